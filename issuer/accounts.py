@@ -1,0 +1,75 @@
+"""Accounts: the people who log in, what names and passwords are acceptable, and who is refused.
+
+Hashing is `passwords`' work; keeping accounts, `store.accounts`'.
+"""
+
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from issuer.oauth import InvalidRequest
+
+USERNAME_LENGTH = 64
+PASSWORD_LEAST_CHARACTERS = 12
+PASSWORD_MOST_BYTES = 1024
+# Letters, marks, numbers; separators, control and format characters stay out, with look-alike spaces.
+_NAME_CATEGORIES = ("L", "M", "N")
+_NAME_PUNCTUATION = frozenset("._-@+")
+
+
+@dataclass(frozen=True)
+class User:
+    """An account; `id` is the stable `sub` of its tokens, `username` may be shown."""
+
+    id: str
+    username: str
+    password_hash: str = field(repr=False)
+    scope: frozenset[str]
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+def canonical_username(username: str) -> str:
+    """Return the form in which two spellings of one name are equal: NFKC, case-folded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+
+
+def require_username(username: str) -> str:
+    """Return `username` as it will be shown (NFKC); raise InvalidRequest for an unacceptable one."""
+    name = unicodedata.normalize("NFKC", username)
+    if not 1 <= len(name) <= USERNAME_LENGTH:
+        raise InvalidRequest(f"username must have 1 to {USERNAME_LENGTH} characters")
+    for character in name:
+        if character not in _NAME_PUNCTUATION and unicodedata.category(character)[0] not in _NAME_CATEGORIES:
+            raise InvalidRequest("username may hold letters, digits and any of . _ - @ +")
+    return name
+
+
+def canonical_password(password: str) -> str:
+    """Return `password` in the one form that is hashed (NFC): keyboards differ in how they compose."""
+    return unicodedata.normalize("NFC", password)
+
+
+def require_password(password: str, username: str, common: frozenset[str]) -> str:
+    """Return `password` as it is hashed; raise InvalidRequest for one too short, too long or too easy.
+
+    No composition rules, as NIST SP 800-63B section 3.1.1.2 advises.
+    """
+    chosen = canonical_password(password)
+    if len(chosen) < PASSWORD_LEAST_CHARACTERS:
+        raise InvalidRequest(f"password must have at least {PASSWORD_LEAST_CHARACTERS} characters")
+    if not hashable(chosen):
+        raise InvalidRequest(f"password must be valid Unicode of at most {PASSWORD_MOST_BYTES} bytes")
+    if canonical_username(chosen) == canonical_username(username):
+        raise InvalidRequest("password must differ from username")
+    if chosen.casefold() in common:
+        raise InvalidRequest("password is among the most common ones; choose another")
+    return chosen
+
+
+def hashable(password: str) -> bool:
+    """Tell whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
+    try:
+        return len(password.encode()) <= PASSWORD_MOST_BYTES and "\0" not in password
+    except UnicodeEncodeError:
+        return False

@@ -1,0 +1,82 @@
+"""What people and operators do to accounts and clients: register, grant, change a password, disable.
+
+Which names and passwords are acceptable is decided in `accounts`.
+"""
+
+import uuid
+from dataclasses import replace
+from datetime import datetime
+
+from issuer.accounts import User, require_password, require_username
+from issuer.clients import Client, digest, new_secret
+from issuer.oauth import AuthMethod
+from issuer.passwords import COMMON, Passwords
+from issuer.store.accounts import AccountStore
+from issuer.store.clients import ClientStore
+from issuer.store.families import FamilyStore
+
+
+def register_user(
+    accounts: AccountStore,
+    passwords: Passwords,
+    username: str,
+    password: str,
+    now: datetime,
+    scope: frozenset[str] = frozenset(),
+) -> User:
+    """Make an account and return it; raise InvalidRequest or UsernameTaken."""
+    name = require_username(username)
+    chosen = require_password(password, name, COMMON)
+    user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now)
+    accounts.add(user)
+    return user
+
+
+def set_password(
+    accounts: AccountStore,
+    families: FamilyStore,
+    passwords: Passwords,
+    user: User,
+    password: str,
+    now: datetime,
+) -> None:
+    """Change a password and end every session that the old one opened; raise InvalidRequest."""
+    chosen = require_password(password, user.username, COMMON)
+    accounts.set_password_hash(user.id, passwords.hash(chosen))
+    families.end_all(user.id, now)
+
+
+def disable_user(accounts: AccountStore, families: FamilyStore, user: User, now: datetime) -> User:
+    """Shut a user out: no log-in and no refresh from now on; access tokens live until they expire."""
+    accounts.set_disabled(user.id, now)
+    families.end_all(user.id, now)
+    return replace(user, disabled_at=now)
+
+
+def enable_user(accounts: AccountStore, user: User) -> User:
+    """Let a disabled user log in again; ended sessions stay ended."""
+    accounts.set_disabled(user.id, None)
+    return replace(user, disabled_at=None)
+
+
+def register_client(
+    clients: ClientStore,
+    name: str,
+    auth_method: AuthMethod,
+    scope: frozenset[str],
+    audiences: tuple[str, ...],
+    now: datetime,
+) -> tuple[Client, str | None]:
+    """Make a client; return it with its secret, which is told this once and never again."""
+    secret = None if auth_method is AuthMethod.NONE else new_secret()
+    client = Client(
+        id=str(uuid.uuid4()),
+        name=name,
+        auth_method=auth_method,
+        scope=scope,
+        created_at=now,
+        audiences=audiences,
+        secret_digest=digest(secret) if secret else None,
+    )
+    clients.add(client)
+    return client, secret

@@ -1,0 +1,94 @@
+"""How commands print: tables for people, JSON for scripts, errors as one line with an exit code."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from issuer.keyring import KeyRingError, NothingToDo, Refused, instant
+from issuer.oauth import OAuthError
+from issuer.store.database import StoreError
+from issuer.wiring import BadSettings, Issuer, build, load_settings
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Row = Mapping[str, str | int | None]
+
+
+class Exit(IntEnum):
+    """What a script learns from a command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    REFUSED = 3
+    NOTHING_TO_DO = 4
+
+
+class CommandError(Exception):
+    """A command cannot be done; the message says what to do."""
+
+
+@contextmanager
+def opened() -> Iterator[Issuer]:
+    """Yield the issuer for the settings of this process."""
+    issuer = build(load_settings())
+    try:
+        yield issuer
+    finally:
+        issuer.close()
+
+
+def console() -> Console:
+    """Return the terminal; a pipe gets lines wide enough to keep each row whole."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] = (), says: str = "") -> None:
+    """Print a result: `document` for scripts, or `rows` as a table and a sentence for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        return
+    terminal = console()
+    if rows:
+        terminal.print(table(rows))
+    if says:
+        terminal.print(says, markup=False)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Return `rows` as a table under the names of their members."""
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for name in rows[0]:
+        drawn.add_column(name.replace("_", " "), no_wrap=True)
+    for row in rows:
+        drawn.add_row(*("-" if value is None else str(value) for value in row.values()))
+    return drawn
+
+
+def fail(error: Exception, *, as_json: bool) -> Exit:
+    """Print `error` and return the exit code for it; raise it again if it is none that commands know."""
+    match error:
+        case Refused():
+            code, name = Exit.REFUSED, "refused"
+        case NothingToDo():
+            code, name = Exit.NOTHING_TO_DO, "nothing to do"
+        case OAuthError() | StoreError() | KeyRingError() | BadSettings() | CommandError():
+            code, name = Exit.FAILED, "failed"
+        case _:
+            raise error
+    allowed_from = error.allowed_from if isinstance(error, Refused) else None
+    if as_json:
+        document = {"error": name, "message": str(error)}
+        if allowed_from:
+            document["allowed_from"] = instant(allowed_from)
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    else:
+        until = f"; allowed from {instant(allowed_from)}" if allowed_from else ""
+        sys.stderr.write(f"{name}: {error}{until}\n")
+    return code

@@ -1,0 +1,119 @@
+"""`issuer users`: make, list, grant, disable and enable accounts."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from issuer.accounts import User
+from issuer.administration import disable_user, enable_user, register_user, set_password
+from issuer.cli.output import CommandError, Json, Row, opened, show
+from issuer.keyring import instant
+from issuer.oauth import format_scope, parse_scope
+from issuer.wiring import Issuer
+
+app = typer.Typer(help="Manage the accounts of people.", no_args_is_help=True)
+
+Username = Annotated[str, typer.Argument(help="The username.")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
+]
+
+
+@app.command()
+def add(
+    username: Username,
+    *,
+    scope: Annotated[str, typer.Option(help="What to grant, separated by spaces.")] = "",
+    password_stdin: PasswordStdin = False,
+    as_json: Json = False,
+) -> None:
+    """Make an account."""
+    granted = parse_scope(scope)
+    password = _password(stdin=password_stdin)
+    with opened() as issuer:
+        user = register_user(
+            issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted
+        )
+        _show(user, as_json=as_json, says="made")
+
+
+@app.command("list")
+def list_users(*, as_json: Json = False) -> None:
+    """Show all accounts."""
+    with opened() as issuer:
+        rows = [_row(user) for user in issuer.accounts.all()]
+        show({"users": rows}, as_json=as_json, rows=rows, says="" if rows else "no accounts yet")
+
+
+@app.command()
+def grant(
+    username: Username,
+    *,
+    scope: Annotated[str, typer.Option(help="What to grant, separated by spaces.")],
+    only: Annotated[bool, typer.Option("--only", help="Take everything else away.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Grant a user more scope, or with --only exactly this; tokens already out keep theirs until they expire."""
+    wanted = parse_scope(scope)
+    with opened() as issuer:
+        user = _find(issuer, username)
+        issuer.accounts.set_scope(user.id, wanted if only else user.scope | wanted)
+        _show(_find(issuer, username), as_json=as_json, says="granted")
+
+
+@app.command("set-password")
+def set_user_password(
+    username: Username, *, password_stdin: PasswordStdin = False, as_json: Json = False
+) -> None:
+    """Change a password; every session opened with the old one ends."""
+    password = _password(stdin=password_stdin)
+    with opened() as issuer:
+        user = _find(issuer, username)
+        set_password(issuer.accounts, issuer.families, issuer.passwords, user, password, issuer.clock())
+        _show(user, as_json=as_json, says="has a new password; all sessions ended")
+
+
+@app.command()
+def disable(username: Username, *, as_json: Json = False) -> None:
+    """Shut a user out: no log-in, no refresh; access tokens already out live until they expire."""
+    with opened() as issuer:
+        user = disable_user(issuer.accounts, issuer.families, _find(issuer, username), issuer.clock())
+        _show(user, as_json=as_json, says="disabled; all sessions ended")
+
+
+@app.command()
+def enable(username: Username, *, as_json: Json = False) -> None:
+    """Let a disabled user log in again."""
+    with opened() as issuer:
+        user = enable_user(issuer.accounts, _find(issuer, username))
+        _show(user, as_json=as_json, says="enabled")
+
+
+def _password(*, stdin: bool) -> str:
+    if stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise CommandError("no terminal to ask for the password; give --password-stdin")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _find(issuer: Issuer, username: str) -> User:
+    user = issuer.accounts.by_username(username)
+    if user is None:
+        raise CommandError(f"there is no user {username!r}; see: issuer users list")
+    return user
+
+
+def _row(user: User) -> Row:
+    return {
+        "username": user.username,
+        "id": user.id,
+        "scope": format_scope(user.scope),
+        "created_at": instant(user.created_at),
+        "disabled_at": instant(user.disabled_at) if user.disabled_at else None,
+    }
+
+
+def _show(user: User, *, as_json: bool, says: str) -> None:
+    show(dict(_row(user)), as_json=as_json, rows=[_row(user)], says=f"{user.username}: {says}")

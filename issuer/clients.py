@@ -1,0 +1,78 @@
+"""Clients: who may ask for tokens, by which grants, for which scope and audiences.
+
+How a client is kept belongs to `store.clients`; how its secret travels, to `grants.authentication`.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
+
+FIRST_PARTY_ID = "first-party"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A registered client, RFC 6749 section 2."""
+
+    id: str
+    name: str
+    auth_method: AuthMethod
+    scope: frozenset[str]
+    created_at: datetime | None
+    """None: built in."""
+    audiences: tuple[str, ...] = ()
+    """The resources it may ask tokens for, RFC 8707; none means the default audience."""
+    secret_digest: bytes | None = field(default=None, repr=False)
+    disabled_at: datetime | None = None
+
+    @property
+    def grant_types(self) -> frozenset[GrantType]:
+        """The grants this client may use: only the built-in one sees passwords, only one with a secret acts
+        for itself.
+        """
+        if self.id == FIRST_PARTY_ID:
+            return frozenset({GrantType.PASSWORD, GrantType.REFRESH_TOKEN})
+        if self.auth_method is AuthMethod.NONE:
+            return frozenset({GrantType.REFRESH_TOKEN})
+        return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})
+
+    def require_grant(self, grant_type: GrantType) -> None:
+        """Raise UnauthorizedClient unless this client may use `grant_type`."""
+        if grant_type not in self.grant_types:
+            raise UnauthorizedClient(f"this client may not use the grant {grant_type}")
+
+    def audience_for(self, resources: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the `aud` for the `resources` asked for, RFC 8707 section 2; raise InvalidTarget otherwise."""
+        allowed = self.audiences or default
+        refused = [resource for resource in resources if resource not in allowed]
+        if refused:
+            raise InvalidTarget("a resource that this client may not ask tokens for")
+        return tuple(dict.fromkeys(resources)) or allowed
+
+
+FIRST_PARTY = Client(FIRST_PARTY_ID, "first-party log-in", AuthMethod.NONE, frozenset(), None)
+"""The built-in public client behind `/login`."""
+
+
+def new_secret() -> str:
+    """Return a client secret of 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(secret: str) -> bytes:
+    """Return what is stored of a random secret: a plain fast hash, as there is nothing to guess."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+
+
+NO_CLIENT_DIGEST = digest(new_secret())
+"""Compared against when the client is unknown, so that it costs the same as a wrong secret."""
+
+
+def secret_matches(client: Client | None, secret: str) -> bool:
+    """Tell whether `secret` is the client's, in constant time, an unknown client included."""
+    expected = client.secret_digest if client else None
+    return hmac.compare_digest(expected or NO_CLIENT_DIGEST, digest(secret)) and expected is not None

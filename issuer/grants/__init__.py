@@ -1,0 +1,1 @@
+"""Grants: one file a grant, form in and permission out; one pipeline authenticates, narrows and mints."""

@@ -1,0 +1,33 @@
+"""The grant `refresh_token`, RFC 6749 section 6 with the rotation of RFC 9700 section 4.14.
+
+What presenting a token leads to is decided in `tokens`; single use is the store's.
+"""
+
+from issuer.grants.permission import Means, Permission, Renewal, TokenRequest
+from issuer.oauth import InvalidGrant, InvalidScope
+from issuer.tokens import Redemption, redemption, refresh_token_digest
+
+_UNKNOWN = "the refresh token is not valid; log in again"
+
+
+def grant(request: TokenRequest, means: Means) -> Permission:
+    """Permit the holder of a live refresh token the scope of its log-in, less what was taken away since."""
+    presented = request.require("refresh_token")
+    found = means.families.find(refresh_token_digest(presented))
+    if found is None or found[1].client_id != request.client.id:
+        raise InvalidGrant(_UNKNOWN)
+    token, family = found
+    outcome = redemption(token, family, request.now)
+    user = means.accounts.by_id(family.user_id)
+    if outcome is Redemption.REUSE or user is None or user.disabled_at is not None:
+        means.families.end(family.id, request.now)
+        raise InvalidGrant(_UNKNOWN)
+    if request.scope is not None and not request.scope <= family.scope:
+        raise InvalidScope("scope asks for more than the log-in was granted")
+    return Permission(
+        user.id,
+        family.scope & user.scope,
+        family.audience,
+        user.username,
+        Renewal(presented, token, family, repeat=outcome is Redemption.REPEAT),
+    )

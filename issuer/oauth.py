@@ -1,0 +1,169 @@
+"""The protocol's words: errors with their code and status, grant names, client authentication, scopes.
+
+What a client may ask for is decided in `clients`; how an error is written, in `web.errors`.
+"""
+
+import re
+from datetime import timedelta
+from enum import StrEnum
+
+SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
+"""One scope token, RFC 6749 section 3.3."""
+
+
+class GrantType(StrEnum):
+    """The `grant_type` values this issuer knows, RFC 6749."""
+
+    CLIENT_CREDENTIALS = "client_credentials"
+    PASSWORD = "password"  # noqa: S105 - the name of a grant
+    REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
+
+
+class AuthMethod(StrEnum):
+    """How a client authenticates at the token endpoint, RFC 8414 section 2 and RFC 7591 section 2."""
+
+    BASIC = "client_secret_basic"
+    POST = "client_secret_post"
+    NONE = "none"
+
+
+class ErrorCode(StrEnum):
+    """The `error` values this issuer answers with."""
+
+    INVALID_REQUEST = "invalid_request"
+    INVALID_CLIENT = "invalid_client"
+    INVALID_GRANT = "invalid_grant"
+    INVALID_SCOPE = "invalid_scope"
+    INVALID_TARGET = "invalid_target"
+    INVALID_TOKEN = "invalid_token"  # noqa: S105 - an error code
+    UNAUTHORIZED_CLIENT = "unauthorized_client"
+    UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
+    ACCESS_DENIED = "access_denied"
+    USERNAME_TAKEN = "username_taken"
+    TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+
+
+class OAuthError(Exception):
+    """An answer to the client in the protocol's own shape; each subclass is one code with its status.
+
+    OAuthError
+      InvalidRequest       400  RFC 6749 section 5.2
+      InvalidClient        401  RFC 6749 section 5.2
+      InvalidGrant         400  RFC 6749 section 5.2
+        LoginFailed        401  the same, told to a person at the first-party log-in
+      InvalidScope         400  RFC 6749 section 5.2
+      InvalidTarget        400  RFC 8707 section 2
+      UnauthorizedClient   400  RFC 6749 section 5.2
+      UnsupportedGrantType 400  RFC 6749 section 5.2
+      InvalidToken         401  RFC 6750 section 3.1
+      AccessDenied         403  registration or a log-in that the operator switched off
+      UsernameTaken        409  registration
+      Unavailable          503  the issuer cannot answer for the moment, and says when to try again
+    """
+
+    code: ErrorCode
+    status: int = 400
+    challenge: str | None = None
+    """The scheme of `WWW-Authenticate`, where the status asks for one."""
+    retry_after: timedelta | None = None
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description)
+        self.description = description
+
+
+class InvalidRequest(OAuthError):
+    """A parameter is missing, repeated or malformed."""
+
+    code = ErrorCode.INVALID_REQUEST
+
+
+class InvalidClient(OAuthError):
+    """Client authentication failed."""
+
+    code = ErrorCode.INVALID_CLIENT
+    status = 401
+    challenge = "Basic"
+
+
+class InvalidGrant(OAuthError):
+    """The password or the refresh token is not, or no longer, good."""
+
+    code = ErrorCode.INVALID_GRANT
+
+
+class LoginFailed(InvalidGrant):
+    """Unknown user, wrong password and disabled user alike: one text, so that nobody learns which."""
+
+    status = 401
+    challenge = "Bearer"
+
+
+class InvalidScope(OAuthError):
+    """Nothing of the scope asked for was granted, or it is malformed."""
+
+    code = ErrorCode.INVALID_SCOPE
+
+
+class InvalidTarget(OAuthError):
+    """The resource asked for is not among the client's audiences."""
+
+    code = ErrorCode.INVALID_TARGET
+
+
+class UnauthorizedClient(OAuthError):
+    """The client is who it says, but may not use this grant."""
+
+    code = ErrorCode.UNAUTHORIZED_CLIENT
+
+
+class UnsupportedGrantType(OAuthError):
+    """No grant of that name is registered here."""
+
+    code = ErrorCode.UNSUPPORTED_GRANT_TYPE
+
+
+class InvalidToken(OAuthError):
+    """The access token does not open this endpoint."""
+
+    code = ErrorCode.INVALID_TOKEN
+    status = 401
+    challenge = "Bearer"
+
+
+class AccessDenied(OAuthError):
+    """The operator switched this off."""
+
+    code = ErrorCode.ACCESS_DENIED
+    status = 403
+
+
+class UsernameTaken(OAuthError):
+    """Another account has this name, or one that looks the same after normalisation."""
+
+    code = ErrorCode.USERNAME_TAKEN
+    status = 409
+
+
+class Unavailable(OAuthError):
+    """The issuer cannot answer now; the client should come back after `retry_after`."""
+
+    code = ErrorCode.TEMPORARILY_UNAVAILABLE
+    status = 503
+
+    def __init__(self, description: str, retry_after: timedelta) -> None:
+        super().__init__(description)
+        self.retry_after = retry_after
+
+
+def parse_scope(text: str) -> frozenset[str]:
+    """Return the scope tokens in `text`, RFC 6749 section 3.3; raise InvalidScope for a malformed one."""
+    tokens = text.split(" ") if text else []
+    if not all(SCOPE_TOKEN.fullmatch(token) for token in tokens):
+        raise InvalidScope("scope is a list of printable ASCII words separated by single spaces")
+    return frozenset(tokens)
+
+
+def format_scope(scope: frozenset[str]) -> str:
+    """Return `scope` as the protocol writes it, in a stable order."""
+    return " ".join(sorted(scope))

@@ -1,0 +1,86 @@
+"""Hashing passwords: the only file that knows passlib, and the bounded pool on which hashing runs.
+
+Which passwords are acceptable is decided in `accounts`.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from passlib.context import CryptContext
+
+from issuer.oauth import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+COMMON = frozenset((Path(__file__).parent / "common_passwords.txt").read_text("utf-8").split())
+"""Passwords of twelve characters or more that lead every list of leaked ones."""
+
+QUEUE_LIMIT = 64
+"""Log-ins waiting for a hashing thread, beyond which the issuer asks clients to come back."""
+
+
+class WrongPassword(Exception):
+    """The password does not match, or there is no such account."""
+
+
+class Passwords:
+    """Hashes with argon2id (19 MiB, 2 passes, 1 lane); verifies older schemes, so that users can move in."""
+
+    def __init__(self, memory_kib: int = 19456, passes: int = 2) -> None:
+        self._context = CryptContext(
+            schemes=["argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512"],
+            deprecated="auto",
+            argon2__type="ID",
+            argon2__memory_cost=memory_kib,
+            argon2__time_cost=passes,
+            argon2__parallelism=1,
+        )
+        self._dummy = self._context.hash("no account has this password")
+
+    def hash(self, password: str) -> str:
+        """Return the hash to keep of `password`."""
+        return str(self._context.hash(password))
+
+    def verify(self, password: str, password_hash: str | None) -> str | None:
+        """Return a better hash to keep in place of `password_hash`, or None if it is up to date.
+
+        Raise WrongPassword otherwise; for None, an unknown user, after the same work.
+        """
+        try:
+            matches, better = self._context.verify_and_update(password, password_hash or self._dummy)
+        except ValueError:  # a hash of no known scheme, or a password its scheme cannot take
+            self._context.verify(password, self._dummy)
+            matches, better = False, None
+        if not matches or password_hash is None:
+            raise WrongPassword
+        return None if better is None else str(better)
+
+
+class HashingPool:
+    """Threads for requests that hash, as many as there are cores; beyond a bounded queue it says 503."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads or os.cpu_count() or 1
+        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="hashing")
+        self._waiting = 0
+
+    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `function` returns, off the event loop; raise Unavailable when too many wait."""
+        if self._waiting >= QUEUE_LIMIT + self._threads:
+            raise Unavailable("too many log-ins at once; try again", retry_after=timedelta(seconds=2))
+        self._waiting += 1
+        try:
+            future = self._executor.submit(function, *args, **kwargs)
+            return await asyncio.wrap_future(future)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._executor.shutdown(wait=False, cancel_futures=True)

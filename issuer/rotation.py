@@ -1,0 +1,141 @@
+"""Reconcile: load the ring, decide what is due, make keys, save if nobody else did, and let old keys go.
+
+The rules are `keyring`'s; this file performs them, for the timer and for operators alike.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from issuer.keyring import (
+    KeyRing,
+    KeyUnavailable,
+    NothingToDo,
+    Phase,
+    Policy,
+    PublicKey,
+    StaleView,
+    View,
+)
+from issuer.signing import Signer
+from issuer.store.ring import RingStore
+
+Move = Callable[[KeyRing, datetime], KeyRing]
+"""A decision about the ring at an instant; raises KeyRingError to refuse."""
+
+Clock = Callable[[], datetime]
+
+
+class Rotation:
+    """Changes the ring; two processes that do so at once never lose a key or leave two current ones."""
+
+    def __init__(self, store: RingStore, signer: Signer, policy: Policy, clock: Clock) -> None:
+        self._store = store
+        self._signer = signer
+        self._policy = policy
+        self._clock = clock
+        self._settled: set[tuple[str, bool]] = set()
+
+    def ring(self) -> KeyRing:
+        """Return the ring as it is saved; raise NothingToDo before there is one."""
+        ring = self._store.load()
+        if ring is None:
+            raise NothingToDo("there is no key ring yet; the first `issuer serve` makes it")
+        return ring
+
+    def reconcile(self) -> KeyRing:
+        """Do what is due and return the ring; the first time, found it."""
+        return self._save(lambda ring, _now: ring, may_found=True)
+
+    def change(self, move: Move) -> KeyRing:
+        """Perform an operator's `move`, with everything that is due after it, in one save."""
+        return self._save(move, may_found=False)
+
+    def _save(self, move: Move, *, may_found: bool) -> KeyRing:
+        fresh: list[PublicKey] = []
+        saved: KeyRing | None = None
+        try:
+            while saved is None:
+                now = self._clock()
+                before = self._store.load() if may_found else self.ring()
+                after = self._decide(before, move, fresh, now)
+                self._destroy_retired(before, after, now)
+                saved = before if after == before else self._store.save(after)
+            self._settle(saved)
+        finally:
+            named = {key.kid for key in saved.keys} if saved else set()
+            for key in fresh:
+                if key.kid not in named:
+                    self._signer.destroy(key.kid)
+        return saved
+
+    def _decide(self, before: KeyRing | None, move: Move, fresh: list[PublicKey], now: datetime) -> KeyRing:
+        if before is None:
+            self._require_unused()
+            return KeyRing.found(self._make(fresh, 1 + self._policy.standby_keys), self._policy, now)
+        after = move(before, now).tended(self._policy, now)
+        missing = after.shortfall(now, self._policy)
+        if not missing:
+            return after
+        # Made keys may have been waiting for a while: they count as published from this save on.
+        return after.published(self._make(fresh, missing), self._policy, self._clock())
+
+    def _make(self, fresh: list[PublicKey], count: int) -> list[PublicKey]:
+        """Return `count` new keys; those of an attempt that came too late are used again."""
+        while len(fresh) < count:
+            fresh.append(self._signer.generate(self._policy.algorithm))
+        return fresh[:count]
+
+    def _require_unused(self) -> None:
+        """Refuse to found a ring where another one's keys still are: its database was lost or is elsewhere."""
+        kept = self._signer.kept()
+        if kept:
+            raise KeyUnavailable(
+                f"there are {len(kept)} private keys but no key ring in the database: restore the database or"
+                " correct ISSUER_DATABASE_URL; to start afresh, move the keys away"
+            )
+
+    def _destroy_retired(self, before: KeyRing | None, after: KeyRing, now: datetime) -> None:
+        """Destroy private halves before the ring forgets them, so that a crash leaves none behind."""
+        remaining = {key.kid for key in after.keys}
+        for key in before.keys if before else ():
+            if key.kid not in remaining and before and before.phase(key, now, self._policy) is Phase.RETIRED:
+                self._signer.destroy(key.kid)
+
+    def _settle(self, ring: KeyRing) -> None:
+        """Keep the private halves the ring names and destroy those it distrusts; harmless to repeat."""
+        for key in ring.keys:
+            trusted = key.revoked_at is None
+            if (key.kid, trusted) in self._settled:
+                continue
+            if trusted:
+                self._signer.keep(key.kid)
+            else:
+                self._signer.destroy(key.kid)
+            self._settled.add((key.kid, trusted))
+
+
+class Node:
+    """One process's view of the ring: refreshed every few seconds, judged at each use."""
+
+    def __init__(self, rotation: Rotation, signer: Signer, clock: Clock) -> None:
+        self._rotation = rotation
+        self._signer = signer
+        self._clock = clock
+        self._view: View | None = None
+
+    @property
+    def view(self) -> View:
+        """The latest view; raise StaleView before the first."""
+        if self._view is None:
+            raise StaleView("this node has not seen the key ring yet")
+        return self._view
+
+    def refresh(self) -> View:
+        """Do what is due, make ready every key that may sign, and take up the view as a whole."""
+        seen_at = self._clock()
+        ring = self._rotation.reconcile()
+        now = self._clock()
+        for key in (ring.current(now), *ring.standbys(now)):
+            self._signer.load(key.kid, key.alg)
+        self._view = View(ring, seen_at)
+        return self._view

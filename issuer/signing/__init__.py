@@ -1,0 +1,30 @@
+"""Signing: a backend turns a kid into signatures and never hands the private half out.
+
+Which key signs is decided in `keyring`; backends are files beside this one.
+"""
+
+from typing import Protocol
+
+from issuer.keyring import PublicKey
+
+
+class Signer(Protocol):
+    """A place where private keys live. A key is made `pending`, and `kept` once the ring names it."""
+
+    def generate(self, alg: str) -> PublicKey:
+        """Make a private key for the JWS algorithm `alg`, pending, and return its public half."""
+
+    def keep(self, kid: str) -> None:
+        """Make a pending key permanent; the ring names it now. Doing it twice is harmless."""
+
+    def load(self, kid: str, alg: str) -> None:
+        """Make `kid` ready to sign; raise KeyUnavailable when it cannot."""
+
+    def sign(self, kid: str, data: bytes) -> bytes:
+        """Return the JWS signature of `data`, RFC 7515 section 5.1; raise KeyUnavailable if not loaded."""
+
+    def destroy(self, kid: str) -> bool:
+        """Destroy the private half, pending or kept; tell whether there was one."""
+
+    def kept(self) -> frozenset[str]:
+        """Return the kids of all permanent private keys, without opening them."""

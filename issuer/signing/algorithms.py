@@ -1,0 +1,65 @@
+"""The algorithm table: for each JWS algorithm (RFC 7518, RFC 8037) how a key is made, and PyJWT's implementation.
+
+Also the two encodings of a public key: JWK (RFC 7517) and thumbprint (RFC 7638).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from jwt.utils import base64url_encode
+
+from issuer.keyring import PublicKey
+
+PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
+
+RSA_BITS = 2048
+_THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """One row of the table."""
+
+    name: str
+    generate: Callable[[], PrivateKey]
+    key_type: type[PrivateKey]
+
+    def sign(self, key: PrivateKey, data: bytes) -> bytes:
+        """Return the signature of `data` in JWS form."""
+        return jwt.get_algorithm_by_name(self.name).sign(data, key)
+
+    def public_key(self, key: PrivateKey) -> PublicKey:
+        """Return the public half of `key`, named by its thumbprint."""
+        jwk = jwt.get_algorithm_by_name(self.name).to_jwk(key.public_key(), as_dict=True)
+        members = {name: str(jwk[name]) for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+        kid = thumbprint(members)
+        return PublicKey(kid, self.name, {**members, "use": "sig", "alg": self.name, "kid": kid})
+
+
+def _rsa() -> RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
+
+
+ALGORITHMS: Mapping[str, Algorithm] = {
+    row.name: row
+    for row in (
+        Algorithm("RS256", _rsa, RSAPrivateKey),
+        Algorithm("PS256", _rsa, RSAPrivateKey),
+        Algorithm("ES256", lambda: ec.generate_private_key(ec.SECP256R1()), EllipticCurvePrivateKey),
+        Algorithm("EdDSA", ed25519.Ed25519PrivateKey.generate, Ed25519PrivateKey),
+    )
+}
+
+
+def thumbprint(jwk: Mapping[str, str]) -> str:
+    """Return the SHA-256 thumbprint of the public `jwk`, base64url, RFC 7638 section 3."""
+    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
+    return base64url_encode(hashlib.sha256(canonical).digest()).decode()

@@ -1,0 +1,96 @@
+"""Accounts: one row a user, unique by the canonical form of the name.
+
+What names and passwords are acceptable is decided in `accounts`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Row, String, Table, Text, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from issuer.accounts import User, canonical_username
+from issuer.oauth import UsernameTaken, format_scope, parse_scope
+from issuer.store.database import Database, Instant, metadata
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("canonical_username", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+)
+
+
+class AccountStore:
+    """Keeps accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, user: User) -> None:
+        """Keep a new account; raise UsernameTaken when its name, or one that reads the same, exists."""
+        row = {
+            "id": user.id,
+            "username": user.username,
+            "canonical_username": canonical_username(user.username),
+            "password_hash": user.password_hash,
+            "scope": format_scope(user.scope),
+            "created_at": user.created_at,
+            "disabled_at": user.disabled_at,
+        }
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(users).values(row))
+        except IntegrityError:
+            raise UsernameTaken("another account has this username; choose another") from None
+
+    def by_id(self, user_id: str) -> User | None:
+        """Return the account, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
+        return _user(row) if row else None
+
+    def by_username(self, username: str) -> User | None:
+        """Return the account of that name in any spelling, or None."""
+        found = select(users).where(users.c.canonical_username == canonical_username(username))
+        with self._database.read() as connection:
+            row = connection.execute(found).one_or_none()
+        return _user(row) if row else None
+
+    def all(self) -> list[User]:
+        """Return all accounts, oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
+        return [_user(row) for row in rows]
+
+    def set_password_hash(self, user_id: str, password_hash: str) -> None:
+        """Replace the hash of the password."""
+        self._update(user_id, password_hash=password_hash)
+
+    def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
+        """Replace what the user was granted."""
+        self._update(user_id, scope=format_scope(scope))
+
+    def set_disabled(self, user_id: str, disabled_at: datetime | None) -> None:
+        """Disable the account from an instant on, or enable it."""
+        self._update(user_id, disabled_at=disabled_at)
+
+    def _update(self, user_id: str, **values: Any) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(users).where(users.c.id == user_id).values(**values))
+
+
+def _user(row: Row[Any]) -> User:
+    return User(
+        id=row.id,
+        username=row.username,
+        password_hash=row.password_hash,
+        scope=parse_scope(row.scope),
+        created_at=row.created_at,
+        disabled_at=row.disabled_at,
+    )

@@ -1,0 +1,171 @@
+"""The database itself: connections, transactions, the types of columns, and bringing the schema up to date.
+
+What the tables hold is told in the files beside this one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.types import TypeDecorator
+
+SCHEMA: Final = "0001"
+"""The newest migration; a test compares it with the files."""
+SQLITE_WAIT_SECONDS = 10
+_MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
+
+metadata = MetaData()
+
+
+class StoreError(Exception):
+    """The database cannot be used; says why and what to do.
+
+    StoreError
+      DatabaseUnavailable  it does not answer
+      DatabaseNewer        it was migrated by a newer version of this program
+    """
+
+
+class DatabaseUnavailable(StoreError):
+    """The database does not answer, or the URL is not one of a database."""
+
+
+class DatabaseNewer(StoreError):
+    """The database was migrated by a newer version of this program."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """An instant with its zone, on databases that forget it (SQLite) too; always UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Send UTC."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Receive UTC."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Database:
+    """One database; every use is a transaction, `read` or `write`, that commits as a whole or not at all."""
+
+    def __init__(self, url: str) -> None:
+        self._url = _parse(url)
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._engine = _sqlite(self._url) if self.is_sqlite else _postgresql(self._url)
+
+    def __str__(self) -> str:
+        return self._url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection that sees one consistent state; raise DatabaseUnavailable."""
+        with self._transaction(self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Yield a connection whose changes are committed at the end, durably, or not at all.
+
+        Raise DatabaseUnavailable.
+        """
+        with self._transaction(self._engine.execution_options(write=True)) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        try:
+            with engine.connect() as connection, connection.begin():
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            reason = getattr(error, "orig", None) or error
+            raise DatabaseUnavailable(f"the database {self} does not answer: {reason}") from error
+
+    def migrate(self) -> None:
+        """Bring the schema up to date, once, however many processes start together.
+
+        Raise DatabaseNewer for a schema of a later version, DatabaseUnavailable when it does not answer.
+        """
+        with self.read() as connection:
+            if _revision(connection) == SCHEMA:
+                return
+        # alembic takes a third of a second to import, and most starts need none of it
+        from issuer.store.migrations import UnknownRevision, upgrade  # noqa: PLC0415
+
+        with self.write() as connection:  # on SQLite this holds the only write lock already
+            if not self.is_sqlite:
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            try:
+                upgrade(connection)
+            except UnknownRevision as error:
+                raise DatabaseNewer(
+                    f"the database {self} was migrated by a newer version of this program (this one knows"
+                    f" revision {SCHEMA}); install that version, or restore the backup made before the upgrade"
+                ) from error
+
+    def ping(self) -> None:
+        """Do nothing with the database but reach it; raise DatabaseUnavailable."""
+        with self.read() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self._engine.dispose()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise DatabaseUnavailable(
+            "ISSUER_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from error
+    if parsed.drivername in {"postgresql", "postgres"}:
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
+        raise DatabaseUnavailable(
+            f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
+        )
+    return parsed
+
+
+def _postgresql(url: URL) -> Engine:
+    return create_engine(url, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 5})
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # IMMEDIATE takes the write lock at once: a read that became a write could not wait for it.
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision

@@ -1,0 +1,15 @@
+"""Runs migrations on the connection, and inside the transaction, that `store.database` hands over."""
+
+from alembic import context
+
+from issuer.store import accounts, clients, families, private_keys, ring
+from issuer.store.database import metadata
+
+TABLES = (accounts.users, clients.clients, families.families, private_keys.private_keys, ring.key_ring)
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite alters a table by making it anew
+)
+context.run_migrations()

@@ -1,0 +1,50 @@
+"""The key ring as one versioned document, changed only by compare-and-swap.
+
+What a ring may look like is `keyring`'s business.
+"""
+
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from issuer.keyring import KeyRing
+from issuer.store.database import Database, metadata
+
+key_ring = Table(
+    "key_ring",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("version", Integer, nullable=False),
+    Column("document", Text, nullable=False),
+    CheckConstraint("id = 1", name="one_ring"),
+)
+
+_DOCUMENT = TypeAdapter(KeyRing)
+
+
+class RingStore:
+    """Keeps the ring."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self) -> KeyRing | None:
+        """Return the ring, or None before the first save."""
+        with self._database.read() as connection:
+            document = connection.scalar(select(key_ring.c.document))
+        return None if document is None else _DOCUMENT.validate_json(document)
+
+    def save(self, ring: KeyRing) -> KeyRing | None:
+        """Save `ring` as the version after its own and return it so; None if another process was faster."""
+        saved = replace(ring, version=ring.version + 1)
+        values = {"version": saved.version, "document": _DOCUMENT.dump_json(saved).decode()}
+        change = update(key_ring).where(key_ring.c.version == ring.version).values(**values)
+        first = insert(key_ring).values(id=1, **values)
+        try:
+            with self._database.write() as connection:
+                done = connection.execute(change if ring.version else first).rowcount
+        except IntegrityError:  # two processes made a first ring: one of them is too late
+            return None
+        return saved if done else None

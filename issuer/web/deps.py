@@ -1,0 +1,46 @@
+"""What endpoints depend on, as Annotated aliases."""
+
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from issuer.accounts import User
+from issuer.grants.permission import Origin
+from issuer.web.errors import MissingToken
+from issuer.wiring import Issuer
+
+LABEL_MOST_CHARACTERS = 200
+
+bearer = OAuth2PasswordBearer(
+    tokenUrl="/login", auto_error=False, description="Log in with an account of this issuer."
+)
+
+
+async def get_issuer(request: Request) -> Issuer:
+    """Return what `wiring.build` made for this process."""
+    issuer: Issuer = request.app.state.issuer
+    return issuer
+
+
+IssuerDep = Annotated[Issuer, Depends(get_issuer)]
+
+
+async def get_origin(request: Request) -> Origin:
+    """Return where a request came from, cut and cleaned for showing."""
+    agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))
+    return Origin(agent[:LABEL_MOST_CHARACTERS], request.client.host if request.client else "")
+
+
+OriginDep = Annotated[Origin, Depends(get_origin)]
+
+
+async def get_current_user(issuer: IssuerDep, token: Annotated[str | None, Depends(bearer)]) -> User:
+    """Return the user whose access token came with the request."""
+    if not token:
+        raise MissingToken
+    return await anyio.to_thread.run_sync(issuer.bearer.user, token, issuer.clock())
+
+
+CurrentUser = Annotated[User, Depends(get_current_user)]

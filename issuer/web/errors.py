@@ -1,0 +1,127 @@
+"""Errors as HTTP: the one place that writes them, in OAuth's shape, and their description in OpenAPI.
+
+Which error it is, with its code and status, is told in `oauth`.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from issuer.keyring import KeyRingError
+from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
+from issuer.store.database import StoreError
+
+log = structlog.get_logger("issuer.web")
+
+DESCRIPTION_MOST = 500
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class ErrorBody(BaseModel):
+    """Every error of this service, RFC 6749 section 5.2."""
+
+    error: str = Field(description="A code for programs.", examples=["invalid_request"])
+    error_description: str = Field(description="A sentence for people.", examples=["the parameter x is missing"])
+
+
+class MissingToken(InvalidToken):
+    """No access token at all: the challenge carries no error code, RFC 6750 section 3.1."""
+
+    def __init__(self) -> None:
+        super().__init__("this endpoint needs an access token")
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI `responses` of an endpoint that answers with these errors; never a 422."""
+    reasons = {
+        400: "The request is malformed or not allowed as it stands.",
+        401: "Authentication failed or is missing.",
+        403: "Switched off by the operator.",
+        409: "The username is taken.",
+        413: "The request body is too large.",
+        503: "The issuer cannot answer for the moment; see Retry-After.",
+    }
+    described: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody, "description": reasons[status]} for status in statuses
+    }
+    return {**described, "4XX": {"model": ErrorBody, "description": "Any other refusal."}}
+
+
+class RefuseLargeBodies:
+    """ASGI middleware: a request that announces too large a body is refused before any of it is read.
+
+    FastAPI's own limit stays behind it for bodies of unannounced length; alone it would answer in plain text.
+    """
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        if length.isdecimal() and int(length) > self._most_bytes:
+            text = f"the request body is larger than {self._most_bytes} bytes"
+            await _answer(413, ErrorCode.INVALID_REQUEST, text)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error that can leave an endpoint be written here."""
+    app.add_exception_handler(OAuthError, _oauth_error)
+    app.add_exception_handler(RequestValidationError, _invalid_parameters)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(StoreError, _unavailable)
+    app.add_exception_handler(KeyRingError, _unavailable)
+    app.add_exception_handler(Exception, _defect)
+
+
+def _answer(status: int, code: str, description: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    body = {"error": code, "error_description": description}
+    return JSONResponse(body, status, {**NO_STORE, **(headers or {})})
+
+
+async def _oauth_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, OAuthError):
+        raise error
+    headers = {}
+    if isinstance(error, InvalidToken) and not isinstance(error, MissingToken):
+        headers["WWW-Authenticate"] = f'Bearer error="{error.code}", error_description="{error.description}"'
+    elif error.challenge:
+        realm = ' realm="issuer", charset="UTF-8"' if error.challenge == "Basic" else ""
+        headers["WWW-Authenticate"] = error.challenge + realm
+    if error.retry_after:
+        headers["Retry-After"] = str(int(error.retry_after.total_seconds()))
+    return _answer(error.status, error.code, error.description, headers)
+
+
+async def _invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    # Names and reasons, never values: one of them may be a password.
+    problems = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+    return _answer(400, ErrorCode.INVALID_REQUEST, "; ".join(dict.fromkeys(problems))[:DESCRIPTION_MOST])
+
+
+async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _answer(error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), dict(error.headers or {}))
+
+
+async def _unavailable(request: Request, error: Exception) -> JSONResponse:
+    log.error("cannot answer", path=request.url.path, reason=str(error))
+    return await _oauth_error(request, Unavailable("the issuer cannot answer now", timedelta(seconds=2)))
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:
+    log.error("defect", path=request.url.path, exc_info=error)
+    return _answer(500, "server_error", "the issuer failed; its log tells why")

@@ -1,0 +1,43 @@
+"""`GET /healthz`: the process lives; `GET /readyz`: it can do its work, or why not."""
+
+import anyio.to_thread
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+
+from issuer.keyring import KeyRingError
+from issuer.store.database import StoreError
+from issuer.web.deps import IssuerDep
+from issuer.web.errors import NO_STORE
+from issuer.wiring import Issuer
+
+router = APIRouter(tags=["operation"])
+
+OK = "ok"
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Answer as long as the process does."""
+    return {"status": OK}
+
+
+@router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
+async def readyz(issuer: IssuerDep) -> JSONResponse:
+    """Tell whether this node can sign and reach its database."""
+    checks = await anyio.to_thread.run_sync(_checks, issuer)
+    ready = all(result == OK for result in checks.values())
+    body = {"status": OK if ready else "not ready", "checks": checks}
+    return JSONResponse(body, 200 if ready else 503, NO_STORE)
+
+
+def _checks(issuer: Issuer) -> dict[str, str]:
+    checks = {"database": OK, "key_ring": OK}
+    try:
+        issuer.database.ping()
+    except StoreError:
+        checks["database"] = "the database does not answer"
+    try:
+        issuer.node.view.signing_key(issuer.policy, issuer.clock())
+    except KeyRingError as error:
+        checks["key_ring"] = str(error)
+    return checks

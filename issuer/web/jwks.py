@@ -1,0 +1,64 @@
+"""`GET /.well-known/jwks.json`: the public keys, RFC 7517, rendered once for each set of keys."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from fastapi import APIRouter, Request, Response
+
+from issuer.keyring import Key
+from issuer.web.deps import IssuerDep
+from issuer.web.errors import documented
+
+router = APIRouter(tags=["verification"])
+
+ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
+PATH = "/.well-known/jwks.json"
+
+
+class RenderedKeySet:
+    """The bytes and the ETag of the latest key set, made anew only when its keys change."""
+
+    def __init__(self) -> None:
+        self._rendered: tuple[tuple[str, ...], bytes, str] = ((), b"", "")
+
+    def of(self, keys: Iterable[Key]) -> tuple[bytes, str]:
+        """Return the body and the strong ETag (RFC 9110 section 8.8.3) for `keys`."""
+        keys = tuple(keys)
+        kids = tuple(key.kid for key in keys)
+        if self._rendered[0] != kids:
+            body = json.dumps({"keys": [dict(key.jwk) for key in keys]}, separators=(",", ":")).encode()
+            self._rendered = (kids, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        return self._rendered[1:]
+
+
+@router.head(PATH, include_in_schema=False)
+@router.get(
+    PATH,
+    name="jwks_uri",
+    responses={
+        200: {"content": {"application/json": {"example": {"keys": [{"kty": "RSA", "kid": "…"}]}}}},
+        304: {"description": "The key set is still the one named by If-None-Match."},
+        **documented(503),
+    },
+    response_class=Response,
+)
+async def jwks(request: Request, issuer: IssuerDep) -> Response:
+    """Return the keys by which tokens of this issuer are verified, those about to sign included."""
+    now = issuer.clock()
+    view = issuer.node.view
+    max_age = view.max_age(issuer.policy, now)
+    body, etag = request.app.state.key_set.of(view.ring.published_keys(now, issuer.policy))
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
+        **ANY_ORIGIN,
+    }
+    if etag in _etags(request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+def _etags(if_none_match: str) -> set[str]:
+    """Return the tags of If-None-Match, which compares weakly: RFC 9110 section 13.1.2."""
+    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

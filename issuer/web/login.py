@@ -1,0 +1,31 @@
+"""`POST /login`: a person logs in to the issuer's own applications with a password."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.security import OAuth2PasswordRequestForm
+
+from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.errors import documented
+from issuer.web.token import TokenBody, no_store, token_body
+
+router = APIRouter(tags=["log in"])
+
+
+@router.post("/login", responses=documented(400, 401, 403, 413, 503))
+async def login(
+    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    issuer: IssuerDep,
+    origin: OriginDep,
+    response: Response,
+) -> TokenBody:
+    """Exchange username and password for an access token and a refresh token.
+
+    `scope` asks for some of what the account was granted; without it the token carries all of it.
+    This is the grant `password` for the built-in client `first-party`: `client_id` and `client_secret`
+    are not looked at.
+    """
+    parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
+    answer = await issuer.hashing.run(issuer.pipeline.login, parameters, origin, issuer.clock())
+    no_store(response)
+    return token_body(answer)

@@ -1,0 +1,71 @@
+"""`POST /users` makes an account; `GET /users/me` is the caller's own."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field, SecretStr
+
+from issuer.accounts import PASSWORD_LEAST_CHARACTERS, PASSWORD_MOST_BYTES, USERNAME_LENGTH, User
+from issuer.administration import register_user
+from issuer.oauth import AccessDenied, format_scope
+from issuer.web.deps import CurrentUser, IssuerDep
+from issuer.web.errors import documented
+from issuer.web.token import no_store
+
+router = APIRouter(tags=["accounts"])
+
+
+class Registration(BaseModel):
+    """What a new account is made of."""
+
+    username: Annotated[
+        str, Field(description=f"1 to {USERNAME_LENGTH} letters, digits and . _ - @ +", examples=["alice"])
+    ]
+    password: Annotated[
+        SecretStr,
+        Field(
+            description=f"{PASSWORD_LEAST_CHARACTERS} characters at least, {PASSWORD_MOST_BYTES} bytes at most,"
+            " not the username and not a common one.",
+            examples=["violet otters juggle pancakes"],
+        ),
+    ]
+
+
+class Account(BaseModel):
+    """An account, as its owner sees it."""
+
+    id: str = Field(description="The `sub` of its tokens; never changes.")
+    username: str
+    scope: str = Field(description="What an operator granted, separated by spaces.")
+    created_at: datetime
+
+
+def _account(user: User) -> Account:
+    return Account(
+        id=user.id, username=user.username, scope=format_scope(user.scope), created_at=user.created_at
+    )
+
+
+@router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 503))
+async def register(registration: Registration, issuer: IssuerDep, response: Response) -> Account:
+    """Make an account; it is granted no scope yet."""
+    if issuer.settings.registration == "closed":
+        raise AccessDenied("registration is closed here; ask the operator for an account")
+    user = await issuer.hashing.run(
+        register_user,
+        issuer.accounts,
+        issuer.passwords,
+        registration.username,
+        registration.password.get_secret_value(),
+        issuer.clock(),
+    )
+    no_store(response)
+    return _account(user)
+
+
+@router.get("/users/me", responses=documented(401, 503))
+async def me(user: CurrentUser, response: Response) -> Account:
+    """Return the account behind the access token, whose `aud` must hold the issuer's URL."""
+    no_store(response)
+    return _account(user)

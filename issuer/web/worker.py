@@ -1,0 +1,33 @@
+"""One worker process of `issuer serve --workers N`: the factory that uvicorn calls in each.
+
+Starting and stopping workers is uvicorn's.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+
+from fastapi import FastAPI
+
+from issuer.web.app import create_app
+from issuer.wiring import build, load_settings
+
+STOP_SECONDS = 1.0
+
+
+def create_worker() -> FastAPI:
+    """Return the application for the settings of this process, which ends with its parent."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    return create_app(build(load_settings()))
+
+
+def _follow(parent: multiprocessing.process.BaseProcess) -> None:
+    """End with the parent: a worker left behind would hold the port and answer with nobody to stop it."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)  # what is being answered may finish
+    os._exit(1)

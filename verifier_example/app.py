@@ -1,0 +1,196 @@
+"""The example service: its settings and its protected routes, made by `create_app`.
+
+Judging tokens is left to `verifier`, refusing callers to `dependencies`. Run it with
+`uvicorn --factory verifier_example.app:create_app --port 8001`.
+"""
+
+import logging
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Security
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, BeforeValidator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from starlette.exceptions import HTTPException
+
+from verifier_example.dependencies import CurrentUser, ErrorBody, render_refusal, unavailable
+from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
+
+SCOPES = {"items:read": "Read the items"}
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+_WARNINGS = {Event.FETCH_FAILED, Event.KEY_SKIPPED, Event.SERVED_STALE}
+_READINESS = {
+    State.EMPTY: "no keys have been fetched from the issuer yet",
+    State.FRESH: "ready",
+    State.STALE: "degraded: the issuer is out of reach, its last known keys still serve",
+    State.DEAD: "the issuer has been out of reach for too long, its last known keys no longer serve",
+}
+_DEFAULTS = Timings()
+logger = logging.getLogger(__name__)
+
+
+def _seconds(value: object) -> object:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+"""A duration; in the environment a number of seconds, or `30d`, `24h`, `10m`, `45s`."""
+
+
+class Settings(BaseSettings):
+    """What the operator decides, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VERIFIER_", env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
+    )
+
+    issuer: str = "http://127.0.0.1:8000"
+    audience: str = "http://127.0.0.1:8001"
+    jwks_url: str | None = None
+    """None: found by discovery."""
+    ttl_floor: Seconds = _DEFAULTS.ttl_floor
+    cooldown: Seconds = _DEFAULTS.cooldown
+    max_stale: Seconds = _DEFAULTS.max_stale
+    allow_http: bool = False
+    """Fetch keys over plain http from other hosts too: inside a network that is trusted as a whole."""
+
+
+class Greeting(BaseModel):
+    """What `/protected_route` answers."""
+
+    message: str
+
+
+class Claims(BaseModel):
+    """The caller's claims, by their names in the token."""
+
+    iss: str
+    sub: str
+    aud: list[str]
+    client_id: str
+    username: str | None = None
+    scope: str
+    iat: int
+    exp: int
+    jti: str
+
+
+class Item(BaseModel):
+    """Something worth protecting."""
+
+    id: int
+    name: str
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: str
+
+
+_UNAVAILABLE: dict[int | str, dict[str, Any]] = {
+    503: {"model": ErrorBody, "description": "No keys of the issuer to verify tokens by"}
+}
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": ErrorBody, "description": "No token, or not a live token of the issuer for this service"},
+    403: {"model": ErrorBody, "description": "The token lacks a scope"},
+    **_UNAVAILABLE,
+}
+
+
+def create_app(settings: Settings | None = None, *, verifier: TokenVerifier | None = None) -> FastAPI:
+    """Build the service from the settings, those of the environment by default.
+
+    Another verifier than theirs is for tests. Raises ValueError for URLs that are unfit to fetch keys from.
+    """
+    settings = settings or Settings()
+    verifier = verifier or build_verifier(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with verifier.cache:
+            yield
+
+    app: FastAPI = FastAPIOffline(  # passwords are typed into /docs: no script of a CDN may see them
+        title="A service protected by the issuer's tokens",
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
+    )
+    app.add_exception_handler(HTTPException, render_refusal)
+    current_user = CurrentUser(verifier, token_url=f"{settings.issuer}/login", scopes=SCOPES)
+    app.state.current_user = current_user  # for `dependency_overrides`
+    _add_probes(app, verifier.cache)
+    _add_protected_routes(app, current_user)
+    return app
+
+
+def build_verifier(settings: Settings) -> TokenVerifier:
+    """Make the verifier that the settings describe, reporting to the log."""
+    cache = JwksCache(
+        settings.issuer,
+        jwks_url=settings.jwks_url,
+        timings=Timings(
+            ttl_floor=settings.ttl_floor,
+            ttl_ceiling=max(settings.ttl_floor, _DEFAULTS.ttl_ceiling),
+            cooldown=settings.cooldown,
+            cooldown_empty=min(settings.cooldown, _DEFAULTS.cooldown_empty),
+            max_stale=settings.max_stale,
+        ),
+        allow_http=settings.allow_http,
+        on_event=_log,
+    )
+    return TokenVerifier(cache, settings.audience)
+
+
+def _log(event: Event, detail: str) -> None:
+    logger.log(logging.WARNING if event in _WARNINGS else logging.INFO, "%s %s", event, detail)
+
+
+def _add_probes(app: FastAPI, cache: JwksCache) -> None:
+    @app.get("/healthz", tags=["probes"])
+    async def healthz() -> Health:
+        """Tell that the process answers."""
+        return Health(status="ok")
+
+    @app.get("/readyz", tags=["probes"], responses=_UNAVAILABLE)
+    async def readyz() -> Health:
+        """Tell whether tokens can be verified."""
+        if cache.usable is None:
+            raise unavailable(_READINESS[cache.state], cache.retry_after)
+        return Health(status=_READINESS[cache.state])
+
+
+def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
+    AnyUser = Annotated[AccessToken, Security(current_user)]  # noqa: N806 - a type
+    ItemsReader = Annotated[AccessToken, Security(current_user, scopes=["items:read"])]  # noqa: N806 - a type
+
+    @app.get("/protected_route", tags=["protected"], responses=_REFUSALS)
+    async def protected_route(user: AnyUser) -> Greeting:
+        """Greet the caller."""
+        return Greeting(message=f"Hello, {user.username or user.client_id}")
+
+    @app.get("/me", tags=["protected"], responses=_REFUSALS, response_model_exclude_none=True)
+    async def me(user: AnyUser) -> Claims:
+        """Show the caller's claims."""
+        return Claims(
+            iss=user.issuer,
+            sub=user.subject,
+            aud=list(user.audience),
+            client_id=user.client_id,
+            username=user.username,
+            scope=" ".join(sorted(user.scopes)),
+            iat=user.issued_at,
+            exp=user.expires_at,
+            jti=user.jti,
+        )
+
+    @app.get("/items", tags=["protected"], responses=_REFUSALS)
+    async def items(_: ItemsReader) -> list[Item]:
+        """List the items, for those whose token carries `items:read`."""
+        return [Item(id=1, name="a first item"), Item(id=2, name="a second item")]
