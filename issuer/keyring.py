@@ -152,15 +152,17 @@ class KeyRing:
     """All keys that are not yet forgotten, as one versioned document."""
 
     version: int
-    created_at: datetime
     keys: tuple[Key, ...]
+    founders: tuple[str, ...]
+    """The kids of the first save: no older document can be in any cache, so they are exempt from the lead."""
 
     @classmethod
     def found(cls, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
-        """Return a new ring: the first key signs at once, as no older document can be in any cache."""
+        """Return a new ring, whose first key signs at once."""
         first, *rest = fresh
         current = replace(_standby(first, policy, now), activates_at=now)
-        return cls(version=0, created_at=now, keys=(current,)).published(rest, policy, now)
+        founders = (first.kid, *(key.kid for key in rest))
+        return cls(version=0, keys=(current,), founders=founders).published(rest, policy, now)
 
     def phase(self, key: Key, now: datetime, policy: Policy) -> Phase:
         """Return the phase of `key` at `now`."""
@@ -215,7 +217,7 @@ class KeyRing:
 
     def ripe_at(self, key: Key, policy: Policy) -> datetime:
         """Return when every verifier knows `key`: published for the lead, or part of the first save."""
-        exempt = key.published_at == self.created_at
+        exempt = key.kid in self.founders
         return key.published_at if exempt else key.published_at + policy.publish_lead
 
     def find(self, kid: str) -> Key:
@@ -242,7 +244,7 @@ class KeyRing:
         """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know."""
         standbys = self.standbys(now)
         if not standbys:
-            raise Refused("there is no standby key; a running issuer publishes one within seconds")
+            raise Refused("there is no standby key")
         ripe = [key for key in standbys if self.ripe_at(key, policy) <= now]
         if not ripe:
             youngest = min(standbys, key=lambda key: self.ripe_at(key, policy))
@@ -263,11 +265,9 @@ class KeyRing:
         ring = replace(self, keys=tuple(distrusted if each == key else each for each in self.keys))
         if key != self.current(now):
             return ring
-        standbys = ring.standbys(now)
+        standbys = self.standbys(now)
         if not standbys:
-            raise Refused(
-                f"{key.kid} is current and no standby can take over; a running issuer publishes one within seconds"
-            )
+            raise Refused(f"{key.kid} is current and there is no standby to take over")
         return ring._activated(min(standbys, key=lambda each: ring.ripe_at(each, policy)), policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:

@@ -53,37 +53,48 @@ class Rotation:
     def _save(self, move: Move, *, may_found: bool) -> KeyRing:
         fresh: list[PublicKey] = []
         saved: KeyRing | None = None
-        try:
-            while saved is None:
-                now = self._clock()
-                before = self._store.load() if may_found else self.ring()
+        while saved is None:
+            now = self._clock()
+            before = self._store.load() if may_found else self.ring()
+            try:
                 after = self._decide(before, move, fresh, now)
-                self._destroy_retired(before, after, now)
-                saved = before if after == before else self._store.save(after)
-            self._settle(saved)
-        finally:
-            named = {key.kid for key in saved.keys} if saved else set()
-            for key in fresh:
-                if key.kid not in named:
-                    self._signer.destroy(key.kid)
+            except Exception:
+                self._discard(fresh, before)
+                raise
+            self._destroy_retired(before, after, now)
+            # If this raises, the save may have come through all the same: the fresh keys stay.
+            saved = before if after == before else self._store.save(after)
+        self._discard(fresh, saved)
+        self._settle(saved)
         return saved
+
+    def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
+        """Destroy keys made for a ring that was not saved."""
+        named = {key.kid for key in ring.keys} if ring else set()
+        for key in fresh:
+            if key.kid not in named:
+                self._signer.destroy(key.kid)
 
     def _decide(self, before: KeyRing | None, move: Move, fresh: list[PublicKey], now: datetime) -> KeyRing:
         if before is None:
             self._require_unused()
-            return KeyRing.found(self._make(fresh, 1 + self._policy.standby_keys), self._policy, now)
-        after = move(before, now).tended(self._policy, now)
-        missing = after.shortfall(now, self._policy)
-        if not missing:
-            return after
-        # Made keys may have been waiting for a while: they count as published from this save on.
-        return after.published(self._make(fresh, missing), self._policy, self._clock())
+            return KeyRing.found(self._make(fresh, 1 + self._policy.standby_keys, fresh), self._policy, now)
+        # First what was due anyway: an emergency must not fail for want of a standby.
+        return self._complete(move(self._complete(before, fresh, now), now), fresh, now)
 
-    def _make(self, fresh: list[PublicKey], count: int) -> list[PublicKey]:
-        """Return `count` new keys; those of an attempt that came too late are used again."""
-        while len(fresh) < count:
-            fresh.append(self._signer.generate(self._policy.algorithm))
-        return fresh[:count]
+    def _complete(self, ring: KeyRing, fresh: list[PublicKey], now: datetime) -> KeyRing:
+        tended = ring.tended(self._policy, now)
+        unused = [key for key in fresh if key.kid not in {each.kid for each in tended.keys}]
+        missing = tended.shortfall(now, self._policy)
+        return tended.published(self._make(unused, missing, fresh), self._policy, now)
+
+    def _make(self, unused: list[PublicKey], count: int, fresh: list[PublicKey]) -> list[PublicKey]:
+        """Return `count` new keys; those of an attempt that came too late are used first."""
+        made = unused[:count]
+        while len(made) < count:
+            made.append(self._signer.generate(self._policy.algorithm))
+            fresh.append(made[-1])
+        return made
 
     def _require_unused(self) -> None:
         """Refuse to found a ring where another one's keys still are: its database was lost or is elsewhere."""

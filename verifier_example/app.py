@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Security
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
@@ -22,7 +22,7 @@ from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timi
 SCOPES = {"items:read": "Read the items"}
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
-_WARNINGS = {Event.FETCH_FAILED, Event.KEY_SKIPPED, Event.SERVED_STALE}
+_WARNINGS = {Event.FETCH_FAILED, Event.KEY_SKIPPED}  # those that do not come with every request
 _READINESS = {
     State.EMPTY: "no keys have been fetched from the issuer yet",
     State.FRESH: "ready",
@@ -38,7 +38,7 @@ def _seconds(value: object) -> object:
     return float(match[1]) * _UNITS[match[2]] if match else value
 
 
-Seconds = Annotated[float, BeforeValidator(_seconds)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
 """A duration; in the environment a number of seconds, or `30d`, `24h`, `10m`, `45s`."""
 
 
@@ -123,7 +123,7 @@ def create_app(settings: Settings | None = None, *, verifier: TokenVerifier | No
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
     app.add_exception_handler(HTTPException, render_refusal)
-    current_user = CurrentUser(verifier, token_url=f"{settings.issuer}/login", scopes=SCOPES)
+    current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login", scopes=SCOPES)
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_probes(app, verifier.cache)
     _add_protected_routes(app, current_user)

@@ -206,7 +206,7 @@ def _read_object(raw: bytes | bytearray) -> dict[str, Any]:
 def _read_base64url(segment: str) -> bytes:
     if segment[-1] not in _LAST_CHARACTERS[len(segment) % 4]:
         raise ValueError("not canonical")  # or one token could be written in many ways
-    return base64.urlsafe_b64decode(segment + "==")
+    return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
 
 
 def _text(value: object) -> str:
@@ -291,8 +291,9 @@ class JwksCache:
         monotonic: Callable[[], float] = time.monotonic,
         on_event: Callable[[Event, str], None] = _ignore,
     ) -> None:
-        for url in filter(None, (issuer, jwks_url)):
-            _check_url(url, allow_http=allow_http)
+        for url in (issuer, jwks_url):
+            if url is not None:
+                _check_url(url, allow_http=allow_http)
         self.issuer = issuer
         self.algorithms = tuple(algorithms)
         self.timings = timings or Timings()

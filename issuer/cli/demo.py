@@ -1,5 +1,248 @@
-"""`issuer demo`: the whole story on this machine, with real servers."""
+"""`issuer demo`: the issuer and the example service as real servers, in a scratch folder of its own.
+
+What `--once` plays against them is told in `story`.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import httpx2
+import typer
+
+from issuer.cli.output import CommandError, console
+from issuer.cli.ports import require_free
+from issuer.cli.story import play
+
+HOST = "127.0.0.1"
+ISSUER_PORT = 8000
+SERVICE_PORT = 8001
+ISSUER_URL = f"http://{HOST}:{ISSUER_PORT}"
+SERVICE_URL = f"http://{HOST}:{SERVICE_PORT}"
+START_SECONDS = 30
+STOP_SECONDS = 5
+
+TIMINGS = {
+    "ISSUER_JWKS_MAX_AGE": "2s",
+    "ISSUER_NODE_TIMEOUT": "3s",
+    "ISSUER_OUTAGE_LIMIT": "3s",
+    "ISSUER_CLOCK_SKEW": "1s",
+    "ISSUER_PUBLISH_LEAD": "10s",
+    "VERIFIER_TTL_FLOOR": "1s",
+    "VERIFIER_COOLDOWN": "1s",
+}
+"""The rules of production in seconds, so that a person can watch them."""
+
+CURL_LINES = f"""\
+token() {{ python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
+TOKEN=$(curl -s {ISSUER_URL}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
+curl -s {SERVICE_URL}/protected_route -H "Authorization: Bearer $TOKEN"
+curl -s {SERVICE_URL}/me -H "Authorization: Bearer $TOKEN"
+MACHINE=$(curl -s {ISSUER_URL}/oauth2/token -u "$DEMO_CLIENT" -d grant_type=client_credentials | token)
+curl -s {SERVICE_URL}/items -H "Authorization: Bearer $MACHINE"
+curl -s {ISSUER_URL}/.well-known/jwks.json
+"""
+"""What to try; README shows the same lines, and a test compares and runs them."""
 
 
-def demo() -> None:
-    """Show the issuer and the example service at work."""
+def demo(
+    *, once: Annotated[bool, typer.Option("--once", help="Play the story, check each step, and stop.")] = False
+) -> None:
+    """Run the issuer and the example service on this machine, with everything made for you.
+
+    The key ring obeys the rules of production, with seconds in place of hours.
+    """
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGHUP, _stop)
+    for port in (ISSUER_PORT, SERVICE_PORT):
+        require_free(HOST, port)
+    with _scratch_folder() as folder, Servers(folder) as servers:
+        servers.start()
+        if once:
+            play(servers, ISSUER_URL, SERVICE_URL)
+        else:
+            _introduce(servers)
+            _wait_for_ctrl_c(servers)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server process and where it logs."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def stop(self) -> None:
+        """End it, gently first."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class Servers:
+    """The issuer and the service, and the operator's commands beside them; nothing outlives the block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._running: dict[str, Server] = {}
+        # Settings of the shell it was started from must not reach the demo.
+        self._environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
+        }
+
+    def __enter__(self) -> "Servers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in list(self._running):
+            self.stop(name)
+
+    def start(self) -> None:
+        """Start both and wait until they are ready; raise CommandError with the log's end if one is not."""
+        python = [sys.executable, "-m"]
+        address = ["--host", HOST, "--port"]
+        service = [*python, "uvicorn", "--factory", "verifier_example.app:create_app", *address, str(SERVICE_PORT)]
+        self._start("issuer", [*python, "issuer.cli", "serve", *address, str(ISSUER_PORT)], ISSUER_URL)
+        self._start("service", service, SERVICE_URL)
+
+    def stop(self, name: str) -> None:
+        """Stop one of them."""
+        self._running.pop(name).stop()
+
+    def check_alive(self) -> None:
+        """Raise CommandError if one has ended by itself."""
+        for server in self._running.values():
+            if server.process.poll() is not None:
+                raise CommandError(f"the {server.name} stopped: {_last_line(server.log)}")
+
+    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run an operator's command against the demo's issuer and return what it printed."""
+        return subprocess.run(  # noqa: S603 - our own command
+            [sys.executable, "-m", "issuer.cli", *arguments],
+            cwd=self.folder,
+            env=self._environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def _start(self, name: str, command: list[str], url: str) -> None:
+        log = self.folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - our own servers
+                command,
+                cwd=self.folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this command alone, which stops them in order
+            )
+        self._running[name] = Server(name, process, log)
+        deadline = time.monotonic() + START_SECONDS
+        while not _ready(url):
+            self.check_alive()
+            if time.monotonic() > deadline:
+                raise CommandError(f"the {name} is not ready after {START_SECONDS} s: {_last_line(log)}")
+            time.sleep(0.1)
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """Yield a new folder here with the demo's settings; it goes at the end, unless something failed."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="demo-", dir=Path.cwd()))
+        settings = {
+            "ISSUER_URL": ISSUER_URL,
+            "ISSUER_AUDIENCE": SERVICE_URL,
+            "ISSUER_CORS_ORIGINS": f"{SERVICE_URL},http://localhost:{SERVICE_PORT}",
+            "ISSUER_KEYS_PASSPHRASE": secrets.token_urlsafe(24),
+            "VERIFIER_ISSUER": ISSUER_URL,
+            "VERIFIER_AUDIENCE": SERVICE_URL,
+            **TIMINGS,
+        }
+        _write_settings(folder / ".env", settings)
+    except OSError as error:
+        raise CommandError(f"cannot make a scratch folder in {Path.cwd()}: {error.strerror}") from error
+    try:
+        yield folder
+    except Exception:
+        sys.stderr.write(f"the logs are in {folder.name}/\n")
+        raise
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+    shutil.rmtree(folder)
+
+
+def _write_settings(path: Path, settings: Mapping[str, str]) -> None:
+    path.touch(mode=0o600)
+    path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+
+def _introduce(servers: Servers) -> None:
+    """Make a user and a machine client, and say what there is to try."""
+    password = secrets.token_urlsafe(16)
+    made = servers.command(
+        "users", "add", "demo", "--scope", "items:read", "--password-stdin", "--json", stdin=password
+    )
+    client = servers.command("clients", "add", "demo machine", "--scope", "items:read", "--json")
+    if made.returncode or client.returncode:
+        raise CommandError(f"cannot make the demo's user and client: {made.stderr}{client.stderr}")
+    client_id, client_secret = _client(client.stdout)
+    say = console().print
+    say(f"issuer   {ISSUER_URL}/docs", markup=False)
+    say(f"service  {SERVICE_URL}/docs  (Authorize with the user demo)", markup=False)
+    say(f"folder   {servers.folder.name}/  (removed at the end; operator commands work inside it)", markup=False)
+    say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}", markup=False)
+    say("\nIn another terminal, with the secrets of this run:\n", markup=False)
+    say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'", markup=False)
+    say(CURL_LINES, markup=False)
+    say(f"cd {servers.folder.name} && {sys.executable} -m issuer.cli keys rotate", markup=False)
+    say("\nCtrl-C ends it.", markup=False)
+
+
+def _client(document: str) -> tuple[str, str]:
+    client = json.loads(document)
+    return client["client_id"], client["client_secret"]
+
+
+def _wait_for_ctrl_c(servers: Servers) -> None:
+    try:
+        while True:
+            time.sleep(0.5)
+            servers.check_alive()
+    except KeyboardInterrupt:
+        console().print("\nstopped", markup=False)
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx2.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
+    except httpx2.TransportError:
+        return False
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "its log is empty"
+
+
+def _stop(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(1)

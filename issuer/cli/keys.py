@@ -101,7 +101,7 @@ def _show_ring(issuer: Issuer, ring: KeyRing, *, as_json: bool, says: str = "") 
 def _brief(row: Row) -> Row:
     """Return `row` narrow enough for a terminal; commands take this much of a kid as well."""
     shown = ("phase", "kid", "alg", "signs_from", "leaves_jwks_at", "revoked_at")
-    return {name: str(row[name] or "-")[: KID_SHOWN if name == "kid" else None] for name in shown}
+    return {name: row[name] for name in shown} | {"kid": str(row["kid"])[:KID_SHOWN]}
 
 
 def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:

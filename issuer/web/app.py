@@ -12,6 +12,7 @@ import anyio.to_thread
 import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
 from issuer.keyring import KeyRingError
@@ -34,13 +35,13 @@ def create_app(issuer: Issuer) -> FastAPI:
         description=__doc__,
         redoc_url=None,
         lifespan=_lifespan,
-        max_body_size=BODY_MOST_BYTES,
     )
     app.state.issuer = issuer
     app.state.key_set = jwks.RenderedKeySet()
     for room in (login, token, users, jwks, discovery, health):
         app.include_router(room.router)
     errors.install(app)
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(errors.RefuseLargeBodies, most_bytes=BODY_MOST_BYTES)
     if issuer.settings.cors_origins:
         app.add_middleware(

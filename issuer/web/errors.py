@@ -58,7 +58,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 class RefuseLargeBodies:
     """ASGI middleware: a request that announces too large a body is refused before any of it is read.
 
-    FastAPI's own limit stays behind it for bodies of unannounced length; alone it would answer in plain text.
+    Starlette's limit stays behind it for bodies of unannounced length; alone it would answer in plain text.
     """
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:

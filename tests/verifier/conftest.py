@@ -29,12 +29,17 @@ class Clock:
 
     def __init__(self) -> None:
         self.passed = 0.0
+        self.rested = 0.0
 
     def advance(self, seconds: float) -> None:
         self.passed += seconds
 
+    def rest(self, seconds: float) -> None:
+        """Let a cooldown pass, and no token age."""
+        self.rested += seconds
+
     def monotonic(self) -> float:
-        return 1000 + self.passed
+        return 1000 + self.passed + self.rested
 
     def wall(self) -> float:
         return START + self.passed

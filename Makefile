@@ -1,0 +1,59 @@
+# What people run; each target does its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format bench lock interop clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.runs ## issuer and example service on this machine, with everything made for you
+	@$(BIN)/issuer demo
+
+serve: $(VENV)/.runs ## the issuer alone, on 127.0.0.1:8000
+	@$(BIN)/issuer serve
+
+test: $(VENV)/.tests ## the whole suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.tests ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.tests ## mend what can be mended by machine
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.tests ## verification and signing beside raw RSA, as ratios
+	$(BIN)/python benchmarks/run.py
+
+interop: ## fetch the verifiers in other languages that the suite checks against (npm, go)
+	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
+	cd tests/interop/go && go build -o verify .
+
+lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
+	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
+	uv pip compile pyproject.toml --group build --group test --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet --upgrade --constraint requirements.lock --output-file requirements-test.lock
+
+clean: ## remove what make made
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: $(BIN)/python requirements.lock pyproject.toml
+	$(PIP) install --require-hashes -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.runs requirements-test.lock
+	$(PIP) install --require-hashes -r requirements-test.lock
+	@touch $@

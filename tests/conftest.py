@@ -1,0 +1,89 @@
+"""What every test may ask for: a clock to move, settings of its own, an issuer, and a client in front of it."""
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from postgresql import temporary_server
+from pydantic import SecretStr
+
+from issuer.web.app import create_app
+from issuer.wiring import Issuer, Settings, build
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PASSWORD = "violet otters juggle pancakes"
+
+
+class MovableClock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the shell, and no .env of the checkout, reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("ISSUER_", "VERIFIER_")):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    return MovableClock()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(
+        database_url=SecretStr(f"sqlite:///{tmp_path}/issuer.db"),
+        keys=str(tmp_path / "keys"),
+        keys_passphrase=SecretStr("a passphrase for tests"),
+    )
+
+
+Build = Callable[[Settings], Issuer]
+
+
+@pytest.fixture
+def made(clock: MovableClock) -> Iterator[Build]:
+    """Build issuers on the movable clock, and close them at the end."""
+    built: list[Issuer] = []
+
+    def make(settings: Settings) -> Issuer:
+        built.append(build(settings, clock))
+        return built[-1]
+
+    yield make
+    for issuer in built:
+        issuer.close()
+
+
+@pytest.fixture
+def issuer(made: Build, settings: Settings) -> Issuer:
+    return made(settings)
+
+
+@pytest.fixture
+def web(issuer: Issuer) -> Iterator[TestClient]:
+    """A client in front of the issuer; a defect answers 500, as it would in production."""
+    with TestClient(create_app(issuer), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real PostgreSQL; each test that asks for `database_url` gets a database of its own in it."""
+    with temporary_server(tmp_path_factory.mktemp("postgresql")) as url:
+        yield url

@@ -1,0 +1,31 @@
+// Owns what panva/jose says of an issuer's tokens: `node verify.mjs ISSUER AUDIENCE`, then one token a line in,
+// one JSON line out. The keys are found by discovery, and the library keeps its defaults.
+
+import { webcrypto } from 'node:crypto'
+import { createInterface } from 'node:readline'
+import { createRemoteJWKSet, jwtVerify } from 'jose'
+
+globalThis.crypto ??= webcrypto // Node 18 keeps it out of the global scope
+
+const [issuer, audience] = process.argv.slice(2)
+
+const answer = await fetch(`${issuer}/.well-known/openid-configuration`)
+const metadata = await answer.json()
+if (metadata.issuer !== issuer) {
+  throw new Error(`the document of ${issuer} is that of ${metadata.issuer}`) // RFC 8414 section 3.3
+}
+const keys = createRemoteJWKSet(new URL(metadata.jwks_uri))
+const expected = { issuer, audience, typ: 'at+jwt', algorithms: ['RS256'] }
+
+async function judge(token) {
+  try {
+    const { protectedHeader } = await jwtVerify(token, keys, expected)
+    return { accepted: true, kid: protectedHeader.kid }
+  } catch (error) {
+    return { accepted: false, reason: `${error.code ?? error.name}: ${error.message}` }
+  }
+}
+
+for await (const token of createInterface({ input: process.stdin })) {
+  process.stdout.write(JSON.stringify(await judge(token)) + '\n')
+}

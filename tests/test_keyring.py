@@ -1,0 +1,214 @@
+"""The rules of the key ring, one by one; over time they are checked by `test_keyring_over_time`."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from issuer.keyring import (
+    BadPolicy,
+    KeyRing,
+    NothingToDo,
+    Phase,
+    Policy,
+    PublicKey,
+    Refused,
+    StaleView,
+    UnknownKey,
+    View,
+    duration,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+SECOND = timedelta(seconds=1)
+POLICY = Policy(
+    algorithm="RS256",
+    token_lifetime=timedelta(minutes=10),
+    rotation_period=30 * DAY,
+    publish_lead=DAY,
+    max_age=timedelta(minutes=5),
+    node_timeout=timedelta(seconds=30),
+    outage_limit=timedelta(hours=1),
+    clock_skew=timedelta(seconds=30),
+)
+
+
+def public(kid: str) -> PublicKey:
+    return PublicKey(kid, "RS256", {"kty": "RSA", "kid": kid})
+
+
+def founded(policy: Policy = POLICY) -> KeyRing:
+    return KeyRing.found([public("a"), public("b")], policy, START)
+
+
+def phases(ring: KeyRing, now: datetime, policy: Policy = POLICY) -> dict[str, Phase]:
+    return {key.kid: ring.phase(key, now, policy) for key in ring.keys}
+
+
+def rotated() -> KeyRing:
+    """a was superseded by b a day after the start; c waits."""
+    return founded().promoted(POLICY, START + DAY).published([public("c")], POLICY, START + DAY)
+
+
+def test_a_new_ring_signs_at_once_and_has_a_standby_whose_turn_is_a_period_later() -> None:
+    ring = founded()
+    assert phases(ring, START) == {"a": Phase.CURRENT, "b": Phase.STANDBY}
+    assert ring.find("b").activates_at == START + 30 * DAY
+
+
+def test_the_standby_takes_over_when_its_turn_comes_without_anything_being_saved() -> None:
+    ring = founded()
+    turn = START + 30 * DAY
+    assert ring.current(turn - SECOND).kid == "a"
+    assert phases(ring, turn) == {"a": Phase.PREVIOUS, "b": Phase.CURRENT}
+
+
+def test_a_superseded_key_stays_published_until_its_last_token_is_dead_everywhere() -> None:
+    ring = rotated()
+    leaves_at = START + DAY + POLICY.node_timeout + POLICY.token_lifetime + POLICY.clock_skew
+    assert ring.leaves_at(ring.find("a"), POLICY) == leaves_at
+    assert phases(ring, leaves_at - SECOND)["a"] is Phase.PREVIOUS
+    assert phases(ring, leaves_at)["a"] is Phase.RETIRED
+    assert [key.kid for key in ring.published_keys(leaves_at, POLICY)] == ["b", "c"]
+    assert "a" not in phases(ring.tended(POLICY, leaves_at), leaves_at)
+
+
+def test_a_second_rotation_at_once_is_refused_with_the_instant_from_which_it_is_allowed() -> None:
+    with pytest.raises(Refused, match="ISSUER_PUBLISH_LEAD") as refusal:
+        rotated().promoted(POLICY, START + DAY + SECOND)
+    assert refusal.value.allowed_from == START + 2 * DAY
+    assert rotated().promoted(POLICY, START + 2 * DAY).current(START + 2 * DAY).kid == "c"
+
+
+def test_keys_of_the_first_save_are_exempt_from_the_lead() -> None:
+    assert founded().promoted(POLICY, START + SECOND).current(START + SECOND).kid == "b"
+
+
+def test_revoking_the_current_key_brings_the_standby_forward_in_the_same_ring() -> None:
+    now = START + SECOND
+    ring = founded().revoked("a", "stolen", POLICY, now)
+    assert phases(ring, now) == {"a": Phase.REVOKED, "b": Phase.CURRENT}
+    assert ring.shortfall(now, POLICY) == 1
+    assert [key.kid for key in ring.published_keys(now, POLICY)] == ["b"]
+
+
+def test_revoking_the_current_key_without_a_standby_is_refused() -> None:
+    ring = replace(founded(), keys=founded().keys[:1])
+    with pytest.raises(Refused, match="no standby"):
+        ring.revoked("a", "stolen", POLICY, START + SECOND)
+
+
+def test_a_revoked_key_never_becomes_current_again() -> None:
+    ring = founded().revoked("b", "unwanted", POLICY, START + SECOND)
+    assert ring.current(START + 365 * DAY).kid == "a"
+
+
+def test_a_standby_revoked_before_its_turn_does_not_supersede_the_current_key() -> None:
+    ring = founded().revoked("b", "unwanted", POLICY, START + SECOND)
+    assert ring.superseded_at(ring.find("a")) is None
+
+
+def test_a_key_superseded_by_one_revoked_later_still_stopped_signing_then() -> None:
+    now = START + DAY + SECOND
+    ring = rotated().revoked("b", "stolen", POLICY, now)
+    assert ring.superseded_at(ring.find("a")) == START + DAY
+    assert phases(ring, now) == {"a": Phase.PREVIOUS, "b": Phase.REVOKED, "c": Phase.CURRENT}
+
+
+def test_revoking_twice_is_nothing_to_do() -> None:
+    ring = founded().revoked("b", "unwanted", POLICY, START)
+    with pytest.raises(NothingToDo):
+        ring.revoked("b", "unwanted", POLICY, START)
+
+
+def test_a_kid_may_be_given_by_any_unique_beginning() -> None:
+    ring = KeyRing.found([public("-abc"), public("-abd")], POLICY, START)
+    assert ring.find("-abd").kid == "-abd"
+    for ambiguous in ("-ab", "", "x"):
+        with pytest.raises(UnknownKey):
+            ring.find(ambiguous)
+
+
+def test_a_longer_token_lifetime_is_known_to_the_ring_before_and_a_shorter_one_never() -> None:
+    longer = replace(POLICY, token_lifetime=timedelta(hours=2))
+    ring = founded().tended(longer, START)
+    assert {key.token_lifetime for key in ring.keys} == {timedelta(hours=2)}
+    assert ring.tended(POLICY, START) == ring
+
+
+def test_a_superseded_key_keeps_the_lifetime_it_signed_with() -> None:
+    longer = replace(POLICY, token_lifetime=timedelta(hours=2))
+    now = START + DAY + SECOND
+    assert rotated().tended(longer, now).find("a").token_lifetime == POLICY.token_lifetime
+
+
+def test_a_changed_rotation_period_moves_the_turn_but_never_before_the_key_is_ripe() -> None:
+    now = START + DAY
+    shorter = replace(POLICY, rotation_period=7 * DAY)
+    assert founded().tended(shorter, now).find("b").activates_at == START + 7 * DAY
+    late = rotated().tended(replace(POLICY, rotation_period=DAY), now + SECOND)
+    assert late.find("c").activates_at == START + 2 * DAY
+
+
+def test_a_turn_so_near_that_a_node_may_not_hear_of_a_change_stands() -> None:
+    now = START + 30 * DAY - POLICY.node_timeout
+    longer = replace(POLICY, rotation_period=60 * DAY)
+    assert founded().tended(longer, now).find("b").activates_at == START + 30 * DAY
+
+
+def test_without_a_period_keys_wait_for_an_operator() -> None:
+    by_hand = replace(POLICY, rotation_period=timedelta(0))
+    ring = founded(by_hand)
+    assert ring.find("b").activates_at is None
+    assert ring.current(START + 1000 * DAY).kid == "a"
+    assert ring.promoted(by_hand, START + DAY).current(START + DAY).kid == "b"
+    assert ring.tended(POLICY, START).find("b").activates_at == START + 30 * DAY
+
+
+def test_a_node_whose_clock_is_behind_the_first_save_signs_with_the_first_key() -> None:
+    ring = founded()
+    assert phases(ring, START - SECOND) == {"a": Phase.CURRENT, "b": Phase.STANDBY}
+
+
+def test_a_node_that_has_not_seen_the_ring_for_longer_than_the_timeout_stops_signing() -> None:
+    view = View(founded(), refreshed_at=START)
+    assert view.signing_key(POLICY, START + POLICY.node_timeout).kid == "a"
+    with pytest.raises(StaleView, match="ISSUER_NODE_TIMEOUT"):
+        view.signing_key(POLICY, START + POLICY.node_timeout + SECOND)
+
+
+def test_a_node_cut_off_publishes_for_the_outage_limit_and_lets_caches_outlive_it_by_no_second() -> None:
+    view = View(founded(), refreshed_at=START)
+    last = START + POLICY.outage_limit + POLICY.max_age
+    assert view.max_age(POLICY, START + POLICY.outage_limit) == POLICY.max_age
+    assert view.max_age(POLICY, last - SECOND) == SECOND
+    with pytest.raises(StaleView):
+        view.max_age(POLICY, last)
+
+
+def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
+    short = replace(POLICY, publish_lead=timedelta(minutes=10))
+    assert short.publish_without_database == timedelta(minutes=4, seconds=30)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"publish_lead": timedelta(minutes=5)}, "5m + ISSUER_NODE_TIMEOUT 30s + ISSUER_CLOCK_SKEW 30s = 6m"),
+        ({"rotation_period": timedelta(hours=1)}, "ISSUER_ROTATION_PERIOD is 1h"),
+        ({"outage_limit": timedelta(seconds=1)}, "ISSUER_OUTAGE_LIMIT is 1s"),
+        ({"token_lifetime": timedelta(0)}, "ISSUER_ACCESS_TOKEN_LIFETIME"),
+    ],
+)
+def test_a_policy_that_cannot_keep_the_promises_is_refused_with_the_arithmetic(
+    change: dict[str, timedelta], says: str
+) -> None:
+    with pytest.raises(BadPolicy) as refusal:
+        replace(POLICY, **change)  # type: ignore[arg-type]
+    assert says in str(refusal.value)
+
+
+def test_durations_are_told_as_settings_are_written() -> None:
+    spans = [timedelta(days=30), timedelta(hours=36), timedelta(minutes=90), timedelta(seconds=45), timedelta(0)]
+    assert [duration(span) for span in spans] == ["30d", "36h", "90m", "45s", "0s"]

@@ -1,0 +1,266 @@
+"""Reconcile and moves, as performed: one ring whoever starts, no key lost whatever stops half-way."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import MovableClock
+from test_keyring import POLICY
+
+from issuer.keyring import KeyRing, KeyUnavailable, NothingToDo, Phase, PublicKey, Refused, StaleView
+from issuer.rotation import Node, Rotation
+from issuer.signing.pem import PemDirectory, PemSigner
+from issuer.store.database import Database
+from issuer.store.ring import RingStore
+
+FAST = replace(POLICY, algorithm="ES256")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/issuer.db")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+def signer(keys: Path) -> PemSigner:
+    return PemSigner(PemDirectory(keys), "passphrase")
+
+
+def rotation(database: Database, keys: Path, clock: MovableClock) -> Rotation:
+    return Rotation(RingStore(database), signer(keys), FAST, clock)
+
+
+def files(keys: Path) -> set[str]:
+    return {path.name for path in keys.iterdir()}
+
+
+def kids(ring: KeyRing) -> set[str]:
+    return {f"{key.kid}.pem" for key in ring.keys if key.revoked_at is None}
+
+
+class Stopped(BaseException):
+    """The process ends here, as after SIGKILL."""
+
+
+class StopsBefore:
+    """A signer whose process ends right before one of its steps."""
+
+    def __init__(self, real: PemSigner, step: str) -> None:
+        self._real = real
+        self._step = step
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._step:
+            raise Stopped
+        return getattr(self._real, name)
+
+
+class StopsAfterSaving(RingStore):
+    """A store whose process ends, or whose connection is lost, right after the ring was saved."""
+
+    def save(self, ring: KeyRing) -> KeyRing | None:
+        super().save(ring)
+        raise Stopped
+
+
+def test_the_first_reconcile_founds_a_ring_and_the_next_changes_nothing(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    ring = rotation(database, keys, clock).reconcile()
+    assert [ring.phase(key, clock(), FAST) for key in ring.keys] == [Phase.CURRENT, Phase.STANDBY]
+    assert files(keys) == kids(ring)
+    assert rotation(database, keys, clock).reconcile() == ring
+
+
+def test_eight_processes_on_an_empty_database_found_one_ring_and_leave_no_other_key(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        rings = list(pool.map(lambda _: rotation(database, keys, clock).reconcile(), range(8)))
+    assert all(ring == rings[0] for ring in rings)
+    assert files(keys) == kids(rings[0])
+
+
+def test_of_two_operators_who_rotate_at_once_one_wins_and_the_other_is_told(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    rotation(database, keys, clock).reconcile()
+    clock.advance(days=2)
+
+    def rotate(_number: int) -> KeyRing | Refused:
+        try:
+            return rotation(database, keys, clock).change(lambda ring, now: ring.promoted(FAST, now))
+        except Refused as refusal:
+            return refusal
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(rotate, range(2)))
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["KeyRing", "Refused"]
+    ring = rotation(database, keys, clock).ring()
+    assert len(ring.keys) == 3
+    assert files(keys) == kids(ring)
+
+
+def test_a_scheduled_rotation_publishes_a_new_standby_and_later_destroys_the_retired_key(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    performs = rotation(database, keys, clock)
+    first = performs.reconcile().current(clock())
+    clock.advance(days=30)
+    ring = performs.reconcile()
+    assert [ring.phase(key, clock(), FAST) for key in ring.keys] == [Phase.PREVIOUS, Phase.CURRENT, Phase.STANDBY]
+    clock.advance(minutes=11)
+    ring = performs.reconcile()
+    assert first.kid not in {key.kid for key in ring.keys}
+    assert files(keys) == kids(ring)
+
+
+def test_revoking_destroys_the_private_half_and_publishes_a_new_standby_in_one_save(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    performs = rotation(database, keys, clock)
+    before = performs.reconcile()
+    kid = before.current(clock()).kid
+    after = performs.change(lambda ring, now: ring.revoked(kid, "stolen", FAST, now))
+    assert after.version == before.version + 1
+    assert after.current(clock()).kid == before.standbys(clock())[0].kid
+    assert len(after.standbys(clock())) == 1
+    assert files(keys) == kids(after)
+
+
+def test_a_current_key_can_be_revoked_even_when_the_standby_was_late(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    performs = rotation(database, keys, clock)
+    performs.reconcile()
+    clock.advance(days=31)  # the standby became current, and nobody was there to publish the next
+    kid = performs.ring().current(clock()).kid
+    ring = performs.change(lambda ring, now: ring.revoked(kid, "stolen", FAST, now))
+    assert ring.phase(ring.find(kid), clock(), FAST) is Phase.REVOKED
+    assert len(ring.standbys(clock())) == 1
+    assert files(keys) == kids(ring)
+
+
+def test_a_refused_move_leaves_ring_and_keys_alone(database: Database, keys: Path, clock: MovableClock) -> None:
+    performs = rotation(database, keys, clock)
+    performs.reconcile()
+    ring = performs.change(lambda ring, now: ring.promoted(FAST, now))
+    before = files(keys)
+    with pytest.raises(Refused):
+        performs.change(lambda ring, now: ring.promoted(FAST, now))
+    assert performs.ring() == ring
+    assert files(keys) == before
+
+
+def test_a_move_before_there_is_a_ring_founds_none(database: Database, keys: Path, clock: MovableClock) -> None:
+    with pytest.raises(NothingToDo):
+        rotation(database, keys, clock).change(lambda ring, now: ring.promoted(FAST, now))
+    assert not keys.exists()
+
+
+def test_private_keys_without_a_ring_refuse_to_start_and_nothing_is_made(
+    database: Database, keys: Path, clock: MovableClock, tmp_path: Path
+) -> None:
+    rotation(database, keys, clock).reconcile()
+    before = files(keys)
+    lost = Database(f"sqlite:///{tmp_path}/another.db")
+    lost.migrate()
+    with pytest.raises(KeyUnavailable, match="2 private keys but no key ring"):
+        rotation(lost, keys, clock).reconcile()
+    lost.close()
+    assert files(keys) == before
+
+
+def test_a_ring_whose_private_key_is_gone_refuses_to_start_and_makes_no_other(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    ring = rotation(database, keys, clock).reconcile()
+    for path in keys.iterdir():
+        path.unlink()
+    holder = signer(keys)
+    node = Node(Rotation(RingStore(database), holder, FAST, clock), holder, clock)
+    with pytest.raises(KeyUnavailable, match=ring.current(clock()).kid):
+        node.refresh()
+    assert files(keys) == set()
+
+
+@pytest.mark.parametrize("step", ["generate", "keep"])
+def test_a_crash_while_founding_leaves_what_the_next_start_completes(
+    database: Database, keys: Path, clock: MovableClock, step: str
+) -> None:
+    stops = Rotation(RingStore(database), StopsBefore(signer(keys), step), FAST, clock)  # type: ignore[arg-type]
+    with pytest.raises(Stopped):
+        stops.reconcile()
+    ring = rotation(database, keys, clock).reconcile()
+    assert files(keys) == kids(ring)
+
+
+def test_a_crash_right_after_a_save_loses_no_key(database: Database, keys: Path, clock: MovableClock) -> None:
+    rotation(database, keys, clock).reconcile()
+    clock.advance(days=30)
+    with pytest.raises(Stopped):
+        Rotation(StopsAfterSaving(database), signer(keys), FAST, clock).reconcile()
+    saved = rotation(database, keys, clock).ring()
+    holder = signer(keys)
+    node = Node(Rotation(RingStore(database), holder, FAST, clock), holder, clock)
+    assert node.refresh().ring == saved
+    assert files(keys) == kids(saved)
+
+
+def test_a_crash_before_the_private_half_of_a_revoked_key_is_destroyed_is_made_good(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    ring = rotation(database, keys, clock).reconcile()
+    kid = ring.standbys(clock())[0].kid
+    stops = Rotation(RingStore(database), StopsBefore(signer(keys), "destroy"), FAST, clock)  # type: ignore[arg-type]
+    with pytest.raises(Stopped):
+        stops.change(lambda ring, now: ring.revoked(kid, "unwanted", FAST, now))
+    ring = rotation(database, keys, clock).reconcile()
+    assert files(keys) == kids(ring)
+
+
+def test_a_node_takes_up_a_change_as_a_whole_and_can_sign_with_every_standby(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    holder = signer(keys)
+    node = Node(Rotation(RingStore(database), holder, FAST, clock), holder, clock)
+    with pytest.raises(StaleView):
+        _ = node.view
+    node.refresh()
+    operator = rotation(database, keys, clock)
+    operator.change(lambda ring, now: ring.promoted(FAST, now))
+    old = node.view.signing_key(FAST, clock())
+    clock.advance(seconds=1)
+    new = node.refresh().signing_key(FAST, clock())
+    assert new.kid != old.kid
+    assert holder.sign(new.kid, b"data")
+    clock.advance(seconds=(FAST.node_timeout + timedelta(seconds=1)).total_seconds())
+    with pytest.raises(StaleView):
+        node.view.signing_key(FAST, clock())
+
+
+def test_an_unnamed_key_is_destroyed_when_a_change_comes_too_late(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    rotation(database, keys, clock).reconcile()
+    clock.advance(days=30)
+
+    class Overtaken(PemSigner):
+        def generate(self, alg: str) -> PublicKey:
+            rotation(database, keys, clock).reconcile()
+            return super().generate(alg)
+
+    late = Rotation(RingStore(database), Overtaken(PemDirectory(keys), "passphrase"), FAST, clock)
+    ring = late.reconcile()
+    assert len(ring.keys) == 3
+    assert files(keys) == kids(ring)

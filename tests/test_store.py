@@ -1,0 +1,243 @@
+"""What the store promises, on SQLite and on a real PostgreSQL alike."""
+
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from postgresql import new_database
+from sqlalchemy import text
+from test_keyring import POLICY, START, public
+
+from issuer.accounts import User
+from issuer.clients import FIRST_PARTY, Client
+from issuer.keyring import KeyRing
+from issuer.oauth import AuthMethod, UsernameTaken
+from issuer.store.accounts import AccountStore
+from issuer.store.clients import ClientStore
+from issuer.store.database import SCHEMA, Database, DatabaseNewer, DatabaseUnavailable, metadata
+from issuer.store.families import FamilyStore
+from issuer.store.migrations import config
+from issuer.store.ring import RingStore
+from issuer.tokens import Family, RefreshToken, new_refresh_token, refresh_token_digest, stored, successor
+
+NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
+MONTH = timedelta(days=30)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/issuer.db"
+    return new_database(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+def user(username: str = "alice") -> User:
+    return User(str(uuid.uuid4()), username, "a hash", frozenset({"items:read", "b"}), NOW)
+
+
+def family_with_token(database: Database) -> tuple[Family, str]:
+    owner = user(f"user-{uuid.uuid4()}")
+    AccountStore(database).add(owner)
+    family = Family(
+        str(uuid.uuid4()), owner.id, "first-party", frozenset({"a"}), ("x", "y"), NOW, NOW + MONTH, None, "curl", "::1"
+    )
+    token = new_refresh_token()
+    FamilyStore(database).start(family, stored(token, family, NOW, MONTH))
+    return family, token
+
+
+def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
+    result = FamilyStore(database).find(refresh_token_digest(token))
+    assert result is not None
+    return result
+
+
+def test_the_ring_comes_back_as_it_was_saved(database: Database) -> None:
+    store = RingStore(database)
+    assert store.load() is None
+    ring = KeyRing.found([public("a"), public("b")], POLICY, START).revoked("b", "why", POLICY, NOW)
+    saved = store.save(ring)
+    assert saved == replace(ring, version=1)
+    assert store.load() == saved
+
+
+def test_of_two_first_rings_one_is_too_late(database: Database) -> None:
+    store = RingStore(database)
+    ring = KeyRing.found([public("a"), public("b")], POLICY, START)
+    assert store.save(ring) is not None
+    assert store.save(ring) is None
+
+
+def test_of_two_changes_of_one_version_one_is_too_late_and_loses_nothing(database: Database) -> None:
+    store = RingStore(database)
+    first = store.save(KeyRing.found([public("a"), public("b")], POLICY, START))
+    assert first is not None
+    second = store.save(first.published([public("c")], POLICY, NOW))
+    assert second is not None
+    assert second.version == 2
+    assert store.save(first.published([public("d")], POLICY, NOW)) is None
+    assert store.load() == second
+
+
+def test_many_processes_that_save_at_once_make_one_version_each(url: str, database: Database) -> None:
+    ring = RingStore(database).save(KeyRing.found([public("a"), public("b")], POLICY, START))
+    assert ring is not None
+
+    def save(_number: int) -> bool:
+        own = Database(url)
+        try:
+            return RingStore(own).save(ring) is not None
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(save, range(8))) == 1
+
+
+def test_an_account_is_found_by_id_and_by_any_spelling_of_its_name(database: Database) -> None:
+    store = AccountStore(database)
+    alice = user("Älice")
+    store.add(alice)
+    assert store.by_id(alice.id) == alice
+    assert store.by_username("äLICE") == alice
+    assert store.by_username("a\u0308lice") == alice
+    assert store.by_username("bob") is None
+    assert store.by_id("x") is None
+
+
+def test_a_name_that_reads_the_same_is_taken(database: Database) -> None:
+    store = AccountStore(database)
+    store.add(user("Alice"))
+    for same in ("alice", "ALICE", "ａｌｉｃｅ"):
+        with pytest.raises(UsernameTaken):
+            store.add(user(same))
+
+
+def test_an_account_can_be_changed(database: Database) -> None:
+    store = AccountStore(database)
+    alice = user()
+    store.add(alice)
+    store.set_password_hash(alice.id, "another")
+    store.set_scope(alice.id, frozenset())
+    store.set_disabled(alice.id, NOW)
+    changed = replace(alice, password_hash="another", scope=frozenset(), disabled_at=NOW)
+    assert store.all() == [changed]
+    store.set_disabled(alice.id, None)
+    assert store.by_id(alice.id) == replace(changed, disabled_at=None)
+
+
+def test_a_client_comes_back_as_it_was_kept(database: Database) -> None:
+    store = ClientStore(database)
+    client = Client("id", "a machine", AuthMethod.BASIC, frozenset({"a"}), NOW, ("x", "y"), b"digest")
+    store.add(client)
+    assert store.by_id("id") == client
+    assert store.by_id("other") is None
+    store.set_disabled("id", NOW)
+    assert store.all() == [replace(client, disabled_at=NOW)]
+
+
+def test_the_built_in_client_is_there_without_being_stored(database: Database) -> None:
+    assert ClientStore(database).by_id("first-party") is FIRST_PARTY
+    assert ClientStore(database).all() == []
+
+
+def test_a_refresh_token_is_found_with_its_family_and_is_not_itself_stored(database: Database) -> None:
+    family, token = family_with_token(database)
+    record, same_family = found(database, token)
+    assert same_family == family
+    assert record.expires_at == NOW + MONTH
+    assert record.used_at is None
+    with database.read() as connection:
+        rows = [row for table in metadata.sorted_tables for row in connection.execute(table.select())]
+    assert token not in repr(rows)
+    assert token.encode() not in b"".join(value for row in rows for value in row if isinstance(value, bytes))
+
+
+def test_of_fifty_redemptions_at_once_one_rotates_and_there_is_one_successor(database: Database) -> None:
+    store = FamilyStore(database)
+    family, token = family_with_token(database)
+    record, _ = found(database, token)
+    next_token = stored(successor(token, record.successor_seed), family, NOW, MONTH)
+    with ThreadPoolExecutor(50) as pool:
+        rotated = list(pool.map(lambda _: store.rotate(record, next_token, NOW), range(50)))
+    assert rotated.count(True) == 1
+    assert found(database, token)[0].used_at == NOW
+    assert found(database, successor(token, record.successor_seed))[0] == next_token
+
+
+def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
+    store = FamilyStore(database)
+    family, token = family_with_token(database)
+    record, _ = found(database, token)
+    store.end(family.id, NOW)
+    assert not store.rotate(record, stored("next", family, NOW, MONTH), NOW)
+    assert found(database, token)[1].ended_at == NOW
+
+
+def test_ending_all_families_of_a_user_leaves_those_of_others(database: Database) -> None:
+    store = FamilyStore(database)
+    (mine, my_token), (_, other_token) = family_with_token(database), family_with_token(database)
+    store.end_all(mine.user_id, NOW)
+    assert found(database, my_token)[1].ended_at == NOW
+    assert found(database, other_token)[1].ended_at is None
+
+
+def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_migration_is_the_schema_the_code_names() -> None:
+    assert ScriptDirectory.from_config(config()).get_current_head() == SCHEMA
+
+
+def test_processes_that_start_together_migrate_once(url: str) -> None:
+    def migrate(_number: int) -> None:
+        database = Database(url)
+        database.migrate()
+        database.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(migrate, range(6)))
+    database = Database(url)
+    assert RingStore(database).load() is None
+    database.close()
+
+
+def test_a_database_newer_than_the_code_is_refused_and_left_alone(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseNewer, match="newer version"):
+        database.migrate()
+    with database.read() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:
+    database = Database("postgresql://someone:secret@127.0.0.1:1/none")
+    with pytest.raises(DatabaseUnavailable) as refusal:
+        database.migrate()
+    assert "127.0.0.1" in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", "", "postgresql://["])
+def test_an_url_of_no_known_database_is_refused(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="ISSUER_DATABASE_URL"):
+        Database(url)
