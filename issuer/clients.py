@@ -31,9 +31,7 @@ class Client:
 
     @property
     def grant_types(self) -> frozenset[GrantType]:
-        """The grants this client may use: only the built-in one sees passwords, only one with a secret acts
-        for itself.
-        """
+        """The grants it may use: only the built-in one sees passwords, only one with a secret is itself."""
         if self.id == FIRST_PARTY_ID:
             return frozenset({GrantType.PASSWORD, GrantType.REFRESH_TOKEN})
         if self.auth_method is AuthMethod.NONE:

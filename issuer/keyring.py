@@ -59,7 +59,7 @@ class BadPolicy(KeyRingError):
 
 
 class StaleView(KeyRingError):
-    """This node's view of the ring is too old to act on."""
+    """The view that this node has of the ring is too old to act on."""
 
 
 class KeyUnavailable(KeyRingError):
@@ -146,6 +146,11 @@ class Key(PublicKey):
             return False
         return self.revoked_at is None or self.revoked_at > self.activates_at
 
+    @property
+    def ever_activated(self) -> bool:
+        """Tell whether the key has a turn that was not, and will not be, forestalled by its revocation."""
+        return self.activates_at is not None and self.activated_by(self.activates_at)
+
 
 @dataclass(frozen=True)
 class KeyRing:
@@ -180,13 +185,12 @@ class KeyRing:
 
         A node whose clock is behind may see a ring whose first turn is yet to come: it takes that key.
         """
-        trusted = sorted((key for key in self.keys if key.revoked_at is None), key=_by_activation)
+        trusted = [key for key in self._in_order() if key.revoked_at is None]
         return next((key for key in reversed(trusted) if key.activated_by(now)), trusted[0])
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys waiting to sign, in the order in which their turn comes."""
-        waiting = [key for key in self.keys if self._waits(key, now)]
-        return tuple(sorted(waiting, key=_by_activation))
+        return tuple(key for key in self._in_order() if self._waits(key, now))
 
     def published_keys(self, now: datetime, policy: Policy) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
@@ -194,16 +198,9 @@ class KeyRing:
 
     def superseded_at(self, key: Key) -> datetime | None:
         """Return the instant at which `key` stops signing: when its successor starts, or None."""
-        if key.activates_at is None:
-            return None
-        later = [
-            other.activates_at
-            for other in self.keys
-            if other.activates_at is not None
-            and other.activated_by(other.activates_at)
-            and _by_activation(other) > _by_activation(key)
-        ]
-        return min(later, default=None)
+        order = self._in_order()
+        later = order[order.index(key) + 1 :] if key.activates_at else ()
+        return next((other.activates_at for other in later if other.ever_activated), None)
 
     def leaves_at(self, key: Key, policy: Policy) -> datetime | None:
         """Return when the last token of `key` is dead everywhere and it may leave the JWKS, or None.
@@ -254,7 +251,7 @@ class KeyRing:
                 " a key set without it",
                 self.ripe_at(youngest, policy),
             )
-        return self._activated(ripe[0], policy, now)
+        return self.activated(ripe[0], policy, now)
 
     def revoked(self, kid: str, reason: str, policy: Policy, now: datetime) -> Self:
         """Return the ring without trust in `kid`; if it was current, the ripest standby signs from `now`."""
@@ -268,7 +265,7 @@ class KeyRing:
         standbys = self.standbys(now)
         if not standbys:
             raise Refused(f"{key.kid} is current and there is no standby to take over")
-        return ring._activated(min(standbys, key=lambda each: ring.ripe_at(each, policy)), policy, now)
+        return ring.activated(min(standbys, key=lambda each: ring.ripe_at(each, policy)), policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with each standby's turn a rotation period after the one before it.
@@ -285,7 +282,8 @@ class KeyRing:
                 turn = key.activates_at
             turns[key.kid] = turn
         return replace(
-            self, keys=tuple(replace(key, activates_at=turns.get(key.kid, key.activates_at)) for key in self.keys)
+            self,
+            keys=tuple(replace(key, activates_at=turns.get(key.kid, key.activates_at)) for key in self.keys),
         )
 
     def tended(self, policy: Policy, now: datetime) -> Self:
@@ -304,10 +302,15 @@ class KeyRing:
         ]
         return replace(self, keys=tuple(raised)).scheduled(policy, now)
 
+    def _in_order(self) -> list[Key]:
+        """Return the keys in the order of their turns; of two at one instant, the later published is later."""
+        return sorted(self.keys, key=lambda key: key.activates_at or NEVER)
+
     def _waits(self, key: Key, now: datetime) -> bool:
         return key.revoked_at is None and not key.activated_by(now) and key != self.current(now)
 
-    def _activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:
+    def activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:
+        """Return the ring with `chosen` signing from `now`; whether it may is decided before."""
         keys = tuple(replace(key, activates_at=now) if key == chosen else key for key in self.keys)
         return replace(self, keys=keys).scheduled(policy, now)
 
@@ -360,7 +363,3 @@ def duration(span: timedelta) -> str:
 
 def _standby(public: PublicKey, policy: Policy, now: datetime) -> Key:
     return Key(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime)
-
-
-def _by_activation(key: Key) -> tuple[datetime, datetime, str]:
-    return (key.activates_at or NEVER, key.published_at, key.kid)

@@ -62,7 +62,9 @@ class Settings(BaseSettings):
         env_prefix="ISSUER_", env_file=".env", extra="ignore", hide_input_in_errors=True, frozen=True
     )
 
-    url: str = Field("http://127.0.0.1:8000", description="The issuer's URL: `iss`, and where clients find it.")
+    url: str = Field(
+        "http://127.0.0.1:8000", description="The issuer's URL: `iss`, and where clients find it."
+    )
     database_url: SecretStr = Field(
         SecretStr("sqlite:///issuer.db"), description="SQLite, or `postgresql://…` for several nodes."
     )
@@ -71,13 +73,21 @@ class Settings(BaseSettings):
     keys_passphrase_file: Path | None = Field(None, description="A file that holds the passphrase.")
     algorithm: str = Field("RS256", description="For new keys: `RS256`, `PS256`, `ES256` or `EdDSA`.")
     audience: str = Field("http://127.0.0.1:8001", description="The resource that tokens are for by default.")
-    access_token_lifetime: Duration = Field(timedelta(minutes=10), description="How long an access token lives.")
+    access_token_lifetime: Duration = Field(
+        timedelta(minutes=10), description="How long an access token lives."
+    )
     refresh_token_lifetime: Duration = Field(
         timedelta(days=30), description="How long an unused refresh token lives."
     )
-    rotation_period: Duration = Field(timedelta(days=30), description="How long a key signs; `0`: only by hand.")
-    publish_lead: Duration = Field(timedelta(hours=24), description="How long a key is published before it signs.")
-    jwks_max_age: Duration = Field(timedelta(minutes=5), description="For how long verifiers may cache the JWKS.")
+    rotation_period: Duration = Field(
+        timedelta(days=30), description="How long a key signs; `0`: only by hand."
+    )
+    publish_lead: Duration = Field(
+        timedelta(hours=24), description="How long a key is published before it signs."
+    )
+    jwks_max_age: Duration = Field(
+        timedelta(minutes=5), description="For how long verifiers may cache the JWKS."
+    )
     standby_keys: int = Field(1, ge=1, le=10, description="How many published keys wait for their turn.")
     outage_limit: Duration = Field(
         timedelta(hours=1), description="How long a node without its database goes on publishing."
@@ -86,7 +96,9 @@ class Settings(BaseSettings):
         timedelta(seconds=30), description="After this a node that has not seen the key ring stops signing."
     )
     clock_skew: Duration = Field(timedelta(seconds=30), description="How far clocks may differ.")
-    registration: Literal["open", "closed"] = Field("open", description="Whether anybody may make an account.")
+    registration: Literal["open", "closed"] = Field(
+        "open", description="Whether anybody may make an account."
+    )
     password_login: Literal["on", "off"] = Field("on", description="Whether users may log in by password.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser apps that may log in here, separated by commas."
@@ -95,7 +107,11 @@ class Settings(BaseSettings):
     @field_validator("cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("url")
     @classmethod
@@ -224,7 +240,7 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
         policy=policy,
         issuer=settings.url,
         refresh_lifetime=settings.refresh_token_lifetime,
-        password_login=settings.password_login == "on",
+        password_login=settings.password_login == "on",  # noqa: S105 - a switch
     )
     return Issuer(
         settings=settings,
@@ -246,6 +262,8 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
 
 def _signer(keys: str, passphrase: str | None, database: Database) -> Signer:
     if keys == "pkcs11":
-        raise BadSettings("ISSUER_KEYS=pkcs11 is not supported by this version; use a directory or `database`")
+        raise BadSettings(
+            "ISSUER_KEYS=pkcs11 is not supported by this version; use a directory or `database`"
+        )
     vault = PrivateKeyStore(database) if keys == "database" else PemDirectory(Path(keys))
     return PemSigner(vault, passphrase)

@@ -157,6 +157,12 @@ def test_a_turn_so_near_that_a_node_may_not_hear_of_a_change_stands() -> None:
     assert founded().tended(longer, now).find("b").activates_at == START + 30 * DAY
 
 
+def test_of_two_keys_activated_at_one_instant_the_later_published_signs() -> None:
+    for kids in ("ab", "ba"):
+        ring = KeyRing.found([public(kid) for kid in kids], POLICY, START).promoted(POLICY, START)
+        assert phases(ring, START) == {kids[0]: Phase.PREVIOUS, kids[1]: Phase.CURRENT}
+
+
 def test_without_a_period_keys_wait_for_an_operator() -> None:
     by_hand = replace(POLICY, rotation_period=timedelta(0))
     ring = founded(by_hand)
@@ -210,5 +216,11 @@ def test_a_policy_that_cannot_keep_the_promises_is_refused_with_the_arithmetic(
 
 
 def test_durations_are_told_as_settings_are_written() -> None:
-    spans = [timedelta(days=30), timedelta(hours=36), timedelta(minutes=90), timedelta(seconds=45), timedelta(0)]
+    spans = [
+        timedelta(days=30),
+        timedelta(hours=36),
+        timedelta(minutes=90),
+        timedelta(seconds=45),
+        timedelta(0),
+    ]
     assert [duration(span) for span in spans] == ["30d", "36h", "90m", "45s", "0s"]

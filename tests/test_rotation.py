@@ -118,7 +118,11 @@ def test_a_scheduled_rotation_publishes_a_new_standby_and_later_destroys_the_ret
     first = performs.reconcile().current(clock())
     clock.advance(days=30)
     ring = performs.reconcile()
-    assert [ring.phase(key, clock(), FAST) for key in ring.keys] == [Phase.PREVIOUS, Phase.CURRENT, Phase.STANDBY]
+    assert [ring.phase(key, clock(), FAST) for key in ring.keys] == [
+        Phase.PREVIOUS,
+        Phase.CURRENT,
+        Phase.STANDBY,
+    ]
     clock.advance(minutes=11)
     ring = performs.reconcile()
     assert first.kid not in {key.kid for key in ring.keys}
@@ -151,7 +155,9 @@ def test_a_current_key_can_be_revoked_even_when_the_standby_was_late(
     assert files(keys) == kids(ring)
 
 
-def test_a_refused_move_leaves_ring_and_keys_alone(database: Database, keys: Path, clock: MovableClock) -> None:
+def test_a_refused_move_leaves_ring_and_keys_alone(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
     performs = rotation(database, keys, clock)
     performs.reconcile()
     ring = performs.change(lambda ring, now: ring.promoted(FAST, now))
@@ -162,7 +168,9 @@ def test_a_refused_move_leaves_ring_and_keys_alone(database: Database, keys: Pat
     assert files(keys) == before
 
 
-def test_a_move_before_there_is_a_ring_founds_none(database: Database, keys: Path, clock: MovableClock) -> None:
+def test_a_move_before_there_is_a_ring_founds_none(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
     with pytest.raises(NothingToDo):
         rotation(database, keys, clock).change(lambda ring, now: ring.promoted(FAST, now))
     assert not keys.exists()

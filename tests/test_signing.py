@@ -83,7 +83,9 @@ def test_a_destroyed_key_signs_no_more(reopen: Reopen) -> None:
 
 
 @pytest.mark.parametrize("passphrase", ["wrong", None])
-def test_a_wrong_or_missing_passphrase_opens_nothing_and_says_so(reopen: Reopen, passphrase: str | None) -> None:
+def test_a_wrong_or_missing_passphrase_opens_nothing_and_says_so(
+    reopen: Reopen, passphrase: str | None
+) -> None:
     public = reopen().generate("ES256")
     with pytest.raises(KeyUnavailable, match="ISSUER_KEYS_PASSPHRASE") as refusal:
         reopen(passphrase).load(public.kid, "ES256")

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, Self
 
 import httpx2
 import typer
@@ -57,7 +57,8 @@ curl -s {ISSUER_URL}/.well-known/jwks.json
 
 
 def demo(
-    *, once: Annotated[bool, typer.Option("--once", help="Play the story, check each step, and stop.")] = False
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Play the story, check each step, and stop.")] = False,
 ) -> None:
     """Run the issuer and the example service on this machine, with everything made for you.
 
@@ -105,7 +106,7 @@ class Servers:
             name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
 
-    def __enter__(self) -> "Servers":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,7 +117,14 @@ class Servers:
         """Start both and wait until they are ready; raise CommandError with the log's end if one is not."""
         python = [sys.executable, "-m"]
         address = ["--host", HOST, "--port"]
-        service = [*python, "uvicorn", "--factory", "verifier_example.app:create_app", *address, str(SERVICE_PORT)]
+        service = [
+            *python,
+            "uvicorn",
+            "--factory",
+            "verifier_example.app:create_app",
+            *address,
+            str(SERVICE_PORT),
+        ]
         self._start("issuer", [*python, "issuer.cli", "serve", *address, str(ISSUER_PORT)], ISSUER_URL)
         self._start("service", service, SERVICE_URL)
 
@@ -209,7 +217,10 @@ def _introduce(servers: Servers) -> None:
     say = console().print
     say(f"issuer   {ISSUER_URL}/docs", markup=False)
     say(f"service  {SERVICE_URL}/docs  (Authorize with the user demo)", markup=False)
-    say(f"folder   {servers.folder.name}/  (removed at the end; operator commands work inside it)", markup=False)
+    say(
+        f"folder   {servers.folder.name}/  (removed at the end; operator commands work inside it)",
+        markup=False,
+    )
     say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}", markup=False)
     say("\nIn another terminal, with the secrets of this run:\n", markup=False)
     say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'", markup=False)

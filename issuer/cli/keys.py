@@ -34,7 +34,9 @@ def rotate(*, as_json: Json = False) -> None:
     with opened() as issuer:
         ring = issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
         kid = ring.current(issuer.clock()).kid
-        _show_ring(issuer, ring, as_json=as_json, says=f"{kid} signs now; running nodes follow within 2 seconds")
+        _show_ring(
+            issuer, ring, as_json=as_json, says=f"{kid} signs now; running nodes follow within 2 seconds"
+        )
 
 
 @app.command(context_settings=KID)
@@ -53,10 +55,10 @@ def revoke(
         key = issuer.rotation.ring().find(kid)
         if not yes:
             _confirm(key)
-        ring = issuer.rotation.change(
-            lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now)
+        ring = issuer.rotation.change(lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now))
+        _show_ring(
+            issuer, ring, as_json=as_json, says=_consequences(ring, key, issuer.policy, issuer.clock())
         )
-        _show_ring(issuer, ring, as_json=as_json, says=_consequences(ring, key, issuer.policy, issuer.clock()))
 
 
 def _confirm(key: Key) -> None:
@@ -89,7 +91,11 @@ def _show_ring(issuer: Issuer, ring: KeyRing, *, as_json: bool, says: str = "") 
     now = issuer.clock()
     described = [describe(key, ring, issuer.policy, now) for key in ring.keys]
     ripe_at = min(ring.ripe_at(key, issuer.policy) for key in ring.standbys(now))
-    hint = "rotating by hand is allowed now" if ripe_at <= now else f"rotating by hand is allowed from {instant(ripe_at)}"
+    hint = (
+        "rotating by hand is allowed now"
+        if ripe_at <= now
+        else f"rotating by hand is allowed from {instant(ripe_at)}"
+    )
     show(
         {"version": ring.version, "keys": described, "message": says},
         as_json=as_json,

@@ -46,7 +46,9 @@ def opened() -> Iterator[Issuer]:
 
 def console() -> Console:
     """Return the terminal; a pipe gets lines wide enough to keep each row whole."""
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(
+        width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=not sys.stdout.isatty()
+    )
 
 
 def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] = (), says: str = "") -> None:

@@ -23,7 +23,9 @@ def serve(
     require_free(host, port)
     with opened() as issuer:
         issuer.node.refresh()  # what cannot start says so here, in one line
-        sys.stderr.write(f"issuer {issuer.settings.url}  database {issuer.database}  keys {issuer.settings.keys}\n")
+        sys.stderr.write(
+            f"issuer {issuer.settings.url}  database {issuer.database}  keys {issuer.settings.keys}\n"
+        )
     uvicorn.run(
         WORKER,
         factory=True,

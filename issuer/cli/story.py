@@ -65,20 +65,27 @@ class Story:
         answer = self._http.post(f"{self._issuer_url}/users", json=self._credentials)
         self._expect(answer.status_code == httpx2.codes.CREATED, f"POST /users answered {answer.status_code}")
         token = self._log_in()
-        header, claims = jwt.get_unverified_header(token), jwt.decode(token, options={"verify_signature": False})
+        header, claims = (
+            jwt.get_unverified_header(token),
+            jwt.decode(token, options={"verify_signature": False}),
+        )
         self._say(f"header  {json.dumps(header)}\nclaims  {json.dumps(claims)}")
         self._begin("The service, which knows the issuer by URL only, greets her")
         self._accepted(token)
         return token
 
     def _rotate(self, old: str) -> tuple[str, str]:
-        self._begin("The operator rotates: the standby, which every verifier knows already, signs from now on")
+        self._begin(
+            "The operator rotates: the standby, which every verifier knows already, signs from now on"
+        )
         self._show_ring(self._command("keys", "rotate"))
         self._begin("The old token is still accepted")
         self._accepted(old)
         self._begin("A new token carries the new kid, and is accepted without a restart")
         old_kid = _kid(old)
-        new = self._until("the issuer signs with the new key", self._log_in, lambda token: _kid(token) != old_kid)
+        new = self._until(
+            "the issuer signs with the new key", self._log_in, lambda token: _kid(token) != old_kid
+        )
         self._say(f"kid {_kid(new)}")
         self._accepted(new)
         return new, old_kid
@@ -120,7 +127,9 @@ class Story:
         return token
 
     def _greeting(self, token: str) -> httpx2.Response:
-        return self._http.get(f"{self._service_url}/protected_route", headers={"Authorization": f"Bearer {token}"})
+        return self._http.get(
+            f"{self._service_url}/protected_route", headers={"Authorization": f"Bearer {token}"}
+        )
 
     def _accepted(self, token: str) -> None:
         answer = self._greeting(token)
@@ -134,7 +143,9 @@ class Story:
     def _command(self, *arguments: str) -> dict[str, Any]:
         done = self._stage.command(*arguments, "--json")
         command = " ".join(("issuer", *arguments[:2]))
-        self._expect(done.returncode == Exit.DONE, f"{command} exited {done.returncode}: {done.stdout}{done.stderr}")
+        self._expect(
+            done.returncode == Exit.DONE, f"{command} exited {done.returncode}: {done.stdout}{done.stderr}"
+        )
         document: dict[str, Any] = json.loads(done.stdout)
         return document
 

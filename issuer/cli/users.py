@@ -32,9 +32,7 @@ def add(
     granted = parse_scope(scope)
     password = _password(stdin=password_stdin)
     with opened() as issuer:
-        user = register_user(
-            issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted
-        )
+        user = register_user(issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted)
         _show(user, as_json=as_json, says="made")
 
 

@@ -24,9 +24,7 @@ _OPTIONS: Options = {"require": _REQUIRED, "verify_exp": False, "verify_iat": Fa
 class BearerAuthentication:
     """Turns an access token whose `aud` holds the issuer's own URL into its user."""
 
-    def __init__(
-        self, accounts: AccountStore, view: Callable[[], View], policy: Policy, issuer: str
-    ) -> None:
+    def __init__(self, accounts: AccountStore, view: Callable[[], View], policy: Policy, issuer: str) -> None:
         self._accounts = accounts
         self._view = view
         self._policy = policy

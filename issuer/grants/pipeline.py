@@ -89,8 +89,12 @@ class Pipeline:
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
     def token(
-        self, parameters: Mapping[str, str], resources: tuple[str, ...], authorization: str | None,
-        origin: Origin, now: datetime,
+        self,
+        parameters: Mapping[str, str],
+        resources: tuple[str, ...],
+        authorization: str | None,
+        origin: Origin,
+        now: datetime,
     ) -> TokenResponse:
         """Answer a request to the token endpoint, RFC 6749 section 3.2; raise OAuthError otherwise."""
         name = parameters.get("grant_type")
@@ -111,8 +115,13 @@ class Pipeline:
         return self._respond(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now)
 
     def _respond(
-        self, client: Client, name: GrantType, parameters: Mapping[str, str], resources: tuple[str, ...],
-        origin: Origin, now: datetime,
+        self,
+        client: Client,
+        name: GrantType,
+        parameters: Mapping[str, str],
+        resources: tuple[str, ...],
+        origin: Origin,
+        now: datetime,
     ) -> TokenResponse:
         client.require_grant(name)
         asked = parse_scope(parameters["scope"]) if parameters.get("scope") else None

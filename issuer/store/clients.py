@@ -65,7 +65,9 @@ class ClientStore:
     def set_disabled(self, client_id: str, disabled_at: datetime | None) -> None:
         """Disable the client from an instant on, or enable it."""
         with self._database.write() as connection:
-            connection.execute(update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at))
+            connection.execute(
+                update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
+            )
 
 
 def _client(row: Row[Any]) -> Client:

@@ -106,7 +106,9 @@ class FamilyStore:
 
     def _end(self, which: Any, now: datetime) -> None:
         with self._database.write() as connection:
-            connection.execute(update(families).where(which, families.c.ended_at.is_(None)).values(ended_at=now))
+            connection.execute(
+                update(families).where(which, families.c.ended_at.is_(None)).values(ended_at=now)
+            )
 
 
 def _family_row(family: Family) -> dict[str, object]:

@@ -52,4 +52,6 @@ class PrivateKeyStore:
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent texts."""
         with self._database.read() as connection:
-            return frozenset(connection.scalars(select(private_keys.c.kid).where(private_keys.c.kept == true())))
+            return frozenset(
+                connection.scalars(select(private_keys.c.kid).where(private_keys.c.kept == true()))
+            )

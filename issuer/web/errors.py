@@ -29,7 +29,9 @@ class ErrorBody(BaseModel):
     """Every error of this service, RFC 6749 section 5.2."""
 
     error: str = Field(description="A code for programs.", examples=["invalid_request"])
-    error_description: str = Field(description="A sentence for people.", examples=["the parameter x is missing"])
+    error_description: str = Field(
+        description="A sentence for people.", examples=["the parameter x is missing"]
+    )
 
 
 class MissingToken(InvalidToken):
@@ -66,6 +68,7 @@ class RefuseLargeBodies:
         self._most_bytes = most_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or pass on."""
         length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
         if length.isdecimal() and int(length) > self._most_bytes:
             text = f"the request body is larger than {self._most_bytes} bytes"

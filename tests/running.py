@@ -1,0 +1,303 @@
+"""Owns real servers for tests: issuers and the example service as processes on loopback, ended with their block.
+
+What they promise is told in `servers/` and `interop/`.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import httpx2
+import jwt
+
+HOST = "127.0.0.1"
+START_SECONDS = 30.0
+COMMAND_SECONDS = 30.0
+POLL_SECONDS = 0.02
+
+RULES = {
+    "ISSUER_JWKS_MAX_AGE": "1s",
+    "ISSUER_NODE_TIMEOUT": "4s",
+    "ISSUER_OUTAGE_LIMIT": "4s",
+    "ISSUER_CLOCK_SKEW": "1s",
+    "ISSUER_PUBLISH_LEAD": "6s",
+    "ISSUER_ROTATION_PERIOD": "0",
+}
+"""The rules of production in seconds; keys rotate by hand only."""
+
+T = TypeVar("T")
+
+
+def eventually(ask: Callable[[], T], what: str, within: float) -> T:
+    """Ask until the answer is truthy and return it; fail after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (answer := ask()):
+        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        time.sleep(POLL_SECONDS)
+    return answer
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.create_server((HOST, 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on `port`."""
+    try:
+        socket.create_server((HOST, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether the process does anything still; one that nobody has waited for yet does not."""
+    shown = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S607
+    return not shown.stdout.strip().startswith(("Z", "X")) and bool(shown.stdout.strip())
+
+
+def kid_of(token: str) -> str:
+    """Return the kid that the token's header names."""
+    return str(jwt.get_unverified_header(token)["kid"])
+
+
+class Done(NamedTuple):
+    """What a script sees of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """All of stdout, which must be one JSON document."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server in a process group of its own, which its workers share."""
+
+    process: "subprocess.Popen[bytes]"
+    url: str
+    log: Path
+    workers: int
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text("utf-8", "replace")
+
+    @property
+    def worker_pids(self) -> list[int]:
+        return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", self.output)]
+
+    def until_ready(self) -> Self:
+        """Wait until every worker has started and the server says that it is ready."""
+        eventually(self._is_ready, f"{self.url} is ready", START_SECONDS)
+        return self
+
+    def kill(self) -> None:
+        """Kill the main process as `kill -9` does, and nothing else."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Ask the server to stop, as an operator does, and return its exit code."""
+        self.process.terminate()
+        return self.process.wait(START_SECONDS)
+
+    def end(self) -> None:
+        """Leave nothing of it running, whatever happened before."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    @contextmanager
+    def only(self, pid: int) -> Iterator[None]:
+        """Let one worker alone answer in this block."""
+        others = [other for other in self.worker_pids if other != pid]
+        try:
+            for other in others:
+                os.kill(other, signal.SIGSTOP)
+            yield
+        finally:
+            for other in others:
+                os.kill(other, signal.SIGCONT)
+
+    def _is_ready(self) -> bool:
+        assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.output}"
+        if self.output.count("Application startup complete") < self.workers:
+            return False
+        with suppress(httpx2.TransportError):
+            return httpx2.get(f"{self.url}/readyz", trust_env=False).is_success
+        return False
+
+
+class Installation:
+    """An issuer's folder, port and settings, with the processes and commands that use them.
+
+    In `with`: every process started through it ends with the block.
+    """
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port, self.service_port = free_port(), free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self.service_url = f"http://{HOST}:{self.service_port}"
+        self.settings: dict[str, str] = {
+            **RULES,
+            "ISSUER_URL": self.url,
+            "ISSUER_AUDIENCE": self.service_url,
+            "VERIFIER_ISSUER": self.url,
+            "VERIFIER_AUDIENCE": self.service_url,
+            "VERIFIER_TTL_FLOOR": "1s",
+            **settings,
+        }
+        # Each request comes on a connection of its own, and so to any of the workers.
+        self.http = httpx2.Client(
+            trust_env=False, timeout=10, limits=httpx2.Limits(max_keepalive_connections=0)
+        )
+        self._servers: list[Server] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+        for server in self._servers:
+            server.end()
+
+    @property
+    def keys(self) -> Path:
+        """Where the private keys are."""
+        return self.folder / "keys"
+
+    def serve(self, *, workers: int = 1, port: int | None = None) -> Server:
+        """Start `issuer serve`, and do not wait for it."""
+        port = port or self.port
+        arguments = ["-m", "issuer.cli", "serve", "--port", str(port), "--workers", str(workers)]
+        return self._start(arguments, port, workers)
+
+    def serve_service(self) -> Server:
+        """Start the example service, and do not wait for it."""
+        port = self.service_port
+        arguments = ["-m", "uvicorn", "--factory", "verifier_example.app:create_app", "--port", str(port)]
+        return self._start(arguments, port, workers=1)
+
+    def command(self, *arguments: str, stdin: str = "", **settings: str) -> Done:
+        """Run `issuer` with the arguments, and perhaps other settings, and wait for its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "issuer.cli", *arguments],
+            cwd=self.folder,
+            env=self._environment(settings),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    @cached_property
+    def machine(self) -> tuple[str, str]:
+        """The id and secret of a client, made at first use."""
+        made = self.command("clients", "add", "machine", "--scope", "items:read", "--json")
+        assert made.code == 0, made
+        return made.document["client_id"], made.document["client_secret"]
+
+    def token(self) -> str:
+        """Return an access token for the machine client."""
+        return access_token(
+            self.http.post(
+                f"{self.url}/oauth2/token", auth=self.machine, data={"grant_type": "client_credentials"}
+            )
+        )
+
+    def log_in(self, username: str, password: str) -> httpx2.Response:
+        """Return the answer to a log-in."""
+        return self.http.post(f"{self.url}/login", data={"username": username, "password": password})
+
+    def key_set(self) -> httpx2.Response:
+        """Return the JWKS, with its headers."""
+        return self.http.get(f"{self.url}/.well-known/jwks.json")
+
+    def call_service(self, token: str) -> httpx2.Response:
+        """Return what the example service answers to the bearer of `token`."""
+        headers = {"Authorization": f"Bearer {token}"}
+        return self.http.get(f"{self.service_url}/protected_route", headers=headers)
+
+    def require_verifies(self, token: str, key_set: httpx2.Response) -> None:
+        """Fail unless `token` is good by the keys of `key_set`."""
+        key = jwt.PyJWKSet.from_dict(key_set.json())[kid_of(token)]
+        jwt.decode(token, key, algorithms=["RS256"], audience=self.service_url, issuer=self.url)
+
+    def saved_ring(self) -> Mapping[str, Any] | None:
+        """Return the ring as the database holds it, or None, and touch nothing: it reads a copy."""
+        with tempfile.TemporaryDirectory() as folder:
+            for path in self.folder.glob("issuer.db*"):
+                with suppress(FileNotFoundError):  # SQLite removes its own files as it likes
+                    shutil.copy(path, folder)
+            database = sqlite3.connect(Path(folder) / "issuer.db")
+            try:
+                row = database.execute("SELECT document FROM key_ring").fetchone()
+            except sqlite3.OperationalError:  # not even tables yet
+                row = None
+            finally:
+                database.close()
+        return json.loads(row[0]) if row else None
+
+    def saved_kids(self) -> set[str]:
+        """Return the kids that the saved ring names."""
+        ring = self.saved_ring()
+        return {key["kid"] for key in ring["keys"]} if ring else set()
+
+    def key_files(self) -> set[str]:
+        """Return the names of all files in the folder of private keys."""
+        return {path.name for path in self.keys.iterdir()} if self.keys.exists() else set()
+
+    def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
+        # Settings of the shell that runs the tests must not reach the servers.
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
+        }
+        return {**inherited, **self.settings, **settings}
+
+    def _start(self, arguments: list[str], port: int, workers: int) -> Server:
+        log = self.folder / f"{len(self._servers)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.folder,
+                env=self._environment({}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        server = Server(process, f"http://{HOST}:{port}", log, workers)
+        self._servers.append(server)
+        return server
+
+
+def access_token(answer: httpx2.Response) -> str:
+    """Return the access token of a token response, which must be one."""
+    assert answer.status_code == httpx2.codes.OK, answer.text
+    token: str = answer.json()["access_token"]
+    return token

@@ -1,0 +1,173 @@
+"""Owns what `issuer serve` promises as several processes: one ring, one rotation, and all of them end together."""
+
+import random
+import socket
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+import httpx2
+import pytest
+from running import HOST, Installation, Server, access_token, eventually, is_free, is_running, kid_of
+
+WORKERS = 4
+TOKENS = 200
+SEEN_WITHIN_SECONDS = 2.0
+"""How soon every node promises to have seen a change."""
+MARGIN_SECONDS = 0.5
+GONE_WITHIN_SECONDS = 2.0
+
+
+def require_one_ring(installation: Installation) -> None:
+    """Fail unless the first ring was saved once, and nothing is left of any other."""
+    ring = installation.saved_ring()
+    assert ring
+    assert ring["version"] == 1
+    assert len(ring["keys"]) == 2
+    assert installation.key_files() == {f"{key['kid']}.pem" for key in ring["keys"]}
+
+
+# Starting
+
+
+def test_four_workers_on_an_empty_folder_make_one_ring_and_agree_about_it(installation: Installation) -> None:
+    server = installation.serve(workers=WORKERS).until_ready()
+    require_one_ring(installation)
+    tokens, key_sets = [], []
+    assert len(server.worker_pids) == WORKERS
+    for pid in server.worker_pids:
+        with server.only(pid):
+            tokens += [installation.token() for _ in range(5)]
+            key_sets.append(installation.key_set())
+    with ThreadPoolExecutor(8) as clients:
+        tokens += clients.map(lambda _: installation.token(), range(TOKENS - len(tokens)))
+        key_sets += clients.map(lambda _: installation.key_set(), range(20))
+    assert len({key_set.headers["etag"] for key_set in key_sets}) == 1
+    assert len({key_set.content for key_set in key_sets}) == 1
+    assert len({kid_of(token) for token in tokens}) == 1
+    for token in tokens:
+        installation.require_verifies(token, random.choice(key_sets))  # noqa: S311 - they are all equal
+    require_one_ring(installation)
+
+
+def test_two_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: Installation) -> None:
+    servers = [installation.serve(), installation.serve(port=installation.service_port)]
+    key_sets = [
+        installation.http.get(f"{server.until_ready().url}/.well-known/jwks.json").content for server in servers
+    ]
+    assert key_sets[0] == key_sets[1]
+    require_one_ring(installation)
+
+
+# Rotating
+
+
+class Load:
+    """People and machines that get tokens and use them, over and over; a token refused ends it at once."""
+
+    def __init__(self, installation: Installation, username: str, password: str) -> None:
+        self.tokens: list[tuple[float, str]] = []
+        self._installation = installation
+        self._credentials = username, password
+        self._over = Event()
+        self._loops: list[Future[None]] = []
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep it up during the block; raise what went wrong in it."""
+        with ThreadPoolExecutor(4) as clients:
+            self._loops = [clients.submit(self._machine) for _ in range(3)] + [clients.submit(self._person)]
+            try:
+                yield
+            finally:
+                self._over.set()
+        for loop in self._loops:
+            loop.result()
+
+    def has_asked_since(self, instant: float) -> bool:
+        """Tell whether a token was asked for after `instant`, by the monotonic clock."""
+        assert not any(loop.done() for loop in self._loops), [loop.exception() for loop in self._loops if loop.done()]
+        return self.tokens[-1][0] > instant
+
+    def kids_asked_since(self, instant: float) -> set[str]:
+        return {kid_of(token) for asked_at, token in self.tokens if asked_at > instant}
+
+    def _machine(self) -> None:
+        while not self._over.is_set():
+            asked_at = time.monotonic()
+            self._use(asked_at, self._installation.token())
+
+    def _person(self) -> None:
+        while not self._over.is_set():
+            asked_at = time.monotonic()
+            self._use(asked_at, access_token(self._installation.log_in(*self._credentials)))
+
+    def _use(self, asked_at: float, token: str) -> None:
+        self.tokens.append((asked_at, token))
+        _, earlier = random.choice(self.tokens)  # noqa: S311 - any will do
+        for each in (token, earlier):
+            self._installation.require_verifies(each, self._installation.key_set())
+            answer = self._installation.call_service(each)
+            assert answer.status_code == httpx2.codes.OK, answer.text
+
+
+def rotate(installation: Installation) -> float | None:
+    """Rotate and return when it was done; None while the guard refuses."""
+    rotated = installation.command("keys", "rotate")
+    assert rotated.code in {0, 3}, rotated
+    return time.monotonic() if rotated.code == 0 else None
+
+
+def test_no_valid_token_is_refused_while_an_operator_rotates_under_load(installation: Installation) -> None:
+    server = installation.serve(workers=WORKERS)
+    service = installation.serve_service()
+    password = "violet otters juggle pancakes"
+    added = installation.command("users", "add", "alice", "--password-stdin", stdin=password)
+    assert added.code == 0, added
+    service.until_ready()
+    server.until_ready()
+    first = kid_of(installation.token())
+    load = Load(installation, "alice", password)
+    kids = [first]
+    with load.running():
+        for _ in range(2):  # the second standby was published under load, and waits for its lead
+            done = eventually(lambda: rotate(installation), "the guard allows to rotate", 15)
+            seen = done + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
+            eventually(lambda: load.has_asked_since(seen + 0.5), "the load goes on", 10)  # noqa: B023
+            (kid,) = load.kids_asked_since(seen)
+            kids.append(kid)
+            for pid in server.worker_pids if False else ():
+                pass
+    assert len(set(kids)) == 3
+    for pid in server.worker_pids:
+        with server.only(pid):
+            assert kid_of(installation.token()) == kids[-1]
+    assert installation.key_set().json()["keys"][-1]["kid"] not in kids
+
+
+# Ending
+
+
+def partial_request(server: Server) -> socket.socket:
+    """Return a connection on which a request has begun that will never end."""
+    connection = socket.create_connection((HOST, int(server.url.rpartition(":")[2])))
+    connection.sendall(b"POST /login HTTP/1.1\r\nHost: issuer\r\nContent-Length: 100\r\n\r\nusername=")
+    return connection
+
+
+@pytest.mark.parametrize("moment", ["as they start", "as they serve"])
+def test_workers_end_with_a_killed_main_process_and_free_the_port(installation: Installation, moment: str) -> None:
+    server = installation.serve(workers=WORKERS)
+    if moment == "as they start":
+        eventually(lambda: "Started parent process" in server.output, "workers start", 10)
+        server.kill()
+    else:
+        server.until_ready()
+        with partial_request(server), partial_request(server):
+            server.kill()
+    killed_at = time.monotonic()
+    eventually(lambda: is_free(installation.port), "the port is free", 10)
+    eventually(lambda: not any(map(is_running, server.worker_pids)), "the workers are gone", 10)
+    assert time.monotonic() - killed_at < GONE_WITHIN_SECONDS
