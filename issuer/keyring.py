@@ -276,10 +276,8 @@ class KeyRing:
         turn = self.current(now).activates_at
         turns: dict[str, datetime | None] = {}
         for key in self.standbys(now):
-            if (key.activates_at or NEVER) > soon:
-                turn = self._turn(key, turn, policy, soon)
-            else:
-                turn = key.activates_at
+            may_move = (key.activates_at or NEVER) > soon
+            turn = self._turn(key, turn, policy, soon) if may_move else key.activates_at
             turns[key.kid] = turn
         return replace(
             self,

@@ -117,12 +117,17 @@ LIBRARIES: Mapping[str, Callable[[str, str], PyJwt | Program]] = {
     "jose": jose,
     "go-oidc": go_oidc,
 }
-FETCHED: Mapping[str, Path] = {"jose": HERE / "jose" / "node_modules" / "jose", "go-oidc": HERE / "go" / "verify"}
+FETCHED: Mapping[str, Path] = {
+    "jose": HERE / "jose" / "node_modules" / "jose",
+    "go-oidc": HERE / "go" / "verify",
+}
 
 
 def is_here(library: str) -> bool:
     """Tell whether `make interop` has been run, or need not be."""
-    return library not in FETCHED or (FETCHED[library].exists() and (library != "jose" or bool(shutil.which("node"))))
+    return library not in FETCHED or (
+        FETCHED[library].exists() and (library != "jose" or bool(shutil.which("node")))
+    )
 
 
 class Token(NamedTuple):
@@ -208,7 +213,9 @@ def rotate_once(issuer: Installation, judged: Callable[[str], Token]) -> Record:
 def library(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     if not is_here(name):
-        missing = f"{FETCHED[name].relative_to(HERE)} is missing, so {name} has judged nothing: run `make interop`"
+        missing = (
+            f"{FETCHED[name].relative_to(HERE)} is missing, so {name} has judged nothing: run `make interop`"
+        )
         if os.environ.get("CI") == "true":
             pytest.fail(missing)
         pytest.skip(missing)

@@ -55,7 +55,8 @@ def test_four_workers_on_an_empty_folder_make_one_ring_and_agree_about_it(instal
 def test_two_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: Installation) -> None:
     servers = [installation.serve(), installation.serve(port=installation.service_port)]
     key_sets = [
-        installation.http.get(f"{server.until_ready().url}/.well-known/jwks.json").content for server in servers
+        installation.http.get(f"{server.until_ready().url}/.well-known/jwks.json").content
+        for server in servers
     ]
     assert key_sets[0] == key_sets[1]
     require_one_ring(installation)
@@ -88,7 +89,9 @@ class Load:
 
     def has_asked_since(self, instant: float) -> bool:
         """Tell whether a token was asked for after `instant`, by the monotonic clock."""
-        assert not any(loop.done() for loop in self._loops), [loop.exception() for loop in self._loops if loop.done()]
+        assert not any(loop.done() for loop in self._loops), [
+            loop.exception() for loop in self._loops if loop.done()
+        ]
         return self.tokens[-1][0] > instant
 
     def kids_asked_since(self, instant: float) -> set[str]:
@@ -158,7 +161,9 @@ def partial_request(server: Server) -> socket.socket:
 
 
 @pytest.mark.parametrize("moment", ["as they start", "as they serve"])
-def test_workers_end_with_a_killed_main_process_and_free_the_port(installation: Installation, moment: str) -> None:
+def test_workers_end_with_a_killed_main_process_and_free_the_port(
+    installation: Installation, moment: str
+) -> None:
     server = installation.serve(workers=WORKERS)
     if moment == "as they start":
         eventually(lambda: "Started parent process" in server.output, "workers start", 10)

@@ -1,0 +1,603 @@
+"""The issuer over HTTP, in process: what each endpoint answers, and what no input makes it answer."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import jwt
+import pytest
+from conftest import PASSWORD, START, Build, MovableClock
+from fastapi.testclient import TestClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as runs
+from hypothesis import strategies as st
+from passlib.hash import pbkdf2_sha256
+
+from issuer.administration import disable_user, register_client
+from issuer.oauth import AuthMethod
+from issuer.web.app import BODY_MOST_BYTES, create_app
+from issuer.wiring import Issuer, Settings
+
+ISSUER = "http://127.0.0.1:8000"
+SERVICE = "http://127.0.0.1:8001"
+ALICE = {"username": "alice", "password": PASSWORD}
+
+
+@pytest.fixture
+def alice(web: TestClient, issuer: Issuer) -> str:
+    """Alice has an account with two scopes; this is her id."""
+    assert web.post("/users", json=ALICE).status_code == 201
+    user = issuer.accounts.by_username("alice")
+    assert user
+    issuer.accounts.set_scope(user.id, frozenset({"items:read", "items:write"}))
+    return user.id
+
+
+@pytest.fixture
+def machine(issuer: Issuer) -> tuple[str, str]:
+    client, secret = register_client(
+        issuer.clients, "a machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+    )
+    assert secret
+    return client.id, secret
+
+
+def verified(web: TestClient, token: str, audience: str = SERVICE) -> dict[str, object]:
+    """Return the claims as a third party learns them: from the JWKS alone, by another library."""
+    keys = {key["kid"]: key for key in web.get("/.well-known/jwks.json").json()["keys"]}
+    kid = jwt.get_unverified_header(token)["kid"]
+    never_by_the_real_clock = {"verify_exp": False, "verify_iat": False}
+    return dict(
+        jwt.decode(
+            token,
+            jwt.PyJWK(keys[kid]),
+            ["RS256"],
+            audience=audience,
+            issuer=ISSUER,
+            options=never_by_the_real_clock,  # type: ignore[arg-type]
+        )
+    )
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_a_log_in_answers_with_a_token_response_that_no_cache_keeps(web: TestClient, alice: str) -> None:
+    answer = web.post("/login", data=ALICE)
+    body = answer.json()
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert body.keys() == {"access_token", "token_type", "expires_in", "scope", "refresh_token"}
+    assert (body["token_type"], body["expires_in"], body["scope"]) == (
+        "bearer",
+        600,
+        "items:read items:write",
+    )
+
+
+def test_an_access_token_is_as_rfc_9068_has_it_and_holds_nothing_personal_but_the_name(
+    web: TestClient, alice: str
+) -> None:
+    token = web.post("/login", data=ALICE).json()["access_token"]
+    claims = verified(web, token)
+    header = jwt.get_unverified_header(token)
+    assert header.keys() == {"alg", "typ", "kid"}
+    assert (header["alg"], header["typ"]) == ("RS256", "at+jwt")
+    assert claims.pop("jti")
+    assert claims == {
+        "iss": ISSUER,
+        "sub": alice,
+        "aud": [SERVICE, ISSUER],
+        "client_id": "first-party",
+        "iat": int(START.timestamp()),
+        "exp": int(START.timestamp()) + 600,
+        "scope": "items:read items:write",
+        "username": "alice",
+    }
+
+
+def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(web: TestClient, alice: str) -> None:
+    wrong = web.post("/login", data={**ALICE, "password": "wrong"})
+    unknown = web.post("/login", data={**ALICE, "username": "nobody"})
+    assert wrong.status_code == unknown.status_code == 401
+    assert wrong.content == unknown.content
+    assert wrong.headers == unknown.headers
+    assert wrong.headers["www-authenticate"] == "Bearer"
+    assert wrong.json()["error"] == "invalid_grant"
+
+
+@pytest.mark.parametrize("password", ["x" * 5000, "nul\0inside", "\ud800".encode("utf-8", "surrogatepass")])
+def test_a_password_that_no_account_can_have_is_a_wrong_password(
+    web: TestClient, alice: str, password: str | bytes
+) -> None:
+    assert web.post("/login", data={"username": "alice", "password": password}).status_code == 401
+
+
+def test_a_log_in_without_its_fields_is_told_which_in_the_protocols_shape(web: TestClient) -> None:
+    answer = web.post("/login", data={"username": "alice"})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_request"
+    assert "password" in answer.json()["error_description"]
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_scope_is_what_was_asked_for_within_what_was_granted(web: TestClient, alice: str) -> None:
+    answer = web.post("/login", data={**ALICE, "scope": "items:read admin"}).json()
+    assert answer["scope"] == verified(web, answer["access_token"])["scope"] == "items:read"
+    nothing_granted = web.post("/login", data={**ALICE, "scope": "admin"})
+    assert (nothing_granted.status_code, nothing_granted.json()["error"]) == (400, "invalid_scope")
+    malformed = web.post("/login", data={**ALICE, "scope": 'a"b'})
+    assert (malformed.status_code, malformed.json()["error"]) == (400, "invalid_scope")
+
+
+def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
+    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
+) -> None:
+    tokens = web.post("/login", data=ALICE).json()
+    user = issuer.accounts.by_id(alice)
+    assert user
+    disable_user(issuer.accounts, issuer.families, user, clock())
+    assert web.post("/login", data=ALICE).status_code == 401
+    assert refresh(web, tokens["refresh_token"]).status_code == 400
+    assert web.get("/users/me", headers=bearer(tokens["access_token"])).status_code == 401
+
+
+def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice: str, issuer: Issuer) -> None:
+    older = pbkdf2_sha256.using(rounds=1000).hash(PASSWORD)
+    issuer.accounts.set_password_hash(alice, older)
+    assert web.post("/login", data=ALICE).status_code == 200
+    user = issuer.accounts.by_id(alice)
+    assert user
+    assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert web.post("/login", data=ALICE).status_code == 200
+
+
+def test_registration_makes_an_account_without_any_scope(web: TestClient) -> None:
+    answer = web.post("/users", json=ALICE)
+    assert answer.status_code == 201
+    assert answer.json().keys() == {"id", "username", "scope", "created_at"}
+    tokens = web.post("/login", data=ALICE).json()
+    assert tokens["scope"] == ""
+    assert web.get("/users/me", headers=bearer(tokens["access_token"])).json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("username", "password", "says"),
+    [
+        ("", PASSWORD, "username must have"),
+        ("a" * 65, PASSWORD, "username must have"),
+        ("two words", PASSWORD, "username may hold"),
+        ("nul\0inside", PASSWORD, "username may hold"),
+        ("alice", "eleven char", "at least 12"),
+        ("alice", "é" * 513, "1024 bytes"),
+        ("alice", "nul\0inside the password", "valid Unicode"),
+        ("a-very-long-name", "A-Very-Long-Name", "differ from username"),
+        ("alice", "password1234", "most common"),
+        ("alice", "QwertyUiop123", "most common"),
+    ],
+)
+def test_registration_refuses_unfit_names_and_passwords_with_the_reason(
+    web: TestClient, username: str, password: str, says: str
+) -> None:
+    answer = web.post("/users", json={"username": username, "password": password})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "invalid_request"
+    assert says in answer.json()["error_description"]
+    assert password not in answer.text
+
+
+def test_a_password_of_any_composition_and_1024_bytes_is_welcome(web: TestClient) -> None:
+    fit = ["twelve chars", "é" * 512, "  spaces at both ends  ", "日本語のパスワードを使う人"]
+    for number, password in enumerate(fit):
+        account = {"username": f"user{number}", "password": password}
+        assert web.post("/users", json=account).status_code == 201
+        assert web.post("/login", data=account).status_code == 200
+
+
+def test_a_taken_name_is_a_conflict_in_any_spelling(web: TestClient, alice: str) -> None:
+    answer = web.post("/users", json={**ALICE, "username": "ALICE"})
+    assert (answer.status_code, answer.json()["error"]) == (409, "username_taken")
+
+
+def test_closed_registration_refuses(made: Build, settings: Settings) -> None:
+    issuer = made(settings.model_copy(update={"registration": "closed"}))
+    with TestClient(create_app(issuer)) as web:
+        answer = web.post("/users", json=ALICE)
+    assert (answer.status_code, answer.json()["error"]) == (403, "access_denied")
+
+
+def test_log_in_by_password_can_be_switched_off_and_leaves_the_discovery_document(
+    made: Build, settings: Settings
+) -> None:
+    issuer = made(settings.model_copy(update={"password_login": "off"}))
+    with TestClient(create_app(issuer)) as web:
+        assert web.post("/login", data=ALICE).status_code == 403
+        form = {"grant_type": "password", "client_id": "first-party", **ALICE}
+        assert web.post("/oauth2/token", data=form).json()["error"] == "unsupported_grant_type"
+        grants = web.get("/.well-known/oauth-authorization-server").json()["grant_types_supported"]
+    assert "password" not in grants
+
+
+def test_the_account_endpoint_takes_only_a_live_access_token_of_its_own(
+    web: TestClient, alice: str, machine: tuple[str, str], clock: MovableClock
+) -> None:
+    token = web.post("/login", data=ALICE).json()["access_token"]
+    machines = web.post("/oauth2/token", auth=machine, data={"grant_type": "client_credentials"})
+    header, payload, _ = token.split(".")
+    swapped = base64.urlsafe_b64encode(b'{"alg":"none","typ":"at+jwt"}').rstrip(b"=").decode()
+    assert web.get("/users/me", headers=bearer(token)).status_code == 200
+    for bad in (
+        machines.json()["access_token"],
+        token[:-4] + "AAAA",
+        f"{swapped}.{payload}.",
+        f"{header}.{payload}.",
+        "x",
+        "é",
+        "." * 9000,
+    ):
+        answer = web.get("/users/me", headers={"Authorization": f"Bearer {bad}".encode()})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
+    bare = web.get("/users/me")
+    assert (bare.status_code, bare.headers["www-authenticate"]) == (401, "Bearer")
+    clock.advance(minutes=10)
+    assert "expired" in web.get("/users/me", headers=bearer(token)).json()["error_description"]
+
+
+def test_a_machine_gets_a_token_by_basic_and_by_post(web: TestClient, machine: tuple[str, str]) -> None:
+    grant = {"grant_type": "client_credentials"}
+    basic = web.post("/oauth2/token", auth=machine, data=grant)
+    post = web.post("/oauth2/token", data={**grant, "client_id": machine[0], "client_secret": machine[1]})
+    for answer in (basic, post):
+        assert answer.status_code == 200
+        assert answer.headers["cache-control"] == "no-store"
+        assert "refresh_token" not in answer.json()
+        claims = verified(web, answer.json()["access_token"])
+        assert (claims["sub"], claims["client_id"], claims["aud"]) == (machine[0], machine[0], [SERVICE])
+        assert claims["scope"] == "items:read"
+        assert "username" not in claims
+
+
+def test_credentials_of_a_client_may_be_form_encoded_in_the_basic_header(
+    web: TestClient, machine: tuple[str, str]
+) -> None:
+    encoded = base64.b64encode(f"{machine[0].replace('-', '%2D')}:{machine[1]}".encode()).decode()
+    answer = web.post(
+        "/oauth2/token",
+        headers={"Authorization": f"Basic {encoded}"},
+        data={"grant_type": "client_credentials"},
+    )
+    assert answer.status_code == 200
+
+
+def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
+    web: TestClient, machine: tuple[str, str], issuer: Issuer
+) -> None:
+    grant = {"grant_type": "client_credentials"}
+    answers = [
+        web.post("/oauth2/token", auth=(machine[0], "wrong"), data=grant),
+        web.post("/oauth2/token", auth=("unknown", machine[1]), data=grant),
+        web.post("/oauth2/token", data={**grant, "client_id": machine[0]}),
+        web.post("/oauth2/token", data=grant),
+        web.post("/oauth2/token", data={**grant, "client_id": "first-party", "client_secret": "x"}),
+        web.post("/oauth2/token", headers={"Authorization": "Basic !"}, data=grant),
+        web.post("/oauth2/token", headers={"Authorization": "Bearer x"}, data=grant),
+    ]
+    issuer.clients.set_disabled(machine[0], START)
+    answers.append(web.post("/oauth2/token", auth=machine, data=grant))
+    for answer in answers:
+        assert answer.status_code == 401
+        assert answer.content == answers[0].content
+        assert answer.headers["www-authenticate"].startswith("Basic ")
+    assert answers[0].json()["error"] == "invalid_client"
+
+
+@pytest.mark.parametrize(
+    ("form", "error"),
+    [
+        ("scope=a", "invalid_request"),
+        ("grant_type=", "invalid_request"),
+        ("grant_type=client_credentials&grant_type=client_credentials", "invalid_request"),
+        ("grant_type=client_credentials&client_secret=x", "invalid_request"),
+        ("grant_type=client_credentials&client_id=another", "invalid_request"),
+        ("grant_type=%ff", "invalid_request"),
+        ("grant_type=é", "invalid_request"),
+        ("&".join(f"a{number}=1" for number in range(60)), "invalid_request"),
+        ("grant_type=authorization_code", "unsupported_grant_type"),
+        ("grant_type=password&username=a&password=b", "unauthorized_client"),
+        ("grant_type=client_credentials&scope=admin", "invalid_scope"),
+        ("grant_type=client_credentials&scope=a++b", "invalid_scope"),
+        ("grant_type=client_credentials&resource=https://elsewhere.example", "invalid_target"),
+        ("grant_type=refresh_token", "invalid_request"),
+        ("grant_type=refresh_token&refresh_token=unknown", "invalid_grant"),
+    ],
+)
+def test_the_token_endpoint_answers_mistakes_in_oauths_shape(
+    web: TestClient, machine: tuple[str, str], form: str, error: str
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = web.post("/oauth2/token", auth=machine, content=form.encode(), headers=headers)
+    assert answer.status_code == 400
+    assert answer.json().keys() == {"error", "error_description"}
+    assert answer.json()["error"] == error
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_token_endpoint_takes_forms_only_and_no_get(web: TestClient) -> None:
+    assert web.post("/oauth2/token", json={"grant_type": "password"}).json()["error"] == "invalid_request"
+    assert web.get("/oauth2/token").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/login", "/users", "/oauth2/token"])
+@pytest.mark.parametrize("announced", [True, False])
+def test_too_large_a_body_is_refused_in_the_protocols_shape(
+    web: TestClient, path: str, announced: bool
+) -> None:
+    body = b"a=" + b"x" * BODY_MOST_BYTES
+
+    def chunks() -> Iterator[bytes]:
+        yield body
+
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    if path == "/users":
+        headers = {"Content-Type": "application/json"}
+    answer = web.post(path, content=body if announced else chunks(), headers=headers)
+    assert answer.status_code == 413
+    assert answer.json()["error"] == "invalid_request"
+
+
+def test_a_resource_among_the_clients_audiences_becomes_the_audience(web: TestClient, issuer: Issuer) -> None:
+    client, secret = register_client(
+        issuer.clients,
+        "two",
+        AuthMethod.BASIC,
+        frozenset(),
+        ("https://a.example", "https://b.example"),
+        START,
+    )
+    form = {"grant_type": "client_credentials", "resource": "https://b.example"}
+    token = web.post("/oauth2/token", auth=(client.id, secret or ""), data=form).json()["access_token"]
+    assert verified(web, token, "https://b.example")["aud"] == ["https://b.example"]
+    both = web.post(
+        "/oauth2/token", auth=(client.id, secret or ""), data={"grant_type": "client_credentials"}
+    )
+    assert verified(web, both.json()["access_token"], "https://a.example")["aud"] == list(client.audiences)
+
+
+def refresh(web: TestClient, token: str, **more: str):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token, **more}
+    return web.post("/oauth2/token", data=form)
+
+
+def test_a_refresh_token_yields_a_new_access_token_and_its_successor(web: TestClient, alice: str) -> None:
+    first = web.post("/login", data=ALICE).json()
+    second = refresh(web, first["refresh_token"]).json()
+    assert second["refresh_token"] != first["refresh_token"]
+    assert verified(web, second["access_token"])["sub"] == alice
+    assert refresh(web, second["refresh_token"]).status_code == 200
+
+
+def test_within_the_grace_window_a_used_token_yields_the_same_successor(
+    web: TestClient, alice: str, clock: MovableClock
+) -> None:
+    first = web.post("/login", data=ALICE).json()["refresh_token"]
+    successor = refresh(web, first).json()["refresh_token"]
+    clock.advance(seconds=29)
+    assert refresh(web, first).json()["refresh_token"] == successor
+
+
+def test_after_the_grace_window_a_used_token_ends_the_family(
+    web: TestClient, alice: str, clock: MovableClock
+) -> None:
+    first = web.post("/login", data=ALICE).json()["refresh_token"]
+    successor = refresh(web, first).json()["refresh_token"]
+    clock.advance(seconds=31)
+    assert refresh(web, first).json()["error"] == "invalid_grant"
+    assert refresh(web, successor).json()["error"] == "invalid_grant"
+
+
+def test_a_refresh_token_is_bound_to_its_client(
+    web: TestClient, alice: str, machine: tuple[str, str], issuer: Issuer
+) -> None:
+    token = web.post("/login", data=ALICE).json()["refresh_token"]
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    assert web.post("/oauth2/token", auth=machine, data=form).json()["error"] == "invalid_grant"
+    assert refresh(web, token).status_code == 200
+
+
+def test_a_refresh_may_narrow_the_scope_and_never_widen_it(
+    web: TestClient, alice: str, issuer: Issuer
+) -> None:
+    token = web.post("/login", data={**ALICE, "scope": "items:read"}).json()["refresh_token"]
+    assert refresh(web, token, scope="items:write").json()["error"] == "invalid_scope"
+    narrowed = refresh(web, token, scope="items:read").json()
+    assert narrowed["scope"] == "items:read"
+    issuer.accounts.set_scope(alice, frozenset())
+    assert refresh(web, narrowed["refresh_token"]).json()["scope"] == ""
+
+
+def test_an_unused_refresh_token_expires(web: TestClient, alice: str, clock: MovableClock) -> None:
+    token = web.post("/login", data=ALICE).json()["refresh_token"]
+    clock.advance(days=30)
+    assert refresh(web, token).json()["error"] == "invalid_grant"
+
+
+def test_a_session_ends_for_good_however_often_it_is_refreshed(
+    web: TestClient, alice: str, clock: MovableClock, issuer: Issuer
+) -> None:
+    token = web.post("/login", data=ALICE).json()["refresh_token"]
+    answer = None
+    for _ in range(15):
+        clock.advance(days=29)
+        issuer.node.refresh()
+        answer = refresh(web, token)
+        token = answer.json().get("refresh_token", token)
+    assert answer is not None
+    assert answer.json()["error"] == "invalid_grant"
+
+
+def test_the_key_set_holds_current_and_standby_with_public_members_only(
+    web: TestClient, issuer: Issuer
+) -> None:
+    answer = web.get("/.well-known/jwks.json")
+    keys = answer.json()["keys"]
+    assert [key["kid"] for key in keys] == [key.kid for key in issuer.rotation.ring().keys]
+    assert all(key.keys() == {"kty", "n", "e", "use", "alg", "kid"} for key in keys)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert web.head("/.well-known/jwks.json").headers["etag"] == answer.headers["etag"]
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', '"other",W/{} '])
+def test_an_unchanged_key_set_is_answered_304_with_the_same_headers(web: TestClient, form: str) -> None:
+    etag = web.get("/.well-known/jwks.json").headers["etag"]
+    answer = web.get("/.well-known/jwks.json", headers={"If-None-Match": form.format(etag)})
+    assert (answer.status_code, answer.content) == (304, b"")
+    assert answer.headers["etag"] == etag
+    assert answer.headers["cache-control"] == "public, max-age=300"
+
+
+def test_the_etag_changes_with_the_keys(web: TestClient, issuer: Issuer) -> None:
+    etag = web.get("/.well-known/jwks.json").headers["etag"]
+    issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
+    issuer.node.refresh()
+    answer = web.get("/.well-known/jwks.json", headers={"If-None-Match": etag})
+    assert answer.status_code == 200
+    assert len(answer.json()["keys"]) == 3
+
+
+def test_both_discovery_documents_agree_with_what_is_there(web: TestClient) -> None:
+    oauth = web.get("/.well-known/oauth-authorization-server")
+    openid = web.get("/.well-known/openid-configuration")
+    assert oauth.json() == openid.json()
+    document = oauth.json()
+    assert document["issuer"] == ISSUER
+    assert document["jwks_uri"] == f"{ISSUER}/.well-known/jwks.json"
+    assert document["token_endpoint"] == f"{ISSUER}/oauth2/token"
+    assert document["grant_types_supported"] == ["client_credentials", "password", "refresh_token"]
+    paths = web.get("/openapi.json").json()["paths"]
+    for name, value in document.items():
+        if name.endswith(("_uri", "_endpoint")):
+            assert value.removeprefix(ISSUER) in paths
+    assert oauth.headers["access-control-allow-origin"] == "*"
+
+
+def test_the_issuer_url_is_never_taken_from_the_host_header(web: TestClient, alice: str) -> None:
+    answer = web.get("/.well-known/openid-configuration", headers={"Host": "evil.example"})
+    assert "evil" not in answer.text
+    token = web.post("/login", data=ALICE, headers={"Host": "evil.example"}).json()["access_token"]
+    assert verified(web, token)["iss"] == ISSUER
+
+
+def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_says_so(
+    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
+) -> None:
+    tokens = web.post("/login", data=ALICE).json()
+    view = issuer.node.view
+    stale = replace(view, refreshed_at=clock() - timedelta(seconds=31))
+    issuer.node._view = stale
+    answer = web.post("/login", data=ALICE)
+    assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+    assert web.get("/readyz").status_code == 503
+    assert web.get("/.well-known/jwks.json").status_code == 200
+    issuer.node._view = replace(view, refreshed_at=clock() - timedelta(hours=1, minutes=3))
+    assert web.get("/.well-known/jwks.json").headers["cache-control"] == "public, max-age=120"
+    issuer.node._view = replace(view, refreshed_at=clock() - timedelta(hours=2))
+    assert web.get("/.well-known/jwks.json").status_code == 503
+    issuer.node._view = view
+    assert refresh(web, tokens["refresh_token"]).status_code == 200
+
+
+def test_a_lost_database_is_answered_503_and_readiness_says_so(
+    web: TestClient, alice: str, issuer: Issuer, settings: Settings
+) -> None:
+    issuer.database.close()
+    path = settings.database_url.get_secret_value().removeprefix("sqlite:///")
+    Path(path).rename(path + ".gone")
+    Path(path).mkdir()
+    answer = web.post("/login", data=ALICE)
+    assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
+    assert "database" in web.get("/readyz").json()["checks"]["database"]
+    assert web.get("/healthz").status_code == 200
+
+
+def test_browser_apps_of_the_named_origins_only_may_log_in(made: Build, settings: Settings) -> None:
+    issuer = made(settings.model_copy(update={"cors_origins": (SERVICE,)}))
+    asks = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization,x-requested-with",
+    }
+    with TestClient(create_app(issuer)) as web:
+        allowed = web.options("/login", headers={"Origin": SERVICE, **asks})
+        refused = web.options("/login", headers={"Origin": "https://evil.example", **asks})
+    assert allowed.headers["access-control-allow-origin"] == SERVICE
+    assert "access-control-allow-origin" not in refused.headers
+
+
+def test_no_secret_shows_in_what_objects_say_of_themselves(
+    web: TestClient, alice: str, issuer: Issuer
+) -> None:
+    user = issuer.accounts.by_id(alice)
+    told = repr((issuer.settings, user, issuer.signer, str(issuer.database), issuer))
+    assert "a passphrase for tests" not in told
+    assert "$argon2id$" not in told
+
+
+def test_the_documents_page_loads_nothing_from_elsewhere(web: TestClient) -> None:
+    page = web.get("/docs").text
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+
+
+def test_openapi_describes_errors_with_their_real_body_and_no_422(web: TestClient) -> None:
+    document = web.get("/openapi.json").json()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert "422" not in operation["responses"], path
+    assert set(document["components"]["schemas"]["ErrorBody"]["properties"]) == {"error", "error_description"}
+
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
+TYPES = (
+    "application/x-www-form-urlencoded",
+    "application/json",
+    "multipart/form-data; boundary=x",
+    "",
+    "é;;",
+)
+FIELDS = st.sampled_from(
+    ["username", "password", "grant_type", "scope", "client_id", "client_secret", "refresh_token", "resource"]
+)
+FORMS = st.lists(st.tuples(FIELDS, st.text(max_size=20)), max_size=6)
+
+
+@runs(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_input_to_any_endpoint_is_answered_with_500(web: TestClient, data: st.DataObject) -> None:
+    paths = sorted(web.get("/openapi.json").json()["paths"])
+    bodies = st.one_of(
+        st.binary(max_size=200),
+        FORMS.map(
+            lambda form: "&".join(f"{name}={value}" for name, value in form).encode("utf-8", "replace")
+        ),
+        st.dictionaries(FIELDS, st.one_of(st.text(), st.none(), st.integers(), st.lists(st.text()))).map(
+            lambda document: json.dumps(document).encode()
+        ),
+    )
+    answer = web.request(
+        data.draw(st.sampled_from(METHODS)),
+        data.draw(st.sampled_from(paths)),
+        content=data.draw(bodies),
+        headers={
+            "Content-Type": data.draw(st.sampled_from(TYPES)).encode(),
+            "Authorization": data.draw(st.sampled_from(["", "Basic ", "Bearer ", "Negotiate "])).encode()
+            + base64.b64encode(data.draw(st.binary(max_size=30))),
+        },
+    )
+    assert answer.status_code < 500
