@@ -90,18 +90,19 @@ def _consequences(ring: KeyRing, key: Key, policy: Policy, now: datetime) -> str
 def _show_ring(issuer: Issuer, ring: KeyRing, *, as_json: bool, says: str = "") -> None:
     now = issuer.clock()
     described = [describe(key, ring, issuer.policy, now) for key in ring.keys]
-    ripe_at = min(ring.ripe_at(key, issuer.policy) for key in ring.standbys(now))
-    hint = (
-        "rotating by hand is allowed now"
-        if ripe_at <= now
-        else f"rotating by hand is allowed from {instant(ripe_at)}"
-    )
+    ripe_at = min((ring.ripe_at(key, issuer.policy) for key in ring.standbys(now)), default=None)
     show(
         {"version": ring.version, "keys": described, "message": says},
         as_json=as_json,
         rows=[_brief(row) for row in described],
-        says=says or hint,
+        says=says or _hint(ripe_at, now),
     )
+
+
+def _hint(ripe_at: datetime | None, now: datetime) -> str:
+    if ripe_at is None:
+        return "there is no standby: no issuer has been running; the next start publishes one"
+    return "rotating by hand is allowed " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
 
 
 def _brief(row: Row) -> Row:
