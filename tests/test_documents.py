@@ -29,7 +29,7 @@ def rows(heading: str) -> list[list[str]]:
     section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     assert section, heading
     lines = [line for line in section.splitlines() if line.startswith("| `")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def blocks(language: str) -> list[str]:
@@ -130,7 +130,7 @@ def test_no_committed_file_names_a_registry_or_holds_a_private_key() -> None:
     if tracked.returncode:
         pytest.skip("not a git checkout")
     unwanted = re.compile(
-        r"pypi\.or[g]|pythonhosted|npmjs\.|registry\.np[m]|BEGIN ([A-Z ]+ )?PRIVATE KEY-----\s*\n\w"
+        r"pypi\.or[g]|python[h]osted|npm[j]s\.|registry\.np[m]|BEGIN ([A-Z ]+ )?PRIVATE KEY-----\s*\n\w"
     )
     for name in filter(None, tracked.stdout.split("\0")):
         found = (

@@ -1,0 +1,199 @@
+"""Owns the operator's commands as a script sees them: exit codes, pure JSON, what they change, and no secrets.
+
+Each command here is a process of its own, beside a running server where its effect shows there.
+"""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import PASSPHRASE
+from pydantic import SecretStr
+from running import Done, Installation, Server, eventually
+
+from issuer.keyring import PublicKey
+from issuer.rotation import Rotation
+from issuer.signing.pem import PemDirectory, PemSigner
+from issuer.store.ring import RingStore
+from issuer.wiring import Settings, build
+
+PASSWORD = "violet otters juggle pancakes"
+OTHER_PASSWORD = "orange badgers fold umbrellas"
+NEVER_PRINTED = (PASSWORD, OTHER_PASSWORD, PASSPHRASE, "$argon2", "PRIVATE KEY")
+LEAD = timedelta(seconds=6)
+"""ISSUER_PUBLISH_LEAD of these installations."""
+
+
+def run(installation: Installation, *arguments: str, stdin: str = "") -> Done:
+    """Run a command, and fail if it prints what nobody may read."""
+    done = installation.command(*arguments, stdin=stdin)
+    assert not [secret for secret in NEVER_PRINTED if secret in done.out + done.err]
+    assert "Traceback" not in done.err
+    return done
+
+
+def told(installation: Installation, *arguments: str, stdin: str = "", code: int = 0) -> Any:
+    """Run a command with `--json` and return the document, which must be all of its output."""
+    done = run(installation, *arguments, "--json", stdin=stdin)
+    assert (done.code, done.err) == (code, ""), done
+    return done.document
+
+
+@pytest.fixture(scope="module")
+def running(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Server]]:
+    """An installation with a server, for commands that leave the key ring alone."""
+    folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("commands") / "running")
+    with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
+        yield installation, installation.serve().until_ready()
+
+
+@pytest.fixture
+def site(running: tuple[Installation, Server]) -> Installation:
+    return running[0]
+
+
+# Users
+
+
+def test_a_user_is_made_and_granted_scope(site: Installation) -> None:
+    arguments = ["users", "add", "alice", "--scope", "items:read", "--password-stdin"]
+    made = told(site, *arguments, stdin=f"{PASSWORD}\n")
+    assert made.keys() == {"username", "id", "scope", "created_at", "disabled_at"}
+    assert (made["username"], made["scope"]) == ("alice", "items:read")
+    more = told(site, "users", "grant", "alice", "--scope", "items:write")
+    assert more["scope"] == "items:read items:write"
+    assert site.log_in("alice", PASSWORD).json()["scope"] == "items:read items:write"
+    assert more in told(site, "users", "list")["users"]
+    assert told(site, *arguments, stdin=PASSWORD, code=1)["error"] == "failed"
+
+
+def test_a_disabled_user_is_shut_out_until_enabled(site: Installation) -> None:
+    told(site, "users", "add", "bob", "--password-stdin", stdin=PASSWORD)
+    assert told(site, "users", "disable", "bob")["disabled_at"]
+    assert site.log_in("bob", PASSWORD).status_code == 401
+    assert told(site, "users", "enable", "bob")["disabled_at"] is None
+    assert site.log_in("bob", PASSWORD).status_code == 200
+
+
+def test_a_new_password_takes_the_place_of_the_old_one(site: Installation) -> None:
+    told(site, "users", "add", "carol", "--password-stdin", stdin=PASSWORD)
+    told(site, "users", "set-password", "carol", "--password-stdin", stdin=OTHER_PASSWORD)
+    assert site.log_in("carol", PASSWORD).status_code == 401
+    assert site.log_in("carol", OTHER_PASSWORD).status_code == 200
+
+
+# Clients
+
+
+def test_a_clients_secret_is_shown_once_and_works_until_the_client_is_disabled(
+    running: tuple[Installation, Server],
+) -> None:
+    site, server = running
+    made = told(site, "clients", "add", "reports", "--scope", "items:read")
+    client_id, secret = made["client_id"], made["client_secret"]
+
+    def asked() -> int:
+        form = {"grant_type": "client_credentials"}
+        return site.http.post(f"{site.url}/oauth2/token", auth=(client_id, secret), data=form).status_code
+
+    assert asked() == 200
+    listed = run(site, "clients", "list", "--json")
+    assert client_id in [client["client_id"] for client in listed.document["clients"]]
+    told(site, "clients", "disable", client_id)
+    assert asked() == 401
+    told(site, "clients", "enable", client_id)
+    assert asked() == 200
+    assert secret not in listed.out + server.output
+
+
+# Keys
+
+
+def test_a_ring_is_shown_rotated_once_and_then_guarded(founded: Installation) -> None:
+    before = told(founded, "keys", "list")
+    phases = {key["phase"]: key["kid"] for key in before["keys"]}
+    assert (before["version"], phases.keys()) == (1, {"current", "standby"})
+    after = {key["phase"]: key["kid"] for key in told(founded, "keys", "rotate")["keys"]}
+    rotated_at = datetime.now(UTC)
+    assert (after["previous"], after["current"]) == (phases["current"], phases["standby"])
+    refused = told(founded, "keys", "rotate", code=3)
+    assert refused.keys() == {"error", "message", "allowed_from"}
+    allowed_from = datetime.fromisoformat(refused["allowed_from"])
+    assert timedelta(0) < allowed_from - rotated_at <= LEAD
+    for_people = run(founded, "keys", "rotate")
+    assert (for_people.code, for_people.out) == (3, "")
+    assert for_people.err.count("\n") == 1
+    assert f"allowed from {refused['allowed_from']}" in for_people.err
+    eventually(lambda: datetime.now(UTC) >= allowed_from, "the guard lets go", LEAD.total_seconds())
+    assert run(founded, "keys", "rotate").code == 0
+
+
+def test_a_key_is_revoked_by_the_beginning_of_its_kid_and_only_once(founded: Installation) -> None:
+    (current,) = (key["kid"] for key in told(founded, "keys", "list")["keys"] if key["phase"] == "current")
+    revoke = ["keys", "revoke", current[:12], "--reason", "lost laptop", "--yes"]
+    ring = told(founded, *revoke)
+    (revoked,) = (key for key in ring["keys"] if key["phase"] == "revoked")
+    assert (revoked["kid"], revoked["revoked_reason"]) == (current, "lost laptop")
+    assert {key["phase"] for key in ring["keys"]} == {"current", "standby", "revoked"}
+    assert f"{current}.pem" not in founded.key_files()
+    assert told(founded, *revoke, code=4)["error"] == "nothing to do"
+
+
+class DashedKids(PemSigner):
+    """Makes keys until the kid begins with a dash, as one in 64 does."""
+
+    def generate(self, alg: str) -> PublicKey:
+        while not (public := super().generate(alg)).kid.startswith("-"):
+            self.destroy(public.kid)
+        return public
+
+
+def test_a_kid_that_begins_with_a_dash_is_no_option(installation: Installation) -> None:
+    installation.settings["ISSUER_ALGORITHM"] = "ES256"  # quick to make
+    settings = Settings(
+        database_url=SecretStr(f"sqlite:///{installation.folder}/issuer.db"), algorithm="ES256"
+    )
+    issuer = build(settings)
+    signer = DashedKids(PemDirectory(installation.keys), None)
+    current, standby = Rotation(RingStore(issuer.database), signer, issuer.policy, issuer.clock).reconcile().keys
+    issuer.close()
+    told(installation, "keys", "revoke", standby.kid[:12], "--yes", "--reason", "a test")
+    ring = told(installation, "keys", "revoke", "--yes", "--reason", "a test", current.kid)
+    assert [key["kid"] for key in ring["keys"] if key["phase"] == "revoked"] == [current.kid, standby.kid]
+
+
+# Refusals
+
+FAILURES = [
+    (1, "failed", ["users", "disable", "nobody"]),
+    (1, "failed", ["users", "add", "dave", "--password-stdin"]),  # with no password
+    (1, "failed", ["clients", "disable", "nobody"]),
+    (1, "failed", ["clients", "disable", "first-party"]),
+    (1, "failed", ["keys", "revoke", "nosuchkid", "--reason", "a test", "--yes"]),
+    (1, "failed", ["keys", "revoke", "-nosuchkid", "--reason", "a test", "--yes"]),
+    (2, "usage", ["users", "add"]),
+    (2, "usage", ["users", "disable", "alice", "--nosuchoption"]),
+    (2, "usage", ["keys", "revoke", "nosuchkid"]),
+    (2, "usage", ["serve", "--workers", "0"]),
+]
+
+
+def test_every_failure_has_its_exit_code_and_is_json_for_scripts(site: Installation) -> None:
+    with ThreadPoolExecutor(2) as scripts:
+        done = scripts.map(lambda failure: run(site, *failure[2], "--json"), FAILURES)
+    for (code, error, arguments), each in zip(FAILURES, done, strict=True):
+        assert each.code == code, (arguments, each)
+        if error == "usage":  # scripts do not misspell: this is for the person who writes them
+            assert each.out == ""
+            assert "Usage" in each.err
+        else:
+            assert each.document["error"] == error
+            assert each.document["message"]
+
+
+def test_before_the_first_start_there_is_nothing_to_show(installation: Installation) -> None:
+    assert told(installation, "keys", "list", code=4)["error"] == "nothing to do"

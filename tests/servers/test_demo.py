@@ -1,0 +1,114 @@
+"""`issuer demo`, as a newcomer runs it: the story, the README's lines against it, and what stands in its way."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from issuer.cli.demo import CURL_LINES, HOST, ISSUER_PORT, SERVICE_PORT
+
+DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
+
+
+@contextmanager
+def listening(port: int) -> Iterator[None]:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((HOST, port))
+        taken.listen()
+        yield
+
+
+def nothing_left(folder: Path) -> bool:
+    for port in (ISSUER_PORT, SERVICE_PORT):
+        with listening(port):
+            pass
+    return not list(folder.glob("demo-*"))
+
+
+def test_the_story_plays_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every step came out as it should." in done.stdout
+    assert nothing_left(tmp_path)
+
+
+def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        DEMO,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if line.startswith("Ctrl-C"):
+                break
+        (export,) = re.findall(r"^export .*$", printed, re.MULTILINE)
+        assert CURL_LINES in printed
+        script = f"set -euo pipefail\n{export}\n{CURL_LINES}"
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, printed + done.stderr
+        assert '{"message":"Hello, demo"}' in done.stdout
+        assert '"username":"demo"' in done.stdout
+        assert "a first item" in done.stdout
+        assert '"kty":"RSA"' in done.stdout
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 0
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(20)
+        process.stdout.close()
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize("port", [ISSUER_PORT, SERVICE_PORT])
+def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(tmp_path: Path, port: int) -> None:
+    with listening(port):
+        done = subprocess.run(
+            [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(rf"failed: cannot listen on 127\.0\.0\.1:{port}: .*\n", done.stderr)
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root may write")
+def test_an_unwritable_folder_is_one_clear_line() -> None:
+    done = subprocess.run(
+        [*DEMO, "--once"], cwd="/proc", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"failed: cannot make a scratch folder in /proc: .*\n", done.stderr)
+
+
+def test_a_demo_that_is_terminated_takes_its_servers_with_it(tmp_path: Path) -> None:
+    process = subprocess.Popen(DEMO, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("Ctrl-C"):
+                break
+        process.terminate()
+        process.wait(20)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(20)
+        process.stdout.close()
+    assert nothing_left(tmp_path)
