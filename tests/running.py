@@ -124,10 +124,10 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def stop(self) -> int:
-        """Ask the server to stop, as an operator does, and return its exit code."""
+    def stop(self) -> None:
+        """Ask the server to stop, as an operator does, and wait until it has."""
         self.process.terminate()
-        return self.process.wait(START_SECONDS)
+        self.process.wait(START_SECONDS)
 
     def end(self) -> None:
         """Leave nothing of it running, whatever happened before."""

@@ -47,11 +47,11 @@ TIMINGS = {
 CURL_LINES = f"""\
 token() {{ python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
 TOKEN=$(curl -s {ISSUER_URL}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
-curl -s {SERVICE_URL}/protected_route -H "Authorization: Bearer $TOKEN"
-curl -s {SERVICE_URL}/me -H "Authorization: Bearer $TOKEN"
+curl -sw '\\n' {SERVICE_URL}/protected_route -H "Authorization: Bearer $TOKEN"
+curl -sw '\\n' {SERVICE_URL}/me -H "Authorization: Bearer $TOKEN"
 MACHINE=$(curl -s {ISSUER_URL}/oauth2/token -u "$DEMO_CLIENT" -d grant_type=client_credentials | token)
-curl -s {SERVICE_URL}/items -H "Authorization: Bearer $MACHINE"
-curl -s {ISSUER_URL}/.well-known/jwks.json
+curl -sw '\\n' {SERVICE_URL}/items -H "Authorization: Bearer $MACHINE"
+curl -sw '\\n' {ISSUER_URL}/.well-known/jwks.json
 """
 """What to try; README shows the same lines, and a test compares and runs them."""
 
@@ -225,7 +225,8 @@ def _introduce(servers: Servers) -> None:
     say("\nIn another terminal, with the secrets of this run:\n", markup=False)
     say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'", markup=False)
     say(CURL_LINES, markup=False)
-    say(f"cd {servers.folder.name} && {sys.executable} -m issuer.cli keys rotate", markup=False)
+    command = os.path.relpath(Path(sys.executable).with_name("issuer"), servers.folder)
+    say(f"Rotate the key:  cd {servers.folder.name} && {command} keys rotate", markup=False)
     say("\nCtrl-C ends it.", markup=False)
 
 

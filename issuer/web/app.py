@@ -22,6 +22,10 @@ from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
 
+DESCRIPTION = """\
+Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes the public keys by which any service
+verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/token`.
+"""
 BODY_MOST_BYTES = 64 * 1024
 REFRESH_SECONDS = 1.0
 """How often a node looks at the ring: a change is seen everywhere within two seconds."""
@@ -32,7 +36,7 @@ def create_app(issuer: Issuer) -> FastAPI:
     app = FastAPIOffline(
         title="JWKS issuer",
         version=version("jwks-issuer"),
-        description=__doc__,
+        description=DESCRIPTION,
         redoc_url=None,
         lifespan=_lifespan,
     )

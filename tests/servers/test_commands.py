@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from conftest import PASSPHRASE
 from pydantic import SecretStr
-from running import Done, Installation, Server, eventually
+from running import Done, Installation, Server
 
 from issuer.keyring import PublicKey
 from issuer.rotation import Rotation
@@ -44,7 +44,9 @@ def told(installation: Installation, *arguments: str, stdin: str = "", code: int
 
 
 @pytest.fixture(scope="module")
-def running(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Installation, Server]]:
+def running(
+    founded_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Installation, Server]]:
     """An installation with a server, for commands that leave the key ring alone."""
     folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("commands") / "running")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
@@ -128,8 +130,6 @@ def test_a_ring_is_shown_rotated_once_and_then_guarded(founded: Installation) ->
     assert (for_people.code, for_people.out) == (3, "")
     assert for_people.err.count("\n") == 1
     assert f"allowed from {refused['allowed_from']}" in for_people.err
-    eventually(lambda: datetime.now(UTC) >= allowed_from, "the guard lets go", LEAD.total_seconds())
-    assert run(founded, "keys", "rotate").code == 0
 
 
 def test_a_key_is_revoked_by_the_beginning_of_its_kid_and_only_once(founded: Installation) -> None:
@@ -159,7 +159,9 @@ def test_a_kid_that_begins_with_a_dash_is_no_option(installation: Installation) 
     )
     issuer = build(settings)
     signer = DashedKids(PemDirectory(installation.keys), None)
-    current, standby = Rotation(RingStore(issuer.database), signer, issuer.policy, issuer.clock).reconcile().keys
+    current, standby = (
+        Rotation(RingStore(issuer.database), signer, issuer.policy, issuer.clock).reconcile().keys
+    )
     issuer.close()
     told(installation, "keys", "revoke", standby.kid[:12], "--yes", "--reason", "a test")
     ring = told(installation, "keys", "revoke", "--yes", "--reason", "a test", current.kid)

@@ -1,17 +1,15 @@
 """Owns what `issuer serve` promises as several processes: one ring, one rotation, and all of them end together."""
 
-import os
 import random
-import signal
 import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from threading import Event
 
 import httpx2
-import pytest
 from running import HOST, Installation, Server, access_token, eventually, is_free, is_running, kid_of
 
 WORKERS = 4
@@ -133,21 +131,20 @@ def test_no_valid_token_is_refused_while_an_operator_rotates_under_load(installa
     assert added.code == 0, added
     service.until_ready()
     server.until_ready()
-    first = kid_of(installation.token())
+    kids = [kid_of(installation.token())]
     load = Load(installation, "alice", password)
-    kids = [first]
     with load.running():
-        for _ in range(2):  # the second standby was published under load, and waits for its lead
+        for _ in range(2):  # the second time with a standby that was published under load
             done = eventually(lambda: rotate(installation), "the guard allows to rotate", 15)
-            seen = done + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
-            eventually(lambda: load.has_asked_since(seen + 0.5), "the load goes on", 10)  # noqa: B023
-            (kid,) = load.kids_asked_since(seen)
+            seen_by_all = done + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
+            eventually(partial(load.has_asked_since, seen_by_all + 0.5), "the load goes on", 10)
+            (kid,) = load.kids_asked_since(seen_by_all)
             kids.append(kid)
-    assert len(set(kids)) == 3
+    assert len(set(kids)) == len(kids)
     for pid in server.worker_pids:
         with server.only(pid):
             assert kid_of(installation.token()) == kids[-1]
-    assert installation.key_set().json()["keys"][-1]["kid"] not in kids
+    assert len(load.tokens) > TOKENS
 
 
 # Ending
@@ -170,27 +167,13 @@ def test_workers_end_with_a_killed_main_process_and_free_the_port(installation: 
         assert time.monotonic() - killed_at < GONE_WITHIN_SECONDS
 
 
-@pytest.mark.parametrize("started", ["parent", "server"])
-def test_a_main_process_killed_while_workers_start_leaves_the_port_free(
-    installation: Installation, started: str
-) -> None:
+def test_a_main_process_killed_while_workers_start_leaves_the_port_free(installation: Installation) -> None:
     server = installation.serve(workers=WORKERS)
-    eventually(lambda: f"Started {started} process" in server.output, "workers start", 10)
+    eventually(lambda: "Started parent process" in server.output, "workers start", 10)
+    time.sleep(random.uniform(0, 1))  # noqa: S311 - where it is killed shall differ from run to run
     server.kill()
     eventually(lambda: is_free(installation.port), "the port is free", GONE_WITHIN_SECONDS)
     installation.serve().until_ready()
     eventually(
         lambda: not any(map(is_running, server.worker_pids)), "the workers are gone", GONE_WITHIN_SECONDS
     )
-
-
-def test_a_killed_worker_is_replaced_by_one_with_the_same_keys(installation: Installation) -> None:
-    server = installation.serve(workers=2).until_ready()
-    key_set = installation.key_set().content
-    os.kill(server.worker_pids[0], signal.SIGKILL)
-    eventually(
-        lambda: server.output.count("Application startup complete") == 3, "a new worker has started", 10
-    )
-    for pid in server.worker_pids[1:]:
-        with server.only(pid):
-            assert installation.key_set().content == key_set
