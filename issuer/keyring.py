@@ -212,6 +212,15 @@ class KeyRing:
             return None
         return superseded_at + policy.node_timeout + key.token_lifetime + policy.clock_skew
 
+    def refused_from(self, key: Key, policy: Policy) -> datetime | None:
+        """Return when the last verifier that honours max-age refuses a revoked `key`, or None.
+
+        Nodes take up to R to hear of it, and a document fetched until then lives for M.
+        """
+        if key.revoked_at is None:
+            return None
+        return key.revoked_at + policy.node_timeout + policy.max_age + policy.clock_skew
+
     def ripe_at(self, key: Key, policy: Policy) -> datetime:
         """Return when every verifier knows `key`: published for the lead, or part of the first save."""
         exempt = key.kid in self.founders

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from issuer.cli import app as commands
+from issuer.cli.commands import app as commands
 from issuer.cli.demo import CURL_LINES
 from issuer.keyring import duration
 from issuer.wiring import Settings, build

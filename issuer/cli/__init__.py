@@ -2,30 +2,11 @@
 
 import sys
 
-import structlog
-import typer
-
-from issuer.cli import clients, demo, keys, serve, users
-from issuer.cli.output import fail
-
-app = typer.Typer(
-    name="issuer",
-    help="An issuer of access tokens (JWT) with a rotating key ring.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-app.command("serve")(serve.serve)
-app.command("demo")(demo.demo)
-app.add_typer(keys.app, name="keys")
-app.add_typer(users.app, name="users")
-app.add_typer(clients.app, name="clients")
-
 
 def main() -> None:
-    """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    """Run a command; a package that is not installed is one line, not a traceback."""
     try:
-        app()
-    except Exception as error:  # noqa: BLE001 - `fail` raises what it does not know
-        sys.exit(fail(error, as_json="--json" in sys.argv))
+        from issuer.cli.commands import run  # noqa: PLC0415 - what is missing shows here
+    except ModuleNotFoundError as error:
+        sys.exit(f"failed: the package {error.name} is not installed; run: make demo, or see README.md")
+    run()

@@ -71,7 +71,7 @@ def demo(
     with _scratch_folder() as folder, Servers(folder) as servers:
         servers.start()
         if once:
-            play(servers, ISSUER_URL, SERVICE_URL)
+            play(servers, ISSUER_URL, SERVICE_URL, TIMINGS)
         else:
             _introduce(servers)
             _wait_for_ctrl_c(servers)

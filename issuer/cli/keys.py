@@ -72,14 +72,13 @@ def _confirm(key: Key) -> None:
 def _consequences(ring: KeyRing, key: Key, policy: Policy, now: datetime) -> str:
     revoked = ring.find(key.kid)
     current = ring.current(now)
-    at = revoked.revoked_at or now
-    refused_from = at + policy.node_timeout + policy.max_age + policy.clock_skew
+    refused_from = instant(ring.refused_from(revoked, policy) or now)
     lines = [
         f"{key.kid} is revoked; {current.kid} signs",
-        f"every verifier that honours max-age refuses its tokens from {instant(refused_from)} on",
+        f"every verifier that honours max-age refuses its tokens from {refused_from} on",
     ]
     ripe_at = ring.ripe_at(current, policy)
-    if current.activates_at == at and ripe_at > now:
+    if current.activates_at == revoked.revoked_at and ripe_at > now:
         lines.append(
             f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that"
             f" fetched before may refuse its tokens until {instant(ripe_at)}"
@@ -114,7 +113,8 @@ def _brief(row: Row) -> Row:
 def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
     """Return what an operator wants to know of `key` at `now`; instants are RFC 3339, in UTC."""
     phase = ring.phase(key, now, policy)
-    leaves_at = ring.leaves_at(key, policy)
+    leaves_at = ring.leaves_at(key, policy) if phase is not Phase.REVOKED else None
+    refused_from = ring.refused_from(key, policy)
     return {
         "phase": phase.value,
         "kid": key.kid,
@@ -122,7 +122,8 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "published_at": instant(key.published_at),
         "may_sign_from": instant(ring.ripe_at(key, policy)),
         "signs_from": instant(key.activates_at) if key.activates_at else "by hand",
-        "leaves_jwks_at": instant(leaves_at) if leaves_at and phase is not Phase.REVOKED else None,
+        "leaves_jwks_at": instant(leaves_at) if leaves_at else None,
         "revoked_at": instant(key.revoked_at) if key.revoked_at else None,
         "revoked_reason": key.revoked_reason,
+        "refused_from": instant(refused_from) if refused_from else None,
     }

@@ -88,6 +88,14 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(tmp_path: Pa
     assert nothing_left(tmp_path)
 
 
+def test_a_missing_dependency_is_one_clear_line(tmp_path: Path) -> None:
+    without = "import sys; sys.modules['httpx2'] = None; from issuer.cli import main; main()"
+    command = [sys.executable, "-c", without, "demo", "--once"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(r"failed: the package httpx2 is not installed; .*\n", done.stderr)
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root may write")
 def test_an_unwritable_folder_is_one_clear_line() -> None:
     done = subprocess.run(
