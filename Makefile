@@ -47,7 +47,7 @@ clean: ## remove what make made
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "install the venv module of $(PYTHON): on Debian, apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runs: $(BIN)/python requirements.lock pyproject.toml
 	$(PIP) install --require-hashes -r requirements.lock

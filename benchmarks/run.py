@@ -19,9 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from issuer.administration import register_client
-from issuer.grants.permission import Origin
+from issuer.grants.means import Origin
 from issuer.oauth import AuthMethod
-from issuer.wiring import Issuer, Settings, build
+from issuer.settings import Settings
+from issuer.wiring import Issuer, build
 from verifier_example.testing import InProcessIssuer
 from verifier_example.verifier import JwksCache, TokenVerifier
 

@@ -33,29 +33,22 @@ def register_user(
 
 
 def set_password(
-    accounts: AccountStore,
-    families: FamilyStore,
-    passwords: Passwords,
-    user: User,
-    password: str,
-    now: datetime,
+    families: FamilyStore, passwords: Passwords, user: User, password: str, now: datetime
 ) -> None:
     """Change a password and end every session that the old one opened; raise InvalidRequest."""
     chosen = require_password(password, user.username, COMMON)
-    accounts.set_password_hash(user.id, passwords.hash(chosen))
-    families.end_all(user.id, now)
+    families.set_password_hash(user.id, passwords.hash(chosen), now)
 
 
-def disable_user(accounts: AccountStore, families: FamilyStore, user: User, now: datetime) -> User:
+def disable_user(families: FamilyStore, user: User, now: datetime) -> User:
     """Shut a user out: no log-in and no refresh from now on; access tokens live until they expire."""
-    accounts.set_disabled(user.id, now)
-    families.end_all(user.id, now)
+    families.disable(user.id, now)
     return replace(user, disabled_at=now)
 
 
 def enable_user(accounts: AccountStore, user: User) -> User:
     """Let a disabled user log in again; ended sessions stay ended."""
-    accounts.set_disabled(user.id, None)
+    accounts.enable(user.id)
     return replace(user, disabled_at=None)
 
 

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
+from issuer.policy import Policy, duration, instant
+
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -32,7 +34,6 @@ class KeyRingError(Exception):
       Refused        a guard holds; `allowed_from` says until when, where time alone mends it
       UnknownKey     no key, or more than one, answers to that name
       NothingToDo    the ring is already as asked
-      BadPolicy      the settings cannot keep the promises
       StaleView      this node has not seen the ring for so long that it must not sign
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
     """
@@ -54,69 +55,12 @@ class NothingToDo(KeyRingError):
     """The ring is already as asked."""
 
 
-class BadPolicy(KeyRingError):
-    """The settings cannot keep the promises; the message shows the arithmetic."""
-
-
 class StaleView(KeyRingError):
     """The view that this node has of the ring is too old to act on."""
 
 
 class KeyUnavailable(KeyRingError):
     """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do."""
-
-
-@dataclass(frozen=True)
-class Policy:
-    """The timing rules; each field is a setting."""
-
-    algorithm: str
-    token_lifetime: timedelta
-    """T: how long an access token lives."""
-    rotation_period: timedelta
-    """How long a key signs; zero means that only an operator rotates."""
-    publish_lead: timedelta
-    """How long a key is published before it may sign."""
-    max_age: timedelta
-    """M: the max-age served with the JWKS."""
-    node_timeout: timedelta
-    """R: after this every node has seen a change or has stopped signing."""
-    outage_limit: timedelta
-    """O, as configured: how long a node that lost the database goes on publishing what it knows."""
-    clock_skew: timedelta
-    """S: how far clocks may differ."""
-    standby_keys: int = 1
-
-    def __post_init__(self) -> None:
-        least = self.max_age + self.node_timeout + self.clock_skew
-        if self.publish_lead < least:
-            raise BadPolicy(
-                f"ISSUER_PUBLISH_LEAD is {duration(self.publish_lead)} but must be at least ISSUER_JWKS_MAX_AGE"
-                f" {duration(self.max_age)} + ISSUER_NODE_TIMEOUT {duration(self.node_timeout)} +"
-                f" ISSUER_CLOCK_SKEW {duration(self.clock_skew)} = {duration(least)}: a verifier may hold a"
-                " document without the new key for that long"
-            )
-        if self.rotation_period and self.rotation_period < self.publish_lead:
-            raise BadPolicy(
-                f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be 0 (only by hand) or"
-                f" at least ISSUER_PUBLISH_LEAD {duration(self.publish_lead)}: each key is published that long"
-                " before it signs"
-            )
-        if self.outage_limit < self.node_timeout:
-            raise BadPolicy(
-                f"ISSUER_OUTAGE_LIMIT is {duration(self.outage_limit)} but must be at least"
-                f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)}: a node that signs must publish its key"
-            )
-        if not self.token_lifetime or not self.node_timeout or self.standby_keys < 1:
-            raise BadPolicy(
-                "ISSUER_ACCESS_TOKEN_LIFETIME and ISSUER_NODE_TIMEOUT must be more than 0s and"
-                " ISSUER_STANDBY_KEYS at least 1"
-            )
-
-    @property
-    def publish_without_database(self) -> timedelta:
-        """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead."""
-        return min(self.outage_limit, self.publish_lead - self.max_age - self.clock_skew)
 
 
 @dataclass(frozen=True)
@@ -137,6 +81,10 @@ class Key(PublicKey):
     """None: published, and activated by an operator's hand only."""
     token_lifetime: timedelta
     """The longest life that any node was allowed to give a token this key signed."""
+    margin: timedelta
+    """R + S, the longest in force while it could sign: nodes may go on signing, and clocks differ, that long."""
+    lead: timedelta
+    """How long it is published before it may sign; zero in the ring's first save."""
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
 
@@ -154,22 +102,24 @@ class Key(PublicKey):
 
 @dataclass(frozen=True)
 class KeyRing:
-    """All keys that are not yet forgotten, as one versioned document."""
+    """All keys but the retired ones, in the order of their publication, as one versioned document.
+
+    Revoked keys stay for good, so that none of them ever comes back.
+    """
 
     version: int
     keys: tuple[Key, ...]
-    founders: tuple[str, ...]
-    """The kids of the first save: no older document can be in any cache, so they are exempt from the lead."""
+    lead: timedelta
+    """The longest lead of any node since the newest key: documents of that day may live as long."""
 
     @classmethod
     def found(cls, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
-        """Return a new ring, whose first key signs at once."""
-        first, *rest = fresh
-        current = replace(_standby(first, policy, now), activates_at=now)
-        founders = (first.kid, *(key.kid for key in rest))
-        return cls(version=0, keys=(current,), founders=founders).published(rest, policy, now)
+        """Return a new ring, whose first key signs at once: no older document can be in any cache."""
+        first, *rest = (_standby(public, policy, now, lead=timedelta(0)) for public in fresh)
+        ring = cls(version=0, keys=(replace(first, activates_at=now), *rest), lead=policy.publish_lead)
+        return ring.scheduled(policy, now)
 
-    def phase(self, key: Key, now: datetime, policy: Policy) -> Phase:
+    def phase(self, key: Key, now: datetime) -> Phase:
         """Return the phase of `key` at `now`."""
         if key.revoked_at is not None:
             return Phase.REVOKED
@@ -177,24 +127,26 @@ class KeyRing:
             return Phase.CURRENT
         if not key.activated_by(now):
             return Phase.STANDBY
-        leaves_at = self.leaves_at(key, policy)
+        leaves_at = self.leaves_at(key)
         return Phase.RETIRED if leaves_at is not None and leaves_at <= now else Phase.PREVIOUS
 
     def current(self, now: datetime) -> Key:
-        """Return the one key that signs at `now`: unrevoked, with the latest `activates_at` that has come.
+        """Return the one key that signs at `now`: the unrevoked one whose turn came last.
 
-        A node whose clock is behind may see a ring whose first turn is yet to come: it takes that key.
+        By a clock that is behind, the turn of a revoked key's successor may be yet to come: it is taken all
+        the same, and never a key before it, whose retention has begun.
         """
-        trusted = [key for key in self._in_order() if key.revoked_at is None]
-        return next((key for key in reversed(trusted) if key.activated_by(now)), trusted[0])
+        order = self._in_order()
+        started = [place for place, key in enumerate(order) if key.activated_by(now)]
+        return next(key for key in order[max(started, default=0) :] if key.revoked_at is None)
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys waiting to sign, in the order in which their turn comes."""
         return tuple(key for key in self._in_order() if self._waits(key, now))
 
-    def published_keys(self, now: datetime, policy: Policy) -> tuple[Key, ...]:
+    def published_keys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
-        return tuple(key for key in self.keys if self.phase(key, now, policy) in PUBLISHED)
+        return tuple(key for key in self.keys if self.phase(key, now) in PUBLISHED)
 
     def superseded_at(self, key: Key) -> datetime | None:
         """Return the instant at which `key` stops signing: when its successor starts, or None."""
@@ -202,29 +154,27 @@ class KeyRing:
         later = order[order.index(key) + 1 :] if key.activates_at else ()
         return next((other.activates_at for other in later if other.ever_activated), None)
 
-    def leaves_at(self, key: Key, policy: Policy) -> datetime | None:
-        """Return when the last token of `key` is dead everywhere and it may leave the JWKS, or None.
-
-        A node cut off may sign with it for R after a manual move, hence the R.
-        """
+    def leaves_at(self, key: Key) -> datetime | None:
+        """Return when the last token of `key` is dead everywhere and it may leave the JWKS, or None."""
         superseded_at = self.superseded_at(key)
-        if superseded_at is None:
-            return None
-        return superseded_at + policy.node_timeout + key.token_lifetime + policy.clock_skew
+        return superseded_at + key.token_lifetime + key.margin if superseded_at else None
 
     def refused_from(self, key: Key, policy: Policy) -> datetime | None:
         """Return when the last verifier that honours max-age refuses a revoked `key`, or None.
 
-        Nodes take up to R to hear of it, and a document fetched until then lives for M.
+        Nodes take up to R to hear of it, and a document fetched until then lives for M. A node that has lost
+        the database does not hear of it, and may publish the key for O before its documents run out.
         """
         if key.revoked_at is None:
             return None
         return key.revoked_at + policy.node_timeout + policy.max_age + policy.clock_skew
 
-    def ripe_at(self, key: Key, policy: Policy) -> datetime:
-        """Return when every verifier knows `key`: published for the lead, or part of the first save."""
-        exempt = key.kid in self.founders
-        return key.published_at if exempt else key.published_at + policy.publish_lead
+    def ripe_at(self, key: Key) -> datetime:
+        """Return when every verifier knows `key`, by the rules of the day it was published.
+
+        Shorter settings since then do not shorten the life of documents already given out.
+        """
+        return key.published_at + key.lead
 
     def find(self, kid: str) -> Key:
         """Return the key named by `kid` or by any unique prefix of it; raise UnknownKey otherwise."""
@@ -242,23 +192,32 @@ class KeyRing:
         return max(0, policy.standby_keys - len(self.standbys(now)))
 
     def published(self, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
-        """Return the ring with `fresh` keys as standbys, each in its turn."""
-        standbys = tuple(_standby(public, policy, now) for public in fresh)
-        return replace(self, keys=self.keys + standbys).scheduled(policy, now)
+        """Return the ring with `fresh` keys as standbys, each in its turn.
+
+        A document without them, given out under longer settings or before the key before them, may live on.
+        """
+        ripe = [self.ripe_at(key) - now for key in self.keys]
+        lead = max(policy.publish_lead, self.lead, *ripe)
+        standbys = tuple(_standby(public, policy, now, lead) for public in fresh)
+        if not standbys:
+            return self
+        ring = replace(self, keys=self.keys + standbys, lead=policy.publish_lead)
+        return ring.scheduled(policy, now)
 
     def promoted(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know."""
         standbys = self.standbys(now)
         if not standbys:
             raise Refused("there is no standby key")
-        ripe = [key for key in standbys if self.ripe_at(key, policy) <= now]
+        ripe = [key for key in standbys if self.ripe_at(key) <= now]
         if not ripe:
-            youngest = min(standbys, key=lambda key: self.ripe_at(key, policy))
+            youngest = min(standbys, key=self.ripe_at)
+            allowed_from = self.ripe_at(youngest)
             raise Refused(
-                f"standby {youngest.kid} was published at {instant(youngest.published_at)} and may sign"
-                f" {duration(policy.publish_lead)} (ISSUER_PUBLISH_LEAD) later: until then a verifier may hold"
-                " a key set without it",
-                self.ripe_at(youngest, policy),
+                f"not before {instant(allowed_from)}: standby {youngest.kid} was published at"
+                f" {instant(youngest.published_at)}, and a verifier may hold a key set without it for"
+                f" {duration(youngest.lead)} (ISSUER_PUBLISH_LEAD)",
+                allowed_from,
             )
         return self.activated(ripe[0], policy, now)
 
@@ -274,7 +233,7 @@ class KeyRing:
         standbys = self.standbys(now)
         if not standbys:
             raise Refused(f"{key.kid} is current and there is no standby to take over")
-        return ring.activated(min(standbys, key=lambda each: ring.ripe_at(each, policy)), policy, now)
+        return ring.activated(min(standbys, key=ring.ripe_at), policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with each standby's turn a rotation period after the one before it.
@@ -296,18 +255,23 @@ class KeyRing:
     def tended(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with everything done that needs no new key.
 
-        Lifetimes are raised before any node may sign a token that long, and never lowered, as tokens of
-        the old length may be alive; retired keys are dropped; turns follow the rotation period.
+        What outlives a change of settings is raised before any node acts on the longer ones, and never
+        lowered: old tokens and documents may be alive. Retired keys are dropped; turns follow the period.
         """
-        living = [key for key in self.keys if self.phase(key, now, policy) is not Phase.RETIRED]
-        signs = {Phase.STANDBY, Phase.CURRENT}
-        raised = [
-            replace(key, token_lifetime=max(key.token_lifetime, policy.token_lifetime))
-            if self.phase(key, now, policy) in signs
-            else key
-            for key in living
+        keys = [
+            self._raised(key, policy, now) for key in self.keys if self.phase(key, now) is not Phase.RETIRED
         ]
-        return replace(self, keys=tuple(raised)).scheduled(policy, now)
+        lead = max(self.lead, policy.publish_lead)
+        return replace(self, keys=tuple(keys), lead=lead).scheduled(policy, now)
+
+    def _raised(self, key: Key, policy: Policy, now: datetime) -> Key:
+        if self.phase(key, now) not in {Phase.STANDBY, Phase.CURRENT}:
+            return key
+        return replace(
+            key,
+            token_lifetime=max(key.token_lifetime, policy.token_lifetime),
+            margin=max(key.margin, policy.node_timeout + policy.clock_skew),
+        )
 
     def _in_order(self) -> list[Key]:
         """Return the keys in the order of their turns; of two at one instant, the later published is later."""
@@ -324,7 +288,7 @@ class KeyRing:
     def _turn(self, key: Key, before: datetime | None, policy: Policy, soon: datetime) -> datetime | None:
         if not policy.rotation_period or before is None:
             return None
-        return max(before + policy.rotation_period, self.ripe_at(key, policy), soon)
+        return max(before + policy.rotation_period, self.ripe_at(key), soon)
 
 
 @dataclass(frozen=True)
@@ -354,19 +318,6 @@ class View:
         return min(policy.max_age, last - now)
 
 
-def instant(when: datetime) -> str:
-    """Return `when` as people and scripts read it, in UTC, RFC 3339."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def duration(span: timedelta) -> str:
-    """Return `span` in the form in which settings are written: `30d`, `24h`, `10m`, `45s`."""
-    whole = int(span.total_seconds())
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if whole and whole % length == 0:
-            return f"{whole // length}{unit}"
-    return f"{span.total_seconds():g}s"
-
-
-def _standby(public: PublicKey, policy: Policy, now: datetime) -> Key:
-    return Key(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime)
+def _standby(public: PublicKey, policy: Policy, now: datetime, lead: timedelta) -> Key:
+    margin = policy.node_timeout + policy.clock_skew
+    return Key(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime, margin, lead)

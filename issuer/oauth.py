@@ -98,6 +98,9 @@ class LoginFailed(InvalidGrant):
     status = 401
     challenge = "Bearer"
 
+    def __init__(self) -> None:
+        super().__init__("the username or the password is wrong")
+
 
 class InvalidScope(OAuthError):
     """Nothing of the scope asked for was granted, or it is malformed."""

@@ -6,16 +6,8 @@ The rules are `keyring`'s; this file performs them, for the timer and for operat
 from collections.abc import Callable
 from datetime import datetime
 
-from issuer.keyring import (
-    KeyRing,
-    KeyUnavailable,
-    NothingToDo,
-    Phase,
-    Policy,
-    PublicKey,
-    StaleView,
-    View,
-)
+from issuer.keyring import KeyRing, KeyUnavailable, NothingToDo, Phase, PublicKey, StaleView, View
+from issuer.policy import Policy
 from issuer.signing import Signer
 from issuer.store.ring import RingStore
 
@@ -39,7 +31,10 @@ class Rotation:
         """Return the ring as it is saved; raise NothingToDo before there is one."""
         ring = self._store.load()
         if ring is None:
-            raise NothingToDo("there is no key ring yet; the first `issuer serve` makes it")
+            raise NothingToDo(
+                "there is no key ring in this database; run this where the issuer runs, or set"
+                " ISSUER_DATABASE_URL; the first `issuer serve` makes the ring"
+            )
         return ring
 
     def reconcile(self) -> KeyRing:
@@ -56,6 +51,8 @@ class Rotation:
         while saved is None:
             now = self._clock()
             before = self._store.load() if may_found else self.ring()
+            if before is None and not self._may_found():
+                continue  # another process founded it since we looked
             try:
                 after = self._decide(before, move, fresh, now)
             except Exception:
@@ -77,7 +74,6 @@ class Rotation:
 
     def _decide(self, before: KeyRing | None, move: Move, fresh: list[PublicKey], now: datetime) -> KeyRing:
         if before is None:
-            self._require_unused()
             return KeyRing.found(self._make(fresh, 1 + self._policy.standby_keys, fresh), self._policy, now)
         # First what was due anyway: an emergency must not fail for want of a standby.
         return self._complete(move(self._complete(before, fresh, now), now), fresh, now)
@@ -96,20 +92,24 @@ class Rotation:
             fresh.append(made[-1])
         return made
 
-    def _require_unused(self) -> None:
-        """Refuse to found a ring where another one's keys still are: its database was lost or is elsewhere."""
+    def _may_found(self) -> bool:
+        """Tell whether there is no ring still; refuse to found one beside the private keys of another.
+
+        Its database was lost or is elsewhere, and a new ring would break every token of the old one.
+        """
         kept = self._signer.kept()
-        if kept:
+        if kept and self._store.load() is None:
             raise KeyUnavailable(
                 f"there are {len(kept)} private keys but no key ring in the database: restore the database or"
                 " correct ISSUER_DATABASE_URL; to start afresh, move the keys away"
             )
+        return not kept
 
     def _destroy_retired(self, before: KeyRing | None, after: KeyRing, now: datetime) -> None:
         """Destroy private halves before the ring forgets them, so that a crash leaves none behind."""
         remaining = {key.kid for key in after.keys}
         for key in before.keys if before else ():
-            if key.kid not in remaining and before and before.phase(key, now, self._policy) is Phase.RETIRED:
+            if key.kid not in remaining and before and before.phase(key, now) is Phase.RETIRED:
                 self._signer.destroy(key.kid)
 
     def _settle(self, ring: KeyRing) -> None:
@@ -146,7 +146,11 @@ class Node:
         seen_at = self._clock()
         ring = self._rotation.reconcile()
         now = self._clock()
-        for key in (ring.current(now), *ring.standbys(now)):
+        may_sign = (ring.current(now), *ring.standbys(now))
+        for key in may_sign:
             self._signer.load(key.kid, key.alg)
-        self._view = View(ring, seen_at)
+        before, self._view = self._view, View(ring, seen_at)
+        # A request under way may be about to sign by the view before.
+        leaving = {before.ring.current(before.refreshed_at).kid} if before else set()
+        self._signer.unload_all_but(leaving | {key.kid for key in may_sign})
         return self._view

@@ -20,38 +20,6 @@ Claims = dict[str, str | int | list[str]]
 
 
 @dataclass(frozen=True)
-class Authorization:
-    """What a grant allows: who is spoken for, to which client, for which scope and audiences."""
-
-    subject: str
-    client_id: str
-    scope: frozenset[str]
-    audience: tuple[str, ...]
-    username: str | None = None
-    refresh_token: str | None = field(default=None, repr=False)
-
-
-def access_token_claims(
-    authorization: Authorization, issuer: str, now: datetime, lifetime: timedelta
-) -> Claims:
-    """Return the claims of an access token, RFC 9068 section 2.2; `username` only for a user."""
-    issued_at = int(now.timestamp())
-    claims: Claims = {
-        "iss": issuer,
-        "sub": authorization.subject,
-        "aud": list(authorization.audience),
-        "client_id": authorization.client_id,
-        "iat": issued_at,
-        "exp": issued_at + int(lifetime.total_seconds()),
-        "jti": secrets.token_urlsafe(16),
-        "scope": format_scope(authorization.scope),
-    }
-    if authorization.username is not None:
-        claims["username"] = authorization.username
-    return claims
-
-
-@dataclass(frozen=True)
 class Family:
     """All refresh tokens that descend from one log-in; it ends as a whole."""
 
@@ -78,6 +46,58 @@ class RefreshToken:
     successor_seed: bytes = field(repr=False)
     """With the token, and only with it, this yields the successor; on its own it is noise."""
     used_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class NewFamily:
+    """A log-in that starts a family, as long as the password that was verified is still the user's."""
+
+    verified_hash: str = field(repr=False)
+    better_hash: str | None = field(repr=False)
+    """To keep in place of `verified_hash`, if that is of an older scheme."""
+
+
+@dataclass(frozen=True)
+class Renewal:
+    """Use up `token` and hand out its successor; the same one again for a repeat."""
+
+    presented: str = field(repr=False)
+    token: RefreshToken
+    family: Family
+    repeat: bool
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """What a grant allows at most: who is spoken for, to which client; the pipeline narrows it."""
+
+    subject: str
+    client_id: str
+    scope: frozenset[str]
+    audience: tuple[str, ...]
+    """The `aud` of a request that names no resource, and the resources that it may name."""
+    username: str | None = None
+    family: NewFamily | Renewal | None = None
+
+
+def access_token_claims(
+    authorization: Authorization, issuer: str, now: datetime, lifetime: timedelta
+) -> Claims:
+    """Return the claims of an access token, RFC 9068 section 2.2; `username` only for a user."""
+    issued_at = int(now.timestamp())
+    claims: Claims = {
+        "iss": issuer,
+        "sub": authorization.subject,
+        "aud": list(authorization.audience),
+        "client_id": authorization.client_id,
+        "iat": issued_at,
+        "exp": issued_at + int(lifetime.total_seconds()),
+        "jti": secrets.token_urlsafe(16),
+        "scope": format_scope(authorization.scope),
+    }
+    if authorization.username is not None:
+        claims["username"] = authorization.username
+    return claims
 
 
 class Redemption(StrEnum):

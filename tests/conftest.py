@@ -10,8 +10,9 @@ from fastapi.testclient import TestClient
 from postgresql import temporary_server
 from pydantic import SecretStr
 
+from issuer.settings import Settings
 from issuer.web.app import create_app
-from issuer.wiring import Issuer, Settings, build
+from issuer.wiring import Issuer, build
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PASSWORD = "violet otters juggle pancakes"

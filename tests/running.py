@@ -28,6 +28,7 @@ HOST = "127.0.0.1"
 START_SECONDS = 30.0
 COMMAND_SECONDS = 30.0
 POLL_SECONDS = 0.02
+PASSPHRASE = "sixteen silent penguins"
 
 RULES = {
     "ISSUER_JWKS_MAX_AGE": "1s",
@@ -67,16 +68,13 @@ def is_free(port: int) -> bool:
     return True
 
 
-def is_running(pid: int) -> bool:
-    """Tell whether the process does anything still; one that nobody has waited for yet does not."""
+def is_running(pid: int, *, group: int | None = None) -> bool:
+    """Tell whether the process does anything still (one that nobody waited for does not), and in that group."""
     try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
+        state, _parent, its_group, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except FileNotFoundError:  # no /proc here, or the process went in this moment
-        return not Path("/proc/self").exists()
-    return state not in {"Z", "X"}
+    return state not in {"Z", "X"} and group in {None, int(its_group)}
 
 
 def kid_of(token: str) -> str:
@@ -128,6 +126,11 @@ class Server:
         """Ask the server to stop, as an operator does, and wait until it has."""
         self.process.terminate()
         self.process.wait(START_SECONDS)
+
+    def has_ended(self) -> bool:
+        """Tell whether neither the server nor any of its workers does anything still."""
+        processes = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+        return not any(is_running(pid, group=self.process.pid) for pid in processes)
 
     def end(self) -> None:
         """Leave nothing of it running, whatever happened before."""

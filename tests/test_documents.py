@@ -16,8 +16,9 @@ from pydantic_settings import BaseSettings
 
 from issuer.cli.commands import app as commands
 from issuer.cli.demo import CURL_LINES
-from issuer.keyring import duration
-from issuer.wiring import Settings, build
+from issuer.policy import duration
+from issuer.settings import Settings
+from issuer.wiring import build
 from verifier_example import app as example
 
 ROOT = Path(__file__).parent.parent

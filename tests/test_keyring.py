@@ -5,19 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from issuer.keyring import (
-    BadPolicy,
-    KeyRing,
-    NothingToDo,
-    Phase,
-    Policy,
-    PublicKey,
-    Refused,
-    StaleView,
-    UnknownKey,
-    View,
-    duration,
-)
+from issuer.keyring import KeyRing, NothingToDo, Phase, PublicKey, Refused, StaleView, UnknownKey, View
+from issuer.policy import BadPolicy, Policy, duration
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -42,8 +31,8 @@ def founded(policy: Policy = POLICY) -> KeyRing:
     return KeyRing.found([public("a"), public("b")], policy, START)
 
 
-def phases(ring: KeyRing, now: datetime, policy: Policy = POLICY) -> dict[str, Phase]:
-    return {key.kid: ring.phase(key, now, policy) for key in ring.keys}
+def phases(ring: KeyRing, now: datetime) -> dict[str, Phase]:
+    return {key.kid: ring.phase(key, now) for key in ring.keys}
 
 
 def rotated() -> KeyRing:
@@ -67,10 +56,10 @@ def test_the_standby_takes_over_when_its_turn_comes_without_anything_being_saved
 def test_a_superseded_key_stays_published_until_its_last_token_is_dead_everywhere() -> None:
     ring = rotated()
     leaves_at = START + DAY + POLICY.node_timeout + POLICY.token_lifetime + POLICY.clock_skew
-    assert ring.leaves_at(ring.find("a"), POLICY) == leaves_at
+    assert ring.leaves_at(ring.find("a")) == leaves_at
     assert phases(ring, leaves_at - SECOND)["a"] is Phase.PREVIOUS
     assert phases(ring, leaves_at)["a"] is Phase.RETIRED
-    assert [key.kid for key in ring.published_keys(leaves_at, POLICY)] == ["b", "c"]
+    assert [key.kid for key in ring.published_keys(leaves_at)] == ["b", "c"]
     assert "a" not in phases(ring.tended(POLICY, leaves_at), leaves_at)
 
 
@@ -90,7 +79,7 @@ def test_revoking_the_current_key_brings_the_standby_forward_in_the_same_ring() 
     ring = founded().revoked("a", "stolen", POLICY, now)
     assert phases(ring, now) == {"a": Phase.REVOKED, "b": Phase.CURRENT}
     assert ring.shortfall(now, POLICY) == 1
-    assert [key.kid for key in ring.published_keys(now, POLICY)] == ["b"]
+    assert [key.kid for key in ring.published_keys(now)] == ["b"]
 
 
 def test_revoking_the_current_key_without_a_standby_is_refused() -> None:
@@ -157,6 +146,44 @@ def test_a_turn_so_near_that_a_node_may_not_hear_of_a_change_stands() -> None:
     assert founded().tended(longer, now).find("b").activates_at == START + 30 * DAY
 
 
+def test_shorter_settings_do_not_let_a_published_key_sign_earlier() -> None:
+    short = replace(POLICY, publish_lead=timedelta(minutes=10), max_age=timedelta(minutes=1))
+    now = START + DAY + timedelta(hours=1)
+    with pytest.raises(Refused) as refusal:
+        rotated().tended(short, now).promoted(short, now)
+    assert refusal.value.allowed_from == START + 2 * DAY
+
+
+def test_a_key_published_right_after_the_settings_became_shorter_waits_out_older_documents() -> None:
+    short = replace(POLICY, publish_lead=timedelta(minutes=10), max_age=timedelta(minutes=1))
+    now = START + 3 * DAY
+    ring = rotated().tended(short, now).published([public("d")], short, now)
+    assert ring.ripe_at(ring.find("d")) == now + DAY
+    later = now + 2 * DAY
+    ring = ring.published([public("e")], short, later)
+    assert ring.ripe_at(ring.find("e")) == later + timedelta(minutes=10)
+
+
+def test_shorter_settings_do_not_let_a_superseded_key_leave_earlier() -> None:
+    now = START + DAY + SECOND
+    short = replace(
+        POLICY,
+        token_lifetime=SECOND,
+        node_timeout=2 * SECOND,
+        clock_skew=timedelta(0),
+        outage_limit=2 * SECOND,
+    )
+    leaves_at = rotated().leaves_at(rotated().find("a"))
+    ring = rotated().tended(short, now)
+    assert ring.leaves_at(ring.find("a")) == leaves_at
+
+
+def test_a_node_whose_clock_is_behind_a_revocation_takes_the_successor_and_no_earlier_key() -> None:
+    revoked_at = START + 2 * DAY
+    ring = rotated().revoked("b", "stolen", POLICY, revoked_at)
+    assert ring.current(revoked_at - 20 * SECOND).kid == "c"
+
+
 def test_of_two_keys_activated_at_one_instant_the_later_published_signs() -> None:
     for kids in ("ab", "ba"):
         ring = KeyRing.found([public(kid) for kid in kids], POLICY, START).promoted(POLICY, START)
@@ -204,7 +231,7 @@ def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
         ({"publish_lead": timedelta(minutes=5)}, "5m + ISSUER_NODE_TIMEOUT 30s + ISSUER_CLOCK_SKEW 30s = 6m"),
         ({"rotation_period": timedelta(hours=1)}, "ISSUER_ROTATION_PERIOD is 1h"),
         ({"outage_limit": timedelta(seconds=1)}, "ISSUER_OUTAGE_LIMIT is 1s"),
-        ({"token_lifetime": timedelta(0)}, "ISSUER_ACCESS_TOKEN_LIFETIME"),
+        ({"node_timeout": timedelta(seconds=1)}, "ISSUER_NODE_TIMEOUT is 1s but must be at least 2s"),
     ],
 )
 def test_a_policy_that_cannot_keep_the_promises_is_refused_with_the_arithmetic(

@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from issuer.keyring import KeyRing, NothingToDo, Phase, Policy, PublicKey, Refused
+from issuer.keyring import KeyRing, NothingToDo, Phase, PublicKey, Refused
+from issuer.policy import Policy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = Policy(
@@ -78,12 +79,12 @@ class RingOverTime(RuleBasedStateMachine):
     def an_operator_rotates(self) -> None:
         self._tend(self.ring)
         standbys = self.ring.standbys(self.now)
-        if any(self.ring.ripe_at(key, self.policy) <= self.now for key in standbys):
+        if any(self.ring.ripe_at(key) <= self.now for key in standbys):
             self._tend(self.ring.promoted(self.policy, self.now))
             return
         with pytest.raises(Refused) as refusal:
             self.ring.promoted(self.policy, self.now)
-        assert refusal.value.allowed_from == min(self.ring.ripe_at(key, self.policy) for key in standbys)
+        assert refusal.value.allowed_from == min(self.ring.ripe_at(key) for key in standbys)
 
     @rule(pick=st.integers(0, 100))
     def an_operator_revokes(self, pick: int) -> None:
@@ -96,7 +97,7 @@ class RingOverTime(RuleBasedStateMachine):
             return
         self.revoked_kids.add(key.kid)
         current = self.ring.current(self.now)
-        if was_current and self.ring.ripe_at(current, self.policy) > self.now:
+        if was_current and self.ring.ripe_at(current) > self.now:
             self.emergencies.add(current.kid)
 
     @rule(seconds=st.sampled_from([5, 20, 60]))
@@ -104,14 +105,20 @@ class RingOverTime(RuleBasedStateMachine):
         self.policy = replace(self.policy, token_lifetime=timedelta(seconds=seconds))
         self._tend(self.ring)
 
-    @rule(seconds=st.sampled_from([0, 50, 100, 300]))
+    @rule(lead_and_max_age=st.sampled_from([(20, 5), (40, 10), (80, 30)]))
+    def the_lead_and_the_max_age_change(self, lead_and_max_age: tuple[int, int]) -> None:
+        lead, max_age = (timedelta(seconds=seconds) for seconds in lead_and_max_age)
+        self.policy = replace(self.policy, publish_lead=lead, max_age=max_age)
+        self._tend(self.ring)
+
+    @rule(seconds=st.sampled_from([0, 100, 300]))
     def the_rotation_period_changes(self, seconds: int) -> None:
         self.policy = replace(self.policy, rotation_period=timedelta(seconds=seconds))
         self._tend(self.ring)
 
     @rule()
     def a_verifier_fetches(self) -> None:
-        kids = frozenset(key.kid for key in self.ring.published_keys(self.now, self.policy))
+        kids = frozenset(key.kid for key in self.ring.published_keys(self.now))
         self.caches.append(Cached(kids, self.now + self.policy.max_age))
 
     @rule()
@@ -122,18 +129,18 @@ class RingOverTime(RuleBasedStateMachine):
 
     @invariant()
     def exactly_one_key_is_current(self) -> None:
-        phases = [self.ring.phase(key, self.now, self.policy) for key in self.ring.keys]
+        phases = [self.ring.phase(key, self.now) for key in self.ring.keys]
         assert phases.count(Phase.CURRENT) == 1
 
     @invariant()
     def no_key_signs_before_the_lead_but_in_a_told_emergency(self) -> None:
         current = self.ring.current(self.now)
-        ripe = self.ring.ripe_at(current, self.policy) <= (current.activates_at or self.now)
+        ripe = self.ring.ripe_at(current) <= (current.activates_at or self.now)
         assert ripe or current.kid in self.emergencies
 
     @invariant()
     def every_live_token_of_an_unrevoked_key_is_accepted_by_every_cache(self) -> None:
-        published = {key.kid for key in self.ring.published_keys(self.now, self.policy)}
+        published = {key.kid for key in self.ring.published_keys(self.now)}
         self.caches = [cache for cache in self.caches if cache.until > self.now]
         self.tokens = [token for token in self.tokens if token.expires_at > self.now]
         for token in self.tokens:
@@ -145,7 +152,7 @@ class RingOverTime(RuleBasedStateMachine):
 
     @invariant()
     def no_revoked_key_is_published_or_signs(self) -> None:
-        published = {key.kid for key in self.ring.published_keys(self.now, self.policy)}
+        published = {key.kid for key in self.ring.published_keys(self.now)}
         assert not published & self.revoked_kids
         assert self.ring.current(self.now).kid not in self.revoked_kids
 

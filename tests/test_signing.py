@@ -147,6 +147,23 @@ def test_a_directory_that_others_may_read_is_refused_with_the_mending_command(ke
         open_in(keys, public.kid)
 
 
+def test_a_directory_with_other_things_in_it_is_neither_used_nor_changed(keys: Path) -> None:
+    keys.mkdir(mode=0o755)
+    (keys / "somebody else's").touch()
+    with pytest.raises(KeyUnavailable, match="chmod 700"):
+        kept_key(keys)
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o755
+    assert [path.name for path in keys.iterdir()] == ["somebody else's"]
+
+
+def test_what_the_file_system_refuses_is_told_with_the_setting_to_correct(keys: Path) -> None:
+    keys.write_text("a file")
+    directory = PemDirectory(keys)
+    for method in (lambda: directory.write("kid", b""), directory.kept):
+        with pytest.raises(KeyUnavailable, match="ISSUER_KEYS"):
+            method()
+
+
 def test_a_swapped_file_is_found_by_its_thumbprint(keys: Path) -> None:
     public, other = kept_key(keys), kept_key(keys)
     (keys / f"{other.kid}.pem").replace(keys / f"{public.kid}.pem")

@@ -25,10 +25,19 @@ from issuer.store.database import SCHEMA, Database, DatabaseNewer, DatabaseUnava
 from issuer.store.families import FamilyStore
 from issuer.store.migrations import config
 from issuer.store.ring import RingStore
-from issuer.tokens import Family, RefreshToken, new_refresh_token, refresh_token_digest, stored, successor
+from issuer.tokens import (
+    Family,
+    NewFamily,
+    RefreshToken,
+    new_refresh_token,
+    refresh_token_digest,
+    stored,
+    successor,
+)
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)
+VERIFIED = NewFamily("a hash", None)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -66,7 +75,7 @@ def family_with_token(database: Database) -> tuple[Family, str]:
         "::1",
     )
     token = new_refresh_token()
-    FamilyStore(database).start(family, stored(token, family, NOW, MONTH))
+    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH), VERIFIED)
     return family, token
 
 
@@ -141,12 +150,12 @@ def test_an_account_can_be_changed(database: Database) -> None:
     store = AccountStore(database)
     alice = user()
     store.add(alice)
-    store.set_password_hash(alice.id, "another")
+    FamilyStore(database).set_password_hash(alice.id, "another", NOW)
     store.set_scope(alice.id, frozenset())
-    store.set_disabled(alice.id, NOW)
+    FamilyStore(database).disable(alice.id, NOW)
     changed = replace(alice, password_hash="another", scope=frozenset(), disabled_at=NOW)
     assert store.all() == [changed]
-    store.set_disabled(alice.id, None)
+    store.enable(alice.id)
     assert store.by_id(alice.id) == replace(changed, disabled_at=None)
 
 
@@ -198,12 +207,42 @@ def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
     assert found(database, token)[1].ended_at == NOW
 
 
-def test_ending_all_families_of_a_user_leaves_those_of_others(database: Database) -> None:
+@pytest.mark.parametrize("change", ["password", "disable"])
+def test_a_changed_password_and_a_disabled_account_end_the_families_of_that_user_only(
+    database: Database, change: str
+) -> None:
     store = FamilyStore(database)
     (mine, my_token), (_, other_token) = family_with_token(database), family_with_token(database)
-    store.end_all(mine.user_id, NOW)
+    if change == "password":
+        store.set_password_hash(mine.user_id, "another", NOW)
+    else:
+        store.disable(mine.user_id, NOW)
     assert found(database, my_token)[1].ended_at == NOW
     assert found(database, other_token)[1].ended_at is None
+
+
+def test_a_log_in_whose_password_was_changed_meanwhile_starts_nothing_and_undoes_nothing(
+    database: Database,
+) -> None:
+    store = FamilyStore(database)
+    family, _ = family_with_token(database)
+    store.set_password_hash(family.user_id, "changed", NOW)
+    late = replace(family, id="late")
+    assert not store.start(late, stored("late", late, NOW, MONTH), NewFamily("a hash", "an upgrade"))
+    user = AccountStore(database).by_id(family.user_id)
+    assert user
+    assert user.password_hash == "changed"
+    assert store.find(refresh_token_digest("late")) is None
+
+
+def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Database) -> None:
+    family, _ = family_with_token(database)
+    again = replace(family, id="again")
+    new = NewFamily("a hash", "a better hash")
+    assert FamilyStore(database).start(again, stored("again", again, NOW, MONTH), new)
+    user = AccountStore(database).by_id(family.user_id)
+    assert user
+    assert user.password_hash == "a better hash"
 
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:

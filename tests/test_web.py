@@ -1,12 +1,15 @@
 """The issuer over HTTP, in process: what each endpoint answers, and what no input makes it answer."""
 
+import asyncio
 import base64
 import json
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import httpx2
 import jwt
 import pytest
 from conftest import PASSWORD, START, Build, MovableClock
@@ -18,8 +21,10 @@ from passlib.hash import pbkdf2_sha256
 
 from issuer.administration import disable_user, register_client
 from issuer.oauth import AuthMethod
+from issuer.passwords import WrongPassword
+from issuer.settings import Settings
 from issuer.web.app import BODY_MOST_BYTES, create_app
-from issuer.wiring import Issuer, Settings
+from issuer.wiring import Issuer, configure_log
 
 ISSUER = "http://127.0.0.1:8000"
 SERVICE = "http://127.0.0.1:8001"
@@ -140,7 +145,7 @@ def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
     tokens = web.post("/login", data=ALICE).json()
     user = issuer.accounts.by_id(alice)
     assert user
-    disable_user(issuer.accounts, issuer.families, user, clock())
+    disable_user(issuer.families, user, clock())
     assert web.post("/login", data=ALICE).status_code == 401
     assert refresh(web, tokens["refresh_token"]).status_code == 400
     assert web.get("/users/me", headers=bearer(tokens["access_token"])).status_code == 401
@@ -148,7 +153,7 @@ def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
 
 def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice: str, issuer: Issuer) -> None:
     older = pbkdf2_sha256.using(rounds=1000).hash(PASSWORD)
-    issuer.accounts.set_password_hash(alice, older)
+    issuer.families.set_password_hash(alice, older, START)
     assert web.post("/login", data=ALICE).status_code == 200
     user = issuer.accounts.by_id(alice)
     assert user
@@ -453,7 +458,7 @@ def test_the_key_set_holds_current_and_standby_with_public_members_only(
     assert web.head("/.well-known/jwks.json").headers["etag"] == answer.headers["etag"]
 
 
-@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', '"other",W/{} '])
+@pytest.mark.parametrize("form", ["{}", "W/{}", "*", '"other", {}', '"other",W/{} '])
 def test_an_unchanged_key_set_is_answered_304_with_the_same_headers(web: TestClient, form: str) -> None:
     etag = web.get("/.well-known/jwks.json").headers["etag"]
     answer = web.get("/.well-known/jwks.json", headers={"If-None-Match": form.format(etag)})
@@ -535,9 +540,94 @@ def test_browser_apps_of_the_named_origins_only_may_log_in(made: Build, settings
     }
     with TestClient(create_app(issuer)) as web:
         allowed = web.options("/login", headers={"Origin": SERVICE, **asks})
+        failed = web.post("/login", data=ALICE, headers={"Origin": SERVICE})
         refused = web.options("/login", headers={"Origin": "https://evil.example", **asks})
     assert allowed.headers["access-control-allow-origin"] == SERVICE
+    assert (failed.status_code, failed.headers["access-control-allow-origin"]) == (401, SERVICE)
     assert "access-control-allow-origin" not in refused.headers
+
+
+def test_verifiers_of_every_origin_may_read_what_is_public(made: Build, settings: Settings) -> None:
+    issuer = made(settings.model_copy(update={"cors_origins": (SERVICE,)}))
+    origin = {"Origin": "https://anywhere.example"}
+    asks = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "if-none-match"}
+    with TestClient(create_app(issuer)) as web:
+        for path in ("/.well-known/jwks.json", "/.well-known/openid-configuration"):
+            assert web.get(path, headers=origin).headers["access-control-allow-origin"] == "*"
+            assert web.options(path, headers={**origin, **asks}).headers["access-control-allow-origin"] == "*"
+
+
+def test_every_failed_log_in_costs_one_verification(
+    web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verified_hashes: list[str | None] = []
+    real = issuer.passwords.verify
+
+    def count(password: str, password_hash: str | None) -> str | None:
+        verified_hashes.append(password_hash)
+        return real(password, password_hash)
+
+    monkeypatch.setattr(issuer.passwords, "verify", count)
+    web.post("/login", data={**ALICE, "password": "wrong"})
+    web.post("/login", data={**ALICE, "username": "nobody"})
+    web.post("/login", data={**ALICE, "password": "x" * 5000})
+    web.post("/login", data={**ALICE, "username": "nul\0"})
+    assert len(verified_hashes) == 4
+    user = issuer.accounts.by_id(alice)
+    assert user
+    disable_user(issuer.families, user, START)
+    web.post("/login", data=ALICE)
+    assert verified_hashes == [user.password_hash, None, None, None, user.password_hash]
+
+
+def test_hashing_neither_holds_up_other_requests_nor_queues_without_end(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+
+    def hold(password: str, password_hash: str | None) -> None:
+        gate.wait(30)
+        raise WrongPassword
+
+    monkeypatch.setattr(issuer.passwords, "verify", hold)
+
+    async def storm() -> None:
+        app = create_app(issuer)
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url=ISSUER) as web,
+        ):
+            log_ins = [asyncio.create_task(web.post("/login", data=ALICE)) for _ in range(200)]
+            assert (await web.get("/healthz")).status_code == 200
+            first, _ = await asyncio.wait(log_ins, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+            refused = first.pop().result()
+            assert (refused.status_code, refused.json()["error"]) == (503, "temporarily_unavailable")
+            assert int(refused.headers["retry-after"]) >= 1
+            assert (await web.get("/.well-known/jwks.json")).status_code == 200
+            gate.set()
+            assert {answer.status_code for answer in await asyncio.gather(*log_ins)} == {401, 503}
+
+    asyncio.run(storm())
+
+
+def test_a_defect_is_logged_without_the_values_of_variables(
+    web: TestClient,
+    alice: str,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def defect(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    configure_log()
+    monkeypatch.setattr(issuer.signer, "sign", defect)
+    answer = web.post("/login", data=ALICE)
+    assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
+    printed = "".join(capfd.readouterr())
+    assert "a defect" in printed
+    assert PASSWORD not in printed
 
 
 def test_no_secret_shows_in_what_objects_say_of_themselves(

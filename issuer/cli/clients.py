@@ -7,8 +7,8 @@ import typer
 from issuer.administration import register_client
 from issuer.cli.output import CommandError, Json, Row, opened, show
 from issuer.clients import FIRST_PARTY, Client
-from issuer.keyring import instant
 from issuer.oauth import AuthMethod, format_scope, parse_scope
+from issuer.policy import instant
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)
@@ -42,7 +42,7 @@ def list_clients(*, as_json: Json = False) -> None:
     """Show all clients, the built-in one included."""
     with opened() as issuer:
         rows = [_row(client) for client in (FIRST_PARTY, *issuer.clients.all())]
-        show({"clients": rows}, as_json=as_json, rows=rows)
+        show({"clients": rows}, as_json=as_json, rows=[_brief(row) for row in rows])
 
 
 @app.command()
@@ -84,4 +84,8 @@ def _row(client: Client) -> Row:
 
 
 def _show(client: Client, *, as_json: bool, says: str) -> None:
-    show(dict(_row(client)), as_json=as_json, rows=[_row(client)], says=f"{client.name}: {says}")
+    show(dict(_row(client)), as_json=as_json, rows=[_brief(_row(client))], says=f"{client.name}: {says}")
+
+
+def _brief(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name not in {"auth", "created_at"}}

@@ -2,11 +2,11 @@
 
 import sys
 
-import structlog
 import typer
 
 from issuer.cli import clients, demo, keys, serve, users
 from issuer.cli.output import fail
+from issuer.wiring import configure_log
 
 app = typer.Typer(
     name="issuer",
@@ -24,7 +24,7 @@ app.add_typer(clients.app, name="clients")
 
 def run() -> None:
     """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do."""
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    configure_log()
     try:
         app()
     except Exception as error:  # noqa: BLE001 - `fail` raises what it does not know

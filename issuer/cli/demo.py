@@ -69,6 +69,9 @@ def demo(
     for port in (ISSUER_PORT, SERVICE_PORT):
         require_free(HOST, port)
     with _scratch_folder() as folder, Servers(folder) as servers:
+        console().print(
+            f"folder   {folder.name}/  (its own settings and data; removed at the end)", markup=False
+        )
         servers.start()
         if once:
             play(servers, ISSUER_URL, SERVICE_URL, TIMINGS)
@@ -217,10 +220,6 @@ def _introduce(servers: Servers) -> None:
     say = console().print
     say(f"issuer   {ISSUER_URL}/docs", markup=False)
     say(f"service  {SERVICE_URL}/docs  (Authorize with the user demo)", markup=False)
-    say(
-        f"folder   {servers.folder.name}/  (removed at the end; operator commands work inside it)",
-        markup=False,
-    )
     say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}", markup=False)
     say("\nIn another terminal, with the secrets of this run:\n", markup=False)
     say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'", markup=False)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from issuer.cli.output import CommandError, Json, Row, opened, show
-from issuer.keyring import Key, KeyRing, Phase, Policy, instant
+from issuer.keyring import Key, KeyRing
+from issuer.policy import Policy, instant
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Watch, rotate and revoke signing keys.", no_args_is_help=True)
@@ -73,11 +74,15 @@ def _consequences(ring: KeyRing, key: Key, policy: Policy, now: datetime) -> str
     revoked = ring.find(key.kid)
     current = ring.current(now)
     refused_from = instant(ring.refused_from(revoked, policy) or now)
+    outage = (
+        (revoked.revoked_at or now) + policy.publish_without_database + policy.max_age + policy.clock_skew
+    )
     lines = [
         f"{key.kid} is revoked; {current.kid} signs",
-        f"every verifier that honours max-age refuses its tokens from {refused_from} on",
+        f"every verifier that honours max-age refuses its tokens from {refused_from} on;",
+        f"a node that has lost the database may publish it until {instant(outage)}",
     ]
-    ripe_at = ring.ripe_at(current, policy)
+    ripe_at = ring.ripe_at(current)
     if current.activates_at == revoked.revoked_at and ripe_at > now:
         lines.append(
             f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that"
@@ -89,11 +94,11 @@ def _consequences(ring: KeyRing, key: Key, policy: Policy, now: datetime) -> str
 def _show_ring(issuer: Issuer, ring: KeyRing, *, as_json: bool, says: str = "") -> None:
     now = issuer.clock()
     described = [describe(key, ring, issuer.policy, now) for key in ring.keys]
-    ripe_at = min((ring.ripe_at(key, issuer.policy) for key in ring.standbys(now)), default=None)
+    ripe_at = min((ring.ripe_at(key) for key in ring.standbys(now)), default=None)
     show(
         {"version": ring.version, "keys": described, "message": says},
         as_json=as_json,
-        rows=[_brief(row) for row in described],
+        rows=[brief(row) for row in described],
         says=says or _hint(ripe_at, now),
     )
 
@@ -104,23 +109,27 @@ def _hint(ripe_at: datetime | None, now: datetime) -> str:
     return "rotating by hand is allowed " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
 
 
-def _brief(row: Row) -> Row:
-    """Return `row` narrow enough for a terminal; commands take this much of a kid as well."""
-    shown = ("phase", "kid", "alg", "signs_from", "leaves_jwks_at", "revoked_at")
-    return {name: row[name] for name in shown} | {"kid": str(row["kid"])[:KID_SHOWN]}
+def brief(row: Row) -> Row:
+    """Return of `row` what fits a terminal of 80 columns; commands take this much of a kid as well."""
+    return {
+        "phase": row["phase"],
+        "kid": str(row["kid"])[:KID_SHOWN],
+        "signs from": row["signs_from"],
+        "leaves the JWKS": row["leaves_jwks_at"],
+    }
 
 
 def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
     """Return what an operator wants to know of `key` at `now`; instants are RFC 3339, in UTC."""
-    phase = ring.phase(key, now, policy)
-    leaves_at = ring.leaves_at(key, policy) if phase is not Phase.REVOKED else None
+    phase = ring.phase(key, now)
+    leaves_at = key.revoked_at or ring.leaves_at(key)
     refused_from = ring.refused_from(key, policy)
     return {
         "phase": phase.value,
         "kid": key.kid,
         "alg": key.alg,
         "published_at": instant(key.published_at),
-        "may_sign_from": instant(ring.ripe_at(key, policy)),
+        "may_sign_from": instant(ring.ripe_at(key)),
         "signs_from": instant(key.activates_at) if key.activates_at else "by hand",
         "leaves_jwks_at": instant(leaves_at) if leaves_at else None,
         "revoked_at": instant(key.revoked_at) if key.revoked_at else None,

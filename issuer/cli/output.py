@@ -9,12 +9,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from issuer.keyring import KeyRingError, NothingToDo, Refused, instant
+from issuer.keyring import KeyRingError, NothingToDo, Refused
 from issuer.oauth import OAuthError
+from issuer.policy import instant
+from issuer.settings import BadSettings, load_settings
 from issuer.store.database import StoreError
-from issuer.wiring import BadSettings, Issuer, build, load_settings
+from issuer.wiring import Issuer, build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Row = Mapping[str, str | int | None]
@@ -36,8 +39,10 @@ class CommandError(Exception):
 
 @contextmanager
 def opened() -> Iterator[Issuer]:
-    """Yield the issuer for the settings of this process."""
+    """Yield the issuer for the settings of this process; say so when that made a new database."""
     issuer = build(load_settings())
+    if issuer.database.is_new:
+        sys.stderr.write(f"a new database was made: {issuer.database}\n")
     try:
         yield issuer
     finally:
@@ -46,9 +51,8 @@ def opened() -> Iterator[Issuer]:
 
 def console() -> Console:
     """Return the terminal; a pipe gets lines wide enough to keep each row whole."""
-    return Console(
-        width=None if sys.stdout.isatty() else 160, highlight=False, soft_wrap=not sys.stdout.isatty()
-    )
+    piped = not sys.stdout.isatty()
+    return Console(width=160 if piped else None, highlight=False, soft_wrap=piped)
 
 
 def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] = (), says: str = "") -> None:
@@ -64,12 +68,13 @@ def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] =
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Return `rows` as a table under the names of their members."""
+    """Return `rows` as a table under the names of their members; a column without any value is left out."""
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name in rows[0]:
-        drawn.add_column(name.replace("_", " "), no_wrap=True)
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    for name in names:
+        drawn.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        drawn.add_row(*("-" if value is None else str(value) for value in row.values()))
+        drawn.add_row(*(escape(str(row[name] or "-")) for name in names))
     return drawn
 
 

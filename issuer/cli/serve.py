@@ -1,15 +1,18 @@
 """`issuer serve`: run the issuer under uvicorn."""
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 import uvicorn
 
 from issuer.cli.output import opened
 from issuer.cli.ports import require_free
+from issuer.settings import Settings
 
-WORKER = "issuer.web.worker:create_worker"
+WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
 GRACE_SECONDS = 10
 
 
@@ -26,6 +29,8 @@ def serve(
         sys.stderr.write(
             f"issuer {issuer.settings.url}  database {issuer.database}  keys {issuer.settings.keys}\n"
         )
+        for warning in _warnings(issuer.settings, port):
+            sys.stderr.write(f"warning: {warning}\n")
     uvicorn.run(
         WORKER,
         factory=True,
@@ -33,5 +38,15 @@ def serve(
         port=port,
         workers=workers,
         server_header=False,
+        proxy_headers=False,  # the address of a client is the one that connected
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+
+
+def _warnings(settings: Settings, port: int) -> Iterator[str]:
+    """Yield what starts, and will not work as its operator thinks."""
+    url = urlsplit(settings.url)
+    if settings.is_loopback and (url.port or 80) != port:
+        yield f"tokens and discovery name ISSUER_URL {settings.url}, but this listens on port {port}"
+    if not settings.is_loopback and url.scheme == "http":
+        yield f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should"

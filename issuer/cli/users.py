@@ -8,8 +8,8 @@ import typer
 from issuer.accounts import User
 from issuer.administration import disable_user, enable_user, register_user, set_password
 from issuer.cli.output import CommandError, Json, Row, opened, show
-from issuer.keyring import instant
 from issuer.oauth import format_scope, parse_scope
+from issuer.policy import instant
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage the accounts of people.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def add(
     password = _password(stdin=password_stdin)
     with opened() as issuer:
         user = register_user(issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted)
-        _show(user, as_json=as_json, says="made")
+        _show(user, as_json=as_json, says="created")
 
 
 @app.command("list")
@@ -41,7 +41,12 @@ def list_users(*, as_json: Json = False) -> None:
     """Show all accounts."""
     with opened() as issuer:
         rows = [_row(user) for user in issuer.accounts.all()]
-        show({"users": rows}, as_json=as_json, rows=rows, says="" if rows else "no accounts yet")
+        show(
+            {"users": rows},
+            as_json=as_json,
+            rows=[_brief(row) for row in rows],
+            says="" if rows else "no accounts yet",
+        )
 
 
 @app.command()
@@ -68,15 +73,15 @@ def set_user_password(
     password = _password(stdin=password_stdin)
     with opened() as issuer:
         user = _find(issuer, username)
-        set_password(issuer.accounts, issuer.families, issuer.passwords, user, password, issuer.clock())
-        _show(user, as_json=as_json, says="has a new password; all sessions ended")
+        set_password(issuer.families, issuer.passwords, user, password, issuer.clock())
+        _show(user, as_json=as_json, says="password changed; all sessions ended")
 
 
 @app.command()
 def disable(username: Username, *, as_json: Json = False) -> None:
     """Shut a user out: no log-in, no refresh; access tokens already out live until they expire."""
     with opened() as issuer:
-        user = disable_user(issuer.accounts, issuer.families, _find(issuer, username), issuer.clock())
+        user = disable_user(issuer.families, _find(issuer, username), issuer.clock())
         _show(user, as_json=as_json, says="disabled; all sessions ended")
 
 
@@ -105,8 +110,8 @@ def _find(issuer: Issuer, username: str) -> User:
 
 def _row(user: User) -> Row:
     return {
-        "username": user.username,
         "id": user.id,
+        "username": user.username,
         "scope": format_scope(user.scope),
         "created_at": instant(user.created_at),
         "disabled_at": instant(user.disabled_at) if user.disabled_at else None,
@@ -114,4 +119,8 @@ def _row(user: User) -> Row:
 
 
 def _show(user: User, *, as_json: bool, says: str) -> None:
-    show(dict(_row(user)), as_json=as_json, rows=[_row(user)], says=f"{user.username}: {says}")
+    show(dict(_row(user)), as_json=as_json, rows=[_brief(_row(user))], says=f"{user.username}: {says}")
+
+
+def _brief(row: Row) -> Row:
+    return {name: value for name, value in row.items() if name != "id"}

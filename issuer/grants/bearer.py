@@ -11,8 +11,9 @@ from jwt.types import Options
 
 from issuer.accounts import User
 from issuer.grants.pipeline import ACCESS_TOKEN_TYPE
-from issuer.keyring import Key, Phase, Policy, View
+from issuer.keyring import Key, Phase, View
 from issuer.oauth import InvalidToken
+from issuer.policy import Policy
 from issuer.store.accounts import AccountStore
 
 TOKEN_MOST_CHARACTERS = 8192
@@ -63,8 +64,10 @@ class BearerAuthentication:
         )
 
     def _key(self, kid: str, now: datetime) -> Key:
-        ring = self._view().ring
+        view = self._view()
+        view.max_age(self._policy, now)  # a view too old to publish is too old to judge by
+        ring = view.ring
         for key in ring.keys:
-            if key.kid == kid and ring.phase(key, now, self._policy) not in {Phase.REVOKED, Phase.RETIRED}:
+            if key.kid == kid and ring.phase(key, now) not in {Phase.REVOKED, Phase.RETIRED}:
                 return key
         raise KeyError(kid)

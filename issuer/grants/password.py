@@ -4,26 +4,24 @@ RFC 9700 section 2.4 retires it for everybody else: other clients would see the 
 """
 
 from issuer.accounts import canonical_password, hashable
-from issuer.grants.permission import Means, NewSession, Permission, TokenRequest
+from issuer.grants.means import Means, TokenRequest
 from issuer.oauth import LoginFailed
 from issuer.passwords import WrongPassword
+from issuer.tokens import Authorization, NewFamily
 
-_ALIKE = "the username or the password is wrong"
 
-
-def grant(request: TokenRequest, means: Means) -> Permission:
-    """Permit a user with the right password what they were granted; LoginFailed alike for all else."""
+def grant(request: TokenRequest, means: Means) -> Authorization:
+    """Authorize a user with the right password for what they were granted; LoginFailed alike for all else."""
     username = request.require("username")
     password = canonical_password(request.require("password"))
     user = means.accounts.by_username(username) if hashable(username) else None
-    if not hashable(password):  # too long for any account: the same work, on a short one
+    if not hashable(password):  # no account can have it: the same work, on another
         user, password = None, "x"
     try:
-        better = means.passwords.verify(password, user.password_hash if user else None)
+        better_hash = means.passwords.verify(password, user.password_hash if user else None)
     except WrongPassword:
-        raise LoginFailed(_ALIKE) from None
+        raise LoginFailed from None
     if user is None or user.disabled_at is not None:
-        raise LoginFailed(_ALIKE)
-    if better:
-        means.accounts.set_password_hash(user.id, better)
-    return Permission(user.id, user.scope, means.user_audience, user.username, NewSession())
+        raise LoginFailed
+    family = NewFamily(user.password_hash, better_hash)
+    return Authorization(user.id, request.client.id, user.scope, means.user_audience, user.username, family)

@@ -6,7 +6,7 @@ A check that no grant may forget lives here; the grants are the files beside thi
 import json
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from jwt.utils import base64url_encode
@@ -14,8 +14,8 @@ from jwt.utils import base64url_encode
 from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import authenticate
-from issuer.grants.permission import Grant, Means, NewSession, Origin, Permission, Renewal, TokenRequest
-from issuer.keyring import Key, KeyUnavailable, Policy, StaleView, View
+from issuer.grants.means import FamilyOver, Grant, Means, Origin, TokenRequest
+from issuer.keyring import Key, KeyUnavailable, StaleView, View
 from issuer.oauth import (
     AccessDenied,
     GrantType,
@@ -28,12 +28,15 @@ from issuer.oauth import (
     format_scope,
     parse_scope,
 )
+from issuer.policy import Policy
 from issuer.signing import Signer
 from issuer.store.clients import ClientStore
 from issuer.tokens import (
     Authorization,
     Family,
+    NewFamily,
     Redemption,
+    Renewal,
     access_token_claims,
     new_refresh_token,
     redemption,
@@ -49,8 +52,8 @@ GRANTS: Mapping[GrantType, Grant] = {
 }
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068 section 2.1
-FAMILY_LIFETIME = 12
-"""A session ends for good after this many idle lifetimes."""
+FAMILY_IDLE_LIFETIMES = 12
+"""A family ends for good after this many lifetimes of an unused refresh token."""
 
 
 @dataclass(frozen=True)
@@ -126,46 +129,39 @@ class Pipeline:
         client.require_grant(name)
         asked = parse_scope(parameters["scope"]) if parameters.get("scope") else None
         request = TokenRequest(client, parameters, asked, now)
-        permission = self.grants[name](request, self._means)
-        scope = _narrowed(asked, permission)
-        audience = client.audience_for(resources, permission.audience)
-        key = self._signing_key(now)  # before the session changes: a node that cannot sign uses up no token
-        authorization = Authorization(
-            subject=permission.subject,
-            client_id=client.id,
-            scope=scope,
-            audience=audience,
-            username=permission.username,
-            refresh_token=self._session(permission, client, scope, origin, now),
-        )
-        return self._minted(authorization, key, now)
-
-    def _session(
-        self, permission: Permission, client: Client, scope: frozenset[str], origin: Origin, now: datetime
-    ) -> str | None:
-        match permission.session:
-            case NewSession():
-                return self._start(permission, client, scope, origin, now)
+        try:
+            most = self.grants[name](request, self._means)
+        except FamilyOver as over:
+            self._means.families.end(over.family_id, now)
+            raise
+        audience = client.audience_for(resources, most.audience)
+        authorization = replace(most, scope=_narrowed(asked, most.scope), audience=audience)
+        key = self._signing_key(now)  # before the family changes: a node that cannot sign uses up no token
+        refresh_token = None
+        match most.family:
+            case NewFamily() as new:
+                refresh_token = self._start(new, replace(authorization, audience=most.audience), origin, now)
             case Renewal() as renewal:
-                return self._renew(renewal, now)
-        return None
+                refresh_token = self._renew(renewal, now)
+        return self._minted(authorization, refresh_token, key, now)
 
-    def _start(
-        self, permission: Permission, client: Client, scope: frozenset[str], origin: Origin, now: datetime
-    ) -> str:
+    def _start(self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime) -> str:
+        """Start a family and return its first refresh token; LoginFailed if the account changed meanwhile."""
         token = new_refresh_token()
         family = Family(
             id=str(uuid.uuid4()),
-            user_id=permission.subject,
-            client_id=client.id,
-            scope=scope,
-            audience=permission.audience,
+            user_id=authorization.subject,
+            client_id=authorization.client_id,
+            scope=authorization.scope,
+            audience=authorization.audience,
             created_at=now,
-            expires_at=now + FAMILY_LIFETIME * self._refresh_lifetime,
+            expires_at=now + FAMILY_IDLE_LIFETIMES * self._refresh_lifetime,
             user_agent=origin.user_agent,
             address=origin.address,
         )
-        self._means.families.start(family, stored(token, family, now, self._refresh_lifetime))
+        record = stored(token, family, now, self._refresh_lifetime)
+        if not self._means.families.start(family, record, new):
+            raise LoginFailed
         return token
 
     def _renew(self, renewal: Renewal, now: datetime) -> str:
@@ -187,7 +183,9 @@ class Pipeline:
         except StaleView as error:
             raise Unavailable("this node cannot sign for the moment", timedelta(seconds=1)) from error
 
-    def _minted(self, authorization: Authorization, key: Key, now: datetime) -> TokenResponse:
+    def _minted(
+        self, authorization: Authorization, refresh_token: str | None, key: Key, now: datetime
+    ) -> TokenResponse:
         """Sign an access token, RFC 9068, no longer-lived than the ring knows of this key."""
         lifetime = min(self._policy.token_lifetime, key.token_lifetime)
         header = {"alg": key.alg, "kid": key.kid, "typ": ACCESS_TOKEN_TYPE}
@@ -201,18 +199,17 @@ class Pipeline:
             access_token=(signed + b"." + base64url_encode(signature)).decode(),
             expires_in=int(lifetime.total_seconds()),
             scope=format_scope(authorization.scope),
-            refresh_token=authorization.refresh_token,
+            refresh_token=refresh_token,
         )
 
 
-def _narrowed(asked: frozenset[str] | None, permission: Permission) -> frozenset[str]:
-    """Return what was asked for within what was granted, RFC 6749 section 3.3; never nothing for something."""
+def _narrowed(asked: frozenset[str] | None, granted: frozenset[str]) -> frozenset[str]:
+    """Return what was asked for within what was granted, RFC 6749 section 3.3; InvalidScope for nothing."""
     if asked is None:
-        return permission.scope
-    narrowed = asked & permission.scope
-    if not narrowed:
+        return granted
+    if not asked & granted:
         raise InvalidScope("nothing of the scope asked for was granted")
-    return narrowed
+    return asked & granted
 
 
 def _json(value: object) -> bytes:

@@ -3,31 +3,26 @@
 What presenting a token leads to is decided in `tokens`; single use is the store's.
 """
 
-from issuer.grants.permission import Means, Permission, Renewal, TokenRequest
+from issuer.grants.means import FamilyOver, Means, TokenRequest
 from issuer.oauth import InvalidGrant, InvalidScope
-from issuer.tokens import Redemption, redemption, refresh_token_digest
+from issuer.tokens import Authorization, Redemption, Renewal, redemption, refresh_token_digest
 
-_UNKNOWN = "the refresh token is not valid; log in again"
+_NOT_VALID = "the refresh token is not valid; log in again"
 
 
-def grant(request: TokenRequest, means: Means) -> Permission:
-    """Permit the holder of a live refresh token the scope of its log-in, less what was taken away since."""
+def grant(request: TokenRequest, means: Means) -> Authorization:
+    """Authorize the holder of a live refresh token for the scope of its log-in, less what was taken away since."""
     presented = request.require("refresh_token")
     found = means.families.find(refresh_token_digest(presented))
     if found is None or found[1].client_id != request.client.id:
-        raise InvalidGrant(_UNKNOWN)
+        raise InvalidGrant(_NOT_VALID)
     token, family = found
     outcome = redemption(token, family, request.now)
     user = means.accounts.by_id(family.user_id)
     if outcome is Redemption.REUSE or user is None or user.disabled_at is not None:
-        means.families.end(family.id, request.now)
-        raise InvalidGrant(_UNKNOWN)
+        raise FamilyOver(_NOT_VALID, family.id)
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("scope asks for more than the log-in was granted")
-    return Permission(
-        user.id,
-        family.scope & user.scope,
-        family.audience,
-        user.username,
-        Renewal(presented, token, family, repeat=outcome is Redemption.REPEAT),
-    )
+    renewal = Renewal(presented, token, family, repeat=outcome is Redemption.REPEAT)
+    scope = family.scope & user.scope
+    return Authorization(user.id, family.client_id, scope, family.audience, user.username, renewal)

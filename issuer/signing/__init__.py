@@ -3,6 +3,7 @@
 Which key signs is decided in `keyring`; backends are files beside this one.
 """
 
+from collections.abc import Collection
 from typing import Protocol
 
 from issuer.keyring import PublicKey
@@ -22,6 +23,9 @@ class Signer(Protocol):
 
     def sign(self, kid: str, data: bytes) -> bytes:
         """Return the JWS signature of `data`, RFC 7515 section 5.1; raise KeyUnavailable if not loaded."""
+
+    def unload_all_but(self, kids: Collection[str]) -> None:
+        """Drop every other key from memory; it can be loaded again."""
 
     def destroy(self, kid: str) -> bool:
         """Destroy the private half, pending or kept; tell whether there was one."""

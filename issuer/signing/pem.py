@@ -7,7 +7,8 @@ import os
 import stat
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +27,8 @@ from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+_OWN_SUFFIXES = frozenset({".pem", ".pending", ".tmp"})
+_OWN_NAMES = frozenset({"README.md", ".gitignore"})
 
 
 class Vault(Protocol):
@@ -99,6 +102,11 @@ class PemSigner:
         """Return the kids of all permanent private keys."""
         return self._vault.kept()
 
+    def unload_all_but(self, kids: Collection[str]) -> None:
+        """Drop other keys from memory."""
+        with self._lock:
+            self._keys = {kid: key for kid, key in self._keys.items() if kid in kids}
+
     def _hold(self, kid: str, alg: str, key: PrivateKey) -> None:
         with self._lock:
             self._keys[kid] = (alg, key)
@@ -121,42 +129,46 @@ class PemSigner:
 
 
 class PemDirectory:
-    """PEM files `KID.pem` in one directory, 0600 in 0700; `KID.pending` until the ring names the key."""
+    """PEM files `KID.pem` in one directory, 0600 in 0700; `KID.pending` until the ring names the key.
+
+    Every method raises KeyUnavailable for what the file system refuses.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def write(self, kid: str, pem: bytes) -> None:
         """Write atomically: a crash leaves the whole file or none."""
-        self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-        if self._directory.stat().st_uid == os.geteuid():
-            self._directory.chmod(DIRECTORY_MODE)  # a fresh checkout has it as 0755
-        descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=".tmp")  # 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self._pending(kid))
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        self._sync()
+        with self._told():
+            self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._close_to_others()
+            descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=".tmp")  # 0600
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(pem)
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(name).replace(self._pending(kid))
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+            self._sync()
 
     def keep(self, kid: str) -> None:
         """Rename the pending file."""
-        with suppress(FileNotFoundError):  # another process did it, or it was kept before
+        with self._told(), suppress(FileNotFoundError):  # another process did it, or it was kept before
             self._pending(kid).replace(self._kept(kid))
             self._sync()
 
     def read(self, kid: str) -> bytes:
         """Return the file's text; refuse one that others may read or write."""
-        self._require_private(self._directory, DIRECTORY_MODE)
-        # A process that stopped between saving the ring and the rename left it pending.
-        for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
-            with suppress(FileNotFoundError):
-                self._require_private(path, FILE_MODE)
-                return path.read_bytes()
+        with self._told():
+            # A process that stopped between saving the ring and the rename left it pending.
+            for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
+                with suppress(FileNotFoundError):
+                    self._require_private(self._directory, DIRECTORY_MODE)
+                    self._require_private(path, FILE_MODE)
+                    return path.read_bytes()
         raise KeyUnavailable(
             f"the private key {self._kept(kid)} is missing: restore it from the backup; the issuer never"
             " makes another in its place"
@@ -165,17 +177,32 @@ class PemDirectory:
     def remove(self, kid: str) -> bool:
         """Unlink the file."""
         removed = False
-        for path in (self._kept(kid), self._pending(kid)):
-            with suppress(FileNotFoundError):
-                path.unlink()
-                removed = True
-        if removed:
-            self._sync()
+        with self._told():
+            for path in (self._kept(kid), self._pending(kid)):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    removed = True
+            if removed:
+                self._sync()
         return removed
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all kept files."""
-        return frozenset(path.stem for path in self._directory.glob("*.pem"))
+        with self._told():
+            return frozenset(path.stem for path in self._entries() if path.suffix == ".pem")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise KeyUnavailable(
+                f"cannot use {self._directory} for private keys: {error.strerror}; correct ISSUER_KEYS, or"
+                " the rights of the directory"
+            ) from error
+
+    def _entries(self) -> list[Path]:
+        return list(self._directory.iterdir()) if self._directory.exists() else []
 
     def _kept(self, kid: str) -> Path:
         return self._directory / f"{kid}.pem"
@@ -190,14 +217,21 @@ class PemDirectory:
         finally:
             os.close(descriptor)
 
-    def _require_private(self, path: Path, mode: int) -> None:
+    def _close_to_others(self) -> None:
+        """Make the directory private, if it is for keys alone: a fresh checkout has it as 0755."""
+        if all(path.suffix in _OWN_SUFFIXES or path.name in _OWN_NAMES for path in self._entries()):
+            self._directory.chmod(DIRECTORY_MODE)
+        self._require_private(self._directory, DIRECTORY_MODE)
+
+    @staticmethod
+    def _require_private(path: Path, mode: int) -> None:
         facts = path.stat()
+        if facts.st_uid != os.geteuid():
+            raise KeyUnavailable(
+                f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}; run: chown {os.geteuid()} {path}"
+            )
         if stat.S_IMODE(facts.st_mode) & ~mode:
             raise KeyUnavailable(
                 f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o});"
                 f" run: chmod {mode:o} {path}"
-            )
-        if facts.st_uid != os.geteuid():
-            raise KeyUnavailable(
-                f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}; run: chown {os.geteuid()} {path}"
             )

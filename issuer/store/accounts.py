@@ -1,9 +1,8 @@
 """Accounts: one row a user, unique by the canonical form of the name.
 
-What names and passwords are acceptable is decided in `accounts`.
+What names and passwords are acceptable is decided in `accounts`; changes that end sessions are in `families`.
 """
 
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Row, String, Table, Text, insert, select, update
@@ -68,17 +67,13 @@ class AccountStore:
             rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
         return [_user(row) for row in rows]
 
-    def set_password_hash(self, user_id: str, password_hash: str) -> None:
-        """Replace the hash of the password."""
-        self._update(user_id, password_hash=password_hash)
-
     def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
         """Replace what the user was granted."""
         self._update(user_id, scope=format_scope(scope))
 
-    def set_disabled(self, user_id: str, disabled_at: datetime | None) -> None:
-        """Disable the account from an instant on, or enable it."""
-        self._update(user_id, disabled_at=disabled_at)
+    def enable(self, user_id: str) -> None:
+        """Enable a disabled account."""
+        self._update(user_id, disabled_at=None)
 
     def _update(self, user_id: str, **values: Any) -> None:
         with self._database.write() as connection:

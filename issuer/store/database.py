@@ -6,11 +6,12 @@ What the tables hold is told in the files beside this one.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
@@ -62,9 +63,13 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = _parse(url)
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.is_new = False
+        """Whether `migrate` made the first tables."""
         self._engine = _sqlite(self._url) if self.is_sqlite else _postgresql(self._url)
 
     def __str__(self) -> str:
+        if self.is_sqlite and self._url.database:
+            return f"sqlite:///{Path(self._url.database).resolve()}"
         return self._url.render_as_string(hide_password=True)
 
     @contextmanager
@@ -87,9 +92,11 @@ class Database:
         try:
             with engine.connect() as connection, connection.begin():
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
+        except IntegrityError:
+            raise
+        except (DBAPIError, PoolTimeout) as error:
             reason = getattr(error, "orig", None) or error
-            raise DatabaseUnavailable(f"the database {self} does not answer: {reason}") from error
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {reason}") from error
 
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.
@@ -97,8 +104,10 @@ class Database:
         Raise DatabaseNewer for a schema of a later version, DatabaseUnavailable when it does not answer.
         """
         with self.read() as connection:
-            if _revision(connection) == SCHEMA:
-                return
+            revision = _revision(connection)
+        if revision == SCHEMA:
+            return
+        self.is_new = revision is None
         # alembic takes a third of a second to import, and most starts need none of it
         from issuer.store.migrations import UnknownRevision, upgrade  # noqa: PLC0415
 
@@ -140,11 +149,13 @@ def _parse(url: str) -> URL:
 
 
 def _postgresql(url: URL) -> Engine:
-    return create_engine(url, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 5})
+    return create_engine(
+        url, hide_parameters=True, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 5}
+    )
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_WAIT_SECONDS})
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:

@@ -1,4 +1,4 @@
-"""Refresh-token families: single use is enforced here, by the database, in one statement.
+"""Refresh-token families, and what ends them; single use is enforced here, by the database.
 
 What presenting a token leads to is decided in `tokens`.
 """
@@ -22,8 +22,9 @@ from sqlalchemy import (
 )
 
 from issuer.oauth import format_scope, parse_scope
+from issuer.store.accounts import users
 from issuer.store.database import Database, Instant, metadata
-from issuer.tokens import Family, RefreshToken
+from issuer.tokens import Family, NewFamily, RefreshToken
 
 families = Table(
     "families",
@@ -57,11 +58,25 @@ class FamilyStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def start(self, family: Family, token: RefreshToken) -> None:
-        """Keep a new family with its first token."""
+    def start(self, family: Family, token: RefreshToken, new: NewFamily) -> bool:
+        """Keep a new family with its first token, and the better hash; False, and nothing done, if too late.
+
+        It is too late when the account was disabled or its password changed since it was verified.
+        """
+        account = users.c.id == family.user_id
+        unchanged = (
+            select(users.c.id)
+            .where(account, users.c.password_hash == new.verified_hash, users.c.disabled_at.is_(None))
+            .with_for_update()
+        )
         with self._database.write() as connection:
+            if connection.execute(unchanged).one_or_none() is None:
+                return False
+            if new.better_hash:
+                connection.execute(update(users).where(account).values(password_hash=new.better_hash))
             connection.execute(insert(families).values(_family_row(family)))
             connection.execute(insert(refresh_tokens).values(_token_row(token)))
+        return True
 
     def find(self, digest: bytes) -> tuple[RefreshToken, Family] | None:
         """Return the token with that digest and its family, or None."""
@@ -98,17 +113,24 @@ class FamilyStore:
 
     def end(self, family_id: str, now: datetime) -> None:
         """End one family."""
-        self._end(families.c.id == family_id, now)
-
-    def end_all(self, user_id: str, now: datetime) -> None:
-        """End all families of a user."""
-        self._end(families.c.user_id == user_id, now)
-
-    def _end(self, which: Any, now: datetime) -> None:
+        living = update(families).where(families.c.id == family_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
-            connection.execute(
-                update(families).where(which, families.c.ended_at.is_(None)).values(ended_at=now)
-            )
+            connection.execute(living.values(ended_at=now))
+
+    def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
+        """Replace the hash of a password and end every family that the old one started."""
+        self._change_account(user_id, now, password_hash=password_hash)
+
+    def disable(self, user_id: str, now: datetime) -> None:
+        """Disable an account from `now` on and end all its families."""
+        self._change_account(user_id, now, disabled_at=now)
+
+    def _change_account(self, user_id: str, now: datetime, **values: object) -> None:
+        """Change the account first: a log-in that began before then starts no family, see `start`."""
+        living = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
+        with self._database.write() as connection:
+            connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            connection.execute(living.values(ended_at=now))
 
 
 def _family_row(family: Family) -> dict[str, object]:

@@ -4,7 +4,7 @@ Everything else is built by `wiring`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
@@ -14,8 +14,10 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from issuer.keyring import KeyRingError
+from issuer.keyring import KeyRingError, View
+from issuer.policy import REFRESH_INTERVAL
 from issuer.store.database import StoreError
 from issuer.web import discovery, errors, health, jwks, login, token, users
 from issuer.wiring import Issuer
@@ -27,8 +29,6 @@ Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes
 verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/token`.
 """
 BODY_MOST_BYTES = 64 * 1024
-REFRESH_SECONDS = 1.0
-"""How often a node looks at the ring: a change is seen everywhere within two seconds."""
 
 
 def create_app(issuer: Issuer) -> FastAPI:
@@ -47,14 +47,26 @@ def create_app(issuer: Issuer) -> FastAPI:
     errors.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(errors.RefuseLargeBodies, most_bytes=BODY_MOST_BYTES)
-    if issuer.settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=issuer.settings.cors_origins,
+    app.add_middleware(CrossOrigin, origins=issuer.settings.cors_origins)
+    return app
+
+
+class CrossOrigin:
+    """ASGI middleware: what verifiers read is open to every origin, everything else to the named ones."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._public = CORSMiddleware(app, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"])
+        self._named = CORSMiddleware(
+            app,
+            allow_origins=origins,
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-Requested-With"],
         )
-    return app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer preflights and add the headers."""
+        public = scope["type"] == "http" and scope["path"].startswith("/.well-known/")
+        await (self._public if public else self._named)(scope, receive, send)
 
 
 @asynccontextmanager
@@ -73,11 +85,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 async def _keep(issuer: Issuer) -> None:
     """Keep the ring in view for as long as the process lives; a failure is logged and tried again."""
+    own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
+    seen = issuer.node.view
     while True:
-        await asyncio.sleep(REFRESH_SECONDS)
+        await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
-            await anyio.to_thread.run_sync(issuer.node.refresh)
+            view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
+            _log_changes(seen, view)
+            seen = view
         except (KeyRingError, StoreError) as error:
             log.error("the key ring could not be refreshed", reason=str(error))  # noqa: TRY400 - expected
         except Exception:
             log.exception("the key ring could not be refreshed")
+
+
+def _log_changes(before: View, after: View) -> None:
+    """Log each change of the ring and each change of the key that signs."""
+    if after.ring.version != before.ring.version:
+        log.info("key ring changed", version=after.ring.version, kids=[key.kid for key in after.ring.keys])
+    signed, signs = (view.ring.current(view.refreshed_at) for view in (before, after))
+    if signs.kid != signed.kid:
+        log.info("another key signs", kid=signs.kid, before=signed.kid)

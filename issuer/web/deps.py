@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from issuer.accounts import User
-from issuer.grants.permission import Origin
+from issuer.grants.means import Origin
 from issuer.web.errors import MissingToken
 from issuer.wiring import Issuer
 

@@ -37,7 +37,8 @@ def _checks(issuer: Issuer) -> dict[str, str]:
     except StoreError:
         checks["database"] = "the database does not answer"
     try:
-        issuer.node.view.signing_key(issuer.policy, issuer.clock())
+        key = issuer.node.view.signing_key(issuer.policy, issuer.clock())
+        issuer.signer.sign(key.kid, b"readiness")
     except KeyRingError as error:
         checks["key_ring"] = str(error)
     return checks

@@ -48,13 +48,13 @@ async def jwks(request: Request, issuer: IssuerDep) -> Response:
     now = issuer.clock()
     view = issuer.node.view
     max_age = view.max_age(issuer.policy, now)
-    body, etag = request.app.state.key_set.of(view.ring.published_keys(now, issuer.policy))
+    body, etag = request.app.state.key_set.of(view.ring.published_keys(now))
     headers = {
         "ETag": etag,
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
         **ANY_ORIGIN,
     }
-    if etag in _etags(request.headers.get("if-none-match", "")):
+    if {etag, "*"} & _etags(request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 

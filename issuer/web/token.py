@@ -73,11 +73,15 @@ async def token(request: Request, issuer: IssuerDep, origin: OriginDep, response
     public clients send `client_id` alone.
     """
     parameters, resources = read_form(request.headers.get("content-type", ""), await request.body())
-    arguments = (parameters, resources, request.headers.get("authorization"), origin, issuer.clock())
+    authorization = request.headers.get("authorization")
+
+    def respond() -> TokenResponse:
+        return issuer.pipeline.token(parameters, resources, authorization, origin, issuer.clock())
+
     if parameters.get("grant_type") == GrantType.PASSWORD:
-        answer = await issuer.hashing.run(issuer.pipeline.token, *arguments)
+        answer = await issuer.hashing.run(respond)
     else:
-        answer = await anyio.to_thread.run_sync(issuer.pipeline.token, *arguments)
+        answer = await anyio.to_thread.run_sync(respond)
     no_store(response)
     return token_body(answer)
 

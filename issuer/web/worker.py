@@ -11,8 +11,9 @@ import time
 
 from fastapi import FastAPI
 
+from issuer.settings import load_settings
 from issuer.web.app import create_app
-from issuer.wiring import build, load_settings
+from issuer.wiring import build, configure_log
 
 STOP_SECONDS = 1.0
 
@@ -22,6 +23,7 @@ def create_worker() -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    configure_log()
     return create_app(build(load_settings()))
 
 

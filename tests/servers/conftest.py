@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import Installation
-
-PASSPHRASE = "sixteen silent penguins"
+from running import PASSPHRASE, Installation
 
 
 @pytest.fixture

@@ -62,11 +62,6 @@ def lose_a_private_key(installation: Installation) -> None:
     min(installation.keys.iterdir()).unlink()
 
 
-def damage_a_private_key(installation: Installation) -> None:
-    path = min(installation.keys.iterdir())
-    path.write_bytes(path.read_bytes()[:-200])
-
-
 def lose_the_database(installation: Installation) -> None:
     for path in installation.folder.glob("issuer.db*"):
         path.unlink()
@@ -78,7 +73,6 @@ def lose_the_database(installation: Installation) -> None:
         (give_another_passphrase, True),
         (give_no_passphrase, True),
         (lose_a_private_key, True),
-        (damage_a_private_key, True),
         (lose_the_database, False),
     ],
 )

@@ -6,11 +6,19 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from threading import Event
 
 import httpx2
-from running import HOST, Installation, Server, access_token, eventually, is_free, is_running, kid_of
+from running import (
+    HOST,
+    Installation,
+    Server,
+    access_token,
+    eventually,
+    free_port,
+    is_free,
+    kid_of,
+)
 
 WORKERS = 4
 TOKENS = 200
@@ -52,13 +60,13 @@ def test_four_workers_on_an_empty_folder_make_one_ring_and_agree_about_it(instal
     require_one_ring(installation)
 
 
-def test_two_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: Installation) -> None:
-    servers = [installation.serve(), installation.serve(port=installation.service_port)]
-    key_sets = [
+def test_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: Installation) -> None:
+    servers = [installation.serve(port=port) for port in (installation.port, free_port(), free_port())]
+    key_sets = {
         installation.http.get(f"{server.until_ready().url}/.well-known/jwks.json").content
         for server in servers
-    ]
-    assert key_sets[0] == key_sets[1]
+    }
+    assert len(key_sets) == 1
     require_one_ring(installation)
 
 
@@ -125,26 +133,27 @@ def rotate(installation: Installation) -> float | None:
 
 def test_no_valid_token_is_refused_while_an_operator_rotates_under_load(installation: Installation) -> None:
     server = installation.serve(workers=WORKERS)
+    eventually(lambda: installation.url in server.output, "the ring is made", 10)
+    # Keys of the first save may sign at once; the standby made now waits for its lead, as in later life.
+    assert rotate(installation)
     service = installation.serve_service()
     password = "violet otters juggle pancakes"
     added = installation.command("users", "add", "alice", "--password-stdin", stdin=password)
     assert added.code == 0, added
     service.until_ready()
     server.until_ready()
-    kids = [kid_of(installation.token())]
+    old_kid = kid_of(installation.token())
     load = Load(installation, "alice", password)
     with load.running():
-        for _ in range(2):  # the second time with a standby that was published under load
-            done = eventually(lambda: rotate(installation), "the guard allows to rotate", 15)
-            seen_by_all = done + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
-            eventually(partial(load.has_asked_since, seen_by_all + 0.5), "the load goes on", 10)
-            (kid,) = load.kids_asked_since(seen_by_all)
-            kids.append(kid)
-    assert len(set(kids)) == len(kids)
+        done = eventually(lambda: rotate(installation), "the guard allows to rotate", 15)
+        seen_by_all = done + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
+        eventually(lambda: load.has_asked_since(seen_by_all + 0.5), "the load goes on", 10)
+    (new_kid,) = load.kids_asked_since(seen_by_all)
+    assert new_kid != old_kid
+    assert old_kid in load.kids_asked_since(0)
     for pid in server.worker_pids:
         with server.only(pid):
-            assert kid_of(installation.token()) == kids[-1]
-    assert len(load.tokens) > TOKENS
+            assert kid_of(installation.token()) == new_kid
 
 
 # Ending
@@ -158,22 +167,18 @@ def partial_request(server: Server) -> socket.socket:
 
 
 def test_workers_end_with_a_killed_main_process_and_free_the_port(installation: Installation) -> None:
-    server = installation.serve(workers=WORKERS).until_ready()
+    server = installation.serve(workers=2).until_ready()
     with partial_request(server), partial_request(server):
         server.kill()
         killed_at = time.monotonic()
-        eventually(lambda: is_free(installation.port), "the port is free", 10)
-        eventually(lambda: not any(map(is_running, server.worker_pids)), "the workers are gone", 10)
+        eventually(lambda: is_free(installation.port) and server.has_ended(), "everything has ended", 10)
         assert time.monotonic() - killed_at < GONE_WITHIN_SECONDS
 
 
-def test_a_main_process_killed_while_workers_start_leaves_the_port_free(installation: Installation) -> None:
-    server = installation.serve(workers=WORKERS)
+def test_a_main_process_killed_while_workers_start_leaves_none_behind(installation: Installation) -> None:
+    server = installation.serve(workers=2)
     eventually(lambda: "Started parent process" in server.output, "workers start", 10)
     time.sleep(random.uniform(0, 1))  # noqa: S311 - where it is killed shall differ from run to run
     server.kill()
-    eventually(lambda: is_free(installation.port), "the port is free", GONE_WITHIN_SECONDS)
-    installation.serve().until_ready()
-    eventually(
-        lambda: not any(map(is_running, server.worker_pids)), "the workers are gone", GONE_WITHIN_SECONDS
-    )
+    eventually(server.has_ended, "the workers have ended", 10)
+    assert is_free(installation.port)

@@ -1,6 +1,6 @@
-"""What goes into a grant and what comes out of it.
+"""What goes into a grant: the request, and what grants decide with.
 
-The pipeline performs what a grant permits; grants decide and write nothing.
+What comes out is `tokens.Authorization`; grants decide and write nothing.
 """
 
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Protocol
 
 from issuer.clients import Client
-from issuer.oauth import InvalidRequest
+from issuer.oauth import InvalidGrant, InvalidRequest
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
 from issuer.store.families import FamilyStore
-from issuer.tokens import Family, RefreshToken
+from issuer.tokens import Authorization
 
 
 @dataclass(frozen=True)
@@ -43,33 +43,6 @@ class TokenRequest:
 
 
 @dataclass(frozen=True)
-class NewSession:
-    """Start a family of refresh tokens."""
-
-
-@dataclass(frozen=True)
-class Renewal:
-    """Use up `token` and hand out its successor; the same one again for a repeat."""
-
-    presented: str = field(repr=False)
-    token: RefreshToken
-    family: Family
-    repeat: bool
-
-
-@dataclass(frozen=True)
-class Permission:
-    """What a grant permits at most; the pipeline narrows it to what was asked for."""
-
-    subject: str
-    scope: frozenset[str]
-    audience: tuple[str, ...]
-    """The `aud` of a request that names no resource, and the resources it may name."""
-    username: str | None = None
-    session: NewSession | Renewal | None = None
-
-
-@dataclass(frozen=True)
 class Means:
     """What grants decide with."""
 
@@ -80,8 +53,16 @@ class Means:
     client_audience: tuple[str, ...]
 
 
-class Grant(Protocol):
-    """A grant: raises OAuthError, or permits."""
+class FamilyOver(InvalidGrant):
+    """The refresh token is refused, and the pipeline ends its family."""
 
-    def __call__(self, request: TokenRequest, means: Means) -> Permission:
-        """Return what `request` is permitted."""
+    def __init__(self, description: str, family_id: str) -> None:
+        super().__init__(description)
+        self.family_id = family_id
+
+
+class Grant(Protocol):
+    """A grant: raises OAuthError, or authorizes."""
+
+    def __call__(self, request: TokenRequest, means: Means) -> Authorization:
+        """Return what `request` is allowed at most."""

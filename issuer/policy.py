@@ -1,0 +1,81 @@
+"""The timing rules of the key ring, and how they are told: each combination that cannot hold is refused.
+
+What follows from them for a key is `keyring`'s work.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+REFRESH_INTERVAL = timedelta(seconds=1)
+"""How often a node looks at the ring: every node sees a change within two seconds."""
+
+
+class BadPolicy(Exception):
+    """The settings cannot keep the promises; the message shows the arithmetic."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The timing rules; each field is a setting."""
+
+    algorithm: str
+    token_lifetime: timedelta
+    """T: how long an access token lives."""
+    rotation_period: timedelta
+    """How long a key signs; zero means that only an operator rotates."""
+    publish_lead: timedelta
+    """How long a key is published before it may sign."""
+    max_age: timedelta
+    """M: the max-age served with the JWKS."""
+    node_timeout: timedelta
+    """R: after this every node has seen a change or has stopped signing."""
+    outage_limit: timedelta
+    """O, as configured: how long a node that lost the database goes on publishing what it knows."""
+    clock_skew: timedelta
+    """S: how far clocks may differ."""
+    standby_keys: int = 1
+
+    def __post_init__(self) -> None:
+        least = self.max_age + self.node_timeout + self.clock_skew
+        if self.publish_lead < least:
+            raise BadPolicy(
+                f"ISSUER_PUBLISH_LEAD is {duration(self.publish_lead)} but must be at least ISSUER_JWKS_MAX_AGE"
+                f" {duration(self.max_age)} + ISSUER_NODE_TIMEOUT {duration(self.node_timeout)} +"
+                f" ISSUER_CLOCK_SKEW {duration(self.clock_skew)} = {duration(least)}: a verifier may hold a"
+                " document without the new key for that long"
+            )
+        if self.rotation_period and self.rotation_period < self.publish_lead:
+            raise BadPolicy(
+                f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be 0 (only by hand) or"
+                f" at least ISSUER_PUBLISH_LEAD {duration(self.publish_lead)}: each key is published that long"
+                " before it signs"
+            )
+        if self.outage_limit < self.node_timeout:
+            raise BadPolicy(
+                f"ISSUER_OUTAGE_LIMIT is {duration(self.outage_limit)} but must be at least"
+                f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)}: a node that signs must publish its key"
+            )
+        if self.node_timeout < 2 * REFRESH_INTERVAL:
+            raise BadPolicy(
+                f"ISSUER_NODE_TIMEOUT is {duration(self.node_timeout)} but must be at least"
+                f" {duration(2 * REFRESH_INTERVAL)}: nodes look at the key ring every {duration(REFRESH_INTERVAL)}"
+            )
+
+    @property
+    def publish_without_database(self) -> timedelta:
+        """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead."""
+        return min(self.outage_limit, self.publish_lead - self.max_age - self.clock_skew)
+
+
+def instant(when: datetime) -> str:
+    """Return `when` as people and scripts read it, in UTC, RFC 3339."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration(span: timedelta) -> str:
+    """Return `span` in the form in which settings are written: `30d`, `24h`, `10m`, `45s`."""
+    whole = int(span.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole and whole % length == 0:
+            return f"{whole // length}{unit}"
+    return f"{span.total_seconds():g}s"

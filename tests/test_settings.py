@@ -1,0 +1,115 @@
+"""Settings: each that is wrong is told by name in one line, and never by its value."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from issuer.settings import BadSettings, load_settings
+from issuer.wiring import build
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45", 45), ("45s", 45), ("10m", 600), ("24h", 86400), ("30d", 2592000), (" 5m ", 300)],
+)
+def test_durations_are_seconds_or_have_a_unit(
+    monkeypatch: pytest.MonkeyPatch, text: str, seconds: int
+) -> None:
+    monkeypatch.setenv("ISSUER_ACCESS_TOKEN_LIFETIME", text)
+    assert load_settings().access_token_lifetime == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ISSUER_ACCESS_TOKEN_LIFETIME", "0"),
+        ("ISSUER_ACCESS_TOKEN_LIFETIME", "0.5"),
+        ("ISSUER_ACCESS_TOKEN_LIFETIME", "-1"),
+        ("ISSUER_ACCESS_TOKEN_LIFETIME", "1w"),
+        ("ISSUER_ACCESS_TOKEN_LIFETIME", ""),
+        ("ISSUER_REFRESH_TOKEN_LIFETIME", "999999d"),
+        ("ISSUER_ROTATION_PERIOD", "9999999999d"),
+        ("ISSUER_STANDBY_KEYS", "0"),
+        ("ISSUER_URL", "issuer.example"),
+        ("ISSUER_URL", "https://issuer.example/"),
+        ("ISSUER_URL", "https://issuer.example?a=b"),
+        ("ISSUER_URL", "http://["),
+        ("ISSUER_ALGORITHM", "HS256"),
+        ("ISSUER_REGISTRATION", "perhaps"),
+        ("ISSUER_KEYS", ""),
+    ],
+)
+def test_a_wrong_setting_is_told_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadSettings, match=rf"^{name}: ") as refusal:
+        load_settings()
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_cannot_keep_the_promises_is_refused_with_the_arithmetic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "1m")
+    with pytest.raises(BadSettings, match=r"at least ISSUER_JWKS_MAX_AGE 5m \+ .* = 6m"):
+        build(load_settings())
+
+
+@pytest.mark.parametrize(
+    "url", ["https://issuer.example", "http://10.0.0.1:8000", "http://localhost.example"]
+)
+def test_an_issuer_that_others_can_reach_needs_a_passphrase(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("ISSUER_URL", url)
+    with pytest.raises(BadSettings, match="ISSUER_KEYS_PASSPHRASE"):
+        load_settings().passphrase()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000"])
+def test_an_issuer_on_loopback_does_without(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("ISSUER_URL", url)
+    assert load_settings().passphrase() is None
+
+
+def test_a_passphrase_may_come_from_a_file_and_loses_its_line_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text("with spaces \n")
+    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE_FILE", str(file))
+    assert load_settings().passphrase() == "with spaces "
+
+
+def test_an_empty_missing_or_doubled_passphrase_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "")
+    with pytest.raises(BadSettings, match="empty"):
+        load_settings().passphrase()
+    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE_FILE", str(tmp_path / "none"))
+    with pytest.raises(BadSettings, match="not both"):
+        load_settings().passphrase()
+    monkeypatch.delenv("ISSUER_KEYS_PASSPHRASE")
+    with pytest.raises(BadSettings, match="cannot read"):
+        load_settings().passphrase()
+    (tmp_path / "none").write_text("\n")
+    with pytest.raises(BadSettings, match="empty"):
+        load_settings().passphrase()
+
+
+def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a secret")
+    monkeypatch.setenv("ISSUER_DATABASE_URL", "postgresql://user:a secret@127.0.0.1:1/none")
+    monkeypatch.setenv("ISSUER_STANDBY_KEYS", "a secret")
+    with pytest.raises(BadSettings) as refusal:
+        load_settings()
+    assert "a secret" not in str(refusal.value)
+    monkeypatch.delenv("ISSUER_STANDBY_KEYS")
+    assert "a secret" not in repr(load_settings())
+
+
+def test_a_file_of_settings_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"ISSUER_URL=\xff\xfe")
+    with pytest.raises(BadSettings, match=r"\.env"):
+        load_settings()
