@@ -41,12 +41,12 @@ class CommandError(Exception):
 def opened() -> Iterator[Issuer]:
     """Yield the issuer for the settings of this process; say so when that made a new database."""
     issuer = build(load_settings())
-    if issuer.database.is_new:
-        sys.stderr.write(f"a new database was made: {issuer.database}\n")
     try:
         yield issuer
     finally:
         issuer.close()
+    if issuer.database.is_new:
+        sys.stderr.write(f"a new database was made: {issuer.database}\n")
 
 
 def console() -> Console:

@@ -52,7 +52,8 @@ class Story:
         self._http = http
         self._issuer_url = issuer_url
         self._service_url = service_url
-        self._credentials = {"username": "alice", "password": secrets.token_urlsafe(16)}
+        self.username = "alice"
+        self._credentials = {"username": self.username, "password": secrets.token_urlsafe(16)}
         self._terminal = console()
         self._step = 0
 
@@ -153,7 +154,7 @@ class Story:
 
     def _accepted(self, token: str) -> None:
         answer = self._greeting(token)
-        greeting = {"message": f"Hello, {self._credentials['username']}"}
+        greeting = {"message": f"Hello, {self.username}"}
         self._expect(
             answer.is_success and answer.json() == greeting,
             f"GET /protected_route answered {answer.status_code}: {answer.text}",
