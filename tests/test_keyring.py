@@ -78,6 +78,7 @@ def test_revoking_the_current_key_brings_the_standby_forward_in_the_same_ring() 
     now = START + SECOND
     ring = founded().revoked("a", "stolen", POLICY, now)
     assert phases(ring, now) == {"a": Phase.REVOKED, "b": Phase.CURRENT}
+    assert ring.find("b").activates_at == now
     assert ring.shortfall(now, POLICY) == 1
     assert [key.kid for key in ring.published_keys(now)] == ["b"]
 
@@ -159,9 +160,19 @@ def test_a_key_published_right_after_the_settings_became_shorter_waits_out_older
     now = START + 3 * DAY
     ring = rotated().tended(short, now).published([public("d")], short, now)
     assert ring.ripe_at(ring.find("d")) == now + DAY
+    soon = now + timedelta(minutes=1)
+    ring = ring.published([public("e")], short, soon)
+    assert ring.ripe_at(ring.find("e")) == now + DAY
     later = now + 2 * DAY
-    ring = ring.published([public("e")], short, later)
-    assert ring.ripe_at(ring.find("e")) == later + timedelta(minutes=10)
+    ring = ring.published([public("f")], short, later)
+    assert ring.ripe_at(ring.find("f")) == later + timedelta(minutes=10)
+
+
+def test_settings_that_were_longer_for_a_while_are_waited_out_too() -> None:
+    long = replace(POLICY, publish_lead=3 * DAY, max_age=2 * DAY)
+    now = START + 2 * DAY
+    ring = rotated().tended(long, now).tended(POLICY, now).published([public("d")], POLICY, now)
+    assert ring.ripe_at(ring.find("d")) == now + 3 * DAY
 
 
 def test_shorter_settings_do_not_let_a_superseded_key_leave_earlier() -> None:

@@ -96,6 +96,5 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
             document["allowed_from"] = instant(allowed_from)
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
     else:
-        until = f"; allowed from {instant(allowed_from)}" if allowed_from else ""
-        sys.stderr.write(f"{name}: {error}{until}\n")
+        sys.stderr.write(f"{name}: {error}\n")
     return code

@@ -149,6 +149,7 @@ def test_no_valid_token_is_refused_while_an_operator_rotates_under_load(installa
         rotated_at = eventually(lambda: rotate(installation), "the guard allows to rotate", 15)
         seen_by_all = rotated_at + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
         eventually(lambda: load.has_asked_since(seen_by_all + 0.5), "the load goes on", 10)
+    assert "could not be refreshed" not in server.output
     assert load.last_asked(old_kid) < seen_by_all
     assert len({kid_of(token) for _, token in load.tokens}) == 2
     for pid in server.worker_pids:
