@@ -55,6 +55,8 @@ class Rotation:
                 continue  # another process founded it since we looked
             try:
                 after = self._decide(before, move, fresh, now)
+                if before is not None and after != before:
+                    self._require_openable(before, after, fresh, now)
             except Exception:
                 self._discard(fresh, before)
                 raise
@@ -64,6 +66,18 @@ class Rotation:
         self._discard(fresh, saved)
         self._settle(saved)
         return saved
+
+    def _require_openable(
+        self, before: KeyRing, after: KeyRing, fresh: list[PublicKey], now: datetime
+    ) -> None:
+        """Open what is to sign from now on; raise KeyUnavailable, or nodes could not follow this change.
+
+        A command run with another passphrase or another directory than the nodes' is found out here.
+        """
+        made = {key.kid for key in fresh}
+        may_sign = [key for key in (after.current(now), *after.standbys(now)) if key.kid not in made]
+        for key in may_sign or [before.current(now)]:
+            self._signer.load(key.kid, key.alg)
 
     def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
         """Destroy keys made for a ring that was not saved."""

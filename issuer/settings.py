@@ -17,6 +17,7 @@ from issuer.policy import BadPolicy, Policy
 from issuer.signing.algorithms import ALGORITHMS
 
 LONGEST = timedelta(days=3650)
+PASSPHRASE_MOST_BYTES = 1023  # what OpenSSL takes
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
 
@@ -35,6 +36,13 @@ def _duration(value: object) -> timedelta:
     if seconds > LONGEST.total_seconds():
         raise ValueError(f"the longest duration is {LONGEST.days}d")
     return timedelta(seconds=seconds)
+
+
+def _is_passphrase(text: str) -> bool:
+    try:
+        return len(text.encode()) <= PASSPHRASE_MOST_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
@@ -105,11 +113,28 @@ class Settings(BaseSettings):
     @classmethod
     def _is_issuer_url(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("must be http(s)://HOST with neither query nor fragment (RFC 8414 section 2)")
+        plain = url.startswith(("http://", "https://")) and not set("?#@") & set(url) and url.isprintable()
+        if not plain or not parts.hostname or parts.port == 0:  # asking for the port checks it, too
+            raise ValueError("must be http(s)://HOST[:PORT][/PATH] and nothing more (RFC 8414 section 2)")
         if url.endswith("/"):
             raise ValueError("must not end with a slash: verifiers compare it to the letter")
         return url
+
+    @field_validator("audience")
+    @classmethod
+    def _is_resource(cls, audience: str) -> str:
+        if not audience or not audience.isprintable() or " " in audience:
+            raise ValueError("must be the URL or the name of a resource")
+        return audience
+
+    @field_validator("keys")
+    @classmethod
+    def _is_known_place(cls, keys: str) -> str:
+        if keys.lower() == "database":
+            return "database"
+        if keys.lower() == "pkcs11":
+            raise ValueError("pkcs11 is not supported by this version; use a directory or `database`")
+        return str(Path(keys).expanduser())
 
     @field_validator("algorithm")
     @classmethod
@@ -146,6 +171,10 @@ class Settings(BaseSettings):
                 f"ISSUER_URL is {self.url}, which others can reach, so private keys must be encrypted: set"
                 " ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE"
             )
+        if passphrase is not None and not _is_passphrase(passphrase):
+            raise BadSettings(
+                f"the passphrase must be valid Unicode of at most {PASSPHRASE_MOST_BYTES} bytes"
+            )
         return passphrase
 
     def policy(self) -> Policy:
@@ -176,5 +205,5 @@ def load_settings() -> Settings:
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise BadSettings("; ".join(lines)) from None
-    except UnicodeDecodeError as error:
-        raise BadSettings(f"the file .env is not UTF-8: {error.reason}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"cannot read the file .env: {error}") from error

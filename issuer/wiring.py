@@ -16,7 +16,7 @@ from issuer.grants.pipeline import Pipeline
 from issuer.passwords import HashingPool, Passwords
 from issuer.policy import Policy
 from issuer.rotation import Clock, Node, Rotation
-from issuer.settings import BadSettings, Settings
+from issuer.settings import Settings
 from issuer.signing import Signer
 from issuer.signing.pem import PemDirectory, PemSigner
 from issuer.store.accounts import AccountStore
@@ -121,9 +121,5 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
 
 
 def _signer(keys: str, passphrase: str | None, database: Database) -> Signer:
-    if keys == "pkcs11":
-        raise BadSettings(
-            "ISSUER_KEYS=pkcs11 is not supported by this version; use a directory or `database`"
-        )
     vault = PrivateKeyStore(database) if keys == "database" else PemDirectory(Path(keys))
     return PemSigner(vault, passphrase)

@@ -1,34 +1,18 @@
 """What every test may ask for: a clock to move, settings of its own, an issuer, and a client in front of it."""
 
 import os
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from given import Build, MovableClock
 from postgresql import temporary_server
 from pydantic import SecretStr
 
 from issuer.settings import Settings
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
-PASSWORD = "violet otters juggle pancakes"
-
-
-class MovableClock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = START
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def advance(self, **span: float) -> None:
-        self.now += timedelta(**span)
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +36,6 @@ def settings(tmp_path: Path) -> Settings:
         keys=str(tmp_path / "keys"),
         keys_passphrase=SecretStr("a passphrase for tests"),
     )
-
-
-Build = Callable[[Settings], Issuer]
 
 
 @pytest.fixture

@@ -43,7 +43,9 @@ def shown(default: object) -> str:
         return f"`{duration(default)}`"
     if isinstance(default, SecretStr):
         return f"`{default.get_secret_value()}`"
-    return "" if default in (None, ()) else f"`{default}`"
+    if isinstance(default, tuple):
+        return f"`{','.join(default)}`" if default else ""
+    return "" if default is None else f"`{default}`"
 
 
 def told(settings: type[BaseSettings]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import MovableClock
+from given import MovableClock
 from test_keyring import POLICY
 
 from issuer.keyring import KeyRing, KeyUnavailable, NothingToDo, Phase, PublicKey, Refused, StaleView

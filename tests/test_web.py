@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx2
 import jwt
 import pytest
-from conftest import PASSWORD, START, Build, MovableClock
 from fastapi.testclient import TestClient
+from given import PASSWORD, START, Build, MovableClock
 from hypothesis import HealthCheck, given
 from hypothesis import settings as runs
 from hypothesis import strategies as st

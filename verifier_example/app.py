@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Security
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
 from verifier_example.dependencies import CurrentUser, ErrorBody, render_refusal, unavailable
@@ -42,6 +42,10 @@ Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=
 """A duration; in the environment a number of seconds, or `30d`, `24h`, `10m`, `45s`."""
 
 
+def _names(value: object) -> object:
+    return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
+
+
 class Settings(BaseSettings):
     """What the operator decides, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
 
@@ -56,6 +60,8 @@ class Settings(BaseSettings):
     ttl_floor: Seconds = _DEFAULTS.ttl_floor
     cooldown: Seconds = _DEFAULTS.cooldown
     max_stale: Seconds = _DEFAULTS.max_stale
+    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("RS256",)
+    """Those that tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA."""
     allow_http: bool = False
     """Fetch keys over plain http from other hosts too: inside a network that is trusted as a whole."""
 
@@ -135,6 +141,7 @@ def build_verifier(settings: Settings) -> TokenVerifier:
     cache = JwksCache(
         settings.issuer,
         jwks_url=settings.jwks_url,
+        algorithms=settings.algorithms,
         timings=Timings(
             ttl_floor=settings.ttl_floor,
             ttl_ceiling=max(settings.ttl_floor, _DEFAULTS.ttl_ceiling),

@@ -275,8 +275,8 @@ def _ignore(_event: Event, _detail: str) -> None:
 class JwksCache:
     """The issuer's published keys, refreshed ahead of time by one fetch at a time; use it in `async with`.
 
-    Refuses unfit URLs with ValueError when made, and raises nothing of the network's later: a failed fetch
-    is told to `on_event` and tried again, and the old keys stay.
+    Refuses unfit URLs and algorithms with ValueError when made, and raises nothing of the network's later: a
+    failed fetch is told to `on_event` and tried again, and the old keys stay.
     """
 
     def __init__(
@@ -295,6 +295,8 @@ class JwksCache:
             if url is not None:
                 _check_url(url, allow_http=allow_http)
         self.issuer = issuer
+        if not algorithms or not _KEY_MEMBERS.keys() >= set(algorithms):
+            raise ValueError(f"algorithms must be among {', '.join(_KEY_MEMBERS)}")
         self.algorithms = tuple(algorithms)
         self.timings = timings or Timings()
         self._on_event = on_event

@@ -1,11 +1,13 @@
 """The tree of commands; each branch is a file beside this one."""
 
+import os
 import sys
+from pathlib import Path
 
 import typer
 
 from issuer.cli import clients, demo, keys, serve, users
-from issuer.cli.output import fail
+from issuer.cli.output import CommandError, fail
 from issuer.wiring import configure_log
 
 app = typer.Typer(
@@ -25,7 +27,14 @@ app.add_typer(clients.app, name="clients")
 def run() -> None:
     """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do."""
     configure_log()
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - a shell may have closed it
     try:
+        _require_text(sys.argv)
         app()
     except Exception as error:  # noqa: BLE001 - `fail` raises what it does not know
         sys.exit(fail(error, as_json="--json" in sys.argv))
+
+
+def _require_text(arguments: list[str]) -> None:
+    if not all(argument.isprintable() for argument in arguments):
+        raise CommandError("an argument holds control characters or is not UTF-8")

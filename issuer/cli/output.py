@@ -85,7 +85,7 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
             code, name = Exit.REFUSED, "refused"
         case NothingToDo():
             code, name = Exit.NOTHING_TO_DO, "nothing to do"
-        case OAuthError() | StoreError() | KeyRingError() | BadSettings() | CommandError():
+        case OAuthError() | StoreError() | KeyRingError() | BadSettings() | CommandError() | OSError():
             code, name = Exit.FAILED, "failed"
         case _:
             raise error

@@ -13,10 +13,11 @@ from issuer.tokens import Authorization, NewFamily
 def grant(request: TokenRequest, means: Means) -> Authorization:
     """Authorize a user with the right password for what they were granted; LoginFailed alike for all else."""
     username = request.require("username")
-    password = canonical_password(request.require("password"))
+    password = request.require("password")
     user = means.accounts.by_username(username) if hashable(username) else None
     if not hashable(password):  # no account can have it: the same work, on another
         user, password = None, "x"
+    password = canonical_password(password)
     try:
         better_hash = means.passwords.verify(password, user.password_hash if user else None)
     except WrongPassword:

@@ -5,7 +5,6 @@ The directory vault is here, the one in the database is `store.private_keys`.
 
 import os
 import stat
-import tempfile
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
-_OWN_SUFFIXES = frozenset({".pem", ".pending", ".tmp"})
+_OWN_SUFFIXES = frozenset({".pem", ".pending"})
 _OWN_NAMES = frozenset({"README.md", ".gitignore"})
 
 
@@ -138,20 +137,15 @@ class PemDirectory:
         self._directory = directory
 
     def write(self, kid: str, pem: bytes) -> None:
-        """Write atomically: a crash leaves the whole file or none."""
+        """Write as pending; what a crash leaves half-written is never named by a ring."""
         with self._told():
             self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             self._close_to_others()
-            descriptor, name = tempfile.mkstemp(dir=self._directory, prefix=".", suffix=".tmp")  # 0600
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(pem)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(self._pending(kid))
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(self._pending(kid), flags, FILE_MODE), "wb") as file:
+                file.write(pem)
+                file.flush()
+                os.fsync(file.fileno())
             self._sync()
 
     def keep(self, kid: str) -> None:

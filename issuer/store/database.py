@@ -18,6 +18,8 @@ from sqlalchemy.types import TypeDecorator
 SCHEMA: Final = "0001"
 """The newest migration; a test compares it with the files."""
 SQLITE_WAIT_SECONDS = 10
+STATEMENT_SECONDS = 10
+"""After this a statement, or the wait for a connection, is given up, and the client told to come back."""
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()
@@ -70,7 +72,7 @@ class Database:
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
             return f"sqlite:///{Path(self._url.database).resolve()}"
-        return self._url.render_as_string(hide_password=True)
+        return self._url.set(query={}).render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -95,7 +97,7 @@ class Database:
         except IntegrityError:
             raise
         except (DBAPIError, PoolTimeout) as error:
-            reason = getattr(error, "orig", None) or error
+            reason = " ".join(str(getattr(error, "orig", None) or error).split())
             raise DatabaseUnavailable(f"the database {self} cannot be used: {reason}") from error
 
     def migrate(self) -> None:
@@ -113,6 +115,8 @@ class Database:
 
         with self.write() as connection:  # on SQLite this holds the only write lock already
             if not self.is_sqlite:
+                _require_utf8(connection)
+                connection.execute(text("SET LOCAL statement_timeout = 0"))  # another may migrate for long
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             try:
                 upgrade(connection)
@@ -139,18 +143,29 @@ def _parse(url: str) -> URL:
         raise DatabaseUnavailable(
             "ISSUER_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
         ) from error
-    if parsed.drivername in {"postgresql", "postgres"}:
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.get_backend_name() not in {"sqlite", "postgresql"}:
-        raise DatabaseUnavailable(
-            f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
-        )
-    return parsed
+    match parsed.get_backend_name():
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case "sqlite" if parsed.database not in {None, "", ":memory:"}:
+            return parsed.set(drivername="sqlite+pysqlite")
+        case "sqlite":
+            raise DatabaseUnavailable("ISSUER_DATABASE_URL names no file; use sqlite:///FILE")
+    raise DatabaseUnavailable(
+        f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
+    )
 
 
 def _postgresql(url: URL) -> Engine:
+    connect = {"connect_timeout": 5, "client_encoding": "utf8"}
+    if "options" not in url.query:
+        connect["options"] = f"-c statement_timeout={STATEMENT_SECONDS}s"
     return create_engine(
-        url, hide_parameters=True, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 5}
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        pool_size=10,
+        pool_timeout=STATEMENT_SECONDS,
+        connect_args=connect,
     )
 
 
@@ -180,3 +195,9 @@ def _revision(connection: Connection) -> str | None:
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
+
+
+def _require_utf8(connection: Connection) -> None:
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise DatabaseUnavailable(f"the database is encoded in {encoding}; create it with: ENCODING 'UTF8'")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
+import anyio
 import anyio.to_thread
 import structlog
 from fastapi import FastAPI
@@ -38,10 +39,12 @@ def create_app(issuer: Issuer) -> FastAPI:
         version=version("jwks-issuer"),
         description=DESCRIPTION,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would go to whatever the Host header says, password included
         lifespan=_lifespan,
     )
     app.state.issuer = issuer
     app.state.key_set = jwks.RenderedKeySet()
+    app.state.probing = anyio.CapacityLimiter(1)
     for room in (login, token, users, jwks, discovery, health):
         app.include_router(room.router)
     errors.install(app)

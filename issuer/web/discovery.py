@@ -42,6 +42,8 @@ def _endpoints(app: FastAPI, url: str) -> dict[str, str]:
     return found
 
 
+@router.head("/.well-known/oauth-authorization-server", include_in_schema=False)
+@router.head("/.well-known/openid-configuration", include_in_schema=False)
 @router.get("/.well-known/oauth-authorization-server", responses=documented(503))
 @router.get("/.well-known/openid-configuration", responses=documented(503))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:

@@ -7,12 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.keyring import KeyRingError
@@ -22,7 +23,9 @@ from issuer.store.database import StoreError
 log = structlog.get_logger("issuer.web")
 
 DESCRIPTION_MOST = 500
-NO_STORE = {"Cache-Control": "no-store"}
+LENGTH_DIGITS = 12
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""RFC 6749 section 5.1."""
 
 
 class ErrorBody(BaseModel):
@@ -70,7 +73,8 @@ class RefuseLargeBodies:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or pass on."""
         length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        if length.isdecimal() and int(length) > self._most_bytes:
+        digits = length.lstrip("0")  # the server lets any number of zeros through
+        if digits.isdecimal() and (len(digits) > LENGTH_DIGITS or int(digits) > self._most_bytes):
             text = f"the request body is larger than {self._most_bytes} bytes"
             await _answer(413, ErrorCode.INVALID_REQUEST, text)(scope, receive, send)
         else:
@@ -84,6 +88,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(StoreError, _unavailable)
     app.add_exception_handler(KeyRingError, _unavailable)
+    app.add_exception_handler(ClientDisconnect, _nobody_listens)
     app.add_exception_handler(Exception, _defect)
 
 
@@ -118,6 +123,10 @@ async def _http_error(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     return _answer(error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), dict(error.headers or {}))
+
+
+async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:

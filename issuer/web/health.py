@@ -1,7 +1,7 @@
 """`GET /healthz`: the process lives; `GET /readyz`: it can do its work, or why not."""
 
 import anyio.to_thread
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from issuer.keyring import KeyRingError
@@ -15,16 +15,19 @@ router = APIRouter(tags=["operation"])
 OK = "ok"
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """Answer as long as the process does."""
     return {"status": OK}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
-async def readyz(issuer: IssuerDep) -> JSONResponse:
+async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Tell whether this node can sign and reach its database."""
-    checks = await anyio.to_thread.run_sync(_checks, issuer)
+    # A thread of its own: requests that wait for the database must not hold the answer up.
+    checks = await anyio.to_thread.run_sync(_checks, issuer, limiter=request.app.state.probing)
     ready = all(result == OK for result in checks.values())
     body = {"status": OK if ready else "not ready", "checks": checks}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)

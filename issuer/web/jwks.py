@@ -54,7 +54,7 @@ async def jwks(request: Request, issuer: IssuerDep) -> Response:
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
         **ANY_ORIGIN,
     }
-    if {etag, "*"} & _etags(request.headers.get("if-none-match", "")):
+    if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
 

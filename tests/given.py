@@ -1,0 +1,26 @@
+"""What tests start from: an instant, a clock to move on from it, a password that is accepted."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from issuer.settings import Settings
+from issuer.wiring import Issuer
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PASSWORD = "violet otters juggle pancakes"
+
+
+class MovableClock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def advance(self, **span: float) -> None:
+        self.now += timedelta(**span)
+
+
+Build = Callable[[Settings], Issuer]
