@@ -34,7 +34,7 @@ bench: $(VENV)/.tests ## verification and signing beside raw RSA, as ratios
 
 interop: ## fetch the verifiers in other languages that the suite checks against (npm, go)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
-	cd tests/interop/go && go build -o verify .
+	cd tests/interop/go && go build -buildvcs=false -o verify .
 
 lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \

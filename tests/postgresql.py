@@ -73,9 +73,9 @@ def temporary_server(folder: Path) -> Iterator[str]:
         subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/")
 
 
-def new_database(server: str) -> str:
+def new_database(server: str, options: str = "") -> str:
     """Make an empty database and return its URL."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")  # a name of our own making
+        connection.execute(f"CREATE DATABASE {name} {options}")  # a name of our own making
     return server.removesuffix("postgres") + name

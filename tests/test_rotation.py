@@ -185,6 +185,39 @@ def test_a_refused_move_leaves_ring_and_keys_alone(
     assert files(keys) == before
 
 
+@pytest.mark.parametrize("mishap", ["another passphrase", "no passphrase", "another directory"])
+@pytest.mark.parametrize("move", ["rotate", "revoke", "reconcile"])
+def test_a_process_that_cannot_open_the_keys_changes_nothing(
+    database: Database, keys: Path, clock: MovableClock, mishap: str, move: str
+) -> None:
+    ring = rotation(database, keys, clock).reconcile()
+    before = files(keys)
+    passphrase = {"another passphrase": "another", "no passphrase": None}.get(mishap, "passphrase")
+    place = keys.with_name("elsewhere") if mishap == "another directory" else keys
+    stranger = Rotation(RingStore(database), PemSigner(PemDirectory(place), passphrase), FAST, clock)
+    moves = {
+        "rotate": lambda ring, now: ring.promoted(FAST, now),
+        "revoke": lambda ring, now: ring.revoked(ring.current(now).kid, "why", FAST, now),
+    }
+    if move == "reconcile":
+        clock.advance(days=31)
+    with pytest.raises(KeyUnavailable):
+        stranger.change(moves[move]) if move in moves else stranger.reconcile()
+    assert rotation(database, keys, clock).ring() == ring
+    assert files(keys) == before
+    assert not place.exists() or files(place) == (before if place == keys else set())
+
+
+def test_a_current_key_whose_private_half_is_lost_can_be_revoked(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    ring = rotation(database, keys, clock).reconcile()
+    kid = ring.current(clock()).kid
+    (keys / f"{kid}.pem").unlink()
+    after = rotation(database, keys, clock).change(lambda ring, now: ring.revoked(kid, "lost", FAST, now))
+    assert after.current(clock()).kid == ring.standbys(clock())[0].kid
+
+
 def test_a_move_before_there_is_a_ring_founds_none(
     database: Database, keys: Path, clock: MovableClock
 ) -> None:

@@ -4,8 +4,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from issuer.settings import BadSettings, load_settings
+from issuer.settings import BadSettings, Settings, load_settings
 from issuer.wiring import build
 
 
@@ -35,6 +36,15 @@ def test_durations_are_seconds_or_have_a_unit(
         ("ISSUER_URL", "https://issuer.example/"),
         ("ISSUER_URL", "https://issuer.example?a=b"),
         ("ISSUER_URL", "http://["),
+        ("ISSUER_URL", "http://127.0.0.1:abc"),
+        ("ISSUER_URL", "http://127.0.0.1:99999"),
+        ("ISSUER_URL", "https://user:secret@issuer.example"),
+        ("ISSUER_URL", "https://issuer.example?"),
+        ("ISSUER_URL", "HTTPS://issuer.example"),
+        ("ISSUER_AUDIENCE", ""),
+        ("ISSUER_AUDIENCE", "two words"),
+        ("ISSUER_AUDIENCE", "a\nb"),
+        ("ISSUER_KEYS", "pkcs11"),
         ("ISSUER_ALGORITHM", "HS256"),
         ("ISSUER_REGISTRATION", "perhaps"),
         ("ISSUER_KEYS", ""),
@@ -96,6 +106,19 @@ def test_an_empty_missing_or_doubled_passphrase_is_refused(
     (tmp_path / "none").write_text("\n")
     with pytest.raises(BadSettings, match="empty"):
         load_settings().passphrase()
+
+
+@pytest.mark.parametrize("passphrase", ["x" * 1024, "\udcff"])
+def test_a_passphrase_that_no_key_can_be_encrypted_under_is_refused(passphrase: str) -> None:
+    with pytest.raises(BadSettings, match="1023 bytes"):
+        Settings(keys_passphrase=SecretStr(passphrase)).passphrase()
+
+
+def test_the_names_of_key_stores_are_no_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSUER_KEYS", "Database")
+    assert load_settings().keys == "database"
+    monkeypatch.setenv("ISSUER_KEYS", "~/keys")
+    assert load_settings().keys == str(Path.home() / "keys")
 
 
 def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

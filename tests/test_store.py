@@ -1,5 +1,6 @@
 """What the store promises, on SQLite and on a real PostgreSQL alike."""
 
+import stat
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -285,7 +286,41 @@ def test_a_database_that_does_not_answer_is_named_without_its_password() -> None
     assert "secret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", ""])
+def test_a_password_among_the_parameters_of_an_url_is_not_shown_either() -> None:
+    database = Database("postgresql://127.0.0.1:1/none?password=secret&user=someone")
+    assert "secret" not in str(database)
+
+
+@pytest.mark.parametrize("driver", ["postgresql+asyncpg", "postgresql+psycopg2", "postgres"])
+def test_the_driver_is_this_programs_choice(driver: str) -> None:
+    assert str(Database(f"{driver}://127.0.0.1/x")).startswith("postgresql+psycopg://")
+
+
+def test_a_database_of_another_encoding_is_refused(postgresql: str) -> None:
+    latin = new_database(postgresql, "ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    database = Database(latin)
+    with pytest.raises(DatabaseUnavailable, match="LATIN1"):
+        database.migrate()
+    database.close()
+
+
+def test_the_file_of_a_database_is_its_owners_alone(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/issuer.db")
+    database.migrate()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.glob("issuer.db*")} == {0o600}
+    database.close()
+
+
+def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no database " * 100)
+    database = Database(f"sqlite:///{tmp_path}/file")
+    with pytest.raises(DatabaseUnavailable, match="cannot be used") as refusal:
+        database.migrate()
+    assert "\n" not in str(refusal.value)
+    database.close()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", "", "sqlite://", "sqlite:///:memory:"])
 def test_an_url_of_no_known_database_is_refused(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="ISSUER_DATABASE_URL"):
         Database(url)

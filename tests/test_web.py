@@ -4,7 +4,8 @@ import asyncio
 import base64
 import json
 import threading
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx2
 import jwt
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from given import PASSWORD, START, Build, MovableClock
 from hypothesis import HealthCheck, given
@@ -29,6 +31,17 @@ from issuer.wiring import Issuer, configure_log
 ISSUER = "http://127.0.0.1:8000"
 SERVICE = "http://127.0.0.1:8001"
 ALICE = {"username": "alice", "password": PASSWORD}
+
+
+Logged = Callable[[], str]
+
+
+@pytest.fixture
+def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Logged]:
+    """All that was printed since the last time it was asked for."""
+    configure_log()
+    yield lambda: "".join(capfd.readouterr())
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -355,6 +368,72 @@ def test_too_large_a_body_is_refused_in_the_protocols_shape(
     assert answer.json()["error"] == "invalid_request"
 
 
+def test_a_content_length_of_many_digits_is_no_defect(web: TestClient) -> None:
+    for length, status in (("0" * 5000, 200), ("9" * 5000, 413)):
+        assert web.get("/healthz", headers={"Content-Length": length}).status_code == status
+
+
+def test_a_client_that_hangs_up_is_no_defect(issuer: Issuer, logged: Logged) -> None:
+    app = create_app(issuer)
+    messages = iter(
+        [{"type": "http.request", "body": b"grant", "more_body": True}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> dict[str, object]:
+        return next(messages)
+
+    async def send(message: object) -> None:
+        pass
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/oauth2/token",
+        "raw_path": b"/oauth2/token",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/x-www-form-urlencoded")],
+        "client": None,
+        "server": ("127.0.0.1", 8000),
+        "scheme": "http",
+        "http_version": "1.1",
+        "app": app,
+    }
+    asyncio.run(app(scope, receive, send))
+    assert "defect" not in logged()
+
+
+@pytest.mark.parametrize("path", ["/login/", "/users/", "/oauth2/token/"])
+def test_no_path_is_redirected(web: TestClient, path: str) -> None:
+    assert web.post(path, headers={"Host": "evil.example"}, follow_redirects=False).status_code == 404
+
+
+def test_names_and_passwords_are_measured_before_they_are_normalised(
+    web: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest = 0
+    real = unicodedata.normalize
+
+    def measure(form: str, text: str) -> str:
+        nonlocal longest
+        longest = max(longest, len(text))
+        return real(form, text)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(unicodedata, "normalize", measure)
+    marks = "a" + "\u0301\u0316" * 10000
+    assert web.post("/users", json={"username": marks, "password": PASSWORD}).status_code == 400
+    assert web.post("/users", json={"username": "alice", "password": marks}).status_code == 400
+    for form in ({"username": marks, "password": "x"}, {"username": "alice", "password": marks}):
+        assert (
+            web.post("/login", files={name: (None, text) for name, text in form.items()}).status_code == 401
+        )
+    assert 0 < longest <= 1024
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/.well-known/openid-configuration"])
+def test_what_can_be_read_can_be_asked_for_by_head(web: TestClient, path: str) -> None:
+    assert web.head(path).status_code == 200
+
+
 def test_a_resource_among_the_clients_audiences_becomes_the_audience(web: TestClient, issuer: Issuer) -> None:
     client, secret = register_client(
         issuer.clients,
@@ -616,16 +695,15 @@ def test_a_defect_is_logged_without_the_values_of_variables(
     alice: str,
     issuer: Issuer,
     monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    logged: Logged,
 ) -> None:
     def defect(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    configure_log()
     monkeypatch.setattr(issuer.signer, "sign", defect)
     answer = web.post("/login", data=ALICE)
     assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
-    printed = "".join(capfd.readouterr())
+    printed = logged()
     assert "a defect" in printed
     assert PASSWORD not in printed
 

@@ -1,18 +1,32 @@
-"""Whether a port can be listened on, asked before anything is started."""
+"""Listening on a port, before anything else is started: one clear line if it is taken."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from issuer.cli.output import CommandError
 
+BACKLOG = 2048
 
-def require_free(host: str, port: int) -> None:
-    """Raise CommandError unless `host` and `port` can be bound."""
+
+@contextmanager
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """Yield a socket that listens, for servers and their processes to share; raise CommandError if taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            listener.bind((host, port))
+            listener.listen(BACKLOG)  # two may bind at once, but not listen
         except OSError as error:
             raise CommandError(
                 f"cannot listen on {host}:{port}: {error.strerror or error}; stop what uses it or choose another"
             ) from error
+        listener.set_inheritable(True)
+        yield listener
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise CommandError unless one could listen on `host` and `port`."""
+    with listening(host, port):
+        pass

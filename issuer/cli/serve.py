@@ -1,5 +1,6 @@
 """`issuer serve`: run the issuer under uvicorn."""
 
+import socket
 import sys
 from collections.abc import Iterator
 from typing import Annotated
@@ -7,9 +8,10 @@ from urllib.parse import urlsplit
 
 import typer
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
-from issuer.cli.output import opened
-from issuer.cli.ports import require_free
+from issuer.cli.output import CommandError, opened
+from issuer.cli.ports import listening
 from issuer.settings import Settings
 
 WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
@@ -23,24 +25,33 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes.")] = 1,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
-    require_free(host, port)
-    with opened() as issuer:
-        issuer.node.refresh()  # what cannot start says so here, in one line
-        sys.stderr.write(
-            f"issuer {issuer.settings.url}  database {issuer.database}  keys {issuer.settings.keys}\n"
-        )
-        for warning in _warnings(issuer.settings, port):
-            sys.stderr.write(f"warning: {warning}\n")
-    uvicorn.run(
+    with listening(host, port) as listener:
+        with opened() as issuer:
+            issuer.node.refresh()  # what cannot start says so here, in one line
+            sys.stderr.write(
+                f"issuer {issuer.settings.url}  database {issuer.database}  keys {issuer.settings.keys}\n"
+            )
+            for warning in _warnings(issuer.settings, port):
+                sys.stderr.write(f"warning: {warning}\n")
+        _run(listener, workers)
+
+
+def _run(listener: socket.socket, workers: int) -> None:
+    config = uvicorn.Config(
         WORKER,
         factory=True,
-        host=host,
-        port=port,
         workers=workers,
         server_header=False,
         proxy_headers=False,  # the address of a client is the one that connected
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    if workers > 1:
+        Multiprocess(config, [listener]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run([listener])
+    if not server.started:
+        raise CommandError("the server did not start; its log tells why")
 
 
 def _warnings(settings: Settings, port: int) -> Iterator[str]:

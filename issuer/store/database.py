@@ -3,9 +3,12 @@
 What the tables hold is told in the files beside this one.
 """
 
+import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +21,7 @@ from sqlalchemy.types import TypeDecorator
 SCHEMA: Final = "0001"
 """The newest migration; a test compares it with the files."""
 SQLITE_WAIT_SECONDS = 10
+SQLITE_RETRIES = 200
 STATEMENT_SECONDS = 10
 """After this a statement, or the wait for a connection, is given up, and the client told to come back."""
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
@@ -105,6 +109,8 @@ class Database:
 
         Raise DatabaseNewer for a schema of a later version, DatabaseUnavailable when it does not answer.
         """
+        if self.is_sqlite:
+            self._prepare_file()
         with self.read() as connection:
             revision = _revision(connection)
         if revision == SCHEMA:
@@ -125,6 +131,25 @@ class Database:
                     f"the database {self} was migrated by a newer version of this program (this one knows"
                     f" revision {SCHEMA}); install that version, or restore the backup made before the upgrade"
                 ) from error
+
+    def _prepare_file(self) -> None:
+        """Make the file, for its owner only, and let readers and a writer work side by side in it."""
+        path = Path(self._url.database or "")
+        try:
+            path.touch(mode=0o600, exist_ok=True)
+        except OSError as error:
+            raise DatabaseUnavailable(f"cannot make the database {self}: {error.strerror}") from error
+        with closing(sqlite3.connect(path, timeout=SQLITE_WAIT_SECONDS)) as connection:
+            for attempt in count():
+                try:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                except sqlite3.DatabaseError as error:
+                    # SQLite does not wait for others who do the same at this moment.
+                    if "locked" not in str(error) or attempt == SQLITE_RETRIES:
+                        raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
+                    time.sleep(SQLITE_WAIT_SECONDS / SQLITE_RETRIES)
+                else:
+                    return
 
     def ping(self) -> None:
         """Do nothing with the database but reach it; raise DatabaseUnavailable."""
@@ -176,7 +201,6 @@ def _sqlite(url: URL) -> Engine:
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # the driver begins no transactions of its own
         cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()

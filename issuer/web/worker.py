@@ -1,6 +1,6 @@
-"""One worker process of `issuer serve --workers N`: the factory that uvicorn calls in each.
+"""One process of `issuer serve`: the factory that uvicorn calls in each.
 
-Starting and stopping workers is uvicorn's.
+Starting and stopping processes is uvicorn's.
 """
 
 import multiprocessing
@@ -11,10 +11,6 @@ import time
 
 from fastapi import FastAPI
 
-from issuer.settings import load_settings
-from issuer.web.app import create_app
-from issuer.wiring import build, configure_log
-
 STOP_SECONDS = 1.0
 
 
@@ -23,6 +19,11 @@ def create_worker() -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+    # Only now: these take long to import, and the parent may end meanwhile.
+    from issuer.settings import load_settings  # noqa: PLC0415
+    from issuer.web.app import create_app  # noqa: PLC0415
+    from issuer.wiring import build, configure_log  # noqa: PLC0415
+
     configure_log()
     return create_app(build(load_settings()))
 
