@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from threading import Event
 
 import httpx2
+from postgresql import new_database
 from running import (
     HOST,
     Installation,
@@ -183,3 +184,40 @@ def test_a_main_process_killed_while_workers_start_leaves_none_behind(installati
     server.kill()
     eventually(server.has_ended, "the workers have ended", 10)
     assert is_free(installation.port)
+
+
+def test_of_two_servers_on_one_port_exactly_one_stays(installation: Installation) -> None:
+    servers = [installation.serve(workers=2) for _ in range(2)]
+    ended = eventually(
+        lambda: [server for server in servers if server.process.poll() is not None], "one gave up", 20
+    )
+    assert [server.process.returncode for server in ended] == [1]
+    assert f"cannot listen on {HOST}:{installation.port}" in ended[0].output
+    (stayed,) = (server for server in servers if server is not ended[0])
+    stayed.until_ready()
+
+
+def test_nodes_on_postgresql_share_one_ring_and_keep_nothing_on_disk(
+    installation: Installation, postgresql: str
+) -> None:
+    installation.settings |= {
+        "ISSUER_DATABASE_URL": new_database(postgresql),
+        "ISSUER_KEYS": "database",
+        "ISSUER_KEYS_PASSPHRASE": "sixteen quiet walruses",
+    }
+    servers = [installation.serve(port=port) for port in (installation.port, installation.service_port)]
+    first, second = (server.until_ready() for server in servers)
+    key_sets = [installation.http.get(f"{node.url}/.well-known/jwks.json") for node in (first, second)]
+    assert key_sets[0].content == key_sets[1].content
+    installation.require_verifies(installation.token(), key_sets[1])
+    assert installation.command("keys", "rotate").code == 0
+    new = [key["kid"] for key in installation.command("keys", "list", "--json").document["keys"]]
+
+    def kids_served(node: Server) -> list[str]:
+        return [
+            key["kid"] for key in installation.http.get(f"{node.url}/.well-known/jwks.json").json()["keys"]
+        ]
+
+    eventually(lambda: kids_served(first) == kids_served(second) == new, "both nodes follow", 3)
+    assert not installation.keys.exists()
+    assert not list(installation.folder.glob("*.db"))
