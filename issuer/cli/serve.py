@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import typer
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from issuer.cli.output import CommandError, opened
@@ -46,11 +47,14 @@ def _run(listener: socket.socket, workers: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     if workers > 1:
-        Multiprocess(config, [listener]).run()
-        return
-    server = uvicorn.Server(config)
-    server.run([listener])
-    if not server.started:
+        supervisor = Multiprocess(config, [listener])
+        supervisor.run()
+        started = all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
+    else:
+        server = uvicorn.Server(config)
+        server.run([listener])
+        started = server.started
+    if not started:
         raise CommandError("the server did not start; its log tells why")
 
 
