@@ -4,9 +4,21 @@ The rules are `keyring`'s; this file performs them, for the timer and for operat
 """
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import datetime, timedelta
+from functools import partial
 
-from issuer.keyring import KeyRing, KeyUnavailable, NothingToDo, Phase, PublicKey, StaleView, View
+from issuer.keyring import (
+    Key,
+    KeyRing,
+    KeyRingError,
+    KeyUnavailable,
+    NothingToDo,
+    Phase,
+    PublicKey,
+    StaleView,
+    View,
+)
 from issuer.policy import Policy
 from issuer.signing import Signer
 from issuer.store.ring import RingStore
@@ -15,6 +27,9 @@ Move = Callable[[KeyRing, datetime], KeyRing]
 """A decision about the ring at an instant; raises KeyRingError to refuse."""
 
 Clock = Callable[[], datetime]
+
+DECISION_LIFETIME = timedelta(seconds=1)
+"""How long after a decision about the ring it may be saved; later it is taken again."""
 
 
 class Rotation:
@@ -49,34 +64,45 @@ class Rotation:
         fresh: list[PublicKey] = []
         saved: KeyRing | None = None
         while saved is None:
-            now = self._clock()
             before = self._store.load() if may_found else self.ring()
             if before is None and not self._may_found():
                 continue  # another process founded it since we looked
+            now = self._clock()
             try:
                 after = self._decide(before, move, fresh, now)
                 if before is not None and after != before:
-                    self._require_openable(before, after, fresh, now)
+                    self._require_openable(after, fresh, now)
             except Exception:
-                self._discard(fresh, before)
+                with suppress(KeyRingError):  # what went wrong first is what is told
+                    self._discard(fresh, before)
                 raise
-            self._destroy_retired(before, after, now)
-            # If this raises, the save may have come through all the same: the fresh keys stay.
-            saved = before if after == before else self._store.save(after)
+            if after == before:
+                saved = before
+            elif self._is_timely(now):
+                self._destroy_retired(before, after, now)
+                # If this raises, the save may have come through all the same: the fresh keys stay.
+                saved = self._store.save(after, partial(self._is_timely, now))
         self._discard(fresh, saved)
         self._settle(saved)
         return saved
 
-    def _require_openable(
-        self, before: KeyRing, after: KeyRing, fresh: list[PublicKey], now: datetime
-    ) -> None:
+    def _is_timely(self, decided_at: datetime) -> bool:
+        """Tell whether a decision may still be saved.
+
+        Making keys, waiting for a lock or being stopped takes time, and saved late it would change the past.
+        """
+        return self._clock() - decided_at <= DECISION_LIFETIME
+
+    def _require_openable(self, after: KeyRing, fresh: list[PublicKey], now: datetime) -> None:
         """Open what is to sign from now on; raise KeyUnavailable, or nodes could not follow this change.
 
-        A command run with another passphrase or another directory than the nodes' is found out here.
+        A command run with another passphrase or another directory than the nodes' is found out here. Where
+        all that may sign was just made, any other key that is still trusted serves as the proof.
         """
         made = {key.kid for key in fresh}
-        may_sign = [key for key in (after.current(now), *after.standbys(now)) if key.kid not in made]
-        for key in may_sign or [before.current(now)]:
+        old = [key for key in after.keys if key.kid not in made and key.revoked_at is None]
+        may_sign = [key for key in old if key in (after.current(now), *after.standbys(now))]
+        for key in may_sign or old[-1:]:
             self._signer.load(key.kid, key.alg)
 
     def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
@@ -155,14 +181,24 @@ class Node:
             raise StaleView("this node has not seen the key ring yet")
         return self._view
 
-    def refresh(self) -> View:
-        """Do what is due, make ready every key that may sign, and take up the view as a whole."""
-        seen_at = self._clock()
-        ring = self._rotation.reconcile()
+    def _loaded(self, ring: KeyRing) -> tuple[Key, ...]:
         now = self._clock()
         may_sign = (ring.current(now), *ring.standbys(now))
         for key in may_sign:
             self._signer.load(key.kid, key.alg)
+        return may_sign
+
+    def refresh(self) -> View:
+        """Do what is due, make ready every key that may sign, and take up the view as a whole."""
+        seen_at = self._clock()
+        ring = self._rotation.reconcile()
+        try:
+            may_sign = self._loaded(ring)
+        except KeyUnavailable:
+            again = self._rotation.reconcile()
+            if again.version == ring.version:
+                raise
+            ring, may_sign = again, self._loaded(again)  # it was revoked in this very moment
         before, self._view = self._view, View(ring, seen_at)
         # A request under way may be about to sign by the view before.
         leaving = {before.ring.current(before.refreshed_at).kid} if before else set()

@@ -54,6 +54,7 @@ class Issuer:
     policy: Policy
     clock: Clock
     database: Database
+    ring_database: Database
     accounts: AccountStore
     clients: ClientStore
     families: FamilyStore
@@ -69,6 +70,7 @@ class Issuer:
         """Let threads and connections go."""
         self.hashing.close()
         self.database.close()
+        self.ring_database.close()
 
 
 def build(settings: Settings, clock: Clock = clock) -> Issuer:
@@ -78,10 +80,11 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
     """
     policy = settings.policy()
     passphrase = settings.passphrase()
-    database = Database(settings.database_url.get_secret_value())
+    url = settings.database_url.get_secret_value()
+    database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
     database.migrate()
-    signer = _signer(settings.keys, passphrase, database)
-    rotation = Rotation(RingStore(database), signer, policy, clock)
+    signer = _signer(settings.keys, passphrase, ring_database)
+    rotation = Rotation(RingStore(ring_database), signer, policy, clock)
     node = Node(rotation, signer, clock)
     accounts, clients, families = AccountStore(database), ClientStore(database), FamilyStore(database)
     passwords = Passwords()
@@ -107,6 +110,7 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
         policy=policy,
         clock=clock,
         database=database,
+        ring_database=ring_database,
         accounts=accounts,
         clients=clients,
         families=families,

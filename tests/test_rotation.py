@@ -1,6 +1,6 @@
 """Reconcile and moves, as performed: one ring whoever starts, no key lost whatever stops half-way."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -68,8 +68,8 @@ class StopsBefore:
 class StopsAfterSaving(RingStore):
     """A store whose process ends, or whose connection is lost, right after the ring was saved."""
 
-    def save(self, ring: KeyRing) -> KeyRing | None:
-        super().save(ring)
+    def save(self, ring: KeyRing, is_timely: Callable[[], bool] = lambda: True) -> KeyRing | None:
+        super().save(ring, is_timely)
         raise Stopped
 
 
@@ -216,6 +216,49 @@ def test_a_current_key_whose_private_half_is_lost_can_be_revoked(
     (keys / f"{kid}.pem").unlink()
     after = rotation(database, keys, clock).change(lambda ring, now: ring.revoked(kid, "lost", FAST, now))
     assert after.current(clock()).kid == ring.standbys(clock())[0].kid
+
+
+def test_a_lost_current_key_can_be_revoked_even_when_the_standby_was_late(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    rotation(database, keys, clock).reconcile()
+    clock.advance(days=31)
+    performs = rotation(database, keys, clock)
+    kid = performs.ring().current(clock()).kid
+    (keys / f"{kid}.pem").unlink()
+    after = performs.change(lambda ring, now: ring.revoked(kid, "lost", FAST, now))
+    assert after.phase(after.find(kid), clock()) is Phase.REVOKED
+    assert files(keys) == kids(after)
+
+
+@pytest.mark.parametrize("stopped_in", ["generate", "save"])
+def test_a_process_that_was_stopped_before_it_saved_decides_again(
+    database: Database, keys: Path, clock: MovableClock, stopped_in: str
+) -> None:
+    rotation(database, keys, clock).reconcile()
+    pauses = iter([3600.0])
+
+    class PausedSigner(PemSigner):
+        def generate(self, alg: str) -> PublicKey:
+            if stopped_in == "generate":
+                clock.advance(seconds=next(pauses, 0))
+            return super().generate(alg)
+
+    class PausedStore(RingStore):
+        def save(self, ring: KeyRing, is_timely: Callable[[], bool] = lambda: True) -> KeyRing | None:
+            if stopped_in == "save":
+                clock.advance(seconds=next(pauses, 0))
+            return super().save(ring, is_timely)
+
+    signer = PausedSigner(PemDirectory(keys), "passphrase")
+    began = clock()
+    stopped = Rotation(PausedStore(database), signer, FAST, clock)
+    ring = stopped.change(lambda ring, now: ring.promoted(FAST, now))
+    assert clock() > began
+    assert ring.version == 2
+    assert ring.current(clock()).activates_at == clock()
+    assert ring.standbys(clock())[0].published_at == clock()
+    assert files(keys) == kids(ring)
 
 
 def test_a_move_before_there_is_a_ring_founds_none(

@@ -311,6 +311,12 @@ def test_the_file_of_a_database_is_its_owners_alone(tmp_path: Path) -> None:
     database.close()
 
 
+def test_a_directory_in_place_of_a_database_is_told_in_one_line(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}")
+    with pytest.raises(DatabaseUnavailable, match="database"):
+        database.migrate()
+
+
 def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no database " * 100)
     database = Database(f"sqlite:///{tmp_path}/file")
@@ -320,7 +326,10 @@ def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
     database.close()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://host/name", "", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "mysql://host/name", "", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?uri=true"],
+)
 def test_an_url_of_no_known_database_is_refused(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="ISSUER_DATABASE_URL"):
         Database(url)

@@ -6,6 +6,7 @@ import json
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -172,6 +173,15 @@ def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice:
     assert user
     assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert web.post("/login", data=ALICE).status_code == 200
+
+
+def test_log_ins_at_once_with_a_hash_of_an_older_scheme_all_succeed(
+    web: TestClient, alice: str, issuer: Issuer
+) -> None:
+    issuer.families.set_password_hash(alice, pbkdf2_sha256.using(rounds=1000).hash(PASSWORD), START)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: web.post("/login", data=ALICE), range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
 
 
 def test_registration_makes_an_account_without_any_scope(web: TestClient) -> None:

@@ -45,8 +45,8 @@ def opened() -> Iterator[Issuer]:
         yield issuer
     finally:
         issuer.close()
-    if issuer.database.is_new:
-        sys.stderr.write(f"a new database was made: {issuer.database}\n")
+        if issuer.database.is_new:
+            sys.stderr.write(f"note: a new database was made: {issuer.database}\n")
 
 
 def console() -> Console:

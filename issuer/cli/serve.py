@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from issuer.settings import Settings
 
 WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
 GRACE_SECONDS = 10
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def serve(
@@ -52,7 +54,8 @@ def _run(listener: socket.socket, workers: int) -> None:
         started = all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
     else:
         server = uvicorn.Server(config)
-        server.run([listener])
+        with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
+            server.run([listener])
         started = server.started
     if not started:
         raise CommandError("the server did not start; its log tells why")
@@ -61,7 +64,7 @@ def _run(listener: socket.socket, workers: int) -> None:
 def _warnings(settings: Settings, port: int) -> Iterator[str]:
     """Yield what starts, and will not work as its operator thinks."""
     url = urlsplit(settings.url)
-    if settings.is_loopback and (url.port or 80) != port:
+    if settings.is_loopback and (url.port or DEFAULT_PORTS[url.scheme]) != port:
         yield f"tokens and discovery name ISSUER_URL {settings.url}, but this listens on port {port}"
     if not settings.is_loopback and url.scheme == "http":
         yield f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should"

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from issuer.clients import Client
-from issuer.oauth import InvalidGrant, InvalidRequest
+from issuer.oauth import InvalidGrant, InvalidRequest, LoginFailed
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
 from issuer.store.families import FamilyStore
@@ -59,6 +59,10 @@ class FamilyOver(InvalidGrant):
     def __init__(self, description: str, family_id: str) -> None:
         super().__init__(description)
         self.family_id = family_id
+
+
+class AccountChanged(LoginFailed):
+    """The account is not as it was when its password was verified; the pipeline asks the grant once more."""
 
 
 class Grant(Protocol):

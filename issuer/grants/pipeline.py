@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 from jwt.utils import base64url_encode
 
 from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import authenticate
-from issuer.grants.means import FamilyOver, Grant, Means, Origin, TokenRequest
+from issuer.grants.means import AccountChanged, FamilyOver, Grant, Means, Origin, TokenRequest
 from issuer.keyring import Key, KeyUnavailable, StaleView, View
 from issuer.oauth import (
     AccessDenied,
@@ -107,7 +108,7 @@ class Pipeline:
         if name not in self.grants:
             raise UnsupportedGrantType(f"the grants here are {', '.join(sorted(self.grants))}")
         try:
-            return self._respond(client, GrantType(name), parameters, resources, origin, now)
+            return self._answer(client, GrantType(name), parameters, resources, origin, now)
         except LoginFailed as error:  # to a client it is invalid_grant with 400, section 5.2
             raise InvalidGrant(error.description) from None
 
@@ -115,7 +116,22 @@ class Pipeline:
         """Answer a first-party log-in: the grant `password` for the built-in client."""
         if GrantType.PASSWORD not in self.grants:
             raise AccessDenied("log-in by password is switched off here")
-        return self._respond(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now)
+        return self._answer(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now)
+
+    def _answer(
+        self,
+        client: Client,
+        name: GrantType,
+        parameters: Mapping[str, str],
+        resources: tuple[str, ...],
+        origin: Origin,
+        now: datetime,
+    ) -> TokenResponse:
+        respond = partial(self._respond, client, name, parameters, resources, origin, now)
+        try:
+            return respond()
+        except AccountChanged:  # perhaps another log-in brought a better hash of the same password
+            return respond()
 
     def _respond(
         self,
@@ -146,7 +162,7 @@ class Pipeline:
         return self._minted(authorization, refresh_token, key, now)
 
     def _start(self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime) -> str:
-        """Start a family and return its first refresh token; LoginFailed if the account changed meanwhile."""
+        """Start a family and return its first refresh token; AccountChanged if it is too late."""
         token = new_refresh_token()
         family = Family(
             id=str(uuid.uuid4()),
@@ -161,7 +177,7 @@ class Pipeline:
         )
         record = stored(token, family, now, self._refresh_lifetime)
         if not self._means.families.start(family, record, new):
-            raise LoginFailed
+            raise AccountChanged
         return token
 
     def _renew(self, renewal: Renewal, now: datetime) -> str:

@@ -172,7 +172,8 @@ class PemDirectory:
         """Unlink the file."""
         removed = False
         with self._told():
-            for path in (self._kept(kid), self._pending(kid)):
+            # In this order: another process may be about to rename the one to the other.
+            for path in (self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
                     path.unlink()
                     removed = True

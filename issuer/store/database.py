@@ -3,12 +3,12 @@
 What the tables hold is told in the files beside this one.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +21,12 @@ from sqlalchemy.types import TypeDecorator
 SCHEMA: Final = "0001"
 """The newest migration; a test compares it with the files."""
 SQLITE_WAIT_SECONDS = 10
-SQLITE_RETRIES = 200
+SQLITE_RETRY_SECONDS = 0.05
+FILE_MODE = 0o600
 STATEMENT_SECONDS = 10
 """After this a statement, or the wait for a connection, is given up, and the client told to come back."""
+SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()
@@ -136,20 +139,29 @@ class Database:
         """Make the file, for its owner only, and let readers and a writer work side by side in it."""
         path = Path(self._url.database or "")
         try:
-            path.touch(mode=0o600, exist_ok=True)
+            path.touch(mode=FILE_MODE, exist_ok=True)
+            if path.stat().st_uid == os.geteuid():
+                path.chmod(FILE_MODE)
+            with closing(sqlite3.connect(path, timeout=0)) as connection:
+                self._use_wal(connection)
         except OSError as error:
             raise DatabaseUnavailable(f"cannot make the database {self}: {error.strerror}") from error
-        with closing(sqlite3.connect(path, timeout=SQLITE_WAIT_SECONDS)) as connection:
-            for attempt in count():
-                try:
-                    connection.execute("PRAGMA journal_mode = WAL")
-                except sqlite3.DatabaseError as error:
-                    # SQLite does not wait for others who do the same at this moment.
-                    if "locked" not in str(error) or attempt == SQLITE_RETRIES:
-                        raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
-                    time.sleep(SQLITE_WAIT_SECONDS / SQLITE_RETRIES)
-                else:
-                    return
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
+
+    @staticmethod
+    def _use_wal(connection: sqlite3.Connection) -> None:
+        deadline = time.monotonic() + SQLITE_WAIT_SECONDS
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                # SQLite does not always wait for others who do the same at this moment.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(SQLITE_RETRY_SECONDS)
+            else:
+                return
 
     def ping(self) -> None:
         """Do nothing with the database but reach it; raise DatabaseUnavailable."""
@@ -171,17 +183,17 @@ def _parse(url: str) -> URL:
     match parsed.get_backend_name():
         case "postgresql" | "postgres":
             return parsed.set(drivername="postgresql+psycopg")
-        case "sqlite" if parsed.database not in {None, "", ":memory:"}:
+        case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
             return parsed.set(drivername="sqlite+pysqlite")
         case "sqlite":
-            raise DatabaseUnavailable("ISSUER_DATABASE_URL names no file; use sqlite:///FILE")
+            raise DatabaseUnavailable("ISSUER_DATABASE_URL must be sqlite:///FILE and nothing more")
     raise DatabaseUnavailable(
         f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
     )
 
 
 def _postgresql(url: URL) -> Engine:
-    connect = {"connect_timeout": 5, "client_encoding": "utf8"}
+    connect = {"connect_timeout": 5, "client_encoding": "utf8", **SILENCE}
     if "options" not in url.query:
         connect["options"] = f"-c statement_timeout={STATEMENT_SECONDS}s"
     return create_engine(
@@ -195,7 +207,8 @@ def _postgresql(url: URL) -> Engine:
 
 
 def _sqlite(url: URL) -> Engine:
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": SQLITE_WAIT_SECONDS})
+    wait = {"timeout": SQLITE_WAIT_SECONDS}
+    engine = create_engine(url, hide_parameters=True, pool_timeout=STATEMENT_SECONDS, connect_args=wait)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:

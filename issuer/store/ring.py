@@ -3,6 +3,7 @@
 What a ring may look like is `keyring`'s business.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from pydantic import TypeAdapter
@@ -36,8 +37,11 @@ class RingStore:
             document = connection.scalar(select(key_ring.c.document))
         return None if document is None else _DOCUMENT.validate_json(document)
 
-    def save(self, ring: KeyRing) -> KeyRing | None:
-        """Save `ring` as the version after its own and return it so; None if another process was faster."""
+    def save(self, ring: KeyRing, is_timely: Callable[[], bool] = lambda: True) -> KeyRing | None:
+        """Save `ring` as the version after its own and return it so.
+
+        None, and nothing saved, if another process was faster, or `is_timely` says no once the lock is held.
+        """
         saved = replace(ring, version=ring.version + 1)
         values = {"version": saved.version, "document": _DOCUMENT.dump_json(saved).decode()}
         change = update(key_ring).where(key_ring.c.version == ring.version).values(**values)
@@ -45,6 +49,9 @@ class RingStore:
         try:
             with self._database.write() as connection:
                 done = connection.execute(change if ring.version else first).rowcount
+                if not is_timely():
+                    connection.rollback()
+                    return None
         except IntegrityError:  # two processes made a first ring: one of them is too late
             return None
         return saved if done else None

@@ -36,7 +36,7 @@ async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
 def _checks(issuer: Issuer) -> dict[str, str]:
     checks = {"database": OK, "key_ring": OK}
     try:
-        issuer.database.ping()
+        issuer.ring_database.ping()
     except StoreError:
         checks["database"] = "the database does not answer"
     try:

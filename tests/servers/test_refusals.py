@@ -12,7 +12,7 @@ from running import HOST, Done, Installation
 def refusal(done: Done) -> str:
     """Return the one line of a refusal."""
     assert (done.code, done.out) == (1, "")
-    (line,) = done.err.splitlines()
+    (line,) = (line for line in done.err.splitlines() if not line.startswith("note: "))
     assert line.startswith("failed: ")
     return line
 
