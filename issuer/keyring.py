@@ -34,6 +34,7 @@ class KeyRingError(Exception):
       Refused        a guard holds; `allowed_from` says until when, where time alone mends it
       UnknownKey     no key, or more than one, answers to that name
       NothingToDo    the ring is already as asked
+      NoRing         this database has no ring
       StaleView      this node has not seen the ring for so long that it must not sign
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
     """
@@ -53,6 +54,10 @@ class UnknownKey(KeyRingError):
 
 class NothingToDo(KeyRingError):
     """The ring is already as asked."""
+
+
+class NoRing(KeyRingError):
+    """The database has no ring: another one is meant, or the issuer has not started yet."""
 
 
 class StaleView(KeyRingError):

@@ -13,7 +13,7 @@ from issuer.keyring import (
     KeyRing,
     KeyRingError,
     KeyUnavailable,
-    NothingToDo,
+    NoRing,
     Phase,
     PublicKey,
     StaleView,
@@ -43,10 +43,10 @@ class Rotation:
         self._settled: set[tuple[str, bool]] = set()
 
     def ring(self) -> KeyRing:
-        """Return the ring as it is saved; raise NothingToDo before there is one."""
+        """Return the ring as it is saved; raise NoRing before there is one."""
         ring = self._store.load()
         if ring is None:
-            raise NothingToDo(
+            raise NoRing(
                 "there is no key ring in this database; run this where the issuer runs, or set"
                 " ISSUER_DATABASE_URL; the first `issuer serve` makes the ring"
             )

@@ -3,14 +3,17 @@
 What is made of it is told in `wiring`.
 """
 
+import os
 import re
 from datetime import timedelta
+from difflib import get_close_matches
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from issuer.policy import BadPolicy, Policy
@@ -46,7 +49,15 @@ def _is_passphrase(text: str) -> bool:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Lifetime = Annotated[Duration, Field(ge=timedelta(seconds=1))]
+
+
+def _at_least_a_second(span: timedelta) -> timedelta:
+    if not span:
+        raise ValueError("must be at least 1s")
+    return span
+
+
+Lifetime = Annotated[Duration, AfterValidator(_at_least_a_second)]
 
 
 class Settings(BaseSettings):
@@ -109,6 +120,14 @@ class Settings(BaseSettings):
             else value
         )
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/?#@\s*]+", origin):
+                raise ValueError("each must be http(s)://HOST[:PORT], without a path or a slash at the end")
+        return origins
+
     @field_validator("url")
     @classmethod
     def _is_issuer_url(cls, url: str) -> str:
@@ -130,6 +149,8 @@ class Settings(BaseSettings):
     @field_validator("keys")
     @classmethod
     def _is_known_place(cls, keys: str) -> str:
+        if not keys:
+            raise ValueError("must name a directory, or be `database`")
         if keys.lower() == "database":
             return "database"
         if keys.lower() == "pkcs11":
@@ -207,3 +228,15 @@ def load_settings() -> Settings:
         raise BadSettings("; ".join(lines)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"cannot read the file .env: {error}") from error
+
+
+def unknown_settings() -> dict[str, str]:
+    """Return each `ISSUER_` name that is no setting, with the setting that it resembles, or an empty string."""
+    known = [name.upper() for name in Settings.model_fields]
+    given = {*os.environ, *dotenv_values(".env", interpolate=False)}
+    names = sorted(name.removeprefix("ISSUER_") for name in given if name.startswith("ISSUER_"))
+    return {
+        f"ISSUER_{name}": "".join(f"ISSUER_{close}" for close in get_close_matches(name, known, 1))
+        for name in names
+        if name not in known
+    }

@@ -10,7 +10,7 @@ import pytest
 from given import MovableClock
 from test_keyring import POLICY
 
-from issuer.keyring import KeyRing, KeyUnavailable, NothingToDo, Phase, PublicKey, Refused, StaleView
+from issuer.keyring import KeyRing, KeyUnavailable, NoRing, Phase, PublicKey, Refused, StaleView
 from issuer.rotation import Node, Rotation
 from issuer.signing.pem import PemDirectory, PemSigner
 from issuer.store.database import Database
@@ -264,7 +264,7 @@ def test_a_process_that_was_stopped_before_it_saved_decides_again(
 def test_a_move_before_there_is_a_ring_founds_none(
     database: Database, keys: Path, clock: MovableClock
 ) -> None:
-    with pytest.raises(NothingToDo):
+    with pytest.raises(NoRing):
         rotation(database, keys, clock).change(lambda ring, now: ring.promoted(FAST, now))
     assert not keys.exists()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from issuer.settings import BadSettings, Settings, load_settings
+from issuer.settings import BadSettings, Settings, load_settings, unknown_settings
 from issuer.wiring import build
 
 
@@ -45,6 +45,8 @@ def test_durations_are_seconds_or_have_a_unit(
         ("ISSUER_AUDIENCE", "two words"),
         ("ISSUER_AUDIENCE", "a\nb"),
         ("ISSUER_KEYS", "pkcs11"),
+        ("ISSUER_CORS_ORIGINS", "*"),
+        ("ISSUER_CORS_ORIGINS", "https://app.example/"),
         ("ISSUER_ALGORITHM", "HS256"),
         ("ISSUER_REGISTRATION", "perhaps"),
         ("ISSUER_KEYS", ""),
@@ -119,6 +121,18 @@ def test_the_names_of_key_stores_are_no_directories(monkeypatch: pytest.MonkeyPa
     assert load_settings().keys == "database"
     monkeypatch.setenv("ISSUER_KEYS", "~/keys")
     assert load_settings().keys == str(Path.home() / "keys")
+
+
+def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ISSUER_ACCES_TOKEN_LIFETIME", "1m")
+    monkeypatch.setenv("ISSUER_URL", "http://127.0.0.1:8000")
+    (tmp_path / ".env").write_text("ISSUER_QQQ=1\nOTHER=2\n")
+    assert unknown_settings() == {
+        "ISSUER_ACCES_TOKEN_LIFETIME": "ISSUER_ACCESS_TOKEN_LIFETIME",
+        "ISSUER_QQQ": "",
+    }
 
 
 def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

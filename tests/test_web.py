@@ -310,7 +310,6 @@ def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
         web.post("/oauth2/token", auth=(machine[0], "wrong"), data=grant),
         web.post("/oauth2/token", auth=("unknown", machine[1]), data=grant),
         web.post("/oauth2/token", data={**grant, "client_id": machine[0]}),
-        web.post("/oauth2/token", data=grant),
         web.post("/oauth2/token", data={**grant, "client_id": "first-party", "client_secret": "x"}),
         web.post("/oauth2/token", headers={"Authorization": "Basic !"}, data=grant),
         web.post("/oauth2/token", headers={"Authorization": "Bearer x"}, data=grant),
@@ -322,6 +321,9 @@ def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
         assert answer.content == answers[0].content
         assert answer.headers["www-authenticate"].startswith("Basic ")
     assert answers[0].json()["error"] == "invalid_client"
+    nobody = web.post("/oauth2/token", data=grant)
+    assert (nobody.status_code, nobody.json()["error"]) == (401, "invalid_client")
+    assert "client_id is missing" in nobody.json()["error_description"]
 
 
 @pytest.mark.parametrize(
@@ -612,6 +614,7 @@ def test_a_lost_database_is_answered_503_and_readiness_says_so(
     web: TestClient, alice: str, issuer: Issuer, settings: Settings
 ) -> None:
     issuer.database.close()
+    issuer.ring_database.close()
     path = settings.database_url.get_secret_value().removeprefix("sqlite:///")
     Path(path).rename(path + ".gone")
     Path(path).mkdir()

@@ -9,7 +9,7 @@ Judging those tokens is left to the real verifier, so that a test passes the sam
         token = issuer.make_token(aud="https://api.test", scope="items:read")
         client.get("/items", headers={"Authorization": f"Bearer {token}"})
 
-Where not even a token matters, override the dependency itself:
+Where not even a token matters, override the dependency itself; this skips the check of scopes, too:
 
     app.dependency_overrides[app.state.current_user] = lambda: access_token(username="alice")
 """

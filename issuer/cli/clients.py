@@ -28,13 +28,17 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make a client; its secret is printed this once."""
+    if not name.strip():
+        raise CommandError("a client needs a name")
     with opened() as issuer:
         client, secret = register_client(
             issuer.clients, name, auth, parse_scope(scope), tuple(audience or ()), issuer.clock()
         )
         document = {**_row(client), "client_secret": secret}
-        told = f"client_id      {client.id}\nclient_secret  {secret or '- (public client)'}"
-        show(document, as_json=as_json, says=f"{told}\nThe secret is not shown again.")
+        told = f"client_id      {client.id}"
+        if secret:
+            told += f"\nclient_secret  {secret}\nThe secret is not shown again."
+        show(document, as_json=as_json, says=told)
 
 
 @app.command("list")

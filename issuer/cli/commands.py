@@ -2,7 +2,9 @@
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -12,11 +14,23 @@ from issuer.wiring import configure_log
 
 app = typer.Typer(
     name="issuer",
-    help="An issuer of access tokens (JWT) with a rotating key ring.",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def version(
+    *, version: Annotated[bool, typer.Option("--version", help="Show the version.", is_eager=True)] = False
+) -> None:
+    """Run and operate an issuer of access tokens (JWT) with a rotating key ring."""
+    if version:
+        typer.echo(metadata.version("jwks-issuer"))
+        raise typer.Exit
+
+
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.add_typer(keys.app, name="keys")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
@@ -217,16 +218,16 @@ def _introduce(servers: Servers) -> None:
     if made.returncode or client.returncode:
         raise CommandError(f"cannot make the demo's user and client: {made.stderr}{client.stderr}")
     client_id, client_secret = _client(client.stdout)
-    say = console().print
-    say(f"issuer   {ISSUER_URL}/docs", markup=False)
-    say(f"service  {SERVICE_URL}/docs  (Authorize with the user demo)", markup=False)
-    say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}", markup=False)
-    say("\nIn another terminal, with the secrets of this run:\n", markup=False)
-    say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'", markup=False)
-    say(CURL_LINES, markup=False)
+    say = partial(console().print, markup=False, soft_wrap=True)  # what is copied must not be broken
+    say(f"issuer   {ISSUER_URL}/docs")
+    say(f"service  {SERVICE_URL}/docs  (Authorize with the user demo)")
+    say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}")
+    say("\nIn another terminal, with the secrets of this run:\n")
+    say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'")
+    say(CURL_LINES)
     command = os.path.relpath(Path(sys.executable).with_name("issuer"), servers.folder)
-    say(f"Rotate the key:  cd {servers.folder.name} && {command} keys rotate", markup=False)
-    say("\nCtrl-C ends it.", markup=False)
+    say(f"Rotate the key:  cd {servers.folder.name} && {command} keys rotate")
+    say("\nCtrl-C ends it.")
 
 
 def _client(document: str) -> tuple[str, str]:

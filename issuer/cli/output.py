@@ -38,15 +38,18 @@ class CommandError(Exception):
 
 
 @contextmanager
-def opened() -> Iterator[Issuer]:
-    """Yield the issuer for the settings of this process; say so when that made a new database."""
+def opened(*, expect_tables: bool = True) -> Iterator[Issuer]:
+    """Yield the issuer for the settings of this process; say so when, unexpectedly, that made the tables."""
     issuer = build(load_settings())
     try:
         yield issuer
     finally:
         issuer.close()
-        if issuer.database.is_new:
-            sys.stderr.write(f"note: a new database was made: {issuer.database}\n")
+        if expect_tables and issuer.database.is_new:
+            sys.stderr.write(
+                f"note: {issuer.database} had no tables, so they were made; if the issuer runs elsewhere, go to its"
+                " folder or set ISSUER_DATABASE_URL\n"
+            )
 
 
 def console() -> Console:
@@ -64,7 +67,7 @@ def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] =
     if rows:
         terminal.print(table(rows))
     if says:
-        terminal.print(says, markup=False)
+        terminal.print(says, markup=False, soft_wrap=True)  # what is copied must not be broken
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -14,10 +15,12 @@ from uvicorn.supervisors import Multiprocess
 
 from issuer.cli.output import CommandError, opened
 from issuer.cli.ports import listening
-from issuer.settings import Settings
+from issuer.settings import Settings, unknown_settings
+from issuer.wiring import Issuer
 
 WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
 GRACE_SECONDS = 10
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -29,12 +32,10 @@ def serve(
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
     with listening(host, port) as listener:
-        with opened() as issuer:
+        with opened(expect_tables=False) as issuer:
             issuer.node.refresh()  # what cannot start says so here, in one line
-            sys.stderr.write(
-                f"issuer {issuer.settings.url}  database {issuer.database}  keys {issuer.settings.keys}\n"
-            )
-            for warning in _warnings(issuer.settings, port):
+            sys.stderr.write(_title(issuer, host, port, workers))
+            for warning in _warnings(issuer.settings, host, port):
                 sys.stderr.write(f"warning: {warning}\n")
         _run(listener, workers)
 
@@ -61,10 +62,29 @@ def _run(listener: socket.socket, workers: int) -> None:
         raise CommandError("the server did not start; its log tells why")
 
 
-def _warnings(settings: Settings, port: int) -> Iterator[str]:
+def _title(issuer: Issuer, host: str, port: int, workers: int) -> str:
+    encrypted = "encrypted" if issuer.settings.passphrase() else "NOT encrypted: no passphrase is set"
+    where = (
+        "in the database"
+        if issuer.settings.keys == "database"
+        else f"in {Path(issuer.settings.keys).resolve()}"
+    )
+    return (
+        f"issuer        {issuer.settings.url}\n"
+        f"listening on  {host} port {port}, {workers} worker{'s' if workers > 1 else ''}; Ctrl-C ends it\n"
+        f"database      {issuer.database}\n"
+        f"private keys  {where}, {encrypted}\n"
+    )
+
+
+def _warnings(settings: Settings, host: str, port: int) -> Iterator[str]:
     """Yield what starts, and will not work as its operator thinks."""
     url = urlsplit(settings.url)
     if settings.is_loopback and (url.port or DEFAULT_PORTS[url.scheme]) != port:
         yield f"tokens and discovery name ISSUER_URL {settings.url}, but this listens on port {port}"
+    if settings.is_loopback and host not in LOOPBACK:
+        yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
     if not settings.is_loopback and url.scheme == "http":
         yield f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should"
+    for name, resembles in unknown_settings().items():
+        yield f"{name} is no setting" + (f"; did you mean {resembles}?" if resembles else "")

@@ -104,7 +104,8 @@ class Story:
         refused = self._stage.command("keys", "rotate", "--json")
         self._expect(refused.returncode == Exit.REFUSED, f"keys rotate exited {refused.returncode}, not 3")
         document = json.loads(refused.stdout)
-        self._say(f"{document['message']}\nallowed from {document['allowed_from']}")
+        self._expect("allowed_from" in document, "the refusal does not say from when")
+        self._say(document["message"])
 
     def _revoke(self, old: str, old_kid: str) -> None:
         self._begin("The old key is revoked; its token is refused once the service has refreshed")
@@ -185,7 +186,7 @@ class Story:
         self._terminal.print(f"\n[bold]{self._step}. {escape(text)}[/bold]")
 
     def _say(self, text: str) -> None:
-        self._terminal.print(text, markup=False)
+        self._terminal.print(text, markup=False, soft_wrap=True)
 
     @staticmethod
     def _expect(held: bool, otherwise: str) -> None:

@@ -30,6 +30,8 @@ def authenticate(parameters: Mapping[str, str], authorization: str | None, clien
     else:
         client_id, secret = parameters.get("client_id", ""), parameters.get("client_secret", "")
         method = AuthMethod.POST if secret else AuthMethod.NONE
+    if not client_id:
+        raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
     client = clients.by_id(client_id) if client_id.isascii() and client_id.isprintable() else None
     # Basic and post carry the same secret, and a client with a secret may use either.
     by_secret = method is not AuthMethod.NONE

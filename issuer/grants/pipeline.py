@@ -104,9 +104,9 @@ class Pipeline:
         name = parameters.get("grant_type")
         if not name:
             raise InvalidRequest("the parameter grant_type is missing")
-        client = authenticate(parameters, authorization, self._clients)
         if name not in self.grants:
             raise UnsupportedGrantType(f"the grants here are {', '.join(sorted(self.grants))}")
+        client = authenticate(parameters, authorization, self._clients)
         try:
             return self._answer(client, GrantType(name), parameters, resources, origin, now)
         except LoginFailed as error:  # to a client it is invalid_grant with 400, section 5.2

@@ -117,12 +117,12 @@ class PemSigner:
         except TypeError as error:  # a passphrase for a plain key, or none for an encrypted one
             wanting = "is not encrypted" if self._passphrase else "is encrypted"
             raise KeyUnavailable(
-                f"the private key {kid} {wanting}, but ISSUER_KEYS_PASSPHRASE is"
+                f"the private key {kid} {wanting}, but ISSUER_KEYS_PASSPHRASE[_FILE] is"
                 f" {'set' if self._passphrase else 'not set'}"
             ) from error
         except (ValueError, UnsupportedAlgorithm) as error:
             raise KeyUnavailable(
-                f"the private key {kid} does not open: wrong ISSUER_KEYS_PASSPHRASE, or a damaged file;"
+                f"the private key {kid} does not open: wrong ISSUER_KEYS_PASSPHRASE[_FILE], or a damaged file;"
                 " restore it from the backup, or give the passphrase it was made under"
             ) from error
 

@@ -79,7 +79,8 @@ class Database:
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
             return f"sqlite:///{Path(self._url.database).resolve()}"
-        return self._url.set(query={}).render_as_string(hide_password=True)
+        shown = self._url.set(query={}, drivername=self._url.get_backend_name())
+        return shown.render_as_string(hide_password=True)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

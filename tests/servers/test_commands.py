@@ -195,4 +195,6 @@ def test_every_failure_has_its_exit_code_and_is_json_for_scripts(site: Installat
 
 
 def test_before_the_first_start_there_is_nothing_to_show(installation: Installation) -> None:
-    assert told(installation, "keys", "list", code=4)["error"] == "nothing to do"
+    document = told(installation, "keys", "list", code=1)
+    assert document["error"] == "failed"
+    assert "ISSUER_DATABASE_URL" in document["message"]
