@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 
 from jwt.utils import base64url_encode
 
@@ -127,31 +126,25 @@ class Pipeline:
         origin: Origin,
         now: datetime,
     ) -> TokenResponse:
-        respond = partial(self._respond, client, name, parameters, resources, origin, now)
-        try:
-            return respond()
-        except AccountChanged:  # perhaps another log-in brought a better hash of the same password
-            return respond()
-
-    def _respond(
-        self,
-        client: Client,
-        name: GrantType,
-        parameters: Mapping[str, str],
-        resources: tuple[str, ...],
-        origin: Origin,
-        now: datetime,
-    ) -> TokenResponse:
         client.require_grant(name)
         asked = parse_scope(parameters["scope"]) if parameters.get("scope") else None
         request = TokenRequest(client, parameters, asked, now)
+        try:
+            return self._respond(name, request, resources, origin)
+        except AccountChanged:  # perhaps another log-in brought a better hash of the same password
+            return self._respond(name, request, resources, origin)
+
+    def _respond(
+        self, name: GrantType, request: TokenRequest, resources: tuple[str, ...], origin: Origin
+    ) -> TokenResponse:
+        now = request.now
         try:
             most = self.grants[name](request, self._means)
         except FamilyOver as over:
             self._means.families.end(over.family_id, now)
             raise
-        audience = client.audience_for(resources, most.audience)
-        authorization = replace(most, scope=_narrowed(asked, most.scope), audience=audience)
+        audience = request.client.audience_for(resources, most.audience)
+        authorization = replace(most, scope=_narrowed(request.scope, most.scope), audience=audience)
         key = self._signing_key(now)  # before the family changes: a node that cannot sign uses up no token
         refresh_token = None
         match most.family:

@@ -1,0 +1,52 @@
+"""What commands print on a real terminal of 80 columns: whole kids, whole instants, lines that can be copied."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+COLUMNS = 80
+
+
+def printed_on_a_terminal(code: str) -> list[str]:
+    """Run `code` with a terminal as its standard output, and return the lines that arrive there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(COLUMNS)}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, env=environment)
+    os.close(theirs)
+    text = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            text += chunk
+    except OSError:  # the other side is closed
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait(30) == 0
+    return text.decode().replace("\r\n", "\n").splitlines()
+
+
+def test_a_line_to_copy_is_never_wrapped() -> None:
+    line = "export SECRET='" + "x y" * 60 + "'"
+    code = f"from issuer.cli.output import show; show({{}}, as_json=False, says={line!r})"
+    assert printed_on_a_terminal(code) == [line]
+
+
+def test_a_key_ring_fits_with_its_kids_and_instants_whole() -> None:
+    row = {
+        "phase": "previous",
+        "kid": "k" * 43,
+        "signs_from": "2026-01-01T00:00:00Z",
+        "leaves_jwks_at": "2026-02-01T00:00:00Z",
+    }
+    code = (
+        "from issuer.cli.keys import brief; from issuer.cli.output import show;"
+        f"show({{}}, as_json=False, rows=[brief({row!r})])"
+    )
+    (_, shown) = printed_on_a_terminal(code)
+    assert shown.split() == ["previous", "k" * 12, "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]
+    assert len(shown) <= COLUMNS
