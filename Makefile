@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench lock interop clean
+.PHONY: help demo serve test lint format bench soak lock interop clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ format: $(VENV)/.tests ## mend what can be mended by machine
 bench: $(VENV)/.tests ## verification and signing beside raw RSA, as ratios
 	$(BIN)/python benchmarks/run.py
 
+soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and cut off, and no valid token refused
+	$(BIN)/python benchmarks/soak.py --minutes 10
+
 interop: ## fetch the verifiers in other languages that the suite checks against (npm, go)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
@@ -39,8 +42,10 @@ interop: ## fetch the verifiers in other languages that the suite checks against
 lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
-	uv pip compile pyproject.toml --group build --group test --universal --python-version 3.11 --generate-hashes \
-	  --no-header --no-annotate --quiet --upgrade --constraint requirements.lock --output-file requirements-test.lock
+	uv pip compile pyproject.toml --extra pkcs11 --group build --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet --upgrade --constraint requirements.lock --output-file requirements-pkcs11.lock
+	uv pip compile pyproject.toml --extra pkcs11 --group build --group test --universal --python-version 3.11 --generate-hashes \
+	  --no-header --no-annotate --quiet --upgrade --constraint requirements-pkcs11.lock --output-file requirements-test.lock
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""What people and operators do to accounts and clients: register, grant, change a password, disable.
+"""What people and operators do to accounts, clients and sessions: register, grant, change a password, disable.
 
 Which names and passwords are acceptable is decided in `accounts`.
 """
@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from issuer.accounts import User, require_password, require_username
+from issuer.audit import Action, Entry
 from issuer.clients import Client, digest, new_secret
 from issuer.oauth import AuthMethod
 from issuer.passwords import COMMON, Passwords
 from issuer.store.accounts import AccountStore
+from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
 from issuer.store.families import FamilyStore
 
@@ -50,6 +52,13 @@ def enable_user(accounts: AccountStore, user: User) -> User:
     """Let a disabled user log in again; ended sessions stay ended."""
     accounts.enable(user.id)
     return replace(user, disabled_at=None)
+
+
+def end_all_sessions(families: FamilyStore, audit: AuditStore, actor: str, reason: str, now: datetime) -> int:
+    """End every session and tell how many there were; everybody has to log in again."""
+    ended = families.end_all(now)
+    audit.record(Entry(now, actor, Action.SESSIONS_ENDED, reason=f"{ended} sessions: {reason}"))
+    return ended
 
 
 def register_client(

@@ -1,6 +1,7 @@
 """The key ring: which key signs, which are published and what is due, as pure functions of `now`.
 
-Making keys and saving the ring is `rotation`'s work; private halves live in `signing`.
+Making keys and saving the ring is `rotation`'s work; private halves live in `signing`; what one node may do by
+what it knows of the ring is told in `nodes`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -92,6 +93,8 @@ class Key(PublicKey):
     """How long it is published before it may sign; zero in the ring's first save."""
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
+    compromised: bool = False
+    """Revoked because somebody else may have the private half."""
 
     def activated_by(self, now: datetime) -> bool:
         """Tell whether the key had begun to sign at `now`; one revoked before its turn never did."""
@@ -107,12 +110,14 @@ class Key(PublicKey):
 
 @dataclass(frozen=True)
 class KeyRing:
-    """All keys but the retired ones, in the order of their publication, as one versioned document.
+    """All keys but the retired ones, as one versioned document; of two turns at one instant the later listed counts.
 
     Revoked keys stay for good, so that none of them ever comes back.
     """
 
     version: int
+    changed_at: datetime
+    """When the change was decided that made this version."""
     keys: tuple[Key, ...]
     lead: timedelta
     """The longest lead of any node since the newest key: documents of that day may live as long."""
@@ -121,8 +126,13 @@ class KeyRing:
     def found(cls, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
         """Return a new ring, whose first key signs at once: no older document can be in any cache."""
         first, *rest = (_standby(public, policy, now, lead=timedelta(0)) for public in fresh)
-        ring = cls(version=0, keys=(replace(first, activates_at=now), *rest), lead=policy.publish_lead)
+        keys = (replace(first, activates_at=now), *rest)
+        ring = cls(version=0, changed_at=now, keys=keys, lead=policy.publish_lead)
         return ring.scheduled(policy, now)
+
+    def in_order(self) -> list[Key]:
+        """Return the keys in the order of their turns."""
+        return sorted(self.keys, key=lambda key: key.activates_at or NEVER)
 
     def phase(self, key: Key, now: datetime) -> Phase:
         """Return the phase of `key` at `now`."""
@@ -141,13 +151,13 @@ class KeyRing:
         By a clock that is behind, the turn of a revoked key's successor may be yet to come: it is taken all
         the same, and never a key before it, whose retention has begun.
         """
-        order = self._in_order()
+        order = self.in_order()
         started = [place for place, key in enumerate(order) if key.activated_by(now)]
         return next(key for key in order[max(started, default=0) :] if key.revoked_at is None)
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys waiting to sign, in the order in which their turn comes."""
-        return tuple(key for key in self._in_order() if self._waits(key, now))
+        return tuple(key for key in self.in_order() if self._waits(key, now))
 
     def published_keys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
@@ -155,7 +165,7 @@ class KeyRing:
 
     def superseded_at(self, key: Key) -> datetime | None:
         """Return the instant at which `key` stops signing: when its successor starts, or None."""
-        order = self._in_order()
+        order = self.in_order()
         later = order[order.index(key) + 1 :] if key.activates_at else ()
         return next((other.activates_at for other in later if other.ever_activated), None)
 
@@ -164,15 +174,12 @@ class KeyRing:
         superseded_at = self.superseded_at(key)
         return superseded_at + key.token_lifetime + key.margin if superseded_at else None
 
-    def refused_from(self, key: Key, policy: Policy) -> datetime | None:
-        """Return when the last verifier that honours max-age refuses a revoked `key`, or None.
+    def decision_instant(self, policy: Policy, clock: datetime) -> datetime:
+        """Return the `now` of a change decided by `clock`: by one that is behind, not before the last change.
 
-        Nodes take up to R to hear of it, and a document fetched until then lives for M. A node that has lost
-        the database does not hear of it, and may publish the key for O before its documents run out.
+        No further ahead than S, so that one clock that is quite wrong does not carry the others with it.
         """
-        if key.revoked_at is None:
-            return None
-        return key.revoked_at + policy.node_timeout + policy.max_age + policy.clock_skew
+        return max(clock, min(self.changed_at, clock + policy.clock_skew))
 
     def ripe_at(self, key: Key) -> datetime:
         """Return when every verifier knows `key`, by the rules of the day it was published.
@@ -180,6 +187,13 @@ class KeyRing:
         Shorter settings since then do not shorten the life of documents already given out.
         """
         return key.published_at + key.lead
+
+    def overdue_since(self, policy: Policy, now: datetime) -> datetime | None:
+        """Return since when another key should sign in place of the current one, or None."""
+        started = self.current(now).activates_at
+        if not policy.rotation_period or started is None or started + policy.rotation_period >= now:
+            return None
+        return started + policy.rotation_period
 
     def find(self, kid: str) -> Key:
         """Return the key named by `kid` or by any unique prefix of it; raise UnknownKey otherwise."""
@@ -209,29 +223,51 @@ class KeyRing:
         ring = replace(self, keys=self.keys + standbys, lead=policy.publish_lead)
         return ring.scheduled(policy, now)
 
-    def promoted(self, policy: Policy, now: datetime) -> Self:
-        """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know."""
+    def joined(self, public: PublicKey, policy: Policy, now: datetime) -> Self:
+        """Return the ring with a key made elsewhere as the last standby; refuse one that it has, or had revoked."""
+        if any(key.kid == public.kid for key in self.keys):
+            raise Refused(f"the ring has {public.kid} already; see: issuer keys list")
+        return self.published([public], policy, now)
+
+    def promoted(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
+        """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know.
+
+        Forced, the ripest standby signs all the same: see `ripe_at` for how long verifiers may refuse it.
+        """
         standbys = self.standbys(now)
         if not standbys:
             raise Refused("there is no standby key")
-        ripe = [key for key in standbys if self.ripe_at(key) <= now]
-        if not ripe:
-            youngest = min(standbys, key=self.ripe_at)
-            allowed_from = self.ripe_at(youngest)
-            raise Refused(
-                f"not before {instant(allowed_from)}: standby {youngest.kid} was published at"
-                f" {instant(youngest.published_at)}, and a verifier may hold a key set without it for"
-                f" {duration(youngest.lead)} (ISSUER_PUBLISH_LEAD)",
-                allowed_from,
-            )
-        return self.activated(ripe[0], policy, now)
+        ripest = min(standbys, key=self.ripe_at)
+        if not forced:
+            self._require_ripe(ripest, now)
+        chosen = next((key for key in standbys if self.ripe_at(key) <= now), ripest)
+        return self.activated(chosen, policy, now)
 
-    def revoked(self, kid: str, reason: str, policy: Policy, now: datetime) -> Self:
+    def rolled_back(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
+        """Return the ring with the previous key signing again from `now`; refuse if it may be gone somewhere.
+
+        Within R + S of leaving the JWKS, a node whose clock is ahead may be letting it go at this moment.
+        """
+        previous = [key for key in self.in_order() if self.phase(key, now) is Phase.PREVIOUS]
+        chosen = previous[-1] if previous else None
+        if chosen is None or (self.leaves_at(chosen) or now) - chosen.margin <= now:
+            raise Refused(
+                "there is no previous key to go back to: it is revoked, or its private half is destroyed, as its"
+                " tokens have expired; go forward instead: issuer keys rotate"
+            )
+        if not forced:
+            self._require_ripe(chosen, now)
+        others = tuple(key for key in self.keys if key != chosen)
+        return replace(self, keys=(*others, chosen)).activated(chosen, policy, now)
+
+    def revoked(
+        self, kid: str, reason: str, policy: Policy, now: datetime, *, compromised: bool = False
+    ) -> Self:
         """Return the ring without trust in `kid`; if it was current, the ripest standby signs from `now`."""
         key = self.find(kid)
         if key.revoked_at is not None:
             raise NothingToDo(f"{key.kid} was revoked at {instant(key.revoked_at)} already")
-        distrusted = replace(key, revoked_at=now, revoked_reason=reason)
+        distrusted = replace(key, revoked_at=now, revoked_reason=reason, compromised=compromised)
         ring = replace(self, keys=tuple(distrusted if each == key else each for each in self.keys))
         if key != self.current(now):
             return ring
@@ -243,7 +279,9 @@ class KeyRing:
     def scheduled(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with each standby's turn a rotation period after the one before it.
 
-        A turn that comes within R stands: a node may not hear of the change in time.
+        A turn that comes within R stands: a node may not hear of the change in time. Turns are set when a key
+        is published or activated, and by a node that starts, whose period may be new; never while nodes of
+        different periods run side by side, or they would overrule each other without end.
         """
         soon = now + policy.node_timeout
         turn = self.current(now).activates_at
@@ -261,13 +299,13 @@ class KeyRing:
         """Return the ring with everything done that needs no new key.
 
         What outlives a change of settings is raised before any node acts on the longer ones, and never
-        lowered: old tokens and documents may be alive. Retired keys are dropped; turns follow the period.
+        lowered: old tokens and documents may be alive. Retired keys are dropped.
         """
         keys = [
             self._raised(key, policy, now) for key in self.keys if self.phase(key, now) is not Phase.RETIRED
         ]
         lead = max(self.lead, policy.publish_lead)
-        return replace(self, keys=tuple(keys), lead=lead).scheduled(policy, now)
+        return replace(self, keys=tuple(keys), lead=lead)
 
     def _raised(self, key: Key, policy: Policy, now: datetime) -> Key:
         if self.phase(key, now) not in {Phase.STANDBY, Phase.CURRENT}:
@@ -278,9 +316,14 @@ class KeyRing:
             margin=max(key.margin, policy.node_timeout + policy.clock_skew),
         )
 
-    def _in_order(self) -> list[Key]:
-        """Return the keys in the order of their turns; of two at one instant, the later published is later."""
-        return sorted(self.keys, key=lambda key: key.activates_at or NEVER)
+    def _require_ripe(self, key: Key, now: datetime) -> None:
+        allowed_from = self.ripe_at(key)
+        if allowed_from > now:
+            raise Refused(
+                f"not before {instant(allowed_from)}: {key.kid} was published at {instant(key.published_at)}, and a"
+                f" verifier may hold a key set without it for {duration(key.lead)} (ISSUER_PUBLISH_LEAD)",
+                allowed_from,
+            )
 
     def _waits(self, key: Key, now: datetime) -> bool:
         return key.revoked_at is None and not key.activated_by(now) and key != self.current(now)
@@ -294,33 +337,6 @@ class KeyRing:
         if not policy.rotation_period or before is None:
             return None
         return max(before + policy.rotation_period, self.ripe_at(key), soon)
-
-
-@dataclass(frozen=True)
-class View:
-    """What one node knows of the ring, and when it last knew it to be true.
-
-    Judged at each request, so that a process stopped and resumed never acts on an old view.
-    """
-
-    ring: KeyRing
-    refreshed_at: datetime
-
-    def signing_key(self, policy: Policy, now: datetime) -> Key:
-        """Return the key that signs at `now`; raise StaleView when other nodes may have moved on without us."""
-        if now - self.refreshed_at > policy.node_timeout:
-            raise StaleView(
-                f"this node last saw the key ring at {instant(self.refreshed_at)}, more than"
-                f" {duration(policy.node_timeout)} (ISSUER_NODE_TIMEOUT) ago"
-            )
-        return self.ring.current(now)
-
-    def max_age(self, policy: Policy, now: datetime) -> timedelta:
-        """Return for how long the JWKS may be cached; raise StaleView when it must not be served at all."""
-        last = self.refreshed_at + policy.publish_without_database + policy.max_age
-        if last <= now:
-            raise StaleView(f"this node last saw the key ring at {instant(self.refreshed_at)}")
-        return min(policy.max_age, last - now)
 
 
 def _standby(public: PublicKey, policy: Policy, now: datetime, lead: timedelta) -> Key:

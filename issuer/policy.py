@@ -62,6 +62,11 @@ class Policy:
             )
 
     @property
+    def heartbeat_interval(self) -> timedelta:
+        """How often a node tells the others that it lives, if nothing changed; they reckon by it when it stops."""
+        return self.node_timeout / 3
+
+    @property
     def publish_without_database(self) -> timedelta:
         """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead."""
         return min(self.outage_limit, self.publish_lead - self.max_age - self.clock_skew)

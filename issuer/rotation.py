@@ -1,26 +1,19 @@
 """Reconcile: load the ring, decide what is due, make keys, save if nobody else did, and let old keys go.
 
-The rules are `keyring`'s; this file performs them, for the timer and for operators alike.
+The rules are `keyring`'s; this file performs them, for the timer and for operators alike. Doing it every second in
+each process that serves is `keeping`'s work.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from issuer.keyring import (
-    Key,
-    KeyRing,
-    KeyRingError,
-    KeyUnavailable,
-    NoRing,
-    Phase,
-    PublicKey,
-    StaleView,
-    View,
-)
+from issuer.audit import Action, Entry, transitions
+from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, NoRing, PublicKey, Refused
 from issuer.policy import Policy
 from issuer.signing import Signer
+from issuer.store.database import StoreError
 from issuer.store.ring import RingStore
 
 Move = Callable[[KeyRing, datetime], KeyRing]
@@ -35,12 +28,15 @@ DECISION_LIFETIME = timedelta(seconds=1)
 class Rotation:
     """Changes the ring; two processes that do so at once never lose a key or leave two current ones."""
 
-    def __init__(self, store: RingStore, signer: Signer, policy: Policy, clock: Clock) -> None:
+    def __init__(self, store: RingStore, signer: Signer, policy: Policy, clock: Clock, actor: str) -> None:
         self._store = store
         self._signer = signer
         self._policy = policy
         self._clock = clock
+        self._actor = actor
         self._settled: set[tuple[str, bool]] = set()
+        self.undestroyed: dict[str, str] = {}
+        """Why a private half could not be destroyed, by kid."""
 
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one."""
@@ -52,36 +48,72 @@ class Rotation:
             )
         return ring
 
-    def reconcile(self) -> KeyRing:
-        """Do what is due and return the ring; the first time, found it."""
-        return self._save(lambda ring, _now: ring, may_found=True)
+    def reconcile(self, *, starting: bool = False) -> KeyRing:
+        """Do what is due and return the ring; the first time, found it.
 
-    def change(self, move: Move) -> KeyRing:
-        """Perform an operator's `move`, with everything that is due after it, in one save."""
-        return self._save(move, may_found=False)
+        A process that is starting sets the turns anew, as its rotation period may be another.
+        """
+        move: Move = (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unmoved
+        return self._save(move, may_found=True)
 
-    def _save(self, move: Move, *, may_found: bool) -> KeyRing:
+    def change(self, move: Move, reason: str | None = None, *, blindly: bool = False) -> KeyRing:
+        """Perform an operator's `move`, with everything that is due after it, in one save.
+
+        Raise KeyUnavailable if nodes may be unable to open what is to sign; `blindly` does not look.
+        """
+        return self._save(move, reason=reason, blindly=blindly)
+
+    def preview(self, move: Move) -> KeyRing:
+        """Return the ring as `move` would leave it, but for new keys; nothing is made or saved."""
+        ring = self.ring()
+        now = ring.decision_instant(self._policy, self._clock())
+        return replace(move(ring.tended(self._policy, now), now), changed_at=now)
+
+    def take_in(self, key: PublicKey, *, current: bool, reason: str) -> KeyRing:
+        """Let a key that the signer adopted be a standby, or with `current` the first key of a new ring.
+
+        Raise Refused if the ring has it, or for `current` if there is a ring.
+        """
+        try:
+            if current:
+                return self._save(_refuse_another_ring, may_found=True, first=key, reason=reason)
+            return self.change(lambda ring, now: ring.joined(key, self._policy, now), reason)
+        except Exception:
+            self._discard([key], self._store.load())
+            raise
+
+    def _save(
+        self,
+        move: Move,
+        *,
+        may_found: bool = False,
+        first: PublicKey | None = None,
+        reason: str | None = None,
+        blindly: bool = False,
+    ) -> KeyRing:
         fresh: list[PublicKey] = []
         saved: KeyRing | None = None
         while saved is None:
             before = self._store.load() if may_found else self.ring()
             if before is None and not self._may_found():
                 continue  # another process founded it since we looked
-            now = self._clock()
+            clock = self._clock()
+            now = before.decision_instant(self._policy, clock) if before else clock
             try:
-                after = self._decide(before, move, fresh, now)
-                if before is not None and after != before:
+                after = self._decide(before, move, first, fresh, now)
+                if before is not None and after != before and not blindly:
                     self._require_openable(after, fresh, now)
             except Exception:
-                with suppress(KeyRingError):  # what went wrong first is what is told
-                    self._discard(fresh, before)
+                self._discard(fresh, before)
                 raise
-            if after == before:
+            version = replace(after, version=after.version + 1, changed_at=now)
+            entries = transitions(before, version, self._actor, reason)
+            if before is not None and after == before and not entries:
                 saved = before
-            elif self._is_timely(now):
-                self._destroy_retired(before, after, now)
+            elif self._is_timely(clock):
+                entries = self._let_go(entries)
                 # If this raises, the save may have come through all the same: the fresh keys stay.
-                saved = self._store.save(after, partial(self._is_timely, now))
+                saved = self._store.save(version, entries, partial(self._is_timely, clock))
         self._discard(fresh, saved)
         self._settle(saved)
         return saved
@@ -105,16 +137,18 @@ class Rotation:
         for key in may_sign or old[-1:]:
             self._signer.load(key.kid, key.alg)
 
-    def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
-        """Destroy keys made for a ring that was not saved."""
-        named = {key.kid for key in ring.keys} if ring else set()
-        for key in fresh:
-            if key.kid not in named:
-                self._signer.destroy(key.kid)
-
-    def _decide(self, before: KeyRing | None, move: Move, fresh: list[PublicKey], now: datetime) -> KeyRing:
+    def _decide(
+        self,
+        before: KeyRing | None,
+        move: Move,
+        first: PublicKey | None,
+        fresh: list[PublicKey],
+        now: datetime,
+    ) -> KeyRing:
         if before is None:
-            return KeyRing.found(self._make(fresh, 1 + self._policy.standby_keys, fresh), self._policy, now)
+            known = [first] if first else []
+            made = self._make(fresh, 1 + self._policy.standby_keys - len(known), fresh)
+            return KeyRing.found([*known, *made], self._policy, now)
         # First what was due anyway: an emergency must not fail for want of a standby.
         return self._complete(move(self._complete(before, fresh, now), now), fresh, now)
 
@@ -145,12 +179,19 @@ class Rotation:
             )
         return not kept
 
-    def _destroy_retired(self, before: KeyRing | None, after: KeyRing, now: datetime) -> None:
-        """Destroy private halves before the ring forgets them, so that a crash leaves none behind."""
-        remaining = {key.kid for key in after.keys}
-        for key in before.keys if before else ():
-            if key.kid not in remaining and before and before.phase(key, now) is Phase.RETIRED:
-                self._signer.destroy(key.kid)
+    def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
+        """Destroy keys made for a ring that was not saved."""
+        named = {key.kid for key in ring.keys} if ring else set()
+        for key in fresh:
+            if key.kid not in named:
+                self._destroy(key.kid)
+
+    def _let_go(self, entries: list[Entry]) -> list[Entry]:
+        """Destroy the private halves of retired keys before the ring forgets them: a crash leaves none behind."""
+        return [
+            replace(entry, reason=self._destroy(entry.kid or "")) if entry.action is Action.RETIRED else entry
+            for entry in entries
+        ]
 
     def _settle(self, ring: KeyRing) -> None:
         """Keep the private halves the ring names and destroy those it distrusts; harmless to repeat."""
@@ -160,47 +201,23 @@ class Rotation:
                 continue
             if trusted:
                 self._signer.keep(key.kid)
-            else:
-                self._signer.destroy(key.kid)
+            elif self._destroy(key.kid):
+                continue  # and try again next time
             self._settled.add((key.kid, trusted))
 
-
-class Node:
-    """One process's view of the ring: refreshed every few seconds, judged at each use."""
-
-    def __init__(self, rotation: Rotation, signer: Signer, clock: Clock) -> None:
-        self._rotation = rotation
-        self._signer = signer
-        self._clock = clock
-        self._view: View | None = None
-
-    @property
-    def view(self) -> View:
-        """The latest view; raise StaleView before the first."""
-        if self._view is None:
-            raise StaleView("this node has not seen the key ring yet")
-        return self._view
-
-    def _loaded(self, ring: KeyRing) -> tuple[Key, ...]:
-        now = self._clock()
-        may_sign = (ring.current(now), *ring.standbys(now))
-        for key in may_sign:
-            self._signer.load(key.kid, key.alg)
-        return may_sign
-
-    def refresh(self) -> View:
-        """Do what is due, make ready every key that may sign, and take up the view as a whole."""
-        seen_at = self._clock()
-        ring = self._rotation.reconcile()
+    def _destroy(self, kid: str) -> str | None:
+        """Destroy a private half, or return why it could not be done: the ring goes on without it all the same."""
+        self.undestroyed.pop(kid, None)
         try:
-            may_sign = self._loaded(ring)
-        except KeyUnavailable:
-            again = self._rotation.reconcile()
-            if again.version == ring.version:
-                raise
-            ring, may_sign = again, self._loaded(again)  # it was revoked in this very moment
-        before, self._view = self._view, View(ring, seen_at)
-        # A request under way may be about to sign by the view before.
-        leaving = {before.ring.current(before.refreshed_at).kid} if before else set()
-        self._signer.unload_all_but(leaving | {key.kid for key in may_sign})
-        return self._view
+            self._signer.destroy(kid)
+        except (KeyRingError, StoreError) as error:
+            self.undestroyed[kid] = f"the private half of {kid} could not be destroyed: {error}"
+        return self.undestroyed.get(kid)
+
+
+def _unmoved(ring: KeyRing, _now: datetime) -> KeyRing:
+    return ring
+
+
+def _refuse_another_ring(_ring: KeyRing, _now: datetime) -> KeyRing:
+    raise Refused("there is a key ring already: import the key without --current, and it becomes a standby")

@@ -74,10 +74,16 @@ class Settings(BaseSettings):
         SecretStr("sqlite:///issuer.db"), description="SQLite, or `postgresql://…` for several nodes."
     )
     keys: str = Field(
-        "keys", min_length=1, description="Where private keys live: a directory, or `database`."
+        "keys",
+        min_length=1,
+        description="Where private keys live: a directory, `database`, or `pkcs11` (an HSM).",
     )
-    keys_passphrase: SecretStr | None = Field(None, description="Encrypts private keys at rest.")
-    keys_passphrase_file: Path | None = Field(None, description="A file that holds the passphrase.")
+    keys_passphrase: SecretStr | None = Field(
+        None, description="Encrypts private keys at rest; with `pkcs11` the PIN of the token."
+    )
+    keys_passphrase_file: Path | None = Field(None, description="A file that holds the passphrase or PIN.")
+    pkcs11_module: str | None = Field(None, description="With `pkcs11`: the shared library of the token.")
+    pkcs11_token: str | None = Field(None, description="With `pkcs11`: the label of the token.")
     algorithm: str = Field("RS256", description="For new keys: `RS256`, `PS256`, `ES256` or `EdDSA`.")
     audience: str = Field("http://127.0.0.1:8001", description="The resource that tokens are for by default.")
     access_token_lifetime: Lifetime = Field(
@@ -109,6 +115,10 @@ class Settings(BaseSettings):
     password_login: Literal["on", "off"] = Field("on", description="Whether users may log in by password.")
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser apps that may log in here, separated by commas."
+    )
+
+    metrics_token: SecretStr | None = Field(
+        None, min_length=16, description="The bearer token for `/metrics`; none is needed on a loopback URL."
     )
 
     @field_validator("cors_origins", mode="before")
@@ -150,11 +160,9 @@ class Settings(BaseSettings):
     @classmethod
     def _is_known_place(cls, keys: str) -> str:
         if not keys:
-            raise ValueError("must name a directory, or be `database`")
-        if keys.lower() == "database":
-            return "database"
-        if keys.lower() == "pkcs11":
-            raise ValueError("pkcs11 is not supported by this version; use a directory or `database`")
+            raise ValueError("must name a directory, or be `database` or `pkcs11`")
+        if keys.lower() in {"database", "pkcs11"}:
+            return keys.lower()
         return str(Path(keys).expanduser())
 
     @field_validator("algorithm")
@@ -197,6 +205,21 @@ class Settings(BaseSettings):
                 f"the passphrase must be valid Unicode of at most {PASSPHRASE_MOST_BYTES} bytes"
             )
         return passphrase
+
+    def hardware_token(self) -> tuple[Path, str] | None:
+        """Return module and label of the PKCS#11 token with the private keys, or None; raise BadSettings."""
+        if self.keys != "pkcs11":
+            return None
+        pin = self.keys_passphrase or self.keys_passphrase_file
+        if self.pkcs11_module and self.pkcs11_token and pin:
+            return Path(self.pkcs11_module).expanduser(), self.pkcs11_token
+        needed = {
+            "ISSUER_PKCS11_MODULE": self.pkcs11_module,
+            "ISSUER_PKCS11_TOKEN": self.pkcs11_token,
+            "ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE, the PIN": pin,
+        }
+        missing = "; ".join(name for name, value in needed.items() if not value)
+        raise BadSettings(f"ISSUER_KEYS is pkcs11, which needs more settings: {missing}")
 
     def policy(self) -> Policy:
         """Return the timing rules; raise BadSettings, with the arithmetic, if they cannot hold."""

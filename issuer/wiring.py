@@ -3,9 +3,14 @@
 Rooms above ask the `Issuer` it returns.
 """
 
+import os
+import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,16 +18,21 @@ import structlog
 from issuer.grants.bearer import BearerAuthentication
 from issuer.grants.means import Means
 from issuer.grants.pipeline import Pipeline
+from issuer.keeping import Node
+from issuer.keyring import KeyUnavailable
 from issuer.passwords import HashingPool, Passwords
 from issuer.policy import Policy
-from issuer.rotation import Clock, Node, Rotation
-from issuer.settings import Settings
+from issuer.rotation import Clock, Rotation
+from issuer.settings import BadSettings, Settings
 from issuer.signing import Signer
-from issuer.signing.pem import PemDirectory, PemSigner
+from issuer.signing.directory import PemDirectory
+from issuer.signing.pem import PemSigner
 from issuer.store.accounts import AccountStore
+from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database
+from issuer.store.database import Database, StoreError
 from issuer.store.families import FamilyStore
+from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore
 
@@ -53,6 +63,7 @@ class Issuer:
     settings: Settings
     policy: Policy
     clock: Clock
+    actor: str
     database: Database
     ring_database: Database
     accounts: AccountStore
@@ -62,30 +73,38 @@ class Issuer:
     hashing: HashingPool
     signer: Signer
     rotation: Rotation
+    audit: AuditStore
+    heartbeats: HeartbeatStore
     node: Node
     pipeline: Pipeline
     bearer: BearerAuthentication
 
     def close(self) -> None:
-        """Let threads and connections go."""
+        """Let threads and connections go, and tell the other nodes."""
         self.hashing.close()
+        with suppress(StoreError):  # the heartbeat of a process that cannot tell runs out by itself
+            self.node.leave()
         self.database.close()
         self.ring_database.close()
 
 
-def build(settings: Settings, clock: Clock = clock) -> Issuer:
+def build(settings: Settings, clock: Clock = clock, actor: str | None = None) -> Issuer:
     """Return the issuer for `settings`, its database brought up to date.
 
-    Raise BadSettings, StoreError or KeyRingError when it cannot be.
+    The audit names the `actor`; without one it is this process. Raise BadSettings, StoreError or KeyRingError
+    when it cannot be.
     """
+    node_name = f"{socket.gethostname()}/{os.getpid()}"
+    actor = actor or f"node {node_name}"
     policy = settings.policy()
-    passphrase = settings.passphrase()
+    settings.passphrase()  # a bad one is told before anything is made
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
+    signer = _signer(settings, ring_database)
     database.migrate()
-    signer = _signer(settings.keys, passphrase, ring_database)
-    rotation = Rotation(RingStore(ring_database), signer, policy, clock)
-    node = Node(rotation, signer, clock)
+    rotation = Rotation(RingStore(ring_database), signer, policy, clock, actor)
+    heartbeats = HeartbeatStore(ring_database)
+    node = Node(rotation, signer, heartbeats, policy, clock, node_name)
     accounts, clients, families = AccountStore(database), ClientStore(database), FamilyStore(database)
     passwords = Passwords()
     means = Means(
@@ -109,6 +128,7 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
         settings=settings,
         policy=policy,
         clock=clock,
+        actor=actor,
         database=database,
         ring_database=ring_database,
         accounts=accounts,
@@ -118,12 +138,38 @@ def build(settings: Settings, clock: Clock = clock) -> Issuer:
         hashing=HashingPool(),
         signer=signer,
         rotation=rotation,
+        audit=AuditStore(ring_database),
+        heartbeats=heartbeats,
         node=node,
         pipeline=pipeline,
         bearer=BearerAuthentication(accounts, lambda: node.view, policy, settings.url),
     )
 
 
-def _signer(keys: str, passphrase: str | None, database: Database) -> Signer:
-    vault = PrivateKeyStore(database) if keys == "database" else PemDirectory(Path(keys))
-    return PemSigner(vault, passphrase)
+def _signer(settings: Settings, database: Database) -> Signer:
+    token = settings.hardware_token()
+    if token:
+        return _token_signer(*token, lambda: _passphrase(settings) or "")
+    vault = PrivateKeyStore(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
+    return PemSigner(vault, partial(_passphrase, settings))
+
+
+def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:
+    try:
+        # Only here: what they import is an extra.
+        from issuer.signing.cryptoki import Token  # noqa: PLC0415
+        from issuer.signing.pkcs11 import Pkcs11Signer  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise BadSettings(
+            "ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: pip install --require-hashes -r"
+            " requirements-pkcs11.lock"
+        ) from error
+    return Pkcs11Signer(Token(module, label, pin))
+
+
+def _passphrase(settings: Settings) -> str | None:
+    """Return the passphrase as it is now: its file may have been changed by an operator since the start."""
+    try:
+        return settings.passphrase()
+    except BadSettings as error:
+        raise KeyUnavailable(str(error)) from error

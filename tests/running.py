@@ -122,6 +122,14 @@ class Server:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """Stop every process of it, as SIGSTOP does, in mid-stride."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """Ask the server to stop, as an operator does, and wait until it has."""
         self.process.terminate()

@@ -107,6 +107,30 @@ def test_the_readme_has_each_endpoint_of_both_services_and_no_other(web: TestCli
     assert sorted(documented) == sorted([*issuers, *examples])
 
 
+DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_names_only_commands_options_and_settings_that_exist(document: Path) -> None:
+    text = document.read_text("utf-8")
+    known = {f"ISSUER_{name.upper()}" for name in Settings.model_fields}
+    assert set(re.findall(r"ISSUER_[A-Z0-9_]+[A-Z0-9]", text)) - known == set()
+    groups = {command.split()[1] for command in all_commands() if len(command.split()) > 2}
+    named = {f"issuer {group} {name}" for group, name in re.findall(r"\bissuer ([a-z]+) ([a-z][a-z-]*)", text)}
+    assert {name for name in named if name.split()[1] in groups} - {*all_commands()} == set()
+
+
+def test_the_runbook_has_each_figure_of_the_metrics_and_no_other(web: TestClient) -> None:
+    figures = {
+        line.split("{")[0].split()[0]
+        for line in web.get("/metrics").text.splitlines()
+        if not line.startswith("#")
+    }
+    assert figures == set(
+        re.findall(r"^\| `(issuer_[a-z_]+)`", (ROOT / "docs" / "keys.md").read_text("utf-8"), re.MULTILINE)
+    )
+
+
 def test_the_readme_shows_the_lines_that_the_demo_prints() -> None:
     assert CURL_LINES in blocks("bash")
 
@@ -142,7 +166,7 @@ def test_no_committed_file_names_a_registry_or_holds_a_private_key() -> None:
         assert not found, f"{name}: {found}"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-test.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-pkcs11.lock", "requirements-test.lock"])
 def test_the_lock_files_pin_every_package_by_hash_and_name_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text("utf-8")
     pins = [line for line in text.splitlines() if "==" in line]
@@ -154,9 +178,11 @@ def test_the_lock_files_pin_every_package_by_hash_and_name_no_address(lock: str)
 def test_the_lock_files_hold_every_package_that_the_project_names() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     runtime = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
+    token = project["project"]["optional-dependencies"]["pkcs11"]
     for lock, wanted in (
         ("requirements.lock", runtime),
-        ("requirements-test.lock", [*runtime, *project["dependency-groups"]["test"]]),
+        ("requirements-pkcs11.lock", [*runtime, *token]),
+        ("requirements-test.lock", [*runtime, *token, *project["dependency-groups"]["test"]]),
     ):
         pinned = {
             line.partition("==")[0].partition("[")[0]

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from issuer.keyring import KeyRing, NothingToDo, Phase, PublicKey, Refused, StaleView, UnknownKey, View
+from issuer.keyring import KeyRing, NothingToDo, Phase, PublicKey, Refused, StaleView, UnknownKey
+from issuer.nodes import View
 from issuer.policy import BadPolicy, Policy, duration
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

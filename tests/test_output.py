@@ -40,13 +40,17 @@ def test_a_key_ring_fits_with_its_kids_and_instants_whole() -> None:
     row = {
         "phase": "previous",
         "kid": "k" * 43,
+        "alg": "EdDSA",
+        "age": "3650d",
         "signs_from": "2026-01-01T00:00:00Z",
-        "leaves_jwks_at": "2026-02-01T00:00:00Z",
+        "leaves_jwks_at": "2026-02-01T00:00:03Z",
+        "tokens_alive_until": "2026-02-01T00:00:02Z",
     }
     code = (
-        "from issuer.cli.keys import brief; from issuer.cli.output import show;"
+        "from issuer.cli.ring import brief; from issuer.cli.output import show;"
         f"show({{}}, as_json=False, rows=[brief({row!r})])"
     )
     (_, shown) = printed_on_a_terminal(code)
-    assert shown.split() == ["previous", "k" * 12, "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"]
+    instants = ["01-01", "00:00:00", "02-01", "00:00:03", "02-01", "00:00:02"]
+    assert shown.split() == ["previous", "k" * 12, "EdDSA", "3650d", *instants]
     assert len(shown) <= COLUMNS

@@ -1,6 +1,6 @@
 """Reconcile and moves, as performed: one ring whoever starts, no key lost whatever stops half-way."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -10,12 +10,17 @@ import pytest
 from given import MovableClock
 from test_keyring import POLICY
 
+from issuer.audit import Entry
+from issuer.keeping import Node
 from issuer.keyring import KeyRing, KeyUnavailable, NoRing, Phase, PublicKey, Refused, StaleView
-from issuer.rotation import Node, Rotation
-from issuer.signing.pem import PemDirectory, PemSigner
+from issuer.rotation import Rotation
+from issuer.signing.directory import PemDirectory
+from issuer.signing.pem import PemSigner
 from issuer.store.database import Database
+from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore
 
+Timely = Callable[[], bool]
 FAST = replace(POLICY, algorithm="ES256")
 
 
@@ -33,11 +38,17 @@ def keys(tmp_path: Path) -> Path:
 
 
 def signer(keys: Path) -> PemSigner:
-    return PemSigner(PemDirectory(keys), "passphrase")
+    return PemSigner(PemDirectory(keys), lambda: "passphrase")
 
 
 def rotation(database: Database, keys: Path, clock: MovableClock) -> Rotation:
-    return Rotation(RingStore(database), signer(keys), FAST, clock)
+    return Rotation(RingStore(database), signer(keys), FAST, clock, "tests")
+
+
+def node_on(database: Database, keys: Path, clock: MovableClock) -> tuple[PemSigner, Node]:
+    holder = signer(keys)
+    performs = Rotation(RingStore(database), holder, FAST, clock, "node a")
+    return holder, Node(performs, holder, HeartbeatStore(database), FAST, clock, "a")
 
 
 def files(keys: Path) -> set[str]:
@@ -68,8 +79,10 @@ class StopsBefore:
 class StopsAfterSaving(RingStore):
     """A store whose process ends, or whose connection is lost, right after the ring was saved."""
 
-    def save(self, ring: KeyRing, is_timely: Callable[[], bool] = lambda: True) -> KeyRing | None:
-        super().save(ring, is_timely)
+    def save(
+        self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True
+    ) -> KeyRing | None:
+        super().save(ring, entries, is_timely)
         raise Stopped
 
 
@@ -103,7 +116,7 @@ def test_a_process_that_founds_a_moment_too_late_takes_up_the_ring_of_the_other(
                 rotation(database, keys, clock).reconcile()
             return ring
 
-    ring = Rotation(Slow(database), signer(keys), FAST, clock).reconcile()
+    ring = Rotation(Slow(database), signer(keys), FAST, clock, "tests").reconcile()
     assert ring.version == 1
     assert files(keys) == kids(ring)
 
@@ -194,7 +207,9 @@ def test_a_process_that_cannot_open_the_keys_changes_nothing(
     before = files(keys)
     passphrase = {"another passphrase": "another", "no passphrase": None}.get(mishap, "passphrase")
     place = keys.with_name("elsewhere") if mishap == "another directory" else keys
-    stranger = Rotation(RingStore(database), PemSigner(PemDirectory(place), passphrase), FAST, clock)
+    stranger = Rotation(
+        RingStore(database), PemSigner(PemDirectory(place), lambda: passphrase), FAST, clock, "tests"
+    )
     moves = {
         "rotate": lambda ring, now: ring.promoted(FAST, now),
         "revoke": lambda ring, now: ring.revoked(ring.current(now).kid, "why", FAST, now),
@@ -245,14 +260,16 @@ def test_a_process_that_was_stopped_before_it_saved_decides_again(
             return super().generate(alg)
 
     class PausedStore(RingStore):
-        def save(self, ring: KeyRing, is_timely: Callable[[], bool] = lambda: True) -> KeyRing | None:
+        def save(
+            self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True
+        ) -> KeyRing | None:
             if stopped_in == "save":
                 clock.advance(seconds=next(pauses, 0))
-            return super().save(ring, is_timely)
+            return super().save(ring, entries, is_timely)
 
-    signer = PausedSigner(PemDirectory(keys), "passphrase")
+    signer = PausedSigner(PemDirectory(keys), lambda: "passphrase")
     began = clock()
-    stopped = Rotation(PausedStore(database), signer, FAST, clock)
+    stopped = Rotation(PausedStore(database), signer, FAST, clock, "tests")
     ring = stopped.change(lambda ring, now: ring.promoted(FAST, now))
     assert clock() > began
     assert ring.version == 2
@@ -288,8 +305,7 @@ def test_a_ring_whose_private_key_is_gone_refuses_to_start_and_makes_no_other(
     ring = rotation(database, keys, clock).reconcile()
     for path in keys.iterdir():
         path.unlink()
-    holder = signer(keys)
-    node = Node(Rotation(RingStore(database), holder, FAST, clock), holder, clock)
+    _, node = node_on(database, keys, clock)
     with pytest.raises(KeyUnavailable, match=ring.current(clock()).kid):
         node.refresh()
     assert files(keys) == set()
@@ -299,7 +315,7 @@ def test_a_ring_whose_private_key_is_gone_refuses_to_start_and_makes_no_other(
 def test_a_crash_while_founding_leaves_what_the_next_start_completes(
     database: Database, keys: Path, clock: MovableClock, step: str
 ) -> None:
-    stops = Rotation(RingStore(database), StopsBefore(signer(keys), step), FAST, clock)  # type: ignore[arg-type]
+    stops = Rotation(RingStore(database), StopsBefore(signer(keys), step), FAST, clock, "tests")  # type: ignore[arg-type]
     with pytest.raises(Stopped):
         stops.reconcile()
     ring = rotation(database, keys, clock).reconcile()
@@ -310,10 +326,9 @@ def test_a_crash_right_after_a_save_loses_no_key(database: Database, keys: Path,
     rotation(database, keys, clock).reconcile()
     clock.advance(days=30)
     with pytest.raises(Stopped):
-        Rotation(StopsAfterSaving(database), signer(keys), FAST, clock).reconcile()
+        Rotation(StopsAfterSaving(database), signer(keys), FAST, clock, "tests").reconcile()
     saved = rotation(database, keys, clock).ring()
-    holder = signer(keys)
-    node = Node(Rotation(RingStore(database), holder, FAST, clock), holder, clock)
+    _, node = node_on(database, keys, clock)
     assert node.refresh().ring == saved
     assert files(keys) == kids(saved)
 
@@ -323,7 +338,7 @@ def test_a_crash_before_the_private_half_of_a_revoked_key_is_destroyed_is_made_g
 ) -> None:
     ring = rotation(database, keys, clock).reconcile()
     kid = ring.standbys(clock())[0].kid
-    stops = Rotation(RingStore(database), StopsBefore(signer(keys), "destroy"), FAST, clock)  # type: ignore[arg-type]
+    stops = Rotation(RingStore(database), StopsBefore(signer(keys), "destroy"), FAST, clock, "tests")  # type: ignore[arg-type]
     with pytest.raises(Stopped):
         stops.change(lambda ring, now: ring.revoked(kid, "unwanted", FAST, now))
     ring = rotation(database, keys, clock).reconcile()
@@ -333,8 +348,7 @@ def test_a_crash_before_the_private_half_of_a_revoked_key_is_destroyed_is_made_g
 def test_a_node_takes_up_a_change_as_a_whole_and_can_sign_with_every_standby(
     database: Database, keys: Path, clock: MovableClock
 ) -> None:
-    holder = signer(keys)
-    node = Node(Rotation(RingStore(database), holder, FAST, clock), holder, clock)
+    holder, node = node_on(database, keys, clock)
     with pytest.raises(StaleView):
         _ = node.view
     node.refresh()
@@ -364,7 +378,9 @@ def test_an_unnamed_key_is_destroyed_when_a_change_comes_too_late(
             rotation(database, keys, clock).reconcile()
             return super().generate(alg)
 
-    late = Rotation(RingStore(database), Overtaken(PemDirectory(keys), "passphrase"), FAST, clock)
+    late = Rotation(
+        RingStore(database), Overtaken(PemDirectory(keys), lambda: "passphrase"), FAST, clock, "tests"
+    )
     ring = late.reconcile()
     assert len(ring.keys) == 3
     assert files(keys) == kids(ring)

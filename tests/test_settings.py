@@ -44,7 +44,6 @@ def test_durations_are_seconds_or_have_a_unit(
         ("ISSUER_AUDIENCE", ""),
         ("ISSUER_AUDIENCE", "two words"),
         ("ISSUER_AUDIENCE", "a\nb"),
-        ("ISSUER_KEYS", "pkcs11"),
         ("ISSUER_CORS_ORIGINS", "*"),
         ("ISSUER_CORS_ORIGINS", "https://app.example/"),
         ("ISSUER_ALGORITHM", "HS256"),
@@ -117,10 +116,39 @@ def test_a_passphrase_that_no_key_can_be_encrypted_under_is_refused(passphrase: 
 
 
 def test_the_names_of_key_stores_are_no_directories(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ISSUER_KEYS", "Database")
-    assert load_settings().keys == "database"
+    for name in ("Database", "PKCS11"):
+        monkeypatch.setenv("ISSUER_KEYS", name)
+        assert load_settings().keys == name.lower()
     monkeypatch.setenv("ISSUER_KEYS", "~/keys")
     assert load_settings().keys == str(Path.home() / "keys")
+
+
+TOKEN = {
+    "ISSUER_PKCS11_MODULE": "/usr/lib/module.so",
+    "ISSUER_PKCS11_TOKEN": "issuer",
+    "ISSUER_KEYS_PASSPHRASE": "a secret",
+}
+
+
+@pytest.mark.parametrize("missing", TOKEN)
+@pytest.mark.parametrize("how", ["unset", "empty"])
+def test_keys_in_a_token_need_all_of_module_label_and_pin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str, how: str
+) -> None:
+    monkeypatch.setenv("ISSUER_KEYS", "pkcs11")
+    for name, value in TOKEN.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().hardware_token() == (Path("/usr/lib/module.so"), "issuer")
+    if how == "empty":
+        monkeypatch.setenv(missing, "")
+    else:
+        monkeypatch.delenv(missing)
+    with pytest.raises(BadSettings) as refusal:
+        build(load_settings())
+    told = [name for name in TOKEN if name in str(refusal.value)]
+    assert told == [missing] or (told == [] and "passphrase is empty" in str(refusal.value))
+    assert "a secret" not in str(refusal.value)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(

@@ -2,16 +2,19 @@
 
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jwt
 import pytest
+import softhsm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from issuer.keyring import KeyUnavailable, PublicKey
 from issuer.signing import Signer
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
-from issuer.signing.pem import PemDirectory, PemSigner
+from issuer.signing.directory import PemDirectory
+from issuer.signing.pem import PemSigner
 from issuer.store.database import Database
 from issuer.store.private_keys import PrivateKeyStore
 
@@ -19,19 +22,37 @@ PASSPHRASE = "correct horse"
 Reopen = Callable[..., Signer]
 
 
-@pytest.fixture(params=["directory", "database"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
-    """Open the same place anew, as another process would."""
-    database = Database(f"sqlite:///{tmp_path}/issuer.db")
+@contextmanager
+def pem_place(kind: str, folder: Path) -> Iterator[Reopen]:
+    database = Database(f"sqlite:///{folder}/issuer.db")
     database.migrate()
 
     def signer(passphrase: str | None = PASSPHRASE) -> Signer:
-        if request.param == "database":
-            return PemSigner(PrivateKeyStore(database), passphrase)
-        return PemSigner(PemDirectory(tmp_path / "keys"), passphrase)
+        vault = PrivateKeyStore(database) if kind == "database" else PemDirectory(folder / "keys")
+        return PemSigner(vault, lambda: passphrase)
 
     yield signer
     database.close()
+
+
+@pytest.fixture(params=["directory", "database", "pkcs11"])
+def reopen(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Reopen]:
+    """Open the same place anew, as another process would."""
+    if request.param == "pkcs11":
+        with softhsm.fresh_token(tmp_path, monkeypatch):
+            yield softhsm.signer
+    else:
+        with pem_place(request.param, tmp_path) as signer:
+            yield signer
+
+
+@pytest.fixture(params=["directory", "database"])
+def reopen_pem(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
+    """Open anew a place whose keys are under a passphrase of ours."""
+    with pem_place(request.param, tmp_path) as signer:
+        yield signer
 
 
 def verifies(public: PublicKey, data: bytes, signature: bytes) -> bool:
@@ -84,19 +105,19 @@ def test_a_destroyed_key_signs_no_more(reopen: Reopen) -> None:
 
 @pytest.mark.parametrize("passphrase", ["wrong", None])
 def test_a_wrong_or_missing_passphrase_opens_nothing_and_says_so(
-    reopen: Reopen, passphrase: str | None
+    reopen_pem: Reopen, passphrase: str | None
 ) -> None:
-    public = reopen().generate("ES256")
+    public = reopen_pem().generate("ES256")
     with pytest.raises(KeyUnavailable, match="ISSUER_KEYS_PASSPHRASE") as refusal:
-        reopen(passphrase).load(public.kid, "ES256")
+        reopen_pem(passphrase).load(public.kid, "ES256")
     assert public.kid in str(refusal.value)
     assert PASSPHRASE not in str(refusal.value)
 
 
-def test_a_plain_key_does_not_open_under_a_passphrase(reopen: Reopen) -> None:
-    public = reopen(None).generate("ES256")
+def test_a_plain_key_does_not_open_under_a_passphrase(reopen_pem: Reopen) -> None:
+    public = reopen_pem(None).generate("ES256")
     with pytest.raises(KeyUnavailable, match="is not encrypted"):
-        reopen().load(public.kid, "ES256")
+        reopen_pem().load(public.kid, "ES256")
 
 
 @pytest.fixture
@@ -105,14 +126,14 @@ def keys(tmp_path: Path) -> Path:
 
 
 def kept_key(keys: Path) -> PublicKey:
-    signer = PemSigner(PemDirectory(keys), PASSPHRASE)
+    signer = PemSigner(PemDirectory(keys), lambda: PASSPHRASE)
     public = signer.generate("ES256")
     signer.keep(public.kid)
     return public
 
 
 def open_in(keys: Path, kid: str) -> None:
-    PemSigner(PemDirectory(keys), PASSPHRASE).load(kid, "ES256")
+    PemSigner(PemDirectory(keys), lambda: PASSPHRASE).load(kid, "ES256")
 
 
 def test_files_are_encrypted_and_readable_by_their_owner_only(keys: Path) -> None:

@@ -1,5 +1,6 @@
 """What the store promises, on SQLite and on a real PostgreSQL alike."""
 
+import json
 import stat
 import uuid
 from collections.abc import Iterator
@@ -9,23 +10,30 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from postgresql import new_database
-from sqlalchemy import text
+from pydantic import TypeAdapter
+from sqlalchemy import insert, text
+from sqlalchemy.exc import IntegrityError
 from test_keyring import POLICY, START, public
 
 from issuer.accounts import User
+from issuer.audit import EMPTY, Action, Entry, fault
 from issuer.clients import FIRST_PARTY, Client
 from issuer.keyring import KeyRing
+from issuer.nodes import Heartbeat
 from issuer.oauth import AuthMethod, UsernameTaken
 from issuer.store.accounts import AccountStore
+from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
 from issuer.store.database import SCHEMA, Database, DatabaseNewer, DatabaseUnavailable, metadata
 from issuer.store.families import FamilyStore
+from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.migrations import config
-from issuer.store.ring import RingStore
+from issuer.store.ring import RingStore, key_ring
 from issuer.tokens import (
     Family,
     NewFamily,
@@ -86,46 +94,117 @@ def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
     return result
 
 
+FIRST = replace(KeyRing.found([public("a"), public("b")], POLICY, START), version=1)
+ENTRY = Entry(NOW, "node ä", Action.PUBLISHED, "a", 1)
+
+
+def after(ring: KeyRing, kid: str) -> KeyRing:
+    return replace(ring.published([public(kid)], POLICY, NOW), version=ring.version + 1)
+
+
 def test_the_ring_comes_back_as_it_was_saved(database: Database) -> None:
     store = RingStore(database)
     assert store.load() is None
-    ring = KeyRing.found([public("a"), public("b")], POLICY, START).revoked("b", "why", POLICY, NOW)
-    saved = store.save(ring)
-    assert saved == replace(ring, version=1)
-    assert store.load() == saved
+    ring = FIRST.revoked("b", "why", POLICY, NOW, compromised=True)
+    assert store.save(ring) == ring
+    assert store.load() == ring
 
 
-def test_of_two_first_rings_one_is_too_late(database: Database) -> None:
+def test_of_two_first_rings_one_is_too_late_and_leaves_no_entry(database: Database) -> None:
     store = RingStore(database)
-    ring = KeyRing.found([public("a"), public("b")], POLICY, START)
-    assert store.save(ring) is not None
-    assert store.save(ring) is None
+    assert store.save(FIRST) is not None
+    assert store.save(FIRST, [ENTRY]) is None
+    assert AuditStore(database).chain() == ([], EMPTY)
 
 
 def test_of_two_changes_of_one_version_one_is_too_late_and_loses_nothing(database: Database) -> None:
     store = RingStore(database)
-    first = store.save(KeyRing.found([public("a"), public("b")], POLICY, START))
-    assert first is not None
-    second = store.save(first.published([public("c")], POLICY, NOW))
-    assert second is not None
-    assert second.version == 2
-    assert store.save(first.published([public("d")], POLICY, NOW)) is None
+    store.save(FIRST)
+    second = after(FIRST, "c")
+    assert store.save(second, [ENTRY]) == second
+    assert store.save(after(FIRST, "d"), [ENTRY]) is None
     assert store.load() == second
+    assert len(AuditStore(database).chain()[0]) == 1
+
+
+def test_a_change_that_is_not_timely_is_neither_saved_nor_recorded(database: Database) -> None:
+    store = RingStore(database)
+    store.save(FIRST)
+    assert store.save(after(FIRST, "c"), [ENTRY], lambda: False) is None
+    assert store.load() == FIRST
+    assert AuditStore(database).chain() == ([], EMPTY)
 
 
 def test_many_processes_that_save_at_once_make_one_version_each(url: str, database: Database) -> None:
-    ring = RingStore(database).save(KeyRing.found([public("a"), public("b")], POLICY, START))
-    assert ring is not None
+    RingStore(database).save(FIRST)
 
     def save(_number: int) -> bool:
         own = Database(url)
         try:
-            return RingStore(own).save(ring) is not None
+            return RingStore(own).save(after(FIRST, "c"), [ENTRY]) is not None
         finally:
             own.close()
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(save, range(8))) == 1
+    assert len(AuditStore(database).chain()[0]) == 1
+
+
+def test_the_audit_comes_back_in_order_and_whole_however_many_write_at_once(
+    url: str, database: Database
+) -> None:
+    entries = [replace(ENTRY, ring_version=number, reason='why "ß"\\') for number in range(12)]
+
+    def record(entry: Entry) -> None:
+        own = Database(url)
+        try:
+            AuditStore(own).record(entry)
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(record, entries))
+    links, head = AuditStore(database).chain()
+    assert fault(links, head) is None
+    assert sorted((link.entry for link in links), key=lambda entry: entry.ring_version or 0) == entries
+
+
+@pytest.mark.parametrize("change", ["UPDATE audit SET reason = 'x'", "DELETE FROM audit"])
+def test_the_database_refuses_to_change_the_audit(database: Database, change: str) -> None:
+    AuditStore(database).record(ENTRY)
+    with pytest.raises((DatabaseUnavailable, IntegrityError)), database.write() as connection:
+        connection.execute(text(change))
+    links, head = AuditStore(database).chain()
+    assert [link.entry for link in links] == [ENTRY]
+    assert fault(links, head) is None
+
+
+def test_a_process_has_one_heartbeat_the_latest_until_it_leaves(database: Database) -> None:
+    store = HeartbeatStore(database)
+    beat = Heartbeat("1", "node-a/7", 3, NOW)
+    store.beat(beat)
+    store.beat(replace(beat, id="2"))  # of the same name, perhaps in another container
+    later = replace(beat, version=4, refreshed_at=NOW + timedelta(seconds=1))
+    store.beat(later)
+    assert set(store.all()) == {later, replace(beat, id="2")}
+    store.remove("1")
+    assert store.all() == (replace(beat, id="2"),)
+
+
+def test_a_ring_of_the_first_schema_goes_on_under_the_newest(url: str) -> None:
+    database = Database(url)
+    if database.is_sqlite:
+        Path(url.removeprefix("sqlite:///")).touch()
+    with database.write() as connection:
+        command.upgrade(config(connection), "0001")
+        document = json.loads(TypeAdapter(KeyRing).dump_json(FIRST))
+        del document["changed_at"]
+        values = {"id": 1, "version": 1, "document": json.dumps(document)}
+        connection.execute(insert(key_ring).values(values))
+    database.migrate()
+    assert RingStore(database).load() == FIRST
+    assert RingStore(database).save(after(FIRST, "c"), [ENTRY]) is not None
+    database.close()
 
 
 def test_an_account_is_found_by_id_and_by_any_spelling_of_its_name(database: Database) -> None:

@@ -53,7 +53,10 @@ class World:
         return httpx2.Response(401) if refused else httpx2.Response(200, json={"message": f"Hello, {name}"})
 
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        code, document = Exit.DONE, {"keys": [self._key("first")], "message": ""}
+        key = dict.fromkeys(
+            ["phase", "kid", "alg", "age", "signs_from", "leaves_jwks_at", "tokens_alive_until"], "x"
+        )
+        code, document = Exit.DONE, {"keys": [key], "message": "", "refused_from": self._refused_from()}
         if arguments[:2] == ("keys", "rotate"):
             self.rotations += 1
             self.signs = "second"
@@ -63,16 +66,9 @@ class World:
             self.revoked.add("first")
         return subprocess.CompletedProcess(arguments, code, json.dumps(document), "")
 
-    def _key(self, kid: str) -> dict[str, str | None]:
+    def _refused_from(self) -> str:
         late = self.lie == "the refusal is late"
-        told = instant(clock() - timedelta(hours=1) if late else clock() + timedelta(hours=1))
-        return {
-            "phase": "current",
-            "kid": kid,
-            "signs_from": "",
-            "leaves_jwks_at": None,
-            "refused_from": told,
-        }
+        return instant(clock() - timedelta(hours=1) if late else clock() + timedelta(hours=1))
 
     def stop(self, name: str) -> None:
         self.down = True

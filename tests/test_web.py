@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
 from passlib.hash import pbkdf2_sha256
+from pydantic import SecretStr
 
 from issuer.administration import disable_user, register_client
 from issuer.oauth import AuthMethod
@@ -782,3 +783,35 @@ def test_no_input_to_any_endpoint_is_answered_with_500(web: TestClient, data: st
         },
     )
     assert answer.status_code < 500
+
+
+METRICS_TOKEN = "a token of sixteen characters"
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "given", "status"),
+    [
+        ("http://127.0.0.1:8000", None, None, 200),
+        ("http://127.0.0.1:8000", METRICS_TOKEN, None, 401),
+        ("http://127.0.0.1:8000", METRICS_TOKEN, "Bearer wrong", 401),
+        ("http://127.0.0.1:8000", METRICS_TOKEN, f"Bearer {METRICS_TOKEN}", 200),
+        ("https://issuer.example", None, None, 401),
+        ("https://issuer.example", None, "Bearer ", 401),
+        ("https://issuer.example", METRICS_TOKEN, f"Bearer {METRICS_TOKEN}", 200),
+        ("https://issuer.example", METRICS_TOKEN, f"Bearer {METRICS_TOKEN}\xe9", 401),
+    ],
+)
+def test_metrics_need_their_token_where_others_can_ask(
+    made: Build, settings: Settings, url: str, token: str | None, given: str | None, status: int
+) -> None:
+    secret = SecretStr(token) if token else None
+    issuer = made(settings.model_copy(update={"url": url, "metrics_token": secret}))
+    with TestClient(create_app(issuer)) as client:
+        headers = {"Authorization": given.encode("latin-1")} if given else {}
+        answer = client.get("/metrics", headers=headers)
+    assert answer.status_code == status
+    if status == 200:
+        assert "issuer_key_ring_version 1.0" in answer.text
+    else:
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        assert answer.json()["error"] == "invalid_token"

@@ -1,106 +1,127 @@
-"""`issuer keys`: watch, rotate and revoke signing keys."""
+"""`issuer keys`: watch, rotate and roll back signing keys; revoking and private keys are files beside this one."""
 
-import sys
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 import typer
 
-from issuer.cli.output import CommandError, Json, Row, opened, show
-from issuer.keyring import Key, KeyRing
-from issuer.policy import Policy, instant
+from issuer.cli import private_keys, revoke, timeline
+from issuer.cli.output import Json, Row, console, opened, show
+from issuer.cli.ring import last_seen, show_ring, unripe
+from issuer.keyring import KeyRing
+from issuer.nodes import Heartbeat
+from issuer.plan import plan
+from issuer.policy import instant
+from issuer.rotation import Move
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Watch, rotate and revoke signing keys.", no_args_is_help=True)
 
 # One kid in 64 begins with a dash; it is a kid all the same.
-KID_SHOWN = 12
 KID = {"ignore_unknown_options": True}
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and do nothing.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Even if verifiers may not know the key; needs --reason.")
+]
+Reason = Annotated[str | None, typer.Option(help="Why; kept in the audit.")]
+
+app.command("revoke", context_settings=KID)(revoke.revoke)
+app.command("import")(private_keys.import_key)
+app.command("rewrap")(private_keys.rewrap)
+app.command("verify")(private_keys.verify)
 
 
 @app.command("list")
 def list_keys(*, as_json: Json = False) -> None:
-    """Show each key: its phase, since when it signs, and when it leaves the JWKS."""
+    """Show each key: its phase, since when it signs, when it leaves the JWKS, and when its tokens are dead."""
     with opened() as issuer:
         ring = issuer.rotation.ring()
-        _show_ring(issuer, ring, as_json=as_json)
+        now = issuer.clock()
+        ripe_at = min((ring.ripe_at(key) for key in ring.standbys(now)), default=None)
+        show_ring(issuer, ring, as_json=as_json, hint=_hint(ripe_at, now))
+
+
+@app.command("plan")
+def show_plan(*, as_json: Json = False) -> None:
+    """Show what will happen to each key over the next rotation period, and when."""
+    with opened() as issuer:
+        ring = issuer.rotation.ring()
+        planned = plan(ring, issuer.policy, issuer.clock())
+        if not as_json:
+            timeline.draw(planned, console())
+        show(
+            {"version": ring.version, **timeline.document(planned)},
+            as_json=as_json,
+            rows=timeline.rows(planned),
+            says="" if planned.steps else "nothing will happen by itself; rotate by hand: issuer keys rotate",
+        )
 
 
 @app.command()
-def rotate(*, as_json: Json = False) -> None:
+def rotate(
+    *, dry_run: DryRun = False, force: Force = False, reason: Reason = None, as_json: Json = False
+) -> None:
     """Let the standby sign from now on, and publish a new standby.
 
     Refused (exit 3) until the standby has been published for ISSUER_PUBLISH_LEAD.
     """
+    _require_reason(force=force, reason=reason)
     with opened() as issuer:
-        ring = issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
-        kid = ring.current(issuer.clock()).kid
-        _show_ring(
-            issuer, ring, as_json=as_json, says=f"{kid} signs now; running nodes follow within 2 seconds"
+        why = f"forced: {reason}" if force else reason
+        _perform(
+            issuer,
+            lambda ring, now: ring.promoted(issuer.policy, now, forced=force),
+            why,
+            dry_run=dry_run,
+            as_json=as_json,
         )
 
 
-@app.command(context_settings=KID)
-def revoke(
-    kid: Annotated[str, typer.Argument(help="The kid, or any unique beginning of it.")],
-    *,
-    reason: Annotated[str, typer.Option(help="Why; kept with the key.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Json = False,
+@app.command()
+def rollback(
+    *, dry_run: DryRun = False, force: Force = False, reason: Reason = None, as_json: Json = False
 ) -> None:
-    """Distrust a key: it leaves the JWKS, never signs again, and its private half is destroyed.
-
-    If it is the current one, the standby signs from now on and a new standby is published, in one step.
-    """
+    """Let the previous key sign again, while its private half exists; the key it replaces stays in the JWKS."""
+    _require_reason(force=force, reason=reason)
     with opened() as issuer:
-        key = issuer.rotation.ring().find(kid)
-        if not yes:
-            _confirm(key)
-        ring = issuer.rotation.change(lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now))
-        _show_ring(
-            issuer, ring, as_json=as_json, says=_consequences(ring, key, issuer.policy, issuer.clock())
+        why = ": ".join(filter(None, ["forced rollback" if force else "rollback", reason]))
+        _perform(
+            issuer,
+            lambda ring, now: ring.rolled_back(issuer.policy, now, forced=force),
+            why,
+            dry_run=dry_run,
+            as_json=as_json,
         )
 
 
-def _confirm(key: Key) -> None:
-    if not sys.stdin.isatty():
-        raise CommandError("revoking asks for confirmation; give --yes in scripts")
-    typed = typer.prompt(f"Type the first 6 characters of {key.kid} to revoke it")
-    if typed != key.kid[:6]:
-        raise CommandError("that is not how the kid begins; nothing was done")
-
-
-def _consequences(ring: KeyRing, key: Key, policy: Policy, now: datetime) -> str:
-    revoked = ring.find(key.kid)
-    current = ring.current(now)
-    refused_from = instant(ring.refused_from(revoked, policy) or now)
-    outage = (
-        (revoked.revoked_at or now) + policy.publish_without_database + policy.max_age + policy.clock_skew
-    )
-    lines = [
-        f"{key.kid} is revoked; {current.kid} signs",
-        f"every verifier that honours max-age refuses its tokens from {refused_from} on;",
-        f"a node that has lost the database may publish it until {instant(outage)}",
-    ]
-    ripe_at = ring.ripe_at(current)
-    if current.activates_at == revoked.revoked_at and ripe_at > now:
-        lines.append(
-            f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that"
-            f" fetched before may refuse its tokens until {instant(ripe_at)}"
+@app.command()
+def nodes(*, as_json: Json = False) -> None:
+    """Show each process that serves: which version of the key ring it holds, and when it last looked."""
+    with opened() as issuer:
+        version, now = issuer.rotation.ring().version, issuer.clock()
+        rows: list[Row] = [
+            {
+                "node": beat.name,
+                "version": beat.version,
+                "last_refresh": instant(beat.refreshed_at),
+                "state": _state(beat, version, issuer, now),
+            }
+            for beat in last_seen(issuer, now)
+        ]
+        show(
+            {"version": version, "nodes": rows},
+            as_json=as_json,
+            rows=rows,
+            says=f"the key ring is at version {version}" if rows else "no issuer is running on this database",
         )
-    return "\n".join(lines)
 
 
-def _show_ring(issuer: Issuer, ring: KeyRing, *, as_json: bool, says: str = "") -> None:
-    now = issuer.clock()
-    described = [describe(key, ring, issuer.policy, now) for key in ring.keys]
-    ripe_at = min((ring.ripe_at(key) for key in ring.standbys(now)), default=None)
-    show(
-        {"version": ring.version, "keys": described, "message": says},
-        as_json=as_json,
-        rows=[brief(row) for row in described],
-        says=says or _hint(ripe_at, now),
-    )
+def _state(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> str:
+    if now > beat.signs_until(issuer.policy):
+        return "silent: signs no more"
+    return "up to date" if beat.version >= version else f"behind, at version {beat.version} of {version}"
 
 
 def _hint(ripe_at: datetime | None, now: datetime) -> str:
@@ -109,30 +130,45 @@ def _hint(ripe_at: datetime | None, now: datetime) -> str:
     return "rotating by hand is allowed " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
 
 
-def brief(row: Row) -> Row:
-    """Return of `row` what fits a terminal of 80 columns; commands take this much of a kid as well."""
-    return {
-        "phase": row["phase"],
-        "kid": str(row["kid"])[:KID_SHOWN],
-        "signs from": row["signs_from"],
-        "leaves the JWKS": row["leaves_jwks_at"],
-    }
+def _require_reason(*, force: bool, reason: str | None) -> None:
+    if force and not reason:
+        raise typer.BadParameter("--force needs --reason: it is kept in the audit")
 
 
-def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
-    """Return what an operator wants to know of `key` at `now`; instants are RFC 3339, in UTC."""
-    phase = ring.phase(key, now)
-    leaves_at = key.revoked_at or ring.leaves_at(key)
-    refused_from = ring.refused_from(key, policy)
-    return {
-        "phase": phase.value,
-        "kid": key.kid,
-        "alg": key.alg,
-        "published_at": instant(key.published_at),
-        "may_sign_from": instant(ring.ripe_at(key)),
-        "signs_from": instant(key.activates_at) if key.activates_at else "by hand",
-        "leaves_jwks_at": instant(leaves_at) if leaves_at else None,
-        "revoked_at": instant(key.revoked_at) if key.revoked_at else None,
-        "revoked_reason": key.revoked_reason,
-        "refused_from": instant(refused_from) if refused_from else None,
-    }
+def _perform(issuer: Issuer, move: Move, why: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Perform a move that lets another key sign, or show what it would do."""
+    before = issuer.rotation.ring()
+    stragglers = _stragglers(issuer, before)
+    ring = issuer.rotation.preview(move) if dry_run else issuer.rotation.change(move, why)
+    now = issuer.clock()
+    signing = ring.current(ring.changed_at)
+    previous = before.current(now)
+    lines = [
+        f"{signing.kid} {'would sign' if dry_run else 'signs'} from now on; running nodes follow within 2 seconds",
+        *_retention(ring, previous.kid),
+        *unripe(ring, now),
+    ]
+    show_ring(issuer, ring, as_json=as_json, says=lines, warnings=stragglers, dry_run=dry_run)
+
+
+def _retention(ring: KeyRing, kid: str) -> Sequence[str]:
+    previous = ring.find(kid)
+    leaves_at = ring.leaves_at(previous)
+    return (
+        [f"{kid} stays in the JWKS until {instant(leaves_at)}, when its last token is dead"]
+        if leaves_at
+        else []
+    )
+
+
+def _stragglers(issuer: Issuer, ring: KeyRing) -> list[str]:
+    """Return a warning for each process that may not have taken up the key that is to sign."""
+    now = issuer.clock()
+    late = issuer.policy.heartbeat_interval * 2
+    return [
+        f"{beat.name} last saw the key ring at {instant(beat.refreshed_at)}, at version {beat.version} of"
+        f" {ring.version}: if it is cut off, it may serve a key set without the newest keys until"
+        f" {instant(beat.published_until(issuer.policy))}"
+        for beat in last_seen(issuer, now)
+        if beat.version < ring.version or now - beat.refreshed_at > late
+    ]

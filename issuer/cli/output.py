@@ -1,6 +1,9 @@
 """How commands print: tables for people, JSON for scripts, errors as one line with an exit code."""
 
 import json
+import os
+import pwd
+import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -40,7 +43,7 @@ class CommandError(Exception):
 @contextmanager
 def opened(*, expect_tables: bool = True) -> Iterator[Issuer]:
     """Yield the issuer for the settings of this process; say so when, unexpectedly, that made the tables."""
-    issuer = build(load_settings())
+    issuer = build(load_settings(), actor=_operator())
     try:
         yield issuer
     finally:
@@ -50,6 +53,16 @@ def opened(*, expect_tables: bool = True) -> Iterator[Issuer]:
                 f"note: {issuer.database} had no tables, so they were made; if the issuer runs elsewhere, go to its"
                 " folder or set ISSUER_DATABASE_URL\n"
             )
+
+
+def _operator() -> str:
+    """Return who runs this command, for the audit."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container may run as a number without a name
+        name = str(os.getuid())
+    by = f" for {os.environ['SUDO_USER']}" if os.environ.get("SUDO_USER") else ""
+    return f"{name}{by} on {socket.gethostname()}"
 
 
 def console() -> Console:
@@ -72,7 +85,7 @@ def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] =
 
 def table(rows: Sequence[Row]) -> Table:
     """Return `rows` as a table under the names of their members; a column without any value is left out."""
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    drawn = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in names:
         drawn.add_column(name.replace("_", " "), overflow="fold")

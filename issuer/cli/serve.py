@@ -63,17 +63,17 @@ def _run(listener: socket.socket, workers: int) -> None:
 
 
 def _title(issuer: Issuer, host: str, port: int, workers: int) -> str:
-    encrypted = "encrypted" if issuer.settings.passphrase() else "NOT encrypted: no passphrase is set"
-    where = (
-        "in the database"
-        if issuer.settings.keys == "database"
-        else f"in {Path(issuer.settings.keys).resolve()}"
-    )
+    settings = issuer.settings
+    encrypted = "encrypted" if settings.passphrase() else "NOT encrypted: no passphrase is set"
+    where = {
+        "database": f"in the database, {encrypted}",
+        "pkcs11": f"in the PKCS#11 token {settings.pkcs11_token}, which they never leave",
+    }.get(settings.keys, f"in {Path(settings.keys).resolve()}, {encrypted}")
     return (
         f"issuer        {issuer.settings.url}\n"
         f"listening on  {host} port {port}, {workers} worker{'s' if workers > 1 else ''}; Ctrl-C ends it\n"
         f"database      {issuer.database}\n"
-        f"private keys  {where}, {encrypted}\n"
+        f"private keys  {where}\n"
     )
 
 

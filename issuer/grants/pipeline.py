@@ -15,7 +15,8 @@ from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import authenticate
 from issuer.grants.means import AccountChanged, FamilyOver, Grant, Means, Origin, TokenRequest
-from issuer.keyring import Key, KeyUnavailable, StaleView, View
+from issuer.keyring import Key, KeyUnavailable, StaleView
+from issuer.nodes import View
 from issuer.oauth import (
     AccessDenied,
     GrantType,

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from issuer.keyring import PublicKey
+from issuer.signing.algorithms import PrivateKey
 
 
 class Signer(Protocol):
@@ -14,6 +15,9 @@ class Signer(Protocol):
 
     def generate(self, alg: str) -> PublicKey:
         """Make a private key for the JWS algorithm `alg`, pending, and return its public half."""
+
+    def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
+        """Take in a private key made elsewhere, pending; raise Refused where keys are made inside only."""
 
     def keep(self, kid: str) -> None:
         """Make a pending key permanent; the ring names it now. Doing it twice is harmless."""
@@ -32,3 +36,13 @@ class Signer(Protocol):
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent private keys, without opening them."""
+
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the names of what lies among the private keys and belongs to none of `kids`."""
+
+    def rewrap(self, passphrase: str) -> int:
+        """Encrypt all private keys under another passphrase and tell how many were under the old one.
+
+        Doing it again completes what was interrupted. Raise KeyUnavailable, before anything is changed, for a key
+        that opens with neither; Refused where keys are under no passphrase of ours.
+        """

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from jwt.utils import base64url_encode
 
 from issuer.keyring import PublicKey
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
+PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 RSA_BITS = 2048
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
@@ -37,10 +38,19 @@ class Algorithm:
 
     def public_key(self, key: PrivateKey) -> PublicKey:
         """Return the public half of `key`, named by its thumbprint."""
-        jwk = jwt.get_algorithm_by_name(self.name).to_jwk(key.public_key(), as_dict=True)
+        return self.named(key.public_key())
+
+    def named(self, half: PublicHalf) -> PublicKey:
+        """Return `half`, named by its thumbprint."""
+        jwk = jwt.get_algorithm_by_name(self.name).to_jwk(half, as_dict=True)
         members = {name: str(jwk[name]) for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
         kid = thumbprint(members)
         return PublicKey(kid, self.name, {**members, "use": "sig", "alg": self.name, "kid": kid})
+
+    def require_signed(self, half: PublicHalf, data: bytes, signature: bytes) -> None:
+        """Raise InvalidSignatureError unless `signature`, in JWS form, was made of `data` by the other half."""
+        if not jwt.get_algorithm_by_name(self.name).verify(data, half, signature):
+            raise jwt.InvalidSignatureError
 
 
 def _rsa() -> RSAPrivateKey:

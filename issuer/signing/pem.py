@@ -1,15 +1,12 @@
 """Private keys as PKCS#8 PEM, encrypted under the passphrase; a vault says where the text is kept.
 
-The directory vault is here, the one in the database is `store.private_keys`.
+The vault that is a directory is `directory`, the one in the database `store.private_keys`.
 """
 
-import os
-import stat
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Protocol
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Protocol, cast
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
@@ -24,17 +21,15 @@ from cryptography.hazmat.primitives.serialization import (
 from issuer.keyring import KeyUnavailable, PublicKey
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 
-DIRECTORY_MODE = 0o700
-FILE_MODE = 0o600
-_OWN_SUFFIXES = frozenset({".pem", ".pending"})
-_OWN_NAMES = frozenset({"README.md", ".gitignore"})
-
 
 class Vault(Protocol):
     """Where PEM text is kept, by kid."""
 
     def write(self, kid: str, pem: bytes) -> None:
-        """Keep `pem` durably, as pending."""
+        """Keep `pem` durably, as pending, in place of an earlier pending one."""
+
+    def rewrite(self, kid: str, pem: bytes) -> None:
+        """Keep `pem` in place of the text of `kid`, durably and in one step."""
 
     def keep(self, kid: str) -> None:
         """Make a pending text permanent."""
@@ -48,24 +43,32 @@ class Vault(Protocol):
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent texts."""
 
+    def pending(self) -> frozenset[str]:
+        """Return the kids of all pending texts."""
+
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the names of what lies here and belongs to none of `kids`."""
+
 
 class PemSigner:
     """Signs with PEM keys from a vault; loaded keys stay in memory, as opening one costs 40 ms."""
 
-    def __init__(self, vault: Vault, passphrase: str | None) -> None:
+    def __init__(self, vault: Vault, passphrase: Callable[[], str | None]) -> None:
         self._vault = vault
-        self._passphrase = passphrase.encode() if passphrase else None
+        self._passphrase = passphrase  # asked each time: it may be changed while we run
         self._keys: dict[str, tuple[str, PrivateKey]] = {}
         self._lock = threading.Lock()
 
     def generate(self, alg: str) -> PublicKey:
         """Make a private key for `alg`, pending."""
-        key = ALGORITHMS[alg].generate()
+        return self.adopt(ALGORITHMS[alg].generate(), alg)
+
+    def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
+        """Take in a private key, pending; refuse while our passphrase is not the one that the others are under."""
+        passphrase = self._passphrase()
+        self._require_in_use(passphrase)
         public = ALGORITHMS[alg].public_key(key)
-        encryption: KeySerializationEncryption = NoEncryption()
-        if self._passphrase:
-            encryption = BestAvailableEncryption(self._passphrase)
-        self._vault.write(public.kid, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+        self._vault.write(public.kid, _encrypted(key, passphrase))
         self._hold(public.kid, alg, key)
         return public
 
@@ -77,7 +80,7 @@ class PemSigner:
         """Open `kid` and check that it is the key that its name says."""
         if kid in self._keys:
             return
-        key = self._open(kid)
+        key = _opened(kid, self._vault.read(kid), self._passphrase())
         algorithm = ALGORITHMS[alg]
         if not isinstance(key, algorithm.key_type) or algorithm.public_key(key).kid != kid:
             raise KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
@@ -110,123 +113,72 @@ class PemSigner:
         with self._lock:
             self._keys[kid] = (alg, key)
 
-    def _open(self, kid: str) -> object:
-        pem = self._vault.read(kid)
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the names of what lies in the vault and belongs to none of `kids`."""
+        return self._vault.strays(kids)
+
+    def rewrap(self, passphrase: str) -> int:
+        """Encrypt all private keys under `passphrase`."""
+        done: dict[str, bool] = {}
+        for kid in self._kids():
+            self._under_old(kid, passphrase)
+        while todo := self._kids() - done.keys():  # a node may have made another meanwhile
+            for kid in todo:
+                key = self._under_old(kid, passphrase)
+                if key:
+                    self._vault.rewrite(kid, _encrypted(key, passphrase))
+                done[kid] = key is not None
+        return sum(done.values())
+
+    def _kids(self) -> frozenset[str]:
+        return self._vault.kept() | self._vault.pending()
+
+    def _under_old(self, kid: str, new: str) -> PrivateKey | None:
+        """Return a private key that is not under the new passphrase yet, or None if it is, or was let go."""
         try:
-            return load_pem_private_key(pem, self._passphrase)
-        except TypeError as error:  # a passphrase for a plain key, or none for an encrypted one
-            wanting = "is not encrypted" if self._passphrase else "is encrypted"
-            raise KeyUnavailable(
-                f"the private key {kid} {wanting}, but ISSUER_KEYS_PASSPHRASE[_FILE] is"
-                f" {'set' if self._passphrase else 'not set'}"
-            ) from error
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyUnavailable(
-                f"the private key {kid} does not open: wrong ISSUER_KEYS_PASSPHRASE[_FILE], or a damaged file;"
-                " restore it from the backup, or give the passphrase it was made under"
-            ) from error
+            pem = self._vault.read(kid)
+        except KeyUnavailable:
+            if kid not in self._kids():
+                return None
+            raise
+        with suppress(KeyUnavailable):
+            _opened(kid, pem, new)
+            return None
+        return _opened(kid, pem, self._passphrase())
+
+    def _require_in_use(self, passphrase: str | None) -> None:
+        """Refuse to make a key under a passphrase that `rewrap` has replaced: the nodes could not open it."""
+        refusal: KeyUnavailable | None = None
+        for kid in self._vault.kept():
+            try:
+                _opened(kid, self._vault.read(kid), passphrase)
+            except KeyUnavailable as error:
+                refusal = error
+            else:
+                return
+        if refusal:
+            raise refusal
 
 
-class PemDirectory:
-    """PEM files `KID.pem` in one directory, 0600 in 0700; `KID.pending` until the ring names the key.
+def _encrypted(key: PrivateKey, passphrase: str | None) -> bytes:
+    encryption: KeySerializationEncryption = NoEncryption()
+    if passphrase:
+        encryption = BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
-    Every method raises KeyUnavailable for what the file system refuses.
-    """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def write(self, kid: str, pem: bytes) -> None:
-        """Write as pending; what a crash leaves half-written is never named by a ring."""
-        with self._told():
-            self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-            self._close_to_others()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with os.fdopen(os.open(self._pending(kid), flags, FILE_MODE), "wb") as file:
-                file.write(pem)
-                file.flush()
-                os.fsync(file.fileno())
-            self._sync()
-
-    def keep(self, kid: str) -> None:
-        """Rename the pending file."""
-        with self._told(), suppress(FileNotFoundError):  # another process did it, or it was kept before
-            self._pending(kid).replace(self._kept(kid))
-            self._sync()
-
-    def read(self, kid: str) -> bytes:
-        """Return the file's text; refuse one that others may read or write."""
-        with self._told():
-            # A process that stopped between saving the ring and the rename left it pending.
-            for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
-                with suppress(FileNotFoundError):
-                    self._require_private(self._directory, DIRECTORY_MODE)
-                    self._require_private(path, FILE_MODE)
-                    return path.read_bytes()
+def _opened(kid: str, pem: bytes, passphrase: str | None) -> PrivateKey:
+    try:
+        return cast("PrivateKey", load_pem_private_key(pem, passphrase.encode() if passphrase else None))
+    except TypeError as error:  # a passphrase for a plain key, or none for an encrypted one
+        wanting = "is not encrypted" if passphrase else "is encrypted"
         raise KeyUnavailable(
-            f"the private key {self._kept(kid)} is missing: restore it from the backup; the issuer never"
-            " makes another in its place"
-        )
-
-    def remove(self, kid: str) -> bool:
-        """Unlink the file."""
-        removed = False
-        with self._told():
-            # In this order: another process may be about to rename the one to the other.
-            for path in (self._pending(kid), self._kept(kid)):
-                with suppress(FileNotFoundError):
-                    path.unlink()
-                    removed = True
-            if removed:
-                self._sync()
-        return removed
-
-    def kept(self) -> frozenset[str]:
-        """Return the kids of all kept files."""
-        with self._told():
-            return frozenset(path.stem for path in self._entries() if path.suffix == ".pem")
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise KeyUnavailable(
-                f"cannot use {self._directory} for private keys: {error.strerror}; correct ISSUER_KEYS, or"
-                " the rights of the directory"
-            ) from error
-
-    def _entries(self) -> list[Path]:
-        return list(self._directory.iterdir()) if self._directory.exists() else []
-
-    def _kept(self, kid: str) -> Path:
-        return self._directory / f"{kid}.pem"
-
-    def _pending(self, kid: str) -> Path:
-        return self._directory / f"{kid}.pending"
-
-    def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    def _close_to_others(self) -> None:
-        """Make the directory private, if it is for keys alone: a fresh checkout has it as 0755."""
-        if all(path.suffix in _OWN_SUFFIXES or path.name in _OWN_NAMES for path in self._entries()):
-            self._directory.chmod(DIRECTORY_MODE)
-        self._require_private(self._directory, DIRECTORY_MODE)
-
-    @staticmethod
-    def _require_private(path: Path, mode: int) -> None:
-        facts = path.stat()
-        if facts.st_uid != os.geteuid():
-            raise KeyUnavailable(
-                f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}; run: chown {os.geteuid()} {path}"
-            )
-        if stat.S_IMODE(facts.st_mode) & ~mode:
-            raise KeyUnavailable(
-                f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o});"
-                f" run: chmod {mode:o} {path}"
-            )
+            f"the private key {kid} {wanting}, but ISSUER_KEYS_PASSPHRASE[_FILE] is"
+            f" {'set' if passphrase else 'not set'}"
+        ) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyUnavailable(
+            f"the private key {kid} does not open: wrong ISSUER_KEYS_PASSPHRASE[_FILE], or a damaged file; give the"
+            " passphrase it was made under (if `issuer keys rewrap` was interrupted, run it again), or restore the"
+            " key from the backup"
+        ) from error

@@ -9,12 +9,14 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     ForeignKey,
     LargeBinary,
     Row,
     String,
     Table,
     Text,
+    func,
     insert,
     join,
     select,
@@ -117,6 +119,17 @@ class FamilyStore:
         with self._database.write() as connection:
             connection.execute(living.values(ended_at=now))
 
+    def end_all(self, now: datetime) -> int:
+        """End every family and return how many there were."""
+        living = update(families).where(*_living(now))
+        with self._database.write() as connection:
+            return connection.execute(living.values(ended_at=now)).rowcount
+
+    def count_living(self, now: datetime) -> int:
+        """Return how many families could still be refreshed, were their tokens known."""
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(families).where(*_living(now))) or 0
+
     def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
         """Replace the hash of a password and end every family that the old one started."""
         self._change_account(user_id, now, password_hash=password_hash)
@@ -131,6 +144,10 @@ class FamilyStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             connection.execute(living.values(ended_at=now))
+
+
+def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return families.c.ended_at.is_(None), families.c.expires_at > now
 
 
 def _family_row(family: Family) -> dict[str, object]:

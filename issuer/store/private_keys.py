@@ -3,7 +3,10 @@
 How the text is made and opened is told in `signing.pem`; this is its other vault.
 """
 
-from sqlalchemy import Boolean, Column, LargeBinary, String, Table, delete, insert, select, true, update
+from collections.abc import Collection
+
+from sqlalchemy import Boolean, Column, LargeBinary, String, Table, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from issuer.keyring import KeyUnavailable
 from issuer.store.database import Database, metadata
@@ -25,8 +28,18 @@ class PrivateKeyStore:
 
     def write(self, kid: str, pem: bytes) -> None:
         """Keep `pem`, pending."""
+        pending = delete(private_keys).where(private_keys.c.kid == kid, ~private_keys.c.kept)
+        try:
+            with self._database.write() as connection:
+                connection.execute(pending)
+                connection.execute(insert(private_keys).values(kid=kid, pem=pem, kept=False))
+        except IntegrityError as error:
+            raise KeyUnavailable(f"the private key {kid} is kept in the database already") from error
+
+    def rewrite(self, kid: str, pem: bytes) -> None:
+        """Keep `pem` in place of the text of `kid`."""
         with self._database.write() as connection:
-            connection.execute(insert(private_keys).values(kid=kid, pem=pem, kept=False))
+            connection.execute(update(private_keys).where(private_keys.c.kid == kid).values(pem=pem))
 
     def keep(self, kid: str) -> None:
         """Make a pending text permanent."""
@@ -51,7 +64,18 @@ class PrivateKeyStore:
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent texts."""
+        return self._kids(kept=True)
+
+    def pending(self) -> frozenset[str]:
+        """Return the kids of all pending texts."""
+        return self._kids(kept=False)
+
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the kids of texts that are none of `kids`."""
+        return sorted((self.kept() | self.pending()) - set(kids))
+
+    def _kids(self, *, kept: bool) -> frozenset[str]:
         with self._database.read() as connection:
             return frozenset(
-                connection.scalars(select(private_keys.c.kid).where(private_keys.c.kept == true()))
+                connection.scalars(select(private_keys.c.kid).where(private_keys.c.kept == kept))
             )

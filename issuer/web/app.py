@@ -10,20 +10,14 @@ from importlib.metadata import version
 
 import anyio
 import anyio.to_thread
-import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from issuer.keyring import KeyRingError, View
-from issuer.policy import REFRESH_INTERVAL
-from issuer.store.database import StoreError
-from issuer.web import discovery, errors, health, jwks, login, token, users
+from issuer.web import discovery, errors, health, jwks, login, metrics, token, upkeep, users
 from issuer.wiring import Issuer
-
-log = structlog.get_logger("issuer.rotation")
 
 DESCRIPTION = """\
 Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes the public keys by which any service
@@ -45,7 +39,7 @@ def create_app(issuer: Issuer) -> FastAPI:
     app.state.issuer = issuer
     app.state.key_set = jwks.RenderedKeySet()
     app.state.probing = anyio.CapacityLimiter(1)
-    for room in (login, token, users, jwks, discovery, health):
+    for room in (login, token, users, jwks, discovery, health, metrics):
         app.include_router(room.router)
     errors.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
@@ -76,7 +70,7 @@ class CrossOrigin:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     await anyio.to_thread.run_sync(issuer.node.refresh)  # without a usable ring it does not start
-    keeper = asyncio.create_task(_keep(issuer))
+    keeper = asyncio.create_task(upkeep.keep(issuer))
     try:
         yield
     finally:
@@ -84,28 +78,3 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await keeper
         issuer.close()
-
-
-async def _keep(issuer: Issuer) -> None:
-    """Keep the ring in view for as long as the process lives; a failure is logged and tried again."""
-    own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
-    seen = issuer.node.view
-    while True:
-        await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
-        try:
-            view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
-            _log_changes(seen, view)
-            seen = view
-        except (KeyRingError, StoreError) as error:
-            log.error("the key ring could not be refreshed", reason=str(error))  # noqa: TRY400 - expected
-        except Exception:
-            log.exception("the key ring could not be refreshed")
-
-
-def _log_changes(before: View, after: View) -> None:
-    """Log each change of the ring and each change of the key that signs."""
-    if after.ring.version != before.ring.version:
-        log.info("key ring changed", version=after.ring.version, kids=[key.kid for key in after.ring.keys])
-    signed, signs = (view.ring.current(view.refreshed_at) for view in (before, after))
-    if signs.kid != signed.kid:
-        log.info("another key signs", kid=signs.kid, before=signed.kid)

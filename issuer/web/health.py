@@ -25,15 +25,15 @@ async def healthz() -> dict[str, str]:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
-    """Tell whether this node can sign and reach its database."""
+    """Tell whether this node can sign and reach its database, and what needs attention although it can."""
     # A thread of its own: requests that wait for the database must not hold the answer up.
-    checks = await anyio.to_thread.run_sync(_checks, issuer, limiter=request.app.state.probing)
+    checks, warnings = await anyio.to_thread.run_sync(_checks, issuer, limiter=request.app.state.probing)
     ready = all(result == OK for result in checks.values())
-    body = {"status": OK if ready else "not ready", "checks": checks}
+    body = {"status": OK if ready else "not ready", "checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
 
 
-def _checks(issuer: Issuer) -> dict[str, str]:
+def _checks(issuer: Issuer) -> tuple[dict[str, str], list[str]]:
     checks = {"database": OK, "key_ring": OK}
     try:
         issuer.ring_database.ping()
@@ -44,4 +44,4 @@ def _checks(issuer: Issuer) -> dict[str, str]:
         issuer.signer.sign(key.kid, b"readiness")
     except KeyRingError as error:
         checks["key_ring"] = str(error)
-    return checks
+    return checks, issuer.node.warnings()

@@ -17,7 +17,8 @@ from running import PASSPHRASE, Done, Installation, Server
 from issuer.keyring import PublicKey
 from issuer.rotation import Rotation
 from issuer.settings import Settings
-from issuer.signing.pem import PemDirectory, PemSigner
+from issuer.signing.directory import PemDirectory
+from issuer.signing.pem import PemSigner
 from issuer.store.ring import RingStore
 from issuer.wiring import build
 
@@ -157,9 +158,9 @@ def test_a_kid_that_begins_with_a_dash_is_no_option(installation: Installation) 
         database_url=SecretStr(f"sqlite:///{installation.folder}/issuer.db"), algorithm="ES256"
     )
     issuer = build(settings)
-    signer = DashedKids(PemDirectory(installation.keys), None)
+    signer = DashedKids(PemDirectory(installation.keys), lambda: None)
     current, standby = (
-        Rotation(RingStore(issuer.database), signer, issuer.policy, issuer.clock).reconcile().keys
+        Rotation(RingStore(issuer.database), signer, issuer.policy, issuer.clock, "me").reconcile().keys
     )
     issuer.close()
     told(installation, "keys", "revoke", standby.kid[:12], "--yes", "--reason", "a test")

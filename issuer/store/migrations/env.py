@@ -2,10 +2,18 @@
 
 from alembic import context
 
-from issuer.store import accounts, clients, families, private_keys, ring
+from issuer.store import accounts, audit, clients, families, heartbeats, private_keys, ring
 from issuer.store.database import metadata
 
-TABLES = (accounts.users, clients.clients, families.families, private_keys.private_keys, ring.key_ring)
+TABLES = (
+    accounts.users,
+    audit.audit,
+    clients.clients,
+    families.families,
+    heartbeats.heartbeats,
+    private_keys.private_keys,
+    ring.key_ring,
+)
 
 context.configure(
     connection=context.config.attributes["connection"],

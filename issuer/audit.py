@@ -1,0 +1,120 @@
+"""The audit: what happened to each key, when and by whom, as a chain in which no link can be changed unnoticed.
+
+Keeping it is the store's work; pure functions tell what is to be recorded and whether a chain is whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from issuer.keyring import Key, KeyRing
+
+
+class Action(StrEnum):
+    """What may happen to a key, or to all of them."""
+
+    PUBLISHED = "published"
+    ACTIVATED = "activated"
+    REVOKED = "revoked"
+    RETIRED = "retired"
+    REWRAPPED = "rewrapped"
+    SESSIONS_ENDED = "sessions ended"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One event; `kid` and `ring_version` are None where it is not about one key or one change of the ring."""
+
+    at: datetime
+    actor: str
+    action: Action
+    kid: str | None = None
+    ring_version: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """An entry in its place: `number` counts from 1, `digest` covers the entry and every one before it."""
+
+    number: int
+    digest: str
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where the chain ends, kept apart from it: without it the newest links could go unnoticed."""
+
+    number: int
+    digest: str
+
+
+EMPTY = Head(0, "")
+
+
+def chained(head: Head, entry: Entry) -> Link:
+    """Return `entry` as the link after `head`; its digest is SHA-256 in hexadecimal digits."""
+    facts = [
+        entry.at.astimezone(UTC).isoformat(),
+        entry.actor,
+        entry.action,
+        entry.kid,
+        entry.ring_version,
+        entry.reason,
+    ]
+    covered = json.dumps([head.number + 1, head.digest, *facts], ensure_ascii=True, separators=(",", ":"))
+    return Link(head.number + 1, hashlib.sha256(covered.encode()).hexdigest(), entry)
+
+
+def fault(links: Iterable[Link], head: Head) -> str | None:
+    """Return the first thing wrong with a chain, or None: a link changed, removed, added or moved."""
+    end = EMPTY
+    for link in links:
+        if link.number != end.number + 1:
+            return f"entry {end.number + 1} is missing"
+        if link != chained(end, link.entry):
+            return f"entry {link.number} was changed, or does not belong after entry {end.number}"
+        end = Head(link.number, link.digest)
+    if end != head:
+        return f"the audit ends with entry {end.number}, but {head.number} were made"
+    return None
+
+
+def transitions(before: KeyRing | None, after: KeyRing, actor: str, reason: str | None) -> list[Entry]:
+    """Return what happened to each key since `before`, in the order of time.
+
+    A turn that came by itself bears its own instant; `reason` belongs to what was done by hand.
+    """
+    old = {key.kid: key for key in before.keys} if before else {}
+    events = [
+        event for key in after.keys for event in _events(key, old.get(key.kid), before, after, actor, reason)
+    ]
+    remaining = {key.kid for key in after.keys}
+    events += [
+        Entry(after.changed_at, actor, Action.RETIRED, kid, after.version) for kid in old.keys() - remaining
+    ]
+    return sorted(events, key=lambda event: event.at)
+
+
+def _events(
+    key: Key, old: Key | None, before: KeyRing | None, after: KeyRing, actor: str, reason: str | None
+) -> Iterator[Entry]:
+    now = after.changed_at
+    if key.revoked_at and (old is None or old.revoked_at is None):
+        yield Entry(now, actor, Action.REVOKED, key.kid, after.version, key.revoked_reason)
+    if key.activates_at and key.activated_by(now) and _is_new(key.activates_at, old, before):
+        by_hand = old is None or old.activates_at != key.activates_at
+        why = reason if by_hand else None
+        yield Entry(key.activates_at, actor, Action.ACTIVATED, key.kid, after.version, why)
+    if old is None:
+        yield Entry(now, actor, Action.PUBLISHED, key.kid, after.version)
+
+
+def _is_new(activates_at: datetime, old: Key | None, before: KeyRing | None) -> bool:
+    if before is None or old is None or old.activates_at != activates_at:
+        return True
+    return activates_at > before.changed_at

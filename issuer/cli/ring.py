@@ -1,0 +1,113 @@
+"""How commands show the key ring: one row for each key, for people in 80 columns and for scripts in full."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from issuer.cli.output import Row, show
+from issuer.keyring import Key, KeyRing
+from issuer.nodes import Heartbeat
+from issuer.policy import Policy, instant
+from issuer.wiring import Issuer
+
+KID_SHOWN = 12
+"""How much of a kid fits; commands take this much, or any unique beginning, as well."""
+
+
+def show_ring(
+    issuer: Issuer,
+    ring: KeyRing,
+    *,
+    as_json: bool,
+    says: Sequence[str] = (),
+    hint: str = "",
+    warnings: Sequence[str] = (),
+    **more: object,
+) -> None:
+    """Print the ring, what was done with it, and what to be wary of."""
+    now = max(issuer.clock(), ring.changed_at)
+    described = [describe(key, ring, issuer.policy, now) for key in ring.in_order()]
+    message = "\n".join(says)
+    show(
+        {"version": ring.version, "keys": described, "message": message, "warnings": list(warnings), **more},
+        as_json=as_json,
+        rows=[brief(row) for row in described],
+        says=message or hint,
+    )
+    if not as_json:
+        for warning in warnings:
+            sys.stderr.write(f"warning: {warning}\n")
+
+
+def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
+    """Return what an operator wants to know of `key` at `now`; instants are RFC 3339, in UTC."""
+    return {
+        "phase": ring.phase(key, now).value,
+        "kid": key.kid,
+        "alg": key.alg,
+        "age": _age(now - key.published_at),
+        "published_at": instant(key.published_at),
+        "may_sign_from": instant(ring.ripe_at(key)),
+        "signs_from": instant(key.activates_at) if key.activates_at else "by hand",
+        "leaves_jwks_at": _told(key.revoked_at or ring.leaves_at(key)),
+        "tokens_alive_until": _told(_tokens_until(key, ring, policy)),
+        "revoked_at": _told(key.revoked_at),
+        "revoked_reason": key.revoked_reason,
+        "compromised": "yes" if key.compromised else None,
+    }
+
+
+def brief(row: Row) -> Row:
+    """Return of such a row what fits a terminal of 80 columns."""
+    return {
+        "phase": row["phase"],
+        "kid": str(row["kid"])[:KID_SHOWN],
+        "alg": row["alg"],
+        "age": row["age"],
+        "signs from": _short(row["signs_from"]),
+        "leaves JWKS": _short(row["leaves_jwks_at"]),
+        "tokens until": _short(row["tokens_alive_until"]),
+    }
+
+
+def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
+    """Yield what may break because the current key signs before every verifier knows it, and until when."""
+    current = ring.current(max(now, ring.changed_at))
+    ripe_at = ring.ripe_at(current)
+    if ripe_at > now:
+        yield (
+            f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that fetched"
+            f" the key set before, and does not fetch it again for an unknown kid, may refuse its tokens until"
+            f" {instant(ripe_at)}"
+        )
+
+
+def last_seen(issuer: Issuer, now: datetime) -> list[Heartbeat]:
+    """Return the heartbeats of the processes of which something may be alive."""
+    return [beat for beat in issuer.heartbeats.all() if beat.published_until(issuer.policy) > now]
+
+
+def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
+    """Return when the last token that a superseded key may have signed expires."""
+    superseded_at = ring.superseded_at(key)
+    if superseded_at is None or key.revoked_at:
+        return None
+    return superseded_at + policy.node_timeout + key.token_lifetime
+
+
+def _told(when: datetime | None) -> str | None:
+    return instant(when) if when else None
+
+
+def _short(told: str | int | None) -> str | None:
+    """Return an instant without year and zone, and what is no instant as it stands."""
+    text = str(told or "")
+    return f"{text[5:10]} {text[11:19]}" if text.endswith("Z") else text or None
+
+
+def _age(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{max(0, seconds)}s"

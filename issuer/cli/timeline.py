@@ -1,0 +1,90 @@
+"""How a plan looks: a bar for each key on one axis of time, the steps beneath it, and both as a document."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from issuer.cli.output import Row
+from issuer.plan import UNMADE, Life, Plan
+from issuer.policy import instant
+
+KID_SHOWN = 12
+LEAST_COLUMNS = 20
+WAITS, SIGNS, REMAINS = "░", "█", "▒"
+LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} published until its last token is dead"
+
+
+def draw(plan: Plan, terminal: Console) -> None:
+    """Print a bar for each key."""
+    columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
+    for life in plan.lives:
+        label = f"{(life.kid or UNMADE)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
+        terminal.print(Text(label + bar(life, plan, columns)), no_wrap=True)
+    start, end = (when.strftime("%Y-%m-%d %H:%M:%S") for when in (plan.start, plan.end))
+    indent = " " * (KID_SHOWN + 7)
+    terminal.print(Text(f"{indent}{start}{end:>{columns - len(start)}}"), no_wrap=True)
+    terminal.print(Text(indent + LEGEND), "")
+
+
+def bar(life: Life, plan: Plan, columns: int) -> str:
+    """Return the life of a key in so many characters; each part of it has one at least."""
+    published = _column(life.published_at, plan, columns)
+    signs = _column(life.signs_from, plan, columns)
+    stops = _column(life.signs_until, plan, columns)
+    leaves = _column(life.leaves_at, plan, columns)
+    if life.leaves_at and life.leaves_at < plan.end:
+        leaves = min(columns, max(leaves, stops + 1))
+    cells = [" "] * columns
+    for first, last, mark in ((published, signs, WAITS), (signs, stops, SIGNS), (stops, leaves, REMAINS)):
+        cells[first:last] = mark * max(0, last - first)
+    return "".join(cells[:columns])
+
+
+def rows(plan: Plan) -> Sequence[Row]:
+    """Return the steps as rows."""
+    return [
+        {
+            "when": instant(step.at),
+            "what": step.happening.value,
+            "kid": (step.kid or UNMADE)[:KID_SHOWN],
+            "alg": step.alg,
+        }
+        for step in plan.steps
+    ]
+
+
+def document(plan: Plan) -> dict[str, object]:
+    """Return the plan for scripts; instants are RFC 3339, in UTC, and the kid of a key yet to be made is null."""
+    return {
+        "from": instant(plan.start),
+        "until": instant(plan.end),
+        "events": [
+            {"at": instant(step.at), "event": step.happening.value, "kid": step.kid, "alg": step.alg}
+            for step in plan.steps
+        ],
+        "keys": [
+            {
+                "kid": life.kid,
+                "alg": life.alg,
+                "published_at": instant(life.published_at),
+                "signs_from": _told(life.signs_from),
+                "signs_until": _told(life.signs_until),
+                "leaves_jwks_at": _told(life.leaves_at),
+            }
+            for life in plan.lives
+        ],
+    }
+
+
+def _column(when: datetime | None, plan: Plan, columns: int) -> int:
+    """Return where on the axis an instant is; None is beyond its end."""
+    if when is None:
+        return columns
+    share = (when - plan.start) / (plan.end - plan.start)
+    return max(0, min(columns, round(share * columns)))
+
+
+def _told(when: datetime | None) -> str | None:
+    return instant(when) if when else None

@@ -1,0 +1,147 @@
+"""Private keys as PEM files in one directory, for its owner only, each written in one step.
+
+What the files hold is told in `pem`.
+"""
+
+import os
+import stat
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from issuer.keyring import KeyUnavailable
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+_OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
+_OWN_NAMES = frozenset({"README.md", ".gitignore"})
+
+
+class PemDirectory:
+    """PEM files `KID.pem` in one directory, 0600 in 0700; `KID.pending` until the ring names the key.
+
+    Every method raises KeyUnavailable for what the file system refuses.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def write(self, kid: str, pem: bytes) -> None:
+        """Write as pending."""
+        with self._told():
+            self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            self._close_to_others()
+            self._replace(self._pending(kid), pem)
+
+    def rewrite(self, kid: str, pem: bytes) -> None:
+        """Replace the file, kept or pending."""
+        with self._told():
+            path = self._kept(kid) if self._kept(kid).exists() else self._pending(kid)
+            self._replace(path, pem)
+
+    def keep(self, kid: str) -> None:
+        """Rename the pending file."""
+        with self._told(), suppress(FileNotFoundError):  # another process did it, or it was kept before
+            self._pending(kid).replace(self._kept(kid))
+            self._sync()
+
+    def read(self, kid: str) -> bytes:
+        """Return the file's text; refuse one that others may read or write."""
+        with self._told():
+            # A process that stopped between saving the ring and the rename left it pending.
+            for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
+                with suppress(FileNotFoundError):
+                    self._require_private(self._directory, DIRECTORY_MODE)
+                    self._require_private(path, FILE_MODE)
+                    return path.read_bytes()
+        raise KeyUnavailable(
+            f"the private key {self._kept(kid)} is missing: restore it from the backup; the issuer never"
+            " makes another in its place"
+        )
+
+    def remove(self, kid: str) -> bool:
+        """Unlink the file."""
+        removed = False
+        with self._told():
+            # In this order: another process may be about to rename the one to the other.
+            for path in (self._pending(kid), self._kept(kid)):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    removed = True
+            if removed:
+                self._sync()
+        return removed
+
+    def kept(self) -> frozenset[str]:
+        """Return the kids of all kept files."""
+        return self._stems(".pem")
+
+    def pending(self) -> frozenset[str]:
+        """Return the kids of all pending files."""
+        return self._stems(".pending")
+
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the names of files that belong to none of `kids`."""
+        own = {f"{kid}{suffix}" for kid in kids for suffix in (".pem", ".pending")} | _OWN_NAMES
+        with self._told():
+            return sorted(path.name for path in self._entries() if path.name not in own)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise KeyUnavailable(
+                f"cannot use {self._directory} for private keys: {error.strerror}; correct ISSUER_KEYS, or"
+                " the rights of the directory"
+            ) from error
+
+    def _stems(self, suffix: str) -> frozenset[str]:
+        with self._told():
+            return frozenset(path.stem for path in self._entries() if path.suffix == suffix)
+
+    def _replace(self, path: Path, pem: bytes) -> None:
+        """Write a file in one step: a crash leaves the old one or the new one, and perhaps a stray beside it."""
+        descriptor, temporary = tempfile.mkstemp(".new", f"{path.stem}.", self._directory)  # made 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+        self._sync()
+
+    def _entries(self) -> list[Path]:
+        return list(self._directory.iterdir()) if self._directory.exists() else []
+
+    def _kept(self, kid: str) -> Path:
+        return self._directory / f"{kid}.pem"
+
+    def _pending(self, kid: str) -> Path:
+        return self._directory / f"{kid}.pending"
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _close_to_others(self) -> None:
+        """Make the directory private, if it is for keys alone: a fresh checkout has it as 0755."""
+        if all(path.suffix in _OWN_SUFFIXES or path.name in _OWN_NAMES for path in self._entries()):
+            self._directory.chmod(DIRECTORY_MODE)
+        self._require_private(self._directory, DIRECTORY_MODE)
+
+    @staticmethod
+    def _require_private(path: Path, mode: int) -> None:
+        facts = path.stat()
+        if facts.st_uid != os.geteuid():
+            raise KeyUnavailable(
+                f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}; run: chown {os.geteuid()} {path}"
+            )
+        if stat.S_IMODE(facts.st_mode) & ~mode:
+            raise KeyUnavailable(
+                f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o});"
+                f" run: chmod {mode:o} {path}"
+            )

@@ -1,0 +1,237 @@
+"""Private keys in a PKCS#11 token (an HSM): made inside it, never extractable, found by CKA_ID.
+
+How a token does each algorithm is told in `signing.mechanisms`; how a process holds its session, and what it says
+when the token fails, in `signing.cryptoki`.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from typing import NoReturn
+
+import jwt
+from pkcs11 import Attribute, Key, Mechanism, ObjectClass, PKCS11Error, RandomNoRNG, Session, SignMixin
+from pkcs11 import PublicKey as PublicObject
+
+from issuer.keyring import KeyUnavailable, PublicKey, Refused
+from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
+from issuer.signing.cryptoki import HANDLE_GONE, Token
+from issuer.signing.mechanisms import METHODS, Method
+
+PENDING = "jwks-issuer pending"
+KEPT = "jwks-issuer kept"
+"""CKA_LABEL: a tag that many objects share, and never a name."""
+
+_CHALLENGE = b"which private key is this?"
+
+
+class Pkcs11Signer:
+    """Signs with keys that never leave their token.
+
+    The CKA_ID of both halves is the kid, as the 43 bytes of its ASCII form; a key is looked up by nothing else.
+    """
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self._loaded: dict[str, str] = {}
+        self._handles: dict[str, SignMixin] = {}  # a handle is good in the session that it was found in
+
+    def generate(self, alg: str) -> PublicKey:
+        """Make a key pair inside the token, pending."""
+        return self._token.perform(lambda session: self._make(session, alg))
+
+    def adopt(self, key: PrivateKey, alg: str) -> NoReturn:
+        """Refuse: a key that was outside once cannot be known to be nowhere else."""
+        del key, alg
+        raise Refused(
+            "with ISSUER_KEYS=pkcs11 private keys are made inside the token and never leave it: none made elsewhere"
+            " is taken in"
+        )
+
+    def keep(self, kid: str) -> None:
+        """Label both halves as kept."""
+
+        def keep(session: Session) -> None:
+            for key in (*_found(session, ObjectClass.PUBLIC_KEY, _bearing(kid)), *_private(session, kid)):
+                if key.label != KEPT:
+                    key[Attribute.LABEL] = KEPT
+
+        self._token.perform(keep)
+
+    def load(self, kid: str, alg: str) -> None:
+        """Find `kid`, whichever process made it, and have it prove that it is the key its name says."""
+
+        def load(session: Session) -> None:
+            self._handles[kid] = self._proven(session, kid, alg)
+            self._loaded[kid] = alg
+
+        if kid not in self._loaded:
+            self._token.perform(load)
+
+    def sign(self, kid: str, data: bytes) -> bytes:
+        """Return the JWS signature of `data`."""
+
+        def sign(session: Session) -> bytes:
+            if kid not in self._loaded:
+                raise KeyUnavailable(f"the private key {kid} is not loaded")
+            alg = self._loaded[kid]
+            key = self._handles.get(kid)
+            if key is None or key.session is not session:
+                key = self._handles[kid] = self._proven(session, kid, alg)
+            try:
+                return METHODS[alg].sign(key, data)
+            except HANDLE_GONE:
+                self._handles.pop(kid)
+                raise
+
+        return self._token.perform(sign)
+
+    def unload_all_but(self, kids: Collection[str]) -> None:
+        """Drop the handles of other keys; the token is not asked, it may be away."""
+        for kid in set(self._loaded) - set(kids):
+            self._forget(kid)
+
+    def destroy(self, kid: str) -> bool:
+        """Destroy the private half, and then the public one; what stopped in between is completed by another call."""
+
+        def destroy(session: Session) -> bool:
+            self._forget(kid)
+            private = _private(session, kid)
+            for key in (*private, *_found(session, ObjectClass.PUBLIC_KEY, _bearing(kid))):
+                with suppress(*HANDLE_GONE):  # another process was quicker
+                    key.destroy()
+            return bool(private)
+
+        return self._token.perform(destroy)
+
+    def kept(self) -> frozenset[str]:
+        """Return the kids of all private keys with the label of kept ones."""
+        return self._token.perform(
+            lambda session: frozenset(
+                _name(key) for key in _found(session, ObjectClass.PRIVATE_KEY, {Attribute.LABEL: KEPT})
+            )
+        )
+
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the kids of key objects under our labels that belong to none of `kids`, each with its class."""
+
+        def strays(session: Session) -> list[str]:
+            ours = [
+                (_name(key), kind)
+                for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
+                for label in (PENDING, KEPT)
+                for key in _found(session, kind, {Attribute.LABEL: label})
+            ]
+            return sorted(f"{name or 'unnamed'} ({kind.name})" for name, kind in ours if name not in kids)
+
+        return self._token.perform(strays)
+
+    def rewrap(self, passphrase: str) -> NoReturn:
+        """Refuse: keys in a token are under no passphrase of ours."""
+        del passphrase
+        raise Refused(
+            "with ISSUER_KEYS=pkcs11 the token guards its keys itself: change its PIN with its own tool, then in"
+            " ISSUER_KEYS_PASSPHRASE[_FILE]"
+        )
+
+    def _forget(self, kid: str) -> None:
+        self._loaded.pop(kid, None)
+        self._handles.pop(kid, None)
+
+    def _make(self, session: Session, alg: str) -> PublicKey:
+        method = METHODS[alg]
+        self._require(session, alg, method.making, method.signing)
+        halves = method.make(session, PENDING)
+        try:
+            public = self._named(method, alg, halves[0])
+            for half in halves:
+                half[Attribute.ID] = public.kid.encode()
+            self._handles[public.kid] = self._proven(session, public.kid, alg)
+        except BaseException:
+            for half in reversed(halves):
+                with suppress(PKCS11Error):  # what went wrong first is what is told
+                    half.destroy()
+            raise
+        self._loaded[public.kid] = alg
+        return public
+
+    def _named(self, method: Method, alg: str, half: PublicObject) -> PublicKey:
+        try:
+            return ALGORITHMS[alg].named(method.read(half))
+        except ValueError as error:
+            raise KeyUnavailable(
+                f"{self._token} made a key for {alg} whose public half cannot be read: {error}; choose another"
+                " ISSUER_ALGORITHM, or another token"
+            ) from error
+
+    def _require(self, session: Session, alg: str, *needed: Mechanism) -> None:
+        mechanisms = session.token.slot.get_mechanisms()
+        missing = [mechanism.name for mechanism in needed if mechanism not in mechanisms]
+        if missing:
+            raise KeyUnavailable(
+                f"{self._token} has no {alg} (it lacks {', '.join(missing)}): choose another ISSUER_ALGORITHM, or"
+                " another token"
+            )
+
+    def _proven(self, session: Session, kid: str, alg: str) -> SignMixin:
+        """Return the private key `kid`, after it signed what the public key of that thumbprint verifies."""
+        found = _private(session, kid)
+        if not found:
+            raise KeyUnavailable(
+                f"the private key {kid} is missing in {self._token}: restore the token from its backup; the issuer"
+                " never makes another in its place"
+            )
+        if len(found) > 1:
+            raise KeyUnavailable(
+                f"{self._token} holds {len(found)} private keys with the CKA_ID {kid}: destroy those that the issuer"
+                " did not make, with the token's own tool"
+            )
+        (key,) = found
+        method, algorithm = METHODS[alg], ALGORITHMS[alg]
+        self._require(session, alg, method.signing)
+        if not key[Attribute.SENSITIVE] or key[Attribute.EXTRACTABLE]:
+            raise KeyUnavailable(f"the private key {kid} could be read out of {self._token}: revoke it")
+        if not isinstance(key, SignMixin) or key.key_type != method.key_type:
+            raise _swapped(kid)
+        for half in _halves(session, kid, method):
+            if algorithm.named(half).kid == kid:
+                try:
+                    algorithm.require_signed(half, _CHALLENGE, method.sign(key, _CHALLENGE))
+                except jwt.InvalidSignatureError as error:
+                    raise _swapped(kid) from error
+                return key
+        raise KeyUnavailable(
+            f"the public half of {kid} is missing in {self._token}, or is another key's: restore the token from its"
+            " backup"
+        )
+
+
+def _swapped(kid: str) -> KeyUnavailable:
+    return KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
+
+
+def _halves(session: Session, kid: str, method: Method) -> Iterator[PublicHalf]:
+    for key in _found(session, ObjectClass.PUBLIC_KEY, _bearing(kid)):
+        if isinstance(key, PublicObject) and key.key_type == method.key_type:
+            with suppress(ValueError):  # damaged, and so not the one that is looked for
+                yield method.read(key)
+
+
+def _found(session: Session, kind: ObjectClass, attributes: Mapping[Attribute, object]) -> list[Key]:
+    # A search that fails at its start is told on standard error by the package itself: let a lost session be
+    # noticed before.
+    with suppress(RandomNoRNG):
+        session.generate_random(8)
+    found = session.get_objects({Attribute.CLASS: kind, **attributes})
+    return [key for key in found if isinstance(key, Key)]
+
+
+def _private(session: Session, kid: str) -> list[Key]:
+    return _found(session, ObjectClass.PRIVATE_KEY, _bearing(kid))
+
+
+def _bearing(kid: str) -> Mapping[Attribute, object]:
+    return {Attribute.ID: kid.encode()}
+
+
+def _name(key: Key) -> str:
+    return key.id.decode("ascii", "backslashreplace")

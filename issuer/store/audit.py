@@ -1,0 +1,80 @@
+"""The audit, as a table that is only ever added to; triggers of the database refuse everything else.
+
+What is recorded, and whether the chain is whole, is decided in `issuer.audit`.
+"""
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    insert,
+    select,
+    update,
+)
+
+from issuer.audit import Action, Entry, Head, Link, chained
+from issuer.store.database import Database, Instant, metadata
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("kid", String(64)),
+    Column("ring_version", Integer),
+    Column("reason", Text),
+    Column("digest", String(64), nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    CheckConstraint("id = 1", name="one_head"),
+)
+
+
+def append(connection: Connection, entries: Iterable[Entry]) -> None:
+    """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
+    row = connection.execute(select(audit_head).with_for_update()).one()  # others who append wait here
+    head = Head(row.number, row.digest)
+    for entry in entries:
+        link = chained(head, entry)
+        connection.execute(insert(audit).values(number=link.number, digest=link.digest, **vars(entry)))
+        head = Head(link.number, link.digest)
+    connection.execute(update(audit_head).values(number=head.number, digest=head.digest))
+
+
+class AuditStore:
+    """Keeps the audit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, entry: Entry) -> None:
+        """Add one entry."""
+        with self._database.write() as connection:
+            append(connection, [entry])
+
+    def chain(self) -> tuple[list[Link], Head]:
+        """Return all of it, oldest first, and where it ends."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(audit).order_by(audit.c.number)).all()
+            head = connection.execute(select(audit_head)).one()
+        return [_link(row) for row in rows], Head(head.number, head.digest)
+
+
+def _link(row: Row[tuple[object, ...]]) -> Link:
+    entry = Entry(row.at, row.actor, Action(row.action), row.kid, row.ring_version, row.reason)
+    return Link(row.number, row.digest, entry)

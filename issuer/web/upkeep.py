@@ -1,0 +1,66 @@
+"""The task that keeps the key ring in view for as long as the process lives, and logs what an operator must know.
+
+What a refresh does is told in `keeping`.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from issuer.keyring import KeyRingError
+from issuer.nodes import View
+from issuer.policy import REFRESH_INTERVAL
+from issuer.store.database import StoreError
+from issuer.wiring import Issuer
+
+log = structlog.get_logger("issuer.rotation")
+
+REPEAT = timedelta(minutes=1)
+"""How often a trouble that lasts is logged again."""
+
+
+async def keep(issuer: Issuer) -> None:
+    """Refresh the view every second; a failure is logged and tried again."""
+    own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
+    seen = issuer.node.view
+    alarm = _Alarm()
+    while True:
+        await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
+        try:
+            view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
+            _log_changes(seen, view)
+            seen = view
+        except (KeyRingError, StoreError):
+            pass  # the node's warnings tell
+        except Exception:
+            log.exception("the key ring could not be refreshed")
+        alarm.sound(issuer.node.warnings(), issuer.clock())
+
+
+class _Alarm:
+    """Logs warnings when they change, again while they last, and their end; not each second."""
+
+    def __init__(self) -> None:
+        self._warnings: list[str] = []
+        self._again_at: datetime | None = None
+
+    def sound(self, warnings: list[str], now: datetime) -> None:
+        """Log `warnings` if it is time to."""
+        if warnings and (warnings != self._warnings or self._again_at is None or now >= self._again_at):
+            log.error("the key ring needs attention", warnings=warnings)
+            self._again_at = now + REPEAT
+        elif self._warnings and not warnings:
+            log.info("the key ring is well again")
+        self._warnings = warnings
+
+
+def _log_changes(before: View, after: View) -> None:
+    """Log each change of the ring and each change of the key that signs."""
+    if after.ring.version != before.ring.version:
+        log.info("key ring changed", version=after.ring.version, kids=[key.kid for key in after.ring.keys])
+    signed, signs = (view.ring.current(view.refreshed_at) for view in (before, after))
+    if signs.kid != signed.kid:
+        log.info("another key signs", kid=signs.kid, before=signed.kid)

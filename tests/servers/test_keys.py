@@ -1,0 +1,249 @@
+"""Owns what an operator does to keys beside running servers: move, revoke, import, rewrap, and read the record of it.
+
+The rules themselves are checked without processes.
+"""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
+from running import PASSPHRASE, Installation, Server, eventually, kid_of
+from test_commands import PASSWORD, run, told
+
+NEW_PASSPHRASE = "seventeen noisy walruses"
+SECONDS_TO_FOLLOW = 2.0
+
+
+def phases(document: Any) -> dict[str, str]:
+    return {key["phase"]: key["kid"] for key in document["keys"]}
+
+
+def since(began: datetime, told_at: str) -> timedelta:
+    return datetime.fromisoformat(told_at) - began
+
+
+@pytest.fixture
+def serving(founded: Installation) -> Installation:
+    """An installation with a server of two workers."""
+    founded.serve(workers=2).until_ready()
+    return founded
+
+
+def test_a_dry_run_shows_what_a_rotation_would_do_and_does_nothing(founded: Installation) -> None:
+    before = told(founded, "keys", "list")
+    would = told(founded, "keys", "rotate", "--dry-run")
+    assert would["dry_run"] is True
+    assert phases(would)["current"] == phases(before)["standby"]
+    assert told(founded, "keys", "list")["version"] == before["version"]
+    assert len(founded.key_files()) == 2
+
+
+def test_the_plan_names_the_instants_of_the_next_rotation(founded: Installation) -> None:
+    founded.settings["ISSUER_ROTATION_PERIOD"] = "1h"
+    founded.serve().until_ready().stop()  # turns are set by a process that starts
+    ring, planned = told(founded, "keys", "list"), told(founded, "keys", "plan")
+    standby = next(key for key in ring["keys"] if key["phase"] == "standby")
+    signs = next(event for event in planned["events"] if event["event"] == "signs from now on")
+    assert (signs["kid"], signs["at"]) == (standby["kid"], standby["signs_from"])
+    drawn = run(founded, "keys", "plan").out
+    assert "█" in drawn
+    assert standby["kid"][:12] in drawn
+
+
+def test_a_forced_rotation_needs_a_reason_and_tells_what_may_break_until_when(founded: Installation) -> None:
+    told(founded, "keys", "rotate")
+    founded.settings["ISSUER_PUBLISH_LEAD"] = "1h"
+    standby = told(founded, "keys", "rotate", code=3)
+    assert "allowed_from" in standby
+    assert run(founded, "keys", "rotate", "--force").code == 2
+    forced = told(founded, "keys", "rotate", "--force", "--reason", "the vendor asked")
+    assert "may refuse its tokens until" in forced["message"]
+    newest = told(founded, "audit", "list")["entries"]
+    assert "forced: the vendor asked" in [entry["reason"] for entry in newest]
+
+
+def test_a_rollback_lets_the_previous_key_sign_again_in_every_worker(serving: Installation) -> None:
+    first = kid_of(serving.token())
+    told(serving, "keys", "rotate")
+    eventually(lambda: kid_of(serving.token()) != first, "the new key signs", SECONDS_TO_FOLLOW + 1)
+    back = told(serving, "keys", "rollback", "--reason", "clients choke on it")
+    assert phases(back)["current"] == first
+    eventually(lambda: kid_of(serving.token()) == first, "the old key signs", SECONDS_TO_FOLLOW + 1)
+    key_set = serving.key_set()
+    serving.require_verifies(serving.token(), key_set)
+    assert {key["kid"] for key in key_set.json()["keys"]} == {key["kid"] for key in back["keys"]}
+
+
+def test_revoking_waits_for_every_process_and_tells_from_when_it_holds(serving: Installation) -> None:
+    told(serving, "users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    assert serving.log_in("alice", PASSWORD).is_success
+    stolen = kid_of(serving.token())
+    began = datetime.now(UTC)
+    revoked = told(serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes")
+    assert stolen not in {key["kid"] for key in serving.key_set().json()["keys"]}
+    assert kid_of(serving.token()) != stolen
+    assert revoked["acknowledged"] == 2
+    assert since(began, revoked["refused_from"]) < timedelta(seconds=SECONDS_TO_FOLLOW + 1 + 1 + 1)  # M + S
+    assert revoked["refresh_families"] == 1
+    assert next(key for key in revoked["keys"] if key["kid"] == stolen)["compromised"] == "yes"
+    other = phases(revoked)["standby"]
+    ended = told(serving, "keys", "revoke", other, "--reason", "to be sure", "--end-sessions", "--yes")
+    assert ended["refresh_families"] == 0
+    assert "families that were ended: 1" in ended["message"]
+
+
+def test_a_process_that_does_not_answer_is_named_with_what_it_can_still_do(founded: Installation) -> None:
+    founded.settings |= {"ISSUER_OUTAGE_LIMIT": "1m", "ISSUER_PUBLISH_LEAD": "2m"}
+    first, second = founded.serve().until_ready(), founded.serve(port=founded.service_port)
+    second.until_ready()
+    stolen = kid_of(founded.token())
+    with stopped(second):
+        nodes = told(founded, "keys", "nodes")
+        assert len(nodes["nodes"]) == 2
+        revoked = told(founded, "keys", "revoke", stolen, "--reason", "stolen", "--yes")
+        assert revoked["acknowledged"] == 1
+        assert "has not answered since" in revoked["message"]
+        states = {node["state"] for node in told(founded, "keys", "nodes")["nodes"]}
+        assert "up to date" in states
+        assert len(states) == 2
+    assert first.process.poll() is None
+
+
+class stopped:  # noqa: N801 - reads as a statement
+    """A server stopped as by SIGSTOP in this block."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __enter__(self) -> None:
+        self._server.freeze()
+
+    def __exit__(self, *_: object) -> None:
+        self._server.thaw()
+
+
+def pem_file(folder: Path, passphrase: str) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    encryption = BestAvailableEncryption(passphrase.encode())
+    file = folder / "legacy.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    file.chmod(0o600)
+    return file
+
+
+def secret_file(folder: Path, text: str) -> Path:
+    file = folder / "secret"
+    file.write_text(f"{text}\n")
+    file.chmod(0o600)
+    return file
+
+
+def test_an_imported_key_can_be_the_first_of_a_new_ring_and_signs_when_served(
+    installation: Installation,
+) -> None:
+    pem = pem_file(installation.folder, NEW_PASSPHRASE)
+    arguments = [
+        "keys",
+        "import",
+        str(pem),
+        "--passphrase-file",
+        str(secret_file(installation.folder, NEW_PASSPHRASE)),
+    ]
+    assert "first `issuer serve`" in told(installation, *arguments, code=1)["message"]
+    made = told(installation, *arguments, "--current")
+    current = phases(made)["current"]
+    assert next(key["alg"] for key in made["keys"] if key["kid"] == current) == "ES256"
+    assert told(installation, *arguments, "--current", code=3)["error"] == "refused"
+    installation.serve().until_ready()
+    assert kid_of(installation.token()) == current
+    assert NEW_PASSPHRASE not in json.dumps(made)
+
+
+def test_rewrapping_beside_a_running_server_needs_no_restart(founded: Installation) -> None:
+    del founded.settings["ISSUER_KEYS_PASSPHRASE"]
+    in_use = founded.folder / "passphrase"
+    in_use.write_text(PASSPHRASE)
+    founded.settings["ISSUER_KEYS_PASSPHRASE_FILE"] = str(in_use)
+    server = founded.serve().until_ready()
+    new = secret_file(founded.folder, NEW_PASSPHRASE)
+    rewrapped = told(founded, "keys", "rewrap", "--new-passphrase-file", str(new))
+    assert rewrapped == {"rewrapped": 2}
+    assert founded.token()
+    assert "rewrap" in told(founded, "keys", "rotate", code=1)["message"]  # the old passphrase makes no key
+    new.replace(in_use)
+    rotated = told(founded, "keys", "rotate")
+    eventually(
+        lambda: kid_of(founded.token()) == phases(rotated)["current"], "it signs", SECONDS_TO_FOLLOW + 1
+    )
+    assert told(founded, "keys", "verify")["keys"] == [
+        {"phase": key["phase"], "kid": key["kid"], "alg": "RS256", "result": "ok"} for key in rotated["keys"]
+    ]
+    assert {NEW_PASSPHRASE, PASSPHRASE} & set(server.output.split("\n")) == set()
+
+
+def test_verify_finds_a_damaged_key_and_a_stray_file(founded: Installation) -> None:
+    (standby,) = (key["kid"] for key in told(founded, "keys", "list")["keys"] if key["phase"] == "standby")
+    file = founded.keys / f"{standby}.pem"
+    file.write_bytes(file.read_bytes()[:-100])
+    (founded.keys / "copy.pem").touch(mode=0o600)
+    found = told(founded, "keys", "verify", code=1)
+    assert {key["phase"]: key["result"] == "ok" for key in found["keys"]} == {
+        "current": True,
+        "standby": False,
+    }
+    assert found["strays"] == ["copy.pem"]
+
+
+def test_the_audit_names_who_did_what_and_finds_what_was_tampered_with(founded: Installation) -> None:
+    told(founded, "keys", "rotate", "--reason", "a drill")
+    entries = told(founded, "audit", "list")["entries"]
+    assert [entry["action"] for entry in entries].count("published") == 3
+    last = next(entry for entry in entries if entry["reason"] == "a drill")
+    assert (last["action"], last["ring_version"]) == ("activated", 2)
+    assert " on " in last["actor"]
+    whole = told(founded, "audit", "verify")
+    assert whole["entries"] == len(entries)
+    assert told(founded, "audit", "verify", "--noted", whole["digest"])["entries"] == len(entries)
+    assert "made anew" in told(founded, "audit", "verify", "--noted", "0" * 64, code=1)["message"]
+    with closing(sqlite3.connect(founded.folder / "issuer.db")) as database, database:
+        database.execute("DROP TRIGGER audit_refuses_update")
+        database.execute("UPDATE audit SET actor = 'nobody' WHERE number = 2")
+    assert "entry 2 was changed" in told(founded, "audit", "verify", code=1)["message"]
+
+
+def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_signing(
+    founded: Installation,
+) -> None:
+    server = founded.serve().until_ready()
+    founded.keys.chmod(0o755)
+    (standby,) = (key["kid"] for key in told(founded, "keys", "list")["keys"] if key["phase"] == "standby")
+    # What removes the standby makes another due, which cannot be written now.
+    with closing(sqlite3.connect(founded.folder / "issuer.db", isolation_level=None)) as database:
+        (text,) = database.execute("SELECT document FROM key_ring").fetchone()
+        ring = json.loads(text)
+        ring["keys"] = [key for key in ring["keys"] if key["kid"] != standby]
+        database.execute("UPDATE key_ring SET document = ?, version = version", (json.dumps(ring),))
+
+    def answer() -> Any:
+        return founded.http.get(f"{founded.url}/readyz").json()
+
+    warnings = eventually(lambda: answer()["warnings"], "a warning", 5)
+    assert "chmod 700" in warnings[0]
+    figures = founded.http.get(f"{founded.url}/metrics").text
+    assert any(
+        line.startswith("issuer_key_ring_refresh_failures_total ") and float(line.split()[1]) > 0
+        for line in figures.splitlines()
+    )
+    assert "the key ring needs attention" in server.output
+    founded.keys.chmod(0o700)
+    eventually(
+        lambda: answer() == {"status": "ok", "checks": {"database": "ok", "key_ring": "ok"}, "warnings": []},
+        "well again",
+        8,
+    )

@@ -1,0 +1,124 @@
+"""Owns what `issuer serve` promises with private keys in a PKCS#11 token: several workers, one token, no files."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running import Installation, eventually, kid_of
+from softhsm import CONF, LABEL, MODULE, PIN, configured, initialise, require_softhsm
+
+SEEN_WITHIN_SECONDS = 4
+
+
+@pytest.fixture
+def hardware(installation: Installation) -> Iterator[Installation]:
+    """An installation whose private keys are to be in a token that is empty still."""
+    require_softhsm()
+    conf = configured(installation.folder.parent / "softhsm")
+    initialise(conf)
+    (installation.folder / "pin").write_text(f"{PIN}\n")
+    installation.settings |= {
+        CONF: str(conf),
+        "ISSUER_KEYS": "pkcs11",
+        "ISSUER_PKCS11_MODULE": str(MODULE),
+        "ISSUER_PKCS11_TOKEN": LABEL,
+        "ISSUER_KEYS_PASSPHRASE_FILE": str(installation.folder / "pin"),
+    }
+    return installation
+
+
+def served_kids(installation: Installation) -> list[str]:
+    return [key["kid"] for key in installation.key_set().json()["keys"]]
+
+
+def listed(installation: Installation) -> dict[str, str]:
+    """Return the phase of each key."""
+    keys = installation.command("keys", "list", "--json").document["keys"]
+    return {key["kid"]: key["phase"] for key in keys}
+
+
+def test_workers_share_a_token_through_rotation_revocation_and_restart(hardware: Installation) -> None:
+    server = hardware.serve(workers=2).until_ready()
+    assert f"in the PKCS#11 token {LABEL}" in server.output
+    for pid in server.worker_pids:
+        with server.only(pid):
+            hardware.require_verifies(hardware.token(), hardware.key_set())
+    first = kid_of(hardware.token())
+
+    assert hardware.command("keys", "rotate").code == 0
+    eventually(lambda: kid_of(hardware.token()) != first, "the next key signs", SEEN_WITHIN_SECONDS)
+    second = kid_of(hardware.token())
+    standbys = {kid for kid, phase in listed(hardware).items() if phase == "standby"}
+    eventually(
+        lambda: standbys < set(served_kids(hardware)), "the new standby is published", SEEN_WITHIN_SECONDS
+    )
+
+    revoked = hardware.command("keys", "revoke", second, "--reason", "a test", "--yes")
+    assert revoked.code == 0, revoked
+    for pid in server.worker_pids:
+        with server.only(pid):
+            eventually(
+                lambda: second not in served_kids(hardware), "it is published no more", SEEN_WITHIN_SECONDS
+            )
+            third = hardware.token()
+            assert kid_of(third) not in {first, second}
+            hardware.require_verifies(third, hardware.key_set())
+
+    server.stop()
+    again = hardware.serve(workers=2).until_ready()
+    assert kid_of(hardware.token()) == kid_of(third)
+    hardware.require_verifies(hardware.token(), hardware.key_set())
+    assert set(served_kids(hardware)) == {
+        kid for kid, phase in listed(hardware).items() if phase != "revoked"
+    }
+    for output in (server.output, again.output):
+        assert PIN not in output
+        assert "Traceback" not in output
+    assert not hardware.keys.exists()
+    assert not list(hardware.folder.rglob("*.pem"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"ISSUER_KEYS_PASSPHRASE_FILE": "other pin"}, "refuses the PIN"),
+        ({"ISSUER_PKCS11_TOKEN": "another"}, "ISSUER_PKCS11_TOKEN"),
+        ({"ISSUER_PKCS11_MODULE": "/nowhere/module.so"}, "ISSUER_PKCS11_MODULE"),
+        ({"ISSUER_PKCS11_MODULE": ""}, "ISSUER_PKCS11_MODULE"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_one_line(
+    hardware: Installation, settings: dict[str, str], says: str
+) -> None:
+    (hardware.folder / "other pin").write_text("97531")
+    done = hardware.command("serve", "--port", str(hardware.port), **settings)
+    assert done.code == 1
+    assert done.err.startswith("failed: ")
+    assert says in done.err
+    assert done.err.count("\n") == 1
+    assert "97531" not in done.err
+    assert hardware.saved_ring() is None
+
+
+def test_a_token_that_lost_its_keys_is_never_given_others(hardware: Installation) -> None:
+    hardware.serve().until_ready().stop()
+    ring = hardware.saved_ring()
+    command = ["softhsm2-util", "--delete-token", "--token", LABEL]
+    environment = {**os.environ, CONF: hardware.settings[CONF]}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    initialise(Path(hardware.settings[CONF]))
+    done = hardware.command("serve", "--port", str(hardware.port))
+    assert done.code == 1
+    assert "is missing in the PKCS#11 token" in done.err
+    assert hardware.saved_ring() == ring
+
+
+def test_a_ring_that_was_lost_is_not_founded_again_beside_its_keys(hardware: Installation) -> None:
+    hardware.serve().until_ready().stop()
+    for path in hardware.folder.glob("issuer.db*"):
+        path.unlink()
+    done = hardware.command("serve", "--port", str(hardware.port))
+    assert done.code == 1
+    assert "2 private keys but no key ring" in done.err

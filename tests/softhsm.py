@@ -1,0 +1,121 @@
+"""A real PKCS#11 token for tests, SoftHSM2 in a temporary folder, and other processes that use it beside ours.
+
+What is promised of keys in a token is told in `test_signing`, `test_hsm` and `test_cryptoki`.
+"""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pkcs11
+import pytest
+
+from issuer.keyring import PublicKey
+from issuer.signing.cryptoki import Token
+from issuer.signing.pkcs11 import Pkcs11Signer
+
+MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
+LABEL = "issuer tests"
+PIN = "2468013579"
+CONF = "SOFTHSM2_CONF"
+
+
+def require_softhsm() -> None:
+    """Skip without SoftHSM2, and say so; fail in CI."""
+    if MODULE.exists():
+        return
+    text = "SoftHSM2 is not installed: what needs it was NOT tested (apt-get install softhsm2)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def configured(folder: Path, *options: str) -> Path:
+    """Return a configuration of SoftHSM2 that keeps its tokens in `folder`."""
+    tokens = folder / "tokens"
+    tokens.mkdir(parents=True, exist_ok=True)
+    conf = folder / "softhsm2.conf"
+    conf.write_text("\n".join([f"directories.tokendir = {tokens}", "log.level = ERROR", *options, ""]))
+    return conf
+
+
+def initialise(conf: Path, label: str = LABEL) -> None:
+    """Make a token with a PIN, and nothing in it."""
+    command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", PIN, "--pin", PIN]
+    subprocess.run(command, env={**os.environ, CONF: str(conf)}, check=True, capture_output=True)
+
+
+@contextmanager
+def fresh_token(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Iterator[Path]:
+    """Let this process use an empty token of its own; yield its configuration."""
+    require_softhsm()
+    conf = configured(folder, *options)
+    initialise(conf)
+    monkeypatch.setenv(CONF, str(conf))
+    yield conf
+    pkcs11.lib(str(MODULE)).finalize()  # the next test has another configuration, read at C_Initialize
+
+
+def signer(**changes: Any) -> Pkcs11Signer:
+    """Return a signer on the token; changes are arguments of Token."""
+    arguments: dict[str, Any] = {
+        "module": MODULE,
+        "label": LABEL,
+        "pin": lambda: PIN,
+        "patience": (),
+        **changes,
+    }
+    return Pkcs11Signer(Token(**arguments))
+
+
+def kept_key(alg: str = "ES256") -> PublicKey:
+    """Make a key, and keep it."""
+    ours = signer()
+    public = ours.generate(alg)
+    ours.keep(public.kid)
+    return public
+
+
+def loaded(public: PublicKey) -> Pkcs11Signer:
+    """Return a signer that has the key ready."""
+    ours = signer()
+    ours.load(public.kid, public.alg)
+    return ours
+
+
+@contextmanager
+def session() -> Iterator[pkcs11.Session]:
+    """Yield a session beside the issuer's own, as the token's tool has; the log-in may be the issuer's."""
+    token = pkcs11.lib(str(MODULE)).get_token(token_label=LABEL)
+    try:
+        opened = token.open(rw=True, user_pin=PIN)
+    except pkcs11.UserAlreadyLoggedIn:
+        opened = token.open(rw=True)
+    yield opened
+
+
+def objects(opened: pkcs11.Session, kind: pkcs11.ObjectClass, kid: str) -> list[pkcs11.Object]:
+    """Return all objects of that class with that CKA_ID."""
+    return list(opened.get_objects({pkcs11.Attribute.CLASS: kind, pkcs11.Attribute.ID: kid.encode()}))
+
+
+_there: list[Pkcs11Signer] = []
+
+
+def in_other_process(method: str, *arguments: Any) -> Any:
+    """Call a method of the one signer of the process in which this runs."""
+    if not _there:
+        _there.append(Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)))
+    return getattr(_there[0], method)(*arguments)
+
+
+@contextmanager
+def other_process() -> Iterator[Callable[..., Any]]:
+    """Yield a call of signer methods in a process that began with nothing of ours and keeps its session open."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        yield lambda *call: process.submit(in_other_process, *call).result()

@@ -1,0 +1,289 @@
+"""Private keys taken in from elsewhere and put under another passphrase, in a directory and in the database."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from given import MovableClock
+from test_rotation import FAST, files, kids
+
+from issuer.keyring import KeyUnavailable, NoRing, Phase, Refused
+from issuer.rotation import Rotation
+from issuer.signing import imported
+from issuer.signing.directory import PemDirectory
+from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key
+from issuer.signing.pem import PemSigner, Vault
+from issuer.signing.proof import prove
+from issuer.store.database import Database
+from issuer.store.private_keys import PrivateKeyStore
+from issuer.store.ring import RingStore
+
+OLD, NEW = "the old passphrase", "the new passphrase"
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/issuer.db")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture(params=["directory", "database"])
+def vault(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Vault:
+    return PrivateKeyStore(database) if request.param == "database" else PemDirectory(tmp_path / "keys")
+
+
+def made(vault: Vault, count: int, passphrase: str | None = OLD) -> list[str]:
+    signer = PemSigner(vault, lambda: passphrase)
+    made = [signer.generate("ES256").kid for _ in range(count)]
+    for kid in made[:-1]:  # the last one is pending
+        signer.keep(kid)
+    return made
+
+
+def opens(vault: Vault, kid: str, passphrase: str | None) -> bool:
+    try:
+        PemSigner(vault, lambda: passphrase).load(kid, "ES256")
+    except KeyUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("old", [OLD, None])
+def test_rewrapping_puts_every_key_under_the_new_passphrase_and_doing_it_again_changes_nothing(
+    vault: Vault, old: str | None
+) -> None:
+    made_kids = made(vault, 3, old)
+    assert PemSigner(vault, lambda: old).rewrap(NEW) == 3
+    assert all(opens(vault, kid, NEW) and not opens(vault, kid, old) for kid in made_kids)
+    assert PemSigner(vault, lambda: old).rewrap(NEW) == 0
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def test_an_interrupted_rewrapping_loses_no_key_and_is_completed_by_the_next(vault: Vault) -> None:
+    made_kids = made(vault, 3)
+    rewrite, done = vault.rewrite, []
+
+    def crash_at_the_second(kid: str, pem: bytes) -> None:
+        if done:
+            raise Crash
+        rewrite(kid, pem)
+        done.append(kid)
+
+    vault.rewrite = crash_at_the_second  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        PemSigner(vault, lambda: OLD).rewrap(NEW)
+    vault.rewrite = rewrite  # type: ignore[method-assign]
+    assert sorted(opens(vault, kid, NEW) for kid in made_kids) == [False, False, True]
+    assert PemSigner(vault, lambda: OLD).rewrap(NEW) == 2
+    assert all(opens(vault, kid, NEW) for kid in made_kids)
+
+
+def test_a_key_that_opens_with_neither_passphrase_stops_the_rewrapping_before_anything_is_changed(
+    vault: Vault,
+) -> None:
+    made_kids = made(vault, 3)
+    with pytest.raises(KeyUnavailable, match="does not open"):
+        PemSigner(vault, lambda: "another").rewrap(NEW)
+    assert all(opens(vault, kid, OLD) for kid in made_kids)
+
+
+def test_a_node_that_knows_only_the_old_passphrase_signs_on_but_makes_no_key_that_others_could_not_open(
+    vault: Vault,
+) -> None:
+    passphrases = [OLD]
+    node = PemSigner(vault, lambda: passphrases[-1])
+    public = node.generate("ES256")
+    node.keep(public.kid)
+    PemSigner(vault, lambda: OLD).rewrap(NEW)
+    assert node.sign(public.kid, b"data")
+    with pytest.raises(KeyUnavailable, match="passphrase"):
+        node.generate("ES256")
+    passphrases.append(NEW)  # its file was changed, and it reads it again
+    assert opens(vault, node.generate("ES256").kid, NEW)
+
+
+def test_strays_are_told_by_name(vault: Vault, tmp_path: Path) -> None:
+    first, second = made(vault, 2)
+    assert vault.strays([first, second]) == []
+    (stray,) = vault.strays([first])
+    assert second in stray
+    if isinstance(vault, PemDirectory):
+        (tmp_path / "keys" / "notes.txt").touch()
+        assert vault.strays([first, second]) == ["notes.txt"]
+
+
+# Taking in
+
+
+def pem_of(key: Any, passphrase: str | None = None) -> bytes:
+    encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    pem: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return pem
+
+
+SOUND = rsa.generate_private_key(65537, 2048)
+
+
+@pytest.mark.parametrize(
+    ("key", "preferred", "alg"),
+    [
+        (SOUND, "RS256", "RS256"),
+        (SOUND, "PS256", "PS256"),
+        (SOUND, "ES256", "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "RS256", "ES256"),
+        (ed25519.Ed25519PrivateKey.generate(), "RS256", "EdDSA"),
+    ],
+)
+def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, alg: str) -> None:
+    assert algorithm_for(read_private_key(pem_of(key), None), preferred) == alg
+    assert algorithm_for(read_private_key(pem_of(key, OLD), OLD), preferred) == alg
+
+
+@pytest.mark.parametrize(
+    ("pem", "passphrase", "says"),
+    [
+        (b"nonsense", None, "no PEM"),
+        (pem_of(SOUND, OLD), NEW, "passphrase"),
+        (pem_of(SOUND), OLD, "not encrypted"),
+        (pem_of(dsa.generate_private_key(2048)), None, "must be RSA"),
+    ],
+)
+def test_what_is_no_readable_key_is_refused(pem: bytes, passphrase: str | None, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        read_private_key(pem, passphrase)
+
+
+def test_an_encrypted_key_asks_for_its_passphrase() -> None:
+    with pytest.raises(PassphraseNeeded):
+        read_private_key(pem_of(SOUND, OLD), None)
+
+
+def close_primes() -> rsa.RSAPrivateKey:
+    """Return a key whose primes are neighbours."""
+    p = SOUND.private_numbers().p | 1
+    q = next(n for n in range(p + 2, p + 20_000, 2) if pow(2, n - 1, n) == 1)
+    return composed(p, q)
+
+
+def roca() -> rsa.RSAPrivateKey:
+    """Return a key as the generator of CVE-2017-15361 made them: each prime is a power of 65537 modulo M."""
+    product = 1
+    for prime in imported._ROCA_PRIMES:
+        product *= prime
+    primes: list[int] = []
+    number = 3 << 1022
+    number += pow(65537, 123, product) - number % product
+    while len(primes) < 2:
+        number += product
+        if number % 2 and pow(2, number - 1, number) == 1:
+            primes.append(number)
+            number += product << 900 - product.bit_length()
+    return composed(*primes)
+
+
+def composed(p: int, q: int) -> rsa.RSAPrivateKey:
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    parts = (d % (p - 1), d % (q - 1), pow(q, -1, p))
+    return rsa.RSAPrivateNumbers(p, q, d, *parts, public).private_key(unsafe_skip_rsa_key_validation=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: rsa.generate_private_key(65537, 1024), "1024 bits"),  # noqa: S505 - that is the point
+        (lambda: rsa.generate_private_key(3, 2048), "exponent is 3"),
+        (close_primes, "so close"),
+        (roca, "CVE-2017-15361"),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), "P-256"),
+    ],
+)
+def test_a_weak_key_is_refused(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        algorithm_for(make(), "RS256")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def signer(keys: Path) -> PemSigner:
+    return PemSigner(PemDirectory(keys), lambda: OLD)
+
+
+@pytest.fixture
+def rotation(database: Database, signer: PemSigner, clock: MovableClock) -> Rotation:
+    return Rotation(RingStore(database), signer, FAST, clock, "me")
+
+
+def test_an_imported_key_waits_as_a_standby_for_its_lead(
+    rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
+) -> None:
+    rotation.reconcile()
+    public = signer.adopt(SOUND, "RS256")
+    ring = rotation.take_in(public, current=False, reason="imported")
+    key = ring.find(public.kid)
+    assert ring.phase(key, clock()) is Phase.STANDBY
+    assert ring.ripe_at(key) == clock() + FAST.publish_lead
+    assert files(keys) == kids(ring)
+    prove(signer, key)
+
+
+def test_a_key_that_the_ring_has_is_refused_and_not_lost(
+    rotation: Rotation, signer: PemSigner, keys: Path
+) -> None:
+    rotation.reconcile()
+    public = signer.adopt(SOUND, "RS256")
+    ring = rotation.take_in(public, current=False, reason="imported")
+    with pytest.raises(Refused, match="already"):
+        rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
+    assert kids(ring) <= files(keys)
+
+
+def test_a_revoked_key_does_not_come_back_by_an_import(
+    rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
+) -> None:
+    rotation.reconcile()
+    public = signer.adopt(SOUND, "RS256")
+    rotation.take_in(public, current=False, reason="imported")
+    ring = rotation.change(lambda ring, now: ring.revoked(public.kid, "stolen", FAST, now))
+    with pytest.raises(Refused, match="already"):
+        rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
+    assert ring.phase(rotation.ring().find(public.kid), clock()) is Phase.REVOKED
+
+
+def test_a_first_ring_can_begin_with_an_imported_key_that_signs_at_once(
+    rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
+) -> None:
+    public = signer.adopt(SOUND, "RS256")
+    with pytest.raises(NoRing):
+        rotation.take_in(public, current=False, reason="imported")
+    ring = rotation.take_in(signer.adopt(SOUND, "RS256"), current=True, reason="imported")
+    assert ring.current(clock()).kid == public.kid
+    assert len(ring.standbys(clock())) == FAST.standby_keys
+    assert files(keys) == kids(ring)
+
+
+def test_a_second_first_key_is_refused_and_destroyed(
+    rotation: Rotation, signer: PemSigner, keys: Path
+) -> None:
+    ring = rotation.reconcile()
+    with pytest.raises(Refused, match="already"):
+        rotation.take_in(signer.adopt(SOUND, "RS256"), current=True, reason="imported")
+    assert files(keys) == kids(ring)
+    assert rotation.ring() == ring
