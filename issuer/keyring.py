@@ -88,7 +88,7 @@ class Key(PublicKey):
     token_lifetime: timedelta
     """The longest life that any node was allowed to give a token this key signed."""
     margin: timedelta
-    """R + S, the longest in force while it could sign: nodes may go on signing, and clocks differ, that long."""
+    """R + 2 S, the longest in force while it could sign; see `Policy.margin`."""
     lead: timedelta
     """How long it is published before it may sign; zero in the ring's first save."""
     revoked_at: datetime | None = None
@@ -246,7 +246,7 @@ class KeyRing:
     def rolled_back(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the previous key signing again from `now`; refuse if it may be gone somewhere.
 
-        Within R + S of leaving the JWKS, a node whose clock is ahead may be letting it go at this moment.
+        Within its margin of leaving the JWKS, a node whose clock is ahead may be letting it go at this moment.
         """
         previous = [key for key in self.in_order() if self.phase(key, now) is Phase.PREVIOUS]
         chosen = previous[-1] if previous else None
@@ -313,7 +313,7 @@ class KeyRing:
         return replace(
             key,
             token_lifetime=max(key.token_lifetime, policy.token_lifetime),
-            margin=max(key.margin, policy.node_timeout + policy.clock_skew),
+            margin=max(key.margin, policy.margin),
         )
 
     def _require_ripe(self, key: Key, now: datetime) -> None:
@@ -340,5 +340,4 @@ class KeyRing:
 
 
 def _standby(public: PublicKey, policy: Policy, now: datetime, lead: timedelta) -> Key:
-    margin = policy.node_timeout + policy.clock_skew
-    return Key(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime, margin, lead)
+    return Key(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime, policy.margin, lead)

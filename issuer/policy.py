@@ -62,6 +62,15 @@ class Policy:
             )
 
     @property
+    def margin(self) -> timedelta:
+        """How long after a key was superseded a token of it may still be issued, by a clock that others go by.
+
+        A node may sign with it for R. If that node's clock is ahead, its tokens live S longer by the clock of a
+        verifier, and it is the first to let the key go, S too early.
+        """
+        return self.node_timeout + 2 * self.clock_skew
+
+    @property
     def heartbeat_interval(self) -> timedelta:
         """How often a node tells the others that it lives, if nothing changed; they reckon by it when it stops."""
         return self.node_timeout / 3

@@ -122,5 +122,5 @@ def test_a_key_revoked_before_its_turn_is_never_recorded_as_activated() -> None:
 def test_a_retired_key_is_recorded_when_the_ring_forgets_it() -> None:
     now = START + DAY
     second = version(FIRST.promoted(POLICY, now), 2, now)
-    gone = now + timedelta(minutes=11)
+    gone = now + timedelta(minutes=12)
     assert told(second, version(second.tended(POLICY, gone), 3, gone)) == [("retired", "a", gone, None)]

@@ -56,7 +56,7 @@ def test_the_standby_takes_over_when_its_turn_comes_without_anything_being_saved
 
 def test_a_superseded_key_stays_published_until_its_last_token_is_dead_everywhere() -> None:
     ring = rotated()
-    leaves_at = START + DAY + POLICY.node_timeout + POLICY.token_lifetime + POLICY.clock_skew
+    leaves_at = START + DAY + POLICY.token_lifetime + POLICY.node_timeout + 2 * POLICY.clock_skew
     assert ring.leaves_at(ring.find("a")) == leaves_at
     assert phases(ring, leaves_at - SECOND)["a"] is Phase.PREVIOUS
     assert phases(ring, leaves_at)["a"] is Phase.RETIRED
@@ -137,15 +137,15 @@ def test_a_superseded_key_keeps_the_lifetime_it_signed_with() -> None:
 def test_a_changed_rotation_period_moves_the_turn_but_never_before_the_key_is_ripe() -> None:
     now = START + DAY
     shorter = replace(POLICY, rotation_period=7 * DAY)
-    assert founded().tended(shorter, now).find("b").activates_at == START + 7 * DAY
-    late = rotated().tended(replace(POLICY, rotation_period=DAY), now + SECOND)
+    assert founded().scheduled(shorter, now).find("b").activates_at == START + 7 * DAY
+    late = rotated().scheduled(replace(POLICY, rotation_period=DAY), now + SECOND)
     assert late.find("c").activates_at == START + 2 * DAY
 
 
 def test_a_turn_so_near_that_a_node_may_not_hear_of_a_change_stands() -> None:
     now = START + 30 * DAY - POLICY.node_timeout
     longer = replace(POLICY, rotation_period=60 * DAY)
-    assert founded().tended(longer, now).find("b").activates_at == START + 30 * DAY
+    assert founded().scheduled(longer, now).find("b").activates_at == START + 30 * DAY
 
 
 def test_shorter_settings_do_not_let_a_published_key_sign_earlier() -> None:
@@ -208,7 +208,7 @@ def test_without_a_period_keys_wait_for_an_operator() -> None:
     assert ring.find("b").activates_at is None
     assert ring.current(START + 1000 * DAY).kid == "a"
     assert ring.promoted(by_hand, START + DAY).current(START + DAY).kid == "b"
-    assert ring.tended(POLICY, START).find("b").activates_at == START + 30 * DAY
+    assert ring.scheduled(POLICY, START).find("b").activates_at == START + 30 * DAY
 
 
 def test_a_node_whose_clock_is_behind_the_first_save_signs_with_the_first_key() -> None:

@@ -153,7 +153,7 @@ def test_a_scheduled_rotation_publishes_a_new_standby_and_later_destroys_the_ret
         Phase.CURRENT,
         Phase.STANDBY,
     ]
-    clock.advance(minutes=11)
+    clock.advance(minutes=12)
     ring = performs.reconcile()
     assert first.kid not in {key.kid for key in ring.keys}
     assert files(keys) == kids(ring)

@@ -92,7 +92,7 @@ def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
     superseded_at = ring.superseded_at(key)
     if superseded_at is None or key.revoked_at:
         return None
-    return superseded_at + policy.node_timeout + key.token_lifetime
+    return superseded_at + key.token_lifetime + key.margin - policy.clock_skew
 
 
 def _told(when: datetime | None) -> str | None:

@@ -1,0 +1,120 @@
+"""Puts the soak together, runs it for as long as asked, and ends every process it started.
+
+Everything it does is told in the files beside this one.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from postgresql import new_database
+from running import HOST, Installation
+
+from soak import verifiers, watch
+from soak.faults import Misfortune
+from soak.findings import Findings
+from soak.network import Front, Line
+from soak.nodes import Node, Shifted
+from soak.rules import AUDIENCE, Rules
+
+PROGRESS_SECONDS = 1.0
+KINDS = (verifiers.Example, verifiers.PyJwt, verifiers.Strict)
+OF_EACH_KIND = 2
+DEFECT = "Traceback (most recent call last)"
+
+
+def soak(
+    folder: Path,
+    postgresql: str,
+    seconds: float,
+    seed: int,
+    progress: Callable[[Findings], None] = lambda _: None,
+) -> Findings:
+    """Run the soak of `seed` on the server `postgresql`, at least until every fault has happened."""
+    return asyncio.run(_soak(folder, new_database(postgresql), seconds, seed, progress))
+
+
+async def _soak(
+    folder: Path, database: str, seconds: float, seed: int, progress: Callable[[Findings], None]
+) -> Findings:
+    rules = Rules.drawn(seed)
+    async with AsyncExitStack() as stack:
+        ports: dict[str, int] = {}
+        front = Front(ports)
+        url = f"http://{HOST}:{await front.start()}"
+        stack.push_async_callback(front.end)
+        operator = stack.enter_context(
+            _installation(Installation, folder / "operator", rules.settings(url, database))
+        )
+        nodes = [
+            await _node(stack, name, folder, rules.settings(url, database), offset)
+            for name, offset in {"a": 0.0, "b": rules.clock_offset}.items()
+        ]
+        for node in nodes:
+            node.start()
+            await node.heal()
+            ports[node.name] = node.port
+        machine = await asyncio.to_thread(lambda: operator.machine)
+        findings = Findings()
+        kinds = [kind(url, AUDIENCE, rules) for kind in KINDS for _ in range(OF_EACH_KIND)]
+        for verifier in kinds:
+            await verifier.open(stack)
+        over, ended = asyncio.Event(), asyncio.Event()
+        misfortune = Misfortune(nodes, rules, findings, seed)
+        async with asyncio.TaskGroup() as tasks:
+            for node in nodes:
+                tasks.create_task(watch.issue(node, machine, rules, findings, ended))
+                tasks.create_task(watch.observe(node, findings, ended))
+            for verifier in kinds:
+                tasks.create_task(verifiers.check(verifier, front, findings, ended))
+            tasks.create_task(watch.Operator(operator, nodes, rules, seed).run(findings, ended))
+            tasks.create_task(_tell(progress, findings, ended))
+            blows = tasks.create_task(misfortune.run(over))
+            await asyncio.wait({blows}, timeout=seconds)
+            over.set()
+            await blows
+            ended.set()
+        _read_logs(nodes, findings)
+    return findings
+
+
+def _installation(kind: type[Installation], folder: Path, settings: dict[str, str]) -> Installation:
+    folder.mkdir(parents=True)
+    return kind(folder, **settings)
+
+
+async def _node(
+    stack: AsyncExitStack, name: str, folder: Path, settings: dict[str, str], offset: float
+) -> Node:
+    """Return a node with its own line to the database and its own clock."""
+    database = urlsplit(settings["ISSUER_DATABASE_URL"])
+    assert database.port
+    line = Line(database.port)
+    stack.push_async_callback(line.end)
+    through = database._replace(netloc=f"{database.username}@{HOST}:{await line.start()}").geturl()
+    settings = {**settings, "ISSUER_DATABASE_URL": through, "SOAK_CLOCK_OFFSET": f"{offset}"}
+    kind = Shifted if offset else Installation
+    node = Node(name, stack.enter_context(_installation(kind, folder / name, settings)), line)
+    stack.push_async_callback(node.http.aclose)
+    return node
+
+
+async def _tell(progress: Callable[[Findings], None], findings: Findings, over: asyncio.Event) -> None:
+    while not over.is_set():
+        progress(findings)
+        await asyncio.sleep(PROGRESS_SECONDS)
+
+
+def _read_logs(nodes: list[Node], findings: Findings) -> None:
+    """Take an exception that nobody expected for a broken promise, whoever was answered what."""
+    for node in nodes:
+        for log in node.logs:
+            before, defect, after = log.read_text("utf-8", "replace").partition(DEFECT)
+            if defect:
+                findings.violation(
+                    "nothing happens that is not foreseen",
+                    node=node.name,
+                    log=before[-500:] + defect + after[:3000],
+                )

@@ -1,0 +1,26 @@
+"""`issuer` on a machine whose clock is off: the same commands, with `build` given a clock that was moved.
+
+A script: each worker that it starts runs these lines first, too, and so has the same clock.
+"""
+
+import os
+from datetime import datetime, timedelta
+from functools import partial
+
+from issuer import wiring
+
+OFFSET = timedelta(seconds=float(os.environ["SOAK_CLOCK_OFFSET"]))
+
+
+def shifted() -> datetime:
+    """Return what the clock of this machine shows."""
+    return wiring.clock() + OFFSET
+
+
+# Before anything else takes `build` from there: the commands, and the factory of the workers.
+wiring.build = partial(wiring.build, clock=shifted)
+
+if __name__ == "__main__":
+    from issuer.cli import main
+
+    main()

@@ -1,0 +1,158 @@
+"""Clients that ask each node for tokens, an observer of what each node serves, and an operator who rotates.
+
+What verifiers make of it is told in `verifiers`.
+"""
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from random import Random
+from typing import Any
+
+import httpx2
+from running import Installation
+
+from soak.findings import Findings, Token
+from soak.nodes import Node
+from soak.rules import Rules
+
+ASK_SECONDS = 0.35
+LOOK_SECONDS = 0.3
+TOKEN_SECONDS = 3.0
+IDLE_SECONDS = 6.0
+"""A healthy node issues at least one token in this time, however busy the machine is."""
+OPERATOR_SECONDS = 0.3
+COMMAND_SECONDS = 0.8
+"""How long a command takes to come to its decision, about."""
+LEFT_TO_TIMER = 0.4
+BESIDE_A_NODE = 0.3
+"""How often the operator sits at a node, and is cut off together with it."""
+OK, UNAVAILABLE = 200, 503
+DONE, FAILED, REFUSED = 0, 1, 3
+
+
+async def issue(
+    node: Node, machine: tuple[str, str], rules: Rules, findings: Findings, over: asyncio.Event
+) -> None:
+    """Ask `node` for tokens; it may fail while something is wrong with it, and only then."""
+    last = time.time()
+    while not over.is_set():
+        await asyncio.sleep(ASK_SECONDS)
+        asked_at = time.time()
+        was_healthy = node.is_healthy(asked_at, rules.node_timeout)
+        try:
+            answer = await node.http.post(
+                "/oauth2/token",
+                auth=machine,
+                data={"grant_type": "client_credentials"},
+                timeout=TOKEN_SECONDS,
+            )
+        except httpx2.TransportError as error:
+            findings.count(f"not issued: {type(error).__name__}")
+        else:
+            if answer.status_code == OK:
+                findings.add(Token.read(answer.json()["access_token"], node.name))
+                last = time.time()
+            else:
+                _not_issued(node, answer, findings, healthy=was_healthy and node.is_healthy(asked_at, 0))
+        if not node.is_healthy(asked_at, IDLE_SECONDS):
+            last = max(last, asked_at)
+        elif time.time() - last > IDLE_SECONDS:
+            findings.violation(
+                "a healthy node issues tokens", node=node.name, last=findings.since_start(last)
+            )
+            last = time.time()
+
+
+def _not_issued(node: Node, answer: httpx2.Response, findings: Findings, *, healthy: bool) -> None:
+    findings.count(f"not issued: {answer.status_code}")
+    if answer.status_code != UNAVAILABLE or healthy:
+        findings.violation(
+            "a healthy node issues tokens" if healthy else "an issuer that cannot answer says 503",
+            node=node.name,
+            answer=f"{answer.status_code} {answer.text[:300]}",
+            healthy_since=node.healthy_since and findings.since_start(node.healthy_since),
+        )
+
+
+async def observe(node: Node, findings: Findings, over: asyncio.Event) -> None:
+    """Look at the JWKS of `node`: it must hold the kid of each token received before, for as long as that lives.
+
+    A node that is not ready publishes less long, never less.
+    """
+    while not over.is_set():
+        await asyncio.sleep(LOOK_SECONDS)
+        ready = await node.is_ready()
+        findings.count("looks at a node that is ready" if ready else "looks at a node that is not ready")
+        asked_at = time.time()
+        try:
+            answer = await node.http.get("/.well-known/jwks.json")
+        except httpx2.TransportError as error:
+            findings.count(f"no key set: {type(error).__name__}")
+            continue
+        findings.count(f"key set: {answer.status_code}")
+        if answer.status_code == OK:
+            _require_published(node, answer, asked_at, findings, ready=ready)
+        elif answer.status_code != UNAVAILABLE:
+            findings.violation("no other answer than 200 and 503", node=node.name, answer=answer.text[:300])
+
+
+def _require_published(
+    node: Node, answer: httpx2.Response, asked_at: float, findings: Findings, *, ready: bool
+) -> None:
+    served = [str(key["kid"]) for key in answer.json()["keys"]]
+    missing = {
+        token.kid: token  # of each kid, the youngest
+        for token in findings.alive()  # by now, after the answer
+        if token.received_at < asked_at and token.kid not in served
+    }
+    for token in missing.values():
+        facts: dict[str, Any] = {
+            "token": findings.described(token),
+            "served by": f"{node.name}, {'ready' if ready else 'not ready'} just before",
+            "asked at": findings.since_start(asked_at),
+            "cache control": answer.headers["Cache-Control"],
+            "kids served": [kid[:8] for kid in served],
+        }
+        findings.violation("the key of an unexpired token was not published", **facts)
+
+
+class Operator:
+    """Rotates by hand: as early as the guard allows, or not until the timer did, as drawn from the seed."""
+
+    def __init__(self, commands: Installation, nodes: Sequence[Node], rules: Rules, seed: int) -> None:
+        self._commands = commands
+        self._nodes = nodes
+        self._rules = rules
+        self._random = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
+
+    async def run(self, findings: Findings, over: asyncio.Event) -> None:
+        """Go on until it is over."""
+        while not over.is_set():
+            allowed_in = await self._rotate(findings)
+            if allowed_in is None and self._random.random() < LEFT_TO_TIMER:
+                allowed_in = float(self._rules.lead + self._rules.spare)
+            await asyncio.sleep(max(OPERATOR_SECONDS, (allowed_in or 0.0) - COMMAND_SECONDS))
+
+    async def _rotate(self, findings: Findings) -> float | None:
+        """Try, and return in how many seconds it will be allowed; None if it was."""
+        where = {}
+        if self._random.random() < BESIDE_A_NODE:
+            where["ISSUER_DATABASE_URL"] = self._random.choice(self._nodes).database_url
+        try:
+            done = await asyncio.to_thread(self._commands.command, "keys", "rotate", "--json", **where)
+        except subprocess.TimeoutExpired as error:
+            findings.violation("a command ends", command=error)
+            return None
+        findings.count(f"rotations by hand, exit {done.code}")
+        if done.code == REFUSED:
+            return datetime.fromisoformat(done.document["allowed_from"]).timestamp() - time.time()
+        if done.code == DONE:
+            findings.event(f"rotated by hand: {done.document['message']}")
+        elif not (where and done.code == FAILED):  # it may be cut off as well as the node beside it
+            findings.violation(
+                "an operator may rotate or is told to wait", out=done.out, err=done.err[-2000:]
+            )
+        return None
