@@ -17,6 +17,7 @@ class Action(StrEnum):
     """What may happen to a key, or to all of them."""
 
     PUBLISHED = "published"
+    IMPORTED = "imported"
     ACTIVATED = "activated"
     REVOKED = "revoked"
     RETIRED = "retired"
@@ -30,7 +31,8 @@ class Entry:
 
     at: datetime
     actor: str
-    action: Action
+    action: str
+    """An `Action`; what was read may have been tampered with."""
     kid: str | None = None
     ring_version: int | None = None
     reason: str | None = None
@@ -104,14 +106,18 @@ def _events(
     key: Key, old: Key | None, before: KeyRing | None, after: KeyRing, actor: str, reason: str | None
 ) -> Iterator[Entry]:
     now = after.changed_at
-    if key.revoked_at and (old is None or old.revoked_at is None):
-        yield Entry(now, actor, Action.REVOKED, key.kid, after.version, key.revoked_reason)
+    if old is None:
+        action = Action.IMPORTED if key.imported else Action.PUBLISHED
+        yield Entry(now, actor, action, key.kid, after.version, reason if key.imported else None)
+    if key.revoked_at and (
+        old is None or (old.revoked_at, old.compromised) != (key.revoked_at, key.compromised)
+    ):
+        why = f"compromised: {key.revoked_reason}" if key.compromised else key.revoked_reason
+        yield Entry(now, actor, Action.REVOKED, key.kid, after.version, why)
     if key.activates_at and key.activated_by(now) and _is_new(key.activates_at, old, before):
         by_hand = old is None or old.activates_at != key.activates_at
         why = reason if by_hand else None
         yield Entry(key.activates_at, actor, Action.ACTIVATED, key.kid, after.version, why)
-    if old is None:
-        yield Entry(now, actor, Action.PUBLISHED, key.kid, after.version)
 
 
 def _is_new(activates_at: datetime, old: Key | None, before: KeyRing | None) -> bool:

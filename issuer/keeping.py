@@ -7,12 +7,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from issuer.keyring import Key, KeyRing, KeyUnavailable, StaleView
+from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, StaleView
 from issuer.nodes import Heartbeat, View
-from issuer.policy import Policy, instant
+from issuer.policy import REFRESH_INTERVAL, Policy, instant
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
 from issuer.signing.proof import require_own_name
+from issuer.store.database import DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 
 
@@ -41,11 +42,11 @@ class Node:
         self._heartbeats = heartbeats
         self._policy = policy
         self._clock = clock
-        self._name = name
+        self.name = name
         self._view: View | None = None
         self._beat: Heartbeat | None = None
-        self.trouble: Trouble | None = None
-        """What went wrong at the latest refresh."""
+        self._trouble: Trouble | None = None
+        self._missing: list[str] = []
         self.failures = 0
         """How many refreshes went wrong."""
 
@@ -57,30 +58,48 @@ class Node:
         return self._view
 
     def refresh(self) -> View:
-        """Do what is due, make ready every key that may sign, and take up the view as a whole.
+        """Do what is due, open every key that may sign, and take up the view as a whole.
 
-        Raise KeyRingError or StoreError; the view then stays as old as it is. A standby that does not open stops
-        a node from starting, but not from going on: there is time to mend it until its turn.
+        Raise KeyRingError or StoreError; the view then stays as old as it is. A key that does not open stops a
+        node from starting. One that runs goes on publishing what the ring says, so that a revocation counts, and
+        signs as long as the current key opens.
         """
         try:
-            view, complaints = self._refreshed()
+            complaints = self._refreshed()
         except Exception as error:
             self.failures += 1
-            self._complain(str(error))
+            known = isinstance(error, KeyRingError | StoreError)
+            self._complain(str(error) if known else "a defect; the log tells which")
             raise
         if complaints:
             self._complain("; ".join(complaints))
         else:
-            self.trouble = None
-        return view
+            self._trouble = None
+        return self.view
 
-    def warnings(self) -> list[str]:
-        """Return what an operator should know although the node can do its work."""
-        now = self._clock()
+    @property
+    def trouble(self) -> Trouble | None:
+        """What went wrong at the latest refresh, or that it has not come to an end."""
+        view = self.view
+        if self._trouble is None and self._clock() - view.refreshed_at > 3 * REFRESH_INTERVAL:
+            return Trouble(
+                view.refreshed_at, "the refresh takes long: does the database, disk or token hang?"
+            )
+        return self._trouble
+
+    def warnings(self, *, in_detail: bool = True) -> list[str]:
+        """Return what an operator should know although the node can do its work.
+
+        The reason of a trouble may name addresses and paths; without `in_detail` the log is pointed to.
+        """
+        now, trouble = self._clock(), self.trouble
         overdue = self.view.ring.overdue_since(self._policy, now)
         missing = self.view.ring.shortfall(now, self._policy)
+        reason = (
+            trouble.reason if trouble and in_detail else "the key ring needs attention; the log tells why"
+        )
         return [
-            *([f"since {instant(self.trouble.since)}: {self.trouble.reason}"] if self.trouble else []),
+            *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
             *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
             *([f"the ring lacks {missing} of {self._policy.standby_keys} standbys"] if missing else []),
         ]
@@ -88,65 +107,75 @@ class Node:
     def leave(self) -> None:
         """Tell the others that this process serves no more."""
         if self._beat:
-            self._heartbeats.remove(self._beat.id)
+            now = self._clock()
+            self._heartbeats.beat(self._beat.last(now), now - self._policy.clock_skew)
 
     def _complain(self, reason: str) -> None:
-        since = self.trouble.since if self.trouble else self._clock()
-        self.trouble = Trouble(since, reason)
+        since = self._trouble.since if self._trouble else self._clock()
+        self._trouble = Trouble(since, reason)
 
-    def _refreshed(self) -> tuple[View, list[str]]:
+    def _refreshed(self) -> list[str]:
         seen_at = self._clock()
+        if self._view is None:
+            self._send_heartbeat(0, seen_at)  # a revocation at this moment waits until we have seen it
         ring = self._rotation.reconcile(starting=self._view is None)
+        self._require_true(ring)
+        opened, complaints = self._opened(ring, seen_at)
+        if complaints and self._rotation.ring().version != ring.version:
+            return self._refreshed()  # a key was revoked in this very moment
+        if complaints and self._view is None:
+            raise KeyUnavailable("; ".join(complaints))
+        self._take_up(ring, seen_at, opened)
+        unmade = [self._rotation.unmade] if self._rotation.unmade else []
+        return [*complaints, *self._missing, *unmade, *self._rotation.undestroyed.values()]
+
+    def _require_true(self, ring: KeyRing) -> None:
+        """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
+        seen = self._view.ring.version if self._view else 0
+        if ring.version < seen:
+            raise DatabaseDamaged(
+                f"the key ring went back from version {seen} to {ring.version}: if you restored a backup, restart"
+                " the nodes; otherwise find out who can write to the database"
+            )
+        if ring.version == seen:
+            return
         for key in ring.keys:
             require_own_name(key)
-        try:
-            self._load(ring.current(seen_at))
-        except KeyUnavailable:
-            again = self._rotation.reconcile()
-            if again.version == ring.version:
-                raise
-            ring = again  # it was revoked in this very moment
-            self._load(ring.current(seen_at))
-        complaints = self._load_standbys(ring, seen_at)
-        self._take_up(ring, seen_at)
-        return self.view, [*complaints, *self._rotation.undestroyed.values()]
+        here = self._signer.kept() | {key.kid for key in ring.standbys(ring.changed_at)}
+        self._missing = [
+            f"{key.kid} is published and its private half is not here: it was lost, or somebody put the key into the"
+            f" ring; if you do not know it: issuer keys revoke {key.kid}"
+            for key in ring.published_keys(ring.changed_at)
+            if key.kid not in here
+        ]
 
-    def _load(self, key: Key) -> None:
-        self._signer.load(key.kid, key.alg)
-
-    def _load_standbys(self, ring: KeyRing, now: datetime) -> list[str]:
-        complaints = []
-        for key in ring.standbys(now):
+    def _opened(self, ring: KeyRing, now: datetime) -> tuple[frozenset[str], list[str]]:
+        """Open every key that may sign; return which did, and what is wrong with the others."""
+        opened, complaints = set(), []
+        for key in (ring.current(now), *ring.standbys(now)):
             try:
-                self._load(key)
+                self._signer.load(key.kid, key.alg)
             except KeyUnavailable as error:
-                if self._view is None:
-                    raise
-                complaints.append(f"the standby {key.kid} cannot sign when its turn comes: {error}")
-        return complaints
+                complaints.append(str(error))
+            else:
+                opened.add(key.kid)
+        return frozenset(opened), complaints
 
-    def _take_up(self, ring: KeyRing, seen_at: datetime) -> None:
+    def _take_up(self, ring: KeyRing, seen_at: datetime, opened: frozenset[str]) -> None:
         before = self._view
         # The others reckon by the heartbeat when this node stops: until it is sent, the view is as old as before.
-        self._view = View(ring, before.refreshed_at if before else seen_at)
+        self._view = View(ring, before.refreshed_at if before else seen_at, opened)
         self._send_heartbeat(ring.version, seen_at)
-        self._view = View(ring, seen_at)
+        self._view = View(ring, seen_at, opened)
         # A request under way may be about to sign by the view before.
         leaving = {before.ring.current(before.refreshed_at).kid} if before else set()
-        may_sign = {key.kid for key in (ring.current(seen_at), *ring.standbys(seen_at))}
-        self._signer.unload_all_but(leaving | may_sign)
+        self._signer.unload_all_but(leaving | opened)
 
     def _send_heartbeat(self, version: int, now: datetime) -> None:
-        last = self._beat
-        due = last is None or last.version != version
-        if not due and last and now - last.refreshed_at < self._policy.heartbeat_interval:
+        last, policy = self._beat, self._policy
+        if last and last.version == version and now - last.refreshed_at < policy.heartbeat_interval:
             return
-        beat = Heartbeat(last.id if last else str(uuid.uuid4()), self._name, version, now)
-        self._heartbeats.beat(beat)
+        process_id = last.id if last else str(uuid.uuid4())
+        beat = Heartbeat.of(process_id, self.name, version, policy, now)
+        self._heartbeats.beat(beat, now - policy.clock_skew)
         self._beat = beat
-        if last is None:
-            for other in self._heartbeats.all():
-                if (
-                    other.published_until(self._policy) < now
-                ):  # ended without a word, and nothing of it lives on
-                    self._heartbeats.remove(other.id)

@@ -95,6 +95,10 @@ class Key(PublicKey):
     revoked_reason: str | None = None
     compromised: bool = False
     """Revoked because somebody else may have the private half."""
+    imported: bool = False
+    """Made elsewhere: its private half was outside once."""
+    withdrawn: bool = False
+    """A rollback took its place: going back does not lead to it again."""
 
     def activated_by(self, now: datetime) -> bool:
         """Tell whether the key had begun to sign at `now`; one revoked before its turn never did."""
@@ -133,6 +137,22 @@ class KeyRing:
     def in_order(self) -> list[Key]:
         """Return the keys in the order of their turns."""
         return sorted(self.keys, key=lambda key: key.activates_at or NEVER)
+
+    def fault(self) -> str | None:
+        """Return why this cannot be a ring that was ever saved, or None."""
+        kids = [key.kid for key in self.keys]
+        instants = [
+            when for key in self.keys for when in (key.published_at, key.activates_at, key.revoked_at) if when
+        ]
+        if all(key.revoked_at for key in self.keys):
+            return "it has no key that is trusted"
+        if len(kids) != len(set(kids)):
+            return "it has a key twice"
+        if any((key.jwk.get("kid"), key.jwk.get("alg")) != (key.kid, key.alg) for key in self.keys):
+            return "a public key bears another name, or is for another algorithm"
+        if any(when.tzinfo is None for when in (self.changed_at, *instants)):
+            return "an instant has no time zone"
+        return None
 
     def phase(self, key: Key, now: datetime) -> Phase:
         """Return the phase of `key` at `now`."""
@@ -227,7 +247,8 @@ class KeyRing:
         """Return the ring with a key made elsewhere as the last standby; refuse one that it has, or had revoked."""
         if any(key.kid == public.kid for key in self.keys):
             raise Refused(f"the ring has {public.kid} already; see: issuer keys list")
-        return self.published([public], policy, now)
+        ring = self.published([public], policy, now)
+        return replace(ring, keys=(*ring.keys[:-1], replace(ring.keys[-1], imported=True)))
 
     def promoted(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know.
@@ -257,7 +278,11 @@ class KeyRing:
             )
         if not forced:
             self._require_ripe(chosen, now)
-        others = tuple(key for key in self.keys if key != chosen)
+            self._require_not_withdrawn(chosen)
+        current = self.current(now)
+        others = [
+            replace(key, withdrawn=key.withdrawn or key == current) for key in self.keys if key != chosen
+        ]
         return replace(self, keys=(*others, chosen)).activated(chosen, policy, now)
 
     def revoked(
@@ -265,12 +290,13 @@ class KeyRing:
     ) -> Self:
         """Return the ring without trust in `kid`; if it was current, the ripest standby signs from `now`."""
         key = self.find(kid)
-        if key.revoked_at is not None:
+        if key.revoked_at is not None and key.compromised >= compromised:
             raise NothingToDo(f"{key.kid} was revoked at {instant(key.revoked_at)} already")
-        distrusted = replace(key, revoked_at=now, revoked_reason=reason, compromised=compromised)
+        since = key.revoked_at or now
+        distrusted = replace(key, revoked_at=since, revoked_reason=reason, compromised=compromised)
         ring = replace(self, keys=tuple(distrusted if each == key else each for each in self.keys))
         if key != self.current(now):
-            return ring
+            return ring.scheduled(policy, now)
         standbys = self.standbys(now)
         if not standbys:
             raise Refused(f"{key.kid} is current and there is no standby to take over")
@@ -315,6 +341,21 @@ class KeyRing:
             token_lifetime=max(key.token_lifetime, policy.token_lifetime),
             margin=max(key.margin, policy.margin),
         )
+
+    def require_current(self, kid: str, now: datetime) -> None:
+        """Raise Refused if another key signs than the operator saw: somebody else was faster."""
+        if self.current(now).kid != kid:
+            raise Refused(
+                f"{self.current(now).kid} signs by now, and not {kid} any more: another operator or the timer was"
+                " faster; look again: issuer keys list"
+            )
+
+    def _require_not_withdrawn(self, key: Key) -> None:
+        if key.withdrawn:
+            raise Refused(
+                f"{key.kid} is the key that a rollback took out of use; go forward instead: issuer keys rotate"
+                " (or say --force and --reason)"
+            )
 
     def _require_ripe(self, key: Key, now: datetime) -> None:
         allowed_from = self.ripe_at(key)

@@ -1,12 +1,14 @@
 """What one node may do by what it knows of the ring, and what the others may expect of it, as functions of `now`.
 
-Refreshing a view and sending heartbeats is `rotation`'s work.
+Refreshing a view and sending heartbeats is `keeping`'s work.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Self
 
-from issuer.keyring import PUBLISHED, Key, KeyRing, StaleView
+from issuer.keyring import PUBLISHED, Key, KeyRing, KeyUnavailable, StaleView
 from issuer.policy import Policy, duration, instant
 
 
@@ -19,15 +21,24 @@ class View:
 
     ring: KeyRing
     refreshed_at: datetime
+    opened: frozenset[str]
+    """The kids whose private halves are ready to sign here."""
 
     def signing_key(self, policy: Policy, now: datetime) -> Key:
-        """Return the key that signs at `now`; raise StaleView when other nodes may have moved on without us."""
-        if now - self.refreshed_at > policy.node_timeout:
+        """Return the key that signs at `now`; raise StaleView when other nodes may have moved on without us.
+
+        A clock that was set back does not make a view young again. Raise KeyUnavailable if it does not open here:
+        the node goes on publishing by this view all the same.
+        """
+        if abs(now - self.refreshed_at) > policy.node_timeout:
             raise StaleView(
                 f"this node last saw the key ring at {instant(self.refreshed_at)}, more than"
                 f" {duration(policy.node_timeout)} (ISSUER_NODE_TIMEOUT) ago"
             )
-        return self.ring.current(now)
+        key = self.ring.current(now)
+        if key.kid not in self.opened:
+            raise KeyUnavailable(f"the current key {key.kid} does not open on this node; its log tells why")
+        return key
 
     def published_keys(self) -> tuple[Key, ...]:
         """Return the keys for the JWKS: while it is blind, a node drops none.
@@ -39,48 +50,75 @@ class View:
     def max_age(self, policy: Policy, now: datetime) -> timedelta:
         """Return for how long the JWKS may be cached; raise StaleView when it must not be served at all."""
         last = self.refreshed_at + policy.publish_without_database + policy.max_age
-        if last <= now:
+        if last <= now or self.refreshed_at - now > policy.node_timeout:
             raise StaleView(f"this node last saw the key ring at {instant(self.refreshed_at)}")
         return min(policy.max_age, last - now)
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """One process of a node: the ring version that it acknowledges, and when it last looked."""
+    """One process of a node: the ring version that it acknowledges, and what it can still do if it falls silent."""
 
     id: str
     name: str
     version: int
     refreshed_at: datetime
+    signs_until: datetime
+    served_until: datetime
+    """When the last document that it can have served runs out in caches."""
+    max_age: timedelta
 
-    def signs_until(self, policy: Policy) -> datetime:
-        """Return when it has stopped signing, if this was its last heartbeat."""
-        return self._last_refresh(policy) + policy.node_timeout + policy.clock_skew
+    @classmethod
+    def of(cls, process_id: str, name: str, version: int, policy: Policy, now: datetime) -> Self:
+        """Return the heartbeat at `now` of a process under `policy`; the next one comes within the interval."""
+        silent = now + policy.heartbeat_interval
+        return cls(
+            id=process_id,
+            name=name,
+            version=version,
+            refreshed_at=now,
+            signs_until=silent + policy.node_timeout,
+            served_until=silent + policy.publish_without_database + policy.max_age,
+            max_age=policy.max_age,
+        )
 
-    def published_until(self, policy: Policy) -> datetime:
-        """Return when the last document that it served runs out in caches, if this was its last heartbeat."""
-        served = policy.publish_without_database + policy.max_age
-        return self._last_refresh(policy) + served + policy.clock_skew
+    def last(self, now: datetime) -> Self:
+        """Return the heartbeat of the process when it ends: what it served lives on for a while."""
+        return replace(self, refreshed_at=now, signs_until=now, served_until=now + self.max_age)
 
-    def _last_refresh(self, policy: Policy) -> datetime:
-        """Return the latest instant at which it can have looked without telling."""
-        return self.refreshed_at + policy.heartbeat_interval
-
-
-def waited_for(beats: tuple[Heartbeat, ...], version: int, policy: Policy, now: datetime) -> list[Heartbeat]:
-    """Return the processes that have not acknowledged `version` and may still sign: worth waiting for."""
-    return [beat for beat in beats if beat.version < version and beat.signs_until(policy) > now]
+    @property
+    def has_left(self) -> bool:
+        """Tell whether this is the heartbeat of a process that ended and said so."""
+        return self.signs_until == self.refreshed_at
 
 
-def silent(beats: tuple[Heartbeat, ...], version: int, policy: Policy, now: datetime) -> list[Heartbeat]:
-    """Return the processes that have not acknowledged `version` and of which documents may be alive."""
-    return [beat for beat in beats if beat.version < version and beat.published_until(policy) > now]
+@dataclass(frozen=True)
+class Acknowledgement:
+    """Who has taken up one version of the ring, as told by heartbeats at one instant."""
 
+    done: tuple[Heartbeat, ...]
+    waiting: tuple[Heartbeat, ...]
+    """They have not, and may still sign: worth waiting for."""
+    silent: tuple[Heartbeat, ...]
+    """They have not, and documents that they served may be alive."""
+    refused_from: datetime
+    """From then on every verifier that honours max-age refuses what the version revoked.
 
-def refused_from(beats: tuple[Heartbeat, ...], version: int, policy: Policy, now: datetime) -> datetime:
-    """Return from when every verifier that honours max-age refuses what `version` revoked, as known at `now`.
-
-    M + S from now for those that acknowledged it; the others as long as what they served may live.
+    M + S from now for those that have taken it up, each by its own max-age; the others for as long as what they
+    served may live.
     """
-    lasting = [beat.published_until(policy) for beat in silent(beats, version, policy, now)]
-    return max([now + policy.max_age + policy.clock_skew, *lasting])
+
+    @classmethod
+    def of(cls, beats: Iterable[Heartbeat], version: int, policy: Policy, now: datetime) -> Self:
+        """Return it for `version` at `now`."""
+        done: list[Heartbeat] = []
+        behind: list[Heartbeat] = []
+        for beat in beats:
+            if beat.served_until + policy.clock_skew > now:
+                (done if beat.version >= version else behind).append(beat)
+        silent = [beat for beat in behind if not beat.has_left]
+        waiting = [beat for beat in silent if beat.signs_until + policy.clock_skew > now]
+        lasting = [beat.served_until for beat in behind] + [now + beat.max_age for beat in done]
+        refused_from = max([now + policy.max_age, *lasting]) + policy.clock_skew
+        running = tuple(beat for beat in done if not beat.has_left)
+        return cls(running, tuple(waiting), tuple(silent), refused_from)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from itertools import count
+from uuid import uuid4
 
 from issuer.keyring import Key, KeyRing, Phase, PublicKey
 from issuer.policy import Policy
@@ -59,11 +59,11 @@ class Plan:
 def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
     """Return what will happen over the next rotation period, and for a lead more: the next key is seen waiting."""
     end = now + policy.rotation_period + policy.publish_lead
-    start, serial = now, count(1)
+    start = now
     steps: list[Step] = []
     lives: dict[str, Life] = {}
     while True:
-        ring, made = _completed(ring, policy, now, serial)
+        ring, made = completed(ring, policy, now)
         steps += [Step(now, Happening.PUBLISHED, None, key.alg) for key in made]
         lives |= {key.kid: _life(ring, key) for key in ring.keys if ring.phase(key, now) is not Phase.REVOKED}
         upcoming = list(_upcoming(ring, now))
@@ -74,13 +74,11 @@ def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
         steps += [step for step in upcoming if step.at == now]
 
 
-def _completed(
-    ring: KeyRing, policy: Policy, now: datetime, serial: Iterator[int]
-) -> tuple[KeyRing, list[PublicKey]]:
-    """Return the ring with what a reconcile would do at `now`, and the keys that it would make."""
+def completed(ring: KeyRing, policy: Policy, now: datetime) -> tuple[KeyRing, list[PublicKey]]:
+    """Return the ring with what a reconcile would do at `now`, and stand-ins for the keys that it would make."""
     tended = ring.tended(policy, now)
     missing = tended.shortfall(now, policy)
-    made = [PublicKey(f"{UNMADE} {next(serial)}", policy.algorithm, {}) for _ in range(missing)]
+    made = [PublicKey(f"{UNMADE} {uuid4()}", policy.algorithm, {}) for _ in range(missing)]
     return tended.published(made, policy, now), made
 
 

@@ -11,9 +11,10 @@ from functools import partial
 
 from issuer.audit import Action, Entry, transitions
 from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, NoRing, PublicKey, Refused
+from issuer.plan import completed
 from issuer.policy import Policy
 from issuer.signing import Signer
-from issuer.store.database import StoreError
+from issuer.store.database import DatabaseUnavailable, StoreError
 from issuer.store.ring import RingStore
 
 Move = Callable[[KeyRing, datetime], KeyRing]
@@ -23,6 +24,12 @@ Clock = Callable[[], datetime]
 
 DECISION_LIFETIME = timedelta(seconds=1)
 """How long after a decision about the ring it may be saved; later it is taken again."""
+
+MAKE_AGAIN = timedelta(seconds=10)
+"""How long after a key could not be made it is tried again."""
+
+ATTEMPTS = 50
+"""How often a decision that came too late is taken again: nobody loses that often, something else is wrong."""
 
 
 class Rotation:
@@ -37,6 +44,11 @@ class Rotation:
         self._settled: set[tuple[str, bool]] = set()
         self.undestroyed: dict[str, str] = {}
         """Why a private half could not be destroyed, by kid."""
+        self.destroyed: dict[str, bool] = {}
+        """Whether there was a private half to destroy, by kid."""
+        self.unmade: str | None = None
+        """Why what is due could not be done here, or not all of it."""
+        self._make_from: datetime | None = None
 
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one."""
@@ -51,36 +63,65 @@ class Rotation:
     def reconcile(self, *, starting: bool = False) -> KeyRing:
         """Do what is due and return the ring; the first time, found it.
 
-        A process that is starting sets the turns anew, as its rotation period may be another.
+        A process that is starting sets the turns anew, as its rotation period may be another. One that can make or
+        open no keys leaves what is due to the others, and says in `unmade` why.
         """
         move: Move = (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unmoved
-        return self._save(move, may_found=True)
+        try:
+            return self._save(move, may_found=True, may_lack=True)
+        except KeyUnavailable as error:
+            ring = self._store.load()
+            if ring is None:
+                raise
+            self.unmade = str(error)
+            return ring
 
-    def change(self, move: Move, reason: str | None = None, *, blindly: bool = False) -> KeyRing:
+    def change(
+        self, move: Move, reason: str | None = None, *, emergency: bool = False, blindly: bool = False
+    ) -> KeyRing:
         """Perform an operator's `move`, with everything that is due after it, in one save.
 
-        Raise KeyUnavailable if nodes may be unable to open what is to sign; `blindly` does not look.
+        Raise KeyUnavailable if a new standby cannot be made, which an `emergency` does not wait for, or if nodes
+        may be unable to open what is to sign; `blindly` does not look.
         """
-        return self._save(move, reason=reason, blindly=blindly)
+        return self._save(move, reason=reason, may_lack=emergency, blindly=blindly)
 
     def preview(self, move: Move) -> KeyRing:
-        """Return the ring as `move` would leave it, but for new keys; nothing is made or saved."""
+        """Return the ring as `move` would leave it, raising what it would raise; nothing is made or saved."""
         ring = self.ring()
         now = ring.decision_instant(self._policy, self._clock())
-        return replace(move(ring.tended(self._policy, now), now), changed_at=now)
+        before, unmade = completed(ring, self._policy, now)
+        after, more = completed(move(before, now), self._policy, now)
+        self._require_openable(after, [*unmade, *more], now)
+        return replace(after, changed_at=now)
 
     def take_in(self, key: PublicKey, *, current: bool, reason: str) -> KeyRing:
         """Let a key that the signer adopted be a standby, or with `current` the first key of a new ring.
 
-        Raise Refused if the ring has it, or for `current` if there is a ring.
+        Raise what `require_place` raises.
         """
         try:
             if current:
                 return self._save(_refuse_another_ring, may_found=True, first=key, reason=reason)
             return self.change(lambda ring, now: ring.joined(key, self._policy, now), reason)
         except Exception:
-            self._discard([key], self._store.load())
+            ring = self._store.load()
+            self._discard([key], ring)
+            if ring is not None:
+                self.settle()  # it may be there already, and was pending beside itself
             raise
+
+    def settle(self) -> None:
+        """Keep and destroy private halves as the ring says: what a crash after a save left undone."""
+        self._settled.clear()
+        self._settle(self.ring())
+
+    def require_place(self, key: PublicKey, *, current: bool) -> None:
+        """Raise Refused if the ring has `key`, or for `current` if there is a ring; NoRing otherwise if not."""
+        ring = self._store.load() if current else self.ring()
+        if ring is not None:
+            now = self._clock()
+            _refuse_another_ring(ring, now) if current else ring.joined(key, self._policy, now)
 
     def _save(
         self,
@@ -89,34 +130,37 @@ class Rotation:
         may_found: bool = False,
         first: PublicKey | None = None,
         reason: str | None = None,
+        may_lack: bool = False,
         blindly: bool = False,
     ) -> KeyRing:
         fresh: list[PublicKey] = []
-        saved: KeyRing | None = None
-        while saved is None:
+        for _ in range(ATTEMPTS):
             before = self._store.load() if may_found else self.ring()
             if before is None and not self._may_found():
                 continue  # another process founded it since we looked
             clock = self._clock()
             now = before.decision_instant(self._policy, clock) if before else clock
             try:
-                after = self._decide(before, move, first, fresh, now)
-                if before is not None and after != before and not blindly:
+                after = self._decide(before, move, first, fresh, now, may_lack=may_lack)
+                version = replace(after, version=after.version + 1, changed_at=now)
+                entries = transitions(before, version, self._actor, reason)
+                changes = before is None or after != before or bool(entries)
+                if before is not None and changes and not blindly:
                     self._require_openable(after, fresh, now)
             except Exception:
                 self._discard(fresh, before)
                 raise
-            version = replace(after, version=after.version + 1, changed_at=now)
-            entries = transitions(before, version, self._actor, reason)
-            if before is not None and after == before and not entries:
-                saved = before
-            elif self._is_timely(clock):
+            saved = None if changes else before
+            if saved is None and self._is_timely(clock):
                 entries = self._let_go(entries)
                 # If this raises, the save may have come through all the same: the fresh keys stay.
                 saved = self._store.save(version, entries, partial(self._is_timely, clock))
-        self._discard(fresh, saved)
-        self._settle(saved)
-        return saved
+            if saved is not None:
+                self._discard(fresh, saved)
+                self._settle(saved)
+                return saved
+        self._discard(fresh, self._store.load())
+        raise DatabaseUnavailable(f"the key ring was changed by others {ATTEMPTS} times meanwhile: try again")
 
     def _is_timely(self, decided_at: datetime) -> bool:
         """Tell whether a decision may still be saved.
@@ -144,19 +188,33 @@ class Rotation:
         first: PublicKey | None,
         fresh: list[PublicKey],
         now: datetime,
+        *,
+        may_lack: bool,
     ) -> KeyRing:
         if before is None:
             known = [first] if first else []
             made = self._make(fresh, 1 + self._policy.standby_keys - len(known), fresh)
             return KeyRing.found([*known, *made], self._policy, now)
         # First what was due anyway: an emergency must not fail for want of a standby.
-        return self._complete(move(self._complete(before, fresh, now), now), fresh, now)
+        ready = self._complete(before, fresh, now, may_lack=may_lack)
+        return self._complete(move(ready, now), fresh, now, may_lack=may_lack)
 
-    def _complete(self, ring: KeyRing, fresh: list[PublicKey], now: datetime) -> KeyRing:
+    def _complete(self, ring: KeyRing, fresh: list[PublicKey], now: datetime, *, may_lack: bool) -> KeyRing:
         tended = ring.tended(self._policy, now)
         unused = [key for key in fresh if key.kid not in {each.kid for each in tended.keys}]
         missing = tended.shortfall(now, self._policy)
-        return tended.published(self._make(unused, missing, fresh), self._policy, now)
+        if not missing:
+            self.unmade = None
+        elif may_lack and self._make_from and now < self._make_from:
+            return tended
+        try:
+            made = self._make(unused, missing, fresh)
+        except (KeyRingError, StoreError) as error:
+            if not may_lack:
+                raise
+            self.unmade, self._make_from = f"no standby can be made: {error}", now + MAKE_AGAIN
+            return tended
+        return tended.published(made, self._policy, now)
 
     def _make(self, unused: list[PublicKey], count: int, fresh: list[PublicKey]) -> list[PublicKey]:
         """Return `count` new keys; those of an attempt that came too late are used first."""
@@ -181,9 +239,9 @@ class Rotation:
 
     def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
         """Destroy keys made for a ring that was not saved."""
-        named = {key.kid for key in ring.keys} if ring else set()
+        trusted = {key.kid for key in ring.keys if key.revoked_at is None} if ring else set()
         for key in fresh:
-            if key.kid not in named:
+            if key.kid not in trusted:
                 self._destroy(key.kid)
 
     def _let_go(self, entries: list[Entry]) -> list[Entry]:
@@ -195,6 +253,8 @@ class Rotation:
 
     def _settle(self, ring: KeyRing) -> None:
         """Keep the private halves the ring names and destroy those it distrusts; harmless to repeat."""
+        for kid in self.undestroyed.keys() - {key.kid for key in ring.keys}:
+            self._destroy(kid)
         for key in ring.keys:
             trusted = key.revoked_at is None
             if (key.kid, trusted) in self._settled:
@@ -209,7 +269,7 @@ class Rotation:
         """Destroy a private half, or return why it could not be done: the ring goes on without it all the same."""
         self.undestroyed.pop(kid, None)
         try:
-            self._signer.destroy(kid)
+            self.destroyed[kid] = self._signer.destroy(kid)
         except (KeyRingError, StoreError) as error:
             self.undestroyed[kid] = f"the private half of {kid} could not be destroyed: {error}"
         return self.undestroyed.get(kid)

@@ -82,7 +82,7 @@ class Issuer:
     def close(self) -> None:
         """Let threads and connections go, and tell the other nodes."""
         self.hashing.close()
-        with suppress(StoreError):  # the heartbeat of a process that cannot tell runs out by itself
+        with suppress(StoreError):  # what others expect of a process that cannot tell runs out by itself
             self.node.leave()
         self.database.close()
         self.ring_database.close()

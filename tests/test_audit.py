@@ -27,7 +27,7 @@ def version(ring: KeyRing, number: int, now: datetime) -> KeyRing:
 def told(before: KeyRing | None, after: KeyRing) -> list[tuple[str, str | None, datetime, str | None]]:
     entries = transitions(before, after, "me", "why")
     assert {entry.ring_version for entry in entries} <= {after.version}
-    return [(entry.action.value, entry.kid, entry.at, entry.reason) for entry in entries]
+    return [(entry.action, entry.kid, entry.at, entry.reason) for entry in entries]
 
 
 FIRST = version(founded(), 1, START)
@@ -79,8 +79,8 @@ def test_every_member_of_an_entry_is_covered_by_its_digest() -> None:
 
 def test_the_first_ring_is_recorded() -> None:
     assert told(None, FIRST) == [
-        ("activated", "a", START, "why"),
         ("published", "a", START, None),
+        ("activated", "a", START, "why"),
         ("published", "b", START, None),
     ]
 
@@ -108,7 +108,19 @@ def test_a_rotation_by_hand_and_its_rollback_are_recorded_with_their_reason() ->
 def test_a_revocation_and_its_successor_are_recorded() -> None:
     now = START + DAY
     ring = version(FIRST.revoked("a", "stolen", POLICY, now, compromised=True), 2, now)
-    assert told(FIRST, ring) == [("revoked", "a", now, "stolen"), ("activated", "b", now, "why")]
+    assert told(FIRST, ring) == [("revoked", "a", now, "compromised: stolen"), ("activated", "b", now, "why")]
+
+
+def test_an_import_is_recorded_as_one_with_where_it_came_from() -> None:
+    ring = version(FIRST.joined(public("c"), POLICY, START + DAY), 2, START + DAY)
+    assert told(FIRST, ring) == [("imported", "c", START + DAY, "why")]
+
+
+def test_a_key_found_to_be_compromised_after_it_was_revoked_is_recorded_again() -> None:
+    now = START + DAY
+    second = version(FIRST.revoked("b", "unwanted", POLICY, now), 2, now)
+    third = version(second.revoked("b", "on the internet", POLICY, now + DAY, compromised=True), 3, now + DAY)
+    assert told(second, third) == [("revoked", "b", now + DAY, "compromised: on the internet")]
 
 
 def test_a_key_revoked_before_its_turn_is_never_recorded_as_activated() -> None:

@@ -116,7 +116,9 @@ def test_a_document_names_only_commands_options_and_settings_that_exist(document
     known = {f"ISSUER_{name.upper()}" for name in Settings.model_fields}
     assert set(re.findall(r"ISSUER_[A-Z0-9_]+[A-Z0-9]", text)) - known == set()
     groups = {command.split()[1] for command in all_commands() if len(command.split()) > 2}
-    named = {f"issuer {group} {name}" for group, name in re.findall(r"\bissuer ([a-z]+) ([a-z][a-z-]*)", text)}
+    named = {
+        f"issuer {group} {name}" for group, name in re.findall(r"\bissuer ([a-z]+) ([a-z][a-z-]*)", text)
+    }
     assert {name for name in named if name.split()[1] in groups} - {*all_commands()} == set()
 
 

@@ -1,13 +1,15 @@
-"""The rules of the key ring, one by one; over time they are checked by `test_keyring_over_time`."""
+"""The rules of the key ring that time alone obeys, one by one.
+
+An operator's moves are `test_keyring_moves`', and all of them over time `test_keyring_over_time`'s.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from issuer.keyring import KeyRing, NothingToDo, Phase, PublicKey, Refused, StaleView, UnknownKey
-from issuer.nodes import View
-from issuer.policy import BadPolicy, Policy, duration
+from issuer.keyring import KeyRing, Phase, PublicKey, Refused, UnknownKey
+from issuer.policy import Policy
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -25,7 +27,7 @@ POLICY = Policy(
 
 
 def public(kid: str) -> PublicKey:
-    return PublicKey(kid, "RS256", {"kty": "RSA", "kid": kid})
+    return PublicKey(kid, "RS256", {"kty": "RSA", "kid": kid, "alg": "RS256"})
 
 
 def founded(policy: Policy = POLICY) -> KeyRing:
@@ -62,55 +64,6 @@ def test_a_superseded_key_stays_published_until_its_last_token_is_dead_everywher
     assert phases(ring, leaves_at)["a"] is Phase.RETIRED
     assert [key.kid for key in ring.published_keys(leaves_at)] == ["b", "c"]
     assert "a" not in phases(ring.tended(POLICY, leaves_at), leaves_at)
-
-
-def test_a_second_rotation_at_once_is_refused_with_the_instant_from_which_it_is_allowed() -> None:
-    with pytest.raises(Refused, match="ISSUER_PUBLISH_LEAD") as refusal:
-        rotated().promoted(POLICY, START + DAY + SECOND)
-    assert refusal.value.allowed_from == START + 2 * DAY
-    assert rotated().promoted(POLICY, START + 2 * DAY).current(START + 2 * DAY).kid == "c"
-
-
-def test_keys_of_the_first_save_are_exempt_from_the_lead() -> None:
-    assert founded().promoted(POLICY, START + SECOND).current(START + SECOND).kid == "b"
-
-
-def test_revoking_the_current_key_brings_the_standby_forward_in_the_same_ring() -> None:
-    now = START + SECOND
-    ring = founded().revoked("a", "stolen", POLICY, now)
-    assert phases(ring, now) == {"a": Phase.REVOKED, "b": Phase.CURRENT}
-    assert ring.find("b").activates_at == now
-    assert ring.shortfall(now, POLICY) == 1
-    assert [key.kid for key in ring.published_keys(now)] == ["b"]
-
-
-def test_revoking_the_current_key_without_a_standby_is_refused() -> None:
-    ring = replace(founded(), keys=founded().keys[:1])
-    with pytest.raises(Refused, match="no standby"):
-        ring.revoked("a", "stolen", POLICY, START + SECOND)
-
-
-def test_a_revoked_key_never_becomes_current_again() -> None:
-    ring = founded().revoked("b", "unwanted", POLICY, START + SECOND)
-    assert ring.current(START + 365 * DAY).kid == "a"
-
-
-def test_a_standby_revoked_before_its_turn_does_not_supersede_the_current_key() -> None:
-    ring = founded().revoked("b", "unwanted", POLICY, START + SECOND)
-    assert ring.superseded_at(ring.find("a")) is None
-
-
-def test_a_key_superseded_by_one_revoked_later_still_stopped_signing_then() -> None:
-    now = START + DAY + SECOND
-    ring = rotated().revoked("b", "stolen", POLICY, now)
-    assert ring.superseded_at(ring.find("a")) == START + DAY
-    assert phases(ring, now) == {"a": Phase.PREVIOUS, "b": Phase.REVOKED, "c": Phase.CURRENT}
-
-
-def test_revoking_twice_is_nothing_to_do() -> None:
-    ring = founded().revoked("b", "unwanted", POLICY, START)
-    with pytest.raises(NothingToDo):
-        ring.revoked("b", "unwanted", POLICY, START)
 
 
 def test_a_kid_may_be_given_by_any_unique_beginning() -> None:
@@ -194,6 +147,7 @@ def test_a_node_whose_clock_is_behind_a_revocation_takes_the_successor_and_no_ea
     revoked_at = START + 2 * DAY
     ring = rotated().revoked("b", "stolen", POLICY, revoked_at)
     assert ring.current(revoked_at - 20 * SECOND).kid == "c"
+    assert ring.standbys(revoked_at - 20 * SECOND) == ()
 
 
 def test_of_two_keys_activated_at_one_instant_the_later_published_signs() -> None:
@@ -216,50 +170,29 @@ def test_a_node_whose_clock_is_behind_the_first_save_signs_with_the_first_key() 
     assert phases(ring, START - SECOND) == {"a": Phase.CURRENT, "b": Phase.STANDBY}
 
 
-def test_a_node_that_has_not_seen_the_ring_for_longer_than_the_timeout_stops_signing() -> None:
-    view = View(founded(), refreshed_at=START)
-    assert view.signing_key(POLICY, START + POLICY.node_timeout).kid == "a"
-    with pytest.raises(StaleView, match="ISSUER_NODE_TIMEOUT"):
-        view.signing_key(POLICY, START + POLICY.node_timeout + SECOND)
+def test_a_key_made_after_others_is_published_for_as_long_as_the_ring_says_also_under_a_longer_lead() -> None:
+    longer = replace(POLICY, publish_lead=3 * DAY)
+    now = START + 2 * DAY
+    ring = rotated().published([public("d")], longer, now)
+    assert ring.ripe_at(ring.find("d")) == now + 3 * DAY
 
 
-def test_a_node_cut_off_publishes_for_the_outage_limit_and_lets_caches_outlive_it_by_no_second() -> None:
-    view = View(founded(), refreshed_at=START)
-    last = START + POLICY.outage_limit + POLICY.max_age
-    assert view.max_age(POLICY, START + POLICY.outage_limit) == POLICY.max_age
-    assert view.max_age(POLICY, last - SECOND) == SECOND
-    with pytest.raises(StaleView):
-        view.max_age(POLICY, last)
+def test_a_decision_by_a_clock_that_is_behind_is_not_before_the_last_change() -> None:
+    ring = replace(founded(), changed_at=START + 20 * SECOND)
+    assert ring.decision_instant(POLICY, START) == START + 20 * SECOND
+    assert ring.decision_instant(POLICY, START + DAY) == START + DAY
 
 
-def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
-    short = replace(POLICY, publish_lead=timedelta(minutes=10))
-    assert short.publish_without_database == timedelta(minutes=4, seconds=30)
+def test_one_clock_that_is_quite_wrong_carries_decisions_by_no_more_than_the_skew() -> None:
+    ring = replace(founded(), changed_at=START + DAY)
+    assert ring.decision_instant(POLICY, START) == START + POLICY.clock_skew
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"publish_lead": timedelta(minutes=5)}, "5m + ISSUER_NODE_TIMEOUT 30s + ISSUER_CLOCK_SKEW 30s = 6m"),
-        ({"rotation_period": timedelta(hours=1)}, "ISSUER_ROTATION_PERIOD is 1h"),
-        ({"outage_limit": timedelta(seconds=1)}, "ISSUER_OUTAGE_LIMIT is 1s"),
-        ({"node_timeout": timedelta(seconds=1)}, "ISSUER_NODE_TIMEOUT is 1s but must be at least 2s"),
-    ],
-)
-def test_a_policy_that_cannot_keep_the_promises_is_refused_with_the_arithmetic(
-    change: dict[str, timedelta], says: str
-) -> None:
-    with pytest.raises(BadPolicy) as refusal:
-        replace(POLICY, **change)  # type: ignore[arg-type]
-    assert says in str(refusal.value)
-
-
-def test_durations_are_told_as_settings_are_written() -> None:
-    spans = [
-        timedelta(days=30),
-        timedelta(hours=36),
-        timedelta(minutes=90),
-        timedelta(seconds=45),
-        timedelta(0),
-    ]
-    assert [duration(span) for span in spans] == ["30d", "36h", "90m", "45s", "0s"]
+def test_a_rotation_is_overdue_from_a_period_after_the_current_key_began_to_sign() -> None:
+    by_hand = replace(POLICY, rotation_period=timedelta(0))
+    ring = founded(by_hand)
+    due = START + 30 * DAY
+    assert ring.overdue_since(POLICY, due) is None
+    assert ring.overdue_since(POLICY, due + SECOND) == due
+    assert ring.overdue_since(by_hand, due + SECOND) is None
+    assert founded().overdue_since(POLICY, due + SECOND) is None

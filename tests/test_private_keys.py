@@ -115,6 +115,45 @@ def test_a_node_that_knows_only_the_old_passphrase_signs_on_but_makes_no_key_tha
     assert opens(vault, node.generate("ES256").kid, NEW)
 
 
+def test_a_key_that_is_removed_while_it_is_rewrapped_stays_removed(vault: Vault) -> None:
+    made(vault, 2)
+    rewrite = vault.rewrite
+
+    def too_late(kid: str, pem: bytes) -> None:
+        vault.remove(kid)
+        rewrite(kid, pem)
+
+    vault.rewrite = too_late  # type: ignore[method-assign]
+    PemSigner(vault, lambda: OLD).rewrap(NEW)
+    assert vault.kept() | vault.pending() == frozenset()
+
+
+def test_two_rewrappings_at_once_do_not_both_claim_to_have_done_it(vault: Vault) -> None:
+    made(vault, 2)
+    rewrite, others = vault.rewrite, [1]
+
+    def interrupted(kid: str, pem: bytes) -> None:
+        rewrite(kid, pem)
+        if others:
+            others.pop()
+            PemSigner(vault, lambda: NEW).rewrap("a third") if opens(vault, kid, NEW) else None
+
+    vault.rewrite = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyUnavailable):
+        PemSigner(vault, lambda: OLD).rewrap(NEW)
+
+
+def test_a_kept_key_is_not_overwritten_by_a_pending_one_of_its_name(vault: Vault) -> None:
+    kid, _ = made(vault, 2)
+    if isinstance(vault, PrivateKeyStore):
+        with pytest.raises(KeyUnavailable, match="already"):
+            vault.write(kid, b"another text")
+    else:
+        vault.write(kid, b"another text")
+        vault.keep(kid)
+    assert opens(vault, kid, OLD)
+
+
 def test_strays_are_told_by_name(vault: Vault, tmp_path: Path) -> None:
     first, second = made(vault, 2)
     assert vault.strays([first, second]) == []
@@ -156,6 +195,7 @@ def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, al
     ("pem", "passphrase", "says"),
     [
         (b"nonsense", None, "no PEM"),
+        (pem_of(SOUND) * 2, None, "more than one"),
         (pem_of(SOUND, OLD), NEW, "passphrase"),
         (pem_of(SOUND), OLD, "not encrypted"),
         (pem_of(dsa.generate_private_key(2048)), None, "must be RSA"),
@@ -252,7 +292,9 @@ def test_a_key_that_the_ring_has_is_refused_and_not_lost(
     ring = rotation.take_in(public, current=False, reason="imported")
     with pytest.raises(Refused, match="already"):
         rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
-    assert kids(ring) <= files(keys)
+    assert files(keys) == kids(ring)
+    with pytest.raises(Refused, match="already"):
+        rotation.require_place(public, current=False)
 
 
 def test_a_revoked_key_does_not_come_back_by_an_import(
@@ -265,6 +307,7 @@ def test_a_revoked_key_does_not_come_back_by_an_import(
     with pytest.raises(Refused, match="already"):
         rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
     assert ring.phase(rotation.ring().find(public.kid), clock()) is Phase.REVOKED
+    assert files(keys) == kids(ring)
 
 
 def test_a_first_ring_can_begin_with_an_imported_key_that_signs_at_once(

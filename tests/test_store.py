@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from postgresql import new_database
 from pydantic import TypeAdapter
-from sqlalchemy import insert, text
+from sqlalchemy import insert, text, update
 from sqlalchemy.exc import IntegrityError
 from test_keyring import POLICY, START, public
 
@@ -29,7 +29,15 @@ from issuer.oauth import AuthMethod, UsernameTaken
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
-from issuer.store.database import SCHEMA, Database, DatabaseNewer, DatabaseUnavailable, metadata
+from issuer.store.database import (
+    SCHEMA,
+    Database,
+    DatabaseDamaged,
+    DatabaseNewer,
+    DatabaseUnavailable,
+    StoreError,
+    metadata,
+)
 from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.migrations import config
@@ -179,16 +187,68 @@ def test_the_database_refuses_to_change_the_audit(database: Database, change: st
     assert fault(links, head) is None
 
 
-def test_a_process_has_one_heartbeat_the_latest_until_it_leaves(database: Database) -> None:
+def test_a_process_has_one_heartbeat_the_latest(database: Database) -> None:
     store = HeartbeatStore(database)
-    beat = Heartbeat("1", "node-a/7", 3, NOW)
-    store.beat(beat)
-    store.beat(replace(beat, id="2"))  # of the same name, perhaps in another container
-    later = replace(beat, version=4, refreshed_at=NOW + timedelta(seconds=1))
-    store.beat(later)
+    long_ago = NOW - timedelta(days=1)
+    beat = Heartbeat.of("1", "node-a/7", 3, POLICY, NOW)
+    store.beat(beat, long_ago)
+    store.beat(replace(beat, id="2"), long_ago)  # of the same name, perhaps in another container
+    later = Heartbeat.of("1", "node-a/7", 4, POLICY, NOW + timedelta(seconds=1))
+    store.beat(later, long_ago)
     assert set(store.all()) == {later, replace(beat, id="2")}
-    store.remove("1")
-    assert store.all() == (replace(beat, id="2"),)
+    store.beat(later, beat.served_until + timedelta(microseconds=1))
+    assert store.all() == (later,)
+
+
+def test_a_save_that_the_database_refuses_is_told_and_not_taken_for_a_faster_process(
+    database: Database,
+) -> None:
+    store = RingStore(database)
+    store.save(FIRST)
+    with database.write() as connection:
+        connection.execute(text("ALTER TABLE audit ADD COLUMN wanted TEXT"))
+        connection.execute(text("DROP TABLE audit"))
+        connection.execute(text("CREATE TABLE audit (number INTEGER PRIMARY KEY, wanted TEXT NOT NULL)"))
+    with pytest.raises(StoreError):
+        store.save(after(FIRST, "c"), [ENTRY])
+    assert store.load() == FIRST
+
+
+def test_a_tampered_audit_is_read_and_goes_on_and_its_fault_is_told(database: Database) -> None:
+    store = AuditStore(database)
+    for number in range(3):
+        store.record(replace(ENTRY, ring_version=number))
+    with database.write() as connection:
+        connection.execute(text("UPDATE audit_head SET number = 1, digest = ''"))
+    store.record(ENTRY)
+    links, head = store.chain()
+    assert [link.number for link in links] == [1, 2, 3, 4]
+    assert "entry 4 was changed" in str(fault(links, head))
+    with database.write() as connection:
+        connection.execute(text("DELETE FROM audit_head"))
+        insertion = "INSERT INTO audit VALUES (9, '2026-01-01', 'x', 'forged', NULL, NULL, NULL, '')"
+        connection.execute(text(insertion))
+    store.record(ENTRY)
+    assert fault(*store.chain()) is not None
+
+
+def test_a_damaged_ring_is_told_in_words(database: Database) -> None:
+    RingStore(database).save(FIRST)
+    for document in ("garbage", "{}", '{"version": 1}'):
+        with database.write() as connection:
+            connection.execute(update(key_ring).values(document=document))
+        with pytest.raises(DatabaseDamaged, match="restore the backup"):
+            RingStore(database).load()
+
+
+def test_what_is_read_in_one_transaction_is_one_state(url: str, database: Database) -> None:
+    AuditStore(database).record(ENTRY)
+    other = Database(url)
+    with database.read() as connection:
+        before = connection.scalar(text("SELECT count(*) FROM audit"))
+        AuditStore(other).record(ENTRY)
+        assert connection.scalar(text("SELECT count(*) FROM audit")) == before
+    other.close()
 
 
 def test_a_ring_of_the_first_schema_goes_on_under_the_newest(url: str) -> None:

@@ -811,7 +811,7 @@ def test_metrics_need_their_token_where_others_can_ask(
         answer = client.get("/metrics", headers=headers)
     assert answer.status_code == status
     if status == 200:
-        assert "issuer_key_ring_version 1.0" in answer.text
+        assert "issuer_standbys_missing 0.0" in answer.text
     else:
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert answer.json()["error"] == "invalid_token"

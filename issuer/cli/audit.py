@@ -62,7 +62,7 @@ def _described(link: Link) -> Row:
         "number": link.number,
         "at": instant(entry.at),
         "actor": entry.actor,
-        "action": entry.action.value,
+        "action": entry.action,
         "kid": entry.kid,
         "ring_version": entry.ring_version,
         "reason": entry.reason,
@@ -74,7 +74,7 @@ def _brief(link: Link) -> Row:
     entry = link.entry
     return {
         "at": instant(entry.at),
-        "action": entry.action.value,
+        "action": entry.action,
         "kid": (entry.kid or "")[:KID_SHOWN],
         "ring": entry.ring_version,
         "actor": entry.actor,

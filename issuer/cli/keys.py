@@ -8,7 +8,7 @@ import typer
 
 from issuer.cli import private_keys, revoke, timeline
 from issuer.cli.output import Json, Row, console, opened, show
-from issuer.cli.ring import last_seen, show_ring, unripe
+from issuer.cli.ring import require_reason, running, show_ring, unripe
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat
 from issuer.plan import plan
@@ -67,7 +67,7 @@ def rotate(
 
     Refused (exit 3) until the standby has been published for ISSUER_PUBLISH_LEAD.
     """
-    _require_reason(force=force, reason=reason)
+    _check(reason, force=force)
     with opened() as issuer:
         why = f"forced: {reason}" if force else reason
         _perform(
@@ -84,7 +84,7 @@ def rollback(
     *, dry_run: DryRun = False, force: Force = False, reason: Reason = None, as_json: Json = False
 ) -> None:
     """Let the previous key sign again, while its private half exists; the key it replaces stays in the JWKS."""
-    _require_reason(force=force, reason=reason)
+    _check(reason, force=force)
     with opened() as issuer:
         why = ": ".join(filter(None, ["forced rollback" if force else "rollback", reason]))
         _perform(
@@ -108,7 +108,7 @@ def nodes(*, as_json: Json = False) -> None:
                 "last_refresh": instant(beat.refreshed_at),
                 "state": _state(beat, version, issuer, now),
             }
-            for beat in last_seen(issuer, now)
+            for beat in running(issuer, now)
         ]
         show(
             {"version": version, "nodes": rows},
@@ -119,7 +119,7 @@ def nodes(*, as_json: Json = False) -> None:
 
 
 def _state(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> str:
-    if now > beat.signs_until(issuer.policy):
+    if now > beat.signs_until + issuer.policy.clock_skew:
         return "silent: signs no more"
     return "up to date" if beat.version >= version else f"behind, at version {beat.version} of {version}"
 
@@ -130,22 +130,29 @@ def _hint(ripe_at: datetime | None, now: datetime) -> str:
     return "rotating by hand is allowed " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
 
 
-def _require_reason(*, force: bool, reason: str | None) -> None:
-    if force and not reason:
+def _check(reason: str | None, *, force: bool) -> None:
+    if force and reason is None:
         raise typer.BadParameter("--force needs --reason: it is kept in the audit")
+    if reason is not None:
+        require_reason(reason)
 
 
 def _perform(issuer: Issuer, move: Move, why: str | None, *, dry_run: bool, as_json: bool) -> None:
     """Perform a move that lets another key sign, or show what it would do."""
     before = issuer.rotation.ring()
     stragglers = _stragglers(issuer, before)
-    ring = issuer.rotation.preview(move) if dry_run else issuer.rotation.change(move, why)
+    seen = before.current(issuer.clock()).kid
+
+    def as_seen(ring: KeyRing, now: datetime) -> KeyRing:
+        ring.require_current(seen, now)  # of two operators one wins, and the other is told
+        return move(ring, now)
+
+    ring = issuer.rotation.preview(as_seen) if dry_run else issuer.rotation.change(as_seen, why)
     now = issuer.clock()
     signing = ring.current(ring.changed_at)
-    previous = before.current(now)
     lines = [
         f"{signing.kid} {'would sign' if dry_run else 'signs'} from now on; running nodes follow within 2 seconds",
-        *_retention(ring, previous.kid),
+        *_retention(ring, seen),
         *unripe(ring, now),
     ]
     show_ring(issuer, ring, as_json=as_json, says=lines, warnings=stragglers, dry_run=dry_run)
@@ -168,7 +175,7 @@ def _stragglers(issuer: Issuer, ring: KeyRing) -> list[str]:
     return [
         f"{beat.name} last saw the key ring at {instant(beat.refreshed_at)}, at version {beat.version} of"
         f" {ring.version}: if it is cut off, it may serve a key set without the newest keys until"
-        f" {instant(beat.published_until(issuer.policy))}"
-        for beat in last_seen(issuer, now)
+        f" {instant(beat.served_until)}"
+        for beat in running(issuer, now)
         if beat.version < ring.version or now - beat.refreshed_at > late
     ]

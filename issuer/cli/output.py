@@ -90,8 +90,20 @@ def table(rows: Sequence[Row]) -> Table:
     for name in names:
         drawn.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(str(row[name] or "-")) for name in names))
+        drawn.add_row(*(escape(harmless(str(row[name] or "-"))) for name in names))
     return drawn
+
+
+def warn(text: str) -> None:
+    """Print a warning to standard error."""
+    sys.stderr.write(f"warning: {harmless(text)}\n")
+
+
+def harmless(text: str) -> str:
+    """Return `text` without what a terminal would obey: names of files and people may hold anything."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
 
 
 def fail(error: Exception, *, as_json: bool) -> Exit:

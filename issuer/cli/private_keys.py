@@ -7,17 +7,19 @@ from typing import Annotated
 import typer
 
 from issuer.audit import Action, Entry
-from issuer.cli.output import CommandError, Json, Row, opened, show
-from issuer.cli.ring import show_ring
-from issuer.keyring import Key, KeyUnavailable, NoRing, Phase, Refused
+from issuer.cli.output import CommandError, Json, Row, opened, show, warn
+from issuer.cli.ring import KID_SHOWN, show_ring
+from issuer.keyring import PUBLISHED, Key, KeyUnavailable, NothingToDo, Phase
 from issuer.policy import instant
-from issuer.signing.algorithms import PrivateKey
+from issuer.settings import PASSPHRASE_MOST_BYTES
+from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key
 from issuer.signing.proof import prove
 from issuer.wiring import Issuer
 
+NEW = "New passphrase"
 OPEN_TO_OTHERS = 0o077
-SIGNS_STILL = frozenset({Phase.STANDBY, Phase.CURRENT, Phase.PREVIOUS})
+FILE_MOST_BYTES = 64 * 1024
 
 
 def import_key(
@@ -40,7 +42,7 @@ def import_key(
     key = _read(pem, passphrase_file)
     with opened() as issuer:
         alg = algorithm_for(key, issuer.settings.algorithm)
-        _require_place(issuer, current=current)
+        issuer.rotation.require_place(ALGORITHMS[alg].public_key(key), current=current)
         public = issuer.signer.adopt(key, alg)
         ring = issuer.rotation.take_in(public, current=current, reason=f"imported from {pem.name}")
         ripe_at = ring.ripe_at(ring.find(public.kid))
@@ -62,10 +64,11 @@ def rewrap(
     """
     new = _new_passphrase(new_passphrase_file)
     with opened() as issuer:
+        _record(issuer, "begun")  # what cannot be recorded is not done
         count = issuer.signer.rewrap(new)
-        issuer.audit.record(
-            Entry(issuer.clock(), issuer.actor, Action.REWRAPPED, reason=f"{count} private keys")
-        )
+        _record(issuer, f"{count} private keys")
+        if not count:
+            raise NothingToDo("all private keys are under the new passphrase already")
         show(
             {"rewrapped": count},
             as_json=as_json,
@@ -78,25 +81,28 @@ def verify(*, as_json: Json = False) -> None:
     """Check every private key by signing and verifying with it; exit 1 if one fails."""
     with opened() as issuer:
         ring, now = issuer.rotation.ring(), issuer.clock()
-        keys = [key for key in ring.keys if ring.phase(key, now) in SIGNS_STILL]
+        keys = [key for key in ring.keys if ring.phase(key, now) in PUBLISHED]
         rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
         strays = issuer.signer.strays([key.kid for key in keys])
         bad = sum(row["result"] != "ok" for row in rows)
         show(
             {"keys": rows, "strays": strays},
             as_json=as_json,
-            rows=[{**row, "kid": str(row["kid"])[:12]} for row in rows],
+            rows=[{**row, "kid": str(row["kid"])[:KID_SHOWN]} for row in rows],
             says=f"{bad} of {len(rows)} private keys cannot be used"
             if bad
             else f"all {len(rows)} private keys sign",
         )
         if strays and not as_json:
-            sys.stderr.write(
-                "warning: these belong to no key of the ring (one is being made, or a crash left it):"
-                f" {', '.join(strays)}\n"
+            warn(
+                f"these belong to no key of the ring (one is being made, or a crash left it): {', '.join(strays)}"
             )
         if bad:
             raise typer.Exit(1)
+
+
+def _record(issuer: Issuer, how_far: str) -> None:
+    issuer.audit.record(Entry(issuer.clock(), issuer.actor, Action.REWRAPPED, reason=how_far))
 
 
 def _proven(issuer: Issuer, key: Key, phase: Phase) -> Row:
@@ -108,42 +114,38 @@ def _proven(issuer: Issuer, key: Key, phase: Phase) -> Row:
     return {"phase": phase.value, "kid": key.kid, "alg": key.alg, "result": result}
 
 
-def _require_place(issuer: Issuer, *, current: bool) -> None:
-    """Refuse before anything is made what `take_in` would refuse after."""
-    try:
-        issuer.rotation.ring()
-    except NoRing:
-        if not current:
-            raise
-        return
-    if current:
-        raise Refused(
-            "there is a key ring already: import the key without --current, and it becomes a standby"
-        )
-
-
 def _read(pem: Path, passphrase_file: Path | None) -> PrivateKey:
-    text = pem.read_bytes()
+    text = _content(pem)
     passphrase = _line(passphrase_file) if passphrase_file else None
     try:
         return read_private_key(text, passphrase)
     except PassphraseNeeded:
         if not sys.stdin.isatty():
             raise CommandError(f"{pem} is encrypted; give --passphrase-file") from None
-    return read_private_key(text, typer.prompt("Passphrase of the PEM", hide_input=True))
+    return read_private_key(text, typer.prompt("Passphrase of the PEM", hide_input=True, err=True))
 
 
 def _new_passphrase(file: Path | None) -> str:
     if file is None and not sys.stdin.isatty():
         raise CommandError("no terminal to ask for the passphrase; give --new-passphrase-file")
-    new = _line(file) if file else typer.prompt("New passphrase", hide_input=True, confirmation_prompt=True)
-    if not new:
-        raise CommandError("the new passphrase is empty")
-    return str(new)
+    new = _line(file) if file else str(typer.prompt(NEW, hide_input=True, confirmation_prompt=True, err=True))
+    if not new or len(new.encode()) > PASSPHRASE_MOST_BYTES:
+        raise CommandError(f"the new passphrase must have 1 to {PASSPHRASE_MOST_BYTES} bytes")
+    return new
 
 
 def _line(file: Path) -> str:
-    return file.read_text("utf-8").rstrip("\r\n")
+    try:
+        return _content(file).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise CommandError(f"{file} is not UTF-8") from None
+
+
+def _content(file: Path) -> bytes:
+    """Return what is in a file; refuse what is none, or has no end."""
+    if not file.is_file() or file.stat().st_size > FILE_MOST_BYTES:
+        raise CommandError(f"{file} is no file of at most {FILE_MOST_BYTES} bytes")
+    return file.read_bytes()
 
 
 def _exposed(pem: Path) -> list[str]:

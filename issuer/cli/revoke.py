@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
 
@@ -10,9 +11,9 @@ import typer
 
 from issuer.administration import end_all_sessions
 from issuer.cli.output import CommandError, Json, opened
-from issuer.cli.ring import show_ring, unripe
-from issuer.keyring import Key
-from issuer.nodes import refused_from, silent, waited_for
+from issuer.cli.ring import require_reason, show_ring, unripe
+from issuer.keyring import Key, KeyRing, NothingToDo, Refused
+from issuer.nodes import Acknowledgement
 from issuer.policy import instant
 from issuer.wiring import Issuer
 
@@ -41,77 +42,116 @@ def revoke(
     If it is the current one, the standby signs from now on and a new standby is published, in one step. Waits until
     every running node has taken it up, and tells from when every verifier refuses the key.
     """
+    require_reason(reason)
     with opened() as issuer:
         key = issuer.rotation.ring().find(kid)
         if not yes and key.revoked_at is None:
             _confirm(key)
-        ring = issuer.rotation.change(
-            lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now, compromised=compromised),
-            blindly=force,
-        )
+        ring, already = _revoked(issuer, key, reason, compromised=compromised, force=force)
         ended = _end_sessions(issuer, reason) if end_sessions else None
-        acknowledged = _await_nodes(issuer, ring.version)
-        now = issuer.clock()
-        refused = refused_from(issuer.heartbeats.all(), ring.version, issuer.policy, now)
-        living = issuer.families.count_living(now)
-        lines = [
-            f"{key.kid} is revoked; {ring.current(now).kid} signs",
-            _private_half(issuer, key),
-            f"running processes that have taken it up: {acknowledged}",
-            f"every verifier that honours max-age refuses its tokens from {instant(refused)} on",
-            *_silent(issuer, ring.version, now),
-            *unripe(ring, now),
-            *_forgeries(key, compromised=compromised, until=refused),
-            _sessions(ended, living),
-        ]
+        acknowledgement = _await_nodes(issuer, ring.version)
+        refused_from = instant(acknowledgement.refused_from)
+        if already and ended is None:
+            raise NothingToDo(
+                f"{already}; every verifier that honours max-age refuses it from {refused_from} on"
+            )
         show_ring(
             issuer,
             ring,
             as_json=as_json,
-            says=lines,
-            refused_from=instant(refused),
-            acknowledged=acknowledged,
-            refresh_families=living,
+            says=_report(issuer, ring, ring.find(key.kid), acknowledgement, ended),
+            refused_from=refused_from,
+            acknowledged=len(acknowledgement.done),
+            refresh_families=issuer.families.count_living(issuer.clock()),
         )
+
+
+def _revoked(
+    issuer: Issuer, key: Key, reason: str, *, compromised: bool, force: bool
+) -> tuple[KeyRing, NothingToDo | None]:
+    """Revoke the key; return the ring, and what there is to say if it was revoked before."""
+    try:
+        ring = issuer.rotation.change(
+            lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now, compromised=compromised),
+            emergency=True,
+            blindly=force,
+        )
+    except NothingToDo as already:
+        issuer.rotation.settle()  # perhaps it was interrupted
+        return issuer.rotation.ring(), already
+    return ring, None
+
+
+def _report(
+    issuer: Issuer, ring: KeyRing, key: Key, acknowledgement: Acknowledgement, ended: int | None
+) -> list[str]:
+    now = issuer.clock()
+    refused_from = instant(acknowledgement.refused_from)
+    return [
+        f"{key.kid} is revoked; {ring.current(now).kid} signs",
+        _private_half(issuer, key),
+        f"running processes that have taken it up: {len(acknowledgement.done)}",
+        f"every verifier that honours max-age refuses its tokens from {refused_from} on",
+        *([f"warning: {issuer.rotation.unmade}"] if issuer.rotation.unmade else []),
+        *_silent(acknowledgement),
+        *unripe(ring, now),
+        *_way_back(issuer, ring, now),
+        *_forgeries(key, refused_from),
+        _sessions(ended, issuer.families.count_living(now)),
+    ]
 
 
 def _confirm(key: Key) -> None:
     if not sys.stdin.isatty():
         raise CommandError("revoking asks for confirmation; give --yes in scripts")
-    typed = typer.prompt(f"Type the first {CONFIRMED_BY} characters of {key.kid} to revoke it")
+    typed = typer.prompt(f"Type the first {CONFIRMED_BY} characters of {key.kid} to revoke it", err=True)
     if typed != key.kid[:CONFIRMED_BY]:
         raise CommandError("that is not how the kid begins; nothing was done")
 
 
-def _await_nodes(issuer: Issuer, version: int) -> int:
-    """Wait until each running process has acknowledged `version` or signs no more; return how many have."""
+def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
+    """Wait until each running process has acknowledged `version` or signs no more."""
     told = 0
-    while missing := waited_for(issuer.heartbeats.all(), version, issuer.policy, issuer.clock()):
-        if sys.stderr.isatty() and len(missing) != told:
-            sys.stderr.write(f"waiting for {', '.join(beat.name for beat in missing)}\n")
-            told = len(missing)
+    while True:
+        acknowledgement = Acknowledgement.of(issuer.heartbeats.all(), version, issuer.policy, issuer.clock())
+        waiting = acknowledgement.waiting
+        if not waiting:
+            return acknowledgement
+        if sys.stderr.isatty() and len(waiting) != told:
+            names = ", ".join(beat.name for beat in waiting)
+            sys.stderr.write(f"it is revoked; waiting for {names} to take that up\n")
+            told = len(waiting)
         time.sleep(POLL_SECONDS)
-    return sum(beat.version >= version for beat in issuer.heartbeats.all())
 
 
 def _private_half(issuer: Issuer, key: Key) -> str:
-    failure = issuer.rotation.undestroyed.get(key.kid)
-    return f"warning: {failure}" if failure else "its private half is destroyed"
+    if failure := issuer.rotation.undestroyed.get(key.kid):
+        return f"warning: {failure}"
+    if issuer.rotation.destroyed.get(key.kid):
+        return "its private half is destroyed"
+    return "no private half was found here: a node has destroyed it already, or it is kept elsewhere"
 
 
-def _silent(issuer: Issuer, version: int, now: datetime) -> Iterator[str]:
-    for beat in silent(issuer.heartbeats.all(), version, issuer.policy, now):
+def _silent(acknowledgement: Acknowledgement) -> Iterator[str]:
+    for beat in acknowledgement.silent:
         yield (
             f"warning: {beat.name} has not answered since {instant(beat.refreshed_at)}: stop it; if it runs, cut off"
-            f" from the database, what it serves may hold the key until"
-            f" {instant(beat.published_until(issuer.policy))}"
+            f" from the database, what it serves may hold the key until {instant(beat.served_until)}"
         )
 
 
-def _forgeries(key: Key, *, compromised: bool, until: datetime) -> Iterator[str]:
-    if compromised:
+def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
+    """Yield that an older key, which every verifier knows, could sign in place of one that some may not know."""
+    if ring.ripe_at(ring.current(now)) > now:
+        with suppress(Refused):
+            older = ring.rolled_back(issuer.policy, now).current(now)
+            yield f"every verifier knows {older.kid}, which can sign instead: issuer keys rollback"
+
+
+def _forgeries(key: Key, refused_from: str) -> Iterator[str]:
+    if key.compromised:
         yield (
-            f"until {instant(until)} whoever has the private half can make tokens that are accepted: look for the kid"
+            f"until {refused_from} whoever has the private half can make tokens that are accepted: look for the kid"
             f" {key.kid} in the logs of your services"
         )
 

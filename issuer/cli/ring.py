@@ -1,15 +1,17 @@
 """How commands show the key ring: one row for each key, for people in 80 columns and for scripts in full."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from issuer.cli.output import Row, show
+import typer
+
+from issuer.cli.output import Row, show, warn
 from issuer.keyring import Key, KeyRing
-from issuer.nodes import Heartbeat
+from issuer.nodes import Acknowledgement, Heartbeat
 from issuer.policy import Policy, instant
 from issuer.wiring import Issuer
 
+REASON_MOST_CHARACTERS = 500
 KID_SHOWN = 12
 """How much of a kid fits; commands take this much, or any unique beginning, as well."""
 
@@ -36,7 +38,13 @@ def show_ring(
     )
     if not as_json:
         for warning in warnings:
-            sys.stderr.write(f"warning: {warning}\n")
+            warn(warning)
+
+
+def require_reason(reason: str) -> None:
+    """Raise BadParameter for a reason that says nothing, or too much to be read."""
+    if not reason.strip() or len(reason) > REASON_MOST_CHARACTERS:
+        raise typer.BadParameter(f"--reason must say why, in at most {REASON_MOST_CHARACTERS} characters")
 
 
 def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
@@ -49,11 +57,12 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "published_at": instant(key.published_at),
         "may_sign_from": instant(ring.ripe_at(key)),
         "signs_from": instant(key.activates_at) if key.activates_at else "by hand",
-        "leaves_jwks_at": _told(key.revoked_at or ring.leaves_at(key)),
-        "tokens_alive_until": _told(_tokens_until(key, ring, policy)),
-        "revoked_at": _told(key.revoked_at),
+        "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
+        "tokens_alive_until": told(_tokens_until(key, ring, policy)),
+        "revoked_at": told(key.revoked_at),
         "revoked_reason": key.revoked_reason,
-        "compromised": "yes" if key.compromised else None,
+        "compromised": key.compromised,
+        "imported": key.imported,
     }
 
 
@@ -82,9 +91,10 @@ def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
         )
 
 
-def last_seen(issuer: Issuer, now: datetime) -> list[Heartbeat]:
-    """Return the heartbeats of the processes of which something may be alive."""
-    return [beat for beat in issuer.heartbeats.all() if beat.published_until(issuer.policy) > now]
+def running(issuer: Issuer, now: datetime) -> list[Heartbeat]:
+    """Return the heartbeats of the processes that run, or ended without a word not long ago."""
+    beats = Acknowledgement.of(issuer.heartbeats.all(), 0, issuer.policy, now).done
+    return sorted(beats, key=lambda beat: beat.name)
 
 
 def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
@@ -95,7 +105,8 @@ def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
     return superseded_at + key.token_lifetime + key.margin - policy.clock_skew
 
 
-def _told(when: datetime | None) -> str | None:
+def told(when: datetime | None) -> str | None:
+    """Return an instant in RFC 3339, or None."""
     return instant(when) if when else None
 
 

@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
-from issuer.cli.output import CommandError, opened
+from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
 from issuer.settings import Settings, unknown_settings
 from issuer.wiring import Issuer
@@ -35,8 +35,8 @@ def serve(
         with opened(expect_tables=False) as issuer:
             issuer.node.refresh()  # what cannot start says so here, in one line
             sys.stderr.write(_title(issuer, host, port, workers))
-            for warning in _warnings(issuer.settings, host, port):
-                sys.stderr.write(f"warning: {warning}\n")
+            for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
+                warn(warning)
         _run(listener, workers)
 
 
@@ -75,6 +75,12 @@ def _title(issuer: Issuer, host: str, port: int, workers: int) -> str:
         f"database      {issuer.database}\n"
         f"private keys  {where}\n"
     )
+
+
+def _strays(issuer: Issuer) -> Iterator[str]:
+    ring, now = issuer.node.view.ring, issuer.clock()
+    for name in issuer.signer.strays([key.kid for key in ring.published_keys(now)]):
+        yield f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify"
 
 
 def _warnings(settings: Settings, host: str, port: int) -> Iterator[str]:

@@ -7,13 +7,13 @@ from rich.console import Console
 from rich.text import Text
 
 from issuer.cli.output import Row
+from issuer.cli.ring import KID_SHOWN, told
 from issuer.plan import UNMADE, Life, Plan
 from issuer.policy import instant
 
-KID_SHOWN = 12
 LEAST_COLUMNS = 20
 WAITS, SIGNS, REMAINS = "░", "█", "▒"
-LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} published until its last token is dead"
+LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token is dead"
 
 
 def draw(plan: Plan, terminal: Console) -> None:
@@ -29,7 +29,7 @@ def draw(plan: Plan, terminal: Console) -> None:
 
 
 def bar(life: Life, plan: Plan, columns: int) -> str:
-    """Return the life of a key in so many characters; each part of it has one at least."""
+    """Return the life of a key in so many characters; a last part too short to see has one all the same."""
     published = _column(life.published_at, plan, columns)
     signs = _column(life.signs_from, plan, columns)
     stops = _column(life.signs_until, plan, columns)
@@ -69,9 +69,9 @@ def document(plan: Plan) -> dict[str, object]:
                 "kid": life.kid,
                 "alg": life.alg,
                 "published_at": instant(life.published_at),
-                "signs_from": _told(life.signs_from),
-                "signs_until": _told(life.signs_until),
-                "leaves_jwks_at": _told(life.leaves_at),
+                "signs_from": told(life.signs_from),
+                "signs_until": told(life.signs_until),
+                "leaves_jwks_at": told(life.leaves_at),
             }
             for life in plan.lives
         ],
@@ -84,7 +84,3 @@ def _column(when: datetime | None, plan: Plan, columns: int) -> int:
         return columns
     share = (when - plan.start) / (plan.end - plan.start)
     return max(0, min(columns, round(share * columns)))
-
-
-def _told(when: datetime | None) -> str | None:
-    return instant(when) if when else None

@@ -190,7 +190,7 @@ class Pipeline:
     def _signing_key(self, now: datetime) -> Key:
         try:
             return self._view().signing_key(self._policy, now)
-        except StaleView as error:
+        except (StaleView, KeyUnavailable) as error:
             raise Unavailable("this node cannot sign for the moment", timedelta(seconds=1)) from error
 
     def _minted(

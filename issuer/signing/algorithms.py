@@ -22,6 +22,9 @@ PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 RSA_BITS = 2048
 _THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
+KEY_TYPES = frozenset(_THUMBPRINT_MEMBERS)
+PUBLIC_MEMBERS = frozenset({"alg", "kid", "use"}.union(*_THUMBPRINT_MEMBERS.values()))
+"""All that a JWK of ours may have."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 What the files hold is told in `pem`.
 """
 
+import fcntl
 import os
 import stat
 import tempfile
@@ -35,15 +36,20 @@ class PemDirectory:
             self._replace(self._pending(kid), pem)
 
     def rewrite(self, kid: str, pem: bytes) -> None:
-        """Replace the file, kept or pending."""
-        with self._told():
-            path = self._kept(kid) if self._kept(kid).exists() else self._pending(kid)
-            self._replace(path, pem)
+        """Replace the file, kept or pending, unless it was removed meanwhile."""
+        with self._told(), self._alone():
+            for path in (self._kept(kid), self._pending(kid)):
+                if path.exists():
+                    self._replace(path, pem)
 
     def keep(self, kid: str) -> None:
         """Rename the pending file."""
-        with self._told(), suppress(FileNotFoundError):  # another process did it, or it was kept before
-            self._pending(kid).replace(self._kept(kid))
+        # Nothing to rename: another process did it, or it was kept before.
+        with self._told(), self._alone(), suppress(FileNotFoundError):
+            if self._kept(kid).exists():  # and perhaps under another passphrase by now
+                self._pending(kid).unlink()
+            else:
+                self._pending(kid).replace(self._kept(kid))
             self._sync()
 
     def read(self, kid: str) -> bytes:
@@ -63,8 +69,7 @@ class PemDirectory:
     def remove(self, kid: str) -> bool:
         """Unlink the file."""
         removed = False
-        with self._told():
-            # In this order: another process may be about to rename the one to the other.
+        with self._told(), self._alone():
             for path in (self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
                     path.unlink()
@@ -104,12 +109,29 @@ class PemDirectory:
     def _replace(self, path: Path, pem: bytes) -> None:
         """Write a file in one step: a crash leaves the old one or the new one, and perhaps a stray beside it."""
         descriptor, temporary = tempfile.mkstemp(".new", f"{path.stem}.", self._directory)  # made 0600
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pem)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except OSError:
+            Path(temporary).unlink()
+            raise
         self._sync()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Let no other process change the files of keys meanwhile; a lock on the directory itself."""
+        if not self._directory.exists():
+            yield
+            return
+        descriptor = os.open(self._directory, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def _entries(self) -> list[Path]:
         return list(self._directory.iterdir()) if self._directory.exists() else []

@@ -3,6 +3,7 @@
 Taking them in is the signer's work, giving them a place in the ring `rotation`'s.
 """
 
+import re
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -22,6 +23,9 @@ _RSA_ALGORITHMS: Final = ("RS256", "PS256")
 _ROCA_PRIMES: Final = [p for p in range(3, 168) if all(p % divisor for divisor in range(2, p))]
 
 
+_BEGIN: Final = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----", re.MULTILINE)
+
+
 class PassphraseNeeded(Exception):
     """The PEM is encrypted and no passphrase was given."""
 
@@ -31,6 +35,8 @@ def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
 
     Its numbers are checked for consistency by the library that reads them.
     """
+    if len(_BEGIN.findall(pem)) > 1:
+        raise Refused("there is more than one private key: give one alone")
     try:
         key = load_pem_private_key(pem, passphrase.encode() if passphrase else None)
     except TypeError as error:

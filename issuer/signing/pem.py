@@ -78,7 +78,7 @@ class PemSigner:
 
     def load(self, kid: str, alg: str) -> None:
         """Open `kid` and check that it is the key that its name says."""
-        if kid in self._keys:
+        if kid in self._keys and self._keys[kid][0] == alg:
             return
         key = _opened(kid, self._vault.read(kid), self._passphrase())
         algorithm = ALGORITHMS[alg]
@@ -128,6 +128,10 @@ class PemSigner:
                 if key:
                     self._vault.rewrite(kid, _encrypted(key, passphrase))
                 done[kid] = key is not None
+        if any(self._under_old(kid, passphrase) for kid in self._kids()):
+            raise KeyUnavailable(
+                "a key came under another passphrase meanwhile: see who else does that, and run it again"
+            )
         return sum(done.values())
 
     def _kids(self) -> frozenset[str]:

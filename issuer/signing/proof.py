@@ -9,7 +9,7 @@ import jwt
 
 from issuer.keyring import KeyUnavailable, PublicKey
 from issuer.signing import Signer
-from issuer.signing.algorithms import thumbprint
+from issuer.signing.algorithms import ALGORITHMS, KEY_TYPES, PUBLIC_MEMBERS, thumbprint
 
 
 def prove(signer: Signer, key: PublicKey) -> None:
@@ -26,7 +26,8 @@ def prove(signer: Signer, key: PublicKey) -> None:
 
 def require_own_name(key: PublicKey) -> None:
     """Raise KeyUnavailable unless the kid is the thumbprint of the JWK: somebody may have put in a key of theirs."""
-    if thumbprint(key.jwk) != key.kid:
+    known = key.alg in ALGORITHMS and key.jwk.get("kty") in KEY_TYPES and set(key.jwk) <= PUBLIC_MEMBERS
+    if not known or thumbprint(key.jwk) != key.kid:
         raise KeyUnavailable(
             f"the key ring in the database has another public key under {key.kid}: somebody changed it; find out"
             " who can write there, and restore the backup"

@@ -14,12 +14,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     insert,
     select,
     update,
 )
 
-from issuer.audit import Action, Entry, Head, Link, chained
+from issuer.audit import EMPTY, Entry, Head, Link, chained
 from issuer.store.database import Database, Instant, metadata
 
 audit = Table(
@@ -47,8 +48,12 @@ audit_head = Table(
 
 def append(connection: Connection, entries: Iterable[Entry]) -> None:
     """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
-    row = connection.execute(select(audit_head).with_for_update()).one()  # others who append wait here
-    head = Head(row.number, row.digest)
+    row = connection.execute(
+        select(audit_head).with_for_update()
+    ).one_or_none()  # others who append wait here
+    newest = connection.scalar(select(func.max(audit.c.number))) or 0
+    # Somebody may have tampered with either: no emergency fails for that, and `fault` tells.
+    head = Head(max(row.number, newest), row.digest) if row else Head(newest, "")
     for entry in entries:
         link = chained(head, entry)
         connection.execute(insert(audit).values(number=link.number, digest=link.digest, **vars(entry)))
@@ -71,10 +76,11 @@ class AuditStore:
         """Return all of it, oldest first, and where it ends."""
         with self._database.read() as connection:
             rows = connection.execute(select(audit).order_by(audit.c.number)).all()
-            head = connection.execute(select(audit_head)).one()
-        return [_link(row) for row in rows], Head(head.number, head.digest)
+            head = connection.execute(select(audit_head)).one_or_none()
+        links = [_link(row) for row in rows]
+        return links, Head(head.number, head.digest) if head else EMPTY
 
 
 def _link(row: Row[tuple[object, ...]]) -> Link:
-    entry = Entry(row.at, row.actor, Action(row.action), row.kid, row.ring_version, row.reason)
+    entry = Entry(row.at, row.actor, row.action, row.kid, row.ring_version, row.reason)
     return Link(row.number, row.digest, entry)

@@ -38,6 +38,7 @@ class StoreError(Exception):
     StoreError
       DatabaseUnavailable  it does not answer
       DatabaseNewer        it was migrated by a newer version of this program
+      DatabaseDamaged      what is in it cannot be what this program wrote
     """
 
 
@@ -47,6 +48,10 @@ class DatabaseUnavailable(StoreError):
 
 class DatabaseNewer(StoreError):
     """The database was migrated by a newer version of this program."""
+
+
+class DatabaseDamaged(StoreError):
+    """What is in the database cannot be what this program wrote."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -85,7 +90,8 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection that sees one consistent state; raise DatabaseUnavailable."""
-        with self._transaction(self._engine) as connection:
+        snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with self._transaction(self._engine.execution_options(**snapshot)) as connection:
             yield connection
 
     @contextmanager

@@ -1,9 +1,11 @@
-"""The heartbeats of all processes that serve: which version of the ring each holds, and when it last looked.
+"""The heartbeats of all processes that serve: which version of the ring each holds, and what it may still do.
 
 What follows from them is told in `nodes`.
 """
 
-from sqlalchemy import Column, Integer, String, Table, Text, delete, insert, select, update
+from datetime import datetime, timedelta
+
+from sqlalchemy import Column, Integer, String, Table, Text, delete, insert, select
 
 from issuer.nodes import Heartbeat
 from issuer.store.database import Database, Instant, metadata
@@ -15,30 +17,28 @@ heartbeats = Table(
     Column("name", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("refreshed_at", Instant, nullable=False),
+    Column("signs_until", Instant, nullable=False),
+    Column("served_until", Instant, nullable=False),
+    Column("max_age", Integer, nullable=False),
 )
 
 
 class HeartbeatStore:
-    """Keeps one row for each process."""
+    """Keeps one row for each process, as long as what it served may be alive."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def beat(self, heartbeat: Heartbeat) -> None:
-        """Keep the latest heartbeat of a process."""
-        values = {"version": heartbeat.version, "refreshed_at": heartbeat.refreshed_at}
-        own = update(heartbeats).where(heartbeats.c.id == heartbeat.id)
+    def beat(self, heartbeat: Heartbeat, forget_before: datetime) -> None:
+        """Keep the latest heartbeat of a process, and forget those whose documents ran out before an instant."""
+        values = {**vars(heartbeat), "max_age": int(heartbeat.max_age.total_seconds())}
+        gone = (heartbeats.c.served_until < forget_before) | (heartbeats.c.id == heartbeat.id)
         with self._database.write() as connection:
-            if not connection.execute(own.values(values)).rowcount:
-                connection.execute(insert(heartbeats).values(id=heartbeat.id, name=heartbeat.name, **values))
+            connection.execute(delete(heartbeats).where(gone))
+            connection.execute(insert(heartbeats).values(**values))
 
     def all(self) -> tuple[Heartbeat, ...]:
         """Return the latest heartbeat of each process, by name."""
         with self._database.read() as connection:
-            rows = connection.execute(select(heartbeats).order_by(heartbeats.c.name)).all()
-        return tuple(Heartbeat(row.id, row.name, row.version, row.refreshed_at) for row in rows)
-
-    def remove(self, heartbeat_id: str) -> None:
-        """Forget a process that serves no more."""
-        with self._database.write() as connection:
-            connection.execute(delete(heartbeats).where(heartbeats.c.id == heartbeat_id))
+            rows = connection.execute(select(heartbeats).order_by(heartbeats.c.name)).mappings().all()
+        return tuple(Heartbeat(**{**row, "max_age": timedelta(seconds=row["max_age"])}) for row in rows)

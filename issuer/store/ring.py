@@ -3,16 +3,17 @@
 What a ring may look like is `keyring`'s business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from pydantic import TypeAdapter
-from sqlalchemy import CheckConstraint, Column, Integer, Table, Text, insert, select, update
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from issuer.audit import Entry
 from issuer.keyring import KeyRing
 from issuer.store.audit import append
-from issuer.store.database import Database, metadata
+from issuer.store.database import Database, DatabaseDamaged, metadata
 
 key_ring = Table(
     "key_ring",
@@ -36,7 +37,15 @@ class RingStore:
         """Return the ring, or None before the first save."""
         with self._database.read() as connection:
             document = connection.scalar(select(key_ring.c.document))
-        return None if document is None else _DOCUMENT.validate_json(document)
+        if document is None:
+            return None
+        try:
+            ring = _DOCUMENT.validate_json(document)
+        except ValidationError:
+            raise _damaged("it cannot be read") from None  # the error would quote it
+        if fault := ring.fault():
+            raise _damaged(fault)
+        return ring
 
     def save(
         self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True
@@ -48,16 +57,36 @@ class RingStore:
         before = ring.version - 1
         values = {"version": ring.version, "document": _DOCUMENT.dump_json(ring).decode()}
         change = update(key_ring).where(key_ring.c.version == before).values(**values)
-        first = insert(key_ring).values(id=1, **values)
+        with self._saving() as connection:
+            done = connection.execute(change).rowcount if before else _inserted(connection, values)
+            if not done:
+                return None
+            append(connection, entries)
+            if not is_timely():
+                connection.rollback()
+                return None
+        return ring
+
+    @contextmanager
+    def _saving(self) -> Iterator[Connection]:
         try:
             with self._database.write() as connection:
-                done = connection.execute(change if before else first).rowcount
-                if not done:
-                    return None
-                append(connection, entries)
-                if not is_timely():
-                    connection.rollback()
-                    return None
-        except IntegrityError:  # two processes made a first ring: one of them is too late
-            return None
-        return ring
+                yield connection
+        except IntegrityError as error:  # not a faster process: the change itself is refused
+            raise DatabaseDamaged(f"the database refuses to save the key ring: {error.orig}") from error
+
+
+def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
+    """Insert the first ring; False if another process made one at the same moment."""
+    try:
+        with connection.begin_nested():
+            connection.execute(insert(key_ring).values(id=1, **values))
+    except IntegrityError:
+        return False
+    return True
+
+
+def _damaged(fault: str) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        f"the key ring in the database is damaged, {fault}: restore the backup, and find out who can write there"
+    )

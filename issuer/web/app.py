@@ -16,7 +16,8 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from issuer.web import discovery, errors, health, jwks, login, metrics, token, upkeep, users
+from issuer.web import discovery, errors, health, jwks, login, metrics, token, users
+from issuer.web.upkeep import keep
 from issuer.wiring import Issuer
 
 DESCRIPTION = """\
@@ -69,12 +70,12 @@ class CrossOrigin:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
-    await anyio.to_thread.run_sync(issuer.node.refresh)  # without a usable ring it does not start
-    keeper = asyncio.create_task(upkeep.keep(issuer))
     try:
+        await anyio.to_thread.run_sync(issuer.node.refresh)  # without a usable ring it does not start
+        upkeep = asyncio.create_task(keep(issuer))
         yield
-    finally:
-        keeper.cancel()
+        upkeep.cancel()
         with suppress(asyncio.CancelledError):
-            await keeper
+            await upkeep
+    finally:
         issuer.close()

@@ -44,4 +44,4 @@ def _checks(issuer: Issuer) -> tuple[dict[str, str], list[str]]:
         issuer.signer.sign(key.kid, b"readiness")
     except KeyRingError as error:
         checks["key_ring"] = str(error)
-    return checks, issuer.node.warnings()
+    return checks, issuer.node.warnings(in_detail=issuer.settings.is_loopback)

@@ -2,6 +2,7 @@
 
 import hmac
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Annotated
 
 import anyio.to_thread
@@ -10,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from issuer.nodes import Acknowledgement
 from issuer.store.database import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE, MissingToken, documented
@@ -51,7 +53,7 @@ def _rendered(issuer: Issuer) -> bytes:
 
 
 class _KeyRingFigures:
-    """Reads the figures when asked; those of other processes from their heartbeats, whichever worker answers."""
+    """Reads the figures when asked; whichever worker answers, they tell the same or bear its name."""
 
     def __init__(self, issuer: Issuer) -> None:
         self._issuer = issuer
@@ -59,46 +61,66 @@ class _KeyRingFigures:
     def collect(self) -> Iterator[Metric]:
         """Yield each figure; times in seconds."""
         issuer, now = self._issuer, self._issuer.clock()
-        view = issuer.node.view
-        current = view.ring.current(now)
-        overdue = view.ring.overdue_since(issuer.policy, now)
-        age = (now - current.activates_at).total_seconds() if current.activates_at else 0
-        trouble = issuer.node.trouble
+        ring = issuer.node.view.ring
+        started = ring.current(now).activates_at or now
+        overdue = ring.overdue_since(issuer.policy, now) or now
         yield _gauge(
-            "issuer_key_ring_version",
-            "The version of the key ring that this process holds",
-            view.ring.version,
+            "issuer_current_key_age_seconds",
+            "For how long the current key has signed",
+            _seconds(now - started),
         )
-        yield _gauge("issuer_current_key_age_seconds", "For how long the current key has signed", age)
         yield _gauge(
             "issuer_rotation_overdue_seconds",
             "For how long the current key should have had a successor; 0 if it need not",
-            (now - overdue).total_seconds() if overdue else 0,
+            _seconds(now - overdue),
         )
         yield _gauge(
-            "issuer_key_ring_trouble_seconds",
-            "For how long this process has been unable to care for the key ring; 0 if it is able",
-            (now - trouble.since).total_seconds() if trouble else 0,
+            "issuer_standbys_missing", "How many standby keys are missing", ring.shortfall(now, issuer.policy)
         )
-        failures = CounterMetricFamily(
-            "issuer_key_ring_refresh_failures", "How often this process could not refresh the key ring"
-        )
-        failures.add_metric([], issuer.node.failures)
-        yield failures
-        yield self._silence()
+        yield from self._of_this_process(now)
+        yield from self._of_all_processes(now)
 
-    def _silence(self) -> Metric:
-        figure = GaugeMetricFamily(
-            "issuer_node_silence_seconds", "How long ago each process saw the key ring", labels=["node"]
+    def _of_this_process(self, now: datetime) -> Iterator[Metric]:
+        node = self._issuer.node
+        since = node.trouble.since if node.trouble else now
+        trouble = GaugeMetricFamily(
+            "issuer_key_ring_trouble_seconds",
+            "For how long the process has been unable to care for the key ring; 0 if it is able",
+            labels=["process"],
+        )
+        trouble.add_metric([node.name], _seconds(now - since))
+        failures = CounterMetricFamily(
+            "issuer_key_ring_refresh_failures",
+            "How often the process could not refresh its view of the key ring",
+            labels=["process"],
+        )
+        failures.add_metric([node.name], node.failures)
+        yield trouble
+        yield failures
+
+    def _of_all_processes(self, now: datetime) -> Iterator[Metric]:
+        silence = GaugeMetricFamily(
+            "issuer_process_silence_seconds", "How long ago a process saw the key ring", labels=["process"]
+        )
+        version = GaugeMetricFamily(
+            "issuer_process_ring_version",
+            "The version of the key ring that a process holds",
+            labels=["process"],
         )
         try:
-            beats = self._issuer.heartbeats.all()
+            beats = Acknowledgement.of(self._issuer.heartbeats.all(), 0, self._issuer.policy, now).done
         except StoreError:
-            return figure  # the figures of this process tell enough
-        now = self._issuer.clock()
-        for beat in beats:
-            figure.add_metric([beat.name], (now - beat.refreshed_at).total_seconds())
-        return figure
+            beats = ()  # the figures of this process tell enough
+        # In containers two processes may bear one name, and the newest of them stands for it.
+        for beat in {beat.name: beat for beat in sorted(beats, key=lambda beat: beat.refreshed_at)}.values():
+            silence.add_metric([beat.name], _seconds(now - beat.refreshed_at))
+            version.add_metric([beat.name], beat.version)
+        yield silence
+        yield version
+
+
+def _seconds(span: timedelta) -> float:
+    return max(0.0, span.total_seconds())
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

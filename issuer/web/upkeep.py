@@ -23,10 +23,15 @@ REPEAT = timedelta(minutes=1)
 
 
 async def keep(issuer: Issuer) -> None:
-    """Refresh the view every second; a failure is logged and tried again."""
+    """Refresh the view every second, and watch from beside: a refresh that hangs must not hang its alarm."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_refresh(issuer))
+        tasks.create_task(_watch(issuer))
+
+
+async def _refresh(issuer: Issuer) -> None:
     own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
     seen = issuer.node.view
-    alarm = _Alarm()
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
@@ -37,7 +42,16 @@ async def keep(issuer: Issuer) -> None:
             pass  # the node's warnings tell
         except Exception:
             log.exception("the key ring could not be refreshed")
-        alarm.sound(issuer.node.warnings(), issuer.clock())
+
+
+async def _watch(issuer: Issuer) -> None:
+    alarm = _Alarm()
+    while True:
+        await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
+        try:
+            alarm.sound(issuer.node.warnings(), issuer.clock())
+        except Exception:
+            log.exception("the key ring could not be watched")
 
 
 class _Alarm:

@@ -91,7 +91,9 @@ def test_revoking_waits_for_every_process_and_tells_from_when_it_holds(serving: 
     assert revoked["acknowledged"] == 2
     assert since(began, revoked["refused_from"]) < timedelta(seconds=SECONDS_TO_FOLLOW + 1 + 1 + 1)  # M + S
     assert revoked["refresh_families"] == 1
-    assert next(key for key in revoked["keys"] if key["kid"] == stolen)["compromised"] == "yes"
+    assert next(key for key in revoked["keys"] if key["kid"] == stolen)["compromised"] is True
+    again = told(serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes", code=4)
+    assert "refuses it from" in again["message"]
     other = phases(revoked)["standby"]
     ended = told(serving, "keys", "revoke", other, "--reason", "to be sure", "--end-sessions", "--yes")
     assert ended["refresh_families"] == 0
@@ -174,6 +176,7 @@ def test_rewrapping_beside_a_running_server_needs_no_restart(founded: Installati
     new = secret_file(founded.folder, NEW_PASSPHRASE)
     rewrapped = told(founded, "keys", "rewrap", "--new-passphrase-file", str(new))
     assert rewrapped == {"rewrapped": 2}
+    assert told(founded, "keys", "rewrap", "--new-passphrase-file", str(new), code=4)
     assert founded.token()
     assert "rewrap" in told(founded, "keys", "rotate", code=1)["message"]  # the old passphrase makes no key
     new.replace(in_use)
@@ -237,13 +240,14 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
     assert "chmod 700" in warnings[0]
     figures = founded.http.get(f"{founded.url}/metrics").text
     assert any(
-        line.startswith("issuer_key_ring_refresh_failures_total ") and float(line.split()[1]) > 0
+        line.startswith("issuer_key_ring_trouble_seconds{") and float(line.split()[-1]) > 0
         for line in figures.splitlines()
     )
-    assert "the key ring needs attention" in server.output
+    assert "issuer_standbys_missing 1.0" in figures
+    eventually(lambda: "the key ring needs attention" in server.output, "a line in the log", 3)
     founded.keys.chmod(0o700)
     eventually(
         lambda: answer() == {"status": "ok", "checks": {"database": "ok", "key_ring": "ok"}, "warnings": []},
         "well again",
-        8,
+        15,
     )

@@ -39,6 +39,9 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("refreshed_at", Instant(), nullable=False),
+        sa.Column("signs_until", Instant(), nullable=False),
+        sa.Column("served_until", Instant(), nullable=False),
+        sa.Column("max_age", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     op.bulk_insert(head, [{"id": 1, "number": 0, "digest": ""}])
