@@ -116,6 +116,7 @@ class Node:
 
     def _refreshed(self) -> list[str]:
         seen_at = self._clock()
+        self._rotation.require_clock()
         if self._view is None:
             self._send_heartbeat(0, seen_at)  # a revocation at this moment waits until we have seen it
         ring = self._rotation.reconcile(starting=self._view is None)
@@ -141,8 +142,16 @@ class Node:
             return
         for key in ring.keys:
             require_own_name(key)
-        here = self._signer.kept() | {key.kid for key in ring.standbys(ring.changed_at)}
-        self._missing = [
+        self._missing = self._missed(ring)
+
+    def _missed(self, ring: KeyRing) -> list[str]:
+        """Return a complaint for each published key whose private half is not here."""
+        try:
+            kept = self._signer.kept()
+        except KeyUnavailable as error:
+            return [str(error)]
+        here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
+        return [
             f"{key.kid} is published and its private half is not here: it was lost, or somebody put the key into the"
             f" ring; if you do not know it: issuer keys revoke {key.kid}"
             for key in ring.published_keys(ring.changed_at)
@@ -150,11 +159,12 @@ class Node:
         ]
 
     def _opened(self, ring: KeyRing, now: datetime) -> tuple[frozenset[str], list[str]]:
-        """Open every key that may sign; return which did, and what is wrong with the others."""
+        """Open every key that may sign, and let it; return which did, and what is wrong with the others."""
         opened, complaints = set(), []
         for key in (ring.current(now), *ring.standbys(now)):
             try:
                 self._signer.load(key.kid, key.alg)
+                self._signer.sign(key.kid, b"a token may be away")
             except KeyUnavailable as error:
                 complaints.append(str(error))
             else:
@@ -173,7 +183,7 @@ class Node:
 
     def _send_heartbeat(self, version: int, now: datetime) -> None:
         last, policy = self._beat, self._policy
-        if last and last.version == version and now - last.refreshed_at < policy.heartbeat_interval:
+        if last and last.version == version and abs(now - last.refreshed_at) < policy.heartbeat_interval:
             return
         process_id = last.id if last else str(uuid.uuid4())
         beat = Heartbeat.of(process_id, self.name, version, policy, now)

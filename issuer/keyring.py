@@ -37,6 +37,7 @@ class KeyRingError(Exception):
       NothingToDo    the ring is already as asked
       NoRing         this database has no ring
       StaleView      this node has not seen the ring for so long that it must not sign
+      WrongClock     the clock of this machine is too far from that of the database
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
     """
 
@@ -65,6 +66,10 @@ class StaleView(KeyRingError):
     """The view that this node has of the ring is too old to act on."""
 
 
+class WrongClock(KeyRingError):
+    """The clock of this machine is too far from that of the database to decide anything by it."""
+
+
 class KeyUnavailable(KeyRingError):
     """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do."""
 
@@ -88,7 +93,7 @@ class Key(PublicKey):
     token_lifetime: timedelta
     """The longest life that any node was allowed to give a token this key signed."""
     margin: timedelta
-    """R + 2 S, the longest in force while it could sign; see `Policy.margin`."""
+    """The longest in force while it could sign; see `Policy.margin`."""
     lead: timedelta
     """How long it is published before it may sign; zero in the ring's first save."""
     revoked_at: datetime | None = None
@@ -280,10 +285,8 @@ class KeyRing:
             self._require_ripe(chosen, now)
             self._require_not_withdrawn(chosen)
         current = self.current(now)
-        others = [
-            replace(key, withdrawn=key.withdrawn or key == current) for key in self.keys if key != chosen
-        ]
-        return replace(self, keys=(*others, chosen)).activated(chosen, policy, now)
+        keys = tuple(replace(key, withdrawn=True) if key == current else key for key in self.keys)
+        return replace(self, keys=keys).activated(chosen, policy, now)
 
     def revoked(
         self, kid: str, reason: str, policy: Policy, now: datetime, *, compromised: bool = False
@@ -305,14 +308,14 @@ class KeyRing:
     def scheduled(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with each standby's turn a rotation period after the one before it.
 
-        A turn that comes within R stands: a node may not hear of the change in time. Turns are set when a key
+        A turn within the margin stands: a node may not hear of the change in time. Turns are set when a key
         is published or activated, and by a node that starts, whose period may be new; never while nodes of
         different periods run side by side, or they would overrule each other without end.
         """
-        soon = now + policy.node_timeout
         turn = self.current(now).activates_at
         turns: dict[str, datetime | None] = {}
         for key in self.standbys(now):
+            soon = now + key.margin
             may_move = (key.activates_at or NEVER) > soon
             turn = self._turn(key, turn, policy, soon) if may_move else key.activates_at
             turns[key.kid] = turn
@@ -371,8 +374,8 @@ class KeyRing:
 
     def activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:
         """Return the ring with `chosen` signing from `now`; whether it may is decided before."""
-        keys = tuple(replace(key, activates_at=now) if key == chosen else key for key in self.keys)
-        return replace(self, keys=keys).scheduled(policy, now)
+        others = tuple(key for key in self.keys if key != chosen)
+        return replace(self, keys=(*others, replace(chosen, activates_at=now))).scheduled(policy, now)
 
     def _turn(self, key: Key, before: datetime | None, policy: Policy, soon: datetime) -> datetime | None:
         if not policy.rotation_period or before is None:

@@ -10,6 +10,10 @@ REFRESH_INTERVAL = timedelta(seconds=1)
 """How often a node looks at the ring: every node sees a change within two seconds."""
 
 
+DECISION_LIFETIME = timedelta(seconds=1)
+"""How long after a decision about the ring it may be saved; later it is taken again."""
+
+
 class BadPolicy(Exception):
     """The settings cannot keep the promises; the message shows the arithmetic."""
 
@@ -65,10 +69,10 @@ class Policy:
     def margin(self) -> timedelta:
         """How long after a key was superseded a token of it may still be issued, by a clock that others go by.
 
-        A node may sign with it for R. If that node's clock is ahead, its tokens live S longer by the clock of a
-        verifier, and it is the first to let the key go, S too early.
+        A node that looked right before the change was saved may sign with it for R. If its clock is ahead, its
+        tokens live S longer by the clock of a verifier, and it is the first to let the key go, S too early.
         """
-        return self.node_timeout + 2 * self.clock_skew
+        return DECISION_LIFETIME + self.node_timeout + 2 * self.clock_skew
 
     @property
     def heartbeat_interval(self) -> timedelta:
@@ -78,7 +82,8 @@ class Policy:
     @property
     def publish_without_database(self) -> timedelta:
         """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead."""
-        return min(self.outage_limit, self.publish_lead - self.max_age - self.clock_skew)
+        most = self.publish_lead - self.max_age - self.clock_skew - DECISION_LIFETIME
+        return min(self.outage_limit, most)
 
 
 def instant(when: datetime) -> str:

@@ -5,14 +5,15 @@ each process that serves is `keeping`'s work.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from issuer.audit import Action, Entry, transitions
-from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, NoRing, PublicKey, Refused
+from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, NoRing, PublicKey, Refused, WrongClock
 from issuer.plan import completed
-from issuer.policy import Policy
+from issuer.policy import DECISION_LIFETIME, Policy, duration, instant
 from issuer.signing import Signer
 from issuer.store.database import DatabaseUnavailable, StoreError
 from issuer.store.ring import RingStore
@@ -21,9 +22,6 @@ Move = Callable[[KeyRing, datetime], KeyRing]
 """A decision about the ring at an instant; raises KeyRingError to refuse."""
 
 Clock = Callable[[], datetime]
-
-DECISION_LIFETIME = timedelta(seconds=1)
-"""How long after a decision about the ring it may be saved; later it is taken again."""
 
 MAKE_AGAIN = timedelta(seconds=10)
 """How long after a key could not be made it is tried again."""
@@ -134,6 +132,7 @@ class Rotation:
         blindly: bool = False,
     ) -> KeyRing:
         fresh: list[PublicKey] = []
+        self.require_clock()
         for _ in range(ATTEMPTS):
             before = self._store.load() if may_found else self.ring()
             if before is None and not self._may_found():
@@ -147,7 +146,9 @@ class Rotation:
                 changes = before is None or after != before or bool(entries)
                 if before is not None and changes and not blindly:
                     self._require_openable(after, fresh, now)
-            except Exception:
+            except Exception as error:
+                if isinstance(error, KeyUnavailable) and self._has_moved_on(before):
+                    continue  # somebody else destroyed it, by a change that we have not seen
                 self._discard(fresh, before)
                 raise
             saved = None if changes else before
@@ -161,6 +162,19 @@ class Rotation:
                 return saved
         self._discard(fresh, self._store.load())
         raise DatabaseUnavailable(f"the key ring was changed by others {ATTEMPTS} times meanwhile: try again")
+
+    def require_clock(self) -> None:
+        """Raise WrongClock rather than decide by a clock that is further from the others than S."""
+        shared, own = self._store.clock(), self._clock()
+        if shared and abs(own - shared) > self._policy.clock_skew + DECISION_LIFETIME:
+            raise WrongClock(
+                f"the clock of this machine says {instant(own)} and that of the database {instant(shared)}: they may"
+                f" differ by {duration(self._policy.clock_skew)} (ISSUER_CLOCK_SKEW); set this one, by NTP"
+            )
+
+    def _has_moved_on(self, before: KeyRing | None) -> bool:
+        now = self._store.load()
+        return before is not None and now is not None and now.version != before.version
 
     def _is_timely(self, decided_at: datetime) -> bool:
         """Tell whether a decision may still be saved.
@@ -205,7 +219,7 @@ class Rotation:
         missing = tended.shortfall(now, self._policy)
         if not missing:
             self.unmade = None
-        elif may_lack and self._make_from and now < self._make_from:
+        elif may_lack and self._make_from and now < self._make_from <= now + MAKE_AGAIN:
             return tended
         try:
             made = self._make(unused, missing, fresh)
@@ -257,13 +271,19 @@ class Rotation:
             self._destroy(kid)
         for key in ring.keys:
             trusted = key.revoked_at is None
-            if (key.kid, trusted) in self._settled:
-                continue
-            if trusted:
-                self._signer.keep(key.kid)
-            elif self._destroy(key.kid):
-                continue  # and try again next time
-            self._settled.add((key.kid, trusted))
+            if (key.kid, trusted) not in self._settled and self._is_settled(key.kid, trusted=trusted):
+                self._settled.add((key.kid, trusted))
+
+    def _is_settled(self, kid: str, *, trusted: bool) -> bool:
+        """Keep or destroy a private half; False if it could not be done, which is tried again next time."""
+        if not trusted:
+            return self._destroy(kid) is None
+        with suppress(
+            KeyRingError, StoreError
+        ):  # it signs while pending, too, and what hinders it is told elsewhere
+            self._signer.keep(kid)
+            return True
+        return False
 
     def _destroy(self, kid: str) -> str | None:
         """Destroy a private half, or return why it could not be done: the ring goes on without it all the same."""

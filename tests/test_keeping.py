@@ -238,6 +238,49 @@ def unable(alg: str) -> PublicKey:
     raise KeyUnavailable(f"no space left for {alg}")
 
 
+def test_a_revocation_counts_though_the_private_keys_are_out_of_reach(site: Site) -> None:
+    node = site.node("a")
+    ring = node.refresh().ring
+    stolen = ring.current(site.clock()).kid
+    site.clock.advance(seconds=1)
+    away = site.keys.rename(site.keys.with_name("away"))
+    site.keys.write_text("no directory")
+    operator = site.rotation()
+    after = operator.change(
+        lambda ring, now: ring.revoked(stolen, "stolen", FAST, now), emergency=True, blindly=True
+    )
+    assert stolen in operator.undestroyed
+    view = node.refresh()
+    assert stolen not in {key.kid for key in view.published_keys()}
+    assert site.beats()["a"] == after.version
+    assert any("ISSUER_KEYS" in warning for warning in node.warnings())
+    site.keys.unlink()
+    away.rename(site.keys)
+    site.clock.advance(seconds=11)
+    node.refresh()
+    assert f"{stolen}.pem" not in {path.name for path in site.keys.iterdir()}
+    assert node.view.signing_key(FAST, site.clock())
+    assert node.warnings() == []
+
+
+def test_a_current_key_that_cannot_sign_any_more_is_noticed_without_a_request(site: Site) -> None:
+    node = site.node("a")
+    node.refresh()
+
+    def away(kid: str, data: bytes) -> bytes:
+        raise KeyUnavailable(f"the token with {kid} was pulled out")
+
+    sign = node._signer.sign
+    node._signer.sign = away  # type: ignore[method-assign]
+    site.clock.advance(seconds=1)
+    view = node.refresh()
+    assert any("pulled out" in warning for warning in node.warnings())
+    with pytest.raises(KeyUnavailable):
+        view.signing_key(FAST, site.clock())
+    node._signer.sign = sign  # type: ignore[method-assign]
+    assert node.refresh().signing_key(FAST, site.clock())
+
+
 def test_a_failing_refresh_is_told_since_when_and_over_when_it_is_over(site: Site) -> None:
     node = site.node("a")
     node.refresh()

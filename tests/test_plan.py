@@ -21,7 +21,7 @@ def test_the_turn_of_the_standby_and_what_follows_from_it_are_planned() -> None:
     assert told(plan(founded(), POLICY, START + SECOND)) == [
         (turn, Happening.SIGNS, "b"),
         (turn, Happening.PUBLISHED, None),
-        (turn + timedelta(minutes=11, seconds=30), Happening.LEAVES, "a"),
+        (turn + POLICY.token_lifetime + POLICY.margin, Happening.LEAVES, "a"),
         (turn + DAY, Happening.MAY_SIGN, None),
     ]
 
@@ -30,7 +30,7 @@ def test_a_key_that_waits_for_its_lead_and_one_that_is_leaving_are_planned() -> 
     now = START + DAY + SECOND
     steps = told(plan(rotated(), POLICY, now))
     assert steps[:2] == [
-        (START + DAY + timedelta(minutes=11, seconds=30), Happening.LEAVES, "a"),
+        (START + DAY + POLICY.token_lifetime + POLICY.margin, Happening.LEAVES, "a"),
         (START + 2 * DAY, Happening.MAY_SIGN, "c"),
     ]
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from given import MovableClock
+from postgresql import new_database
 from test_keyring import POLICY
 
 from issuer.audit import Entry
 from issuer.keeping import Node
-from issuer.keyring import KeyRing, KeyUnavailable, NoRing, Phase, PublicKey, Refused, StaleView
+from issuer.keyring import KeyRing, KeyUnavailable, NoRing, Phase, PublicKey, Refused, StaleView, WrongClock
 from issuer.rotation import Rotation
 from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner
@@ -388,3 +389,47 @@ def test_an_unnamed_key_is_destroyed_when_a_change_comes_too_late(
     ring = late.reconcile()
     assert len(ring.keys) == 3
     assert files(keys) == kids(ring)
+
+
+def test_a_key_that_another_operator_destroys_meanwhile_does_not_stop_an_emergency(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    ring = rotation(database, keys, clock).reconcile()
+    current, standby = ring.current(clock()).kid, ring.standbys(clock())[0].kid
+    others = [lambda ring, now: ring.revoked(standby, "stolen, too", FAST, now)]
+
+    class Meanwhile(PemSigner):
+        def load(self, kid: str, alg: str) -> None:
+            if others:
+                rotation(database, keys, clock).change(others.pop(), emergency=True)
+            super().load(kid, alg)
+
+    mine = Rotation(
+        RingStore(database), Meanwhile(PemDirectory(keys), lambda: "passphrase"), FAST, clock, "me"
+    )
+    after = mine.change(lambda ring, now: ring.revoked(current, "stolen", FAST, now), emergency=True)
+    assert {key.kid for key in after.keys if key.revoked_at} == {current, standby}
+    assert files(keys) == kids(after)
+
+
+def test_nobody_decides_by_a_clock_that_is_far_from_that_of_the_database(
+    postgresql: str, keys: Path, clock: MovableClock
+) -> None:
+    shared = Database(new_database(postgresql))
+    shared.migrate()
+    now = shared.clock()
+    assert now is not None
+    for wrong in (timedelta(hours=1), -timedelta(hours=1)):
+        clock.now = now + wrong
+        holder, node = node_on(shared, keys, clock)
+        with pytest.raises(WrongClock, match="ISSUER_CLOCK_SKEW"):
+            node.refresh()
+        with pytest.raises(WrongClock):
+            rotation(shared, keys, clock).change(lambda ring, now: ring.promoted(FAST, now))
+        assert HeartbeatStore(shared).all() == ()
+    assert not keys.exists()
+    clock.now = now + FAST.clock_skew
+    holder, node = node_on(shared, keys, clock)
+    kid = node.refresh().signing_key(FAST, clock()).kid
+    assert holder.sign(kid, b"data")
+    shared.close()

@@ -224,12 +224,8 @@ def test_a_tampered_audit_is_read_and_goes_on_and_its_fault_is_told(database: Da
     links, head = store.chain()
     assert [link.number for link in links] == [1, 2, 3, 4]
     assert "entry 4 was changed" in str(fault(links, head))
-    with database.write() as connection:
+    with pytest.raises((DatabaseUnavailable, IntegrityError)), database.write() as connection:
         connection.execute(text("DELETE FROM audit_head"))
-        insertion = "INSERT INTO audit VALUES (9, '2026-01-01', 'x', 'forged', NULL, NULL, NULL, '')"
-        connection.execute(text(insertion))
-    store.record(ENTRY)
-    assert fault(*store.chain()) is not None
 
 
 def test_a_damaged_ring_is_told_in_words(database: Database) -> None:

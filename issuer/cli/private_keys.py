@@ -42,8 +42,13 @@ def import_key(
     key = _read(pem, passphrase_file)
     with opened() as issuer:
         alg = algorithm_for(key, issuer.settings.algorithm)
-        issuer.rotation.require_place(ALGORITHMS[alg].public_key(key), current=current)
-        public = issuer.signer.adopt(key, alg)
+        public = ALGORITHMS[alg].public_key(key)
+        issuer.rotation.require_place(public, current=current)
+        try:
+            issuer.signer.adopt(key, alg)
+        except KeyUnavailable:
+            issuer.rotation.require_place(public, current=current)  # somebody imported it at this moment
+            raise
         ring = issuer.rotation.take_in(public, current=current, reason=f"imported from {pem.name}")
         ripe_at = ring.ripe_at(ring.find(public.kid))
         does = "signs" if current else f"is published, and may sign from {instant(ripe_at)} on"

@@ -5,6 +5,7 @@ What the files hold is told in `pem`.
 
 import fcntl
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
@@ -16,6 +17,7 @@ from issuer.keyring import KeyUnavailable
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 _OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
+_KID = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 digest, base64url; other files are strays
 _OWN_NAMES = frozenset({"README.md", ".gitignore"})
 
 
@@ -104,7 +106,8 @@ class PemDirectory:
 
     def _stems(self, suffix: str) -> frozenset[str]:
         with self._told():
-            return frozenset(path.stem for path in self._entries() if path.suffix == suffix)
+            names = [path.stem for path in self._entries() if path.suffix == suffix]
+        return frozenset(name for name in names if _KID.fullmatch(name))
 
     def _replace(self, path: Path, pem: bytes) -> None:
         """Write a file in one step: a crash leaves the old one or the new one, and perhaps a stray beside it."""
@@ -158,6 +161,8 @@ class PemDirectory:
     @staticmethod
     def _require_private(path: Path, mode: int) -> None:
         facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
+            raise KeyUnavailable(f"{path} is no file: remove it, and restore the key from the backup")
         if facts.st_uid != os.geteuid():
             raise KeyUnavailable(
                 f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}; run: chown {os.geteuid()} {path}"

@@ -170,6 +170,14 @@ class Database:
             else:
                 return
 
+    def clock(self) -> datetime | None:
+        """Return what the server's clock says, or None where the database has none but ours; DatabaseUnavailable."""
+        if self.is_sqlite:
+            return None
+        with self.read() as connection:
+            now: datetime | None = connection.scalar(text("SELECT clock_timestamp()"))
+        return now
+
     def ping(self) -> None:
         """Do nothing with the database but reach it; raise DatabaseUnavailable."""
         with self.read() as connection:

@@ -5,6 +5,7 @@ What a ring may look like is `keyring`'s business.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, insert, select, update
@@ -46,6 +47,10 @@ class RingStore:
         if fault := ring.fault():
             raise _damaged(fault)
         return ring
+
+    def clock(self) -> datetime | None:
+        """Return what the clock that all nodes share says, or None where there is none but ours."""
+        return self._database.clock()
 
     def save(
         self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True

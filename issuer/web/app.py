@@ -39,7 +39,8 @@ def create_app(issuer: Issuer) -> FastAPI:
     )
     app.state.issuer = issuer
     app.state.key_set = jwks.RenderedKeySet()
-    app.state.probing = anyio.CapacityLimiter(1)
+    app.state.probe = health.Probe()
+    app.state.measuring = anyio.CapacityLimiter(1)
     for room in (login, token, users, jwks, discovery, health, metrics):
         app.include_router(room.router)
     errors.install(app)

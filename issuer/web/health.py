@@ -1,10 +1,13 @@
 """`GET /healthz`: the process lives; `GET /readyz`: it can do its work, or why not."""
 
+import asyncio
+
+import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from issuer.keyring import KeyRingError
+from issuer.keyring import KeyRingError, StaleView
 from issuer.store.database import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE
@@ -13,6 +16,8 @@ from issuer.wiring import Issuer
 router = APIRouter(tags=["operation"])
 
 OK = "ok"
+Result = tuple[dict[str, str], list[str]]
+"""Each check with what is wrong, and warnings."""
 
 
 @router.head("/healthz", include_in_schema=False)
@@ -26,15 +31,31 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Tell whether this node can sign and reach its database, and what needs attention although it can."""
-    # A thread of its own: requests that wait for the database must not hold the answer up.
-    checks, warnings = await anyio.to_thread.run_sync(_checks, issuer, limiter=request.app.state.probing)
+    probe: Probe = request.app.state.probe
+    checks, warnings = await probe.result(issuer)
     ready = all(result == OK for result in checks.values())
     body = {"status": OK if ready else "not ready", "checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
 
 
-def _checks(issuer: Issuer) -> tuple[dict[str, str], list[str]]:
+class Probe:
+    """One look at a time, which all who ask meanwhile share: no crowd can make a probe late."""
+
+    def __init__(self) -> None:
+        self._look: asyncio.Task[Result] | None = None
+        # A thread of its own: requests that wait for the database must not hold the answer up.
+        self._thread = anyio.CapacityLimiter(1)
+
+    async def result(self, issuer: Issuer) -> Result:
+        """Return what the look under way finds, or else another."""
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(anyio.to_thread.run_sync(_checks, issuer, limiter=self._thread))
+        return await asyncio.shield(self._look)
+
+
+def _checks(issuer: Issuer) -> Result:
     checks = {"database": OK, "key_ring": OK}
+    in_detail = issuer.settings.is_loopback  # elsewhere anybody asks, and paths are nobody's business
     try:
         issuer.ring_database.ping()
     except StoreError:
@@ -42,6 +63,8 @@ def _checks(issuer: Issuer) -> tuple[dict[str, str], list[str]]:
     try:
         key = issuer.node.view.signing_key(issuer.policy, issuer.clock())
         issuer.signer.sign(key.kid, b"readiness")
-    except KeyRingError as error:
+    except StaleView as error:
         checks["key_ring"] = str(error)
-    return checks, issuer.node.warnings(in_detail=issuer.settings.is_loopback)
+    except KeyRingError as error:
+        checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; the log tells why"
+    return checks, issuer.node.warnings(in_detail=in_detail)

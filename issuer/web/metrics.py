@@ -33,7 +33,7 @@ async def metrics(
 ) -> Response:
     """Return the state of the key ring in Prometheus' text format."""
     _require_token(issuer, credentials)
-    text = await anyio.to_thread.run_sync(_rendered, issuer, limiter=request.app.state.probing)
+    text = await anyio.to_thread.run_sync(_rendered, issuer, limiter=request.app.state.measuring)
     return Response(text, media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 

@@ -236,8 +236,8 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
     def answer() -> Any:
         return founded.http.get(f"{founded.url}/readyz").json()
 
-    warnings = eventually(lambda: answer()["warnings"], "a warning", 5)
-    assert "chmod 700" in warnings[0]
+    eventually(lambda: len(answer()["warnings"]) == 2, "two warnings", 5)
+    assert "chmod 700" in answer()["warnings"][0]
     figures = founded.http.get(f"{founded.url}/metrics").text
     assert any(
         line.startswith("issuer_key_ring_trouble_seconds{") and float(line.split()[-1]) > 0

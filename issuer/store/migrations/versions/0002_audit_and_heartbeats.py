@@ -51,9 +51,9 @@ def upgrade() -> None:
 
 def _refuse_changes_of_the_audit() -> None:
     if op.get_bind().dialect.name == "sqlite":
-        for change in ("UPDATE", "DELETE"):
+        for change, table in (("UPDATE", "audit"), ("DELETE", "audit"), ("DELETE", "audit_head")):
             op.execute(
-                f"CREATE TRIGGER audit_refuses_{change.lower()} BEFORE {change} ON audit"
+                f"CREATE TRIGGER {table}_refuses_{change.lower()} BEFORE {change} ON {table}"
                 " BEGIN SELECT RAISE(ABORT, 'the audit is only ever added to'); END"
             )
         return
@@ -63,6 +63,10 @@ def _refuse_changes_of_the_audit() -> None:
     )
     op.execute(
         "CREATE TRIGGER audit_refuses BEFORE UPDATE OR DELETE OR TRUNCATE ON audit"
+        " FOR EACH STATEMENT EXECUTE FUNCTION audit_refuses()"
+    )
+    op.execute(
+        "CREATE TRIGGER audit_head_refuses BEFORE DELETE OR TRUNCATE ON audit_head"
         " FOR EACH STATEMENT EXECUTE FUNCTION audit_refuses()"
     )
 
