@@ -81,9 +81,12 @@ class Policy:
 
     @property
     def publish_without_database(self) -> timedelta:
-        """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead."""
+        """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead.
+
+        Never below R, as a node that signs must publish its key.
+        """
         most = self.publish_lead - self.max_age - self.clock_skew - DECISION_LIFETIME
-        return min(self.outage_limit, most)
+        return max(self.node_timeout, min(self.outage_limit, most))
 
 
 def instant(when: datetime) -> str:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fastapi.testclient import TestClient
 from given import Build, MovableClock
@@ -13,6 +14,17 @@ from pydantic import SecretStr
 from issuer.settings import Settings
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
+
+hypothesis.settings.register_profile("long")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="try twenty times as many histories of the key ring")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("long"):
+        hypothesis.settings.load_profile("long")
 
 
 @pytest.fixture(autouse=True)

@@ -58,7 +58,7 @@ def test_the_standby_takes_over_when_its_turn_comes_without_anything_being_saved
 
 def test_a_superseded_key_stays_published_until_its_last_token_is_dead_everywhere() -> None:
     ring = rotated()
-    leaves_at = START + DAY + POLICY.token_lifetime + POLICY.node_timeout + 2 * POLICY.clock_skew
+    leaves_at = START + DAY + POLICY.token_lifetime + POLICY.margin
     assert ring.leaves_at(ring.find("a")) == leaves_at
     assert phases(ring, leaves_at - SECOND)["a"] is Phase.PREVIOUS
     assert phases(ring, leaves_at)["a"] is Phase.RETIRED
@@ -96,9 +96,24 @@ def test_a_changed_rotation_period_moves_the_turn_but_never_before_the_key_is_ri
 
 
 def test_a_turn_so_near_that_a_node_may_not_hear_of_a_change_stands() -> None:
-    now = START + 30 * DAY - POLICY.node_timeout
+    now = START + 30 * DAY - POLICY.margin
     longer = replace(POLICY, rotation_period=60 * DAY)
     assert founded().scheduled(longer, now).find("b").activates_at == START + 30 * DAY
+    assert founded().scheduled(longer, now - SECOND).find("b").activates_at == START + 60 * DAY
+
+
+def test_what_is_near_is_told_by_the_longest_settings_of_any_node_and_not_by_those_of_who_decides() -> None:
+    slow = replace(POLICY, node_timeout=timedelta(minutes=10))
+    now = START + 30 * DAY - timedelta(minutes=10)
+    longer = replace(POLICY, rotation_period=60 * DAY)
+    ring = founded().tended(slow, START)
+    assert ring.scheduled(longer, now).find("b").activates_at == START + 30 * DAY
+
+
+def test_a_turn_that_is_brought_forward_comes_when_every_node_has_heard_of_it() -> None:
+    now = START + 20 * DAY
+    shorter = replace(POLICY, rotation_period=7 * DAY)
+    assert founded().scheduled(shorter, now).find("b").activates_at == now + POLICY.margin
 
 
 def test_shorter_settings_do_not_let_a_published_key_sign_earlier() -> None:
