@@ -276,7 +276,7 @@ class KeyRing:
         """
         previous = [key for key in self.in_order() if self.phase(key, now) is Phase.PREVIOUS]
         chosen = previous[-1] if previous else None
-        if chosen is None or (self.leaves_at(chosen) or now) - chosen.margin <= now:
+        if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
                 "there is no previous key to go back to: it is revoked, or its private half is destroyed, as its"
                 " tokens have expired; go forward instead: issuer keys rotate"
@@ -353,6 +353,16 @@ class KeyRing:
                 " faster; look again: issuer keys list"
             )
 
+    def _may_be_gone(self, key: Key, now: datetime) -> bool:
+        """Tell whether a node may have let a previous key go, or be doing so.
+
+        A rollback moves the turn of the key that superseded the ones before it: they are kept for longer since,
+        and a node that decided before may have destroyed them already.
+        """
+        instants = [each.activates_at for each in self.keys if each.withdrawn and each.activates_at]
+        passed_over = any(key.activates_at is None or when > key.activates_at for when in instants)
+        return passed_over or (self.leaves_at(key) or now) - key.margin <= now
+
     def _require_not_withdrawn(self, key: Key) -> None:
         if key.withdrawn:
             raise Refused(
@@ -375,7 +385,8 @@ class KeyRing:
     def activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:
         """Return the ring with `chosen` signing from `now`; whether it may is decided before."""
         others = tuple(key for key in self.keys if key != chosen)
-        return replace(self, keys=(*others, replace(chosen, activates_at=now))).scheduled(policy, now)
+        begun = replace(chosen, activates_at=now, withdrawn=False)
+        return replace(self, keys=(*others, begun)).scheduled(policy, now)
 
     def _turn(self, key: Key, before: datetime | None, policy: Policy, soon: datetime) -> datetime | None:
         if not policy.rotation_period or before is None:

@@ -141,6 +141,23 @@ def test_a_rollback_is_refused_when_a_node_may_be_letting_the_key_go_or_has_done
         assert refusal.value.allowed_from is None
 
 
+def test_a_rollback_does_not_go_past_the_key_that_an_earlier_one_took_out_of_use() -> None:
+    now = START + DAY + SECOND
+    ring = rotated().promoted(POLICY, now, forced=True).rolled_back(POLICY, now + SECOND)
+    ring = ring.revoked("c", "stolen", POLICY, now + 2 * SECOND)
+    assert ring.phase(ring.find("a"), now + 2 * SECOND) is Phase.PREVIOUS
+    for forced in (False, True):
+        with pytest.raises(Refused, match="no previous key"):
+            ring.rolled_back(POLICY, now + 3 * SECOND, forced=forced)
+
+
+def test_a_key_forced_back_into_use_is_what_a_later_rollback_may_go_back_to() -> None:
+    now = START + DAY + SECOND
+    ring = rotated().rolled_back(POLICY, now).rolled_back(POLICY, now + SECOND, forced=True)
+    ring = ring.promoted(POLICY, START + 2 * DAY)
+    assert ring.rolled_back(POLICY, START + 2 * DAY).current(START + 2 * DAY).kid == "b"
+
+
 def test_without_a_previous_key_there_is_nothing_to_go_back_to() -> None:
     with pytest.raises(Refused, match="no previous key"):
         founded().rolled_back(POLICY, START + SECOND)

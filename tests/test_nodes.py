@@ -47,6 +47,15 @@ def test_a_node_signs_with_a_key_from_its_turn_on_though_it_has_not_looked_since
     assert view.signing_key(POLICY, turn).kid == "b"
 
 
+def test_what_a_node_has_seen_has_happened_by_a_clock_that_is_behind_too() -> None:
+    ring = replace(rotated(), changed_at=START + DAY)
+    assert (
+        view_of(ring, refreshed_at=START + DAY - SECOND).signing_key(POLICY, START + DAY - SECOND).kid == "b"
+    )
+    long_before = START + DAY - SKEW - SECOND
+    assert view_of(ring, refreshed_at=long_before).signing_key(POLICY, long_before).kid == "a"
+
+
 def test_a_node_cut_off_drops_no_key() -> None:
     leaves_at = rotated().leaves_at(rotated().find("a"))
     assert leaves_at is not None
