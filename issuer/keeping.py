@@ -117,8 +117,8 @@ class Node:
     def _refreshed(self) -> list[str]:
         seen_at = self._clock()
         self._rotation.require_clock()
-        if self._view is None:
-            self._send_heartbeat(0, seen_at)  # a revocation at this moment waits until we have seen it
+        # Before we look: a revocation right after that waits for who has begun, or comes back from silence.
+        self._send_heartbeat(self._view.ring.version if self._view else 0, seen_at)
         ring = self._rotation.reconcile(starting=self._view is None)
         self._require_true(ring)
         opened, complaints = self._opened(ring, seen_at)

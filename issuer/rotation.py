@@ -134,10 +134,10 @@ class Rotation:
         fresh: list[PublicKey] = []
         self.require_clock()
         for _ in range(ATTEMPTS):
+            clock = self._clock()  # before we look: a process stopped in between would judge an old ring
             before = self._store.load() if may_found else self.ring()
             if before is None and not self._may_found():
                 continue  # another process founded it since we looked
-            clock = self._clock()
             now = before.decision_instant(self._policy, clock) if before else clock
             try:
                 after = self._decide(before, move, first, fresh, now, may_lack=may_lack)

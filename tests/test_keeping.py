@@ -162,6 +162,24 @@ def test_a_revocation_is_waited_for_and_told_from_when_it_holds(site: Site) -> N
     assert told.refused_from == site.clock() + FAST.max_age + FAST.clock_skew
 
 
+def test_a_revocation_waits_for_a_process_that_comes_back_from_silence(site: Site) -> None:
+    node = site.node("a")
+    stolen = node.refresh().ring.current(site.clock()).kid
+    site.clock.advance(hours=3)
+    assert site.acknowledged(2).done == site.acknowledged(2).silent == ()
+    version = node.view.ring.version
+    reconcile = node._rotation.reconcile
+
+    def revoked_meanwhile(*, starting: bool = False) -> KeyRing:
+        seen = reconcile(starting=starting)
+        site.rotation().change(lambda ring, now: ring.revoked(stolen, "stolen", FAST, now))
+        assert [beat.name for beat in site.acknowledged(version + 1).waiting] == ["a"]
+        return seen
+
+    node._rotation.reconcile = revoked_meanwhile  # type: ignore[method-assign]
+    node.refresh()
+
+
 def test_a_standby_that_does_not_open_stops_a_start_but_not_a_process_that_runs(site: Site) -> None:
     node = site.node("a")
     standby = node.refresh().ring.standbys(site.clock())[0]
