@@ -148,7 +148,8 @@ class Operator:
             return None
         findings.count(f"rotations by hand, exit {done.code}")
         if done.code == REFUSED:
-            return datetime.fromisoformat(done.document["allowed_from"]).timestamp() - time.time()
+            allowed_from = done.document.get("allowed_from")  # none if the timer was faster: look again
+            return datetime.fromisoformat(allowed_from).timestamp() - time.time() if allowed_from else 0.0
         if done.code == DONE:
             findings.event(f"rotated by hand: {done.document['message']}")
         elif not (where and done.code == FAILED):  # it may be cut off as well as the node beside it
