@@ -111,6 +111,9 @@ def test_a_process_that_does_not_answer_is_named_with_what_it_can_still_do(found
         revoked = told(founded, "keys", "revoke", stolen, "--reason", "stolen", "--yes")
         assert revoked["acknowledged"] == 1
         assert "has not answered since" in revoked["message"]
+        forced = ["keys", "rotate", "--force", "--reason", "a drill", "--dry-run"]
+        (warning,) = told(founded, *forced)["warnings"]
+        assert "may serve a key set without the newest keys until" in warning
         states = {node["state"] for node in told(founded, "keys", "nodes")["nodes"]}
         assert "up to date" in states
         assert len(states) == 2
