@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from issuer.keyring import Key, KeyRing
+from issuer.key import Key
+from issuer.keyring import KeyRing
 
 
 class Action(StrEnum):

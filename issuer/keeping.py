@@ -7,9 +7,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, StaleView
+from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat, View
 from issuer.policy import REFRESH_INTERVAL, Policy, instant
+from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
 from issuer.signing.proof import require_own_name

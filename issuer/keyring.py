@@ -4,13 +4,15 @@ Making keys and saving the ring is `rotation`'s work; private halves live in `si
 what it knows of the ring is told in `nodes`.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Self
 
+from issuer.key import Key, PublicKey
 from issuer.policy import Policy, duration, instant
+from issuer.refusal import NothingToDo, Refused, UnknownKey
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -26,95 +28,6 @@ class Phase(StrEnum):
 
 
 PUBLISHED = frozenset({Phase.STANDBY, Phase.CURRENT, Phase.PREVIOUS})
-
-
-class KeyRingError(Exception):
-    """Anything the ring says no to.
-
-    KeyRingError
-      Refused        a guard holds; `allowed_from` says until when, where time alone mends it
-      UnknownKey     no key, or more than one, answers to that name
-      NothingToDo    the ring is already as asked
-      NoRing         this database has no ring
-      StaleView      this node has not seen the ring for so long that it must not sign
-      WrongClock     the clock of this machine is too far from that of the database
-      KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
-    """
-
-
-class Refused(KeyRingError):
-    """A guard holds; `allowed_from` is the instant from which the same move is allowed, if time mends it."""
-
-    def __init__(self, message: str, allowed_from: datetime | None = None) -> None:
-        super().__init__(message)
-        self.allowed_from = allowed_from
-
-
-class UnknownKey(KeyRingError):
-    """No key, or more than one, answers to that name."""
-
-
-class NothingToDo(KeyRingError):
-    """The ring is already as asked."""
-
-
-class NoRing(KeyRingError):
-    """The database has no ring: another one is meant, or the issuer has not started yet."""
-
-
-class StaleView(KeyRingError):
-    """The view that this node has of the ring is too old to act on."""
-
-
-class WrongClock(KeyRingError):
-    """The clock of this machine is too far from that of the database to decide anything by it."""
-
-
-class KeyUnavailable(KeyRingError):
-    """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do."""
-
-
-@dataclass(frozen=True)
-class PublicKey:
-    """The public half of a key: `kid` is the RFC 7638 SHA-256 thumbprint of `jwk` (RFC 7517)."""
-
-    kid: str
-    alg: str
-    jwk: Mapping[str, str] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Key(PublicKey):
-    """The facts about one key. It signs from `activates_at` until its successor's `activates_at`."""
-
-    published_at: datetime
-    activates_at: datetime | None
-    """None: published, and activated by an operator's hand only."""
-    token_lifetime: timedelta
-    """The longest life that any node was allowed to give a token this key signed."""
-    margin: timedelta
-    """The longest in force while it could sign; see `Policy.margin`."""
-    lead: timedelta
-    """How long it is published before it may sign; zero in the ring's first save."""
-    revoked_at: datetime | None = None
-    revoked_reason: str | None = None
-    compromised: bool = False
-    """Revoked because somebody else may have the private half."""
-    imported: bool = False
-    """Made elsewhere: its private half was outside once."""
-    withdrawn: bool = False
-    """A rollback took its place: going back does not lead to it again."""
-
-    def activated_by(self, now: datetime) -> bool:
-        """Tell whether the key had begun to sign at `now`; one revoked before its turn never did."""
-        if self.activates_at is None or self.activates_at > now:
-            return False
-        return self.revoked_at is None or self.revoked_at > self.activates_at
-
-    @property
-    def ever_activated(self) -> bool:
-        """Tell whether the key has a turn that was not, and will not be, forestalled by its revocation."""
-        return self.activates_at is not None and self.activated_by(self.activates_at)
 
 
 @dataclass(frozen=True)
@@ -134,7 +47,7 @@ class KeyRing:
     @classmethod
     def found(cls, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
         """Return a new ring, whose first key signs at once: no older document can be in any cache."""
-        first, *rest = (_standby(public, policy, now, lead=timedelta(0)) for public in fresh)
+        first, *rest = (Key.standby(public, policy, now, lead=timedelta(0)) for public in fresh)
         keys = (replace(first, activates_at=now), *rest)
         ring = cls(version=0, changed_at=now, keys=keys, lead=policy.publish_lead)
         return ring.scheduled(policy, now)
@@ -242,7 +155,7 @@ class KeyRing:
         """
         ripe = [self.ripe_at(key) - now for key in self.keys]
         lead = max(policy.publish_lead, self.lead, *ripe)
-        standbys = tuple(_standby(public, policy, now, lead) for public in fresh)
+        standbys = tuple(Key.standby(public, policy, now, lead) for public in fresh)
         if not standbys:
             return self
         ring = replace(self, keys=self.keys + standbys, lead=policy.publish_lead)
@@ -392,7 +305,3 @@ class KeyRing:
         if not policy.rotation_period or before is None:
             return None
         return max(before + policy.rotation_period, self.ripe_at(key), soon)
-
-
-def _standby(public: PublicKey, policy: Policy, now: datetime, lead: timedelta) -> Key:
-    return Key(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime, policy.margin, lead)

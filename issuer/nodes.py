@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
-from issuer.keyring import PUBLISHED, Key, KeyRing, KeyUnavailable, StaleView
+from issuer.key import Key
+from issuer.keyring import PUBLISHED, KeyRing
 from issuer.policy import Policy, duration, instant
+from issuer.refusal import KeyUnavailable, StaleView
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import uuid4
 
-from issuer.keyring import Key, KeyRing, Phase, PublicKey
+from issuer.key import Key, PublicKey
+from issuer.keyring import KeyRing, Phase
 from issuer.policy import Policy
 
 UNMADE = "(a new key)"

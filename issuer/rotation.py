@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from issuer.audit import Action, Entry, transitions
-from issuer.keyring import KeyRing, KeyRingError, KeyUnavailable, NoRing, PublicKey, Refused, WrongClock
+from issuer.key import PublicKey
+from issuer.keyring import KeyRing
 from issuer.plan import completed
 from issuer.policy import DECISION_LIFETIME, Policy, duration, instant
+from issuer.refusal import KeyRingError, KeyUnavailable, NoRing, Refused, WrongClock
 from issuer.signing import Signer
 from issuer.store.database import DatabaseUnavailable, StoreError
 from issuer.store.ring import RingStore

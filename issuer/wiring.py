@@ -19,9 +19,9 @@ from issuer.grants.bearer import BearerAuthentication
 from issuer.grants.means import Means
 from issuer.grants.pipeline import Pipeline
 from issuer.keeping import Node
-from issuer.keyring import KeyUnavailable
 from issuer.passwords import HashingPool, Passwords
 from issuer.policy import Policy
+from issuer.refusal import KeyUnavailable
 from issuer.rotation import Clock, Rotation
 from issuer.settings import BadSettings, Settings
 from issuer.signing import Signer

@@ -10,8 +10,9 @@ from typing import Any
 
 from ring_world import Move, seconds
 
-from issuer.keyring import KeyRing, NothingToDo, Phase, Refused
+from issuer.keyring import KeyRing, Phase
 from issuer.policy import Policy
+from issuer.refusal import NothingToDo, Refused
 
 POLICY = Policy(
     algorithm="RS256",

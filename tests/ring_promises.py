@@ -7,7 +7,8 @@ from datetime import datetime
 
 from ring_world import Actor, Node, World
 
-from issuer.keyring import Key, KeyRing, Phase
+from issuer.key import Key
+from issuer.keyring import KeyRing, Phase
 from issuer.nodes import Acknowledgement
 
 

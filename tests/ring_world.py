@@ -11,9 +11,11 @@ from typing import Any
 
 from given import START
 
-from issuer.keyring import Key, KeyRing, PublicKey, StaleView
+from issuer.key import Key, PublicKey
+from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat, View
 from issuer.policy import DECISION_LIFETIME, Policy
+from issuer.refusal import StaleView
 
 Move = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)

@@ -15,7 +15,7 @@ from typing import Any
 import pkcs11
 import pytest
 
-from issuer.keyring import PublicKey
+from issuer.key import PublicKey
 from issuer.signing.cryptoki import Token
 from issuer.signing.pkcs11 import Pkcs11Signer
 

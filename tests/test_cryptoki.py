@@ -25,7 +25,7 @@ from softhsm import (
 )
 from test_signing import verifies
 
-from issuer.keyring import KeyRingError, KeyUnavailable
+from issuer.refusal import KeyRingError, KeyUnavailable
 from issuer.signing.cryptoki import Token
 from issuer.signing.pkcs11 import Pkcs11Signer
 

@@ -12,7 +12,7 @@ from pkcs11 import Attribute, ObjectClass
 from softhsm import LABEL, MODULE, PIN, configured, fresh_token, kept_key, loaded, objects, session, signer
 from test_signing import verifies
 
-from issuer.keyring import KeyUnavailable, Refused
+from issuer.refusal import KeyUnavailable, Refused
 from issuer.settings import BadSettings, Settings
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.mechanisms import METHODS

@@ -13,9 +13,11 @@ from test_keyring import DAY, SECOND
 from test_rotation import FAST
 
 from issuer.keeping import Node
-from issuer.keyring import KeyRing, KeyUnavailable, PublicKey
+from issuer.key import PublicKey
+from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement, Heartbeat
 from issuer.policy import Policy
+from issuer.refusal import KeyUnavailable
 from issuer.rotation import Rotation
 from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner

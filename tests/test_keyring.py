@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from issuer.keyring import KeyRing, Phase, PublicKey, Refused, UnknownKey
+from issuer.key import PublicKey
+from issuer.keyring import KeyRing, Phase
 from issuer.policy import Policy
+from issuer.refusal import Refused, UnknownKey
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 from test_keyring import DAY, POLICY, SECOND, START, founded, phases, public, rotated
 
-from issuer.keyring import KeyRing, NothingToDo, Phase, Refused
+from issuer.keyring import KeyRing, Phase
+from issuer.refusal import NothingToDo, Refused
 
 
 def test_a_second_rotation_at_once_is_refused_with_the_instant_from_which_it_is_allowed() -> None:

@@ -15,7 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from ring_operator import CHANGES, LONG, POLICY, SHORT, STARTS, Change, changed, revoke, roll_back, rotate
 from ring_world import HALF_SECOND, World, seconds
 
-from issuer.keyring import Key, KeyRing, NothingToDo, UnknownKey
+from issuer.key import Key
+from issuer.keyring import KeyRing
+from issuer.refusal import NothingToDo, UnknownKey
 
 INSTANTS: dict[str, Callable[[KeyRing], list[datetime | None]]] = {
     "a turn comes": lambda ring: [key.activates_at for key in ring.keys],

@@ -10,8 +10,9 @@ import pytest
 from given import START
 from test_keyring import DAY, POLICY, SECOND, founded, rotated
 
-from issuer.keyring import KeyRing, KeyUnavailable, StaleView
+from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement, Heartbeat, View
+from issuer.refusal import KeyUnavailable, StaleView
 
 SKEW = POLICY.clock_skew
 SIGNS = POLICY.heartbeat_interval + POLICY.node_timeout + SKEW

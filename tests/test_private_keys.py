@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 from given import MovableClock
 from test_rotation import FAST, files, kids
 
-from issuer.keyring import KeyUnavailable, NoRing, Phase, Refused
+from issuer.keyring import Phase
+from issuer.refusal import KeyUnavailable, NoRing, Refused
 from issuer.rotation import Rotation
 from issuer.signing import imported
 from issuer.signing.directory import PemDirectory

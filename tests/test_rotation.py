@@ -13,7 +13,9 @@ from test_keyring import POLICY
 
 from issuer.audit import Entry
 from issuer.keeping import Node
-from issuer.keyring import KeyRing, KeyUnavailable, NoRing, Phase, PublicKey, Refused, StaleView, WrongClock
+from issuer.key import PublicKey
+from issuer.keyring import KeyRing, Phase
+from issuer.refusal import KeyUnavailable, NoRing, Refused, StaleView, WrongClock
 from issuer.rotation import Rotation
 from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner

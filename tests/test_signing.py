@@ -10,7 +10,8 @@ import pytest
 import softhsm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from issuer.keyring import KeyUnavailable, PublicKey
+from issuer.key import PublicKey
+from issuer.refusal import KeyUnavailable
 from issuer.signing import Signer
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
 from issuer.signing.directory import PemDirectory

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from issuer.keyring import KeyRingError, NothingToDo, Refused
 from issuer.oauth import OAuthError
 from issuer.policy import instant
+from issuer.refusal import KeyRingError, NothingToDo, Refused
 from issuer.settings import BadSettings, load_settings
 from issuer.store.database import StoreError
 from issuer.wiring import Issuer, build

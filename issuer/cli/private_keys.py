@@ -9,8 +9,10 @@ import typer
 from issuer.audit import Action, Entry
 from issuer.cli.output import CommandError, Json, Row, opened, show, warn
 from issuer.cli.ring import KID_SHOWN, show_ring
-from issuer.keyring import PUBLISHED, Key, KeyUnavailable, NothingToDo, Phase
+from issuer.key import Key
+from issuer.keyring import PUBLISHED, Phase
 from issuer.policy import instant
+from issuer.refusal import KeyUnavailable, NothingToDo
 from issuer.settings import PASSPHRASE_MOST_BYTES
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key

@@ -12,9 +12,11 @@ import typer
 from issuer.administration import end_all_sessions
 from issuer.cli.output import CommandError, Json, opened
 from issuer.cli.ring import require_reason, show_ring, unripe
-from issuer.keyring import Key, KeyRing, NothingToDo, Refused
+from issuer.key import Key
+from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement
 from issuer.policy import instant
+from issuer.refusal import NothingToDo, Refused
 from issuer.wiring import Issuer
 
 POLL_SECONDS = 0.2

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import typer
 
 from issuer.cli.output import Row, show, warn
-from issuer.keyring import Key, KeyRing
+from issuer.key import Key
+from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement, Heartbeat
 from issuer.policy import Policy, instant
 from issuer.wiring import Issuer

@@ -11,7 +11,8 @@ from jwt.types import Options
 
 from issuer.accounts import User
 from issuer.grants.pipeline import ACCESS_TOKEN_TYPE
-from issuer.keyring import Key, Phase
+from issuer.key import Key
+from issuer.keyring import Phase
 from issuer.nodes import View
 from issuer.oauth import InvalidToken
 from issuer.policy import Policy

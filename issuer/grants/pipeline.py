@@ -15,7 +15,7 @@ from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import authenticate
 from issuer.grants.means import AccountChanged, FamilyOver, Grant, Means, Origin, TokenRequest
-from issuer.keyring import Key, KeyUnavailable, StaleView
+from issuer.key import Key
 from issuer.nodes import View
 from issuer.oauth import (
     AccessDenied,
@@ -30,6 +30,7 @@ from issuer.oauth import (
     parse_scope,
 )
 from issuer.policy import Policy
+from issuer.refusal import KeyUnavailable, StaleView
 from issuer.signing import Signer
 from issuer.store.clients import ClientStore
 from issuer.tokens import (

@@ -6,7 +6,7 @@ Which key signs is decided in `keyring`; backends are files beside this one.
 from collections.abc import Collection
 from typing import Protocol
 
-from issuer.keyring import PublicKey
+from issuer.key import PublicKey
 from issuer.signing.algorithms import PrivateKey
 
 

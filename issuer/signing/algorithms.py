@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from jwt.utils import base64url_encode
 
-from issuer.keyring import PublicKey
+from issuer.key import PublicKey
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey

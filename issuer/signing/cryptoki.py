@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pkcs11
 from pkcs11 import PKCS11Error, Session
 
-from issuer.keyring import KeyUnavailable
+from issuer.refusal import KeyUnavailable
 
 if TYPE_CHECKING:
     from pkcs11._pkcs11 import lib as Library  # noqa: N812 - its class has the name of a function

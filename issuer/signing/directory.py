@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from issuer.keyring import KeyUnavailable
+from issuer.refusal import KeyUnavailable
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600

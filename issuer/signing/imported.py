@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from issuer.keyring import Refused
+from issuer.refusal import Refused
 from issuer.signing.algorithms import PrivateKey
 
 LEAST_BITS: Final = 2048

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from issuer.keyring import KeyUnavailable, PublicKey
+from issuer.key import PublicKey
+from issuer.refusal import KeyUnavailable
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 
 

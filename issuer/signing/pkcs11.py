@@ -12,7 +12,8 @@ import jwt
 from pkcs11 import Attribute, Key, Mechanism, ObjectClass, PKCS11Error, RandomNoRNG, Session, SignMixin
 from pkcs11 import PublicKey as PublicObject
 
-from issuer.keyring import KeyUnavailable, PublicKey, Refused
+from issuer.key import PublicKey
+from issuer.refusal import KeyUnavailable, Refused
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
 from issuer.signing.cryptoki import HANDLE_GONE, Token
 from issuer.signing.mechanisms import METHODS, Method

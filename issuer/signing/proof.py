@@ -7,7 +7,8 @@ import secrets
 
 import jwt
 
-from issuer.keyring import KeyUnavailable, PublicKey
+from issuer.key import PublicKey
+from issuer.refusal import KeyUnavailable
 from issuer.signing import Signer
 from issuer.signing.algorithms import ALGORITHMS, KEY_TYPES, PUBLIC_MEMBERS, thumbprint
 

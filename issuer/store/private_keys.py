@@ -8,7 +8,7 @@ from collections.abc import Collection
 from sqlalchemy import Boolean, Column, LargeBinary, String, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from issuer.keyring import KeyUnavailable
+from issuer.refusal import KeyUnavailable
 from issuer.store.database import Database, metadata
 
 private_keys = Table(

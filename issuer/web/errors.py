@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from issuer.keyring import KeyRingError
 from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
+from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
 
 log = structlog.get_logger("issuer.web")

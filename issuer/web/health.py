@@ -7,7 +7,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from issuer.keyring import KeyRingError, StaleView
+from issuer.refusal import KeyRingError, StaleView
 from issuer.store.database import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from fastapi import APIRouter, Request, Response
 
-from issuer.keyring import Key
+from issuer.key import Key
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import documented
 

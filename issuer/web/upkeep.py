@@ -10,9 +10,9 @@ import anyio
 import anyio.to_thread
 import structlog
 
-from issuer.keyring import KeyRingError
 from issuer.nodes import View
 from issuer.policy import REFRESH_INTERVAL
+from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
 from issuer.wiring import Issuer
 

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from running import PASSPHRASE, Done, Installation, Server
 
-from issuer.keyring import PublicKey
+from issuer.key import PublicKey
 from issuer.rotation import Rotation
 from issuer.settings import Settings
 from issuer.signing.directory import PemDirectory
