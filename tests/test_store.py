@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from postgresql import new_database
 from pydantic import TypeAdapter
-from sqlalchemy import insert, text, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from test_keyring import POLICY, START, public
 
@@ -39,7 +39,7 @@ from issuer.store.database import (
     metadata,
 )
 from issuer.store.families import FamilyStore
-from issuer.store.heartbeats import HeartbeatStore
+from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.migrations import config
 from issuer.store.ring import RingStore, key_ring
 from issuer.tokens import (
@@ -198,6 +198,54 @@ def test_a_process_has_one_heartbeat_the_latest(database: Database) -> None:
     assert set(store.all()) == {later, replace(beat, id="2")}
     store.beat(later, beat.served_until + timedelta(microseconds=1))
     assert store.all() == (later,)
+
+
+@pytest.fixture
+def shared(postgresql: str) -> Iterator[Database]:
+    """A database of many nodes."""
+    database = Database(new_database(postgresql))
+    database.migrate()
+    yield database
+    database.close()
+
+
+def test_nobody_waits_for_a_process_that_was_stopped_while_it_wrote_its_heartbeat(shared: Database) -> None:
+    store = HeartbeatStore(shared)
+    stopped = Heartbeat.of("1", "stopped", 3, POLICY, NOW)
+    store.beat(stopped, NOW)
+    later = stopped.served_until + timedelta(days=1)
+    with shared.write() as connection:
+        connection.execute(delete(heartbeats).where(heartbeats.c.id == "1"))
+        store.beat(Heartbeat.of("2", "alive", 3, POLICY, later), later)
+        assert {beat.name for beat in store.all()} == {"stopped", "alive"}
+        assert connection.scalar(text("SELECT 1")) == 1  # it was not taken from it
+
+
+def test_nobody_waits_for_long_for_another_that_saves_the_ring(shared: Database) -> None:
+    store = RingStore(shared)
+    store.save(FIRST)
+    with shared.write() as connection:
+        connection.execute(update(key_ring).values(version=7))
+        assert store.save(after(FIRST, "c"), [ENTRY]) is None
+        assert connection.scalar(text("SELECT 1")) == 1
+        connection.rollback()
+    assert store.load() == FIRST
+    assert AuditStore(shared).chain() == ([], EMPTY)
+
+
+def test_a_process_that_was_stopped_within_a_transaction_loses_it(shared: Database) -> None:
+    RingStore(shared).save(FIRST)
+
+    def stop() -> None:
+        with shared.write() as stopped:
+            stopped.execute(update(key_ring).values(version=7))
+            with shared.write() as connection:  # waits for the other
+                connection.execute(update(key_ring).values(version=8))
+
+    with pytest.raises(DatabaseUnavailable):
+        stop()
+    with shared.read() as connection:
+        assert connection.scalar(select(key_ring.c.version)) == 8
 
 
 def test_a_save_that_the_database_refuses_is_told_and_not_taken_for_a_faster_process(

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
@@ -25,6 +26,8 @@ SQLITE_RETRY_SECONDS = 0.05
 FILE_MODE = 0o600
 STATEMENT_SECONDS = 10
 """After this a statement, or the wait for a connection, is given up, and the client told to come back."""
+IDLE_SECONDS = 2
+"""A process that is stopped within a transaction loses it after this, with its locks: the others go on."""
 SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
@@ -37,6 +40,7 @@ class StoreError(Exception):
 
     StoreError
       DatabaseUnavailable  it does not answer
+        Locked             others hold what is to be changed, and it was not
       DatabaseNewer        it was migrated by a newer version of this program
       DatabaseDamaged      what is in it cannot be what this program wrote
     """
@@ -44,6 +48,10 @@ class StoreError(Exception):
 
 class DatabaseUnavailable(StoreError):
     """The database does not answer, or the URL is not one of a database."""
+
+
+class Locked(DatabaseUnavailable):
+    """Others hold what is to be changed for too long; nothing was changed."""
 
 
 class DatabaseNewer(StoreError):
@@ -95,12 +103,14 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
+    def write(self, *, lock_seconds: float | None = None) -> Iterator[Connection]:
         """Yield a connection whose changes are committed at the end, durably, or not at all.
 
-        Raise DatabaseUnavailable.
+        Raise DatabaseUnavailable; or Locked, if others hold one of the rows for longer than `lock_seconds`.
         """
         with self._transaction(self._engine.execution_options(write=True)) as connection:
+            if lock_seconds is not None and not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
             yield connection
 
     @contextmanager
@@ -111,8 +121,10 @@ class Database:
         except IntegrityError:
             raise
         except (DBAPIError, PoolTimeout) as error:
-            reason = " ".join(str(getattr(error, "orig", None) or error).split())
-            raise DatabaseUnavailable(f"the database {self} cannot be used: {reason}") from error
+            cause = getattr(error, "orig", None)
+            reason = " ".join(str(cause or error).split())
+            kind = Locked if isinstance(cause, LockNotAvailable) else DatabaseUnavailable
+            raise kind(f"the database {self} cannot be used: {reason}") from error
 
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.
@@ -132,7 +144,8 @@ class Database:
         with self.write() as connection:  # on SQLite this holds the only write lock already
             if not self.is_sqlite:
                 _require_utf8(connection)
-                connection.execute(text("SET LOCAL statement_timeout = 0"))  # another may migrate for long
+                for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                    connection.execute(text(f"SET LOCAL {limit} = 0"))  # another may migrate for long
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             try:
                 upgrade(connection)
@@ -210,7 +223,9 @@ def _parse(url: str) -> URL:
 def _postgresql(url: URL) -> Engine:
     connect = {"connect_timeout": 5, "client_encoding": "utf8", **SILENCE}
     if "options" not in url.query:
-        connect["options"] = f"-c statement_timeout={STATEMENT_SECONDS}s"
+        connect["options"] = (
+            f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
+        )
     return create_engine(
         url,
         hide_parameters=True,

@@ -32,9 +32,12 @@ class HeartbeatStore:
     def beat(self, heartbeat: Heartbeat, forget_before: datetime) -> None:
         """Keep the latest heartbeat of a process, and forget those whose documents ran out before an instant."""
         values = {**vars(heartbeat), "max_age": int(heartbeat.max_age.total_seconds())}
-        gone = (heartbeats.c.served_until < forget_before) | (heartbeats.c.id == heartbeat.id)
+        over = select(heartbeats.c.id).where(heartbeats.c.served_until < forget_before)
+        # A process that was stopped while it wrote its own row still holds it: nobody waits for that.
+        gone = over.with_for_update(skip_locked=True)
         with self._database.write() as connection:
-            connection.execute(delete(heartbeats).where(gone))
+            connection.execute(delete(heartbeats).where(heartbeats.c.id.in_(gone)))
+            connection.execute(delete(heartbeats).where(heartbeats.c.id == heartbeat.id))
             connection.execute(insert(heartbeats).values(**values))
 
     def all(self) -> tuple[Heartbeat, ...]:

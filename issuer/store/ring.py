@@ -4,7 +4,7 @@ What a ring may look like is `keyring`'s business.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from issuer.audit import Entry
 from issuer.keyring import KeyRing
 from issuer.store.audit import append
-from issuer.store.database import Database, DatabaseDamaged, metadata
+from issuer.store.database import Database, DatabaseDamaged, Locked, metadata
 
 key_ring = Table(
     "key_ring",
@@ -24,6 +24,9 @@ key_ring = Table(
     Column("document", Text, nullable=False),
     CheckConstraint("id = 1", name="one_ring"),
 )
+
+LOCK_SECONDS = 0.5
+"""Who waits longer for another that is saving decides anew."""
 
 _DOCUMENT = TypeAdapter(KeyRing)
 
@@ -57,12 +60,13 @@ class RingStore:
     ) -> KeyRing | None:
         """Save `ring` in place of the version before its own, with the `entries` of the audit, and return it.
 
-        None, and nothing saved, if another process was faster, or `is_timely` says no once the lock is held.
+        None, and nothing saved, if another process was faster or is at it, or `is_timely` says no once the lock
+        is held.
         """
         before = ring.version - 1
         values = {"version": ring.version, "document": _DOCUMENT.dump_json(ring).decode()}
         change = update(key_ring).where(key_ring.c.version == before).values(**values)
-        with self._saving() as connection:
+        with suppress(Locked), self._saving() as connection:
             done = connection.execute(change).rowcount if before else _inserted(connection, values)
             if not done:
                 return None
@@ -70,12 +74,13 @@ class RingStore:
             if not is_timely():
                 connection.rollback()
                 return None
-        return ring
+            return ring
+        return None
 
     @contextmanager
     def _saving(self) -> Iterator[Connection]:
         try:
-            with self._database.write() as connection:
+            with self._database.write(lock_seconds=LOCK_SECONDS) as connection:
                 yield connection
         except IntegrityError as error:  # not a faster process: the change itself is refused
             raise DatabaseDamaged(f"the database refuses to save the key ring: {error.orig}") from error
