@@ -1,16 +1,17 @@
-"""Reconcile: load the ring, decide what is due, make keys, save if nobody else did, and let old keys go.
+"""Reconcile: load the ring, decide what is due, make keys, and save if nobody else did.
 
-The rules are `keyring`'s; this file performs them, for the timer and for operators alike. Doing it every second in
+The rules are `keyring`'s; this file performs them, for the timer and for operators alike. What becomes of private
+halves is `halves`' work; doing it every second in
 each process that serves is `keeping`'s work.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from issuer.audit import Action, Entry, transitions
+from issuer.audit import transitions
+from issuer.halves import PrivateHalves
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing
 from issuer.plan import completed
@@ -32,6 +33,21 @@ ATTEMPTS = 50
 """How often a decision that came too late is taken again: nobody loses that often, something else is wrong."""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be done to the ring, and what need not hold for it."""
+
+    move: Move
+    reason: str | None = None
+    first: PublicKey | None = None
+    """The key of a new ring that was made elsewhere."""
+    may_found: bool = False
+    may_lack: bool = False
+    """Do it although what is due besides, a new standby, cannot be made."""
+    blindly: bool = False
+    """Do not see whether what is to sign opens."""
+
+
 class Rotation:
     """Changes the ring; two processes that do so at once never lose a key or leave two current ones."""
 
@@ -41,14 +57,20 @@ class Rotation:
         self._policy = policy
         self._clock = clock
         self._actor = actor
-        self._settled: set[tuple[str, bool]] = set()
-        self.undestroyed: dict[str, str] = {}
-        """Why a private half could not be destroyed, by kid."""
-        self.destroyed: dict[str, bool] = {}
-        """Whether there was a private half to destroy, by kid."""
+        self._halves = PrivateHalves(signer)
         self.unmade: str | None = None
         """Why what is due could not be done here, or not all of it."""
         self._make_from: datetime | None = None
+
+    @property
+    def undestroyed(self) -> Mapping[str, str]:
+        """Why a private half could not be destroyed, by kid."""
+        return self._halves.undestroyed
+
+    @property
+    def destroyed(self) -> Mapping[str, bool]:
+        """Whether there was a private half to destroy, by kid."""
+        return self._halves.destroyed
 
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one."""
@@ -68,7 +90,7 @@ class Rotation:
         """
         move: Move = (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unmoved
         try:
-            return self._save(move, may_found=True, may_lack=True)
+            return self._save(_Asked(move, may_found=True, may_lack=True))
         except KeyUnavailable as error:
             ring = self._store.load()
             if ring is None:
@@ -84,7 +106,7 @@ class Rotation:
         Raise KeyUnavailable if a new standby cannot be made, which an `emergency` does not wait for, or if nodes
         may be unable to open what is to sign; `blindly` does not look.
         """
-        return self._save(move, reason=reason, may_lack=emergency, blindly=blindly)
+        return self._save(_Asked(move, reason, may_lack=emergency, blindly=blindly))
 
     def preview(self, move: Move) -> KeyRing:
         """Return the ring as `move` would leave it, raising what it would raise; nothing is made or saved."""
@@ -102,19 +124,18 @@ class Rotation:
         """
         try:
             if current:
-                return self._save(_refuse_another_ring, may_found=True, first=key, reason=reason)
+                return self._save(_Asked(_refuse_another_ring, reason, first=key, may_found=True))
             return self.change(lambda ring, now: ring.joined(key, self._policy, now), reason)
         except Exception:
             ring = self._store.load()
-            self._discard([key], ring)
+            self._halves.discard([key], ring)
             if ring is not None:
                 self.settle()  # it may be there already, and was pending beside itself
             raise
 
     def settle(self) -> None:
         """Keep and destroy private halves as the ring says: what a crash after a save left undone."""
-        self._settled.clear()
-        self._settle(self.ring())
+        self._halves.settle(self.ring(), again=True)
 
     def require_place(self, key: PublicKey, *, current: bool) -> None:
         """Raise Refused if the ring has `key`, or for `current` if there is a ring; NoRing otherwise if not."""
@@ -123,47 +144,43 @@ class Rotation:
             now = self._clock()
             _refuse_another_ring(ring, now) if current else ring.joined(key, self._policy, now)
 
-    def _save(
-        self,
-        move: Move,
-        *,
-        may_found: bool = False,
-        first: PublicKey | None = None,
-        reason: str | None = None,
-        may_lack: bool = False,
-        blindly: bool = False,
-    ) -> KeyRing:
+    def _save(self, asked: _Asked) -> KeyRing:
         fresh: list[PublicKey] = []
         self.require_clock()
         for _ in range(ATTEMPTS):
-            clock = self._clock()  # before we look: a process stopped in between would judge an old ring
-            before = self._store.load() if may_found else self.ring()
-            if before is None and not self._may_found():
-                continue  # another process founded it since we looked
-            now = before.decision_instant(self._policy, clock) if before else clock
-            try:
-                after = self._decide(before, move, first, fresh, now, may_lack=may_lack)
-                version = replace(after, version=after.version + 1, changed_at=now)
-                entries = transitions(before, version, self._actor, reason)
-                changes = before is None or after != before or bool(entries)
-                if before is not None and changes and not blindly:
-                    self._require_openable(after, fresh, now)
-            except Exception as error:
-                if isinstance(error, KeyUnavailable) and self._has_moved_on(before):
-                    continue  # somebody else destroyed it, by a change that we have not seen
-                self._discard(fresh, before)
-                raise
-            saved = None if changes else before
-            if saved is None and self._is_timely(clock):
-                entries = self._let_go(entries)
-                # If this raises, the save may have come through all the same: the fresh keys stay.
-                saved = self._store.save(version, entries, partial(self._is_timely, clock))
+            saved = self._attempt(asked, fresh)
             if saved is not None:
-                self._discard(fresh, saved)
-                self._settle(saved)
+                self._halves.discard(fresh, saved)
+                self._halves.settle(saved)
                 return saved
-        self._discard(fresh, self._store.load())
+        self._halves.discard(fresh, self._store.load())
         raise DatabaseUnavailable(f"the key ring was changed by others {ATTEMPTS} times meanwhile: try again")
+
+    def _attempt(self, asked: _Asked, fresh: list[PublicKey]) -> KeyRing | None:
+        """Return the ring as asked; None if others were faster, or we too slow to save what we decided."""
+        clock = self._clock()  # before we look: a process stopped in between would judge an old ring
+        before = self._store.load() if asked.may_found else self.ring()
+        if before is None and not self._may_found():
+            return None  # another process founded it since we looked
+        now = before.decision_instant(self._policy, clock) if before else clock
+        try:
+            after = self._decide(before, asked, fresh, now)
+            version = replace(after, version=after.version + 1, changed_at=now)
+            entries = transitions(before, version, self._actor, asked.reason)
+            changes = before is None or after != before or bool(entries)
+            if before is not None and changes and not asked.blindly:
+                self._require_openable(after, fresh, now)
+        except Exception as error:
+            if isinstance(error, KeyUnavailable) and self._has_moved_on(before):
+                return None  # somebody else destroyed it, by a change that we have not seen
+            self._halves.discard(fresh, before)
+            raise
+        if not changes:
+            return before
+        if not self._is_timely(clock):
+            return None
+        # If this raises, the save may have come through all the same: the fresh keys stay.
+        return self._store.save(version, self._halves.let_go(entries), partial(self._is_timely, clock))
 
     def require_clock(self) -> None:
         """Raise WrongClock rather than decide by a clock that is further from the others than S."""
@@ -198,22 +215,15 @@ class Rotation:
             self._signer.load(key.kid, key.alg)
 
     def _decide(
-        self,
-        before: KeyRing | None,
-        move: Move,
-        first: PublicKey | None,
-        fresh: list[PublicKey],
-        now: datetime,
-        *,
-        may_lack: bool,
+        self, before: KeyRing | None, asked: _Asked, fresh: list[PublicKey], now: datetime
     ) -> KeyRing:
         if before is None:
-            known = [first] if first else []
+            known = [asked.first] if asked.first else []
             made = self._make(fresh, 1 + self._policy.standby_keys - len(known), fresh)
             return KeyRing.found([*known, *made], self._policy, now)
         # First what was due anyway: an emergency must not fail for want of a standby.
-        ready = self._complete(before, fresh, now, may_lack=may_lack)
-        return self._complete(move(ready, now), fresh, now, may_lack=may_lack)
+        ready = self._complete(before, fresh, now, may_lack=asked.may_lack)
+        return self._complete(asked.move(ready, now), fresh, now, may_lack=asked.may_lack)
 
     def _complete(self, ring: KeyRing, fresh: list[PublicKey], now: datetime, *, may_lack: bool) -> KeyRing:
         tended = ring.tended(self._policy, now)
@@ -252,49 +262,6 @@ class Rotation:
                 " correct ISSUER_DATABASE_URL; to start afresh, move the keys away"
             )
         return not kept
-
-    def _discard(self, fresh: list[PublicKey], ring: KeyRing | None) -> None:
-        """Destroy keys made for a ring that was not saved."""
-        trusted = {key.kid for key in ring.keys if key.revoked_at is None} if ring else set()
-        for key in fresh:
-            if key.kid not in trusted:
-                self._destroy(key.kid)
-
-    def _let_go(self, entries: list[Entry]) -> list[Entry]:
-        """Destroy the private halves of retired keys before the ring forgets them: a crash leaves none behind."""
-        return [
-            replace(entry, reason=self._destroy(entry.kid or "")) if entry.action is Action.RETIRED else entry
-            for entry in entries
-        ]
-
-    def _settle(self, ring: KeyRing) -> None:
-        """Keep the private halves the ring names and destroy those it distrusts; harmless to repeat."""
-        for kid in self.undestroyed.keys() - {key.kid for key in ring.keys}:
-            self._destroy(kid)
-        for key in ring.keys:
-            trusted = key.revoked_at is None
-            if (key.kid, trusted) not in self._settled and self._is_settled(key.kid, trusted=trusted):
-                self._settled.add((key.kid, trusted))
-
-    def _is_settled(self, kid: str, *, trusted: bool) -> bool:
-        """Keep or destroy a private half; False if it could not be done, which is tried again next time."""
-        if not trusted:
-            return self._destroy(kid) is None
-        with suppress(
-            KeyRingError, StoreError
-        ):  # it signs while pending, too, and what hinders it is told elsewhere
-            self._signer.keep(kid)
-            return True
-        return False
-
-    def _destroy(self, kid: str) -> str | None:
-        """Destroy a private half, or return why it could not be done: the ring goes on without it all the same."""
-        self.undestroyed.pop(kid, None)
-        try:
-            self.destroyed[kid] = self._signer.destroy(kid)
-        except (KeyRingError, StoreError) as error:
-            self.undestroyed[kid] = f"the private half of {kid} could not be destroyed: {error}"
-        return self.undestroyed.get(kid)
 
 
 def _unmoved(ring: KeyRing, _now: datetime) -> KeyRing:
