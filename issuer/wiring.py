@@ -105,16 +105,43 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     rotation = Rotation(RingStore(ring_database), signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
     node = Node(rotation, signer, heartbeats, policy, clock, node_name)
-    accounts, clients, families = AccountStore(database), ClientStore(database), FamilyStore(database)
-    passwords = Passwords()
-    means = Means(
-        accounts=accounts,
-        families=families,
-        passwords=passwords,
+    clients, means = ClientStore(database), _means(settings, database)
+    return Issuer(
+        settings=settings,
+        policy=policy,
+        clock=clock,
+        actor=actor,
+        database=database,
+        ring_database=ring_database,
+        accounts=means.accounts,
+        clients=clients,
+        families=means.families,
+        passwords=means.passwords,
+        hashing=HashingPool(),
+        signer=signer,
+        rotation=rotation,
+        audit=AuditStore(ring_database),
+        heartbeats=heartbeats,
+        node=node,
+        pipeline=_pipeline(settings, policy, means, clients, signer, node),
+        bearer=BearerAuthentication(means.accounts, lambda: node.view, policy, settings.url),
+    )
+
+
+def _means(settings: Settings, database: Database) -> Means:
+    return Means(
+        accounts=AccountStore(database),
+        families=FamilyStore(database),
+        passwords=Passwords(),
         user_audience=(settings.audience, settings.url),
         client_audience=(settings.audience,),
     )
-    pipeline = Pipeline(
+
+
+def _pipeline(
+    settings: Settings, policy: Policy, means: Means, clients: ClientStore, signer: Signer, node: Node
+) -> Pipeline:
+    return Pipeline(
         means=means,
         clients=clients,
         signer=signer,
@@ -123,26 +150,6 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         issuer=settings.url,
         refresh_lifetime=settings.refresh_token_lifetime,
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
-    )
-    return Issuer(
-        settings=settings,
-        policy=policy,
-        clock=clock,
-        actor=actor,
-        database=database,
-        ring_database=ring_database,
-        accounts=accounts,
-        clients=clients,
-        families=families,
-        passwords=passwords,
-        hashing=HashingPool(),
-        signer=signer,
-        rotation=rotation,
-        audit=AuditStore(ring_database),
-        heartbeats=heartbeats,
-        node=node,
-        pipeline=pipeline,
-        bearer=BearerAuthentication(accounts, lambda: node.view, policy, settings.url),
     )
 
 

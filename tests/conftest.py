@@ -1,4 +1,4 @@
-"""What every test may ask for: a clock to move, settings of its own, an issuer, and a client in front of it."""
+"""What every test may ask for: a clock to move, a database and settings of its own, an issuer, and a client of it."""
 
 import os
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from postgresql import temporary_server
 from pydantic import SecretStr
 
 from issuer.settings import Settings
+from issuer.store.database import Database
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
@@ -42,10 +43,25 @@ def clock() -> MovableClock:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def database(tmp_path: Path) -> Iterator[Database]:
+    """An empty database, up to date."""
+    database = Database(f"sqlite:///{tmp_path}/issuer.db")
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """A directory for private keys, not made yet."""
+    return tmp_path / "keys"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, keys: Path) -> Settings:
     return Settings(
         database_url=SecretStr(f"sqlite:///{tmp_path}/issuer.db"),
-        keys=str(tmp_path / "keys"),
+        keys=str(keys),
         keys_passphrase=SecretStr("a passphrase for tests"),
     )
 

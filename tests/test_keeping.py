@@ -1,6 +1,5 @@
 """What each process that serves does every second: it takes up the ring, says so, and says what is wrong."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -55,11 +54,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, clock: MovableClock) -> Iterator[Site]:
-    database = Database(f"sqlite:///{tmp_path}/issuer.db")
-    database.migrate()
-    yield Site(database, tmp_path / "keys", clock)
-    database.close()
+def site(database: Database, keys: Path, clock: MovableClock) -> Site:
+    return Site(database, keys, clock)
 
 
 def test_a_process_acknowledges_the_version_that_it_has_taken_up(site: Site) -> None:

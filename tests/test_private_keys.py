@@ -1,6 +1,10 @@
 """Private keys taken in from elsewhere and put under another passphrase, in a directory and in the database."""
 
-from collections.abc import Callable, Iterator
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +34,9 @@ from issuer.store.ring import RingStore
 OLD, NEW = "the old passphrase", "the new passphrase"
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/issuer.db")
-    database.migrate()
-    yield database
-    database.close()
-
-
 @pytest.fixture(params=["directory", "database"])
-def vault(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Vault:
-    return PrivateKeyStore(database) if request.param == "database" else PemDirectory(tmp_path / "keys")
+def vault(request: pytest.FixtureRequest, database: Database, keys: Path) -> Vault:
+    return PrivateKeyStore(database) if request.param == "database" else PemDirectory(keys)
 
 
 def made(vault: Vault, count: int, passphrase: str | None = OLD) -> list[str]:
@@ -155,14 +151,47 @@ def test_a_kept_key_is_not_overwritten_by_a_pending_one_of_its_name(vault: Vault
     assert opens(vault, kid, OLD)
 
 
-def test_strays_are_told_by_name(vault: Vault, tmp_path: Path) -> None:
+def test_strays_are_told_by_name(vault: Vault, keys: Path) -> None:
     first, second = made(vault, 2)
     assert vault.strays([first, second]) == []
     (stray,) = vault.strays([first])
     assert second in stray
     if isinstance(vault, PemDirectory):
-        (tmp_path / "keys" / "notes.txt").touch()
+        (keys / "notes.txt").touch()
         assert vault.strays([first, second]) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK], ids=["a FIFO", "a socket"])
+@pytest.mark.parametrize("use", ["load", "rewrap", "generate"])
+def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
+    keys: Path, kind: int, use: str
+) -> None:
+    kid, _ = made(PemDirectory(keys), 2)
+    file = keys / f"{kid}.pem"
+    file.unlink()
+    os.mknod(file, kind | 0o600)
+    signer = PemSigner(PemDirectory(keys), lambda: OLD)
+    uses: dict[str, Callable[[], object]] = {
+        "load": lambda: signer.load(kid, "ES256"),
+        "rewrap": lambda: signer.rewrap(NEW),
+        "generate": lambda: signer.generate("ES256"),
+    }
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(uses[use])
+        wait([told], timeout=5)
+        with suppress(OSError):  # lets go who waits for a writer after all; refused if nobody does
+            os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+        with pytest.raises(KeyUnavailable, match=f"{kid}.pem is no file"):
+            told.result()
+
+
+def test_what_is_no_directory_in_place_of_one_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "keys"
+    os.mkfifo(fifo, 0o700)
+    somebody = os.open(fifo, os.O_RDWR)  # who opens it to read would wait for a writer otherwise
+    with pytest.raises(KeyUnavailable, match="Not a directory"):
+        PemDirectory(fifo).keep("a" * 43)
+    os.close(somebody)
 
 
 # Taking in
@@ -255,11 +284,6 @@ def composed(p: int, q: int) -> rsa.RSAPrivateKey:
 def test_a_weak_key_is_refused(make: Callable[[], Any], says: str) -> None:
     with pytest.raises(Refused, match=says):
         algorithm_for(make(), "RS256")
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    return tmp_path / "keys"
 
 
 @pytest.fixture

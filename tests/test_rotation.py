@@ -1,6 +1,6 @@
 """Reconcile and moves, as performed: one ring whoever starts, no key lost whatever stops half-way."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -25,19 +25,6 @@ from issuer.store.ring import RingStore
 
 Timely = Callable[[], bool]
 FAST = replace(POLICY, algorithm="ES256")
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path}/issuer.db")
-    database.migrate()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def keys(tmp_path: Path) -> Path:
-    return tmp_path / "keys"
 
 
 def signer(keys: Path) -> PemSigner:
@@ -282,6 +269,32 @@ def test_a_process_that_was_stopped_before_it_saved_decides_again(
     assert ring.version == 2
     assert ring.current(clock()).activates_at == clock()
     assert ring.standbys(clock())[0].published_at == clock()
+    assert files(keys) == kids(ring)
+
+
+def test_a_process_stopped_right_after_it_looked_destroys_no_key_that_signs_again_by_now(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    operator = rotation(database, keys, clock)
+    first = operator.reconcile().current(clock()).kid
+    clock.advance(hours=1)
+    operator.change(lambda ring, now: ring.promoted(FAST, now))
+    clock.advance(seconds=1)
+    moves = [lambda ring, now: ring.rolled_back(FAST, now)]
+
+    class Paused(RingStore):
+        """Its process is stopped for as long as the previous key was to stay in the ring that it saw."""
+
+        def load(self) -> KeyRing | None:
+            seen = super().load()
+            if moves:
+                operator.change(moves.pop())
+                clock.advance(minutes=12)
+            return seen
+
+    Rotation(Paused(database), signer(keys), FAST, clock, "tests").reconcile()
+    ring = operator.ring()
+    assert ring.current(clock()).kid == first
     assert files(keys) == kids(ring)
 
 

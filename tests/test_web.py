@@ -22,12 +22,16 @@ from hypothesis import settings as runs
 from hypothesis import strategies as st
 from passlib.hash import pbkdf2_sha256
 from pydantic import SecretStr
+from sqlalchemy import text
 
 from issuer.administration import disable_user, register_client
 from issuer.oauth import AuthMethod
 from issuer.passwords import WrongPassword
+from issuer.policy import instant
 from issuer.settings import Settings
+from issuer.store.database import DatabaseUnavailable
 from issuer.web.app import BODY_MOST_BYTES, create_app
+from issuer.web.health import Probe, Result
 from issuer.wiring import Issuer, configure_log
 
 ISSUER = "http://127.0.0.1:8000"
@@ -623,6 +627,67 @@ def test_a_lost_database_is_answered_503_and_readiness_says_so(
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert "database" in web.get("/readyz").json()["checks"]["database"]
     assert web.get("/healthz").status_code == 200
+
+
+def test_readiness_requests_at_once_share_one_look_which_outlives_who_asked_first(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, looks, real = threading.Event(), [], issuer.ring_database.ping
+
+    def ping() -> None:
+        looks.append(1)
+        gate.wait(30)
+        real()
+
+    monkeypatch.setattr(issuer.ring_database, "ping", ping)
+
+    async def crowd() -> None:
+        app = create_app(issuer)
+        all_asked = asyncio.Event()
+
+        class Counting(Probe):
+            asked = 0
+
+            async def result(self, issuer: Issuer) -> Result:
+                self.asked += 1
+                if self.asked == 100:
+                    all_asked.set()
+                return await super().result(issuer)
+
+        app.state.probe = Counting()
+        transport = httpx2.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx2.AsyncClient(transport=transport, base_url=ISSUER) as web,
+        ):
+            first, *others = [asyncio.create_task(web.get("/readyz")) for _ in range(100)]
+            await asyncio.wait_for(all_asked.wait(), 20)
+            first.cancel()
+            gate.set()
+            assert {answer.status_code for answer in await asyncio.gather(*others)} == {200}
+            assert len(looks) == 1
+            await web.get("/readyz")
+            assert len(looks) == 2
+
+    asyncio.run(crowd())
+
+
+@pytest.mark.parametrize(("url", "in_detail"), [(ISSUER, True), ("https://issuer.example", False)])
+def test_readiness_gives_reasons_on_loopback_only_and_elsewhere_points_to_the_log(
+    made: Build, settings: Settings, tmp_path: Path, url: str, in_detail: bool
+) -> None:
+    issuer = made(settings.model_copy(update={"url": url}))
+    kid = issuer.node.refresh().ring.current(issuer.clock()).kid
+    with issuer.ring_database.write() as connection:
+        connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
+    with pytest.raises(DatabaseUnavailable):
+        issuer.node.refresh()
+    issuer.signer.unload_all_but([])
+    answer = TestClient(create_app(issuer)).get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["warnings"][0].startswith(f"since {instant(START)}: ")
+    assert [kid in answer.text, str(tmp_path) in answer.text] == [in_detail, in_detail]
+    assert answer.text.count("the log tells why") == (0 if in_detail else 2)
 
 
 def test_browser_apps_of_the_named_origins_only_may_log_in(made: Build, settings: Settings) -> None:

@@ -1,7 +1,8 @@
 """`issuer keys`: watch, rotate and roll back signing keys; revoking and private keys are files beside this one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,8 +13,7 @@ from issuer.cli.ring import require_reason, running, show_ring, unripe
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat
 from issuer.plan import plan
-from issuer.policy import instant
-from issuer.rotation import Move
+from issuer.policy import Policy, instant
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Watch, rotate and revoke signing keys.", no_args_is_help=True)
@@ -26,6 +26,9 @@ Force = Annotated[
     bool, typer.Option("--force", help="Even if verifiers may not know the key; needs --reason.")
 ]
 Reason = Annotated[str | None, typer.Option(help="Why; kept in the audit.")]
+
+Choose = Callable[[KeyRing, Policy, datetime], KeyRing]
+"""A rule of the ring by which another key signs; raises Refused."""
 
 app.command("revoke", context_settings=KID)(revoke.revoke)
 app.command("import")(private_keys.import_key)
@@ -67,16 +70,8 @@ def rotate(
 
     Refused (exit 3) until the standby has been published for ISSUER_PUBLISH_LEAD.
     """
-    _check(reason, force=force)
-    with opened() as issuer:
-        why = f"forced: {reason}" if force else reason
-        _perform(
-            issuer,
-            lambda ring, now: ring.promoted(issuer.policy, now, forced=force),
-            why,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
+    why = _why("", reason, force=force)
+    _perform(partial(KeyRing.promoted, forced=force), why, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -84,16 +79,8 @@ def rollback(
     *, dry_run: DryRun = False, force: Force = False, reason: Reason = None, as_json: Json = False
 ) -> None:
     """Let the previous key sign again, while its private half exists; the key it replaces stays in the JWKS."""
-    _check(reason, force=force)
-    with opened() as issuer:
-        why = ": ".join(filter(None, ["forced rollback" if force else "rollback", reason]))
-        _perform(
-            issuer,
-            lambda ring, now: ring.rolled_back(issuer.policy, now, forced=force),
-            why,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
+    why = _why("rollback", reason, force=force)
+    _perform(partial(KeyRing.rolled_back, forced=force), why, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -130,32 +117,35 @@ def _hint(ripe_at: datetime | None, now: datetime) -> str:
     return "rotating by hand is allowed " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
 
 
-def _check(reason: str | None, *, force: bool) -> None:
+def _why(what: str, reason: str | None, *, force: bool) -> str | None:
+    """Return what the audit keeps as the reason; raise BadParameter for one that says nothing."""
     if force and reason is None:
         raise typer.BadParameter("--force needs --reason: it is kept in the audit")
     if reason is not None:
         require_reason(reason)
+    how = " ".join(filter(None, ["forced" if force else "", what]))
+    return ": ".join(filter(None, [how, reason])) or None
 
 
-def _perform(issuer: Issuer, move: Move, why: str | None, *, dry_run: bool, as_json: bool) -> None:
-    """Perform a move that lets another key sign, or show what it would do."""
-    before = issuer.rotation.ring()
-    stragglers = _stragglers(issuer, before)
-    seen = before.current(issuer.clock()).kid
+def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -> None:
+    """Let another key sign, or show what that would do."""
+    with opened() as issuer:
+        before = issuer.rotation.ring()
+        stragglers = _stragglers(issuer, before)
+        seen = before.current(issuer.clock()).kid
 
-    def as_seen(ring: KeyRing, now: datetime) -> KeyRing:
-        ring.require_current(seen, now)  # of two operators one wins, and the other is told
-        return move(ring, now)
+        def move(ring: KeyRing, now: datetime) -> KeyRing:
+            ring.require_current(seen, now)  # of two operators one wins, and the other is told
+            return choose(ring, issuer.policy, now)
 
-    ring = issuer.rotation.preview(as_seen) if dry_run else issuer.rotation.change(as_seen, why)
-    now = issuer.clock()
-    signing = ring.current(ring.changed_at)
-    lines = [
-        f"{signing.kid} {'would sign' if dry_run else 'signs'} from now on; running nodes follow within 2 seconds",
-        *_retention(ring, seen),
-        *unripe(ring, now),
-    ]
-    show_ring(issuer, ring, as_json=as_json, says=lines, warnings=stragglers, dry_run=dry_run)
+        ring = issuer.rotation.preview(move) if dry_run else issuer.rotation.change(move, why)
+        does = "would sign" if dry_run else "signs"
+        lines = [
+            f"{ring.current(ring.changed_at).kid} {does} from now on; running nodes follow within 2 seconds",
+            *_retention(ring, seen),
+            *unripe(ring, issuer.clock()),
+        ]
+        show_ring(issuer, ring, as_json=as_json, says=lines, warnings=stragglers, dry_run=dry_run)
 
 
 def _retention(ring: KeyRing, kid: str) -> Sequence[str]:

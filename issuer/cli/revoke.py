@@ -22,21 +22,24 @@ from issuer.wiring import Issuer
 POLL_SECONDS = 0.2
 CONFIRMED_BY = 6
 
+Kid = Annotated[str, typer.Argument(help="The kid, or any unique beginning of it.")]
+Reason = Annotated[str, typer.Option(help="Why; kept with the key and in the audit.")]
+Compromised = Annotated[bool, typer.Option("--compromised", help="Somebody else may have the private half.")]
+EndSessions = Annotated[
+    bool, typer.Option("--end-sessions", help="Also end all refresh families: everybody logs in again.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Even if no private key that is left opens here.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
 
 def revoke(
-    kid: Annotated[str, typer.Argument(help="The kid, or any unique beginning of it.")],
+    kid: Kid,
     *,
-    reason: Annotated[str, typer.Option(help="Why; kept with the key and in the audit.")],
-    compromised: Annotated[
-        bool, typer.Option("--compromised", help="Somebody else may have the private half.")
-    ] = False,
-    end_sessions: Annotated[
-        bool, typer.Option("--end-sessions", help="Also end all refresh families: everybody logs in again.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Even if no private key that is left opens here.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Reason,
+    compromised: Compromised = False,
+    end_sessions: EndSessions = False,
+    force: Force = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Distrust a key: it leaves the JWKS, never signs again, and its private half is destroyed.

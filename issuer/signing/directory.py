@@ -129,7 +129,7 @@ class PemDirectory:
         if not self._directory.exists():
             yield
             return
-        descriptor = os.open(self._directory, os.O_RDONLY)
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
@@ -146,7 +146,7 @@ class PemDirectory:
         return self._directory / f"{kid}.pending"
 
     def _sync(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY)
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:

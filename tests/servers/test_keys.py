@@ -5,6 +5,7 @@ The rules themselves are checked without processes.
 
 import json
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from running import PASSPHRASE, Installation, Server, eventually, kid_of
+from running import COMMAND_SECONDS, PASSPHRASE, Installation, Server, eventually, kid_of
 from test_commands import PASSWORD, run, told
+from test_serve import held_up, use_postgresql
 
 NEW_PASSPHRASE = "seventeen noisy walruses"
 SECONDS_TO_FOLLOW = 2.0
+NEVER_TOO_IDLE = "?options=-c%20idle_in_transaction_session_timeout%3D0"
+"""Lets a process be stopped within a transaction for longer than the issuer allows itself."""
 
 
 def phases(document: Any) -> dict[str, str]:
@@ -168,6 +172,48 @@ def test_an_imported_key_can_be_the_first_of_a_new_ring_and_signs_when_served(
     installation.serve().until_ready()
     assert kid_of(installation.token()) == current
     assert NEW_PASSPHRASE not in json.dumps(made)
+
+
+def test_of_two_operators_who_rotate_at_once_even_by_force_one_wins_and_the_other_is_told(
+    installation: Installation, postgresql: str
+) -> None:
+    database = use_postgresql(installation, postgresql)
+    installation.serve().until_ready().stop()
+    standby = phases(told(installation, "keys", "list"))["standby"]
+    rotate = ["keys", "rotate", "--force", "--reason", "a drill", "--json"]
+    with (
+        ThreadPoolExecutor(2) as operators,
+        held_up(database, "LOCK TABLE key_ring IN EXCLUSIVE MODE") as until_waiting,
+    ):
+        outcomes = [operators.submit(run, installation, *rotate) for _ in range(2)]
+        until_waiting(2)
+    won, refused = sorted(outcome.result() for outcome in outcomes)
+    assert (won.code, refused.code) == (0, 3)
+    assert "faster" in refused.document["message"]
+    ring = told(installation, "keys", "list")
+    assert (ring["version"], phases(ring)["current"]) == (2, standby)
+
+
+def test_of_two_imports_of_one_key_at_once_one_wins_and_the_other_is_told(
+    installation: Installation, postgresql: str
+) -> None:
+    database = use_postgresql(installation, postgresql)
+    installation.settings["ISSUER_DATABASE_URL"] += NEVER_TOO_IDLE
+    installation.serve().until_ready().stop()
+    pem = str(pem_file(installation.folder, NEW_PASSPHRASE))
+    secret = str(secret_file(installation.folder, NEW_PASSPHRASE))
+    arguments = ["keys", "import", pem, "--passphrase-file", secret]
+    with held_up(database, "LOCK TABLE private_keys IN EXCLUSIVE MODE") as until_waiting:
+        late = installation._start(["-m", "issuer.cli", *arguments, "--json"], port=0, workers=1)
+        until_waiting(1)
+        late.freeze()
+    taken_in = told(installation, *arguments)
+    late.thaw()
+    assert late.process.wait(COMMAND_SECONDS) == 3, late.output
+    assert "already" in json.loads(late.output)["message"]
+    verified = told(installation, "keys", "verify")
+    assert [key["kid"] for key in verified["keys"]] == [key["kid"] for key in taken_in["keys"]]
+    assert verified["strays"] == []
 
 
 def test_rewrapping_beside_a_running_server_needs_no_restart(founded: Installation) -> None:

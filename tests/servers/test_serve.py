@@ -3,15 +3,18 @@
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 
 import httpx2
+import psycopg
 from postgresql import new_database
 from running import (
     HOST,
+    PASSPHRASE,
+    START_SECONDS,
     Installation,
     Server,
     access_token,
@@ -21,7 +24,10 @@ from running import (
     kid_of,
 )
 
+from issuer.store.database import _MIGRATION_LOCK
+
 WORKERS = 4
+NODES = 8
 TOKENS = 200
 SEEN_WITHIN_SECONDS = 2.0
 """How soon every node promises to have seen a change."""
@@ -69,6 +75,57 @@ def test_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: 
     }
     assert len(key_sets) == 1
     require_one_ring(installation)
+
+
+@contextmanager
+def held_up(database: str, lock: str) -> Iterator[Callable[[int], None]]:
+    """Take a lock for the block, and yield what waits until so many wait for it, to go on all at once."""
+    waiting = (
+        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    with psycopg.connect(database) as connection:
+        connection.execute(lock)
+
+        def until_waiting(count: int) -> None:
+            eventually(
+                lambda: connection.execute(waiting).fetchone() == (count,), f"{count} wait", START_SECONDS
+            )
+
+        yield until_waiting
+
+
+def use_postgresql(installation: Installation, server: str) -> str:
+    """Let ring and private keys be in an empty database, and return its URL."""
+    database = new_database(server)
+    installation.settings |= {
+        "ISSUER_DATABASE_URL": database,
+        "ISSUER_KEYS": "database",
+        "ISSUER_KEYS_PASSPHRASE": PASSPHRASE,
+    }
+    return database
+
+
+def test_eight_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_no_other_key(
+    installation: Installation, postgresql: str
+) -> None:
+    database = use_postgresql(installation, postgresql)
+    ports = {installation.port}
+    while len(ports) < NODES:
+        ports.add(free_port())
+    with held_up(database, f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})") as until_waiting:
+        servers = [installation.serve(port=port) for port in ports]
+        until_waiting(NODES)
+    key_sets = {
+        installation.http.get(f"{server.until_ready().url}/.well-known/jwks.json").content
+        for server in servers
+    }
+    assert len(key_sets) == 1
+    ring = installation.command("keys", "list", "--json").document
+    assert (ring["version"], [key["phase"] for key in ring["keys"]]) == (1, ["current", "standby"])
+    with psycopg.connect(database) as connection:
+        private_keys = connection.execute("SELECT kid, kept FROM private_keys").fetchall()
+    assert sorted(private_keys) == sorted((key["kid"], True) for key in ring["keys"])
 
 
 # Rotating
@@ -200,11 +257,7 @@ def test_of_two_servers_on_one_port_exactly_one_stays(installation: Installation
 def test_nodes_on_postgresql_share_one_ring_and_keep_nothing_on_disk(
     installation: Installation, postgresql: str
 ) -> None:
-    installation.settings |= {
-        "ISSUER_DATABASE_URL": new_database(postgresql),
-        "ISSUER_KEYS": "database",
-        "ISSUER_KEYS_PASSPHRASE": "sixteen quiet walruses",
-    }
+    use_postgresql(installation, postgresql)
     servers = [installation.serve(port=port) for port in (installation.port, installation.service_port)]
     first, second = (server.until_ready() for server in servers)
     key_sets = [installation.http.get(f"{node.url}/.well-known/jwks.json") for node in (first, second)]
