@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from itertools import takewhile
 from typing import Self
 
 from issuer.key import Key, PublicKey
@@ -49,8 +50,7 @@ class KeyRing:
         """Return a new ring, whose first key signs at once: no older document can be in any cache."""
         first, *rest = (Key.standby(public, policy, now, lead=timedelta(0)) for public in fresh)
         keys = (replace(first, activates_at=now), *rest)
-        ring = cls(version=0, changed_at=now, keys=keys, lead=policy.publish_lead)
-        return ring.scheduled(policy, now)
+        return cls(version=0, changed_at=now, keys=keys, lead=policy.publish_lead).scheduled(policy, now)
 
     def in_order(self) -> list[Key]:
         """Return the keys in the order of their turns."""
@@ -94,8 +94,8 @@ class KeyRing:
         return next(key for key in order[max(started, default=0) :] if key.revoked_at is None)
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
-        """Return the keys waiting to sign, in the order in which their turn comes."""
-        return tuple(key for key in self.in_order() if self._waits(key, now))
+        """Return the keys waiting to sign, in the order in which their turn comes: none is ripe before another."""
+        return tuple(key for key in self.in_order() if self.phase(key, now) is Phase.STANDBY)
 
     def published_keys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
@@ -103,9 +103,7 @@ class KeyRing:
 
     def superseded_at(self, key: Key) -> datetime | None:
         """Return the instant at which `key` stops signing: when its successor starts, or None."""
-        order = self.in_order()
-        later = order[order.index(key) + 1 :] if key.activates_at else ()
-        return next((other.activates_at for other in later if other.ever_activated), None)
+        return next((other.activates_at for other in self._after(key) if other.ever_activated), None)
 
     def leaves_at(self, key: Key) -> datetime | None:
         """Return when the last token of `key` is dead everywhere and it may leave the JWKS, or None."""
@@ -152,14 +150,13 @@ class KeyRing:
         """Return the ring with `fresh` keys as standbys, each in its turn.
 
         A document without them, given out under longer settings or before the key before them, may live on.
+        The ring has heard of this policy by then; see `tended`.
         """
-        ripe = [self.ripe_at(key) - now for key in self.keys]
-        lead = max(policy.publish_lead, self.lead, *ripe)
+        lead = max(self.lead, *(self.ripe_at(key) - now for key in self.keys))
         standbys = tuple(Key.standby(public, policy, now, lead) for public in fresh)
         if not standbys:
             return self
-        ring = replace(self, keys=self.keys + standbys, lead=policy.publish_lead)
-        return ring.scheduled(policy, now)
+        return replace(self, keys=self.keys + standbys, lead=policy.publish_lead).scheduled(policy, now)
 
     def joined(self, public: PublicKey, policy: Policy, now: datetime) -> Self:
         """Return the ring with a key made elsewhere as the last standby; refuse one that it has, or had revoked."""
@@ -171,24 +168,22 @@ class KeyRing:
     def promoted(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know.
 
-        Forced, the ripest standby signs all the same: see `ripe_at` for how long verifiers may refuse it.
+        Forced, it signs all the same: see `ripe_at` for how long verifiers may refuse it.
         """
         standbys = self.standbys(now)
         if not standbys:
             raise Refused("there is no standby key")
-        ripest = min(standbys, key=self.ripe_at)
         if not forced:
-            self._require_ripe(ripest, now)
-        chosen = next((key for key in standbys if self.ripe_at(key) <= now), ripest)
-        return self.activated(chosen, policy, now)
+            self._require_ripe(standbys[0], now)
+        return self.activated(standbys[0], policy, now)
 
     def rolled_back(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the previous key signing again from `now`; refuse if it may be gone somewhere.
 
         Within its margin of leaving the JWKS, a node whose clock is ahead may be letting it go at this moment.
         """
-        previous = [key for key in self.in_order() if self.phase(key, now) is Phase.PREVIOUS]
-        chosen = previous[-1] if previous else None
+        previous = (key for key in reversed(self.in_order()) if self.phase(key, now) is Phase.PREVIOUS)
+        chosen = next(previous, None)
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
                 "there is no previous key to go back to: it is revoked, or its private half is destroyed, as its"
@@ -204,7 +199,7 @@ class KeyRing:
     def revoked(
         self, kid: str, reason: str, policy: Policy, now: datetime, *, compromised: bool = False
     ) -> Self:
-        """Return the ring without trust in `kid`; if it was current, the ripest standby signs from `now`."""
+        """Return the ring without trust in `kid`; if it was current, the next standby signs from `now`."""
         key = self.find(kid)
         if key.revoked_at is not None and key.compromised >= compromised:
             raise NothingToDo(f"{key.kid} was revoked at {instant(key.revoked_at)} already")
@@ -216,7 +211,7 @@ class KeyRing:
         standbys = self.standbys(now)
         if not standbys:
             raise Refused(f"{key.kid} is current and there is no standby to take over")
-        return ring.activated(min(standbys, key=ring.ripe_at), policy, now)
+        return ring.activated(standbys[0], policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with each standby's turn a rotation period after the one before it.
@@ -232,22 +227,20 @@ class KeyRing:
             may_move = (key.activates_at or NEVER) > soon
             turn = self._turn(key, turn, policy, soon) if may_move else key.activates_at
             turns[key.kid] = turn
-        return replace(
-            self,
-            keys=tuple(replace(key, activates_at=turns.get(key.kid, key.activates_at)) for key in self.keys),
-        )
+        keys = (replace(key, activates_at=turns.get(key.kid, key.activates_at)) for key in self.keys)
+        return replace(self, keys=tuple(keys))
 
     def tended(self, policy: Policy, now: datetime) -> Self:
         """Return the ring with everything done that needs no new key.
 
         What outlives a change of settings is raised before any node acts on the longer ones, and never
-        lowered: old tokens and documents may be alive. Retired keys are dropped.
+        lowered: old tokens and documents may be alive. Retired keys are dropped, but none before a key that it
+        superseded: its turn tells how long that one stays.
         """
-        keys = [
-            self._raised(key, policy, now) for key in self.keys if self.phase(key, now) is not Phase.RETIRED
-        ]
-        lead = max(self.lead, policy.publish_lead)
-        return replace(self, keys=tuple(keys), lead=lead)
+        ended = takewhile(lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.in_order())
+        gone = [key.kid for key in ended if key.revoked_at is None]
+        keys = tuple(self._raised(key, policy, now) for key in self.keys if key.kid not in gone)
+        return replace(self, keys=keys, lead=max(self.lead, policy.publish_lead))
 
     def _raised(self, key: Key, policy: Policy, now: datetime) -> Key:
         if self.phase(key, now) not in {Phase.STANDBY, Phase.CURRENT}:
@@ -272,8 +265,7 @@ class KeyRing:
         A rollback moves the turn of the key that superseded the ones before it: they are kept for longer since,
         and a node that decided before may have destroyed them already.
         """
-        instants = [each.activates_at for each in self.keys if each.withdrawn and each.activates_at]
-        passed_over = any(key.activates_at is None or when > key.activates_at for when in instants)
+        passed_over = any(each.withdrawn for each in self._after(key))
         return passed_over or (self.leaves_at(key) or now) - key.margin <= now
 
     def _require_not_withdrawn(self, key: Key) -> None:
@@ -292,8 +284,9 @@ class KeyRing:
                 allowed_from,
             )
 
-    def _waits(self, key: Key, now: datetime) -> bool:
-        return key.revoked_at is None and not key.activated_by(now) and key != self.current(now)
+    def _after(self, key: Key) -> list[Key]:
+        order = self.in_order()
+        return order[order.index(key) + 1 :]
 
     def activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:
         """Return the ring with `chosen` signing from `now`; whether it may is decided before."""
@@ -302,6 +295,6 @@ class KeyRing:
         return replace(self, keys=(*others, begun)).scheduled(policy, now)
 
     def _turn(self, key: Key, before: datetime | None, policy: Policy, soon: datetime) -> datetime | None:
-        if not policy.rotation_period or before is None:
+        if not (policy.rotation_period and before):
             return None
         return max(before + policy.rotation_period, self.ripe_at(key), soon)

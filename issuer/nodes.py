@@ -122,6 +122,7 @@ class Acknowledgement:
         silent = [beat for beat in behind if not beat.has_left]
         waiting = [beat for beat in silent if beat.signs_until + policy.clock_skew > now]
         lasting = [beat.served_until for beat in behind] + [now + beat.max_age for beat in done]
+        # By the M of who asks at least: a database restored from a backup lacks the heartbeats since.
         refused_from = max([now + policy.max_age, *lasting]) + policy.clock_skew
         running = tuple(beat for beat in done if not beat.has_left)
         return cls(running, tuple(waiting), tuple(silent), refused_from)

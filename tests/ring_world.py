@@ -15,7 +15,7 @@ from issuer.key import Key, PublicKey
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat, View
 from issuer.policy import DECISION_LIFETIME, Policy
-from issuer.refusal import StaleView
+from issuer.refusal import KeyUnavailable, StaleView
 
 Move = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)
@@ -41,13 +41,22 @@ class Node(Actor):
 
     name: str
     view: View
+    looked_at: datetime
+    """The true time of this view."""
     kids: frozenset[str] = frozenset()
     """What it publishes by this view."""
     beat: Heartbeat | None = None
+    opens: bool = True
+    """Whether it can open private keys."""
+    set_back: bool = False
+    """Whether its clock was, since it looked."""
 
-    def sees(self, view: View) -> None:
-        self.view = view
-        self.kids = frozenset(key.kid for key in view.published_keys())
+    def sees(self, ring: KeyRing, looked_at: datetime, seen_at: datetime) -> None:
+        """Take up a ring as of `seen_at`, by its clock; it opens all that may sign then."""
+        may_sign = (ring.current(seen_at), *ring.standbys(seen_at)) if self.opens else ()
+        self.view = View(ring, looked_at + self.offset, frozenset(key.kid for key in may_sign))
+        self.looked_at = looked_at
+        self.kids = frozenset(key.kid for key in self.view.published_keys())
 
 
 @dataclass(frozen=True)
@@ -83,7 +92,10 @@ def _last(held: dict[Any, datetime], what: Any, until: datetime) -> None:
 
 
 class World:
-    """Everything there is; `judge` looks at it at each instant at which something may have gone wrong."""
+    """Everything there is; `judge` looks at it at each instant at which something may have gone wrong.
+
+    At first there is only the node that founds the ring; see `start`.
+    """
 
     def __init__(
         self, offsets: list[timedelta], policy: Policy, judge: Callable[["World", dict[str, Key]], None]
@@ -96,13 +108,19 @@ class World:
         """By the clock of the verifier that is the most behind, tokens live the longest."""
         self.serial = count()
         self.operator = Actor(operator, policy)
-        self.saved = KeyRing.found(
-            [self.made(policy) for _ in range(1 + policy.standby_keys)], policy, START + nodes[0]
-        )
-        self.decision = Decision(self.saved, self.saved, policy, self.saved.changed_at, START)
+        first = [self.made(policy) for _ in range(1 + policy.standby_keys)]
+        self.saved = KeyRing.found(first, policy, START + nodes[0])
+        self.first = {key.kid for key in first}
+        before = replace(self.saved, keys=self.saved.keys[:1])
+        self.decision = Decision(before, self.saved, policy, self.saved.changed_at, START)
         """What made the saved ring."""
+        self.lacking = False
+        """Whether no key can be made."""
+        self.imported: set[str] = set()
         self.verifiers = Verifiers()
         self.beats: dict[str, Heartbeat] = {}
+        self.left: set[str] = set()
+        """The processes that ended and said so."""
         self.predicted: dict[str, datetime] = {}
         """Until when a command said that verifiers may refuse a key, by kid."""
         self.revoked: dict[str, int] = {}
@@ -112,13 +130,24 @@ class World:
         self.by_hand: list[tuple[int, datetime]] = []
         """The versions that an operator's move made, and when."""
         self.destroyed: set[str] = set()
-        self.serving: set[str] = set()
-        """The nodes that serve documents at the latest look."""
-        self.nodes = [
-            Node(offset, policy, f"node-{number}", _view(self.saved, START + offset, START + offset))
-            for number, offset in enumerate(nodes)
+        self.serving: dict[str, timedelta] = {}
+        """The nodes that serve documents at the latest look, and their max-age."""
+        self.nodes: list[Node] = []
+        unseen = View(self.saved, START, frozenset())
+        founder, *self._others = [
+            Node(offset, policy, f"node-{number}", unseen, START) for number, offset in enumerate(nodes)
         ]
-        for node in self.nodes:
+        self.nodes = [founder]
+        self._send_heartbeat(founder, self.saved.version, START + founder.offset)
+        founder.sees(self.saved, START, START + founder.offset)
+        self.look()
+
+    def start(self, policy: Policy) -> None:
+        """Let the other nodes start, before the first has looked again."""
+        self.operator.policy = policy
+        for node in self._others:
+            node.policy = policy
+            self.nodes.append(node)
             self.refresh(node, starting=True)
 
     # Time
@@ -146,12 +175,12 @@ class World:
         """Let every node sign and serve all that it will, and judge the world."""
         self.verifiers.expire(self.now)
         signed = {}
-        self.serving = set()
+        self.serving = {}
         for node in self.nodes:
             clock = self.now + node.offset
             try:
                 key = node.view.signing_key(node.policy, clock)
-            except StaleView:
+            except (StaleView, KeyUnavailable):
                 ready = False
             else:
                 ready = True
@@ -162,7 +191,7 @@ class World:
                 max_age = node.view.max_age(node.policy, clock)
             except StaleView:
                 continue
-            self.serving.add(node.name)
+            self.serving[node.name] = max_age
             _last(self.verifiers.caches, node.kids, self.now + max_age)
             if ready:
                 _last(self.verifiers.cooling, node.kids, self.now + COOLDOWN)
@@ -172,7 +201,7 @@ class World:
 
     def made(self, policy: Policy) -> PublicKey:
         kid = f"key-{next(self.serial):04}"
-        return PublicKey(kid, policy.algorithm, {"kid": kid})
+        return PublicKey(kid, policy.algorithm, {"kid": kid, "alg": policy.algorithm})
 
     def decide(self, actor: Actor, move: Move) -> Decision:
         before = self.saved
@@ -182,7 +211,7 @@ class World:
 
     def complete(self, ring: KeyRing, policy: Policy, at: datetime) -> KeyRing:
         tended = ring.tended(policy, at)
-        missing = tended.shortfall(at, policy)
+        missing = 0 if self.lacking else tended.shortfall(at, policy)
         return tended.published([self.made(policy) for _ in range(missing)], policy, at)
 
     def save(self, decision: Decision) -> KeyRing | None:
@@ -233,7 +262,7 @@ class World:
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """Reconcile, send a heartbeat if it is due, and take up the view; untold, the heartbeat fails."""
-        seen_at = self.now + node.offset
+        looked_at, seen_at = self.now, self.now + node.offset
         policy = node.policy
         if node.beat is None or seen_at - node.beat.refreshed_at >= policy.heartbeat_interval:
             # Before it looks: whoever revokes a key right after that look must know that this process lives.
@@ -243,10 +272,10 @@ class World:
         )
         if node.beat and node.beat.version != ring.version:
             if not told:
-                node.sees(_view(ring, node.view.refreshed_at, seen_at))
+                node.sees(ring, node.looked_at, seen_at)
                 return
             self._send_heartbeat(node, ring.version, seen_at)
-        node.sees(_view(ring, seen_at, seen_at))
+        node.sees(ring, looked_at, seen_at)
 
     def _send_heartbeat(self, node: Node, version: int, at: datetime) -> None:
         if node.beat is None:
@@ -260,16 +289,10 @@ class World:
         """Start a node anew by other settings; one that `leaves` says so, another is just not heard of again."""
         if node.beat and leaves:
             self.beats[node.beat.id] = node.beat.last(self.now + node.offset)
+            self.left.add(node.beat.id)
         node.beat = None
         node.policy = policy
         self.refresh(node, starting=True)
-
-
-def _view(ring: KeyRing, refreshed_at: datetime, seen_at: datetime) -> View:
-    """Return the view of a node that opened all that may sign when it looked."""
-    return View(
-        ring, refreshed_at, frozenset(key.kid for key in (ring.current(seen_at), *ring.standbys(seen_at)))
-    )
 
 
 def _turned(ring: KeyRing, at: datetime) -> bool:

@@ -190,8 +190,35 @@ def test_a_node_whose_clock_is_behind_the_first_save_signs_with_the_first_key() 
 def test_a_key_made_after_others_is_published_for_as_long_as_the_ring_says_also_under_a_longer_lead() -> None:
     longer = replace(POLICY, publish_lead=3 * DAY)
     now = START + 2 * DAY
-    ring = rotated().published([public("d")], longer, now)
+    ring = rotated().tended(longer, now).published([public("d")], longer, now)
     assert ring.ripe_at(ring.find("d")) == now + 3 * DAY
+
+
+def test_documents_of_the_ring_as_it_was_founded_are_waited_out_by_who_starts_under_shorter_settings() -> (
+    None
+):
+    short = replace(POLICY, publish_lead=timedelta(minutes=10), max_age=timedelta(minutes=1))
+    ring = founded().tended(short, START).published([public("c")], short, START)
+    assert ring.ripe_at(ring.find("c")) == START + DAY
+
+
+def test_what_a_wrong_clock_let_sign_is_the_next_to_have_its_turn_when_the_clock_is_right() -> None:
+    ring = KeyRing.found([public("a"), public("b"), public("c")], POLICY, START)
+    ring = ring.promoted(POLICY, START + DAY)
+    assert [key.kid for key in ring.standbys(START + SECOND)] == ["b", "c"]
+
+
+def test_a_retired_key_stays_for_as_long_as_one_that_it_superseded() -> None:
+    longer = replace(POLICY, token_lifetime=timedelta(hours=2))
+    ring = founded().tended(longer, START).published([public("c")], POLICY, START + DAY)
+    ring = ring.promoted(POLICY, START + DAY)
+    b = replace(ring.find("b"), token_lifetime=POLICY.token_lifetime)
+    ring = replace(ring, keys=tuple(b if key.kid == "b" else key for key in ring.keys))
+    ring = ring.promoted(POLICY, START + DAY + SECOND, forced=True)
+    now = START + DAY + timedelta(hours=1)
+    assert phases(ring, now) == {"a": Phase.PREVIOUS, "b": Phase.RETIRED, "c": Phase.CURRENT}
+    assert ring.tended(POLICY, now).leaves_at(ring.find("a")) == ring.leaves_at(ring.find("a"))
+    assert phases(ring.tended(POLICY, now + 2 * DAY), now + 2 * DAY) == {"c": Phase.CURRENT}
 
 
 def test_a_decision_by_a_clock_that_is_behind_is_not_before_the_last_change() -> None:

@@ -3,31 +3,18 @@
 What there is in them is `ring_world`'s, what operators do `ring_operator`'s, and what must hold `ring_promises`'.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 
+import pytest
 import ring_promises
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from ring_operator import CHANGES, LONG, POLICY, SHORT, STARTS, Change, changed, revoke, roll_back, rotate
+from hypothesis.stateful import initialize, invariant, precondition, rule
+from ring_history import INSTANTS, History
+from ring_operator import CHANGES, LONG, POLICY, SHORT, SLOW, STARTS, Change, changed
 from ring_world import HALF_SECOND, World, seconds
 
-from issuer.key import Key
-from issuer.keyring import KeyRing
-from issuer.refusal import NothingToDo, UnknownKey
-
-INSTANTS: dict[str, Callable[[KeyRing], list[datetime | None]]] = {
-    "a turn comes": lambda ring: [key.activates_at for key in ring.keys],
-    "a key leaves": lambda ring: [ring.leaves_at(key) for key in ring.keys],
-    "a rollback becomes impossible": lambda ring: [
-        end - key.margin for key in ring.keys if (end := ring.leaves_at(key))
-    ],
-    "a key is ripe": lambda ring: [ring.ripe_at(key) for key in ring.keys],
-}
-"""What matters about a ring, by some clock."""
+from issuer.refusal import Refused
 
 offsets = st.lists(st.sampled_from([-1.5, 1.5]), min_size=4, max_size=4)
 """As far apart as S allows: whatever lies between breaks less."""
@@ -35,6 +22,7 @@ nodes = st.integers(0, 2)
 some_nodes = st.sampled_from([(), (0,), (1,), (2,), (0, 1), (2, 1), (0, 1, 2), (2, 0, 1)])
 seldom = st.sampled_from([False, False, False, True])
 """Moves are forced now and then only: the breakage that they predict hides any other."""
+moves = st.sampled_from(["rotate", "roll back"])
 meanwhiles = st.sampled_from(["refresh", "rotate", "roll back", "revoke"])
 orders = st.sampled_from([(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 nudges = st.sampled_from([-1, 0, 1, -2, 2, 4])
@@ -42,16 +30,31 @@ nudges = st.sampled_from([-1, 0, 1, -2, 2, 4])
 pauses = st.integers(0, 3)
 """How many half seconds pass between a decision and its saving; after more than two it is taken again."""
 
+FEW = 6
+"""Keys in a ring; with many, a history takes long."""
 
-class RingOverTime(RuleBasedStateMachine):
+
+class RingOverTime(History):
     """Three nodes, an operator and verifiers of every kind; a node that is not refreshed is cut off or stopped."""
 
-    @initialize(offsets=offsets, start=st.sampled_from(STARTS))
-    def found(self, offsets: list[float], start: Change) -> None:
+    @initialize(
+        offsets=offsets,
+        start=st.sampled_from([*STARTS, LONG, LONG]),
+        others=st.sampled_from([{}, SHORT, SHORT, LONG]),
+        hurried=st.booleans(),
+    )
+    def found(self, offsets: list[float], start: Change, others: Change, hurried: bool) -> None:
+        """Hurried, an operator rotates past the keys of the first save, and the founder does not look again."""
         self.steps = 0
-        self.withdrawn: set[str] = set()
+        self.withdrawn = set()
         policy = replace(POLICY, **start)
         self.world = World([seconds(offset) for offset in offsets], policy, ring_promises.judge)
+        self.the_promises_hold()
+        self.world.start(changed(policy, others))
+        for _ in range(2 * hurried):
+            self._go_to("a key is ripe", 3, 0)
+            self._refresh((1, 2))
+            self._move("rotate")
 
     # Time
 
@@ -66,29 +69,6 @@ class RingOverTime(RuleBasedStateMachine):
     ) -> None:
         self._go_to(instant, which, nudge)
         self._refresh(refreshed)
-
-    def _go_to(self, instant: str, which: int, nudge: int) -> None:
-        """Let time pass to the next such instant by the clock of node `which` (or the operator), and the nudge."""
-        world = self.world
-        offset = [*world.nodes, world.operator][which].offset
-        known = INSTANTS[instant](world.saved) if instant in INSTANTS else []
-        matters = [each for each in known if each] or [
-            node.view.refreshed_at - node.offset + node.policy.node_timeout + offset for node in world.nodes
-        ]
-        future = [each for each in matters if each - offset > world.now]
-        self._go_to_instant(min(future, default=None), which, nudge)
-
-    def _go_to_instant(self, instant: datetime | None, which: int, nudge: int) -> None:
-        world = self.world
-        if instant:
-            offset = [*world.nodes, world.operator][which].offset
-            world.go_to(max(world.now, instant - offset + nudge * HALF_SECOND))
-
-    def _current(self) -> Key:
-        operator = self.world.operator
-        return self.world.saved.current(
-            self.world.saved.decision_instant(operator.policy, self.world.now + operator.offset)
-        )
 
     @rule(half_seconds=st.integers(1, 60), refreshed=some_nodes)
     def time_passes(self, half_seconds: int, refreshed: tuple[int, ...]) -> None:
@@ -135,10 +115,28 @@ class RingOverTime(RuleBasedStateMachine):
         self._refresh(order)
         assert self.world.saved == agreed, "nodes of different settings rewrite the ring for ever"
 
+    @rule(node=nodes, half_seconds=st.integers(1, 60))
+    def the_clock_of_a_node_is_set_back_while_it_is_cut_off(self, node: int, half_seconds: int) -> None:
+        stopped = self.world.nodes[node]
+        stopped.offset -= seconds(3600)
+        stopped.set_back = True
+        self.world.go_to(self.world.now + half_seconds * HALF_SECOND)
+        stopped.offset += seconds(3600)
+        stopped.set_back = False
+
+    @rule(node=nodes, half_seconds=st.integers(1, 10))
+    def a_node_can_open_no_key_for_a_while(self, node: int, half_seconds: int) -> None:
+        closed = self.world.nodes[node]
+        closed.opens = False
+        self._refresh((node,))
+        self.world.go_to(self.world.now + half_seconds * HALF_SECOND)
+        closed.opens = True
+        self._refresh((node,))
+
     # Operators
 
     @rule(
-        move=st.sampled_from(["rotate", "roll back"]),
+        move=moves,
         forced=seldom,
         pause=pauses,
         refreshed=some_nodes,
@@ -146,21 +144,47 @@ class RingOverTime(RuleBasedStateMachine):
     def an_operator_moves(self, move: str, forced: bool, pause: int, refreshed: tuple[int, ...]) -> None:
         self._move(move, forced=forced, pause=pause, refreshed=refreshed)
 
+    @rule(move=moves, rival=moves, forced=st.booleans())
+    def two_operators_move_at_once(self, move: str, rival: str, forced: bool) -> None:
+        self._move(move, forced=forced, rival=rival)
+
     @rule(pick=st.integers(0, 9), pause=pauses, refreshed=some_nodes)
     def an_operator_revokes_a_key(self, pick: int, pause: int, refreshed: tuple[int, ...]) -> None:
-        self._move("revoke", pick=pick, pause=pause, refreshed=refreshed)
+        self._move(
+            "revoke", kid=self._pick(pick), compromised=bool(pick % 2), pause=pause, refreshed=refreshed
+        )
+
+    @rule(times=st.integers(1, 3))
+    def an_operator_revokes_all_that_may_sign_while_no_key_can_be_made(self, times: int) -> None:
+        self.world.lacking = True
+        for _ in range(times):
+            self._move("revoke")
+        if not self.world.saved.standbys(self.world.decision.at):
+            self._move("rotate", forced=True)
+        self.world.lacking = False
+        self.world.change(self.world.operator, lambda ring, _now: ring)
+        self._refresh((0, 1, 2))
+
+    @rule(steps=st.lists(moves, min_size=2, max_size=4))
+    def an_operator_goes_back_and_forth(self, steps: list[str]) -> None:
+        for move in ("rotate", *steps):
+            self._move(move, forced=True)
+        self._move("roll back")
 
     @rule(
         move=st.sampled_from(["rotate", "rotate", "roll back", "revoke"]),
         forced=seldom,
         missing=nodes,
         first=nodes,
-        leaves=st.booleans(),
+        leaves=st.sampled_from([False, True, True]),
         nudge=st.sampled_from([0, 0, 1, -1]),
+        change=st.sampled_from([{}, SLOW, SLOW]),
     )
     def a_node_looks_right_before_a_slow_move_is_saved_and_another_is_the_first_to_see_what_follows(
-        self, move: str, forced: bool, missing: int, first: int, leaves: bool, nudge: int
+        self, move: str, forced: bool, missing: int, first: int, leaves: bool, nudge: int, change: Change
     ) -> None:
+        if change:
+            self._settle_on(change, (0, 1, 2))
         if move == "rotate" and not forced:
             self._go_to("a key is ripe", 3, 0)
         self._refresh((0, 1, 2))
@@ -175,18 +199,36 @@ class RingOverTime(RuleBasedStateMachine):
         self._go_to_instant(matters, first, nudge)
         self._refresh((first,))
 
-    @rule(node=nodes, pause=pauses, forced=seldom, nudge=nudges, instant=st.sampled_from(list(INSTANTS)[1:3]))
+    @rule(
+        node=nodes,
+        pause=pauses,
+        forced=seldom,
+        nudge=nudges,
+        instant=st.sampled_from(list(INSTANTS)[1:3]),
+        past=st.sampled_from([0, 0, 30, 36, 36]),
+    )
     def a_node_lets_a_key_go_while_an_operator_goes_back_to_it(
-        self, node: int, pause: int, forced: bool, nudge: int, instant: str
+        self, node: int, pause: int, forced: bool, nudge: int, instant: str, past: int
     ) -> None:
+        """Or `past` another that was rotated to so many half seconds after it, and is distrusted meanwhile."""
         self._go_to("a key is ripe", 3, 0)
         self._refresh((0, 1, 2))
         self._move("rotate")
         self._refresh((0, 1, 2))
+        if past:
+            self.world.go_to(self.world.now + past * HALF_SECOND)
+            self._refresh((0, 1, 2))
+            self._move("rotate", forced=True)
+            self._refresh((0, 1, 2))
+            instant, nudge = "a key leaves", abs(nudge)
         self._go_to(instant, node, nudge)
 
         def meanwhile() -> None:
             self.world.go_to(self.world.now + pause * HALF_SECOND)
+            if past:
+                passed = self._current().kid
+                self._move("roll back", forced=True)
+                self._move("revoke", kid=passed)
             self._move("roll back", forced=forced)
 
         self.world.refresh(self.world.nodes[node], meanwhile=meanwhile)
@@ -196,7 +238,16 @@ class RingOverTime(RuleBasedStateMachine):
     def an_operator_imports_a_key(self) -> None:
         policy = self.world.operator.policy
         public = self.world.made(policy)
+        self.world.imported.add(public.kid)
         self.world.moved_by_hand(lambda ring, now: ring.joined(public, policy, now))
+
+    @rule(pick=st.integers(0, 9))
+    def an_operator_imports_a_key_that_the_ring_has(self, pick: int) -> None:
+        policy = self.world.operator.policy
+        with pytest.raises(Refused, match="already"):
+            self.world.moved_by_hand(
+                lambda ring, now: ring.joined(ring.keys[pick % len(ring.keys)], policy, now)
+            )
 
     @rule(change=st.sampled_from(CHANGES))
     def the_settings_change_and_no_node_knows_yet(self, change: Change) -> None:
@@ -204,8 +255,7 @@ class RingOverTime(RuleBasedStateMachine):
 
     @rule(node=nodes, leaves=st.booleans())
     def a_node_is_restarted(self, node: int, leaves: bool) -> None:
-        self.world.restart(self.world.nodes[node], self.world.operator.policy, leaves=leaves)
-        self.world.look()
+        self._restart(node, leaves=leaves)
 
     @rule(
         change=st.sampled_from(CHANGES),
@@ -219,36 +269,46 @@ class RingOverTime(RuleBasedStateMachine):
     ) -> None:
         self._set(change)
         for node in restarted:
-            self.a_node_is_restarted(node, leaves)
+            self._restart(node, leaves=leaves)
         if move:
             self._move(move, forced=forced)
 
     @rule(
         period=st.sampled_from([20, 100, 300, 0]),
-        timeout=st.sampled_from([3, 5, 8]),
-        before=st.integers(1, 26),
+        timeout=st.sampled_from([3, 3, 5, 8]),
+        before=st.sampled_from([2, 7, 11, 16, 20, 21, 22, 24]),
         order=orders,
+        slower=st.booleans(),
     )
     def the_rotation_period_changes_right_before_a_turn(
-        self, period: int, timeout: int, before: int, order: tuple[int, ...]
+        self, period: int, timeout: int, before: int, order: tuple[int, ...], slower: bool
     ) -> None:
         restarted, *others = order
+        if slower:
+            self._settle_on(SLOW, others)
         self._go_to("a turn comes", restarted, -before)
         self._refresh(tuple(others))
         self._set({"rotation_period": seconds(period), "node_timeout": seconds(timeout)})
-        self.a_node_is_restarted(restarted, leaves=True)
+        self._restart(restarted, leaves=True)
         self.world.go_to(self.world.now + seconds(8))
+
+    @rule(half_seconds=st.integers(1, 10))
+    def tokens_become_shorter_and_one_key_after_another_signs(self, half_seconds: int) -> None:
+        for lifetime in (60, 5):
+            self._settle_on({"token_lifetime": seconds(lifetime)}, (0, 1, 2))
+        for _ in range(4):
+            self._move("rotate", forced=True)
+            self.world.go_to(self.world.now + half_seconds * HALF_SECOND)
+        self.world.go_to(self.world.now + seconds(20))
+        self._refresh((0, 1, 2))
 
     @rule(order=orders, imported=st.integers(1, 2), pause=pauses)
     def a_node_of_longer_settings_is_cut_off_and_keys_are_published_by_shorter_ones(
         self, order: tuple[int, ...], imported: int, pause: int
     ) -> None:
         missing, *others = order
-        self._set(LONG)
-        self.a_node_is_restarted(missing, leaves=True)
-        self._set(SHORT)
-        for node in others:
-            self.a_node_is_restarted(node, leaves=True)
+        self._settle_on(LONG, [missing])
+        self._settle_on(SHORT, others)
         for _ in range(imported):
             self.an_operator_imports_a_key()
             self.world.go_to(self.world.now + pause * HALF_SECOND)
@@ -256,48 +316,17 @@ class RingOverTime(RuleBasedStateMachine):
         self._refresh(tuple(others))
         self._move("rotate")
 
-    def _refresh(self, numbers: tuple[int, ...]) -> None:
-        for number in numbers:
-            self.world.refresh(self.world.nodes[number])
-        if numbers:
-            self.world.look()
-
-    def _set(self, change: Change) -> None:
-        operator = self.world.operator
-        operator.policy = changed(operator.policy, change)
-
-    def _move(
-        self,
-        name: str,
-        *,
-        forced: bool = False,
-        pick: int = 0,
-        pause: int = 0,
-        refreshed: tuple[int, ...] = (),
-    ) -> None:
-        """Let an operator decide; the `refreshed` nodes look just before it is saved, `pause` half seconds later."""
-        world = self.world
-
-        def meanwhile() -> None:
-            world.go_to(world.now + pause * HALF_SECOND)
-            self._refresh(refreshed)
-
-        policy = world.operator.policy
-        move = {
-            "rotate": rotate(policy, forced=forced),
-            "roll back": roll_back(policy, self.withdrawn, forced=forced),
-            "revoke": revoke(policy, self._pick(pick), compromised=bool(pick % 2)),
-        }[name]
-        with suppress(NothingToDo, UnknownKey):
-            world.moved_by_hand(move, forced=forced, meanwhile=meanwhile)
-            if name == "roll back":
-                self.withdrawn.add(world.decision.before.current(world.decision.at).kid)
-            self.withdrawn.discard(world.saved.current(world.decision.at).kid)
-
-    def _pick(self, number: int) -> str:
-        current = self._current()
-        keys = [current, *(key for key in self.world.saved.keys if key != current)]
-        return keys[number % len(keys)].kid
+    @precondition(lambda self: len(self.world.saved.keys) < FEW)
+    @rule()
+    def a_key_made_long_after_the_settings_became_shorter_waits_no_longer_than_they_say(self) -> None:
+        self._settle_on(SHORT, (0, 1, 2))
+        for _ in range(2):
+            self.an_operator_imports_a_key()
+            ring = self.world.saved
+            waits = max(ring.ripe_at(key) for key in ring.keys) - ring.changed_at
+            self.world.go_to(self.world.now + waits + seconds(3))
+            self._refresh((0, 1, 2))
+        assert waits == self.world.operator.policy.publish_lead
 
     @invariant()
     def the_promises_hold(self) -> None:
@@ -306,13 +335,7 @@ class RingOverTime(RuleBasedStateMachine):
         # All in turn: looking at each of them after each step would take most of the time.
         self.steps += 1
         node = world.nodes[self.steps % len(world.nodes)]
-        ring_promises.one_key_is_current(world.saved, world.now + node.offset)
-        ring_promises.one_key_is_current(node.view.ring, world.now + node.offset)
-        ring_promises.every_change_leaves_enough_standbys(world)
-        ring_promises.turns_follow_each_other_by_a_period(world)
-        ring_promises.no_change_is_dated_before_the_last(world)
-        ring_promises.revoked_keys_stay_revoked(world, world.saved, world.now + node.offset)
-        ring_promises.tending_twice_changes_nothing(world, world.operator if self.steps % 4 else node)
+        ring_promises.judge_what_was_saved(world, node, world.operator if self.steps % 4 else node)
 
 
 TestRingOverTime = RingOverTime.TestCase
