@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench soak lock interop clean
+.PHONY: help demo serve test lint format bench storm soak lock interop clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,11 +32,15 @@ format: $(VENV)/.tests ## mend what can be mended by machine
 bench: $(VENV)/.tests ## verification and signing beside raw RSA, as ratios
 	$(BIN)/python benchmarks/run.py
 
+storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS takes meanwhile
+	$(BIN)/python benchmarks/storm.py
+
 soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and cut off, and no valid token refused
 	$(BIN)/python benchmarks/soak.py --minutes 10
 
-interop: ## fetch the verifiers in other languages that the suite checks against (npm, go)
+interop: ## fetch the libraries of other languages that the suite checks against (npm, go)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
+	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
 
 lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)

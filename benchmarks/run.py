@@ -58,7 +58,7 @@ def issuing(issuer: Issuer) -> dict[str, Callable[[int], None]]:
 
     def token(calls: int) -> None:
         for _ in range(calls):
-            issuer.pipeline.token(form, (), None, Origin(), issuer.clock())
+            issuer.grants.pipeline.token(form, (), None, Origin(), issuer.clock())
 
     return {"RS256 signature alone": sign, "client_credentials, client looked up": token}
 

@@ -1,37 +1,23 @@
-"""What people and operators do to accounts, clients and sessions: register, grant, change a password, disable.
+"""What operators do to accounts, clients and sessions: change a password or a secret, disable, end.
 
 Which names and passwords are acceptable is decided in `accounts`.
 """
 
 import uuid
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from issuer.accounts import User, require_password, require_username
+from issuer.accounts import User, require_password
 from issuer.audit import Action, Entry
 from issuer.clients import Client, digest, new_secret
 from issuer.oauth import AuthMethod
 from issuer.passwords import COMMON, Passwords
+from issuer.policy import instant
+from issuer.refusal import Refused
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
 from issuer.store.families import FamilyStore
-
-
-def register_user(
-    accounts: AccountStore,
-    passwords: Passwords,
-    username: str,
-    password: str,
-    now: datetime,
-    scope: frozenset[str] = frozenset(),
-) -> User:
-    """Make an account and return it; raise InvalidRequest or UsernameTaken."""
-    name = require_username(username)
-    chosen = require_password(password, name, COMMON)
-    user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now)
-    accounts.add(user)
-    return user
 
 
 def set_password(
@@ -61,6 +47,27 @@ def end_all_sessions(families: FamilyStore, audit: AuditStore, actor: str, reaso
     return ended
 
 
+def renew_secret(
+    clients: ClientStore, client: Client, overlap: timedelta, now: datetime
+) -> tuple[Client, str]:
+    """Give `client` another secret and return both; the old one stays good for `overlap`.
+
+    Raise Refused while the one before the old one is still good: it would be lost, and may be the one in use. Without
+    any overlap all old ones end at once.
+    """
+    if overlap and client.old_secret_until and client.old_secret_until > now:
+        raise Refused(
+            f"not before {instant(client.old_secret_until)}: the secret was changed lately, and the one before it is"
+            " still good, but only one old secret is kept; --overlap 0 ends all old ones at once",
+            client.old_secret_until,
+        )
+    secret = new_secret()
+    renewed = client.with_new_secret(secret, now, overlap)
+    if not clients.set_secret(renewed, client.secret_digest):
+        raise Refused("somebody else changed the secret at this moment; look again: issuer clients list")
+    return renewed, secret
+
+
 def register_client(
     clients: ClientStore,
     name: str,
@@ -68,9 +75,12 @@ def register_client(
     scope: frozenset[str],
     audiences: tuple[str, ...],
     now: datetime,
+    *,
+    jwks: str | None = None,
+    jwks_uri: str | None = None,
 ) -> tuple[Client, str | None]:
-    """Make a client; return it with its secret, which is told this once and never again."""
-    secret = None if auth_method is AuthMethod.NONE else new_secret()
+    """Make a client; return it with its secret, if it has one, which is told this once and never again."""
+    secret = new_secret() if auth_method in {AuthMethod.BASIC, AuthMethod.POST} else None
     client = Client(
         id=str(uuid.uuid4()),
         name=name,
@@ -79,6 +89,8 @@ def register_client(
         created_at=now,
         audiences=audiences,
         secret_digest=digest(secret) if secret else None,
+        jwks=jwks,
+        jwks_uri=jwks_uri,
     )
     clients.add(client)
     return client, secret

@@ -15,7 +15,7 @@ from issuer.keyring import KeyRing
 
 
 class Action(StrEnum):
-    """What may happen to a key, or to all of them."""
+    """What may happen to a key, to all of them, or to sessions."""
 
     PUBLISHED = "published"
     IMPORTED = "imported"
@@ -24,6 +24,7 @@ class Action(StrEnum):
     RETIRED = "retired"
     REWRAPPED = "rewrapped"
     SESSIONS_ENDED = "sessions ended"
+    REPLAYED = "refresh token replayed"
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ How a client is kept belongs to `store.clients`; how its secret travels, to `gra
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Self
 
 from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
 
@@ -27,6 +28,12 @@ class Client:
     audiences: tuple[str, ...] = ()
     """The resources it may ask tokens for, RFC 8707; none means the default audience."""
     secret_digest: bytes | None = field(default=None, repr=False)
+    old_secret_digest: bytes | None = field(default=None, repr=False)
+    """The secret before; it counts until `old_secret_until`."""
+    old_secret_until: datetime | None = None
+    jwks: str | None = field(default=None, repr=False)
+    """The public keys of a client that signs assertions, as JSON (RFC 7517 section 5); or else `jwks_uri`."""
+    jwks_uri: str | None = None
     disabled_at: datetime | None = None
 
     @property
@@ -37,6 +44,12 @@ class Client:
         if self.auth_method is AuthMethod.NONE:
             return frozenset({GrantType.REFRESH_TOKEN})
         return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})
+
+    def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
+        """Return the client with another secret; the old one goes on being good for `overlap`."""
+        old = self.secret_digest if overlap else None
+        until = now + overlap if old else None
+        return replace(self, secret_digest=digest(secret), old_secret_digest=old, old_secret_until=until)
 
     def require_grant(self, grant_type: GrantType) -> None:
         """Raise UnauthorizedClient unless this client may use `grant_type`."""
@@ -70,7 +83,10 @@ NO_CLIENT_DIGEST = digest(new_secret())
 """Compared against when the client is unknown, so that it costs the same as a wrong secret."""
 
 
-def secret_matches(client: Client | None, secret: str) -> bool:
+def secret_matches(client: Client | None, secret: str, now: datetime) -> bool:
     """Tell whether `secret` is the client's, in constant time, an unknown client included."""
-    expected = client.secret_digest if client else None
-    return hmac.compare_digest(expected or NO_CLIENT_DIGEST, digest(secret)) and expected is not None
+    given = digest(secret)
+    newest = client.secret_digest if client else None
+    old = client.old_secret_digest if client and (client.old_secret_until or now) > now else None
+    matches = [hmac.compare_digest(each or NO_CLIENT_DIGEST, given) for each in (newest, old)]
+    return any(matches)

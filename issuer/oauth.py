@@ -6,6 +6,8 @@ What a client may ask for is decided in `clients`; how an error is written, in `
 import re
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """One scope token, RFC 6749 section 3.3."""
@@ -24,6 +26,7 @@ class AuthMethod(StrEnum):
 
     BASIC = "client_secret_basic"
     POST = "client_secret_post"
+    PRIVATE_KEY_JWT = "private_key_jwt"
     NONE = "none"
 
 
@@ -39,7 +42,10 @@ class ErrorCode(StrEnum):
     UNAUTHORIZED_CLIENT = "unauthorized_client"
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     ACCESS_DENIED = "access_denied"
+    UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"  # noqa: S105 - an error code
     USERNAME_TAKEN = "username_taken"
+    NOT_FOUND = "not_found"
+    TOO_MANY_ATTEMPTS = "too_many_attempts"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
 
 
@@ -55,9 +61,12 @@ class OAuthError(Exception):
       InvalidTarget        400  RFC 8707 section 2
       UnauthorizedClient   400  RFC 6749 section 5.2
       UnsupportedGrantType 400  RFC 6749 section 5.2
+      UnsupportedTokenType 400  RFC 7009 section 2.2.1
       InvalidToken         401  RFC 6750 section 3.1
       AccessDenied         403  registration or a log-in that the operator switched off
+      NotFound             404  a session that is not the caller's, or is over
       UsernameTaken        409  registration
+      TooManyAttempts      429  too many failures, and when to try again (RFC 6585 section 4)
       Unavailable          503  the issuer cannot answer for the moment, and says when to try again
     """
 
@@ -126,6 +135,12 @@ class UnsupportedGrantType(OAuthError):
     code = ErrorCode.UNSUPPORTED_GRANT_TYPE
 
 
+class UnsupportedTokenType(OAuthError):
+    """A token of this kind cannot be revoked."""
+
+    code = ErrorCode.UNSUPPORTED_TOKEN_TYPE
+
+
 class InvalidToken(OAuthError):
     """The access token does not open this endpoint."""
 
@@ -146,6 +161,24 @@ class UsernameTaken(OAuthError):
 
     code = ErrorCode.USERNAME_TAKEN
     status = 409
+
+
+class NotFound(OAuthError):
+    """There is no such thing, or it is not the caller's."""
+
+    code = ErrorCode.NOT_FOUND
+    status = 404
+
+
+class TooManyAttempts(OAuthError):
+    """Too many failures of this account, address or device; the same for accounts that do not exist."""
+
+    code = ErrorCode.TOO_MANY_ATTEMPTS
+    status = 429
+
+    def __init__(self, retry_after: timedelta) -> None:
+        super().__init__("too many attempts; wait before the next, see Retry-After")
+        self.retry_after = retry_after
 
 
 class Unavailable(OAuthError):
@@ -170,3 +203,12 @@ def parse_scope(text: str) -> frozenset[str]:
 def format_scope(scope: frozenset[str]) -> str:
     """Return `scope` as the protocol writes it, in a stable order."""
     return " ".join(sorted(scope))
+
+
+def is_loopback(url: str) -> bool:
+    """Tell whether `url` names this machine only."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

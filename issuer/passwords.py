@@ -5,8 +5,12 @@ Which passwords are acceptable is decided in `accounts`.
 
 import asyncio
 import os
+import secrets
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -23,6 +27,11 @@ COMMON = frozenset((Path(__file__).parent / "common_passwords.txt").read_text("u
 
 QUEUE_LIMIT = 64
 """Log-ins waiting for a hashing thread, beyond which the issuer asks clients to come back."""
+BACK_WITHIN_SECONDS = 6
+"""Each is told another number of seconds: those refused at once shall not come back at once."""
+GIVE_WAY = 10
+"""How much nicer than the process its hashing threads are: who fetches keys goes before them."""
+NICEST = 19
 
 
 class WrongPassword(Exception):
@@ -67,13 +76,14 @@ class HashingPool:
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads or os.cpu_count() or 1
-        self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="hashing")
+        self._executor = ThreadPoolExecutor(self._threads, "hashing", initializer=_give_way)
         self._waiting = 0
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `function` returns, off the event loop; raise Unavailable when too many wait."""
         if self._waiting >= QUEUE_LIMIT + self._threads:
-            raise Unavailable("too many log-ins at once; try again", retry_after=timedelta(seconds=2))
+            later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
+            raise Unavailable("too many log-ins at once; try again", retry_after=later)
         self._waiting += 1
         try:
             future = self._executor.submit(function, *args, **kwargs)
@@ -84,3 +94,14 @@ class HashingPool:
     def close(self) -> None:
         """Let the threads go."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread: while it hashes, the event loop must get a core at once."""
+    if sys.platform != "linux":  # elsewhere only whole processes have one
+        return
+    thread = threading.get_native_id()
+    with suppress(OSError):  # it hashes all the same
+        os.setpriority(
+            os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
+        )

@@ -7,7 +7,7 @@ import os
 import re
 from datetime import timedelta
 from difflib import get_close_matches
-from ipaddress import ip_address
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from issuer.oauth import is_loopback
 from issuer.policy import BadPolicy, Policy
 from issuer.signing.algorithms import ALGORITHMS
 
@@ -29,7 +30,8 @@ class BadSettings(Exception):
     """The settings cannot be used; the message names each one and what is wrong with it."""
 
 
-def _duration(value: object) -> timedelta:
+def parse_duration(value: object) -> timedelta:
+    """Return the span that `value` says; raise ValueError."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.fullmatch(str(value).strip())
@@ -48,7 +50,7 @@ def _is_passphrase(text: str) -> bool:
         return False
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
 def _at_least_a_second(span: timedelta) -> timedelta:
@@ -116,12 +118,15 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser apps that may log in here, separated by commas."
     )
-
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    )
     metrics_token: SecretStr | None = Field(
         None, min_length=16, description="The bearer token for `/metrics`; none is needed on a loopback URL."
     )
 
-    @field_validator("cors_origins", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return (
@@ -137,6 +142,14 @@ class Settings(BaseSettings):
             if not re.fullmatch(r"https?://[^/?#@\s*]+", origin):
                 raise ValueError("each must be http(s)://HOST[:PORT], without a path or a slash at the end")
         return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(str(ip_network(proxy)) for proxy in proxies)
+        except ValueError:
+            raise ValueError("each must be an address, or a network such as 10.0.0.0/8") from None
 
     @field_validator("url")
     @classmethod
@@ -175,11 +188,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Tell whether the issuer can be reached from this machine only."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        return is_loopback(self.url)
 
     def passphrase(self) -> str | None:
         """Return the passphrase for private keys; raise BadSettings if a reachable issuer has none."""

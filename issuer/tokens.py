@@ -81,9 +81,9 @@ class Authorization:
 
 
 def access_token_claims(
-    authorization: Authorization, issuer: str, now: datetime, lifetime: timedelta
+    authorization: Authorization, session: str | None, issuer: str, now: datetime, lifetime: timedelta
 ) -> Claims:
-    """Return the claims of an access token, RFC 9068 section 2.2; `username` only for a user."""
+    """Return the claims of an access token, RFC 9068 section 2.2; `username` and `sid` only for a user."""
     issued_at = int(now.timestamp())
     claims: Claims = {
         "iss": issuer,
@@ -97,6 +97,8 @@ def access_token_claims(
     }
     if authorization.username is not None:
         claims["username"] = authorization.username
+    if session is not None:
+        claims["sid"] = session
     return claims
 
 

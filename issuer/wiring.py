@@ -15,9 +15,17 @@ from pathlib import Path
 
 import structlog
 
+from issuer.grants.authentication import ClientAuthentication
 from issuer.grants.bearer import BearerAuthentication
+from issuer.grants.client_keys import ClientKeys
+from issuer.grants.guard import Guard
+from issuer.grants.introspection import Introspection
 from issuer.grants.means import Means
+from issuer.grants.minting import Mint
 from issuer.grants.pipeline import Pipeline
+from issuer.grants.registration import Registration
+from issuer.grants.revocation import Revocation
+from issuer.grants.sessions import Sessions
 from issuer.keeping import Node
 from issuer.passwords import HashingPool, Passwords
 from issuer.policy import Policy
@@ -35,6 +43,7 @@ from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore
+from issuer.store.throttle import ThrottleStore
 
 
 def clock() -> datetime:
@@ -57,6 +66,20 @@ def configure_log() -> None:
 
 
 @dataclass(frozen=True)
+class Grants:
+    """Everything about tokens that requests ask for."""
+
+    client_keys: ClientKeys
+    authentication: ClientAuthentication
+    sessions: Sessions
+    pipeline: Pipeline
+    registration: Registration
+    bearer: BearerAuthentication
+    revocation: Revocation
+    introspection: Introspection
+
+
+@dataclass(frozen=True)
 class Issuer:
     """Everything that one process needs to be the issuer."""
 
@@ -76,12 +99,12 @@ class Issuer:
     audit: AuditStore
     heartbeats: HeartbeatStore
     node: Node
-    pipeline: Pipeline
-    bearer: BearerAuthentication
+    grants: Grants
 
     def close(self) -> None:
         """Let threads and connections go, and tell the other nodes."""
         self.hashing.close()
+        self.grants.client_keys.close()
         with suppress(StoreError):  # what others expect of a process that cannot tell runs out by itself
             self.node.leave()
         self.database.close()
@@ -106,6 +129,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     heartbeats = HeartbeatStore(ring_database)
     node = Node(rotation, signer, heartbeats, policy, clock, node_name)
     clients, means = ClientStore(database), _means(settings, database)
+    mint = Mint(signer, lambda: node.view, policy, settings.url)
     return Issuer(
         settings=settings,
         policy=policy,
@@ -123,8 +147,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         audit=AuditStore(ring_database),
         heartbeats=heartbeats,
         node=node,
-        pipeline=_pipeline(settings, policy, means, clients, signer, node),
-        bearer=BearerAuthentication(means.accounts, lambda: node.view, policy, settings.url),
+        grants=_grants(settings, policy, actor, means, clients, mint, Guard(ThrottleStore(database))),
     )
 
 
@@ -138,18 +161,35 @@ def _means(settings: Settings, database: Database) -> Means:
     )
 
 
-def _pipeline(
-    settings: Settings, policy: Policy, means: Means, clients: ClientStore, signer: Signer, node: Node
-) -> Pipeline:
-    return Pipeline(
-        means=means,
-        clients=clients,
-        signer=signer,
-        view=lambda: node.view,
-        policy=policy,
-        issuer=settings.url,
-        refresh_lifetime=settings.refresh_token_lifetime,
-        password_login=settings.password_login == "on",  # noqa: S105 - a switch
+def _grants(
+    settings: Settings,
+    policy: Policy,
+    actor: str,
+    means: Means,
+    clients: ClientStore,
+    mint: Mint,
+    guard: Guard,
+) -> Grants:
+    sessions = Sessions(means.families, settings.refresh_token_lifetime, actor)
+    keys = ClientKeys()
+    audiences = (settings.url, f"{settings.url}/oauth2/token")
+    authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
+    return Grants(
+        client_keys=keys,
+        authentication=authentication,
+        sessions=sessions,
+        pipeline=Pipeline(
+            means=means,
+            authentication=authentication,
+            guard=guard,
+            sessions=sessions,
+            mint=mint,
+            password_login=settings.password_login == "on",  # noqa: S105 - a switch
+        ),
+        registration=Registration(means, guard, is_open=settings.registration == "open"),
+        bearer=BearerAuthentication(means.accounts, means.families, mint),
+        revocation=Revocation(means.families, mint),
+        introspection=Introspection(means.accounts, clients, means.families, mint),
     )
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 from fastapi.testclient import TestClient
-from given import Build, MovableClock
+from given import ALICE, START, Build, MovableClock
 from postgresql import temporary_server
 from pydantic import SecretStr
 
+from issuer.administration import register_client
+from issuer.oauth import AuthMethod
 from issuer.settings import Settings
 from issuer.store.database import Database
 from issuer.web.app import create_app
@@ -90,6 +92,26 @@ def web(issuer: Issuer) -> Iterator[TestClient]:
     """A client in front of the issuer; a defect answers 500, as it would in production."""
     with TestClient(create_app(issuer), raise_server_exceptions=False) as client:
         yield client
+
+
+@pytest.fixture
+def alice(web: TestClient, issuer: Issuer) -> str:
+    """Alice has an account with two scopes; this is her id."""
+    assert web.post("/users", json=ALICE).status_code == 201
+    user = issuer.accounts.by_username("alice")
+    assert user
+    issuer.accounts.set_scope(user.id, frozenset({"items:read", "items:write"}))
+    return user.id
+
+
+@pytest.fixture
+def machine(issuer: Issuer) -> tuple[str, str]:
+    """A client that authenticates with a secret: its id, and the secret."""
+    client, secret = register_client(
+        issuer.clients, "a machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+    )
+    assert secret
+    return client.id, secret
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from issuer.wiring import Issuer
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PASSWORD = "violet otters juggle pancakes"
+ALICE = {"username": "alice", "password": PASSWORD}
 
 
 class MovableClock:
@@ -24,3 +25,7 @@ class MovableClock:
 
 
 Build = Callable[[Settings], Issuer]
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}

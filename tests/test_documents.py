@@ -128,9 +128,8 @@ def test_the_runbook_has_each_figure_of_the_metrics_and_no_other(web: TestClient
         for line in web.get("/metrics").text.splitlines()
         if not line.startswith("#")
     }
-    assert figures == set(
-        re.findall(r"^\| `(issuer_[a-z_]+)`", (ROOT / "docs" / "keys.md").read_text("utf-8"), re.MULTILINE)
-    )
+    text = (ROOT / "docs" / "keys.md").read_text("utf-8")
+    assert figures == set(re.findall(r"^\| `(issuer_[a-z_]+)`", text, re.MULTILINE))
 
 
 def test_the_readme_shows_the_lines_that_the_demo_prints() -> None:

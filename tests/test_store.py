@@ -38,10 +38,13 @@ from issuer.store.database import (
     StoreError,
     metadata,
 )
-from issuer.store.families import FamilyStore
+from issuer.store.families import SESSIONS_MOST, FamilyStore, families
 from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.migrations import config
+from issuer.store.pruning import BATCH, prune
 from issuer.store.ring import RingStore, key_ring
+from issuer.store.throttle import ThrottleStore
+from issuer.throttle import ACCOUNT, Bucket
 from issuer.tokens import (
     Family,
     NewFamily,
@@ -389,6 +392,48 @@ def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
     store.end(family.id, NOW)
     assert not store.rotate(record, stored("next", family, NOW, MONTH), NOW)
     assert found(database, token)[1].ended_at == NOW
+
+
+def test_beyond_the_most_sessions_of_a_user_the_oldest_end(database: Database) -> None:
+    store, accounts = FamilyStore(database), AccountStore(database)
+    owner, other = user("owner"), user("other")
+    for each in (owner, other):
+        accounts.add(each)
+    family, _ = family_with_token(database)
+
+    def start(of: User, number: int) -> None:
+        began = replace(
+            family, id=str(uuid.uuid4()), user_id=of.id, created_at=NOW + timedelta(seconds=number)
+        )
+        assert store.start(began, stored(new_refresh_token(), began, NOW, MONTH), VERIFIED)
+
+    start(other, 0)
+    for number in range(SESSIONS_MOST + 2):
+        start(owner, number)
+    living = [each.created_at for each, _ in store.living(owner.id, NOW)]
+    assert (len(living), living[-1]) == (SESSIONS_MOST, NOW + timedelta(seconds=2))
+    assert len(store.living(other.id, NOW)) == 1
+
+
+def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database: Database) -> None:
+    idle, _ = family_with_token(database)
+    family = replace(idle, id=str(uuid.uuid4()), expires_at=NOW + 3 * MONTH)
+    first = new_refresh_token()
+    store = FamilyStore(database)
+    assert store.start(family, stored(first, family, NOW, MONTH), VERIFIED)
+    token, _ = found(database, first)
+    second = successor(first, token.successor_seed)
+    then = NOW + MONTH - timedelta(days=1)
+    assert store.rotate(token, stored(second, family, then, MONTH), then)
+    buckets = [Bucket(number.to_bytes(8), ACCOUNT) for number in range(BATCH + 10)]
+    ThrottleStore(database).fail(buckets, NOW)
+    later = NOW + MONTH + timedelta(days=1)
+    assert prune(database, later) == 3 + BATCH  # two tokens, and the family that has no other
+    assert prune(database, later) == 10
+    assert prune(database, later) == 0
+    with database.read() as connection:
+        assert list(connection.scalars(select(families.c.id))) == [family.id]
+    assert found(database, second)
 
 
 @pytest.mark.parametrize("change", ["password", "disable"])

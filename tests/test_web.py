@@ -16,7 +16,7 @@ import jwt
 import pytest
 import structlog
 from fastapi.testclient import TestClient
-from given import PASSWORD, START, Build, MovableClock
+from given import ALICE, PASSWORD, START, Build, MovableClock, bearer
 from hypothesis import HealthCheck, given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
@@ -36,7 +36,6 @@ from issuer.wiring import Issuer, configure_log
 
 ISSUER = "http://127.0.0.1:8000"
 SERVICE = "http://127.0.0.1:8001"
-ALICE = {"username": "alice", "password": PASSWORD}
 
 
 Logged = Callable[[], str]
@@ -48,25 +47,6 @@ def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Logged]:
     configure_log()
     yield lambda: "".join(capfd.readouterr())
     structlog.reset_defaults()
-
-
-@pytest.fixture
-def alice(web: TestClient, issuer: Issuer) -> str:
-    """Alice has an account with two scopes; this is her id."""
-    assert web.post("/users", json=ALICE).status_code == 201
-    user = issuer.accounts.by_username("alice")
-    assert user
-    issuer.accounts.set_scope(user.id, frozenset({"items:read", "items:write"}))
-    return user.id
-
-
-@pytest.fixture
-def machine(issuer: Issuer) -> tuple[str, str]:
-    client, secret = register_client(
-        issuer.clients, "a machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
-    )
-    assert secret
-    return client.id, secret
 
 
 def verified(web: TestClient, token: str, audience: str = SERVICE) -> dict[str, object]:
@@ -84,10 +64,6 @@ def verified(web: TestClient, token: str, audience: str = SERVICE) -> dict[str, 
             options=never_by_the_real_clock,  # type: ignore[arg-type]
         )
     )
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
 
 
 def test_a_log_in_answers_with_a_token_response_that_no_cache_keeps(web: TestClient, alice: str) -> None:
@@ -121,6 +97,7 @@ def test_an_access_token_is_as_rfc_9068_has_it_and_holds_nothing_personal_but_th
         "exp": int(START.timestamp()) + 600,
         "scope": "items:read items:write",
         "username": "alice",
+        "sid": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
     }
 
 
@@ -234,6 +211,45 @@ def test_a_password_of_any_composition_and_1024_bytes_is_welcome(web: TestClient
 def test_a_taken_name_is_a_conflict_in_any_spelling(web: TestClient, alice: str) -> None:
     answer = web.post("/users", json={**ALICE, "username": "ALICE"})
     assert (answer.status_code, answer.json()["error"]) == (409, "username_taken")
+
+
+@pytest.mark.parametrize(
+    "username",
+    [
+        "\u0430lice",  # Cyrillic a
+        "\u0440\u0430\u0443\u0440\u0430",  # Cyrillic throughout, reads "paypa"
+        "\u0251lice",  # Latin alpha
+        "\u0251lic\u00e9",
+        "\u1d00lice",  # a small capital
+        "alice\ufe0f",  # marks that nobody sees
+        "alice\u034f",
+        "\u034f",
+        "ali\u0307ce",  # a dot that merges into the i
+        "a\u0335lice",
+        "alice\u20e3",
+        "alice\u0640",
+        "ivan_\u0438\u0432\u0430\u043d",  # two alphabets
+    ],
+)
+def test_a_name_that_could_be_taken_for_another_is_refused(web: TestClient, username: str) -> None:
+    answer = web.post("/users", json={**ALICE, "username": username})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "username",
+    [
+        "m\u00fcller",
+        "\u0420\u043e\u043c\u0430\u043d",
+        "\u305f\u306a\u304b\u592a\u90ce",
+        "\uae40\ucca0\uc218",
+        "\u00e6r\u00f8",
+        "nguy\u1ec5n",
+        "\u0905\u092e\u093f\u0924",
+    ],
+)
+def test_names_of_many_alphabets_are_welcome(web: TestClient, username: str) -> None:
+    assert web.post("/users", json={**ALICE, "username": username}).status_code == 201
 
 
 def test_closed_registration_refuses(made: Build, settings: Settings) -> None:
@@ -764,7 +780,7 @@ def test_hashing_neither_holds_up_other_requests_nor_queues_without_end(
             assert int(refused.headers["retry-after"]) >= 1
             assert (await web.get("/.well-known/jwks.json")).status_code == 200
             gate.set()
-            assert {answer.status_code for answer in await asyncio.gather(*log_ins)} == {401, 503}
+            assert {answer.status_code for answer in await asyncio.gather(*log_ins)} == {401, 429, 503}
 
     asyncio.run(storm())
 

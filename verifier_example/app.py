@@ -99,12 +99,21 @@ class Health(BaseModel):
     status: str
 
 
+_CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {
-    503: {"model": ErrorBody, "description": "No keys of the issuer to verify tokens by"}
+    503: {
+        "model": ErrorBody,
+        "description": "No keys of the issuer to verify tokens by",
+        "headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 0}}},
+    }
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    401: {"model": ErrorBody, "description": "No token, or not a live token of the issuer for this service"},
-    403: {"model": ErrorBody, "description": "The token lacks a scope"},
+    401: {
+        "model": ErrorBody,
+        "description": "No token, or not a live token of the issuer for this service",
+        "headers": _CHALLENGE,
+    },
+    403: {"model": ErrorBody, "description": "The token lacks a scope", "headers": _CHALLENGE},
     **_UNAVAILABLE,
 }
 

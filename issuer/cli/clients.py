@@ -1,14 +1,19 @@
-"""`issuer clients`: make, list, disable and enable OAuth clients."""
+"""`issuer clients`: make, list, disable and enable OAuth clients, and give them another secret."""
 
+import json
+from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from issuer.administration import register_client
+from issuer.administration import register_client, renew_secret
 from issuer.cli.output import CommandError, Json, Row, opened, show
 from issuer.clients import FIRST_PARTY, Client
+from issuer.grants.client_keys import is_fetchable, read_key_set
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.policy import instant
+from issuer.settings import parse_duration
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)
@@ -25,20 +30,78 @@ def add(
         list[str] | None, typer.Option(help="A resource it may ask tokens for; repeatable.")
     ] = None,
     auth: Annotated[AuthMethod, typer.Option(help="How it authenticates.")] = AuthMethod.BASIC,
+    jwks: Annotated[
+        Path | None, typer.Option(help="A file with its public keys, for private_key_jwt.")
+    ] = None,
+    jwks_uri: Annotated[str | None, typer.Option(help="Or the https URL where it publishes them.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a client; its secret is printed this once."""
     if not name.strip():
         raise CommandError("a client needs a name")
+    keys = _key_set(auth, jwks, jwks_uri)
     with opened() as issuer:
         client, secret = register_client(
-            issuer.clients, name, auth, parse_scope(scope), tuple(audience or ()), issuer.clock()
+            issuer.clients,
+            name,
+            auth,
+            parse_scope(scope),
+            tuple(audience or ()),
+            issuer.clock(),
+            jwks=keys,
+            jwks_uri=jwks_uri,
         )
-        document = {**_row(client), "client_secret": secret}
-        told = f"client_id      {client.id}"
-        if secret:
-            told += f"\nclient_secret  {secret}\nThe secret is not shown again."
-        show(document, as_json=as_json, says=told)
+        _show_secret(client, secret, as_json=as_json)
+
+
+@app.command("rotate-secret")
+def rotate_secret(
+    client_id: ClientId,
+    *,
+    overlap: Annotated[str, typer.Option(help="How long the old secret stays good; 0: none does.")] = "24h",
+    as_json: Json = False,
+) -> None:
+    """Make another secret for a client, printed this once; the old one goes on for a while."""
+    span = _span(overlap)
+    with opened() as issuer:
+        client = _find(issuer, client_id)
+        if client.secret_digest is None:
+            raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
+        renewed, secret = renew_secret(issuer.clients, client, span, issuer.clock())
+        _show_secret(renewed, secret, as_json=as_json)
+
+
+def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
+    told = f"client_id      {client.id}"
+    if secret:
+        told += f"\nclient_secret  {secret}\nThe secret is not shown again."
+    if client.old_secret_until:
+        told += f" The old one is good until {instant(client.old_secret_until)}."
+    show({**_row(client), "client_secret": secret}, as_json=as_json, says=told)
+
+
+def _span(text: str) -> timedelta:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise CommandError(f"--overlap: {error}") from error
+
+
+def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str | None:
+    """Return the text of the JWKS in the file, if any; CommandError unless what is given goes together."""
+    given = [each for each in (jwks, jwks_uri) if each is not None]
+    if len(given) != (auth is AuthMethod.PRIVATE_KEY_JWT):
+        raise CommandError("--auth private_key_jwt needs --jwks or --jwks-uri, and nothing else takes them")
+    if jwks_uri is not None and not is_fetchable(jwks_uri):
+        raise CommandError("--jwks-uri must be an https URL (http on loopback), without a fragment")
+    if jwks is None:
+        return None
+    try:
+        document = json.loads(jwks.read_text("utf-8"))
+        read_key_set(document)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"the key set in {jwks} cannot be used: {error}") from error
+    return json.dumps(document)
 
 
 @app.command("list")
@@ -82,6 +145,8 @@ def _row(client: Client) -> Row:
         "auth": client.auth_method.value,
         "scope": format_scope(client.scope),
         "audiences": " ".join(client.audiences),
+        "jwks_uri": client.jwks_uri,
+        "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
         "created_at": instant(client.created_at) if client.created_at else None,
         "disabled_at": instant(client.disabled_at) if client.disabled_at else None,
     }

@@ -46,7 +46,7 @@ def _run(listener: socket.socket, workers: int) -> None:
         factory=True,
         workers=workers,
         server_header=False,
-        proxy_headers=False,  # the address of a client is the one that connected
+        proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     if workers > 1:
@@ -92,5 +92,10 @@ def _warnings(settings: Settings, host: str, port: int) -> Iterator[str]:
         yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
     if not settings.is_loopback and url.scheme == "http":
         yield f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should"
+    if url.scheme == "https" and not settings.trusted_proxies:
+        yield (
+            "a proxy must terminate TLS in front of this, but ISSUER_TRUSTED_PROXIES names none: limits on guessing"
+            " count all clients as one address"
+        )
     for name, resembles in unknown_settings().items():
         yield f"{name} is no setting" + (f"; did you mean {resembles}?" if resembles else "")

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from issuer.accounts import User
-from issuer.administration import disable_user, enable_user, register_user, set_password
+from issuer.administration import disable_user, enable_user, set_password
 from issuer.cli.output import CommandError, Json, Row, opened, show
+from issuer.grants.registration import register_user
 from issuer.oauth import format_scope, parse_scope
 from issuer.policy import instant
 from issuer.wiring import Issuer

@@ -1,46 +1,104 @@
-"""Client authentication at the token endpoint, RFC 6749 section 2.3: which client, and is it really.
+"""Client authentication, RFC 6749 section 2.3: which client, and is it really; the same at every endpoint.
 
-How secrets are compared is `clients`' work.
+How secrets are compared is `clients`' work, what an assertion must say `assertion`'s.
 """
 
 import base64
 import binascii
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from urllib.parse import unquote_plus
 
 from issuer.clients import Client, secret_matches
+from issuer.grants.assertion import ASSERTION_TYPE, Assertion
+from issuer.grants.client_keys import ClientKeys
+from issuer.grants.guard import Guard
+from issuer.grants.means import Origin
 from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest
 from issuer.store.clients import ClientStore
 
 _ALIKE = "client authentication failed"
+_SECRET = frozenset({AuthMethod.BASIC, AuthMethod.POST})
 
 
-def authenticate(parameters: Mapping[str, str], authorization: str | None, clients: ClientStore) -> Client:
-    """Return the client of a request; raise InvalidClient alike for unknown, disabled and wrong.
+class ClientAuthentication:
+    """Finds the client of a request."""
 
-    More than one method at once is InvalidRequest, section 2.3.
-    """
-    if authorization is not None:
-        if "client_secret" in parameters:
+    def __init__(
+        self,
+        clients: ClientStore,
+        keys: ClientKeys,
+        guard: Guard,
+        audiences: tuple[str, ...],
+        leeway: timedelta,
+    ) -> None:
+        self._clients = clients
+        self._keys = keys
+        self._guard = guard
+        self._audiences = audiences
+        self._leeway = leeway
+
+    def client(
+        self, parameters: Mapping[str, str], authorization: str | None, origin: Origin, now: datetime
+    ) -> Client:
+        """Return the client of a request; raise InvalidClient alike for unknown, disabled and wrong.
+
+        More than one method at once is InvalidRequest, section 2.3.
+        """
+        given = [authorization, parameters.get("client_secret"), parameters.get("client_assertion")]
+        if sum(each is not None for each in given) > 1:
             raise InvalidRequest("use one method of client authentication, not two")
-        client_id, secret = _basic(authorization)
-        if parameters.get("client_id", client_id) != client_id:
-            raise InvalidRequest("client_id differs from the one in the Authorization header")
-        method = AuthMethod.BASIC
-    else:
-        client_id, secret = parameters.get("client_id", ""), parameters.get("client_secret", "")
-        method = AuthMethod.POST if secret else AuthMethod.NONE
-    if not client_id:
-        raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
-    client = clients.by_id(client_id) if client_id.isascii() and client_id.isprintable() else None
-    # Basic and post carry the same secret, and a client with a secret may use either.
-    by_secret = method is not AuthMethod.NONE
-    proven = secret_matches(client, secret) if by_secret else True
-    if client is None or not proven or client.disabled_at is not None:
-        raise InvalidClient(_ALIKE)
-    if by_secret is (client.auth_method is AuthMethod.NONE):
-        raise InvalidClient(_ALIKE)
-    return client
+        with self._guard.prove(origin, now):
+            if "client_assertion" in parameters:
+                return self._by_assertion(parameters, now)
+            return self._by_secret(parameters, authorization, now)
+
+    def confidential(
+        self, parameters: Mapping[str, str], authorization: str | None, origin: Origin, now: datetime
+    ) -> Client:
+        """Return the client of a request, which must have proven who it is."""
+        client = self.client(parameters, authorization, origin, now)
+        if client.auth_method is AuthMethod.NONE:
+            raise InvalidClient("this endpoint is for clients that authenticate")
+        return client
+
+    def _by_secret(self, parameters: Mapping[str, str], authorization: str | None, now: datetime) -> Client:
+        if authorization is not None:
+            client_id, secret = _basic(authorization)
+            if parameters.get("client_id", client_id) != client_id:
+                raise InvalidRequest("client_id differs from the one in the Authorization header")
+        else:
+            client_id, secret = parameters.get("client_id", ""), parameters.get("client_secret", "")
+        if not client_id:
+            raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
+        client = self._find(client_id)
+        # Basic and post carry the same secret, and a client with a secret may use either.
+        by_secret = authorization is not None or bool(secret)
+        allowed = _SECRET if by_secret else {AuthMethod.NONE}
+        proven = secret_matches(client, secret, now) if by_secret else True
+        if client is None or not proven or client.auth_method not in allowed:
+            raise InvalidClient(_ALIKE)
+        return client
+
+    def _by_assertion(self, parameters: Mapping[str, str], now: datetime) -> Client:
+        if parameters.get("client_assertion_type") != ASSERTION_TYPE:
+            raise InvalidRequest(f"client_assertion_type must be {ASSERTION_TYPE}")
+        assertion = Assertion.read(parameters["client_assertion"])
+        if parameters.get("client_id", assertion.client_id) != assertion.client_id:
+            raise InvalidRequest("client_id differs from sub of client_assertion")
+        client = self._find(assertion.client_id)
+        if client is None or client.auth_method is not AuthMethod.PRIVATE_KEY_JWT:
+            raise InvalidClient(_ALIKE)
+        keys = self._keys.keys(client, assertion.kid, now)
+        jti, expires_at = assertion.verify(keys, self._audiences, self._leeway, now)
+        if not self._clients.use_assertion(client.id, jti, expires_at):
+            raise InvalidClient("client_assertion was used before: each serves once (jti)")
+        return client
+
+    def _find(self, client_id: str) -> Client | None:
+        plain = client_id.isascii() and client_id.isprintable()
+        client = self._clients.by_id(client_id) if plain else None
+        return client if client and client.disabled_at is None else None
 
 
 def _basic(authorization: str) -> tuple[str, str]:

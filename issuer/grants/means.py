@@ -13,15 +13,19 @@ from issuer.oauth import InvalidGrant, InvalidRequest, LoginFailed
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
 from issuer.store.families import FamilyStore
-from issuer.tokens import Authorization
+from issuer.tokens import Authorization, Family
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request came from: a label for a person who looks at the list of sessions."""
+    """Where a request came from: a label for who looks at a list of sessions, and what limits count by."""
 
     user_agent: str = ""
     address: str = ""
+    device: str = field(default="", repr=False)
+    """The random name that a browser was given and brings back; empty: it brought none."""
+    given_device: str = field(default="", repr=False)
+    """The name that it is given with the answer to this request, if it brought none."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,16 @@ class Means:
     client_audience: tuple[str, ...]
 
 
-class FamilyOver(InvalidGrant):
-    """The refresh token is refused, and the pipeline ends its family."""
+class UnknownToken(InvalidGrant):
+    """The refresh token never was, or not this client's: perhaps a guess."""
 
-    def __init__(self, description: str, family_id: str) -> None:
+
+class Replayed(InvalidGrant):
+    """A used refresh token came again, after its grace; the pipeline ends its family."""
+
+    def __init__(self, description: str, family: Family) -> None:
         super().__init__(description)
-        self.family_id = family_id
+        self.family = family
 
 
 class AccountChanged(LoginFailed):

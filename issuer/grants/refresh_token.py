@@ -3,7 +3,7 @@
 What presenting a token leads to is decided in `tokens`; single use is the store's.
 """
 
-from issuer.grants.means import FamilyOver, Means, TokenRequest
+from issuer.grants.means import Means, Replayed, TokenRequest, UnknownToken
 from issuer.oauth import InvalidGrant, InvalidScope
 from issuer.tokens import Authorization, Redemption, Renewal, redemption, refresh_token_digest
 
@@ -15,12 +15,14 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     presented = request.require("refresh_token")
     found = means.families.find(refresh_token_digest(presented))
     if found is None or found[1].client_id != request.client.id:
-        raise InvalidGrant(_NOT_VALID)
+        raise UnknownToken(_NOT_VALID)
     token, family = found
     outcome = redemption(token, family, request.now)
     user = means.accounts.by_id(family.user_id)
-    if outcome is Redemption.REUSE or user is None or user.disabled_at is not None:
-        raise FamilyOver(_NOT_VALID, family.id)
+    if outcome is Redemption.REUSE:
+        raise Replayed(_NOT_VALID, family)
+    if user is None or user.disabled_at is not None:
+        raise InvalidGrant(_NOT_VALID)
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("scope asks for more than the log-in was granted")
     renewal = Renewal(presented, token, family, repeat=outcome is Redemption.REPEAT)

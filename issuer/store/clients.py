@@ -1,4 +1,4 @@
-"""Clients: one row a registered client; the built-in one is never stored.
+"""Clients: one row a registered client; the built-in one is never stored. Also the assertions that they used.
 
 What a client may ask for is decided in `clients`.
 """
@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, LargeBinary, Row, String, Table, Text, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.store.database import Database, Instant, metadata
+from issuer.throttle import named
 
 clients = Table(
     "clients",
@@ -24,6 +26,17 @@ clients = Table(
     Column("audiences", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
+    Column("old_secret_digest", LargeBinary),
+    Column("old_secret_until", Instant),
+    Column("jwks", Text),
+    Column("jwks_uri", Text),
+)
+
+assertions = Table(
+    "assertions",
+    metadata,
+    Column("assertion", LargeBinary, primary_key=True),
+    Column("expires_at", Instant, nullable=False, index=True),
 )
 
 
@@ -36,14 +49,10 @@ class ClientStore:
     def add(self, client: Client) -> None:
         """Keep a new client."""
         row = {
-            "id": client.id,
-            "name": client.name,
+            **vars(client),
             "auth_method": client.auth_method.value,
-            "secret_digest": client.secret_digest,
             "scope": format_scope(client.scope),
             "audiences": json.dumps(client.audiences),
-            "created_at": client.created_at,
-            "disabled_at": client.disabled_at,
         }
         with self._database.write() as connection:
             connection.execute(insert(clients).values(row))
@@ -69,6 +78,27 @@ class ClientStore:
                 update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
             )
 
+    def set_secret(self, client: Client, before: bytes | None) -> bool:
+        """Keep the secrets of `client`; False, and nothing done, if its newest is not the one `before` any more."""
+        secrets = {
+            "secret_digest": client.secret_digest,
+            "old_secret_digest": client.old_secret_digest,
+            "old_secret_until": client.old_secret_until,
+        }
+        same = clients.c.id == client.id, clients.c.secret_digest == before
+        with self._database.write() as connection:
+            return connection.execute(update(clients).where(*same).values(secrets)).rowcount > 0
+
+    def use_assertion(self, client_id: str, jti: str, expires_at: datetime) -> bool:
+        """Use up an assertion; False if it was used before. It is remembered until it has expired."""
+        row = {"assertion": named("assertion", client_id, jti), "expires_at": expires_at}
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(assertions).values(row))
+        except IntegrityError:
+            return False
+        return True
+
 
 def _client(row: Row[Any]) -> Client:
     return Client(
@@ -80,4 +110,8 @@ def _client(row: Row[Any]) -> Client:
         audiences=tuple(json.loads(row.audiences)),
         secret_digest=row.secret_digest,
         disabled_at=row.disabled_at,
+        old_secret_digest=row.old_secret_digest,
+        old_secret_until=row.old_secret_until,
+        jwks=row.jwks,
+        jwks_uri=row.jwks_uri,
     )

@@ -13,13 +13,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, create_engine, event, inspect, text
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
-SCHEMA: Final = "0002"
+SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
 SQLITE_WAIT_SECONDS = 10
 SQLITE_RETRY_SECONDS = 0.05
@@ -199,6 +211,11 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def upserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an insert that may say what to do on a conflict; both databases say it alike."""
+    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
 
 
 def _parse(url: str) -> URL:

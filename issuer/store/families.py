@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    Update,
     func,
     insert,
     join,
@@ -23,8 +24,10 @@ from sqlalchemy import (
     update,
 )
 
+from issuer.audit import Entry
 from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import users
+from issuer.store.audit import append
 from issuer.store.database import Database, Instant, metadata
 from issuer.tokens import Family, NewFamily, RefreshToken
 
@@ -38,7 +41,7 @@ families = Table(
     Column("audience", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
-    Column("ended_at", Instant),
+    Column("ended_at", Instant, index=True),
     Column("user_agent", Text, nullable=False),
     Column("address", Text, nullable=False),
 )
@@ -48,10 +51,14 @@ refresh_tokens = Table(
     metadata,
     Column("digest", LargeBinary, primary_key=True),
     Column("family_id", ForeignKey("families.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("expires_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
     Column("successor_seed", LargeBinary, nullable=False),
     Column("used_at", Instant),
 )
+
+
+SESSIONS_MOST = 100
+"""Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
 
 
 class FamilyStore:
@@ -78,6 +85,7 @@ class FamilyStore:
                 connection.execute(update(users).where(account).values(password_hash=new.better_hash))
             connection.execute(insert(families).values(_family_row(family)))
             connection.execute(insert(refresh_tokens).values(_token_row(token)))
+            connection.execute(_beyond(SESSIONS_MOST, family.user_id).values(ended_at=family.created_at))
         return True
 
     def find(self, digest: bytes) -> tuple[RefreshToken, Family] | None:
@@ -113,15 +121,46 @@ class FamilyStore:
             connection.execute(insert(refresh_tokens).values(_token_row(successor)))
         return True
 
-    def end(self, family_id: str, now: datetime) -> None:
-        """End one family."""
-        living = update(families).where(families.c.id == family_id, families.c.ended_at.is_(None))
-        with self._database.write() as connection:
-            connection.execute(living.values(ended_at=now))
+    def living(self, user_id: str, now: datetime) -> list[tuple[Family, datetime]]:
+        """Return the families of a user that could be refreshed, each with when it last was, newest first."""
+        columns = [*families.c, func.max(refresh_tokens.c.used_at).label("used_at")]
+        both = join(families, refresh_tokens, refresh_tokens.c.family_id == families.c.id)
+        found = (
+            select(*columns)
+            .select_from(both)
+            .where(families.c.user_id == user_id, *_living(now))
+            .group_by(families.c.id)
+            .having(func.max(refresh_tokens.c.expires_at) > now)
+            .order_by(families.c.created_at.desc(), families.c.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(found).all()
+        return [(_family(row), row.used_at or row.created_at) for row in rows]
 
-    def end_all(self, now: datetime) -> int:
-        """End every family and return how many there were."""
+    def is_living(self, family_id: str, now: datetime) -> bool:
+        """Tell whether a family has not ended."""
+        found = select(families.c.id).where(families.c.id == family_id, *_living(now))
+        with self._database.read() as connection:
+            return connection.scalar(found) is not None
+
+    def end(
+        self, family_id: str, now: datetime, entry: Entry | None = None, user_id: str | None = None
+    ) -> bool:
+        """End one family, if need be only one of this user, with an `entry` of the audit; False if it is over."""
+        living = update(families).where(families.c.id == family_id, *_living(now))
+        if user_id is not None:
+            living = living.where(families.c.user_id == user_id)
+        with self._database.write() as connection:
+            ended = connection.execute(living.values(ended_at=now)).rowcount > 0
+            if ended and entry:
+                append(connection, [entry])
+        return ended
+
+    def end_all(self, now: datetime, user_id: str | None = None) -> int:
+        """End every family, or every one of this user, and return how many there were."""
         living = update(families).where(*_living(now))
+        if user_id is not None:
+            living = living.where(families.c.user_id == user_id)
         with self._database.write() as connection:
             return connection.execute(living.values(ended_at=now)).rowcount
 
@@ -144,6 +183,13 @@ class FamilyStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             connection.execute(living.values(ended_at=now))
+
+
+def _beyond(most: int, user_id: str) -> Update:
+    """Return the change of the oldest families of a user beyond the newest so many."""
+    open_ones = families.c.user_id == user_id, families.c.ended_at.is_(None)
+    newest = select(families.c.id).where(*open_ones).order_by(families.c.created_at.desc()).limit(most)
+    return update(families).where(*open_ones, families.c.id.not_in(newest))
 
 
 def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -15,8 +15,21 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from issuer.web import discovery, errors, health, jwks, login, metrics, token, users
+from issuer.web import (
+    discovery,
+    errors,
+    health,
+    introspection,
+    jwks,
+    login,
+    metrics,
+    revocation,
+    sessions,
+    token,
+    users,
+)
 from issuer.web.upkeep import keep
 from issuer.wiring import Issuer
 
@@ -41,12 +54,14 @@ def create_app(issuer: Issuer) -> FastAPI:
     app.state.key_set = jwks.RenderedKeySet()
     app.state.probe = health.Probe()
     app.state.measuring = anyio.CapacityLimiter(1)
-    for room in (login, token, users, jwks, discovery, health, metrics):
+    for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health, metrics):
         app.include_router(room.router)
     errors.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(errors.RefuseLargeBodies, most_bytes=BODY_MOST_BYTES)
     app.add_middleware(CrossOrigin, origins=issuer.settings.cors_origins)
+    if issuer.settings.trusted_proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(issuer.settings.trusted_proxies))
     return app
 
 
@@ -58,8 +73,10 @@ class CrossOrigin:
         self._named = CORSMiddleware(
             app,
             allow_origins=origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-Requested-With"],
+            allow_credentials=bool(origins),  # for the cookie that names the device
+            expose_headers=["Retry-After", "WWW-Authenticate"],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
-from issuer.accounts import User
+from issuer.grants.bearer import Caller
 from issuer.grants.means import Origin
 from issuer.web.errors import MissingToken
 from issuer.wiring import Issuer
@@ -36,11 +36,11 @@ async def get_origin(request: Request) -> Origin:
 OriginDep = Annotated[Origin, Depends(get_origin)]
 
 
-async def get_current_user(issuer: IssuerDep, token: Annotated[str | None, Depends(bearer)]) -> User:
-    """Return the user whose access token came with the request."""
+async def get_current_caller(issuer: IssuerDep, token: Annotated[str | None, Depends(bearer)]) -> Caller:
+    """Return the user whose access token came with the request, and its session."""
     if not token:
         raise MissingToken
-    return await anyio.to_thread.run_sync(issuer.bearer.user, token, issuer.clock())
+    return await anyio.to_thread.run_sync(issuer.grants.bearer.caller, token, issuer.clock())
 
 
-CurrentUser = Annotated[User, Depends(get_current_user)]
+CurrentCaller = Annotated[Caller, Depends(get_current_caller)]

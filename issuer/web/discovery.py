@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.routing import NoMatchFound
 
+from issuer.grants.client_keys import ALGORITHMS
 from issuer.oauth import AuthMethod
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import documented
@@ -24,12 +25,22 @@ def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
     return {
         "issuer": issuer.settings.url,
         **_endpoints(app, issuer.settings.url),
-        "grant_types_supported": sorted(issuer.pipeline.grants),
-        "token_endpoint_auth_methods_supported": [method.value for method in AuthMethod],
+        "grant_types_supported": sorted(issuer.grants.pipeline.grants),
+        **_authentication(),
         "response_types_supported": [],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
     }
+
+
+def _authentication() -> dict[str, list[str]]:
+    """Return how clients may authenticate at each endpoint where they do, RFC 8414 section 2."""
+    every = [method.value for method in AuthMethod]
+    proving = [method.value for method in AuthMethod if method is not AuthMethod.NONE]
+    methods = {"token": every, "revocation": every, "introspection": proving}
+    supported = {f"{name}_endpoint_auth_methods_supported": names for name, names in methods.items()}
+    signing = {f"{name}_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS) for name in methods}
+    return {**supported, **signing}
 
 
 def _endpoints(app: FastAPI, url: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 Which error it is, with its code and status, is told in `oauth`.
 """
 
+import math
 from datetime import timedelta
 from typing import Any
 
@@ -50,14 +51,23 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The request is malformed or not allowed as it stands.",
         401: "Authentication failed or is missing.",
         403: "Switched off by the operator.",
+        404: "There is no such thing, or it is not the caller's.",
         409: "The username is taken.",
         413: "The request body is too large.",
+        429: "Too many attempts; see Retry-After.",
         503: "The issuer cannot answer for the moment; see Retry-After.",
     }
     described: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody, "description": reasons[status]} for status in statuses
+        status: {"model": ErrorBody, "description": reasons[status], "headers": _HEADERS.get(status, {})}
+        for status in statuses
     }
     return {**described, "4XX": {"model": ErrorBody, "description": "Any other refusal."}}
+
+
+_AGAIN = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+_CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
+_HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 429: _AGAIN, 503: _AGAIN}
+"""The headers that come with errors, in OpenAPI's words."""
 
 
 class RefuseLargeBodies:
@@ -107,7 +117,7 @@ async def _oauth_error(_request: Request, error: Exception) -> JSONResponse:
         realm = ' realm="issuer", charset="UTF-8"' if error.challenge == "Basic" else ""
         headers["WWW-Authenticate"] = error.challenge + realm
     if error.retry_after:
-        headers["Retry-After"] = str(int(error.retry_after.total_seconds()))
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     return _answer(error.status, error.code, error.description, headers)
 
 

@@ -5,28 +5,31 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import IssuerDep
+from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
 from issuer.web.token import TokenBody, no_store, token_body
 
 router = APIRouter(tags=["log in"])
 
 
-@router.post("/login", responses=documented(400, 401, 403, 413, 503))
+@router.post("/login", responses=documented(400, 401, 403, 413, 429, 503))
 async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     issuer: IssuerDep,
-    origin: OriginDep,
+    origin: DeviceDep,
     response: Response,
 ) -> TokenBody:
     """Exchange username and password for an access token and a refresh token.
 
     `scope` asks for some of what the account was granted; without it the token carries all of it.
     This is the grant `password` for the built-in client `first-party`: `client_id` and `client_secret`
-    are not looked at.
+    are not looked at. The cookie names this device, so that wrong passwords tried elsewhere do not hold it up.
     """
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
     # The clock is read when the job's turn comes, which may be a while after it was queued.
-    answer = await issuer.hashing.run(lambda: issuer.pipeline.login(parameters, origin, issuer.clock()))
+    answer = await issuer.hashing.run(
+        lambda: issuer.grants.pipeline.login(parameters, origin, issuer.clock())
+    )
     no_store(response)
     return token_body(answer)

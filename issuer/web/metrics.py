@@ -95,8 +95,15 @@ class _KeyRingFigures:
             labels=["process"],
         )
         failures.add_metric([node.name], node.failures)
+        replays = CounterMetricFamily(
+            "issuer_refresh_token_replays",
+            "How often the process was given a used refresh token after its grace, and ended the session",
+            labels=["process"],
+        )
+        replays.add_metric([node.name], self._issuer.grants.sessions.replays)
         yield trouble
         yield failures
+        yield replays
 
     def _of_all_processes(self, now: datetime) -> Iterator[Metric]:
         silence = GaugeMetricFamily(

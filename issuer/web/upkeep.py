@@ -1,4 +1,4 @@
-"""The task that keeps the key ring in view for as long as the process lives, and logs what an operator must know.
+"""The tasks of a process for as long as it lives: they keep the key ring in view, warn operators, and let rows go.
 
 What a refresh does is told in `keeping`.
 """
@@ -14,12 +14,16 @@ from issuer.nodes import View
 from issuer.policy import REFRESH_INTERVAL
 from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
+from issuer.store.pruning import prune
 from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
 
 REPEAT = timedelta(minutes=1)
 """How often a trouble that lasts is logged again."""
+PRUNE_EVERY = timedelta(minutes=1)
+BETWEEN_BATCHES = timedelta(milliseconds=200)
+"""Between two batches others may write."""
 
 
 async def keep(issuer: Issuer) -> None:
@@ -27,6 +31,7 @@ async def keep(issuer: Issuer) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_refresh(issuer))
         tasks.create_task(_watch(issuer))
+        tasks.create_task(_prune(issuer))
 
 
 async def _refresh(issuer: Issuer) -> None:
@@ -52,6 +57,21 @@ async def _watch(issuer: Issuer) -> None:
             alarm.sound(issuer.node.warnings(), issuer.clock())
         except Exception:
             log.exception("the key ring could not be watched")
+
+
+async def _prune(issuer: Issuer) -> None:
+    """Let what means nothing any more go, a little at a time; one thread of its own, and never in a hurry."""
+    own_thread = anyio.CapacityLimiter(1)
+    gone = 0
+    while True:
+        await asyncio.sleep((BETWEEN_BATCHES if gone else PRUNE_EVERY).total_seconds())
+        gone = 0
+        try:
+            gone = await anyio.to_thread.run_sync(prune, issuer.database, issuer.clock(), limiter=own_thread)
+        except StoreError as error:
+            log.warning("old rows cannot be removed", reason=str(error))
+        except Exception:
+            log.exception("old rows could not be removed")
 
 
 class _Alarm:

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from issuer.accounts import PASSWORD_LEAST_CHARACTERS, PASSWORD_MOST_BYTES, USERNAME_LENGTH, User
-from issuer.administration import register_user
-from issuer.oauth import AccessDenied, format_scope
-from issuer.web.deps import CurrentUser, IssuerDep
+from issuer.oauth import format_scope
+from issuer.web.deps import CurrentCaller, IssuerDep
+from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
 from issuer.web.token import no_store
 
@@ -47,25 +47,24 @@ def _account(user: User) -> Account:
     )
 
 
-@router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 503))
-async def register(registration: Registration, issuer: IssuerDep, response: Response) -> Account:
-    """Make an account; it is granted no scope yet."""
-    if issuer.settings.registration == "closed":
-        raise AccessDenied("registration is closed here; ask the operator for an account")
-    user = await issuer.hashing.run(
-        register_user,
-        issuer.accounts,
-        issuer.passwords,
-        registration.username,
-        registration.password.get_secret_value(),
-        issuer.clock(),
-    )
+@router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 429, 503))
+async def register(
+    registration: Registration, issuer: IssuerDep, origin: DeviceDep, response: Response
+) -> Account:
+    """Make an account; it is granted no scope yet. The cookie names this device, as at `/login`."""
+    issuer.grants.registration.require_open()  # before it waits its turn
+
+    def respond() -> User:
+        password = registration.password.get_secret_value()
+        return issuer.grants.registration.register(registration.username, password, origin, issuer.clock())
+
+    user = await issuer.hashing.run(respond)
     no_store(response)
     return _account(user)
 
 
 @router.get("/users/me", responses=documented(401, 503))
-async def me(user: CurrentUser, response: Response) -> Account:
+async def me(caller: CurrentCaller, response: Response) -> Account:
     """Return the account behind the access token, whose `aud` must hold the issuer's URL."""
     no_store(response)
-    return _account(user)
+    return _account(caller.user)

@@ -4,9 +4,7 @@ Three of them live through one rotation of a real server; each test reads in the
 """
 
 import json
-import os
 import select
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +15,11 @@ from typing import NamedTuple, Protocol, Self
 import httpx2
 import jwt
 import pytest
+from fetched import HERE, NODE, lack, require
 from running import Installation, eventually, kid_of
 
 from verifier_example.testing import KeyPair, make_token
 
-HERE = Path(__file__).parent
 JUDGED_WITHIN_SECONDS = 10
 # In seconds: a key leaves the JWKS 3 + 4 + 1 after it was superseded.
 SETTINGS = {
@@ -104,7 +102,7 @@ class Program:
 
 def jose(issuer: str, audience: str) -> Program:
     """panva/jose's createRemoteJWKSet on Node.js."""
-    return Program([shutil.which("node") or "node", "verify.mjs", issuer, audience], HERE / "jose")
+    return Program([NODE or "node", "verify.mjs", issuer, audience], HERE / "jose")
 
 
 def go_oidc(issuer: str, audience: str) -> Program:
@@ -117,17 +115,6 @@ LIBRARIES: Mapping[str, Callable[[str, str], PyJwt | Program]] = {
     "jose": jose,
     "go-oidc": go_oidc,
 }
-FETCHED: Mapping[str, Path] = {
-    "jose": HERE / "jose" / "node_modules" / "jose",
-    "go-oidc": HERE / "go" / "verify",
-}
-
-
-def is_here(library: str) -> bool:
-    """Tell whether `make interop` has been run, or need not be."""
-    return library not in FETCHED or (
-        FETCHED[library].exists() and (library != "jose" or bool(shutil.which("node")))
-    )
 
 
 class Token(NamedTuple):
@@ -160,7 +147,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
         judges: dict[str, Judge] = {
             library: ends.enter_context(make(issuer.url, issuer.service_url))
             for library, make in LIBRARIES.items()
-            if is_here(library)
+            if lack(library) is None
         }
 
         def judged(token: str) -> Token:
@@ -212,13 +199,7 @@ def rotate_once(issuer: Installation, judged: Callable[[str], Token]) -> Record:
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> str:
     name: str = request.param
-    if not is_here(name):
-        missing = (
-            f"{FETCHED[name].relative_to(HERE)} is missing, so {name} has judged nothing: run `make interop`"
-        )
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
+    require(name)
     return name
 
 

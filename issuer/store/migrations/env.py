@@ -2,17 +2,20 @@
 
 from alembic import context
 
-from issuer.store import accounts, audit, clients, families, heartbeats, private_keys, ring
+from issuer.store import accounts, audit, clients, families, heartbeats, private_keys, ring, throttle
 from issuer.store.database import metadata
 
 TABLES = (
     accounts.users,
     audit.audit,
+    clients.assertions,
     clients.clients,
     families.families,
     heartbeats.heartbeats,
     private_keys.private_keys,
     ring.key_ring,
+    throttle.devices,
+    throttle.throttle,
 )
 
 context.configure(

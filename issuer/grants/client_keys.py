@@ -1,0 +1,213 @@
+"""The public keys of clients that authenticate by assertion: registered, or fetched from where the client says.
+
+What is signed with them is told in `assertion`.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TooSlow
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from threading import BoundedSemaphore, Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import jwt
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from issuer.clients import Client
+from issuer.grants.jose import MALFORMED
+from issuer.oauth import Unavailable, is_loopback
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+KEYS_MOST = 20
+RSA_BITS = range(2048, 8193)
+DOCUMENT_MOST_BYTES = 64 * 1024
+FETCH_SECONDS = 3.0
+FETCHES_AT_ONCE = 4
+WAITING_MOST = 8
+"""Requests that wait for a fetch; each holds one of the 40 threads that answer everything else, too."""
+FRESH = timedelta(minutes=5)
+"""How long a fetched document is used without asking again."""
+STALE = timedelta(hours=1)
+"""How long it is used when it cannot be fetched again."""
+COOLDOWN = timedelta(seconds=30)
+"""How long after one fetch no unknown kid, and no failure, leads to the next."""
+
+log = structlog.get_logger("issuer.clients")
+
+PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+
+class BadKeySet(ValueError):
+    """A JWKS has no key that may be used; says why, for who registers it."""
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """One usable public key, RFC 7517."""
+
+    key: PublicHalf
+    kid: str | None
+    alg: str | None
+
+    def suits(self, alg: str, kid: str | None) -> bool:
+        """Tell whether an assertion with such a header may be signed by it."""
+        if (self.alg or alg) != alg or (kid is not None and self.kid is not None and kid != self.kid):
+            return False
+        match self.key:
+            case RSAPublicKey():
+                return alg in {"RS256", "PS256"}
+            case EllipticCurvePublicKey():
+                return alg == "ES256"
+        return alg == "EdDSA"
+
+
+def is_fetchable(url: str) -> bool:
+    """Tell whether keys may be fetched from `url`: by https, or by http from this machine."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    plain = url.isprintable() and not set("#@ ") & set(url) and bool(parts.hostname)
+    return plain and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url)))
+
+
+def read_key_set(document: object) -> list[ClientKey]:
+    """Return the usable keys of a JWKS, skipping what is not for this; raise BadKeySet if there is none."""
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
+    if any(isinstance(each, dict) and ({"d", "k"} & each.keys()) for each in keys):
+        raise BadKeySet("it holds a private or secret key: give the public half only")
+    found = [key for each in keys[:KEYS_MOST] if (key := _read(each)) is not None]
+    if not found:
+        raise BadKeySet(f"none of its keys is for {', '.join(ALGORITHMS)} (RSA of 2048 to 8192 bits, P-256)")
+    return found
+
+
+def _read(jwk: Any) -> ClientKey | None:
+    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
+        return None
+    try:
+        key = jwt.PyJWK(jwk).key
+    except MALFORMED:
+        return None
+    match key:
+        case RSAPublicKey():
+            sound = key.key_size in RSA_BITS and key.public_numbers().e == 65537  # noqa: PLR2004 - F4
+        case EllipticCurvePublicKey():
+            sound = isinstance(key.curve, SECP256R1)
+        case _:
+            sound = isinstance(key, Ed25519PublicKey)
+    alg, kid = jwk.get("alg"), jwk.get("kid")
+    if not sound or (alg is not None and alg not in ALGORITHMS):
+        return None
+    return ClientKey(key, None if kid is None else str(kid), alg)
+
+
+def _registered(jwks: str | None) -> list[ClientKey]:
+    try:
+        return read_key_set(json.loads(jwks or "{}"))
+    except BadKeySet:  # it was good when it was registered; what is usable is decided by this version
+        return []
+
+
+@dataclass
+class _Held:
+    """What is known of one URL."""
+
+    keys: list[ClientKey] = field(default_factory=list)
+    fetched_at: datetime | None = None
+    asked_at: datetime | None = None
+    fetch: Future[None] | None = None
+    lock: Lock = field(default_factory=Lock)
+    """Never held while anything is waited for."""
+
+
+class ClientKeys:
+    """Finds the keys of a client; documents are fetched one at a time for each URL, and kept for a while."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, _Held] = {}
+        self._fetches = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="client keys")
+        self._waiting = BoundedSemaphore(WAITING_MOST)
+
+    def keys(self, client: Client, kid: str | None, now: datetime) -> Iterable[ClientKey]:
+        """Return the keys of `client`, fetched anew if none has the `kid`; none if they cannot be had.
+
+        Raise Unavailable when too many requests wait for such fetches already.
+        """
+        if client.jwks_uri is None:
+            return _registered(client.jwks)
+        held = self._held.setdefault(client.jwks_uri, _Held())
+        with held.lock:
+            known = kid is None or any(key.kid in {None, kid} for key in held.keys)
+            fresh = held.fetched_at is not None and now - held.fetched_at < FRESH
+            cooling = held.asked_at is not None and now - held.asked_at < COOLDOWN
+            if not (fresh and known) and not cooling and (held.fetch is None or held.fetch.done()):
+                held.asked_at = now
+                held.fetch = self._fetches.submit(self._fetch, client.jwks_uri, held, now)
+            fetch = held.fetch
+        if fetch and not fetch.done() and not (fresh and known):
+            self._wait(fetch)
+        if held.fetched_at is None or now - held.fetched_at > STALE:
+            return []
+        return held.keys
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._fetches.shutdown(wait=False, cancel_futures=True)
+
+    def _wait(self, fetch: Future[None]) -> None:
+        if not self._waiting.acquire(blocking=False):
+            raise Unavailable("the keys of clients are being fetched; try again", timedelta(seconds=2))
+        try:
+            fetch.result(FETCH_SECONDS + 1)
+        except TooSlow:
+            pass
+        finally:
+            self._waiting.release()
+
+    def _fetch(self, url: str, held: _Held, now: datetime) -> None:
+        try:
+            held.keys, held.fetched_at = read_key_set(json.loads(_get(url))), now
+        except (
+            httpx2.HTTPError,
+            httpx2.InvalidURL,
+            BadKeySet,
+            ValueError,
+            TimeoutError,
+            RecursionError,
+        ) as error:
+            log.warning("the keys of a client cannot be fetched", url=url, reason=str(error))
+
+
+def _get(url: str) -> bytes:
+    """Return a small document, without following redirects; raise HTTPError, BadKeySet or TimeoutError."""
+    return asyncio.run(_get_in_time(url))
+
+
+async def _get_in_time(url: str) -> bytes:
+    # Asynchronous for its deadline: a timeout of httpx is one of each read, and a byte a second never runs into it.
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    body = bytearray()
+    async with (
+        asyncio.timeout(FETCH_SECONDS),
+        httpx2.AsyncClient(trust_env=False, timeout=FETCH_SECONDS) as http,
+        http.stream("GET", url, headers=headers) as answer,
+    ):
+        if answer.status_code != httpx2.codes.OK:
+            raise BadKeySet(f"the answer is {answer.status_code}")
+        async for chunk in answer.aiter_raw():
+            body += chunk
+            if len(body) > DOCUMENT_MOST_BYTES:
+                raise BadKeySet("the answer is too large")
+    return bytes(body)

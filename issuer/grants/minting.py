@@ -1,0 +1,114 @@
+"""Access tokens, RFC 9068: made, signed with the key whose turn it is, and checked when they come back to the issuer.
+
+Who may have one is the pipeline's decision; other services verify through the JWKS, see `verifier_example`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from jwt.utils import base64url_encode
+
+from issuer.grants.jose import MALFORMED, timeless
+from issuer.key import Key
+from issuer.keyring import PUBLISHED
+from issuer.nodes import View
+from issuer.oauth import InvalidToken, Unavailable
+from issuer.policy import Policy
+from issuer.refusal import KeyUnavailable, StaleView
+from issuer.signing import Signer
+from issuer.tokens import Authorization, access_token_claims
+
+ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068 section 2.1
+TOKEN_MOST_CHARACTERS = 8192
+NOT_VALID = "the access token is not valid here"
+_OPTIONS = timeless("iss", "sub", "aud", "exp", "iat", "jti", "client_id")
+
+
+@dataclass(frozen=True)
+class AccessToken:
+    """A signed token and its life in seconds."""
+
+    text: str = field(repr=False)
+    expires_in: int
+
+
+class Mint:
+    """Signs access tokens by the node's view of the key ring, and recognises its own."""
+
+    def __init__(self, signer: Signer, view: Callable[[], View], policy: Policy, issuer: str) -> None:
+        self._signer = signer
+        self._view = view
+        self._policy = policy
+        self._issuer = issuer
+
+    def key(self, now: datetime) -> Key:
+        """Return the key that signs; raise Unavailable when this node may not, or cannot, sign."""
+        try:
+            return self._view().signing_key(self._policy, now)
+        except (StaleView, KeyUnavailable) as error:
+            raise _cannot_sign() from error
+
+    def sign(self, authorization: Authorization, session: str | None, key: Key, now: datetime) -> AccessToken:
+        """Return an access token, no longer-lived than the ring knows of this key; raise Unavailable."""
+        lifetime = min(self._policy.token_lifetime, key.token_lifetime)
+        header = {"alg": key.alg, "kid": key.kid, "typ": ACCESS_TOKEN_TYPE}
+        claims = access_token_claims(authorization, session, self._issuer, now, lifetime)
+        signed = base64url_encode(_json(header)) + b"." + base64url_encode(_json(claims))
+        try:
+            signature = self._signer.sign(key.kid, signed)
+        except KeyUnavailable as error:  # revoked in this very moment
+            raise _cannot_sign() from error
+        return AccessToken(
+            (signed + b"." + base64url_encode(signature)).decode(), int(lifetime.total_seconds())
+        )
+
+    def claims(self, token: str, now: datetime, *, for_issuer: bool = False) -> dict[str, Any]:
+        """Return the claims of a living token of ours; raise InvalidToken, one text for every fault but age.
+
+        With `for_issuer` its `aud` must hold the issuer's own URL.
+        """
+        try:
+            claims = self._verified(token, now, for_issuer=for_issuer)
+        except MALFORMED:
+            raise InvalidToken(NOT_VALID) from None
+        if not isinstance(claims["exp"], int) or claims["exp"] <= now.timestamp():
+            raise InvalidToken("the access token has expired")
+        return claims
+
+    def _verified(self, token: str, now: datetime, *, for_issuer: bool) -> dict[str, Any]:
+        if len(token) > TOKEN_MOST_CHARACTERS:
+            raise ValueError(TOKEN_MOST_CHARACTERS)
+        header = jwt.get_unverified_header(token)
+        key = self._published(str(header["kid"]), now)
+        if header["typ"] != ACCESS_TOKEN_TYPE:
+            raise ValueError(header["typ"])
+        return dict(
+            jwt.decode(
+                token,
+                jwt.PyJWK(dict(key.jwk)),
+                algorithms=[key.alg],
+                audience=self._issuer if for_issuer else None,
+                issuer=self._issuer,
+                options={**_OPTIONS, "verify_aud": for_issuer},
+            )
+        )
+
+    def _published(self, kid: str, now: datetime) -> Key:
+        view = self._view()
+        view.max_age(self._policy, now)  # a view too old to publish is too old to judge by
+        for key in view.ring.keys:
+            if key.kid == kid and view.ring.phase(key, now) in PUBLISHED:
+                return key
+        raise KeyError(kid)
+
+
+def _cannot_sign() -> Unavailable:
+    return Unavailable("this node cannot sign for the moment", timedelta(seconds=1))
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,52 @@
+"""Registration: making an account, by anybody unless the operator closed it, and no faster than is good for others.
+
+Which names and passwords are acceptable is decided in `accounts`.
+"""
+
+import uuid
+from datetime import datetime
+
+from issuer.accounts import User, require_password, require_username
+from issuer.grants.guard import Guard
+from issuer.grants.means import Means, Origin
+from issuer.oauth import AccessDenied
+from issuer.passwords import COMMON, Passwords
+from issuer.store.accounts import AccountStore
+
+
+def register_user(
+    accounts: AccountStore,
+    passwords: Passwords,
+    username: str,
+    password: str,
+    now: datetime,
+    scope: frozenset[str] = frozenset(),
+) -> User:
+    """Make an account and return it; raise InvalidRequest or UsernameTaken."""
+    name = require_username(username)
+    chosen = require_password(password, name, COMMON)
+    user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now)
+    accounts.add(user)
+    return user
+
+
+class Registration:
+    """Makes accounts for whoever asks."""
+
+    def __init__(self, means: Means, guard: Guard, *, is_open: bool) -> None:
+        self._means = means
+        self._guard = guard
+        self._is_open = is_open
+
+    def require_open(self) -> None:
+        """Raise AccessDenied if only operators make accounts."""
+        if not self._is_open:
+            raise AccessDenied("registration is closed here; ask the operator for an account")
+
+    def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:
+        """Make an account without any scope; raise AccessDenied, TooManyAttempts, or what `register_user` raises."""
+        self.require_open()
+        self._guard.register(origin, now)
+        user = register_user(self._means.accounts, self._means.passwords, username, password, now)
+        self._guard.know(username, origin, now)
+        return user

@@ -1,0 +1,46 @@
+"""Revocation, RFC 7009: a client hands back a refresh token, or an access token of a session."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from issuer.clients import Client
+from issuer.grants.minting import Mint
+from issuer.oauth import InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
+from issuer.store.families import FamilyStore
+from issuer.tokens import refresh_token_digest
+
+
+class Revocation:
+    """Ends the session of a token; what has ended already, or never was, is no error (section 2.2)."""
+
+    def __init__(self, families: FamilyStore, mint: Mint) -> None:
+        self._families = families
+        self._mint = mint
+
+    def revoke(self, client: Client, parameters: Mapping[str, str], now: datetime) -> None:
+        """Revoke the parameter `token`; raise UnauthorizedClient for a token of another client.
+
+        `token_type_hint` is not needed, as section 2.1 allows. Access tokens stay good elsewhere until they
+        expire; one that belongs to no session cannot be revoked at all: UnsupportedTokenType.
+        """
+        token = parameters.get("token")
+        if not token:
+            raise InvalidRequest("the parameter token is missing")
+        found = self._families.find(refresh_token_digest(token))
+        if found is not None:
+            _, family = found
+            self._end(client, family.client_id, family.id, now)
+            return
+        try:
+            claims = self._mint.claims(token, now)
+        except InvalidToken:
+            return
+        session = claims.get("sid")
+        self._end(client, claims["client_id"], session if isinstance(session, str) else None, now)
+
+    def _end(self, client: Client, client_id: object, session: str | None, now: datetime) -> None:
+        if client_id != client.id:
+            raise UnauthorizedClient("the token was issued to another client")
+        if session is None:
+            raise UnsupportedTokenType("an access token of a machine lives until it expires")
+        self._families.end(session, now)

@@ -1,0 +1,108 @@
+"""`GET /users/me/sessions` and ending them, one or all: `DELETE /users/me/sessions/{id}`, `POST /logout`."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import anyio.to_thread
+from fastapi import APIRouter, Path, Query, Response
+from pydantic import BaseModel, Field
+
+from issuer.oauth import NotFound, format_scope
+from issuer.tokens import Family
+from issuer.web.deps import CurrentCaller, IssuerDep
+from issuer.web.errors import NO_STORE, documented
+from issuer.web.token import no_store
+
+router = APIRouter(tags=["accounts"])
+
+ENDED: dict[int | str, dict[str, Any]] = {
+    204: {"description": "It is over. Access tokens that are out live until they expire."}
+}
+
+
+class Session(BaseModel):
+    """One log-in that can be refreshed."""
+
+    id: str = Field(description="The `sid` of its access tokens.")
+    client_id: str
+    scope: str
+    created_at: datetime
+    used_at: datetime = Field(description="When it was last refreshed, or began.")
+    expires_at: datetime = Field(description="When it ends whatever happens.")
+    user_agent: str
+    address: str = Field(description="Where it began.")
+    current: bool = Field(description="Whether the request's access token belongs to it.")
+
+
+class Sessions(BaseModel):
+    """The caller's log-ins, newest first."""
+
+    sessions: list[Session]
+
+
+def _session(family: Family, used_at: datetime, current: str) -> Session:
+    return Session(
+        id=family.id,
+        client_id=family.client_id,
+        scope=format_scope(family.scope),
+        created_at=family.created_at,
+        used_at=used_at,
+        expires_at=family.expires_at,
+        user_agent=family.user_agent,
+        address=family.address,
+        current=family.id == current,
+    )
+
+
+@router.get("/users/me/sessions", responses=documented(401, 503))
+async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response) -> Sessions:
+    """Return where the caller is logged in."""
+    found = await anyio.to_thread.run_sync(issuer.families.living, caller.user.id, issuer.clock())
+    no_store(response)
+    return Sessions(sessions=[_session(family, used_at, caller.session) for family, used_at in found])
+
+
+@router.delete(
+    "/users/me/sessions/{id}",
+    status_code=204,
+    response_class=Response,
+    responses={**ENDED, **documented(401, 404, 503)},
+)
+async def end_session(
+    session: Annotated[str, Path(alias="id")], caller: CurrentCaller, issuer: IssuerDep
+) -> Response:
+    """End one of the caller's sessions: its refresh token is good no more."""
+
+    def end() -> bool:
+        try:
+            family_id = str(UUID(session))
+        except ValueError:
+            return False
+        return issuer.families.end(family_id, issuer.clock(), user_id=caller.user.id)
+
+    if not await anyio.to_thread.run_sync(end):
+        raise NotFound("there is no such session, or it has ended")
+    return Response(status_code=204, headers=NO_STORE)
+
+
+@router.post(
+    "/logout", status_code=204, response_class=Response, responses={**ENDED, **documented(400, 401, 503)}
+)
+async def logout(
+    caller: CurrentCaller,
+    issuer: IssuerDep,
+    *,
+    everywhere: Annotated[bool, Query(description="End the caller's other sessions, too.")] = False,
+) -> Response:
+    """End the session of the access token."""
+
+    def end() -> None:
+        now = issuer.clock()
+        if everywhere:
+            issuer.families.end_all(now, caller.user.id)
+        else:
+            issuer.families.end(caller.session, now)
+
+    await anyio.to_thread.run_sync(end)
+    return Response(status_code=204, headers=NO_STORE)

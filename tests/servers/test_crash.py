@@ -1,0 +1,165 @@
+"""Owns that `kill -9` under load ends no session: its last token is good still, and never has two successors."""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from threading import Event, Lock
+
+import httpx2
+import psycopg
+import pytest
+from postgresql import new_database
+from running import PASSPHRASE, Installation, Server, eventually, is_running
+
+PASSWORD = "violet otters juggle pancakes"
+SESSIONS = 6
+TABS = 2
+"""Who refreshes one session at once."""
+KILLS = 4
+LOAD_SECONDS = 0.6
+GOES_ON_WITHIN_SECONDS = 20
+AGAIN_SECONDS = 0.05
+
+
+@dataclass
+class Session:
+    """A session, and all that its tabs were told: each refresh token with its successor, in the order of use."""
+
+    newest: str
+    told: dict[str, str] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    _lock: Lock = field(default_factory=Lock)
+
+    def learn(self, used: str, answer: httpx2.Response) -> None:
+        """Take in what was answered to `used`; a server that cannot answer now may be asked again."""
+        if answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE:
+            return
+        with self._lock:
+            if answer.status_code != httpx2.codes.OK:
+                self.broken.append(f"lost: {answer.status_code} {answer.text}")
+                return
+            successor = answer.json()["refresh_token"]
+            if self.told.setdefault(used, successor) != successor:
+                self.broken.append("a token has two successors")
+            if self.newest == used:
+                self.newest = successor
+
+
+class Load:
+    """Sessions that are refreshed over and over, each by several tabs, as fast as the answers come."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._url = installation.url
+        answers = [installation.log_in("alice", PASSWORD) for _ in range(SESSIONS)]
+        self.sessions = [Session(answer.json()["refresh_token"]) for answer in answers]
+        self._over = Event()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Keep it up during the block."""
+        with ThreadPoolExecutor(SESSIONS * TABS) as tabs:
+            loops = [tabs.submit(self._tab, session) for session in self.sessions for _ in range(TABS)]
+            try:
+                yield
+            finally:
+                self._over.set()
+        for loop in loops:
+            loop.result()
+
+    def until_all_go_on(self) -> None:
+        """Wait until each session got another token than it has now; fail if it cannot."""
+        before = [session.newest for session in self.sessions]
+
+        def go_on() -> bool:
+            self.require_unbroken()
+            return all(session.newest != token for session, token in zip(self.sessions, before, strict=True))
+
+        eventually(go_on, "all sessions go on", GOES_ON_WITHIN_SECONDS)
+
+    def require_unbroken(self) -> None:
+        """Fail if a session was lost, or split in two."""
+        assert [told for session in self.sessions for told in session.broken] == []
+
+    def _tab(self, session: Session) -> None:
+        with httpx2.Client(trust_env=False, timeout=10) as http:
+            while not self._over.is_set() and not session.broken:
+                used = session.newest
+                try:
+                    session.learn(used, refresh(http, self._url, used))
+                except httpx2.TransportError:  # killed: ask again with the same token, as a client would
+                    time.sleep(AGAIN_SECONDS)
+
+
+def refresh(http: httpx2.Client, url: str, token: str) -> httpx2.Response:
+    form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
+    return http.post(f"{url}/oauth2/token", data=form)
+
+
+def kill_all(server: Server) -> None:
+    """Kill the main process and its workers in the same moment."""
+    server.end()
+
+
+def kill_a_worker(server: Server) -> None:
+    """Kill one worker; the main process starts another."""
+    victim = random.choice([pid for pid in server.worker_pids if is_running(pid)])  # noqa: S311 - any will do
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: not is_running(victim), "the worker is dead", GOES_ON_WITHIN_SECONDS)
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def kept(installation: Installation, request: pytest.FixtureRequest) -> Installation:
+    """An installation on either database, with a user."""
+    if request.param == "PostgreSQL":
+        installation.settings |= {
+            "ISSUER_DATABASE_URL": new_database(request.getfixturevalue("postgresql")),
+            "ISSUER_KEYS": "database",
+            "ISSUER_KEYS_PASSPHRASE": PASSPHRASE,
+        }
+    added = installation.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    assert added.code == 0, added
+    return installation
+
+
+def rows(installation: Installation, query: str) -> list[tuple[object, ...]]:
+    url = installation.settings.get("ISSUER_DATABASE_URL")
+    if url:
+        with psycopg.connect(url) as connection:
+            return connection.execute(query.encode()).fetchall()
+    with closing(sqlite3.connect(installation.folder / "issuer.db")) as connection:
+        return connection.execute(query).fetchall()
+
+
+def require_one_line_each(installation: Installation) -> None:
+    """Fail unless every family lives and has one token that is not used, every other being used."""
+    assert rows(installation, "SELECT count(*) FROM families WHERE ended_at IS NULL") == [(SESSIONS,)]
+    unused = "SELECT count(*) FROM refresh_tokens WHERE used_at IS NULL GROUP BY family_id"
+    assert rows(installation, unused) == [(1,)] * SESSIONS
+
+
+def test_no_session_is_lost_or_split_by_kills_under_load(kept: Installation) -> None:
+    server = kept.serve(workers=2).until_ready()
+    load = Load(kept)
+    blows: list[Callable[[Server], None]] = [kill_all, kill_a_worker] * KILLS
+    with load.running():
+        for blow in blows[:KILLS]:
+            time.sleep(random.uniform(LOAD_SECONDS / 2, LOAD_SECONDS))  # noqa: S311 - another point each time
+            blow(server)
+            if blow is kill_all:
+                server = kept.serve(workers=2).until_ready()
+            load.until_all_go_on()
+    load.require_unbroken()
+    require_one_line_each(kept)
+    server.until_ready()
+    for session in load.sessions:
+        *_, (before_it, newest) = session.told.items()
+        assert newest == session.newest
+        assert refresh(kept.http, kept.url, before_it).json()["refresh_token"] == newest
+        assert refresh(kept.http, kept.url, newest).status_code == httpx2.codes.OK
+    require_one_line_each(kept)
