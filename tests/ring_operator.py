@@ -31,6 +31,7 @@ SHORT = {"publish_lead": seconds(20), "max_age": seconds(5), "outage_limit": sec
 MIDDLE = {"publish_lead": seconds(40), "max_age": seconds(10), "outage_limit": seconds(20)}
 LONG = {"publish_lead": seconds(80), "max_age": seconds(30), "outage_limit": seconds(60)}
 SLOW = {"token_lifetime": seconds(60), "node_timeout": seconds(8), "clock_skew": seconds(3)}
+QUICK = {**SHORT, "rotation_period": seconds(20), "node_timeout": seconds(5), "clock_skew": seconds(3)}
 CHANGES: tuple[Change, ...] = (
     SHORT,
     MIDDLE,
