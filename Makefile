@@ -31,6 +31,7 @@ format: $(VENV)/.tests ## mend what can be mended by machine
 
 bench: $(VENV)/.tests ## verification and signing beside raw RSA, as ratios
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/verifier.py
 
 storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS takes meanwhile
 	$(BIN)/python benchmarks/storm.py

@@ -1,9 +1,8 @@
-"""What this code adds to RSA: issuing and verifying a token beside the bare signature, in one run, as ratios.
+"""What this code adds to RSA: issuing a token beside the bare signature, in one run, as ratios.
 
-Absolute times drift with the machine; the cases alternate, so ratios hold. Servers under load come later.
+Absolute times drift with the machine; the cases alternate, so ratios hold. Verifying is measured in `verifier`.
 """
 
-import asyncio
 import statistics
 import sys
 import tempfile
@@ -11,9 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import jwt
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
 from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
@@ -23,11 +19,8 @@ from issuer.grants.means import Origin
 from issuer.oauth import AuthMethod
 from issuer.settings import Settings
 from issuer.wiring import Issuer, build
-from verifier_example.testing import InProcessIssuer
-from verifier_example.verifier import JwksCache, TokenVerifier
 
 ROUNDS = 7
-AUDIENCE = "https://service.test"
 
 
 def measured(cases: dict[str, Callable[[int], None]], calls: int) -> dict[str, float]:
@@ -63,39 +56,6 @@ def issuing(issuer: Issuer) -> dict[str, Callable[[int], None]]:
     return {"RS256 signature alone": sign, "client_credentials, client looked up": token}
 
 
-async def verifying() -> dict[str, float]:
-    """Measure verifying: the signature alone, this project's verifier, and PyJWT as commonly used."""
-    issuer = InProcessIssuer("https://issuer.test")
-    token = issuer.make_token(aud=AUDIENCE)
-    public = issuer.keys[-1].private.public_key()
-    signed, _, encoded = token.rpartition(".")
-    data, signature = signed.encode(), jwt.utils.base64url_decode(encoded)
-    keys = jwt.PyJWKSet([key.jwk for key in issuer.keys])
-
-    def verify(calls: int) -> None:
-        for _ in range(calls):
-            public.verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
-
-    def usual(calls: int) -> None:
-        for _ in range(calls):
-            key = keys[jwt.get_unverified_header(token)["kid"]]
-            jwt.decode(token, key, ["RS256"], audience=AUDIENCE, issuer=issuer.url)
-
-    async with JwksCache(issuer.url, transport=issuer.transport) as cache:
-        verifier = TokenVerifier(cache, AUDIENCE)
-        await verifier.verify(token)
-
-        def ours(calls: int) -> None:
-            for _ in range(calls):
-                try:  # a warm verification never waits: its coroutine ends at the first step
-                    verifier.verify(token).send(None)
-                except StopIteration:
-                    continue
-                raise AssertionError("a warm verification waited")
-
-        return measured({"RS256 verification alone": verify, "verifier.py": ours, "PyJWT": usual}, 1000)
-
-
 def show(title: str, times: dict[str, float]) -> None:
     """Print each case with its ratio to the first."""
     table = Table(title=title, title_justify="left", box=None)
@@ -108,7 +68,7 @@ def show(title: str, times: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """Run both."""
+    """Run it."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
             database_url=SecretStr(f"sqlite:///{folder}/issuer.db"), keys=str(Path(folder) / "keys")
@@ -117,7 +77,6 @@ def main() -> None:
         issuer.node.refresh()
         show("issuing, CPU per token", measured(issuing(issuer), 200))
         issuer.close()
-    show("verifying, CPU per token", asyncio.run(verifying()))
 
 
 if __name__ == "__main__":

@@ -1,28 +1,43 @@
 """The example service: its settings and its protected routes, made by `create_app`.
 
-Judging tokens is left to `verifier`, refusing callers to `dependencies`. Run it with
+Judging tokens is left to `verifier`, refusing callers to `dependencies`, figures to `metrics`. Run it with
 `uvicorn --factory verifier_example.app:create_app --port 8001`.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Security
+from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
-from verifier_example.dependencies import CurrentUser, ErrorBody, render_refusal, unavailable
+from verifier_example.dependencies import (
+    POLICY_VIOLATION,
+    CurrentUser,
+    ErrorBody,
+    ResourceMetadata,
+    accept,
+    render_refusal,
+    unavailable,
+)
+from verifier_example.metrics import Metrics
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
-SCOPES = {"items:read": "Read the items"}
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
-_WARNINGS = {Event.FETCH_FAILED, Event.KEY_SKIPPED}  # those that do not come with every request
+_LEVELS = {  # INFO for the others
+    Event.FETCH_FAILED: logging.WARNING,
+    Event.KEY_SKIPPED: logging.WARNING,
+    Event.ACCEPTED: logging.DEBUG,  # comes with every request
+    Event.SERVED_STALE: logging.DEBUG,
+}
 _READINESS = {
     State.EMPTY: "no keys have been fetched from the issuer yet",
     State.FRESH: "ready",
@@ -118,13 +133,20 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(settings: Settings | None = None, *, verifier: TokenVerifier | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    verifier: TokenVerifier | None = None,
+    metrics: Metrics | None = None,
+) -> FastAPI:
     """Build the service from the settings, those of the environment by default.
 
-    Another verifier than theirs is for tests. Raises ValueError for URLs that are unfit to fetch keys from.
+    Another verifier than theirs is for tests, and the metrics that it counts in, if its cache was given any.
+    Raises ValueError for URLs that are unfit to fetch keys from.
     """
     settings = settings or Settings()
-    verifier = verifier or build_verifier(settings)
+    metrics = metrics or Metrics()
+    verifier = verifier or build_verifier(settings, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -138,15 +160,22 @@ def create_app(settings: Settings | None = None, *, verifier: TokenVerifier | No
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
     app.add_exception_handler(HTTPException, render_refusal)
-    current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login", scopes=SCOPES)
+    current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login")
     app.state.current_user = current_user  # for `dependency_overrides`
-    _add_probes(app, verifier.cache)
+    _add_probes(app, verifier.cache, metrics)
     _add_protected_routes(app, current_user)
+    _add_socket(app, current_user, verifier)
     return app
 
 
-def build_verifier(settings: Settings) -> TokenVerifier:
-    """Make the verifier that the settings describe, reporting to the log."""
+def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:
+    """Make the verifier that the settings describe, reporting to the log and the metrics."""
+
+    def on_event(event: Event, detail: str) -> None:
+        logger.log(_LEVELS.get(event, logging.INFO), "%s %s", event, detail)
+        if metrics is not None:
+            metrics.count(event, detail)
+
     cache = JwksCache(
         settings.issuer,
         jwks_url=settings.jwks_url,
@@ -159,16 +188,12 @@ def build_verifier(settings: Settings) -> TokenVerifier:
             max_stale=settings.max_stale,
         ),
         allow_http=settings.allow_http,
-        on_event=_log,
+        on_event=on_event,
     )
     return TokenVerifier(cache, settings.audience)
 
 
-def _log(event: Event, detail: str) -> None:
-    logger.log(logging.WARNING if event in _WARNINGS else logging.INFO, "%s %s", event, detail)
-
-
-def _add_probes(app: FastAPI, cache: JwksCache) -> None:
+def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:
     @app.get("/healthz", tags=["probes"])
     async def healthz() -> Health:
         """Tell that the process answers."""
@@ -181,15 +206,27 @@ def _add_probes(app: FastAPI, cache: JwksCache) -> None:
             raise unavailable(_READINESS[cache.state], cache.retry_after)
         return Health(status=_READINESS[cache.state])
 
+    @app.get(
+        "/metrics",
+        tags=["probes"],
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
+    )
+    async def figures() -> Response:
+        """Count verifications and fetches; open, for it names nobody, and must be read when no token can be."""
+        return Response(metrics.render(cache), media_type=CONTENT_TYPE_LATEST)
+
 
 def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
     AnyUser = Annotated[AccessToken, Security(current_user)]  # noqa: N806 - a type
-    ItemsReader = Annotated[AccessToken, Security(current_user, scopes=["items:read"])]  # noqa: N806 - a type
+    ItemsReader = Annotated[  # noqa: N806 - a type
+        AccessToken, current_user.with_scope("items:read", "Read the items")
+    ]
 
     @app.get("/protected_route", tags=["protected"], responses=_REFUSALS)
     async def protected_route(user: AnyUser) -> Greeting:
         """Greet the caller."""
-        return Greeting(message=f"Hello, {user.username or user.client_id}")
+        return _greeting(user)
 
     @app.get("/me", tags=["protected"], responses=_REFUSALS, response_model_exclude_none=True)
     async def me(user: AnyUser) -> Claims:
@@ -210,3 +247,32 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
     async def items(_: ItemsReader) -> list[Item]:
         """List the items, for those whose token carries `items:read`."""
         return [Item(id=1, name="a first item"), Item(id=2, name="a second item")]
+
+    if current_user.metadata_path is not None:
+
+        @app.get(current_user.metadata_path, tags=["discovery"])
+        async def resource_metadata() -> ResourceMetadata:
+            """Tell where tokens come from and which scopes there are (RFC 9728)."""
+            return current_user.metadata()
+
+
+def _add_socket(app: FastAPI, current_user: CurrentUser, verifier: TokenVerifier) -> None:
+    @app.websocket("/greetings")
+    async def greetings(websocket: WebSocket, user: Annotated[AccessToken, Security(current_user)]) -> None:
+        """Greet the caller at once and again at each message, for as long as the token is good."""
+        await accept(websocket)
+        remaining = user.expires_at + verifier.cache.timings.leeway - verifier.wall()
+        try:
+            async with asyncio.timeout(remaining):
+                while True:
+                    await websocket.send_json(_greeting(user).model_dump())
+                    if (await websocket.receive())["type"] == "websocket.disconnect":
+                        return
+        except TimeoutError:
+            await websocket.close(POLICY_VIOLATION, "token expired")
+        except WebSocketDisconnect:
+            pass
+
+
+def _greeting(user: AccessToken) -> Greeting:
+    return Greeting(message=f"Hello, {user.username or user.client_id}")

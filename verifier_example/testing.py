@@ -9,7 +9,8 @@ Judging those tokens is left to the real verifier, so that a test passes the sam
         token = issuer.make_token(aud="https://api.test", scope="items:read")
         client.get("/items", headers={"Authorization": f"Bearer {token}"})
 
-Where not even a token matters, override the dependency itself; this skips the check of scopes, too:
+Where not even a token matters, override the dependency itself, for routes and WebSockets alike; this skips the
+check of scopes, too:
 
     app.dependency_overrides[app.state.current_user] = lambda: access_token(username="alice")
 """
@@ -20,7 +21,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -91,7 +92,7 @@ def access_token(**changes: Any) -> AccessToken:
         expires_at=now + 600,
         jti=str(uuid.uuid4()),
     )
-    return replace(plain, **changes)
+    return plain._replace(**changes)
 
 
 class InProcessIssuer:

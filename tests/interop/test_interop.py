@@ -1,4 +1,4 @@
-"""Owns that verifiers written by others accept the issuer's tokens, by its URL alone and with their own defaults.
+"""Owns that verifiers written by others accept the issuer's tokens by its URL alone, set as docs/verifying.md has it.
 
 Three of them live through one rotation of a real server; each test reads in the record of what they said.
 """
@@ -6,6 +6,7 @@ Three of them live through one rotation of a real server; each test reads in the
 import json
 import select
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -16,11 +17,14 @@ import httpx2
 import jwt
 import pytest
 from fetched import HERE, NODE, lack, require
-from running import Installation, eventually, kid_of
+from pyjwt_verifier import verifier
+from running import Installation, Server, eventually, kid_of
 
 from verifier_example.testing import KeyPair, make_token
 
 JUDGED_WITHIN_SECONDS = 10
+LEEWAY_SECONDS = 10
+"""For how long after its end the verifiers accept a token."""
 # In seconds: a key leaves the JWKS 3 + 4 + 1 after it was superseded.
 SETTINGS = {
     "ISSUER_NODE_TIMEOUT": "3s",
@@ -51,8 +55,7 @@ class PyJwt:
 
     def __init__(self, issuer: str, audience: str) -> None:
         metadata = httpx2.get(f"{issuer}/.well-known/openid-configuration", trust_env=False).json()
-        self._issuer, self._audience = issuer, audience
-        self._keys = jwt.PyJWKClient(metadata["jwks_uri"])
+        self._verify = verifier(metadata["jwks_uri"], issuer, audience)
 
     def __enter__(self) -> Self:
         return self
@@ -63,11 +66,10 @@ class PyJwt:
     def judge(self, token: str) -> Judgement:
         """Judge one token."""
         try:
-            key = self._keys.get_signing_key_from_jwt(token)
-            jwt.decode(token, key, algorithms=["RS256"], issuer=self._issuer, audience=self._audience)
+            verified = self._verify(token)
         except jwt.PyJWTError as error:
             return Judgement(accepted=False, reason=repr(error))
-        return Judgement(accepted=True, kid=key.key_id)
+        return Judgement(accepted=True, kid=verified["header"]["kid"])
 
 
 class Program:
@@ -136,6 +138,7 @@ class Record(NamedTuple):
     expired: Token
     forged_with_our_kid: Token
     of_another_issuer: Token
+    without_the_issuer: Token
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +146,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
     with pytest.MonkeyPatch.context() as environment, ExitStack() as ends:
         environment.setenv("no_proxy", "127.0.0.1")  # PyJWKClient would ask a proxy for loopback
         issuer = ends.enter_context(Installation(tmp_path_factory.mktemp("interop"), **SETTINGS))
-        issuer.serve().until_ready()
+        server = issuer.serve().until_ready()
         judges: dict[str, Judge] = {
             library: ends.enter_context(make(issuer.url, issuer.service_url))
             for library, make in LIBRARIES.items()
@@ -153,11 +156,11 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Record]:
         def judged(token: str) -> Token:
             return Token(kid_of(token), {library: judge.judge(token) for library, judge in judges.items()})
 
-        yield rotate_once(issuer, judged)
+        yield rotate_once(issuer, server, judged)
 
 
-def rotate_once(issuer: Installation, judged: Callable[[str], Token]) -> Record:
-    """Rotate while every token of the issuer is judged as soon as it is made."""
+def rotate_once(issuer: Installation, server: Server, judged: Callable[[str], Token]) -> Record:
+    """Rotate while every token of the issuer is judged as soon as it is made; stop the issuer at last."""
     old = issuer.token()
     before, during = judged(old), []
     with ThreadPoolExecutor(1) as operator:
@@ -181,18 +184,27 @@ def rotate_once(issuer: Installation, judged: Callable[[str], Token]) -> Record:
         return None if before.kid in published else published
 
     published = eventually(retired, "the old key leaves the JWKS", RETIRED_WITHIN_SECONDS)
+    dead_at = jwt.decode(old, options={"verify_signature": False})["exp"] + LEEWAY_SECONDS
+    after_retirement = judged(issuer.token())
+    eventually(lambda: time.time() > dead_at, "the leeway is over", LEEWAY_SECONDS + JUDGED_WITHIN_SECONDS)
     stranger = KeyPair()
     claims = {"iss": issuer.url, "aud": issuer.service_url}
+    expired = judged(old)
+    forged_with_our_kid = judged(make_token(stranger, header={"kid": new.kid}, **claims))
+    of_another_issuer = judged(make_token(stranger, **claims))
+    last = issuer.token()
+    server.kill()
     return Record(
         before=before,
         during=during,
         new=new,
         old_beside_new=old_beside_new,
         published_at_last=published,
-        after_retirement=judged(issuer.token()),
-        expired=judged(old),
-        forged_with_our_kid=judged(make_token(stranger, header={"kid": new.kid}, **claims)),
-        of_another_issuer=judged(make_token(stranger, **claims)),
+        after_retirement=after_retirement,
+        expired=expired,
+        forged_with_our_kid=forged_with_our_kid,
+        of_another_issuer=of_another_issuer,
+        without_the_issuer=judged(last),
     )
 
 
@@ -250,3 +262,7 @@ def test_a_token_signed_by_another_key_is_refused_under_our_kid(library: str, re
 
 def test_a_token_of_another_issuers_key_is_refused(library: str, record: Record) -> None:
     assert reason_for_refusing(record.of_another_issuer, library)
+
+
+def test_a_token_is_accepted_while_the_issuer_is_down(library: str, record: Record) -> None:
+    require_accepted(record.without_the_issuer, library)

@@ -7,7 +7,7 @@ import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,16 @@ import uvicorn
 from fastapi import FastAPI
 from jwt.algorithms import RSAAlgorithm
 
-from verifier_example.testing import InProcessIssuer, KeyPair
-from verifier_example.verifier import Event, JwksCache, Timings, TokenVerifier
+from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
+from verifier_example.verifier import (
+    AccessToken,
+    Event,
+    InvalidToken,
+    JwksCache,
+    Reason,
+    Timings,
+    TokenVerifier,
+)
 
 AUDIENCE = "https://api.test"
 START = 1_800_000_000.0
@@ -92,6 +100,28 @@ class Forge:
         return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+class Judge:
+    """A verifier that has its keys, and a loop to ask it on."""
+
+    def __init__(self, verifier: TokenVerifier, runner: asyncio.Runner, issuer: InProcessIssuer) -> None:
+        self._verifier = verifier
+        self._run = runner.run
+        self._issuer = issuer
+
+    def __call__(self, token: str) -> AccessToken:
+        return self._run(self._verifier.verify(token))
+
+    def reason(self, token: str) -> Reason:
+        """Return why the token is refused, which it must be."""
+        with pytest.raises(InvalidToken) as refusal:
+            self(token)
+        return refusal.value.reason
+
+    @property
+    def fetches(self) -> int:
+        return self._issuer.requests.count(JWKS_PATH)
+
+
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -131,10 +161,10 @@ def http_answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 
 
 @asynccontextmanager
-async def serve(app: FastAPI) -> AsyncIterator[tuple[uvicorn.Server, str]]:
+async def serve(app: FastAPI, ws: str = "none") -> AsyncIterator[tuple[uvicorn.Server, str]]:
     """Run the app on a real uvicorn; the socket listens before, so that nobody need wait for the start."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws=ws))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield server, f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -196,6 +226,15 @@ def cache(
 @pytest.fixture
 def verifier(cache: JwksCache, clock: Clock) -> TokenVerifier:
     return TokenVerifier(cache, AUDIENCE, wall=clock.wall)
+
+
+@pytest.fixture
+def judge(verifier: TokenVerifier, issuer: InProcessIssuer) -> Iterator[Judge]:
+    with asyncio.Runner() as runner:
+        runner.run(verifier.cache.__aenter__())
+        runner.run(verifier.cache.refetched())
+        yield Judge(verifier, runner, issuer)
+        runner.run(verifier.cache.__aexit__())
 
 
 @pytest.fixture

@@ -1,26 +1,37 @@
-"""Owns what the example service answers over HTTP: greetings, challenges, probes, documents, and no 500.
+"""Owns what the example service answers: greetings, challenges, sockets, probes, metrics, documents, and no 500.
 
 Which tokens are good is in `test_verifier_tokens`.
 """
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIWebSocketRoute
 from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import WebSocketDenialResponse
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from verifier_example.app import Settings, build_verifier, create_app
+from verifier_example.metrics import Metrics
 from verifier_example.testing import InProcessIssuer, access_token
-from verifier_example.verifier import JwksCache, State, TokenVerifier
+from verifier_example.verifier import Event, JwksCache, Reason, State, TokenVerifier
 
+AUDIENCE = "https://api.test"
 PROTECTED = ["/protected_route", "/me", "/items"]
+METADATA = "/.well-known/oauth-protected-resource"
+TOLD = f'resource_metadata="https://api.test{METADATA}"'
 
 
 @pytest.fixture
@@ -78,17 +89,17 @@ def test_a_missing_scope_is_a_403_that_names_it(scope: str, client: TestClient, 
     assert answer.json()["error"] == "insufficient_scope"
     challenge = answer.headers["WWW-Authenticate"]
     assert challenge.startswith('Bearer error="insufficient_scope"')
-    assert 'scope="items:read"' in challenge
+    assert challenge.endswith(f'scope="items:read", {TOLD}')
 
 
 @pytest.mark.parametrize("path", PROTECTED)
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic YTpi"}, {"Authorization": ""}])
-def test_without_a_token_the_challenge_is_bare(
+def test_without_a_token_the_challenge_has_no_error(
     path: str, headers: dict[str, str], client: TestClient
 ) -> None:
     answer = client.get(path, headers=headers)
     assert answer.status_code == 401
-    assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert answer.headers["WWW-Authenticate"] == f"Bearer {TOLD}"
     assert set(answer.json()) == {"error", "error_description"}
 
 
@@ -122,7 +133,7 @@ def test_every_invalid_token_gets_one_and_the_same_answer(client: TestClient, fo
         (
             401,
             '{"error":"invalid_token","error_description":"invalid token"}',
-            'Bearer error="invalid_token", error_description="invalid token"',
+            f'Bearer error="invalid_token", error_description="invalid token", {TOLD}',
         )
     }
 
@@ -132,7 +143,7 @@ def test_an_expired_token_is_told_so(client: TestClient, forge: Any) -> None:
     assert answer.status_code == 401
     assert (
         answer.headers["WWW-Authenticate"]
-        == 'Bearer error="invalid_token", error_description="token expired"'
+        == f'Bearer error="invalid_token", error_description="token expired", {TOLD}'
     )
 
 
@@ -180,7 +191,7 @@ def test_openapi_shows_the_padlock_with_its_scopes_and_the_real_refusals(client:
     assert scheme["flows"]["password"]["tokenUrl"] == "http://127.0.0.1:8000/login"
     assert set(scheme["flows"]["password"]["scopes"]) == {"items:read"}
     paths = document["paths"]
-    assert set(paths) == {*PROTECTED, "/healthz", "/readyz"}
+    assert set(paths) == {*PROTECTED, METADATA, "/healthz", "/readyz", "/metrics"}
     assert paths["/items"]["get"]["security"] == [{name: ["items:read"]}]
     assert paths["/me"]["get"]["security"] == [{name: []}]
     assert "security" not in paths["/healthz"]["get"]
@@ -214,6 +225,265 @@ def test_the_frameworks_own_errors_have_the_same_shape(
     answer = client.request(method, path)
     assert (answer.status_code, answer.json()["error"]) == (status, error)
     assert set(answer.json()) == {"error", "error_description"}
+
+
+# The metadata of the resource
+
+
+def test_the_metadata_names_the_issuer_and_the_scopes_that_routes_ask_for(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    asked = {
+        scope
+        for operations in document["paths"].values()
+        for scopes in operations["get"].get("security", [])
+        for scope in next(iter(scopes.values()))
+    }
+    assert client.get(METADATA).json() == {
+        "resource": AUDIENCE,
+        "authorization_servers": ["https://issuer.test"],
+        "scopes_supported": sorted(asked),
+        "bearer_methods_supported": ["header"],
+    }
+
+
+def test_the_metadata_of_a_resource_with_a_path_is_between_host_and_path(cache: JwksCache) -> None:
+    client = TestClient(create_app(verifier=TokenVerifier(cache, "https://api.test/v1/")))
+    told = client.get("/me").headers["WWW-Authenticate"]
+    assert told == f'Bearer resource_metadata="https://api.test{METADATA}/v1"'
+    assert client.get(f"{METADATA}/v1").json()["resource"] == "https://api.test/v1/"
+    assert client.get(METADATA).status_code == 404
+
+
+def test_an_audience_that_is_no_url_has_no_metadata_and_a_bare_challenge(cache: JwksCache) -> None:
+    client = TestClient(create_app(verifier=TokenVerifier(cache, "inventory")))
+    assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
+    assert client.get(METADATA).status_code == 404
+
+
+# Metrics
+
+
+@pytest.fixture
+def measured(issuer: InProcessIssuer, clock: Any) -> Iterator[TestClient]:
+    metrics = Metrics()
+    cache = JwksCache(
+        issuer.url, transport=issuer.transport, monotonic=clock.monotonic, on_event=metrics.count
+    )
+    verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
+    with TestClient(create_app(verifier=verifier, metrics=metrics)) as client:
+        yield client
+
+
+def figures(client: TestClient) -> dict[str, float]:
+    """Read the figures that are not 0, each under its name and label."""
+    answer = client.get("/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    families = text_string_to_metric_families(answer.text)
+    samples = (sample for family in families for sample in family.samples)
+    return {
+        " ".join([sample.name.removeprefix("verifier_"), *sample.labels.values()]): sample.value
+        for sample in samples
+        if sample.value
+    }
+
+
+def test_verifications_and_fetches_are_counted_by_their_outcome(
+    measured: TestClient, issuer: InProcessIssuer, clock: Any, forge: Any
+) -> None:
+    for token in ("junk", forge.token(), forge.token(), forge.token(exp=1), forge.token({"kid": "other"})):
+        measured.get("/me", headers=bearer(token))
+    clock.advance(20)
+    assert figures(measured) == {
+        "verifications_total accepted": 2,
+        "verifications_total malformed": 1,
+        "verifications_total expired": 1,
+        "verifications_total unknown_key": 1,
+        "fetches_total fetched": 1,
+        "events_total key_added": 1,
+        "events_total refetch_suppressed": 1,
+        "keys_age_seconds": 20,
+        "state fresh": 1,
+    }
+
+
+def test_an_outage_shows_in_the_metrics(
+    measured: TestClient, issuer: InProcessIssuer, clock: Any, forge: Any
+) -> None:
+    token = bearer(forge.token(exp=1_900_000_000))
+    measured.get("/me", headers=token)
+    issuer.down = True
+    for state, seconds in (("stale", 301), ("dead", 3600)):
+        clock.advance(seconds)
+        measured.get("/me", headers=token)
+        assert figures(measured)[f"state {state}"] == 1
+    seen = figures(measured)
+    assert seen["verifications_total accepted"] == 2
+    assert seen["verifications_total unavailable"] == 1
+    assert seen["fetches_total fetch_failed"] == 1
+    assert seen["events_total served_stale"] == 1
+    assert seen["keys_age_seconds"] == 3901
+
+
+def test_without_keys_their_age_is_infinite(cache: JwksCache) -> None:
+    seen = figures(TestClient(create_app(verifier=TokenVerifier(cache, AUDIENCE))))
+    assert seen == {"keys_age_seconds": float("inf"), "state empty": 1}
+
+
+def test_every_figure_is_there_before_anything_has_happened(measured: TestClient) -> None:
+    text = measured.get("/metrics").text
+    labels = set(re.findall(r'\{(?:outcome|event|state)="(\w+)"\}', text))
+    assert labels == {*Event, *Reason, *State} - {Event.REJECTED}
+
+
+def test_a_service_built_from_settings_counts_and_logs_too(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics()
+    verifier = build_verifier(Settings(_env_file=None), metrics)
+    verifier.cache.tell(Event.FETCH_FAILED, "out of reach")
+    client = TestClient(create_app(verifier=verifier, metrics=metrics))
+    assert figures(client)["fetches_total fetch_failed"] == 1
+    assert caplog.messages == ["fetch_failed out of reach"]
+
+
+# WebSockets
+
+
+def test_a_socket_greets_the_caller_at_once_and_at_each_message(client: TestClient, forge: Any) -> None:
+    with client.websocket_connect("/greetings", headers=bearer(forge.token())) as socket:
+        assert socket.receive_json() == {"message": "Hello, alice"}
+        for send in (lambda: socket.send_text("again"), lambda: socket.send_bytes(b"\xff")):
+            send()
+            assert socket.receive_json() == {"message": "Hello, alice"}
+        assert socket.accepted_subprotocol is None
+
+
+def test_a_browser_may_offer_the_token_as_a_subprotocol_which_is_never_sent_back(
+    client: TestClient, forge: Any
+) -> None:
+    with client.websocket_connect("/greetings", subprotocols=["bearer", forge.token()]) as socket:
+        assert socket.accepted_subprotocol == "bearer"
+        assert socket.receive_json() == {"message": "Hello, alice"}
+
+
+def test_a_socket_without_a_good_token_is_denied_before_it_opens(client: TestClient, forge: Any) -> None:
+    token, expired = forge.token(), forge.token(exp=1)
+    for offer, challenge in (
+        ({}, f"Bearer {TOLD}"),
+        ({"subprotocols": ["chat"]}, f"Bearer {TOLD}"),
+        ({"subprotocols": [token]}, f"Bearer {TOLD}"),
+        ({"subprotocols": ["bearer"]}, f"Bearer {TOLD}"),
+        ({"headers": bearer("junk")}, 'Bearer error="invalid_token", error_description="invalid token"'),
+        ({"subprotocols": ["bearer", "junk"]}, 'Bearer error="invalid_token", error_description="invalid'),
+        ({"subprotocols": ["bearer", token, token]}, 'Bearer error="invalid_token"'),
+        ({"subprotocols": ["bearer", token], "headers": bearer(token)}, 'Bearer error="invalid_token"'),
+        ({"subprotocols": ["bearer", expired]}, 'Bearer error="invalid_token", error_description="token exp'),
+    ):
+        opening = client.websocket_connect("/greetings", **offer)
+        with pytest.raises(WebSocketDenialResponse) as denied, opening:
+            pass
+        assert denied.value.status_code == 401
+        assert denied.value.headers["WWW-Authenticate"].startswith(challenge)
+
+
+def test_a_token_in_the_address_or_a_cookie_opens_no_socket(client: TestClient, forge: Any) -> None:
+    for offer in (
+        client.websocket_connect(f"/greetings?access_token={forge.token()}"),
+        client.websocket_connect("/greetings", headers={"Cookie": f"access_token={forge.token()}"}),
+    ):
+        with pytest.raises(WebSocketDenialResponse), offer:
+            pass
+
+
+def test_a_subprotocol_opens_no_route_but_a_socket(client: TestClient, forge: Any) -> None:
+    headers = {"Sec-WebSocket-Protocol": f"bearer, {forge.token()}"}
+    assert client.get("/me", headers=headers).status_code == 401
+
+
+def test_a_socket_is_told_when_there_are_no_keys(app: FastAPI, issuer: InProcessIssuer, forge: Any) -> None:
+    issuer.down = True
+    with TestClient(app) as client:
+        opening = client.websocket_connect("/greetings", headers=bearer(forge.token()))
+        with pytest.raises(WebSocketDenialResponse) as denied, opening:
+            pass
+    assert denied.value.status_code == 503
+    assert int(denied.value.headers["Retry-After"]) >= 1
+
+
+async def talk(app: FastAPI, *received: dict[str, Any], **scope: Any) -> list[dict[str, Any]]:
+    """Call the app as a server does that knows no extension of ASGI, and return what the app sends."""
+    messages, sent = iter([{"type": "websocket.connect"}, *received]), []
+
+    async def receive() -> dict[str, Any]:
+        message = next(messages, None)
+        return message or await asyncio.Event().wait()  # type: ignore[return-value]  # nothing more comes
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    whole = {
+        "type": "websocket",
+        "path": "/greetings",
+        "query_string": b"",
+        "headers": [],
+        "subprotocols": [],
+    }
+    await app({**whole, **scope}, receive, send)
+    return sent
+
+
+@pytest.mark.anyio
+async def test_where_no_answer_can_be_given_the_socket_is_closed_before_it_opens(
+    app: FastAPI, verifier: TokenVerifier, issuer: InProcessIssuer, forge: Any
+) -> None:
+    async with verifier.cache:
+        assert await talk(app) == [{"type": "websocket.close", "code": 1008, "reason": ""}]
+        assert await talk(app, subprotocols=["bearer", "junk"]) == [
+            {"type": "websocket.close", "code": 1008, "reason": ""}
+        ]
+    issuer.down = True
+    unready = create_app(verifier=TokenVerifier(JwksCache(issuer.url, transport=issuer.transport), AUDIENCE))
+    assert await talk(unready, subprotocols=["bearer", issuer.make_token(aud=AUDIENCE)]) == [
+        {"type": "websocket.close", "code": 1013, "reason": ""}
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_socket_lives_no_longer_than_its_token(
+    app: FastAPI, verifier: TokenVerifier, clock: Any, forge: Any
+) -> None:
+    async with verifier.cache:
+        token = forge.token()
+        clock.advance(609.9)  # of 600 s and the leeway
+        async with asyncio.timeout(5):
+            opened, *greetings, closed = await talk(app, subprotocols=["bearer", token])
+    assert (opened["type"], opened["subprotocol"]) == ("websocket.accept", "bearer")
+    assert [json.loads(greeting["text"])["message"] for greeting in greetings] == ["Hello, alice"]
+    assert closed == {"type": "websocket.close", "code": 1008, "reason": "token expired"}
+
+
+@pytest.mark.anyio
+async def test_a_socket_whose_caller_goes_away_ends_quietly(
+    app: FastAPI, verifier: TokenVerifier, forge: Any
+) -> None:
+    async with verifier.cache:
+        sent = await talk(
+            app, {"type": "websocket.disconnect", "code": 1001}, subprotocols=["bearer", forge.token()]
+        )
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send"]
+
+
+def test_a_socket_can_be_tested_by_overriding_the_dependency(app: FastAPI) -> None:
+    app.dependency_overrides[app.state.current_user] = lambda: access_token(
+        username="bob", expires_at=4_000_000_000
+    )
+    with TestClient(app).websocket_connect("/greetings") as socket:
+        assert socket.receive_json() == {"message": "Hello, bob"}
+
+
+def test_the_readme_names_each_socket(app: FastAPI) -> None:
+    sockets = [route.path for route in app.routes if isinstance(route, APIWebSocketRoute)]
+    assert sockets
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert all(f"`{path}`" in readme for path in sockets)
 
 
 # Settings and start
@@ -308,6 +578,24 @@ async def test_no_input_leads_to_a_500(verifier: TokenVerifier, serving: Callabl
             writer.close()
             await writer.wait_closed()
             assert re.match(rb"HTTP/1.1 [234]\d\d ", line), (name, line)
+
+
+@pytest.mark.anyio
+async def test_a_real_server_opens_a_socket_for_a_good_token_and_denies_it_for_a_bad_one(
+    verifier: TokenVerifier, forge: Any, serving: Callable[..., Any]
+) -> None:
+    app = create_app(Settings(_env_file=None), verifier=verifier)
+    async with serving(app, ws="auto") as (_, url):
+        address = url.replace("http", "ws") + "/greetings"
+        async with connect(address, subprotocols=["bearer", forge.token()], proxy=None) as socket:
+            assert socket.subprotocol == "bearer"
+            assert json.loads(await socket.recv()) == {"message": "Hello, alice"}
+        for offer in ({"subprotocols": ["bearer", "junk"]}, {"additional_headers": bearer("junk")}):
+            with pytest.raises(InvalidStatus) as denied:
+                await connect(address, proxy=None, **offer)
+            answer = denied.value.response
+            assert answer.status_code == 401
+            assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
 
 
 @pytest.mark.anyio

@@ -6,6 +6,7 @@ What the tokens must look like is in `test_verifier_tokens`.
 import asyncio
 import gzip
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,7 @@ from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
 from verifier_example.verifier import (
     MAX_BODY,
     MAX_KEYS,
+    MAX_MEMO,
     MAX_WAITERS,
     Event,
     InvalidToken,
@@ -34,6 +36,7 @@ from verifier_example.verifier import (
 
 pytestmark = pytest.mark.anyio
 AUDIENCE = "https://api.test"
+ATTEMPTS = (Event.FETCHED, Event.NOT_MODIFIED, Event.FETCH_FAILED)
 Events = list[tuple[Event, str]]
 
 
@@ -89,6 +92,35 @@ async def test_a_start_without_the_issuer_serves_503_and_recovers_by_itself(
         issuer.down = False
         clock.advance(1)
         assert (await verifier.verify(forge.token())).username == "alice"
+
+
+async def test_an_unknown_kid_is_a_401_while_there_are_keys_and_a_503_without(
+    verifier: TokenVerifier, clock: Any, issuer: InProcessIssuer, forge: Any
+) -> None:
+    unknown = forge.token({"kid": "nobody"}, exp=1_900_000_000)
+    seen: list[tuple[State, type[Exception]]] = []
+
+    async def ask() -> None:
+        with pytest.raises((InvalidToken, KeysUnavailable)) as refusal:
+            await verifier.verify(unknown)
+        seen.append((verifier.cache.state, refusal.type))
+
+    issuer.down = True
+    await ask()
+    issuer.down = False
+    await verifier.cache.refresh()
+    issuer.down = True
+    for seconds in (0, 301, 3600):
+        clock.advance(seconds)
+        await ask()
+    async with verifier.cache:  # stops what was begun without it
+        pass
+    assert seen == [
+        (State.EMPTY, KeysUnavailable),
+        (State.FRESH, InvalidToken),
+        (State.STALE, InvalidToken),
+        (State.DEAD, KeysUnavailable),
+    ]
 
 
 async def test_junk_is_refused_even_without_keys(verifier: TokenVerifier, issuer: InProcessIssuer) -> None:
@@ -174,6 +206,25 @@ async def test_a_flood_of_unknown_kids_costs_one_fetch_per_cooldown(
     assert count(events, Event.REFETCH_SUPPRESSED) == 100 + 2 * (100 - MAX_WAITERS)
 
 
+@pytest.mark.parametrize("down", [False, True])
+async def test_the_cooldown_counts_from_an_attempt_of_any_kind(
+    down: bool, verifier: TokenVerifier, issuer: InProcessIssuer, clock: Any, forge: Any, events: Events
+) -> None:
+    unknown = forge.token({"kid": "nobody"})
+    attempts = []
+    async with verifier.cache as cache:
+        await cache.refetched()
+        clock.advance(100)
+        issuer.down = down
+        await cache.refresh()  # the scheduled one
+        for seconds in (0, 9.9, 0.1, 0):
+            clock.advance(seconds)
+            with pytest.raises(InvalidToken):
+                await verifier.verify(unknown)
+            attempts.append(sum(count(events, kind) for kind in ATTEMPTS))
+    assert attempts == [2, 2, 3, 3]
+
+
 # Rotation
 
 
@@ -223,6 +274,23 @@ async def test_a_withdrawn_key_is_refused_once_the_ttl_has_brought_the_next_fetc
         await verifier.verify(forge.token())
 
 
+async def test_what_is_remembered_of_headers_goes_with_the_keys_and_never_grows_beyond_bounds(
+    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Any, pairs: list[KeyPair]
+) -> None:
+    async with verifier.cache as cache:
+        first = await cache.refetched()
+        with pytest.raises(InvalidToken):
+            await verifier.verify(forge.signed(forge.header(x="forged"), forge.claims(), forge.stranger))
+        assert not first.memo
+        for number in range(MAX_MEMO + 1):
+            await verifier.verify(forge.token({"x": number}))
+        assert len(first.memo) == MAX_MEMO
+        issuer.keys = [pairs[1]]
+        await cache.refresh()
+        assert cache.usable is not None
+        assert not cache.usable.memo
+
+
 async def test_keys_that_come_and_go_are_told(
     cache: JwksCache, issuer: InProcessIssuer, pairs: list[KeyPair], events: Events
 ) -> None:
@@ -236,6 +304,18 @@ async def test_keys_that_come_and_go_are_told(
             [(Event.KEY_ADDED, pairs[1].kid), (Event.KEY_REMOVED, pairs[0].kid)], key=lambda told: told[1]
         ),
     ]
+
+
+async def test_workers_that_start_together_refresh_at_different_times_well_before_the_ttl_ends(
+    issuer: InProcessIssuer, clock: Any
+) -> None:
+    delays = set()
+    for _ in range(30):
+        async with JwksCache(issuer.url, transport=issuer.transport, monotonic=clock.monotonic) as cache:
+            await cache.refresh()
+            delays.add(cache.retry_after)
+    assert all(0.75 * 300 <= delay <= 0.85 * 300 + 1 for delay in delays)
+    assert len(delays) > 5
 
 
 async def test_refreshes_follow_one_another_by_themselves(issuer: InProcessIssuer) -> None:
@@ -314,6 +394,67 @@ async def test_an_unchanged_document_is_not_sent_again(
     assert second.by_kid is first.by_kid
     assert second.fetched_at == first.fetched_at + 200
     assert issuer.requests.count(JWKS_PATH) == 2
+
+
+async def test_a_fetch_asks_for_plain_json_and_brings_nothing_along(pairs: list[KeyPair]) -> None:
+    asked: list[httpx2.Headers] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers)
+        headers = {"ETag": '"1"', "Set-Cookie": "session=1; Path=/"}
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]}, headers=headers)
+
+    transport = httpx2.MockTransport(answer)
+    async with JwksCache("https://i.test", jwks_url="https://i.test/k", transport=transport) as cache:
+        await cache.refetched()
+        await cache.refresh()
+    assert [headers["Accept-Encoding"] for headers in asked] == ["identity", "identity"]
+    assert [headers.get("If-None-Match") for headers in asked] == [None, '"1"']
+    assert not any({"cookie", "authorization"} & headers.keys() for headers in asked)
+
+
+@pytest.mark.parametrize("etag", ["1", '"a b"', '"\x7f"', f'"{"x" * 300}"', "W/1", "", '"1", "2"'])
+async def test_an_etag_that_is_none_is_not_sent_back(etag: str, pairs: list[KeyPair]) -> None:
+    asked: list[str | None] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers.get("if-none-match"))
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]}, headers={"ETag": etag})
+
+    transport = httpx2.MockTransport(answer)
+    async with JwksCache("https://i.test", jwks_url="https://i.test/k", transport=transport) as cache:
+        await cache.refetched()
+        await cache.refresh()
+    assert asked == [None, None]
+
+
+async def test_keys_that_moved_are_found_again_after_a_failure_and_without_the_old_etag(
+    pairs: list[KeyPair],
+) -> None:
+    place, asked = ["https://old.test/jwks"], []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append((request.url.host, request.headers.get("if-none-match")))
+        if request.url.host == "i.test":
+            return httpx2.Response(200, json={"issuer": "https://i.test", "jwks_uri": place[0]})
+        if str(request.url) != place[0]:
+            return httpx2.Response(404)
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]}, headers={"ETag": '"1"'})
+
+    async with JwksCache("https://i.test", transport=httpx2.MockTransport(answer)) as cache:
+        await cache.refetched()
+        place[0] = "https://new.test/jwks"
+        await cache.refresh()
+        await cache.refresh()
+        assert cache.usable is not None
+        assert cache.usable.source == place[0]
+    assert asked == [
+        ("i.test", None),
+        ("old.test", None),
+        ("old.test", '"1"'),
+        ("i.test", None),
+        ("new.test", None),
+    ]
 
 
 def drip(body: bytes) -> Callable[..., Any]:
@@ -468,6 +609,43 @@ UNUSABLE: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
+def of_infineon(bits: int) -> int:
+    """Return a modulus as the generator of CVE-2017-15361 made them: each prime a power of 65537 modulo M."""
+    product = math.prod(n for n in range(2, 702) if all(n % divisor for divisor in range(2, n)))
+    primes: list[int] = []
+    number = 3 << bits // 2 - 2
+    number += pow(65537, 12345, product) - number % product
+    while len(primes) < 2:
+        number += product
+        if pow(2, number - 1, number) == 1:
+            primes.append(number)
+            number += product << 20
+    return math.prod(primes)
+
+
+@pytest.mark.parametrize(
+    ("name", "modulus"),
+    [
+        ("the pattern of CVE-2017-15361", lambda _: of_infineon(2048)),
+        ("even", lambda n: n - 1),
+        ("divisible by 3", lambda n: n // 6 * 6 + 3),
+        ("of 2047 bits", lambda n: (n | 1 << 2046) % (1 << 2047)),
+        ("of 8200 bits", lambda n: n | 1 << 8199),
+    ],
+)
+async def test_a_weak_modulus_is_refused_beside_a_good_one_that_goes_on_working(
+    name: str, modulus: Callable[[int], int], pairs: list[KeyPair], events: Events
+) -> None:
+    bad = modulus(pairs[1].private.public_key().public_numbers().n)
+    jwk = {**pairs[1].jwk, "n": jwt.utils.to_base64url_uint(bad).decode()}
+    answer = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"keys": [jwk, pairs[0].jwk]}))
+    listen = lambda event, detail: events.append((event, detail))  # noqa: E731 - two lines of it
+    url = "https://i.test/jwks"
+    async with JwksCache("https://i.test", jwks_url=url, transport=answer, on_event=listen) as cache:
+        assert set((await cache.refetched()).by_kid) == {pairs[0].kid}
+    assert count(events, Event.KEY_SKIPPED) == 1
+
+
 @pytest.mark.parametrize("change", UNUSABLE.values(), ids=UNUSABLE)
 async def test_an_unfit_key_is_not_imported(
     change: Callable[[dict[str, Any]], dict[str, Any]], pairs: list[KeyPair]
@@ -493,9 +671,10 @@ async def test_keys_of_every_configured_algorithm_verify_their_own_tokens_alone(
     key = import_key(jwk, [alg])
     signer = jwt.get_algorithm_by_name(alg)
     signature = signer.sign(b"payload", private)
-    assert len(signature) == key.signature_bytes
-    assert key.algorithm.verify(b"payload", key.public, signature)
-    assert not key.algorithm.verify(b"another", key.public, signature)
+    assert key.Algorithm.verify(b"payload", key.key, signature)
+    for wrong in (signature[:-1], signature + b"\0", b"\0" + signature, b""):
+        assert not key.Algorithm.verify(b"payload", key.key, wrong)
+    assert not key.Algorithm.verify(b"another", key.key, signature)
     with pytest.raises(ValueError, match="another algorithm"):
         import_key(jwk, ["ES256" if alg == "EdDSA" else "EdDSA"])
 
@@ -613,9 +792,11 @@ async def test_a_stop_during_a_fetch_takes_less_than_a_second(
         server.answer = note_and_answer
         cache = JwksCache(server.url)
         async with cache:
+            fetch = cache.refresh()
             await asked.wait()
             began = time.perf_counter()
         assert time.perf_counter() - began < 1
+        assert fetch.done()
     assert not recwarn.list
 
 

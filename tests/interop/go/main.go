@@ -1,5 +1,5 @@
 // Owns what go-oidc says of an issuer's tokens: `verify ISSUER AUDIENCE`, then one token a line in, one JSON
-// line out. The keys are found by discovery, and the library keeps its defaults.
+// line out. The keys are found by discovery; the settings are those of docs/verifying.md.
 package main
 
 import (
@@ -32,7 +32,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	verifier := provider.Verifier(&oidc.Config{ClientID: os.Args[2]})
+	verifier := provider.Verifier(&oidc.Config{
+		ClientID:             os.Args[2],
+		SupportedSigningAlgs: []string{oidc.RS256},
+	})
 	lines := bufio.NewScanner(os.Stdin)
 	lines.Buffer(nil, longestToken)
 	answers := json.NewEncoder(os.Stdout)
@@ -50,23 +53,28 @@ func judge(ctx context.Context, verifier *oidc.IDTokenVerifier, token string) ju
 	if _, err := verifier.Verify(ctx, token); err != nil {
 		return judgement{Reason: err.Error()}
 	}
-	kid, err := kidOf(token)
+	header, err := headerOf(token)
 	if err != nil {
 		return judgement{Reason: err.Error()}
 	}
-	return judgement{Accepted: true, Kid: kid}
+	if header.Typ != "at+jwt" {
+		return judgement{Reason: "not an access token"}
+	}
+	return judgement{Accepted: true, Kid: header.Kid}
 }
 
-// kidOf reads the header, which the library does not hand out, of a token that is verified already.
-func kidOf(token string) (string, error) {
-	header, _, _ := strings.Cut(token, ".")
-	text, err := base64.RawURLEncoding.DecodeString(header)
+type members struct {
+	Kid string `json:"kid"`
+	Typ string `json:"typ"`
+}
+
+// headerOf reads the header, which the library does not hand out, of a token that is verified already.
+func headerOf(token string) (header members, err error) {
+	segment, _, _ := strings.Cut(token, ".")
+	text, err := base64.RawURLEncoding.DecodeString(segment)
 	if err != nil {
-		return "", err
+		return header, err
 	}
-	var members struct {
-		Kid string `json:"kid"`
-	}
-	err = json.Unmarshal(text, &members)
-	return members.Kid, err
+	err = json.Unmarshal(text, &header)
+	return header, err
 }

@@ -1,0 +1,340 @@
+"""A server of key sets that does everything wrong, in a process of its own: `python hostile.py GOOD_DOCUMENT`.
+
+The path says how: `/RUN/BEHAVIOUR/N` answers N times as it should, and ever after as the behaviour has it. It counts
+what it is asked. What becomes of it is judged in `test_hostile` and measured in `benchmarks/verifier.py`.
+"""
+
+import asyncio
+import contextlib
+import gzip
+import ipaddress
+import json
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote, unquote
+
+import httpx2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+Behaviour = Callable[[asyncio.StreamWriter, bytes], Coroutine[Any, Any, None]]
+
+
+def http(body: bytes, *headers: str, status: str = "200 OK", length: object = None) -> bytes:
+    """Word an answer; its length is the true one unless told otherwise."""
+    told = len(body) if length is None else length
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {told}", *headers, "", ""]).encode() + body
+
+
+def saying(make: Callable[[bytes], bytes]) -> Behaviour:
+    """Say something, made from the good document, and hang up."""
+
+    async def behave(writer: asyncio.StreamWriter, good: bytes) -> None:
+        writer.write(make(good))
+        await writer.drain()
+
+    return behave
+
+
+def forever(start: bytes, part: bytes, pause: float = 0.0) -> Behaviour:
+    """Begin an answer and never end it."""
+
+    async def behave(writer: asyncio.StreamWriter, _: bytes) -> None:
+        writer.write(start)
+        while not writer.is_closing():
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(pause)
+
+    return behave
+
+
+def silent(start: bytes) -> Behaviour:
+    """Begin an answer and say no more."""
+
+    async def behave(writer: asyncio.StreamWriter, _: bytes) -> None:
+        writer.write(start)
+        await writer.drain()
+        await asyncio.sleep(60)
+
+    return behave
+
+
+def reset(start: bytes) -> Behaviour:
+    """Begin an answer and reset the connection."""
+
+    async def behave(writer: asyncio.StreamWriter, _: bytes) -> None:
+        writer.write(start)
+        await writer.drain()
+        await asyncio.sleep(0.05)  # or the reset would overtake what was said
+        abort(writer)
+
+    return behave
+
+
+def abort(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def late(writer: asyncio.StreamWriter, good: bytes) -> None:
+    """Answer as one should, but not at once."""
+    await asyncio.sleep(0.2)
+    writer.write(http(good, "Cache-Control: max-age=300"))
+
+
+class Away:
+    """Resets whoever asks within a second of the first time, and is back after that."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    async def __call__(self, writer: asyncio.StreamWriter, good: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        self._since = self._since or now
+        if now - self._since < 1:
+            abort(writer)
+        else:
+            writer.write(http(good, "Cache-Control: max-age=300"))
+
+
+def redirect(where: str, status: str = "302 Found") -> Behaviour:
+    return saying(lambda good: http(good, f"Location: {where}", status=status))
+
+
+def compressed(coding: str, compress: Callable[[bytes], bytes]) -> Behaviour:
+    return saying(lambda good: http(compress(good), f"Content-Encoding: {coding}"))
+
+
+def bomb(coding: str) -> Behaviour:
+    """Answer 60 KB that grow to 60 MB."""
+    packed = (gzip.compress if coding == "gzip" else zlib.compress)(b" " * 60_000_000, 9)[:60_000]
+    return saying(lambda _: http(packed, f"Content-Encoding: {coding}"))
+
+
+def large_keys(good: bytes) -> bytes:
+    """Answer as many keys as fit into 64 KB, each of more bits than anybody uses."""
+    jwk = json.loads(good)["keys"][0]
+    keys = [{**jwk, "kid": f"k{number}", "n": jwk["n"] * 4} for number in range(40)]
+    return http(json.dumps({"keys": keys}).encode())
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+HOSTILE: Mapping[str, Behaviour] = {
+    "drip of headers": forever(HEAD + b"X: ", b"x", 0.01),
+    "drip of a body": forever(HEAD + b"Content-Length: 60000\r\n\r\n", b" ", 0.01),
+    "drip of chunks": forever(CHUNKED, b"1\r\n \r\n", 0.01),
+    "silence at once": silent(b""),
+    "silence in the headers": silent(HEAD),
+    "silence in the body": silent(HEAD + b"Content-Length: 10\r\n\r\n{"),
+    "endless body": forever(HEAD + b"\r\n", b" " * 65536),
+    "endless chunks": forever(CHUNKED, b"10000\r\n" + b" " * 65536 + b"\r\n"),
+    "endless tiny chunks": forever(CHUNKED, b"1\r\n \r\n" * 4096),
+    "endless headers": forever(HEAD, b"X: y\r\n" * 4096),
+    "endless header": forever(HEAD + b"X: ", b"y" * 65536),
+    "endless early hints": forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.01),
+    "endless trailers": forever(CHUNKED + b"0\r\n", b"X: y\r\n" * 4096),
+    "a header of 1 MB": saying(lambda good: http(good, "X: " + "y" * 1_000_000)),
+    "100 000 headers": saying(lambda good: http(good, *["X: y"] * 100_000)),
+    "gzip bomb": bomb("gzip"),
+    "deflate bomb": bomb("deflate"),
+    "gzip": compressed("gzip", gzip.compress),
+    "gzip twice": compressed("gzip, gzip", lambda good: gzip.compress(gzip.compress(good))),
+    "a coding that nobody knows": compressed("x-rot13", lambda good: good),
+    "gzip as transfer coding": saying(lambda _: HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "an image": saying(lambda _: http(b"\x89PNG\r\n\x1a\n" + bytes(1000), "Content-Type: image/png")),
+    "a form": saying(lambda _: http(b"keys=1", "Content-Type: application/x-www-form-urlencoded")),
+    "64 KB of digits": saying(lambda _: http(b'{"keys": ' + b"9" * 64_000 + b"}")),
+    "64 KB of brackets": saying(lambda _: http(b'{"keys": ' + b"[" * 64_000)),
+    "64 KB of members": saying(lambda _: http(json.dumps({str(n): 0 for n in range(5000)}).encode())),
+    "keys of 8192 bits": saying(large_keys),
+    "304 of nothing asked": saying(lambda _: b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+    "304 with a body": saying(lambda good: http(good, status="304 Not Modified")),
+    "reset at once": reset(b""),
+    "reset in the headers": reset(HEAD),
+    "reset in the body": reset(HEAD + b'Content-Length: 100\r\n\r\n{"keys": ['),
+    "end in the body": saying(lambda good: http(good, length=len(good) + 1)),
+    "end in a chunk": saying(lambda good: CHUNKED + b"fff\r\n" + good),
+    "two lengths": saying(lambda good: http(good, "Content-Length: 2")),
+    "a negative length": saying(lambda good: http(good, length=-1)),
+    "a length of 10^30": saying(lambda good: http(good, length=10**30)),
+    "a chunk that is not hexadecimal": saying(lambda good: CHUNKED + b"zz\r\n" + good),
+    "a chunk of 2^64": saying(lambda good: CHUNKED + b"10000000000000000\r\n" + good),
+    "NUL in a header": saying(lambda good: http(good, "X: \0")),
+    "status 999": saying(lambda good: http(good, status="999 Of nothing")),
+    "status of letters": saying(lambda good: http(good, status="OK 200")),
+    "an upgrade": saying(lambda _: b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"),
+    "HTTP 0.9": saying(lambda good: good),
+    "HTTP 2": saying(lambda _: b"\0\0\0\4\0\0\0\0\0"),
+    "another protocol": saying(lambda _: b"220 smtp.test ESMTP\r\n"),
+    "a redirect to a good set": redirect("/elsewhere/good/9"),
+    "a redirect to itself": redirect("", "301 Moved Permanently"),
+    "a redirect to a file": redirect("file:///etc/passwd", "307 Temporary Redirect"),
+    "a refresh": saying(lambda _: http(b"", "Refresh: 0; url=/elsewhere/good/9", status="204 No Content")),
+}  # fmt: skip
+OTHERS: Mapping[str, Behaviour] = {
+    "good": saying(lambda good: http(good, "Cache-Control: max-age=300")),
+    "late": late,
+    "away for 1 s": Away(),
+}
+
+
+class Server:
+    """Serves behaviours by path, and counts: requests of each path, and how many at once."""
+
+    def __init__(self, good: bytes) -> None:
+        self._good = good
+        self._asked: Counter[str] = Counter()
+        self._open: Counter[str] = Counter()
+        self._at_once: Counter[str] = Counter()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            path = unquote(head.split()[1].decode())
+            if path == "/counts":
+                told = {name: (count, self._at_once[name]) for name, count in self._asked.items()}
+                writer.write(http(json.dumps(told).encode()))
+                return
+            self._asked[path] += 1
+            self._open[path] += 1
+            self._at_once[path] = max(self._at_once[path], self._open[path])
+            _, _, behaviour, good = path.split("/")
+            behave = OTHERS.get(behaviour) or HOSTILE[behaviour]
+            if self._asked[path] <= int(good):
+                behave = OTHERS["good"]
+            try:
+                closed = asyncio.create_task(reader.read())  # whoever asked has had enough
+                answered = asyncio.create_task(behave(writer, self._good))
+                await asyncio.wait({closed, answered}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (closed, answered):
+                    task.cancel()
+                await asyncio.gather(closed, answered, return_exceptions=True)
+            finally:
+                self._open[path] -= 1
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # whoever asked is gone, or the server ends
+        finally:
+            writer.close()
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """Make a certificate that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = folder / "certificate.pem"
+    pem.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+async def serve(good: bytes) -> None:
+    """Serve until standard input ends; tell the ports: plain, and with a certificate that nobody trusts."""
+    server = Server(good)
+    with tempfile.TemporaryDirectory() as folder:
+        context = self_signed(Path(folder))
+    plain = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+    distrusted = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=context)
+    ports = [str(each.sockets[0].getsockname()[1]) for each in (plain, distrusted)]
+    sys.stdout.write(" ".join(ports) + "\n")
+    sys.stdout.flush()
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+class HostileServer:
+    """The process, and how to reach it."""
+
+    def __init__(self, jwks: Mapping[str, object]) -> None:
+        self._runs = 0
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, json.dumps(jwks)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout
+        self.port, self.tls_port = map(int, self._process.stdout.readline().split())
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def path(self, behaviour: str, good: int = 0) -> str:
+        """Give a path of its own to a behaviour that begins after so many good answers."""
+        self._runs += 1
+        return quote(f"/{self._runs}/{behaviour}/{good}")
+
+    def counts(self, path: str) -> tuple[int, int]:
+        """Tell how often a path was asked for, and how many times at once."""
+        asked, at_once = httpx2.get(f"{self.url}/counts", trust_env=False).json().get(unquote(path), (0, 0))
+        return asked, at_once
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()  # its standard input ends, and so does it
+
+
+@contextlib.contextmanager
+def hostile_server(jwks: Mapping[str, object]) -> Iterator[HostileServer]:
+    """Run one."""
+    with HostileServer(jwks) as server:
+        yield server
+
+
+class Stall:
+    """Measures for how long at most the event loop does nothing else: `async with Stall() as stall`."""
+
+    seconds = 0.0
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._watch())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.sleep(0)  # or a block at the very end would not be seen
+        self._task.cancel()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked = loop.time()
+            await asyncio.sleep(0.001)
+            self.seconds = max(self.seconds, loop.time() - asked - 0.001)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(sys.argv[1].encode()))

@@ -1,0 +1,135 @@
+"""Owns that whatever is accepted here, PyJWT in its strictest configuration accepts too, and understands the same.
+
+The mutants are made in `mutants`. The two may differ in one way only: PyJWT accepts more.
+"""
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from itertools import islice
+from typing import Any
+
+import jwt
+import pytest
+from mutants import Mutants
+
+from verifier_example.testing import InProcessIssuer
+from verifier_example.verifier import AccessToken, InvalidToken, JwksCache, Reason, TokenVerifier
+
+AUDIENCE = "https://api.test"
+SHORT, LONG = 10_000, 200_000
+NEVER_SIGNED_AGAIN = {"bits", "characters", "segments", "spelling"}
+"""Kinds of mutants that are good only if nothing has changed."""
+REQUIRED = ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"]
+
+
+class Ours:
+    """The verifier with its keys, asked without a loop: a kid that it does not know makes it wait for nothing."""
+
+    def __init__(self, issuer: InProcessIssuer, clock: Any) -> None:
+        cache = JwksCache(issuer.url, transport=issuer.transport, monotonic=clock.monotonic)
+        self._verifier = TokenVerifier(cache, AUDIENCE)
+        asyncio.run(self._fetch(cache))
+
+    @staticmethod
+    async def _fetch(cache: JwksCache) -> None:
+        async with cache:
+            await cache.refetched()
+
+    def __call__(self, token: str) -> AccessToken | Reason:
+        try:
+            self._verifier.verify(token).send(None)
+        except StopIteration as end:
+            access: AccessToken = end.value
+            return access
+        except InvalidToken as refusal:
+            return refusal.reason
+        raise AssertionError("it waits for a fetch within the cooldown")
+
+
+class Oracle:
+    """PyJWT, asked for everything that it can check, and the last word on what a token says."""
+
+    def __init__(self, forge: Any) -> None:
+        self._forge = forge
+        self._keys = jwt.PyJWKSet([forge.key.jwk])
+
+    def __call__(self, token: str) -> dict[str, Any] | str:
+        try:
+            header = jwt.get_unverified_header(token)
+            return jwt.decode(
+                token,
+                self._keys[header["kid"]],
+                algorithms=["RS256"],
+                audience=AUDIENCE,
+                issuer=self._forge.issuer.url,
+                leeway=10,
+                options={"require": REQUIRED, "enforce_minimum_key_length": True},
+            )
+        except Exception as error:  # noqa: BLE001 - hostile input makes it raise whatever there is
+            return type(error).__name__
+
+
+def agree(access: AccessToken, claims: dict[str, Any]) -> bool:
+    audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
+    return (
+        access.subject,
+        access.client_id,
+        access.username,
+        access.scopes,
+        access.issuer,
+        access.audience,
+        access.issued_at,
+        access.expires_at,
+        access.jti,
+    ) == (
+        claims["sub"],
+        claims["client_id"],
+        claims.get("username"),
+        frozenset(claims.get("scope", "").split()),
+        claims["iss"],
+        tuple(audience),
+        claims["iat"],
+        claims["exp"],
+        claims["jti"],
+    )
+
+
+def test_whatever_is_accepted_pyjwt_accepts_too_with_the_same_claims(
+    request: pytest.FixtureRequest, issuer: InProcessIssuer, forge: Any, clock: Any
+) -> None:
+    long = request.config.getoption("long")  # many, and always others; else few, and always the same
+    seed = random.SystemRandom().randrange(2**32) if long else 0
+    mutants = Mutants(forge, random.Random(seed), time.time)  # noqa: S311 - no secret
+    ours, oracle = Ours(issuer, clock), Oracle(forge)
+    seen: Counter[str] = Counter()
+    for kind, token in islice(mutants, LONG if long else SHORT):
+        judgement, opinion = ours(token), oracle(token)
+        at_fault = (seed, kind, token, judgement, opinion)
+        assert judgement is not Reason.UNEXPECTED, at_fault
+        if isinstance(judgement, AccessToken):
+            assert isinstance(opinion, dict), at_fault
+            assert agree(judgement, opinion), at_fault
+            assert kind not in NEVER_SIGNED_AGAIN or token in mutants.signed, at_fault
+        else:
+            assert token not in mutants.signed, at_fault
+        accepted = isinstance(judgement, AccessToken), isinstance(opinion, dict)
+        seen[
+            {(True, True): "both", (False, False): "neither"}.get(accepted, f"PyJWT alone: {judgement}")
+        ] += 1
+        seen[f"kind: {kind}"] += 1
+    print(json.dumps(seen, indent=1, sort_keys=True))  # noqa: T201 - for who runs it with -s
+    assert seen["both"] > seen["kind: good"] > 0  # some mutants are good tokens, too
+    assert seen["neither"] > seen["both"]
+
+
+def test_a_token_is_good_in_one_spelling_only(forge: Any, issuer: InProcessIssuer, clock: Any) -> None:
+    ours, now = Ours(issuer, clock), int(time.time())
+    token = forge.signed(forge.header(), forge.claims(iat=now, exp=now + 600))
+    assert isinstance(ours(token), AccessToken)
+    for at in range(len(token)):
+        before, after = token[:at], token[at + 1 :]
+        for changed in (before + after, f"{before}A{token[at:]}", f"{before}-{after}"):
+            assert changed == token or isinstance(ours(changed), Reason), at

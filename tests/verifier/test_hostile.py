@@ -1,0 +1,266 @@
+"""Owns that no server of key sets stops the event loop or the service, however it behaves; over real sockets.
+
+The server is `hostile`; what a key set may hold is in `test_attacks`.
+"""
+
+import asyncio
+import gc
+import socket
+import time
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Any
+
+import pytest
+from hostile import HOSTILE, HostileServer, Stall, hostile_server
+
+from verifier_example.testing import InProcessIssuer, KeyPair
+from verifier_example.verifier import (
+    InvalidToken,
+    JwksCache,
+    KeysUnavailable,
+    State,
+    Timings,
+    TokenVerifier,
+)
+
+AUDIENCE = "https://api.test"
+DEADLINE = 0.4
+BLOCKED = 0.15
+"""Seconds; a fetch that blocks takes the whole deadline, anything else a few milliseconds."""
+ATTEMPTS = 3  # a machine may pause; a block comes each time
+NO_RETRIES = Timings(
+    fetch_deadline=DEADLINE,
+    connect_timeout=DEADLINE / 2,
+    wait=DEADLINE,
+    backoff_first=3600,
+    backoff_last=3600,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def server(pairs: list[KeyPair]) -> Iterator[HostileServer]:
+    with hostile_server({"keys": [pairs[0].jwk]}) as server:
+        yield server
+
+
+Make = Callable[..., TokenVerifier]
+
+
+@pytest.fixture
+def verifier_of(server: HostileServer, issuer: InProcessIssuer, clock: Any) -> Make:
+    """Make a verifier of the issuer's tokens that fetches the keys from a path."""
+
+    def make(path: str, timings: Timings = NO_RETRIES, port: int = 0, scheme: str = "http") -> TokenVerifier:
+        url = f"{scheme}://127.0.0.1:{port or server.port}{path}"
+        cache = JwksCache(issuer.url, jwks_url=url, timings=timings)
+        return TokenVerifier(cache, AUDIENCE, wall=clock.wall)
+
+    return make
+
+
+async def keep_verifying(verifier: TokenVerifier, token: str) -> int:
+    """Verify a good token again and again, until cancelled; any refusal ends it."""
+    accepted = 0
+    try:
+        while True:
+            await verifier.verify(token)
+            accepted += 1
+            await asyncio.sleep(0.005)
+    except asyncio.CancelledError:
+        return accepted
+
+
+@pytest.mark.parametrize("behaviour", HOSTILE)
+async def test_a_hostile_answer_neither_blocks_nor_disturbs_nor_is_asked_for_twice(
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any
+) -> None:
+    stalls: list[float] = []
+    while not stalls or (min(stalls) > BLOCKED and len(stalls) < ATTEMPTS):
+        path = server.path(behaviour, good=1)
+        verifier = verifier_of(path)
+        async with verifier.cache as cache:
+            before = await cache.refetched()
+            service = asyncio.create_task(keep_verifying(verifier, forge.token()))
+            async with Stall() as stall:
+                await asyncio.wait_for(cache.refresh(), 5)
+            service.cancel()
+            assert await service >= 1
+            assert cache.usable is before
+        assert server.counts(path) == (2, 1)
+        stalls.append(stall.seconds)
+    assert min(stalls) < BLOCKED
+
+
+@pytest.mark.parametrize("behaviour", ["silence at once", "drip of a body", "gzip bomb", "reset in the body"])
+async def test_without_a_good_answer_first_there_is_a_503_in_time(
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any
+) -> None:
+    path = server.path(behaviour)
+    verifier = verifier_of(path)
+    async with verifier.cache:
+        with pytest.raises(KeysUnavailable):
+            await asyncio.wait_for(verifier.verify(forge.token()), 5)
+    assert server.counts(path) == (1, 1)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that takes connections and never says a word, not even of TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("failure", ["distrusted", "plain", "silent", "closed"])
+async def test_without_tls_that_can_be_trusted_nothing_is_fetched(
+    failure: str, server: HostileServer, verifier_of: Make, forge: Any, silent_port: int, closed_port: int
+) -> None:
+    ports = {
+        "distrusted": server.tls_port,
+        "plain": server.port,
+        "silent": silent_port,
+        "closed": closed_port,
+    }
+    path = server.path("good")
+    verifier = verifier_of(path, port=ports[failure], scheme="https")
+    async with verifier.cache as cache, Stall() as stall:
+        with pytest.raises(KeysUnavailable):
+            await asyncio.wait_for(verifier.verify(forge.token()), 5)
+        assert cache.state is State.EMPTY
+    assert server.counts(path) == (0, 0)
+    assert (
+        stall.seconds < 10 * BLOCKED
+    )  # the first handshake of a process reads the certificates of the machine
+
+
+async def test_a_thousand_first_requests_cost_one_fetch(
+    server: HostileServer, verifier_of: Make, forge: Any
+) -> None:
+    path, token = server.path("late"), forge.token()
+    verifier = verifier_of(path, Timings(wait=20, fetch_deadline=20, connect_timeout=20))
+    async with verifier.cache:
+        outcomes = await asyncio.gather(*(verifier.verify(token) for _ in range(1000)))
+    assert len(outcomes) == 1000
+    assert server.counts(path) == (1, 1)
+
+
+async def test_a_flood_of_unknown_kids_costs_one_fetch_a_cooldown_and_holds_up_nobody(
+    server: HostileServer, verifier_of: Make, forge: Any
+) -> None:
+    path, cooldown = server.path("late"), 0.25
+    verifier = verifier_of(path, Timings(cooldown=cooldown, cooldown_empty=cooldown))
+    flood = [forge.token({"kid": f"made-up-{number}"}) for number in range(50)]
+    good = forge.token()
+    async with verifier.cache as cache:
+        await cache.refetched()
+        service = asyncio.create_task(keep_verifying(verifier, good))
+        began = time.monotonic()
+        while time.monotonic() - began < 4 * cooldown:
+            outcomes = await asyncio.gather(*map(verifier.verify, flood), return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {InvalidToken}
+            await asyncio.sleep(0)
+        cooldowns = (time.monotonic() - began) / cooldown
+        service.cancel()
+        assert await service >= 1
+    asked, at_once = server.counts(path)
+    assert 2 <= asked <= 2 + cooldowns
+    assert at_once == 1
+
+
+OUTAGES = ("reset at once", "silence at once", "endless body", "a redirect to a good set")
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_every_good_token_is_accepted_through_an_outage_and_few_fetches_are_tried(
+    outage: str, server: HostileServer, verifier_of: Make, forge: Any
+) -> None:
+    path = server.path(outage, good=1)
+    backoff = 0.2
+    timings = Timings(
+        ttl_floor=0.1,
+        ttl_ceiling=0.1,
+        backoff_first=backoff,
+        backoff_last=backoff,
+        fetch_deadline=0.1,
+        max_stale=60,
+    )
+    verifier = verifier_of(path, timings)
+    async with verifier.cache as cache:
+        await cache.refetched()
+        began = time.monotonic()
+        service = asyncio.create_task(keep_verifying(verifier, forge.token()))
+        while cache.state is not State.STALE or server.counts(path)[0] < 3:
+            await asyncio.sleep(0.02)
+            assert time.monotonic() - began < 10
+        service.cancel()
+        assert await service >= 1
+        lasted = time.monotonic() - began
+    asked, at_once = server.counts(path)
+    assert asked <= 3 + lasted / (backoff / 2)
+    assert at_once == 1
+
+
+async def test_after_an_outage_that_is_too_long_there_is_a_503_and_after_it_service_again(
+    server: HostileServer, verifier_of: Make, forge: Any
+) -> None:
+    path = server.path("away for 1 s", good=1)
+    timings = Timings(ttl_floor=0.1, ttl_ceiling=0.1, max_stale=0.5, backoff_first=0.1, backoff_last=0.1)
+    verifier = verifier_of(path, timings)
+    seen: list[str] = []
+    began = time.monotonic()
+    async with verifier.cache as cache:
+        await cache.refetched()
+        while seen[-1:] != ["accepted"] or "503" not in seen:
+            assert time.monotonic() - began < 10, seen
+            try:
+                await verifier.verify(forge.token())
+                seen.append("accepted")
+            except KeysUnavailable:
+                seen.append("503")
+            await asyncio.sleep(0.01)
+    assert [each for each, _ in groupby(seen)] == ["accepted", "503", "accepted"]
+    assert server.counts(path)[1] == 1
+
+
+async def test_a_stop_during_a_handshake_of_tls_leaves_nothing_behind(
+    verifier_of: Make, silent_port: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    verifier = verifier_of("/", Timings(), port=silent_port, scheme="https")
+    async with verifier.cache:
+        await asyncio.sleep(0.2)  # the handshake has begun, and will not end
+    del verifier
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn.list]
+
+
+@pytest.mark.parametrize("behaviour", ["silence at once", "endless chunks", "drip of headers"])
+async def test_a_stop_ends_the_fetch_and_all_who_wait_for_it(
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = server.path(behaviour)
+    verifier = verifier_of(path, Timings(fetch_deadline=30, wait=30))
+    before = asyncio.all_tasks()
+    async with verifier.cache:
+        waiting = [asyncio.create_task(verifier.verify(forge.token())) for _ in range(200)]
+        for _ in range(500):
+            if server.counts(path) == (1, 1):
+                break
+            await asyncio.sleep(0.01)
+        began = time.perf_counter()
+    assert time.perf_counter() - began < 1
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
+    assert {type(outcome) for outcome in outcomes} == {KeysUnavailable}
+    del verifier, outcomes, waiting
+    gc.collect()  # now, or a connection left open would be found in another test
+    assert asyncio.all_tasks() == before
+    assert server.counts(path) == (1, 1)
+    assert not recwarn.list

@@ -1,0 +1,56 @@
+"""What Prometheus is told of a verifier: verifications and fetches by outcome, the age of the keys, the state.
+
+What happened is told by the verifier through its hook, `on_event`. Each process counts for itself.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from verifier_example.verifier import Event, JwksCache, Reason, State
+
+_VERDICTS = (Event.ACCEPTED, Event.UNAVAILABLE)  # and REJECTED, which is counted by its reason
+_FETCHES = (Event.FETCHED, Event.NOT_MODIFIED, Event.FETCH_FAILED)
+_REST = tuple(event for event in Event if event not in {*_VERDICTS, *_FETCHES, Event.REJECTED})
+
+
+class Metrics:
+    """Counts what `count` is told; nothing of it names a token, a caller or a key."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def count(self, event: Event, detail: str) -> None:
+        """Take note of an event; give this to a JwksCache as `on_event`."""
+        self._counts[detail if event is Event.REJECTED else event] += 1
+
+    def render(self, cache: JwksCache) -> bytes:
+        """Write the figures in Prometheus' text format, those of the cache as they are at this moment."""
+        return generate_latest(_Figures(self._counts, cache))
+
+
+class _Figures:
+    def __init__(self, counts: Mapping[str, int], cache: JwksCache) -> None:
+        self._counts = counts
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each figure, those that are 0 too: a rate needs to begin somewhere."""
+        for name, text, label, names in (
+            ("verifications", "Verifications of tokens", "outcome", (*_VERDICTS, *Reason)),
+            ("fetches", "Fetches of the keys", "outcome", _FETCHES),
+            ("events", "What else happened", "event", _REST),
+        ):
+            counter = CounterMetricFamily(f"verifier_{name}", text, labels=[label])
+            for value in names:
+                counter.add_metric([value], self._counts[value])
+            yield counter
+        yield GaugeMetricFamily(
+            "verifier_keys_age_seconds", "Time since the keys were fetched; +Inf without any", self._cache.age
+        )
+        state = GaugeMetricFamily("verifier_state", "1 for the state of the keys", labels=["state"])
+        for value in State:
+            state.add_metric([value], value is self._cache.state)
+        yield state
