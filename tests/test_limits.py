@@ -11,6 +11,7 @@ from test_store import database, url  # noqa: F401 - fixtures
 
 from issuer.settings import Settings
 from issuer.store.database import Database
+from issuer.store.pruning import prune
 from issuer.store.throttle import ThrottleStore
 from issuer.throttle import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, site
 from issuer.web.app import create_app
@@ -73,14 +74,27 @@ def test_a_device_that_logged_in_before_is_not_held_up_by_strangers(
     assert guess(moved, ACCOUNT.free + 2) == [401] * (ACCOUNT.free + 1) + [429]
 
 
-def test_programs_that_keep_no_cookies_leave_no_trail_of_devices(
-    client_from: From, alice: str, issuer: Issuer
+def test_a_device_is_known_from_its_first_log_in_though_neighbours_attack(
+    client_from: From, alice: str
 ) -> None:
-    for _ in range(3):
-        assert log_in(client_from("198.51.100.1")).status_code == 200
-    # The account was made on one device, named by cookie and address, and then used on another.
-    with issuer.database.read() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM devices").scalar() == 4
+    assert log_in(client_from("198.51.100.1")).status_code == 200  # so that the address is known
+    owner, neighbour = client_from("198.51.100.1"), client_from("198.51.100.1")
+    assert log_in(owner).status_code == 200
+    assert guess(neighbour, ACCOUNT.free + 2)[-1] == 429
+    assert log_in(owner).status_code == 200
+
+
+def test_programs_that_keep_no_cookies_leave_a_trail_of_a_week(
+    client_from: From, alice: str, issuer: Issuer, clock: MovableClock
+) -> None:
+    known = client_from("198.51.100.1")
+    assert [log_in(each).status_code for each in (known, known, *map(client_from, ["198.51.100.1"] * 3))] == [
+        200
+    ] * 5
+    clock.advance(days=8)
+    prune(issuer.database, clock())
+    with issuer.database.read() as connection:  # the address where the account was made, and the known device
+        assert connection.exec_driver_sql("SELECT count(*) FROM devices").scalar() == 3
 
 
 def test_a_cookie_of_one_account_opens_no_allowance_for_another(client_from: From, alice: str) -> None:

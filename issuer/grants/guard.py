@@ -14,10 +14,24 @@ from issuer.accounts import canonical_username, hashable
 from issuer.grants.means import Origin, UnknownToken
 from issuer.oauth import InvalidClient, LoginFailed, TooManyAttempts
 from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ACCOUNT, ADDRESS, DEVICE, REGISTRATION, SECRET, Bucket, Count, bucket, named, site
+from issuer.throttle import (
+    ACCOUNT,
+    ADDRESS,
+    DEVICE,
+    DEVICE_MEMORY,
+    REGISTRATION,
+    SECRET,
+    Bucket,
+    Count,
+    bucket,
+    named,
+    site,
+)
 
 SEEN_EVERY = timedelta(days=1)
 """How often it is written down that a known device was seen."""
+UNPROVEN = timedelta(days=7)
+"""How long the name of a device is known that did not bring it back yet."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +53,13 @@ class _Device:
     def names(self) -> list[bytes]:
         return [self.brought, self.site] if self.brought else [self.site]
 
-    def worth_remembering(self, known: Mapping[bytes, datetime], now: datetime) -> list[bytes]:
-        """Return the names to write down; programs that keep no cookies get a new one each time, to no use."""
-        names = self.names if self.site in known or self.given is None else [*self.names, self.given]
-        return [name for name in names if name not in known or now - known[name] > SEEN_EVERY]
+    def worth_remembering(self, known: Mapping[bytes, datetime], now: datetime) -> Mapping[bytes, datetime]:
+        """Return the names to write down, each with when it counts as seen.
+
+        A new one that is never brought back is soon forgotten: programs that keep no cookies get one each time.
+        """
+        seen = {name: now for name in self.names if name not in known or now - known[name] > SEEN_EVERY}
+        return {**seen, self.given: now - DEVICE_MEMORY + UNPROVEN} if self.given else seen
 
     def buckets(self, username: str, origin: Origin, known: Mapping[bytes, datetime]) -> Sequence[Bucket]:
         """Return where a failure is counted.
@@ -82,7 +99,7 @@ class Guard:
             if each.id in known:  # whoever logs in from there may forget a word now and then
                 self._store.forget(each)
         if fresh := device.worth_remembering(known, now):
-            self._store.remember(fresh, now)
+            self._store.remember(fresh)
 
     @contextmanager
     def prove(self, origin: Origin, now: datetime) -> Iterator[None]:
@@ -99,7 +116,7 @@ class Guard:
 
     def know(self, username: str, origin: Origin, now: datetime) -> None:
         """Know the device on which an account was made."""
-        self._store.remember(_Device.of(username, origin).worth_remembering({}, now), now)
+        self._store.remember(_Device.of(username, origin).worth_remembering({}, now))
 
     def _count(self, each: Bucket, now: datetime) -> None:
         if not self._admit([each], now):

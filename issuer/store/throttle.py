@@ -85,14 +85,13 @@ class ThrottleStore:
             rows = connection.execute(select(devices).where(devices.c.device.in_(names), fresh)).all()
         return {row.device: row.seen_at for row in rows}
 
-    def remember(self, names: Iterable[bytes], now: datetime) -> None:
-        """Know the devices of those names, seen at `now`."""
+    def remember(self, seen: Mapping[bytes, datetime]) -> None:
+        """Know the devices of those names, each as of when it was seen."""
         with self._database.write() as connection:
-            for name in sorted(names):
-                row = upserting(connection, devices).values(device=name, seen_at=now)
-                connection.execute(
-                    row.on_conflict_do_update(index_elements=["device"], set_={"seen_at": now})
-                )
+            for name, seen_at in sorted(seen.items()):
+                row = upserting(connection, devices).values(device=name, seen_at=seen_at)
+                again = {"seen_at": seen_at}
+                connection.execute(row.on_conflict_do_update(index_elements=["device"], set_=again))
 
 
 def _count(connection: Connection, bucket: Bucket, now: datetime) -> None:
