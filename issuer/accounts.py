@@ -6,9 +6,6 @@ Hashing is `passwords`' work; keeping accounts, `store.accounts`'.
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import pairwise
-
-from confusable_homoglyphs import categories, confusables
 
 from issuer.oauth import InvalidRequest
 
@@ -18,15 +15,6 @@ PASSWORD_MOST_BYTES = 1024
 # Letters, marks, numbers; separators, control and format characters stay out, with look-alike spaces.
 _NAME_CATEGORIES = ("L", "M", "N")
 _NAME_PUNCTUATION = frozenset("._-@+")
-# The marks of Default_Ignorable_Code_Point: joiners, and selectors of variants.
-_INVISIBLE_MARKS = (
-    range(0x34F, 0x350),
-    range(0x17B4, 0x17B6),
-    range(0x180B, 0x1810),
-    range(0xFE00, 0xFE10),
-    range(0xE0100, 0xE01F0),
-)
-_TOGETHER = ({"HAN", "HIRAGANA", "KATAKANA"}, {"HAN", "HANGUL"}, {"HAN", "BOPOMOFO"})
 
 
 @dataclass(frozen=True)
@@ -55,41 +43,12 @@ def require_username(username: str) -> str:
     for character in name:
         if character not in _NAME_PUNCTUATION and unicodedata.category(character)[0] not in _NAME_CATEGORIES:
             raise InvalidRequest("username may hold letters, digits and any of . _ - @ +")
-    if any(_hides(before, mark) for before, mark in pairwise(f"a{name}")):
-        raise InvalidRequest("username holds marks that do not belong to a letter, or that nobody sees")
-    if not _is_of_one_script(name) or _looks_like_ascii(name):
-        raise InvalidRequest("username could be taken for another: keep to the letters of one alphabet")
+    if not name.isascii():
+        # Only here: its tables take 18 MiB, and most names need none of it.
+        from issuer.lookalikes import require_plain  # noqa: PLC0415
+
+        require_plain(name)
     return name
-
-
-def _hides(before: str, mark: str) -> bool:
-    """Tell whether `mark` cannot be seen, or was not made one with the ASCII letter before it by NFKC."""
-    category = unicodedata.category(mark)
-    if category == "Lm":
-        return before.isascii()
-    invisible = any(ord(mark) in marks for marks in _INVISIBLE_MARKS)
-    return category.startswith("M") and (before.isascii() or invisible)
-
-
-def _is_of_one_script(name: str) -> bool:
-    """Tell whether all letters go together, UTS 39 section 5.1: of one script, or of Japanese and the like."""
-    scripts = set(categories.unique_aliases(name)) - {"COMMON", "INHERITED"}
-    return len(scripts) <= 1 or any(scripts <= together for together in _TOGETHER)
-
-
-def _looks_like_ascii(name: str) -> bool:
-    """Tell whether letters pass for ASCII ones, beside such or all of them: the name could be another's."""
-    foreign = [_passes_for_ascii(character) for character in name if not character.isascii()]
-    beside = any(character.isascii() and character.isalpha() for character in name)
-    return any(foreign) and (beside or all(foreign))
-
-
-def _passes_for_ascii(character: str) -> bool:
-    if "SMALL CAPITAL" in unicodedata.name(character, ""):
-        return True
-    found = confusables.is_confusable(character, greedy=True) or [{"homoglyphs": []}]
-    glyphs = [each["c"] for each in found[0]["homoglyphs"]]
-    return any(len(glyph) == 1 and glyph.isascii() and glyph.isalnum() for glyph in glyphs)
 
 
 def canonical_password(password: str) -> str:

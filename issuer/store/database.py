@@ -100,6 +100,10 @@ class Database:
         self.is_new = False
         """Whether `migrate` made the first tables."""
         self._engine = _sqlite(self._url) if self.is_sqlite else _postgresql(self._url)
+        # Made once: each costs as much as a query.
+        snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        self._reading = self._engine.execution_options(**snapshot)
+        self._writing = self._engine.execution_options(write=True)
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
@@ -110,8 +114,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection that sees one consistent state; raise DatabaseUnavailable."""
-        snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with self._transaction(self._engine.execution_options(**snapshot)) as connection:
+        with self._transaction(self._reading) as connection:
             yield connection
 
     @contextmanager
@@ -120,7 +123,7 @@ class Database:
 
         Raise DatabaseUnavailable; or Locked, if others hold one of the rows for longer than `lock_seconds`.
         """
-        with self._transaction(self._engine.execution_options(write=True)) as connection:
+        with self._transaction(self._writing) as connection:
             if lock_seconds is not None and not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
             yield connection

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     Update,
+    bindparam,
     func,
     insert,
     join,
@@ -57,6 +58,19 @@ refresh_tokens = Table(
 )
 
 
+_OF_TOKEN = [
+    refresh_tokens.c.digest,
+    refresh_tokens.c.expires_at.label("token_expires_at"),
+    refresh_tokens.c.successor_seed,
+    refresh_tokens.c.used_at,
+]
+_BY_DIGEST = (
+    select(*families.c, *_OF_TOKEN)
+    .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
+    .where(refresh_tokens.c.digest == bindparam("digest"))
+)
+"""Made once: building it takes longer than the database does to answer."""
+
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
 
@@ -90,17 +104,8 @@ class FamilyStore:
 
     def find(self, digest: bytes) -> tuple[RefreshToken, Family] | None:
         """Return the token with that digest and its family, or None."""
-        both = join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id)
-        columns = [
-            *families.c,
-            refresh_tokens.c.digest,
-            refresh_tokens.c.expires_at.label("token_expires_at"),
-            refresh_tokens.c.successor_seed,
-            refresh_tokens.c.used_at,
-        ]
-        found = select(*columns).select_from(both).where(refresh_tokens.c.digest == digest)
         with self._database.read() as connection:
-            row = connection.execute(found).one_or_none()
+            row = connection.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
         if row is None:
             return None
         token = RefreshToken(row.digest, row.id, row.token_expires_at, row.successor_seed, row.used_at)
