@@ -111,6 +111,37 @@ def test_a_clients_secret_is_shown_once_and_works_until_the_client_is_disabled(
     assert secret not in listed.out + server.output
 
 
+def test_a_secret_is_changed_while_the_old_one_is_still_good_and_never_lost_by_changing_it_again(
+    serving: tuple[Installation, Server],
+) -> None:
+    site, _ = serving
+    made = told(site, "clients", "add", "two secrets")
+    client_id = made["client_id"]
+
+    def works(secret: str) -> bool:
+        form = {"grant_type": "client_credentials"}
+        return site.http.post(f"{site.url}/oauth2/token", auth=(client_id, secret), data=form).is_success
+
+    renewed = told(site, "clients", "rotate-secret", client_id, "--overlap", "1h")
+    assert works(made["client_secret"])
+    assert works(renewed["client_secret"])
+    again = run(site, "clients", "rotate-secret", client_id, "--json")
+    assert (again.code, again.document["allowed_from"]) == (3, renewed["old_secret_until"])
+    last = told(site, "clients", "rotate-secret", client_id, "--overlap", "0")
+    assert [works(each["client_secret"]) for each in (made, renewed, last)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [(), ("--jwks", "missing.json"), ("--jwks-uri", "http://client.test/"), ("--jwks-uri", "https://[x")],
+)
+def test_a_client_that_signs_needs_keys_that_can_be_had(
+    serving: tuple[Installation, Server], keys: tuple[str, ...]
+) -> None:
+    refused = run(serving[0], "clients", "add", "signs", "--auth", "private_key_jwt", *keys, "--json")
+    assert (refused.code, refused.document["error"]) == (1, "failed")
+
+
 # Keys
 
 
