@@ -402,9 +402,7 @@ class JwksCache:
         async with AsyncExitStack() as stack:
 
             async def close_at_last(event: str, info: Mapping[str, Any]) -> None:
-                if (
-                    event == "connection.connect_tcp.complete"
-                ):  # one cancelled amid a TLS handshake stays open
+                if event == "connection.connect_tcp.complete":  # cancelled amid a TLS handshake it stays open
                     stack.push_async_callback(info["return_value"].aclose)
 
             asking = self._client.stream("GET", url, headers=headers, extensions={"trace": close_at_last})
@@ -438,34 +436,40 @@ class TokenVerifier:
 
         Raises InvalidToken, or KeysUnavailable where there are no keys to tell.
         """
+        tell = self.cache.tell
         try:
-            return await self._verify(token)
+            access = self._judge(token, self.cache.usable)
+            if access is None:  # only here anything is waited for, or asked of the issuer
+                access = self._judge(token, await self.cache.refetched())
         except InvalidToken as refusal:
-            self.cache.tell(Event.REJECTED, refusal.reason)
+            tell(Event.REJECTED, refusal.reason)
             raise
         except KeysUnavailable:
-            self.cache.tell(Event.UNAVAILABLE, self.cache.state)
+            tell(Event.UNAVAILABLE, self.cache.state)
             raise
         except Exception as error:  # a library's surprise is a counted refusal too, never an error of ours
             reason = Reason.MALFORMED if isinstance(error, _MALFORMED) else Reason.UNEXPECTED
-            self.cache.tell(Event.REJECTED, reason)
+            tell(Event.REJECTED, reason)
             raise InvalidToken(reason) from error
+        if access is None:
+            tell(Event.REJECTED, Reason.UNKNOWN_KEY)
+            raise InvalidToken(Reason.UNKNOWN_KEY)
+        return access
 
-    async def _verify(self, token: str) -> AccessToken:
-        """Go from cheap steps to dear ones, and ask the issuer for nothing before iss, aud and exp fit."""
+    def _judge(self, token: str, keys: KeySet | None) -> AccessToken | None:
+        """Go from cheap steps to dear ones; None for a token that is fit but for a kid that `keys` lack."""
         segments = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN else None
         if segments is None:
             raise InvalidToken(Reason.MALFORMED)
         header, payload, signature = segments.groups()
-        keys = self.cache.usable
         key = keys.memo.get(header) if keys else None
         if keys is None or key is None:
             kid, alg = self._read_header(header)
-            if keys is None or kid not in keys.by_kid:
-                self._read_claims(payload)
-                keys = await self.cache.refetched()
-            key = keys.by_kid.get(kid)
-            if key is None or key.algorithm_name != alg:
+            key = keys.by_kid.get(kid) if keys else None
+            if keys is None or key is None:
+                self._read_claims(payload)  # first: foreign and expired tokens cause no traffic
+                return None
+            if key.algorithm_name != alg:
                 raise InvalidToken(Reason.UNKNOWN_KEY)
         signed = token[: segments.end(2)].encode()
         if not key.Algorithm.verify(signed, key.key, _read_base64url(signature)):  # checks the length, too
@@ -503,14 +507,14 @@ class TokenVerifier:
         # Exactly an int: a bool is one to isinstance, and a string or a float is one to lenient readers.
         if not whole or not type(iat) is type(exp) is type(nbf) is int:
             raise InvalidToken(Reason.CLAIMS)
-        if not 0 <= min(iat, exp, nbf) <= max(iat, exp, nbf) <= LAST_INSTANT:
+        if not (0 <= iat <= LAST_INSTANT and 0 <= exp <= LAST_INSTANT and 0 <= nbf <= LAST_INSTANT):
             raise InvalidToken(Reason.CLAIMS)
-        now, leeway = self.wall(), self.cache.timings.leeway
         if iss != self.cache.issuer:
             raise InvalidToken(Reason.ISSUER)
         if self.audience not in audience:
             raise InvalidToken(Reason.AUDIENCE)
-        if max(iat, nbf) > now + leeway:
+        now, leeway = self.wall(), self.cache.timings.leeway
+        if iat > now + leeway or nbf > now + leeway:
             raise InvalidToken(Reason.NOT_YET_VALID)
         if exp <= now - leeway:
             raise InvalidToken(Reason.EXPIRED)
