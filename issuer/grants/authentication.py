@@ -16,6 +16,7 @@ from issuer.grants.guard import Guard
 from issuer.grants.means import Origin
 from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest
 from issuer.store.clients import ClientStore
+from issuer.waiting import require_patience
 
 _ALIKE = "client authentication failed"
 _SECRET = frozenset({AuthMethod.BASIC, AuthMethod.POST})
@@ -71,23 +72,23 @@ class ClientAuthentication:
             client_id, secret = parameters.get("client_id", ""), parameters.get("client_secret", "")
         if not client_id:
             raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
-        client = self._find(client_id)
-        # Basic and post carry the same secret, and a client with a secret may use either.
-        by_secret = authorization is not None or bool(secret)
-        allowed = _SECRET if by_secret else {AuthMethod.NONE}
-        proven = secret_matches(client, secret, now) if by_secret else True
-        if client is None or not proven or client.auth_method not in allowed:
-            raise InvalidClient(_ALIKE)
-        return client
+        given = secret if authorization is not None or secret else None
+        # What was true a second ago may let in, but never refuse: that is the database's word, and the same work
+        # for a client that is unknown. A wrong secret is so refused as slowly as one that was changed just now.
+        for find in (self._clients.recent, self._find):
+            if client := _proven(find(client_id, now), given, now):
+                return client
+        raise InvalidClient(_ALIKE)
 
     def _by_assertion(self, parameters: Mapping[str, str], now: datetime) -> Client:
+        require_patience()  # that it serves once is for the database to say
         if parameters.get("client_assertion_type") != ASSERTION_TYPE:
             raise InvalidRequest(f"client_assertion_type must be {ASSERTION_TYPE}")
         assertion = Assertion.read(parameters["client_assertion"])
         if parameters.get("client_id", assertion.client_id) != assertion.client_id:
             raise InvalidRequest("client_id differs from sub of client_assertion")
-        client = self._find(assertion.client_id)
-        if client is None or client.auth_method is not AuthMethod.PRIVATE_KEY_JWT:
+        client = self._find(assertion.client_id, now)
+        if client is None or client.disabled_at or client.auth_method is not AuthMethod.PRIVATE_KEY_JWT:
             raise InvalidClient(_ALIKE)
         keys = self._keys.keys(client, assertion.kid, now)
         jti, expires_at = assertion.verify(keys, self._audiences, self._leeway, now)
@@ -95,10 +96,21 @@ class ClientAuthentication:
             raise InvalidClient("client_assertion was used before: each serves once (jti)")
         return client
 
-    def _find(self, client_id: str) -> Client | None:
+    def _find(self, client_id: str, now: datetime) -> Client | None:
         plain = client_id.isascii() and client_id.isprintable()
-        client = self._clients.by_id(client_id) if plain else None
-        return client if client and client.disabled_at is None else None
+        return self._clients.by_id(client_id, now) if plain else None
+
+
+def _proven(client: Client | None, secret: str | None, now: datetime) -> Client | None:
+    """Return the client if a request with that `secret`, or none, is its; the same work for unknown ones.
+
+    Basic and post carry the same secret, and a client with a secret may use either.
+    """
+    matches = secret is None or secret_matches(client, secret, now)
+    allowed = {AuthMethod.NONE} if secret is None else _SECRET
+    if client is None or client.disabled_at or not matches or client.auth_method not in allowed:
+        return None
+    return client
 
 
 def _basic(authorization: str) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from issuer.refusal import KeyUnavailable, Refused
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
 from issuer.signing.cryptoki import HANDLE_GONE, Token
 from issuer.signing.mechanisms import METHODS, Method
+from issuer.waiting import require_patience
 
 PENDING = "jwks-issuer pending"
 KEPT = "jwks-issuer kept"
@@ -70,6 +71,7 @@ class Pkcs11Signer:
 
     def sign(self, kid: str, data: bytes) -> bytes:
         """Return the JWS signature of `data`."""
+        require_patience()  # a token in hardware takes its time
 
         def sign(session: Session) -> bytes:
             if kid not in self._loaded:

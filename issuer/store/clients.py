@@ -4,7 +4,7 @@ What a client may ask for is decided in `clients`.
 """
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, LargeBinary, Row, String, Table, Text, bindparam, insert, select, update
@@ -44,11 +44,17 @@ _BY_ID = select(clients).where(clients.c.id == bindparam("client_id"))
 """Made once: building it takes longer than the database does to answer."""
 
 
+MEMORY = timedelta(seconds=1)
+"""For so long a process lets in a client as it was when it was looked up; commands that shut one out wait for it."""
+REMEMBERED_MOST = 1024
+
+
 class ClientStore:
     """Keeps clients."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._seen: dict[str, tuple[Client, datetime]] = {}
 
     def add(self, client: Client) -> None:
         """Keep a new client."""
@@ -61,13 +67,25 @@ class ClientStore:
         with self._database.write() as connection:
             connection.execute(insert(clients).values(row))
 
-    def by_id(self, client_id: str) -> Client | None:
-        """Return the client, the built-in one included, or None."""
+    def by_id(self, client_id: str, now: datetime | None = None) -> Client | None:
+        """Return the client, the built-in one included, or None; asked `now`, it is remembered for `recent`."""
         if client_id == FIRST_PARTY_ID:
             return FIRST_PARTY
         with self._database.read() as connection:
             row = connection.execute(_BY_ID, {"client_id": client_id}).one_or_none()
-        return _client(row) if row else None
+        client = _client(row) if row else None
+        if client and now:
+            if len(self._seen) >= REMEMBERED_MOST:
+                self._seen.clear()
+            self._seen[client_id] = client, now
+        return client
+
+    def recent(self, client_id: str, now: datetime) -> Client | None:
+        """Return the client as it was within the last second, if it was looked up then; asks nobody."""
+        if client_id == FIRST_PARTY_ID:
+            return FIRST_PARTY
+        client, seen_at = self._seen.get(client_id, (None, now))
+        return client if timedelta(0) <= now - seen_at < MEMORY else None
 
     def all(self) -> list[Client]:
         """Return all registered clients, oldest first."""
@@ -81,6 +99,7 @@ class ClientStore:
             connection.execute(
                 update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
             )
+        self._seen.pop(client_id, None)
 
     def set_secret(self, client: Client, before: bytes | None) -> bool:
         """Keep the secrets of `client`; False, and nothing done, if its newest is not the one `before` any more."""
@@ -91,7 +110,9 @@ class ClientStore:
         }
         same = clients.c.id == client.id, clients.c.secret_digest == before
         with self._database.write() as connection:
-            return connection.execute(update(clients).where(*same).values(secrets)).rowcount > 0
+            changed = connection.execute(update(clients).where(*same).values(secrets)).rowcount > 0
+        self._seen.pop(client.id, None)
+        return changed
 
     def use_assertion(self, client_id: str, jti: str, expires_at: datetime) -> bool:
         """Use up an assertion; False if it was used before. It is remembered until it has expired."""

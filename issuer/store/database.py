@@ -31,6 +31,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
+from issuer.waiting import require_patience
+
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
 SQLITE_WAIT_SECONDS = 10
@@ -130,6 +132,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        require_patience()
         try:
             with engine.connect() as connection, connection.begin():
                 yield connection

@@ -30,6 +30,7 @@ from issuer.web import (
     token,
     users,
 )
+from issuer.web.direct import Direct
 from issuer.web.upkeep import keep
 from issuer.wiring import Issuer
 
@@ -57,6 +58,7 @@ def create_app(issuer: Issuer) -> FastAPI:
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health, metrics):
         app.include_router(room.router)
     errors.install(app)
+    app.add_middleware(Direct, endpoints={**jwks.DIRECT, **token.DIRECT}, write=errors.write)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(errors.RefuseLargeBodies, most_bytes=BODY_MOST_BYTES)
     app.add_middleware(CrossOrigin, origins=issuer.settings.cors_origins)

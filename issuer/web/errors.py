@@ -4,6 +4,7 @@ Which error it is, with its code and status, is told in `oauth`.
 """
 
 import math
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -93,13 +94,13 @@ class RefuseLargeBodies:
 
 def install(app: FastAPI) -> None:
     """Let every error that can leave an endpoint be written here."""
-    app.add_exception_handler(OAuthError, _oauth_error)
-    app.add_exception_handler(RequestValidationError, _invalid_parameters)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(StoreError, _unavailable)
-    app.add_exception_handler(KeyRingError, _unavailable)
-    app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    app.add_exception_handler(Exception, _defect)
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+
+
+async def write(request: Request, error: Exception) -> Response:
+    """Write an error that left an endpoint; where FastAPI is not in between, it is called for each."""
+    return await next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)(request, error)
 
 
 def _answer(status: int, code: str, description: str, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -147,3 +148,14 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 async def _defect(request: Request, error: Exception) -> JSONResponse:
     log.error("defect", path=request.url.path, exc_info=error)
     return _answer(500, "server_error", "the issuer failed; its log tells why")
+
+
+_HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
+    OAuthError: _oauth_error,
+    RequestValidationError: _invalid_parameters,
+    HTTPException: _http_error,
+    StoreError: _unavailable,
+    KeyRingError: _unavailable,
+    ClientDisconnect: _nobody_listens,
+    Exception: _defect,
+}

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fastapi import APIRouter, Request, Response
 
 from issuer.key import Key
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import get_issuer
 from issuer.web.errors import documented
 
 router = APIRouter(tags=["verification"])
@@ -43,8 +43,9 @@ class RenderedKeySet:
     },
     response_class=Response,
 )
-async def jwks(request: Request, issuer: IssuerDep) -> Response:
+async def jwks(request: Request) -> Response:
     """Return the keys by which tokens of this issuer are verified, those about to sign included."""
+    issuer = await get_issuer(request)
     now = issuer.clock()
     view = issuer.node.view
     max_age = view.max_age(issuer.policy, now)
@@ -57,6 +58,9 @@ async def jwks(request: Request, issuer: IssuerDep) -> Response:
     if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))):
         return Response(status_code=304, headers=headers)
     return Response(body, media_type="application/json", headers=headers)
+
+
+DIRECT = {("GET", PATH): jwks}
 
 
 def _etags(if_none_match: str) -> set[str]:

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-import anyio.to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from issuer.grants.pipeline import TokenResponse
 from issuer.oauth import GrantType
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import get_issuer, get_origin
+from issuer.web.direct import answer
 from issuer.web.errors import NO_STORE, documented
-from issuer.web.forms import FormDep, described
+from issuer.web.forms import described, get_form
 
 router = APIRouter(tags=["OAuth"])
 
@@ -43,7 +43,7 @@ def no_store(response: Response) -> None:
 @router.post(
     "/oauth2/token",
     name="token_endpoint",
-    response_model_exclude_none=True,
+    response_model=TokenBody,
     responses=documented(400, 401, 413, 429, 503),
     openapi_extra=described(
         ["grant_type"],
@@ -55,12 +55,13 @@ def no_store(response: Response) -> None:
         password={"type": "string", "format": "password"},
     ),
 )
-async def token(form: FormDep, issuer: IssuerDep, origin: OriginDep, response: Response) -> TokenBody:
+async def token(request: Request) -> Response:
     """Exchange a grant for an access token.
 
     Clients authenticate with `Authorization: Basic`, with `client_id` and `client_secret` in the form, or with
     `client_assertion`; public clients send `client_id` alone.
     """
+    issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
 
     def respond() -> TokenResponse:
         return issuer.grants.pipeline.token(
@@ -68,8 +69,11 @@ async def token(form: FormDep, issuer: IssuerDep, origin: OriginDep, response: R
         )
 
     if form.parameters.get("grant_type") == GrantType.PASSWORD:
-        answer = await issuer.hashing.run(respond)
+        answered = await issuer.hashing.run(respond)
     else:
-        answer = await anyio.to_thread.run_sync(respond)
-    no_store(response)
-    return token_body(answer)
+        answered = await answer(respond)
+    body = token_body(answered).model_dump_json(exclude_none=True)
+    return Response(body, media_type="application/json", headers=NO_STORE)
+
+
+DIRECT = {("POST", "/oauth2/token"): token}
