@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from itertools import takewhile
 from typing import Self
 
@@ -52,9 +53,10 @@ class KeyRing:
         keys = (replace(first, activates_at=now), *rest)
         return cls(version=0, changed_at=now, keys=keys, lead=policy.publish_lead).scheduled(policy, now)
 
-    def in_order(self) -> list[Key]:
-        """Return the keys in the order of their turns."""
-        return sorted(self.keys, key=lambda key: key.activates_at or NEVER)
+    @cached_property
+    def in_order(self) -> tuple[Key, ...]:
+        """The keys in the order of their turns."""
+        return tuple(sorted(self.keys, key=lambda key: key.activates_at or NEVER))
 
     def fault(self) -> str | None:
         """Return why this cannot be a ring that was ever saved, or None."""
@@ -89,13 +91,13 @@ class KeyRing:
         By a clock that is behind, the turn of a revoked key's successor may be yet to come: it is taken all
         the same, and never a key before it, whose retention has begun.
         """
-        order = self.in_order()
+        order = self.in_order
         started = [place for place, key in enumerate(order) if key.activated_by(now)]
         return next(key for key in order[max(started, default=0) :] if key.revoked_at is None)
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys waiting to sign, in the order in which their turn comes: none is ripe before another."""
-        return tuple(key for key in self.in_order() if self.phase(key, now) is Phase.STANDBY)
+        return tuple(key for key in self.in_order if self.phase(key, now) is Phase.STANDBY)
 
     def published_keys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
@@ -182,7 +184,7 @@ class KeyRing:
 
         Within its margin of leaving the JWKS, a node whose clock is ahead may be letting it go at this moment.
         """
-        previous = (key for key in reversed(self.in_order()) if self.phase(key, now) is Phase.PREVIOUS)
+        previous = (key for key in reversed(self.in_order) if self.phase(key, now) is Phase.PREVIOUS)
         chosen = next(previous, None)
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
@@ -237,7 +239,7 @@ class KeyRing:
         lowered: old tokens and documents may be alive. Retired keys are dropped, but none before a key that it
         superseded: its turn tells how long that one stays.
         """
-        ended = takewhile(lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.in_order())
+        ended = takewhile(lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.in_order)
         gone = [key.kid for key in ended if key.revoked_at is None]
         keys = tuple(self._raised(key, policy, now) for key in self.keys if key.kid not in gone)
         return replace(self, keys=keys, lead=max(self.lead, policy.publish_lead))
@@ -284,8 +286,8 @@ class KeyRing:
                 allowed_from,
             )
 
-    def _after(self, key: Key) -> list[Key]:
-        order = self.in_order()
+    def _after(self, key: Key) -> tuple[Key, ...]:
+        order = self.in_order
         return order[order.index(key) + 1 :]
 
     def activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:

@@ -6,6 +6,7 @@ Refreshing a view and sending heartbeats is `keeping`'s work.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Self
 
 from issuer.key import Key
@@ -43,8 +44,9 @@ class View:
             raise KeyUnavailable(f"the current key {key.kid} does not open on this node; its log tells why")
         return key
 
+    @cached_property
     def published_keys(self) -> tuple[Key, ...]:
-        """Return the keys for the JWKS: while it is blind, a node drops none.
+        """The keys for the JWKS: while it is blind, a node drops none.
 
         A key that was about to retire may have been called back by a rollback since.
         """

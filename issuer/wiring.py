@@ -1,19 +1,16 @@
-"""The clock, the log, and `build`: the only place that makes objects, and that knows every room below.
+"""The clock, and `build`: the only place that makes objects, and that knows every room below.
 
 Rooms above ask the `Issuer` it returns.
 """
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-
-import structlog
 
 from issuer.grants.authentication import ClientAuthentication
 from issuer.grants.bearer import BearerAuthentication
@@ -49,20 +46,6 @@ from issuer.store.throttle import ThrottleStore
 def clock() -> datetime:
     """Return the present; nothing else in this package reads the clock."""
     return datetime.now(UTC)
-
-
-def configure_log() -> None:
-    """Let this process log to standard error, tracebacks without the values of variables: some are secret."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
-    )
 
 
 @dataclass(frozen=True)

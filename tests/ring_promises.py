@@ -187,7 +187,7 @@ def a_previous_key_leaves_when_it_was_said(world: World) -> None:
     """What a command told of it is changed by a rollback only, and no key stays for longer."""
     decision, before, ring = world.decision, world.decision.before, world.saved
     trusted = {key.kid: ring.leaves_at(key) for key in ring.keys if key.revoked_at is None}
-    first = ring.leaves_at(next(key for key in ring.in_order() if key.kid in trusted))
+    first = ring.leaves_at(next(key for key in ring.in_order if key.kid in trusted))
     assert first is None or first > decision.at, "a key is kept though its last token is dead"
     if {key.kid for key in before.keys if key.withdrawn} != {key.kid for key in ring.keys if key.withdrawn}:
         return

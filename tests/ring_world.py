@@ -56,7 +56,7 @@ class Node(Actor):
         may_sign = (ring.current(seen_at), *ring.standbys(seen_at)) if self.opens else ()
         self.view = View(ring, looked_at + self.offset, frozenset(key.kid for key in may_sign))
         self.looked_at = looked_at
-        self.kids = frozenset(key.kid for key in self.view.published_keys())
+        self.kids = frozenset(key.kid for key in self.view.published_keys)
 
 
 @dataclass(frozen=True)

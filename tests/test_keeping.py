@@ -186,7 +186,7 @@ def test_a_standby_that_does_not_open_stops_a_start_but_not_a_process_that_runs(
     (site.keys / f"{other.kid}.pem").write_text("damaged")
     view = node.refresh()
     assert view.signing_key(FAST, site.clock()).kid == standby.kid
-    assert other.kid in {key.kid for key in view.published_keys()}
+    assert other.kid in {key.kid for key in view.published_keys}
     (warning,) = node.warnings()
     assert other.kid in warning
     assert "rewrap" in warning
@@ -211,7 +211,7 @@ def test_a_process_that_cannot_open_the_new_current_key_signs_no_more_but_publis
         moves.change(lambda ring, now, kid=current: ring.revoked(kid, "stolen", FAST, now))  # type: ignore[misc]
         site.clock.advance(seconds=1)
     view = node.refresh()
-    assert stolen not in {key.kid for key in view.published_keys()}
+    assert stolen not in {key.kid for key in view.published_keys}
     assert site.beats()["a"] == moves.ring().version
     with pytest.raises(KeyUnavailable, match="does not open on this node"):
         view.signing_key(FAST, site.clock())
@@ -267,7 +267,7 @@ def test_a_revocation_counts_though_the_private_keys_are_out_of_reach(site: Site
     )
     assert stolen in operator.undestroyed
     view = node.refresh()
-    assert stolen not in {key.kid for key in view.published_keys()}
+    assert stolen not in {key.kid for key in view.published_keys}
     assert site.beats()["a"] == after.version
     assert any("ISSUER_KEYS" in warning for warning in node.warnings())
     site.keys.unlink()
@@ -328,7 +328,7 @@ def test_a_ring_that_went_back_is_refused_by_the_processes_that_saw_the_newer_on
         connection.execute(update(key_ring).values(version=older.version, document=document))
     with pytest.raises(DatabaseDamaged, match="went back"):
         node.refresh()
-    assert kid not in {key.kid for key in node.view.published_keys()}
+    assert kid not in {key.kid for key in node.view.published_keys}
 
 
 def test_a_published_key_whose_private_half_is_nowhere_is_told(site: Site) -> None:

@@ -31,7 +31,7 @@ def test_a_key_that_does_not_open_here_does_not_sign_and_is_published_all_the_sa
     view = View(founded(), START, opened=frozenset("b"))
     with pytest.raises(KeyUnavailable, match="a does not open"):
         view.signing_key(POLICY, START)
-    assert [key.kid for key in view.published_keys()] == ["a", "b"]
+    assert [key.kid for key in view.published_keys] == ["a", "b"]
 
 
 def test_a_node_that_has_not_seen_the_ring_for_longer_than_the_timeout_stops_signing() -> None:
@@ -61,7 +61,7 @@ def test_a_node_cut_off_drops_no_key() -> None:
     leaves_at = rotated().leaves_at(rotated().find("a"))
     assert leaves_at is not None
     for seen_at, kids in ((leaves_at - SECOND, "abc"), (leaves_at, "bc")):
-        assert "".join(key.kid for key in view_of(rotated(), seen_at).published_keys()) == kids
+        assert "".join(key.kid for key in view_of(rotated(), seen_at).published_keys) == kids
 
 
 def test_a_node_cut_off_publishes_for_the_outage_limit_and_lets_caches_outlive_it_by_no_second() -> None:

@@ -25,14 +25,16 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from issuer.administration import disable_user, register_client
+from issuer.logs import configure_log
 from issuer.oauth import AuthMethod
 from issuer.passwords import WrongPassword
 from issuer.policy import instant
 from issuer.settings import Settings
 from issuer.store.database import DatabaseUnavailable
-from issuer.web.app import BODY_MOST_BYTES, create_app
+from issuer.web.app import create_app
+from issuer.web.bodies import BODY_MOST_BYTES
 from issuer.web.health import Probe, Result
-from issuer.wiring import Issuer, configure_log
+from issuer.wiring import Issuer
 
 ISSUER = "http://127.0.0.1:8000"
 SERVICE = "http://127.0.0.1:8001"
@@ -106,6 +108,8 @@ def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(web: TestClien
     unknown = web.post("/login", data={**ALICE, "username": "nobody"})
     assert wrong.status_code == unknown.status_code == 401
     assert wrong.content == unknown.content
+    for answer in (wrong, unknown):
+        assert answer.headers.pop("x-request-id")
     assert wrong.headers == unknown.headers
     assert wrong.headers["www-authenticate"] == "Bearer"
     assert wrong.json()["error"] == "invalid_grant"

@@ -10,7 +10,7 @@ import typer
 
 from issuer.cli import audit, clients, demo, keys, serve, users
 from issuer.cli.output import CommandError, fail
-from issuer.wiring import configure_log
+from issuer.logs import configure_log
 
 app = typer.Typer(
     name="issuer",

@@ -29,7 +29,7 @@ def show_ring(
 ) -> None:
     """Print the ring, what was done with it, and what to be wary of."""
     now = max(issuer.clock(), ring.changed_at)
-    described = [describe(key, ring, issuer.policy, now) for key in ring.in_order()]
+    described = [describe(key, ring, issuer.policy, now) for key in ring.in_order]
     message = "\n".join(says)
     show(
         {"version": ring.version, "keys": described, "message": message, "warnings": list(warnings), **more},

@@ -46,6 +46,8 @@ def _run(listener: socket.socket, workers: int) -> None:
         factory=True,
         workers=workers,
         server_header=False,
+        log_config=None,
+        access_log=False,  # `web.requests` tells of each request
         proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
     )

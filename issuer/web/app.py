@@ -17,6 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from issuer.settings import Settings
 from issuer.web import (
     discovery,
     errors,
@@ -30,7 +31,9 @@ from issuer.web import (
     token,
     users,
 )
+from issuer.web.bodies import BODY_MOST_BYTES, RefuseLargeBodies
 from issuer.web.direct import Direct
+from issuer.web.requests import RequestLog
 from issuer.web.upkeep import keep
 from issuer.wiring import Issuer
 
@@ -38,7 +41,6 @@ DESCRIPTION = """\
 Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes the public keys by which any service
 verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/token`.
 """
-BODY_MOST_BYTES = 64 * 1024
 
 
 def create_app(issuer: Issuer) -> FastAPI:
@@ -58,19 +60,27 @@ def create_app(issuer: Issuer) -> FastAPI:
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health, metrics):
         app.include_router(room.router)
     errors.install(app)
-    app.add_middleware(Direct, endpoints={**jwks.DIRECT, **token.DIRECT}, write=errors.write)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
-    app.add_middleware(errors.RefuseLargeBodies, most_bytes=BODY_MOST_BYTES)
-    app.add_middleware(CrossOrigin, origins=issuer.settings.cors_origins)
-    if issuer.settings.trusted_proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=list(issuer.settings.trusted_proxies))
+    app.add_middleware(RefuseLargeBodies)
+    app.middleware_stack = _front(app.build_middleware_stack(), issuer.settings)
     return app
+
+
+def _front(app: ASGIApp, settings: Settings) -> ASGIApp:
+    """Return what every request passes through, outermost last."""
+    app = Direct(app, {**jwks.DIRECT, **token.DIRECT}, errors.write)
+    app = CrossOrigin(app, settings.cors_origins)
+    if not settings.trusted_proxies:
+        return RequestLog(app, None)
+    proxies = ProxyHeadersMiddleware(app, trusted_hosts=list(settings.trusted_proxies))  # type: ignore[arg-type]
+    return RequestLog(proxies, proxies)  # type: ignore[arg-type]  # uvicorn and Starlette name the same types
 
 
 class CrossOrigin:
     """ASGI middleware: what verifiers read is open to every origin, everything else to the named ones."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        self._app = app
         self._public = CORSMiddleware(app, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"])
         self._named = CORSMiddleware(
             app,
@@ -84,6 +94,9 @@ class CrossOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer preflights and add the headers."""
         public = scope["type"] == "http" and scope["path"].startswith("/.well-known/")
+        if public and not any(name == b"origin" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)  # these answers are for every origin as they are
+            return
         await (self._public if public else self._named)(scope, receive, send)
 
 

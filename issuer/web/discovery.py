@@ -21,7 +21,7 @@ ENDPOINTS = ("jwks_uri", "token_endpoint", "revocation_endpoint", "introspection
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
     """Return what clients and verifiers may know, RFC 8414 section 2 and OpenID Connect Discovery section 3."""
-    keys = issuer.node.view.published_keys()
+    keys = issuer.node.view.published_keys
     return {
         "issuer": issuer.settings.url,
         **_endpoints(app, issuer.settings.url),

@@ -13,10 +13,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
 from issuer.refusal import KeyRingError
@@ -25,7 +23,6 @@ from issuer.store.database import StoreError
 log = structlog.get_logger("issuer.web")
 
 DESCRIPTION_MOST = 500
-LENGTH_DIGITS = 12
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """RFC 6749 section 5.1."""
 
@@ -69,27 +66,6 @@ _AGAIN = {"Retry-After": {"required": True, "schema": {"type": "integer", "minim
 _CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
 _HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 429: _AGAIN, 503: _AGAIN}
 """The headers that come with errors, in OpenAPI's words."""
-
-
-class RefuseLargeBodies:
-    """ASGI middleware: a request that announces too large a body is refused before any of it is read.
-
-    Starlette's limit stays behind it for bodies of unannounced length; alone it would answer in plain text.
-    """
-
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
-        self._app = app
-        self._most_bytes = most_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse, or pass on."""
-        length = Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        digits = length.lstrip("0")  # the server lets any number of zeros through
-        if digits.isdecimal() and (len(digits) > LENGTH_DIGITS or int(digits) > self._most_bytes):
-            text = f"the request body is larger than {self._most_bytes} bytes"
-            await _answer(413, ErrorCode.INVALID_REQUEST, text)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl
 from fastapi import Depends, Request
 
 from issuer.oauth import InvalidRequest
+from issuer.web.bodies import read_body
 
 FORM = "application/x-www-form-urlencoded"
 FIELDS_MOST = 50
@@ -43,7 +44,7 @@ def read_form(content_type: str, body: bytes) -> tuple[dict[str, str], tuple[str
 
 async def get_form(request: Request) -> Form:
     """Return the form of a request."""
-    parameters, resources = read_form(request.headers.get("content-type", ""), await request.body())
+    parameters, resources = read_form(request.headers.get("content-type", ""), await read_body(request))
     return Form(parameters, resources, request.headers.get("authorization"))
 
 

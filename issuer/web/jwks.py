@@ -49,7 +49,7 @@ async def jwks(request: Request) -> Response:
     now = issuer.clock()
     view = issuer.node.view
     max_age = view.max_age(issuer.policy, now)
-    body, etag = request.app.state.key_set.of(view.published_keys())
+    body, etag = request.app.state.key_set.of(view.published_keys)
     headers = {
         "ETag": etag,
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",

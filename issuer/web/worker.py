@@ -20,9 +20,10 @@ def create_worker() -> FastAPI:
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     # Only now: these take long to import, and the parent may end meanwhile.
+    from issuer.logs import configure_log  # noqa: PLC0415
     from issuer.settings import load_settings  # noqa: PLC0415
     from issuer.web.app import create_app  # noqa: PLC0415
-    from issuer.wiring import build, configure_log  # noqa: PLC0415
+    from issuer.wiring import build  # noqa: PLC0415
 
     configure_log()
     return create_app(build(load_settings()))

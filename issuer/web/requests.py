@@ -1,0 +1,65 @@
+"""One line in the log for each request, probes apart, and an id by which all lines about it are found.
+
+Neither the query nor any header is logged: a token may be in them.
+"""
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from issuer.logs import request_id
+
+log = structlog.get_logger("issuer.requests")
+
+ID_HEADER = b"x-request-id"
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+PATH_MOST_CHARACTERS = 200
+_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+
+
+class RequestLog:
+    """ASGI middleware: names each request, by the id that a trusted proxy gave it or by a random one, and logs it."""
+
+    def __init__(self, app: ASGIApp, proxies: ProxyHeadersMiddleware | None) -> None:
+        self._app = app
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, tell the id in the answer, and log how it went."""
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+            return
+        name = self._brought(scope) or secrets.token_hex(8).encode()
+        began, status = time.perf_counter(), 0
+
+        async def send_named(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (ID_HEADER, name)]
+            await send(message)
+
+        request_id.set(name.decode())
+        try:
+            await self._app(scope, receive, send_named)
+        finally:
+            log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"][:PATH_MOST_CHARACTERS],
+                status=status,
+                client=scope["client"][0] if scope.get("client") else None,
+                milliseconds=round((time.perf_counter() - began) * 1000, 1),
+            )
+
+    def _brought(self, scope: Scope) -> bytes | None:
+        """Return the id that a trusted proxy gave, if it is one that a log can hold."""
+        peer = scope["client"][0] if scope.get("client") else None
+        if self._proxies is None or peer not in self._proxies.trusted_hosts:
+            return None
+        brought = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
+        return brought if _ID.fullmatch(brought) else None
