@@ -94,10 +94,12 @@ class CrossOrigin:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer preflights and add the headers."""
         public = scope["type"] == "http" and scope["path"].startswith("/.well-known/")
-        if public and not any(name == b"origin" for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)  # these answers are for every origin as they are
-            return
-        await (self._public if public else self._named)(scope, receive, send)
+        # What is the same for every origin, or kept by no cache, need not say that it may vary with it.
+        alike = public or scope.get("method") == "POST"
+        if alike and not any(name == b"origin" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+        else:
+            await (self._public if public else self._named)(scope, receive, send)
 
 
 @asynccontextmanager

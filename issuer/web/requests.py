@@ -13,8 +13,6 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from issuer.logs import request_id
 
-log = structlog.get_logger("issuer.requests")
-
 ID_HEADER = b"x-request-id"
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 PATH_MOST_CHARACTERS = 200
@@ -27,6 +25,7 @@ class RequestLog:
     def __init__(self, app: ASGIApp, proxies: ProxyHeadersMiddleware | None) -> None:
         self._app = app
         self._proxies = proxies
+        self._log = structlog.get_logger("issuer.requests").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, tell the id in the answer, and log how it went."""
@@ -47,7 +46,7 @@ class RequestLog:
         try:
             await self._app(scope, receive, send_named)
         finally:
-            log.info(
+            self._log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"][:PATH_MOST_CHARACTERS],

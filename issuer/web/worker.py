@@ -3,6 +3,7 @@
 Starting and stopping processes is uvicorn's.
 """
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -26,7 +27,11 @@ def create_worker() -> FastAPI:
     from issuer.wiring import build  # noqa: PLC0415
 
     configure_log()
-    return create_app(build(load_settings()))
+    app = create_app(build(load_settings()))
+    # What is loaded now lives as long as the process: looking through it for garbage would halt requests in vain.
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
