@@ -34,6 +34,7 @@ from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
+from issuer.store.batches import Batches
 from issuer.store.clients import ClientStore
 from issuer.store.database import Database, StoreError
 from issuer.store.families import FamilyStore
@@ -75,6 +76,7 @@ class Issuer:
     accounts: AccountStore
     clients: ClientStore
     families: FamilyStore
+    batches: Batches
     passwords: Passwords
     hashing: HashingPool
     signer: Signer
@@ -87,6 +89,7 @@ class Issuer:
     def close(self) -> None:
         """Let threads and connections go, and tell the other nodes."""
         self.hashing.close()
+        self.batches.close()
         self.grants.client_keys.close()
         with suppress(StoreError):  # what others expect of a process that cannot tell runs out by itself
             self.node.leave()
@@ -123,6 +126,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         accounts=means.accounts,
         clients=clients,
         families=means.families,
+        batches=Batches(database),
         passwords=means.passwords,
         hashing=HashingPool(),
         signer=signer,

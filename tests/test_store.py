@@ -102,7 +102,7 @@ def family_with_token(database: Database) -> tuple[Family, str]:
 def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
     result = FamilyStore(database).find(refresh_token_digest(token))
     assert result is not None
-    return result
+    return result.token, result.family
 
 
 FIRST = replace(KeyRing.found([public("a"), public("b")], POLICY, START), version=1)
@@ -291,7 +291,7 @@ def test_a_damaged_ring_is_told_in_words(database: Database) -> None:
 def test_what_is_read_in_one_transaction_is_one_state(url: str, database: Database) -> None:
     AuditStore(database).record(ENTRY)
     other = Database(url)
-    with database.read() as connection:
+    with database.snapshot() as connection:
         before = connection.scalar(text("SELECT count(*) FROM audit"))
         AuditStore(other).record(ENTRY)
         assert connection.scalar(text("SELECT count(*) FROM audit")) == before

@@ -60,11 +60,11 @@ class Introspection:
 
     def _refresh_token(self, client: Client, token: str, now: datetime) -> Mapping[str, Any]:
         found = self._families.find(refresh_token_digest(token))
-        if found is None or found[1].client_id != client.id:
+        if found is None or found.family.client_id != client.id:
             return INACTIVE
-        record, family = found
+        record, family, user = found
         try:
-            active = redemption(record, family, now) is Redemption.ROTATE and self._is_enabled(family.user_id)
+            active = redemption(record, family, now) is Redemption.ROTATE and user.disabled_at is None
         except InvalidGrant:
             active = False
         if not active:

@@ -14,14 +14,13 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     """Authorize the holder of a live refresh token for the scope of its log-in, less what was taken away since."""
     presented = request.require("refresh_token")
     found = means.families.find(refresh_token_digest(presented))
-    if found is None or found[1].client_id != request.client.id:
+    if found is None or found.family.client_id != request.client.id:
         raise UnknownToken(_NOT_VALID)
-    token, family = found
+    token, family, user = found
     outcome = redemption(token, family, request.now)
-    user = means.accounts.by_id(family.user_id)
     if outcome is Redemption.REUSE:
         raise Replayed(_NOT_VALID, family)
-    if user is None or user.disabled_at is not None:
+    if user.disabled_at is not None:
         raise InvalidGrant(_NOT_VALID)
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("scope asks for more than the log-in was granted")

@@ -28,8 +28,7 @@ class Revocation:
             raise InvalidRequest("the parameter token is missing")
         found = self._families.find(refresh_token_digest(token))
         if found is not None:
-            _, family = found
-            self._end(client, family.client_id, family.id, now)
+            self._end(client, found.family.client_id, found.family.id, now)
             return
         try:
             claims = self._mint.claims(token, now)

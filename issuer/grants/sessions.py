@@ -69,14 +69,14 @@ class Sessions:
             return token
         # Another request was faster, or the family ended meanwhile: look again and decide again.
         again = self._families.find(refresh_token_digest(renewal.presented))
-        if again is None or redemption(*again, now) is not Redemption.REPEAT:
+        if again is None or redemption(again.token, again.family, now) is not Redemption.REPEAT:
             raise InvalidGrant("the session has ended; log in again")
         return token
 
     def replayed(self, replay: Replayed, now: datetime) -> None:
         """End the family of a token that was used before: a copy of it is in other hands."""
         family = replay.family
-        self.replays += 1
-        log.warning("a used refresh token came again", session=family.id, user=family.user_id)
         why = f"session {family.id} of user {family.user_id} with client {family.client_id}"
         self._families.end(family.id, now, Entry(now, self._actor, Action.REPLAYED, reason=why))
+        self.replays += 1
+        log.warning("a used refresh token came again", session=family.id, user=family.user_id)

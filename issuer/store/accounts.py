@@ -56,20 +56,20 @@ class AccountStore:
         """Return the account, or None."""
         with self._database.read() as connection:
             row = connection.execute(_BY_ID, {"user_id": user_id}).one_or_none()
-        return _user(row) if row else None
+        return read_user(row) if row else None
 
     def by_username(self, username: str) -> User | None:
         """Return the account of that name in any spelling, or None."""
         found = select(users).where(users.c.canonical_username == canonical_username(username))
         with self._database.read() as connection:
             row = connection.execute(found).one_or_none()
-        return _user(row) if row else None
+        return read_user(row) if row else None
 
     def all(self) -> list[User]:
         """Return all accounts, oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
-        return [_user(row) for row in rows]
+        return [read_user(row) for row in rows]
 
     def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
         """Replace what the user was granted."""
@@ -84,12 +84,14 @@ class AccountStore:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
 
 
-def _user(row: Row[Any]) -> User:
+def read_user(row: Row[Any], prefix: str = "") -> User:
+    """Return the account in a row, whose columns may bear a prefix."""
+    of = {column.name: getattr(row, prefix + column.name) for column in users.c}
     return User(
-        id=row.id,
-        username=row.username,
-        password_hash=row.password_hash,
-        scope=parse_scope(row.scope),
-        created_at=row.created_at,
-        disabled_at=row.disabled_at,
+        id=of["id"],
+        username=of["username"],
+        password_hash=of["password_hash"],
+        scope=parse_scope(of["scope"]),
+        created_at=of["created_at"],
+        disabled_at=of["disabled_at"],
     )

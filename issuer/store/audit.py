@@ -74,7 +74,7 @@ class AuditStore:
 
     def chain(self) -> tuple[list[Link], Head]:
         """Return all of it, oldest first, and where it ends."""
-        with self._database.read() as connection:
+        with self._database.snapshot() as connection:
             rows = connection.execute(select(audit).order_by(audit.c.number)).all()
             head = connection.execute(select(audit_head)).one_or_none()
         links = [_link(row) for row in rows]

@@ -1,49 +1,32 @@
-"""The database itself: connections, transactions, the types of columns, and bringing the schema up to date.
+"""The database itself: transactions, the types of columns, and bringing the schema up to date.
 
 What the tables hold is told in the files beside this one.
 """
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import (
-    Connection,
-    DateTime,
-    Dialect,
-    Engine,
-    MetaData,
-    Table,
-    create_engine,
-    event,
-    inspect,
-    text,
-)
+from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, Table, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
+from issuer.store.engines import SQLITE_WAIT_SECONDS, BadURL, Mode, connect, in_mode, parse
 from issuer.waiting import require_patience
 
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
-SQLITE_WAIT_SECONDS = 10
 SQLITE_RETRY_SECONDS = 0.05
 FILE_MODE = 0o600
-STATEMENT_SECONDS = 10
-"""After this a statement, or the wait for a connection, is given up, and the client told to come back."""
-IDLE_SECONDS = 2
-"""A process that is stopped within a transaction loses it after this, with its locks: the others go on."""
-SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-"""A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()
@@ -66,6 +49,10 @@ class DatabaseUnavailable(StoreError):
 
 class Locked(DatabaseUnavailable):
     """Others hold what is to be changed for too long; nothing was changed."""
+
+
+class NotTogether(Exception):
+    """A change can only be made in a transaction of its own."""
 
 
 class DatabaseNewer(StoreError):
@@ -94,18 +81,20 @@ class Instant(TypeDecorator[datetime]):
 
 
 class Database:
-    """One database; every use is a transaction, `read` or `write`, that commits as a whole or not at all."""
+    """One database; every use is a transaction that commits as a whole or not at all."""
 
     def __init__(self, url: str) -> None:
-        self._url = _parse(url)
+        try:
+            self._url = parse(url)
+        except BadURL as error:
+            raise DatabaseUnavailable(str(error)) from None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.is_new = False
         """Whether `migrate` made the first tables."""
-        self._engine = _sqlite(self._url) if self.is_sqlite else _postgresql(self._url)
+        self._engine = connect(self._url)
         # Made once: each costs as much as a query.
-        snapshot = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        self._reading = self._engine.execution_options(**snapshot)
-        self._writing = self._engine.execution_options(write=True)
+        self._single, self._seeing, self._writing = (in_mode(self._engine, mode) for mode in Mode)
+        self._joint = threading.local()
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
@@ -115,8 +104,20 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection that sees one consistent state; raise DatabaseUnavailable."""
-        with self._transaction(self._reading) as connection:
+        """Yield a connection for one statement that changes nothing; raise DatabaseUnavailable."""
+        with self._transaction(self._single) as connection:
+            yield connection
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """Yield a connection for one statement, durable once it has been executed; raise DatabaseUnavailable."""
+        with self._transaction(self._single) as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Yield a connection whose statements all see one state; raise DatabaseUnavailable."""
+        with self._transaction(self._seeing) as connection:
             yield connection
 
     @contextmanager
@@ -131,9 +132,32 @@ class Database:
             yield connection
 
     @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let all that this thread reads and writes in the block be one transaction, committed at its end.
+
+        Raise DatabaseUnavailable, also from within; NotTogether where something can only be done alone.
+        """
+        with self._transaction(self._writing) as connection:
+            self._joint.connection = connection
+            try:
+                yield
+            finally:
+                self._joint.connection = None
+
+    def undo(self, connection: Connection) -> None:
+        """Take back what `write` did with its connection; raise NotTogether for a part of a whole."""
+        if getattr(self._joint, "connection", None) is not None:
+            raise NotTogether
+        connection.rollback()
+
+    @contextmanager
     def _transaction(self, engine: Engine) -> Iterator[Connection]:
         require_patience()
+        joint: Connection | None = getattr(self._joint, "connection", None)
         try:
+            if joint is not None:
+                yield joint
+                return
             with engine.connect() as connection, connection.begin():
                 yield connection
         except IntegrityError:
@@ -151,7 +175,7 @@ class Database:
         """
         if self.is_sqlite:
             self._prepare_file()
-        with self.read() as connection:
+        with self.snapshot() as connection:
             revision = _revision(connection)
         if revision == SCHEMA:
             return
@@ -222,62 +246,6 @@ class Database:
 def upserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
     """Return an insert that may say what to do on a conflict; both databases say it alike."""
     return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise DatabaseUnavailable(
-            "ISSUER_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
-        ) from error
-    match parsed.get_backend_name():
-        case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+psycopg")
-        case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
-            return parsed.set(drivername="sqlite+pysqlite")
-        case "sqlite":
-            raise DatabaseUnavailable("ISSUER_DATABASE_URL must be sqlite:///FILE and nothing more")
-    raise DatabaseUnavailable(
-        f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
-    )
-
-
-def _postgresql(url: URL) -> Engine:
-    connect = {"connect_timeout": 5, "client_encoding": "utf8", **SILENCE}
-    if "options" not in url.query:
-        connect["options"] = (
-            f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
-        )
-    return create_engine(
-        url,
-        hide_parameters=True,
-        pool_pre_ping=True,
-        pool_size=10,
-        pool_timeout=STATEMENT_SECONDS,
-        connect_args=connect,
-    )
-
-
-def _sqlite(url: URL) -> Engine:
-    wait = {"timeout": SQLITE_WAIT_SECONDS}
-    engine = create_engine(url, hide_parameters=True, pool_timeout=STATEMENT_SECONDS, connect_args=wait)
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver begins no transactions of its own
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        # IMMEDIATE takes the write lock at once: a read that became a write could not wait for it.
-        write = connection.get_execution_options().get("write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-    return engine
 
 
 def _revision(connection: Connection) -> str | None:

@@ -5,7 +5,7 @@ What presenting a token leads to is decided in `tokens`.
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Column,
@@ -25,9 +25,10 @@ from sqlalchemy import (
     update,
 )
 
+from issuer.accounts import User
 from issuer.audit import Entry
 from issuer.oauth import format_scope, parse_scope
-from issuer.store.accounts import users
+from issuer.store.accounts import read_user, users
 from issuer.store.audit import append
 from issuer.store.database import Database, Instant, metadata
 from issuer.tokens import Family, NewFamily, RefreshToken
@@ -64,15 +65,47 @@ _OF_TOKEN = [
     refresh_tokens.c.successor_seed,
     refresh_tokens.c.used_at,
 ]
+_OWNER = "owner_"
 _BY_DIGEST = (
-    select(*families.c, *_OF_TOKEN)
+    select(*families.c, *_OF_TOKEN, *(column.label(_OWNER + column.name) for column in users.c))
     .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
+    .join(users, users.c.id == families.c.user_id)
     .where(refresh_tokens.c.digest == bindparam("digest"))
+)
+_ALIVE = select(families.c.id).where(families.c.id == bindparam("family"), families.c.ended_at.is_(None))
+_USE = (
+    update(refresh_tokens)
+    .where(refresh_tokens.c.digest == bindparam("used"), refresh_tokens.c.used_at.is_(None))
+    .where(refresh_tokens.c.family_id.in_(_ALIVE.with_for_update(read=True)))
+    .values(used_at=bindparam("now"))
+)
+_KEEP = insert(refresh_tokens)
+_USED = _USE.returning(refresh_tokens.c.family_id).cte("used")
+_USE_AND_KEEP = (
+    insert(refresh_tokens)
+    .from_select(
+        ["digest", "family_id", "expires_at", "successor_seed"],
+        select(
+            bindparam("next_digest", type_=LargeBinary),
+            _USED.c.family_id,
+            bindparam("next_expires_at", type_=Instant),
+            bindparam("next_seed", type_=LargeBinary),
+        ),
+    )
+    .returning(refresh_tokens.c.digest)
 )
 """Made once: building it takes longer than the database does to answer."""
 
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
+
+
+class Found(NamedTuple):
+    """A refresh token that was issued once, and what it belongs to."""
+
+    token: RefreshToken
+    family: Family
+    user: User
 
 
 class FamilyStore:
@@ -102,28 +135,30 @@ class FamilyStore:
             connection.execute(_beyond(SESSIONS_MOST, family.user_id).values(ended_at=family.created_at))
         return True
 
-    def find(self, digest: bytes) -> tuple[RefreshToken, Family] | None:
-        """Return the token with that digest and its family, or None."""
+    def find(self, digest: bytes) -> Found | None:
+        """Return the token with that digest, its family and whose it is, or None."""
         with self._database.read() as connection:
             row = connection.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
         if row is None:
             return None
         token = RefreshToken(row.digest, row.id, row.token_expires_at, row.successor_seed, row.used_at)
-        return token, _family(row)
+        return Found(token, _family(row), read_user(row, _OWNER))
 
     def rotate(self, used: RefreshToken, successor: RefreshToken, now: datetime) -> bool:
         """Use up a token and keep its successor; False, and nothing done, if it is used or its family over."""
-        alive = select(families.c.id).where(families.c.id == used.family_id, families.c.ended_at.is_(None))
-        use = (
-            update(refresh_tokens)
-            .where(refresh_tokens.c.digest == used.digest, refresh_tokens.c.used_at.is_(None))
-            .where(refresh_tokens.c.family_id.in_(alive.with_for_update(read=True)))
-            .values(used_at=now)
-        )
-        with self._database.write() as connection:
-            if not connection.execute(use).rowcount:
+        use = {"used": used.digest, "family": used.family_id, "now": now}
+        if not self._database.is_sqlite:
+            keep = {
+                "next_digest": successor.digest,
+                "next_expires_at": successor.expires_at,
+                "next_seed": successor.successor_seed,
+            }
+            with self._database.change() as connection:
+                return connection.scalar(_USE_AND_KEEP, {**use, **keep}) is not None
+        with self._database.write() as connection:  # SQLite changes one table a statement
+            if not connection.execute(_USE, use).rowcount:
                 return False
-            connection.execute(insert(refresh_tokens).values(_token_row(successor)))
+            connection.execute(_KEEP, _token_row(successor))
         return True
 
     def living(self, user_id: str, now: datetime) -> list[tuple[Family, datetime]]:

@@ -49,7 +49,7 @@ class ThrottleStore:
                 same = throttle.c.bucket == bucket.id, throttle.c.failures == count.failures
                 change = update(throttle).where(*same, throttle.c.since == count.since)
                 if not connection.execute(change.values(failures=count.failures + 1, since=now)).rowcount:
-                    connection.rollback()
+                    self._database.undo(connection)
                     return False
         return True
 

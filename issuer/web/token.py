@@ -68,10 +68,13 @@ async def token(request: Request) -> Response:
             form.parameters, form.resources, form.authorization, origin, issuer.clock()
         )
 
-    if form.parameters.get("grant_type") == GrantType.PASSWORD:
-        answered = await issuer.hashing.run(respond)
-    else:
-        answered = await answer(respond)
+    match form.parameters.get("grant_type"):
+        case GrantType.PASSWORD:
+            answered = await issuer.hashing.run(respond)
+        case GrantType.REFRESH_TOKEN:
+            answered = await issuer.batches.run(respond)
+        case _:
+            answered = await answer(respond)
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)
 

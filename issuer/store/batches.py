@@ -1,0 +1,97 @@
+"""Group commit: jobs that come while others are being done are done together next, in one transaction.
+
+A commit is durable, and so it waits for the disk; on SQLite only one can wait at a time. Together they wait once.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio.to_thread
+
+from issuer.oauth import OAuthError
+from issuer.store.database import Database
+
+T = TypeVar("T")
+
+MOST = 64
+"""Jobs in one transaction, so that other writers get their turn."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """What somebody waits for; a job that is refused, OAuthError, is done."""
+
+    work: Callable[[], Any]
+    future: "asyncio.Future[Any]"
+    result: Any = field(default=None, repr=False)
+    error: Exception | None = None
+
+    def do(self) -> None:
+        self.result, self.error = None, None
+        try:
+            self.result = self.work()
+        except OAuthError as error:
+            self.error = error
+
+    def do_alone(self) -> None:
+        try:
+            self.do()
+        except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
+            self.error = error
+
+    def tell(self) -> None:
+        if self.future.done():  # nobody waits any more
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Batches:
+    """Does jobs on a thread of its own, all that wait at once in one transaction.
+
+    A job may be done twice, of which the first time leaves nothing behind. On PostgreSQL each is done by itself:
+    there they wait for the disk side by side.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._thread = ThreadPoolExecutor(1, "batches")
+        self._waiting: list[_Job] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, once what it changed is durable."""
+        if not self._database.is_sqlite:
+            return await anyio.to_thread.run_sync(work)
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._waiting.append(job)
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        result: T = await job.future
+        return result
+
+    def close(self) -> None:
+        """Let the thread go."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            await loop.run_in_executor(self._thread, self._do, jobs)
+            for job in jobs:
+                job.tell()
+
+    def _do(self, jobs: Sequence[_Job]) -> None:
+        try:
+            with self._database.together():
+                for job in jobs:
+                    job.do()
+        except Exception:  # noqa: BLE001 - one of them failed, and nobody else shall suffer by it
+            for job in jobs:
+                job.do_alone()

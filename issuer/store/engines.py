@@ -1,0 +1,117 @@
+"""Engines: how SQLite and PostgreSQL are connected to, and what begins each kind of transaction.
+
+What is done in the transactions is told in the files beside this one.
+"""
+
+import time
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+
+SQLITE_WAIT_SECONDS = 10
+STATEMENT_SECONDS = 10
+"""After this a statement, or the wait for a connection, is given up, and the client told to come back."""
+IDLE_SECONDS = 2
+"""A process that is stopped within a transaction loses it after this, with its locks: the others go on."""
+SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+"""A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
+TRUSTED_SECONDS = 1.0
+"""A connection that was used so lately is not asked whether it still lives: that costs as much as a query."""
+
+
+class Mode(StrEnum):
+    """What a transaction is for."""
+
+    SINGLE = "single"
+    """One statement, which is a transaction of its own."""
+    SNAPSHOT = "snapshot"
+    """Several statements that see one state."""
+    WRITE = "write"
+
+
+class BadURL(ValueError):
+    """The URL is not one of a database that this program knows; says what to do."""
+
+
+def connect(url: URL) -> Engine:
+    """Return the engine for a URL that `parse` returned."""
+    return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+
+
+def in_mode(engine: Engine, mode: Mode) -> Engine:
+    """Return `engine` for transactions of one kind."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(mode=mode)
+    levels = {Mode.SINGLE: "AUTOCOMMIT", Mode.SNAPSHOT: "REPEATABLE READ", Mode.WRITE: "READ COMMITTED"}
+    return engine.execution_options(isolation_level=levels[mode])
+
+
+def parse(url: str) -> URL:
+    """Return the URL with the driver that is used here; raise BadURL."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise BadURL(
+            "ISSUER_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
+        ) from error
+    match parsed.get_backend_name():
+        case "postgresql" | "postgres":
+            return parsed.set(drivername="postgresql+psycopg")
+        case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
+            return parsed.set(drivername="sqlite+pysqlite")
+        case "sqlite":
+            raise BadURL("ISSUER_DATABASE_URL must be sqlite:///FILE and nothing more")
+    raise BadURL(
+        f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
+    )
+
+
+def _postgresql(url: URL) -> Engine:
+    connect = {"connect_timeout": 5, "client_encoding": "utf8", **SILENCE}
+    if "options" not in url.query:
+        connect["options"] = (
+            f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
+        )
+    engine = create_engine(
+        url, hide_parameters=True, pool_size=10, pool_timeout=STATEMENT_SECONDS, connect_args=connect
+    )
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("used_at", time.monotonic()) > TRUSTED_SECONDS:
+            try:
+                connection.execute("SELECT 1")
+                connection.rollback()
+            except connection.OperationalError as error:  # the pool makes another
+                raise DisconnectionError from error
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: object, record: Any) -> None:
+        record.info["used_at"] = time.monotonic()
+
+    return engine
+
+
+def _sqlite(url: URL) -> Engine:
+    wait = {"timeout": SQLITE_WAIT_SECONDS}
+    engine = create_engine(url, hide_parameters=True, pool_timeout=STATEMENT_SECONDS, connect_args=wait)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver begins no transactions of its own
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        mode = connection.get_execution_options()["mode"]
+        if mode is not Mode.SINGLE:
+            # IMMEDIATE takes the write lock at once: a read that became a write could not wait for it.
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if mode is Mode.WRITE else "BEGIN")
+
+    return engine
