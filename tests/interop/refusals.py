@@ -1,6 +1,6 @@
 """Owns the tokens that no verifier should accept, and which stacks accept some all the same, set as told.
 
-docs/verifying.md has the same table, which `test_documented` compares; in `test_interop` each stack judges each token.
+docs/verifying.md has the same table, which `test_documented` compares; each stack judges them in `test_interop`.
 """
 
 import base64
@@ -53,7 +53,7 @@ REFUSABLE: Mapping[str, Callable[[KeyPair, Claims], str]] = {
     "`typ` is `JWT`": having({"typ": "JWT"}),
     "no `typ`": having({"typ": None}),
     "no `exp`": having(exp=None),
-    "`nbf` in an hour": lambda key, claims: make_token(key, nbf=2**32, **claims),
+    "`nbf` in the future": lambda key, claims: make_token(key, nbf=2**32, **claims),
 }
 """Tokens of the issuer's own key, wrong in one way: what its mistake, or the thief of its key, could sign."""
 
@@ -68,6 +68,6 @@ ACCEPTED: Mapping[str, frozenset[str]] = {
     "Spring Security": frozenset(),
     "Envoy": frozenset({OUTAGE}),
     "nginx": frozenset({OUTAGE}),
-    "mod_oauth2": frozenset({"RS512", "`typ` is `JWT`", "no `typ`", "`nbf` in an hour"}),
+    "mod_oauth2": frozenset({"RS512", "`typ` is `JWT`", "no `typ`", "`nbf` in the future"}),
 }
 """What of all this a stack accepts."""

@@ -5,10 +5,13 @@ All of them live through one rotation of a real server, which is `rotation`; eac
 
 import pytest
 from fetched import require
-from gateways import Answer
+from gateways import Answer, Place
 from judges import STACKS, Judgement
 from refusals import ACCEPTED, OUTAGE, REFUSABLE, RETIRED
 from rotation import Record, Token, recorded
+from running import HOST, free_port
+
+from verifier_example.testing import KeyPair, make_token
 
 UNAUTHORIZED, FORBIDDEN = 401, 403
 
@@ -110,3 +113,12 @@ def test_a_token_is_accepted_while_the_issuer_is_down(stack: str, record: Record
 
 def test_what_becomes_of_a_long_outage_is_what_the_page_says(stack: str, record: Record) -> None:
     assert record.long_without_the_issuer.said[stack].accepted == (OUTAGE in ACCEPTED[stack])
+
+
+@pytest.mark.parametrize(("gateway", "status"), [("Envoy", 401), ("nginx", 500), ("mod_oauth2", 401)])
+def test_a_gateway_that_never_had_keys_lets_nobody_in(gateway: str, status: int) -> None:
+    require(gateway)
+    issuer, service = (f"http://{HOST}:{free_port()}" for _ in range(2))
+    token = make_token(KeyPair(), iss=issuer, aud=service)
+    with STACKS[gateway](Place(issuer, service)) as judge:
+        assert judge.judge(token) == Answer(status)
