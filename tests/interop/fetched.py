@@ -26,12 +26,14 @@ _PATHS: Mapping[str, Path] = {
     "Spring Security": HERE / "spring" / "target" / "jars",
     "Envoy": ENVOY,
     "mod_oauth2": APACHE_MODULES / "mod_oauth2.so",
+    "mod_auth_openidc": APACHE_MODULES / "mod_auth_openidc.so",
 }
 _PROGRAMS: Mapping[str, str] = {
     **dict.fromkeys(("jose", "openid-client", "oauth4webapi", "express-oauth2-jwt-bearer"), "node"),
     "Spring Security": "java",
     "nginx": "nginx",
     "mod_oauth2": "apache2",
+    "mod_auth_openidc": "apache2",
 }
 
 

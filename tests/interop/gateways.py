@@ -13,15 +13,21 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx2
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fetched import APACHE_MODULES, ENVOY, HERE
 from running import HOST, eventually, free_port
 
 STARTED_WITHIN_SECONDS = 20
+ENDED_WITHIN_SECONDS = 5
 ACCEPTED = 200
 
 
@@ -52,7 +58,7 @@ class Gateway:
         self._config = HERE / config
         self._command = command
         self._place = place
-        self._port = free_port()
+        self._port, self._tls_port = free_port(), free_port()
         self._http = httpx2.Client(
             trust_env=False, timeout=10, limits=httpx2.Limits(max_keepalive_connections=0)
         )
@@ -63,6 +69,7 @@ class Gateway:
         self._folder.chmod(0o755)
         config = self._folder / self._config.name
         config.write_text(self._filled(self._config.read_text("utf-8")), "utf-8")
+        (self._folder / "certificate.pem").write_bytes(self_signed())
         with (self._folder / "output.log").open("wb") as output:
             self._process = subprocess.Popen(
                 [*self._command, str(config)],
@@ -79,6 +86,9 @@ class Gateway:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._process.terminate()  # it may have something to clear up
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(ENDED_WITHIN_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -111,11 +121,13 @@ class Gateway:
         user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwnam(getpass.getuser())
         return {
             "300": str(self._place.cache_seconds),  # first: a port may have these digits
+            "JwksUri https://issuer.example": f"JwksUri https://{HOST}:{self._tls_port}",
             "https://issuer.example": self._place.issuer,
             "https://api.example": self._place.audience,
             "@FOLDER@": str(self._folder),
             "@MODULES@": str(APACHE_MODULES),
             "@PORT@": str(self._port),
+            "@TLS_PORT@": str(self._tls_port),
             "@ISSUER_PORT@": str(urlsplit(self._place.issuer).port),
             "http://backend.example": self._place.audience,
             "@USER@": user.pw_name,
@@ -138,3 +150,23 @@ def nginx(place: Place) -> Gateway:
 def mod_oauth2(place: Place) -> Gateway:
     """Apache httpd with mod_oauth2."""
     return Gateway("apache/mod_oauth2.conf", ["apache2", "-DFOREGROUND", "-f"], place)
+
+
+def mod_auth_openidc(place: Place) -> Gateway:
+    """Apache httpd with mod_auth_openidc, as a resource server."""
+    return Gateway("apache/mod_auth_openidc.conf", ["apache2", "-DFOREGROUND", "-f"], place)
+
+
+def self_signed() -> bytes:
+    """Make a certificate for this machine, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return private + certificate.public_bytes(Encoding.PEM)

@@ -17,7 +17,7 @@ import joserfc_verifier
 import jwt
 import pyjwt_verifier
 from fetched import HERE, JAVA, NODE
-from gateways import Answer, Place, envoy, mod_oauth2, nginx
+from gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
 from joserfc.errors import JoseError
 
 JUDGED_WITHIN_SECONDS = 10
@@ -132,4 +132,5 @@ STACKS: Mapping[str, Callable[[Place], AbstractContextManager[Judge]]] = {
     "Envoy": envoy,
     "nginx": nginx,
     "mod_oauth2": mod_oauth2,
+    "mod_auth_openidc": mod_auth_openidc,
 }

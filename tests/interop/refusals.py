@@ -69,5 +69,10 @@ ACCEPTED: Mapping[str, frozenset[str]] = {
     "Envoy": frozenset({OUTAGE}),
     "nginx": frozenset({OUTAGE}),
     "mod_oauth2": frozenset({"RS512", "`typ` is `JWT`", "no `typ`", "`nbf` in the future"}),
+    "mod_auth_openidc": frozenset({"RS512", "`typ` is `JWT`", "no `typ`", "no `exp`", "`nbf` in the future"}),
 }
 """What of all this a stack accepts."""
+
+AFTER_THE_CACHE = (RETIRED, OUTAGE)
+CANNOT_HURRY = frozenset({"mod_auth_openidc"})
+"""Stacks that keep keys for longer than a test may take, whatever they are told: what comes after is not run."""

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fetched import lack
 from gateways import Answer, Place
 from judges import JUDGED_WITHIN_SECONDS, STACKS, Judge, Judgement
-from refusals import REFUSABLE
+from refusals import CANNOT_HURRY, REFUSABLE
 from running import Installation, Server, eventually, kid_of
 
 from verifier_example.testing import KeyPair, make_token
@@ -74,11 +74,13 @@ def stolen(issuer: Installation, kid: str) -> KeyPair:
 
 
 @contextmanager
-def everybody(place: Place) -> Iterator[Ask]:
-    """Start every stack that is here."""
+def everybody(place: Place, *, hurried: bool = False) -> Iterator[Ask]:
+    """Start every stack that is here, or, hurried, those that can keep keys for so short a time."""
     with ExitStack() as ends:
         judges: dict[str, Judge] = {
-            name: ends.enter_context(make(place)) for name, make in STACKS.items() if lack(name) is None
+            name: ends.enter_context(make(place))
+            for name, make in STACKS.items()
+            if lack(name) is None and not (hurried and name in CANNOT_HURRY)
         }
         yield lambda token: Token(
             jwt.get_unverified_header(token)["kid"],
@@ -92,8 +94,8 @@ def recorded(folder: Path) -> Record:
         server, service = issuer.serve().until_ready(), issuer.serve_service()
         service.until_ready()
         place = Place(issuer.url, issuer.service_url)
-        hurried = place._replace(cache_seconds=SHORT_CACHE_SECONDS)
-        with everybody(place) as judged, everybody(hurried) as judged_by_hurried:
+        shortly = place._replace(cache_seconds=SHORT_CACHE_SECONDS)
+        with everybody(place) as judged, everybody(shortly, hurried=True) as judged_by_hurried:
             return rotate_once(issuer, server, judged, judged_by_hurried)
 
 
