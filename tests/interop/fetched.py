@@ -1,4 +1,7 @@
-"""Owns which libraries `make interop` must have fetched, and what a test does without them: skip, or fail in CI."""
+"""Owns what of other stacks must be here to be checked against, and what a test does without: skip, or fail in CI.
+
+The libraries come by `make interop`, nginx and Apache by the system's packages, as `.ci/run` installs them.
+"""
 
 import os
 import shutil
@@ -9,30 +12,49 @@ import pytest
 
 HERE = Path(__file__).parent
 NODE = shutil.which("node")
+JAVA = shutil.which("java")
+ENVOY = HERE / "envoy" / "fetched" / "envoy" / "_bin" / "envoy"
+APACHE_MODULES = Path("/usr/lib/apache2/modules")
 
 _JOSE, _OAUTH = HERE / "jose" / "node_modules", HERE / "oauth" / "node_modules"
-_ON_NODE: Mapping[str, Path] = {
+_PATHS: Mapping[str, Path] = {
     "jose": _JOSE / "jose",
     "openid-client": _OAUTH / "openid-client",
     "oauth4webapi": _OAUTH / "oauth4webapi",
     "express-oauth2-jwt-bearer": _OAUTH / "express-oauth2-jwt-bearer",
+    "go-oidc": HERE / "go" / "verify",
+    "Spring Security": HERE / "spring" / "target" / "jars",
+    "Envoy": ENVOY,
+    "mod_oauth2": APACHE_MODULES / "mod_oauth2.so",
+    "mod_auth_openidc": APACHE_MODULES / "mod_auth_openidc.so",
 }
-FETCHED: Mapping[str, Path] = {**_ON_NODE, "go-oidc": HERE / "go" / "verify"}
+_PROGRAMS: Mapping[str, str] = {
+    **dict.fromkeys(("jose", "openid-client", "oauth4webapi", "express-oauth2-jwt-bearer"), "node"),
+    "Spring Security": "java",
+    "nginx": "nginx",
+    "mod_oauth2": "apache2",
+    "mod_auth_openidc": "apache2",
+}
 
 
-def lack(library: str) -> str | None:
-    """Return what a library lacks to run, or None: `make interop` has been run, or need not be."""
-    if library in _ON_NODE and NODE is None:
-        return "Node.js"
-    path = FETCHED.get(library)
-    return str(path.relative_to(HERE)) if path and not path.exists() else None
+def lack(stack: str) -> str | None:
+    """Return what a stack lacks to run, or None: it is here, or need not be fetched."""
+    program = _PROGRAMS.get(stack)
+    if program and shutil.which(program) is None:
+        return program
+    path = _PATHS.get(stack)
+    return (
+        str(path.relative_to(HERE) if path.is_relative_to(HERE) else path)
+        if path and not path.exists()
+        else None
+    )
 
 
-def require(library: str) -> None:
-    """Skip the test unless the library is here; in CI, fail it."""
-    if (lacking := lack(library)) is None:
+def require(stack: str) -> None:
+    """Skip the test unless the stack is here; in CI, fail it."""
+    if (lacking := lack(stack)) is None:
         return
-    missing = f"{lacking} is missing, so {library} was not asked: run `make interop`"
+    missing = f"{lacking} is missing, so {stack} was not asked: run `make interop`, and see `.ci/run`"
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)

@@ -8,9 +8,11 @@ import jwt
 REQUIRED = ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"]
 
 
-def verifier(jwks_uri: str, issuer: str, audience: str) -> Callable[[str], dict[str, Any]]:
+def verifier(
+    jwks_uri: str, issuer: str, audience: str, lifespan: int = 300
+) -> Callable[[str], dict[str, Any]]:
     """Verify access tokens, with keys that are fetched again every five minutes."""
-    keys = jwt.PyJWKClient(jwks_uri, lifespan=300, cooldown_duration=30, timeout=3)
+    keys = jwt.PyJWKClient(jwks_uri, lifespan=lifespan, cooldown_duration=30, timeout=3)
 
     def verify(token: str) -> dict[str, Any]:
         verified = jwt.decode_complete(

@@ -90,6 +90,11 @@ def abort(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+async def never_done(writer: asyncio.StreamWriter, good: bytes) -> None:
+    """Answer a good document, and drip on."""
+    await forever(http(good, length=len(good) + 60_000), b" ", 0.01)(writer, good)
+
+
 async def late(writer: asyncio.StreamWriter, good: bytes) -> None:
     """Answer as one should, but not at once."""
     await asyncio.sleep(0.2)
@@ -138,6 +143,7 @@ CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 HOSTILE: Mapping[str, Behaviour] = {
     "drip of headers": forever(HEAD + b"X: ", b"x", 0.01),
     "drip of a body": forever(HEAD + b"Content-Length: 60000\r\n\r\n", b" ", 0.01),
+    "drip after a whole document": never_done,
     "drip of chunks": forever(CHUNKED, b"1\r\n \r\n", 0.01),
     "silence at once": silent(b""),
     "silence in the headers": silent(HEAD),

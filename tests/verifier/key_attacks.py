@@ -1,18 +1,16 @@
-"""Owns what a key set may hold that must not verify anything, and answers that must not replace a good one.
+"""Owns what a key set may hold that must not verify anything, beside good keys that go on working.
 
 Each row names the section or advisory it comes from. What must come of it is judged in `test_attacks`; answers that
-need a real socket are in `hostile`.
+are no key set at all are in `answer_attacks`.
 """
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import islice
 from math import prod
 from typing import Any, NamedTuple
-
-import httpx2
 
 Jwk = dict[str, Any]
 
@@ -63,6 +61,20 @@ def of_infineon(jwk: Jwk) -> Jwk:
     return {**jwk, "n": number(k * modulus + pow(65537, 65537, modulus))}
 
 
+@cache
+def primes_of_infineon() -> tuple[int, int]:
+    """Find primes as the generator of CVE-2017-15361 made them: each a power of 65537 modulo the product."""
+    product = prod(islice(primes(), 126))
+    found: list[int] = []
+    candidate = (3 << 1022) - (3 << 1022) % product + pow(65537, 12345, product)
+    while len(found) < 2:
+        candidate += product
+        if pow(2, candidate - 1, candidate) == 1:
+            found.append(candidate)
+            candidate += product << 20
+    return found[0], found[1]
+
+
 _P256 = {
     "kty": "EC",
     "crv": "P-256",
@@ -97,6 +109,12 @@ SKIPPED = [
     KeyRow("RSA with e of 64 bits", "RFC 8725 section 3.4", lambda k: {**k, "e": number(2**64 - 1)}),
     KeyRow("RSA with e as large as n", "RFC 8725 section 3.4", lambda k: {**k, "e": k["n"]}),
     KeyRow("RSA with the pattern of ROCA", "CVE-2017-15361", of_infineon),
+    KeyRow(
+        "RSA of primes of ROCA", "CVE-2017-15361", lambda k: {**k, "n": number(prod(primes_of_infineon()))}
+    ),
+    KeyRow(
+        "RSA with n = 3 m", "RFC 8725 section 3.4", lambda k: {**k, "n": number(value(k["n"]) // 6 * 6 + 3)}
+    ),
     KeyRow("RSA with its private half", "RFC 7517 section 9.2", lambda k: {**k, "d": "AQAB"}),
     KeyRow("RSA with a prime factor", "RFC 7517 section 9.2", lambda k: {**k, "p": "AQAB"}),
     KeyRow("RSA with k", "CVE-2026-48526 (PyJWT)", lambda k: {**k, "k": "AQAB"}),
@@ -121,6 +139,9 @@ SKIPPED = [
         "symmetric, said to be RS256",
         "RFC 8725 section 3.1",
         lambda k: named(k, kty="oct", k="AQAB", alg="RS256"),
+    ),
+    KeyRow(
+        "RSA that says it is symmetric", "RFC 8725 section 3.1", lambda k: {**k, "kty": "oct", "k": "AQAB"}
     ),
     KeyRow("kty absent", "RFC 7517 section 4.1", lambda k: without(k, "kty")),
     KeyRow("kty in small letters", "RFC 7517 section 4.1", lambda k: {**k, "kty": "rsa"}),
@@ -183,56 +204,6 @@ UNFIT_FOR_ES256 = [
 ]
 
 
-class AnswerRow(NamedTuple):
-    """What an issuer answers instead of its key set."""
-
-    name: str
-    source: str
-    answer: Callable[[Jwk], httpx2.Response]
-
-
-def document(text: str | bytes) -> httpx2.Response:
-    return httpx2.Response(200, content=text)
-
-
-def answer(status: int, jwk: Jwk) -> httpx2.Response:
-    """Answer a good key set under a status that makes it no answer."""
-    return httpx2.Response(status, headers={"Location": "https://evil.test/jwks.json"}, json={"keys": [jwk]})
-
-
-def members(*keys: Any) -> httpx2.Response:
-    return document(json.dumps({"keys": keys}))
-
-
-OLD_SET_KEPT = [
-    AnswerRow("only private keys", "RFC 7517 section 9.2", lambda k: members({**k, "d": "AQAB"})),
-    AnswerRow(
-        "one kid twice", "RFC 7517 section 4.5", lambda k: members(k, {**k, "n": of_bits(k, 2048)["n"]})
-    ),
-    AnswerRow("the key itself, bare", "RFC 7517 section 5", lambda k: document(json.dumps(k))),
-    AnswerRow("keys null", "RFC 7517 section 5", lambda _: document('{"keys": null}')),
-    AnswerRow("NaN for keys", "RFC 8259 section 6", lambda _: document('{"keys": NaN}')),
-    AnswerRow(
-        "a byte order mark", "RFC 8259 section 8.1", lambda k: document(b"\xef\xbb\xbf" + members(k).content)
-    ),
-    AnswerRow("two documents", "RFC 8259 section 2", lambda k: document(members(k).content * 2)),
-    AnswerRow("cut short", "CVE-2026-48524 (PyJWT)", lambda k: document(members(k).content[:-3])),
-    AnswerRow("a JWT", "RFC 8725 section 3.12", lambda _: document("e30.e30.e30")),
-    AnswerRow("an error in JSON", "CVE-2026-48524 (PyJWT)", lambda _: document('{"error": "server_error"}')),
-    *(
-        AnswerRow(f"status {status}", "CVE-2026-48524 (PyJWT)", partial(answer, status))
-        for status in (201, 203, 226, 400, 401, 403, 410, 429, 502, 503, 504)
-    ),
-    *(
-        AnswerRow(f"a redirect, {status}", "CVE-2026-102267 (PyJWT)", partial(answer, status))
-        for status in (301, 303, 307)
-    ),
-    AnswerRow(
-        "a nested list of 30 KB", "CVE-2025-53864 (Nimbus)", lambda _: document(b'{"keys": ' + b"[" * 30_000)
-    ),
-]
-
-
 class UnreadableRow(NamedTuple):
     """A member that is not even to be read, in a document that otherwise is: only that member may be lost."""
 
@@ -246,31 +217,5 @@ UNREADABLE = [
     UnreadableRow("NaN", "RFC 8259 section 6", '{"kty": "RSA", "kid": "x", "nbf": NaN}'),
     UnreadableRow(
         "a number of 5000 digits", "CVE-2026-102274 (PyJWT)", '{"kid": "x", "exp": ' + "9" * 5000 + "}"
-    ),
-]
-
-
-class WayRow(NamedTuple):
-    """A way to the key set that leads where nothing may be fetched."""
-
-    name: str
-    source: str
-    metadata: Mapping[str, Any]
-
-
-WAYS = [
-    WayRow("the metadata of another issuer", "RFC 8414 section 3.3", {"issuer": "https://evil.test"}),
-    WayRow("the metadata of no issuer", "RFC 8414 section 3.3", {"issuer": None}),
-    WayRow("the issuer with a slash", "RFC 8414 section 3.3", {"issuer": "https://issuer.test/"}),
-    WayRow("a file", "CVE-2026-48522 (PyJWT)", {"jwks_uri": "file:///tmp/jwks.json"}),
-    WayRow("a data URL", "CVE-2026-48522 (PyJWT)", {"jwks_uri": 'data:application/json,{"keys":[]}'}),
-    WayRow("FTP", "CVE-2026-48522 (PyJWT)", {"jwks_uri": "ftp://issuer.test/jwks.json"}),
-    WayRow("plain http", "RFC 8414 section 2", {"jwks_uri": "http://issuer.test/.well-known/jwks.json"}),
-    WayRow("this machine", "RFC 8725 section 3.10", {"jwks_uri": "http://127.0.0.1:1/jwks.json"}),
-    WayRow(
-        "a URL with a password", "RFC 3986 section 3.2.1", {"jwks_uri": "https://a:b@issuer.test/jwks.json"}
-    ),
-    WayRow(
-        "a list of URLs", "RFC 8414 section 2", {"jwks_uri": ["https://issuer.test/.well-known/jwks.json"]}
     ),
 ]

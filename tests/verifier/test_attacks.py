@@ -1,7 +1,7 @@
 """Owns that each known attack comes to nothing, at the price of no fetch or of one, and that good tokens pass.
 
-The attacks and their sources are the tables of `form_attacks`, `header_attacks`, `claim_attacks`, `mixed_attacks` and
-`key_attacks`; an outage and a flood over real sockets are in `test_hostile`.
+The attacks and their sources are the tables of `form_attacks`, `header_attacks`, `claim_attacks`, `mixed_attacks`,
+`key_attacks` and `answer_attacks`; an outage and a flood over real sockets are in `test_hostile`.
 """
 
 import asyncio
@@ -11,23 +11,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from answer_attacks import OLD_SET_KEPT, WAYS, AnswerRow, WayRow
 from claim_attacks import ACCEPTED, CLAIMS
 from fastapi.testclient import TestClient
 from forging import AUDIENCE, Row
 from form_attacks import FORM
 from header_attacks import HEADER, SIGNATURE, UNKNOWN_KID
-from key_attacks import (
-    OLD_SET_KEPT,
-    SKIPPED,
-    UNFIT_FOR_ES256,
-    UNREADABLE,
-    USED,
-    WAYS,
-    AnswerRow,
-    KeyRow,
-    UnreadableRow,
-    WayRow,
-)
+from key_attacks import SKIPPED, UNFIT_FOR_ES256, UNREADABLE, USED, KeyRow, UnreadableRow
 from mixed_attacks import ALGORITHMS, MIXED, MixedRow, Signers
 
 from verifier_example.app import Settings, create_app
@@ -244,7 +234,7 @@ def test_a_key_that_cannot_be_read_disturbs_no_other(
 
 @pytest.mark.parametrize("row", **rows(OLD_SET_KEPT))
 def test_a_bad_answer_leaves_the_old_set_in_place_and_points_nowhere(
-    row: AnswerRow, pairs: list[KeyPair], forge: Any, clock: Any
+    row: AnswerRow, pairs: list[KeyPair], forge: Any, clock: Any, events: Events
 ) -> None:
     answers = [httpx2.Response(200, json={"keys": [pairs[0].jwk]}), row.answer(dict(pairs[1].jwk))]
     asked: list[httpx2.URL] = []
@@ -255,7 +245,11 @@ def test_a_bad_answer_leaves_the_old_set_in_place_and_points_nowhere(
 
     url = forge.issuer.url + JWKS_PATH
     cache = JwksCache(
-        forge.issuer.url, jwks_url=url, transport=httpx2.MockTransport(answer), monotonic=clock.monotonic
+        forge.issuer.url,
+        jwks_url=url,
+        transport=httpx2.MockTransport(answer),
+        monotonic=clock.monotonic,
+        on_event=lambda event, detail: events.append((event, detail)),
     )
     verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
 
@@ -266,6 +260,7 @@ def test_a_bad_answer_leaves_the_old_set_in_place_and_points_nowhere(
             clock.rest(COOLDOWN)
             await cache.refresh()
             assert cache.usable is before
+            assert events[-1][0] is Event.FETCH_FAILED
             await verifier.verify(forge.token())
 
     asyncio.run(story())

@@ -16,6 +16,7 @@ from hostile import HOSTILE, HostileServer, Stall, hostile_server
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import (
+    Event,
     InvalidToken,
     JwksCache,
     KeysUnavailable,
@@ -50,12 +51,15 @@ Make = Callable[..., TokenVerifier]
 
 
 @pytest.fixture
-def verifier_of(server: HostileServer, issuer: InProcessIssuer, clock: Any) -> Make:
+def verifier_of(
+    server: HostileServer, issuer: InProcessIssuer, clock: Any, events: list[tuple[Event, str]]
+) -> Make:
     """Make a verifier of the issuer's tokens that fetches the keys from a path."""
 
     def make(path: str, timings: Timings = NO_RETRIES, port: int = 0, scheme: str = "http") -> TokenVerifier:
         url = f"{scheme}://127.0.0.1:{port or server.port}{path}"
-        cache = JwksCache(issuer.url, jwks_url=url, timings=timings)
+        listen = lambda event, detail: events.append((event, detail))  # noqa: E731 - two lines of it
+        cache = JwksCache(issuer.url, jwks_url=url, timings=timings, on_event=listen)
         return TokenVerifier(cache, AUDIENCE, wall=clock.wall)
 
     return make
@@ -75,7 +79,7 @@ async def keep_verifying(verifier: TokenVerifier, token: str) -> int:
 
 @pytest.mark.parametrize("behaviour", HOSTILE)
 async def test_a_hostile_answer_neither_blocks_nor_disturbs_nor_is_asked_for_twice(
-    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any, events: list[tuple[Event, str]]
 ) -> None:
     stalls: list[float] = []
     while not stalls or (min(stalls) > BLOCKED and len(stalls) < ATTEMPTS):
@@ -89,6 +93,7 @@ async def test_a_hostile_answer_neither_blocks_nor_disturbs_nor_is_asked_for_twi
             service.cancel()
             assert await service >= 1
             assert cache.usable is before
+            assert [event for event, _ in events].count(Event.FETCH_FAILED) == len(stalls) + 1
         assert server.counts(path) == (2, 1)
         stalls.append(stall.seconds)
     assert min(stalls) < BLOCKED
@@ -242,7 +247,9 @@ async def test_a_stop_during_a_handshake_of_tls_leaves_nothing_behind(
     assert not [str(warning.message) for warning in recwarn.list]
 
 
-@pytest.mark.parametrize("behaviour", ["silence at once", "endless chunks", "drip of headers"])
+@pytest.mark.parametrize(
+    "behaviour", ["silence at once", "endless chunks", "drip of headers", "drip of a body"]
+)
 async def test_a_stop_ends_the_fetch_and_all_who_wait_for_it(
     behaviour: str, server: HostileServer, verifier_of: Make, forge: Any, recwarn: pytest.WarningsRecorder
 ) -> None:

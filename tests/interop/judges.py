@@ -1,0 +1,136 @@
+"""Owns the verifiers that `test_interop` asks: each library as docs/verifying.md sets it, and the gateways.
+
+The gateways' processes are `gateways`; what each verifier should say is told in `test_interop`.
+"""
+
+import json
+import select
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import httpx2
+import joserfc_verifier
+import jwt
+import pyjwt_verifier
+from fetched import HERE, JAVA, NODE
+from gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
+from joserfc.errors import JoseError
+
+JUDGED_WITHIN_SECONDS = 10
+
+
+class Judgement(NamedTuple):
+    """What a library says of a token."""
+
+    accepted: bool
+    kid: str | None = None
+    reason: str | None = None
+
+
+class Judge(Protocol):
+    """A verifier made from the issuer's URL and the audience; it remembers keys as its stack does."""
+
+    def judge(self, token: str) -> Judgement | Answer:
+        """Judge one token."""
+
+
+class InPython:
+    """A library of Python, in this process."""
+
+    def __init__(
+        self, verifier: Callable[..., Callable[[str], Any]], header: Callable[[Any], Any], place: Place
+    ) -> None:
+        url = f"{place.issuer}/.well-known/openid-configuration"
+        metadata = httpx2.get(url, trust_env=False).json()
+        self._verify = verifier(metadata["jwks_uri"], place.issuer, place.audience, place.cache_seconds)
+        self._header = header
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def judge(self, token: str) -> Judgement:
+        """Judge one token."""
+        try:
+            return Judgement(accepted=True, kid=self._header(self._verify(token))["kid"])
+        except (jwt.PyJWTError, JoseError) as error:
+            return Judgement(accepted=False, reason=repr(error))
+
+
+class Program:
+    """A verifier in another language: one token a line in, one JSON line out."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._command = command
+        self._folder = folder
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command, cwd=self._folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def judge(self, token: str) -> Judgement:
+        """Judge one token."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{token}\n")
+        self._process.stdin.flush()
+        answered, _, _ = select.select([self._process.stdout], [], [], JUDGED_WITHIN_SECONDS)
+        assert answered, f"{self._command[0]} has not judged a token in {JUDGED_WITHIN_SECONDS} s"
+        line = self._process.stdout.readline()
+        assert line, f"{self._command[0]} ended with {self._process.wait(JUDGED_WITHIN_SECONDS)}"
+        return Judgement(**json.loads(line))
+
+
+def py_jwt(place: Place) -> InPython:
+    """PyJWT's PyJWKClient."""
+    return InPython(pyjwt_verifier.verifier, itemgetter("header"), place)
+
+
+def joserfc(place: Place) -> InPython:
+    """joserfc, with the keys of PyJWKClient."""
+    return InPython(joserfc_verifier.verifier, attrgetter("header"), place)
+
+
+def jose(place: Place) -> Program:
+    """panva/jose's createRemoteJWKSet on Node.js."""
+    command = [NODE or "node", "verify.mjs", place.issuer, place.audience, str(place.cache_seconds)]
+    return Program(command, HERE / "jose")
+
+
+def go_oidc(place: Place) -> Program:
+    """go-oidc, which keeps keys for as long as it lives."""
+    return Program([str(HERE / "go" / "verify"), place.issuer, place.audience], HERE / "go")
+
+
+def spring(place: Place) -> Program:
+    """Spring Security's NimbusJwtDecoder."""
+    options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", "target/classes:target/jars/*"]
+    command = [JAVA or "java", *options, "Verify", place.issuer, place.audience]
+    if place.cache_seconds != 300:
+        command.append(str(place.cache_seconds))
+    return Program(command, HERE / "spring")
+
+
+STACKS: Mapping[str, Callable[[Place], AbstractContextManager[Judge]]] = {
+    "PyJWT": py_jwt,
+    "joserfc": joserfc,
+    "jose": jose,
+    "go-oidc": go_oidc,
+    "Spring Security": spring,
+    "Envoy": envoy,
+    "nginx": nginx,
+    "mod_oauth2": mod_oauth2,
+    "mod_auth_openidc": mod_auth_openidc,
+}

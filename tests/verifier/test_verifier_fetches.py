@@ -1,0 +1,233 @@
+"""Owns how keys are fetched: once for all who wait, no oftener than the cooldown allows, and what is sent along.
+
+Answers that are bad are in `test_attacks` and `test_hostile`; where the keys are is in `test_verifier_discovery`.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
+from verifier_example.verifier import (
+    MAX_WAITERS,
+    Event,
+    InvalidToken,
+    JwksCache,
+    KeysUnavailable,
+    Reason,
+    Timings,
+    TokenVerifier,
+)
+
+pytestmark = pytest.mark.anyio
+AUDIENCE = "https://api.test"
+ATTEMPTS = (Event.FETCHED, Event.NOT_MODIFIED, Event.FETCH_FAILED)
+Events = list[tuple[Event, str]]
+
+
+def count(events: Events, kind: Event) -> int:
+    return sum(event is kind for event, _ in events)
+
+
+# Fetches under load
+
+
+class Gate(httpx2.AsyncBaseTransport):
+    """Holds every request back until it is opened."""
+
+    def __init__(self, issuer: InProcessIssuer) -> None:
+        self._issuer = issuer
+        self.opened = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        await self.opened.wait()
+        return await self._issuer.transport.handle_async_request(request)
+
+
+async def test_a_thousand_first_requests_share_one_fetch(
+    issuer: InProcessIssuer, clock: Any, forge: Any
+) -> None:
+    gate = Gate(issuer)
+    async with JwksCache(issuer.url, transport=gate, monotonic=clock.monotonic) as cache:
+        verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
+        requests = [asyncio.create_task(verifier.verify(forge.token())) for _ in range(1000)]
+        await asyncio.sleep(0)
+        assert not any(request.done() for request in requests)
+        gate.opened.set()
+        assert len(await asyncio.gather(*requests)) == 1000
+    assert issuer.requests.count(JWKS_PATH) == 1
+
+
+async def test_a_caller_who_goes_away_cancels_nothing(
+    issuer: InProcessIssuer, clock: Any, forge: Any
+) -> None:
+    gate = Gate(issuer)
+    async with JwksCache(issuer.url, transport=gate, monotonic=clock.monotonic) as cache:
+        verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
+        impatient, patient = [asyncio.create_task(verifier.verify(forge.token())) for _ in range(2)]
+        await asyncio.sleep(0)
+        impatient.cancel()
+        await asyncio.wait({impatient})
+        gate.opened.set()
+        assert (await patient).subject == "u1"
+    assert issuer.requests.count(JWKS_PATH) == 1
+
+
+async def test_a_request_waits_no_longer_than_allowed_and_the_fetch_goes_on(
+    issuer: InProcessIssuer, clock: Any, forge: Any
+) -> None:
+    gate = Gate(issuer)
+    timings = Timings(wait=0.01)
+    async with JwksCache(issuer.url, transport=gate, timings=timings, monotonic=clock.monotonic) as cache:
+        verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
+        with pytest.raises(KeysUnavailable):
+            await verifier.verify(forge.token())
+        gate.opened.set()
+        await cache.refresh()
+        assert (await verifier.verify(forge.token())).subject == "u1"
+    assert issuer.requests.count(JWKS_PATH) == 1
+
+
+async def test_a_flood_of_unknown_kids_costs_one_fetch_per_cooldown(
+    verifier: TokenVerifier, issuer: InProcessIssuer, clock: Any, forge: Any, events: Events
+) -> None:
+    async with verifier.cache as cache:
+        await cache.refetched()
+        flood = [forge.token({"kid": f"made-up-{number}"}) for number in range(100)]
+        fetches = []
+        for _ in range(3):
+            outcomes = await asyncio.gather(*map(verifier.verify, flood), return_exceptions=True)
+            assert {getattr(outcome, "reason", None) for outcome in outcomes} == {Reason.UNKNOWN_KEY}
+            fetches.append(issuer.requests.count(JWKS_PATH))
+            await verifier.verify(forge.token())
+            clock.advance(10)
+        assert fetches == [1, 2, 3]
+    # In the first round the cooldown held all back, in the others no more than the waiters allowed wait.
+    assert count(events, Event.REFETCH_SUPPRESSED) == 100 + 2 * (100 - MAX_WAITERS)
+
+
+@pytest.mark.parametrize("down", [False, True])
+async def test_the_cooldown_counts_from_an_attempt_of_any_kind(
+    down: bool, verifier: TokenVerifier, issuer: InProcessIssuer, clock: Any, forge: Any, events: Events
+) -> None:
+    unknown = forge.token({"kid": "nobody"})
+    attempts = []
+    async with verifier.cache as cache:
+        await cache.refetched()
+        clock.advance(100)
+        issuer.down = down
+        await cache.refresh()  # the scheduled one
+        for seconds in (0, 9.9, 0.1, 0):
+            clock.advance(seconds)
+            with pytest.raises(InvalidToken):
+                await verifier.verify(unknown)
+            attempts.append(sum(count(events, kind) for kind in ATTEMPTS))
+    assert attempts == [2, 2, 3, 3]
+
+
+# What is fetched, and from where
+
+
+async def test_an_unchanged_document_is_not_sent_again(
+    cache: JwksCache, issuer: InProcessIssuer, clock: Any, events: Events
+) -> None:
+    async with cache:
+        first = await cache.refetched()
+        clock.advance(200)
+        await cache.refresh()
+        second = cache.usable
+    assert second is not None
+    assert events[-1][0] is Event.NOT_MODIFIED
+    assert second.by_kid is first.by_kid
+    assert second.fetched_at == first.fetched_at + 200
+    assert issuer.requests.count(JWKS_PATH) == 2
+
+
+async def test_a_fetch_asks_for_plain_json_and_brings_nothing_along(pairs: list[KeyPair]) -> None:
+    asked: list[httpx2.Headers] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers)
+        headers = {"ETag": '"1"', "Set-Cookie": "session=1; Path=/"}
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]}, headers=headers)
+
+    transport = httpx2.MockTransport(answer)
+    async with JwksCache("https://i.test", jwks_url="https://i.test/k", transport=transport) as cache:
+        await cache.refetched()
+        await cache.refresh()
+    assert [headers["Accept-Encoding"] for headers in asked] == ["identity", "identity"]
+    assert [headers.get("If-None-Match") for headers in asked] == [None, '"1"']
+    assert not any({"cookie", "authorization"} & headers.keys() for headers in asked)
+
+
+@pytest.mark.parametrize("etag", ["1", '"a b"', '"\x7f"', f'"{"x" * 300}"', "W/1", "", '"1", "2"'])
+async def test_an_etag_that_is_none_is_not_sent_back(etag: str, pairs: list[KeyPair]) -> None:
+    asked: list[str | None] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.headers.get("if-none-match"))
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]}, headers={"ETag": etag})
+
+    transport = httpx2.MockTransport(answer)
+    async with JwksCache("https://i.test", jwks_url="https://i.test/k", transport=transport) as cache:
+        await cache.refetched()
+        await cache.refresh()
+    assert asked == [None, None]
+
+
+async def test_keys_that_moved_are_found_again_after_a_failure_and_without_the_old_etag(
+    pairs: list[KeyPair],
+) -> None:
+    place, asked = ["https://old.test/jwks"], []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append((request.url.host, request.headers.get("if-none-match")))
+        if request.url.host == "i.test":
+            return httpx2.Response(200, json={"issuer": "https://i.test", "jwks_uri": place[0]})
+        if str(request.url) != place[0]:
+            return httpx2.Response(404)
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]}, headers={"ETag": '"1"'})
+
+    async with JwksCache("https://i.test", transport=httpx2.MockTransport(answer)) as cache:
+        await cache.refetched()
+        place[0] = "https://new.test/jwks"
+        await cache.refresh()
+        await cache.refresh()
+        assert cache.usable is not None
+        assert cache.usable.source == place[0]
+    assert asked == [
+        ("i.test", None),
+        ("old.test", None),
+        ("old.test", '"1"'),
+        ("i.test", None),
+        ("new.test", None),
+    ]
+
+
+async def test_neither_a_proxy_nor_a_netrc_of_the_environment_is_used(
+    scripted: Callable[[], Any],
+    answering: Callable[..., bytes],
+    pairs: list[KeyPair],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with scripted().serving() as server:
+        server.answer = answering(json.dumps({"keys": [pairs[0].jwk]}).encode())
+        async with JwksCache(server.url, jwks_url=f"{server.url}/jwks") as cache:
+            assert (await cache.refetched()).by_kid
+
+
+async def test_a_stopped_cache_starts_again(verifier: TokenVerifier, forge: Any) -> None:
+    for _ in range(2):
+        async with verifier.cache:
+            await verifier.verify(forge.token())
+
+
+async def test_a_floor_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="floor"):
+        Timings(ttl_floor=0)
