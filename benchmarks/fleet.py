@@ -135,9 +135,9 @@ class Fleet:
         self._outcome.fresh_after = sorted(self._fresh.values())
         return self._outcome
 
-    def _book(self, process: int, when: float) -> None:
+    def _book(self, process: int, when: float, earliest: int = 0) -> None:
         self._due[process] = when
-        self._calendar[process % len(self._calendar)].setdefault(int(when), []).append(process)
+        self._calendar[process % len(self._calendar)].setdefault(max(int(when), earliest), []).append(process)
 
     def _meet(self, now: int) -> None:
         """Let every process meet a token of a key that it does not know."""
@@ -202,7 +202,8 @@ class Fleet:
             self._failures[process] = failures + 1
             self._asked[process] = now
             pause = min(way.backoff_first * 2.0 ** min(failures, 16), way.backoff_last)
-            self._book(process, self._due[process] + pause * self._random.uniform(way.backoff_from, 1))
+            again = self._due[process] + pause * self._random.uniform(way.backoff_from, 1)
+            self._book(process, again, earliest=now + 1)  # the second that passes is over
 
     def _fail_alike(self, now: int, point: int, due: list[int]) -> None:
         """Do the same for a way whose pauses are all alike: who fails together comes again together."""

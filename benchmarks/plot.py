@@ -66,7 +66,9 @@ class _Scale:
     def ticks(self) -> list[float]:
         """Return round values, about half a dozen."""
         if self.log:
-            decades = range(math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1)
+            decades = range(
+                math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1
+            )
             return [10.0**decade for decade in decades]
         raw = (self.high - self.low) / 6
         unit = 10.0 ** math.floor(math.log10(raw))
@@ -164,8 +166,15 @@ def _element(root: ET.Element, tag: str, kind: str, **numbers: float) -> ET.Elem
     return ET.SubElement(root, tag, {"class": kind, **{key: _number(each) for key, each in numbers.items()}})
 
 
-def _text(root: ET.Element, x: float, y: float, text: str, kind: str = "", anchor: str = "start") -> ET.Element:
-    attributes = {"x": _number(x), "y": _number(y), "text-anchor": anchor, **({"class": kind} if kind else {})}
+def _text(
+    root: ET.Element, x: float, y: float, text: str, kind: str = "", anchor: str = "start"
+) -> ET.Element:
+    attributes = {
+        "x": _number(x),
+        "y": _number(y),
+        "text-anchor": anchor,
+        **({"class": kind} if kind else {}),
+    }
     element = ET.SubElement(root, "text", attributes)
     element.text = text
     return element
