@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench storm soak lock interop clean
+.PHONY: help demo serve test lint format bench storm soak scaling lock interop clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS take
 
 soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and cut off, and no valid token refused
 	$(BIN)/python benchmarks/soak.py --minutes 10
+
+scaling: $(VENV)/.tests ## a million simulated verifiers, and what sessions cost a real PostgreSQL
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/growth.py
 
 interop: $(BIN)/python ## fetch the libraries and gateways of others that the suite checks against (npm, go, maven, pip)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error

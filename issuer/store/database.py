@@ -13,9 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, Table, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
@@ -23,10 +21,14 @@ from sqlalchemy.types import TypeDecorator
 from issuer.store.engines import SQLITE_WAIT_SECONDS, BadURL, Mode, connect, in_mode, parse
 from issuer.waiting import require_patience
 
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
 SQLITE_RETRY_SECONDS = 0.05
 FILE_MODE = 0o600
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()
@@ -165,7 +167,7 @@ class Database:
         except (DBAPIError, PoolTimeout) as error:
             cause = getattr(error, "orig", None)
             reason = " ".join(str(cause or error).split())
-            kind = Locked if isinstance(cause, LockNotAvailable) else DatabaseUnavailable
+            kind = Locked if getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE else DatabaseUnavailable
             raise kind(f"the database {self} cannot be used: {reason}") from error
 
     def migrate(self) -> None:
@@ -243,9 +245,16 @@ class Database:
         self._engine.dispose()
 
 
-def upserting(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
     """Return an insert that may say what to do on a conflict; both databases say it alike."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    # Only here: importing every driver of PostgreSQL that there is would take longer than all else of a start.
+    if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415
+
+        return postgresql.insert(table)
+    from sqlalchemy.dialects import sqlite  # noqa: PLC0415
+
+    return sqlite.insert(table)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -18,7 +18,7 @@ IDLE_SECONDS = 2
 """A process that is stopped within a transaction loses it after this, with its locks: the others go on."""
 SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
-TRUSTED_SECONDS = 1.0
+TRUSTED_SECONDS = 3.0
 """A connection that was used so lately is not asked whether it still lives: that costs as much as a query."""
 
 
