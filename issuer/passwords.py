@@ -50,7 +50,13 @@ class Passwords:
             argon2__time_cost=passes,
             argon2__parallelism=1,
         )
-        self._dummy = self._context.hash("no account has this password")
+        self._dummy = self._unanswerable()
+
+    def _unanswerable(self) -> str:
+        """Return a hash that no password has, and that takes as long to verify as any: salt and digest are random."""
+        scheme = self._context.handler("argon2")
+        salt, digest = secrets.token_bytes(16), secrets.token_bytes(32)
+        return str(scheme(salt=salt, checksum=digest, use_defaults=True).to_string())
 
     def hash(self, password: str) -> str:
         """Return the hash to keep of `password`."""

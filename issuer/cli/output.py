@@ -41,9 +41,12 @@ class CommandError(Exception):
 
 
 @contextmanager
-def opened(*, expect_tables: bool = True) -> Iterator[Issuer]:
-    """Yield the issuer for the settings of this process; say so when, unexpectedly, that made the tables."""
-    issuer = build(load_settings(), actor=_operator())
+def opened(*, expect_tables: bool = True, node: bool = False) -> Iterator[Issuer]:
+    """Yield the issuer for the settings of this process; say so when, unexpectedly, that made the tables.
+
+    What is done with it is done by who runs this command, or by this process as a `node`.
+    """
+    issuer = build(load_settings(), actor=None if node else _operator())
     try:
         yield issuer
     finally:

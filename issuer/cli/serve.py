@@ -3,19 +3,20 @@
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
 from issuer.settings import Settings, unknown_settings
+from issuer.web.worker import application
 from issuer.wiring import Issuer
 
 WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
@@ -31,35 +32,49 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes.")] = 1,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
-    with listening(host, port) as listener:
-        with opened(expect_tables=False) as issuer:
-            issuer.node.refresh()  # what cannot start says so here, in one line
-            sys.stderr.write(_title(issuer, host, port, workers))
-            for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
-                warn(warning)
-        _run(listener, workers)
+    with listening(host, port) as listener, ExitStack() as stack:
+        issuer = stack.enter_context(opened(expect_tables=False, node=True))
+        issuer.node.refresh()  # what cannot start says so here, in one line
+        sys.stderr.write(_title(issuer, host, port, workers))
+        for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
+            warn(warning)
+        if workers == 1:
+            _run_here(application(issuer), listener)
+        else:
+            stack.close()
+            _run_workers(listener, workers)
 
 
-def _run(listener: socket.socket, workers: int) -> None:
-    config = uvicorn.Config(
-        WORKER,
-        factory=True,
+def _config(app: FastAPI | str, workers: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        factory=isinstance(app, str),
         workers=workers,
         server_header=False,
         log_config=None,
+        ws="none",
         access_log=False,  # `web.requests` tells of each request
         proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    if workers > 1:
-        supervisor = Multiprocess(config, [listener])
-        supervisor.run()
-        started = all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
-    else:
-        server = uvicorn.Server(config)
-        with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
-            server.run([listener])
-        started = server.started
+
+
+def _run_here(app: FastAPI, listener: socket.socket) -> None:
+    server = uvicorn.Server(_config(app, 1))
+    with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
+        server.run([listener])
+    _require_start(started=server.started)
+
+
+def _run_workers(listener: socket.socket, workers: int) -> None:
+    from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - it brings what watches files, too
+
+    supervisor = Multiprocess(_config(WORKER, workers), [listener])
+    supervisor.run()
+    _require_start(started=all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes))
+
+
+def _require_start(*, started: bool) -> None:
     if not started:
         raise CommandError("the server did not start; its log tells why")
 

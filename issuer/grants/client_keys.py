@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from threading import BoundedSemaphore, Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx2
 import jwt
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
@@ -24,6 +24,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from issuer.clients import Client
 from issuer.grants.jose import MALFORMED
 from issuer.oauth import Unavailable, is_loopback
+
+if TYPE_CHECKING:
+    import httpx2
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 KEYS_MOST = 20
@@ -179,32 +182,26 @@ class ClientKeys:
     def _fetch(self, url: str, held: _Held, now: datetime) -> None:
         try:
             held.keys, held.fetched_at = read_key_set(json.loads(_get(url))), now
-        except (
-            httpx2.HTTPError,
-            httpx2.InvalidURL,
-            BadKeySet,
-            ValueError,
-            TimeoutError,
-            RecursionError,
-        ) as error:
+        except (BadKeySet, ValueError, TimeoutError, RecursionError) as error:
             log.warning("the keys of a client cannot be fetched", url=url, reason=str(error))
 
 
 def _get(url: str) -> bytes:
-    """Return a small document, without following redirects; raise HTTPError, BadKeySet or TimeoutError."""
-    return asyncio.run(_get_in_time(url))
+    """Return a small document, without following redirects; raise BadKeySet or TimeoutError."""
+    import httpx2  # noqa: PLC0415 - most issuers have no client whose keys are elsewhere
+
+    try:
+        return asyncio.run(_get_in_time(httpx2.AsyncClient(trust_env=False, timeout=FETCH_SECONDS), url))
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        raise BadKeySet(str(error)) from error
 
 
-async def _get_in_time(url: str) -> bytes:
+async def _get_in_time(http: "httpx2.AsyncClient", url: str) -> bytes:
     # Asynchronous for its deadline: a timeout of httpx is one of each read, and a byte a second never runs into it.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     body = bytearray()
-    async with (
-        asyncio.timeout(FETCH_SECONDS),
-        httpx2.AsyncClient(trust_env=False, timeout=FETCH_SECONDS) as http,
-        http.stream("GET", url, headers=headers) as answer,
-    ):
-        if answer.status_code != httpx2.codes.OK:
+    async with asyncio.timeout(FETCH_SECONDS), http, http.stream("GET", url, headers=headers) as answer:
+        if answer.status_code != HTTPStatus.OK:
             raise BadKeySet(f"the answer is {answer.status_code}")
         async for chunk in answer.aiter_raw():
             body += chunk

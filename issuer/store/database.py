@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, Table, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError

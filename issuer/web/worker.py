@@ -9,8 +9,12 @@ import os
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+
+if TYPE_CHECKING:
+    from issuer.wiring import Issuer
 
 STOP_SECONDS = 1.0
 
@@ -23,11 +27,17 @@ def create_worker() -> FastAPI:
     # Only now: these take long to import, and the parent may end meanwhile.
     from issuer.logs import configure_log  # noqa: PLC0415
     from issuer.settings import load_settings  # noqa: PLC0415
-    from issuer.web.app import create_app  # noqa: PLC0415
     from issuer.wiring import build  # noqa: PLC0415
 
     configure_log()
-    app = create_app(build(load_settings()))
+    return application(build(load_settings()))
+
+
+def application(issuer: "Issuer") -> FastAPI:
+    """Return the application of a process that does nothing but serve."""
+    from issuer.web.app import create_app  # noqa: PLC0415 - as above
+
+    app = create_app(issuer)
     # What is loaded now lives as long as the process: looking through it for garbage would halt requests in vain.
     gc.collect()
     gc.freeze()
