@@ -1,6 +1,7 @@
 """`issuer clients`: make, list, disable and enable OAuth clients, and give them another secret."""
 
 import json
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from issuer.grants.client_keys import is_fetchable, read_key_set
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.policy import instant
 from issuer.settings import parse_duration
+from issuer.store.clients import MEMORY
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)
@@ -68,7 +70,14 @@ def rotate_secret(
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
         renewed, secret = renew_secret(issuer.clients, client, span, issuer.clock())
+        if not span:
+            _wait_for_all()
         _show_secret(renewed, secret, as_json=as_json)
+
+
+def _wait_for_all() -> None:
+    """Wait until no process lets a client in by what it looked up before: then what is told is true."""
+    time.sleep(MEMORY.total_seconds())
 
 
 def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
@@ -118,6 +127,7 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     with opened() as issuer:
         client = _find(issuer, client_id)
         issuer.clients.set_disabled(client.id, issuer.clock())
+        _wait_for_all()
         _show(_find(issuer, client_id), as_json=as_json, says="disabled")
 
 

@@ -1,7 +1,5 @@
 """Bodies of requests: how large one may be, for endpoints below FastAPI's routing and for all others."""
 
-from http import HTTPStatus
-
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,7 +14,7 @@ class BodyTooLarge(OAuthError):
     """More than BODY_MOST_BYTES in a request."""
 
     code = ErrorCode.INVALID_REQUEST
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    status = 413
 
     def __init__(self) -> None:
         super().__init__(f"the request body is larger than {BODY_MOST_BYTES} bytes")
