@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench storm soak scaling lock interop clean
+.PHONY: help demo serve test lint format bench storm soak scaling lock interop audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
 	  --no-header --no-annotate --quiet --upgrade --constraint requirements.lock --output-file requirements-pkcs11.lock
 	uv pip compile pyproject.toml --extra pkcs11 --group build --group test --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --quiet --upgrade --constraint requirements-pkcs11.lock --output-file requirements-test.lock
+
+audit: $(BIN)/python ## whether a pinned package has a known vulnerability (asks the public advisory service)
+	$(BIN)/python -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install --upgrade pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes $(patsubst %,-r %,$(wildcard requirements*.lock))
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

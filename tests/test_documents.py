@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import typer
 from fastapi.testclient import TestClient
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
@@ -176,7 +178,11 @@ def test_the_lock_files_pin_every_package_by_hash_and_name_no_address(lock: str)
     assert "://" not in text
 
 
-def test_the_lock_files_hold_every_package_that_the_project_names() -> None:
+def lines(lock: str) -> list[str]:
+    return (ROOT / lock).read_text("utf-8").splitlines()
+
+
+def test_the_lock_files_hold_every_package_that_the_project_names_at_a_version_it_takes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     runtime = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
     token = project["project"]["optional-dependencies"]["pkcs11"]
@@ -185,10 +191,11 @@ def test_the_lock_files_hold_every_package_that_the_project_names() -> None:
         ("requirements-pkcs11.lock", [*runtime, *token]),
         ("requirements-test.lock", [*runtime, *token, *project["dependency-groups"]["test"]]),
     ):
-        pinned = {
-            line.partition("==")[0].partition("[")[0]
-            for line in (ROOT / lock).read_text("utf-8").splitlines()
-        }
-        for requirement in wanted:
-            name = re.split(r"[\[>=<~! ]", requirement)[0].lower()
+        pins = (Requirement(line.rstrip(" \\")) for line in lines(lock) if "==" in line)
+        pinned = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+        for requirement in map(Requirement, wanted):
+            name = canonicalize_name(requirement.name)
             assert name in pinned, f"{name} is not in {lock}; run: make lock"
+            assert requirement.specifier.contains(pinned[name]), (
+                f"{lock} pins {name} {pinned[name]}; run: make lock"
+            )
