@@ -88,10 +88,15 @@ class Batches:
                 job.tell()
 
     def _do(self, jobs: Sequence[_Job]) -> None:
+        doing: _Job | None = None
         try:
             with self._database.together():
-                for job in jobs:
-                    job.do()
-        except Exception:  # noqa: BLE001 - one of them failed, and nobody else shall suffer by it
+                for doing in jobs:
+                    doing.do()
+                doing = None
+        except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
             for job in jobs:
-                job.do_alone()
+                if doing is None:  # the transaction itself failed, as it would for each
+                    job.error = error
+                else:  # one of them failed, and nobody else shall suffer by it
+                    job.do_alone()

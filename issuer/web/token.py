@@ -71,7 +71,9 @@ async def token(request: Request) -> Response:
     match form.parameters.get("grant_type"):
         case GrantType.PASSWORD:
             answered = await issuer.hashing.run(respond)
-        case GrantType.REFRESH_TOKEN:
+        case GrantType.REFRESH_TOKEN if (
+            "client_assertion" not in form.parameters
+        ):  # whose keys may be slow to come
             answered = await issuer.batches.run(respond)
         case _:
             answered = await answer(respond)
