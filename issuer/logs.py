@@ -25,7 +25,10 @@ def configure_log() -> None:
     ]
     rendered = _on_a_terminal() if sys.stderr.isatty() else _for_machines()
     structlog.configure(
-        processors=[*described, *rendered], logger_factory=lambda *_: structlog.PrintLogger(sys.stderr)
+        processors=[*described, *rendered],
+        logger_factory=lambda *_: structlog.WriteLogger(
+            sys.stderr
+        ),  # in one call: lines of processes stay whole
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from issuer.settings import Settings
 from issuer.wiring import Issuer
+
+T = TypeVar("T")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 PASSWORD = "violet otters juggle pancakes"
@@ -29,3 +32,7 @@ Build = Callable[[Settings], Issuer]
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+def same(value: T) -> T:
+    return value

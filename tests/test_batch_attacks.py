@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi.testclient import TestClient
-from given import START
+from given import START, same
 from sqlalchemy import text
 
 from issuer.administration import register_client
@@ -49,7 +49,7 @@ def test_jobs_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_another(
             connection.execute(text("DELETE FROM devices"))
 
     async def run() -> list[BaseException | None]:
-        return await asyncio.gather(*(batches.run(keep) for _ in range(JOBS)), return_exceptions=True)
+        return await asyncio.gather(*(batches.run(keep, same) for _ in range(JOBS)), return_exceptions=True)
 
     with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -110,3 +110,41 @@ def test_a_client_whose_keys_are_slow_to_fetch_holds_up_no_other_refresh_and_no_
     lasted = time.monotonic() - began
     hostile.join()
     assert lasted < 1, f"nobody could write for {lasted:.1f} s"
+
+
+def test_other_writers_get_their_turn_while_refreshes_never_cease(database: Database, tmp_path: Path) -> None:
+    batches = Batches(database)
+    waits: list[float] = []
+    over = threading.Event()
+
+    def refresh() -> None:
+        with database.write() as connection:
+            connection.execute(text("INSERT INTO devices VALUES (randomblob(16), '2026-01-01')"))
+
+    def sign(done: None) -> None:
+        time.sleep(0.001)
+
+    def write() -> None:
+        with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None, timeout=4)) as other:
+            for _ in range(3):
+                began = time.monotonic()
+                with suppress(sqlite3.OperationalError):  # it waited in vain: that counts, too
+                    other.execute("BEGIN IMMEDIATE")
+                    other.execute("COMMIT")
+                waits.append(time.monotonic() - began)
+                time.sleep(0.1)
+        over.set()
+
+    async def run() -> None:
+        async def user() -> None:
+            while not over.is_set():
+                await batches.run(refresh, sign)
+
+        await asyncio.gather(*(user() for _ in range(100)))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    asyncio.run(run())
+    thread.join()
+    batches.close()
+    assert max(waits) < 2, f"the others waited {[round(wait, 1) for wait in waits]} s"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from given import same
 from sqlalchemy import text
 
 from issuer.oauth import InvalidGrant
@@ -47,8 +48,8 @@ def keeping(database: Database, name: bytes) -> Callable[[], bytes]:
 
 
 async def all_at_once(batches: Batches, jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Let the first job run alone, so that all others wait, and then go together."""
-    return await asyncio.gather(*(batches.run(job) for job in jobs), return_exceptions=True)
+    """Ask for all before any is begun."""
+    return await asyncio.gather(*(batches.run(job, same) for job in jobs), return_exceptions=True)
 
 
 def test_jobs_that_wait_at_once_share_a_transaction(
@@ -67,11 +68,24 @@ def test_jobs_that_wait_at_once_share_a_transaction(
     assert len(commits) == 1
 
 
+def test_what_follows_a_job_is_done_when_its_change_is_durable_and_others_may_write(
+    database: Database, batches: Batches, url: str
+) -> None:
+    def look(name: bytes) -> set[bytes]:
+        keeping(Database(url), b"another process")()
+        return devices(url) | {name}
+
+    async def run() -> set[bytes]:
+        return await batches.run(keeping(database, b"a"), look)
+
+    assert asyncio.run(run()) == {b"a", b"another process"}
+
+
 def test_what_a_job_changed_is_there_for_others_before_it_is_told(
     database: Database, batches: Batches, url: str
 ) -> None:
     async def run() -> None:
-        await batches.run(keeping(database, b"a"))
+        await batches.run(keeping(database, b"a"), same)
         assert devices(url) == {b"a"}
 
     asyncio.run(run())
@@ -128,9 +142,9 @@ def test_who_goes_away_holds_nobody_up(database: Database, batches: Batches, url
             begun.set()
             go_on.wait(5)
 
-        gone = asyncio.create_task(batches.run(slow))
+        gone = asyncio.create_task(batches.run(slow, same))
         await asyncio.to_thread(begun.wait, 5)
-        patient = asyncio.create_task(batches.run(keeping(database, b"a")))
+        patient = asyncio.create_task(batches.run(keeping(database, b"a"), same))
         gone.cancel()
         go_on.set()
         assert await patient == b"a"

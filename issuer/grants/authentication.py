@@ -19,6 +19,7 @@ from issuer.store.clients import ClientStore
 from issuer.waiting import require_patience
 
 _ALIKE = "client authentication failed"
+BASIC_MOST_CHARACTERS = 2048
 _SECRET = frozenset({AuthMethod.BASIC, AuthMethod.POST})
 
 
@@ -116,7 +117,7 @@ def _proven(client: Client | None, secret: str | None, now: datetime) -> Client 
 def _basic(authorization: str) -> tuple[str, str]:
     """Return id and secret of a Basic header; both are form-encoded inside it, section 2.3.1."""
     scheme, _, encoded = authorization.partition(" ")
-    if scheme.lower() != "basic":
+    if scheme.lower() != "basic" or len(encoded) > BASIC_MOST_CHARACTERS:
         raise InvalidClient(_ALIKE)
     try:
         pair = base64.b64decode(encoded.strip(), validate=True).decode()

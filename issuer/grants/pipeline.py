@@ -14,6 +14,7 @@ from issuer.grants.guard import Guard
 from issuer.grants.means import AccountChanged, Grant, Means, Origin, Replayed, TokenRequest
 from issuer.grants.minting import Mint
 from issuer.grants.sessions import Sessions
+from issuer.key import Key
 from issuer.oauth import (
     AccessDenied,
     GrantType,
@@ -25,7 +26,9 @@ from issuer.oauth import (
     format_scope,
     parse_scope,
 )
-from issuer.tokens import NewFamily, Renewal
+from issuer.tokens import Authorization, NewFamily, Renewal
+
+SCOPE_MOST_CHARACTERS = 4096
 
 GRANTS: Mapping[GrantType, Grant] = {
     GrantType.CLIENT_CREDENTIALS: client_credentials.grant,
@@ -41,6 +44,17 @@ class TokenResponse:
     access_token: str = field(repr=False)
     expires_in: int
     scope: str
+    refresh_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Granted:
+    """A request that was granted, with everything written down that there is to write; only the token is unsigned."""
+
+    authorization: Authorization
+    session: str | None
+    key: Key
+    now: datetime
     refresh_token: str | None = field(default=None, repr=False)
 
 
@@ -74,6 +88,17 @@ class Pipeline:
         now: datetime,
     ) -> TokenResponse:
         """Answer a request to the token endpoint, RFC 6749 section 3.2; raise OAuthError otherwise."""
+        return self.sign(self.grant(parameters, resources, authorization, origin, now))
+
+    def grant(
+        self,
+        parameters: Mapping[str, str],
+        resources: tuple[str, ...],
+        authorization: str | None,
+        origin: Origin,
+        now: datetime,
+    ) -> Granted:
+        """Do all of it but the signature, which takes long and needs no database."""
         name = parameters.get("grant_type")
         if not name:
             raise InvalidRequest("the parameter grant_type is missing")
@@ -81,7 +106,7 @@ class Pipeline:
             raise UnsupportedGrantType(f"the grants here are {', '.join(sorted(self.grants))}")
         client = self._authentication.client(parameters, authorization, origin, now)
         try:
-            return self._answer(client, GrantType(name), parameters, resources, origin, now)
+            return self._grant(client, GrantType(name), parameters, resources, origin, now)
         except LoginFailed as error:  # to a client it is invalid_grant with 400, section 5.2
             raise InvalidGrant(error.description) from None
 
@@ -89,9 +114,15 @@ class Pipeline:
         """Answer a first-party log-in: the grant `password` for the built-in client."""
         if GrantType.PASSWORD not in self.grants:
             raise AccessDenied("log-in by password is switched off here")
-        return self._answer(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now)
+        return self.sign(self._grant(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now))
 
-    def _answer(
+    def sign(self, granted: Granted) -> TokenResponse:
+        """Sign the access token; raise Unavailable if this node cannot any more."""
+        token = self._mint.sign(granted.authorization, granted.session, granted.key, granted.now)
+        scope = format_scope(granted.authorization.scope)
+        return TokenResponse(token.text, token.expires_in, scope, granted.refresh_token)
+
+    def _grant(
         self,
         client: Client,
         name: GrantType,
@@ -99,23 +130,23 @@ class Pipeline:
         resources: tuple[str, ...],
         origin: Origin,
         now: datetime,
-    ) -> TokenResponse:
+    ) -> Granted:
         client.require_grant(name)
-        asked = parse_scope(parameters["scope"]) if parameters.get("scope") else None
+        asked = _asked(parameters.get("scope"))
         request = TokenRequest(client, parameters, asked, now)
         if name is not GrantType.PASSWORD:
             with self._guard.prove(origin, now):
-                return self._respond(name, request, resources, origin)
+                return self._decide(name, request, resources, origin)
         username, _ = request.require("username"), request.require("password")
         with self._guard.log_in(username, origin, now):
             try:
-                return self._respond(name, request, resources, origin)
+                return self._decide(name, request, resources, origin)
             except AccountChanged:  # perhaps another log-in brought a better hash of the same password
-                return self._respond(name, request, resources, origin)
+                return self._decide(name, request, resources, origin)
 
-    def _respond(
+    def _decide(
         self, name: GrantType, request: TokenRequest, resources: tuple[str, ...], origin: Origin
-    ) -> TokenResponse:
+    ) -> Granted:
         now = request.now
         try:
             most = self.grants[name](request, self._means)
@@ -132,8 +163,16 @@ class Pipeline:
                 refresh_token, session = self._sessions.start(new, granted, origin, now)
             case Renewal() as renewal:
                 refresh_token, session = self._sessions.renew(renewal, now), renewal.family.id
-        token = self._mint.sign(authorization, session, key, now)
-        return TokenResponse(token.text, token.expires_in, format_scope(authorization.scope), refresh_token)
+        return Granted(authorization, session, key, now, refresh_token)
+
+
+def _asked(scope: str | None) -> frozenset[str] | None:
+    """Return the scope asked for, None for none; raise InvalidScope for what is malformed or goes on for ever."""
+    if not scope:
+        return None
+    if len(scope) > SCOPE_MOST_CHARACTERS:
+        raise InvalidScope(f"scope has more than {SCOPE_MOST_CHARACTERS} characters")
+    return parse_scope(scope)
 
 
 def _narrowed(asked: frozenset[str] | None, granted: frozenset[str]) -> frozenset[str]:

@@ -15,9 +15,10 @@ from issuer.oauth import OAuthError
 from issuer.store.database import Database
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 MOST = 64
-"""Jobs in one transaction, so that other writers get their turn."""
+"""Jobs in one transaction; so that other writers get their turn, the lock is free while what follows is done."""
 
 
 @dataclass(eq=False)
@@ -25,6 +26,7 @@ class _Job:
     """What somebody waits for; a job that is refused, OAuthError, is done."""
 
     work: Callable[[], Any]
+    then: Callable[[Any], Any]
     future: "asyncio.Future[Any]"
     result: Any = field(default=None, repr=False)
     error: Exception | None = None
@@ -41,6 +43,13 @@ class _Job:
             self.do()
         except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
             self.error = error
+
+    def finish(self) -> None:
+        if self.error is None:
+            try:
+                self.result = self.then(self.result)
+            except Exception as error:  # noqa: BLE001 - as above
+                self.error = error
 
     def tell(self) -> None:
         if self.future.done():  # nobody waits any more
@@ -64,15 +73,18 @@ class Batches:
         self._waiting: list[_Job] = []
         self._working: asyncio.Task[None] | None = None
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what `work` returns, once what it changed is durable."""
+    async def run(self, work: Callable[[], T], then: Callable[[T], R]) -> R:
+        """Return what `then` makes of what `work` returned, once what that changed is durable.
+
+        What takes long and needs no database belongs into `then`: nobody else can write while `work` is done.
+        """
         if not self._database.is_sqlite:
-            return await anyio.to_thread.run_sync(work)
-        job = _Job(work, asyncio.get_running_loop().create_future())
+            return await anyio.to_thread.run_sync(lambda: then(work()))
+        job = _Job(work, then, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
-        result: T = await job.future
+        result: R = await job.future
         return result
 
     def close(self) -> None:
@@ -100,3 +112,5 @@ class Batches:
                     job.error = error
                 else:  # one of them failed, and nobody else shall suffer by it
                     job.do_alone()
+        for job in jobs:
+            job.finish()

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, DateTime, Dialect, Engine, MetaData, Table, inspect, text
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
@@ -95,7 +95,7 @@ class Database:
         """Whether `migrate` made the first tables."""
         self._engine = connect(self._url)
         # Made once: each costs as much as a query.
-        self._single, self._seeing, self._writing = (in_mode(self._engine, mode) for mode in Mode)
+        self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
 
     def __str__(self) -> str:
@@ -107,19 +107,19 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection for one statement that changes nothing; raise DatabaseUnavailable."""
-        with self._transaction(self._single) as connection:
+        with self._transaction(Mode.SINGLE) as connection:
             yield connection
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
         """Yield a connection for one statement, durable once it has been executed; raise DatabaseUnavailable."""
-        with self._transaction(self._single) as connection:
+        with self._transaction(Mode.SINGLE) as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Yield a connection whose statements all see one state; raise DatabaseUnavailable."""
-        with self._transaction(self._seeing) as connection:
+        with self._transaction(Mode.SNAPSHOT) as connection:
             yield connection
 
     @contextmanager
@@ -128,7 +128,7 @@ class Database:
 
         Raise DatabaseUnavailable; or Locked, if others hold one of the rows for longer than `lock_seconds`.
         """
-        with self._transaction(self._writing) as connection:
+        with self._transaction(Mode.WRITE) as connection:
             if lock_seconds is not None and not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
             yield connection
@@ -139,7 +139,7 @@ class Database:
 
         Raise DatabaseUnavailable, also from within; NotTogether where something can only be done alone.
         """
-        with self._transaction(self._writing) as connection:
+        with self._transaction(Mode.WRITE) as connection:
             self._joint.connection = connection
             try:
                 yield
@@ -153,14 +153,14 @@ class Database:
         connection.rollback()
 
     @contextmanager
-    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+    def _transaction(self, mode: Mode) -> Iterator[Connection]:
         require_patience()
         joint: Connection | None = getattr(self._joint, "connection", None)
         try:
             if joint is not None:
                 yield joint
                 return
-            with engine.connect() as connection, connection.begin():
+            with self._engines[mode].connect() as connection, connection.begin():
                 yield connection
         except IntegrityError:
             raise

@@ -72,7 +72,7 @@ class RingStore:
                 return None
             append(connection, entries)
             if not is_timely():
-                connection.rollback()
+                self._database.undo(connection)
                 return None
             return ring
         return None

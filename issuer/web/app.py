@@ -93,13 +93,15 @@ class CrossOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer preflights and add the headers."""
-        public = scope["type"] == "http" and scope["path"].startswith("/.well-known/")
-        # What is the same for every origin, or kept by no cache, need not say that it may vary with it.
-        alike = public or scope.get("method") == "POST"
-        if alike and not any(name == b"origin" for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)
+        method, public = scope.get("method"), scope.get("path", "").startswith("/.well-known/")
+        if scope["type"] != "http" or (public and method != "OPTIONS"):
+            await self._app(scope, receive, send)  # what is public says itself that it is for every origin
+        elif public:
+            await self._public(scope, receive, send)
+        elif method == "POST" and not any(name == b"origin" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)  # kept by no cache, it need not say that it may vary
         else:
-            await (self._public if public else self._named)(scope, receive, send)
+            await self._named(scope, receive, send)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from issuer.grants.pipeline import TokenResponse
+from issuer.grants.pipeline import Granted, TokenResponse
 from issuer.oauth import GrantType
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.direct import answer
@@ -63,10 +63,13 @@ async def token(request: Request) -> Response:
     """
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
 
+    pipeline = issuer.grants.pipeline
+
+    def grant() -> Granted:
+        return pipeline.grant(form.parameters, form.resources, form.authorization, origin, issuer.clock())
+
     def respond() -> TokenResponse:
-        return issuer.grants.pipeline.token(
-            form.parameters, form.resources, form.authorization, origin, issuer.clock()
-        )
+        return pipeline.sign(grant())
 
     match form.parameters.get("grant_type"):
         case GrantType.PASSWORD:
@@ -74,7 +77,7 @@ async def token(request: Request) -> Response:
         case GrantType.REFRESH_TOKEN if (
             "client_assertion" not in form.parameters
         ):  # whose keys may be slow to come
-            answered = await issuer.batches.run(respond)
+            answered = await issuer.batches.run(grant, pipeline.sign)
         case _:
             answered = await answer(respond)
     body = token_body(answered).model_dump_json(exclude_none=True)
