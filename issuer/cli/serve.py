@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 import typer
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
+from issuer.cli.workers import Supervisor
+from issuer.counting import NoDirectory, counting
 from issuer.settings import Settings, unknown_settings
 from issuer.wiring import Issuer
 
@@ -37,7 +38,11 @@ def serve(
             sys.stderr.write(_title(issuer, host, port, workers))
             for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
                 warn(warning)
-        _run(listener, workers)
+        try:
+            with counting(workers):
+                _run(listener, workers)
+        except NoDirectory as error:
+            raise CommandError(str(error)) from error
 
 
 def _run(listener: socket.socket, workers: int) -> None:
@@ -52,7 +57,7 @@ def _run(listener: socket.socket, workers: int) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     if workers > 1:
-        supervisor = Multiprocess(config, [listener])
+        supervisor = Supervisor(config, [listener])
         supervisor.run()
         started = all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
     else:

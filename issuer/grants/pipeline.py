@@ -41,6 +41,8 @@ class TokenResponse:
     access_token: str = field(repr=False)
     expires_in: int
     scope: str
+    kid: str
+    """The key that signed the access token."""
     refresh_token: str | None = field(default=None, repr=False)
 
 
@@ -133,7 +135,8 @@ class Pipeline:
             case Renewal() as renewal:
                 refresh_token, session = self._sessions.renew(renewal, now), renewal.family.id
         token = self._mint.sign(authorization, session, key, now)
-        return TokenResponse(token.text, token.expires_in, format_scope(authorization.scope), refresh_token)
+        scope = format_scope(authorization.scope)
+        return TokenResponse(token.text, token.expires_in, scope, key.kid, refresh_token)
 
 
 def _narrowed(asked: frozenset[str] | None, granted: frozenset[str]) -> frozenset[str]:

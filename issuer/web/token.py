@@ -10,6 +10,7 @@ from issuer.oauth import GrantType
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.direct import answer
 from issuer.web.errors import NO_STORE, documented
+from issuer.web.figures import Figures
 from issuer.web.forms import described, get_form
 
 router = APIRouter(tags=["OAuth"])
@@ -62,6 +63,8 @@ async def token(request: Request) -> Response:
     `client_assertion`; public clients send `client_id` alone.
     """
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
+    figures = Figures.of(request)
+    grant = request.scope["grant"] = figures.grant(form.parameters.get("grant_type"))
 
     def respond() -> TokenResponse:
         return issuer.grants.pipeline.token(
@@ -75,6 +78,7 @@ async def token(request: Request) -> Response:
             answered = await issuer.batches.run(respond)
         case _:
             answered = await answer(respond)
+    figures.issued(grant, answered.kid)
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)
 

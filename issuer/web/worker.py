@@ -12,6 +12,8 @@ import time
 
 from fastapi import FastAPI
 
+from issuer import counting
+
 STOP_SECONDS = 1.0
 
 
@@ -37,6 +39,8 @@ def create_worker() -> FastAPI:
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
     """End with the parent: a worker left behind would hold the port and answer with nobody to stop it."""
     parent.join()
+    if parent.pid is not None:
+        counting.clear_up_for(parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
     os._exit(1)
