@@ -42,7 +42,7 @@ def serve(
             with counting(workers):
                 _run(listener, workers)
         except NoDirectory as error:
-            raise CommandError(str(error)) from error
+            raise CommandError(str(error)) from None
 
 
 def _run(listener: socket.socket, workers: int) -> None:
