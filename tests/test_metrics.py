@@ -7,12 +7,15 @@ import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from figures import Figures
 from given import ALICE, Build, MovableClock
+from running import eventually
+from sqlalchemy import text
 
 from issuer.passwords import QUEUE_LIMIT
 from issuer.settings import Settings
@@ -216,6 +219,23 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
     issuer.node._view = replace(view, ring=alone)
     assert told(web).total("issuer_rotation_overdue_seconds") == 90
     assert told(web).total("issuer_standbys_missing") == 1
+
+
+def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
+    made: Build, settings: Settings, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.web.upkeep.REFRESH_INTERVAL", timedelta(milliseconds=5))
+    issuer = made(settings)
+    figure = "issuer_key_ring_trouble_seconds"
+    with TestClient(create_app(issuer)) as web:
+        with issuer.database.write() as connection:
+            connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
+        eventually(lambda: told(web).total("issuer_key_ring_refresh_failures_total") > 1, "it is counted", 5)
+        clock.advance(seconds=2)
+        assert told(web).total(figure) == 2
+        with issuer.database.write() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO key_ring"))
+        eventually(lambda: told(web).total(figure) == 0, "well again", 5)
 
 
 # Database and hashing

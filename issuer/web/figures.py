@@ -34,14 +34,14 @@ _FROM_THE_START = [
 """Refusals that alerts ask for: 0 before the first, as a rate needs to begin somewhere."""
 
 
-class _Counts(dict[tuple[str, ...], Callable[[], None]]):
+class _Counts(dict[tuple[object, ...], Callable[[], None]]):
     """What counts one more, by the values of the labels; kept, as finding it costs more than counting."""
 
     def __init__(self, counter: Counter) -> None:
         super().__init__()
         self._counter = counter
 
-    def __missing__(self, labels: tuple[str, ...]) -> Callable[[], None]:
+    def __missing__(self, labels: tuple[object, ...]) -> Callable[[], None]:
         self[labels] = count = self._counter.labels(*labels).inc
         return count
 
@@ -125,7 +125,7 @@ class Figures:
 
     def key_set(self, status: str, version: int) -> None:
         """Count a request for the JWKS."""
-        self._key_sets[status, str(version)]()
+        self._key_sets[status, version]()
 
     def transaction(self, kind: str, seconds: float) -> None:
         """Take note of how long a transaction took: a `read` or a `write`."""
