@@ -13,7 +13,7 @@ from pathlib import Path
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
-class NoDirectory(Exception):
+class NoDirectory(OSError):
     """There is no directory to count in; says what to do."""
 
 

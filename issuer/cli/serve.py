@@ -15,7 +15,7 @@ from uvicorn.config import STARTUP_FAILURE
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
 from issuer.cli.workers import Supervisor
-from issuer.counting import NoDirectory, counting
+from issuer.counting import counting
 from issuer.settings import Settings, unknown_settings
 from issuer.wiring import Issuer
 
@@ -38,11 +38,8 @@ def serve(
             sys.stderr.write(_title(issuer, host, port, workers))
             for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
                 warn(warning)
-        try:
-            with counting(workers):
-                _run(listener, workers)
-        except NoDirectory as error:
-            raise CommandError(str(error)) from None
+        with counting(workers):
+            _run(listener, workers)
 
 
 def _run(listener: socket.socket, workers: int) -> None:

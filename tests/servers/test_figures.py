@@ -2,12 +2,10 @@
 
 import os
 import signal
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
-import pytest
 from figures import Figures
 from running import Installation, Server, eventually, is_running
 
@@ -21,18 +19,9 @@ def told(installation: Installation) -> Figures:
     return Figures(installation.http.get(f"{installation.url}/metrics").raise_for_status().text)
 
 
-def directories() -> set[Path]:
-    return set(Path(os.environ["TMPDIR"]).glob("issuer-*"))
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The directory for temporary files of every process started here."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
+def directories(installation: Installation) -> set[Path]:
+    """Return what servers of the installation count in."""
+    return set(installation.folder.glob("issuer-*"))
 
 
 def running(server: Server) -> list[int]:
@@ -76,12 +65,12 @@ def counted(figures: Figures) -> dict[tuple[str, str], float]:
 
 
 def test_workers_tell_one_sum_whoever_answers_and_what_a_killed_one_counted_stays(
-    founded: Installation, temporary: Path
+    founded: Installation,
 ) -> None:
     founded.settings |= PATIENT
     assert founded.machine
     server = founded.serve(workers=2).until_ready()
-    [directory] = directories()
+    [directory] = directories(founded)
     assert directory.stat().st_mode & 0o777 == 0o700
     spread(founded, server)
     first, second = running(server)
@@ -104,21 +93,17 @@ def test_workers_tell_one_sum_whoever_answers_and_what_a_killed_one_counted_stay
     with server.only(second):
         assert told(founded).total("issuer_tokens_issued_total") == 47
     server.stop()
-    assert not directories()
+    assert not directories(founded)
 
 
-def test_the_directory_goes_with_a_main_process_that_is_killed(
-    founded: Installation, temporary: Path
-) -> None:
+def test_the_directory_goes_with_a_main_process_that_is_killed(founded: Installation) -> None:
     server = founded.serve(workers=2).until_ready()
-    assert directories()
+    assert directories(founded)
     server.kill()
-    eventually(lambda: server.has_ended() and not directories(), "nothing is left", WAIT_SECONDS)
+    eventually(lambda: server.has_ended() and not directories(founded), "nothing is left", WAIT_SECONDS)
 
 
-def test_operators_keep_the_directory_that_they_name(
-    founded: Installation, temporary: Path, tmp_path: Path
-) -> None:
+def test_operators_keep_the_directory_that_they_name(founded: Installation, tmp_path: Path) -> None:
     own = tmp_path / "own"
     founded.settings["PROMETHEUS_MULTIPROC_DIR"] = str(own)
     missing = founded.serve()
@@ -131,4 +116,4 @@ def test_operators_keep_the_directory_that_they_name(
     server.stop()
     assert (own / "of an operator").exists()
     assert list(own.glob("counter_*.db"))
-    assert not directories()
+    assert not directories(founded)
