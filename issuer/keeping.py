@@ -48,8 +48,6 @@ class Node:
         self._beat: Heartbeat | None = None
         self._trouble: Trouble | None = None
         self._missing: list[str] = []
-        self.failures = 0
-        """How many refreshes went wrong."""
 
     @property
     def view(self) -> View:
@@ -68,7 +66,6 @@ class Node:
         try:
             complaints = self._refreshed()
         except Exception as error:
-            self.failures += 1
             known = isinstance(error, KeyRingError | StoreError)
             self._complain(str(error) if known else "a defect; the log tells which")
             raise

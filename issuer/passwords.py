@@ -38,6 +38,10 @@ class WrongPassword(Exception):
     """The password does not match, or there is no such account."""
 
 
+class QueueFull(Unavailable):
+    """Too many wait for a hashing thread already."""
+
+
 class Passwords:
     """Hashes with argon2id (19 MiB, 2 passes, 1 lane); verifies older schemes, so that users can move in."""
 
@@ -84,18 +88,24 @@ class HashingPool:
         self._threads = threads or os.cpu_count() or 1
         self._executor = ThreadPoolExecutor(self._threads, "hashing", initializer=_give_way)
         self._waiting = 0
+        self.changed: Callable[[int], None] = lambda _jobs: None
+        """Is told how many jobs hash or wait, whenever that changes."""
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `function` returns, off the event loop; raise Unavailable when too many wait."""
         if self._waiting >= QUEUE_LIMIT + self._threads:
             later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
-            raise Unavailable("too many log-ins at once; try again", retry_after=later)
-        self._waiting += 1
+            raise QueueFull("too many log-ins at once; try again", retry_after=later)
+        self._count(1)
         try:
             future = self._executor.submit(function, *args, **kwargs)
             return await asyncio.wrap_future(future)
         finally:
-            self._waiting -= 1
+            self._count(-1)
+
+    def _count(self, more: int) -> None:
+        self._waiting += more
+        self.changed(self._waiting)
 
     def close(self) -> None:
         """Let the threads go."""

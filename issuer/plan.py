@@ -83,6 +83,12 @@ def completed(ring: KeyRing, policy: Policy, now: datetime) -> tuple[KeyRing, li
     return tended.published(made, policy, now), made
 
 
+def next_changes(ring: KeyRing, now: datetime) -> dict[Happening, datetime]:
+    """Return when the next key begins to sign, and when the next leaves the JWKS, as far as that is settled."""
+    steps = sorted(_upcoming(ring, now), key=lambda step: step.at, reverse=True)
+    return {step.happening: step.at for step in steps if step.happening is not Happening.MAY_SIGN}
+
+
 def _upcoming(ring: KeyRing, now: datetime) -> Iterator[Step]:
     for key in ring.keys:
         waits = ring.phase(key, now) is Phase.STANDBY

@@ -294,7 +294,8 @@ class Installation:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
-        return {**inherited, **self.settings, **settings}
+        # What servers keep in temporary files, those that are killed leave behind: it goes with the folder.
+        return {**inherited, "TMPDIR": str(self.folder), **self.settings, **settings}
 
     def _start(self, arguments: list[str], port: int, workers: int) -> Server:
         log = self.folder / f"{len(self._servers)}.log"

@@ -124,16 +124,6 @@ def test_a_document_names_only_commands_options_and_settings_that_exist(document
     assert {name for name in named if name.split()[1] in groups} - {*all_commands()} == set()
 
 
-def test_the_runbook_has_each_figure_of_the_metrics_and_no_other(web: TestClient) -> None:
-    figures = {
-        line.split("{")[0].split()[0]
-        for line in web.get("/metrics").text.splitlines()
-        if not line.startswith("#")
-    }
-    text = (ROOT / "docs" / "keys.md").read_text("utf-8")
-    assert figures == set(re.findall(r"^\| `(issuer_[a-z_]+)`", text, re.MULTILINE))
-
-
 def test_the_readme_shows_the_lines_that_the_demo_prints() -> None:
     assert CURL_LINES in blocks("bash")
 

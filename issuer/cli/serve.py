@@ -12,14 +12,17 @@ import typer
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
+from uvicorn.importer import import_from_string
 
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
+from issuer.counting import counting
 from issuer.settings import Settings, unknown_settings
-from issuer.web.worker import application
 from issuer.wiring import Issuer
 
-WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
+# By name: uvicorn imports them where they run.
+WORKER = "issuer.web.worker:create_worker"
+APPLICATION = "issuer.web.worker:application"
 GRACE_SECONDS = 10
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -32,14 +35,14 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes.")] = 1,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
-    with listening(host, port) as listener, ExitStack() as stack:
+    with listening(host, port) as listener, counting(workers), ExitStack() as stack:
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
         issuer.node.refresh()  # what cannot start says so here, in one line
         sys.stderr.write(_title(issuer, host, port, workers))
         for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
             warn(warning)
         if workers == 1:
-            _run_here(application(issuer), listener)
+            _run_here(import_from_string(APPLICATION)(issuer), listener)
         else:
             stack.close()
             _run_workers(listener, workers)
@@ -67,9 +70,9 @@ def _run_here(app: FastAPI, listener: socket.socket) -> None:
 
 
 def _run_workers(listener: socket.socket, workers: int) -> None:
-    from uvicorn.supervisors import Multiprocess  # noqa: PLC0415 - it brings what watches files, too
+    from issuer.cli.workers import Supervisor  # noqa: PLC0415 - it brings what watches files, too
 
-    supervisor = Multiprocess(_config(WORKER, workers), [listener])
+    supervisor = Supervisor(_config(WORKER, workers), [listener])
     supervisor.run()
     _require_start(started=all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes))
 

@@ -44,6 +44,8 @@ class TokenResponse:
     access_token: str = field(repr=False)
     expires_in: int
     scope: str
+    kid: str
+    """The key that signed the access token."""
     refresh_token: str | None = field(default=None, repr=False)
 
 
@@ -120,7 +122,7 @@ class Pipeline:
         """Sign the access token; raise Unavailable if this node cannot any more."""
         token = self._mint.sign(granted.authorization, granted.session, granted.key, granted.now)
         scope = format_scope(granted.authorization.scope)
-        return TokenResponse(token.text, token.expires_in, scope, granted.refresh_token)
+        return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, granted.refresh_token)
 
     def _grant(
         self,

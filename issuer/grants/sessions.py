@@ -38,8 +38,6 @@ class Sessions:
         self._families = families
         self._idle_lifetime = idle_lifetime
         self._actor = actor
-        self.replays = 0
-        """How often this process was given a used refresh token after its grace."""
 
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
@@ -78,5 +76,4 @@ class Sessions:
         family = replay.family
         why = f"session {family.id} of user {family.user_id} with client {family.client_id}"
         self._families.end(family.id, now, Entry(now, self._actor, Action.REPLAYED, reason=why))
-        self.replays += 1
         log.warning("a used refresh token came again", session=family.id, user=family.user_id)

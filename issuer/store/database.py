@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +97,8 @@ class Database:
         # Made once: each costs as much as a query.
         self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
+        self.took: Callable[[str, float], None] = lambda _use, _seconds: None
+        """Is told of each transaction whether it was a `read` or a `write`, and how many seconds it took."""
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
@@ -107,19 +109,19 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Yield a connection for one statement that changes nothing; raise DatabaseUnavailable."""
-        with self._transaction(Mode.SINGLE) as connection:
+        with self._transaction(Mode.SINGLE, writes=False) as connection:
             yield connection
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
         """Yield a connection for one statement, durable once it has been executed; raise DatabaseUnavailable."""
-        with self._transaction(Mode.SINGLE) as connection:
+        with self._transaction(Mode.SINGLE, writes=True) as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
         """Yield a connection whose statements all see one state; raise DatabaseUnavailable."""
-        with self._transaction(Mode.SNAPSHOT) as connection:
+        with self._transaction(Mode.SNAPSHOT, writes=False) as connection:
             yield connection
 
     @contextmanager
@@ -128,7 +130,7 @@ class Database:
 
         Raise DatabaseUnavailable; or Locked, if others hold one of the rows for longer than `lock_seconds`.
         """
-        with self._transaction(Mode.WRITE) as connection:
+        with self._transaction(Mode.WRITE, writes=True) as connection:
             if lock_seconds is not None and not self.is_sqlite:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
             yield connection
@@ -139,7 +141,7 @@ class Database:
 
         Raise DatabaseUnavailable, also from within; NotTogether where something can only be done alone.
         """
-        with self._transaction(Mode.WRITE) as connection:
+        with self._transaction(Mode.WRITE, writes=True) as connection:
             self._joint.connection = connection
             try:
                 yield
@@ -153,9 +155,10 @@ class Database:
         connection.rollback()
 
     @contextmanager
-    def _transaction(self, mode: Mode) -> Iterator[Connection]:
+    def _transaction(self, mode: Mode, *, writes: bool) -> Iterator[Connection]:
         require_patience()
         joint: Connection | None = getattr(self._joint, "connection", None)
+        began = time.perf_counter()
         try:
             if joint is not None:
                 yield joint
@@ -169,6 +172,9 @@ class Database:
             reason = " ".join(str(cause or error).split())
             kind = Locked if getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE else DatabaseUnavailable
             raise kind(f"the database {self} cannot be used: {reason}") from error
+        finally:
+            if joint is None:
+                self.took("write" if writes else "read", time.perf_counter() - began)
 
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.

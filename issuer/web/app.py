@@ -21,6 +21,7 @@ from issuer.settings import Settings
 from issuer.web import (
     discovery,
     errors,
+    figures,
     health,
     introspection,
     jwks,
@@ -42,6 +43,8 @@ Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes
 verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/token`.
 """
 
+DIRECT = {**jwks.DIRECT, **token.DIRECT}
+
 
 def create_app(issuer: Issuer) -> FastAPI:
     """Return the application around `issuer`; starting it starts the care of the key ring."""
@@ -54,11 +57,13 @@ def create_app(issuer: Issuer) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.issuer = issuer
+    app.state.figures = _counting(issuer)
     app.state.key_set = jwks.RenderedKeySet()
     app.state.probe = health.Probe()
     app.state.measuring = anyio.CapacityLimiter(1)
-    for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health, metrics):
+    for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(room.router)
+    app.include_router(metrics.routes(issuer.settings))
     errors.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(RefuseLargeBodies)
@@ -66,9 +71,18 @@ def create_app(issuer: Issuer) -> FastAPI:
     return app
 
 
+def _counting(issuer: Issuer) -> figures.Figures:
+    """Return what counts for this process, told by the rooms below what they alone know."""
+    counting = figures.Figures(path for _, path in DIRECT)
+    for database in (issuer.database, issuer.ring_database):
+        database.took = counting.transaction
+    issuer.hashing.changed = counting.hashing.set
+    return counting
+
+
 def _front(app: ASGIApp, settings: Settings) -> ASGIApp:
     """Return what every request passes through, outermost last."""
-    app = Direct(app, {**jwks.DIRECT, **token.DIRECT}, errors.write)
+    app = Direct(app, DIRECT, errors.write)
     app = CrossOrigin(app, settings.cors_origins)
     if not settings.trusted_proxies:
         return RequestLog(app, None)
@@ -109,7 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
         await anyio.to_thread.run_sync(issuer.node.refresh)  # without a usable ring it does not start
-        upkeep = asyncio.create_task(keep(issuer))
+        upkeep = asyncio.create_task(keep(issuer, app.state.figures))
         yield
         upkeep.cancel()
         with suppress(asyncio.CancelledError):

@@ -16,9 +16,12 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from issuer.grants.means import Replayed
 from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
+from issuer.passwords import QueueFull
 from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
+from issuer.web.figures import Figures
 
 log = structlog.get_logger("issuer.web")
 
@@ -79,12 +82,15 @@ async def write(request: Request, error: Exception) -> Response:
     return await next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)(request, error)
 
 
-def _answer(status: int, code: str, description: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _answer(
+    request: Request, status: int, code: str, description: str, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    Figures.of(request).refused(request.scope, code)
     body = {"error": code, "error_description": description}
     return JSONResponse(body, status, {**NO_STORE, **(headers or {})})
 
 
-async def _oauth_error(_request: Request, error: Exception) -> JSONResponse:
+async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, OAuthError):
         raise error
     headers = {}
@@ -95,21 +101,30 @@ async def _oauth_error(_request: Request, error: Exception) -> JSONResponse:
         headers["WWW-Authenticate"] = error.challenge + realm
     if error.retry_after:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
-    return _answer(error.status, error.code, error.description, headers)
+    figures = Figures.of(request)
+    if isinstance(error, Replayed):
+        figures.replays.inc()
+    if isinstance(error, QueueFull):
+        figures.turned_away.inc()
+    return _answer(request, error.status, error.code, error.description, headers)
 
 
-async def _invalid_parameters(_request: Request, error: Exception) -> JSONResponse:
+async def _invalid_parameters(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     # Names and reasons, never values: one of them may be a password.
     problems = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
-    return _answer(400, ErrorCode.INVALID_REQUEST, "; ".join(dict.fromkeys(problems))[:DESCRIPTION_MOST])
+    return _answer(
+        request, 400, ErrorCode.INVALID_REQUEST, "; ".join(dict.fromkeys(problems))[:DESCRIPTION_MOST]
+    )
 
 
-async def _http_error(_request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    return _answer(error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), dict(error.headers or {}))
+    return _answer(
+        request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), dict(error.headers or {})
+    )
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:
@@ -123,7 +138,7 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
     log.error("defect", path=request.url.path, exc_info=error)
-    return _answer(500, "server_error", "the issuer failed; its log tells why")
+    return _answer(request, 500, "server_error", "the issuer failed; its log tells why")
 
 
 _HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from fastapi import APIRouter, Request, Response
 
 from issuer.key import Key
+from issuer.refusal import StaleView
 from issuer.web.deps import get_issuer
 from issuer.web.errors import documented
+from issuer.web.figures import Figures
 
 router = APIRouter(tags=["verification"])
 
@@ -49,7 +51,12 @@ async def jwks(request: Request) -> Response:
     issuer = await get_issuer(request)
     now = issuer.clock()
     view = issuer.node.view
-    max_age = view.max_age(issuer.policy, now)
+    figures = Figures.of(request)
+    try:
+        max_age = view.max_age(issuer.policy, now)
+    except StaleView:
+        figures.key_set("503", view.ring.version)
+        raise
     body, etag = request.app.state.key_set.of(view.published_keys)
     headers = {
         "ETag": etag,
@@ -57,7 +64,9 @@ async def jwks(request: Request) -> Response:
         **ANY_ORIGIN,
     }
     if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]):
+        figures.key_set("304", view.ring.version)
         return Response(status_code=304, headers=headers)
+    figures.key_set("200", view.ring.version)
     return Response(body, media_type="application/json", headers=headers)
 
 

@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
+from issuer.oauth import GrantType
 from issuer.web.deps import IssuerDep
 from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
+from issuer.web.figures import Figures
 from issuer.web.token import TokenBody, no_store, token_body
 
 router = APIRouter(tags=["log in"])
@@ -18,6 +20,7 @@ async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     issuer: IssuerDep,
     origin: DeviceDep,
+    request: Request,
     response: Response,
 ) -> TokenBody:
     """Exchange username and password for an access token and a refresh token.
@@ -26,10 +29,12 @@ async def login(
     This is the grant `password` for the built-in client `first-party`: `client_id` and `client_secret`
     are not looked at. The cookie names this device, so that wrong passwords tried elsewhere do not hold it up.
     """
+    request.scope["grant"] = GrantType.PASSWORD.value
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
     # The clock is read when the job's turn comes, which may be a while after it was queued.
     answer = await issuer.hashing.run(
         lambda: issuer.grants.pipeline.login(parameters, origin, issuer.clock())
     )
+    Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)
     return token_body(answer)

@@ -1,4 +1,7 @@
-"""`GET /metrics`: the key ring in figures, for Prometheus; behind a token where others can reach the issuer."""
+"""`GET /metrics`: what was counted, and the key ring in figures, for Prometheus; behind a token where others ask.
+
+What is counted is declared in `figures`.
+"""
 
 import hmac
 from collections.abc import Iterator
@@ -8,102 +11,116 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.samples import Sample
 
+from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement
+from issuer.plan import Happening, next_changes
+from issuer.settings import Settings
 from issuer.store.database import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE, MissingToken, documented
+from issuer.web.figures import Figures
 from issuer.wiring import Issuer
 
-router = APIRouter(tags=["operation"])
+VERSIONS_TOLD = 10
+"""Of so many versions of the key ring it is told how often each was asked for."""
+_TRANSITIONS = {Happening.SIGNS: "signs", Happening.LEAVES: "leaves"}
+
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
 
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **documented(401)},
-)
+def routes(settings: Settings) -> APIRouter:
+    """Return the endpoint, described as needing a token if it does."""
+    router = APIRouter(tags=["operation"])
+    router.add_api_route(
+        "/metrics",
+        metrics,
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **documented(401)},
+        openapi_extra={"security": [{}]}
+        if _is_open(settings)
+        else None,  # or without any, OpenAPI's way to say it
+    )
+    return router
+
+
 async def metrics(
     request: Request,
     issuer: IssuerDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Response:
-    """Return the state of the key ring in Prometheus' text format."""
-    _require_token(issuer, credentials)
-    text = await anyio.to_thread.run_sync(_rendered, issuer, limiter=request.app.state.measuring)
+    """Return the figures of all processes of this server in Prometheus' text format."""
+    _require_token(issuer.settings, credentials)
+    limiter = request.app.state.measuring
+    text = await anyio.to_thread.run_sync(_rendered, issuer, Figures.of(request), limiter=limiter)
     return Response(text, media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 
-def _require_token(issuer: Issuer, credentials: HTTPAuthorizationCredentials | None) -> None:
-    token = issuer.settings.metrics_token
-    if token is None and issuer.settings.is_loopback:
+def _is_open(settings: Settings) -> bool:
+    return settings.metrics_token is None and settings.is_loopback
+
+
+def _require_token(settings: Settings, credentials: HTTPAuthorizationCredentials | None) -> None:
+    if _is_open(settings):
         return
-    given = credentials.credentials if credentials else ""
+    token, given = settings.metrics_token, credentials.credentials if credentials else ""
     if token is None or not hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
         raise MissingToken
 
 
-def _rendered(issuer: Issuer) -> bytes:
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_KeyRingFigures(issuer))
-    return generate_latest(registry)
+def _rendered(issuer: Issuer, figures: Figures) -> bytes:
+    watch(issuer, figures)
+    return generate_latest(_Told(issuer, figures))
 
 
-class _KeyRingFigures:
-    """Reads the figures when asked; whichever worker answers, they tell the same or bear its name."""
+def watch(issuer: Issuer, figures: Figures) -> None:
+    """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
+    trouble = issuer.node.trouble
+    figures.trouble.set(_seconds(issuer.clock() - trouble.since) if trouble else 0)
 
-    def __init__(self, issuer: Issuer) -> None:
+
+class _Told:
+    """Everything that is told; whichever process answers, they tell the same."""
+
+    def __init__(self, issuer: Issuer, figures: Figures) -> None:
         self._issuer = issuer
+        self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
         """Yield each figure; times in seconds."""
-        issuer, now = self._issuer, self._issuer.clock()
-        ring = issuer.node.view.ring
-        started = ring.current(now).activates_at or now
-        overdue = ring.overdue_since(issuer.policy, now) or now
-        yield _gauge(
-            "issuer_current_key_age_seconds",
-            "For how long the current key has signed",
-            _seconds(now - started),
-        )
-        yield _gauge(
-            "issuer_rotation_overdue_seconds",
-            "For how long the current key should have had a successor; 0 if it need not",
-            _seconds(now - overdue),
-        )
-        yield _gauge(
-            "issuer_standbys_missing", "How many standby keys are missing", ring.shortfall(now, issuer.policy)
-        )
-        yield from self._of_this_process(now)
+        now, ring = self._issuer.clock(), self._issuer.node.view.ring
+        for metric in self._figures.collect():
+            metric.samples = [sample for sample in metric.samples if _is_told(sample, ring)]
+            yield metric
+        yield from self._of_the_ring(ring, now)
         yield from self._of_all_processes(now)
 
-    def _of_this_process(self, now: datetime) -> Iterator[Metric]:
-        node = self._issuer.node
-        since = node.trouble.since if node.trouble else now
-        trouble = GaugeMetricFamily(
-            "issuer_key_ring_trouble_seconds",
-            "For how long the process has been unable to care for the key ring; 0 if it is able",
-            labels=["process"],
+    def _of_the_ring(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
+        policy = self._issuer.policy
+        started = ring.current(now).activates_at or now
+        overdue = ring.overdue_since(policy, now) or now
+        coming = GaugeMetricFamily(
+            "issuer_next_transition_seconds",
+            "How long until the next key signs, and until the next leaves the JWKS; none if none will by itself",
+            labels=["transition"],
         )
-        trouble.add_metric([node.name], _seconds(now - since))
-        failures = CounterMetricFamily(
-            "issuer_key_ring_refresh_failures",
-            "How often the process could not refresh its view of the key ring",
-            labels=["process"],
-        )
-        failures.add_metric([node.name], node.failures)
-        replays = CounterMetricFamily(
-            "issuer_refresh_token_replays",
-            "How often the process was given a used refresh token after its grace, and ended the session",
-            labels=["process"],
-        )
-        replays.add_metric([node.name], self._issuer.grants.sessions.replays)
-        yield trouble
-        yield failures
-        yield replays
+        for happening, at in next_changes(ring, now).items():
+            coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
+        yield coming
+        for name, says, value in (
+            ("current_key_age_seconds", "For how long the current key has signed", _seconds(now - started)),
+            (
+                "rotation_overdue_seconds",
+                "For how long the current key should have had a successor; 0 if it need not",
+                _seconds(now - overdue),
+            ),
+            ("standbys_missing", "How many standby keys are missing", ring.shortfall(now, policy)),
+            ("key_ring_version", "The version of the key ring, which grows with each change", ring.version),
+        ):
+            yield GaugeMetricFamily(f"issuer_{name}", says, value=value)
 
     def _of_all_processes(self, now: datetime) -> Iterator[Metric]:
         silence = GaugeMetricFamily(
@@ -117,7 +134,7 @@ class _KeyRingFigures:
         try:
             beats = Acknowledgement.of(self._issuer.heartbeats.all(), 0, self._issuer.policy, now).done
         except StoreError:
-            beats = ()  # the figures of this process tell enough
+            beats = ()  # what this server counted tells enough
         # In containers two processes may bear one name, and the newest of them stands for it.
         for beat in {beat.name: beat for beat in sorted(beats, key=lambda beat: beat.refreshed_at)}.values():
             silence.add_metric([beat.name], _seconds(now - beat.refreshed_at))
@@ -126,9 +143,19 @@ class _KeyRingFigures:
         yield version
 
 
+def _is_told(sample: Sample, ring: KeyRing) -> bool:
+    """Tell whether a sample is still of use: no series outlives its key, or its version of the ring, for long.
+
+    Otherwise a server would tell more with each rotation. When it began to count, Prometheus need not know.
+    """
+    if sample.name.endswith("_created"):
+        return False
+    if "kid" in sample.labels:
+        return any(key.kid == sample.labels["kid"] for key in ring.keys)
+    if "version" in sample.labels:
+        return int(sample.labels["version"]) > ring.version - VERSIONS_TOLD
+    return True
+
+
 def _seconds(span: timedelta) -> float:
     return max(0.0, span.total_seconds())
-
-
-def _gauge(name: str, says: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, says, value=value)

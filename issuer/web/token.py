@@ -10,6 +10,7 @@ from issuer.oauth import GrantType
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.direct import answer
 from issuer.web.errors import NO_STORE, documented
+from issuer.web.figures import Figures
 from issuer.web.forms import described, get_form
 
 router = APIRouter(tags=["OAuth"])
@@ -62,8 +63,8 @@ async def token(request: Request) -> Response:
     `client_assertion`; public clients send `client_id` alone.
     """
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
-
-    pipeline = issuer.grants.pipeline
+    figures, pipeline = Figures.of(request), issuer.grants.pipeline
+    grant_type = request.scope["grant"] = figures.grant(form.parameters.get("grant_type"))
 
     def grant() -> Granted:
         return pipeline.grant(form.parameters, form.resources, form.authorization, origin, issuer.clock())
@@ -71,15 +72,15 @@ async def token(request: Request) -> Response:
     def respond() -> TokenResponse:
         return pipeline.sign(grant())
 
-    match form.parameters.get("grant_type"):
+    asserted = "client_assertion" in form.parameters  # by keys that may be slow to come
+    match grant_type:
         case GrantType.PASSWORD:
             answered = await issuer.hashing.run(respond)
-        case GrantType.REFRESH_TOKEN if (
-            "client_assertion" not in form.parameters
-        ):  # whose keys may be slow to come
+        case GrantType.REFRESH_TOKEN if not asserted:
             answered = await issuer.batches.run(grant, pipeline.sign)
         case _:
             answered = await answer(respond)
+    figures.issued(grant_type, answered.kid)
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)
 

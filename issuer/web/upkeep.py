@@ -15,6 +15,8 @@ from issuer.policy import REFRESH_INTERVAL
 from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
 from issuer.store.pruning import prune
+from issuer.web.figures import Figures
+from issuer.web.metrics import watch
 from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
@@ -26,15 +28,15 @@ BETWEEN_BATCHES = timedelta(milliseconds=200)
 """Between two batches others may write."""
 
 
-async def keep(issuer: Issuer) -> None:
+async def keep(issuer: Issuer, figures: Figures) -> None:
     """Refresh the view every second, and watch from beside: a refresh that hangs must not hang its alarm."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_refresh(issuer))
-        tasks.create_task(_watch(issuer))
+        tasks.create_task(_refresh(issuer, figures))
+        tasks.create_task(_watch(issuer, figures))
         tasks.create_task(_prune(issuer))
 
 
-async def _refresh(issuer: Issuer) -> None:
+async def _refresh(issuer: Issuer, figures: Figures) -> None:
     own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
     seen = issuer.node.view
     while True:
@@ -44,16 +46,18 @@ async def _refresh(issuer: Issuer) -> None:
             _log_changes(seen, view)
             seen = view
         except (KeyRingError, StoreError):
-            pass  # the node's warnings tell
+            figures.refresh_failures.inc()  # the node's warnings tell why
         except Exception:
+            figures.refresh_failures.inc()
             log.exception("the key ring could not be refreshed")
 
 
-async def _watch(issuer: Issuer) -> None:
+async def _watch(issuer: Issuer, figures: Figures) -> None:
     alarm = _Alarm()
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
+            watch(issuer, figures)
             alarm.sound(issuer.node.warnings(), issuer.clock())
         except Exception:
             log.exception("the key ring could not be watched")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from issuer import counting
+
 if TYPE_CHECKING:
     from issuer.wiring import Issuer
 
@@ -47,6 +49,8 @@ def application(issuer: "Issuer") -> FastAPI:
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
     """End with the parent: a worker left behind would hold the port and answer with nobody to stop it."""
     parent.join()
+    if parent.pid is not None:
+        counting.clear_up_for(parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
     os._exit(1)

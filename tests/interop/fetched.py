@@ -1,6 +1,6 @@
 """Owns what of other stacks must be here to be checked against, and what a test does without: skip, or fail in CI.
 
-The libraries come by `make interop`, nginx and Apache by the system's packages, as `.ci/run` installs them.
+The libraries come by `make interop`, nginx, Apache and promtool by the system's packages, as `.ci/run` installs them.
 """
 
 import os
@@ -32,6 +32,7 @@ _PROGRAMS: Mapping[str, str] = {
     **dict.fromkeys(("jose", "openid-client", "oauth4webapi", "express-oauth2-jwt-bearer"), "node"),
     "Spring Security": "java",
     "nginx": "nginx",
+    "promtool": "promtool",
     "mod_oauth2": "apache2",
     "mod_auth_openidc": "apache2",
 }

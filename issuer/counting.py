@@ -1,0 +1,63 @@
+"""The directory in which the processes of one server count, so that each of them can tell the sum.
+
+It must be named in the environment before prometheus-client is imported. What is counted is told in `web.figures`.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class NoDirectory(OSError):
+    """There is no directory to count in; says what to do."""
+
+
+@contextmanager
+def counting(processes: int) -> Iterator[None]:
+    """Let several processes started in the block count in one directory, for its owner only and gone at the end.
+
+    One by itself needs none. Operators who name a directory keep theirs, with what is in it. Raise NoDirectory.
+    """
+    if named := os.environ.get(VARIABLE):
+        if not Path(named).is_dir():
+            raise NoDirectory(f"{VARIABLE} names {named}, which is no directory: make it, or unset it")
+        yield
+        return
+    os.environ.pop(VARIABLE, None)  # empty, it would name the current directory
+    if processes == 1:
+        yield
+        return
+    try:
+        made = tempfile.mkdtemp(prefix=_prefix(os.getpid()))
+    except OSError as error:
+        raise NoDirectory(f"no directory for temporary files can be written ({error}): set TMPDIR") from error
+    os.environ[VARIABLE] = made
+    try:
+        yield
+    finally:
+        del os.environ[VARIABLE]
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def forget(pid: int) -> None:
+    """Forget what a process that has ended said of its present; what it counted stays."""
+    # Only now: it takes long to import, and most commands need none of it.
+    from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
+
+    mark_process_dead(pid, os.environ[VARIABLE])  # type: ignore[no-untyped-call]
+
+
+def clear_up_for(parent: int) -> None:
+    """Remove the directory that the parent of this process made, which was killed and cannot."""
+    named = Path(os.environ.get(VARIABLE, ""))
+    if named.name.startswith(_prefix(parent)):
+        shutil.rmtree(named, ignore_errors=True)
+
+
+def _prefix(pid: int) -> str:
+    return f"issuer-{pid}-"
