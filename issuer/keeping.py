@@ -129,7 +129,8 @@ class Node:
             raise KeyUnavailable("; ".join(complaints))
         self._take_up(ring, seen_at, opened)
         unmade = [self._rotation.unmade] if self._rotation.unmade else []
-        return [*complaints, *self._missing, *unmade, *self._rotation.undestroyed.values()]
+        unnoted = [self._rotation.unnoted] if self._rotation.unnoted else []
+        return [*complaints, *self._missing, *unmade, *unnoted, *self._rotation.undestroyed.values()]
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
