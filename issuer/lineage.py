@@ -11,6 +11,8 @@ from issuer.key import Key
 from issuer.keyring import KeyRing
 from issuer.policy import instant
 
+WAY_OUT = "issuer keys recover --reason TEXT"
+
 
 def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
     """Tell whether `ring` can be `noted` or a later version of it.
@@ -24,18 +26,21 @@ def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
 
 def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     """Return what is wrong with a ring that does not come after `noted`, for an operator."""
-    begins = (
-        f"the database has the key ring at version {ring.version}" if ring else "the database has no key ring"
-    )
-    trusted = _kids(ring) - _revoked(ring) if ring else set()
-    again = sorted(trusted & _revoked(noted))
-    unknown = sorted(_kids(noted) - _revoked(noted) - (_kids(ring) if ring else set()))
+    seen = f"the private keys have seen version {noted.version} of {instant(noted.changed_at)}"
+    back = f"put the key ring back as the private keys know it: {WAY_OUT}"
+    if ring is None:
+        return (
+            f"there is no key ring in the database, and {seen}: restore the database, or correct"
+            f" ISSUER_DATABASE_URL, or {back}; to start afresh, move the whole directory of keys away"
+        )
+    again = sorted(_revoked(noted) & _kids(ring) - _revoked(ring))
+    lacking = sorted(_kids(noted) - _revoked(noted) - _kids(ring))
     told = [
-        f"{begins}, and its private keys have seen version {noted.version} of {instant(noted.changed_at)}: an older"
-        " backup was restored, or ISSUER_DATABASE_URL names another database",
+        f"the database has the key ring at version {ring.version}, and {seen}: an older backup was restored, or"
+        " ISSUER_DATABASE_URL names another database",
         *([f"it would trust again what was revoked since: {', '.join(again)}"] if again else []),
-        *([f"it lacks keys made since: {', '.join(unknown)}"] if unknown else []),
-        "restore a newer backup, or put the key ring back as the private keys know it: issuer keys recover",
+        *([f"it lacks keys made since: {', '.join(lacking)}"] if lacking else []),
+        f"restore a newer backup, or {back}",
     ]
     return "; ".join(told)
 

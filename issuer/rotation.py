@@ -79,7 +79,9 @@ class Rotation:
 
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one, OlderRing if a newer one was seen."""
-        recorded = self._store.recorded()  # before the ring: both are saved at once, and others go on meanwhile
+        recorded = (
+            self._store.recorded()
+        )  # before the ring: both are saved at once, and others go on meanwhile
         ring = self._load()
         if ring and ring.version < recorded:
             raise DatabaseDamaged(

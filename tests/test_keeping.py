@@ -16,7 +16,7 @@ from issuer.key import PublicKey
 from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement, Heartbeat
 from issuer.policy import Policy
-from issuer.refusal import KeyUnavailable
+from issuer.refusal import KeyUnavailable, OlderRing
 from issuer.rotation import Rotation
 from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner
@@ -326,7 +326,7 @@ def test_a_ring_that_went_back_is_refused_by_the_processes_that_saw_the_newer_on
     with site.database.write() as connection:
         document = TypeAdapter(KeyRing).dump_json(older).decode()
         connection.execute(update(key_ring).values(version=older.version, document=document))
-    with pytest.raises(DatabaseDamaged, match="went back"):
+    with pytest.raises(OlderRing, match=f"trust again what was revoked since: {kid}"):
         node.refresh()
     assert kid not in {key.kid for key in node.view.published_keys}
 

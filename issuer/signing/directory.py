@@ -103,7 +103,7 @@ class PemDirectory:
 
     def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
         """Replace the note, in a directory that holds private keys: any other was named by mistake."""
-        if self.kept():
+        if self.kept() or self.pending():
             with self._told(), self._alone():
                 if replaces(self.noted()):
                     self._replace(self._directory / NOTE, text)
