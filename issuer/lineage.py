@@ -36,8 +36,8 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     again = sorted(_revoked(noted) & _kids(ring) - _revoked(ring))
     lacking = sorted(_kids(noted) - _revoked(noted) - _kids(ring))
     told = [
-        f"the database has the key ring at version {ring.version}, and {seen}: an older backup was restored, or"
-        " ISSUER_DATABASE_URL names another database",
+        f"the database has the key ring at version {ring.version}, and {seen}",
+        "an older backup was restored, or ISSUER_DATABASE_URL names another database",
         *([f"it would trust again what was revoked since: {', '.join(again)}"] if again else []),
         *([f"it lacks keys made since: {', '.join(lacking)}"] if lacking else []),
         f"restore a newer backup, or {back}",

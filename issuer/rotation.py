@@ -13,8 +13,8 @@ from issuer.audit import transitions
 from issuer.halves import PrivateHalves
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing
-from issuer.plan import completed
 from issuer.lineage import comes_after, contradiction
+from issuer.plan import completed
 from issuer.policy import DECISION_LIFETIME, Policy, duration, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
 from issuer.signing import Signer
@@ -183,7 +183,7 @@ class Rotation:
         """Return the ring as asked; None if others were faster, or we too slow to save what we decided."""
         clock = self._clock()  # before we look: a process stopped in between would judge an old ring
         before = self._load() if asked.may_found else self.ring()
-        if before is None and not self._may_found():
+        if before is None and not self.may_found():
             return None  # another process founded it since we looked
         now = before.decision_instant(self._policy, clock) if before else clock
         try:
@@ -273,7 +273,7 @@ class Rotation:
             fresh.append(made[-1])
         return made
 
-    def _may_found(self) -> bool:
+    def may_found(self) -> bool:
         """Tell whether there is no ring still; refuse to found one beside the private keys of another.
 
         Its database was lost or is elsewhere, and a new ring would break every token of the old one.

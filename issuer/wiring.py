@@ -111,7 +111,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     settings.passphrase()  # a bad one is told before anything is made
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
-    signer = _signer(settings, ring_database)
+    signer = signer_for(settings, ring_database)
     database.migrate()
     ring_store = RingStore(ring_database)
     rotation = Rotation(ring_store, signer, policy, clock, actor)
@@ -184,7 +184,8 @@ def _grants(
     )
 
 
-def _signer(settings: Settings, database: Database) -> Signer:
+def signer_for(settings: Settings, database: Database) -> Signer:
+    """Return the backend that the settings name; raise BadSettings or KeyUnavailable. It opens nothing yet."""
     token = settings.hardware_token()
     if token:
         return _token_signer(*token, lambda: _passphrase(settings) or "")

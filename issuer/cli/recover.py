@@ -25,8 +25,8 @@ def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as
         revoked = sum(key.revoked_at is not None for key in ring.keys)
         does = "would be" if dry_run else "is"
         says = [
-            f"the key ring {does} at version {ring.version}, with {len(ring.keys) - revoked} keys that are trusted"
-            f" and {revoked} revoked ones; nodes that wait for it start now, or follow within 2 seconds",
+            f"the key ring {does} at version {ring.version}, of {len(ring.keys)} keys {revoked} revoked",
+            "running nodes follow within 2 seconds; those that refused to start do now",
             "accounts, clients and sessions are as old as the backup: see docs/backup.md",
         ]
         show_ring(issuer, ring, as_json=as_json, says=says, dry_run=dry_run)

@@ -95,6 +95,25 @@ class PemDirectory:
         with self._told():
             return sorted(path.name for path in self._entries() if path.name not in own)
 
+    def faults(self) -> Iterator[KeyUnavailable]:
+        """Yield what is wrong with owner, rights or kind of the directory and of each file that is ours."""
+        try:
+            with self._told():
+                paths = [
+                    path for path in self._entries() if path.suffix in _OWN_SUFFIXES or path.name == NOTE
+                ]
+        except KeyUnavailable as error:
+            yield error
+            return
+        for path, mode in [(self._directory, DIRECTORY_MODE)] * bool(paths) + [
+            (path, FILE_MODE) for path in paths
+        ]:
+            try:
+                with self._told(), suppress(FileNotFoundError):
+                    self._require_private(path, mode)
+            except KeyUnavailable as error:
+                yield error
+
     def noted(self) -> bytes | None:
         """Return the text of the note, or None."""
         with self._told(), suppress(FileNotFoundError):
