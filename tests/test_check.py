@@ -9,7 +9,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -630,9 +629,9 @@ def test_a_public_key_that_somebody_put_into_the_ring_is_told(site: Site) -> Non
 
 
 @pytest.fixture
-def hsm(site: Site) -> Iterator[Site]:
+def hsm(site: Site) -> Site:
     site.set(ISSUER_KEYS="pkcs11")
-    yield site
+    return site
 
 
 def test_keys_in_an_hsm_need_module_and_token(hsm: Site) -> None:

@@ -1,11 +1,11 @@
-"""An older database that was restored: nobody goes on by it, and the way out brings back no revoked key and loses none.
+"""An older database that was restored: nobody goes on by it; the way out revives no revoked key, and loses none.
 
 The databases here are files that are copied and put back, as an operator does.
 """
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from issuer.rotation import Rotation
 from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, DatabaseDamaged
+from issuer.store.database import Database, DatabaseDamaged, DatabaseUnavailable
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore, key_ring
 from issuer.wiring import clock as present
@@ -153,7 +153,7 @@ def test_a_recovery_that_stops_right_after_its_save_is_complete_after_the_next_s
     place.restore(backup)
     recovery = place.recovery
     recovery._halves.note = lambda _: None  # type: ignore[method-assign]
-    recovery._halves.settle = lambda _, again=False: None  # type: ignore[method-assign]
+    recovery._halves.settle = lambda _, **__: None  # type: ignore[method-assign]
     recovery.recover("the disk died")
     assert place.start().version == ring.version + 1
     place.restore(backup)
@@ -181,7 +181,7 @@ def test_of_two_operators_who_recover_at_once_one_does(place: Place) -> None:
     def recover(recovery: Recovery) -> str:
         try:
             recovery.recover("the disk died")
-        except Exception as error:
+        except (NothingToDo, DatabaseUnavailable) as error:
             return type(error).__name__
         return "done"
 
@@ -303,15 +303,15 @@ def test_an_older_directory_of_keys_brings_no_revoked_key_back(place: Place, tmp
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Database:
+def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Iterator[Database]:
     clock.now = present()  # the server has a clock, too
     url = f"sqlite:///{tmp_path}/shared.db"
     if request.param == "postgresql":
         url = new_database(request.getfixturevalue("postgresql"))
     database = Database(url)
     database.migrate()
-    request.addfinalizer(database.close)
-    return database
+    yield database
+    database.close()
 
 
 def test_with_keys_in_the_database_the_audit_tells_that_the_ring_alone_was_put_back(

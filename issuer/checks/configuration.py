@@ -15,7 +15,7 @@ ENV = Path(".env")
 SECRETS = ("ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN", "ISSUER_DATABASE_URL")
 MEND_ENV = f"sudo chown {os.geteuid()} {ENV}; chmod 600 {ENV}; file {ENV}"
 OTHERS = 0o077
-MAKE_PASSPHRASE = (
+MAKE_ONE = (
     "(umask 077 && openssl rand -base64 24 > passphrase)"
     ' && echo "ISSUER_KEYS_PASSPHRASE_FILE=$PWD/passphrase" >> .env'
 )
@@ -162,10 +162,10 @@ def _mend_passphrase(settings: Settings) -> str:
         name = "ISSUER_KEYS_PASSPHRASE"
         return f"unset {name}" if name in os.environ else f"sed -i '/^{name}=/d' {ENV}"
     if file is None or not file.exists():
-        return MAKE_PASSPHRASE
+        return MAKE_ONE
     if file.is_file() and file.stat().st_size:
         return f"sudo chown {os.geteuid()} {shlex.quote(str(file))} && chmod 600 {shlex.quote(str(file))}"
-    return MAKE_PASSPHRASE
+    return MAKE_ONE
 
 
 def _line(name: str, value: str) -> str:
