@@ -87,7 +87,8 @@ def schema(database: Database) -> Iterator[Finding]:
 def back_up(database: Database) -> str:
     """Return the command that backs the database up."""
     if database.is_sqlite:
-        return f"sqlite3 {shlex.quote(database.name)} \".backup 'BACKUP'\""
+        vacuum = 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])'
+        return f"python3 -c {shlex.quote(vacuum)} {shlex.quote(database.name)} BACKUP"
     return f"pg_dump --format=custom --file=BACKUP {shlex.quote(database.name)}"
 
 
