@@ -23,6 +23,7 @@ class Action(StrEnum):
     REVOKED = "revoked"
     RETIRED = "retired"
     REWRAPPED = "rewrapped"
+    RECOVERED = "recovered"
     SESSIONS_ENDED = "sessions ended"
     REPLAYED = "refresh token replayed"
 

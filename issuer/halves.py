@@ -10,9 +10,14 @@ from dataclasses import replace
 from issuer.audit import Action, Entry
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing
-from issuer.refusal import KeyRingError
+from issuer.refusal import KeyRingError, KeyUnavailable
 from issuer.signing import Signer
 from issuer.store.database import StoreError
+from issuer.store.ring import Unreadable, read, written
+
+
+class DamagedNote(KeyRingError):
+    """What is noted of the ring beside the private halves cannot be read."""
 
 
 class PrivateHalves:
@@ -25,6 +30,34 @@ class PrivateHalves:
         """Why a private half could not be destroyed, by kid."""
         self.destroyed: dict[str, bool] = {}
         """Whether there was a private half to destroy, by kid."""
+        self.unnoted: str | None = None
+        """Why the ring could not be noted beside them."""
+        self._note: tuple[bytes, KeyRing] | None = None
+
+    def noted(self) -> KeyRing | None:
+        """Return the newest ring that was noted beside the private halves, or None.
+
+        It lags behind the database and never leads: who compares the two reads this one first. Where private
+        halves are out of reach it is what this process saw last: a revocation counts all the same. Raise
+        DamagedNote for one that is damaged and that this process never saw.
+        """
+        with suppress(KeyUnavailable):
+            text = self._signer.noted()
+            if text is None:
+                self._note = None
+            elif self._note is None or self._note[0] != text:
+                self._read(text)
+        return self._note[1] if self._note else None
+
+    def note(self, ring: KeyRing) -> None:
+        """Note the ring, once it is saved and before any half is destroyed: it tells of an older one restored."""
+        self.unnoted = None
+        if self._note and self._note[1].version >= ring.version:
+            return
+        try:
+            self._signer.note(written(ring), lambda noted: _version(noted) < ring.version)
+        except KeyUnavailable as error:
+            self.unnoted = f"the key ring could not be noted beside its private keys: {error}"
 
     def settle(self, ring: KeyRing, *, again: bool = False) -> None:
         """Keep those that the ring names and destroy those that it distrusts; `again`, all of them."""
@@ -51,6 +84,16 @@ class PrivateHalves:
             for entry in entries
         ]
 
+    def _read(self, text: bytes) -> None:
+        try:
+            self._note = text, read(text)
+        except Unreadable as error:
+            if self._note is None:
+                raise DamagedNote(
+                    f"the note of the key ring beside the private keys is damaged, {error}: if no older backup of the"
+                    " database was restored, remove it (ring.json); nodes write it anew"
+                ) from None
+
     def _is_settled(self, kid: str, *, trusted: bool) -> bool:
         """Keep or destroy a private half; False if it could not be done, which is tried again next time."""
         if not trusted:
@@ -69,3 +112,11 @@ class PrivateHalves:
         except (KeyRingError, StoreError) as error:
             self.undestroyed[kid] = f"the private half of {kid} could not be destroyed: {error}"
         return self.undestroyed.get(kid)
+
+
+def _version(noted: bytes | None) -> int:
+    """Return the version of a noted ring; less than any for one that is not there, or damaged."""
+    try:
+        return read(noted).version if noted else -1
+    except Unreadable:
+        return -1

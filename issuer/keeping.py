@@ -26,6 +26,16 @@ class Trouble:
     reason: str
 
 
+def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
+    """Return what the ring should have, and has not."""
+    overdue = ring.overdue_since(policy, now)
+    missing = ring.shortfall(now, policy)
+    return [
+        *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
+        *([f"the ring lacks {missing} of {policy.standby_keys} standbys"] if missing else []),
+    ]
+
+
 class Node:
     """One process's view of the ring: refreshed every second, judged at each use."""
 
@@ -91,15 +101,12 @@ class Node:
         The reason of a trouble may name addresses and paths; without `in_detail` the log is pointed to.
         """
         now, trouble = self._clock(), self.trouble
-        overdue = self.view.ring.overdue_since(self._policy, now)
-        missing = self.view.ring.shortfall(now, self._policy)
         reason = (
             trouble.reason if trouble and in_detail else "the key ring needs attention; the log tells why"
         )
         return [
             *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
-            *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
-            *([f"the ring lacks {missing} of {self._policy.standby_keys} standbys"] if missing else []),
+            *wanting(self.view.ring, self._policy, now),
         ]
 
     def leave(self) -> None:
@@ -126,7 +133,8 @@ class Node:
             raise KeyUnavailable("; ".join(complaints))
         self._take_up(ring, seen_at, opened)
         unmade = [self._rotation.unmade] if self._rotation.unmade else []
-        return [*complaints, *self._missing, *unmade, *self._rotation.undestroyed.values()]
+        unnoted = [self._rotation.unnoted] if self._rotation.unnoted else []
+        return [*complaints, *self._missing, *unmade, *unnoted, *self._rotation.undestroyed.values()]
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""

@@ -15,7 +15,11 @@ DECISION_LIFETIME = timedelta(seconds=1)
 
 
 class BadPolicy(Exception):
-    """The settings cannot keep the promises; the message shows the arithmetic."""
+    """The settings cannot keep the promises; the message shows the arithmetic, and `mend` is the setting that can."""
+
+    def __init__(self, message: str, mend: str) -> None:
+        super().__init__(message)
+        self.mend = mend
 
 
 @dataclass(frozen=True)
@@ -46,23 +50,27 @@ class Policy:
                 f"ISSUER_PUBLISH_LEAD is {duration(self.publish_lead)} but must be at least ISSUER_JWKS_MAX_AGE"
                 f" {duration(self.max_age)} + ISSUER_NODE_TIMEOUT {duration(self.node_timeout)} +"
                 f" ISSUER_CLOCK_SKEW {duration(self.clock_skew)} = {duration(least)}: a verifier may hold a"
-                " document without the new key for that long"
+                " document without the new key for that long",
+                f"ISSUER_PUBLISH_LEAD={duration(least)}",
             )
         if self.rotation_period and self.rotation_period < self.publish_lead:
             raise BadPolicy(
                 f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be 0 (only by hand) or"
                 f" at least ISSUER_PUBLISH_LEAD {duration(self.publish_lead)}: each key is published that long"
-                " before it signs"
+                " before it signs",
+                f"ISSUER_ROTATION_PERIOD={duration(self.publish_lead)}",
             )
         if self.outage_limit < self.node_timeout:
             raise BadPolicy(
                 f"ISSUER_OUTAGE_LIMIT is {duration(self.outage_limit)} but must be at least"
-                f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)}: a node that signs must publish its key"
+                f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)}: a node that signs must publish its key",
+                f"ISSUER_OUTAGE_LIMIT={duration(self.node_timeout)}",
             )
         if self.node_timeout < 2 * REFRESH_INTERVAL:
             raise BadPolicy(
                 f"ISSUER_NODE_TIMEOUT is {duration(self.node_timeout)} but must be at least"
-                f" {duration(2 * REFRESH_INTERVAL)}: nodes look at the key ring every {duration(REFRESH_INTERVAL)}"
+                f" {duration(2 * REFRESH_INTERVAL)}: nodes look at the key ring every {duration(REFRESH_INTERVAL)}",
+                f"ISSUER_NODE_TIMEOUT={duration(2 * REFRESH_INTERVAL)}",
             )
 
     @property

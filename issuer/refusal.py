@@ -13,6 +13,7 @@ class KeyRingError(Exception):
       NoRing         this database has no ring
       StaleView      this node has not seen the ring for so long that it must not sign
       WrongClock     the clock of this machine is too far from that of the database
+      OlderRing      the database has an older ring than its private keys have seen
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
     """
 
@@ -45,5 +46,17 @@ class WrongClock(KeyRingError):
     """The clock of this machine is too far from that of the database to decide anything by it."""
 
 
+class OlderRing(KeyRingError):
+    """The database has an older ring than its private keys have seen; says what it would bring back and lose."""
+
+
 class KeyUnavailable(KeyRingError):
-    """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do."""
+    """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do.
+
+    `mend` is the command that mends it, where one does.
+    """
+
+    def __init__(self, message: str, mend: str | None = None) -> None:
+        super().__init__(f"{message}; run: {mend}" if mend else message)
+        self.message = message
+        self.mend = mend

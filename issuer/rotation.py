@@ -1,8 +1,7 @@
 """Reconcile: load the ring, decide what is due, make keys, and save if nobody else did.
 
 The rules are `keyring`'s; this file performs them, for the timer and for operators alike. What becomes of private
-halves is `halves`' work; doing it every second in
-each process that serves is `keeping`'s work.
+halves is `halves`' work; doing it every second in each process that serves is `keeping`'s.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,11 +13,12 @@ from issuer.audit import transitions
 from issuer.halves import PrivateHalves
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing
+from issuer.lineage import comes_after, contradiction
 from issuer.plan import completed
 from issuer.policy import DECISION_LIFETIME, Policy, duration, instant
-from issuer.refusal import KeyRingError, KeyUnavailable, NoRing, Refused, WrongClock
+from issuer.refusal import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
 from issuer.signing import Signer
-from issuer.store.database import DatabaseUnavailable, StoreError
+from issuer.store.database import DatabaseDamaged, DatabaseUnavailable, StoreError
 from issuer.store.ring import RingStore
 
 Move = Callable[[KeyRing, datetime], KeyRing]
@@ -68,18 +68,38 @@ class Rotation:
         return self._halves.undestroyed
 
     @property
+    def unnoted(self) -> str | None:
+        """Why the ring could not be noted beside the private halves."""
+        return self._halves.unnoted
+
+    @property
     def destroyed(self) -> Mapping[str, bool]:
         """Whether there was a private half to destroy, by kid."""
         return self._halves.destroyed
 
     def ring(self) -> KeyRing:
-        """Return the ring as it is saved; raise NoRing before there is one."""
-        ring = self._store.load()
+        """Return the ring as it is saved; raise NoRing before there is one, OlderRing if a newer one was seen."""
+        recorded = (
+            self._store.recorded()
+        )  # before the ring: both are saved at once, and others go on meanwhile
+        ring = self._load()
+        if ring and ring.version < recorded:
+            raise DatabaseDamaged(
+                f"the key ring in the database is at version {ring.version}, and the audit beside it tells of version"
+                f" {recorded}: somebody put an older one back; restore the backup, and find out who can write there"
+            )
         if ring is None:
             raise NoRing(
                 "there is no key ring in this database; run this where the issuer runs, or set"
                 " ISSUER_DATABASE_URL; the first `issuer serve` makes the ring"
             )
+        return ring
+
+    def _load(self) -> KeyRing | None:
+        noted = self._halves.noted()  # before the database: it never leads
+        ring = self._store.load()
+        if noted and not comes_after(ring, noted):
+            raise OlderRing(contradiction(ring, noted))
         return ring
 
     def reconcile(self, *, starting: bool = False) -> KeyRing:
@@ -88,6 +108,8 @@ class Rotation:
         A process that is starting sets the turns anew, as its rotation period may be another. One that can make or
         open no keys leaves what is due to the others, and says in `unmade` why.
         """
+        if starting and self._load():
+            self.ring()  # looks closer
         move: Move = (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unmoved
         try:
             return self._save(_Asked(move, may_found=True, may_lack=True))
@@ -139,7 +161,7 @@ class Rotation:
 
     def require_place(self, key: PublicKey, *, current: bool) -> None:
         """Raise Refused if the ring has `key`, or for `current` if there is a ring; NoRing otherwise if not."""
-        ring = self._store.load() if current else self.ring()
+        ring = self._load() if current else self.ring()
         if ring is not None:
             now = self._clock()
             _refuse_another_ring(ring, now) if current else ring.joined(key, self._policy, now)
@@ -150,6 +172,7 @@ class Rotation:
         for _ in range(ATTEMPTS):
             saved = self._attempt(asked, fresh)
             if saved is not None:
+                self._halves.note(saved)  # before a half is destroyed that an older ring would miss
                 self._halves.discard(fresh, saved)
                 self._halves.settle(saved)
                 return saved
@@ -159,8 +182,8 @@ class Rotation:
     def _attempt(self, asked: _Asked, fresh: list[PublicKey]) -> KeyRing | None:
         """Return the ring as asked; None if others were faster, or we too slow to save what we decided."""
         clock = self._clock()  # before we look: a process stopped in between would judge an old ring
-        before = self._store.load() if asked.may_found else self.ring()
-        if before is None and not self._may_found():
+        before = self._load() if asked.may_found else self.ring()
+        if before is None and not self.may_found():
             return None  # another process founded it since we looked
         now = before.decision_instant(self._policy, clock) if before else clock
         try:
@@ -250,7 +273,7 @@ class Rotation:
             fresh.append(made[-1])
         return made
 
-    def _may_found(self) -> bool:
+    def may_found(self) -> bool:
         """Tell whether there is no ring still; refuse to found one beside the private keys of another.
 
         Its database was lost or is elsewhere, and a new ring would break every token of the old one.

@@ -27,7 +27,15 @@ _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
 
 
 class BadSettings(Exception):
-    """The settings cannot be used; the message names each one and what is wrong with it."""
+    """The settings cannot be used; the message names each one and what is wrong with it.
+
+    `faults` are the same one by one; `mend` is a setting that mends it, where one does.
+    """
+
+    def __init__(self, *faults: str, mend: str | None = None) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+        self.mend = mend
 
 
 def parse_duration(value: object) -> timedelta:
@@ -245,7 +253,7 @@ class Settings(BaseSettings):
                 standby_keys=self.standby_keys,
             )
         except BadPolicy as error:
-            raise BadSettings(str(error)) from error
+            raise BadSettings(str(error), mend=error.mend) from error
 
 
 def load_settings() -> Settings:
@@ -257,16 +265,21 @@ def load_settings() -> Settings:
             f"ISSUER_{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_input=False, include_url=False)
         ]
-        raise BadSettings("; ".join(lines)) from None
+        raise BadSettings(*lines) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"cannot read the file .env: {error}") from error
+
+
+def given_settings() -> dict[str, str]:
+    """Return each `ISSUER_` name that is set in the environment or in `.env`, with its value as it stands."""
+    given = {**dotenv_values(".env", interpolate=False), **os.environ}
+    return {name: value or "" for name, value in given.items() if name.startswith("ISSUER_")}
 
 
 def unknown_settings() -> dict[str, str]:
     """Return each `ISSUER_` name that is no setting, with the setting that it resembles, or an empty string."""
     known = [name.upper() for name in Settings.model_fields]
-    given = {*os.environ, *dotenv_values(".env", interpolate=False)}
-    names = sorted(name.removeprefix("ISSUER_") for name in given if name.startswith("ISSUER_"))
+    names = sorted(name.removeprefix("ISSUER_") for name in given_settings())
     return {
         f"ISSUER_{name}": "".join(f"ISSUER_{close}" for close in get_close_matches(name, known, 1))
         for name in names

@@ -26,6 +26,7 @@ from issuer.grants.sessions import Sessions
 from issuer.keeping import Node
 from issuer.passwords import HashingPool, Passwords
 from issuer.policy import Policy
+from issuer.recovery import Recovery
 from issuer.refusal import KeyUnavailable
 from issuer.rotation import Clock, Rotation
 from issuer.settings import BadSettings, Settings
@@ -81,6 +82,7 @@ class Issuer:
     hashing: HashingPool
     signer: Signer
     rotation: Rotation
+    recovery: Recovery
     audit: AuditStore
     heartbeats: HeartbeatStore
     node: Node
@@ -109,9 +111,10 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     settings.passphrase()  # a bad one is told before anything is made
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
-    signer = _signer(settings, ring_database)
+    signer = signer_for(settings, ring_database)
     database.migrate()
-    rotation = Rotation(RingStore(ring_database), signer, policy, clock, actor)
+    ring_store = RingStore(ring_database)
+    rotation = Rotation(ring_store, signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
     node = Node(rotation, signer, heartbeats, policy, clock, node_name)
     clients, means = ClientStore(database), _means(settings, database)
@@ -131,6 +134,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         hashing=HashingPool(),
         signer=signer,
         rotation=rotation,
+        recovery=Recovery(rotation, ring_store, signer, policy, clock, actor),
         audit=AuditStore(ring_database),
         heartbeats=heartbeats,
         node=node,
@@ -180,7 +184,8 @@ def _grants(
     )
 
 
-def _signer(settings: Settings, database: Database) -> Signer:
+def signer_for(settings: Settings, database: Database) -> Signer:
+    """Return the backend that the settings name; raise BadSettings or KeyUnavailable. It opens nothing yet."""
     token = settings.hardware_token()
     if token:
         return _token_signer(*token, lambda: _passphrase(settings) or "")

@@ -15,7 +15,8 @@ import pytest
 USER = "issuer"
 
 
-def _binaries() -> Path | None:
+def binaries() -> Path | None:
+    """Return where the programs of PostgreSQL are, or None."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     if found:
         return found[-1].parent
@@ -33,8 +34,8 @@ def _missing(what: str) -> None:
 @contextmanager
 def temporary_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
     """Yield the URL of a server's maintenance database; only a `durable` one waits for its disk."""
-    binaries = _binaries()
-    if binaries is None:
+    programs = binaries()
+    if programs is None:
         _missing("PostgreSQL")
         return
     as_user: list[str] = []
@@ -52,7 +53,7 @@ def temporary_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
         port = probe.getsockname()[1]
     initdb = [
         *as_user,
-        str(binaries / "initdb"),
+        str(programs / "initdb"),
         "-D",
         str(data),
         "-U",
@@ -66,7 +67,7 @@ def temporary_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
     subprocess.run(initdb, check=True, capture_output=True, cwd="/")
     fsync = "on" if durable else "off"
     options = f"-h 127.0.0.1 -p {port} -c unix_socket_directories='' -c fsync={fsync} -c max_connections=200"
-    control = [*as_user, str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log")]
+    control = [*as_user, str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log")]
     subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd="/")
     try:
         yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"

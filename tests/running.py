@@ -24,6 +24,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 import httpx2
 import jwt
 
+from issuer.signing.directory import NOTE
+
 HOST = "127.0.0.1"
 START_SECONDS = 30.0
 COMMAND_SECONDS = 30.0
@@ -286,8 +288,9 @@ class Installation:
         return {key["kid"] for key in ring["keys"]} if ring else set()
 
     def key_files(self) -> set[str]:
-        """Return the names of all files in the folder of private keys."""
-        return {path.name for path in self.keys.iterdir()} if self.keys.exists() else set()
+        """Return the names of all files of private keys."""
+        found = {path.name for path in self.keys.iterdir()} if self.keys.exists() else set()
+        return found - {NOTE}
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         # Settings of the shell that runs the tests must not reach the servers.

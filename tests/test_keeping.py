@@ -16,9 +16,9 @@ from issuer.key import PublicKey
 from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement, Heartbeat
 from issuer.policy import Policy
-from issuer.refusal import KeyUnavailable
+from issuer.refusal import KeyUnavailable, OlderRing
 from issuer.rotation import Rotation
-from issuer.signing.directory import PemDirectory
+from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.store.database import Database, DatabaseDamaged, DatabaseUnavailable
 from issuer.store.heartbeats import HeartbeatStore
@@ -325,9 +325,24 @@ def test_a_ring_that_went_back_is_refused_by_the_processes_that_saw_the_newer_on
     with site.database.write() as connection:
         document = TypeAdapter(KeyRing).dump_json(older).decode()
         connection.execute(update(key_ring).values(version=older.version, document=document))
-    with pytest.raises(DatabaseDamaged, match="went back"):
+    with pytest.raises(OlderRing, match=f"trust again what was revoked since: {kid}"):
         node.refresh()
     assert kid not in {key.kid for key in node.view.published_keys}
+
+
+def test_where_nothing_is_noted_a_process_that_saw_the_newer_ring_still_refuses_the_older(site: Site) -> None:
+    node = site.node("a")
+    older = node.refresh().ring
+    site.clock.advance(days=1)
+    site.rotation().change(lambda ring, now: ring.promoted(FAST, now))
+    seen = node.refresh()
+    (site.keys / NOTE).unlink()
+    with site.database.write() as connection:
+        document = TypeAdapter(KeyRing).dump_json(older).decode()
+        connection.execute(update(key_ring).values(version=older.version, document=document))
+    with pytest.raises(DatabaseDamaged, match="went back"):
+        node.refresh()
+    assert node.view == seen
 
 
 def test_a_published_key_whose_private_half_is_nowhere_is_told(site: Site) -> None:

@@ -15,9 +15,9 @@ from issuer.audit import Entry
 from issuer.keeping import Node
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing, Phase
-from issuer.refusal import KeyUnavailable, NoRing, Refused, StaleView, WrongClock
+from issuer.refusal import KeyUnavailable, NoRing, OlderRing, Refused, StaleView, WrongClock
 from issuer.rotation import Rotation
-from issuer.signing.directory import PemDirectory
+from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.store.database import Database
 from issuer.store.heartbeats import HeartbeatStore
@@ -42,7 +42,7 @@ def node_on(database: Database, keys: Path, clock: MovableClock) -> tuple[PemSig
 
 
 def files(keys: Path) -> set[str]:
-    return {path.name for path in keys.iterdir()}
+    return {path.name for path in keys.iterdir() if path.name != NOTE}
 
 
 def kids(ring: KeyRing) -> set[str]:
@@ -313,6 +313,9 @@ def test_private_keys_without_a_ring_refuse_to_start_and_nothing_is_made(
     before = files(keys)
     lost = Database(f"sqlite:///{tmp_path}/another.db")
     lost.migrate()
+    with pytest.raises(OlderRing, match="no key ring in the database"):
+        rotation(lost, keys, clock).reconcile()
+    (keys / NOTE).unlink()
     with pytest.raises(KeyUnavailable, match="2 private keys but no key ring"):
         rotation(lost, keys, clock).reconcile()
     lost.close()

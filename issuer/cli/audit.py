@@ -46,7 +46,9 @@ def verify(
         links, head = issuer.audit.chain()
         problem = fault(links, head)
         if problem is None and noted is not None and noted not in {link.digest for link in links}:
-            problem = "no entry has the digest that was noted: the audit was made anew"
+            problem = (
+                "no entry has the digest that was noted: the audit was made anew, or an older backup restored"
+            )
         if problem is not None:
             raise CommandError(f"the audit is not whole: {problem}")
         show(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.cli import private_keys, revoke, timeline
+from issuer.cli import private_keys, recover, revoke, timeline
 from issuer.cli.output import Json, Row, console, opened, show
 from issuer.cli.ring import require_reason, running, show_ring, unripe
 from issuer.keyring import KeyRing
@@ -32,6 +32,7 @@ Choose = Callable[[KeyRing, Policy, datetime], KeyRing]
 
 app.command("revoke", context_settings=KID)(revoke.revoke)
 app.command("import")(private_keys.import_key)
+app.command("recover")(recover.recover)
 app.command("rewrap")(private_keys.rewrap)
 app.command("verify")(private_keys.verify)
 

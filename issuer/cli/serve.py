@@ -14,10 +14,10 @@ from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
 
+from issuer.checks import configuration, private_keys
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
 from issuer.counting import counting
-from issuer.settings import Settings, unknown_settings
 from issuer.wiring import Issuer
 
 # By name: uvicorn imports them where they run.
@@ -39,7 +39,7 @@ def serve(
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
         issuer.node.refresh()  # what cannot start says so here, in one line
         sys.stderr.write(_title(issuer, host, port, workers))
-        for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
+        for warning in _warnings(issuer, host, port):
             warn(warning)
         if workers == 1:
             _run_here(import_from_string(APPLICATION)(issuer), listener)
@@ -97,25 +97,14 @@ def _title(issuer: Issuer, host: str, port: int, workers: int) -> str:
     )
 
 
-def _strays(issuer: Issuer) -> Iterator[str]:
-    ring, now = issuer.node.view.ring, issuer.clock()
-    for name in issuer.signer.strays([key.kid for key in ring.published_keys(now)]):
-        yield f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify"
-
-
-def _warnings(settings: Settings, host: str, port: int) -> Iterator[str]:
-    """Yield what starts, and will not work as its operator thinks."""
+def _warnings(issuer: Issuer, host: str, port: int) -> Iterator[str]:
+    """Yield what starts, and will not work as its operator thinks; `issuer check` says more."""
+    settings = issuer.settings
     url = urlsplit(settings.url)
     if settings.is_loopback and (url.port or DEFAULT_PORTS[url.scheme]) != port:
         yield f"tokens and discovery name ISSUER_URL {settings.url}, but this listens on port {port}"
     if settings.is_loopback and host not in LOOPBACK:
         yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
-    if not settings.is_loopback and url.scheme == "http":
-        yield f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should"
-    if url.scheme == "https" and not settings.trusted_proxies:
-        yield (
-            "a proxy must terminate TLS in front of this, but ISSUER_TRUSTED_PROXIES names none: limits on guessing"
-            " count all clients as one address"
-        )
-    for name, resembles in unknown_settings().items():
-        yield f"{name} is no setting" + (f"; did you mean {resembles}?" if resembles else "")
+    strays = private_keys.strays(settings, issuer.signer, issuer.node.view.ring, issuer.clock())
+    for finding in (*configuration.not_as_thought(settings), *configuration.misspelt(), *strays):
+        yield finding.wrong

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +18,8 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 _OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
 _KID = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 digest, base64url; other files are strays
-_OWN_NAMES = frozenset({"README.md", ".gitignore"})
+NOTE = "ring.json"
+_OWN_NAMES = frozenset({"README.md", ".gitignore", NOTE})
 
 
 class PemDirectory:
@@ -94,6 +95,38 @@ class PemDirectory:
         with self._told():
             return sorted(path.name for path in self._entries() if path.name not in own)
 
+    def faults(self) -> Iterator[KeyUnavailable]:
+        """Yield what is wrong with owner, rights or kind of the directory and of each file that is ours."""
+        try:
+            with self._told():
+                paths = [
+                    path for path in self._entries() if path.suffix in _OWN_SUFFIXES or path.name == NOTE
+                ]
+        except KeyUnavailable as error:
+            yield error
+            return
+        for path, mode in [(self._directory, DIRECTORY_MODE)] * bool(paths) + [
+            (path, FILE_MODE) for path in paths
+        ]:
+            try:
+                with self._told(), suppress(FileNotFoundError):
+                    self._require_private(path, mode)
+            except KeyUnavailable as error:
+                yield error
+
+    def noted(self) -> bytes | None:
+        """Return the text of the note, or None."""
+        with self._told(), suppress(FileNotFoundError):
+            return (self._directory / NOTE).read_bytes()
+        return None
+
+    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+        """Replace the note, in a directory that holds private keys: any other was named by mistake."""
+        if self.kept() or self.pending():
+            with self._told(), self._alone():
+                if replaces(self.noted()):
+                    self._replace(self._directory / NOTE, text)
+
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
@@ -165,10 +198,11 @@ class PemDirectory:
             raise KeyUnavailable(f"{path} is no file: remove it, and restore the key from the backup")
         if facts.st_uid != os.geteuid():
             raise KeyUnavailable(
-                f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}; run: chown {os.geteuid()} {path}"
+                f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}",
+                f"chown {os.geteuid()} {path}",
             )
         if stat.S_IMODE(facts.st_mode) & ~mode:
             raise KeyUnavailable(
-                f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o});"
-                f" run: chmod {mode:o} {path}"
+                f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o})",
+                f"chmod {mode:o} {path}",
             )

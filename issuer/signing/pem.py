@@ -50,6 +50,12 @@ class Vault(Protocol):
     def strays(self, kids: Collection[str]) -> list[str]:
         """Return the names of what lies here and belongs to none of `kids`."""
 
+    def noted(self) -> bytes | None:
+        """Return what was noted last, or None."""
+
+    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+        """Note `text` if it `replaces` what is noted."""
+
 
 class PemSigner:
     """Signs with PEM keys from a vault; loaded keys stay in memory, as opening one costs 40 ms."""
@@ -117,6 +123,14 @@ class PemSigner:
     def strays(self, kids: Collection[str]) -> list[str]:
         """Return the names of what lies in the vault and belongs to none of `kids`."""
         return self._vault.strays(kids)
+
+    def noted(self) -> bytes | None:
+        """Return what was noted last beside the private keys, or None."""
+        return self._vault.noted()
+
+    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+        """Note `text` if it `replaces` what is noted."""
+        self._vault.note(text, replaces)
 
     def rewrap(self, passphrase: str) -> int:
         """Encrypt all private keys under `passphrase`."""

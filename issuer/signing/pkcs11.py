@@ -4,7 +4,7 @@ How a token does each algorithm is told in `signing.mechanisms`; how a process h
 when the token fails, in `signing.cryptoki`.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -127,6 +127,12 @@ class Pkcs11Signer:
             return sorted(f"{name or 'unnamed'} ({kind.name})" for name, kind in ours if name not in kids)
 
         return self._token.perform(strays)
+
+    def noted(self) -> None:
+        """Return None: what is kept in a token is keys alone."""
+
+    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+        """Do nothing."""
 
     def rewrap(self, passphrase: str) -> NoReturn:
         """Refuse: keys in a token are under no passphrase of ours."""

@@ -183,8 +183,7 @@ class Database:
         """
         if self.is_sqlite:
             self._prepare_file()
-        with self.snapshot() as connection:
-            revision = _revision(connection)
+        revision = self.revision()
         if revision == SCHEMA:
             return
         self.is_new = revision is None
@@ -200,10 +199,45 @@ class Database:
             try:
                 upgrade(connection)
             except UnknownRevision as error:
-                raise DatabaseNewer(
-                    f"the database {self} was migrated by a newer version of this program (this one knows"
-                    f" revision {SCHEMA}); install that version, or restore the backup made before the upgrade"
-                ) from error
+                raise self._newer() from error
+
+    def require_known(self) -> str | None:
+        """Return the revision of the schema, or None without tables; DatabaseNewer if this program cannot know it.
+
+        Nothing is made or changed. Raise DatabaseUnavailable when it does not answer, or is not encoded in UTF-8.
+        """
+        revision = self.revision()
+        if revision is not None and revision > SCHEMA:
+            raise self._newer()
+        if not self.is_sqlite:
+            with self.read() as connection:
+                _require_utf8(connection)
+        return revision
+
+    def is_current(self) -> bool:
+        """Tell whether the schema is the newest that this program knows."""
+        return self.revision() == SCHEMA
+
+    def revision(self) -> str | None:
+        """Return the revision of the schema, or None without tables; raise DatabaseUnavailable."""
+        with self.snapshot() as connection:
+            return _revision(connection)
+
+    @property
+    def file(self) -> Path | None:
+        """The file of SQLite, or None."""
+        return Path(self._url.database) if self.is_sqlite and self._url.database else None
+
+    @property
+    def name(self) -> str:
+        """The name of the database, or the path of its file."""
+        return self._url.database or ""
+
+    def _newer(self) -> DatabaseNewer:
+        return DatabaseNewer(
+            f"the database {self} was migrated by a newer version of this program (this one knows revision {SCHEMA});"
+            " install that version, or restore the backup made before the upgrade"
+        )
 
     def _prepare_file(self) -> None:
         """Make the file, for its owner only, and let readers and a writer work side by side in it."""

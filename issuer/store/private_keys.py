@@ -3,7 +3,7 @@
 How the text is made and opened is told in `signing.pem`; this is its other vault.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from sqlalchemy import Boolean, Column, LargeBinary, String, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -73,6 +73,12 @@ class PrivateKeyStore:
     def strays(self, kids: Collection[str]) -> list[str]:
         """Return the kids of texts that are none of `kids`."""
         return sorted((self.kept() | self.pending()) - set(kids))
+
+    def noted(self) -> None:
+        """Return None: what is kept in the database is restored together with the ring."""
+
+    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+        """Do nothing."""
 
     def _kids(self, *, kept: bool) -> frozenset[str]:
         with self._database.read() as connection:

@@ -3,17 +3,18 @@
 What a ring may look like is `keyring`'s business.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, insert, select, update
+from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from issuer.audit import Entry
 from issuer.keyring import KeyRing
-from issuer.store.audit import append
+from issuer.store.audit import append, audit
 from issuer.store.database import Database, DatabaseDamaged, Locked, metadata
 
 key_ring = Table(
@@ -31,6 +32,10 @@ LOCK_SECONDS = 0.5
 _DOCUMENT = TypeAdapter(KeyRing)
 
 
+class Unreadable(ValueError):
+    """The document of a ring is damaged; says how."""
+
+
 class RingStore:
     """Keeps the ring."""
 
@@ -44,27 +49,38 @@ class RingStore:
         if document is None:
             return None
         try:
-            ring = _DOCUMENT.validate_json(document)
-        except ValidationError:
-            raise _damaged("it cannot be read") from None  # the error would quote it
-        if fault := ring.fault():
-            raise _damaged(fault)
-        return ring
+            return read(document)
+        except Unreadable as error:
+            raise DatabaseDamaged(
+                f"the key ring in the database is damaged, {error}: restore the backup, and find out who can write"
+                " there"
+            ) from None
+
+    def recorded(self) -> int:
+        """Return the newest version of the ring that the audit tells of, or 0."""
+        with self._database.read() as connection:
+            return connection.scalar(select(func.max(audit.c.ring_version))) or 0
 
     def clock(self) -> datetime | None:
         """Return what the clock that all nodes share says, or None where there is none but ours."""
         return self._database.clock()
 
     def save(
-        self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True
+        self,
+        ring: KeyRing,
+        entries: Sequence[Entry] = (),
+        is_timely: Callable[[], bool] = lambda: True,
+        *,
+        over: int | None = None,
     ) -> KeyRing | None:
         """Save `ring` in place of the version before its own, with the `entries` of the audit, and return it.
 
+        Or in place of the version `over`, where the database is behind; 0 means no ring.
         None, and nothing saved, if another process was faster or is at it, or `is_timely` says no once the lock
         is held.
         """
-        before = ring.version - 1
-        values = {"version": ring.version, "document": _DOCUMENT.dump_json(ring).decode()}
+        before = ring.version - 1 if over is None else over
+        values = {"version": ring.version, "document": written(ring).decode()}
         change = update(key_ring).where(key_ring.c.version == before).values(**values)
         with suppress(Locked), self._saving() as connection:
             done = connection.execute(change).rowcount if before else _inserted(connection, values)
@@ -96,7 +112,27 @@ def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
     return True
 
 
-def _damaged(fault: str) -> DatabaseDamaged:
-    return DatabaseDamaged(
-        f"the key ring in the database is damaged, {fault}: restore the backup, and find out who can write there"
-    )
+def written(ring: KeyRing) -> bytes:
+    """Return the document of a ring; it holds nothing secret."""
+    return _DOCUMENT.dump_json(ring)
+
+
+def read(document: str | bytes) -> KeyRing:
+    """Return the ring in a document; raise Unreadable for one that cannot be what `written` returned."""
+    try:
+        ring = _validated(document)
+    except (ValueError, TypeError, LookupError):  # ValidationError is one, and would quote it
+        raise Unreadable("it cannot be read") from None
+    if fault := ring.fault():
+        raise Unreadable(fault)
+    return ring
+
+
+def _validated(document: str | bytes) -> KeyRing:
+    try:
+        return _DOCUMENT.validate_json(document)
+    except ValidationError:
+        # A node of the first release, which runs beside us while others are upgraded, does not say when it saved.
+        older = json.loads(document)
+        older.setdefault("changed_at", max(key["published_at"] for key in older["keys"]))
+        return _DOCUMENT.validate_python(older, strict=False)

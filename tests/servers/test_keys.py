@@ -281,7 +281,8 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
         (text,) = database.execute("SELECT document FROM key_ring").fetchone()
         ring = json.loads(text)
         ring["keys"] = [key for key in ring["keys"] if key["kid"] != standby]
-        database.execute("UPDATE key_ring SET document = ?, version = version", (json.dumps(ring),))
+        ring["version"] += 1
+        database.execute("UPDATE key_ring SET version = version + 1, document = ?", (json.dumps(ring),))
 
     def answer() -> Any:
         return founded.http.get(f"{founded.url}/readyz").json()

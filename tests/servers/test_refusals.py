@@ -59,7 +59,7 @@ def give_no_passphrase(installation: Installation) -> None:
 
 
 def lose_a_private_key(installation: Installation) -> None:
-    min(installation.keys.iterdir()).unlink()
+    min(installation.keys.glob("*.pem")).unlink()
 
 
 def lose_the_database(installation: Installation) -> None:

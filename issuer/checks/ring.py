@@ -1,0 +1,84 @@
+"""What is wrong with the key ring: whether it is there, is the newest, and goes on; its audit; and who runs it."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from issuer.audit import fault
+from issuer.checks.finding import Finding, problem, warning
+from issuer.checks.storage import restore
+from issuer.halves import DamagedNote
+from issuer.keeping import wanting
+from issuer.keyring import KeyRing
+from issuer.lineage import WAY_OUT
+from issuer.policy import Policy
+from issuer.refusal import KeyRingError, NoRing, OlderRing, WrongClock
+from issuer.rotation import Rotation
+from issuer.settings import Settings
+from issuer.store.audit import AuditStore
+from issuer.store.database import Database, StoreError
+from issuer.store.heartbeats import HeartbeatStore
+
+
+def load(rotation: Rotation, database: Database, findings: list[Finding], note: str) -> KeyRing | None:
+    """Return the ring, or None and why not among the `findings`."""
+    try:
+        return rotation.ring()
+    except NoRing:
+        findings.extend(_founding(rotation, restore(database)))
+    except OlderRing as error:
+        findings.append(problem(str(error), WAY_OUT))
+    except DamagedNote as error:
+        findings.append(problem(str(error), f"rm {note}"))
+    except (StoreError, KeyRingError) as error:
+        findings.append(problem(str(error), restore(database)))
+    return None
+
+
+def _founding(rotation: Rotation, mend: str) -> Iterator[Finding]:
+    try:
+        rotation.may_found()
+    except KeyRingError as error:
+        yield problem(str(error), mend)
+    else:
+        yield warning("there is no key ring yet: the first start makes it", "issuer serve")
+
+
+def clock(rotation: Rotation) -> Iterator[Finding]:
+    """Yield that the clock of this machine is far from that of the database."""
+    try:
+        rotation.require_clock()
+    except WrongClock as error:
+        yield problem(str(error), "timedatectl set-ntp true")
+
+
+def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
+    """Yield what is overdue or missing: nobody runs, or those who run cannot."""
+    for wrong in wanting(ring, policy, now):
+        yield problem(wrong, "issuer serve")
+
+
+def audit(store: AuditStore, database: Database) -> Iterator[Finding]:
+    """Yield the first link of the audit that is not whole."""
+    if wrong := fault(*store.chain()):
+        yield problem(f"the audit is not whole: {wrong}", restore(database))
+
+
+def hosts(
+    settings: Settings, database: Database, heartbeats: HeartbeatStore, now: datetime
+) -> Iterator[Finding]:
+    """Yield what several hosts cannot share."""
+    alive = [beat for beat in heartbeats.all() if beat.signs_until > now and not beat.has_left]
+    names = sorted({beat.name.rpartition("/")[0] for beat in alive})
+    if len(names) < 2:  # noqa: PLR2004 - one host
+        return
+    told = ", ".join(names)
+    if database.is_sqlite:
+        yield problem(
+            f"issuers run on {told} with one SQLite file: it is not safe on a network's file system",
+            "ISSUER_DATABASE_URL=postgresql://USER@HOST/NAME",
+        )
+    elif settings.keys not in {"database", "pkcs11"}:
+        yield warning(
+            f"issuers run on {told}, and ISSUER_KEYS is the directory {settings.keys}: they must share it",
+            "ISSUER_KEYS=database",
+        )

@@ -1,0 +1,122 @@
+"""All checks of one installation, in the order in which one thing rests on another.
+
+What cannot be looked at, because what it rests on is wrong, is left out: it is found once that is mended.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from issuer.checks import configuration, private_keys, ring, storage
+from issuer.checks.finding import Finding, Severity, problem
+from issuer.policy import Policy
+from issuer.refusal import KeyRingError
+from issuer.rotation import Clock, Rotation
+from issuer.settings import BadSettings, Settings, load_settings
+from issuer.signing.directory import NOTE
+from issuer.store.audit import AuditStore
+from issuer.store.database import Database, StoreError
+from issuer.store.heartbeats import HeartbeatStore
+from issuer.store.ring import RingStore
+from issuer.wiring import signer_for
+
+NOT_IN_FILES = frozenset({"database", "pkcs11"})
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was looked at, and what was found."""
+
+    at: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Tell whether nothing must be mended before the next can be looked at."""
+        return all(finding.severity is not Severity.PROBLEM for finding in self.findings)
+
+
+def look(clock: Clock) -> Iterator[Looked]:
+    """Yield everything that was looked at; make and change nothing."""
+    try:
+        settings = load_settings()
+    except BadSettings as error:
+        refused = tuple(configuration.unreadable(error))
+        more = (
+            ()
+            if configuration.is_env_unreadable()
+            else (*configuration.env_file(), *configuration.misspelt())
+        )
+        yield Looked("settings", (*refused, *more))
+        return
+    configured = Looked("settings", tuple(_configured(settings)))
+    yield configured
+    place = None if settings.keys in NOT_IN_FILES else Path(settings.keys)
+    if place:
+        yield Looked("key directory", (*private_keys.directory(place), *storage.room(_existing(place))))
+    try:
+        database = Database(settings.database_url.get_secret_value())
+    except StoreError as error:
+        yield Looked("database", (problem(str(error), "ISSUER_DATABASE_URL=sqlite:///issuer.db"),))
+        return
+    try:
+        stored = Looked("database", tuple(_stored(database)))
+        yield stored
+        if configured.is_sound and stored.is_sound and _is_current(database):
+            yield from _ring(settings, settings.policy(), database, clock)
+    finally:
+        database.close()
+
+
+def _configured(settings: Settings) -> Iterator[Finding]:
+    yield from configuration.contradictions(settings)
+    yield from configuration.passphrase(settings)
+    yield from configuration.hardware_token(settings)
+    yield from configuration.env_file()
+    yield from configuration.misspelt()
+    yield from configuration.not_as_thought(settings)
+    yield from configuration.to_think_about(settings)
+
+
+def _stored(database: Database) -> Iterator[Finding]:
+    if database.file:
+        if database.file.exists():
+            yield from storage.rights(database.file)
+        yield from storage.room(_existing(database.file.absolute().parent))
+    yield from storage.schema(database)
+
+
+def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[Looked]:
+    try:
+        signer = signer_for(settings, database)
+        signer.kept()
+    except (BadSettings, KeyRingError) as error:
+        mend = getattr(error, "mend", None) or "pip install --require-hashes -r requirements-pkcs11.lock"
+        if settings.keys == "pkcs11" and isinstance(error, KeyRingError):
+            mend = f"pkcs11-tool --module {settings.pkcs11_module} --list-token-slots"
+        if settings.keys in NOT_IN_FILES:  # a directory has told before
+            yield Looked("private keys", (problem(str(error), mend),))
+        return
+    rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
+    findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
+    note = str(Path(settings.keys) / NOTE)
+    found = ring.load(rotation, database, findings, note)
+    if found:
+        findings += ring.goes_on(found, policy, now)
+    yield Looked("key ring", tuple(findings))
+    yield Looked("audit", tuple(ring.audit(AuditStore(database), database)))
+    if found:
+        keys = found.published_keys(now)
+        unusable = private_keys.published(settings, database, signer, keys)
+        strays = private_keys.strays(settings, signer, found, now)
+        yield Looked("private keys", (*unusable, *strays))
+
+
+def _is_current(database: Database) -> bool:
+    """Tell whether the tables are there as this program knows them; another check has told if not."""
+    return not (database.file and not database.file.exists()) and database.is_current()
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    return next((each for each in (path, *path.absolute().parents) if each.is_dir()), Path())

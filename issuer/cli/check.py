@@ -1,0 +1,59 @@
+"""`issuer check`: what is wrong with this installation, and how to mend it."""
+
+from collections.abc import Iterator, Sequence
+
+import typer
+from rich.text import Text
+
+from issuer.checks.finding import Finding, Severity
+from issuer.checks.site import Looked, look
+from issuer.cli.output import Exit, Json, console, harmless, show
+from issuer.wiring import clock
+
+MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
+WELL = ("✓", "green")
+
+
+def check(*, as_json: Json = False) -> None:
+    """Look at settings, database, key ring and private keys: say what is wrong, and what mends it.
+
+    Nothing is made or changed. Exit 1 if there is a problem; warnings are to be thought about.
+    """
+    looked = list(look(clock))
+    found = [finding for each in looked for finding in each.findings]
+    counts = {severity: sum(finding.severity is severity for finding in found) for severity in Severity}
+    document = {
+        "problems": counts[Severity.PROBLEM],
+        "warnings": counts[Severity.WARNING],
+        "checks": [
+            {"check": each.at, "findings": [_described(each) for each in each.findings]} for each in looked
+        ],
+    }
+    if not as_json:
+        _draw(looked)
+    told = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
+    show(document, as_json=as_json, says=", ".join(told) or "all is well")
+    if counts[Severity.PROBLEM]:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _described(finding: Finding) -> dict[str, str]:
+    return {"severity": finding.severity.value, "wrong": finding.wrong, "mend": finding.mend}
+
+
+def _draw(looked: Sequence[Looked]) -> None:
+    terminal = console()
+    for each in looked:
+        for line in _lines(each):
+            terminal.print(line, soft_wrap=True)
+
+
+def _lines(looked: Looked) -> Iterator[Text]:
+    """Yield a line with a mark for what is well, and two for each finding: what is wrong, and alone what mends it."""
+    if not looked.findings:
+        yield Text.assemble(WELL, f" {looked.at}")
+    for finding in looked.findings:
+        mark = MARKS[finding.severity]
+        yield Text.assemble(mark, f" {looked.at}: ", harmless(finding.wrong))
+        for line in finding.mend.splitlines():
+            yield Text(f"    {harmless(line)}", style="bold")

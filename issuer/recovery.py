@@ -1,0 +1,83 @@
+"""The way out after an older database was restored: the key ring is put back as its private keys know it.
+
+How the two rings become one is decided in `lineage`; that nobody goes on by the older one is `rotation`'s work.
+"""
+
+from dataclasses import replace
+
+from issuer.audit import Action, Entry, transitions
+from issuer.halves import PrivateHalves
+from issuer.keyring import KeyRing
+from issuer.lineage import comes_after, reunited
+from issuer.policy import DECISION_LIFETIME, Policy
+from issuer.refusal import NothingToDo, Refused
+from issuer.rotation import Clock, Rotation
+from issuer.signing import Signer
+from issuer.signing.proof import require_own_name
+from issuer.store.database import DatabaseUnavailable
+from issuer.store.ring import RingStore
+
+
+class Recovery:
+    """Puts the key ring back; two operators who do so at once do it once."""
+
+    def __init__(
+        self, rotation: Rotation, store: RingStore, signer: Signer, policy: Policy, clock: Clock, actor: str
+    ) -> None:
+        self._rotation = rotation
+        self._store = store
+        self._signer = signer
+        self._halves = PrivateHalves(signer)
+        self._policy = policy
+        self._clock = clock
+        self._actor = actor
+
+    def preview(self, *, blindly: bool = False) -> KeyRing:
+        """Return the ring as `recover` would save it; raise what that would raise."""
+        return self._proposed(blindly=blindly)[1]
+
+    def recover(self, reason: str, *, blindly: bool = False) -> KeyRing:
+        """Save the ring as the private keys know it, with the revocations of both, and return it.
+
+        Raise NothingToDo if the database has no older one, Refused where nothing is noted beside private keys,
+        KeyUnavailable if what would sign does not open; `blindly` does not look.
+        """
+        self._rotation.require_clock()
+        decided_at = self._clock()
+        before, after = self._proposed(blindly=blindly)
+        entries = [
+            *transitions(before, after, self._actor, reason),
+            Entry(after.changed_at, self._actor, Action.RECOVERED, None, after.version, reason),
+        ]
+        done = self._halves.let_go(entries)
+        saved = self._store.save(
+            after,
+            done,
+            lambda: self._clock() - decided_at <= DECISION_LIFETIME,
+            over=before.version if before else 0,
+        )
+        if saved is None:
+            raise DatabaseUnavailable("the key ring was changed by others meanwhile: look again")
+        self._halves.note(saved)
+        self._halves.settle(saved, again=True)
+        return saved
+
+    def _proposed(self, *, blindly: bool) -> tuple[KeyRing | None, KeyRing]:
+        """Return the ring that the database has, and the one to put in its place."""
+        noted, before = self._halves.noted(), self._store.load()  # in this order; see `Rotation`
+        if noted is None:
+            raise Refused(
+                "nothing beside the private keys tells of a newer key ring; only a directory of keys does: restore"
+                " the newest backup"
+            )
+        if comes_after(before, noted):
+            raise NothingToDo("the key ring in the database is the newest that its private keys have seen")
+        both = reunited(before, noted, self._signer.kept())
+        now = both.decision_instant(self._policy, self._clock())
+        after = replace(both.tended(self._policy, now), changed_at=now)
+        for key in after.keys:
+            require_own_name(key)
+        if not blindly:
+            for key in (after.current(now), *after.standbys(now)):
+                self._signer.load(key.kid, key.alg)
+        return before, after

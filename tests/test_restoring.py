@@ -1,0 +1,398 @@
+"""An older database that was restored: nobody goes on by it; the way out revives no revoked key, and loses none.
+
+The databases here are files that are copied and put back, as an operator does.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import jwt
+import pytest
+from given import MovableClock
+from postgresql import new_database
+from test_keyring import START
+from test_rotation import FAST, files, kids, node_on, rotation, signer
+
+from issuer.audit import Action, fault
+from issuer.halves import DamagedNote, PrivateHalves
+from issuer.keyring import KeyRing, Phase
+from issuer.lineage import comes_after, contradiction, reunited
+from issuer.recovery import Recovery
+from issuer.refusal import KeyUnavailable, NothingToDo, OlderRing, Refused
+from issuer.rotation import Rotation
+from issuer.signing.directory import NOTE, PemDirectory
+from issuer.signing.pem import PemSigner
+from issuer.store.audit import AuditStore
+from issuer.store.database import Database, DatabaseDamaged, DatabaseUnavailable
+from issuer.store.private_keys import PrivateKeyStore
+from issuer.store.ring import RingStore, key_ring
+from issuer.wiring import clock as present
+
+DUE = {"days": 1}
+
+
+class Place:
+    """A SQLite database and a directory of keys, with their backups."""
+
+    def __init__(self, folder: Path, clock: MovableClock) -> None:
+        self.path, self.keys, self.clock = folder / "issuer.db", folder / "keys", clock
+        self.database = self._opened()
+        self.rotation.reconcile()
+
+    def _opened(self) -> Database:
+        database = Database(f"sqlite:///{self.path}")
+        database.migrate()
+        return database
+
+    @property
+    def rotation(self) -> Rotation:
+        return rotation(self.database, self.keys, self.clock)
+
+    @property
+    def recovery(self) -> Recovery:
+        store = RingStore(self.database)
+        return Recovery(self.rotation, store, signer(self.keys), FAST, self.clock, "operator")
+
+    def back_up(self) -> bytes:
+        self.database.close()  # the log of SQLite is brought into the file
+        return self.path.read_bytes()
+
+    def restore(self, backup: bytes) -> None:
+        self.database.close()
+        for path in self.path.parent.glob("issuer.db*"):
+            path.unlink()
+        self.path.write_bytes(backup)
+        self.database = self._opened()
+
+    def rotate(self) -> KeyRing:
+        self.clock.advance(**DUE)
+        return self.rotation.change(lambda ring, now: ring.promoted(FAST, now))
+
+    def revoke(self, kid: str) -> KeyRing:
+        self.clock.advance(seconds=1)
+        return self.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", FAST, now))
+
+    def phases(self) -> dict[str, Phase]:
+        ring = RingStore(self.database).load()
+        assert ring
+        return {key.kid: ring.phase(key, self.clock()) for key in ring.keys}
+
+    def start(self) -> KeyRing:
+        return node_on(self.database, self.keys, self.clock)[1].refresh().ring
+
+
+@pytest.fixture
+def place(tmp_path: Path, clock: MovableClock) -> Place:
+    return Place(tmp_path, clock)
+
+
+def test_the_newest_backup_is_restored_without_a_word(place: Place) -> None:
+    place.rotate()
+    ring = place.revoke(place.rotation.ring().standbys(place.clock())[0].kid)
+    place.restore(place.back_up())
+    _, node = node_on(place.database, place.keys, place.clock)
+    assert node.refresh().ring.keys == ring.keys
+    assert node.warnings() == []
+    with pytest.raises(NothingToDo):
+        place.recovery.recover("a habit")
+
+
+def test_an_older_ring_is_refused_and_recovered_with_what_was_revoked_and_made_since(place: Place) -> None:
+    first = place.rotation.ring().current(place.clock()).kid
+    backup = place.back_up()
+    place.rotate()
+    newest = place.revoke(first)
+    made = {key.kid for key in newest.keys} - {first}
+    place.restore(backup)
+    with pytest.raises(OlderRing, match=f"trust again what was revoked since: {first}"):
+        place.start()
+    for ask in (place.rotation.ring, place.rotation.reconcile, place.rotate):
+        with pytest.raises(OlderRing, match="issuer keys recover"):
+            ask()
+    assert {key.kid for key in RingStore(place.database).load().keys} & made < made  # type: ignore[union-attr]
+    assert place.recovery.preview().keys == place.recovery.recover("the disk died").keys
+    ring = place.start()
+    assert (ring.version, ring.keys) == (newest.version + 1, newest.keys)
+    assert place.phases()[first] is Phase.REVOKED
+    assert files(place.keys) == kids(ring)
+    links, head = AuditStore(place.database).chain()
+    assert fault(links, head) is None
+    told = [(link.entry.action, link.entry.kid) for link in links if link.entry.ring_version == ring.version]
+    assert (Action.REVOKED, first) in told
+    assert told[-1] == (Action.RECOVERED, None)
+    assert links[-1].entry.reason == "the disk died"
+
+
+def test_tokens_of_before_and_since_the_backup_verify_after_the_recovery(place: Place) -> None:
+    backup = place.back_up()
+    tokens = {}
+    for _ in range(3):
+        holder, node = node_on(place.database, place.keys, place.clock)
+        key = node.refresh().ring.current(place.clock())
+        tokens[key.kid] = (key.alg, holder.sign(key.kid, b"a token"))
+        place.rotate()
+    place.restore(backup)
+    place.recovery.recover("the disk died")
+    ring, now = place.start(), place.clock()
+    alive = {key.kid: key for key in ring.published_keys(now)}
+    newest = max(tokens, key=lambda kid: ring.find(kid).activates_at if kid in alive else START)
+    alg, signature = tokens[newest]
+    algorithm = jwt.get_algorithm_by_name(alg)
+    assert algorithm.verify(b"a token", jwt.PyJWK(dict(alive[newest].jwk), alg).key, signature)
+    assert now == ring.current(now).activates_at
+
+
+def test_a_recovery_that_stops_right_after_its_save_is_complete_after_the_next_start(place: Place) -> None:
+    stolen = place.rotation.ring().standbys(place.clock())[0].kid
+    backup = place.back_up()
+    ring = place.revoke(stolen)
+    place.restore(backup)
+    recovery = place.recovery
+    recovery._halves.note = lambda _: None  # type: ignore[method-assign]
+    recovery._halves.settle = lambda _, **__: None  # type: ignore[method-assign]
+    recovery.recover("the disk died")
+    assert place.start().version == ring.version + 1
+    place.restore(backup)
+    with pytest.raises(OlderRing, match=f"version {ring.version + 1} "):
+        place.start()
+
+
+def test_a_lost_database_is_founded_again_with_the_ring_that_was(place: Place, tmp_path: Path) -> None:
+    ring = place.rotate()
+    place.database.close()
+    for path in tmp_path.glob("issuer.db*"):
+        path.unlink()
+    place.database = place._opened()
+    with pytest.raises(OlderRing, match="no key ring in the database"):
+        place.start()
+    place.recovery.recover("the disk died")
+    assert place.start().keys == ring.keys
+
+
+def test_of_two_operators_who_recover_at_once_one_does(place: Place) -> None:
+    backup = place.back_up()
+    place.rotate()
+    place.restore(backup)
+
+    def recover(recovery: Recovery) -> str:
+        try:
+            recovery.recover("the disk died")
+        except (NothingToDo, DatabaseUnavailable) as error:
+            return type(error).__name__
+        return "done"
+
+    with ThreadPoolExecutor(4) as operators:
+        ends = sorted(operators.map(recover, [place.recovery for _ in range(4)]))
+    assert ends.count("done") == 1
+    assert set(ends) <= {"done", "NothingToDo", "DatabaseUnavailable"}
+    assert place.start().version == 3
+
+
+def test_a_lost_private_half_is_told_before_a_recovery_and_may_be_gone_for_good(place: Place) -> None:
+    backup = place.back_up()
+    current = place.rotate().current(place.clock()).kid
+    place.restore(backup)
+    (place.keys / f"{current}.pem").unlink()
+    with pytest.raises(KeyUnavailable, match=current):
+        place.recovery.recover("the disk died")
+    place.recovery.recover("the disk died", blindly=True)
+    assert place.rotation.ring().current(place.clock()).kid == current
+
+
+def test_a_running_process_refuses_an_older_ring_before_it_changes_it_and_follows_the_recovery(
+    place: Place,
+) -> None:
+    backup = place.back_up()
+    place.rotate()
+    _, node = node_on(place.database, place.keys, place.clock)
+    seen = node.refresh()
+    place.restore(backup)
+    node._rotation._store = RingStore(place.database)
+    node._heartbeats._database = place.database
+    place.clock.advance(seconds=1)
+    with pytest.raises(OlderRing):
+        node.refresh()
+    assert node.view == seen
+    assert RingStore(place.database).load().version == 1  # type: ignore[union-attr]
+    assert "issuer keys recover" in node.warnings()[0]
+    place.recovery.recover("the disk died")
+    assert node.refresh().ring.version == seen.ring.version + 1
+    assert node.warnings() == []
+
+
+# The note
+
+
+def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(place: Place) -> None:
+    backup = place.back_up()
+    crashes = place.rotation
+    place.clock.advance(**DUE)
+    crashes._halves.note = lambda _: None  # type: ignore[method-assign]
+    ring = crashes.change(lambda ring, now: ring.promoted(FAST, now))
+    assert json.loads((place.keys / NOTE).read_bytes())["version"] == ring.version - 1
+    assert place.start().version == ring.version
+    place.restore(backup)
+    with pytest.raises(OlderRing):
+        place.start()
+
+
+def test_the_note_never_goes_back_and_is_for_the_owner_only(place: Place) -> None:
+    older = place.rotation.ring()
+    newer = place.rotate()
+    late = PrivateHalves(signer(place.keys))
+    late.note(older)
+    assert late.noted() == newer
+    assert (place.keys / NOTE).stat().st_mode & 0o077 == 0
+
+
+def test_a_directory_without_keys_gets_no_note(place: Place, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    PrivateHalves(signer(elsewhere)).note(place.rotation.ring())
+    PrivateHalves(signer(tmp_path / "nowhere")).note(place.rotation.ring())
+    assert list(elsewhere.iterdir()) == []
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_damaged_note_stops_a_start_and_not_a_process_that_runs(place: Place) -> None:
+    _, node = node_on(place.database, place.keys, place.clock)
+    node.refresh()
+    (place.keys / NOTE).write_text('{"version": 1')
+    with pytest.raises(DamagedNote, match="remove it"):
+        place.start()
+    place.clock.advance(seconds=1)
+    assert node.refresh()
+    ring = node._rotation.change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
+    assert place.start() == ring
+
+
+def test_a_note_that_cannot_be_written_is_told_and_stops_nothing(place: Place) -> None:
+    holder, node = node_on(place.database, place.keys, place.clock)
+    node.refresh()
+
+    def full(text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+        raise KeyUnavailable("no space left on the device")
+
+    holder.note = full  # type: ignore[method-assign]
+    place.rotate()
+    (place.keys / NOTE).unlink()
+    place.clock.advance(seconds=1)
+    assert node.refresh().ring.version == 2
+    assert any("no space left" in warning for warning in node.warnings())
+
+
+def test_an_older_directory_of_keys_brings_no_revoked_key_back(place: Place, tmp_path: Path) -> None:
+    stolen = place.rotation.ring().standbys(place.clock())[0].kid
+    shutil.copytree(place.keys, tmp_path / "backup")
+    place.revoke(stolen)
+    made = files(place.keys)
+    for name in made:
+        shutil.copy(place.keys / name, tmp_path / "backup" / name)
+    shutil.rmtree(place.keys)
+    (tmp_path / "backup").rename(place.keys)
+    ring = place.start()
+    assert files(place.keys) == made == kids(ring)
+    assert json.loads((place.keys / NOTE).read_bytes())["version"] == ring.version
+
+
+# Where nothing can be noted
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Iterator[Database]:
+    clock.now = present()  # the server has a clock, too
+    url = f"sqlite:///{tmp_path}/shared.db"
+    if request.param == "postgresql":
+        url = new_database(request.getfixturevalue("postgresql"))
+    database = Database(url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+def test_with_keys_in_the_database_the_audit_tells_that_the_ring_alone_was_put_back(
+    shared: Database, clock: MovableClock
+) -> None:
+    vault = PemSigner(PrivateKeyStore(shared), lambda: "passphrase")
+
+    def performs() -> Rotation:
+        return Rotation(RingStore(shared), vault, FAST, clock, "tests")
+
+    performs().reconcile()
+    with shared.read() as connection:
+        older = connection.execute(key_ring.select()).mappings().one()
+    clock.advance(seconds=1)
+    performs().change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
+    with shared.write() as connection:
+        connection.execute(key_ring.update().values(**older))
+    with pytest.raises(DatabaseDamaged, match="the audit beside it tells of version 2"):
+        performs().reconcile(starting=True)
+    with pytest.raises(DatabaseDamaged):
+        performs().ring()
+    store = RingStore(shared)
+    with pytest.raises(Refused, match="newest backup"):
+        Recovery(performs(), store, vault, FAST, clock, "operator").recover("the disk died")
+
+
+def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restored_backup(
+    shared: Database, keys: Path, clock: MovableClock
+) -> None:
+    rotation(shared, keys, clock).reconcile()
+
+    def revoke_often(_: int) -> None:
+        performs = rotation(shared, keys, clock)
+        for _ in range(6):
+            performs.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "a test", FAST, now))
+
+    def look_often(_: int) -> None:
+        performs = rotation(shared, keys, clock)
+        for _ in range(60):
+            performs.reconcile()
+
+    with ThreadPoolExecutor(4) as processes:
+        work = [processes.submit(do, each) for each in range(2) for do in (revoke_often, look_often)]
+        for each in work:
+            each.result()
+    assert json.loads((keys / NOTE).read_bytes())["version"] == rotation(shared, keys, clock).ring().version
+
+
+# What follows what, as pure functions
+
+
+def test_versions_only_grow_and_what_is_revoked_stays_revoked(place: Place) -> None:
+    first = place.rotation.ring()
+    second = place.revoke(first.keys[1].kid)
+    assert comes_after(second, first)
+    assert comes_after(first, first)
+    assert not comes_after(first, second)
+    assert not comes_after(None, first)
+    assert not comes_after(replace(first, version=9), second)  # it went on from an older one
+    assert not comes_after(replace(second, keys=second.keys[:-1]), second)
+    assert second.keys[-1].kid in contradiction(first, second)
+
+
+def test_of_two_histories_each_key_has_the_worst_of_both(place: Place) -> None:
+    first = place.rotation.ring()
+    current, standby = first.keys
+    revoked = replace(standby, revoked_at=START, revoked_reason="stolen", compromised=True)
+    elsewhere = replace(first, version=7, keys=(current, revoked))
+    noted = place.rotate()
+    both = reunited(elsewhere, noted, here=frozenset())
+    assert both.version == 8
+    assert both.find(standby.kid).compromised
+    assert both.find(standby.kid).revoked_reason == "stolen"
+    assert {key.kid for key in both.keys} == {key.kid for key in noted.keys}
+    stray = replace(current, kid="made elsewhere")
+    other = replace(elsewhere, keys=(*elsewhere.keys, stray))
+    assert stray not in reunited(other, noted, here=frozenset()).keys
+    assert stray in reunited(other, noted, here=frozenset({stray.kid})).keys
+
+
+def test_the_directory_says_what_hinders_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(KeyUnavailable, match="ISSUER_KEYS"):
+        PemDirectory(tmp_path / "file").noted()

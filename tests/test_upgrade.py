@@ -1,0 +1,219 @@
+"""Upgrades: what the first release left goes on under this one, and each migration leaves the version before working.
+
+The story that real servers play on such a database is told in `servers/test_upgraded`.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jwt
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from fastapi.testclient import TestClient
+from first_release import (
+    ADD_PRIVATE_KEY,
+    CHANGES,
+    PASSWORD,
+    READS,
+    SAVE_RING,
+    USE_TOKEN,
+    FirstRelease,
+)
+from given import bearer
+from postgresql import new_database
+from pydantic import SecretStr
+from sqlalchemy import Connection, inspect, text
+
+from issuer.settings import Settings
+from issuer.store.database import SCHEMA, Database
+from issuer.store.migrations import config
+from issuer.store.ring import RingStore
+from issuer.web.app import create_app
+from issuer.wiring import Issuer, build
+from issuer.wiring import clock as present
+
+ISSUER, SERVICE = "http://127.0.0.1:8000", "http://127.0.0.1:8001"
+REVISIONS = sorted(script.revision for script in ScriptDirectory.from_config(config()).walk_revisions())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/issuer.db"
+    return new_database(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def first(url: str, keys: Path) -> FirstRelease:
+    made = FirstRelease(ISSUER, SERVICE, present() - timedelta(minutes=1), "a passphrase for tests")
+    made.make(url, keys)
+    return made
+
+
+@pytest.fixture
+def upgraded(first: FirstRelease, url: str, settings: Settings) -> Iterator[Issuer]:
+    """This version on what the first release left."""
+    issuer = build(settings.model_copy(update={"database_url": SecretStr(url)}))
+    yield issuer
+    issuer.close()
+
+
+@pytest.fixture
+def web(upgraded: Issuer) -> Iterator[TestClient]:
+    with TestClient(create_app(upgraded)) as client:
+        yield client
+
+
+def refresh(web: TestClient, token: str) -> Any:
+    form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
+    return web.post("/oauth2/token", data=form)
+
+
+def verifies(web: TestClient, token: str) -> bool:
+    """Tell whether a service that knows the issuer by URL only accepts the token."""
+    keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(web.get("/.well-known/jwks.json").json()).keys}
+    key = keys.get(jwt.get_unverified_header(token)["kid"])
+    return bool(key and jwt.decode(token, key, ["RS256"], audience=SERVICE, issuer=ISSUER))
+
+
+def test_keys_tokens_sessions_accounts_and_clients_of_the_first_release_go_on(
+    first: FirstRelease, web: TestClient, upgraded: Issuer, keys: Path
+) -> None:
+    document = web.get("/.well-known/jwks.json").json()
+    assert [key["kid"] for key in document["keys"]] == [key.kid for key in first.keys]
+    assert {path.stem for path in keys.glob("*.pem")} == {key.kid for key in first.keys}
+    assert verifies(web, first.access_token)
+    refreshed = refresh(web, first.refresh_token)
+    assert refreshed.status_code == 200
+    headers = bearer(refreshed.json()["access_token"])
+    assert web.get("/users/me", headers=headers).json()["username"] == "bob"
+    assert refresh(web, refreshed.json()["refresh_token"]).status_code == 200
+    assert web.post("/login", data={"username": "bob", "password": PASSWORD}).status_code == 200
+    machine = (first.client_id, first.client_secret)
+    answer = web.post("/oauth2/token", auth=machine, data={"grant_type": "client_credentials"})
+    assert answer.status_code == 200
+    assert upgraded.node.warnings() == []
+
+
+def test_the_ring_of_the_first_release_rotates_and_its_key_can_be_revoked(
+    first: FirstRelease, web: TestClient, upgraded: Issuer
+) -> None:
+    old, standby = (key.kid for key in first.keys)
+    policy = upgraded.policy
+    ring = upgraded.rotation.change(lambda ring, now: ring.promoted(policy, now))  # founders are ripe at once
+    assert ring.current(present()).kid == standby
+    upgraded.node.refresh()
+    assert verifies(web, first.access_token)
+    upgraded.rotation.change(lambda ring, now: ring.revoked(old, "a test", policy, now))
+    upgraded.node.refresh()
+    assert not verifies(web, first.access_token)
+
+
+# Two versions side by side
+
+
+def test_the_first_release_goes_on_beside_this_one(
+    first: FirstRelease, web: TestClient, upgraded: Issuer
+) -> None:
+    """Its frozen statements work on the newest schema, and each version reads what the other wrote."""
+    made_here = web.post("/login", data={"username": "bob", "password": PASSWORD}).json()
+    beside = FirstRelease(ISSUER, SERVICE, present(), keys=first.keys)
+    with upgraded.database.write() as connection:
+        beside.write(connection, "carol")
+        connection.execute(text(ADD_PRIVATE_KEY), {"kid": "x", "pem": b"x", "kept": False})
+        for change in CHANGES:
+            connection.execute(text(change), {"kept": True})
+        for read in READS:
+            connection.execute(text(read)).all()
+    assert refresh(web, beside.refresh_token).status_code == 200
+    assert refresh(web, made_here["refresh_token"]).status_code == 200
+    assert web.post("/login", data={"username": "carol", "password": PASSWORD}).status_code == 200
+
+
+def test_of_two_versions_that_use_a_refresh_token_one_does(
+    first: FirstRelease, web: TestClient, upgraded: Issuer
+) -> None:
+    assert refresh(web, first.refresh_token).status_code == 200
+    with upgraded.database.write() as connection:
+        found = connection.execute(
+            text("SELECT digest, family_id FROM refresh_tokens WHERE used_at IS NOT NULL")
+        ).one()
+        use = {"digest": found.digest, "family_id": found.family_id, "now": first._at(present())}
+        assert connection.execute(text(USE_TOKEN), use).rowcount == 0
+
+
+def test_a_ring_that_the_first_release_saves_beside_this_one_is_taken_up(
+    first: FirstRelease, web: TestClient, upgraded: Issuer
+) -> None:
+    version = upgraded.node.view.ring.version
+    saved = {"version": version + 1, "before": version, "document": first.document(version + 1)}
+    with upgraded.database.write() as connection:
+        assert connection.execute(text(SAVE_RING), saved).rowcount == 1
+    view = upgraded.node.refresh()
+    assert view.ring.version > version
+    assert {key.kid for key in view.published_keys} == {key.kid for key in first.keys}
+    assert RingStore(upgraded.database).load() == view.ring
+
+
+# The rule for each migration
+
+
+Columns = dict[tuple[str, str], dict[str, Any]]
+
+
+def columns(connection: Connection) -> Columns:
+    looked = inspect(connection)
+    return {
+        (table, column["name"]): dict(column)
+        for table in looked.get_table_names()
+        for column in looked.get_columns(table)
+    }
+
+
+def constraints(connection: Connection, tables: set[str]) -> dict[str, list[str]]:
+    """Return what may refuse a row, but for the types of columns."""
+    looked = inspect(connection)
+    return {
+        table: sorted(
+            [f"unique {each['column_names']}" for each in looked.get_unique_constraints(table)]
+            + [f"check {each['sqltext']}" for each in looked.get_check_constraints(table)]
+            + [f"foreign {each['constrained_columns']}" for each in looked.get_foreign_keys(table)]
+            + [f"unique {each['column_names']}" for each in looked.get_indexes(table) if each["unique"]]
+        )
+        for table in tables
+    }
+
+
+@pytest.mark.parametrize(("before", "after"), list(pairwise(REVISIONS)))
+def test_a_migration_only_adds_so_that_the_version_before_works_beside_it(
+    url: str, before: str, after: str
+) -> None:
+    database = Database(url)
+    if database.file:
+        database.file.touch()
+    with database.write() as connection:
+        command.upgrade(config(connection), before)
+        old = columns(connection)
+        tables = {table for table, _ in old} - {"alembic_version"}
+        old_constraints = constraints(connection, tables)
+    with database.write() as connection:
+        command.upgrade(config(connection), after)
+        new = columns(connection)
+        assert constraints(connection, tables) == old_constraints
+    database.close()
+    for name, column in old.items():
+        assert name in new, f"{name} is gone"
+        assert (str(new[name]["type"]), new[name]["nullable"]) == (str(column["type"]), column["nullable"])
+    for table, name in new.keys() - old.keys():
+        column = new[table, name]
+        if table in tables:
+            assert column["nullable"] or column["default"] is not None, f"{table}.{name} must be given"
+
+
+def test_the_revisions_are_one_line_of_four_digits_up_to_the_newest() -> None:
+    assert [f"{number:04}" for number in range(1, len(REVISIONS) + 1)] == REVISIONS
+    assert REVISIONS[-1] == SCHEMA
