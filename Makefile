@@ -33,7 +33,7 @@ bench: $(VENV)/.tests benchmarks/peers/node_modules ## each figure beside its li
 	$(BIN)/python benchmarks/bench.py
 
 bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer, and how cost grows with what is kept
-	$(BIN)/python benchmarks/bench.py --full
+	$(BIN)/python benchmarks/bench.py --full --write
 	$(BIN)/python benchmarks/verifier.py
 
 storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS takes meanwhile
@@ -59,9 +59,8 @@ clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 benchmarks/peers/node_modules: benchmarks/peers/package.json
-	@if command -v npm >/dev/null; then cd benchmarks/peers && \
-	  npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error && touch node_modules; \
-	  else echo "no npm: the peers that run on Node.js will be skipped (on Debian, apt-get install npm)"; fi
+	@cd benchmarks/peers && npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error && \
+	  touch node_modules || echo "without npm and its packages the peers on Node.js are skipped (apt-get install npm)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'

@@ -6,35 +6,45 @@ What each measures is told in `cases`, how in `rounds`, what is to be reached in
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from cases import tokens
-from report import figures_table, targets_table
+from cases import footprint, growing, keyset, logins, refreshing, tokens, verifying
+from report import DOCS, DOCUMENT, filled, plots, tables
+from results import FOLDER, LATEST, Results
 from rich.console import Console
 from rounds import Bench, Findings
 from servers import Missing
 
-CASES = (tokens.CASE,)
+CASES = (
+    tokens.CASE,
+    refreshing.CASE,
+    keyset.CASE,
+    logins.CASE,
+    verifying.CASE,
+    footprint.CASE,
+    growing.CASE,
+)
 ROUNDS, FULL_ROUNDS = 5, 7
 SECONDS, FULL_SECONDS = 2, 3
 
 
 class Progress:
-    """Rewrites one line on standard error; a line for each case where that is no terminal."""
+    """Rewrites one line on standard error; where that is no terminal, writes one for each round."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
-        self._case = ""
+        self._round = ""
 
     def __call__(self, what: str) -> None:
         """Tell what is being done."""
         told = f"{time.monotonic() - self._began:4.0f} s  {what}"
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[K{told[:100]}")
-        elif (case := what.partition(":")[0]) != self._case:
-            self._case = case
+        elif (now := what.partition(":")[0]) != self._round:
+            self._round = now
             sys.stderr.write(f"{told}\n")
         sys.stderr.flush()
 
@@ -52,32 +62,49 @@ def run(bench: Bench, only: list[str]) -> dict[str, Findings]:
     return found
 
 
+def publish(results: Results) -> None:
+    """Keep the results under their date, and let docs/performance.md show them."""
+    text = results.written()
+    kept = FOLDER / f"{results.began[:10]}.json"
+    kept.write_text(text, "utf-8")
+    shown = Results.read(text)  # what is shown is what is kept, to the last digit
+    DOCUMENT.write_text(filled(DOCUMENT.read_text("utf-8"), shown, kept.name), "utf-8")
+    for name, svg in plots(shown).items():
+        (DOCS / name).write_text(svg, "utf-8")
+
+
 def main(
     *,
     full: Annotated[bool, typer.Option("--full", help="Measure longer, and how cost grows.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Measure this case alone; may be repeated.")] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How often each has its turn.")] = None,
+    largest: Annotated[int, typer.Option(min=100, help="Rows at most, where growth is measured.")] = 10**6,
+    write: Annotated[bool, typer.Option("--write", help="Show the results in docs/performance.md.")] = False,
 ) -> None:
-    """Measure, and print each figure beside its target."""
-    progress = Progress()
+    """Measure, print each figure beside its target, and keep all of it in benchmarks/results."""
+    unknown = {*(only or [])} - {case.name for case in CASES}
+    if unknown:
+        raise typer.BadParameter(f"the cases are {', '.join(case.name for case in CASES)}")
+    began = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = Bench(
-            Path(folder),
-            rounds or (FULL_ROUNDS if full else ROUNDS),
-            FULL_SECONDS if full else SECONDS,
-            full,
-            progress,
+            folder=Path(folder),
+            rounds=rounds or (FULL_ROUNDS if full else ROUNDS),
+            seconds=FULL_SECONDS if full else SECONDS,
+            full=full,
+            largest=largest,
+            tell=Progress(),
         )
-        found = run(bench, only or [])
+        results = Results.of(bench, began, run(bench, only or []))
     sys.stderr.write("\n")
     console = Console()
-    for name, findings in found.items():
-        console.print(figures_table(name, findings))
-    console.print(
-        targets_table({row: figure for each in found.values() for row, figure in each.rows.items()})
-    )
+    for table in tables(results):
+        console.print(table)
     for skipped in bench.skipped:
         console.print(f"SKIPPED {skipped}", style="bold red", markup=False)
+    LATEST.write_text(results.written(), "utf-8")
+    if write:
+        publish(results)
 
 
 if __name__ == "__main__":

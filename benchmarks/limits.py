@@ -17,7 +17,7 @@ from rounds import Sample
 from servers import program
 
 SIGNATURES = 400
-HASHES = 60
+HASHES = 120
 WRITES = 200
 ARGON2 = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 """As `issuer.passwords` has it; a test compares them."""

@@ -5,10 +5,10 @@ Absolute times drift by half on a shared machine while a benchmark runs; what wa
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ContextManager, TypeVar
+from typing import TypeVar
 
 from servers import Missing
 
@@ -40,11 +40,25 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """How figures depend on something: for the plots."""
+
+    title: str
+    x: str
+    y: str
+    series: Mapping[str, list[tuple[float, float]]]
+    log_x: bool = True
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
 class Findings:
     """What one case found: figures of each contestant, and those of the targets' rows that it measures."""
 
     figures: Mapping[str, Mapping[str, float]]
-    rows: Mapping[str, float | None]
+    rows: Mapping[str, float | None] = field(default_factory=dict)
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    """By the name of the plot."""
 
 
 @dataclass
@@ -55,16 +69,21 @@ class Bench:
     rounds: int
     seconds: int
     full: bool
+    largest: int
+    """How many rows there are at most, where growth is measured."""
     tell: Callable[[str], None]
     """Called with what is being done."""
     skipped: list[str] = field(default_factory=list)
 
-    def taking_turns(self, what: str, contestants: Mapping[str, Contestant]) -> Rounds:
+    def taking_turns(
+        self, what: str, contestants: Mapping[str, Contestant], rounds: int | None = None
+    ) -> Rounds:
         """Let each contestant have its turn in each round."""
         samples: dict[str, list[Sample]] = {name: [] for name in contestants}
-        for number in range(1, self.rounds + 1):
+        rounds = rounds or self.rounds
+        for number in range(1, rounds + 1):
             for name, act in contestants.items():
-                self.tell(f"{what}, round {number} of {self.rounds}: {name}")
+                self.tell(f"{what}, round {number} of {rounds}: {name}")
                 samples[name].append(act())
         return Rounds(samples)
 
@@ -72,7 +91,7 @@ class Bench:
         """Note what is not measured, for the end."""
         self.skipped.append(f"{what}: {why} is not installed")
 
-    def unless_missing(self, stack: ExitStack, what: str, opened: ContextManager[T]) -> T | None:
+    def unless_missing(self, stack: ExitStack, what: str, opened: AbstractContextManager[T]) -> T | None:
         """Enter a context until the end of the stack; None, and noted, when what it needs is missing."""
         try:
             return stack.enter_context(opened)

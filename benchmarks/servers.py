@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent / "tests"
 sys.path.append(str(TESTS))
 
+import pytest  # noqa: E402
+from postgresql import new_database, temporary_server  # noqa: E402
 from running import HOST, Installation, free_port  # noqa: E402
 
 PEERS = HERE / "peers"
@@ -67,6 +69,8 @@ class Running:
 
     url: str
     pid: int
+    workers: tuple[int, ...] = ()
+    """Of an issuer: the processes that answer."""
 
     @property
     def pids(self) -> list[int]:
@@ -85,7 +89,7 @@ class Running:
         return self
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of all its processes so far."""
+        """Return the processor time of all its processes so far, those that have ended included."""
         return sum(_ticks(pid) for pid in self.pids) / CLOCK_TICKS
 
 
@@ -108,7 +112,7 @@ def _parent(pid: int) -> int | None:
 
 def _ticks(pid: int) -> int:
     fields = _stat(pid)
-    return int(fields[11]) + int(fields[12]) if fields else 0  # utime, stime
+    return sum(map(int, fields[11:15])) if fields else 0  # utime, stime, and those of ended children
 
 
 @contextmanager
@@ -124,7 +128,7 @@ def issuer(
 ) -> Running:
     """Start `issuer serve` and wait until it is ready."""
     server = installation.serve(workers=workers, port=port).until_ready()
-    return Running(server.url, server.process.pid).pinned(cores)
+    return Running(server.url, server.process.pid, tuple(server.worker_pids)).pinned(cores)
 
 
 def example(installation: Installation, *, cores: set[int]) -> Running:
@@ -257,3 +261,20 @@ def nginx(folder: Path, body: bytes, cores: set[int]) -> Iterator[Running]:
     arguments = [binary, "-p", str(folder), "-e", str(folder / "nginx-error.log"), "-c", str(conf)]
     with process(arguments, port, {}, folder, cores) as running:
         yield running
+
+
+@contextmanager
+def postgresql(folder: Path, cores: set[int], *, durable: bool = True) -> Iterator[Running]:
+    """Run PostgreSQL; its URL is that of the maintenance database. Raise Missing."""
+    with ExitStack() as stack:
+        try:
+            url = stack.enter_context(temporary_server(folder, durable=durable))
+        except (pytest.skip.Exception, pytest.fail.Exception):
+            raise Missing("PostgreSQL (apt-get install postgresql)") from None
+        pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        yield Running(url, pid).pinned(cores)
+
+
+def fresh_database(server: Running) -> str:
+    """Make an empty database and return its URL."""
+    return new_database(server.url)

@@ -31,8 +31,8 @@ def _missing(what: str) -> None:
 
 
 @contextmanager
-def temporary_server(folder: Path) -> Iterator[str]:
-    """Yield the URL of a server's maintenance database."""
+def temporary_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
+    """Yield the URL of a server's maintenance database; only a `durable` one waits for its disk."""
     binaries = _binaries()
     if binaries is None:
         _missing("PostgreSQL")
@@ -64,7 +64,8 @@ def temporary_server(folder: Path) -> Iterator[str]:
         "UTF8",
     ]
     subprocess.run(initdb, check=True, capture_output=True, cwd="/")
-    options = f"-h 127.0.0.1 -p {port} -c unix_socket_directories='' -c fsync=off -c max_connections=200"
+    fsync = "on" if durable else "off"
+    options = f"-h 127.0.0.1 -p {port} -c unix_socket_directories='' -c fsync={fsync} -c max_connections=200"
     control = [*as_user, str(binaries / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log")]
     subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd="/")
     try:
