@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from servers import DRIVER_CORES, Running, program
+from servers import DRIVER_CORES, Running, busy_seconds, program
 
 HERE = Path(__file__).resolve().parent
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -47,6 +47,8 @@ class Load:
     """The CPU of a database server for each request; 0 without one."""
     driver_cores: float
     """The part of a core that the driver was busy: near 1, it is the driver that was measured."""
+    others_cores: float
+    """How many cores everything else on the machine kept busy: times and rates suffer, CPU hardly does."""
 
 
 class LoadFailed(Exception):
@@ -124,7 +126,7 @@ def _driven(
     """Run a driver on its cores, and return what came of it with all that it reported."""
     pinned = [program("taskset", "util-linux"), "-c", ",".join(map(str, cores)), *command]
     servers = [each.cpu_seconds() if each else 0 for each in (server, database)]
-    driver, began = _children_seconds(), time.perf_counter()
+    driver, busy, began = _children_seconds(), busy_seconds(), time.perf_counter()
     done = subprocess.run(  # noqa: S603 - made up above
         pinned,
         env={**os.environ, **(environment or {})},
@@ -134,7 +136,8 @@ def _driven(
         timeout=SILENCE_SECONDS,
         check=True,
     )
-    took = time.perf_counter() - began
+    took, busy = time.perf_counter() - began, busy_seconds() - busy
+    driver = _children_seconds() - driver
     spent, its = (
         (each.cpu_seconds() if each else 0) - before
         for each, before in zip((server, database), servers, strict=True)
@@ -149,7 +152,8 @@ def _driven(
         cpu_us=spent / requests * 1e6,
         per_cpu_second=requests / spent if spent else 0.0,
         database_cpu_us=its / requests * 1e6,
-        driver_cores=(_children_seconds() - driver) / took,
+        driver_cores=driver / took,
+        others_cores=max(0.0, busy - spent - its - driver) / took,
     )
     return load, figures
 

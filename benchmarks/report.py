@@ -26,6 +26,7 @@ COLUMNS = {
     "pss_mib": ("PSS MiB", ".1f"),
     "seconds": ("s", ".2f"),
     "driver_cores": ("driver", ".2f"),
+    "others_cores": ("others", ".2f"),
 }
 """Figures that have a column: its head, and how they are written."""
 TARGET_HEADS = ("what", "usual", "reach", "aim", "measured", "verdict")
@@ -98,6 +99,7 @@ def conditions(results: Results) -> str:
     skipped = "".join(f"\n- skipped: {each}" for each in results.skipped)
     return (
         f"- begun {results.began}, {results.rounds} rounds, {results.seconds} seconds each\n"
+        f"- others kept {results.others:.2f} cores busy meanwhile, on average\n"
         f"- machine: {where}\n- versions: {with_what}{skipped}"
     )
 

@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import sqlite3
+import statistics
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ FOLDER = Path(__file__).resolve().parent / "results"
 LATEST = FOLDER / "latest.json"
 """Of any run, and never committed; the one that docs/performance.md shows bears its date."""
 DIGITS = 4
+QUIET = 0.2
 PACKAGES = (
     "jwks-issuer",
     "cryptography",
@@ -52,6 +54,8 @@ class Results:
     seconds: int
     machine: Mapping[str, str]
     versions: Mapping[str, str]
+    others: float
+    """How many cores others kept busy on average; times and rates are worth little beyond `QUIET`."""
     skipped: list[str]
     cases: Mapping[str, Findings]
 
@@ -70,7 +74,8 @@ class Results:
         """Return the results of a run that is over."""
         told = began.astimezone(UTC).isoformat(timespec="seconds")
         where = machine(), versions()
-        return cls(told, bench.full, bench.rounds, bench.seconds, *where, bench.skipped, cases)
+        others = statistics.mean(bench.others) if bench.others else 0.0
+        return cls(told, bench.full, bench.rounds, bench.seconds, *where, others, bench.skipped, cases)
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -102,7 +107,7 @@ def _rounded(value: Any) -> Any:
 
 
 def machine() -> dict[str, str]:
-    """Describe the machine, and how busy others keep it."""
+    """Describe the machine."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     return {

@@ -74,6 +74,8 @@ class Bench:
     tell: Callable[[str], None]
     """Called with what is being done."""
     skipped: list[str] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+    """How many cores others kept busy in each window of load."""
 
     def taking_turns(
         self, what: str, contestants: Mapping[str, Contestant], rounds: int | None = None
@@ -84,7 +86,8 @@ class Bench:
         for number in range(1, rounds + 1):
             for name, act in contestants.items():
                 self.tell(f"{what}, round {number} of {rounds}: {name}")
-                samples[name].append(act())
+                samples[name].append(sample := act())
+                self.others += [sample["others_cores"]] if "others_cores" in sample else []
         return Rounds(samples)
 
     def skip(self, what: str, why: Missing) -> None:

@@ -93,6 +93,12 @@ class Running:
         return sum(_ticks(pid) for pid in self.pids) / CLOCK_TICKS
 
 
+def busy_seconds() -> float:
+    """Return for how long all cores of the machine have been busy so far, see proc(5)."""
+    user, nice, system, _idle, _waiting, *interrupts = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + sum(interrupts)) / CLOCK_TICKS
+
+
 def _all_pids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
 

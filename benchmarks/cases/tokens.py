@@ -111,11 +111,13 @@ def over_connections(rounds: Rounds, connections: Iterable[int]) -> Curve:
     medians = rounds.medians()
     series = {
         who: [
-            (each, medians[at(who, each)]["per_second"]) for each in connections if at(who, each) in medians
+            (float(each), medians[at(who, each)]["per_second"])
+            for each in connections
+            if at(who, each) in medians
         ]
         for who in (ONE, TWO, PEER)
     }
-    series[OPENSSL] = [(each, medians[OPENSSL]["per_second"]) for each in connections]
+    series[OPENSSL] = [(float(each), medians[OPENSSL]["per_second"]) for each in connections]
     present = {who: points for who, points in series.items() if points}
     return Curve("client_credentials", "connections", "tokens a second", present)
 
