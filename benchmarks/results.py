@@ -134,6 +134,15 @@ def versions() -> dict[str, str]:
             found[name] = _said([program(command[0], package), *command[1:]])
         except Missing:
             continue
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],  # noqa: S607 - whichever git there is
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if commit.returncode == 0:
+        found["commit"] = commit.stdout.strip()
     servers = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     if servers:
         found["postgresql"] = _said([str(servers[-1]), "--version"])

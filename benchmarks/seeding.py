@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Table, insert, text
+from sqlalchemy import Connection, Table, insert, text
 
 from issuer.clients import FIRST_PARTY_ID
 from issuer.store.accounts import users
@@ -133,4 +133,15 @@ def _fill(database: Database, table: Table, rows: Iterator[dict[str, Any]]) -> N
                 database.is_sqlite
             ):  # ids are random: without memory every row would be a page read and written
                 connection.execute(text(f"PRAGMA cache_size = -{SQLITE_KIB}"))
-            connection.execute(insert(table), batch)
+                connection.execute(insert(table), batch)
+            else:
+                _copy(connection, table, batch)
+
+
+def _copy(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Copy rows to PostgreSQL, which takes a fraction of what inserting them does."""
+    columns = ", ".join(rows[0])
+    cursor = connection.connection.cursor()
+    with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copying:
+        for row in rows:
+            copying.write_row(tuple(row.values()))

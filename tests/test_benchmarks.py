@@ -1,7 +1,9 @@
 """The benchmarks measure what they say: each target has its case, reports are read rightly, the document is true."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -208,8 +210,12 @@ def test_a_chain_that_is_refused_is_counted() -> None:
     assert (len(took), refused) == (1, 1)
 
 
-def test_the_processor_time_of_a_server_is_that_of_all_its_processes() -> None:
-    here = servers.Running("", 1)
-    assert 1 in here.pids
-    assert len(here.pids) > 1
-    assert here.cpu_seconds() > 0
+def test_the_processor_time_of_a_server_is_that_of_all_its_processes_and_of_those_that_ended() -> None:
+    here = servers.Running("", os.getpid())
+    before = here.cpu_seconds()
+    burning = "import time\nwhile time.process_time() < 0.2: pass\ninput()"
+    with subprocess.Popen([sys.executable, "-c", burning], stdin=subprocess.PIPE) as child:
+        assert child.pid in here.pids
+        child.communicate(b"\n")
+    assert child.pid not in here.pids
+    assert here.cpu_seconds() - before >= 0.2
