@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 from cases import footprint, growing, keyset, logins, refreshing, tokens, verifying
-from report import DOCS, DOCUMENT, filled, plots, tables
+from report import publish, tables
 from results import FOLDER, LATEST, QUIET, Results
 from rich.console import Console
 from rounds import Bench, Findings
@@ -63,17 +63,6 @@ def run(bench: Bench, only: list[str]) -> dict[str, Findings]:
     return found
 
 
-def publish(results: Results) -> None:
-    """Keep the results under their date, and let docs/performance.md show them."""
-    text = results.written()
-    kept = FOLDER / f"{results.began[:10]}.json"
-    kept.write_text(text, "utf-8")
-    shown = Results.read(text)  # what is shown is what is kept, to the last digit
-    DOCUMENT.write_text(filled(DOCUMENT.read_text("utf-8"), shown, kept.name), "utf-8")
-    for name, svg in plots(shown).items():
-        (DOCS / name).write_text(svg, "utf-8")
-
-
 def main(
     *,
     full: Annotated[bool, typer.Option("--full", help="Measure longer, and how cost grows.")] = False,
@@ -110,7 +99,9 @@ def main(
         console.print(told, style="bold red")
     LATEST.write_text(results.written(), "utf-8")
     if write:
-        publish(results)
+        kept = FOLDER / f"{results.began[:10]}.json"
+        kept.write_text(results.written(), "utf-8")
+        publish(Results.read(results.written()), kept.name)  # what is kept, to the last digit
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Owns how results are shown: tables on a terminal, tables and plots in docs/performance.md.
 
-The same results give the same text to the letter; what they mean is told in `targets`.
+The same results give the same text to the letter; what they mean is told in `targets`. Run by itself this shows anew,
+in the document, the results that it shows already.
 """
 
 import re
@@ -8,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from plot import Axis, line_plot
-from results import Results
+from results import FOLDER, Results
 from rich.table import Table
 from rounds import Curve, Findings
 from targets import TARGETS
@@ -29,7 +30,7 @@ COLUMNS = {
     "others_cores": ("others", ".2f"),
 }
 """Figures that have a column: its head, and how they are written."""
-TARGET_HEADS = ("what", "usual", "reach", "aim", "measured", "verdict")
+TARGET_HEADS = ("what", "usual", "reach", "aim", "measured", "verdict", "by CPU")
 BEGIN, END = "<!-- {} from {} -->", "<!-- end of {} -->"
 
 
@@ -44,13 +45,14 @@ def figure_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
     return ["who", *(COLUMNS[key][0] for key in present)], rows
 
 
-def target_rows(measured: Mapping[str, float | None]) -> list[list[str]]:
+def target_rows(measured: Mapping[str, float | None], by_cpu: Mapping[str, float | None]) -> list[list[str]]:
     """Return the cells of each row of the targets."""
     rows = []
     for target in TARGETS:
         figure = measured.get(target.name)
         shown = [target.shown(each) for each in (target.reach, target.aim, figure)]
-        rows.append([target.what, target.usual, *shown, target.verdict(figure).value])
+        told = target.shown(by_cpu.get(target.name))
+        rows.append([target.what, target.usual, *shown, target.verdict(figure).value, told])
     return rows
 
 
@@ -83,7 +85,7 @@ def tables(results: Results) -> Iterator[Table]:
             yield terminal(name, *figure_rows(findings))
         for curve in findings.curves.values():
             yield terminal(curve.title, *curve_rows(curve))
-    yield terminal("targets", TARGET_HEADS, target_rows(results.rows))
+    yield terminal("targets", TARGET_HEADS, target_rows(results.rows, results.by_cpu))
 
 
 def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -106,7 +108,10 @@ def conditions(results: Results) -> str:
 
 def parts(results: Results) -> dict[str, str]:
     """Return the text of each part of the document, by the name in its markers."""
-    found = {"targets": markdown(TARGET_HEADS, target_rows(results.rows)), "conditions": conditions(results)}
+    found = {
+        "targets": markdown(TARGET_HEADS, target_rows(results.rows, results.by_cpu)),
+        "conditions": conditions(results),
+    }
     for name, findings in results.cases.items():
         if findings.figures:
             found[name] = markdown(*figure_rows(findings))
@@ -137,3 +142,21 @@ def _plot(curve: Curve) -> str:
     top = 1.05 * max(y for points in curve.series.values() for _, y in points)
     y = Axis(curve.y, log=True) if curve.log_y else Axis(curve.y, low=0, high=top)
     return line_plot(curve.title, Axis(curve.x, log=curve.log_x), y, curve.series)
+
+
+def publish(results: Results, source: str) -> None:
+    """Let the document show these results, tables and plots."""
+    DOCUMENT.write_text(filled(DOCUMENT.read_text("utf-8"), results, source), "utf-8")
+    for name, svg in plots(results).items():
+        (DOCS / name).write_text(svg, "utf-8")
+
+
+def source_of(document: str) -> str:
+    """Return the name of the results that a document shows."""
+    (source,) = set(re.findall(r"<!-- [a-z-]+ from ([^ ]+) -->", document))
+    return source
+
+
+if __name__ == "__main__":  # after a change of how results are shown
+    its = source_of(DOCUMENT.read_text("utf-8"))
+    publish(Results.read((FOLDER / its).read_text("utf-8")), its)

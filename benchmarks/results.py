@@ -65,6 +65,11 @@ class Results:
         return {row: figure for each in self.cases.values() for row, figure in each.rows.items()}
 
     @property
+    def by_cpu(self) -> dict[str, float | None]:
+        """The rows that compare rates, as CPU tells them."""
+        return {row: figure for each in self.cases.values() for row, figure in each.by_cpu.items()}
+
+    @property
     def curves(self) -> dict[str, Curve]:
         """Every plot, by its name."""
         return {name: curve for each in self.cases.values() for name, curve in each.curves.items()}
@@ -85,6 +90,7 @@ class Results:
             name: Findings(
                 case["figures"],
                 case["rows"],
+                case.get("by_cpu", {}),
                 {plot: Curve(**curve) for plot, curve in case["curves"].items()},
             )
             for name, case in document.pop("cases").items()

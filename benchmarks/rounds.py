@@ -57,6 +57,8 @@ class Findings:
 
     figures: Mapping[str, Mapping[str, float]]
     rows: Mapping[str, float | None] = field(default_factory=dict)
+    by_cpu: Mapping[str, float | None] = field(default_factory=dict)
+    """Rows that compare rates, as CPU tells them: the same on a quiet machine, and no less true on a busy one."""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     """By the name of the plot."""
 

@@ -78,7 +78,8 @@ async def log_in(http: httpx2.AsyncClient, answers: Counter[int]) -> float:
 async def storm(url: str, people: int) -> tuple[Counter[int], list[float]]:
     """Let so many people log in at once; return what was answered, and how long each took."""
     answers: Counter[int] = Counter()
-    limits = httpx2.Limits(max_connections=None)
+    # Who comes back seconds later comes on a new connection: the server ends those that are idle for long.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=60, limits=limits) as http:
         took = await asyncio.gather(*(log_in(http, answers) for _ in range(people)))
     return answers, took

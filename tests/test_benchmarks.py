@@ -40,7 +40,7 @@ Running 2s test @ http://127.0.0.1:8000/oauth2/token
 
 def shown_results() -> tuple[str, Results]:
     """Return the name of the results that the document says it shows, and them."""
-    (source,) = set(re.findall(r"<!-- [a-z-]+ from ([^ ]+) -->", DOCUMENT))
+    source = report.source_of(DOCUMENT)
     return source, Results.read((FOLDER / source).read_text("utf-8"))
 
 

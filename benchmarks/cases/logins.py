@@ -82,7 +82,8 @@ def measure(bench: Bench) -> Findings:
         "log-ins": rounds.ratio(OURS, LIMIT, "per_second"),
         "storm": stormy.medians()[BUSY]["p99_ms"],
     }
-    return Findings({**rounds.medians(), **stormy.medians()}, rows)
+    by_cpu = {"log-ins": rounds.ratio(LIMIT, OURS, "cpu_us")}
+    return Findings({**rounds.medians(), **stormy.medians()}, rows, by_cpu)
 
 
 CASE = Case("log-ins", ("log-ins", "storm"), measure)

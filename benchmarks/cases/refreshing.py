@@ -85,11 +85,14 @@ def measure(bench: Bench) -> Findings:
         turns |= on_postgresql(bench, folder, stack)
         turns[DISK] = partial(durable_writes, folder)
         rounds = bench.taking_turns("refresh", turns)
-    rows = {
-        row: rounds.ratio(at(REFRESH.format(where), JUDGED), at(CLIENT.format(where), JUDGED), "per_second")
-        for row, where in (("refresh-sqlite", SQLITE), ("refresh-postgresql", POSTGRESQL))
-    }
-    return Findings(rounds.medians(), rows)
+    rows, by_cpu = (
+        {
+            row: rounds.ratio(at(REFRESH.format(where), JUDGED), at(CLIENT.format(where), JUDGED), figure)
+            for row, where in (("refresh-sqlite", SQLITE), ("refresh-postgresql", POSTGRESQL))
+        }
+        for figure in ("per_second", "per_cpu_second")
+    )
+    return Findings(rounds.medians(), rows, by_cpu)
 
 
 CASE = Case("refresh", ("refresh-sqlite", "refresh-postgresql"), measure)

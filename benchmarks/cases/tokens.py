@@ -103,7 +103,8 @@ def measure(bench: Bench) -> Findings:
         "tokens-p99": rounds.ratio(ours, peers, "p99_ms"),
     }
     curve = over_connections(rounds, MORE_CONNECTIONS if bench.full else CONNECTIONS)
-    return Findings(rounds.medians(), rows, {"throughput": curve})
+    by_cpu = {"tokens": rounds.ratio(SIGN, ours, "cpu_us")}
+    return Findings(rounds.medians(), rows, by_cpu, {"throughput": curve})
 
 
 def over_connections(rounds: Rounds, connections: Iterable[int]) -> Curve:

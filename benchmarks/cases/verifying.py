@@ -65,7 +65,8 @@ def measure(bench: Bench) -> Findings:
         "verification": called.ratio(FUNCTION, RAW, "cpu_us"),
         "me": served.ratio(OURS, RECIPE, "per_second"),
     }
-    return Findings({**served.medians(), **called.medians()}, rows)
+    by_cpu = {"me": served.ratio(OURS, RECIPE, "per_cpu_second")}
+    return Findings({**served.medians(), **called.medians()}, rows, by_cpu)
 
 
 CASE = Case("verify", ("verification", "me"), measure)
