@@ -218,4 +218,4 @@ def test_the_processor_time_of_a_server_is_that_of_all_its_processes_and_of_thos
         assert child.pid in here.pids
         child.communicate(b"\n")
     assert child.pid not in here.pids
-    assert here.cpu_seconds() - before >= 0.2
+    assert here.cpu_seconds() - before >= 0.15  # it is told in ticks, rounded for each process
