@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench storm soak scaling lock interop audit clean
+.PHONY: help demo serve test lint format bench bench-full storm soak scaling lock interop audit clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runs ## issuer and example service on this machine, with everything made for you
 	@$(BIN)/issuer demo
@@ -29,8 +29,11 @@ format: $(VENV)/.tests ## mend what can be mended by machine
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.tests ## verification and signing beside raw RSA, as ratios
-	$(BIN)/python benchmarks/run.py
+bench: $(VENV)/.tests benchmarks/peers/node_modules ## each figure beside its limit, its peer and its target, in five minutes
+	$(BIN)/python benchmarks/bench.py
+
+bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer, and how cost grows with what is kept
+	$(BIN)/python benchmarks/bench.py --full --write
 	$(BIN)/python benchmarks/verifier.py
 
 storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS takes meanwhile
@@ -66,6 +69,10 @@ audit: $(BIN)/python ## whether a pinned package has a known vulnerability (asks
 
 clean: ## remove what make made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+benchmarks/peers/node_modules: benchmarks/peers/package.json
+	@cd benchmarks/peers && npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error && \
+	  touch node_modules || echo "without npm and its packages the peers on Node.js are skipped (apt-get install npm)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'

@@ -10,7 +10,6 @@ import os
 import random
 import re
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,23 +24,12 @@ import httpx2
 import typer
 from rich.console import Console
 from rich.table import Table
-
-TESTS = Path(__file__).resolve().parents[1] / "tests"
-sys.path.insert(0, str(TESTS))
-
-from running import Installation  # noqa: E402
+from servers import installed
 
 CORES = 2
 PASSWORD = "violet otters juggle pancakes"  # noqa: S105 - of a user in a temporary folder
 PAUSE_SECONDS = 0.005
 """Between two fetches of the JWKS."""
-AS_SHIPPED = {
-    "ISSUER_JWKS_MAX_AGE": "5m",
-    "ISSUER_NODE_TIMEOUT": "30s",
-    "ISSUER_OUTAGE_LIMIT": "1h",
-    "ISSUER_CLOCK_SKEW": "30s",
-    "ISSUER_PUBLISH_LEAD": "1d",
-}
 
 
 def fetch(url: str, over: Event, told: Connection) -> None:
@@ -90,7 +78,8 @@ async def log_in(http: httpx2.AsyncClient, answers: Counter[int]) -> float:
 async def storm(url: str, people: int) -> tuple[Counter[int], list[float]]:
     """Let so many people log in at once; return what was answered, and how long each took."""
     answers: Counter[int] = Counter()
-    limits = httpx2.Limits(max_connections=None)
+    # Who comes back seconds later comes on a new connection: the server ends those that are idle for long.
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=60, limits=limits) as http:
         took = await asyncio.gather(*(log_in(http, answers) for _ in range(people)))
     return answers, took
@@ -124,7 +113,7 @@ def main(
 ) -> None:
     """Measure the JWKS idle and in a storm of log-ins, and the memory of the worker."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # the server's too
-    with tempfile.TemporaryDirectory() as folder, Installation(Path(folder), **AS_SHIPPED) as installation:
+    with tempfile.TemporaryDirectory() as folder, installed(Path(folder) / "issuer") as installation:
         server = installation.serve().until_ready()
         installation.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
         jwks = f"{installation.url}/.well-known/jwks.json"

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from rich.console import Console
 from rich.table import Table
-from run import measured, show
+from timing import measured, show
 
 from verifier_example.testing import KeyPair, make_token
 from verifier_example.verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
@@ -158,19 +158,26 @@ def refused(verify: Callable[[str], object]) -> Case:
     return run
 
 
-async def cpu(issuer: Issuer) -> None:
-    """Measure what a token costs: the signature alone, ours, theirs; a good one, and junk."""
-    token = issuer.token()
+def good(issuer: Issuer, ours: TokenVerifier, token: str) -> dict[str, Case]:
+    """Make the cases of a good token: the signature alone, ours with its keys at hand, theirs."""
     public = issuer.keys[-1].private.public_key()
     signed, _, encoded = token.rpartition(".")
     data, signature = signed.encode(), jwt.utils.base64url_decode(encoded)
     raw = repeated(lambda: public.verify(signature, data, padding.PKCS1v15(), hashes.SHA256()))
-    ours, theirs = our_verifier(issuer.url), their_verifier(issuer.url)
+    theirs = their_verifier(issuer.url)
+    cases = raw, repeated(lambda: at_once(ours, token)), repeated(lambda: theirs(token))
+    return dict(zip(NAMES, cases, strict=True))
+
+
+async def cpu(issuer: Issuer) -> None:
+    """Measure what a token costs: the signature alone, ours, theirs; a good one, and junk."""
+    token, ours = issuer.token(), our_verifier(issuer.url)
     async with ours.cache:
         await ours.verify(token)
-        good = raw, repeated(lambda: at_once(ours, token)), repeated(lambda: theirs(token))
-        show(f"verifying {len(token)} bytes, CPU", measured(dict(zip(NAMES, good, strict=True)), 1000))
-        junk = raw, refused(lambda token: at_once(ours, token)), refused(theirs)
+        cases = good(issuer, ours, token)
+        show(f"verifying {len(token)} bytes, CPU", measured(cases, 1000))
+        theirs = their_verifier(issuer.url)
+        junk = cases[NAMES[0]], refused(lambda token: at_once(ours, token)), refused(theirs)
         show("refusing 200 KB of junk, CPU", measured(dict(zip(NAMES, junk, strict=True)), 200))
 
 

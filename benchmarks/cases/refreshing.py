@@ -1,0 +1,98 @@
+"""Owns the case of refreshing: rotating tokens on SQLite and PostgreSQL, both durable, beside tokens of clients.
+
+The issuer has one core; who asks has the other, and PostgreSQL with it, as if on a machine of its own.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from cases.tokens import client_credentials
+from limits import durable_writes
+from load import Chains, at, loading
+from rounds import Bench, Case, Contestant, Findings, folder_of
+from seeding import add_accounts, username
+from servers import (
+    DRIVER_CORES,
+    SERVER_CORES,
+    Installation,
+    Running,
+    fresh_database,
+    installed,
+    issuer,
+    postgresql,
+)
+
+from issuer.clients import FIRST_PARTY_ID
+from issuer.passwords import Passwords
+from issuer.store.database import Database
+
+CONNECTIONS = (1, 8, 32)
+JUDGED = 8
+PASSWORD = "violet otters juggle pancakes"  # noqa: S105 - of users in a temporary folder
+SQLITE, POSTGRESQL = "on SQLite", "on PostgreSQL"
+REFRESH, CLIENT = "refresh {}", "client_credentials {}"
+DISK = "the disk alone, one page at a time"
+
+
+def tokens(installation: Installation, url: str, count: int) -> Iterator[str]:
+    """Log so many users in, and yield the refresh token of each."""
+    database = Database(url)
+    add_accounts(database, range(count), Passwords().hash(PASSWORD))
+    database.close()
+    for number in range(count):
+        answer = installation.log_in(username(number), PASSWORD).raise_for_status()
+        yield answer.json()["refresh_token"]
+
+
+def turns_on(
+    where: str, installation: Installation, url: str, seconds: int, database: Running | None
+) -> dict[str, Contestant]:
+    """Return the contestants on one database: refreshing, and client_credentials, both as often."""
+    server = issuer(installation, cores=SERVER_CORES)
+    all_tokens = list(tokens(installation, url, sum(CONNECTIONS)))
+    found: dict[str, Contestant] = {}
+    for connections in CONNECTIONS:
+        mine, all_tokens = all_tokens[:connections], all_tokens[connections:]
+        chains = Chains(server, "/oauth2/token", mine, FIRST_PARTY_ID)
+        window = seconds if connections == JUDGED else max(1, seconds // 2)
+        found[at(REFRESH.format(where), connections)] = partial(chains.refresh, window, database)
+    asked = client_credentials(installation.machine)
+    found[at(CLIENT.format(where), JUDGED)] = loading(server, asked, JUDGED, seconds, database=database)
+    return found
+
+
+def on_postgresql(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Contestant]:
+    """Return the contestants on PostgreSQL; none, and noted, where it is missing."""
+    place = folder / "server"
+    place.mkdir()
+    running = bench.unless_missing(stack, "refresh on PostgreSQL", postgresql(place, DRIVER_CORES))
+    if running is None:
+        return {}
+    url = fresh_database(running)
+    installation = stack.enter_context(installed(folder / "postgresql", ISSUER_DATABASE_URL=url))
+    return turns_on(POSTGRESQL, installation, url, bench.seconds, running)
+
+
+def measure(bench: Bench) -> Findings:
+    """Measure it."""
+    with folder_of(bench, "refresh") as folder, ExitStack() as stack:
+        bench.tell("refresh: starting the servers")
+        installation = stack.enter_context(installed(folder / "sqlite"))
+        url = f"sqlite:///{installation.folder / 'issuer.db'}"
+        turns = turns_on(SQLITE, installation, url, bench.seconds, None)
+        turns |= on_postgresql(bench, folder, stack)
+        turns[DISK] = partial(durable_writes, folder)
+        rounds = bench.taking_turns("refresh", turns)
+    rows, by_cpu = (
+        {
+            row: rounds.ratio(at(REFRESH.format(where), JUDGED), at(CLIENT.format(where), JUDGED), figure)
+            for row, where in (("refresh-sqlite", SQLITE), ("refresh-postgresql", POSTGRESQL))
+        }
+        for figure in ("per_second", "per_cpu_second")
+    )
+    return Findings(rounds.medians(), rows, by_cpu)
+
+
+CASE = Case("refresh", ("refresh-sqlite", "refresh-postgresql"), measure)

@@ -1,0 +1,163 @@
+"""Owns asking a server: wrk for so many seconds, what came of it, and the CPU that the server spent on it.
+
+Who is asked is told in `servers`; what is made of the figures, in `cases`.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from servers import DRIVER_CORES, Running, busy_seconds, program
+
+HERE = Path(__file__).resolve().parent
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+SILENCE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, over and over; `bodies` are sent in turn."""
+
+    path: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bodies: Sequence[str] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of one window of load."""
+
+    requests: int
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    """The server's CPU for each request."""
+    per_cpu_second: float
+    """Requests for each second of the server's CPU."""
+    database_cpu_us: float
+    """The CPU of a database server for each request; 0 without one."""
+    driver_cores: float
+    """The part of a core that the driver was busy: near 1, it is the driver that was measured."""
+    others_cores: float
+    """How many cores everything else on the machine kept busy: times and rates suffer, CPU hardly does."""
+
+
+class LoadFailed(Exception):
+    """Answers were errors, or none came: nothing was measured."""
+
+
+def parsed(report: str) -> dict[str, Any]:
+    """Return the figures in the last line of a driver's report; raise LoadFailed if a request failed."""
+    lines = [line for line in report.splitlines() if line.startswith("{")]
+    if not lines:
+        raise LoadFailed(f"the driver reported no figures:\n{report}")
+    figures: dict[str, Any] = json.loads(lines[-1])
+    if figures["refused"] or figures["broken"] or not figures["requests"]:
+        raise LoadFailed(
+            f"of {figures['requests']} requests {figures['refused']} were refused, {figures['broken']} broke"
+        )
+    return figures
+
+
+def at(who: str, connections: int) -> str:
+    """Name a contestant that is asked over so many connections."""
+    return f"{who}, {connections} connection{'s' if connections > 1 else ''}"
+
+
+def loading(
+    server: Running,
+    request: Request,
+    connections: int,
+    seconds: int,
+    *,
+    cores: set[int] = DRIVER_CORES,
+    database: Running | None = None,
+) -> Callable[[], Mapping[str, float]]:
+    """Return the contestant that wrk asks for so many seconds, each connection waiting for its answer."""
+    environment = {
+        "METHOD": request.method,
+        "HEADERS": "\n".join(f"{name}: {value}" for name, value in request.headers.items()),
+        "BODIES": "\n".join(request.bodies),
+    }
+    options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(HERE / "wrk.lua")]
+    command = [program("wrk", "wrk"), *options, server.url + request.path]
+
+    def load() -> Mapping[str, float]:
+        return asdict(_driven(server, command, cores, database, environment=environment)[0])
+
+    return load
+
+
+class Chains:
+    """Refresh tokens, each used once for the next, as many chains as there are connections; wrk cannot do that."""
+
+    def __init__(self, server: Running, path: str, tokens: Sequence[str], client_id: str) -> None:
+        self._server = server
+        self._plan = {"path": path, "client_id": client_id}
+        self._tokens = list(tokens)
+
+    def refresh(self, seconds: int, database: Running | None = None) -> Mapping[str, float]:
+        """Refresh every chain over and over for so many seconds; raise LoadFailed."""
+        plan = {**self._plan, "url": self._server.url, "seconds": seconds, "tokens": self._tokens}
+        command = [sys.executable, str(HERE / "chains.py")]
+        load, figures = _driven(self._server, command, DRIVER_CORES, database, stdin=json.dumps(plan))
+        self._tokens = figures["tokens"]
+        return asdict(load)
+
+
+def _driven(
+    server: Running,
+    command: list[str],
+    cores: set[int],
+    database: Running | None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    stdin: str = "",
+) -> tuple[Load, dict[str, Any]]:
+    """Run a driver on its cores, and return what came of it with all that it reported."""
+    pinned = [program("taskset", "util-linux"), "-c", ",".join(map(str, cores)), *command]
+    servers = [each.cpu_seconds() if each else 0 for each in (server, database)]
+    driver, busy, began = _children_seconds(), busy_seconds(), time.perf_counter()
+    done = subprocess.run(  # noqa: S603 - made up above
+        pinned,
+        env={**os.environ, **(environment or {})},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=SILENCE_SECONDS,
+        check=True,
+    )
+    took, busy = time.perf_counter() - began, busy_seconds() - busy
+    driver = _children_seconds() - driver
+    spent, its = (
+        (each.cpu_seconds() if each else 0) - before
+        for each, before in zip((server, database), servers, strict=True)
+    )
+    figures = parsed(done.stdout)
+    requests = figures["requests"]
+    load = Load(
+        requests=requests,
+        per_second=requests / figures["microseconds"] * 1e6,
+        p50_ms=figures["p50"] / 1000,
+        p99_ms=figures["p99"] / 1000,
+        cpu_us=spent / requests * 1e6,
+        per_cpu_second=requests / spent if spent else 0.0,
+        database_cpu_us=its / requests * 1e6,
+        driver_cores=driver / took,
+        others_cores=max(0.0, busy - spent - its - driver) / took,
+    )
+    return load, figures
+
+
+def _children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
