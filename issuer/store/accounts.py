@@ -25,8 +25,9 @@ users = Table(
 )
 
 
+# Made once: building them takes longer than the database does to answer.
 _BY_ID = select(users).where(users.c.id == bindparam("user_id"))
-"""Made once: building it takes longer than the database does to answer."""
+_BY_NAME = select(users).where(users.c.canonical_username == bindparam("name"))
 
 
 class AccountStore:
@@ -60,9 +61,8 @@ class AccountStore:
 
     def by_username(self, username: str) -> User | None:
         """Return the account of that name in any spelling, or None."""
-        found = select(users).where(users.c.canonical_username == canonical_username(username))
         with self._database.read() as connection:
-            row = connection.execute(found).one_or_none()
+            row = connection.execute(_BY_NAME, {"name": canonical_username(username)}).one_or_none()
         return read_user(row) if row else None
 
     def all(self) -> list[User]:

@@ -16,7 +16,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    Update,
     bindparam,
     func,
     insert,
@@ -59,6 +58,10 @@ refresh_tokens = Table(
 )
 
 
+SESSIONS_MOST = 100
+"""Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
+
+# Statements are made once: building them takes longer than the database does to answer.
 _OF_TOKEN = [
     refresh_tokens.c.digest,
     refresh_tokens.c.expires_at.label("token_expires_at"),
@@ -80,6 +83,16 @@ _USE = (
     .values(used_at=bindparam("now"))
 )
 _KEEP = insert(refresh_tokens)
+_KEEP_FAMILY = insert(families)
+_UNCHANGED = (
+    select(users.c.id)
+    .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("verified_hash"))
+    .where(users.c.disabled_at.is_(None))
+    .with_for_update()
+)
+_OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
+_NEWEST = select(families.c.id).where(*_OPEN).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST)
+_END_OLDEST = update(families).where(*_OPEN, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
 _USED = _USE.returning(refresh_tokens.c.family_id).cte("used")
 _USE_AND_KEEP = (
     insert(refresh_tokens)
@@ -94,10 +107,6 @@ _USE_AND_KEEP = (
     )
     .returning(refresh_tokens.c.digest)
 )
-"""Made once: building it takes longer than the database does to answer."""
-
-SESSIONS_MOST = 100
-"""Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
 
 
 class Found(NamedTuple):
@@ -119,20 +128,16 @@ class FamilyStore:
 
         It is too late when the account was disabled or its password changed since it was verified.
         """
-        account = users.c.id == family.user_id
-        unchanged = (
-            select(users.c.id)
-            .where(account, users.c.password_hash == new.verified_hash, users.c.disabled_at.is_(None))
-            .with_for_update()
-        )
+        verified = {"user": family.user_id, "verified_hash": new.verified_hash}
         with self._database.write() as connection:
-            if connection.execute(unchanged).one_or_none() is None:
+            if connection.execute(_UNCHANGED, verified).one_or_none() is None:
                 return False
             if new.better_hash:
-                connection.execute(update(users).where(account).values(password_hash=new.better_hash))
-            connection.execute(insert(families).values(_family_row(family)))
-            connection.execute(insert(refresh_tokens).values(_token_row(token)))
-            connection.execute(_beyond(SESSIONS_MOST, family.user_id).values(ended_at=family.created_at))
+                account = update(users).where(users.c.id == family.user_id)
+                connection.execute(account.values(password_hash=new.better_hash))
+            connection.execute(_KEEP_FAMILY, _family_row(family))
+            connection.execute(_KEEP, _token_row(token))
+            connection.execute(_END_OLDEST, {"user": family.user_id, "now": family.created_at})
         return True
 
     def find(self, digest: bytes) -> Found | None:
@@ -223,13 +228,6 @@ class FamilyStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             connection.execute(living.values(ended_at=now))
-
-
-def _beyond(most: int, user_id: str) -> Update:
-    """Return the change of the oldest families of a user beyond the newest so many."""
-    open_ones = families.c.user_id == user_id, families.c.ended_at.is_(None)
-    newest = select(families.c.id).where(*open_ones).order_by(families.c.created_at.desc()).limit(most)
-    return update(families).where(*open_ones, families.c.id.not_in(newest))
 
 
 def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -6,7 +6,19 @@ How long to wait is decided in `throttle`.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Integer, LargeBinary, Table, case, delete, exists, select, update
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    Table,
+    bindparam,
+    case,
+    delete,
+    exists,
+    select,
+    update,
+)
 
 from issuer.store.database import Database, Instant, metadata, upserting
 from issuer.throttle import DEVICE_MEMORY, Bucket, Count
@@ -27,6 +39,14 @@ devices = Table(
 )
 
 
+# Made once: building them takes longer than the database does to answer.
+_COUNTS = select(throttle).where(throttle.c.bucket.in_(bindparam("buckets", expanding=True)))
+_IS_COUNTED = select(exists().where(throttle.c.bucket == bindparam("bucket")))
+_KNOWN = select(devices).where(
+    devices.c.device.in_(bindparam("names", expanding=True)), devices.c.seen_at > bindparam("since")
+)
+
+
 class ThrottleStore:
     """Counts failures and remembers devices."""
 
@@ -36,9 +56,8 @@ class ThrottleStore:
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """Return the count of each bucket that has one."""
         by_id = {bucket.id: bucket for bucket in buckets}
-        wanted = select(throttle).where(throttle.c.bucket.in_(by_id))
         with self._database.read() as connection:
-            rows = connection.execute(wanted).all()
+            rows = connection.execute(_COUNTS, {"buckets": list(by_id)}).all()
         return {by_id[row.bucket]: Count(row.failures, row.since) for row in rows}
 
     def claim(self, seen: dict[Bucket, Count], now: datetime) -> bool:
@@ -71,18 +90,17 @@ class ThrottleStore:
 
     def forget(self, bucket: Bucket) -> None:
         """Forget all failures of a bucket."""
-        same = throttle.c.bucket == bucket.id
         with self._database.read() as connection:  # most of the time there is nothing to write
-            if not connection.scalar(select(exists().where(same))):
+            if not connection.scalar(_IS_COUNTED, {"bucket": bucket.id}):
                 return
         with self._database.write() as connection:
-            connection.execute(delete(throttle).where(same))
+            connection.execute(delete(throttle).where(throttle.c.bucket == bucket.id))
 
     def known(self, names: Sequence[bytes], now: datetime) -> dict[bytes, datetime]:
         """Return which devices of those names are known, and when each was last seen."""
-        fresh = devices.c.seen_at > now - DEVICE_MEMORY
+        asked = {"names": list(names), "since": now - DEVICE_MEMORY}
         with self._database.read() as connection:
-            rows = connection.execute(select(devices).where(devices.c.device.in_(names), fresh)).all()
+            rows = connection.execute(_KNOWN, asked).all()
         return {row.device: row.seen_at for row in rows}
 
     def remember(self, seen: Mapping[bytes, datetime]) -> None:
