@@ -66,26 +66,29 @@ open one is closed when its token expires.
 
 def page() -> str:
     """Return the whole page."""
-    return "\n".join(
-        [
-            INTRODUCTION,
-            SETTINGS,
-            "### Of the issuer\n",
-            *table(["setting", "kind", "default", "meaning"], settings(Settings)),
-            "### Of the example service\n",
-            *table(["setting", "kind", "default", "meaning"], settings(example.Settings)),
-            COMMANDS,
-            *described_commands(),
-            HTTP,
-            "### The issuer\n",
-            *table(["endpoint", "what", "statuses"], endpoints(issuers())),
-            "### The example service\n",
-            *table(["endpoint", "what", "statuses"], endpoints(example.create_app())),
-            SOCKET,
-            ERRORS,
-            *table(["error", "status", "when"], errors()),
-        ]
-    ).rstrip("\n") + "\n"
+    return (
+        "\n".join(
+            [
+                INTRODUCTION,
+                SETTINGS,
+                "### Of the issuer\n",
+                *table(["setting", "kind", "default", "meaning"], settings(Settings)),
+                "### Of the example service\n",
+                *table(["setting", "kind", "default", "meaning"], settings(example.Settings)),
+                COMMANDS,
+                *described_commands(),
+                HTTP,
+                "### The issuer\n",
+                *table(["endpoint", "what", "statuses"], endpoints(issuers())),
+                "### The example service\n",
+                *table(["endpoint", "what", "statuses"], endpoints(example.create_app())),
+                SOCKET,
+                ERRORS,
+                *table(["error", "status", "when"], errors()),
+            ]
+        ).rstrip("\n")
+        + "\n"
+    )
 
 
 def table(names: list[str], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -116,7 +119,9 @@ def kind_of(field: FieldInfo) -> str:
     if int in types and "Ge" in bounds:
         return f"number, {bounds['Ge'].ge} to {bounds['Le'].le}"
     names = {bool: "`true` or `false`", SecretStr: "secret", Path: "file", tuple: "list, by commas"}
-    return next((name for each, name in names.items() if each in types or get_origin(types[0]) is each), "text")
+    return next(
+        (name for each, name in names.items() if each in types or get_origin(types[0]) is each), "text"
+    )
 
 
 def shown(default: object, *, seconds: bool = False) -> str:
@@ -125,16 +130,18 @@ def shown(default: object, *, seconds: bool = False) -> str:
         case None | ():
             return ""
         case timedelta():
-            return f"`{duration(default)}`"
+            written = duration(default)
         case SecretStr():
-            return f"`{default.get_secret_value()}`"
+            written = default.get_secret_value()
         case tuple():
-            return f"`{','.join(default)}`"
+            written = ",".join(default)
         case bool():
-            return f"`{str(default).lower()}`"
+            written = str(default).lower()
         case int() | float() if seconds:
-            return f"`{duration(timedelta(seconds=default))}`"
-    return f"`{default}`"
+            written = duration(timedelta(seconds=default))
+        case _:
+            written = str(default)
+    return f"`{written}`"
 
 
 def described_commands() -> Iterator[str]:
@@ -145,7 +152,9 @@ def described_commands() -> Iterator[str]:
     for title, group in {"issuer": alone, **groups}.items():
         for name, command in group.items():
             yield f"### {title} {name}\n"
-            yield textwrap.fill(" ".join((command.help or "").split()), COLUMNS, break_on_hyphens=False) + "\n"
+            yield (
+                textwrap.fill(" ".join((command.help or "").split()), COLUMNS, break_on_hyphens=False) + "\n"
+            )
             rows = [option(each) for each in command.params if each.name not in {"help", "as_json"}]
             if rows:
                 yield from table(["argument or option", "default", "meaning"], rows)
@@ -157,7 +166,9 @@ def option(each: Any) -> tuple[str, str, str]:
         return f"`{each.name.upper()}`", "needed" if each.required else "", each.help or ""
     value = "" if each.is_flag else f" {each.name.upper()}"
     written = f"`{each.opts[0]}{value}`"
-    default = "" if each.default in {None, False, ""} or callable(each.default) else f"`{plain(each.default)}`"
+    default = (
+        "" if each.default in {None, False, ""} or callable(each.default) else f"`{plain(each.default)}`"
+    )
     return written, "needed" if each.required else default, each.help or ""
 
 

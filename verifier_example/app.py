@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
     )
     allow_http: bool = Field(
-        False,  # noqa: FBT003 - a default
+        False,
         description="Fetch keys over plain http from other hosts too: inside a network trusted as a whole.",
     )
 
