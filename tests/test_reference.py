@@ -1,4 +1,4 @@
-"""What is written and drawn from the code is up to date: the reference, pictures, and figures that other pages name."""
+"""What is written and drawn from the code is up to date: the reference, pictures, and figures in other pages."""
 
 import re
 import sys
