@@ -122,6 +122,32 @@ def alone() -> Iterator[Callable[..., Lines]]:
         each.end()
 
 
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    with TemporaryDirectory() as folder, temporary_server(Path(folder)) as server:
+        yield new_database(server)
+
+
+@pytest.mark.usefixtures("begun")  # which runs meanwhile
+def test_files_move_to_postgresql_with_all_that_is_in_them(
+    tmp_path: Path, postgresql_url: str, alone: Callable[..., Lines]
+) -> None:
+    replaced = {"postgresql://issuer@db.example/issuer": postgresql_url}
+    lines = alone(after(["Routine rotation"], POSTGRESQL), tmp_path, replaced)
+    assert lines.printed.count("all 3 private keys sign") == 1
+    assert "the audit is whole: 5 entries" in lines.printed
+    assert re.search(r"^alice +items:read", lines.printed, re.MULTILINE)
+    assert "in the database, encrypted" in lines.logs
+
+
+@pytest.mark.usefixtures("begun")  # which runs meanwhile
+def test_files_move_to_an_hsm(tmp_path: Path, alone: Callable[..., Lines]) -> None:
+    require_softhsm()
+    lines = alone(after([], HSM), tmp_path)
+    assert "all 2 private keys sign" in lines.printed
+    assert "in the PKCS#11 token issuer" in lines.logs
+
+
 def test_getting_started_comes_to_a_service_that_notices_no_rotation(begun: Mapping[str, Lines]) -> None:
     printed = begun["start"].printed
     assert '{"message":"Hello, alice"}' in printed
@@ -146,30 +172,6 @@ def test_each_runbook_runs(begun: Mapping[str, Lines]) -> None:
     assert printed.count('{"access_token"') == 1
     assert "is PKCS#8 PEM, under the passphrase" in printed
     assert "$argon2id$" in (begun["operate"].folder / "users.txt").read_text("utf-8")
-
-
-@pytest.fixture
-def postgresql_url() -> Iterator[str]:
-    with TemporaryDirectory() as folder, temporary_server(Path(folder)) as server:
-        yield new_database(server)
-
-
-def test_files_move_to_postgresql_with_all_that_is_in_them(
-    tmp_path: Path, postgresql_url: str, alone: Callable[..., Lines]
-) -> None:
-    replaced = {"postgresql://issuer@db.example/issuer": postgresql_url}
-    lines = alone(after(["Routine rotation"], POSTGRESQL), tmp_path, replaced)
-    assert lines.printed.count("all 3 private keys sign") == 1
-    assert "the audit is whole: 5 entries" in lines.printed
-    assert re.search(r"^alice +items:read", lines.printed, re.MULTILINE)
-    assert "in the database, encrypted" in lines.logs
-
-
-def test_files_move_to_an_hsm(tmp_path: Path, alone: Callable[..., Lines]) -> None:
-    require_softhsm()
-    lines = alone(after([], HSM), tmp_path)
-    assert "all 2 private keys sign" in lines.printed
-    assert "in the PKCS#11 token issuer" in lines.logs
 
 
 def test_every_runbook_is_run() -> None:
