@@ -59,21 +59,22 @@ class Lines:
             name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-        self._process = subprocess.Popen(
-            ["bash", "-c", f"set -euxo pipefail\ntrap '{BACKGROUND}' EXIT\n{lines}"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        with (folder / "printed").open("wb") as output:
+            self._process = subprocess.Popen(
+                ["bash", "-c", f"set -euxo pipefail\ntrap '{BACKGROUND}' EXIT\n{lines}"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     @cached_property
     def printed(self) -> str:
         """All that the lines print; fails if one of them does."""
-        told, _ = self._process.communicate(timeout=MOST_SECONDS)
+        self._process.wait(MOST_SECONDS)
+        told = (self.folder / "printed").read_text("utf-8", "replace")
         assert self._process.returncode == 0, f"{told}\n{self.logs}"
         assert "Traceback" not in self.logs
         return told
