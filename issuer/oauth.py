@@ -182,7 +182,7 @@ class TooManyAttempts(OAuthError):
 
 
 class Unavailable(OAuthError):
-    """The issuer cannot answer now; the client should come back after `retry_after`."""
+    """The issuer cannot answer now; the client should come back after `Retry-After`."""
 
     code = ErrorCode.TEMPORARILY_UNAVAILABLE
     status = 503

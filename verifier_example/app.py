@@ -68,17 +68,26 @@ class Settings(BaseSettings):
         env_prefix="VERIFIER_", env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
     )
 
-    issuer: str = "http://127.0.0.1:8000"
-    audience: str = "http://127.0.0.1:8001"
-    jwks_url: str | None = None
-    """None: found by discovery."""
-    ttl_floor: Seconds = _DEFAULTS.ttl_floor
-    cooldown: Seconds = _DEFAULTS.cooldown
-    max_stale: Seconds = _DEFAULTS.max_stale
-    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ("RS256",)
-    """Those that tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA."""
-    allow_http: bool = False
-    """Fetch keys over plain http from other hosts too: inside a network that is trusted as a whole."""
+    issuer: str = Field("http://127.0.0.1:8000", description="The issuer whose tokens are accepted.")
+    audience: str = Field("http://127.0.0.1:8001", description="What a token must be for.")
+    jwks_url: str | None = Field(None, description="Where the keys are; found by discovery when unset.")
+    ttl_floor: Seconds = Field(
+        _DEFAULTS.ttl_floor, description="Keys are trusted at least this long without being fetched again."
+    )
+    cooldown: Seconds = Field(
+        _DEFAULTS.cooldown, description="The least time between fetches for unknown kids."
+    )
+    max_stale: Seconds = Field(
+        _DEFAULTS.max_stale, description="How long old keys serve while the issuer is down."
+    )
+    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        ("RS256",),
+        description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
+    )
+    allow_http: bool = Field(
+        False,
+        description="Fetch keys over plain http from other hosts too: inside a network trusted as a whole.",
+    )
 
 
 class Greeting(BaseModel):

@@ -11,7 +11,7 @@ LENGTH_DIGITS = 12
 
 
 class BodyTooLarge(OAuthError):
-    """More than BODY_MOST_BYTES in a request."""
+    """The request body is larger than 64 KiB."""
 
     code = ErrorCode.INVALID_REQUEST
     status = 413

@@ -479,11 +479,11 @@ def test_a_socket_can_be_tested_by_overriding_the_dependency(app: FastAPI) -> No
         assert socket.receive_json() == {"message": "Hello, bob"}
 
 
-def test_the_readme_names_each_socket(app: FastAPI) -> None:
+def test_the_reference_names_each_socket(app: FastAPI) -> None:
     sockets = [route.path for route in app.routes if isinstance(route, APIWebSocketRoute)]
     assert sockets
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert all(f"`{path}`" in readme for path in sockets)
+    page = (Path(__file__).parents[2] / "docs" / "reference.md").read_text("utf-8")
+    assert all(f"`{path}`" in page for path in sockets)
 
 
 # Settings and start

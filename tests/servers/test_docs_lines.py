@@ -1,0 +1,180 @@
+"""Owns that the shell lines of the documents run as they stand, in their order, against real servers.
+
+Only ports and the address of a database are replaced. Which documents have lines, and in which languages, is told in
+`test_documents`.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from postgresql import new_database, temporary_server
+from running import free_port
+from softhsm import require_softhsm
+
+DOCS = Path(__file__).parents[2] / "docs"
+MOST_SECONDS = 120
+BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"
+"""What the lines leave running is the shell's own, and ends with it."""
+
+
+def sections(name: str) -> dict[str, str]:
+    """Return the bash lines under each heading of a document."""
+    first, *parts = re.split(r"^##+ (.*)$", (DOCS / name).read_text("utf-8"), flags=re.MULTILINE)
+    texts = {"": first, **dict(zip(parts[::2], parts[1::2], strict=True))}
+    return {
+        heading: "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        for heading, text in texts.items()
+    }
+
+
+START = sections("start.md")
+CLIENTS = sections("clients.md")
+OPERATE = sections("operate.md")
+RUNNING = ["Configure", "Start the issuer", "Add a user and a client"]
+"""What of the start the other documents begin with."""
+POSTGRESQL = ["From files to PostgreSQL"]
+HSM = ["Keys in an HSM", "From files to an HSM"]
+APART = [*POSTGRESQL, *HSM]
+
+
+class Lines:
+    """The lines of a document in one shell of its own, begun at once so that several run side by side."""
+
+    def __init__(self, lines: str, folder: Path, replaced: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        ports = {f"127.0.0.1:{port}": f"127.0.0.1:{free_port()}" for port in (8000, 8001)}
+        ports |= {f"--port {old[-4:]}": f"--port {new.rpartition(':')[2]}" for old, new in ports.items()}
+        for old, new in {**ports, **(replaced or {})}.items():
+            lines = lines.replace(old, new)
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
+        }
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        with (folder / "printed").open("wb") as output:
+            self._process = subprocess.Popen(
+                ["bash", "-c", f"set -euxo pipefail\ntrap '{BACKGROUND}' EXIT\n{lines}"],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @cached_property
+    def printed(self) -> str:
+        """All that the lines print; fails if one of them does."""
+        self._process.wait(MOST_SECONDS)
+        told = (self.folder / "printed").read_text("utf-8", "replace")
+        assert self._process.returncode == 0, f"{told}\n{self.logs}"
+        assert "Traceback" not in self.logs
+        return told
+
+    @property
+    def logs(self) -> str:
+        return "".join(path.read_text("utf-8", "replace") for path in self.folder.glob("*.log"))
+
+    def end(self) -> None:
+        """Leave nothing running, whatever happened."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def after(before: Sequence[str], names: Sequence[str]) -> str:
+    """Return the lines of the runbooks `names`, after a start and those of `before`."""
+    return "".join([*(START[name] for name in RUNNING), *(OPERATE[name] for name in [*before, *names])])
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Lines]]:
+    """What needs nothing but the issuer, all begun."""
+    texts = {
+        "start": "".join(START.values()),
+        "clients": after([], []) + "".join(CLIENTS.values()),
+        "operate": after([], [name for name in OPERATE if name not in APART]),
+    }
+    lines = {name: Lines(text, tmp_path_factory.mktemp(name)) for name, text in texts.items()}
+    yield lines
+    for each in lines.values():
+        each.end()
+
+
+@pytest.fixture
+def alone() -> Iterator[Callable[..., Lines]]:
+    """Begin lines that end with the test."""
+    lines: list[Lines] = []
+
+    def begin(text: str, folder: Path, replaced: Mapping[str, str] | None = None) -> Lines:
+        lines.append(Lines(text, folder, replaced))
+        return lines[-1]
+
+    yield begin
+    for each in lines:
+        each.end()
+
+
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    with TemporaryDirectory() as folder, temporary_server(Path(folder)) as server:
+        yield new_database(server)
+
+
+@pytest.mark.usefixtures("begun")  # which runs meanwhile
+def test_files_move_to_postgresql_with_all_that_is_in_them(
+    tmp_path: Path, postgresql_url: str, alone: Callable[..., Lines]
+) -> None:
+    replaced = {"postgresql://issuer@db.example/issuer": postgresql_url}
+    lines = alone(after(["Routine rotation"], POSTGRESQL), tmp_path, replaced)
+    assert lines.printed.count("all 3 private keys sign") == 1
+    assert "the audit is whole: 5 entries" in lines.printed
+    assert re.search(r"^alice +items:read", lines.printed, re.MULTILINE)
+    assert "in the database, encrypted" in lines.logs
+
+
+@pytest.mark.usefixtures("begun")  # which runs meanwhile
+def test_files_move_to_an_hsm(tmp_path: Path, alone: Callable[..., Lines]) -> None:
+    require_softhsm()
+    lines = alone(after([], HSM), tmp_path)
+    assert "all 2 private keys sign" in lines.printed
+    assert "in the PKCS#11 token issuer" in lines.logs
+
+
+def test_getting_started_comes_to_a_service_that_notices_no_rotation(begun: Mapping[str, Lines]) -> None:
+    printed = begun["start"].printed
+    assert '{"message":"Hello, alice"}' in printed
+    assert printed.count('[{"id":1,"name":"a first item"}') == 3
+    assert "HTTP/1.1 401 Unauthorized" in printed
+    kids = re.findall(r'"alg":"RS256","kid":"([\w-]+)","typ":"at\+jwt"', printed)
+    assert len(set(kids)) == 2
+
+
+def test_each_line_for_clients_runs(begun: Mapping[str, Lines]) -> None:
+    printed = begun["clients"].printed
+    answers = re.findall(r'^\{"access_token".*$', printed, re.MULTILINE)
+    assert len(answers) == 5
+    assert '"scope":"items:read items:write"' in answers[0]
+    assert '"scope":"items:read"' in answers[2]
+    assert '{"active":false}' in printed
+
+
+def test_each_runbook_runs(begun: Mapping[str, Lines]) -> None:
+    printed = begun["operate"].printed
+    assert "is revoked; " in printed
+    assert printed.count('{"access_token"') == 1
+    assert "is PKCS#8 PEM, under the passphrase" in printed
+    assert "$argon2id$" in (begun["operate"].folder / "users.txt").read_text("utf-8")
+
+
+def test_every_runbook_is_run() -> None:
+    assert set(APART) <= set(OPERATE)
+    assert set(RUNNING) <= set(START)
