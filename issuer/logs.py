@@ -38,13 +38,34 @@ def configure_log() -> None:
     logging.getLogger("uvicorn").setLevel(logging.INFO)
 
 
+def harmless(text: str) -> str:
+    """Return `text` without what a terminal would obey: names of files and people may hold anything."""
+    return "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
+    )
+
+
 def _on_a_terminal() -> list[Processor]:
     plain = structlog.dev.plain_traceback
-    return [structlog.dev.ConsoleRenderer(colors=True, exception_formatter=plain)]
+    return [
+        structlog.processors.format_exc_info,
+        _tame,
+        structlog.dev.ConsoleRenderer(colors=True, exception_formatter=plain),
+    ]
 
 
 def _for_machines() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]  # JSON escapes the rest
+
+
+def _tame(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Keep the words of strangers from being obeyed by a terminal, or from looking like another line."""
+    for name, value in line.items():
+        if name == "exception":
+            line[name] = "\n".join(map(harmless, str(value).split("\n")))
+        elif isinstance(value, str):
+            line[name] = harmless(value)
+    return line
 
 
 def _tell_request(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -86,7 +87,7 @@ class HashingPool:
             raise Unavailable("too many log-ins at once; try again", retry_after=later)
         self._waiting += 1
         try:
-            future = self._executor.submit(function, *args, **kwargs)
+            future = self._executor.submit(copy_context().run, function, *args, **kwargs)
             return await asyncio.wrap_future(future)
         finally:
             self._waiting -= 1

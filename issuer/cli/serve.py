@@ -20,6 +20,7 @@ from issuer.wiring import Issuer
 
 WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
 GRACE_SECONDS = 10
+START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -50,6 +51,7 @@ def _run(listener: socket.socket, workers: int) -> None:
         access_log=False,  # `web.requests` tells of each request
         proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=START_SECONDS,
     )
     if workers > 1:
         supervisor = Multiprocess(config, [listener])
