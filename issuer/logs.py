@@ -55,7 +55,8 @@ def _on_a_terminal() -> list[Processor]:
 
 
 def _for_machines() -> list[Processor]:
-    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]  # JSON escapes the rest
+    # JSON has an escape for whatever could break a line.
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def _tame(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

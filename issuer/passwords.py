@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -87,7 +88,7 @@ class HashingPool:
             raise Unavailable("too many log-ins at once; try again", retry_after=later)
         self._waiting += 1
         try:
-            future = self._executor.submit(copy_context().run, function, *args, **kwargs)
+            future = self._executor.submit(copy_context().run, partial(function, *args, **kwargs))
             return await asyncio.wrap_future(future)
         finally:
             self._waiting -= 1

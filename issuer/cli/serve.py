@@ -1,24 +1,25 @@
 """`issuer serve`: run the issuer under uvicorn."""
 
 import socket
+import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import structlog
 import typer
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
-from uvicorn.supervisors import Multiprocess
 
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
+from issuer.cli.processes import run
 from issuer.settings import Settings, unknown_settings
 from issuer.wiring import Issuer
 
 WORKER = "issuer.web.worker:create_worker"  # by name: uvicorn imports it where it runs
+CONNECTION = "issuer.web.connections:Connection"
 GRACE_SECONDS = 10
 START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -30,55 +31,98 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes.")] = 1,
+    drain: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=600,
+            metavar="SECONDS",
+            help="After SIGTERM: say on /readyz that it is not ready, and serve on for so long.",
+        ),
+    ] = 0,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(help="Speak TLS: the certificate, with those it needs to be trusted.")
+    ] = None,
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
+    ] = None,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
+    _require_certificate(ssl_certfile, ssl_keyfile)
     with listening(host, port) as listener:
         with opened(expect_tables=False) as issuer:
             issuer.node.refresh()  # what cannot start says so here, in one line
-            sys.stderr.write(_title(issuer, host, port, workers))
-            for warning in [*_warnings(issuer.settings, host, port), *_strays(issuer)]:
-                warn(warning)
-        _run(listener, workers)
+            title = _title(issuer, host, port, workers, tls=ssl_certfile is not None)
+            _tell(
+                title,
+                [*_warnings(issuer.settings, host, port, tls=ssl_certfile is not None), *_strays(issuer)],
+            )
+        _run(listener, workers, drain, ssl_certfile, ssl_keyfile)
 
 
-def _run(listener: socket.socket, workers: int) -> None:
+def _require_certificate(certificate: Path | None, key: Path | None) -> None:
+    if certificate is None:
+        if key is not None:
+            raise CommandError("--ssl-keyfile needs --ssl-certfile")
+        return
+    try:
+        # A passphrase is never asked for: nobody would be there to type it when a worker is replaced.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise CommandError(
+            f"cannot speak TLS by {certificate}{f' and {key}' if key else ''}: {error.strerror or error}; both must"
+            " be PEM, belong together, and the key must not be encrypted"
+        ) from error
+
+
+def _run(
+    listener: socket.socket, workers: int, drain: int, certificate: Path | None, key: Path | None
+) -> None:
     config = uvicorn.Config(
         WORKER,
         factory=True,
         workers=workers,
+        http=CONNECTION,
         server_header=False,
         log_config=None,
         access_log=False,  # `web.requests` tells of each request
         proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
-    if workers > 1:
-        supervisor = Multiprocess(config, [listener])
-        supervisor.run()
-        started = all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes)
-    else:
-        server = uvicorn.Server(config)
-        with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
-            server.run([listener])
-        started = server.started
-    if not started:
+    if not run(config, listener, drain):
         raise CommandError("the server did not start; its log tells why")
 
 
-def _title(issuer: Issuer, host: str, port: int, workers: int) -> str:
+def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:
+    """Say what starts and what is doubtful: to a person on a terminal, else as lines of the log."""
+    if sys.stderr.isatty():
+        sys.stderr.writelines(f"{name:<13} {value}\n" for name, value in title.items())
+        for warning in warnings:
+            warn(warning)
+        return
+    log = structlog.get_logger("issuer.serve")
+    log.info("starting", **{name.replace(" ", "_"): value for name, value in title.items()})
+    for warning in warnings:
+        log.warning(warning)
+
+
+def _title(issuer: Issuer, host: str, port: int, workers: int, *, tls: bool) -> dict[str, str]:
     settings = issuer.settings
     encrypted = "encrypted" if settings.passphrase() else "NOT encrypted: no passphrase is set"
     where = {
         "database": f"in the database, {encrypted}",
         "pkcs11": f"in the PKCS#11 token {settings.pkcs11_token}, which they never leave",
     }.get(settings.keys, f"in {Path(settings.keys).resolve()}, {encrypted}")
-    return (
-        f"issuer        {issuer.settings.url}\n"
-        f"listening on  {host} port {port}, {workers} worker{'s' if workers > 1 else ''}; Ctrl-C ends it\n"
-        f"database      {issuer.database}\n"
-        f"private keys  {where}\n"
-    )
+    how = f"{'TLS, ' if tls else ''}{workers} worker{'s' if workers > 1 else ''}"
+    return {
+        "issuer": issuer.settings.url,
+        "listening on": f"{host} port {port}, {how}; Ctrl-C ends it",
+        "database": str(issuer.database),
+        "private keys": where,
+    }
 
 
 def _strays(issuer: Issuer) -> Iterator[str]:
@@ -87,7 +131,7 @@ def _strays(issuer: Issuer) -> Iterator[str]:
         yield f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify"
 
 
-def _warnings(settings: Settings, host: str, port: int) -> Iterator[str]:
+def _warnings(settings: Settings, host: str, port: int, *, tls: bool) -> Iterator[str]:
     """Yield what starts, and will not work as its operator thinks."""
     url = urlsplit(settings.url)
     if settings.is_loopback and (url.port or DEFAULT_PORTS[url.scheme]) != port:
@@ -96,10 +140,12 @@ def _warnings(settings: Settings, host: str, port: int) -> Iterator[str]:
         yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
     if not settings.is_loopback and url.scheme == "http":
         yield f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should"
-    if url.scheme == "https" and not settings.trusted_proxies:
+    if url.scheme == "http" and tls:
+        yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
+    if url.scheme == "https" and not tls and not settings.trusted_proxies:
         yield (
-            "a proxy must terminate TLS in front of this, but ISSUER_TRUSTED_PROXIES names none: limits on guessing"
-            " count all clients as one address"
+            "a proxy must terminate TLS in front of this (or see --ssl-certfile), but ISSUER_TRUSTED_PROXIES names"
+            " none: limits on guessing count all clients as one address"
         )
     for name, resembles in unknown_settings().items():
         yield f"{name} is no setting" + (f"; did you mean {resembles}?" if resembles else "")

@@ -12,6 +12,8 @@ import time
 
 from fastapi import FastAPI
 
+from issuer.signals import NOT_READY
+
 STOP_SECONDS = 1.0
 
 
@@ -28,6 +30,7 @@ def create_worker() -> FastAPI:
 
     configure_log()
     app = create_app(build(load_settings()))
+    signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
     # What is loaded now lives as long as the process: looking through it for garbage would halt requests in vain.
     gc.collect()
     gc.freeze()
