@@ -23,11 +23,12 @@ def configure_log() -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper("iso"),
     ]
-    rendered = _on_a_terminal() if sys.stderr.isatty() else _for_machines()
+    output = sys.stderr
+    rendered = _on_a_terminal() if output.isatty() else _for_machines()
     structlog.configure(
-        processors=[*described, *rendered], logger_factory=lambda *_: structlog.PrintLogger(sys.stderr)
+        processors=[*described, *rendered], logger_factory=lambda *_: structlog.PrintLogger(output)
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*described, structlog.stdlib.add_logger_name],
