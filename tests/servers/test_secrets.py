@@ -96,7 +96,7 @@ def requests(canaries: Canaries, method: str, path: str) -> Iterator[tuple[str, 
             path,
             {"headers": {"Authorization": scheme}, "data": {"grant_type": "client_credentials"}},
         )
-    strange = {"Cookie": f"device={word}", "X-Request-ID": word, "X-Forwarded-For": word, "Referer": word}
+    strange = {"Cookie": f"device={word}", "X-Request-ID": word, "Referer": word}
     yield method, path, {"headers": {**strange, "Origin": f"https://{word}.example"}}
     for grant in GRANTS:
         yield method, path, {"data": {**values, "grant_type": grant}}
@@ -254,7 +254,8 @@ def test_no_secret_is_told_whatever_is_sent_to_any_endpoint(
         each.stop()
     told.append(written_by(site))
     everything = "\n".join(told)
-    assert canaries.found_in(everything) == []
+    found = canaries.found_in(everything)
+    assert found == [], [line for line in everything.splitlines() if canaries.found_in(line)][:5]
     assert "PRIVATE KEY" not in everything
     assert "$argon2" not in everything
     require_log(server, site)
