@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -98,7 +100,7 @@ class HashingPool:
             raise QueueFull("too many log-ins at once; try again", retry_after=later)
         self._count(1)
         try:
-            future = self._executor.submit(function, *args, **kwargs)
+            future = self._executor.submit(copy_context().run, partial(function, *args, **kwargs))
             return await asyncio.wrap_future(future)
         finally:
             self._count(-1)

@@ -208,10 +208,10 @@ class Installation:
         """Where the private keys are."""
         return self.folder / "keys"
 
-    def serve(self, *, workers: int = 1, port: int | None = None) -> Server:
+    def serve(self, *options: str, workers: int = 1, port: int | None = None) -> Server:
         """Start `issuer serve`, and do not wait for it."""
         port = port or self.port
-        arguments = ["-m", "issuer.cli", "serve", "--port", str(port), "--workers", str(workers)]
+        arguments = ["-m", "issuer.cli", "serve", "--port", str(port), "--workers", str(workers), *options]
         return self._start(arguments, port, workers)
 
     def serve_service(self) -> Server:

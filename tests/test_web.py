@@ -2,11 +2,13 @@
 
 import asyncio
 import base64
+import io
 import json
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -44,10 +46,12 @@ Logged = Callable[[], str]
 
 
 @pytest.fixture
-def logged(capfd: pytest.CaptureFixture[str]) -> Iterator[Logged]:
-    """All that was printed since the last time it was asked for."""
-    configure_log()
-    yield lambda: "".join(capfd.readouterr())
+def logged() -> Iterator[Logged]:
+    """All that was logged."""
+    output = io.StringIO()
+    with redirect_stderr(output):
+        configure_log()
+    yield output.getvalue
     structlog.reset_defaults()
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
+from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, BeforeValidator, Field
@@ -27,6 +28,7 @@ from verifier_example.dependencies import (
     render_refusal,
     unavailable,
 )
+from verifier_example.logs import known_paths_only
 from verifier_example.metrics import Metrics
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
@@ -158,9 +160,11 @@ def create_app(
     verifier = verifier or build_verifier(settings, metrics)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with verifier.cache:
-            yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
+        with known_paths_only(paths):
+            async with verifier.cache:
+                yield
 
     app: FastAPI = FastAPIOffline(  # passwords are typed into /docs: no script of a CDN may see them
         title="A service protected by the issuer's tokens",

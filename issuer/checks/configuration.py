@@ -110,7 +110,7 @@ def hardware_token(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def not_as_thought(settings: Settings) -> Iterator[Finding]:
+def not_as_thought(settings: Settings, *, tls: bool = False) -> Iterator[Finding]:
     """Yield what starts, and will not work as its operator thinks."""
     url = urlsplit(settings.url)
     if not settings.is_loopback and url.scheme == "http":
@@ -118,10 +118,10 @@ def not_as_thought(settings: Settings) -> Iterator[Finding]:
             f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should",
             f"ISSUER_URL={url._replace(scheme='https').geturl()}",
         )
-    if url.scheme == "https" and not settings.trusted_proxies:
+    if url.scheme == "https" and not tls and not settings.trusted_proxies:
         yield warning(
-            "a proxy must terminate TLS in front of this, but ISSUER_TRUSTED_PROXIES names none: limits on guessing"
-            " count all clients as one address",
+            "a proxy must terminate TLS in front of this (or see --ssl-certfile), but ISSUER_TRUSTED_PROXIES names"
+            " none: limits on guessing count all clients as one address",
             "ISSUER_TRUSTED_PROXIES=127.0.0.1",
         )
 

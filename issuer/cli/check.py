@@ -7,7 +7,8 @@ from rich.text import Text
 
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.site import Looked, look
-from issuer.cli.output import Exit, Json, console, harmless, show
+from issuer.cli.output import Exit, Json, console, show
+from issuer.logs import harmless
 from issuer.wiring import clock
 
 MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}

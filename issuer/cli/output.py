@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from issuer.logs import harmless
 from issuer.oauth import OAuthError
 from issuer.policy import instant
 from issuer.refusal import KeyRingError, NothingToDo, Refused
@@ -100,13 +101,6 @@ def table(rows: Sequence[Row]) -> Table:
 def warn(text: str) -> None:
     """Print a warning to standard error."""
     sys.stderr.write(f"warning: {harmless(text)}\n")
-
-
-def harmless(text: str) -> str:
-    """Return `text` without what a terminal would obey: names of files and people may hold anything."""
-    return "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
 
 
 def fail(error: Exception, *, as_json: bool) -> Exit:

@@ -1,17 +1,18 @@
 """`issuer serve`: run the issuer under uvicorn."""
 
 import socket
+import ssl
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
+import structlog
 import typer
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.config import STARTUP_FAILURE
 from uvicorn.importer import import_from_string
 
 from issuer.checks import configuration, private_keys
@@ -23,7 +24,9 @@ from issuer.wiring import Issuer
 # By name: uvicorn imports them where they run.
 WORKER = "issuer.web.worker:create_worker"
 APPLICATION = "issuer.web.worker:application"
+CONNECTION = "issuer.web.connections:Connection"
 GRACE_SECONDS = 10
+START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -33,71 +36,107 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes.")] = 1,
+    drain: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=600,
+            metavar="SECONDS",
+            help="After SIGTERM: say on /readyz that it is not ready, and serve on for so long.",
+        ),
+    ] = 0,
+    ssl_certfile: Annotated[
+        Path | None, typer.Option(help="Speak TLS: the certificate, with those it needs to be trusted.")
+    ] = None,
+    ssl_keyfile: Annotated[
+        Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
+    ] = None,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
+    _require_certificate(ssl_certfile, ssl_keyfile)
+    tls = ssl_certfile is not None
     with listening(host, port) as listener, counting(workers), ExitStack() as stack:
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
         issuer.node.refresh()  # what cannot start says so here, in one line
-        sys.stderr.write(_title(issuer, host, port, workers))
-        for warning in _warnings(issuer, host, port):
-            warn(warning)
+        _tell(_title(issuer, host, port, workers, tls=tls), [*_warnings(issuer, host, port, tls=tls)])
         if workers == 1:
-            _run_here(import_from_string(APPLICATION)(issuer), listener)
+            app = import_from_string(APPLICATION)(issuer)
         else:
+            app = WORKER
             stack.close()
-            _run_workers(listener, workers)
+        _run(_config(app, workers, ssl_certfile, ssl_keyfile), listener, drain)
 
 
-def _config(app: FastAPI | str, workers: int) -> uvicorn.Config:
+def _require_certificate(certificate: Path | None, key: Path | None) -> None:
+    if certificate is None:
+        if key is not None:
+            raise CommandError("--ssl-keyfile needs --ssl-certfile")
+        return
+    try:
+        # A passphrase is never asked for: nobody would be there to type it when a worker is replaced.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except OSError as error:
+        raise CommandError(
+            f"cannot speak TLS by {certificate}{f' and {key}' if key else ''}: {error.strerror or error}; both must"
+            " be PEM, belong together, and the key must not be encrypted"
+        ) from error
+
+
+def _config(app: FastAPI | str, workers: int, certificate: Path | None, key: Path | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         factory=isinstance(app, str),
         workers=workers,
+        http=CONNECTION,
         server_header=False,
         log_config=None,
         ws="none",
         access_log=False,  # `web.requests` tells of each request
         proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_worker_healthcheck=START_SECONDS,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
 
 
-def _run_here(app: FastAPI, listener: socket.socket) -> None:
-    server = uvicorn.Server(_config(app, 1))
-    with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
-        server.run([listener])
-    _require_start(started=server.started)
+def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) -> None:
+    from issuer.cli.processes import run  # noqa: PLC0415 - it brings what watches files, too
 
-
-def _run_workers(listener: socket.socket, workers: int) -> None:
-    from issuer.cli.workers import Supervisor  # noqa: PLC0415 - it brings what watches files, too
-
-    supervisor = Supervisor(_config(WORKER, workers), [listener])
-    supervisor.run()
-    _require_start(started=all(process.exitcode != STARTUP_FAILURE for process in supervisor.processes))
-
-
-def _require_start(*, started: bool) -> None:
-    if not started:
+    if not run(config, listener, drain_seconds):
         raise CommandError("the server did not start; its log tells why")
 
 
-def _title(issuer: Issuer, host: str, port: int, workers: int) -> str:
+def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:
+    """Say what starts and what is doubtful: to a person on a terminal, else as lines of the log."""
+    if sys.stderr.isatty():
+        sys.stderr.writelines(f"{name:<13} {value}\n" for name, value in title.items())
+        for warning in warnings:
+            warn(warning)
+        return
+    log = structlog.get_logger("issuer.serve")
+    log.info("starting", **{name.replace(" ", "_"): value for name, value in title.items()})
+    for warning in warnings:
+        log.warning(warning)
+
+
+def _title(issuer: Issuer, host: str, port: int, workers: int, *, tls: bool) -> dict[str, str]:
     settings = issuer.settings
     encrypted = "encrypted" if settings.passphrase() else "NOT encrypted: no passphrase is set"
     where = {
         "database": f"in the database, {encrypted}",
         "pkcs11": f"in the PKCS#11 token {settings.pkcs11_token}, which they never leave",
     }.get(settings.keys, f"in {Path(settings.keys).resolve()}, {encrypted}")
-    return (
-        f"issuer        {issuer.settings.url}\n"
-        f"listening on  {host} port {port}, {workers} worker{'s' if workers > 1 else ''}; Ctrl-C ends it\n"
-        f"database      {issuer.database}\n"
-        f"private keys  {where}\n"
-    )
+    how = f"{'TLS, ' if tls else ''}{workers} worker{'s' if workers > 1 else ''}"
+    return {
+        "issuer": issuer.settings.url,
+        "listening on": f"{host} port {port}, {how}; Ctrl-C ends it",
+        "database": str(issuer.database),
+        "private keys": where,
+    }
 
 
-def _warnings(issuer: Issuer, host: str, port: int) -> Iterator[str]:
+def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[str]:
     """Yield what starts, and will not work as its operator thinks; `issuer check` says more."""
     settings = issuer.settings
     url = urlsplit(settings.url)
@@ -105,6 +144,9 @@ def _warnings(issuer: Issuer, host: str, port: int) -> Iterator[str]:
         yield f"tokens and discovery name ISSUER_URL {settings.url}, but this listens on port {port}"
     if settings.is_loopback and host not in LOOPBACK:
         yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
+    if url.scheme == "http" and tls:
+        yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
     strays = private_keys.strays(settings, issuer.signer, issuer.node.view.ring, issuer.clock())
-    for finding in (*configuration.not_as_thought(settings), *configuration.misspelt(), *strays):
+    thought = configuration.not_as_thought(settings, tls=tls)
+    for finding in (*thought, *configuration.misspelt(), *strays):
         yield finding.wrong

@@ -6,6 +6,7 @@ A commit is durable, and so it waits for the disk; on SQLite only one can wait a
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -30,11 +31,13 @@ class _Job:
     future: "asyncio.Future[Any]"
     result: Any = field(default=None, repr=False)
     error: Exception | None = None
+    context: Context = field(default_factory=copy_context, repr=False)
+    """Of the request, which its lines in the log name."""
 
     def do(self) -> None:
         self.result, self.error = None, None
         try:
-            self.result = self.work()
+            self.result = self.context.run(self.work)
         except OAuthError as error:
             self.error = error
 
@@ -47,7 +50,7 @@ class _Job:
     def finish(self) -> None:
         if self.error is None:
             try:
-                self.result = self.then(self.result)
+                self.result = self.context.run(self.then, self.result)
             except Exception as error:  # noqa: BLE001 - as above
                 self.error = error
 
@@ -83,7 +86,7 @@ class Batches:
         job = _Job(work, then, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work())
+            self._working = asyncio.create_task(self._work(), context=Context())
         result: R = await job.future
         return result
 

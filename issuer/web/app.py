@@ -4,13 +4,14 @@ Everything else is built by `wiring`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.cors import CORSMiddleware
@@ -34,6 +35,7 @@ from issuer.web import (
 )
 from issuer.web.bodies import BODY_MOST_BYTES, RefuseLargeBodies
 from issuer.web.direct import Direct
+from issuer.web.paths import KnownPaths
 from issuer.web.requests import RequestLog
 from issuer.web.upkeep import keep
 from issuer.wiring import Issuer
@@ -67,7 +69,7 @@ def create_app(issuer: Issuer) -> FastAPI:
     errors.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(RefuseLargeBodies)
-    app.middleware_stack = _front(app.build_middleware_stack(), issuer.settings)
+    app.middleware_stack = _front(app.build_middleware_stack(), KnownPaths(_paths(app)), issuer.settings)
     return app
 
 
@@ -80,14 +82,20 @@ def _counting(issuer: Issuer) -> figures.Figures:
     return counting
 
 
-def _front(app: ASGIApp, settings: Settings) -> ASGIApp:
+def _paths(app: FastAPI) -> Iterator[str]:
+    for route in iter_route_contexts(app.routes):
+        if route.path is not None:
+            yield route.path
+
+
+def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
     """Return what every request passes through, outermost last."""
     app = Direct(app, DIRECT, errors.write)
     app = CrossOrigin(app, settings.cors_origins)
     if not settings.trusted_proxies:
-        return RequestLog(app, None)
+        return RequestLog(app, paths, None)
     proxies = ProxyHeadersMiddleware(app, trusted_hosts=list(settings.trusted_proxies))  # type: ignore[arg-type]
-    return RequestLog(proxies, proxies)  # type: ignore[arg-type]  # uvicorn and Starlette name the same types
+    return RequestLog(proxies, paths, proxies)  # type: ignore[arg-type]  # uvicorn and Starlette name the same types
 
 
 class CrossOrigin:

@@ -132,12 +132,12 @@ async def _nobody_listens(_request: Request, _error: Exception) -> Response:
 
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    log.error("cannot answer", path=request.url.path, reason=str(error))
+    log.error("cannot answer", reason=str(error))
     return await _oauth_error(request, Unavailable("the issuer cannot answer now", timedelta(seconds=2)))
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
-    log.error("defect", path=request.url.path, exc_info=error)
+    log.error("defect", exc_info=error)
     return _answer(request, 500, "server_error", "the issuer failed; its log tells why")
 
 

@@ -45,9 +45,16 @@ class Probe:
         self._look: asyncio.Task[Result] | None = None
         # A thread of its own: requests that wait for the database must not hold the answer up.
         self._thread = anyio.CapacityLimiter(1)
+        self._leaving = False
+
+    def leave(self) -> None:
+        """Not be ready from now on: the process will be stopped."""
+        self._leaving = True
 
     async def result(self, issuer: Issuer) -> Result:
         """Return what the look under way finds, or else another."""
+        if self._leaving:
+            return {"process": "it is about to stop"}, []
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(anyio.to_thread.run_sync(_checks, issuer, limiter=self._thread))
         return await asyncio.shield(self._look)

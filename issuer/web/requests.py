@@ -1,6 +1,7 @@
 """One line in the log for each request, probes apart, and an id by which all lines about it are found.
 
-Neither the query nor any header is logged: a token may be in them.
+Neither the query nor any header is logged, and of the path only words that this service knows: a token may be in
+any of them. Which words those are is told in `paths`.
 """
 
 import re
@@ -12,24 +13,28 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from issuer.logs import request_id
+from issuer.web.paths import KnownPaths
+from issuer.web.tracing import describe_span, is_traced
 
 ID_HEADER = b"x-request-id"
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-PATH_MOST_CHARACTERS = 200
+ADDRESS_MOST_CHARACTERS = 45  # an IPv6 address that ends as an IPv4 one; a proxy may hand on anything
 _ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 
 
 class RequestLog:
     """ASGI middleware: names each request, by the id that a trusted proxy gave it or by a random one, and logs it."""
 
-    def __init__(self, app: ASGIApp, proxies: ProxyHeadersMiddleware | None) -> None:
+    def __init__(self, app: ASGIApp, paths: KnownPaths, proxies: ProxyHeadersMiddleware | None) -> None:
         self._app = app
+        self._paths = paths
         self._proxies = proxies
         self._log = structlog.get_logger("issuer.requests").bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, tell the id in the answer, and log how it went."""
         if scope["type"] != "http" or scope["path"] in PROBES:
+            request_id.set(None)  # a connection may have carried another request before
             await self._app(scope, receive, send)
             return
         name = self._brought(scope) or secrets.token_hex(8).encode()
@@ -43,15 +48,18 @@ class RequestLog:
             await send(message)
 
         request_id.set(name.decode())
+        path = self._paths.shown(scope["path"])
+        if is_traced(scope):
+            describe_span(scope, path)
         try:
             await self._app(scope, receive, send_named)
         finally:
             self._log.info(
                 "request",
                 method=scope["method"],
-                path=scope["path"][:PATH_MOST_CHARACTERS],
+                path=path,
                 status=status,
-                client=scope["client"][0] if scope.get("client") else None,
+                client=scope["client"][0][:ADDRESS_MOST_CHARACTERS] if scope.get("client") else None,
                 milliseconds=round((time.perf_counter() - began) * 1000, 1),
             )
 

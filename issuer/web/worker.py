@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from issuer import counting
+from issuer.signals import NOT_READY
 
 if TYPE_CHECKING:
     from issuer.wiring import Issuer
@@ -40,6 +41,7 @@ def application(issuer: "Issuer") -> FastAPI:
     from issuer.web.app import create_app  # noqa: PLC0415 - as above
 
     app = create_app(issuer)
+    signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
     # What is loaded now lives as long as the process: looking through it for garbage would halt requests in vain.
     gc.collect()
     gc.freeze()

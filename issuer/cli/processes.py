@@ -1,0 +1,106 @@
+"""How the processes of `issuer serve` stop and are replaced; all else about them is uvicorn's.
+
+SIGTERM lets each say that it is not ready, serves on for a while, and then finishes what has begun. SIGHUP replaces
+workers one by one. Ctrl-C does not wait for load balancers.
+"""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from types import FrameType
+
+import structlog
+import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
+
+from issuer import counting
+from issuer.signals import NOT_READY
+
+log = structlog.get_logger("issuer.serve")
+
+
+def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> bool:
+    """Serve until a signal ends it; tell whether it ever started."""
+    if config.workers > 1:
+        workers = _Workers(config, listener, drain_seconds)
+        workers.run()
+        return all(process.exitcode != STARTUP_FAILURE for process in workers.processes)
+    server = _Alone(config, drain_seconds)
+    with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
+        server.run([listener])
+    return server.started
+
+
+class _Alone(uvicorn.Server):
+    """The only process."""
+
+    def __init__(self, config: uvicorn.Config, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._drain_seconds = drain_seconds
+        self._leaves_at: float | None = None
+        signal.signal(NOT_READY, signal.SIG_IGN)  # until there is an application to tell
+        if not _has_terminal():  # one that is closed says so by SIGHUP, and then nobody is left to stop this
+            signal.signal(signal.SIGHUP, self._keep_on)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take SIGTERM for a request and not for a failure: the exit code is 0."""
+        if sig != signal.SIGTERM:
+            super().handle_exit(sig, frame)
+        elif self._leaves_at is None:
+            self._leaves_at = time.monotonic() + self._drain_seconds
+            signal.raise_signal(NOT_READY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell whether to stop, ten times a second."""
+        if self._leaves_at is not None and time.monotonic() >= self._leaves_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    @staticmethod
+    def _keep_on(_signal: int, _frame: FrameType | None) -> None:
+        log.warning("SIGHUP replaces workers, and this is a single process: restart it, or use --workers 2")
+
+
+class _Workers(Multiprocess):
+    """Several processes, and the one that looks after them."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> None:
+        super().__init__(config, [listener])
+        self._drain_seconds = drain_seconds
+        self._leaving = False
+        self._known: frozenset[int | None] = frozenset()
+        # uvicorn would look at it only after replacing all workers, if it is at that.
+        signal.signal(signal.SIGTERM, self._leave)
+        if _has_terminal():
+            signal.signal(signal.SIGHUP, self._leave)
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace who has ended, and forget the gauges of all who are gone since, for whatever reason."""
+        super().keep_subprocess_alive()
+        running = frozenset(process.pid for process in self.processes)
+        for pid in self._known - running:
+            if pid is not None:
+                counting.forget(pid)
+        self._known = running
+
+    def _leave(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._leaving:
+            return
+        self._leaving = True
+        if self._drain_seconds:
+            for process in self.processes:
+                with suppress(ProcessLookupError, TypeError):  # it has ended, or has not begun
+                    os.kill(process.pid, NOT_READY)  # type: ignore[arg-type]
+        # On another thread: this one may hold the lock of the event just now.
+        stop = threading.Timer(self._drain_seconds, self.should_exit.set)
+        stop.daemon = True
+        stop.start()
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()

@@ -1,0 +1,181 @@
+"""Owns how `issuer serve` stops, is replaced and speaks TLS: nobody who asks meanwhile notices.
+
+What its processes do together otherwise is told in `test_serve.py`.
+"""
+
+import json
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from running import HOST, Installation, Server, eventually, is_running
+
+LOG_INS = 12
+LOG_IN = b"username=nobody&password=wrong"
+DRAIN_SECONDS = 2
+PAUSE_SECONDS = 0.01
+REPLACED_WITHIN_SECONDS = 90.0
+"""On a machine that is busy with other tests, too."""
+
+
+def events(server: Server) -> list[dict[str, str]]:
+    """Return the lines of the log; each must be JSON."""
+    return [json.loads(line) for line in server.output.splitlines()]
+
+
+@contextmanager
+def asking(installation: Installation, answers: list[int]) -> Iterator[None]:
+    """Ask for tokens all through the block; what fails raises at its end."""
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            answers.append(len(installation.token()))
+            time.sleep(PAUSE_SECONDS)  # the workers that start need the cores, too
+
+    with ThreadPoolExecutor(4) as clients:
+        loops = [clients.submit(ask) for _ in range(4)]
+        try:
+            yield
+        finally:
+            over.set()
+    for loop in loops:
+        loop.result()
+
+
+def begin_log_in(installation: Installation) -> socket.socket:
+    """Send half of a log-in, so that it has begun and cannot be answered yet."""
+    connection = socket.create_connection((HOST, installation.port), timeout=10)
+    head = f"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(LOG_IN)}\r\n"
+    connection.sendall(head.encode() + b"Content-Type: application/x-www-form-urlencoded\r\n\r\n")
+    return connection
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stopped_it_is_not_ready_at_once_serves_on_while_it_drains_and_finishes_what_has_begun(
+    founded: Installation, workers: int
+) -> None:
+    server = founded.serve("--drain", str(DRAIN_SECONDS), workers=workers).until_ready()
+    assert founded.token()
+    begun = [begin_log_in(founded) for _ in range(LOG_INS)]
+    terminated_at = time.monotonic()
+    server.process.terminate()
+    server.process.terminate()  # a second one changes nothing
+
+    def readiness() -> httpx2.Response:
+        return founded.http.get(f"{founded.url}/readyz")
+
+    eventually(lambda: readiness().status_code == 503, "it is not ready", 1)
+    assert readiness().json()["checks"] == {"process": "it is about to stop"}
+    assert founded.token()
+    assert founded.http.get(f"{founded.url}/healthz").is_success
+    eventually(lambda: server.output.count("Shutting down") == workers, "it stops", 10)
+    assert time.monotonic() - terminated_at >= DRAIN_SECONDS
+    for connection in begun:
+        connection.sendall(LOG_IN)
+    for connection in begun:
+        with connection, connection.makefile("rb") as answer:
+            assert answer.readline().split()[1] in {b"401", b"429"}
+    assert server.process.wait(15) == 0
+    assert {line["level"] for line in events(server)} == {"info"}
+
+
+def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(founded: Installation) -> None:
+    server = founded.serve(workers=2).until_ready()
+    assert founded.token()
+    before = server.worker_pids
+    (founded.folder / ".env").write_text("ISSUER_REGISTRATION=closed\n")  # settings are read anew
+    answers: list[int] = []
+    with asking(founded, answers):
+        server.process.send_signal(signal.SIGHUP)
+        eventually(
+            lambda: not any(is_running(pid) for pid in before), "both are replaced", REPLACED_WITHIN_SECONDS
+        )
+        count = len(answers)
+        eventually(lambda: len(answers) > count + 20, "the load goes on", 10)
+    after = [pid for pid in server.worker_pids if is_running(pid)]
+    assert len(after) == 2
+    assert server.process.poll() is None
+    account = {"username": "alice", "password": "violet otters juggle pancakes"}
+    assert founded.http.post(f"{founded.url}/users", json=account).status_code == 403
+
+
+def test_a_single_process_says_that_sighup_is_not_for_it_and_goes_on(founded: Installation) -> None:
+    server = founded.serve().until_ready()
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "SIGHUP replaces workers" in server.output, "it says so", 5)
+    assert founded.key_set().is_success
+
+
+# TLS
+
+
+def certificate(folder: Path, *, encrypted: bool = False) -> tuple[Path, Path]:
+    """Write a certificate for the loopback address that signs itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))]), critical=False)
+        .sign(key, SHA256())
+    )
+    encryption = serialization.BestAvailableEncryption(b"x") if encrypted else serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption))
+    return folder / "cert.pem", folder / "key.pem"
+
+
+def test_it_speaks_tls_for_those_without_a_proxy(founded: Installation, tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path)
+    founded.settings["ISSUER_URL"] = url = f"https://{HOST}:{founded.port}"
+    server = founded.serve("--ssl-certfile", str(chain), "--ssl-keyfile", str(key), workers=2)
+    trust = ssl.create_default_context(cafile=chain)
+    with httpx2.Client(verify=trust, trust_env=False) as client:
+
+        def answers() -> bool:
+            try:
+                return client.get(f"{url}/readyz").is_success
+            except httpx2.TransportError:
+                return False
+
+        eventually(answers, "it is ready", 30)
+        discovery = client.get(f"{url}/.well-known/openid-configuration").json()
+        assert discovery["jwks_uri"] == f"{url}/.well-known/jwks.json"
+        assert client.get(discovery["jwks_uri"]).json()["keys"]
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{url}/readyz", trust_env=False)
+    assert "proxy" not in server.output
+    assert server.output.count("warning") == 0
+    server.stop()
+
+
+def test_a_certificate_that_cannot_be_used_is_one_line(installation: Installation, tmp_path: Path) -> None:
+    chain, key = certificate(tmp_path, encrypted=True)
+    for arguments, says in (
+        (["--ssl-certfile", str(tmp_path / "none.pem")], "No such file"),
+        (["--ssl-certfile", str(chain), "--ssl-keyfile", str(key)], "must not be encrypted"),
+    ):
+        done = installation.command("serve", "--port", str(installation.port), *arguments)
+        assert (done.code, done.out) == (1, "")
+        assert done.err.startswith("failed: ")
+        assert says in done.err
+        assert len(done.err.splitlines()) == 1
+    assert not any(installation.folder.iterdir())

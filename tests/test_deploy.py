@@ -1,0 +1,191 @@
+"""The files in docs/deploy are fit for use, as far as that can be checked without running them as root."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from issuer.cli.commands import app as commands
+from issuer.settings import Settings
+from verifier_example.app import Settings as ExampleSettings
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "docs" / "deploy"
+EXPOSURE_MOST = 1.5
+"""By the count of systemd-analyze: 0 to 10, and below 2 is its best grade."""
+KNOWN = {
+    f"{kind.model_config.get('env_prefix')}{name.upper()}"
+    for kind in (Settings, ExampleSettings)
+    for name in kind.model_fields
+}
+
+
+def program(name: str) -> str:
+    """Return the path of a program; without it skip the test, and in CI fail it."""
+    found = shutil.which(name)
+    if found is None:
+        missing = f"{name} is not installed: what needs it was NOT tested, see .ci/run"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def require_options_exist(command: str) -> None:
+    """Fail unless `issuer serve` takes the options of this command line."""
+    serve = typer.main.get_command(commands).commands["serve"]  # type: ignore[attr-defined]
+    known = {option for parameter in serve.params for option in parameter.opts}
+    given = command.partition("issuer serve")[2]
+    assert given
+    assert {word for word in shlex.split(given) if word.startswith("--")} <= known
+
+
+# systemd
+
+
+def unit() -> list[tuple[str, str]]:
+    text = (DEPLOY / "issuer.service").read_text("utf-8")
+    return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
+
+
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    analyze = program("systemd-analyze")
+    there = tmp_path / "issuer.service"
+    text = (DEPLOY / "issuer.service").read_text("utf-8")
+    # The program and the account are not on this machine.
+    there.write_text(
+        text.replace("/opt/issuer/.venv/bin/issuer", "/bin/true").replace("=issuer\n", "=root\n")
+    )
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(there)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "issuer.service" in line]) == (
+        0,
+        [],
+    )
+
+
+def test_the_unit_is_confined_as_far_as_it_can_be() -> None:
+    done = subprocess.run(
+        [
+            program("systemd-analyze"),
+            "security",
+            "--offline=true",
+            f"--threshold={EXPOSURE_MOST * 10:.0f}",
+            str(DEPLOY / "issuer.service"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.splitlines()[-1:]
+
+
+def test_the_unit_names_options_and_settings_that_exist() -> None:
+    entries = dict(unit())
+    require_options_exist(entries["ExecStart"])
+    assert "--workers 2" in entries["ExecStart"]  # SIGHUP replaces one worker by another
+    assert {value.partition("=")[0] for name, value in unit() if name == "Environment"} <= KNOWN
+
+
+# Containers
+
+
+def compose() -> Mapping[str, Any]:
+    document: Mapping[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+    return document
+
+
+def test_each_setting_in_the_compose_file_exists_and_none_holds_a_secret() -> None:
+    for service in compose()["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if name.startswith(("ISSUER_", "VERIFIER_")):
+                assert name in KNOWN
+            assert not re.search("PASSWORD|PASSPHRASE|TOKEN", name) or str(value).startswith("/run/secrets/")
+            assert not re.search(r"://[^/@]*:[^/@]*@", str(value))
+
+
+def test_the_compose_file_names_only_what_it_defines() -> None:
+    document = compose()
+    for name, service in document["services"].items():
+        assert set(service.get("secrets", [])) <= document["secrets"].keys(), name
+        assert set(service["networks"]) <= document["networks"].keys(), name
+        assert service.get("depends_on", {}).keys() <= document["services"].keys(), name
+        for other, condition in service.get("depends_on", {}).items():
+            checked = "healthcheck" in document["services"][other] or other.startswith("issuer-")
+            assert condition["condition"] == "service_started" or checked, (name, other)
+        for volume in service.get("volumes", []):
+            source = volume.partition(":")[0]
+            assert source in document["volumes"] or (DEPLOY / source).is_file(), volume
+    build = document["services"]["issuer-1"]["build"]
+    assert (DEPLOY / build["context"]).resolve() == ROOT
+    assert (ROOT / build["dockerfile"]).is_file()
+    require_options_exist(document["services"]["issuer-2"]["command"][-1])
+
+
+def test_the_nodes_are_given_more_time_to_stop_than_they_take() -> None:
+    from issuer.cli.serve import GRACE_SECONDS  # noqa: PLC0415
+
+    service = compose()["services"]["issuer-1"]
+    drain = int(re.findall(r"--drain (\d+)", service["command"][-1])[0])
+    assert int(service["stop_grace_period"].removesuffix("s")) > drain + GRACE_SECONDS
+    assert int(dict(unit())["TimeoutStopSec"]) > GRACE_SECONDS
+
+
+def test_the_image_is_made_of_files_that_exist_and_that_enter_the_build() -> None:
+    text = (DEPLOY / "Dockerfile").read_text("utf-8")
+    copied = [
+        path for line in re.findall(r"^COPY (?!--)(.*) \S+$", text, re.MULTILINE) for path in line.split()
+    ]
+    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
+    allowed = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    assert "*" in ignored
+    assert set(copied) == allowed
+    assert all((ROOT / path).exists() for path in copied)
+    assert re.search(r"^USER \d+:\d+$", text, re.MULTILINE)
+    assert re.search(r"^CMD \[", text, re.MULTILINE)
+    require_options_exist(" ".join(re.findall(r'"([^"]+)"', text.rpartition("CMD")[2])))
+
+
+def test_no_image_is_named_with_a_registry() -> None:
+    named = re.findall(r"^FROM (\S+)", (DEPLOY / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    named += [service["image"] for service in compose()["services"].values()]
+    for image in named:
+        assert "." not in image.partition("/")[0].partition(":")[0], image
+
+
+def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
+    nginx, openssl = program("nginx"), program("openssl")
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=issuer", "-days", "1",
+         "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    text = (DEPLOY / "nginx.conf").read_text("utf-8")
+    # The names of the other containers, their secrets, and /tmp are not those of this machine.
+    text = re.sub(r"(issuer-1|issuer-2|example)(?=:\d)", "127.0.0.1", text)
+    text = text.replace("/tmp/", f"{tmp_path}/").replace("/run/secrets/tls_", f"{tmp_path}/")  # noqa: S108
+    (tmp_path / "nginx.conf").write_text(text)
+    done = subprocess.run(
+        [nginx, "-t", "-p", str(tmp_path), "-c", "nginx.conf"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr.replace('the "user" directive', "")
+
+
+def test_the_document_shows_only_options_that_exist() -> None:
+    text = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    served = re.findall(r"issuer serve[^`\n]*", text)
+    assert served
+    for line in served:
+        if "--" in line:
+            require_options_exist(line)
