@@ -16,8 +16,8 @@ demo: $(VENV)/.runs ## issuer and example service on this machine, with everythi
 serve: $(VENV)/.runs ## the issuer alone, on 127.0.0.1:8000
 	@$(BIN)/issuer serve
 
-test: $(VENV)/.tests ## the whole suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.tests ## the whole suite, a file to a core at a time
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.tests ## style, types, import contracts
 	$(BIN)/ruff check .
