@@ -117,6 +117,8 @@ def test_the_driver_cannot_be_chosen() -> None:
 
 def test_no_host_that_answers_is_told_without_the_password() -> None:
     database = Database("postgresql://u:secret@127.0.0.1:1,127.0.0.1:2/name")
-    with pytest.raises(DatabaseUnavailable, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2/name cannot be used") as told:
+    with pytest.raises(
+        DatabaseUnavailable, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2/name cannot be used"
+    ) as told:
         database.ping()
     assert "secret" not in str(told.value)

@@ -39,7 +39,9 @@ def connect(url: URL) -> Engine:
     try:
         return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except (ArgumentError, ValueError) as error:  # what SQLAlchemy makes of hosts and ports among the options
-        raise BadURL("ISSUER_DATABASE_URL has options that do not fit together: name a port for each host") from error
+        raise BadURL(
+            "ISSUER_DATABASE_URL has options that do not fit together: name a port for each host"
+        ) from error
 
 
 def in_mode(engine: Engine, mode: Mode) -> Engine:

@@ -33,7 +33,9 @@ def parse(url: str) -> URL:
             "ISSUER_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
         ) from error
     if "@" in (parsed.host or ""):  # the rest of a password, which an error would tell as the host's name
-        raise BadURL("ISSUER_DATABASE_URL holds more than one @: percent-encode the one in the password, as %40")
+        raise BadURL(
+            "ISSUER_DATABASE_URL holds more than one @: percent-encode the one in the password, as %40"
+        )
     match parsed.get_backend_name():
         case "postgresql" | "postgres":
             return _to_one_that_writes(parsed.set(drivername="postgresql+psycopg"))
@@ -53,7 +55,10 @@ def shown(url: URL) -> str:
     if not hosts:
         return bare
     told = [f"[{host}]" if ":" in host and "port" in url.query else host for host in hosts]
-    told = [f"{host}:{port}" if port else host for host, port in zip(told, ports or [""] * len(told), strict=False)]
+    told = [
+        f"{host}:{port}" if port else host
+        for host, port in zip(told, ports or [""] * len(told), strict=False)
+    ]
     return _BEFORE_HOSTS.sub(lambda before: before[0] + ",".join(told), bare, count=1)
 
 
@@ -74,7 +79,9 @@ def _of_several_hosts(url: str) -> URL | None:
         ports.append(host["port"] or "")
     parsed = make_url(several["before"] + several["after"])
     if {"host", "port"} & parsed.query.keys():
-        raise BadURL("ISSUER_DATABASE_URL names its hosts twice: before the database's name, and as an option")
+        raise BadURL(
+            "ISSUER_DATABASE_URL names its hosts twice: before the database's name, and as an option"
+        )
     # SQLAlchemy's own form, host=a:1&host=b:2, knows no IPv6 addresses.
     return parsed.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
 
