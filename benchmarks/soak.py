@@ -32,6 +32,7 @@ FAULTS = {
     "partitions": (Fault.CUT, Fault.SILENCE),
     "failovers": (Fault.FAILOVER,),
 }
+WIDTH = 118
 REFUSED = "BROKEN: a valid token was refused by "
 
 
@@ -75,11 +76,11 @@ def show(rules: Rules, seed: int, findings: Findings) -> None:
     """Print what was found, and each broken promise with its facts."""
     sys.stderr.write("\n")
     table = Table(title=f"seed {seed}: {rules}", title_justify="left", box=None)
-    table.add_column("what")
+    table.add_column("what", no_wrap=True)
     table.add_column(f"in {findings.age:.0f} s")
     for line in report(findings):
         table.add_row(*line)
-    console = Console()
+    console = Console(width=WIDTH)
     console.print(table)
     for told in findings.broken:
         console.print(told, markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,8 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 from issuer.store.url import BadURL
 
 SQLITE_WAIT_SECONDS = 10
+CONNECT_SECONDS = 5
+"""After this a host that says nothing is given up, and the next one of the URL is asked."""
 STATEMENT_SECONDS = 10
 """After this a statement, or the wait for a connection, is given up, and the client told to come back."""
 IDLE_SECONDS = 2
@@ -53,11 +55,12 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
 
 
 def _postgresql(url: URL) -> Engine:
-    connect = {"connect_timeout": 5, "client_encoding": "utf8", **SILENCE}
-    if "options" not in url.query:
-        connect["options"] = (
-            f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
-        )
+    limits = (
+        f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
+    )
+    unless_told = {"connect_timeout": CONNECT_SECONDS, "options": limits, **SILENCE}
+    connect = {name: value for name, value in unless_told.items() if name not in url.query}
+    connect["client_encoding"] = "utf8"
     engine = create_engine(
         url, hide_parameters=True, pool_size=10, pool_timeout=STATEMENT_SECONDS, connect_args=connect
     )

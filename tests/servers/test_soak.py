@@ -13,7 +13,7 @@ from soak.rules import Rules
 from soak.run import KINDS, soak
 
 SECONDS = 40.0
-SEED = 3
+SEED = 72
 LONGEST_PAUSE_SECONDS = 20.0
 """Both nodes may be killed at once, and a start takes its time."""
 

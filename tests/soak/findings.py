@@ -94,6 +94,10 @@ class Findings:
             self.recoveries.setdefault(token.node, []).append(token.received_at - promoted_at)
         self.goes_on("tokens issued")
 
+    def refused(self, token: str, by: str, reason: str) -> None:
+        """Count a refusal of some kind of token; of a reason, only its first words."""
+        self.refusals[f"{token}, by {by}: {reason.partition(':')[0]}"] += 1
+
     def failed_over(self) -> None:
         """Note that a replica was promoted just now; from here on the nodes are to recover."""
         self._recovering = dict.fromkeys(self.issued, time.time())

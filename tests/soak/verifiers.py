@@ -197,7 +197,7 @@ async def _refuse_spoiled(verifier: Verifier, findings: Findings) -> None:
         except NoKeys:
             return
         except Refused as refusal:
-            findings.refusals[f"{fault}, by {verifier.kind}: {refusal}"] += 1
+            findings.refused(fault, verifier.kind, str(refusal))
         else:
             findings.violation(f"a token that is {fault} is refused", verifier=verifier.kind, token=token)
 
@@ -212,7 +212,7 @@ def _judge(verifier: Verifier, token: Token, refusal: Refused, front: Front, fin
         # It could fetch nothing from anybody, and judges by an old document rather than by none.
         findings.count(f"refused while no node served: {verifier.kind}")
         return
-    findings.refusals[f"VALID, by {verifier.kind}: {refusal}"] += 1
+    findings.refused("VALID", verifier.kind, str(refusal))
     facts: dict[str, Any] = {
         "token": findings.described(token),
         "refusal": refusal,
