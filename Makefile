@@ -39,7 +39,7 @@ bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer,
 storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS takes meanwhile
 	$(BIN)/python benchmarks/storm.py
 
-soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and cut off, and no valid token refused
+soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped, cut off and failing over, and no valid token refused
 	$(BIN)/python benchmarks/soak.py --minutes 10
 
 scaling: $(VENV)/.tests ## a million simulated verifiers, and what sessions cost a real PostgreSQL

@@ -8,7 +8,6 @@ node costs it is measured in `node`, how the layouts are made is told in `layout
 import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -164,7 +163,7 @@ def main(
 ) -> None:
     """Measure it all, and perhaps write it down."""
     parts = (issuing, sizes, wal, commits, ring, partitions)
-    with tempfile.TemporaryDirectory() as folder, temporary_server(Path(folder), durable=True) as server:
+    with temporary_server(durable=True) as server:
         found = []
         for part in parts:
             found.append(part(server))

@@ -6,8 +6,10 @@ What it does and judges is told in `tests/soak`.
 import argparse
 import os
 import random
+import statistics
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,33 +19,68 @@ from rich.table import Table
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))  # before this folder, where a file is called soak, too
 
-from postgresql import temporary_server  # noqa: E402
+from replicated import temporary_pair  # noqa: E402
 from running import HOST  # noqa: E402
+from soak.faults import Fault  # noqa: E402
 from soak.findings import Findings  # noqa: E402
 from soak.rules import Rules  # noqa: E402
 from soak.run import soak  # noqa: E402
+
+FAULTS = {
+    "kills": (Fault.KILL, Fault.KILL_WORKER),
+    "stops": (Fault.STOP, Fault.STOP_WORKER),
+    "partitions": (Fault.CUT, Fault.SILENCE),
+    "failovers": (Fault.FAILOVER,),
+}
+WIDTH = 118
+REFUSED = "BROKEN: a valid token was refused by "
 
 
 def progress(findings: Findings) -> None:
     """Rewrite the line that tells how far it is."""
     counts = findings.counts
     verified = sum(count for what, count in counts.items() if what.startswith("verified: "))
+    faults = sum(counts[fault] for fault in Fault)
     sys.stderr.write(
         f"\r{findings.age:4.0f} s  issued {counts['tokens issued']}  verified {verified}"
-        f"  rotations {findings.rotations}  BROKEN {len(findings.broken)} "
+        f"  rotations {findings.rotations}  faults {faults}  BROKEN {len(findings.broken)} "
     )
     sys.stderr.flush()
+
+
+def report(findings: Findings) -> Iterator[tuple[str, str]]:
+    """Yield the lines of the report: what it comes to first, everything that was counted after it."""
+    counts = findings.counts
+    refused = {what: count for what, count in counts.items() if what.startswith(REFUSED)}
+    yield "tokens issued", f"{counts['tokens issued']}"
+    for what in sorted(what for what in counts if what.startswith("verified: ")):
+        yield what, f"{counts[what]}"
+    yield "valid tokens refused", f"{sum(refused.values())}"
+    for reason, count in sorted(findings.refusals.items()):
+        yield f"refused: {reason}", f"{count}"
+    yield "rotations seen in tokens", f"{findings.rotations}"
+    for name, kinds in FAULTS.items():
+        each = ", ".join(f"{kind} {counts[kind]}" for kind in kinds)
+        yield name, f"{sum(counts[kind] for kind in kinds)}" + (f" ({each})" if len(kinds) > 1 else "")
+    yield "longest pause without a token", f"{findings.pauses.get('tokens issued', 0.0):.1f} s"
+    for node, seconds in sorted(findings.recoveries.items()):
+        told = f"median {statistics.median(seconds):.1f} s, longest {max(seconds):.1f} s"
+        yield f"token from {node} after a promotion", told
+    told_already = {"tokens issued", *Fault, *refused}
+    for what, count in sorted(counts.items()):
+        if what not in told_already and not what.startswith("verified: "):
+            yield what, f"{count}"
 
 
 def show(rules: Rules, seed: int, findings: Findings) -> None:
     """Print what was found, and each broken promise with its facts."""
     sys.stderr.write("\n")
     table = Table(title=f"seed {seed}: {rules}", title_justify="left", box=None)
-    table.add_column("what")
-    table.add_column("how often", justify="right")
-    for what, count in sorted({**findings.counts, "rotations seen in tokens": findings.rotations}.items()):
-        table.add_row(what, str(count))
-    console = Console()
+    table.add_column("what", no_wrap=True)
+    table.add_column(f"in {findings.age:.0f} s")
+    for line in report(findings):
+        table.add_row(*line)
+    console = Console(width=WIDTH)
     console.print(table)
     for told in findings.broken:
         console.print(told, markup=False, highlight=False, soft_wrap=True)
@@ -58,8 +95,8 @@ def main() -> int:
     os.environ["no_proxy"] = HOST  # PyJWKClient would ask a proxy for loopback
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with temporary_server(Path(folder)) as postgresql:
-                findings = soak(Path(folder) / "soak", postgresql, asked.minutes * 60, asked.seed, progress)
+            with temporary_pair() as pair:
+                findings = soak(Path(folder) / "soak", pair, asked.minutes * 60, asked.seed, progress)
         except pytest.skip.Exception as missing:
             sys.stderr.write(f"{missing}\n")
             return 1

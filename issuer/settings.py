@@ -81,7 +81,8 @@ class Settings(BaseSettings):
         "http://127.0.0.1:8000", description="The issuer's URL: `iss`, and where clients find it."
     )
     database_url: SecretStr = Field(
-        SecretStr("sqlite:///issuer.db"), description="SQLite, or `postgresql://…` for several nodes."
+        SecretStr("sqlite:///issuer.db"),
+        description="SQLite, or `postgresql://…` for several nodes; it may name several hosts: `a:5432,b:5432`.",
     )
     keys: str = Field(
         "keys",

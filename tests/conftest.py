@@ -116,7 +116,7 @@ def machine(issuer: Issuer) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     """The URL of a real PostgreSQL; each test that asks for `database_url` gets a database of its own in it."""
-    with temporary_server(tmp_path_factory.mktemp("postgresql")) as url:
+    with temporary_server() as url:
         yield url

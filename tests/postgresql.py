@@ -1,18 +1,24 @@
-"""A real PostgreSQL for the length of a test run, as an unprivileged user when the tests run as root."""
+"""A real PostgreSQL for the length of a test run, as an unprivileged user when the tests run as root.
+
+One with a replica, for the loss of a server, is told in `replicated`.
+"""
 
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import psycopg
 import pytest
 
 USER = "issuer"
+HOST = "127.0.0.1"
 
 
 def binaries() -> Path | None:
@@ -31,48 +37,70 @@ def _missing(what: str) -> None:
     pytest.skip(text)
 
 
+class Cluster:
+    """A directory of PostgreSQL's, and its server; in `with`: both are gone at the end.
+
+    Skips the test where PostgreSQL is not installed.
+    """
+
+    def __init__(self) -> None:
+        programs = binaries()
+        if programs is None:
+            _missing("PostgreSQL")
+        self._binaries = programs
+        # Not in the folder of pytest, which each other run of pytest shuts for every other user.
+        self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        self.data = self._folder / "data"
+        self._as_user: list[str] = []
+        if os.geteuid() == 0:  # initdb refuses to run as root
+            self._as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+            shutil.chown(self._folder, "nobody", "nogroup")
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port: int = probe.getsockname()[1]
+        self.url = f"postgresql://{USER}@{HOST}:{self.port}/postgres"
+        """The maintenance database."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if (self.data / "postmaster.pid").exists():
+            self.stop()
+        shutil.rmtree(self._folder)
+
+    def make(self) -> None:
+        """Make the directory, empty."""
+        self.run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-N", "-E", "UTF8")
+
+    def start(self, **settings: str) -> None:
+        """Start the server, and wait until it answers."""
+        settings = {"unix_socket_directories": "", "max_connections": "200", **settings}
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        self.control("-l", str(self.data / "log"), "-o", f"-h {HOST} -p {self.port} {options}", "start")
+
+    def stop(self) -> None:
+        """End the server at once: for its data this is what a crash is."""
+        self.control("-m", "immediate", "stop")
+
+    def control(self, *arguments: str) -> None:
+        """Run `pg_ctl`, and wait until what was asked is done."""
+        self.run("pg_ctl", "-D", self.data, "-w", *arguments)
+
+    def run(self, program: str, *arguments: str | Path) -> None:
+        """Run one of PostgreSQL's programs as its user."""
+        command = [*self._as_user, str(self._binaries / program), *map(str, arguments)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+        assert done.returncode == 0, f"{program}: {done.stderr or done.stdout}"
+
+
 @contextmanager
-def temporary_server(folder: Path, *, durable: bool = False) -> Iterator[str]:
+def temporary_server(*, durable: bool = False) -> Iterator[str]:
     """Yield the URL of a server's maintenance database; only a `durable` one waits for its disk."""
-    programs = binaries()
-    if programs is None:
-        _missing("PostgreSQL")
-        return
-    as_user: list[str] = []
-    data = folder / "data"
-    data.mkdir(mode=0o700)
-    if os.geteuid() == 0:  # initdb refuses to run as root
-        as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        for parent in [folder, *folder.parents]:
-            if parent == parent.parent or parent.stat().st_mode & 0o001:
-                continue
-            parent.chmod(parent.stat().st_mode | 0o011)
-        shutil.chown(data, "nobody", "nogroup")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    initdb = [
-        *as_user,
-        str(programs / "initdb"),
-        "-D",
-        str(data),
-        "-U",
-        USER,
-        "-A",
-        "trust",
-        "-N",
-        "-E",
-        "UTF8",
-    ]
-    subprocess.run(initdb, check=True, capture_output=True, cwd="/")
-    fsync = "on" if durable else "off"
-    options = f"-h 127.0.0.1 -p {port} -c unix_socket_directories='' -c fsync={fsync} -c max_connections=200"
-    control = [*as_user, str(programs / "pg_ctl"), "-D", str(data), "-w", "-l", str(data / "log")]
-    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd="/")
-    try:
-        yield f"postgresql://{USER}@127.0.0.1:{port}/postgres"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/")
+    with Cluster() as cluster:
+        cluster.make()
+        cluster.start(fsync="on" if durable else "off")
+        yield cluster.url
 
 
 def new_database(server: str, options: str = "") -> str:

@@ -1,6 +1,7 @@
 """How clients prove who they are besides a secret: assertions signed with their own key; and how secrets change."""
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -147,7 +148,7 @@ def test_an_assertion_serves_once_however_many_use_it_at_once(web: TestClient, c
         {"key": None, "alg": "none"},
         {"key": P256, "alg": "ES256"},  # under the kid of another key
     ],
-    ids=str,
+    ids=lambda changes: re.sub(r"<\S+ object at \w+>", "another", str(changes))[:60],
 )
 def test_an_assertion_that_is_not_right_in_every_respect_is_refused(
     web: TestClient, client_id: str, changes: dict[str, Any]

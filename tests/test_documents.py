@@ -101,7 +101,9 @@ def test_the_lines_of_a_document_are_short(document: Path) -> None:
     written = re.sub(r"^<!-- \w+ from .*?^<!-- end of \w+ -->$", "", text, flags=re.DOTALL | re.MULTILINE)
     prose = re.sub(r"^```(?!bash).*?^```$", "", written, flags=re.DOTALL | re.MULTILINE)
     lines = prose.splitlines()
-    assert not [line for line in lines if len(line) > LINE_MOST_CHARACTERS and not line.startswith(("|", "!["))]
+    assert not [
+        line for line in lines if len(line) > LINE_MOST_CHARACTERS and not line.startswith(("|", "!["))
+    ]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

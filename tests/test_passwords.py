@@ -49,6 +49,7 @@ def test_the_password_of_the_dummy_opens_nothing() -> None:
         scrypt.using(rounds=4).hash("a password"),
         Passwords(memory_kib=8, passes=1).hash("a password"),
     ],
+    ids=["bcrypt", "pbkdf2_sha256", "scrypt", "argon2, weaker"],
 )
 def test_older_schemes_and_weaker_parameters_verify_and_are_upgraded(older: str) -> None:
     better = passwords.verify("a password", older)

@@ -18,7 +18,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
-from issuer.store.engines import SQLITE_WAIT_SECONDS, BadURL, Mode, connect, in_mode, parse
+from issuer.store.engines import SQLITE_WAIT_SECONDS, Mode, connect, in_mode
+from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
 
 if TYPE_CHECKING:
@@ -88,12 +89,12 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             self._url = parse(url)
+            self._engine = connect(self._url)
         except BadURL as error:
             raise DatabaseUnavailable(str(error)) from None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.is_new = False
         """Whether `migrate` made the first tables."""
-        self._engine = connect(self._url)
         # Made once: each costs as much as a query.
         self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
@@ -103,8 +104,7 @@ class Database:
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
             return f"sqlite:///{Path(self._url.database).resolve()}"
-        shown = self._url.set(query={}, drivername=self._url.get_backend_name())
-        return shown.render_as_string(hide_password=True)
+        return shown(self._url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

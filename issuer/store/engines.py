@@ -1,6 +1,6 @@
 """Engines: how SQLite and PostgreSQL are connected to, and what begins each kind of transaction.
 
-What is done in the transactions is told in the files beside this one.
+Which URLs there are is told in `url`, what is done in the transactions in the files beside it.
 """
 
 import time
@@ -8,10 +8,14 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 
+from issuer.store.url import BadURL
+
 SQLITE_WAIT_SECONDS = 10
+CONNECT_SECONDS = 5
+"""After this a host that says nothing is given up, and the next one of the URL is asked."""
 STATEMENT_SECONDS = 10
 """After this a statement, or the wait for a connection, is given up, and the client told to come back."""
 IDLE_SECONDS = 2
@@ -32,13 +36,14 @@ class Mode(StrEnum):
     WRITE = "write"
 
 
-class BadURL(ValueError):
-    """The URL is not one of a database that this program knows; says what to do."""
-
-
 def connect(url: URL) -> Engine:
-    """Return the engine for a URL that `parse` returned."""
-    return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+    """Return the engine for a URL that `url.parse` returned; raise BadURL."""
+    try:
+        return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+    except (ArgumentError, ValueError) as error:  # what SQLAlchemy makes of hosts and ports among the options
+        raise BadURL(
+            "ISSUER_DATABASE_URL has options that do not fit together: name a port for each host"
+        ) from error
 
 
 def in_mode(engine: Engine, mode: Mode) -> Engine:
@@ -49,32 +54,13 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
     return engine.execution_options(isolation_level=levels[mode])
 
 
-def parse(url: str) -> URL:
-    """Return the URL with the driver that is used here; raise BadURL."""
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise BadURL(
-            "ISSUER_DATABASE_URL is not a database URL; use sqlite:///FILE or postgresql://USER@HOST/NAME"
-        ) from error
-    match parsed.get_backend_name():
-        case "postgresql" | "postgres":
-            return parsed.set(drivername="postgresql+psycopg")
-        case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
-            return parsed.set(drivername="sqlite+pysqlite")
-        case "sqlite":
-            raise BadURL("ISSUER_DATABASE_URL must be sqlite:///FILE and nothing more")
-    raise BadURL(
-        f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
-    )
-
-
 def _postgresql(url: URL) -> Engine:
-    connect = {"connect_timeout": 5, "client_encoding": "utf8", **SILENCE}
-    if "options" not in url.query:
-        connect["options"] = (
-            f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
-        )
+    limits = (
+        f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
+    )
+    unless_told = {"connect_timeout": CONNECT_SECONDS, "options": limits, **SILENCE}
+    connect = {name: value for name, value in unless_told.items() if name not in url.query}
+    connect["client_encoding"] = "utf8"
     engine = create_engine(
         url, hide_parameters=True, pool_size=10, pool_timeout=STATEMENT_SECONDS, connect_args=connect
     )

@@ -6,6 +6,7 @@ Who looks, and what breaks a promise, is told in the files beside this one.
 import statistics
 import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,13 @@ class Findings:
         """All tokens, by the node that issued them."""
         self.pauses: dict[str, float] = {}
         """The longest pause in what is to go on all the time, in seconds."""
+        self.recoveries: dict[str, list[float]] = {}
+        """By node: how long after each promotion of a replica it issued a token again, in seconds."""
+        self._recovering: dict[str, float] = {}
+        self.refusals: Counter[str] = Counter()
+        """Which verifier refused a token, and why: those that are not good, and any valid one, which is a defect."""
         self._alive: list[Token] = []
+        self._expired: deque[Token] = deque(maxlen=200)
         self._last: dict[str, float] = {}
         self._events: deque[str] = deque(maxlen=16)
 
@@ -83,7 +90,17 @@ class Findings:
         """Take up a token; from now on its key is to be published and every verifier is to accept it."""
         self.issued.setdefault(token.node, []).append(token)
         self._alive.append(token)
+        if (promoted_at := self._recovering.pop(token.node, None)) is not None:
+            self.recoveries.setdefault(token.node, []).append(token.received_at - promoted_at)
         self.goes_on("tokens issued")
+
+    def refused(self, token: str, by: str, reason: str) -> None:
+        """Count a refusal of some kind of token; of a reason, only its first words."""
+        self.refusals[f"{token}, by {by}: {reason.partition(':')[0]}"] += 1
+
+    def failed_over(self) -> None:
+        """Note that a replica was promoted just now; from here on the nodes are to recover."""
+        self._recovering = dict.fromkeys(self.issued, time.time())
 
     def goes_on(self, what: str) -> None:
         """Count one more of what is to go on all the time."""
@@ -96,8 +113,20 @@ class Findings:
     def alive(self) -> list[Token]:
         """Return the tokens that have not expired by the true time."""
         now = time.time()
+        self._expired.extend(token for token in self._alive if token.expires_at <= now)
         self._alive = [token for token in self._alive if token.expires_at > now]
         return list(self._alive)
+
+    def spoiled(self, leeway: float, kids: Sequence[str]) -> dict[str, str]:
+        """Return tokens of known `kids` that are to be refused, by what is wrong with them."""
+        expired = [
+            token
+            for token in self._expired
+            if token.expires_at + leeway + 1 < time.time() and token.kid in kids
+        ]
+        alive = [token for token in self._alive if token.kid in kids]
+        spoiled = {"expired": expired[-1].text} if expired else {}
+        return {**spoiled, "tampered with": _tampered(alive[-1].text)} if alive else spoiled
 
     def event(self, what: str) -> None:
         """Remember what happened, to be told with a promise that is broken soon after."""
@@ -119,3 +148,9 @@ class Findings:
         """Return the facts about a token."""
         iat, exp, received = map(self.since_start, (token.issued_at, token.expires_at, token.received_at))
         return f"kid {token.kid[:8]} from {token.node}, iat {iat}, exp {exp}, received {received}"
+
+
+def _tampered(token: str) -> str:
+    """Return `token` with another character within its signature."""
+    at = len(token) - 20
+    return token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]

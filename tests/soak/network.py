@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 
 from running import HOST
 
@@ -20,22 +21,23 @@ NOBODY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\
 
 
 class Line:
-    """A TCP connection point in front of the database, for one node."""
+    """What leads from one node to the servers of its database: a TCP port in front of each."""
 
-    def __init__(self, database_port: int) -> None:
-        self._database_port = database_port
+    def __init__(self, *server_ports: int) -> None:
+        self._server_ports = server_ports
         self._open = asyncio.Event()
         self._open.set()
         self._refusing = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._connected: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
 
-    async def start(self) -> int:
-        """Listen, and return the port."""
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+    async def start(self) -> list[int]:
+        """Listen, and return the port that leads to each server."""
+        for server_port in self._server_ports:
+            accept = partial(self._accept, server_port)
+            self._listeners.append(await asyncio.start_server(accept, HOST, 0))
+        return [listener.sockets[0].getsockname()[1] for listener in self._listeners]
 
     def close(self) -> None:
         """Reset every connection, and each new one at once: a database that went away."""
@@ -54,26 +56,29 @@ class Line:
 
     async def end(self) -> None:
         """Close everything for good."""
-        if self._server is not None:
-            self._server.close()
-            self.close()
-            self._open.set()
-            await asyncio.gather(*self._connected)
-            await self._server.wait_closed()
+        for listener in self._listeners:
+            listener.close()
+        self.close()
+        self._open.set()
+        await asyncio.gather(*self._connected)
+        for listener in self._listeners:
+            await listener.wait_closed()
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._connect(reader, writer))
+    def _accept(self, server_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._connect(server_port, reader, writer))
         self._connected.add(task)
         task.add_done_callback(self._connected.discard)
 
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(
+        self, server_port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         ends = [writer]
         self._writers.add(writer)
         try:
             await self._open.wait()
             if self._refusing:
                 return
-            there, back = await asyncio.open_connection(HOST, self._database_port)
+            there, back = await asyncio.open_connection(HOST, server_port)
             ends.append(back)
             self._writers.add(back)
             await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))

@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from postgresql import new_database
+from postgresql import USER, new_database
+from replicated import Pair
 from running import HOST, Installation
 
 from soak import verifiers, watch
@@ -27,19 +28,19 @@ DEFECT = "Traceback (most recent call last)"
 
 def soak(
     folder: Path,
-    postgresql: str,
+    database: Pair,
     seconds: float,
     seed: int,
     progress: Callable[[Findings], None] = lambda _: None,
 ) -> Findings:
-    """Run the soak of `seed` on the server `postgresql`, at least until every fault has happened."""
-    return asyncio.run(_soak(folder, new_database(postgresql), seconds, seed, progress))
+    """Run the soak of `seed` on new servers, at least until every fault has happened."""
+    return asyncio.run(_soak(folder, database, seconds, seed, progress))
 
 
 async def _soak(
-    folder: Path, database: str, seconds: float, seed: int, progress: Callable[[Findings], None]
+    folder: Path, pair: Pair, seconds: float, seed: int, progress: Callable[[Findings], None]
 ) -> Findings:
-    rules = Rules.drawn(seed)
+    rules, database = Rules.drawn(seed), new_database(pair.url)
     async with AsyncExitStack() as stack:
         ports: dict[str, int] = {}
         front = Front(ports)
@@ -49,7 +50,7 @@ async def _soak(
             _installation(Installation, folder / "operator", rules.settings(url, database))
         )
         nodes = [
-            await _node(stack, name, folder, rules.settings(url, database), offset)
+            await _node(stack, name, folder, rules.settings(url, database), pair.ports, offset)
             for name, offset in {"a": 0.0, "b": rules.clock_offset}.items()
         ]
         for node in nodes:
@@ -57,19 +58,26 @@ async def _soak(
             await node.heal()
             ports[node.name] = node.port
         machine = await asyncio.to_thread(lambda: operator.machine)
+        added = await asyncio.to_thread(
+            operator.command, "users", "add", watch.USER, "--password-stdin", stdin=watch.PASSWORD
+        )
+        assert added.code == 0, added
         findings = Findings()
         kinds = [kind(url, AUDIENCE, rules) for kind in KINDS for _ in range(OF_EACH_KIND)]
         for verifier in kinds:
             await verifier.open(stack)
         over, ended = asyncio.Event(), asyncio.Event()
-        misfortune = Misfortune(nodes, rules, findings, seed)
+        misfortune = Misfortune(nodes, pair, rules, findings, seed)
         async with asyncio.TaskGroup() as tasks:
             for node in nodes:
                 tasks.create_task(watch.issue(node, machine, rules, findings, ended))
                 tasks.create_task(watch.observe(node, findings, ended))
             for verifier in kinds:
                 tasks.create_task(verifiers.check(verifier, front, findings, ended))
-            tasks.create_task(watch.Operator(operator, nodes, rules, seed).run(findings, ended))
+            tasks.create_task(watch.keep_session(nodes, findings, ended, seed))
+            name = urlsplit(database).path.removeprefix("/")
+            tasks.create_task(watch.observe_database(pair, name, findings, ended))
+            tasks.create_task(watch.Operator(operator, nodes, pair, rules, seed).run(findings, ended))
             tasks.create_task(_tell(progress, findings, ended))
             blows = tasks.create_task(misfortune.run(over))
             await asyncio.wait({blows}, timeout=seconds)
@@ -86,14 +94,19 @@ def _installation(kind: type[Installation], folder: Path, settings: dict[str, st
 
 
 async def _node(
-    stack: AsyncExitStack, name: str, folder: Path, settings: dict[str, str], offset: float
+    stack: AsyncExitStack,
+    name: str,
+    folder: Path,
+    settings: dict[str, str],
+    server_ports: tuple[int, int],
+    offset: float,
 ) -> Node:
-    """Return a node with its own line to the database and its own clock."""
+    """Return a node with its own line to both servers of the database, and its own clock."""
     database = urlsplit(settings["ISSUER_DATABASE_URL"])
-    assert database.port
-    line = Line(database.port)
+    line = Line(*server_ports)
     stack.push_async_callback(line.end)
-    through = database._replace(netloc=f"{database.username}@{HOST}:{await line.start()}").geturl()
+    hosts = ",".join(f"{HOST}:{port}" for port in await line.start())
+    through = database._replace(netloc=f"{USER}@{hosts}").geturl()
     settings = {**settings, "ISSUER_DATABASE_URL": through, "SOAK_CLOCK_OFFSET": f"{offset}"}
     kind = Shifted if offset else Installation
     node = Node(name, stack.enter_context(_installation(kind, folder / name, settings)), line)

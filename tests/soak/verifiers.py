@@ -1,4 +1,4 @@
-"""Verifiers of three kinds, each knowing the key set by URL only, and the check that none refuses a good token.
+"""Verifiers of three kinds, each knowing the key set by URL only, which refuse no good token and take no bad one.
 
 The documents come through the front; what the nodes serve is judged in `watch`.
 """
@@ -174,7 +174,7 @@ class Strict(Verifier):
 
 
 async def check(verifier: Verifier, front: Front, findings: Findings, over: asyncio.Event) -> None:
-    """Let `verifier` judge every living token again and again; a refusal of one breaks the promise."""
+    """Let `verifier` judge every living token again and again, and some that are not good, each time."""
     while not over.is_set():
         for token in findings.alive():
             try:
@@ -186,7 +186,20 @@ async def check(verifier: Verifier, front: Front, findings: Findings, over: asyn
                 _judge(verifier, token, refusal, front, findings)
             else:
                 findings.goes_on(f"verified: {verifier.kind}")
+        await _refuse_spoiled(verifier, findings)
         await asyncio.sleep(ROUND_SECONDS)
+
+
+async def _refuse_spoiled(verifier: Verifier, findings: Findings) -> None:
+    for fault, token in findings.spoiled(verifier.rules.clock_skew, verifier.kids()).items():
+        try:
+            await verifier.verify(token)
+        except NoKeys:
+            return
+        except Refused as refusal:
+            findings.refused(fault, verifier.kind, str(refusal))
+        else:
+            findings.violation(f"a token that is {fault} is refused", verifier=verifier.kind, token=token)
 
 
 def _judge(verifier: Verifier, token: Token, refusal: Refused, front: Front, findings: Findings) -> None:
@@ -199,6 +212,7 @@ def _judge(verifier: Verifier, token: Token, refusal: Refused, front: Front, fin
         # It could fetch nothing from anybody, and judges by an old document rather than by none.
         findings.count(f"refused while no node served: {verifier.kind}")
         return
+    findings.refused("VALID", verifier.kind, str(refusal))
     facts: dict[str, Any] = {
         "token": findings.described(token),
         "refusal": refusal,

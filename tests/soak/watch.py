@@ -1,4 +1,4 @@
-"""Clients that ask each node for tokens, an observer of what each node serves, and an operator who rotates.
+"""Clients that ask each node for tokens and keep a session, observers of what is served and kept, and an operator.
 
 What verifiers make of it is told in `verifiers`.
 """
@@ -12,6 +12,8 @@ from random import Random
 from typing import Any
 
 import httpx2
+import psycopg
+from replicated import Pair
 from running import Installation
 
 from soak.findings import Findings, Token
@@ -30,6 +32,9 @@ LEFT_TO_TIMER = 0.4
 BESIDE_A_NODE = 0.3
 """How often the operator sits at a node, and is cut off together with it."""
 OK, UNAVAILABLE = 200, 503
+REPEATED_SECONDS = 25.0
+"""For so long a refresh may be asked for again with the same token: less than the grace, whoever's clock is off."""
+USER, PASSWORD = "alice", "violet otters juggle pancakes"
 DONE, FAILED, REFUSED = 0, 1, 3
 
 
@@ -77,6 +82,54 @@ def _not_issued(node: Node, answer: httpx2.Response, findings: Findings, *, heal
         )
 
 
+async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.Event, seed: int) -> None:
+    """Refresh one session at any node, again and again; what was not answered is asked for again."""
+    draw = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
+    token: str | None = None
+    first_sent_at: float | None = None
+    while not over.is_set():
+        await asyncio.sleep(ASK_SECONDS)
+        http = draw.choice(nodes).http
+        if first_sent_at and time.time() - first_sent_at > REPEATED_SECONDS:
+            findings.count("sessions given up: no answer for longer than the grace")
+            token = first_sent_at = None
+        try:
+            if token is None:
+                answer = await http.post(
+                    "/login", data={"username": USER, "password": PASSWORD}, timeout=TOKEN_SECONDS
+                )
+            else:
+                first_sent_at = first_sent_at or time.time()
+                form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
+                answer = await http.post("/oauth2/token", data=form, timeout=TOKEN_SECONDS)
+        except httpx2.TransportError:
+            continue
+        if answer.status_code == OK:
+            findings.goes_on("log-ins" if token is None else "sessions refreshed")
+            token, first_sent_at = answer.json()["refresh_token"], None
+        elif answer.status_code != UNAVAILABLE:
+            findings.violation(
+                "a session that is used lives on", answer=f"{answer.status_code} {answer.text[:300]}"
+            )
+            token = first_sent_at = None
+
+
+async def observe_database(pair: Pair, name: str, findings: Findings, over: asyncio.Event) -> None:
+    """Look at the key ring where it is kept: no version that was ever seen is lost."""
+    highest = 0
+    while not over.is_set():
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            version = await asyncio.to_thread(pair.ask_primary, "SELECT version FROM key_ring", name)
+        except psycopg.OperationalError:
+            findings.count("looks at a database without a primary")
+            continue
+        findings.count("looks at the ring's version")
+        if version < highest:
+            findings.violation("the ring's version never goes back", version=version, before=highest)
+        highest = max(highest, version)
+
+
 async def observe(node: Node, findings: Findings, over: asyncio.Event) -> None:
     """Look at the JWKS of `node`: it must hold the kid of each token received before, for as long as that lives.
 
@@ -122,8 +175,11 @@ def _require_published(
 class Operator:
     """Rotates by hand: as early as the guard allows, or not until the timer did, as drawn from the seed."""
 
-    def __init__(self, commands: Installation, nodes: Sequence[Node], rules: Rules, seed: int) -> None:
+    def __init__(
+        self, commands: Installation, nodes: Sequence[Node], database: Pair, rules: Rules, seed: int
+    ) -> None:
         self._commands = commands
+        self._database = database
         self._nodes = nodes
         self._rules = rules
         self._random = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
@@ -141,6 +197,7 @@ class Operator:
         where = {}
         if self._random.random() < BESIDE_A_NODE:
             where["ISSUER_DATABASE_URL"] = self._random.choice(self._nodes).database_url
+        began_at = time.time()
         try:
             done = await asyncio.to_thread(self._commands.command, "keys", "rotate", "--json", **where)
         except subprocess.TimeoutExpired as error:
@@ -152,7 +209,8 @@ class Operator:
             return datetime.fromisoformat(allowed_from).timestamp() - time.time() if allowed_from else 0.0
         if done.code == DONE:
             findings.event(f"rotated by hand: {done.document['message']}")
-        elif not (where and done.code == FAILED):  # it may be cut off as well as the node beside it
+        elif done.code != FAILED or not (where or self._database.was_lost_since(began_at)):
+            # It may fail only if it can be cut off with the node beside it, or has no primary.
             findings.violation(
                 "an operator may rotate or is told to wait", out=done.out, err=done.err[-2000:]
             )

@@ -1,0 +1,124 @@
+"""What ISSUER_DATABASE_URL may say, and what of it is shown; one host against real servers is in `test_store`."""
+
+from typing import Any
+
+import pytest
+
+from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.url import BadURL, parse, shown
+
+WRITES = {"target_session_attrs": "read-write"}
+
+
+def connected_with(url: str) -> dict[str, Any]:
+    """Return what the driver is told."""
+    parsed = parse(url)
+    dialect = parsed.get_dialect()()
+    arguments: dict[str, Any] = dialect.create_connect_args(parsed)[1]
+    return {name: value for name, value in arguments.items() if name not in {"user", "password", "context"}}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "told"),
+    [
+        ("a:5432,b:5433", {"host": "a,b", "port": "5432,5433"}),
+        ("a,b", {"host": "a,b", "port": ","}),
+        ("a:5432,b", {"host": "a,b", "port": "5432,"}),
+        ("a,b:5433,c", {"host": "a,b,c", "port": ",5433,"}),
+        ("[::1]:5432,[2001:db8::2]", {"host": "::1,2001:db8::2", "port": "5432,"}),
+        ("127.0.0.1:1,[::1]:2", {"host": "127.0.0.1,::1", "port": "1,2"}),
+        ("%2Frun%2Fpostgresql,b", {"host": "/run/postgresql,b", "port": ","}),
+    ],
+)
+@pytest.mark.parametrize("user", ["", "u@", "u:p%40%2C%2Fw@", "u:p,w@", "u:p/w@"])
+def test_several_hosts_are_written_as_libpq_writes_them(user: str, hosts: str, told: dict[str, str]) -> None:
+    assert connected_with(f"postgresql://{user}{hosts}/name") == {"dbname": "name", **told, **WRITES}
+
+
+@pytest.mark.parametrize("query", ["host=a:1&host=b:2", "host=a,b&port=1,2"])
+def test_several_hosts_may_be_told_as_options(query: str) -> None:
+    assert connected_with(f"postgresql://u@/name?{query}") == {
+        "dbname": "name",
+        "host": "a,b",
+        "port": "1,2",
+        **WRITES,
+    }
+
+
+def test_a_replica_is_refused_unless_the_url_says_otherwise() -> None:
+    told = connected_with("postgresql://u@a,b/name?target_session_attrs=any&sslmode=require")
+    assert told == {
+        "dbname": "name",
+        "host": "a,b",
+        "port": ",",
+        "target_session_attrs": "any",
+        "sslmode": "require",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:p@a/name", {"host": "a"}),
+        ("postgresql://u:p,w@a:5433/name", {"host": "a", "port": 5433}),
+        ("postgres://[::1]:5433/name?sslmode=require", {"host": "::1", "port": 5433, "sslmode": "require"}),
+        ("postgresql+psycopg://u@/name?host=/run/postgresql", {"host": "/run/postgresql"}),
+    ],
+)
+def test_one_host_is_connected_to_as_ever(url: str, told: dict[str, Any]) -> None:
+    assert connected_with(url) == {"dbname": "name", **told}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:secret@a:5432,b:x/name",
+        "postgresql://u:secret@a:5432,/name",
+        "postgresql://u:secret@,b/name",
+        "postgresql://u:secret@a:0,b/name",
+        "postgresql://u:secret@a:65536,b/name",
+        "postgresql://u:secret@[::1,b/name",
+        "postgresql://u:secret@::1,b/name",
+        "postgresql://u:x@secret@a,b/name",
+        "postgresql://u:x@secret@a/name",
+        "postgresql://u:secret@a,b/name?host=c",
+        "postgresql://u:secret@/name?host=a,b&port=1,2,3",
+        "postgresql://u:secret@/name?host=a:secret&host=b",
+        "mysql://u:secret@a,b/name",
+        "sqlite://a,b/secret",
+    ],
+)
+def test_a_bad_url_is_refused_with_what_to_do_and_without_its_password(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="ISSUER_DATABASE_URL") as refusal:
+        Database(url)
+    assert "secret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:secret@a:1,b/name?sslmode=require", "postgresql://u:***@a:1,b/name"),
+        ("postgresql://u:secret@[::1]:1,[::2]:2/name", "postgresql://u:***@[::1]:1,[::2]:2/name"),
+        ("postgresql://a,b/name", "postgresql://a,b/name"),
+        ("postgresql://u:secret@/name?host=a:1&host=b:2", "postgresql://u:***@a:1,b:2/name"),
+        ("postgresql://u%40%2F:secret@a,b/x@/y", "postgresql://u%40%2F:***@a,b/x%40/y"),
+        ("postgresql://u:secret@a:1/name?sslmode=require", "postgresql://u:***@a:1/name"),
+    ],
+)
+def test_the_hosts_are_shown_and_the_password_is_not(url: str, told: str) -> None:
+    assert shown(parse(url)) == told
+    assert str(Database(url)) == told
+
+
+def test_the_driver_cannot_be_chosen() -> None:
+    with pytest.raises(BadURL, match="knows sqlite:/// and postgresql://"):
+        parse("oracle://a,b/name")
+
+
+def test_no_host_that_answers_is_told_without_the_password() -> None:
+    database = Database("postgresql://u:secret@127.0.0.1:1,127.0.0.1:2/name")
+    with pytest.raises(
+        DatabaseUnavailable, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2/name cannot be used"
+    ) as told:
+        database.ping()
+    assert "secret" not in str(told.value)
