@@ -19,7 +19,7 @@ TESTS = HERE.parent / "tests"
 sys.path.append(str(TESTS))
 
 import pytest  # noqa: E402
-from postgresql import new_database, temporary_server  # noqa: E402
+from postgresql import Cluster, new_database  # noqa: E402
 from running import HOST, Installation, free_port  # noqa: E402
 
 PEERS = HERE / "peers"
@@ -270,15 +270,17 @@ def nginx(folder: Path, body: bytes, cores: set[int]) -> Iterator[Running]:
 
 
 @contextmanager
-def postgresql(folder: Path, cores: set[int], *, durable: bool = True) -> Iterator[Running]:
+def postgresql(cores: set[int], *, durable: bool = True) -> Iterator[Running]:
     """Run PostgreSQL; its URL is that of the maintenance database. Raise Missing."""
     with ExitStack() as stack:
         try:
-            url = stack.enter_context(temporary_server(folder, durable=durable))
+            cluster = stack.enter_context(Cluster())
         except (pytest.skip.Exception, pytest.fail.Exception):
             raise Missing("PostgreSQL (apt-get install postgresql)") from None
-        pid = int((folder / "data" / "postmaster.pid").read_text().splitlines()[0])
-        yield Running(url, pid).pinned(cores)
+        cluster.make()
+        cluster.start(fsync="on" if durable else "off")
+        pid = int((cluster.data / "postmaster.pid").read_text().splitlines()[0])
+        yield Running(cluster.url, pid).pinned(cores)
 
 
 def fresh_database(server: Running) -> str:

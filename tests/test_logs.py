@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 import pytest
 import structlog
 from fastapi.testclient import TestClient
-from given import ALICE, Build
+from given import ALICE, Build, same
 
 from issuer.logs import configure_log, request_id
 from issuer.passwords import HashingPool
@@ -116,7 +116,8 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
 def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(database: Database) -> None:
     async def asked(name: str, batches: Batches, pool: HashingPool) -> bool:
         request_id.set(name)
-        return (await batches.run(request_id.get), await pool.run(request_id.get)) == (name, name)
+        told = await batches.run(request_id.get, same), await pool.run(request_id.get)
+        return told == (name, name)
 
     async def all_at_once() -> list[bool]:
         batches, pool = Batches(database), HashingPool()

@@ -252,14 +252,10 @@ def measure(bench: Bench) -> Findings:
     """Measure all of it."""
     curves: dict[str, Curve] = {}
     with folder_of(bench, "growth") as folder, ExitStack() as stack:
-        place = folder / "server"
-        place.mkdir()
         (folder / SQLITE).mkdir()
         (folder / POSTGRESQL).mkdir()
         places = [Place(SQLITE, f"sqlite:///{folder / SQLITE / 'issuer.db'}", folder / SQLITE)]
-        running = bench.unless_missing(
-            stack, "growth on PostgreSQL", postgresql(place, ALL_CORES, durable=False)
-        )
+        running = bench.unless_missing(stack, "growth on PostgreSQL", postgresql(ALL_CORES, durable=False))
         if running:
             places.append(Place(POSTGRESQL, fresh_database(running), folder / POSTGRESQL, running))
             curves["growth-nodes"], curves["growth-node-tokens"] = with_nodes(bench, folder, running)

@@ -65,9 +65,7 @@ def turns_on(
 
 def on_postgresql(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Contestant]:
     """Return the contestants on PostgreSQL; none, and noted, where it is missing."""
-    place = folder / "server"
-    place.mkdir()
-    running = bench.unless_missing(stack, "refresh on PostgreSQL", postgresql(place, DRIVER_CORES))
+    running = bench.unless_missing(stack, "refresh on PostgreSQL", postgresql(DRIVER_CORES))
     if running is None:
         return {}
     url = fresh_database(running)

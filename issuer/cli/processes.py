@@ -43,7 +43,6 @@ class _Alone(uvicorn.Server):
         super().__init__(config)
         self._drain_seconds = drain_seconds
         self._leaves_at: float | None = None
-        signal.signal(NOT_READY, signal.SIG_IGN)  # until there is an application to tell
         if not _has_terminal():  # one that is closed says so by SIGHUP, and then nobody is left to stop this
             signal.signal(signal.SIGHUP, self._keep_on)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 from postgresql import new_database, temporary_server
@@ -125,7 +124,7 @@ def alone() -> Iterator[Callable[..., Lines]]:
 
 @pytest.fixture
 def postgresql_url() -> Iterator[str]:
-    with TemporaryDirectory() as folder, temporary_server(Path(folder)) as server:
+    with temporary_server() as server:
         yield new_database(server)
 
 
