@@ -21,6 +21,9 @@ R = TypeVar("R")
 MOST = 64
 """Jobs in one transaction; so that other writers get their turn, the lock is free while what follows is done."""
 
+SIDE_BY_SIDE = 4
+"""Jobs at once on PostgreSQL: more would wait for each other longer than for the database."""
+
 
 @dataclass(eq=False)
 class _Job:
@@ -73,6 +76,7 @@ class Batches:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._thread = ThreadPoolExecutor(1, "batches")
+        self._side_by_side = anyio.CapacityLimiter(SIDE_BY_SIDE)
         self._waiting: list[_Job] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -82,7 +86,7 @@ class Batches:
         What takes long and needs no database belongs into `then`: nobody else can write while `work` is done.
         """
         if not self._database.is_sqlite:
-            return await anyio.to_thread.run_sync(lambda: then(work()))
+            return await anyio.to_thread.run_sync(lambda: then(work()), limiter=self._side_by_side)
         job = _Job(work, then, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         if self._working is None or self._working.done():
@@ -97,6 +101,7 @@ class Batches:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
+            await asyncio.sleep(0)  # what has arrived already comes along
             jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             await loop.run_in_executor(self._thread, self._do, jobs)
             for job in jobs:
