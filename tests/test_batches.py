@@ -153,3 +153,10 @@ def test_who_goes_away_holds_nobody_up(database: Database, batches: Batches, url
 
     asyncio.run(run())
     assert devices(url) == {b"a"}
+
+
+def test_after_the_end_nobody_waits_for_ever(database: Database) -> None:
+    batches = Batches(database)
+    batches.close()
+    with pytest.raises(RuntimeError):
+        asyncio.run(batches.run(keeping(database, b"a"), same))

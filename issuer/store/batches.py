@@ -103,7 +103,11 @@ class Batches:
         while self._waiting:
             await asyncio.sleep(0)  # what has arrived already comes along
             jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
-            await loop.run_in_executor(self._thread, self._do, jobs)
+            try:
+                await loop.run_in_executor(self._thread, self._do, jobs)
+            except RuntimeError as error:  # it was closed: who waits must not wait for ever
+                for job in jobs:
+                    job.error = error
             for job in jobs:
                 job.tell()
 
