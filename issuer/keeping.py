@@ -60,6 +60,11 @@ class Node:
         self._missing: list[str] = []
 
     @property
+    def has_view(self) -> bool:
+        """Tell whether this node has seen the key ring at all."""
+        return self._view is not None
+
+    @property
     def view(self) -> View:
         """The latest view; raise StaleView before the first."""
         if self._view is None:

@@ -130,7 +130,8 @@ class CrossOrigin:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
-        await anyio.to_thread.run_sync(issuer.node.refresh)  # without a usable ring it does not start
+        if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
+            await anyio.to_thread.run_sync(issuer.node.refresh)
         upkeep = asyncio.create_task(keep(issuer, app.state.figures))
         yield
         upkeep.cancel()

@@ -11,6 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import structlog
 from fastapi import FastAPI
 
 from issuer import counting
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from issuer.wiring import Issuer
 
 STOP_SECONDS = 1.0
+AGAIN_SECONDS = 2.0
 
 
 def create_worker() -> FastAPI:
@@ -29,11 +31,40 @@ def create_worker() -> FastAPI:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     # Only now: these take long to import, and the parent may end meanwhile.
     from issuer.logs import configure_log  # noqa: PLC0415
-    from issuer.settings import load_settings  # noqa: PLC0415
-    from issuer.wiring import build  # noqa: PLC0415
 
     configure_log()
-    return application(build(load_settings()))
+    # uvicorn's handlers only take note, and nobody would look while this waits; till now there is nothing to finish.
+    noting = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    issuer = _built()
+    for number, handler in noting.items():
+        signal.signal(number, handler)
+    return application(issuer)
+
+
+def _built() -> "Issuer":
+    """Return the issuer with a view of the key ring, however long that takes.
+
+    The first process looked before the server began, and what is out of reach now may come back. Ending would end
+    the whole server, or keep its first process waiting for an answer from this one.
+    """
+    from issuer.refusal import KeyRingError  # noqa: PLC0415 - as above
+    from issuer.settings import BadSettings, load_settings  # noqa: PLC0415
+    from issuer.store.database import StoreError  # noqa: PLC0415
+    from issuer.wiring import build  # noqa: PLC0415
+
+    while True:
+        try:
+            issuer = build(load_settings())
+            try:
+                issuer.node.refresh()
+            except BaseException:
+                issuer.close()
+                raise
+        except (BadSettings, KeyRingError, StoreError) as error:
+            structlog.get_logger("issuer.serve").error("a process waits to start", reason=str(error))
+            time.sleep(AGAIN_SECONDS)
+        else:
+            return issuer
 
 
 def application(issuer: "Issuer") -> FastAPI:

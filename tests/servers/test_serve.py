@@ -1,6 +1,8 @@
 """Owns what `issuer serve` promises as several processes: one ring, one rotation, and all of them end together."""
 
+import os
 import random
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +12,7 @@ from threading import Event
 
 import httpx2
 import psycopg
-from postgresql import new_database
+from postgresql import Cluster, new_database
 from running import (
     HOST,
     PASSPHRASE,
@@ -21,6 +23,7 @@ from running import (
     eventually,
     free_port,
     is_free,
+    is_running,
     kid_of,
 )
 
@@ -274,3 +277,28 @@ def test_nodes_on_postgresql_share_one_ring_and_keep_nothing_on_disk(
     eventually(lambda: kids_served(first) == kids_served(second) == new, "both nodes follow", 3)
     assert not installation.keys.exists()
     assert not list(installation.folder.glob("*.db"))
+
+
+def test_workers_that_die_while_the_database_is_away_are_replaced_when_it_is_back(
+    installation: Installation,
+) -> None:
+    with Cluster() as cluster:
+        cluster.make()
+        cluster.start()
+        use_postgresql(installation, cluster.url)
+        server = installation.serve(workers=2).until_ready()
+        cluster.stop()
+        for pid in server.worker_pids:
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: "a process waits to start" in server.output, "one has tried", START_SECONDS)
+        cluster.start()
+        eventually(lambda: len(living(server)) == 2, "both are replaced", START_SECONDS)
+        eventually(
+            lambda: installation.http.get(f"{server.url}/readyz").is_success, "it is ready", START_SECONDS
+        )
+    assert "Traceback" not in server.output
+
+
+def living(server: Server) -> list[int]:
+    """Return the workers that serve."""
+    return [pid for pid in server.worker_pids if is_running(pid)]
