@@ -164,7 +164,7 @@ def http_answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
 async def serve(app: FastAPI, ws: str = "none") -> AsyncIterator[tuple[uvicorn.Server, str]]:
     """Run the app on a real uvicorn; the socket listens before, so that nobody need wait for the start."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws=ws))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws=ws))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         try:
             yield server, f"http://127.0.0.1:{listener.getsockname()[1]}"
