@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 
 MAX_TOKEN = 8 * 1024  # characters; parsing 200 KB of junk would hold the event loop for 20 ms
+MAX_HEADER = 1366  # characters: 1 KiB in base64url
 MAX_BODY = 64 * 1024  # bytes of a fetched document
 MAX_KEYS = 64
 MAX_MEMO = 64  # header segments remembered with a snapshot
@@ -38,7 +39,7 @@ MAX_COLD_WAITERS = 4096  # the same while there are no keys, when nobody can be 
 RSA_BITS, RSA_EXPONENT = range(2048, 8192 + 1), 65537
 LAST_INSTANT = 253_402_300_799  # the end of the year 9999; later ones break calendars
 
-_TOKEN = re.compile(r"([A-Za-z0-9_-]{1,1366})\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")  # 1366: a header of 1 KiB
+_TOKEN = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _LAST_CHARACTERS = (string.ascii_letters + string.digits + "-_", "", "AQgw", "AEIMQUYcgkosw048")
 _KID = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,256}")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")  # what JSON and logs carry without harm
@@ -484,6 +485,8 @@ class TokenVerifier:
 
     def _read_header(self, segment: str) -> tuple[str, str]:
         """Find the kid and alg of a header that is fit in every other respect (RFC 9068 section 4)."""
+        if len(segment) > MAX_HEADER:
+            raise InvalidToken(Reason.MALFORMED)
         header = _read_object(_read_base64url(segment))
         kid, alg = header.get("kid"), header.get("alg")
         # Without `typ` an ID token of the same issuer would pass for an access token (RFC 8725 section 3.11).
@@ -501,7 +504,9 @@ class TokenVerifier:
             scope, nbf = claims.get("scope", ""), claims.get("nbf", 0)
             audience = tuple(aud) if isinstance(aud, list) else (aud,)
             texts = (iss, sub, client_id, jti, claims.get("username", "-"), *audience)
-            whole = all(texts) and _TEXT.fullmatch("".join(texts)) and _SCOPE.fullmatch(scope)
+            text = "".join(texts)
+            sane = text.isprintable() or _TEXT.fullmatch(text)  # the first is quick, and nearly always enough
+            whole = sane and all(texts) and _SCOPE.fullmatch(scope)
         except (KeyError, TypeError):  # absent, or something else than text
             whole = None
         # Exactly an int: a bool is one to isinstance, and a string or a float is one to lenient readers.
