@@ -194,6 +194,9 @@ class Installation:
             trust_env=False, timeout=10, limits=httpx2.Limits(max_keepalive_connections=0)
         )
         self._servers: list[Server] = []
+        self._temporary = tempfile.TemporaryDirectory()
+        self.temporary = Path(self._temporary.name)
+        """What servers keep in temporary files, those that are killed leave behind: it goes with this."""
 
     def __enter__(self) -> Self:
         return self
@@ -202,6 +205,7 @@ class Installation:
         self.http.close()
         for server in self._servers:
             server.end()
+        self._temporary.cleanup()
 
     @property
     def keys(self) -> Path:
@@ -297,8 +301,7 @@ class Installation:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
-        # What servers keep in temporary files, those that are killed leave behind: it goes with the folder.
-        return {**inherited, "TMPDIR": str(self.folder), **self.settings, **settings}
+        return {**inherited, "TMPDIR": str(self.temporary), **self.settings, **settings}
 
     def _start(self, arguments: list[str], port: int, workers: int) -> Server:
         log = self.folder / f"{len(self._servers)}.log"

@@ -19,12 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
-import httpx2
 import typer
 
 from issuer.cli.output import CommandError, console
 from issuer.cli.ports import require_free
-from issuer.cli.story import play
 
 HOST = "127.0.0.1"
 ISSUER_PORT = 8000
@@ -69,6 +67,8 @@ def demo(
     signal.signal(signal.SIGHUP, _stop)
     for port in (ISSUER_PORT, SERVICE_PORT):
         require_free(HOST, port)
+    from issuer.cli.story import play  # noqa: PLC0415 - it brings an HTTP client, and every command loads this file
+
     with _scratch_folder() as folder, Servers(folder) as servers:
         console().print(
             f"folder   {folder.name}/  (its own settings and data; removed at the end)", markup=False
@@ -245,6 +245,8 @@ def _wait_for_ctrl_c(servers: Servers) -> None:
 
 
 def _ready(url: str) -> bool:
+    import httpx2  # noqa: PLC0415 - as above
+
     try:
         return httpx2.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
     except httpx2.TransportError:

@@ -4,10 +4,12 @@ SIGTERM lets each say that it is not ready, serves on for a while, and then fini
 workers one by one. Ctrl-C does not wait for load balancers.
 """
 
+import multiprocessing
 import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -15,6 +17,7 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from uvicorn import _subprocess as starting
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
@@ -23,10 +26,13 @@ from issuer.signals import NOT_READY
 
 log = structlog.get_logger("issuer.serve")
 
+SOCKET_FOLDER_MOST = 70  # characters, of the 107 that the path of a socket may have
+
 
 def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> bool:
     """Serve until a signal ends it; tell whether it ever started."""
     if config.workers > 1:
+        _fork_from_what_is_imported()
         workers = _Workers(config, listener, drain_seconds)
         workers.run()
         return all(process.exitcode != STARTUP_FAILURE for process in workers.processes)
@@ -34,6 +40,21 @@ def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -
     with suppress(SystemExit):  # uvicorn's own exit code would mean something else here
         server.run([listener])
     return server.started
+
+
+def _fork_from_what_is_imported() -> None:
+    """Let workers be forked from a process that has imported what they need, and nothing else.
+
+    They share its memory, and one that is replaced is back at once. uvicorn has no switch for it: by itself it starts
+    each from nothing, and so it is where that process could not be reached in the folder for temporary files.
+    """
+    if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
+        return
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(
+        ["uvloop", "sqlalchemy.dialects.sqlite", "issuer.web.connections", "issuer.web.worker"]
+    )
+    starting.spawn = forking  # type: ignore[assignment]
 
 
 class _Alone(uvicorn.Server):

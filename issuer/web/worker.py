@@ -9,16 +9,18 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
 
 import structlog
 from fastapi import FastAPI
 
 from issuer import counting
+from issuer.logs import configure_log
+from issuer.refusal import KeyRingError
+from issuer.settings import BadSettings, load_settings
 from issuer.signals import NOT_READY
-
-if TYPE_CHECKING:
-    from issuer.wiring import Issuer
+from issuer.store.database import StoreError
+from issuer.web.app import create_app
+from issuer.wiring import Issuer, build
 
 STOP_SECONDS = 1.0
 AGAIN_SECONDS = 2.0
@@ -29,9 +31,6 @@ def create_worker() -> FastAPI:
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    # Only now: these take long to import, and the parent may end meanwhile.
-    from issuer.logs import configure_log  # noqa: PLC0415
-
     configure_log()
     # uvicorn's handlers only take note, and nobody would look while this waits; till now there is nothing to finish.
     noting = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -41,17 +40,12 @@ def create_worker() -> FastAPI:
     return application(issuer)
 
 
-def _built() -> "Issuer":
+def _built() -> Issuer:
     """Return the issuer with a view of the key ring, however long that takes.
 
     The first process looked before the server began, and what is out of reach now may come back. Ending would end
     the whole server, or keep its first process waiting for an answer from this one.
     """
-    from issuer.refusal import KeyRingError  # noqa: PLC0415 - as above
-    from issuer.settings import BadSettings, load_settings  # noqa: PLC0415
-    from issuer.store.database import StoreError  # noqa: PLC0415
-    from issuer.wiring import build  # noqa: PLC0415
-
     while True:
         try:
             issuer = build(load_settings())
@@ -67,16 +61,21 @@ def _built() -> "Issuer":
             return issuer
 
 
-def application(issuer: "Issuer") -> FastAPI:
+def application(issuer: Issuer) -> FastAPI:
     """Return the application of a process that does nothing but serve."""
-    from issuer.web.app import create_app  # noqa: PLC0415 - as above
-
     app = create_app(issuer)
     signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
-    # What is loaded now lives as long as the process: looking through it for garbage would halt requests in vain.
+    _keep_what_is_loaded()
+    return app
+
+
+def _keep_what_is_loaded() -> None:
+    """Look for garbage in what is loaded now once and never again: it stays, and requests would halt in vain.
+
+    Where workers are forked they would no longer share it, either: looking writes to it.
+    """
     gc.collect()
     gc.freeze()
-    return app
 
 
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
@@ -87,3 +86,6 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
     os._exit(1)
+
+
+_keep_what_is_loaded()

@@ -21,7 +21,7 @@ def told(installation: Installation) -> Figures:
 
 def directories(installation: Installation) -> set[Path]:
     """Return what servers of the installation count in."""
-    return set(installation.folder.glob("issuer-*"))
+    return set(installation.temporary.glob("issuer-*"))
 
 
 def running(server: Server) -> list[int]:
