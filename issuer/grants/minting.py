@@ -3,14 +3,15 @@
 Who may have one is the pipeline's decision; other services verify through the JWKS, see `verifier_example`.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import jwt
 from jwt.utils import base64url_encode
+from pydantic_core import to_json
 
 from issuer.grants.jose import MALFORMED, timeless
 from issuer.key import Key
@@ -55,9 +56,8 @@ class Mint:
     def sign(self, authorization: Authorization, session: str | None, key: Key, now: datetime) -> AccessToken:
         """Return an access token, no longer-lived than the ring knows of this key; raise Unavailable."""
         lifetime = min(self._policy.token_lifetime, key.token_lifetime)
-        header = {"alg": key.alg, "kid": key.kid, "typ": ACCESS_TOKEN_TYPE}
         claims = access_token_claims(authorization, session, self._issuer, now, lifetime)
-        signed = base64url_encode(_json(header)) + b"." + base64url_encode(_json(claims))
+        signed = _header(key.alg, key.kid) + b"." + base64url_encode(to_json(claims))
         try:
             signature = self._signer.sign(key.kid, signed)
         except KeyUnavailable as error:  # revoked in this very moment
@@ -110,5 +110,7 @@ def _cannot_sign() -> Unavailable:
     return Unavailable("this node cannot sign for the moment", timedelta(seconds=1))
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+@lru_cache(maxsize=8)
+def _header(alg: str, kid: str) -> bytes:
+    """Return the first segment of every token that a key signs."""
+    return base64url_encode(to_json({"alg": alg, "kid": kid, "typ": ACCESS_TOKEN_TYPE}))
