@@ -29,8 +29,10 @@ IssuerDep = Annotated[Issuer, Depends(get_issuer)]
 
 async def get_origin(request: Request) -> Origin:
     """Return where a request came from, cut and cleaned for showing."""
-    agent = "".join(filter(str.isprintable, request.headers.get("user-agent", "")))
-    return Origin(agent[:LABEL_MOST_CHARACTERS], request.client.host if request.client else "")
+    agent = request.headers.get("user-agent", "")[:LABEL_MOST_CHARACTERS]
+    if not agent.isprintable():
+        agent = "".join(filter(str.isprintable, agent))
+    return Origin(agent, request.client.host if request.client else "")
 
 
 OriginDep = Annotated[Origin, Depends(get_origin)]
