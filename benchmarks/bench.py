@@ -16,7 +16,7 @@ from report import publish, tables
 from results import FOLDER, LATEST, QUIET, Results
 from rich.console import Console
 from rounds import Bench, Findings
-from servers import Missing
+from servers import Missing, keep_to_few_cores
 
 CASES = (
     tokens.CASE,
@@ -75,6 +75,7 @@ def main(
     unknown = {*(only or [])} - {case.name for case in CASES}
     if unknown:
         raise typer.BadParameter(f"the cases are {', '.join(case.name for case in CASES)}")
+    keep_to_few_cores()
     began = datetime.now(UTC)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = Bench(

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from servers import DRIVER_CORES, Running, busy_seconds, program
+from servers import Running, busy_seconds, program
 
 HERE = Path(__file__).resolve().parent
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -79,7 +79,6 @@ def loading(
     connections: int,
     seconds: int,
     *,
-    cores: set[int] = DRIVER_CORES,
     database: Running | None = None,
 ) -> Callable[[], Mapping[str, float]]:
     """Return the contestant that wrk asks for so many seconds, each connection waiting for its answer."""
@@ -92,7 +91,7 @@ def loading(
     command = [program("wrk", "wrk"), *options, server.url + request.path]
 
     def load() -> Mapping[str, float]:
-        return asdict(_driven(server, command, cores, database, environment=environment)[0])
+        return asdict(_driven(server, command, database, environment=environment)[0])
 
     return load
 
@@ -109,7 +108,7 @@ class Chains:
         """Refresh every chain over and over for so many seconds; raise LoadFailed."""
         plan = {**self._plan, "url": self._server.url, "seconds": seconds, "tokens": self._tokens}
         command = [sys.executable, str(HERE / "chains.py")]
-        load, figures = _driven(self._server, command, DRIVER_CORES, database, stdin=json.dumps(plan))
+        load, figures = _driven(self._server, command, database, stdin=json.dumps(plan))
         self._tokens = figures["tokens"]
         return asdict(load)
 
@@ -117,18 +116,16 @@ class Chains:
 def _driven(
     server: Running,
     command: list[str],
-    cores: set[int],
     database: Running | None,
     *,
     environment: Mapping[str, str] | None = None,
     stdin: str = "",
 ) -> tuple[Load, dict[str, Any]]:
-    """Run a driver on its cores, and return what came of it with all that it reported."""
-    pinned = [program("taskset", "util-linux"), "-c", ",".join(map(str, cores)), *command]
+    """Run a driver, and return what came of it with all that it reported."""
     servers = [each.cpu_seconds() if each else 0 for each in (server, database)]
     driver, busy, began = _children_seconds(), busy_seconds(), time.perf_counter()
     done = subprocess.run(  # noqa: S603 - made up above
-        pinned,
+        command,
         env={**os.environ, **(environment or {})},
         input=stdin,
         capture_output=True,

@@ -38,10 +38,8 @@ AS_SHIPPED = {
 """The tests' installation has its durations in seconds; here they are those of production."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
-_AVAILABLE = sorted(os.sched_getaffinity(0))
-SERVER_CORES, DRIVER_CORES = {_AVAILABLE[0]}, {_AVAILABLE[-1]}
-"""A server that is measured alone has one core, and who asks it another, where there are two."""
-ALL_CORES = set(_AVAILABLE[:2])
+CORES = 2
+"""All that there are for a server, who asks it and its database; targets were set on such a machine."""
 
 
 class Missing(Exception):
@@ -81,16 +79,14 @@ class Running:
             family += [pid for pid, parent in parents.items() if parent == each]
         return family
 
-    def pinned(self, cores: set[int]) -> "Running":
-        """Keep every thread of it, and those it will start, to these cores."""
-        for pid in self.pids:
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), cores)
-        return self
-
     def cpu_seconds(self) -> float:
         """Return the processor time of all its processes so far, those that have ended included."""
         return sum(_ticks(pid) for pid in self.pids) / CLOCK_TICKS
+
+
+def keep_to_few_cores() -> None:
+    """Keep this process, and all that it will start, to so many cores as targets were set on."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
 
 
 def busy_seconds() -> float:
@@ -129,23 +125,21 @@ def installed(folder: Path, **settings: str) -> Iterator[Installation]:
         yield installation
 
 
-def issuer(
-    installation: Installation, *, workers: int = 1, cores: set[int], port: int | None = None
-) -> Running:
+def issuer(installation: Installation, *, workers: int = 1, port: int | None = None) -> Running:
     """Start `issuer serve` and wait until it is ready."""
     server = installation.serve(workers=workers, port=port).until_ready()
-    return Running(server.url, server.process.pid, tuple(server.worker_pids)).pinned(cores)
+    return Running(server.url, server.process.pid, tuple(server.worker_pids))
 
 
-def example(installation: Installation, *, cores: set[int]) -> Running:
+def example(installation: Installation) -> Running:
     """Start the example service and wait until it has keys."""
     server = installation.serve_service().until_ready()
-    return Running(server.url, server.process.pid).pinned(cores)
+    return Running(server.url, server.process.pid)
 
 
 @contextmanager
 def process(
-    arguments: list[str], port: int, environment: Mapping[str, str], folder: Path, cores: set[int]
+    arguments: list[str], port: int, environment: Mapping[str, str], folder: Path
 ) -> Iterator[Running]:
     """Run any other server on a port, until the end of the block."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
@@ -161,7 +155,7 @@ def process(
         )
     try:
         _until_listening(started, port, log)
-        yield Running(f"http://{HOST}:{port}", started.pid).pinned(cores)
+        yield Running(f"http://{HOST}:{port}", started.pid)
     finally:
         started.terminate()
         try:
@@ -185,7 +179,7 @@ def _until_listening(started: "subprocess.Popen[bytes]", port: int, log: Path) -
 
 
 @contextmanager
-def provider(folder: Path, client: tuple[str, str], audience: str, cores: set[int]) -> Iterator[Running]:
+def provider(folder: Path, client: tuple[str, str], audience: str) -> Iterator[Running]:
     """Run npm's oidc-provider with one client; raise Missing."""
     node, port = peer("oidc-provider"), free_port()
     client_id, secret = client
@@ -195,26 +189,26 @@ def provider(folder: Path, client: tuple[str, str], audience: str, cores: set[in
         "AUDIENCE": audience,
         "NODE_ENV": "production",
     }
-    with process([node, str(PEERS / "provider.mjs")], port, environment, folder, cores) as running:
+    with process([node, str(PEERS / "provider.mjs")], port, environment, folder) as running:
         yield running
 
 
 @contextmanager
-def jose(folder: Path, installation: Installation, cores: set[int]) -> Iterator[Running]:
+def jose(folder: Path, installation: Installation) -> Iterator[Running]:
     """Run `GET /me` on node's http server with jose; raise Missing."""
     arguments = [peer("jose"), str(PEERS / "me.mjs")]
     environment = {**_trusting(installation), "NODE_ENV": "production"}
-    with process(arguments, free_port(), environment, folder, cores) as running:
+    with process(arguments, free_port(), environment, folder) as running:
         yield running
 
 
 @contextmanager
-def recipe(folder: Path, installation: Installation, cores: set[int]) -> Iterator[Running]:
+def recipe(folder: Path, installation: Installation) -> Iterator[Running]:
     """Run `GET /me` by the usual recipe, under uvicorn as the example is."""
     port = free_port()
     arguments = [sys.executable, "-m", "uvicorn", "--app-dir", str(PEERS), "recipe:app", "--port", str(port)]
     environment = {**_trusting(installation), "no_proxy": HOST}
-    with process(arguments, port, environment, folder, cores) as running:
+    with process(arguments, port, environment, folder) as running:
         yield running
 
 
@@ -253,7 +247,7 @@ http {{
 
 
 @contextmanager
-def nginx(folder: Path, body: bytes, cores: set[int]) -> Iterator[Running]:
+def nginx(folder: Path, body: bytes) -> Iterator[Running]:
     """Run nginx with `body` as its static file /jwks.json; raise Missing."""
     binary, port = program("nginx", "nginx-light"), free_port()
     (folder / "static").mkdir()
@@ -265,12 +259,12 @@ def nginx(folder: Path, body: bytes, cores: set[int]) -> Iterator[Running]:
     conf = folder / "nginx.conf"
     conf.write_text(NGINX_CONF.format(folder=folder, host=HOST, port=port))
     arguments = [binary, "-p", str(folder), "-e", str(folder / "nginx-error.log"), "-c", str(conf)]
-    with process(arguments, port, {}, folder, cores) as running:
+    with process(arguments, port, {}, folder) as running:
         yield running
 
 
 @contextmanager
-def postgresql(cores: set[int], *, durable: bool = True) -> Iterator[Running]:
+def postgresql(*, durable: bool = True) -> Iterator[Running]:
     """Run PostgreSQL; its URL is that of the maintenance database. Raise Missing."""
     with ExitStack() as stack:
         try:
@@ -280,7 +274,7 @@ def postgresql(cores: set[int], *, durable: bool = True) -> Iterator[Running]:
         cluster.make()
         cluster.start(fsync="on" if durable else "off")
         pid = int((cluster.data / "postmaster.pid").read_text().splitlines()[0])
-        yield Running(cluster.url, pid).pinned(cores)
+        yield Running(cluster.url, pid)
 
 
 def fresh_database(server: Running) -> str:

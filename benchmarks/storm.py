@@ -6,7 +6,6 @@ fetches the JWKS over and over. Clients and server share the cores, so that an i
 
 import asyncio
 import multiprocessing
-import os
 import random
 import re
 import statistics
@@ -24,9 +23,8 @@ import httpx2
 import typer
 from rich.console import Console
 from rich.table import Table
-from servers import installed
+from servers import installed, keep_to_few_cores
 
-CORES = 2
 PASSWORD = "violet otters juggle pancakes"  # noqa: S105 - of a user in a temporary folder
 PAUSE_SECONDS = 0.005
 """Between two fetches of the JWKS."""
@@ -112,7 +110,7 @@ def main(
     idle_seconds: Annotated[float, typer.Option(min=0, help="How long to fetch before that.")] = 5,
 ) -> None:
     """Measure the JWKS idle and in a storm of log-ins, and the memory of the worker."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])  # the server's too
+    keep_to_few_cores()
     with tempfile.TemporaryDirectory() as folder, installed(Path(folder) / "issuer") as installation:
         server = installation.serve().until_ready()
         installation.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)

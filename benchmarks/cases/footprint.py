@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from cases.tokens import client_credentials
 from load import loading
 from rounds import Bench, Case, Contestant, Findings, Sample, folder_of
-from servers import ALL_CORES, Installation, installed, issuer, provider, recipe
+from servers import Installation, installed, issuer, provider, recipe
 
 SETTLE_SECONDS = 2.0
 START_SECONDS = 30.0
@@ -42,20 +42,20 @@ def memories(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Sample]:
     """Measure the memory of each kind of server once: it hardly varies."""
     bench.tell("footprint: memory")
     two = stack.enter_context(installed(folder / "two"))
-    two_workers = issuer(two, workers=2, cores=ALL_CORES)
+    two_workers = issuer(two, workers=2)
     one = stack.enter_context(installed(folder / "one"))
-    alone = issuer(one, cores=ALL_CORES)
+    alone = issuer(one)
     places = {WORKER: list(two_workers.workers), ALONE: list(alone.workers)}
     asked = {WORKER: (two_workers, two), ALONE: (alone, one)}
-    bare = stack.enter_context(recipe(folder, one, ALL_CORES))
+    bare = stack.enter_context(recipe(folder, one))
     places[RECIPE] = [bare.pid]
-    theirs = provider(folder, ("unused", "unused-secret"), one.service_url, ALL_CORES)
+    theirs = provider(folder, ("unused", "unused-secret"), one.service_url)
     if peer := bench.unless_missing(stack, "memory beside a peer", theirs):
         places[PEER] = [peer.pid]
     time.sleep(SETTLE_SECONDS)
     found = {IDLE.format(who): memory(pids) for who, pids in places.items()}
     for who, (server, installation) in asked.items():
-        loading(server, client_credentials(installation.machine), 8, 1, cores=ALL_CORES)()
+        loading(server, client_credentials(installation.machine), 8, 1)()
         found[LOADED.format(who)] = memory(places[who])
     return found
 
@@ -111,9 +111,9 @@ def measure(bench: Bench) -> Findings:
             STARTED: partial(started, again),
             FIRST: partial(first, (folder / f"first-{number}" for number in count())),
         }
-        usual = partial(recipe, folder, again, ALL_CORES)
+        usual = partial(recipe, folder, again)
         turns[f"{RECIPE}, started"] = partial(peer_started, usual, "/openapi.json")
-        theirs = partial(provider, folder, ("unused", "unused-secret"), again.service_url, ALL_CORES)
+        theirs = partial(provider, folder, ("unused", "unused-secret"), again.service_url)
         if f"{PEER}, idle" in {*memory_found}:
             turns[f"{PEER}, started"] = partial(peer_started, theirs, "/jwks")
         rounds = bench.taking_turns("footprint", turns)

@@ -20,7 +20,7 @@ from load import loading
 from pydantic import SecretStr
 from rounds import Bench, Case, Curve, Findings, folder_of
 from seeding import add_accounts, add_clients, add_families, analyze, client_id, username
-from servers import ALL_CORES, Running, free_port, fresh_database, installed, issuer, postgresql
+from servers import Running, free_port, fresh_database, installed, issuer, postgresql
 from timing import cpu_us
 
 from issuer.clients import digest
@@ -230,7 +230,7 @@ def with_nodes(bench: Bench, folder: Path, database: Running) -> tuple[Curve, Cu
             bench.tell(f"growth, nodes: {count}")
             while len(nodes) < count:
                 port = installation.port if not nodes else free_port()
-                nodes.append(issuer(installation, cores=ALL_CORES, port=port))
+                nodes.append(issuer(installation, port=port))
             time.sleep(SETTLE_SECONDS)
             before = [each.cpu_seconds() for each in (*nodes, database)]
             time.sleep(NODE_SECONDS)
@@ -255,7 +255,7 @@ def measure(bench: Bench) -> Findings:
         (folder / SQLITE).mkdir()
         (folder / POSTGRESQL).mkdir()
         places = [Place(SQLITE, f"sqlite:///{folder / SQLITE / 'issuer.db'}", folder / SQLITE)]
-        running = bench.unless_missing(stack, "growth on PostgreSQL", postgresql(ALL_CORES, durable=False))
+        running = bench.unless_missing(stack, "growth on PostgreSQL", postgresql(durable=False))
         if running:
             places.append(Place(POSTGRESQL, fresh_database(running), folder / POSTGRESQL, running))
             curves["growth-nodes"], curves["growth-node-tokens"] = with_nodes(bench, folder, running)

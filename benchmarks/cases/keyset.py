@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import httpx2
 from load import Request, loading
 from rounds import Bench, Case, Contestant, Findings, folder_of
-from servers import SERVER_CORES, Running, installed, issuer, nginx, provider
+from servers import Running, installed, issuer, nginx, provider
 
 CONNECTIONS = 8
 OURS, LIMIT, PEER = "issuer", "nginx, the same bytes as a file", "oidc-provider"
@@ -27,12 +27,12 @@ def measure(bench: Bench) -> Findings:
     with folder_of(bench, "jwks") as folder, ExitStack() as stack:
         bench.tell("jwks: starting the servers")
         installation = stack.enter_context(installed(folder / "issuer"))
-        ours = issuer(installation, cores=SERVER_CORES)
+        ours = issuer(installation)
         turns = asking(OURS, ours, bench.seconds)
         body = installation.key_set().content
-        if limit := bench.unless_missing(stack, "JWKS beside its limit", nginx(folder, body, SERVER_CORES)):
+        if limit := bench.unless_missing(stack, "JWKS beside its limit", nginx(folder, body)):
             turns |= asking(LIMIT, limit, bench.seconds)
-        theirs = provider(folder, ("unused", "unused-secret"), installation.service_url, SERVER_CORES)
+        theirs = provider(folder, ("unused", "unused-secret"), installation.service_url)
         if peer := bench.unless_missing(stack, "JWKS beside a peer", theirs):
             turns |= asking(PEER, peer, bench.seconds)
         rounds = bench.taking_turns("jwks", turns)

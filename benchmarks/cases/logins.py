@@ -1,6 +1,6 @@
 """Owns the case of logging in: a steady rate beside raw argon2, and the JWKS while two hundred log in at once.
 
-Hashing takes every core there is: server, argon2 and who asks share them in their turns.
+Hashing takes both cores: server and who asks share them, and argon2 has them to itself in its turn.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from limits import raw_argon2
 from load import FORM, Request, loading
 from rounds import Bench, Case, Findings, Sample, folder_of
 from seeding import add_accounts, username
-from servers import ALL_CORES, Running, installed, issuer
+from servers import Running, installed, issuer
 
 from issuer.passwords import Passwords
 from issuer.store.database import Database
@@ -35,7 +35,7 @@ IDLE, BUSY = "JWKS, nobody logs in", f"JWKS, {PEOPLE} log in at once"
 def with_accounts(folder: Path) -> Iterator[Running]:
     """Run an issuer with accounts that all have one password; `alice` is one of them."""
     with installed(folder / "issuer") as installation:
-        server = issuer(installation, cores=ALL_CORES)
+        server = issuer(installation)
         database = Database(f"sqlite:///{folder / 'issuer' / 'issuer.db'}")
         add_accounts(database, range(ACCOUNTS), Passwords().hash(storm.PASSWORD))
         database.close()
@@ -64,20 +64,15 @@ def busy(server: Running) -> Sample:
 
 def measure(bench: Bench) -> Findings:
     """Measure both."""
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, ALL_CORES)  # who asks, and argon2 alone, in this process
-    try:
-        with folder_of(bench, "log-ins") as folder, with_accounts(folder) as server:
-            password = quote(storm.PASSWORD)
-            bodies = [f"username={username(number)}&password={password}" for number in range(ACCOUNTS)]
-            log_in = Request("/login", "POST", FORM, bodies)
-            load = loading(server, log_in, CONNECTIONS, bench.seconds, cores=ALL_CORES)
-            limit = partial(raw_argon2, os.cpu_count() or 1)
-            rounds = bench.taking_turns("log-ins", {LIMIT: limit, OURS: load})
-            storms = {IDLE: partial(idle, server), BUSY: partial(busy, server)}
-            stormy = bench.taking_turns("log-ins", storms, STORMS if not bench.full else None)
-    finally:
-        os.sched_setaffinity(0, cores)
+    with folder_of(bench, "log-ins") as folder, with_accounts(folder) as server:
+        password = quote(storm.PASSWORD)
+        bodies = [f"username={username(number)}&password={password}" for number in range(ACCOUNTS)]
+        log_in = Request("/login", "POST", FORM, bodies)
+        load = loading(server, log_in, CONNECTIONS, bench.seconds)
+        limit = partial(raw_argon2, os.cpu_count() or 1)
+        rounds = bench.taking_turns("log-ins", {LIMIT: limit, OURS: load})
+        storms = {IDLE: partial(idle, server), BUSY: partial(busy, server)}
+        stormy = bench.taking_turns("log-ins", storms, STORMS if not bench.full else None)
     rows = {
         "log-ins": rounds.ratio(OURS, LIMIT, "per_second"),
         "storm": stormy.medians()[BUSY]["p99_ms"],

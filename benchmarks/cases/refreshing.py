@@ -1,6 +1,6 @@
 """Owns the case of refreshing: rotating tokens on SQLite and PostgreSQL, both durable, beside tokens of clients.
 
-The issuer has one core; who asks has the other, and PostgreSQL with it, as if on a machine of its own.
+The issuer, who asks and PostgreSQL share the two cores.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,6 @@ from load import Chains, at, loading
 from rounds import Bench, Case, Contestant, Findings, folder_of
 from seeding import add_accounts, username
 from servers import (
-    DRIVER_CORES,
-    SERVER_CORES,
     Installation,
     Running,
     fresh_database,
@@ -50,7 +48,7 @@ def turns_on(
     where: str, installation: Installation, url: str, seconds: int, database: Running | None
 ) -> dict[str, Contestant]:
     """Return the contestants on one database: refreshing, and client_credentials, both as often."""
-    server = issuer(installation, cores=SERVER_CORES)
+    server = issuer(installation)
     all_tokens = list(tokens(installation, url, sum(CONNECTIONS)))
     found: dict[str, Contestant] = {}
     for connections in CONNECTIONS:
@@ -65,7 +63,7 @@ def turns_on(
 
 def on_postgresql(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Contestant]:
     """Return the contestants on PostgreSQL; none, and noted, where it is missing."""
-    running = bench.unless_missing(stack, "refresh on PostgreSQL", postgresql(DRIVER_CORES))
+    running = bench.unless_missing(stack, "refresh on PostgreSQL", postgresql())
     if running is None:
         return {}
     url = fresh_database(running)

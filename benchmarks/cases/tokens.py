@@ -1,6 +1,6 @@
 """Owns the case of issuing: `client_credentials` over HTTP, beside the bare signature and npm's oidc-provider.
 
-One worker, the peer and openssl have one core each in their turn, and wrk another; two workers share both with wrk.
+Each has the two cores to itself in its turn, with wrk; openssl uses one.
 """
 
 import base64
@@ -15,7 +15,7 @@ from limits import openssl_signs, raw_sign
 from load import FORM, Request, at, loading
 from pydantic import SecretStr
 from rounds import Bench, Case, Contestant, Curve, Findings, Rounds, Sample, folder_of
-from servers import ALL_CORES, SERVER_CORES, installed, issuer, provider
+from servers import installed, issuer, provider
 from timing import cpu_us
 
 from issuer.administration import register_client
@@ -61,17 +61,17 @@ def below_http(issuer: Issuer) -> Contestant:
 def contestants(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Contestant]:
     """Start all servers, and return who takes turns."""
     installation = stack.enter_context(installed(folder / "issuer"))
-    one = issuer(installation, cores=SERVER_CORES)
+    one = issuer(installation)
     doubled = stack.enter_context(installed(folder / "two"))
-    two = issuer(doubled, workers=2, cores=ALL_CORES)
-    theirs = provider(folder, installation.machine, installation.service_url, SERVER_CORES)
+    two = issuer(doubled, workers=2)
+    theirs = provider(folder, installation.machine, installation.service_url)
     peer = bench.unless_missing(stack, "tokens beside a peer", theirs)
     settings = Settings(database_url=SecretStr(f"sqlite:///{folder}/in.db"), keys=str(folder / "keys"))
     inside = build(settings)
     stack.callback(inside.close)
     inside.node.refresh()
     found: dict[str, Contestant] = {
-        OPENSSL: partial(openssl_signs, 1, SERVER_CORES),
+        OPENSSL: partial(openssl_signs, 1),
         SIGN: partial(raw_sign, generate_private_key(65537, 2048)),
         BELOW_HTTP: below_http(inside),
     }
@@ -79,7 +79,7 @@ def contestants(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Conte
     for connections in MORE_CONNECTIONS if bench.full else CONNECTIONS:
         seconds = bench.seconds if connections == JUDGED else max(1, bench.seconds // 2)
         found[at(ONE, connections)] = loading(one, request, connections, seconds)
-        found[at(TWO, connections)] = loading(two, same, connections, seconds, cores=ALL_CORES)
+        found[at(TWO, connections)] = loading(two, same, connections, seconds)
         if peer:
             elsewhere = replace(request, path="/token")
             found[at(PEER, connections)] = loading(peer, elsewhere, connections, seconds)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import verifier as function
 from load import Request, loading
 from rounds import Bench, Case, Contestant, Findings, Rounds, Sample, folder_of
-from servers import HOST, SERVER_CORES, example, installed, issuer, jose, recipe
+from servers import HOST, example, installed, issuer, jose, recipe
 from timing import cpu_us
 
 from verifier_example.testing import KeyPair
@@ -45,14 +45,14 @@ def serving(bench: Bench) -> Rounds:
     with folder_of(bench, "verify") as folder, ExitStack() as stack:
         bench.tell("verify: starting the servers")
         installation = stack.enter_context(installed(folder / "issuer"))
-        issuer(installation, cores=SERVER_CORES)
+        issuer(installation)
         request = Request("/me", headers={"Authorization": f"Bearer {installation.token()}"})
-        theirs = stack.enter_context(recipe(folder, installation, SERVER_CORES))
+        theirs = stack.enter_context(recipe(folder, installation))
         turns = {
-            OURS: loading(example(installation, cores=SERVER_CORES), request, CONNECTIONS, bench.seconds),
+            OURS: loading(example(installation), request, CONNECTIONS, bench.seconds),
             RECIPE: loading(theirs, request, CONNECTIONS, bench.seconds),
         }
-        if node := bench.unless_missing(stack, "/me beside node", jose(folder, installation, SERVER_CORES)):
+        if node := bench.unless_missing(stack, "/me beside node", jose(folder, installation)):
             turns[NODE] = loading(node, request, CONNECTIONS, bench.seconds)
         return bench.taking_turns("verify", turns)
 
