@@ -8,6 +8,7 @@ No label has values that a stranger can choose: grants and endpoints are those t
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from fastapi import Request
@@ -53,48 +54,33 @@ class Figures:
         """Take the paths that are answered without a route."""
         self._direct = frozenset(direct)
         self._registry = registry = CollectorRegistry()
-        issued = Counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"], registry=registry)
-        refusals = Counter(
-            "issuer_refusals", "Requests refused", ["endpoint", "grant", "reason"], registry=registry
-        )
-        key_sets = Counter(
-            "issuer_jwks_requests",
-            "Requests for the JWKS, by status and by the version of the key ring it was answered from",
-            ["status", "version"],
-            registry=registry,
-        )
-        transactions = Histogram(
-            "issuer_database_transaction_seconds",
-            "How long transactions took, waits included",
-            ["kind"],
-            registry=registry,
-            buckets=BUCKETS,
-        )
-        self.replays = Counter(
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        issued = counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"])
+        refusals = counter("issuer_refusals", "Requests refused", ["endpoint", "grant", "reason"])
+        told = "Requests for the JWKS, by status and by the version of the key ring it was answered from"
+        key_sets = counter("issuer_jwks_requests", told, ["status", "version"])
+        name, told = "issuer_database_transaction_seconds", "How long transactions took, waits included"
+        transactions = Histogram(name, told, ["kind"], registry=registry, buckets=BUCKETS)
+        self.replays = counter(
             "issuer_refresh_token_replays",
             "Used refresh tokens that came again after their grace, and ended a session",
-            registry=registry,
         )
-        self.turned_away = Counter(
+        self.turned_away = counter(
             "issuer_hashing_turned_away",
             "Requests refused because too many waited for a hashing thread",
-            registry=registry,
         )
-        self.refresh_failures = Counter(
+        self.refresh_failures = counter(
             "issuer_key_ring_refresh_failures",
             "How often a process could not refresh its view of the key ring",
-            registry=registry,
         )
-        self.hashing = Gauge(
+        self.hashing = gauge(
             "issuer_hashing_jobs",
             "Requests that hash a password or wait for a thread to do so",
-            registry=registry,
             multiprocess_mode="livesum",
         )
-        self.trouble = Gauge(
+        self.trouble = gauge(
             "issuer_key_ring_trouble_seconds",
             "For how long a process has been unable to care for the key ring, the longest; 0 if all are able",
-            registry=registry,
             multiprocess_mode="livemax",
         )
         self._issued, self._refusals, self._key_sets = _Counts(issued), _Counts(refusals), _Counts(key_sets)
