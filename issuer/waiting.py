@@ -27,7 +27,12 @@ def impatient() -> Iterator[None]:
         _thread.impatient = False
 
 
+def may_wait() -> bool:
+    """Tell whether this thread may wait."""
+    return not getattr(_thread, "impatient", False)
+
+
 def require_patience() -> None:
     """Raise WouldWait on a thread that may not wait."""
-    if getattr(_thread, "impatient", False):
+    if not may_wait():
         raise WouldWait

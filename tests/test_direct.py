@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from given import ALICE, MovableClock
 from starlette.types import ASGIApp
 
 from issuer.administration import register_client, renew_secret
+from issuer.clients import Client
 from issuer.oauth import AuthMethod
 from issuer.store.clients import MEMORY, ClientStore
 from issuer.waiting import WouldWait, impatient, require_patience
@@ -92,21 +93,46 @@ def test_an_endpoint_answers_directly_as_it_does_behind_the_routing(
     assert directly[0] != 500
 
 
-def test_a_machine_that_asks_again_within_a_second_is_answered_without_another_thread(
-    web: TestClient, issuer: Issuer, machine: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looked_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The threads on which a client was looked up."""
     threads: list[str] = []
-    sign = issuer.signer.sign
+    by_id = issuer.clients.by_id
 
-    def told(kid: str, data: bytes) -> bytes:
+    def told(client_id: str, now: datetime | None = None) -> Client | None:
+        client = by_id(client_id, now)
         threads.append(threading.current_thread().name)
-        return sign(kid, data)
+        return client
 
-    monkeypatch.setattr(issuer.signer, "sign", told)
+    monkeypatch.setattr(issuer.clients, "by_id", told)
+    return threads
+
+
+def test_a_machine_that_asks_again_within_a_second_is_answered_without_another_thread(
+    web: TestClient, machine: Mapping[str, str], looked_up: list[str]
+) -> None:
     for _ in range(3):
         assert web.post(TOKEN, data=machine).is_success
-    assert "AnyIO worker thread" in threads[0]  # the client was looked up
-    assert not any("AnyIO worker thread" in name for name in threads[1:])
+    assert ["AnyIO worker thread" in name for name in looked_up] == [True]
+
+
+def test_one_of_those_who_ask_later_looks_a_machine_up_again_for_all(
+    web: TestClient, machine: Mapping[str, str], looked_up: list[str], clock: MovableClock
+) -> None:
+    for _ in range(3):
+        assert web.post(TOKEN, data=machine).is_success
+        clock.advance(seconds=MEMORY.total_seconds() / 4)
+    assert len(looked_up) == 2
+
+
+def test_while_one_looks_a_machine_up_again_the_others_do_not_wait_for_it(
+    web: TestClient, issuer: Issuer, machine: Mapping[str, str], clock: MovableClock
+) -> None:
+    assert web.post(TOKEN, data=machine).is_success
+    clock.advance(seconds=MEMORY.total_seconds() / 2)
+    with impatient():
+        answers = [issuer.clients.recent(machine["client_id"], clock()) for _ in range(3)]
+    assert [answer is None for answer in answers] == [True, False, False]
 
 
 def test_a_client_shut_out_by_another_process_is_refused_within_the_second(

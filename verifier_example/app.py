@@ -175,9 +175,9 @@ def create_app(
     app.add_exception_handler(HTTPException, render_refusal)
     current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login")
     app.state.current_user = current_user  # for `dependency_overrides`
-    _add_probes(app, verifier.cache, metrics)
-    _add_protected_routes(app, current_user)
+    _add_protected_routes(app, current_user)  # first: routes are looked through in this order
     _add_socket(app, current_user, verifier)
+    _add_probes(app, verifier.cache, metrics)
     return app
 
 

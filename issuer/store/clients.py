@@ -4,6 +4,7 @@ What a client may ask for is decided in `clients`.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,7 @@ from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.store.database import Database, Instant, metadata
 from issuer.throttle import named
+from issuer.waiting import may_wait
 
 clients = Table(
     "clients",
@@ -49,12 +51,21 @@ MEMORY = timedelta(seconds=1)
 REMEMBERED_MOST = 1024
 
 
+@dataclass(eq=False)
+class _Seen:
+    """A client as it was looked up, and whether somebody who may not wait has left to look again."""
+
+    client: Client
+    at: datetime
+    left: bool = False
+
+
 class ClientStore:
     """Keeps clients."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: dict[str, tuple[Client, datetime]] = {}
+        self._seen: dict[str, _Seen] = {}
 
     def add(self, client: Client) -> None:
         """Keep a new client."""
@@ -77,15 +88,23 @@ class ClientStore:
         if client and now:
             if len(self._seen) >= REMEMBERED_MOST:
                 self._seen.clear()
-            self._seen[client_id] = client, now
+            self._seen[client_id] = _Seen(client, now)
         return client
 
     def recent(self, client_id: str, now: datetime) -> Client | None:
-        """Return the client as it was within the last second, if it was looked up then; asks nobody."""
+        """Return the client as it was within the last second, if it was looked up then; asks nobody.
+
+        In the second half of it one who asks gets nothing, and looks again: or at its end all would have to at once.
+        """
         if client_id == FIRST_PARTY_ID:
             return FIRST_PARTY
-        client, seen_at = self._seen.get(client_id, (None, now))
-        return client if timedelta(0) <= now - seen_at < MEMORY else None
+        seen = self._seen.get(client_id)
+        if seen is None or not timedelta(0) <= now - seen.at < MEMORY:
+            return None
+        if now - seen.at >= MEMORY / 2 and (may_wait() or not seen.left):
+            seen.left = True
+            return None
+        return seen.client
 
     def all(self) -> list[Client]:
         """Return all registered clients, oldest first."""
