@@ -6,11 +6,12 @@ import sys
 
 def main() -> None:
     """Run a command; a package that is not installed is one line, not a traceback."""
-    gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of a start
     try:
+        gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of a start
         from issuer.cli.commands import run  # noqa: PLC0415 - what is missing shows here
-    except ModuleNotFoundError as error:
+
+        gc.freeze()
+        gc.enable()
+        run()
+    except ModuleNotFoundError as error:  # some commands import what only they need
         sys.exit(f"failed: the package {error.name} is not installed; run: make demo, or see README.md")
-    gc.freeze()
-    gc.enable()
-    run()
