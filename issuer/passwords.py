@@ -86,8 +86,8 @@ class Passwords:
 class HashingPool:
     """Threads for requests that hash, as many as there are cores; beyond a bounded queue it says 503."""
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._threads = threads or os.cpu_count() or 1
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
         self._executor = ThreadPoolExecutor(self._threads, "hashing", initializer=_give_way)
         self._waiting = 0
         self.changed: Callable[[int], None] = lambda _jobs: None

@@ -5,6 +5,7 @@ Rooms above ask the `Issuer` it returns.
 
 import os
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,6 +49,15 @@ from issuer.store.throttle import ThrottleStore
 def clock() -> datetime:
     """Return the present; nothing else in this package reads the clock."""
     return datetime.now(UTC)
+
+
+def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Return how many cores this process may use; a container's `limit` of time counts as whole ones (cgroups v2)."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no such limit, or "max"
+        microseconds, period = limit.read_text().split()
+        return max(1, min(allowed, int(microseconds) // int(period)))
+    return allowed
 
 
 @dataclass(frozen=True)
@@ -131,7 +141,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         families=means.families,
         batches=Batches(database),
         passwords=means.passwords,
-        hashing=HashingPool(),
+        hashing=HashingPool(cores()),
         signer=signer,
         rotation=rotation,
         recovery=Recovery(rotation, ring_store, signer, policy, clock, actor),

@@ -120,7 +120,7 @@ def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(dat
         return told == (name, name)
 
     async def all_at_once() -> list[bool]:
-        batches, pool = Batches(database), HashingPool()
+        batches, pool = Batches(database), HashingPool(1)
         try:
             return await asyncio.gather(*(asked(f"request-{n}", batches, pool) for n in range(20)))
         finally:

@@ -4,9 +4,10 @@ Everything else is built by `wiring`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -33,12 +34,13 @@ from issuer.web import (
     token,
     users,
 )
+from issuer.web.aside import Aside
 from issuer.web.bodies import BODY_MOST_BYTES, RefuseLargeBodies
-from issuer.web.direct import Direct
+from issuer.web.direct import Direct, answer
 from issuer.web.paths import KnownPaths
 from issuer.web.requests import RequestLog
 from issuer.web.upkeep import keep
-from issuer.wiring import Issuer
+from issuer.wiring import Issuer, cores
 
 DESCRIPTION = """\
 Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes the public keys by which any service
@@ -48,8 +50,11 @@ verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/
 DIRECT = {**jwks.DIRECT, **token.DIRECT}
 
 
-def create_app(issuer: Issuer) -> FastAPI:
-    """Return the application around `issuer`; starting it starts the care of the key ring."""
+def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
+    """Return the application around `issuer`; starting it starts the care of the key ring.
+
+    One that is `alone` uses a second core, if there is one, for signatures.
+    """
     app = FastAPIOffline(
         title="JWKS issuer",
         version=version("jwks-issuer"),
@@ -62,6 +67,7 @@ def create_app(issuer: Issuer) -> FastAPI:
     app.state.figures = _counting(issuer)
     app.state.key_set = jwks.RenderedKeySet()
     app.state.probe = health.Probe()
+    app.state.signing = _signing(issuer, alone=alone)
     app.state.measuring = anyio.CapacityLimiter(1)
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(room.router)
@@ -71,6 +77,12 @@ def create_app(issuer: Issuer) -> FastAPI:
     app.add_middleware(RefuseLargeBodies)
     app.middleware_stack = _front(app.build_middleware_stack(), KnownPaths(_paths(app)), issuer.settings)
     return app
+
+
+def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+    if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":  # whose signatures wait for each other
+        return answer
+    return Aside().run
 
 
 def _counting(issuer: Issuer) -> figures.Figures:

@@ -1,5 +1,6 @@
 """`POST /oauth2/token`: the token endpoint of RFC 6749 section 3.2."""
 
+from functools import partial
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
@@ -79,7 +80,7 @@ async def token(request: Request) -> Response:
         case GrantType.REFRESH_TOKEN if not asserted:
             answered = await issuer.batches.run(grant, pipeline.sign)
         case _:
-            answered = await answer(respond)
+            answered = await request.app.state.signing(partial(pipeline.sign, await answer(grant)))
     figures.issued(grant_type, answered.kid)
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)

@@ -37,7 +37,7 @@ def create_worker() -> FastAPI:
     issuer = _built()
     for number, handler in noting.items():
         signal.signal(number, handler)
-    return application(issuer)
+    return _application(issuer)
 
 
 def _built() -> Issuer:
@@ -62,8 +62,12 @@ def _built() -> Issuer:
 
 
 def application(issuer: Issuer) -> FastAPI:
-    """Return the application of a process that does nothing but serve."""
-    app = create_app(issuer)
+    """Return the application of the only process."""
+    return _application(issuer, alone=True)
+
+
+def _application(issuer: Issuer, *, alone: bool = False) -> FastAPI:
+    app = create_app(issuer, alone=alone)
     signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
     _keep_what_is_loaded()
     return app
