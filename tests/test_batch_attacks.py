@@ -112,8 +112,13 @@ def test_a_client_whose_keys_are_slow_to_fetch_holds_up_no_other_refresh_and_no_
     assert lasted < 1, f"nobody could write for {lasted:.1f} s"
 
 
-def test_other_writers_get_their_turn_while_refreshes_never_cease(database: Database, tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_a_second_core", [False, True])
+def test_other_writers_get_their_turn_while_refreshes_never_cease(
+    database: Database, tmp_path: Path, *, with_a_second_core: bool
+) -> None:
     batches = Batches(database)
+    if with_a_second_core:
+        batches.finish_beside()
     waits: list[float] = []
     over = threading.Event()
 
@@ -122,7 +127,7 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(database: Data
             connection.execute(text("INSERT INTO devices VALUES (randomblob(16), '2026-01-01')"))
 
     def sign(done: None) -> None:
-        time.sleep(0.001)
+        time.sleep(0.0002)
 
     def write() -> None:
         with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None, timeout=4)) as other:

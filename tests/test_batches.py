@@ -17,9 +17,11 @@ from issuer.store.database import Database, DatabaseUnavailable
 INSERT = text("INSERT INTO devices (device, seen_at) VALUES (:device, '2026-01-01')")
 
 
-@pytest.fixture
-def batches(database: Database) -> Iterator[Batches]:
+@pytest.fixture(params=["on one core", "with a second"])
+def batches(database: Database, request: pytest.FixtureRequest) -> Iterator[Batches]:
     batches = Batches(database)
+    if request.param == "with a second":
+        batches.finish_beside()
     yield batches
     batches.close()
 

@@ -5,12 +5,11 @@ A commit is durable, and so it waits for the disk; on SQLite only one can wait a
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
-
-import anyio.to_thread
 
 from issuer.oauth import OAuthError
 from issuer.store.database import Database
@@ -75,18 +74,24 @@ class Batches:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._thread = ThreadPoolExecutor(1, "batches")
-        self._side_by_side = anyio.CapacityLimiter(SIDE_BY_SIDE)
+        self._threads = ThreadPoolExecutor(1 if database.is_sqlite else SIDE_BY_SIDE, "batches")
+        self._beside: ThreadPoolExecutor | None = None
         self._waiting: list[_Job] = []
         self._working: asyncio.Task[None] | None = None
+
+    def finish_beside(self) -> None:
+        """Let a second core do what `run` does `then`, while the first does the work of others and commits."""
+        self._beside = ThreadPoolExecutor(1, "beside")
 
     async def run(self, work: Callable[[], T], then: Callable[[T], R]) -> R:
         """Return what `then` makes of what `work` returned, once what that changed is durable.
 
-        What takes long and needs no database belongs into `then`: nobody else can write while `work` is done.
+        What takes long and needs no database belongs into `then`: nobody else can write while `work` is done. It
+        changes nothing, as it may be done for a transaction that fails.
         """
         if not self._database.is_sqlite:
-            return await anyio.to_thread.run_sync(lambda: then(work()), limiter=self._side_by_side)
+            work_alone = partial(copy_context().run, lambda: then(work()))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work_alone)
         job = _Job(work, then, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         if self._working is None or self._working.done():
@@ -95,8 +100,10 @@ class Batches:
         return result
 
     def close(self) -> None:
-        """Let the thread go."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the threads go."""
+        for threads in (self._threads, self._beside):
+            if threads:
+                threads.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,7 +111,7 @@ class Batches:
             await asyncio.sleep(0)  # what has arrived already comes along
             jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
             try:
-                await loop.run_in_executor(self._thread, self._do, jobs)
+                await loop.run_in_executor(self._threads, self._do, jobs)
             except RuntimeError as error:  # it was closed: who waits must not wait for ever
                 for job in jobs:
                     job.error = error
@@ -113,16 +120,23 @@ class Batches:
 
     def _do(self, jobs: Sequence[_Job]) -> None:
         doing: _Job | None = None
+        finishing: list[Future[None]] = []
         try:
             with self._database.together():
                 for doing in jobs:
                     doing.do()
+                    if self._beside:
+                        finishing.append(self._beside.submit(doing.finish))
                 doing = None
         except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
+            wait(finishing)  # for nothing
+            finishing.clear()
             for job in jobs:
                 if doing is None:  # the transaction itself failed, as it would for each
                     job.error = error
                 else:  # one of them failed, and nobody else shall suffer by it
                     job.do_alone()
-        for job in jobs:
-            job.finish()
+        wait(finishing)
+        if not finishing:
+            for job in jobs:
+                job.finish()

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -163,7 +163,8 @@ class Database:
             if joint is not None:
                 yield joint
                 return
-            with self._engines[mode].connect() as connection, connection.begin():
+            engine, alone = self._engines[mode], mode is Mode.SINGLE
+            with engine.connect() as connection, nullcontext() if alone else connection.begin():
                 yield connection
         except IntegrityError:
             raise

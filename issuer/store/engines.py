@@ -50,8 +50,8 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
     """Return `engine` for transactions of one kind."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(mode=mode)
-    levels = {Mode.SINGLE: "AUTOCOMMIT", Mode.SNAPSHOT: "REPEATABLE READ", Mode.WRITE: "READ COMMITTED"}
-    return engine.execution_options(isolation_level=levels[mode])
+    levels = {Mode.SNAPSHOT: "REPEATABLE READ", Mode.WRITE: "READ COMMITTED"}
+    return engine.execution_options(isolation_level=levels[mode]) if mode in levels else engine
 
 
 def _postgresql(url: URL) -> Engine:
@@ -62,7 +62,14 @@ def _postgresql(url: URL) -> Engine:
     connect = {name: value for name, value in unless_told.items() if name not in url.query}
     connect["client_encoding"] = "utf8"
     engine = create_engine(
-        url, hide_parameters=True, pool_size=10, pool_timeout=STATEMENT_SECONDS, connect_args=connect
+        url,
+        hide_parameters=True,
+        pool_size=10,
+        pool_timeout=STATEMENT_SECONDS,
+        connect_args=connect,
+        # As most statements are single, connections are ready for them, and nothing is undone after them.
+        isolation_level="AUTOCOMMIT",
+        skip_autocommit_rollback=True,
     )
 
     @event.listens_for(engine, "checkout")

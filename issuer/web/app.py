@@ -82,6 +82,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
 def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
     if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":  # whose signatures wait for each other
         return answer
+    issuer.batches.finish_beside()
     return Aside().run
 
 
