@@ -274,7 +274,7 @@ def test_a_note_that_cannot_be_written_is_told_and_stops_nothing(place: Place) -
     holder, node = node_on(place.database, place.keys, place.clock)
     node.refresh()
 
-    def full(text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+    def full(text: bytes, replaces: Callable[[bytes], bool]) -> None:
         raise KeyUnavailable("no space left on the device")
 
     holder.note = full  # type: ignore[method-assign]
