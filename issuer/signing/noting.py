@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import structlog
-from pkcs11 import Attribute, Object, ObjectClass, PKCS11Error, Session
+from pkcs11 import Attribute, FunctionFailed, Object, ObjectClass, PKCS11Error, Session
 
 from issuer.signing.cryptoki import HANDLE_GONE, SESSION_GONE, Token, is_lost, search
 
@@ -21,9 +21,15 @@ LOOK_AGAIN_SECONDS = 10
 """How long what was read is good enough: a token is slow, and nodes look at the ring every second."""
 
 LOOKS = 5
-"""How often a note is looked for that another node replaces meanwhile."""
+"""How often notes are read again that other nodes destroy meanwhile."""
+
+PAUSES_SECONDS = (0.05, 0.2)
+"""Between looks before it is believed that there is none: what another node is writing may hide for a moment."""
 
 _OURS = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: APPLICATION, Attribute.LABEL: NOTE}
+
+_DESTROYED = (*HANDLE_GONE, FunctionFailed)
+"""What a token says of an object that another process destroys at this moment."""
 
 log = structlog.get_logger("issuer.keys")
 
@@ -52,11 +58,18 @@ class TokenNote:
         now = self._seconds()
         if self._looked_at is None or now - self._looked_at >= LOOK_AGAIN_SECONDS:
             try:
-                self._seen = self._token.perform(_texts)
+                self._seen = self._looked(is_none_likely=self._looked_at is not None and not self._seen)
             except _NotTaken as refusal:
                 self._tell(refusal)
             self._looked_at = now
         return self._seen
+
+    def _looked(self, *, is_none_likely: bool) -> Sequence[bytes]:
+        for pause in () if is_none_likely else PAUSES_SECONDS:
+            if texts := self._token.perform(_texts):
+                return texts
+            time.sleep(pause)  # and lets others use the token
+        return self._token.perform(_texts)
 
     def write(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` if it `replaces` all that is noted, in a token that holds private keys."""
@@ -90,7 +103,7 @@ def _written(session: Session, text: bytes, replaces: Callable[[bytes], bool]) -
         stay = [text]
     for each, _, is_old in there:
         if is_old:
-            with suppress(*HANDLE_GONE):  # another node was quicker
+            with suppress(*_DESTROYED):  # another node was quicker; if not, the next one does it
                 each.destroy()
     return stay
 
@@ -110,19 +123,14 @@ def _texts(session: Session) -> Sequence[bytes]:
 
 
 def _notes(session: Session) -> Sequence[tuple[Object, bytes]]:
-    """Return all notes; none only if there was none twice, as one may come in place of another during a search."""
-    notes: list[tuple[Object, bytes]] = []
-    for look in range(LOOKS):
+    for looks_left in reversed(range(LOOKS)):
         try:
-            notes = [(each, each[Attribute.VALUE]) for each in search(session, _OURS)]
-        except HANDLE_GONE:
-            if look == LOOKS - 1:
+            return [(each, each[Attribute.VALUE]) for each in search(session, _OURS)]
+        except _DESTROYED:
+            if not looks_left:
                 raise
-            continue
         except PKCS11Error as error:
             if is_lost(error):
                 raise
             raise _NotTaken from error
-        if notes or look:
-            break
-    return notes
+    return []
