@@ -273,6 +273,18 @@ REFUSALS = sorted(
 
 
 @pytest.mark.parametrize("error", REFUSALS)
+def test_whatever_a_token_says_of_a_data_object_it_is_asked_once(error: type[PKCS11Error]) -> None:
+    kept_key()
+    token = CountedToken()
+    token.refuses["create"] = error
+    ours = TokenNote(token)
+    with capture_logs() as lines:
+        for _ in range(3):
+            ours.write(b"1", OlderThan(1))
+    assert (token.made, len(lines), noted()) == (1, 1, [])
+
+
+@pytest.mark.parametrize("error", [pkcs11.AttributeTypeInvalid, pkcs11.TemplateInconsistent, PKCS11Error])
 def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
     database: Database, clock: MovableClock, error: type[PKCS11Error]
 ) -> None:
