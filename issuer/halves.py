@@ -42,11 +42,11 @@ class PrivateHalves:
         DamagedNote for one that is damaged and that this process never saw.
         """
         with suppress(KeyUnavailable):
-            text = self._signer.noted()
-            if text is None:
+            texts = self._signer.noted()
+            if not texts:
                 self._note = None
-            elif self._note is None or self._note[0] != text:
-                self._read(text)
+            elif self._note is None or self._note[0] not in texts or len(texts) > 1:
+                self._read(max(texts, key=_version))
         return self._note[1] if self._note else None
 
     def note(self, ring: KeyRing) -> None:
@@ -91,7 +91,8 @@ class PrivateHalves:
             if self._note is None:
                 raise DamagedNote(
                     f"the note of the key ring beside the private keys is damaged, {error}: if no older backup of the"
-                    " database was restored, remove it (ring.json); nodes write it anew"
+                    " database was restored, remove it (in a directory ring.json, in a PKCS#11 token the data object"
+                    " jwks-issuer ring); nodes write it anew"
                 ) from None
 
     def _is_settled(self, kid: str, *, trusted: bool) -> bool:
@@ -114,9 +115,9 @@ class PrivateHalves:
         return self.undestroyed.get(kid)
 
 
-def _version(noted: bytes | None) -> int:
-    """Return the version of a noted ring; less than any for one that is not there, or damaged."""
+def _version(noted: bytes) -> int:
+    """Return the version of a noted ring; less than any for one that is damaged."""
     try:
-        return read(noted).version if noted else -1
+        return read(noted).version
     except Unreadable:
         return -1

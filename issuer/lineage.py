@@ -31,7 +31,8 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     if ring is None:
         return (
             f"there is no key ring in the database, and {seen}: restore the database, or correct"
-            f" ISSUER_DATABASE_URL, or {back}; to start afresh, move the whole directory of keys away"
+            f" ISSUER_DATABASE_URL, or {back}; to start afresh, move the whole directory of keys away, or name"
+            " an empty PKCS#11 token"
         )
     again = sorted(_revoked(noted) & _kids(ring) - _revoked(ring))
     lacking = sorted(_kids(noted) - _revoked(noted) - _kids(ring))

@@ -67,8 +67,8 @@ class Recovery:
         noted, before = self._halves.noted(), self._store.load()  # in this order; see `Rotation`
         if noted is None:
             raise Refused(
-                "nothing beside the private keys tells of a newer key ring; only a directory of keys does: restore"
-                " the newest backup"
+                "nothing beside the private keys tells of a newer key ring; only a directory of keys does, and a"
+                " PKCS#11 token: restore the newest backup"
             )
         if comes_after(before, noted):
             raise NothingToDo("the key ring in the database is the newest that its private keys have seen")

@@ -282,7 +282,8 @@ class Rotation:
         if kept and self._store.load() is None:
             raise KeyUnavailable(
                 f"there are {len(kept)} private keys but no key ring in the database: restore the database or"
-                " correct ISSUER_DATABASE_URL; to start afresh, move the keys away"
+                " correct ISSUER_DATABASE_URL; to start afresh, move the keys away, or name an empty"
+                " PKCS#11 token"
             )
         return not kept
 

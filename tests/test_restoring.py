@@ -1,6 +1,7 @@
 """An older database that was restored: nobody goes on by it; the way out revives no revoked key, and loses none.
 
-The databases here are files that are copied and put back, as an operator does.
+The databases here are files that are copied and put back, as an operator does; the private keys are files or in a
+PKCS#11 token. What is noted in a token is told in `test_noting`.
 """
 
 import json
@@ -12,13 +13,15 @@ from pathlib import Path
 
 import jwt
 import pytest
+import softhsm
 from given import MovableClock
 from postgresql import new_database
 from test_keyring import START
-from test_rotation import FAST, files, kids, node_on, rotation, signer
+from test_rotation import FAST, files, kids, rotation, signer
 
 from issuer.audit import Action, fault
 from issuer.halves import DamagedNote, PrivateHalves
+from issuer.keeping import Node
 from issuer.keyring import KeyRing, Phase
 from issuer.lineage import comes_after, contradiction, reunited
 from issuer.recovery import Recovery
@@ -26,8 +29,10 @@ from issuer.refusal import KeyUnavailable, NothingToDo, OlderRing, Refused
 from issuer.rotation import Rotation
 from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
+from issuer.signing.pkcs11 import Pkcs11Signer
 from issuer.store.audit import AuditStore
 from issuer.store.database import Database, DatabaseDamaged, DatabaseUnavailable
+from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore, key_ring
 from issuer.wiring import clock as present
@@ -36,10 +41,13 @@ DUE = {"days": 1}
 
 
 class Place:
-    """A SQLite database and a directory of keys, with their backups."""
+    """A SQLite database with its backups, and private keys beside it."""
 
-    def __init__(self, folder: Path, clock: MovableClock) -> None:
+    def __init__(
+        self, folder: Path, clock: MovableClock, signer: Callable[[], PemSigner | Pkcs11Signer]
+    ) -> None:
         self.path, self.keys, self.clock = folder / "issuer.db", folder / "keys", clock
+        self.signer = signer
         self.database = self._opened()
         self.rotation.reconcile()
 
@@ -50,12 +58,12 @@ class Place:
 
     @property
     def rotation(self) -> Rotation:
-        return rotation(self.database, self.keys, self.clock)
+        return Rotation(RingStore(self.database), self.signer(), FAST, self.clock, "tests")
 
     @property
     def recovery(self) -> Recovery:
         store = RingStore(self.database)
-        return Recovery(self.rotation, store, signer(self.keys), FAST, self.clock, "operator")
+        return Recovery(self.rotation, store, self.signer(), FAST, self.clock, "operator")
 
     def back_up(self) -> bytes:
         self.database.close()  # the log of SQLite is brought into the file
@@ -81,20 +89,41 @@ class Place:
         assert ring
         return {key.kid: ring.phase(key, self.clock()) for key in ring.keys}
 
+    def node(self) -> tuple[PemSigner | Pkcs11Signer, Node]:
+        holder = self.signer()
+        performs = Rotation(RingStore(self.database), holder, FAST, self.clock, "node a")
+        return holder, Node(performs, holder, HeartbeatStore(self.database), FAST, self.clock, "a")
+
     def start(self) -> KeyRing:
-        return node_on(self.database, self.keys, self.clock)[1].refresh().ring
+        return self.node()[1].refresh().ring
+
+    def noted(self) -> KeyRing:
+        ring = PrivateHalves(self.signer()).noted()
+        assert ring
+        return ring
 
 
 @pytest.fixture
-def place(tmp_path: Path, clock: MovableClock) -> Place:
-    return Place(tmp_path, clock)
+def in_files(tmp_path: Path, clock: MovableClock) -> Place:
+    return Place(tmp_path, clock, lambda: signer(tmp_path / "keys"))
+
+
+@pytest.fixture(params=["directory", "pkcs11"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Place]:
+    if request.param == "directory":
+        yield request.getfixturevalue("in_files")
+    else:
+        with softhsm.fresh_token(tmp_path / "softhsm", monkeypatch):
+            yield Place(tmp_path, clock, softhsm.signer)
 
 
 def test_the_newest_backup_is_restored_without_a_word(place: Place) -> None:
     place.rotate()
     ring = place.revoke(place.rotation.ring().standbys(place.clock())[0].kid)
     place.restore(place.back_up())
-    _, node = node_on(place.database, place.keys, place.clock)
+    _, node = place.node()
     assert node.refresh().ring.keys == ring.keys
     assert node.warnings() == []
     with pytest.raises(NothingToDo):
@@ -118,7 +147,7 @@ def test_an_older_ring_is_refused_and_recovered_with_what_was_revoked_and_made_s
     ring = place.start()
     assert (ring.version, ring.keys) == (newest.version + 1, newest.keys)
     assert place.phases()[first] is Phase.REVOKED
-    assert files(place.keys) == kids(ring)
+    assert {f"{kid}.pem" for kid in place.signer().kept()} == kids(ring)
     links, head = AuditStore(place.database).chain()
     assert fault(links, head) is None
     told = [(link.entry.action, link.entry.kid) for link in links if link.entry.ring_version == ring.version]
@@ -131,7 +160,7 @@ def test_tokens_of_before_and_since_the_backup_verify_after_the_recovery(place: 
     backup = place.back_up()
     tokens = {}
     for _ in range(3):
-        holder, node = node_on(place.database, place.keys, place.clock)
+        holder, node = place.node()
         key = node.refresh().ring.current(place.clock())
         tokens[key.kid] = (key.alg, holder.sign(key.kid, b"a token"))
         place.rotate()
@@ -196,7 +225,7 @@ def test_a_lost_private_half_is_told_before_a_recovery_and_may_be_gone_for_good(
     backup = place.back_up()
     current = place.rotate().current(place.clock()).kid
     place.restore(backup)
-    (place.keys / f"{current}.pem").unlink()
+    place.signer().destroy(current)
     with pytest.raises(KeyUnavailable, match=current):
         place.recovery.recover("the disk died")
     place.recovery.recover("the disk died", blindly=True)
@@ -208,7 +237,7 @@ def test_a_running_process_refuses_an_older_ring_before_it_changes_it_and_follow
 ) -> None:
     backup = place.back_up()
     place.rotate()
-    _, node = node_on(place.database, place.keys, place.clock)
+    _, node = place.node()
     seen = node.refresh()
     place.restore(backup)
     node._rotation._store = RingStore(place.database)
@@ -233,70 +262,73 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
     place.clock.advance(**DUE)
     crashes._halves.note = lambda _: None  # type: ignore[method-assign]
     ring = crashes.change(lambda ring, now: ring.promoted(FAST, now))
-    assert json.loads((place.keys / NOTE).read_bytes())["version"] == ring.version - 1
+    assert place.noted().version == ring.version - 1
     assert place.start().version == ring.version
     place.restore(backup)
     with pytest.raises(OlderRing):
         place.start()
 
 
-def test_the_note_never_goes_back_and_is_for_the_owner_only(place: Place) -> None:
+def test_the_note_never_goes_back(place: Place) -> None:
     older = place.rotation.ring()
     newer = place.rotate()
-    late = PrivateHalves(signer(place.keys))
+    late = PrivateHalves(place.signer())
     late.note(older)
-    assert late.noted() == newer
-    assert (place.keys / NOTE).stat().st_mode & 0o077 == 0
+    assert late.noted() == place.noted() == newer
 
 
-def test_a_directory_without_keys_gets_no_note(place: Place, tmp_path: Path) -> None:
+def test_the_note_is_for_the_owner_only(in_files: Place) -> None:
+    assert (in_files.keys / NOTE).stat().st_mode & 0o077 == 0
+
+
+def test_a_directory_without_keys_gets_no_note(in_files: Place, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    PrivateHalves(signer(elsewhere)).note(place.rotation.ring())
-    PrivateHalves(signer(tmp_path / "nowhere")).note(place.rotation.ring())
+    PrivateHalves(signer(elsewhere)).note(in_files.rotation.ring())
+    PrivateHalves(signer(tmp_path / "nowhere")).note(in_files.rotation.ring())
     assert list(elsewhere.iterdir()) == []
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_damaged_note_stops_a_start_and_not_a_process_that_runs(place: Place) -> None:
-    _, node = node_on(place.database, place.keys, place.clock)
+def test_a_damaged_note_stops_a_start_and_not_a_process_that_runs(in_files: Place) -> None:
+    _, node = in_files.node()
     node.refresh()
-    (place.keys / NOTE).write_text('{"version": 1')
+    (in_files.keys / NOTE).write_text('{"version": 1')
     with pytest.raises(DamagedNote, match="remove it"):
-        place.start()
-    place.clock.advance(seconds=1)
+        in_files.start()
+    in_files.clock.advance(seconds=1)
     assert node.refresh()
     ring = node._rotation.change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
-    assert place.start() == ring
+    assert in_files.start() == ring
 
 
-def test_a_note_that_cannot_be_written_is_told_and_stops_nothing(place: Place) -> None:
-    holder, node = node_on(place.database, place.keys, place.clock)
+def test_a_note_that_cannot_be_written_is_told_and_stops_nothing(in_files: Place) -> None:
+    holder, node = in_files.node()
     node.refresh()
 
-    def full(text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+    def full(text: bytes, replaces: Callable[[bytes], bool]) -> None:
         raise KeyUnavailable("no space left on the device")
 
     holder.note = full  # type: ignore[method-assign]
-    place.rotate()
-    (place.keys / NOTE).unlink()
-    place.clock.advance(seconds=1)
+    in_files.rotate()
+    (in_files.keys / NOTE).unlink()
+    in_files.clock.advance(seconds=1)
     assert node.refresh().ring.version == 2
     assert any("no space left" in warning for warning in node.warnings())
 
 
-def test_an_older_directory_of_keys_brings_no_revoked_key_back(place: Place, tmp_path: Path) -> None:
-    stolen = place.rotation.ring().standbys(place.clock())[0].kid
-    shutil.copytree(place.keys, tmp_path / "backup")
-    place.revoke(stolen)
-    made = files(place.keys)
+def test_an_older_directory_of_keys_brings_no_revoked_key_back(in_files: Place, tmp_path: Path) -> None:
+    stolen = in_files.rotation.ring().standbys(in_files.clock())[0].kid
+    shutil.copytree(in_files.keys, tmp_path / "backup")
+    in_files.revoke(stolen)
+    made = files(in_files.keys)
     for name in made:
-        shutil.copy(place.keys / name, tmp_path / "backup" / name)
-    shutil.rmtree(place.keys)
-    (tmp_path / "backup").rename(place.keys)
-    ring = place.start()
-    assert files(place.keys) == made == kids(ring)
-    assert json.loads((place.keys / NOTE).read_bytes())["version"] == ring.version
+        shutil.copy(in_files.keys / name, tmp_path / "backup" / name)
+    shutil.rmtree(in_files.keys)
+    (tmp_path / "backup").rename(in_files.keys)
+    ring = in_files.start()
+    assert files(in_files.keys) == made == kids(ring)
+    assert json.loads((in_files.keys / NOTE).read_bytes())["version"] == ring.version
 
 
 # Where nothing can be noted
@@ -363,9 +395,9 @@ def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restore
 # What follows what, as pure functions
 
 
-def test_versions_only_grow_and_what_is_revoked_stays_revoked(place: Place) -> None:
-    first = place.rotation.ring()
-    second = place.revoke(first.keys[1].kid)
+def test_versions_only_grow_and_what_is_revoked_stays_revoked(in_files: Place) -> None:
+    first = in_files.rotation.ring()
+    second = in_files.revoke(first.keys[1].kid)
     assert comes_after(second, first)
     assert comes_after(first, first)
     assert not comes_after(first, second)
@@ -375,12 +407,12 @@ def test_versions_only_grow_and_what_is_revoked_stays_revoked(place: Place) -> N
     assert second.keys[-1].kid in contradiction(first, second)
 
 
-def test_of_two_histories_each_key_has_the_worst_of_both(place: Place) -> None:
-    first = place.rotation.ring()
+def test_of_two_histories_each_key_has_the_worst_of_both(in_files: Place) -> None:
+    first = in_files.rotation.ring()
     current, standby = first.keys
     revoked = replace(standby, revoked_at=START, revoked_reason="stolen", compromised=True)
     elsewhere = replace(first, version=7, keys=(current, revoked))
-    noted = place.rotate()
+    noted = in_files.rotate()
     both = reunited(elsewhere, noted, here=frozenset())
     assert both.version == 8
     assert both.find(standby.kid).compromised

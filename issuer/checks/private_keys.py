@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from issuer.keyring import KeyRing
 from issuer.refusal import KeyUnavailable
 from issuer.settings import Settings
 from issuer.signing import Signer
-from issuer.signing.directory import PemDirectory
+from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.proof import prove
 from issuer.store.database import Database
 
@@ -52,6 +53,28 @@ def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> 
             f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify",
             "issuer keys verify" if settings.keys in {"database", "pkcs11"} else move,
         )
+
+
+def unnoted(settings: Settings, signer: Signer) -> Iterator[Finding]:
+    """Yield that a token holds no note of the key ring: nothing was started yet since it could, or it takes none."""
+    with suppress(KeyUnavailable):  # told of the keys themselves
+        if settings.keys == "pkcs11" and not signer.noted():
+            yield warning(
+                f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"
+                " database would not be noticed: a start notes it, or logs that the token takes no data object; then"
+                " note elsewhere, after each change, what this prints",
+                "issuer audit verify",
+            )
+
+
+def remove_note(settings: Settings) -> str:
+    """Return the command that removes what is noted beside the private keys."""
+    if settings.keys == "pkcs11":
+        return (
+            f"pkcs11-tool --module {settings.pkcs11_module} --token-label {shlex.quote(settings.pkcs11_token or '')}"
+            " --login --delete-object --type data --label 'jwks-issuer ring'"
+        )
+    return f"rm {shlex.quote(str(Path(settings.keys) / NOTE))}"
 
 
 def _mend(settings: Settings, database: Database, signer: Signer, kid: str) -> str:

@@ -19,7 +19,7 @@ from issuer.store.database import Database, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 
 
-def load(rotation: Rotation, database: Database, findings: list[Finding], note: str) -> KeyRing | None:
+def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: str) -> KeyRing | None:
     """Return the ring, or None and why not among the `findings`."""
     try:
         return rotation.ring()
@@ -28,7 +28,7 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], note: 
     except OlderRing as error:
         findings.append(problem(str(error), WAY_OUT))
     except DamagedNote as error:
-        findings.append(problem(str(error), f"rm {note}"))
+        findings.append(problem(str(error), remove_note))
     except (StoreError, KeyRingError) as error:
         findings.append(problem(str(error), restore(database)))
     return None

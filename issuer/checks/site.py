@@ -13,7 +13,6 @@ from issuer.policy import Policy
 from issuer.refusal import KeyRingError
 from issuer.rotation import Clock, Rotation
 from issuer.settings import BadSettings, Settings, load_settings
-from issuer.signing.directory import NOTE
 from issuer.store.audit import AuditStore
 from issuer.store.database import Database, StoreError
 from issuer.store.heartbeats import HeartbeatStore
@@ -99,8 +98,7 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         return
     rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
     findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
-    note = str(Path(settings.keys) / NOTE)
-    found = ring.load(rotation, database, findings, note)
+    found = ring.load(rotation, database, findings, private_keys.remove_note(settings))
     if found:
         findings += ring.goes_on(found, policy, now)
     yield Looked("key ring", tuple(findings))
@@ -109,7 +107,8 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         keys = found.published_keys(now)
         unusable = private_keys.published(settings, database, signer, keys)
         strays = private_keys.strays(settings, signer, found, now)
-        yield Looked("private keys", (*unusable, *strays))
+        unnoted = private_keys.unnoted(settings, signer)
+        yield Looked("private keys", (*unusable, *strays, *unnoted))
 
 
 def _is_current(database: Database) -> bool:

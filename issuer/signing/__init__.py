@@ -3,7 +3,7 @@
 Which key signs is decided in `keyring`; backends are files beside this one.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from issuer.key import PublicKey
@@ -40,14 +40,18 @@ class Signer(Protocol):
     def strays(self, kids: Collection[str]) -> list[str]:
         """Return the names of what lies among the private keys and belongs to none of `kids`."""
 
-    def noted(self) -> bytes | None:
-        """Return what was noted last beside the private keys, or None; always where nothing can be noted.
+    def noted(self) -> Sequence[bytes]:
+        """Return what was noted last beside the private keys; nothing where nothing can be noted.
 
-        Raise KeyUnavailable when it cannot be read.
+        It is several texts where nodes noted at once and nothing keeps them apart. Raise KeyUnavailable when it
+        cannot be read.
         """
 
-    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
-        """Note `text` if it `replaces` what is noted, in one step; do nothing where nothing can be noted."""
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+        """Note `text` if it `replaces` all that is noted, and never let there be none in between.
+
+        Do nothing where nothing can be noted.
+        """
 
     def rewrap(self, passphrase: str) -> int:
         """Encrypt all private keys under another passphrase and tell how many were under the old one.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import pkcs11
-from pkcs11 import PKCS11Error, Session
+from pkcs11 import Attribute, Object, PKCS11Error, RandomNoRNG, Session
 
 from issuer.refusal import KeyUnavailable
 
@@ -27,15 +27,20 @@ PATIENCE_SECONDS = (0.05, 0.1, 0.2, 0.4)
 HANDLE_GONE = (pkcs11.KeyHandleInvalid, pkcs11.ObjectHandleInvalid)
 """An object was destroyed, by another process perhaps, or was found in a session that is no more."""
 
-_LOST = (
-    pkcs11.DeviceError,
+SESSION_GONE = (
     pkcs11.DeviceRemoved,
-    pkcs11.GeneralError,
-    pkcs11.OperationActive,
     pkcs11.SessionClosed,
     pkcs11.SessionHandleInvalid,
     pkcs11.TokenNotPresent,
     pkcs11.TokenNotRecognised,
+)
+"""Whatever was asked, the session or its token is away."""
+
+_LOST = (
+    *SESSION_GONE,
+    pkcs11.DeviceError,
+    pkcs11.GeneralError,
+    pkcs11.OperationActive,
     pkcs11.UserNotLoggedIn,
 )
 _STARTING = (
@@ -175,7 +180,7 @@ class Token:
             except HANDLE_GONE:
                 return work(session)
             except PKCS11Error as error:
-                if not _is_lost(error):
+                if not is_lost(error):
                     raise
             _process.restart(self._module)
             return work(self._opened())
@@ -235,6 +240,15 @@ class Token:
         return f"{self} {_ADVICE.get(type(error), _BROKEN)} ({name}, module {self._module})"
 
 
-def _is_lost(error: PKCS11Error) -> bool:
+def is_lost(error: PKCS11Error) -> bool:
     """Tell whether a new session may mend it; the package has no name for "not initialised" and vendors' own."""
     return isinstance(error, _LOST) or type(error) is PKCS11Error
+
+
+def search(session: Session, attributes: Mapping[Attribute, object]) -> list[Object]:
+    """Return the objects with these attributes that the session sees."""
+    # A search that fails at its start is told on standard error by the package itself: let a lost session be
+    # noticed before.
+    with suppress(RandomNoRNG):
+        session.generate_random(8)
+    return list(session.get_objects(dict(attributes)))

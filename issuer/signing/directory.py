@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -114,17 +114,17 @@ class PemDirectory:
             except KeyUnavailable as error:
                 yield error
 
-    def noted(self) -> bytes | None:
-        """Return the text of the note, or None."""
+    def noted(self) -> Sequence[bytes]:
+        """Return the text of the note, or nothing."""
         with self._told(), suppress(FileNotFoundError):
-            return (self._directory / NOTE).read_bytes()
-        return None
+            return [(self._directory / NOTE).read_bytes()]
+        return []
 
-    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Replace the note, in a directory that holds private keys: any other was named by mistake."""
         if self.kept() or self.pending():
             with self._told(), self._alone():
-                if replaces(self.noted()):
+                if all(map(replaces, self.noted())):
                     self._replace(self._directory / NOTE, text)
 
     @contextmanager

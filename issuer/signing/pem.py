@@ -4,7 +4,7 @@ The vault that is a directory is `directory`, the one in the database `store.pri
 """
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Protocol, cast
 
@@ -50,10 +50,10 @@ class Vault(Protocol):
     def strays(self, kids: Collection[str]) -> list[str]:
         """Return the names of what lies here and belongs to none of `kids`."""
 
-    def noted(self) -> bytes | None:
-        """Return what was noted last, or None."""
+    def noted(self) -> Sequence[bytes]:
+        """Return what was noted last, or nothing."""
 
-    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` if it `replaces` what is noted."""
 
 
@@ -124,11 +124,11 @@ class PemSigner:
         """Return the names of what lies in the vault and belongs to none of `kids`."""
         return self._vault.strays(kids)
 
-    def noted(self) -> bytes | None:
-        """Return what was noted last beside the private keys, or None."""
+    def noted(self) -> Sequence[bytes]:
+        """Return what was noted last beside the private keys, or nothing."""
         return self._vault.noted()
 
-    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` if it `replaces` what is noted."""
         self._vault.note(text, replaces)
 

@@ -1,22 +1,23 @@
 """Private keys in a PKCS#11 token (an HSM): made inside it, never extractable, found by CKA_ID.
 
 How a token does each algorithm is told in `signing.mechanisms`; how a process holds its session, and what it says
-when the token fails, in `signing.cryptoki`.
+when the token fails, in `signing.cryptoki`; what is noted beside the keys, in `signing.noting`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
 import jwt
-from pkcs11 import Attribute, Key, Mechanism, ObjectClass, PKCS11Error, RandomNoRNG, Session, SignMixin
+from pkcs11 import Attribute, Key, Mechanism, ObjectClass, PKCS11Error, Session, SignMixin
 from pkcs11 import PublicKey as PublicObject
 
 from issuer.key import PublicKey
 from issuer.refusal import KeyUnavailable, Refused
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
-from issuer.signing.cryptoki import HANDLE_GONE, Token
+from issuer.signing.cryptoki import HANDLE_GONE, Token, search
 from issuer.signing.mechanisms import METHODS, Method
+from issuer.signing.noting import TokenNote
 from issuer.waiting import require_patience
 
 PENDING = "jwks-issuer pending"
@@ -34,6 +35,7 @@ class Pkcs11Signer:
 
     def __init__(self, token: Token) -> None:
         self._token = token
+        self._note = TokenNote(token)
         self._loaded: dict[str, str] = {}
         self._handles: dict[str, SignMixin] = {}  # a handle is good in the session that it was found in
 
@@ -128,11 +130,13 @@ class Pkcs11Signer:
 
         return self._token.perform(strays)
 
-    def noted(self) -> None:
-        """Return None: what is kept in a token is keys alone."""
+    def noted(self) -> Sequence[bytes]:
+        """Return what is noted in the token; it is asked every few seconds at most."""
+        return self._note.read()
 
-    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
-        """Do nothing."""
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+        """Note `text` in the token if it `replaces` what is noted; a token that takes no note is logged."""
+        self._note.write(text, replaces)
 
     def rewrap(self, passphrase: str) -> NoReturn:
         """Refuse: keys in a token are under no passphrase of ours."""
@@ -226,11 +230,7 @@ def _halves(session: Session, kid: str, method: Method) -> Iterator[PublicHalf]:
 
 
 def _found(session: Session, kind: ObjectClass, attributes: Mapping[Attribute, object]) -> list[Key]:
-    # A search that fails at its start is told on standard error by the package itself: let a lost session be
-    # noticed before.
-    with suppress(RandomNoRNG):
-        session.generate_random(8)
-    found = session.get_objects({Attribute.CLASS: kind, **attributes})
+    found = search(session, {Attribute.CLASS: kind, **attributes})
     return [key for key in found if isinstance(key, Key)]
 
 

@@ -3,7 +3,7 @@
 How the text is made and opened is told in `signing.pem`; this is its other vault.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import Boolean, Column, LargeBinary, String, Table, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -74,10 +74,11 @@ class PrivateKeyStore:
         """Return the kids of texts that are none of `kids`."""
         return sorted((self.kept() | self.pending()) - set(kids))
 
-    def noted(self) -> None:
-        """Return None: what is kept in the database is restored together with the ring."""
+    def noted(self) -> Sequence[bytes]:
+        """Return nothing: what is kept in the database is restored together with the ring."""
+        return ()
 
-    def note(self, text: bytes, replaces: Callable[[bytes | None], bool]) -> None:
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Do nothing."""
 
     def _kids(self, *, kept: bool) -> frozenset[str]:

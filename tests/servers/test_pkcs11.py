@@ -1,8 +1,10 @@
 """Owns what `issuer serve` promises with private keys in a PKCS#11 token: several workers, one token, no files."""
 
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -121,4 +123,79 @@ def test_a_ring_that_was_lost_is_not_founded_again_beside_its_keys(hardware: Ins
         path.unlink()
     done = hardware.command("serve", "--port", str(hardware.port))
     assert done.code == 1
-    assert "2 private keys but no key ring" in done.err
+    assert "there is no key ring in the database, and the private keys have seen version 1" in done.err
+
+
+# An older database was restored beside the token
+
+
+def back_up(hardware: Installation) -> Path:
+    """Return a copy of the database of nodes that are stopped."""
+    backup = hardware.folder / "backup.db"
+    with closing(sqlite3.connect(hardware.folder / "issuer.db")) as database:
+        database.execute("VACUUM INTO ?", [str(backup)])
+    return backup
+
+
+def restore(hardware: Installation, backup: Path) -> None:
+    for path in hardware.folder.glob("issuer.db*"):
+        path.unlink()
+    backup.rename(hardware.folder / "issuer.db")
+
+
+def require_refused(hardware: Installation, says: str) -> None:
+    """Every start and every command says the same, and what to do; nothing is changed by it."""
+    ring = hardware.saved_ring()
+    for arguments in (("serve", "--port", str(hardware.port)), ("keys", "list"), ("keys", "verify")):
+        done = hardware.command(*arguments)
+        assert done.code == 1, done
+        assert done.err.count("\n") == 1
+        assert says in done.err
+        assert (
+            "put the key ring back as the private keys know it: issuer keys recover --reason TEXT" in done.err
+        )
+    checked = hardware.command("check")
+    assert checked.code == 1
+    assert says in checked.out
+    assert "    issuer keys recover --reason TEXT\n" in checked.out
+    assert hardware.saved_ring() == ring
+
+
+def recover(hardware: Installation) -> None:
+    done = hardware.command("keys", "recover", "--reason", "the disk died")
+    assert done.code == 0, done
+    assert hardware.command("check").code == 0
+    assert hardware.command("keys", "recover", "--reason", "a habit").code == 4
+
+
+def test_a_revoked_key_does_not_come_back_with_an_older_database(hardware: Installation) -> None:
+    hardware.serve().until_ready().stop()
+    backup = back_up(hardware)
+    stolen = next(kid for kid, phase in listed(hardware).items() if phase == "current")
+    assert hardware.command("keys", "revoke", stolen, "--reason", "stolen", "--yes", "--force").code == 0
+    before = listed(hardware)
+    restore(hardware, backup)
+    require_refused(hardware, f"it would trust again what was revoked since: {stolen}")
+    recover(hardware)
+    hardware.serve().until_ready()
+    assert listed(hardware) == before
+    assert set(served_kids(hardware)) == set(before) - {stolen}
+    hardware.require_verifies(hardware.token(), hardware.key_set())
+
+
+def test_tokens_of_a_key_made_since_live_on_after_an_older_database(hardware: Installation) -> None:
+    server = hardware.serve().until_ready()
+    first = kid_of(hardware.token())
+    backup = back_up(hardware)
+    assert hardware.command("keys", "rotate").code == 0
+    eventually(lambda: kid_of(hardware.token()) != first, "the next key signs", SEEN_WITHIN_SECONDS)
+    token, before = hardware.token(), listed(hardware)
+    server.stop()
+    restore(hardware, backup)
+    require_refused(hardware, "it lacks keys made since: ")
+    recover(hardware)
+    hardware.serve().until_ready()
+    assert listed(hardware) == before
+    assert set(served_kids(hardware)) == set(before)
+    hardware.require_verifies(token, hardware.key_set())
+    assert kid_of(hardware.token()) == kid_of(token)
