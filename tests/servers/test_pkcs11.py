@@ -122,3 +122,14 @@ def test_a_ring_that_was_lost_is_not_founded_again_beside_its_keys(hardware: Ins
     done = hardware.command("serve", "--port", str(hardware.port))
     assert done.code == 1
     assert "2 private keys but no key ring" in done.err
+
+
+def test_tables_move_and_the_keys_stay_in_the_token(hardware: Installation) -> None:
+    hardware.serve().until_ready().stop()
+    (hardware.folder / "url").write_text("sqlite:///new.db")
+    moved = hardware.command("move", "--to-file", "url", "--json")
+    assert moved.code == 0, moved
+    assert (moved.document["private_keys"], moved.document["settings"]) == (0, ["ISSUER_DATABASE_URL="])
+    hardware.settings["ISSUER_DATABASE_URL"] = "sqlite:///new.db"
+    hardware.serve().until_ready()
+    hardware.require_verifies(hardware.token(), hardware.key_set())
