@@ -6,6 +6,7 @@ Where the server comes from, and what is done with the tables, is left to `growt
 import statistics
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -17,6 +18,7 @@ from sqlalchemy import Engine, event
 
 from issuer.administration import register_client
 from issuer.grants.means import Origin
+from issuer.grants.pipeline import TokenResponse
 from issuer.nodes import Heartbeat
 from issuer.oauth import AuthMethod
 from issuer.policy import Policy
@@ -58,15 +60,16 @@ def issuing(server: str) -> Section:
     }
     kid = issuer.node.view.ring.current(now).kid
 
+    def token(parameters: Mapping[str, str]) -> TokenResponse:
+        pipeline = issuer.grants.pipeline
+        return pipeline.sign(pipeline.grant(parameters, (), None, Origin(), issuer.clock()))
+
     def refresh() -> None:
-        answer = issuer.grants.pipeline.token(held, (), None, Origin(), issuer.clock())
-        held["refresh_token"] = answer.refresh_token or ""
+        held["refresh_token"] = token(held).refresh_token or ""
 
     cases = {
         "RS256 signature alone": lambda: issuer.signer.sign(kid, b"x" * 400),
-        "`client_credentials`": lambda: issuer.grants.pipeline.token(
-            form, (), None, Origin(), issuer.clock()
-        ),
+        "`client_credentials`": lambda: token(form),
         "`refresh_token`": refresh,
     }
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}

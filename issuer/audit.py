@@ -24,6 +24,7 @@ class Action(StrEnum):
     RETIRED = "retired"
     REWRAPPED = "rewrapped"
     RECOVERED = "recovered"
+    MOVED = "moved"
     SESSIONS_ENDED = "sessions ended"
     REPLAYED = "refresh token replayed"
 

@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,7 +16,7 @@ from contextvars import copy_context
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from passlib.context import CryptContext
 
@@ -31,6 +32,20 @@ QUEUE_LIMIT = 64
 """Log-ins waiting for a hashing thread, beyond which the issuer asks clients to come back."""
 BACK_WITHIN_SECONDS = 6
 """Each is told another number of seconds: those refused at once shall not come back at once."""
+SCHEMES: Final = ("argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512")
+"""What is verified; the first is what is made."""
+MEMORY_MOST_KIB: Final = 256 * 1024
+"""What a hash from elsewhere may take to verify: as many at once as there are cores must fit."""
+WORK_MOST_KIB: Final = 4 * MEMORY_MOST_KIB
+"""Its memory times its passes; about a second."""
+MOST_ROUNDS: Final = {
+    "bcrypt": 14,
+    "bcrypt_sha256": 14,
+    "pbkdf2_sha256": 4_000_000,
+    "pbkdf2_sha512": 2_000_000,
+}
+"""About a second, too; of bcrypt it is the exponent of two."""
+HASH_MOST_CHARACTERS: Final = 512
 GIVE_WAY = 10
 """How much nicer than the process its hashing threads are: who fetches keys goes before them."""
 NICEST = 19
@@ -38,6 +53,10 @@ NICEST = 19
 
 class WrongPassword(Exception):
     """The password does not match, or there is no such account."""
+
+
+class BadHash(ValueError):
+    """No password can be verified by this hash, or not within bounds; says why, and nothing of the hash."""
 
 
 class QueueFull(Unavailable):
@@ -49,7 +68,7 @@ class Passwords:
 
     def __init__(self, memory_kib: int = 19456, passes: int = 2) -> None:
         self._context = CryptContext(
-            schemes=["argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512"],
+            schemes=list(SCHEMES),
             deprecated="auto",
             argon2__type="ID",
             argon2__memory_cost=memory_kib,
@@ -81,6 +100,50 @@ class Passwords:
         if not matches or password_hash is None:
             raise WrongPassword
         return None if better is None else str(better)
+
+    def require_verifiable(self, password_hash: str) -> None:
+        """Raise BadHash for a hash from elsewhere that verifies no password, or takes too long or too much memory.
+
+        Each log-in by it would do that work, whoever asks and whether the password is right or not.
+        """
+        scheme = self._context.identify(password_hash)
+        if scheme is None or len(password_hash) > HASH_MOST_CHARACTERS:
+            raise BadHash(
+                f"the hash is of no known scheme; known are {', '.join(SCHEMES)}, as passlib writes them"
+            )
+        try:
+            parsed = _parsed(self._context.handler(scheme), password_hash)
+        except (ValueError, TypeError):  # passlib's message may quote the hash
+            raise BadHash(f"the {scheme} hash is malformed: no password can match it") from None
+        if scheme in MOST_ROUNDS:
+            is_bearable = parsed.rounds <= MOST_ROUNDS[scheme]
+        else:
+            memory, work = _memory_and_work(parsed)
+            is_bearable = memory <= MEMORY_MOST_KIB and work <= WORK_MOST_KIB
+        if not is_bearable:
+            raise BadHash(f"the {scheme} hash costs too much to verify: each log-in would take that long")
+
+
+def _parsed(scheme: Any, password_hash: str) -> Any:
+    """Return what passlib makes of a hash; raise ValueError or TypeError where it could not verify by it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it would put right is not the same afterwards
+        parsed = scheme.from_string(password_hash)
+        if parsed.checksum is None or parsed.to_string() != password_hash:
+            raise ValueError("no digest, or not in the one form")
+    if scheme.name == "argon2":  # what the library below refuses, only when it verifies
+        memory_least, digest_least = 8 * parsed.parallelism, 4  # RFC 9106 section 3.1
+        if parsed.memory_cost < memory_least or len(parsed.checksum) < digest_least or parsed.data:
+            raise ValueError("parameters that do not exist")
+    return parsed
+
+
+def _memory_and_work(parsed: Any) -> tuple[int, int]:
+    """Return the KiB that an argon2 or scrypt hash takes, and these times how often it goes through them."""
+    if parsed.name == "argon2":
+        return parsed.memory_cost, parsed.memory_cost * parsed.rounds
+    memory: int = 2**parsed.rounds * parsed.block_size // 8  # 128 bytes a block, RFC 7914 section 2
+    return memory, memory * parsed.parallelism
 
 
 class HashingPool:

@@ -33,7 +33,7 @@ from issuer.rotation import Clock, Rotation
 from issuer.settings import BadSettings, Settings
 from issuer.signing import Signer
 from issuer.signing.directory import PemDirectory
-from issuer.signing.pem import PemSigner
+from issuer.signing.pem import PemSigner, Vault
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.batches import Batches
@@ -199,8 +199,12 @@ def signer_for(settings: Settings, database: Database) -> Signer:
     token = settings.hardware_token()
     if token:
         return _token_signer(*token, lambda: _passphrase(settings) or "")
-    vault = PrivateKeyStore(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
-    return PemSigner(vault, partial(_passphrase, settings))
+    return PemSigner(vault_for(settings, database), partial(_passphrase, settings))
+
+
+def vault_for(settings: Settings, database: Database) -> Vault:
+    """Return where the PEM text of private keys is kept that are not in a PKCS#11 token."""
+    return PrivateKeyStore(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
 
 
 def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:

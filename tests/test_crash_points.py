@@ -143,7 +143,8 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
 
 def refreshed(issuer: Issuer, clock: MovableClock, token: str) -> str:
     form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-    answer = issuer.grants.pipeline.token(form, (), None, ORIGIN, clock())
+    pipeline = issuer.grants.pipeline
+    answer = pipeline.sign(pipeline.grant(form, (), None, ORIGIN, clock()))
     assert answer.refresh_token
     return answer.refresh_token
 

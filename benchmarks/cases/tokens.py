@@ -48,8 +48,9 @@ def below_http(issuer: Issuer) -> Contestant:
     form = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret or ""}
 
     def tokens(calls: int) -> None:
+        pipeline = issuer.grants.pipeline
         for _ in range(calls):
-            issuer.grants.pipeline.token(form, (), None, Origin(), issuer.clock())
+            pipeline.sign(pipeline.grant(form, (), None, Origin(), issuer.clock()))
 
     def sample() -> Sample:
         issuer.node.refresh()  # a node that has not looked for long does not sign

@@ -17,6 +17,7 @@ from issuer.settings import Settings
 from issuer.store.audit import AuditStore
 from issuer.store.database import Database, StoreError
 from issuer.store.heartbeats import HeartbeatStore
+from issuer.store.ring import Moved
 
 
 def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: str) -> KeyRing | None:
@@ -27,6 +28,8 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
         findings.extend(_founding(rotation, restore(database)))
     except OlderRing as error:
         findings.append(problem(str(error), WAY_OUT))
+    except Moved as error:
+        findings.append(problem(str(error), f"ISSUER_DATABASE_URL={error.to}"))
     except DamagedNote as error:
         findings.append(problem(str(error), remove_note))
     except (StoreError, KeyRingError) as error:

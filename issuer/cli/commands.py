@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.cli import audit, check, clients, demo, keys, serve, users
+from issuer.cli import audit, check, clients, demo, keys, move, serve, users
 from issuer.cli.output import CommandError, fail
 from issuer.logs import configure_log
 
@@ -34,6 +34,7 @@ def version(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("check")(check.check)
+app.command("move")(move.move)
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(users.app, name="users")

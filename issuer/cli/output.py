@@ -47,7 +47,7 @@ def opened(*, expect_tables: bool = True, node: bool = False) -> Iterator[Issuer
 
     What is done with it is done by who runs this command, or by this process as a `node`.
     """
-    issuer = build(load_settings(), actor=None if node else _operator())
+    issuer = build(load_settings(), actor=None if node else operator())
     try:
         yield issuer
     finally:
@@ -59,7 +59,7 @@ def opened(*, expect_tables: bool = True, node: bool = False) -> Iterator[Issuer
             )
 
 
-def _operator() -> str:
+def operator() -> str:
     """Return who runs this command, for the audit."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name

@@ -123,7 +123,7 @@ def _proven(issuer: Issuer, key: Key, phase: Phase) -> Row:
 
 def _read(pem: Path, passphrase_file: Path | None) -> PrivateKey:
     text = _content(pem)
-    passphrase = _line(passphrase_file) if passphrase_file else None
+    passphrase = line_of(passphrase_file) if passphrase_file else None
     try:
         return read_private_key(text, passphrase)
     except PassphraseNeeded:
@@ -135,13 +135,16 @@ def _read(pem: Path, passphrase_file: Path | None) -> PrivateKey:
 def _new_passphrase(file: Path | None) -> str:
     if file is None and not sys.stdin.isatty():
         raise CommandError("no terminal to ask for the passphrase; give --new-passphrase-file")
-    new = _line(file) if file else str(typer.prompt(NEW, hide_input=True, confirmation_prompt=True, err=True))
+    new = (
+        line_of(file) if file else str(typer.prompt(NEW, hide_input=True, confirmation_prompt=True, err=True))
+    )
     if not new or len(new.encode()) > PASSPHRASE_MOST_BYTES:
         raise CommandError(f"the new passphrase must have 1 to {PASSPHRASE_MOST_BYTES} bytes")
     return new
 
 
-def _line(file: Path) -> str:
+def line_of(file: Path) -> str:
+    """Return the secret in a file, without the end of its line; raise CommandError."""
     try:
         return _content(file).decode().rstrip("\r\n")
     except UnicodeDecodeError:

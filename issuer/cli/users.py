@@ -1,4 +1,4 @@
-"""`issuer users`: make, list, grant, disable and enable accounts."""
+"""`issuer users`: make, list, grant, disable and enable accounts; importing them is a file beside this one."""
 
 import sys
 from typing import Annotated
@@ -7,6 +7,7 @@ import typer
 
 from issuer.accounts import User
 from issuer.administration import disable_user, enable_user, set_password
+from issuer.cli import arrivals
 from issuer.cli.output import CommandError, Json, Row, opened, show
 from issuer.grants.registration import register_user
 from issuer.oauth import format_scope, parse_scope
@@ -19,6 +20,8 @@ Username = Annotated[str, typer.Argument(help="The username.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
+
+app.command("import")(arrivals.import_users)
 
 
 @app.command()

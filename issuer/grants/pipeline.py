@@ -81,17 +81,6 @@ class Pipeline:
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
-    def token(
-        self,
-        parameters: Mapping[str, str],
-        resources: tuple[str, ...],
-        authorization: str | None,
-        origin: Origin,
-        now: datetime,
-    ) -> TokenResponse:
-        """Answer a request to the token endpoint, RFC 6749 section 3.2; raise OAuthError otherwise."""
-        return self.sign(self.grant(parameters, resources, authorization, origin, now))
-
     def grant(
         self,
         parameters: Mapping[str, str],
@@ -100,7 +89,10 @@ class Pipeline:
         origin: Origin,
         now: datetime,
     ) -> Granted:
-        """Do all of it but the signature, which takes long and needs no database."""
+        """Answer a request to the token endpoint, RFC 6749 section 3.2, but for the signature; raise OAuthError.
+
+        That takes long and needs no database: `sign` does it.
+        """
         name = parameters.get("grant_type")
         if not name:
             raise InvalidRequest("the parameter grant_type is missing")

@@ -3,7 +3,8 @@
 What names and passwords are acceptable is decided in `accounts`; changes that end sessions are in `families`.
 """
 
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Column, Row, String, Table, Text, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -11,6 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from issuer.accounts import User, canonical_username
 from issuer.oauth import UsernameTaken, format_scope, parse_scope
 from issuer.store.database import Database, Instant, metadata
+
+T = TypeVar("T")
 
 users = Table(
     "users",
@@ -25,9 +28,20 @@ users = Table(
 )
 
 
+ROWS_AT_ONCE = 1000
+"""In one statement, of which each database takes some thousand parameters."""
+
 # Made once: building them takes longer than the database does to answer.
 _BY_ID = select(users).where(users.c.id == bindparam("user_id"))
 _BY_NAME = select(users).where(users.c.canonical_username == bindparam("name"))
+
+
+class Taken(NamedTuple):
+    """What other accounts have already."""
+
+    names: Collection[str]
+    """Canonical ones."""
+    ids: Collection[str]
 
 
 class AccountStore:
@@ -38,20 +52,29 @@ class AccountStore:
 
     def add(self, user: User) -> None:
         """Keep a new account; raise UsernameTaken when its name, or one that reads the same, exists."""
-        row = {
-            "id": user.id,
-            "username": user.username,
-            "canonical_username": canonical_username(user.username),
-            "password_hash": user.password_hash,
-            "scope": format_scope(user.scope),
-            "created_at": user.created_at,
-            "disabled_at": user.disabled_at,
-        }
+        self.add_all([user])
+
+    def add_all(self, new: Sequence[User]) -> None:
+        """Keep new accounts, all or none; raise UsernameTaken when the name or the id of one exists."""
         try:
             with self._database.write() as connection:
-                connection.execute(insert(users).values(row))
+                for some in _batched(new, ROWS_AT_ONCE):
+                    connection.execute(insert(users), [_row(user) for user in some])
         except IntegrityError:
             raise UsernameTaken("another account has this username; choose another") from None
+
+    def taken(self, new: Sequence[User]) -> Taken:
+        """Return which names and ids of new accounts others have."""
+        names, ids = set[str](), set[str]()
+        for some in _batched(new, ROWS_AT_ONCE):
+            by_name = [canonical_username(user.username) for user in some]
+            same_name = users.c.canonical_username.in_(by_name)
+            same_id = users.c.id.in_([user.id for user in some])
+            with self._database.read() as connection:
+                names.update(connection.scalars(select(users.c.canonical_username).where(same_name)))
+            with self._database.read() as connection:
+                ids.update(connection.scalars(select(users.c.id).where(same_id)))
+        return Taken(names, ids)
 
     def by_id(self, user_id: str) -> User | None:
         """Return the account, or None."""
@@ -82,6 +105,24 @@ class AccountStore:
     def _update(self, user_id: str, **values: Any) -> None:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
+
+
+def _batched(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Yield the rows, in their order, `most` at a time."""
+    for start in range(0, len(rows), most):
+        yield rows[start : start + most]
+
+
+def _row(user: User) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "username": user.username,
+        "canonical_username": canonical_username(user.username),
+        "password_hash": user.password_hash,
+        "scope": format_scope(user.scope),
+        "created_at": user.created_at,
+        "disabled_at": user.disabled_at,
+    }
 
 
 def read_user(row: Row[Any], prefix: str = "") -> User:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
-from issuer.store.engines import SQLITE_WAIT_SECONDS, Mode, connect, in_mode
+from issuer.store.engines import SQLITE_WAIT_SECONDS, Mode, connect, in_mode, take_time
 from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
 
@@ -43,6 +43,7 @@ class StoreError(Exception):
         Locked             others hold what is to be changed, and it was not
       DatabaseNewer        it was migrated by a newer version of this program
       DatabaseDamaged      what is in it cannot be what this program wrote
+      ring.Moved           its key ring was moved into another
     """
 
 
@@ -194,8 +195,7 @@ class Database:
         with self.write() as connection:  # on SQLite this holds the only write lock already
             if not self.is_sqlite:
                 _require_utf8(connection)
-                for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
-                    connection.execute(text(f"SET LOCAL {limit} = 0"))  # another may migrate for long
+                take_time(connection)  # another may migrate for long
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             try:
                 upgrade(connection)

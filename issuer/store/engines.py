@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 
@@ -52,6 +52,13 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
         return engine.execution_options(mode=mode)
     levels = {Mode.SNAPSHOT: "REPEATABLE READ", Mode.WRITE: "READ COMMITTED"}
     return engine.execution_options(isolation_level=levels[mode]) if mode in levels else engine
+
+
+def take_time(connection: Connection) -> None:
+    """Let the transaction of this connection last for as long as it takes."""
+    if connection.dialect.name == "postgresql":
+        for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = 0"))
 
 
 def _postgresql(url: URL) -> Engine:

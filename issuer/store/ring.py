@@ -1,11 +1,12 @@
 """The key ring as one versioned document, changed only by compare-and-swap, each change with its audit.
 
-What a ring may look like is `keyring`'s business.
+What a ring may look like is `keyring`'s business. One that was moved leaves a mark in its place, see `moving`.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -14,8 +15,9 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.audit import Entry
 from issuer.keyring import KeyRing
+from issuer.policy import instant
 from issuer.store.audit import append, audit
-from issuer.store.database import Database, DatabaseDamaged, Locked, metadata
+from issuer.store.database import Database, DatabaseDamaged, Locked, StoreError, metadata
 
 key_ring = Table(
     "key_ring",
@@ -32,8 +34,29 @@ LOCK_SECONDS = 0.5
 _DOCUMENT = TypeAdapter(KeyRing)
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What stands in the place of a ring that was moved: no program takes it for a ring, not even an older one."""
+
+    moved_to: str
+    moved_at: str
+    document: str
+    """The ring that was here."""
+
+
+_MARK = TypeAdapter(Mark)
+
+
 class Unreadable(ValueError):
     """The document of a ring is damaged; says how."""
+
+
+class Moved(StoreError):
+    """The key ring of the database was moved into another one, `to`, and is used from here no more."""
+
+    def __init__(self, message: str, to: str) -> None:
+        super().__init__(message)
+        self.to = to
 
 
 class RingStore:
@@ -51,6 +74,8 @@ class RingStore:
         try:
             return read(document)
         except Unreadable as error:
+            if mark := marked(document):
+                raise _moved(mark) from None
             raise DatabaseDamaged(
                 f"the key ring in the database is damaged, {error}: restore the backup, and find out who can write"
                 " there"
@@ -93,6 +118,33 @@ class RingStore:
             return ring
         return None
 
+    def leave(self, to: str, now: datetime) -> None:
+        """Mark the ring as moved to the database `to`: no process founds, reads or saves one here any more.
+
+        Raise Moved if it is marked already.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(select(key_ring).with_for_update()).one()
+            if mark := marked(row.document):
+                raise _moved(mark)
+            document = _MARK.dump_json(Mark(to, instant(now), row.document)).decode()
+            # Of another version, so that nobody saves over the mark who has read the ring before.
+            connection.execute(update(key_ring).values(version=row.version + 1, document=document))
+
+    def come_back(self, entries: Sequence[Entry] = ()) -> str | None:
+        """Put the ring back in the place of its mark, with `entries` of the audit; return where it was moved to.
+
+        None, and nothing done, if there is no mark.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(select(key_ring).with_for_update()).one_or_none()
+            mark = marked(row.document) if row else None
+            if row is None or mark is None:
+                return None
+            connection.execute(update(key_ring).values(version=row.version - 1, document=mark.document))
+            append(connection, entries)
+            return mark.moved_to
+
     @contextmanager
     def _saving(self) -> Iterator[Connection]:
         try:
@@ -110,6 +162,21 @@ def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
     except IntegrityError:
         return False
     return True
+
+
+def marked(document: str) -> Mark | None:
+    """Return the mark that stands in the place of a ring, or None."""
+    with suppress(ValidationError):
+        return _MARK.validate_json(document)
+    return None
+
+
+def _moved(mark: Mark) -> Moved:
+    return Moved(
+        f"all that is in this database was moved to {mark.moved_to} at {mark.moved_at}: set ISSUER_DATABASE_URL to"
+        " that one; to go back before anything was issued there, or if the move was interrupted: issuer move --back",
+        mark.moved_to,
+    )
 
 
 def written(ring: KeyRing) -> bytes:

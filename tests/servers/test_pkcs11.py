@@ -199,3 +199,14 @@ def test_tokens_of_a_key_made_since_live_on_after_an_older_database(hardware: In
     assert set(served_kids(hardware)) == set(before)
     hardware.require_verifies(token, hardware.key_set())
     assert kid_of(hardware.token()) == kid_of(token)
+
+
+def test_tables_move_and_the_keys_stay_in_the_token(hardware: Installation) -> None:
+    hardware.serve().until_ready().stop()
+    (hardware.folder / "url").write_text("sqlite:///new.db")
+    moved = hardware.command("move", "--to-file", "url", "--json")
+    assert moved.code == 0, moved
+    assert (moved.document["private_keys"], moved.document["settings"]) == (0, ["ISSUER_DATABASE_URL="])
+    hardware.settings["ISSUER_DATABASE_URL"] = "sqlite:///new.db"
+    hardware.serve().until_ready()
+    hardware.require_verifies(hardware.token(), hardware.key_set())

@@ -1,0 +1,126 @@
+"""`issuer move`: everything into another database, private keys included, so that several nodes can share it."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from issuer.cli.output import CommandError, Json, Row, operator, show, warn
+from issuer.cli.private_keys import line_of
+from issuer.moving import Contents, Move, Place, Told, take_back
+from issuer.settings import Settings, load_settings
+from issuer.store.database import Database, DatabaseUnavailable
+from issuer.wiring import clock, signer_for, vault_for
+
+URL = "URL of the new database"
+
+
+def move(
+    *,
+    to_file: Annotated[
+        Path | None,
+        typer.Option(help="A file with the URL of the new database; asked for on a terminal without it."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="See that it can be done, and do nothing.")
+    ] = False,
+    back: Annotated[
+        bool, typer.Option("--back", help="Let the old database be used again; before anything was issued.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Move everything into another, empty database: all tables, and private keys that are in files.
+
+    Nothing may run meanwhile. The copy is one transaction, counted and proven before it is committed. Private keys
+    stay under their passphrase; those in a PKCS#11 token stay there. Afterwards the old database refuses to start.
+    """
+    settings = load_settings()
+    with closing(Database(settings.database_url.get_secret_value())) as old:
+        if back:
+            _go_back(old, as_json=as_json)
+            return
+        with closing(_new_database(to_file)) as new:
+            moving = _moving(settings, old, new)
+            contents = moving.preview()
+            if not dry_run:
+                with _progress(contents, as_json=as_json) as told:
+                    contents = moving.perform(told)
+            _show(contents, old, new, settings, dry_run=dry_run, as_json=as_json)
+
+
+def _moving(settings: Settings, old: Database, new: Database) -> Move:
+    in_token = settings.keys == "pkcs11"
+    after = settings if in_token else settings.model_copy(update={"keys": "database"})
+    return Move(
+        Place(old, signer_for(settings, old)),
+        Place(new, signer_for(after, new)),
+        None if in_token else vault_for(settings, old),
+        settings.policy(),
+        clock,
+        operator(),
+    )
+
+
+def _new_database(file: Path | None) -> Database:
+    """Return the database whose URL, which may hold a password, is in a file, or is typed unseen."""
+    if file is None and not sys.stdin.isatty():
+        raise CommandError("no terminal to ask for the URL of the new database; give --to-file")
+    url = line_of(file) if file else str(typer.prompt(URL, hide_input=True, err=True))
+    try:
+        return Database(url)
+    except DatabaseUnavailable as error:  # it speaks of the setting that this will be
+        raise CommandError(str(error).replace("ISSUER_DATABASE_URL", f"the {URL}")) from None
+
+
+@contextmanager
+def _progress(contents: Contents, *, as_json: bool) -> Iterator[Told]:
+    """Yield what is told of rows as they are copied, and draw it for people."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _table, _rows: None
+        return
+    with Progress(console=Console(stderr=True), transient=True) as drawn:
+        task = drawn.add_task("rows", total=sum(contents.rows.values()))
+        yield lambda table, rows: drawn.update(task, description=table, advance=rows)
+
+
+def _show(
+    contents: Contents, old: Database, new: Database, settings: Settings, *, dry_run: bool, as_json: bool
+) -> None:
+    keys = [] if settings.keys in {"database", "pkcs11"} else [f"the directory {settings.keys}"]
+    lines = ["ISSUER_DATABASE_URL=", *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else [])]
+    told = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
+    says = [
+        f"moved to {new}: {told}; all rows are there, the audit verifies, every published key signs",
+        "put this into .env, or the environment, of each node, the new URL behind the first:",
+        *lines,
+        f"{old} refuses to start from now on; to go back before anything was issued: issuer move --back",
+        f"when all is well, destroy {' and '.join([str(old), *keys])}",
+    ]
+    document = {
+        "moved": not dry_run,
+        "from": str(old),
+        "to": str(new),
+        "rows": dict(contents.rows),
+        "private_keys": contents.private_keys,
+        "settings": lines,
+    }
+    rows: list[Row] = [{"table": name, "rows": count} for name, count in contents.rows.items() if count]
+    says = [f"{told} would be moved to {new}; nothing was"] if dry_run else says
+    show(document, as_json=as_json, rows=rows, says="\n".join(says))
+    if contents.audit_fault:
+        warn(f"the audit is not whole, and was not before: {contents.audit_fault}")
+
+
+def _go_back(old: Database, *, as_json: bool) -> None:
+    to = take_back(old, operator(), clock())
+    show(
+        {"from": to, "to": str(old)},
+        as_json=as_json,
+        says=f"{old} may be used again, with the settings from before; what was written to {to} is not here:"
+        " start nothing there, and destroy it",
+    )

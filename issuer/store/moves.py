@@ -1,0 +1,67 @@
+"""All rows of one database taken into another, a few at a time; each within a transaction of the caller's.
+
+When that may be done, and what must hold afterwards, is told in `moving`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, Table, func, insert, inspect, select, update
+
+from issuer.store.audit import audit_head
+from issuer.store.database import metadata
+from issuer.store.private_keys import private_keys
+from issuer.store.ring import key_ring, marked
+
+ROWS_AT_ONCE = 1000
+"""Of which there may be millions: never all of them in memory."""
+
+
+def counted(connection: Connection) -> dict[str, int]:
+    """Return how many rows each table has but `audit_head`, which has one from the beginning."""
+    tables = [table for table in metadata.sorted_tables if table is not audit_head]
+    return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
+
+
+def strangers(connection: Connection) -> list[str]:
+    """Return the names of tables that this program did not make, in a database that it does not know."""
+    return sorted(inspect(connection).get_table_names())
+
+
+def copy(source: Connection, target: Connection, told: Callable[[str, int], None]) -> dict[str, int]:
+    """Copy every table but that of private keys, and return how many rows of each there were.
+
+    A ring that is marked as moved arrives without the mark. `told` hears how many rows of a table were copied since.
+    """
+    copied = {}
+    for table in metadata.sorted_tables:
+        if table is audit_head:
+            head = source.execute(select(audit_head)).mappings().one()
+            target.execute(update(audit_head).values(**head))
+        elif table is not private_keys:
+            copied[table.name] = _copy_table(table, source, target, told)
+    return copied
+
+
+def keep(target: Connection, pems: Mapping[str, bytes]) -> None:
+    """Keep the PEM texts of private keys by their kids."""
+    rows = [{"kid": kid, "pem": pem, "kept": True} for kid, pem in pems.items()]
+    if rows:
+        target.execute(insert(private_keys), rows)
+
+
+def _copy_table(
+    table: Table, source: Connection, target: Connection, told: Callable[[str, int], None]
+) -> int:
+    count = 0
+    found = source.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
+    for some in found.mappings().partitions():
+        rows = [dict(row) for row in some]
+        target.execute(insert(table), [_unmarked(row) for row in rows] if table is key_ring else rows)
+        count += len(rows)
+        told(table.name, len(rows))
+    return count
+
+
+def _unmarked(row: dict[str, object]) -> dict[str, object]:
+    mark = marked(str(row["document"]))
+    return {**row, "version": int(str(row["version"])) - 1, "document": mark.document} if mark else row

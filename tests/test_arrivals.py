@@ -1,0 +1,201 @@
+"""Users from elsewhere: which hashes and lines are taken in, that it is all or nothing, and what is said if not."""
+
+import json
+from pathlib import Path
+
+import pytest
+from given import PASSWORD, START
+from passlib.hash import argon2, bcrypt, bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
+from typer.testing import CliRunner, Result
+
+from issuer.cli.commands import app
+from issuer.cli.output import CommandError
+from issuer.grants.means import Origin
+from issuer.passwords import BadHash, Passwords
+from issuer.wiring import Issuer
+
+passwords = Passwords()
+HASHES = {
+    "argon2": argon2.using(memory_cost=64, time_cost=1, parallelism=1).hash(PASSWORD),
+    "scrypt": scrypt.using(rounds=4).hash(PASSWORD),
+    "bcrypt": bcrypt.using(rounds=4).hash(PASSWORD),
+    "bcrypt_sha256": bcrypt_sha256.using(rounds=4).hash(PASSWORD),
+    "pbkdf2_sha256": pbkdf2_sha256.using(rounds=1000).hash(PASSWORD),
+    "pbkdf2_sha512": pbkdf2_sha512.using(rounds=1000).hash(PASSWORD),
+}
+BCRYPT = HASHES["bcrypt"]
+ARGON2 = HASHES["argon2"]
+SUB = "6f0c2a4e-5d1b-4a52-9d7e-3b8f00c1d2e3"
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+def test_a_hash_that_passlib_wrote_is_taken_in(scheme: str) -> None:
+    passwords.require_verifiable(HASHES[scheme])
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+def test_a_hash_without_its_end_its_digest_or_a_number_is_malformed(scheme: str) -> None:
+    whole = HASHES[scheme]
+    head, _, _ = whole.rpartition("$")
+    for broken in (
+        whole[:-2],
+        head,
+        whole + "!",
+        whole + " ",
+        whole.replace("=1", "=0").replace("$1000$", "$0$"),
+    ):
+        if broken != whole:
+            with pytest.raises(BadHash) as refusal:
+                passwords.require_verifiable(broken)
+            assert whole[-20:-2] not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "never",
+    [
+        "",
+        PASSWORD,
+        "5f4dcc3b5aa765d61d8327deb882cf99",
+        BCRYPT.replace("$2b$04", "$2x$04"),
+        BCRYPT.replace("$04$", "$03$"),
+        BCRYPT[:28] + "/" + BCRYPT[29:],
+        ARGON2.replace("p=1", "p=16"),
+        ARGON2.replace("p=1", "p=1,data=YWJj"),
+        ARGON2.rpartition("$")[0] + "$YQ",
+        ARGON2 + "A" * 512,
+    ],
+)
+def test_what_can_never_verify_is_refused(never: str) -> None:
+    with pytest.raises(BadHash):
+        passwords.require_verifiable(never)
+
+
+@pytest.mark.parametrize(
+    "costly",
+    [
+        BCRYPT.replace("$04$", "$15$"),
+        HASHES["bcrypt_sha256"].replace("r=4", "r=20"),
+        HASHES["pbkdf2_sha256"].replace("$1000$", "$4000001$"),
+        HASHES["pbkdf2_sha512"].replace("$1000$", "$4294967295$"),
+        HASHES["scrypt"].replace("ln=4", "ln=19"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=17,r=8,p=9"),
+        ARGON2.replace("m=64", "m=262145"),
+        ARGON2.replace("t=1", "t=16385"),
+    ],
+)
+def test_a_hash_that_would_keep_a_thread_or_the_memory_for_long_is_refused(costly: str) -> None:
+    with pytest.raises(BadHash, match="costs too much"):
+        passwords.require_verifiable(costly)
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        BCRYPT.replace("$04$", "$12$"),
+        HASHES["pbkdf2_sha256"].replace("$1000$", "$1200000$"),
+        HASHES["scrypt"].replace("ln=4", "ln=17"),
+        ARGON2.replace("m=64,t=1,p=1", "m=102400,t=2,p=8"),
+    ],
+)
+def test_what_others_make_by_default_is_taken_in(usual: str) -> None:
+    passwords.require_verifiable(usual)
+
+
+def run(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, text: str | bytes, *options: str) -> Result:
+    """Run the command on a file with this text, with the settings of `issuer`."""
+    monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
+    file = Path("users.csv")
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return CliRunner().invoke(app, ["users", "import", str(file), *options])
+
+
+def test_users_come_in_with_password_scope_and_id(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    carol, zoe = f"carol,{BCRYPT},items:read items:write,{SUB}", f'zoë,"{ARGON2}",,'
+    lines = f"username,password_hash,scope,id\n{carol}\n\n{zoe}\n"
+    done = run(issuer, monkeypatch, "\ufeff" + lines.replace("\n", "\r\n"), "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"imported": 2, "users": 2, "dry_run": False}
+    first, second = issuer.accounts.by_username("Carol"), issuer.accounts.by_username("zoë")
+    assert first
+    assert second
+    assert (first.id, first.scope) == (SUB, {"items:read", "items:write"})
+    assert second.scope == frozenset()
+    assert passwords.verify(PASSWORD, first.password_hash)
+
+
+def test_every_wrong_line_is_named_and_no_user_comes_in(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.grants.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
+    lines = [
+        f"carol,{BCRYPT},",
+        f"Alice,{BCRYPT},",
+        f"CAROL,{BCRYPT},",
+        f"dave,{BCRYPT},a  b",
+        f"erin,{BCRYPT[:-1]},",
+        f"frank,{BCRYPT}",
+        f"two words,{BCRYPT},",
+        f"grace,{BCRYPT},,{SUB}",
+        f"heidi,{BCRYPT},,{SUB}",
+        f"ivan,{BCRYPT},,{SUB.upper()}",
+        f"kim,{ARGON2},",
+        f'judy,"{BCRYPT}"x,',
+    ]
+    done = run(issuer, monkeypatch, "\n".join(lines), "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert [(fault["line"], fault["username"]) for fault in told["faults"]] == [
+        (2, "Alice"),
+        (3, "CAROL"),
+        (4, "dave"),
+        (5, "erin"),
+        (6, "frank"),
+        (7, "two words"),
+        (9, "heidi"),
+        (10, "ivan"),
+        (11, "kim"),
+        (12, ""),
+    ]
+    assert "another account has this username" in told["faults"][0]["wrong"]
+    assert told["faults"][1]["wrong"] == "line 1 has this username, too"
+    assert told["faults"][6]["wrong"] == "line 8 has this id, too"
+    assert "double quotes" in told["faults"][8]["wrong"]
+    assert BCRYPT[10:40] not in done.output
+    assert [user.username for user in issuer.accounts.all()] == ["alice"]
+
+
+def test_people_are_told_the_first_twenty_and_nothing_that_a_terminal_obeys(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(issuer, monkeypatch, f"\x1b[2Jmallory,{BCRYPT},\n" * 23)
+    assert isinstance(done.exception, CommandError)
+    assert done.stderr.count("line ") == 20
+    assert "and 3 more" in done.stderr
+    assert "\x1b" not in done.output
+    assert BCRYPT[10:40] not in done.output
+
+
+def test_a_dry_run_makes_no_account(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(issuer, monkeypatch, f"carol,{BCRYPT},items:read\n", "--dry-run")
+    assert done.exit_code == 0
+    assert "1 accounts would be made" in done.stdout
+    assert issuer.accounts.all() == []
+
+
+def test_a_file_that_is_no_text_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(issuer, monkeypatch, b"caf\xe9," + BCRYPT.encode() + b",\n")
+    assert "is not UTF-8" in str(done.exception)
+    assert issuer.accounts.all() == []
+
+
+def test_users_are_taken_in_from_standard_input(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
+    done = CliRunner().invoke(app, ["users", "import", "-"], input=f"carol,{BCRYPT},\n")
+    assert done.exit_code == 0, done
+    assert issuer.accounts.by_username("carol")
+
+
+def test_an_id_that_somebody_has_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
+    done = run(issuer, monkeypatch, f"dave,{BCRYPT},,{SUB}\n", "--json")
+    assert [fault["wrong"] for fault in json.loads(done.stdout)["faults"]] == ["another account has this id"]
