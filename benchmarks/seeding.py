@@ -16,7 +16,7 @@ from issuer.clients import FIRST_PARTY_ID
 from issuer.store.accounts import users
 from issuer.store.clients import clients
 from issuer.store.database import Database
-from issuer.store.families import families, refresh_tokens
+from issuer.store.rotations import families, refresh_tokens
 
 BATCH = 10_000
 SQLITE_KIB = 500_000

@@ -139,7 +139,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         accounts=means.accounts,
         clients=clients,
         families=means.families,
-        batches=Batches(database),
+        batches=Batches(means.families),
         passwords=means.passwords,
         hashing=HashingPool(cores()),
         signer=signer,

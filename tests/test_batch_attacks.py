@@ -1,11 +1,12 @@
-"""Owns that one job, or one lock, cannot hold up everybody whose refresh is done together with it."""
+"""Owns that one refresh, or one lock, cannot hold up everybody whose refresh is done together with it."""
 
 import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -13,52 +14,62 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi.testclient import TestClient
-from given import START, same
-from sqlalchemy import text
+from given import PASSWORD, START, Build, same
 
 from issuer.administration import register_client
+from issuer.clients import FIRST_PARTY_ID
 from issuer.grants.assertion import ASSERTION_TYPE
+from issuer.grants.means import Origin
+from issuer.grants.pipeline import Granted
 from issuer.oauth import AuthMethod
+from issuer.settings import Settings
 from issuer.store import engines
 from issuer.store.batches import Batches
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import DatabaseUnavailable
+from issuer.tokens import refresh_token_digest
 from issuer.wiring import Issuer
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 LOCK_SECONDS = 0.3
-JOBS = 10
+PEOPLE = 10
 
 
-@pytest.fixture
-def impatient_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """One that gives up waiting for a lock after LOCK_SECONDS."""
-    monkeypatch.setattr(engines, "SQLITE_WAIT_SECONDS", LOCK_SECONDS)
-    database = Database(f"sqlite:///{tmp_path}/issuer.db")
-    database.migrate()
-    yield database
-    database.close()
+def logged_in(issuer: Issuer, people: int) -> list[str]:
+    """Return a refresh token of each of so many people."""
+    issuer.node.refresh()
+    issued = []
+    for name in (f"person{number}" for number in range(people)):
+        issuer.grants.registration.register(name, PASSWORD, Origin(), START)
+        credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
+        issued.append(issuer.grants.pipeline.login(credentials, Origin(), START).refresh_token or "")
+    return issued
 
 
-def test_jobs_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_another(
-    impatient_database: Database, tmp_path: Path
+async def refreshed(issuer: Issuer, batches: Batches, token: str, then: Callable[[Granted], Granted]) -> str:
+    """Return the successor of a refresh token."""
+    form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token}
+    work = partial(issuer.grants.pipeline.grant, form, (), None, Origin(), START)
+    return (await batches.run(refresh_token_digest(token), work, then)).refresh_token or ""
+
+
+def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_another(
+    made: Build, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches = Batches(impatient_database)
+    monkeypatch.setattr(engines, "SQLITE_WAIT_SECONDS", LOCK_SECONDS)
+    issuer = made(settings)
+    tokens = logged_in(issuer, PEOPLE)
 
-    def keep() -> None:
-        with impatient_database.write() as connection:
-            connection.execute(text("DELETE FROM devices"))
-
-    async def run() -> list[BaseException | None]:
-        return await asyncio.gather(*(batches.run(keep, same) for _ in range(JOBS)), return_exceptions=True)
+    async def run() -> list[str | BaseException]:
+        asked = (refreshed(issuer, issuer.batches, token, same) for token in tokens)
+        return await asyncio.gather(*asked, return_exceptions=True)
 
     with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         errors = asyncio.run(run())
         lasted = time.monotonic() - began
-    batches.close()
     assert all(isinstance(error, DatabaseUnavailable) for error in errors)
-    assert lasted < 3 * LOCK_SECONDS, f"{JOBS} jobs were told after {lasted:.1f} s"
+    assert lasted < 3 * LOCK_SECONDS, f"{PEOPLE} were told after {lasted:.1f} s"
 
 
 @pytest.fixture
@@ -114,20 +125,17 @@ def test_a_client_whose_keys_are_slow_to_fetch_holds_up_no_other_refresh_and_no_
 
 @pytest.mark.parametrize("with_a_second_core", [False, True])
 def test_other_writers_get_their_turn_while_refreshes_never_cease(
-    database: Database, tmp_path: Path, *, with_a_second_core: bool
+    issuer: Issuer, tmp_path: Path, *, with_a_second_core: bool
 ) -> None:
-    batches = Batches(database)
     if with_a_second_core:
-        batches.finish_beside()
+        issuer.batches.finish_beside()
+    tokens = logged_in(issuer, PEOPLE)
     waits: list[float] = []
     over = threading.Event()
 
-    def refresh() -> None:
-        with database.write() as connection:
-            connection.execute(text("INSERT INTO devices VALUES (randomblob(16), '2026-01-01')"))
-
-    def sign(done: None) -> None:
+    def sign(granted: Granted) -> Granted:
         time.sleep(0.0002)
+        return granted
 
     def write() -> None:
         with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None, timeout=4)) as other:
@@ -141,15 +149,14 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
         over.set()
 
     async def run() -> None:
-        async def user() -> None:
+        async def user(token: str) -> None:
             while not over.is_set():
-                await batches.run(refresh, sign)
+                token = await refreshed(issuer, issuer.batches, token, sign)
 
-        await asyncio.gather(*(user() for _ in range(100)))
+        await asyncio.gather(*(user(token) for token in tokens))
 
     thread = threading.Thread(target=write)
     thread.start()
     asyncio.run(run())
     thread.join()
-    batches.close()
     assert max(waits) < 2, f"the others waited {[round(wait, 1) for wait in waits]} s"

@@ -1,164 +1,339 @@
-"""Owns that jobs done together are done as if each were alone, and durable before anybody is told."""
+"""Owns that refreshes done together end as if each had been done alone, and are durable before anybody is told.
+
+On SQLite and on a real PostgreSQL, on one core and with a second.
+"""
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from given import same
-from sqlalchemy import text
+from given import PASSWORD, Build, MovableClock, same
+from postgresql import new_database
+from pydantic import SecretStr
+from sqlalchemy import select, update
 
+from issuer.clients import FIRST_PARTY_ID
+from issuer.grants.means import Origin
+from issuer.grants.pipeline import Granted
 from issuer.oauth import InvalidGrant
-from issuer.store.batches import Batches
+from issuer.settings import Settings
+from issuer.store.batches import MOST, Batches
 from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.rotations import families, refresh_tokens
+from issuer.tokens import REFRESH_GRACE, refresh_token_digest
+from issuer.wiring import Issuer
 
-INSERT = text("INSERT INTO devices (device, seen_at) VALUES (:device, '2026-01-01')")
+PEOPLE = 12
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/issuer.db"
+    return new_database(request.getfixturevalue("postgresql"))
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    """As late as it is: the database server has a clock, too."""
+    clock = MovableClock()
+    clock.now = datetime.now(UTC)
+    return clock
+
+
+@pytest.fixture
+def settings(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+@pytest.fixture
+def issuer(made: Build, settings: Settings) -> Issuer:
+    issuer = made(settings)
+    issuer.node.refresh()
+    return issuer
 
 
 @pytest.fixture(params=["on one core", "with a second"])
-def batches(database: Database, request: pytest.FixtureRequest) -> Iterator[Batches]:
-    batches = Batches(database)
+def batches(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[Batches]:
+    batches = Batches(issuer.families)
     if request.param == "with a second":
         batches.finish_beside()
     yield batches
     batches.close()
 
 
-def devices(url: str) -> set[bytes]:
-    """What another process sees."""
-    other = Database(url)
-    with other.read() as connection:
-        found = set(connection.scalars(text("SELECT device FROM devices")))
-    other.close()
-    return found
-
-
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/issuer.db"
+def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
+    """A refresh token of each of so many people."""
+    issued = []
+    for name in (f"person{number}" for number in range(PEOPLE)):
+        issuer.grants.registration.register(name, PASSWORD, Origin(), clock())
+        credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
+        issued.append(issuer.grants.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
+    return issued
 
 
-def keeping(database: Database, name: bytes) -> Callable[[], bytes]:
-    def work() -> bytes:
-        with database.write() as connection:
-            connection.execute(INSERT, {"device": name})
-        return name
+def grant(issuer: Issuer, token: str, **more: str) -> Granted:
+    form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
+    return issuer.grants.pipeline.grant(form, (), None, Origin(), issuer.clock())
+
+
+def ask(batches: Batches, token: str, work: Callable[[], Granted], then: Callable[[Any], Any] = same) -> Any:
+    return batches.run(refresh_token_digest(token), work, then)
+
+
+def together(batches: Batches, works: Sequence[tuple[str, Callable[[], Granted]]]) -> list[Any]:
+    """Ask for all before any is begun; return the successor of each token, or why there is none."""
+
+    async def run() -> list[Any]:
+        asked = (ask(batches, token, work) for token, work in works)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return [each.refresh_token if isinstance(each, Granted) else each for each in asyncio.run(run())]
+
+
+def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Callable[[], Granted]]]:
+    return [(token, partial(grant, issuer, token)) for token in tokens]
+
+
+def used(issuer: Issuer) -> Mapping[bytes, bool]:
+    """Return of each refresh token whether it is used, as another process sees it."""
+    other = Database(issuer.settings.database_url.get_secret_value())
+    with other.read() as connection:
+        rows = connection.execute(select(refresh_tokens.c.digest, refresh_tokens.c.used_at)).all()
+    other.close()
+    return {row.digest: row.used_at is not None for row in rows}
+
+
+def test_all_that_wait_at_once_are_looked_up_at_once_and_written_at_once(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    transactions: list[str] = []
+    issuer.database.took = lambda kind, _seconds: transactions.append(kind)
+    successors = together(batches, plainly(issuer, tokens))
+    assert sorted(transactions) == ["read", "write"]
+    assert len(set(successors)) == PEOPLE
+    told = used(issuer)
+    assert all(told[refresh_token_digest(token)] for token in tokens)
+    assert not any(told[refresh_token_digest(successor)] for successor in successors)
+
+
+def test_a_chain_of_refreshes_goes_on_for_each(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    seen = set(tokens)
+    for _ in range(5):
+        tokens = together(batches, plainly(issuer, tokens))
+        assert seen.isdisjoint(tokens)
+        seen.update(tokens)
+
+
+def test_nobody_is_told_before_others_can_see_what_changed(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    async def run() -> None:
+        await ask(batches, tokens[0], partial(grant, issuer, tokens[0]))
+        assert used(issuer)[refresh_token_digest(tokens[0])]
+
+    asyncio.run(run())
+
+
+def test_one_token_presented_many_times_at_once_has_one_successor(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    told = together(batches, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
+    assert len(set(told[:5])) == 1
+    assert len(set(told)) == PEOPLE
+    assert len(used(issuer)) == 2 * PEOPLE
+
+
+def test_more_than_are_done_at_once_are_all_done(
+    issuer: Issuer, batches: Batches, tokens: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.store.batches.MOST", 5)
+    assert MOST > PEOPLE
+    assert len(set(together(batches, plainly(issuer, tokens)))) == PEOPLE
+
+
+def test_who_is_refused_disturbs_no_other(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    works = [
+        ("no such token", partial(grant, issuer, "no such token")),
+        (tokens[0], partial(grant, issuer, tokens[0], scope="everything")),
+        *plainly(issuer, tokens[1:]),
+    ]
+    unknown, too_much, *others = together(batches, works)
+    assert isinstance(unknown, InvalidGrant)
+    assert too_much.code == "invalid_scope"
+    assert len(set(others)) == PEOPLE - 1
+    assert not used(issuer)[refresh_token_digest(tokens[0])]
+
+
+def test_a_failure_is_nobody_elses(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    def fail() -> Granted:
+        raise DatabaseUnavailable("only for this one")
+
+    failed, *others = together(batches, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
+    assert isinstance(failed, DatabaseUnavailable)
+    assert len(set(others)) == PEOPLE - 1
+
+
+def test_who_signs_in_vain_is_told_and_nobody_else(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    def sign(granted: Granted) -> Granted:
+        if granted.refresh_token == first:
+            raise InvalidGrant("revoked in this very moment")
+        return granted
+
+    first = grant(issuer, tokens[0]).refresh_token
+
+    async def run() -> list[Any]:
+        asked = (ask(batches, token, partial(grant, issuer, token), sign) for token in tokens)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    failed, *others = asyncio.run(run())
+    assert isinstance(failed, InvalidGrant)
+    assert all(isinstance(other, Granted) for other in others)
+
+
+def meanwhile(
+    issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build
+) -> Callable[[], Granted]:
+    """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
+    elsewhere = made(issuer.settings)
+    elsewhere.node.refresh()
+    times = iter([True])
+
+    def work() -> Granted:
+        granted = grant(issuer, token)
+        if next(times, False):
+            happens(elsewhere)
+        return granted
 
     return work
 
 
-async def all_at_once(batches: Batches, jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Ask for all before any is begun."""
-    return await asyncio.gather(*(batches.run(job, same) for job in jobs), return_exceptions=True)
-
-
-def test_jobs_that_wait_at_once_share_a_transaction(
-    database: Database, batches: Batches, monkeypatch: pytest.MonkeyPatch
+def test_a_token_that_another_node_uses_meanwhile_yields_the_same_successor(
+    issuer: Issuer, batches: Batches, tokens: list[str], made: Build
 ) -> None:
-    commits = []
-    together = database.together
-
-    def counted() -> Any:
-        commits.append(1)
-        return together()
-
-    monkeypatch.setattr(database, "together", counted)
-    names = [bytes([number]) for number in range(30)]
-    assert asyncio.run(all_at_once(batches, [keeping(database, name) for name in names])) == names
-    assert len(commits) == 1
+    theirs: list[str | None] = []
+    work = meanwhile(
+        issuer, tokens[0], lambda other: theirs.append(grant(other, tokens[0]).refresh_token), made
+    )
+    mine, *others = together(batches, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    assert [mine] == theirs
+    assert len({mine, *others}) == PEOPLE
 
 
-def test_what_follows_a_job_is_done_when_its_change_is_durable_and_others_may_write(
-    database: Database, batches: Batches, url: str
+def test_a_session_that_ends_meanwhile_is_not_renewed(
+    issuer: Issuer, batches: Batches, tokens: list[str], made: Build
 ) -> None:
-    def look(name: bytes) -> set[bytes]:
-        keeping(Database(url), b"another process")()
-        return devices(url) | {name}
+    user = issuer.accounts.by_username("person0")
+    assert user
+    work = meanwhile(issuer, tokens[0], lambda other: other.families.end_all(other.clock(), user.id), made)
+    ended, *others = together(batches, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    assert isinstance(ended, InvalidGrant)
+    assert len(set(others)) == PEOPLE - 1
+    assert not used(issuer)[refresh_token_digest(tokens[0])]
 
-    async def run() -> set[bytes]:
-        return await batches.run(keeping(database, b"a"), look)
 
-    assert asyncio.run(run()) == {b"a", b"another process"}
-
-
-def test_what_a_job_changed_is_there_for_others_before_it_is_told(
-    database: Database, batches: Batches, url: str
+def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
+    issuer: Issuer, batches: Batches, tokens: list[str], clock: MovableClock
 ) -> None:
-    async def run() -> None:
-        await batches.run(keeping(database, b"a"), same)
-        assert devices(url) == {b"a"}
-
-    asyncio.run(run())
-
-
-def test_a_refused_job_disturbs_no_other_and_what_it_wrote_stays(
-    database: Database, batches: Batches, url: str
-) -> None:
-    def refused() -> None:
-        keeping(database, b"counted")()
-        raise InvalidGrant("no")
-
-    jobs: list[Callable[[], Any]] = [keeping(database, b"a"), refused, keeping(database, b"b")]
-    first, second, third = asyncio.run(all_at_once(batches, jobs))
-    assert (first, third) == (b"a", b"b")
-    assert isinstance(second, InvalidGrant)
-    assert devices(url) == {b"a", b"b", b"counted"}
+    successor = grant(issuer, tokens[0]).refresh_token or ""
+    with issuer.database.write() as connection:
+        used_long_ago = update(refresh_tokens).where(refresh_tokens.c.used_at.is_not(None))
+        connection.execute(used_long_ago.values(used_at=clock() - 2 * REFRESH_GRACE))
+    replayed, *others = together(batches, plainly(issuer, tokens))
+    assert isinstance(replayed, InvalidGrant)
+    assert len(set(others)) == PEOPLE - 1
+    (gone,) = together(batches, plainly(issuer, [successor]))
+    assert isinstance(gone, InvalidGrant)
 
 
-def test_a_job_that_fails_fails_alone_and_leaves_nothing_behind(
-    database: Database, batches: Batches, url: str
-) -> None:
-    def failing() -> None:
-        with database.write() as connection:
-            connection.execute(INSERT, {"device": b"half"})
-            connection.execute(text("no SQL"))
-
-    jobs: list[Callable[[], Any]] = [keeping(database, b"a"), failing, keeping(database, b"b")]
-    first, second, third = asyncio.run(all_at_once(batches, jobs))
-    assert (first, third) == (b"a", b"b")
-    assert isinstance(second, DatabaseUnavailable)
-    assert devices(url) == {b"a", b"b"}
-
-
-def test_a_job_that_takes_its_change_back_takes_back_nobody_elses(
-    database: Database, batches: Batches, url: str
-) -> None:
-    def undone() -> bool:
-        with database.write() as connection:
-            connection.execute(INSERT, {"device": b"undone"})
-            database.undo(connection)
-        return False
-
-    jobs: list[Callable[[], Any]] = [keeping(database, b"a"), undone, keeping(database, b"b")]
-    assert asyncio.run(all_at_once(batches, jobs)) == [b"a", False, b"b"]
-    assert devices(url) == {b"a", b"b"}
-
-
-def test_who_goes_away_holds_nobody_up(database: Database, batches: Batches, url: str) -> None:
+def test_who_goes_away_holds_nobody_up(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
     async def run() -> None:
         begun, go_on = threading.Event(), threading.Event()
 
-        def slow() -> None:
+        def slow() -> Granted:
             begun.set()
-            go_on.wait(5)
+            go_on.wait(PATIENCE_SECONDS)
+            return grant(issuer, tokens[0])
 
-        gone = asyncio.create_task(batches.run(slow, same))
-        await asyncio.to_thread(begun.wait, 5)
-        patient = asyncio.create_task(batches.run(keeping(database, b"a"), same))
+        gone = asyncio.create_task(ask(batches, tokens[0], slow))
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        patient = asyncio.create_task(ask(batches, tokens[1], partial(grant, issuer, tokens[1])))
         gone.cancel()
         go_on.set()
-        assert await patient == b"a"
+        assert (await patient).refresh_token
         with pytest.raises(asyncio.CancelledError):
             await gone
 
     asyncio.run(run())
-    assert devices(url) == {b"a"}
 
 
-def test_after_the_end_nobody_waits_for_ever(database: Database) -> None:
-    batches = Batches(database)
+def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) -> None:
+    batches = Batches(issuer.families)
     batches.close()
-    with pytest.raises(RuntimeError):
-        asyncio.run(batches.run(keeping(database, b"a"), same))
+    (failed,) = together(batches, plainly(issuer, tokens[:1]))
+    assert isinstance(failed, RuntimeError)
+    assert not used(issuer)[refresh_token_digest(tokens[0])]
+
+
+# Locks of PostgreSQL: whoever locks many rows and waits for one may meet somebody who waits for him
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    user = issuer.accounts.by_username("person0")
+    assert user
+
+    async def run() -> None:
+        with issuer.database.write() as connection:
+            connection.execute(update(families).where(families.c.user_id == user.id).values(address="x"))
+            asked = [
+                asyncio.create_task(ask(batches, token, partial(grant, issuer, token))) for token in tokens
+            ]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(*asked[1:])
+            assert not asked[0].done()
+        assert (await asked[0]).refresh_token
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
+    issuer: Issuer, tokens: list[str], made: Build
+) -> None:
+    nodes = [issuer, made(issuer.settings), made(issuer.settings)]
+    outcomes: list[list[Any]] = []
+    took: list[float] = []
+
+    def refresh(node: Issuer, order: list[str]) -> None:
+        batches = Batches(node.families)
+        began = time.monotonic()
+        outcomes.append(sorted(together(batches, plainly(node, order))))
+        took.append(time.monotonic() - began)
+        batches.close()
+
+    for node in nodes:
+        node.node.refresh()
+    for _ in range(10):
+        orders = [tokens, tokens[::-1], tokens[1::2] + tokens[::2]]
+        threads = [threading.Thread(target=refresh, args=pair) for pair in zip(nodes, orders, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes[0] == outcomes[1] == outcomes[2]
+        tokens = outcomes[0]
+        outcomes.clear()
+    assert sorted(took)[-2] < 1, "PostgreSQL looks for deadlocks after a second"

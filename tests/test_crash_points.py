@@ -1,9 +1,11 @@
 """Owns that a process may be killed at any write of what it does: nothing is lost, and nothing is there twice."""
 
+import asyncio
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from given import PASSWORD, START, MovableClock
 from pydantic import SecretStr
 
 from issuer.grants.means import Origin
+from issuer.grants.pipeline import Granted
 from issuer.keyring import Phase
 from issuer.oauth import LoginFailed, UsernameTaken
 from issuer.settings import Settings
+from issuer.tokens import refresh_token_digest
 from issuer.wiring import Issuer, build
 
 ORIGIN = Origin("curl", "127.0.0.1")
@@ -141,10 +145,13 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
     assert seen >= 5
 
 
-def refreshed(issuer: Issuer, clock: MovableClock, token: str) -> str:
+def grant(issuer: Issuer, clock: MovableClock, token: str) -> Granted:
     form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-    pipeline = issuer.grants.pipeline
-    answer = pipeline.sign(pipeline.grant(form, (), None, ORIGIN, clock()))
+    return issuer.grants.pipeline.grant(form, (), None, ORIGIN, clock())
+
+
+def refreshed(issuer: Issuer, clock: MovableClock, token: str) -> str:
+    answer = issuer.grants.pipeline.sign(grant(issuer, clock, token))
     assert answer.refresh_token
     return answer.refresh_token
 
@@ -168,8 +175,8 @@ def test_a_session_whose_refresh_is_killed_at_any_write_goes_on_and_never_twice(
 
     def refresh(issuer: Issuer, clock: MovableClock) -> None:
         issuer.node.refresh()
-        with issuer.database.together():
-            refreshed(issuer, clock, token)
+        granted = partial(grant, issuer, clock, token)
+        asyncio.run(issuer.batches.run(refresh_token_digest(token), granted, issuer.grants.pipeline.sign))
 
     seen = 0
     for seen in kills(refresh, folder, clock):  # noqa: B007 - as above

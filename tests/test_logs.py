@@ -21,6 +21,7 @@ from issuer.passwords import HashingPool
 from issuer.settings import Settings
 from issuer.store.batches import Batches
 from issuer.store.database import Database
+from issuer.store.families import FamilyStore
 from issuer.web.app import create_app
 from issuer.web.paths import KnownPaths
 from issuer.wiring import Issuer
@@ -116,11 +117,11 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
 def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(database: Database) -> None:
     async def asked(name: str, batches: Batches, pool: HashingPool) -> bool:
         request_id.set(name)
-        told = await batches.run(request_id.get, same), await pool.run(request_id.get)
+        told = await batches.run(name.encode(), request_id.get, same), await pool.run(request_id.get)
         return told == (name, name)
 
     async def all_at_once() -> list[bool]:
-        batches, pool = Batches(database), HashingPool(1)
+        batches, pool = Batches(FamilyStore(database)), HashingPool(1)
         try:
             return await asyncio.gather(*(asked(f"request-{n}", batches, pool) for n in range(20)))
         finally:

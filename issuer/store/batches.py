@@ -1,6 +1,7 @@
-"""Group commit: jobs that come while others are being done are done together next, in one transaction.
+"""Group commit: refreshes that come while others are being done are done together next, by two statements for all.
 
-A commit is durable, and so it waits for the disk; on SQLite only one can wait at a time. Together they wait once.
+A commit is durable, and so it waits for the disk, and on SQLite only one can wait at a time; and each statement waits
+for the database, the longer the further it is away. Together they wait once.
 """
 
 import asyncio
@@ -8,29 +9,28 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
-from issuer.oauth import OAuthError
-from issuer.store.database import Database
+import anyio.to_thread
+
+from issuer.store.families import FamilyStore
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 MOST = 64
-"""Jobs in one transaction; so that other writers get their turn, the lock is free while what follows is done."""
-
-SIDE_BY_SIDE = 4
-"""Jobs at once on PostgreSQL: more would wait for each other longer than for the database."""
+"""Jobs done together; so that other writers get their turn, the lock is free while what follows is done."""
 
 
 @dataclass(eq=False)
 class _Job:
-    """What somebody waits for; a job that is refused, OAuthError, is done."""
+    """What somebody waits for: a refresh token is looked up by its `digest`, and rotated, in the `work`."""
 
+    digest: bytes = field(repr=False)
     work: Callable[[], Any]
     then: Callable[[Any], Any]
-    future: "asyncio.Future[Any]"
+    is_done: "asyncio.Future[bool]"
+    """Whether it was done together with others; else it must be done alone."""
     result: Any = field(default=None, repr=False)
     error: Exception | None = None
     context: Context = field(default_factory=copy_context, repr=False)
@@ -40,12 +40,6 @@ class _Job:
         self.result, self.error = None, None
         try:
             self.result = self.context.run(self.work)
-        except OAuthError as error:
-            self.error = error
-
-    def do_alone(self) -> None:
-        try:
-            self.do()
         except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
             self.error = error
 
@@ -56,25 +50,30 @@ class _Job:
             except Exception as error:  # noqa: BLE001 - as above
                 self.error = error
 
-    def tell(self) -> None:
-        if self.future.done():  # nobody waits any more
-            return
-        if self.error is None:
-            self.future.set_result(self.result)
-        else:
-            self.future.set_exception(self.error)
+    def do_alone(self) -> None:
+        self.do()
+        self.finish()
+
+    def tell(self, *, is_done: bool) -> None:
+        if not self.is_done.done():  # else nobody waits any more
+            self.is_done.set_result(is_done)
+
+    def outcome(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.result
 
 
 class Batches:
-    """Does jobs on a thread of its own, all that wait at once in one transaction.
+    """Does jobs on a thread of its own, all that wait at once together.
 
-    A job may be done twice, of which the first time leaves nothing behind. On PostgreSQL each is done by itself:
-    there they wait for the disk side by side.
+    What is not as simple as a token that is known, unused, and asked for once, is done alone, where it holds up
+    nobody. A job may be done twice, of which the first time leaves nothing behind.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._threads = ThreadPoolExecutor(1 if database.is_sqlite else SIDE_BY_SIDE, "batches")
+    def __init__(self, families: FamilyStore) -> None:
+        self._families = families
+        self._thread = ThreadPoolExecutor(1, "batches")
         self._beside: ThreadPoolExecutor | None = None
         self._waiting: list[_Job] = []
         self._working: asyncio.Task[None] | None = None
@@ -83,25 +82,23 @@ class Batches:
         """Let a second core do what `run` does `then`, while the first does the work of others and commits."""
         self._beside = ThreadPoolExecutor(1, "beside")
 
-    async def run(self, work: Callable[[], T], then: Callable[[T], R]) -> R:
+    async def run(self, digest: bytes, work: Callable[[], T], then: Callable[[T], R]) -> R:
         """Return what `then` makes of what `work` returned, once what that changed is durable.
 
-        What takes long and needs no database belongs into `then`: nobody else can write while `work` is done. It
-        changes nothing, as it may be done for a transaction that fails.
+        What takes long and needs no database belongs into `then`. It changes nothing, as it may be done in vain.
         """
-        if not self._database.is_sqlite:
-            work_alone = partial(copy_context().run, lambda: then(work()))
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work_alone)
-        job = _Job(work, then, asyncio.get_running_loop().create_future())
+        job = _Job(digest, work, then, asyncio.get_running_loop().create_future())
         self._waiting.append(job)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work(), context=Context())
-        result: R = await job.future
+        if not await job.is_done:
+            await anyio.to_thread.run_sync(job.do_alone)
+        result: R = job.outcome()
         return result
 
     def close(self) -> None:
         """Let the threads go."""
-        for threads in (self._threads, self._beside):
+        for threads in (self._thread, self._beside):
             if threads:
                 threads.shutdown(wait=False, cancel_futures=True)
 
@@ -109,34 +106,48 @@ class Batches:
         loop = asyncio.get_running_loop()
         while self._waiting:
             await asyncio.sleep(0)  # what has arrived already comes along
-            jobs, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+            jobs = self._taken()
             try:
-                await loop.run_in_executor(self._threads, self._do, jobs)
+                done = await loop.run_in_executor(self._thread, self._do, jobs)
             except RuntimeError as error:  # it was closed: who waits must not wait for ever
+                done = frozenset(jobs)
                 for job in jobs:
                     job.error = error
             for job in jobs:
-                job.tell()
+                job.tell(is_done=job in done)
 
-    def _do(self, jobs: Sequence[_Job]) -> None:
-        doing: _Job | None = None
+    def _taken(self) -> Sequence[_Job]:
+        """Take the next jobs; of those with one token the first, as it is another token after that."""
+        taken: dict[bytes, _Job] = {}
+        left = []
+        for job in self._waiting:
+            if len(taken) == MOST or job.digest in taken:
+                left.append(job)
+            else:
+                taken[job.digest] = job
+        self._waiting = left
+        return list(taken.values())
+
+    def _do(self, jobs: Sequence[_Job]) -> frozenset[_Job]:
+        """Do what can be done together, and return it."""
         finishing: list[Future[None]] = []
         try:
-            with self._database.together():
-                for doing in jobs:
-                    doing.do()
+            found = self._families.find_all([job.digest for job in jobs])
+            simple = [job for job in jobs if job.digest in found and found[job.digest].token.used_at is None]
+            with self._families.putting_off(found) as rotations:
+                for job in simple:
+                    job.do()
                     if self._beside:
-                        finishing.append(self._beside.submit(doing.finish))
-                doing = None
+                        finishing.append(self._beside.submit(job.finish))
+            rotated = self._families.rotate_all(rotations)
         except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
-            wait(finishing)  # for nothing
-            finishing.clear()
+            wait(finishing)
             for job in jobs:
-                if doing is None:  # the transaction itself failed, as it would for each
-                    job.error = error
-                else:  # one of them failed, and nobody else shall suffer by it
-                    job.do_alone()
+                job.error = job.error or error
+            return frozenset(jobs)
+        done = frozenset(job for job in simple if job.error or job.digest in rotated)
         wait(finishing)
         if not finishing:
-            for job in jobs:
+            for job in done:
                 job.finish()
+        return done

@@ -1,21 +1,18 @@
-"""Refresh-token families, and what ends them; single use is enforced here, by the database.
+"""Refresh-token families: started, found and ended.
 
-What presenting a token leads to is decided in `tokens`.
+What presenting a token leads to is decided in `tokens`; single use is enforced in `rotations`.
 """
 
 import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
-    Column,
     ColumnElement,
-    ForeignKey,
-    LargeBinary,
     Row,
-    String,
-    Table,
-    Text,
     bindparam,
     func,
     insert,
@@ -29,34 +26,9 @@ from issuer.audit import Entry
 from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import read_user, users
 from issuer.store.audit import append
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database
+from issuer.store.rotations import Rotation, families, refresh_tokens, rotate, token_row
 from issuer.tokens import Family, NewFamily, RefreshToken
-
-families = Table(
-    "families",
-    metadata,
-    Column("id", String(36), primary_key=True),
-    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
-    Column("client_id", String(36), nullable=False),
-    Column("scope", Text, nullable=False),
-    Column("audience", Text, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("expires_at", Instant, nullable=False, index=True),
-    Column("ended_at", Instant, index=True),
-    Column("user_agent", Text, nullable=False),
-    Column("address", Text, nullable=False),
-)
-
-refresh_tokens = Table(
-    "refresh_tokens",
-    metadata,
-    Column("digest", LargeBinary, primary_key=True),
-    Column("family_id", ForeignKey("families.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("expires_at", Instant, nullable=False, index=True),
-    Column("successor_seed", LargeBinary, nullable=False),
-    Column("used_at", Instant),
-)
-
 
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
@@ -69,18 +41,11 @@ _OF_TOKEN = [
     refresh_tokens.c.used_at,
 ]
 _OWNER = "owner_"
-_BY_DIGEST = (
+_BY_DIGESTS = (
     select(*families.c, *_OF_TOKEN, *(column.label(_OWNER + column.name) for column in users.c))
     .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
     .join(users, users.c.id == families.c.user_id)
-    .where(refresh_tokens.c.digest == bindparam("digest"))
-)
-_ALIVE = select(families.c.id).where(families.c.id == bindparam("family"), families.c.ended_at.is_(None))
-_USE = (
-    update(refresh_tokens)
-    .where(refresh_tokens.c.digest == bindparam("used"), refresh_tokens.c.used_at.is_(None))
-    .where(refresh_tokens.c.family_id.in_(_ALIVE.with_for_update(read=True)))
-    .values(used_at=bindparam("now"))
+    .where(refresh_tokens.c.digest.in_(bindparam("digests", expanding=True)))
 )
 _KEEP = insert(refresh_tokens)
 _KEEP_FAMILY = insert(families)
@@ -93,20 +58,6 @@ _UNCHANGED = (
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
 _NEWEST = select(families.c.id).where(*_OPEN).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST)
 _END_OLDEST = update(families).where(*_OPEN, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
-_USED = _USE.returning(refresh_tokens.c.family_id).cte("used")
-_USE_AND_KEEP = (
-    insert(refresh_tokens)
-    .from_select(
-        ["digest", "family_id", "expires_at", "successor_seed"],
-        select(
-            bindparam("next_digest", type_=LargeBinary),
-            _USED.c.family_id,
-            bindparam("next_expires_at", type_=Instant),
-            bindparam("next_seed", type_=LargeBinary),
-        ),
-    )
-    .returning(refresh_tokens.c.digest)
-)
 
 
 class Found(NamedTuple):
@@ -122,6 +73,7 @@ class FamilyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._ahead = threading.local()
 
     def start(self, family: Family, token: RefreshToken, new: NewFamily) -> bool:
         """Keep a new family with its first token, and the better hash; False, and nothing done, if too late.
@@ -136,35 +88,45 @@ class FamilyStore:
                 account = update(users).where(users.c.id == family.user_id)
                 connection.execute(account.values(password_hash=new.better_hash))
             connection.execute(_KEEP_FAMILY, _family_row(family))
-            connection.execute(_KEEP, _token_row(token))
+            connection.execute(_KEEP, token_row(token))
             connection.execute(_END_OLDEST, {"user": family.user_id, "now": family.created_at})
         return True
 
     def find(self, digest: bytes) -> Found | None:
         """Return the token with that digest, its family and whose it is, or None."""
+        ahead: Mapping[bytes, Found] = getattr(self._ahead, "found", {})
+        return ahead.get(digest) or self.find_all([digest]).get(digest)
+
+    def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
+        """Return the tokens that exist of those with these digests."""
         with self._database.read() as connection:
-            row = connection.execute(_BY_DIGEST, {"digest": digest}).one_or_none()
-        if row is None:
-            return None
-        token = RefreshToken(row.digest, row.id, row.token_expires_at, row.successor_seed, row.used_at)
-        return Found(token, _family(row), read_user(row, _OWNER))
+            rows = connection.execute(_BY_DIGESTS, {"digests": digests}).all()
+        return {row.digest: _found(row) for row in rows}
 
     def rotate(self, used: RefreshToken, successor: RefreshToken, now: datetime) -> bool:
         """Use up a token and keep its successor; False, and nothing done, if it is used or its family over."""
-        use = {"used": used.digest, "family": used.family_id, "now": now}
-        if not self._database.is_sqlite:
-            keep = {
-                "next_digest": successor.digest,
-                "next_expires_at": successor.expires_at,
-                "next_seed": successor.successor_seed,
-            }
-            with self._database.change() as connection:
-                return connection.scalar(_USE_AND_KEEP, {**use, **keep}) is not None
-        with self._database.write() as connection:  # SQLite changes one table a statement
-            if not connection.execute(_USE, use).rowcount:
-                return False
-            connection.execute(_KEEP, _token_row(successor))
-        return True
+        rotation = Rotation(used, successor, now)
+        put_off: list[Rotation] | None = getattr(self._ahead, "rotations", None)
+        if put_off is not None:
+            put_off.append(rotation)
+            return True
+        return bool(rotate(self._database, [rotation], skip_locked=False))
+
+    def rotate_all(self, rotations: Sequence[Rotation]) -> frozenset[bytes]:
+        """Rotate all that can be rotated without waiting for others, and return the digests of the tokens used up."""
+        return rotate(self._database, rotations, skip_locked=True)
+
+    @contextmanager
+    def putting_off(self, found: Mapping[bytes, Found]) -> Iterator[list[Rotation]]:
+        """Let this thread find what was `found`, and put off what it rotates: `rotate_all` does that later.
+
+        Each `rotate` returns True, and is true only once it has been done.
+        """
+        self._ahead.found, self._ahead.rotations = found, []
+        try:
+            yield self._ahead.rotations
+        finally:
+            del self._ahead.found, self._ahead.rotations
 
     def living(self, user_id: str, now: datetime) -> list[tuple[Family, datetime]]:
         """Return the families of a user that could be refreshed, each with when it last was, newest first."""
@@ -249,14 +211,9 @@ def _family_row(family: Family) -> dict[str, object]:
     }
 
 
-def _token_row(token: RefreshToken) -> dict[str, object]:
-    return {
-        "digest": token.digest,
-        "family_id": token.family_id,
-        "expires_at": token.expires_at,
-        "successor_seed": token.successor_seed,
-        "used_at": token.used_at,
-    }
+def _found(row: Row[Any]) -> Found:
+    token = RefreshToken(row.digest, row.id, row.token_expires_at, row.successor_seed, row.used_at)
+    return Found(token, _family(row), read_user(row, _OWNER))
 
 
 def _family(row: Row[Any]) -> Family:

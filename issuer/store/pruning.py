@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 
 from issuer.store.clients import assertions
 from issuer.store.database import Database
-from issuer.store.families import families, refresh_tokens
+from issuer.store.rotations import families, refresh_tokens
 from issuer.store.throttle import devices, throttle
 from issuer.throttle import DEVICE_MEMORY, MEMORY
 

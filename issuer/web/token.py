@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from issuer.grants.pipeline import Granted, TokenResponse
 from issuer.oauth import GrantType
+from issuer.tokens import refresh_token_digest
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.direct import answer
 from issuer.web.errors import NO_STORE, documented
@@ -78,7 +79,8 @@ async def token(request: Request) -> Response:
         case GrantType.PASSWORD:
             answered = await issuer.hashing.run(respond)
         case GrantType.REFRESH_TOKEN if not asserted:
-            answered = await issuer.batches.run(grant, pipeline.sign)
+            digest = refresh_token_digest(form.parameters.get("refresh_token", ""))
+            answered = await issuer.batches.run(digest, grant, pipeline.sign)
         case _:
             answered = await request.app.state.signing(partial(pipeline.sign, await answer(grant)))
     figures.issued(grant_type, answered.kid)

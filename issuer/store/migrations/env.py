@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from issuer.store import accounts, audit, clients, families, heartbeats, private_keys, ring, throttle
+from issuer.store import accounts, audit, clients, heartbeats, private_keys, ring, rotations, throttle
 from issuer.store.database import metadata
 
 TABLES = (
@@ -10,7 +10,7 @@ TABLES = (
     audit.audit,
     clients.assertions,
     clients.clients,
-    families.families,
+    rotations.families,
     heartbeats.heartbeats,
     private_keys.private_keys,
     ring.key_ring,

@@ -1,0 +1,162 @@
+"""The tables of refresh tokens and their families, and the rotation of many tokens at once.
+
+That each is used once is enforced here, by the database. What else is done with families is told in `families`.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    Column,
+    ForeignKey,
+    LargeBinary,
+    String,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    column,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.types import TypeEngine
+
+from issuer.store.database import Database, Instant, metadata
+from issuer.tokens import RefreshToken
+
+families = Table(
+    "families",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
+    Column("client_id", String(36), nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("audience", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("ended_at", Instant, index=True),
+    Column("user_agent", Text, nullable=False),
+    Column("address", Text, nullable=False),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("family_id", ForeignKey("families.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("successor_seed", LargeBinary, nullable=False),
+    Column("used_at", Instant),
+)
+
+_UNUSED = refresh_tokens.c.used_at.is_(None)
+_USE = (
+    update(refresh_tokens)
+    .where(refresh_tokens.c.digest.in_(bindparam("used", expanding=True)), _UNUSED)
+    .where(exists().where(families.c.id == refresh_tokens.c.family_id, families.c.ended_at.is_(None)))
+    .values(used_at=bindparam("now"))
+    .returning(refresh_tokens.c.digest)
+)
+_KEEP = insert(refresh_tokens)
+
+
+class Rotation(NamedTuple):
+    """A token that is used up, and the one that comes after it."""
+
+    used: RefreshToken
+    successor: RefreshToken
+    now: datetime
+
+
+def rotate(database: Database, rotations: Sequence[Rotation], *, skip_locked: bool) -> frozenset[bytes]:
+    """Rotate what is unused and of a living family, durably; return the digests of the tokens that were used up.
+
+    What others have locked is waited for, or with `skip_locked` left as it is. Raise DatabaseUnavailable.
+    """
+    if not rotations:
+        return frozenset()
+    now = max(rotation.now for rotation in rotations)
+    if database.is_sqlite:
+        return _on_sqlite(database, rotations, now)
+    return _on_postgresql(database, rotations, now, skip_locked=skip_locked)
+
+
+def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime) -> frozenset[bytes]:
+    asked = {"used": [rotation.used.digest for rotation in rotations], "now": now}
+    with database.write() as connection:  # SQLite changes one table a statement
+        done = frozenset(connection.scalars(_USE, asked))
+        kept = [token_row(rotation.successor) for rotation in rotations if rotation.used.digest in done]
+        if kept:
+            connection.execute(_KEEP, kept)
+    return done
+
+
+def _on_postgresql(
+    database: Database, rotations: Sequence[Rotation], now: datetime, *, skip_locked: bool
+) -> frozenset[bytes]:
+    used = {rotation.successor.digest: rotation.used.digest for rotation in rotations}
+    asked = {
+        "used": list(used.values()),
+        "families": [rotation.used.family_id for rotation in rotations],
+        "now": now,
+        "next_digest": list(used),
+        "next_expires_at": [rotation.successor.expires_at for rotation in rotations],
+        "next_seed": [rotation.successor.successor_seed for rotation in rotations],
+    }
+    with database.change() as connection:
+        return frozenset(used[row.digest] for row in connection.execute(_USE_AND_KEEP[skip_locked], asked))
+
+
+def token_row(token: RefreshToken) -> dict[str, object]:
+    """Return the row of a refresh token."""
+    return {
+        "digest": token.digest,
+        "family_id": token.family_id,
+        "expires_at": token.expires_at,
+        "successor_seed": token.successor_seed,
+        "used_at": token.used_at,
+    }
+
+
+def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
+    """Return the statement of PostgreSQL that uses up many tokens and keeps their successors, of which it tells.
+
+    Those that others have locked are waited for, or are passed over as if they were used: who locks many, and waits,
+    may meet somebody who waits for him.
+    """
+    each = {name: bindparam(name, type_=ARRAY(kind)) for name, kind in _EACH.items()}
+    following = (
+        func.unnest(*each.values()).table_valued(*map(column, _EACH), name="following").render_derived()
+    )
+    free = select(refresh_tokens.c.digest).where(refresh_tokens.c.digest == any_(each["used"]), _UNUSED)
+    alive = select(families.c.id).where(
+        families.c.id == any_(bindparam("families", type_=ARRAY(String))), families.c.ended_at.is_(None)
+    )
+    used = (
+        update(refresh_tokens)
+        .where(refresh_tokens.c.digest.in_(free.with_for_update(skip_locked=skip_locked)))
+        .where(refresh_tokens.c.family_id.in_(alive.with_for_update(read=True, skip_locked=skip_locked)))
+        .values(used_at=bindparam("now"))
+        .returning(refresh_tokens.c.digest, refresh_tokens.c.family_id)
+        .cte("used")
+    )
+    kept = select(
+        following.c.next_digest, used.c.family_id, following.c.next_expires_at, following.c.next_seed
+    ).join_from(following, used, used.c.digest == following.c.used)
+    names = ["digest", "family_id", "expires_at", "successor_seed"]
+    return insert(refresh_tokens).from_select(names, kept).returning(refresh_tokens.c.digest)
+
+
+_EACH: dict[str, TypeEngine[Any]] = {
+    "used": LargeBinary(),
+    "next_digest": LargeBinary(),
+    "next_expires_at": Instant(),
+    "next_seed": LargeBinary(),
+}
+_USE_AND_KEEP = {skip: _using_and_keeping(skip_locked=skip) for skip in (False, True)}
