@@ -130,7 +130,7 @@ RUN = {
     "clients.md": "servers/test_docs_lines.py",
     "operate.md": "servers/test_docs_lines.py",
     "backup.md": "test_backup.py",
-    "deploy.md": "servers/test_deployed.py, what it says of systemd",
+    "deploy.md": "servers/test_deployed.py; of containers test_deploy.py, without an engine",
 }
 """Documents with `bash` blocks, and what runs them; a line that nothing runs is `console`, after a `$`."""
 LANGUAGES = {

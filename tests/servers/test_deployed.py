@@ -27,7 +27,9 @@ INSTALL, OPERATE = re.split(
 ENCRYPT, OPERATE_ENCRYPTED = re.split(
     r"(?=^passphrase=)", sections("deploy.md")["A passphrase that is encrypted on disk"], flags=re.MULTILINE
 )
+INSTALL_EXPORTER = sections("deploy.md")["Traces"].partition("export ")[0]
 SERVE_TLS = sections("deploy.md")["TLS"].strip()
+EXPORTER = "fastapi[opentelemetry]"
 NO_INDEX = f"export PIP_NO_INDEX=1 PIP_FIND_LINKS={GIVEN}/wheels PIP_DISABLE_PIP_VERSION_CHECK=1\n"
 CHECKOUT = (
     "issuer",
@@ -72,13 +74,18 @@ print(json.dumps({"answered": len(answered), "failed": failed}))
 
 
 def fetch_wheels(folder: Path, python: str) -> None:
-    """Download what the lock names, for another Python of this system."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--only-binary", ":all:", "--python-version", python, "--require-hashes"]
-    command += ["--requirement", str(ROOT / "requirements.lock"), "--dest", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        not_tested(f"the packages of requirements.lock could not be fetched: {done.stderr}")
+    """Download what the lock names, and an exporter of traces, for another Python of this system."""
+    lock = ROOT / "requirements.lock"
+    pinned = folder.parent / "pinned.txt"
+    pins = re.findall(r"^(\S+==.*?) *\\$", lock.read_text("utf-8"), re.MULTILINE)
+    pinned.write_text("\n".join(pins))
+    wanted = ["--require-hashes", f"--requirement={lock}"], [f"--constraint={pinned}", EXPORTER]
+    for arguments in wanted:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--only-binary", ":all:", "--python-version", python, "--dest", str(folder), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            not_tested(f"the packages of requirements.lock could not be fetched: {done.stderr}")
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +263,12 @@ def test_a_renewed_certificate_is_served_after_a_reload(service: Machine) -> Non
         )
     service.run("systemctl restart issuer")
     until_ready(service)
+
+
+def test_the_exporter_of_traces_is_installed_beside_the_issuer(service: Machine) -> None:
+    assert EXPORTER in INSTALL_EXPORTER
+    service.run(f"{NO_INDEX}cd /opt/issuer\n{INSTALL_EXPORTER}")
+    service.run(f"{PYTHON} -c 'import opentelemetry.exporter.otlp.proto.http'")
 
 
 def test_the_passphrase_may_be_encrypted_on_disk(service: Machine) -> None:
