@@ -131,6 +131,24 @@ def test_the_compose_file_names_only_what_it_defines() -> None:
     require_options_exist(document["services"]["issuer-2"]["command"][-1])
 
 
+def test_whom_the_proxy_asks_is_where_it_was_when_it_is_replaced() -> None:
+    asked = re.findall(r"(?:server |http://)([a-z]+[\w-]*):\d+", (DEPLOY / "nginx.conf").read_text("utf-8"))
+    assert asked
+    for name in asked:
+        networks = compose()["services"][name]["networks"].values()
+        assert any("ipv4_address" in (network or {}) for network in networks), name
+
+
+def test_each_name_that_the_compose_file_needs_is_told_to_be_set_and_has_no_default() -> None:
+    text = (DEPLOY / "compose.yaml").read_text("utf-8")
+    needed = set(re.findall(r"\$\{(\w+):\?", text))
+    assert needed == set(re.findall(r"\$\{(\w+)", text))
+    (line,) = re.findall(
+        r"^printf '(.*)' > \.env$", (ROOT / "docs" / "deploy.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert {each.partition("=")[0] for each in line.split("\\n") if each} == needed
+
+
 def test_the_nodes_are_given_more_time_to_stop_than_they_take() -> None:
     from issuer.cli.serve import GRACE_SECONDS  # noqa: PLC0415
 

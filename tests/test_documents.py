@@ -130,7 +130,7 @@ RUN = {
     "clients.md": "servers/test_docs_lines.py",
     "operate.md": "servers/test_docs_lines.py",
     "backup.md": "test_backup.py",
-    "deploy.md": "test_deploy.py, as far as it can be checked without being root of a machine",
+    "deploy.md": "servers/test_deployed.py; of containers test_deploy.py, without an engine",
 }
 """Documents with `bash` blocks, and what runs them; a line that nothing runs is `console`, after a `$`."""
 LANGUAGES = {

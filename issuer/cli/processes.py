@@ -108,6 +108,12 @@ class _Workers(Multiprocess):
                 counting.forget(pid)
         self._known = running
 
+    def terminate_all(self) -> None:
+        """Let the workers end, and hold no listener open: nobody would take who connects to it, until it is reset."""
+        for each in self.sockets:
+            each.close()
+        super().terminate_all()
+
     def _leave(self, _signal: int, _frame: FrameType | None) -> None:
         if self._leaving:
             return

@@ -5,15 +5,25 @@ Everything else about connections is uvicorn's.
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-FIRST_REQUEST_SECONDS = 0.5
+ON_ITS_WAY_SECONDS = 1.0
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn closes at once what has no request yet; but who has just connected is about to send one."""
+    """uvicorn closes at once what has no request; but one may be on its way, and a proxy sends no POST twice."""
+
+    _leaving = False
 
     def shutdown(self) -> None:
-        """Finish what is being answered, and close then."""
-        if getattr(self, "cycle", None) is None:  # uvicorn's types say that there always is one
-            self.loop.call_later(FIRST_REQUEST_SECONDS, super().shutdown)
+        """Finish what is being answered, and what comes within a moment, and close then."""
+        self._leaving = True
+        cycle = getattr(self, "cycle", None)  # uvicorn's types say that there always is one
+        if cycle is None or cycle.response_complete:
+            self.loop.call_later(ON_ITS_WAY_SECONDS, super().shutdown)
         else:
             super().shutdown()
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request; the last one says so, and no proxy sends another after it."""
+        super().on_headers_complete()
+        if self._leaving:
+            self.cycle.keep_alive = False

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPResponse
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from running import HOST, Installation, Server, eventually, is_running
+from running import HOST, Installation, Server, eventually, is_free, is_running
 
 LOG_INS = 12
 LOG_IN = b"username=nobody&password=wrong"
@@ -85,6 +86,7 @@ def test_stopped_it_is_not_ready_at_once_serves_on_while_it_drains_and_finishes_
     assert founded.http.get(f"{founded.url}/healthz").is_success
     eventually(lambda: server.output.count("Shutting down") == workers, "it stops", 10)
     assert time.monotonic() - terminated_at >= DRAIN_SECONDS
+    eventually(lambda: is_free(founded.port), "who connects is refused, and may ask another node", 5)
     for connection in begun:
         connection.sendall(LOG_IN)
     for connection in begun:
@@ -92,6 +94,29 @@ def test_stopped_it_is_not_ready_at_once_serves_on_while_it_drains_and_finishes_
             assert answer.readline().split()[1] in {b"401", b"429"}
     assert server.process.wait(15) == 0
     assert {line["level"] for line in events(server)} == {"info"}
+
+
+def ask(kept: HTTPConnection) -> HTTPResponse:
+    """Try to log in, and return the answer."""
+    kept.request("POST", "/login", LOG_IN, {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = kept.getresponse()
+    answer.read()
+    return answer
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_request_that_is_on_its_way_on_a_kept_connection_is_answered_and_told_to_be_the_last(
+    founded: Installation, workers: int
+) -> None:
+    server = founded.serve(workers=workers).until_ready()
+    with closing(HTTPConnection(HOST, founded.port, timeout=10)) as kept:
+        first = ask(kept)
+        server.process.terminate()
+        eventually(lambda: server.output.count("Shutting down") == workers, "it stops", 10)
+        last = ask(kept)
+    assert (first.status, first.getheader("connection")) == (401, None)
+    assert (last.status, last.getheader("connection")) == (401, "close")
+    assert server.process.wait(15) == 0
 
 
 def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(founded: Installation) -> None:

@@ -1,0 +1,128 @@
+"""A machine that boots systemd, for tests: this one's own system in a container; what it writes goes with it.
+
+What an installation in it promises is told in `servers/test_deployed`.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+NEEDED = ("systemd-nspawn", "nsenter", "unshare", "git", "openssl", "curl")
+BOOT_SECONDS = 60.0
+POLL_SECONDS = 0.1
+GIVEN = "/given"
+"""Where the machine sees the folder that it is given."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+BOOT = """
+mount --bind / "$1"
+exec systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --console=pipe --private-network \
+  --directory="$1" --volatile=overlay --bind-ro="$2:/given" --machine="issuer-test-$$" \
+  --boot systemd.unit=basic.target
+"""
+"""nspawn boots no machine from / by that name. What the system starts for itself, servers above all, stays off."""
+
+
+def require_machine() -> None:
+    """Skip where no machine can be booted, and say so; fail in CI."""
+    missing = [name for name in NEEDED if shutil.which(name) is None]
+    if missing:
+        not_tested(f"{', '.join(missing)} not installed (apt-get install systemd-container)")
+    if os.geteuid() != 0:
+        not_tested("only root boots a machine")
+
+
+def not_tested(why: str) -> None:
+    """Skip, or fail in CI."""
+    text = f"{why}: what needs it was NOT tested, see .ci/run"
+    if os.environ.get("CI") == "true":
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+class Machine:
+    """A booted machine with loopback only, and `given` to read; in `with`: it ends with the block.
+
+    `folder` is empty, and for the machine's own use.
+    """
+
+    def __init__(self, folder: Path, given: Path) -> None:
+        require_machine()
+        self._root, self._log = folder / "root", folder / "boot.log"
+        self._root.mkdir()
+        self._given = given
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as output:
+            self._process = subprocess.Popen(
+                ["unshare", "--mount", "--propagation=private",
+                 "bash", "-euc", BOOT, "boot", str(self._root), str(self._given)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        try:
+            self._wait_until_booted()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def run(self, script: str, *, stdin: str = "", check: bool = True) -> str:
+        """Run lines of bash as root in the machine, and return what they print; fail if one of them does."""
+        done = self._bash(script, stdin)
+        assert not check or done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a program in the machine, which answers to pipes."""
+        return subprocess.Popen(
+            [*self._inside(), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def show(self, unit: str) -> Mapping[str, str]:
+        """Return what systemd knows of a unit."""
+        lines = self.run(f"systemctl show {unit}").splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line)
+
+    def _bash(self, script: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+        command = [*self._inside(), "bash", "-euo", "pipefail", "-c", script]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+
+    def _inside(self) -> list[str]:
+        return ["nsenter", f"--target={self._leader()}", "--all", "env", "-i", f"PATH={PATH}", "HOME=/root"]
+
+    def _leader(self) -> int:
+        """Return the process that is the first one in the machine, or 0."""
+        found = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        return int(found[0]) if found else 0
+
+    def _wait_until_booted(self) -> None:
+        deadline = time.monotonic() + BOOT_SECONDS
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                not_tested(f"no machine boots here: {self._log.read_text('utf-8', 'replace')}")
+            if self._leader() and self._bash("systemctl is-active basic.target").returncode == 0:
+                return
+            time.sleep(POLL_SECONDS)
+        pytest.fail(f"it did not boot: {self._log.read_text('utf-8', 'replace')}")
+
+    def _end(self) -> None:
+        self._process.terminate()  # nspawn powers the machine off
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
