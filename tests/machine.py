@@ -113,7 +113,8 @@ class Machine:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                not_tested(f"no machine boots here: {self._log.read_text('utf-8', 'replace')}")
+                # Within a container that may be forbidden, which nothing that is installed would mend.
+                pytest.skip(f"no machine boots here, NOT tested: {self._log.read_text('utf-8', 'replace')}")
             if self._leader() and self._bash("systemctl is-active basic.target").returncode == 0:
                 return
             time.sleep(POLL_SECONDS)
