@@ -3,12 +3,11 @@
 What the tables hold is told in the files beside this one.
 """
 
-import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
-from issuer.store.engines import SQLITE_WAIT_SECONDS, Mode, connect, in_mode, take_time
+from issuer.store.engines import Mode, connect, in_mode, prepare_file, take_time
 from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
 
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
-SQLITE_RETRY_SECONDS = 0.05
-FILE_MODE = 0o600
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
@@ -241,32 +238,12 @@ class Database:
         )
 
     def _prepare_file(self) -> None:
-        """Make the file, for its owner only, and let readers and a writer work side by side in it."""
-        path = Path(self._url.database or "")
         try:
-            path.touch(mode=FILE_MODE, exist_ok=True)
-            if path.stat().st_uid == os.geteuid():
-                path.chmod(FILE_MODE)
-            with closing(sqlite3.connect(path, timeout=0)) as connection:
-                self._use_wal(connection)
+            prepare_file(Path(self._url.database or ""))
         except OSError as error:
             raise DatabaseUnavailable(f"cannot make the database {self}: {error.strerror}") from error
         except sqlite3.DatabaseError as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
-
-    @staticmethod
-    def _use_wal(connection: sqlite3.Connection) -> None:
-        deadline = time.monotonic() + SQLITE_WAIT_SECONDS
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                # SQLite does not always wait for others who do the same at this moment.
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(SQLITE_RETRY_SECONDS)
-            else:
-                return
 
     def clock(self) -> datetime | None:
         """Return what the server's clock says, or None where the database has none but ours; DatabaseUnavailable."""

@@ -3,8 +3,12 @@
 Which URLs there are is told in `url`, what is done in the transactions in the files beside it.
 """
 
+import os
+import sqlite3
 import time
+from contextlib import closing
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -13,7 +17,9 @@ from sqlalchemy.exc import ArgumentError, DisconnectionError
 
 from issuer.store.url import BadURL
 
+FILE_MODE = 0o600
 SQLITE_WAIT_SECONDS = 10
+SQLITE_RETRY_SECONDS = 0.05
 CONNECT_SECONDS = 5
 """After this a host that says nothing is given up, and the next one of the URL is asked."""
 STATEMENT_SECONDS = 10
@@ -52,6 +58,28 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
         return engine.execution_options(mode=mode)
     levels = {Mode.SNAPSHOT: "REPEATABLE READ", Mode.WRITE: "READ COMMITTED"}
     return engine.execution_options(isolation_level=levels[mode]) if mode in levels else engine
+
+
+def prepare_file(path: Path) -> None:
+    """Make SQLite's file, for its owner only, and let readers and a writer work side by side in it.
+
+    Raise OSError or sqlite3.DatabaseError.
+    """
+    path.touch(mode=FILE_MODE, exist_ok=True)
+    if path.stat().st_uid == os.geteuid():
+        path.chmod(FILE_MODE)
+    deadline = time.monotonic() + SQLITE_WAIT_SECONDS
+    with closing(sqlite3.connect(path, timeout=0)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                # SQLite does not always wait for others who do the same at this moment.
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(SQLITE_RETRY_SECONDS)
+            else:
+                return
 
 
 def take_time(connection: Connection) -> None:
