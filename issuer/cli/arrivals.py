@@ -41,12 +41,12 @@ def import_users(
             _refuse(sorted(faults, key=lambda fault: fault.line), as_json=as_json)
         if not dry_run:
             issuer.accounts.add_all([arrival.user for arrival in arrivals])
-        made = "made" if file == STDIN else f"made; remove {file}"
-        does = "would be made; none was" if dry_run else made
+        done = "accounts that would be made" if dry_run else "accounts made"
+        more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(
             {"imported": 0 if dry_run else len(arrivals), "users": len(arrivals), "dry_run": dry_run},
             as_json=as_json,
-            says=f"{len(arrivals)} accounts {does}",
+            says=f"{done}: {len(arrivals)}{more}",
         )
 
 
@@ -62,7 +62,7 @@ def _lines(file: Path) -> Iterator[TextIO]:
 
 def _refuse(faults: Sequence[Fault], *, as_json: bool) -> None:
     """Tell what is wrong, all of it to a script, and end the command."""
-    message = f"no account was made: {len(faults)} things are wrong"
+    message = f"no account was made; faults in the file: {len(faults)}"
     if as_json:
         told = [{"line": fault.line, "username": fault.username, "wrong": fault.wrong} for fault in faults]
         show({"error": "failed", "message": message, "faults": told}, as_json=True)
