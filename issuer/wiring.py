@@ -54,7 +54,7 @@ def clock() -> datetime:
 def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Return how many cores this process may use; a container's `limit` of time counts as whole ones (cgroups v2)."""
     allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    with suppress(OSError, ValueError):  # no such limit, or "max"
+    with suppress(OSError, ValueError, ZeroDivisionError):  # no such limit, or "max"
         microseconds, period = limit.read_text().split()
         return max(1, min(allowed, int(microseconds) // int(period)))
     return allowed

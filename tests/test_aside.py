@@ -48,6 +48,22 @@ def test_each_is_told_its_own_outcome_and_a_failure_is_nobody_elses() -> None:
     assert isinstance(failed, KeyError)
 
 
+@pytest.mark.parametrize("worse", [SystemExit, StopIteration, KeyboardInterrupt])
+def test_nothing_that_is_raised_ends_the_thread(worse: type[BaseException]) -> None:
+    def fail() -> str:
+        raise worse
+
+    async def again() -> list[str | BaseException]:
+        aside = Aside()
+        await asyncio.gather(*(aside.run(fail) for _ in range(3)), return_exceptions=True)
+        return await asyncio.gather(aside.run(fail), aside.run(who), aside.run(who), return_exceptions=True)
+
+    failed, *others = asyncio.run(again())
+    assert isinstance(failed, RuntimeError)
+    assert isinstance(failed.__cause__, worse)
+    assert others == ["aside"] * 2
+
+
 def test_one_that_went_away_holds_nobody_up() -> None:
     async def leave() -> tuple[str, bool, str]:
         aside, gate = Aside(), threading.Event()

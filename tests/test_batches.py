@@ -285,6 +285,29 @@ def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) 
     assert not used(issuer)[refresh_token_digest(tokens[0])]
 
 
+def test_who_is_being_served_at_the_end_is_served(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    async def run() -> list[Any]:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow(granted: Granted) -> Granted:
+            begun.set()
+            go_on.wait(PATIENCE_SECONDS)
+            return granted
+
+        asked = [
+            asyncio.create_task(ask(batches, token, partial(grant, issuer, token), slow)) for token in tokens
+        ]
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        batches.close()
+        go_on.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert all(isinstance(each, Granted | RuntimeError) for each in asyncio.run(run()))
+
+
 # Locks of PostgreSQL: whoever locks many rows and waits for one may meet somebody who waits for him
 
 

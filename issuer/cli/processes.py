@@ -9,11 +9,13 @@ import os
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
-from types import FrameType
+from multiprocessing.context import ForkServerProcess, SpawnProcess
+from multiprocessing.process import BaseProcess
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 import structlog
 import uvicorn
@@ -25,8 +27,6 @@ from issuer import counting
 from issuer.signals import NOT_READY
 
 log = structlog.get_logger("issuer.serve")
-
-SOCKET_FOLDER_MOST = 70  # characters, of the 107 that the path of a socket may have
 
 
 def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> bool:
@@ -42,19 +42,27 @@ def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -
     return server.started
 
 
-def _fork_from_what_is_imported() -> None:
-    """Let workers be forked from a process that has imported what they need, and nothing else.
+class _Worker(ForkServerProcess):
+    """A process that is forked from one which has imported what it needs, and shares its memory.
 
-    They share its memory, and one that is replaced is back at once. uvicorn has no switch for it: by itself it starts
-    each from nothing, and so it is where that process could not be reached in the folder for temporary files.
+    It is started from nothing, as uvicorn does it by itself, where that one cannot be reached: its socket lies in the
+    folder for temporary files, which may be too deep for it, or be cleaned.
     """
-    if len(tempfile.gettempdir()) > SOCKET_FOLDER_MOST:
-        return
-    forking = multiprocessing.get_context("forkserver")
-    forking.set_forkserver_preload(
-        ["uvloop", "sqlalchemy.dialects.sqlite", "issuer.web.connections", "issuer.web.worker"]
-    )
-    starting.spawn = forking  # type: ignore[assignment]
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - how multiprocessing starts a process of any kind
+        try:
+            return ForkServerProcess._Popen(process_obj)  # noqa: SLF001 - as above
+        except (OSError, EOFError) as error:
+            log.warning(
+                "a worker is started from nothing, and shares no memory with others", reason=str(error)
+            )
+            return SpawnProcess._Popen(process_obj)  # noqa: SLF001 - as above
+
+
+def _fork_from_what_is_imported() -> None:
+    multiprocessing.get_context("forkserver").set_forkserver_preload(["issuer.web.forking"])
+    starting.spawn = SimpleNamespace(Process=_Worker)  # type: ignore[assignment]
 
 
 class _Alone(uvicorn.Server):
@@ -101,12 +109,16 @@ class _Workers(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace who has ended, and forget the gauges of all who are gone since, for whatever reason."""
+        known = self._known | self._pids()
         super().keep_subprocess_alive()
-        running = frozenset(process.pid for process in self.processes)
-        for pid in self._known - running:
+        running = self._pids()
+        for pid in known - running:
             if pid is not None:
                 counting.forget(pid)
         self._known = running
+
+    def _pids(self) -> frozenset[int | None]:
+        return frozenset(process.pid for process in self.processes)
 
     def terminate_all(self) -> None:
         """Let the workers end, and hold no listener open: nobody would take who connects to it, until it is reset."""

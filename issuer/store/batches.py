@@ -98,9 +98,9 @@ class Batches:
 
     def close(self) -> None:
         """Let the threads go."""
-        for threads in (self._thread, self._beside):
-            if threads:
-                threads.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._beside:
+            self._beside.shutdown(wait=False)  # whoever waits for what it was given is the other thread
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

@@ -49,8 +49,8 @@ class Aside:
             work, future = self._jobs.get()
             try:
                 outcome = partial(future.set_result, work())
-            except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
-                outcome = partial(future.set_exception, error)
+            except BaseException as error:  # noqa: BLE001 - whoever waits handles it, and the thread goes on
+                outcome = partial(future.set_exception, _carried(error))
             self._done.append(partial(_tell, future, outcome))
             if not self._is_called:  # one call tells all that is done till then
                 self._is_called = True
@@ -61,6 +61,15 @@ class Aside:
         self._is_called = False  # first, so that what is done from now on calls again
         while self._done:
             self._done.popleft()()
+
+
+def _carried(error: BaseException) -> Exception:
+    """Return `error`, or another in its place if it is none that a future may bring."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    carried = RuntimeError("it failed on its thread")
+    carried.__cause__ = error
+    return carried
 
 
 def _tell(future: "asyncio.Future[Any]", outcome: Callable[[], None]) -> None:

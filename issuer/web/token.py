@@ -71,13 +71,10 @@ async def token(request: Request) -> Response:
     def grant() -> Granted:
         return pipeline.grant(form.parameters, form.resources, form.authorization, origin, issuer.clock())
 
-    def respond() -> TokenResponse:
-        return pipeline.sign(grant())
-
     asserted = "client_assertion" in form.parameters  # by keys that may be slow to come
     match grant_type:
         case GrantType.PASSWORD:
-            answered = await issuer.hashing.run(respond)
+            answered = await issuer.hashing.run(lambda: pipeline.sign(grant()))
         case GrantType.REFRESH_TOKEN if not asserted:
             digest = refresh_token_digest(form.parameters.get("refresh_token", ""))
             answered = await issuer.batches.run(digest, grant, pipeline.sign)

@@ -74,22 +74,21 @@ def _application(issuer: Issuer, *, alone: bool = False) -> FastAPI:
 
 
 def _keep_what_is_loaded() -> None:
-    """Look for garbage in what is loaded now once and never again: it stays, and requests would halt in vain.
-
-    Where workers are forked they would no longer share it, either: looking writes to it.
-    """
+    """Look for garbage in what is loaded now once and never again: it stays, and requests would halt in vain."""
     gc.collect()
     gc.freeze()
 
 
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
-    """End with the parent: a worker left behind would hold the port and answer with nobody to stop it."""
+    """End with the parent: a worker left behind would hold the port and answer with nobody to stop it.
+
+    Or when the parent, which lives, has replaced this process, and holds it for dead.
+    """
     parent.join()
-    if parent.pid is not None:
-        counting.clear_up_for(parent.pid)
+    try:
+        os.kill(parent.pid or 0, 0)
+    except ProcessLookupError:
+        counting.clear_up_for(parent.pid or 0)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
     os._exit(1)
-
-
-_keep_what_is_loaded()

@@ -2,14 +2,12 @@
 
 import os
 import random
-import re
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Event
 
 import httpx2
@@ -70,33 +68,6 @@ def test_four_workers_on_an_empty_folder_make_one_ring_and_agree_about_it(instal
     for token in tokens:
         installation.require_verifies(token, random.choice(key_sets))  # noqa: S311 - they are all equal
     require_one_ring(installation)
-
-
-def parents(server: Server) -> set[int]:
-    """Return the processes that the workers were started by."""
-    return {
-        int(Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[1]) for pid in server.worker_pids
-    }
-
-
-def test_workers_share_the_memory_of_what_they_import(installation: Installation) -> None:
-    server = installation.serve(workers=2).until_ready()
-    (parent,) = parents(server)
-    assert parent != server.process.pid
-    for pid in server.worker_pids:
-        told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        shared = sum(map(int, re.findall(r"^Shared_\w+: +(\d+) kB", told, re.MULTILINE)))
-        private = sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", told, re.MULTILINE)))
-        assert shared > private
-
-
-def test_where_temporary_files_lie_deep_workers_start_all_the_same(installation: Installation) -> None:
-    deep = installation.temporary / ("deep" * 20)
-    deep.mkdir()
-    installation.settings["TMPDIR"] = str(deep)
-    server = installation.serve(workers=2).until_ready()
-    assert parents(server) == {server.process.pid}
-    assert installation.token()
 
 
 def test_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: Installation) -> None:

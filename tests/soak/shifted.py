@@ -4,6 +4,7 @@ A script: each worker that it starts runs these lines first, too, and so has the
 """
 
 import os
+import sys
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -17,8 +18,10 @@ def shifted() -> datetime:
     return wiring.clock() + OFFSET
 
 
-# Before anything else takes `build` from there: the commands, and the factory of the workers.
+# Before the commands take `build` from there; where workers are forked, their factory has taken it already.
 wiring.build = partial(wiring.build, clock=shifted)
+if factory := sys.modules.get("issuer.web.worker"):
+    vars(factory)["build"] = wiring.build
 
 if __name__ == "__main__":
     from issuer.cli import main
