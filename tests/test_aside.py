@@ -35,8 +35,17 @@ def test_what_is_alone_is_not_handed_over() -> None:
     assert asyncio.run(together(who)) == [who()]
 
 
-def test_what_comes_at_once_is_done_aside() -> None:
-    assert asyncio.run(together(*[who] * 5)) == ["aside"] * 5
+def test_of_what_comes_at_once_one_is_done_aside_and_the_others_here_meanwhile() -> None:
+    assert asyncio.run(together(*[who] * 5)) == ["aside", *[who()] * 4]
+
+
+def test_who_comes_when_the_thread_is_free_again_is_served_by_it() -> None:
+    async def twice() -> list[str]:
+        aside = Aside()
+        first = await asyncio.gather(aside.run(who), aside.run(who))
+        return first + await asyncio.gather(aside.run(who), aside.run(who))
+
+    assert asyncio.run(twice()) == ["aside", who()] * 2
 
 
 def test_each_is_told_its_own_outcome_and_a_failure_is_nobody_elses() -> None:
@@ -55,27 +64,31 @@ def test_nothing_that_is_raised_ends_the_thread(worse: type[BaseException]) -> N
 
     async def again() -> list[str | BaseException]:
         aside = Aside()
-        await asyncio.gather(*(aside.run(fail) for _ in range(3)), return_exceptions=True)
-        return await asyncio.gather(aside.run(fail), aside.run(who), aside.run(who), return_exceptions=True)
+        failed = await asyncio.gather(aside.run(fail), aside.run(who), return_exceptions=True)
+        return [failed[0], *await asyncio.gather(aside.run(who), aside.run(who))]
 
     failed, *others = asyncio.run(again())
     assert isinstance(failed, RuntimeError)
     assert isinstance(failed.__cause__, worse)
-    assert others == ["aside"] * 2
+    assert others == ["aside", who()]
 
 
 def test_one_that_went_away_holds_nobody_up() -> None:
     async def leave() -> tuple[str, bool, str]:
         aside, gate = Aside(), threading.Event()
-        stays = asyncio.create_task(aside.run(lambda: "told" if gate.wait(10) else "late"))
-        leaves = asyncio.create_task(aside.run(who))
-        for _ in range(3):  # till both are given away
+        leaves = asyncio.create_task(aside.run(lambda: str(gate.wait(10))))
+        stays = asyncio.create_task(aside.run(who))
+        for _ in range(3):  # till one is given away, and the other done
             await asyncio.sleep(0)
         leaves.cancel()
         gate.set()
-        return await stays, leaves.cancelled() or leaves.cancelling() > 0, await aside.run(who)
+        told = await stays
+        await asyncio.wait([leaves])
+        while "aside" not in await asyncio.gather(aside.run(who), aside.run(who)):  # till the thread is free
+            pass
+        return told, leaves.cancelled(), await aside.run(who)
 
-    assert asyncio.run(leave()) == ("told", True, who())
+    assert asyncio.run(leave()) == (who(), True, who())
 
 
 def test_tokens_asked_for_at_once_are_each_whole(issuer: Issuer, clock: MovableClock) -> None:

@@ -5,8 +5,10 @@ for the database, the longer the further it is away. Together they wait once.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -79,7 +81,7 @@ class Batches:
         self._working: asyncio.Task[None] | None = None
 
     def finish_beside(self) -> None:
-        """Let a second core do what `run` does `then`, while the first does the work of others and commits."""
+        """Let a second core do its part of what `run` does `then`, beginning while the first commits."""
         self._beside = ThreadPoolExecutor(1, "beside")
 
     async def run(self, digest: bytes, work: Callable[[], T], then: Callable[[T], R]) -> R:
@@ -109,10 +111,10 @@ class Batches:
             jobs = self._taken()
             try:
                 done = await loop.run_in_executor(self._thread, self._do, jobs)
-            except RuntimeError as error:  # it was closed: who waits must not wait for ever
+            except BaseException as error:  # noqa: BLE001 - closed or worse: who waits must not wait for ever
                 done = frozenset(jobs)
                 for job in jobs:
-                    job.error = error
+                    job.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
             for job in jobs:
                 job.tell(is_done=job in done)
 
@@ -130,24 +132,33 @@ class Batches:
 
     def _do(self, jobs: Sequence[_Job]) -> frozenset[_Job]:
         """Do what can be done together, and return it."""
-        finishing: list[Future[None]] = []
+        unfinished: deque[_Job] = deque()
+        beside: Future[None] | None = None
         try:
             found = self._families.find_all([job.digest for job in jobs])
             simple = [job for job in jobs if job.digest in found and found[job.digest].token.used_at is None]
             with self._families.putting_off(found) as rotations:
                 for job in simple:
                     job.do()
-                    if self._beside:
-                        finishing.append(self._beside.submit(job.finish))
+            unfinished.extend(simple)
+            if self._beside:
+                beside = self._beside.submit(_finish, unfinished.popleft)
             rotated = self._families.rotate_all(rotations)
         except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
-            wait(finishing)
+            unfinished.clear()
+            if beside:
+                beside.result()
             for job in jobs:
                 job.error = job.error or error
             return frozenset(jobs)
-        done = frozenset(job for job in simple if job.error or job.digest in rotated)
-        wait(finishing)
-        if not finishing:
-            for job in done:
-                job.finish()
-        return done
+        _finish(unfinished.pop)
+        if beside:
+            beside.result()
+        return frozenset(job for job in simple if job.error or job.digest in rotated)
+
+
+def _finish(take: Callable[[], _Job]) -> None:
+    """Finish jobs until there are no more to take."""
+    with suppress(IndexError):
+        while True:
+            take().finish()

@@ -1,12 +1,12 @@
 """Signatures beside the event loop, for a process that is alone and has a core to spare.
 
-A signature is most of what a token costs, and needs no interpreter lock. Where each core has a worker of its own,
-handing over costs more than it brings.
+A signature is most of what a token costs, and needs no interpreter lock. One at a time is made beside; those that
+come meanwhile are made by the loop, so that both cores sign and neither waits for the other. Where each core has a
+worker of its own, handing over costs more than it brings.
 """
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,9 +26,8 @@ class Aside:
 
     def __init__(self) -> None:
         self._asking = 0
+        self._is_busy = False
         self._jobs: SimpleQueue[Job] = SimpleQueue()
-        self._done: deque[Callable[[], None]] = deque()
-        self._is_called = False
         threading.Thread(target=self._serve, name="aside", daemon=True).start()
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -36,8 +35,9 @@ class Aside:
         self._asking += 1
         try:
             await asyncio.sleep(0)  # who has arrived, too, gets this far
-            if self._asking == 1:
+            if self._asking == 1 or self._is_busy:
                 return work()
+            self._is_busy = True
             future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
             self._jobs.put((work, future))
             return await future
@@ -51,16 +51,13 @@ class Aside:
                 outcome = partial(future.set_result, work())
             except BaseException as error:  # noqa: BLE001 - whoever waits handles it, and the thread goes on
                 outcome = partial(future.set_exception, _carried(error))
-            self._done.append(partial(_tell, future, outcome))
-            if not self._is_called:  # one call tells all that is done till then
-                self._is_called = True
-                with suppress(RuntimeError):  # the loop has ended, and nobody waits
-                    future.get_loop().call_soon_threadsafe(self._tell)
+            with suppress(RuntimeError):  # the loop has ended, and nobody waits
+                future.get_loop().call_soon_threadsafe(self._tell, future, outcome)
 
-    def _tell(self) -> None:
-        self._is_called = False  # first, so that what is done from now on calls again
-        while self._done:
-            self._done.popleft()()
+    def _tell(self, future: "asyncio.Future[Any]", outcome: Callable[[], None]) -> None:
+        self._is_busy = False
+        if not future.done():  # or nobody waits any more
+            outcome()
 
 
 def _carried(error: BaseException) -> Exception:
@@ -70,8 +67,3 @@ def _carried(error: BaseException) -> Exception:
     carried = RuntimeError("it failed on its thread")
     carried.__cause__ = error
     return carried
-
-
-def _tell(future: "asyncio.Future[Any]", outcome: Callable[[], None]) -> None:
-    if not future.done():  # or nobody waits any more
-        outcome()
