@@ -23,6 +23,9 @@ R = TypeVar("R")
 MOST = 64
 """Jobs done together; so that other writers get their turn, the lock is free while what follows is done."""
 
+LOOKS = 3
+"""So often the event loop looks for others in vain before a batch begins; each takes some microseconds."""
+
 
 @dataclass(eq=False)
 class _Job:
@@ -107,7 +110,7 @@ class Batches:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            await asyncio.sleep(0)  # what has arrived already comes along
+            await self._gathered()
             jobs = self._taken()
             try:
                 done = await loop.run_in_executor(self._thread, self._do, jobs)
@@ -117,6 +120,14 @@ class Batches:
                     job.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
             for job in jobs:
                 job.tell(is_done=job in done)
+
+    async def _gathered(self) -> None:
+        """Let come along who arrives just now: a batch of one costs nearly as much as a batch of ten."""
+        seen = in_vain = 0
+        while in_vain < LOOKS and len(self._waiting) < MOST:
+            await asyncio.sleep(0)
+            in_vain = in_vain + 1 if len(self._waiting) == seen else 0
+            seen = len(self._waiting)
 
     def _taken(self) -> Sequence[_Job]:
         """Take the next jobs; of those with one token the first, as it is another token after that."""

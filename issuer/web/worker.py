@@ -6,7 +6,9 @@ Starting and stopping processes is uvicorn's.
 import gc
 import multiprocessing
 import os
+import select
 import signal
+import sys
 import threading
 import time
 
@@ -23,6 +25,7 @@ from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
 STOP_SECONDS = 1.0
+MOMENT_SECONDS = 0.5
 AGAIN_SECONDS = 2.0
 
 
@@ -85,10 +88,20 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
     Or when the parent, which lives, has replaced this process, and holds it for dead.
     """
     parent.join()
-    try:
-        os.kill(parent.pid or 0, 0)
-    except ProcessLookupError:
-        counting.clear_up_for(parent.pid or 0)
+    if parent.pid is not None and _has_ended(parent.pid):
+        counting.clear_up_for(parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
     os._exit(1)
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process has ended, or does within a moment, even if nobody has taken note of it yet."""
+    if sys.platform != "linux":
+        return True
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    ended, _, _ = select.select([process], [], [], MOMENT_SECONDS)
+    return bool(ended)
