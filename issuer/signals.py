@@ -5,3 +5,6 @@ from typing import Final
 
 NOT_READY: Final = signal.SIGUSR1
 """The process will be stopped soon: `/readyz` says so from now on, while everything else is served as before."""
+
+FOR_SERVERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, NOT_READY)
+"""What the processes that serve heed, and the one that they are forked from does not."""

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerProcess, SpawnProcess
 from multiprocessing.process import BaseProcess
 from types import FrameType, SimpleNamespace
@@ -24,7 +25,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from issuer import counting
-from issuer.signals import NOT_READY
+from issuer.signals import FOR_SERVERS, NOT_READY
 
 log = structlog.get_logger("issuer.serve")
 
@@ -51,13 +52,17 @@ class _Worker(ForkServerProcess):
 
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - how multiprocessing starts a process of any kind
+        resource_tracker.ensure_running()  # it would unblock signals when it starts
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_SERVERS)  # is inherited, see `web.forking`
         try:
             return ForkServerProcess._Popen(process_obj)  # noqa: SLF001 - as above
         except (OSError, EOFError) as error:
             log.warning(
                 "a worker is started from nothing, and shares no memory with others", reason=str(error)
             )
-            return SpawnProcess._Popen(process_obj)  # noqa: SLF001 - as above
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return SpawnProcess._Popen(process_obj)  # noqa: SLF001 - as above
 
 
 def _fork_from_what_is_imported() -> None:

@@ -9,14 +9,11 @@ import importlib
 import os
 import signal
 
-from issuer.signals import NOT_READY
-
-FOR_OTHERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, NOT_READY)
-
+from issuer.signals import FOR_SERVERS
 
 # Not ignored, but blocked: what is sent to a worker that has just been forked waits until it can be heeded.
-signal.pthread_sigmask(signal.SIG_BLOCK, FOR_OTHERS)
-os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_OTHERS))
+signal.pthread_sigmask(signal.SIG_BLOCK, FOR_SERVERS)
+os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_SERVERS))
 
 for name in ("uvloop", "sqlalchemy.dialects.sqlite", "issuer.web.connections", "issuer.web.worker"):
     importlib.import_module(name)
