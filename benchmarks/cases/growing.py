@@ -107,13 +107,13 @@ def requests(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
                 "client_id": client_id(drawn.randrange(place.size)),
                 "client_secret": SECRET,
             }
-            grants.pipeline.token(form, (), None, origin, made.clock())
+            grants.pipeline.sign(grants.pipeline.grant(form, (), None, origin, made.clock()))
 
     def refresh(calls: int) -> None:
         for _ in range(calls):
             form = {"grant_type": GrantType.REFRESH_TOKEN.value, "client_id": "first-party"}
             form["refresh_token"] = refresh_tokens.pop()
-            grants.pipeline.token(form, (), None, origin, made.clock())
+            grants.pipeline.sign(grants.pipeline.grant(form, (), None, origin, made.clock()))
 
     known = made.clients.by_id(client_id(0))
     assert known is not None, "clients were added"  # noqa: S101 - a benchmark of nothing is none

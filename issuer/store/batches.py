@@ -23,8 +23,11 @@ R = TypeVar("R")
 MOST = 64
 """Jobs done together; so that other writers get their turn, the lock is free while what follows is done."""
 
-LOOKS = 3
-"""So often the event loop looks for others in vain before a batch begins; each takes some microseconds."""
+LOOKS, LOOKS_FOR_MORE = 3, 10
+"""So often the event loop looks for others in vain before a batch begins; each look takes some microseconds.
+
+More often while fewer wait than were told of the batch before: they ask again just now.
+"""
 
 
 @dataclass(eq=False)
@@ -81,6 +84,7 @@ class Batches:
         self._thread = ThreadPoolExecutor(1, "batches")
         self._beside: ThreadPoolExecutor | None = None
         self._waiting: list[_Job] = []
+        self._taken_before = 0
         self._working: asyncio.Task[None] | None = None
 
     def finish_beside(self) -> None:
@@ -124,7 +128,9 @@ class Batches:
     async def _gathered(self) -> None:
         """Let come along who arrives just now: a batch of one costs nearly as much as a batch of ten."""
         seen = in_vain = 0
-        while in_vain < LOOKS and len(self._waiting) < MOST:
+        while len(self._waiting) < MOST:
+            if in_vain >= (LOOKS if len(self._waiting) >= self._taken_before else LOOKS_FOR_MORE):
+                return
             await asyncio.sleep(0)
             in_vain = in_vain + 1 if len(self._waiting) == seen else 0
             seen = len(self._waiting)
@@ -138,7 +144,7 @@ class Batches:
                 left.append(job)
             else:
                 taken[job.digest] = job
-        self._waiting = left
+        self._waiting, self._taken_before = left, len(taken)
         return list(taken.values())
 
     def _do(self, jobs: Sequence[_Job]) -> frozenset[_Job]:
