@@ -23,11 +23,14 @@ import uvicorn
 from uvicorn import _subprocess as starting
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
+from uvicorn.supervisors import multiprocess as supervising
 
 from issuer import counting
 from issuer.signals import FOR_SERVERS, NOT_READY
 
 log = structlog.get_logger("issuer.serve")
+
+ASK_SECONDS = 0.1
 
 
 def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> bool:
@@ -65,9 +68,23 @@ class _Worker(ForkServerProcess):
         return SpawnProcess._Popen(process_obj)  # noqa: SLF001 - as above
 
 
+class _Watched(supervising.Process):
+    """uvicorn's side of a worker; it holds both ends of the line, and would ask one that has just died for long."""
+
+    def ping(self, timeout: float = 5) -> bool:
+        """Tell whether the worker answers in time, or False as soon as it is known to be dead."""
+        deadline = time.monotonic() + timeout
+        while self.process.is_alive() and time.monotonic() < deadline:
+            if super().ping(ASK_SECONDS):
+                return True
+        return False
+
+
 def _fork_from_what_is_imported() -> None:
+    # uvicorn has no other way to be told.
     multiprocessing.get_context("forkserver").set_forkserver_preload(["issuer.web.forking"])
     starting.spawn = SimpleNamespace(Process=_Worker)  # type: ignore[assignment]
+    supervising.Process = _Watched  # type: ignore[misc]
 
 
 class _Alone(uvicorn.Server):

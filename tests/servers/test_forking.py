@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +19,8 @@ from pathlib import Path
 import pytest
 from running import HOST, START_SECONDS, Installation, Server, eventually, is_running
 
+LOOKED_AFTER_EACH_SECONDS = 0.5  # by uvicorn
+SOON_SECONDS = 15.0  # on a machine that is busy with other tests; by itself it takes one
 LOG_IN = b"username=nobody&password=wrong"
 
 
@@ -90,6 +93,19 @@ def test_workers_are_replaced_when_that_process_has_died_or_cannot_be_reached(
     server.stop()
     assert server.process.returncode == 0
     eventually(server.has_ended, "nothing of it is left", START_SECONDS)
+
+
+def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation: Installation) -> None:
+    server = installation.serve(workers=2).until_ready()
+    for moment in range(8):
+        before = len(server.worker_pids)
+        time.sleep(moment * LOOKED_AFTER_EACH_SECONDS / 8)
+        for pid in running(server):
+            os.kill(pid, signal.SIGKILL)
+        eventually(
+            lambda known=before: len(server.worker_pids) == known + 2, "both are replaced", SOON_SECONDS
+        )
+    assert installation.token()
 
 
 @pytest.mark.parametrize("name", ["deep" * 20, "ü" * 45])
