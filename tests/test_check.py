@@ -388,14 +388,14 @@ def test_a_file_that_is_no_database_is_told(empty: Site) -> None:
 
 
 def test_a_database_of_a_newer_version_is_told(site: Site) -> None:
-    site.change("UPDATE alembic_version SET version_num = '9999'")
+    site.change("UPDATE issuer_schema_version SET version_num = '9999'")
     finding = site.one()
     assert "newer version" in finding.wrong
     assert finding.mend == "cp BACKUP issuer.db"
 
 
 def test_a_database_of_an_older_version_is_to_be_backed_up_before_the_next_start(site: Site) -> None:
-    site.change("UPDATE alembic_version SET version_num = '0001'")
+    site.change("UPDATE issuer_schema_version SET version_num = '0001'")
     finding = site.one(Severity.WARNING)
     assert f"is at revision 0001, and the next start brings it to {SCHEMA}" in finding.wrong
     site.mend(finding.mend)

@@ -43,6 +43,7 @@ from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.migrations import config
 from issuer.store.pruning import BATCH, prune
 from issuer.store.ring import RingStore, key_ring
+from issuer.store.schema import VERSION_TABLE
 from issuer.store.throttle import ThrottleStore
 from issuer.throttle import ACCOUNT, Bucket
 from issuer.tokens import (
@@ -476,7 +477,9 @@ def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Databas
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "version_table": VERSION_TABLE}
+        )
         assert compare_metadata(context, metadata) == []
 
 
@@ -499,11 +502,11 @@ def test_processes_that_start_together_migrate_once(url: str) -> None:
 
 def test_a_database_newer_than_the_code_is_refused_and_left_alone(database: Database) -> None:
     with database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE issuer_schema_version SET version_num = '9999'"))
     with pytest.raises(DatabaseNewer, match="newer version"):
         database.migrate()
     with database.read() as connection:
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+        assert connection.scalar(text("SELECT version_num FROM issuer_schema_version")) == "9999"
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:

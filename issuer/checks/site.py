@@ -78,10 +78,16 @@ def _configured(settings: Settings) -> Iterator[Finding]:
 
 
 def _stored(database: Database) -> Iterator[Finding]:
-    if database.file:
-        if database.file.exists():
-            yield from storage.rights(database.file)
-        yield from storage.room(_existing(database.file.absolute().parent))
+    file = database.file
+    # Before it is opened: SQLite makes files beside it, with the same rights.
+    rights = list(storage.rights(file)) if file and file.exists() else []
+    foreign = list(storage.foreign(database))
+    if foreign:  # the rights of another program's file are not ours to advise on
+        yield from foreign
+        return
+    yield from rights
+    if file:
+        yield from storage.room(_existing(file.absolute().parent))
     yield from storage.schema(database)
 
 

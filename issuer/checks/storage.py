@@ -7,7 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from issuer.checks.finding import Finding, problem, warning
-from issuer.store.database import SCHEMA, Database, DatabaseNewer, StoreError
+from issuer.store.database import (
+    SCHEMA,
+    Database,
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseNewer,
+    StoreError,
+)
 
 OTHERS = 0o077
 OTHERS_WRITE = 0o022
@@ -59,14 +66,24 @@ def room(folder: Path) -> Iterator[Finding]:
         )
 
 
+def foreign(database: Database) -> Iterator[Finding]:
+    """Yield that the database is another program's."""
+    try:
+        database.schema()
+    except DatabaseForeign as error:
+        yield problem(error.message, error.fix)
+    except StoreError:
+        return  # found by `schema`
+
+
 def schema(database: Database) -> Iterator[Finding]:
     """Yield why the database cannot be used, or that the next start changes it."""
     if database.file and not database.file.exists():
         yield warning(f"there is no database {database} yet: the first start makes it", "issuer serve")
         return
     try:
-        revision = database.require_known()
-    except DatabaseNewer as error:
+        revision = database.schema().revision
+    except (DatabaseNewer, DatabaseDamaged) as error:
         yield problem(str(error), restore(database))
         return
     except StoreError as error:

@@ -12,12 +12,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, inspect, text
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
 from issuer.store.engines import Mode, connect, in_mode, prepare_file, take_time
+from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
+_CURRENT: Final = Schema(SCHEMA, is_marked=True)
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()
@@ -39,6 +41,7 @@ class StoreError(Exception):
       DatabaseUnavailable  it does not answer
         Locked             others hold what is to be changed, and it was not
       DatabaseNewer        it was migrated by a newer version of this program
+      DatabaseForeign      it is another program's
       DatabaseDamaged      what is in it cannot be what this program wrote
       ring.Moved           its key ring was moved into another
     """
@@ -58,6 +61,19 @@ class NotTogether(Exception):
 
 class DatabaseNewer(StoreError):
     """The database was migrated by a newer version of this program."""
+
+
+class DatabaseForeign(StoreError):
+    """The database holds what another program made, and nothing was changed.
+
+    `held` says what it holds, `fix` is a line for `.env`.
+    """
+
+    def __init__(self, message: str, held: str, fix: str) -> None:
+        super().__init__(f"{message}: {fix}")
+        self.message = message
+        self.held = held
+        self.fix = fix
 
 
 class DatabaseDamaged(StoreError):
@@ -178,14 +194,14 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.
 
-        Raise DatabaseNewer for a schema of a later version, DatabaseUnavailable when it does not answer.
+        Raise what `schema` raises; nothing is changed then.
         """
+        found = self.schema()  # before the file is touched: it may be another program's
         if self.is_sqlite:
             self._prepare_file()
-        revision = self.revision()
-        if revision == SCHEMA:
+        if found == _CURRENT:
             return
-        self.is_new = revision is None
+        self.is_new = found.revision is None
         # alembic takes a third of a second to import, and most starts need none of it
         from issuer.store.migrations import UnknownRevision, upgrade  # noqa: PLC0415
 
@@ -194,32 +210,32 @@ class Database:
                 _require_utf8(connection)
                 take_time(connection)  # another may migrate for long
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            if self._look(connection) == _CURRENT:
+                return  # another process was faster
             try:
                 upgrade(connection)
             except UnknownRevision as error:
                 raise self._newer() from error
 
-    def require_known(self) -> str | None:
-        """Return the revision of the schema, or None without tables; DatabaseNewer if this program cannot know it.
+    def schema(self) -> Schema:
+        """Return what the database holds; nothing is made or changed.
 
-        Nothing is made or changed. Raise DatabaseUnavailable when it does not answer, or is not encoded in UTF-8.
+        Raise DatabaseNewer for a schema of a later version, DatabaseForeign for what another program made,
+        DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
         """
-        revision = self.revision()
-        if revision is not None and revision > SCHEMA:
-            raise self._newer()
-        if not self.is_sqlite:
-            with self.read() as connection:
+        try:
+            if self.file and not (self.file.exists() and self.file.stat().st_size):
+                return Schema()
+        except OSError as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
+        with self.snapshot() as connection:
+            if not self.is_sqlite:
                 _require_utf8(connection)
-        return revision
+            return self._look(connection)
 
     def is_current(self) -> bool:
         """Tell whether the schema is the newest that this program knows."""
-        return self.revision() == SCHEMA
-
-    def revision(self) -> str | None:
-        """Return the revision of the schema, or None without tables; raise DatabaseUnavailable."""
-        with self.snapshot() as connection:
-            return _revision(connection)
+        return self.schema() == _CURRENT
 
     @property
     def file(self) -> Path | None:
@@ -230,6 +246,33 @@ class Database:
     def name(self) -> str:
         """The name of the database, or the path of its file."""
         return self._url.database or ""
+
+    def _look(self, connection: Connection) -> Schema:
+        try:
+            found = look(connection, metadata.tables, SCHEMA)
+        except NotOurs as error:
+            raise self._foreign(error.held) from None
+        except Damaged as error:
+            raise DatabaseDamaged(
+                f"the database {self} is not as this program left it: {error}; restore the backup"
+            ) from None
+        except Elsewhere as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from None
+        if found.revision is not None and found.revision > SCHEMA:
+            raise self._newer()
+        return found
+
+    def _foreign(self, held: str) -> DatabaseForeign:
+        own = "database" if self.is_sqlite else "database, or a schema,"
+        url = "postgresql://USER@HOST/NEW_DATABASE"
+        if self.file:
+            url = f"sqlite:///{self.file.with_name('jwks-issuer.db')}"
+        return DatabaseForeign(
+            f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
+            f" nothing was changed; give the issuer a {own} of its own",
+            held,
+            f"ISSUER_DATABASE_URL={url}",
+        )
 
     def _newer(self) -> DatabaseNewer:
         return DatabaseNewer(
@@ -273,13 +316,6 @@ def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqli
     from sqlalchemy.dialects import sqlite  # noqa: PLC0415
 
     return sqlite.insert(table)
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
 
 
 def _require_utf8(connection: Connection) -> None:
