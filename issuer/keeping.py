@@ -13,7 +13,7 @@ from issuer.policy import REFRESH_INTERVAL, Policy, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
-from issuer.signing.proof import require_own_name
+from issuer.signing.proof import require_sound
 from issuer.store.database import DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 
@@ -152,7 +152,7 @@ class Node:
         if ring.version == seen:
             return
         for key in ring.keys:
-            require_own_name(key)
+            require_sound(key)
         self._missing = self._missed(ring)
 
     def _missed(self, ring: KeyRing) -> list[str]:

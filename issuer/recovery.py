@@ -13,7 +13,7 @@ from issuer.policy import DECISION_LIFETIME, Policy
 from issuer.refusal import NothingToDo, Refused
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
-from issuer.signing.proof import require_own_name
+from issuer.signing.proof import require_sound
 from issuer.store.database import DatabaseUnavailable
 from issuer.store.ring import RingStore
 
@@ -76,7 +76,7 @@ class Recovery:
         now = both.decision_instant(self._policy, self._clock())
         after = replace(both.tended(self._policy, now), changed_at=now)
         for key in after.keys:
-            require_own_name(key)
+            require_sound(key)
         if not blindly:
             for key in (after.current(now), *after.standbys(now)):
                 self._signer.load(key.kid, key.alg)

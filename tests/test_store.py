@@ -14,11 +14,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from given import sound_key
 from postgresql import new_database
 from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
-from test_keyring import POLICY, START, public
+from test_keyring import POLICY, START
 
 from issuer.accounts import User
 from issuer.audit import EMPTY, Action, Entry, fault
@@ -106,18 +107,18 @@ def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
     return result.token, result.family
 
 
-FIRST = replace(KeyRing.found([public("a"), public("b")], POLICY, START), version=1)
+FIRST = replace(KeyRing.found([sound_key("a"), sound_key("b")], POLICY, START), version=1)
 ENTRY = Entry(NOW, "node ä", Action.PUBLISHED, "a", 1)
 
 
 def after(ring: KeyRing, kid: str) -> KeyRing:
-    return replace(ring.published([public(kid)], POLICY, NOW), version=ring.version + 1)
+    return replace(ring.published([sound_key(kid)], POLICY, NOW), version=ring.version + 1)
 
 
 def test_the_ring_comes_back_as_it_was_saved(database: Database) -> None:
     store = RingStore(database)
     assert store.load() is None
-    ring = FIRST.revoked("b", "why", POLICY, NOW, compromised=True)
+    ring = FIRST.revoked(sound_key("b").kid, "why", POLICY, NOW, compromised=True)
     assert store.save(ring) == ring
     assert store.load() == ring
 
