@@ -56,7 +56,7 @@ def look(clock: Clock) -> Iterator[Looked]:
     try:
         database = Database(settings.database_url.get_secret_value())
     except StoreError as error:
-        yield Looked("database", (problem(str(error), "ISSUER_DATABASE_URL=sqlite:///issuer.db"),))
+        yield Looked("database", (storage.url(settings.database_url.get_secret_value(), error),))
         return
     try:
         stored = Looked("database", tuple(_stored(database)))
@@ -89,6 +89,7 @@ def _stored(database: Database) -> Iterator[Finding]:
     if file:
         yield from storage.room(_existing(file.absolute().parent))
     yield from storage.schema(database)
+    yield from storage.pooler(database)
 
 
 def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[Looked]:

@@ -15,6 +15,7 @@ from issuer.store.database import (
     DatabaseNewer,
     StoreError,
 )
+from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
 
 OTHERS = 0o077
 OTHERS_WRITE = 0o022
@@ -99,6 +100,37 @@ def schema(database: Database) -> Iterator[Finding]:
             " before",
             back_up(database),
         )
+
+
+def pooler(database: Database) -> Iterator[Finding]:
+    """Yield that a connection pooler has dropped the time limits of sessions."""
+    try:
+        found = database.pooler()
+    except StoreError:
+        return  # found by `schema`
+    if found and not found.has_limits:
+        role = '"' + found.role.replace('"', '""') + '"'
+        limits = {
+            "statement_timeout": f"{STATEMENT_SECONDS}s",
+            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+        }
+        commands = " ".join(
+            f"-c {shlex.quote(f'ALTER ROLE {role} SET {name} = {limit!r}')}" for name, limit in limits.items()
+        )
+        yield warning(
+            "a connection pooler is in front of the database, and sessions behind it have no time limits: a process"
+            " that is stopped within a transaction keeps its locks; set them for the role, then have the pooler"
+            " reconnect (RECONNECT in PgBouncer)",
+            f"psql --dbname={shlex.quote(database.name)} {commands}",
+        )
+
+
+def url(given: str, error: StoreError) -> Finding:
+    """Return that ISSUER_DATABASE_URL cannot be used, with a line of the kind that was meant."""
+    meant = "sqlite:///issuer.db"
+    if given.lstrip(" '\"").lower().startswith(("postgres", "pg")):
+        meant = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    return problem(str(error), f"ISSUER_DATABASE_URL={meant}")
 
 
 def back_up(database: Database) -> str:

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
-from issuer.store.engines import Mode, connect, in_mode, prepare_file, take_time
+from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
@@ -201,7 +201,7 @@ class Database:
             raise
         except (DBAPIError, PoolTimeout) as error:
             cause = getattr(error, "orig", None)
-            reason = " ".join(str(cause or error).split())
+            reason = _reason(cause or error)
             kind = Locked if getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE else DatabaseUnavailable
             raise kind(f"the database {self} cannot be used: {reason}") from error
         finally:
@@ -313,6 +313,13 @@ class Database:
             now: datetime | None = connection.scalar(text("SELECT clock_timestamp()"))
         return now
 
+    def pooler(self) -> Pooler | None:
+        """Return the connection pooler in front of PostgreSQL, or None; raise DatabaseUnavailable."""
+        if self.is_sqlite:
+            return None
+        with self.read() as connection:
+            return pooler(connection)
+
     def ping(self) -> None:
         """Do nothing with the database but reach it; raise DatabaseUnavailable."""
         with self.read() as connection:
@@ -333,6 +340,14 @@ def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqli
     from sqlalchemy.dialects import sqlite  # noqa: PLC0415
 
     return sqlite.insert(table)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the driver says in one line, and what to do where that is known."""
+    said = " ".join(str(error).split())
+    if "unsupported startup parameter" in said:
+        said += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
+    return said
 
 
 def _require_utf8(connection: Connection) -> None:
