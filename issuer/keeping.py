@@ -58,6 +58,7 @@ class Node:
         self._beat: Heartbeat | None = None
         self._trouble: Trouble | None = None
         self._missing: list[str] = []
+        self._audit_error: str | None = None
 
     @property
     def has_view(self) -> bool:
@@ -139,7 +140,10 @@ class Node:
         self._take_up(ring, seen_at, opened)
         unmade = [self._rotation.unmade] if self._rotation.unmade else []
         unnoted = [self._rotation.unnoted] if self._rotation.unnoted else []
-        return [*complaints, *self._missing, *unmade, *unnoted, *self._rotation.undestroyed.values()]
+        if self._audit_error:  # until an operator has accepted it
+            self._audit_error = self._rotation.audit_error()
+        audit = [self._audit_error] if self._audit_error else []
+        return [*complaints, *self._missing, *unmade, *unnoted, *audit, *self._rotation.undestroyed.values()]
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
@@ -154,6 +158,7 @@ class Node:
         for key in ring.keys:
             require_sound(key)
         self._missing = self._missed(ring)
+        self._audit_error = self._rotation.audit_error()
 
     def _missed(self, ring: KeyRing) -> list[str]:
         """Return a complaint for each published key whose private half is not here."""

@@ -212,7 +212,7 @@ class KeyRing:
         chosen = next(previous, None)
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
-                "there is no previous key to go back to: it is revoked, or its private half is destroyed, as its"
+                "there is no previous key to go back to: it is revoked, or its private key was removed, as its"
                 " tokens have expired; go forward instead: issuer keys rotate"
             )
         if not forced:

@@ -60,10 +60,12 @@ def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
         yield problem(wrong, "issuer serve")
 
 
-def audit(store: AuditStore, database: Database) -> Iterator[Finding]:
-    """Yield the first link of the audit that is not whole."""
+def audit(store: AuditStore, rotation: Rotation, database: Database) -> Iterator[Finding]:
+    """Yield the first link of the audit that is not whole, or that it lacks what was noted of it."""
     if wrong := fault(*store.chain()):
         yield problem(f"the audit is not whole: {wrong}", restore(database))
+    elif wrong := rotation.audit_error():
+        yield problem(wrong, WAY_OUT)
 
 
 def hosts(

@@ -71,6 +71,20 @@ def _number(value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < MOST_ENTRIES else 0
 
 
+def head_of(connection: Connection) -> Head:
+    """Return the newest link of the chain, as it is in the chain itself."""
+    row = connection.execute(
+        select(audit.c.number, audit.c.digest).order_by(audit.c.number.desc()).limit(1)
+    ).one_or_none()
+    return Head(_number(row.number), str(row.digest)) if row else EMPTY
+
+
+def holds(connection: Connection, head: Head) -> bool:
+    """Tell whether the chain still has the link that was its newest once."""
+    found = connection.scalar(select(audit.c.digest).where(audit.c.number == head.number))
+    return head == EMPTY or found == head.digest
+
+
 class AuditStore:
     """Keeps the audit."""
 

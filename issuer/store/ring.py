@@ -15,10 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from issuer.audit import Entry
+from issuer.audit import Entry, Head
 from issuer.keyring import KeyRing
 from issuer.policy import instant
-from issuer.store.audit import append, audit
+from issuer.store.audit import MOST_ENTRIES, append, audit, head_of, holds
 from issuer.store.database import Database, DatabaseDamaged, Locked, StoreError, metadata
 from issuer.store.url import BadURL, parse
 
@@ -98,6 +98,16 @@ class RingStore:
                 " backup, and find out who can write there"
             )
         return newest or 0
+
+    def audit_head(self) -> Head:
+        """Return the newest link of the audit."""
+        with self._database.read() as connection:
+            return head_of(connection)
+
+    def has_link(self, head: Head) -> bool:
+        """Tell whether the audit still has a link that was its newest once."""
+        with self._database.read() as connection:
+            return holds(connection, head)
 
     def clock(self) -> datetime | None:
         """Return what the clock that all nodes share says, or None where there is none but ours."""
@@ -213,6 +223,26 @@ def _moved(mark: Mark) -> Moved:
 def written(ring: KeyRing) -> bytes:
     """Return the document of a ring; it holds nothing secret."""
     return _DOCUMENT.dump_json(ring)
+
+
+def checkpoint(ring: KeyRing, head: Head | None) -> bytes:
+    """Return what is noted beside the private keys: the ring, and the newest link of the audit."""
+    noted = json.loads(written(ring))
+    if head is not None:
+        noted["audit"] = {"number": head.number, "digest": head.digest}
+    return json.dumps(noted, separators=(",", ":")).encode()
+
+
+def noted_head(text: bytes) -> Head | None:
+    """Return the link of the audit in what `checkpoint` returned; None where there is none, or it cannot be read."""
+    try:
+        noted = json.loads(text)["audit"]
+        number, digest = noted["number"], noted["digest"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    if isinstance(number, int) and 0 <= number < MOST_ENTRIES and isinstance(digest, str):
+        return Head(number, digest)
+    return None
 
 
 def read(document: object) -> KeyRing:
