@@ -16,17 +16,22 @@ from sqlalchemy import insert, text, update
 from sqlalchemy.exc import StatementError
 from test_rotation import FAST
 
+from issuer.accounts import User
 from issuer.audit import Action, Entry, fault
+from issuer.clients import Client
 from issuer.keeping import Node
 from issuer.key import JWK_MEMBERS, PublicKey
 from issuer.nodes import Acknowledgement, Heartbeat
+from issuer.oauth import AuthMethod
 from issuer.refusal import KeyUnavailable
 from issuer.rotation import Rotation
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.signing.proof import require_sound
+from issuer.store.accounts import AccountStore
 from issuer.store.audit import MOST_ENTRIES, AuditStore, audit, audit_head
+from issuer.store.clients import ClientStore
 from issuer.store.database import Database, DatabaseDamaged
 from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.private_keys import PrivateKeyStore, private_keys
@@ -400,6 +405,35 @@ def test_an_audit_with_values_of_other_types_is_told_in_words(
         connection.execute(text(f"UPDATE audit SET {change}"))  # noqa: S608
     read_it = node._rotation.ring if "version" in change else AuditStore(database).chain
     with pytest.raises(DatabaseDamaged, match=r"audit|instant"):
+        read_it()
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("users", "scope = x'ff'"),
+        ("users", "created_at = 'x'"),
+        ("users", "disabled_at = 'x'"),
+        ("users", "username = x'00'"),
+        ("clients", "audiences = 'x'"),
+        ("clients", "audiences = '{}'"),
+        ("clients", "audiences = '[1]'"),
+        ("clients", "audiences = 'null'"),
+        ("clients", "auth_method = 'x'"),
+        ("clients", "secret_digest = 'x'"),
+        ("clients", "created_at = 3"),
+    ],
+)
+def test_a_row_with_values_of_other_types_is_told_in_words(
+    database: Database, table: str, change: str
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    AccountStore(database).add(User("1", "alice", "a hash", frozenset({"a"}), now))
+    ClientStore(database).add(Client("1", "machine", AuthMethod.BASIC, frozenset(), now, ("x",), b"digest"))
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {table} SET {change}"))  # noqa: S608
+    read_it = AccountStore(database).all if table == "users" else ClientStore(database).all
+    with pytest.raises(DatabaseDamaged, match="restore the backup"):
         read_it()
 
 

@@ -148,6 +148,14 @@ def restore(database: Database) -> str:
     return f"pg_restore --clean --if-exists --dbname={shlex.quote(database.name)} BACKUP"
 
 
+def run_statement(database: Database, statement: str) -> str:
+    """Return the command that executes a statement."""
+    if database.is_sqlite:
+        execute = "import sqlite3, sys; b = sqlite3.connect(sys.argv[1]); b.execute(sys.argv[2]); b.commit()"
+        return f"python3 -I -c {shlex.quote(execute)} {shlex.quote(database.name)} {shlex.quote(statement)}"
+    return f"psql --dbname={shlex.quote(database.name)} -c {shlex.quote(statement)}"
+
+
 def _reach(database: Database, error: StoreError) -> str:
     name = shlex.quote(database.name)
     if "ENCODING" in str(error):

@@ -3,16 +3,18 @@
 What the tables hold is told in the files beside this one.
 """
 
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, text
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, Row, Table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
@@ -24,6 +26,9 @@ from issuer.waiting import require_patience
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
@@ -340,6 +345,48 @@ def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqli
     from sqlalchemy.dialects import sqlite  # noqa: PLC0415
 
     return sqlite.insert(table)
+
+
+def reads(
+    table: Table,
+) -> Callable[[Callable[Concatenate[Row[Any], P], T]], Callable[Concatenate[Row[Any], P], T]]:
+    """Let what reads a row of `table` raise DatabaseDamaged for one that this program cannot have written.
+
+    SQLite keeps any type in any column, and JSON in a column may be anything.
+    """
+
+    def decorated(read: Callable[Concatenate[Row[Any], P], T]) -> Callable[Concatenate[Row[Any], P], T]:
+        @wraps(read)
+        def checked(row: Row[Any], /, *more: P.args, **named: P.kwargs) -> T:
+            prefix = str(more[0]) if more else ""
+            try:
+                for name, kind, optional in _kinds(table):
+                    value = getattr(row, prefix + name)
+                    if not (isinstance(value, kind) or (value is None and optional)):
+                        raise TypeError(name)  # noqa: TRY301 - one way out of all that cannot be read
+                return read(row, *more, **named)
+            except (ValueError, TypeError, LookupError):
+                raise DatabaseDamaged(
+                    f"a row of {table.name} in the database is damaged: restore the backup, and find out who can"
+                    " write there"
+                ) from None
+
+        return checked
+
+    return decorated
+
+
+@cache
+def _kinds(table: Table) -> tuple[tuple[str, type, bool], ...]:
+    return tuple((column.name, column.type.python_type, bool(column.nullable)) for column in table.c)
+
+
+def texts(document: str) -> tuple[str, ...]:
+    """Return a list of strings from the JSON of a column; raise ValueError for anything else."""
+    found = json.loads(document)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError("not a list of strings")
+    return tuple(found)
 
 
 def _reason(error: BaseException) -> str:
