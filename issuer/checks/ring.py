@@ -60,8 +60,11 @@ def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
         yield problem(wrong, "issuer serve")
 
 
-def audit(store: AuditStore, rotation: Rotation, database: Database) -> Iterator[Finding]:
-    """Yield the first link of the audit that is not whole, or that it lacks what was noted of it."""
+def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> Iterator[Finding]:
+    """Yield the first link of the audit that is not whole, or that it lacks what was noted of it.
+
+    Without a `rotation` it is not compared: an older ring was found already, and its audit is as old.
+    """
     try:
         wrong = fault(*store.chain())
     except DatabaseDamaged as error:
@@ -69,7 +72,7 @@ def audit(store: AuditStore, rotation: Rotation, database: Database) -> Iterator
         return
     if wrong:
         yield problem(f"the audit is not whole: {wrong}", restore(database))
-    elif wrong := rotation.audit_error():
+    elif rotation and (wrong := rotation.audit_error()):
         yield problem(wrong, WAY_OUT)
 
 

@@ -109,7 +109,7 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
     if found:
         findings += ring.goes_on(found, policy, now)
     yield Looked("key ring", tuple(findings))
-    yield Looked("audit", tuple(ring.audit(AuditStore(database), rotation, database)))
+    yield Looked("audit", tuple(ring.audit(AuditStore(database), rotation if found else None, database)))
     if found:
         keys = found.published_keys(now)
         unusable = private_keys.published(settings, database, signer, keys)
