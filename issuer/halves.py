@@ -6,25 +6,38 @@ Making and opening them is `signing`'s work.
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
+from typing import Protocol
 
-from issuer.audit import Action, Entry
+from issuer.audit import Action, Entry, Head
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing
+from issuer.lineage import WAY_OUT
 from issuer.refusal import KeyRingError, KeyUnavailable
 from issuer.signing import Signer
 from issuer.store.database import StoreError
-from issuer.store.ring import Unreadable, read, written
+from issuer.store.ring import Unreadable, checkpoint, noted_head, read
 
 
 class DamagedNote(KeyRingError):
     """What is noted of the ring beside the private halves cannot be read."""
 
 
+class Chain(Protocol):
+    """The audit in the database; each raises StoreError."""
+
+    def audit_head(self) -> Head:
+        """Return its newest link."""
+
+    def has_link(self, head: Head) -> bool:
+        """Tell whether it still has a link that was its newest once."""
+
+
 class PrivateHalves:
     """Brings the private halves in line with the ring; harmless to repeat."""
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, chain: Chain | None = None) -> None:
         self._signer = signer
+        self._chain = chain
         self._settled: set[tuple[str, bool]] = set()
         self.undestroyed: dict[str, str] = {}
         """Why a private half could not be destroyed, by kid."""
@@ -49,15 +62,58 @@ class PrivateHalves:
                 self._read(max(texts, key=_version))
         return self._note[1] if self._note else None
 
-    def note(self, ring: KeyRing) -> None:
-        """Note the ring, once it is saved and before any half is destroyed: it tells of an older one restored."""
+    def note(self, ring: KeyRing, *, accept_audit: bool = False) -> None:
+        """Note the ring, once it is saved and before any half is destroyed: it tells of an older one restored.
+
+        With it the newest link of the audit; but the link noted before stays while the audit lacks it, unless an
+        operator accepts the audit as it is: who cuts it off could else have the next rotation cover that up.
+        What cannot be noted is told in `unnoted`, and stops nothing: the ring is saved.
+        """
         self.unnoted = None
-        if self._note and self._note[1].version >= ring.version:
+        if self._note and self._note[1].version >= ring.version and not accept_audit:
             return
         try:
-            self._signer.note(written(ring), lambda noted: _version(noted) < ring.version)
-        except KeyUnavailable as error:
+            before = None if accept_audit else self._noted_head()
+            text = checkpoint(ring, self._next_head(before))
+            self._signer.note(text, lambda noted: _version(noted) < ring.version)
+        except (KeyUnavailable, OSError) as error:
             self.unnoted = f"the key ring could not be noted beside its private keys: {error}"
+
+    def audit_error(self) -> str | None:
+        """Return that the audit lacks the link noted beside the private keys, or None; raise StoreError.
+
+        None where nothing is noted, and where it cannot be read: that is told elsewhere.
+        """
+        with suppress(KeyUnavailable):
+            head = self._noted_head()
+            if head and self._chain and not self._chain.has_link(head):
+                return (
+                    f"the audit lacks entry {head.number} as it was noted beside the private keys: its newest entries"
+                    " were removed or made anew, or an older backup was restored; find out who can write to the"
+                    f" database, then accept the audit as it is: {WAY_OUT}"
+                )
+        return None
+
+    def noted_entries(self) -> int | None:
+        """Return up to which entry the audit was noted beside the private keys, or None."""
+        with suppress(KeyUnavailable):
+            head = self._noted_head()
+            return head.number if head else None
+        return None
+
+    def _noted_head(self) -> Head | None:
+        texts = self._signer.noted()
+        return noted_head(max(texts, key=_version)) if texts else None
+
+    def _next_head(self, before: Head | None) -> Head | None:
+        if self._chain is None:
+            return before
+        try:
+            # In this order: the link is read from a chain that has the one before.
+            head = self._chain.audit_head()
+            return head if before is None or self._chain.has_link(before) else before
+        except StoreError:
+            return before
 
     def settle(self, ring: KeyRing, *, again: bool = False) -> None:
         """Keep those that the ring names and destroy those that it distrusts; `again`, all of them."""

@@ -13,7 +13,7 @@ from issuer.policy import REFRESH_INTERVAL, Policy, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
-from issuer.signing.proof import require_own_name
+from issuer.signing.proof import require_sound
 from issuer.store.database import DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 
@@ -58,6 +58,7 @@ class Node:
         self._beat: Heartbeat | None = None
         self._trouble: Trouble | None = None
         self._missing: list[str] = []
+        self._audit_error: str | None = None
 
     @property
     def has_view(self) -> bool:
@@ -139,7 +140,10 @@ class Node:
         self._take_up(ring, seen_at, opened)
         unmade = [self._rotation.unmade] if self._rotation.unmade else []
         unnoted = [self._rotation.unnoted] if self._rotation.unnoted else []
-        return [*complaints, *self._missing, *unmade, *unnoted, *self._rotation.undestroyed.values()]
+        if self._audit_error:  # until an operator has accepted it
+            self._audit_error = self._rotation.audit_error()
+        audit = [self._audit_error] if self._audit_error else []
+        return [*complaints, *self._missing, *unmade, *unnoted, *audit, *self._rotation.undestroyed.values()]
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
@@ -152,8 +156,9 @@ class Node:
         if ring.version == seen:
             return
         for key in ring.keys:
-            require_own_name(key)
+            require_sound(key)
         self._missing = self._missed(ring)
+        self._audit_error = self._rotation.audit_error()
 
     def _missed(self, ring: KeyRing) -> list[str]:
         """Return a complaint for each published key whose private half is not here."""

@@ -10,13 +10,21 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from itertools import takewhile
-from typing import Self
+from typing import Final, Self
 
 from issuer.key import Key, PublicKey
 from issuer.policy import Policy, duration, instant
 from issuer.refusal import NothingToDo, Refused, UnknownKey
 
 NEVER = datetime.max.replace(tzinfo=UTC)
+
+FIRST_INSTANT: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_INSTANT: Final = datetime(6000, 1, 1, tzinfo=UTC)
+LONGEST_SPAN: Final = timedelta(days=200 * 365)
+"""No setting is longer than a twentieth of it; sums of a few such spans and instants stay within the calendar."""
+MOST_VERSIONS: Final = 2_000_000_000
+"""What a column of PostgreSQL holds, less some: after it no revocation could be saved."""
+MOST_KEYS: Final = 10_000
 
 
 class Phase(StrEnum):
@@ -72,6 +80,22 @@ class KeyRing:
             return "a public key bears another name, or is for another algorithm"
         if any(when.tzinfo is None for when in (self.changed_at, *instants)):
             return "an instant has no time zone"
+        return self._excess((self.changed_at, *instants))
+
+    def _excess(self, instants: Iterable[datetime]) -> str | None:
+        """Return which number is beyond what was ever saved: acted upon, it could overflow or let keys go at once."""
+        spans = [
+            self.lead,
+            *(span for key in self.keys for span in (key.token_lifetime, key.margin, key.lead)),
+        ]
+        if not all(FIRST_INSTANT <= when <= LAST_INSTANT for when in instants):
+            return "an instant is not of these centuries"
+        if not all(timedelta(0) <= span <= LONGEST_SPAN for span in spans):
+            return "a duration is negative or too long"
+        if not 0 <= self.version <= MOST_VERSIONS:
+            return "its version is negative, or higher than any that was saved"
+        if len(self.keys) > MOST_KEYS:
+            return f"it has {len(self.keys)} keys"
         return None
 
     def phase(self, key: Key, now: datetime) -> Phase:
@@ -188,7 +212,7 @@ class KeyRing:
         chosen = next(previous, None)
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
-                "there is no previous key to go back to: it is revoked, or its private half is destroyed, as its"
+                "there is no previous key to go back to: it is revoked, or its private key was removed, as its"
                 " tokens have expired; go forward instead: issuer keys rotate"
             )
         if not forced:

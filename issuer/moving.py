@@ -17,10 +17,10 @@ from issuer.signing import Signer
 from issuer.signing.pem import Vault
 from issuer.signing.proof import prove
 from issuer.store.audit import AuditStore, append
-from issuer.store.database import SCHEMA, Database, DatabaseDamaged
+from issuer.store.database import SCHEMA, Database, DatabaseDamaged, DatabaseForeign
 from issuer.store.engines import take_time
 from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.moves import copy, counted, keep, strangers
+from issuer.store.moves import copy, counted, keep
 from issuer.store.ring import RingStore
 
 Told = Callable[[str, int], None]
@@ -155,14 +155,16 @@ class Move:
         new = self._new.database
         if new.file and not new.file.exists():
             return
-        revision = new.require_known()
-        with new.snapshot() as connection:
-            if revision is None:
-                held = strangers(connection)
-            elif revision == SCHEMA:
+        try:
+            revision = new.schema().revision
+        except DatabaseForeign as error:
+            raise Refused(f"{new} is not empty, it holds {error.held}: make a new database") from None
+        if revision is None:
+            return
+        held = [f"tables of revision {revision}"]
+        if revision == SCHEMA:
+            with new.snapshot() as connection:
                 held = [f"{count} rows in {name}" for name, count in counted(connection).items() if count]
-            else:
-                held = [f"tables of revision {revision}"]
         if held:
             raise Refused(f"{new} is not empty, it holds {', '.join(held)}: make a new database")
 
@@ -196,10 +198,10 @@ def take_back(database: Database, actor: str, now: datetime) -> str:
 
 
 def _require_schema(database: Database) -> None:
-    """Raise Refused for a database of an earlier version, DatabaseNewer for one of a later; change neither."""
+    """Raise Refused for a database of an earlier version, StoreError for one that cannot be used; change neither."""
     if database.file and not database.file.exists():
         raise NoRing(f"there is no database {database}: run this where the issuer runs")
-    revision = database.require_known()
+    revision = database.schema().revision
     if revision is None:
         raise NoRing(f"there are no tables in {database}: run this where the issuer runs")
     if revision != SCHEMA:

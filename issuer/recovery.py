@@ -13,7 +13,7 @@ from issuer.policy import DECISION_LIFETIME, Policy
 from issuer.refusal import NothingToDo, Refused
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
-from issuer.signing.proof import require_own_name
+from issuer.signing.proof import require_sound
 from issuer.store.database import DatabaseUnavailable
 from issuer.store.ring import RingStore
 
@@ -27,7 +27,7 @@ class Recovery:
         self._rotation = rotation
         self._store = store
         self._signer = signer
-        self._halves = PrivateHalves(signer)
+        self._halves = PrivateHalves(signer, store)
         self._policy = policy
         self._clock = clock
         self._actor = actor
@@ -58,7 +58,7 @@ class Recovery:
         )
         if saved is None:
             raise DatabaseUnavailable("the key ring was changed by others meanwhile: look again")
-        self._halves.note(saved)
+        self._halves.note(saved, accept_audit=True)
         self._halves.settle(saved, again=True)
         return saved
 
@@ -70,13 +70,18 @@ class Recovery:
                 "nothing beside the private keys tells of a newer key ring; only a directory of keys does, and a"
                 " PKCS#11 token: restore the newest backup"
             )
-        if comes_after(before, noted):
-            raise NothingToDo("the key ring in the database is the newest that its private keys have seen")
-        both = reunited(before, noted, self._signer.kept())
+        if before is not None and comes_after(before, noted):
+            if self._halves.audit_error() is None:
+                raise NothingToDo(
+                    "the key ring in the database is the newest that its private keys have seen"
+                )
+            both = replace(before, version=before.version + 1)  # the audit alone is accepted as it is
+        else:
+            both = reunited(before, noted, self._signer.kept())
         now = both.decision_instant(self._policy, self._clock())
         after = replace(both.tended(self._policy, now), changed_at=now)
         for key in after.keys:
-            require_own_name(key)
+            require_sound(key)
         if not blindly:
             for key in (after.current(now), *after.standbys(now)):
                 self._signer.load(key.kid, key.alg)

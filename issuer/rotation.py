@@ -57,7 +57,7 @@ class Rotation:
         self._policy = policy
         self._clock = clock
         self._actor = actor
-        self._halves = PrivateHalves(signer)
+        self._halves = PrivateHalves(signer, store)
         self.unmade: str | None = None
         """Why what is due could not be done here, or not all of it."""
         self._make_from: datetime | None = None
@@ -71,6 +71,14 @@ class Rotation:
     def unnoted(self) -> str | None:
         """Why the ring could not be noted beside the private halves."""
         return self._halves.unnoted
+
+    def audit_error(self) -> str | None:
+        """Return that the audit lacks what was noted of it beside the private keys, or None; raise StoreError."""
+        return self._halves.audit_error()
+
+    def noted_entries(self) -> int | None:
+        """Return up to which entry the audit was noted beside the private keys, or None."""
+        return self._halves.noted_entries()
 
     @property
     def destroyed(self) -> Mapping[str, bool]:

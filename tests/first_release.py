@@ -57,6 +57,12 @@ CHANGES = [
     "UPDATE private_keys SET kept = :kept WHERE kid = 'x'",
     "DELETE FROM private_keys WHERE kid = 'x'",
 ]
+VERSION_AS_IT_WAS = [
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+    "INSERT INTO alembic_version SELECT version_num FROM issuer_schema_version",
+    "DROP TABLE issuer_schema_version",
+]
+"""That release kept its revision under alembic's default name."""
 READS = [
     "SELECT id, username, canonical_username, password_hash, scope, created_at, disabled_at FROM users",
     "SELECT id, name, auth_method, secret_digest, scope, audiences, created_at, disabled_at FROM clients",
@@ -92,6 +98,8 @@ class FirstRelease:
             database.file.touch(mode=0o600)
         with database.write() as connection:
             command.upgrade(config(connection), "0001")
+            for statement in VERSION_AS_IT_WAS:
+                connection.execute(text(statement))
         signer = PemSigner(PemDirectory(directory), lambda: self.passphrase)
         self.keys = [signer.generate("RS256") for _ in range(2)]
         for key in self.keys:

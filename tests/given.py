@@ -1,9 +1,12 @@
 """What tests start from: an instant, a clock to move on from it, a password that is accepted."""
 
+import hashlib
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from issuer.key import PublicKey, thumbprint
 from issuer.settings import Settings
 from issuer.wiring import Issuer
 
@@ -28,6 +31,14 @@ class MovableClock:
 
 
 Build = Callable[[Settings], Issuer]
+
+
+def sound_key(seed: str) -> PublicKey:
+    """Return a public key with its thumbprint as the kid; nobody has its private key."""
+    number = urlsafe_b64encode(hashlib.sha256(seed.encode()).digest() * 8).rstrip(b"=").decode()
+    jwk = {"e": "AQAB", "kty": "RSA", "n": number}
+    kid = thumbprint(jwk)
+    return PublicKey(kid, "RS256", {**jwk, "use": "sig", "alg": "RS256", "kid": kid})
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -63,6 +63,9 @@ def test_a_replica_is_refused_unless_the_url_says_otherwise() -> None:
         ("postgresql://u:p,w@a:5433/name", {"host": "a", "port": 5433}),
         ("postgres://[::1]:5433/name?sslmode=require", {"host": "::1", "port": 5433, "sslmode": "require"}),
         ("postgresql+psycopg://u@/name?host=/run/postgresql", {"host": "/run/postgresql"}),
+        ("postgresql://u:p@%2Frun%2Fpostgresql/name", {"host": "/run/postgresql"}),
+        ("postgresql://u@%2Frun%2fpg%3Aa:5433/name", {"host": "/run/pg:a", "port": "5433"}),
+        ("postgresql://u@[fe80::1%25eth0]/name", {"host": "fe80::1%eth0"}),
     ],
 )
 def test_one_host_is_connected_to_as_ever(url: str, told: dict[str, Any]) -> None:
@@ -84,6 +87,8 @@ def test_one_host_is_connected_to_as_ever(url: str, told: dict[str, Any]) -> Non
         "postgresql://u:secret@a,b/name?host=c",
         "postgresql://u:secret@/name?host=a,b&port=1,2,3",
         "postgresql://u:secret@/name?host=a:secret&host=b",
+        "postgresql://u:secret@a%2Fb/name",
+        "postgresql://u:secret@%2Frun/name?host=c",
         "mysql://u:secret@a,b/name",
         "sqlite://a,b/secret",
     ],
@@ -95,8 +100,38 @@ def test_a_bad_url_is_refused_with_what_to_do_and_without_its_password(url: str)
 
 
 @pytest.mark.parametrize(
+    "option",
+    [
+        "prepare_threshold=-1",
+        "prepare_threshold=often",
+        "prepare_threshold=1.5",
+        "prepare_threshold=0&prepare_threshold=1",
+        "autocommit=1",
+        "row_factory=secret",
+        "cursor_factory=secret",
+        "context=secret",
+        "nonsense=secret",
+        "sslmode=require&sslmode=disable",
+        "connect_timeout=secret",
+        "connect_timeout=-1",
+        "keepalives_idle=5s",
+        "tcp_user_timeout=x",
+        "client_encoding=latin1",
+        "replication=database",
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_in_one_line(option: str) -> None:
+    name = option.partition("=")[0]
+    with pytest.raises(DatabaseUnavailable, match=f"ISSUER_DATABASE_URL has the option '{name}'") as refusal:
+        Database(f"postgresql://u:secret@h/name?{option}")
+    assert "secret" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
     ("url", "told"),
     [
+        ("postgresql://u:secret@%2Frun%2Fpostgresql/name", "postgresql://u:***@/run/postgresql/name"),
         ("postgresql://u:secret@a:1,b/name?sslmode=require", "postgresql://u:***@a:1,b/name"),
         ("postgresql://u:secret@[::1]:1,[::2]:2/name", "postgresql://u:***@[::1]:1,[::2]:2/name"),
         ("postgresql://a,b/name", "postgresql://a,b/name"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pkcs11
+import pkcs11.util.ec
 import pytest
 from pkcs11 import Attribute, ObjectClass
 from softhsm import LABEL, MODULE, PIN, configured, fresh_token, kept_key, loaded, objects, session, signer
@@ -108,6 +109,39 @@ def test_a_key_that_others_label_or_name_is_none_of_ours() -> None:
         key[Attribute.LABEL] = "somebody else's"
     assert signer().kept() == frozenset()
     assert verifies(public, b"data", loaded(public).sign(public.kid, b"data"))
+
+
+def test_keys_of_other_programs_in_the_same_token_are_neither_destroyed_nor_labelled() -> None:
+    public = kept_key()
+    with session() as opened:
+        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+            (key,) = objects(opened, kind, public.kid)
+            key[Attribute.LABEL] = "another program"
+        signer().keep(public.kid)
+        with pytest.raises(KeyUnavailable, match="not the label of this program: it was left as it is"):
+            signer().destroy(public.kid)
+        for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
+            (key,) = objects(opened, kind, public.kid)
+            assert key[Attribute.LABEL] == "another program"
+
+
+@pytest.mark.parametrize("name", ["other-key", "", "01", "../x"])
+def test_a_name_that_is_no_kid_destroys_nothing_in_the_token(name: str) -> None:
+    with session() as opened:
+        curve = pkcs11.util.ec.encode_named_curve_parameters("secp256r1")
+        parameters = opened.create_domain_parameters(
+            pkcs11.KeyType.EC, {Attribute.EC_PARAMS: curve}, local=True
+        )
+        parameters.generate_keypair(id=name.encode(), label="another program", store=True)
+        assert not signer_destroys(name)
+        assert objects(opened, ObjectClass.PRIVATE_KEY, name)
+
+
+def signer_destroys(name: str) -> bool:
+    try:
+        return signer().destroy(name)
+    except KeyUnavailable:
+        return False
 
 
 def test_swapped_keys_are_found_by_what_they_sign() -> None:

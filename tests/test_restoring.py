@@ -181,7 +181,7 @@ def test_a_recovery_that_stops_right_after_its_save_is_complete_after_the_next_s
     ring = place.revoke(stolen)
     place.restore(backup)
     recovery = place.recovery
-    recovery._halves.note = lambda _: None  # type: ignore[method-assign]
+    recovery._halves.note = lambda _, **__: None  # type: ignore[method-assign]
     recovery._halves.settle = lambda _, **__: None  # type: ignore[method-assign]
     recovery.recover("the disk died")
     assert place.start().version == ring.version + 1
@@ -260,7 +260,7 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
     backup = place.back_up()
     crashes = place.rotation
     place.clock.advance(**DUE)
-    crashes._halves.note = lambda _: None  # type: ignore[method-assign]
+    crashes._halves.note = lambda _, **__: None  # type: ignore[method-assign]
     ring = crashes.change(lambda ring, now: ring.promoted(FAST, now))
     assert place.noted().version == ring.version - 1
     assert place.start().version == ring.version

@@ -14,11 +14,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from given import sound_key
 from postgresql import new_database
 from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
-from test_keyring import POLICY, START, public
+from test_keyring import POLICY, START
 
 from issuer.accounts import User
 from issuer.audit import EMPTY, Action, Entry, fault
@@ -43,6 +44,7 @@ from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.migrations import config
 from issuer.store.pruning import BATCH, prune
 from issuer.store.ring import RingStore, key_ring
+from issuer.store.schema import VERSION_TABLE
 from issuer.store.throttle import ThrottleStore
 from issuer.throttle import ACCOUNT, Bucket
 from issuer.tokens import (
@@ -105,18 +107,18 @@ def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
     return result.token, result.family
 
 
-FIRST = replace(KeyRing.found([public("a"), public("b")], POLICY, START), version=1)
+FIRST = replace(KeyRing.found([sound_key("a"), sound_key("b")], POLICY, START), version=1)
 ENTRY = Entry(NOW, "node ä", Action.PUBLISHED, "a", 1)
 
 
 def after(ring: KeyRing, kid: str) -> KeyRing:
-    return replace(ring.published([public(kid)], POLICY, NOW), version=ring.version + 1)
+    return replace(ring.published([sound_key(kid)], POLICY, NOW), version=ring.version + 1)
 
 
 def test_the_ring_comes_back_as_it_was_saved(database: Database) -> None:
     store = RingStore(database)
     assert store.load() is None
-    ring = FIRST.revoked("b", "why", POLICY, NOW, compromised=True)
+    ring = FIRST.revoked(sound_key("b").kid, "why", POLICY, NOW, compromised=True)
     assert store.save(ring) == ring
     assert store.load() == ring
 
@@ -476,7 +478,9 @@ def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Databas
 
 def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
     with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "version_table": VERSION_TABLE}
+        )
         assert compare_metadata(context, metadata) == []
 
 
@@ -499,11 +503,11 @@ def test_processes_that_start_together_migrate_once(url: str) -> None:
 
 def test_a_database_newer_than_the_code_is_refused_and_left_alone(database: Database) -> None:
     with database.write() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE issuer_schema_version SET version_num = '9999'"))
     with pytest.raises(DatabaseNewer, match="newer version"):
         database.migrate()
     with database.read() as connection:
-        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+        assert connection.scalar(text("SELECT version_num FROM issuer_schema_version")) == "9999"
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:

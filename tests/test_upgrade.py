@@ -32,6 +32,7 @@ from issuer.settings import Settings
 from issuer.store.database import SCHEMA, Database
 from issuer.store.migrations import config
 from issuer.store.ring import RingStore
+from issuer.store.schema import VERSION_TABLE
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 from issuer.wiring import clock as present
@@ -198,7 +199,7 @@ def test_a_migration_only_adds_so_that_the_version_before_works_beside_it(
     with database.write() as connection:
         command.upgrade(config(connection), before)
         old = columns(connection)
-        tables = {table for table, _ in old} - {"alembic_version"}
+        tables = {table for table, _ in old} - {VERSION_TABLE}
         old_constraints = constraints(connection, tables)
     with database.write() as connection:
         command.upgrade(config(connection), after)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from issuer.audit import fault
 from issuer.checks.finding import Finding, problem, warning
-from issuer.checks.storage import restore
+from issuer.checks.storage import restore, run_statement
 from issuer.halves import DamagedNote
 from issuer.keeping import wanting
 from issuer.keyring import KeyRing
@@ -15,7 +15,7 @@ from issuer.refusal import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.rotation import Rotation
 from issuer.settings import Settings
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, StoreError
+from issuer.store.database import Database, DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import Moved
 
@@ -60,17 +60,32 @@ def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
         yield problem(wrong, "issuer serve")
 
 
-def audit(store: AuditStore, database: Database) -> Iterator[Finding]:
-    """Yield the first link of the audit that is not whole."""
-    if wrong := fault(*store.chain()):
+def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> Iterator[Finding]:
+    """Yield the first link of the audit that is not whole, or that it lacks what was noted of it.
+
+    Without a `rotation` it is not compared: an older ring was found already, and its audit is as old.
+    """
+    try:
+        wrong = fault(*store.chain())
+    except DatabaseDamaged as error:
+        yield problem(str(error), restore(database))
+        return
+    if wrong:
         yield problem(f"the audit is not whole: {wrong}", restore(database))
+    elif rotation and (wrong := rotation.audit_error()):
+        yield problem(wrong, WAY_OUT)
 
 
 def hosts(
     settings: Settings, database: Database, heartbeats: HeartbeatStore, now: datetime
 ) -> Iterator[Finding]:
     """Yield what several hosts cannot share."""
-    alive = [beat for beat in heartbeats.all() if beat.signs_until > now and not beat.has_left]
+    try:
+        beats = heartbeats.all()
+    except DatabaseDamaged as error:
+        yield problem(str(error), run_statement(database, "DELETE FROM heartbeats"))
+        return
+    alive = [beat for beat in beats if beat.signs_until > now and not beat.has_left]
     names = sorted({beat.name.rpartition("/")[0] for beat in alive})
     if len(names) < 2:  # noqa: PLR2004 - one host
         return

@@ -56,7 +56,7 @@ def look(clock: Clock) -> Iterator[Looked]:
     try:
         database = Database(settings.database_url.get_secret_value())
     except StoreError as error:
-        yield Looked("database", (problem(str(error), "ISSUER_DATABASE_URL=sqlite:///issuer.db"),))
+        yield Looked("database", (storage.url(settings.database_url.get_secret_value(), error),))
         return
     try:
         stored = Looked("database", tuple(_stored(database)))
@@ -78,11 +78,18 @@ def _configured(settings: Settings) -> Iterator[Finding]:
 
 
 def _stored(database: Database) -> Iterator[Finding]:
-    if database.file:
-        if database.file.exists():
-            yield from storage.rights(database.file)
-        yield from storage.room(_existing(database.file.absolute().parent))
+    file = database.file
+    # Before it is opened: SQLite makes files beside it, with the same rights.
+    rights = list(storage.rights(file)) if file and file.exists() else []
+    foreign = list(storage.foreign(database))
+    if foreign:  # the rights of another program's file are not ours to advise on
+        yield from foreign
+        return
+    yield from rights
+    if file:
+        yield from storage.room(_existing(file.absolute().parent))
     yield from storage.schema(database)
+    yield from storage.pooler(database)
 
 
 def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[Looked]:
@@ -102,7 +109,7 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
     if found:
         findings += ring.goes_on(found, policy, now)
     yield Looked("key ring", tuple(findings))
-    yield Looked("audit", tuple(ring.audit(AuditStore(database), database)))
+    yield Looked("audit", tuple(ring.audit(AuditStore(database), rotation if found else None, database)))
     if found:
         keys = found.published_keys(now)
         unusable = private_keys.published(settings, database, signer, keys)

@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from issuer.checks.finding import Finding, problem, warning
-from issuer.store.database import SCHEMA, Database, DatabaseNewer, StoreError
+from issuer.store.database import (
+    SCHEMA,
+    Database,
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseNewer,
+    StoreError,
+)
+from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
 
 OTHERS = 0o077
 OTHERS_WRITE = 0o022
@@ -59,14 +67,24 @@ def room(folder: Path) -> Iterator[Finding]:
         )
 
 
+def foreign(database: Database) -> Iterator[Finding]:
+    """Yield that the database is another program's."""
+    try:
+        database.schema()
+    except DatabaseForeign as error:
+        yield problem(error.message, error.fix)
+    except StoreError:
+        return  # found by `schema`
+
+
 def schema(database: Database) -> Iterator[Finding]:
     """Yield why the database cannot be used, or that the next start changes it."""
     if database.file and not database.file.exists():
         yield warning(f"there is no database {database} yet: the first start makes it", "issuer serve")
         return
     try:
-        revision = database.require_known()
-    except DatabaseNewer as error:
+        revision = database.schema().revision
+    except (DatabaseNewer, DatabaseDamaged) as error:
         yield problem(str(error), restore(database))
         return
     except StoreError as error:
@@ -84,6 +102,37 @@ def schema(database: Database) -> Iterator[Finding]:
         )
 
 
+def pooler(database: Database) -> Iterator[Finding]:
+    """Yield that a connection pooler has dropped the time limits of sessions."""
+    try:
+        found = database.pooler()
+    except StoreError:
+        return  # found by `schema`
+    if found and not found.has_limits:
+        role = '"' + found.role.replace('"', '""') + '"'
+        limits = {
+            "statement_timeout": f"{STATEMENT_SECONDS}s",
+            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+        }
+        commands = " ".join(
+            f"-c {shlex.quote(f'ALTER ROLE {role} SET {name} = {limit!r}')}" for name, limit in limits.items()
+        )
+        yield warning(
+            "a connection pooler is in front of the database, and sessions behind it have no time limits: a process"
+            " that is stopped within a transaction keeps its locks; set them for the role, then have the pooler"
+            " reconnect (RECONNECT in PgBouncer)",
+            f"psql --dbname={shlex.quote(database.name)} {commands}",
+        )
+
+
+def url(given: str, error: StoreError) -> Finding:
+    """Return that ISSUER_DATABASE_URL cannot be used, with a line of the kind that was meant."""
+    meant = "sqlite:///issuer.db"
+    if given.lstrip(" '\"").lower().startswith(("postgres", "pg")):
+        meant = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+    return problem(str(error), f"ISSUER_DATABASE_URL={meant}")
+
+
 def back_up(database: Database) -> str:
     """Return the command that backs the database up."""
     if database.is_sqlite:
@@ -97,6 +146,14 @@ def restore(database: Database) -> str:
     if database.is_sqlite:
         return f"cp BACKUP {shlex.quote(database.name)}"
     return f"pg_restore --clean --if-exists --dbname={shlex.quote(database.name)} BACKUP"
+
+
+def run_statement(database: Database, statement: str) -> str:
+    """Return the command that executes a statement."""
+    if database.is_sqlite:
+        execute = "import sqlite3, sys; b = sqlite3.connect(sys.argv[1]); b.execute(sys.argv[2]); b.commit()"
+        return f"python3 -I -c {shlex.quote(execute)} {shlex.quote(database.name)} {shlex.quote(statement)}"
+    return f"psql --dbname={shlex.quote(database.name)} -c {shlex.quote(statement)}"
 
 
 def _reach(database: Database, error: StoreError) -> str:

@@ -38,9 +38,12 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find an entry that was changed, removed, added or moved; exit 1 if there is one.
+    """Check that no entry was changed, added or moved, and none removed within the chain; exit 1 otherwise.
 
-    Who can write the whole database can also forge a whole chain: note the digest elsewhere from time to time.
+    Who can write the database can also remove the newest entries, or make the whole chain anew. That shows up to the
+    entry that was noted beside the private keys (in ring.json or the PKCS#11 token) at the latest change of the key
+    ring. To cover later entries, and with ISSUER_KEYS=database all of them, keep the digest elsewhere and give it as
+    --noted.
     """
     with opened() as issuer:
         links, head = issuer.audit.chain()
@@ -49,12 +52,19 @@ def verify(
             problem = (
                 "no entry has the digest that was noted: the audit was made anew, or an older backup restored"
             )
+        problem = problem or issuer.rotation.audit_error()
         if problem is not None:
             raise CommandError(f"the audit is not whole: {problem}")
+        compared = issuer.rotation.noted_entries()
+        told = (
+            "nothing outside the database tells whether it is the newest"
+            if compared is None
+            else f"the first {compared} were compared with the note beside the private keys"
+        )
         show(
-            {"entries": head.number, "digest": head.digest},
+            {"entries": head.number, "digest": head.digest, "noted_entries": compared},
             as_json=as_json,
-            says=f"the audit is whole: {head.number} entries; note this digest elsewhere: {head.digest}",
+            says=f"the audit is whole: {head.number} entries, {told}; note this digest elsewhere: {head.digest}",
         )
 
 

@@ -42,7 +42,7 @@ def revoke(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Distrust a key: it leaves the JWKS, never signs again, and its private half is destroyed.
+    """Revoke a key: it leaves the JWKS, never signs again, and its private key is removed.
 
     If it is the current one, the standby signs from now on and a new standby is published, in one step. Waits until
     every running node has taken it up, and tells from when every verifier refuses the key.
@@ -132,9 +132,20 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
 def _private_half(issuer: Issuer, key: Key) -> str:
     if failure := issuer.rotation.undestroyed.get(key.kid):
         return f"warning: {failure}"
-    if issuer.rotation.destroyed.get(key.kid):
-        return "its private half is destroyed"
-    return "no private half was found here: a node has destroyed it already, or it is kept elsewhere"
+    if not issuer.rotation.destroyed.get(key.kid):
+        return "no private key was found here: a node has removed it already, or it is kept elsewhere"
+    match issuer.settings.keys:
+        case "pkcs11":
+            return "its private key is destroyed in the token; backups of the token may still hold it"
+        case "database":
+            return (
+                "its private key is removed from the database; encrypted copies may remain in the write-ahead log, in"
+                " replicas and in backups, and open with the passphrase of their time"
+            )
+    return (
+        "its private key file is removed; encrypted copies may remain in backups and in deleted blocks of the disk,"
+        " and open with the passphrase of their time"
+    )
 
 
 def _silent(acknowledgement: Acknowledgement) -> Iterator[str]:

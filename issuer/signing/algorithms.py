@@ -1,10 +1,8 @@
 """The algorithm table: for each JWS algorithm (RFC 7518, RFC 8037) how a key is made, and PyJWT's implementation.
 
-Also the two encodings of a public key: JWK (RFC 7517) and thumbprint (RFC 7638).
+What a JWK of each may look like is told in `key`.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,18 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
-from jwt.utils import base64url_encode
 
-from issuer.key import PublicKey
+from issuer.key import JWK_MEMBERS, PublicKey, thumbprint
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 RSA_BITS = 2048
-_THUMBPRINT_MEMBERS = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
-KEY_TYPES = frozenset(_THUMBPRINT_MEMBERS)
-PUBLIC_MEMBERS = frozenset({"alg", "kid", "use"}.union(*_THUMBPRINT_MEMBERS.values()))
-"""All that a JWK of ours may have."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,7 @@ class Algorithm:
     def named(self, half: PublicHalf) -> PublicKey:
         """Return `half`, named by its thumbprint."""
         jwk = jwt.get_algorithm_by_name(self.name).to_jwk(half, as_dict=True)
-        members = {name: str(jwk[name]) for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
+        members = {name: str(jwk[name]) for name in sorted(JWK_MEMBERS[self.name])}
         kid = thumbprint(members)
         return PublicKey(kid, self.name, {**members, "use": "sig", "alg": self.name, "kid": kid})
 
@@ -69,10 +62,3 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         Algorithm("EdDSA", ed25519.Ed25519PrivateKey.generate, Ed25519PrivateKey),
     )
 }
-
-
-def thumbprint(jwk: Mapping[str, str]) -> str:
-    """Return the SHA-256 thumbprint of the public `jwk`, base64url, RFC 7638 section 3."""
-    members = {name: jwk[name] for name in _THUMBPRINT_MEMBERS[jwk["kty"]]}
-    canonical = json.dumps(members, sort_keys=True, separators=(",", ":")).encode()
-    return base64url_encode(hashlib.sha256(canonical).digest()).decode()

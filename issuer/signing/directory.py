@@ -5,20 +5,21 @@ What the files hold is told in `pem`.
 
 import fcntl
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from issuer.key import is_kid
 from issuer.refusal import KeyUnavailable
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 _OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
-_KID = re.compile(r"[A-Za-z0-9_-]{43}")  # a SHA-256 digest, base64url; other files are strays
 NOTE = "ring.json"
+NOTE_MOST_BYTES = 32 * 1024 * 1024
+PEM_MOST_BYTES = 64 * 1024
 _OWN_NAMES = frozenset({"README.md", ".gitignore", NOTE})
 
 
@@ -63,7 +64,7 @@ class PemDirectory:
                 with suppress(FileNotFoundError):
                     self._require_private(self._directory, DIRECTORY_MODE)
                     self._require_private(path, FILE_MODE)
-                    return path.read_bytes()
+                    return _content(path, PEM_MOST_BYTES)
         raise KeyUnavailable(
             f"the private key {self._kept(kid)} is missing: restore it from the backup; the issuer never"
             " makes another in its place"
@@ -99,9 +100,7 @@ class PemDirectory:
         """Yield what is wrong with owner, rights or kind of the directory and of each file that is ours."""
         try:
             with self._told():
-                paths = [
-                    path for path in self._entries() if path.suffix in _OWN_SUFFIXES or path.name == NOTE
-                ]
+                paths = [path for path in self._entries() if _is_own(path) and path.name != "README.md"]
         except KeyUnavailable as error:
             yield error
             return
@@ -117,7 +116,7 @@ class PemDirectory:
     def noted(self) -> Sequence[bytes]:
         """Return the text of the note, or nothing."""
         with self._told(), suppress(FileNotFoundError):
-            return [(self._directory / NOTE).read_bytes()]
+            return [_content(self._directory / NOTE, NOTE_MOST_BYTES)]
         return []
 
     def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
@@ -140,7 +139,7 @@ class PemDirectory:
     def _stems(self, suffix: str) -> frozenset[str]:
         with self._told():
             names = [path.stem for path in self._entries() if path.suffix == suffix]
-        return frozenset(name for name in names if _KID.fullmatch(name))
+        return frozenset(filter(is_kid, names))
 
     def _replace(self, path: Path, pem: bytes) -> None:
         """Write a file in one step: a crash leaves the old one or the new one, and perhaps a stray beside it."""
@@ -173,10 +172,10 @@ class PemDirectory:
         return list(self._directory.iterdir()) if self._directory.exists() else []
 
     def _kept(self, kid: str) -> Path:
-        return self._directory / f"{kid}.pem"
+        return self._directory / f"{_required(kid)}.pem"
 
     def _pending(self, kid: str) -> Path:
-        return self._directory / f"{kid}.pending"
+        return self._directory / f"{_required(kid)}.pending"
 
     def _sync(self) -> None:
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -186,14 +185,21 @@ class PemDirectory:
             os.close(descriptor)
 
     def _close_to_others(self) -> None:
-        """Make the directory private, if it is for keys alone: a fresh checkout has it as 0755."""
-        if all(path.suffix in _OWN_SUFFIXES or path.name in _OWN_NAMES for path in self._entries()):
+        """Make the directory private, if it is for keys alone: a fresh checkout has it as 0755.
+
+        Another program that keeps its certificates there would lose them.
+        """
+        if all(map(_is_own, self._entries())):
             self._directory.chmod(DIRECTORY_MODE)
         self._require_private(self._directory, DIRECTORY_MODE)
 
     @staticmethod
     def _require_private(path: Path, mode: int) -> None:
-        facts = path.stat()
+        facts = path.lstat() if mode == FILE_MODE else path.stat()
+        if stat.S_ISLNK(facts.st_mode):
+            raise KeyUnavailable(
+                f"{path} is a symbolic link: a key that it leads to would not be destroyed; put the file itself there"
+            )
         if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
             raise KeyUnavailable(f"{path} is no file: remove it, and restore the key from the backup")
         if facts.st_uid != os.geteuid():
@@ -206,3 +212,25 @@ class PemDirectory:
                 f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o})",
                 f"chmod {mode:o} {path}",
             )
+
+
+def _is_own(path: Path) -> bool:
+    """Tell whether a file bears a name that this program gives: `KID.pem` and not merely `.pem`."""
+    return path.name in _OWN_NAMES or (path.suffix in _OWN_SUFFIXES and is_kid(path.name.partition(".")[0]))
+
+
+def _required(kid: str) -> str:
+    """Return `kid`; raise KeyUnavailable for what is none, and might lead out of the directory."""
+    if not is_kid(kid):
+        raise KeyUnavailable(f"{kid[:50]!r} is not the kid of a key (RFC 7638): no file is named by it")
+    return kid
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Return what a file holds; refuse a device, a pipe or a link, which may have no end or lead elsewhere."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
+            raise KeyUnavailable(f"{path} is no file of at most {most} bytes: remove it")
+        return file.read(most + 1)

@@ -55,8 +55,8 @@ class Pkcs11Signer:
         """Label both halves as kept."""
 
         def keep(session: Session) -> None:
-            for key in (*_found(session, ObjectClass.PUBLIC_KEY, _bearing(kid)), *_private(session, kid)):
-                if key.label != KEPT:
+            for kind in (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY):
+                for key in _found(session, kind, {**_bearing(kid), Attribute.LABEL: PENDING}):
                     key[Attribute.LABEL] = KEPT
 
         self._token.perform(keep)
@@ -96,14 +96,23 @@ class Pkcs11Signer:
             self._forget(kid)
 
     def destroy(self, kid: str) -> bool:
-        """Destroy the private half, and then the public one; what stopped in between is completed by another call."""
+        """Destroy the private half, and then the public one; what stopped in between is completed by another call.
+
+        Only under our labels: other programs may keep their keys in the same token. Raise KeyUnavailable if one
+        remains that bears the kid and not our label.
+        """
 
         def destroy(session: Session) -> bool:
             self._forget(kid)
-            private = _private(session, kid)
-            for key in (*private, *_found(session, ObjectClass.PUBLIC_KEY, _bearing(kid))):
+            private = _ours(session, ObjectClass.PRIVATE_KEY, kid)
+            for key in (*private, *_ours(session, ObjectClass.PUBLIC_KEY, kid)):
                 with suppress(*HANDLE_GONE):  # another process was quicker
                     key.destroy()
+            if _private(session, kid):
+                raise KeyUnavailable(
+                    f"{self._token} holds a private key with the CKA_ID {kid} and not the label of this program: it"
+                    " was left as it is; if it is not another program's, destroy it with the token's own tool"
+                )
             return bool(private)
 
         return self._token.perform(destroy)
@@ -236,6 +245,14 @@ def _found(session: Session, kind: ObjectClass, attributes: Mapping[Attribute, o
 
 def _private(session: Session, kid: str) -> list[Key]:
     return _found(session, ObjectClass.PRIVATE_KEY, _bearing(kid))
+
+
+def _ours(session: Session, kind: ObjectClass, kid: str) -> list[Key]:
+    return [
+        key
+        for label in (PENDING, KEPT)
+        for key in _found(session, kind, {**_bearing(kid), Attribute.LABEL: label})
+    ]
 
 
 def _bearing(kid: str) -> Mapping[Attribute, object]:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts import User, canonical_username
 from issuer.oauth import UsernameTaken, format_scope, parse_scope
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database, Instant, metadata, reads
 
 T = TypeVar("T")
 
@@ -125,6 +125,7 @@ def _row(user: User) -> dict[str, object]:
     }
 
 
+@reads(users)
 def read_user(row: Row[Any], prefix: str = "") -> User:
     """Return the account in a row, whose columns may bear a prefix."""
     of = {column.name: getattr(row, prefix + column.name) for column in users.c}

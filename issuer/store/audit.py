@@ -4,6 +4,7 @@ What is recorded, and whether the chain is whole, is decided in `issuer.audit`.
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from sqlalchemy import (
     CheckConstraint,
@@ -46,19 +47,42 @@ audit_head = Table(
 )
 
 
+MOST_ENTRIES: Final = 2_000_000_000
+"""A column of PostgreSQL holds a little more."""
+
+
 def append(connection: Connection, entries: Iterable[Entry]) -> None:
     """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
     row = connection.execute(
         select(audit_head).with_for_update()
     ).one_or_none()  # others who append wait here
-    newest = connection.scalar(select(func.max(audit.c.number))) or 0
     # Somebody may have tampered with either: no emergency fails for that, and `fault` tells.
-    head = Head(max(row.number, newest), row.digest) if row else Head(newest, "")
+    newest = _number(connection.scalar(select(func.max(audit.c.number)).where(audit.c.number < MOST_ENTRIES)))
+    head = Head(max(_number(row.number), newest), str(row.digest)) if row else Head(newest, "")
     for entry in entries:
         link = chained(head, entry)
         connection.execute(insert(audit).values(number=link.number, digest=link.digest, **vars(entry)))
         head = Head(link.number, link.digest)
     connection.execute(update(audit_head).values(number=head.number, digest=head.digest))
+
+
+def _number(value: object) -> int:
+    """Return a number that this program can have written; 0 for any other, after which nothing could be added."""
+    return value if isinstance(value, int) and 0 <= value < MOST_ENTRIES else 0
+
+
+def head_of(connection: Connection) -> Head:
+    """Return the newest link of the chain, as it is in the chain itself."""
+    row = connection.execute(
+        select(audit.c.number, audit.c.digest).order_by(audit.c.number.desc()).limit(1)
+    ).one_or_none()
+    return Head(_number(row.number), str(row.digest)) if row else EMPTY
+
+
+def holds(connection: Connection, head: Head) -> bool:
+    """Tell whether the chain still has the link that was its newest once."""
+    found = connection.scalar(select(audit.c.digest).where(audit.c.number == head.number))
+    return head == EMPTY or found == head.digest
 
 
 class AuditStore:

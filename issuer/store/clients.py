@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database, Instant, metadata, reads, texts
 from issuer.throttle import named
 from issuer.waiting import may_wait
 
@@ -144,6 +144,7 @@ class ClientStore:
         return True
 
 
+@reads(clients)
 def _client(row: Row[Any]) -> Client:
     return Client(
         id=row.id,
@@ -151,7 +152,7 @@ def _client(row: Row[Any]) -> Client:
         auth_method=AuthMethod(row.auth_method),
         scope=parse_scope(row.scope),
         created_at=row.created_at,
-        audiences=tuple(json.loads(row.audiences)),
+        audiences=texts(row.audiences),
         secret_digest=row.secret_digest,
         disabled_at=row.disabled_at,
         old_secret_digest=row.old_secret_digest,

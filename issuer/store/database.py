@@ -3,30 +3,37 @@
 What the tables hold is told in the files beside this one.
 """
 
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, Table, inspect, text
+from sqlalchemy import Connection, DateTime, Dialect, MetaData, Row, Table, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
-from issuer.store.engines import Mode, connect, in_mode, prepare_file, take_time
+from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
+from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 SCHEMA: Final = "0003"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
+_CURRENT: Final = Schema(SCHEMA, is_marked=True)
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()
@@ -39,6 +46,7 @@ class StoreError(Exception):
       DatabaseUnavailable  it does not answer
         Locked             others hold what is to be changed, and it was not
       DatabaseNewer        it was migrated by a newer version of this program
+      DatabaseForeign      it is another program's
       DatabaseDamaged      what is in it cannot be what this program wrote
       ring.Moved           its key ring was moved into another
     """
@@ -60,6 +68,19 @@ class DatabaseNewer(StoreError):
     """The database was migrated by a newer version of this program."""
 
 
+class DatabaseForeign(StoreError):
+    """The database holds what another program made, and nothing was changed.
+
+    `held` says what it holds, `fix` is a line for `.env`.
+    """
+
+    def __init__(self, message: str, held: str, fix: str) -> None:
+        super().__init__(f"{message}: {fix}")
+        self.message = message
+        self.held = held
+        self.fix = fix
+
+
 class DatabaseDamaged(StoreError):
     """What is in the database cannot be what this program wrote."""
 
@@ -69,6 +90,23 @@ class Instant(TypeDecorator[datetime]):
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
+        """Read what another program may have written: SQLite keeps any type in any column."""
+        read = super().result_processor(dialect, coltype)
+        if read is None:
+            return None
+
+        def checked(value: Any) -> datetime | None:
+            try:
+                return read(value)
+            except (ValueError, TypeError, OverflowError):
+                raise DatabaseDamaged(
+                    "the database holds an instant that cannot be read: restore the backup, and find out who can"
+                    " write there"
+                ) from None
+
+        return checked
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Send UTC."""
@@ -168,7 +206,7 @@ class Database:
             raise
         except (DBAPIError, PoolTimeout) as error:
             cause = getattr(error, "orig", None)
-            reason = " ".join(str(cause or error).split())
+            reason = _reason(cause or error)
             kind = Locked if getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE else DatabaseUnavailable
             raise kind(f"the database {self} cannot be used: {reason}") from error
         finally:
@@ -178,14 +216,14 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.
 
-        Raise DatabaseNewer for a schema of a later version, DatabaseUnavailable when it does not answer.
+        Raise what `schema` raises; nothing is changed then.
         """
+        found = self.schema()  # before the file is touched: it may be another program's
         if self.is_sqlite:
             self._prepare_file()
-        revision = self.revision()
-        if revision == SCHEMA:
+        if found == _CURRENT:
             return
-        self.is_new = revision is None
+        self.is_new = found.revision is None
         # alembic takes a third of a second to import, and most starts need none of it
         from issuer.store.migrations import UnknownRevision, upgrade  # noqa: PLC0415
 
@@ -194,32 +232,32 @@ class Database:
                 _require_utf8(connection)
                 take_time(connection)  # another may migrate for long
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            if self._look(connection) == _CURRENT:
+                return  # another process was faster
             try:
                 upgrade(connection)
             except UnknownRevision as error:
                 raise self._newer() from error
 
-    def require_known(self) -> str | None:
-        """Return the revision of the schema, or None without tables; DatabaseNewer if this program cannot know it.
+    def schema(self) -> Schema:
+        """Return what the database holds; nothing is made or changed.
 
-        Nothing is made or changed. Raise DatabaseUnavailable when it does not answer, or is not encoded in UTF-8.
+        Raise DatabaseNewer for a schema of a later version, DatabaseForeign for what another program made,
+        DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
         """
-        revision = self.revision()
-        if revision is not None and revision > SCHEMA:
-            raise self._newer()
-        if not self.is_sqlite:
-            with self.read() as connection:
+        try:
+            if self.file and not (self.file.exists() and self.file.stat().st_size):
+                return Schema()
+        except OSError as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
+        with self.snapshot() as connection:
+            if not self.is_sqlite:
                 _require_utf8(connection)
-        return revision
+            return self._look(connection)
 
     def is_current(self) -> bool:
         """Tell whether the schema is the newest that this program knows."""
-        return self.revision() == SCHEMA
-
-    def revision(self) -> str | None:
-        """Return the revision of the schema, or None without tables; raise DatabaseUnavailable."""
-        with self.snapshot() as connection:
-            return _revision(connection)
+        return self.schema() == _CURRENT
 
     @property
     def file(self) -> Path | None:
@@ -230,6 +268,33 @@ class Database:
     def name(self) -> str:
         """The name of the database, or the path of its file."""
         return self._url.database or ""
+
+    def _look(self, connection: Connection) -> Schema:
+        try:
+            found = look(connection, metadata.tables, SCHEMA)
+        except NotOurs as error:
+            raise self._foreign(error.held) from None
+        except Damaged as error:
+            raise DatabaseDamaged(
+                f"the database {self} is not as this program left it: {error}; restore the backup"
+            ) from None
+        except Elsewhere as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from None
+        if found.revision is not None and found.revision > SCHEMA:
+            raise self._newer()
+        return found
+
+    def _foreign(self, held: str) -> DatabaseForeign:
+        own = "database" if self.is_sqlite else "database, or a schema,"
+        url = "postgresql://USER@HOST/NEW_DATABASE"
+        if self.file:
+            url = f"sqlite:///{self.file.with_name('jwks-issuer.db')}"
+        return DatabaseForeign(
+            f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
+            f" nothing was changed; give the issuer a {own} of its own",
+            held,
+            f"ISSUER_DATABASE_URL={url}",
+        )
 
     def _newer(self) -> DatabaseNewer:
         return DatabaseNewer(
@@ -253,6 +318,13 @@ class Database:
             now: datetime | None = connection.scalar(text("SELECT clock_timestamp()"))
         return now
 
+    def pooler(self) -> Pooler | None:
+        """Return the connection pooler in front of PostgreSQL, or None; raise DatabaseUnavailable."""
+        if self.is_sqlite:
+            return None
+        with self.read() as connection:
+            return pooler(connection)
+
     def ping(self) -> None:
         """Do nothing with the database but reach it; raise DatabaseUnavailable."""
         with self.read() as connection:
@@ -275,11 +347,54 @@ def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqli
     return sqlite.insert(table)
 
 
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return revision
+def reads(
+    table: Table,
+) -> Callable[[Callable[Concatenate[Row[Any], P], T]], Callable[Concatenate[Row[Any], P], T]]:
+    """Let what reads a row of `table` raise DatabaseDamaged for one that this program cannot have written.
+
+    SQLite keeps any type in any column, and JSON in a column may be anything.
+    """
+
+    def decorated(read: Callable[Concatenate[Row[Any], P], T]) -> Callable[Concatenate[Row[Any], P], T]:
+        @wraps(read)
+        def checked(row: Row[Any], /, *more: P.args, **named: P.kwargs) -> T:
+            prefix = str(more[0]) if more else ""
+            try:
+                for name, kind, optional in _kinds(table):
+                    value = getattr(row, prefix + name)
+                    if not (isinstance(value, kind) or (value is None and optional)):
+                        raise TypeError(name)  # noqa: TRY301 - one way out of all that cannot be read
+                return read(row, *more, **named)
+            except (ValueError, TypeError, LookupError):
+                raise DatabaseDamaged(
+                    f"a row of {table.name} in the database is damaged: restore the backup, and find out who can"
+                    " write there"
+                ) from None
+
+        return checked
+
+    return decorated
+
+
+@cache
+def _kinds(table: Table) -> tuple[tuple[str, type, bool], ...]:
+    return tuple((column.name, column.type.python_type, bool(column.nullable)) for column in table.c)
+
+
+def texts(document: str) -> tuple[str, ...]:
+    """Return a list of strings from the JSON of a column; raise ValueError for anything else."""
+    found = json.loads(document)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError("not a list of strings")
+    return tuple(found)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the driver says in one line, and what to do where that is known."""
+    said = " ".join(str(error).split())
+    if "unsupported startup parameter" in said:
+        said += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
+    return said
 
 
 def _require_utf8(connection: Connection) -> None:

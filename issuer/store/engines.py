@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 
-from issuer.store.url import BadURL
+from issuer.store.url import PREPARE_THRESHOLD, BadURL
 
 FILE_MODE = 0o600
 SQLITE_WAIT_SECONDS = 10
@@ -26,6 +27,21 @@ STATEMENT_SECONDS = 10
 """After this a statement, or the wait for a connection, is given up, and the client told to come back."""
 IDLE_SECONDS = 2
 """A process that is stopped within a transaction loses it after this, with its locks: the others go on."""
+RELIED_ON = {
+    "datestyle": "ISO",
+    "timezone": "UTC",
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "default_transaction_isolation": "read\\ committed",
+    "default_transaction_deferrable": "off",
+}
+"""Settings of a session that the driver or our statements rely on, whatever the role's defaults are."""
+REPORTED = {"datestyle": "DateStyle", "timezone": "TimeZone", "intervalstyle": "IntervalStyle"}
+"""What the server tells the client of them, under these names."""
+NEVER_PREPARED = frozenset({"0", "none"})
+"""Values of `prepare_threshold`; to psycopg 0 means "at once", to other drivers and their users "never"."""
 SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
 TRUSTED_SECONDS = 3.0
@@ -90,14 +106,15 @@ def take_time(connection: Connection) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    limits = (
-        f"-c statement_timeout={STATEMENT_SECONDS}s -c idle_in_transaction_session_timeout={IDLE_SECONDS}s"
-    )
-    unless_told = {"connect_timeout": CONNECT_SECONDS, "options": limits, **SILENCE}
-    connect = {name: value for name, value in unless_told.items() if name not in url.query}
+    unless_told = {"connect_timeout": CONNECT_SECONDS, **SILENCE}
+    connect: dict[str, Any] = {name: value for name, value in unless_told.items() if name not in url.query}
     connect["client_encoding"] = "utf8"
+    connect["options"] = _options(str(url.query.get("options", os.environ.get("PGOPTIONS", ""))))
+    chosen = str(url.query.get(PREPARE_THRESHOLD, ""))
+    if chosen:
+        connect[PREPARE_THRESHOLD] = None if chosen in NEVER_PREPARED else int(chosen)
     engine = create_engine(
-        url,
+        url.difference_update_query([PREPARE_THRESHOLD, "options"]),
         hide_parameters=True,
         pool_size=10,
         pool_timeout=STATEMENT_SECONDS,
@@ -106,6 +123,13 @@ def _postgresql(url: URL) -> Engine:
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
     )
+
+    @event.listens_for(engine, "connect")
+    def settle(connection: Any, _record: object) -> None:
+        found = _settled(connection)
+        if found and not chosen:
+            # Another transaction may be given another server, which has other statements under the same names.
+            connection.prepare_threshold = None
 
     @event.listens_for(engine, "checkout")
     def ask(connection: Any, record: Any, _proxy: object) -> None:
@@ -121,6 +145,55 @@ def _postgresql(url: URL) -> Engine:
         record.info["used_at"] = time.monotonic()
 
     return engine
+
+
+def _options(theirs: str) -> str:
+    """Return what each session is set to: limits that the URL may change, its own options, and what is relied on."""
+    limits = {
+        "statement_timeout": f"{STATEMENT_SECONDS}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
+        "lock_timeout": "0",
+    }
+    ours, relied_on = (
+        " ".join(f"-c {name}={value}" for name, value in each.items()) for each in (limits, RELIED_ON)
+    )
+    return " ".join(filter(None, (ours, theirs, relied_on)))
+
+
+@dataclass(frozen=True)
+class Pooler:
+    """A connection pooler, PgBouncer for example, that answers in place of the server."""
+
+    has_limits: bool
+    """Whether sessions behind it have a time limit on idle transactions."""
+    role: str
+    """As whom the sessions run."""
+
+
+def pooler(connection: Connection) -> Pooler | None:
+    """Return what stands between this program and PostgreSQL, or None."""
+    return _settled(connection.connection.dbapi_connection)
+
+
+def _settled(connection: Any) -> Pooler | None:
+    """Set what a new session of the driver lacks, and return the pooler that it goes through.
+
+    The variables of libpq (PGDATESTYLE) go before the options of the connection, and a pooler may drop those; what is
+    reported to the client it keeps for each client. It names a process of its own in place of the server's.
+    """
+    before = connection.autocommit
+    connection.autocommit = True
+    try:
+        for name, value in RELIED_ON.items():
+            reported = connection.info.parameter_status(REPORTED.get(name, name))
+            if reported is not None and reported.partition(",")[0].lower() != value.lower():
+                connection.execute(f"SET {name} = '{value}'")
+        pid, limit, role = connection.execute(
+            "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user"
+        ).fetchone()
+    finally:
+        connection.autocommit = before
+    return Pooler(limit != "0", role) if pid != connection.info.backend_pid else None
 
 
 def _sqlite(url: URL) -> Engine:

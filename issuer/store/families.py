@@ -26,7 +26,7 @@ from issuer.audit import Entry
 from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import read_user, users
 from issuer.store.audit import append
-from issuer.store.database import Database
+from issuer.store.database import Database, DatabaseDamaged, reads, texts
 from issuer.store.rotations import Rotation, families, refresh_tokens, rotate, token_row
 from issuer.tokens import Family, NewFamily, RefreshToken
 
@@ -212,17 +212,20 @@ def _family_row(family: Family) -> dict[str, object]:
 
 
 def _found(row: Row[Any]) -> Found:
+    if not isinstance(row.successor_seed, bytes):  # SQLite keeps any type in any column
+        raise DatabaseDamaged("a refresh token in the database is damaged: restore the backup")
     token = RefreshToken(row.digest, row.id, row.token_expires_at, row.successor_seed, row.used_at)
     return Found(token, _family(row), read_user(row, _OWNER))
 
 
+@reads(families)
 def _family(row: Row[Any]) -> Family:
     return Family(
         id=row.id,
         user_id=row.user_id,
         client_id=row.client_id,
         scope=parse_scope(row.scope),
-        audience=tuple(json.loads(row.audience)),
+        audience=texts(row.audience),
         created_at=row.created_at,
         expires_at=row.expires_at,
         ended_at=row.ended_at,

@@ -4,11 +4,13 @@ What follows from them is told in `nodes`.
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Column, Integer, String, Table, Text, delete, insert, select
+from sqlalchemy import Column, Integer, Row, String, Table, Text, delete, insert, select
 
+from issuer.keyring import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
 from issuer.nodes import Heartbeat
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database, DatabaseDamaged, Instant, metadata
 
 heartbeats = Table(
     "heartbeats",
@@ -41,7 +43,23 @@ class HeartbeatStore:
             connection.execute(insert(heartbeats).values(**values))
 
     def all(self) -> tuple[Heartbeat, ...]:
-        """Return the latest heartbeat of each process, by name."""
+        """Return the latest heartbeat of each process, by name; raise DatabaseDamaged for one that is none."""
         with self._database.read() as connection:
-            rows = connection.execute(select(heartbeats).order_by(heartbeats.c.name)).mappings().all()
-        return tuple(Heartbeat(**{**row, "max_age": timedelta(seconds=row["max_age"])}) for row in rows)
+            rows = connection.execute(select(heartbeats).order_by(heartbeats.c.name)).all()
+        return tuple(map(_heartbeat, rows))
+
+
+def _heartbeat(row: Row[Any]) -> Heartbeat:
+    """Return the heartbeat in a row, which another program may have written: SQLite keeps any type in any column."""
+    numbers, texts = (row.version, row.max_age), (row.id, row.name)
+    instants = (row.refreshed_at, row.signs_until, row.served_until)
+    if (
+        all(isinstance(each, int) and 0 <= each <= MOST_VERSIONS for each in numbers)
+        and all(isinstance(each, str) for each in texts)
+        and all(FIRST_INSTANT <= each <= LAST_INSTANT for each in instants)
+    ):
+        return Heartbeat(*texts, row.version, *instants, timedelta(seconds=row.max_age))
+    raise DatabaseDamaged(
+        "a heartbeat in the database is damaged: find out who can write there, and remove all heartbeats (DELETE FROM"
+        " heartbeats); running processes write theirs anew"
+    )

@@ -5,7 +5,7 @@ When that may be done, and what must hold afterwards, is told in `moving`.
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, Table, func, insert, inspect, select, update
+from sqlalchemy import Connection, Table, func, insert, select, update
 
 from issuer.store.audit import audit_head
 from issuer.store.database import metadata
@@ -20,11 +20,6 @@ def counted(connection: Connection) -> dict[str, int]:
     """Return how many rows each table has but `audit_head`, which has one from the beginning."""
     tables = [table for table in metadata.sorted_tables if table is not audit_head]
     return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
-
-
-def strangers(connection: Connection) -> list[str]:
-    """Return the names of tables that this program did not make, in a database that it does not know."""
-    return sorted(inspect(connection).get_table_names())
 
 
 def copy(source: Connection, target: Connection, told: Callable[[str, int], None]) -> dict[str, int]:

@@ -55,6 +55,8 @@ class PrivateKeyStore:
                 f"the private key {kid} is missing in the database: restore the backup; the issuer never"
                 " makes another in its place"
             )
+        if not isinstance(pem, bytes | memoryview):  # SQLite keeps any type in any column
+            raise KeyUnavailable(f"the private key {kid} in the database is damaged: restore the backup")
         return bytes(pem)
 
     def remove(self, kid: str) -> bool:

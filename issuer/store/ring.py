@@ -4,20 +4,23 @@ What a ring may look like is `keyring`'s business. One that was moved leaves a m
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from issuer.audit import Entry
+from issuer.audit import Entry, Head
 from issuer.keyring import KeyRing
 from issuer.policy import instant
-from issuer.store.audit import append, audit
+from issuer.store.audit import MOST_ENTRIES, append, audit, head_of, holds
 from issuer.store.database import Database, DatabaseDamaged, Locked, StoreError, metadata
+from issuer.store.url import BadURL, parse
 
 key_ring = Table(
     "key_ring",
@@ -31,7 +34,11 @@ key_ring = Table(
 LOCK_SECONDS = 0.5
 """Who waits longer for another that is saving decides anew."""
 
+LONGEST_DOCUMENT: Final = 16 * 1024 * 1024
+"""In characters or bytes; one of a thousand keys has less than a tenth of it."""
+
 _DOCUMENT = TypeAdapter(KeyRing)
+_INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 
 @dataclass(frozen=True)
@@ -68,23 +75,39 @@ class RingStore:
     def load(self) -> KeyRing | None:
         """Return the ring, or None before the first save."""
         with self._database.read() as connection:
-            document = connection.scalar(select(key_ring.c.document))
-        if document is None:
+            row = connection.execute(select(key_ring.c.version, key_ring.c.document)).one_or_none()
+        if row is None:
             return None
         try:
-            return read(document)
+            ring = read(row.document)
+            if ring.version != row.version:
+                raise Unreadable("its two versions differ")  # noqa: TRY301 - one way out of all that is unreadable
         except Unreadable as error:
-            if mark := marked(document):
+            if mark := marked(row.document):
                 raise _moved(mark) from None
-            raise DatabaseDamaged(
-                f"the key ring in the database is damaged, {error}: restore the backup, and find out who can write"
-                " there"
-            ) from None
+            raise _damaged(error) from None
+        return ring
 
     def recorded(self) -> int:
         """Return the newest version of the ring that the audit tells of, or 0."""
         with self._database.read() as connection:
-            return connection.scalar(select(func.max(audit.c.ring_version))) or 0
+            newest: object = connection.scalar(select(func.max(audit.c.ring_version)))
+        if not isinstance(newest, int | None):  # SQLite keeps any type in any column
+            raise DatabaseDamaged(
+                "the audit in the database is damaged, a version of the key ring in it is no number: restore the"
+                " backup, and find out who can write there"
+            )
+        return newest or 0
+
+    def audit_head(self) -> Head:
+        """Return the newest link of the audit."""
+        with self._database.read() as connection:
+            return head_of(connection)
+
+    def has_link(self, head: Head) -> bool:
+        """Tell whether the audit still has a link that was its newest once."""
+        with self._database.read() as connection:
+            return holds(connection, head)
 
     def clock(self) -> datetime | None:
         """Return what the clock that all nodes share says, or None where there is none but ours."""
@@ -141,7 +164,11 @@ class RingStore:
             mark = marked(row.document) if row else None
             if row is None or mark is None:
                 return None
-            connection.execute(update(key_ring).values(version=row.version - 1, document=mark.document))
+            try:
+                version = read(mark.document).version
+            except Unreadable as error:
+                raise _damaged(error) from None
+            connection.execute(update(key_ring).values(version=version, document=mark.document))
             append(connection, entries)
             return mark.moved_to
 
@@ -164,11 +191,25 @@ def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
     return True
 
 
-def marked(document: str) -> Mark | None:
-    """Return the mark that stands in the place of a ring, or None."""
-    with suppress(ValidationError):
-        return _MARK.validate_json(document)
+def marked(document: object) -> Mark | None:
+    """Return the mark that stands in the place of a ring, or None.
+
+    Where it leads to is shown to operators as a line for their settings: it must be the URL of a database.
+    """
+    if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
+        return None
+    with suppress(ValidationError, BadURL):
+        mark = _MARK.validate_json(document)
+        parse(mark.moved_to)
+        if mark.moved_to.isprintable() and _INSTANT.fullmatch(mark.moved_at):
+            return mark
     return None
+
+
+def _damaged(why: Unreadable) -> DatabaseDamaged:
+    return DatabaseDamaged(
+        f"the key ring in the database is damaged, {why}: restore the backup, and find out who can write there"
+    )
 
 
 def _moved(mark: Mark) -> Moved:
@@ -184,13 +225,41 @@ def written(ring: KeyRing) -> bytes:
     return _DOCUMENT.dump_json(ring)
 
 
-def read(document: str | bytes) -> KeyRing:
-    """Return the ring in a document; raise Unreadable for one that cannot be what `written` returned."""
+def checkpoint(ring: KeyRing, head: Head | None) -> bytes:
+    """Return what is noted beside the private keys: the ring, and the newest link of the audit."""
+    noted = json.loads(written(ring))
+    if head is not None:
+        noted["audit"] = {"number": head.number, "digest": head.digest}
+    return json.dumps(noted, separators=(",", ":")).encode()
+
+
+def noted_head(text: bytes) -> Head | None:
+    """Return the link of the audit in what `checkpoint` returned; None where there is none, or it cannot be read."""
+    try:
+        noted = json.loads(text)["audit"]
+        number, digest = noted["number"], noted["digest"]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    if isinstance(number, int) and 0 <= number < MOST_ENTRIES and isinstance(digest, str):
+        return Head(number, digest)
+    return None
+
+
+def read(document: object) -> KeyRing:
+    """Return the ring in a document; raise Unreadable for one that cannot be what `written` returned.
+
+    Whoever writes it, into the database or beside the private keys, must not make a node destroy or publish anything
+    that the ring never held: nothing is done by a ring that was not looked at here.
+    """
+    if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
+        raise Unreadable("it is no document of a ring")
     try:
         ring = _validated(document)
-    except (ValueError, TypeError, LookupError):  # ValidationError is one, and would quote it
+    # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
-    if fault := ring.fault():
+    fault = ring.fault() or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
+    if fault:
         raise Unreadable(fault)
     return ring
 

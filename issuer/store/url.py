@@ -15,6 +15,18 @@ _SEVERAL = re.compile(
     r"(?P<before>\w+(?:\+\w+)?://(?>(?:[^:/@]*(?::[^@]*)?@)?))(?P<hosts>[^/?]*,[^/?]*)(?P<after>.*)"
 )
 _HOST = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[^\[\]:@]+))(?::(?P<port>[0-9]*))?")
+PREPARE_THRESHOLD: Final = "prepare_threshold"
+"""Our own option: how often a statement is executed before it is prepared; `0` or `none` never prepares."""
+_NOT_TO_CHOOSE: Final = {"client_encoding", "replication"}
+_INTEGER: Final = re.compile("[0-9]{1,9}")
+_FORMS: Final = {
+    PREPARE_THRESHOLD: re.compile("none|[0-9]{1,9}"),
+    **dict.fromkeys(
+        ("connect_timeout", "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count"),
+        _INTEGER,
+    ),
+    "tcp_user_timeout": _INTEGER,
+}
 _BEFORE_HOSTS = re.compile(r"\w+://(?:[^@/]*@)?")
 
 
@@ -38,7 +50,9 @@ def parse(url: str) -> URL:
         )
     match parsed.get_backend_name():
         case "postgresql" | "postgres":
-            return _to_one_that_writes(parsed.set(drivername="postgresql+psycopg"))
+            _require_options(parsed)
+            parsed = _with_decoded_host(parsed.set(drivername="postgresql+psycopg"))
+            return _to_one_that_writes(parsed)
         case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
             return parsed.set(drivername="sqlite+pysqlite")
         case "sqlite":
@@ -84,6 +98,38 @@ def _of_several_hosts(url: str) -> URL | None:
         )
     # SQLAlchemy's own form, host=a:1&host=b:2, knows no IPv6 addresses.
     return parsed.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
+
+
+def _require_options(url: URL) -> None:
+    """Raise BadURL for an option that libpq does not know, or that would change what this program relies on."""
+    from psycopg.pq import Conninfo  # noqa: PLC0415 - an issuer on SQLite does not need it
+
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()} - _NOT_TO_CHOOSE
+    for name, value in url.query.items():
+        if name not in {*known, PREPARE_THRESHOLD}:
+            raise BadURL(
+                f"ISSUER_DATABASE_URL has the option {name[:40]!r}, which is none of PostgreSQL's or cannot be chosen"
+            )
+        if not isinstance(value, str) and name not in {"host", "port"}:
+            raise BadURL(f"ISSUER_DATABASE_URL has the option {name!r} twice")
+        form = _FORMS.get(name)
+        if form and not form.fullmatch(str(value)):
+            told = "a whole number, or none" if name == PREPARE_THRESHOLD else "a whole number"
+            raise BadURL(f"ISSUER_DATABASE_URL has the option {name!r}, which must be {told}")
+
+
+def _with_decoded_host(url: URL) -> URL:
+    """Return the URL with its host percent-decoded, as libpq does: this is how the folder of a socket is written."""
+    host = unquote(url.host or "")
+    if host == (url.host or ""):
+        return url
+    if ":" in host and "/" not in host:  # an IPv6 address with its zone
+        return url.set(host=host)
+    if not host.startswith("/") or "host" in url.query:
+        raise BadURL("ISSUER_DATABASE_URL has a percent-encoded host that is not the folder of a socket")
+    query = {**url.query, "host": host, **({"port": str(url.port)} if url.port else {})}
+    # `set` takes None for "leave it"; and as `host` SQLAlchemy would read a colon in it as the start of a port.
+    return URL.create(url.drivername, url.username, url.password, database=url.database, query=query)
 
 
 def _to_one_that_writes(url: URL) -> URL:

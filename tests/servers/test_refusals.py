@@ -43,7 +43,7 @@ def test_timings_that_cannot_keep_the_promises_are_shown_with_their_sum(installa
 
 def test_a_database_of_a_newer_version_is_left_alone(founded: Installation) -> None:
     with closing(sqlite3.connect(founded.folder / "issuer.db")) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = '9999'")
+        database.execute("UPDATE issuer_schema_version SET version_num = '9999'")
     ring = founded.saved_ring()
     line = refusal(serve(founded))
     assert "newer version" in line

@@ -4,6 +4,7 @@ from alembic import context
 
 from issuer.store import accounts, audit, clients, heartbeats, private_keys, ring, rotations, throttle
 from issuer.store.database import metadata
+from issuer.store.schema import VERSION_TABLE, carry_over
 
 TABLES = (
     accounts.users,
@@ -18,9 +19,12 @@ TABLES = (
     throttle.throttle,
 )
 
+connection = context.config.attributes["connection"]
+carry_over(connection)
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=connection,
     target_metadata=metadata,
+    version_table=VERSION_TABLE,
     render_as_batch=True,  # SQLite alters a table by making it anew
 )
 context.run_migrations()

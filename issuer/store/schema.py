@@ -1,0 +1,177 @@
+"""Whose tables a database holds, and at which revision: only what bears this program's mark is used or migrated.
+
+Looking changes nothing. The migrations themselves are in `migrations`, and run by `store.database`.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, inspect, text
+
+PROGRAM: Final = "jwks-issuer"
+VERSION_TABLE: Final = "issuer_schema_version"
+"""Not alembic's default name, under which another program would take our revision for its own, and we its."""
+
+MAKE_VERSION_TABLE: Final = (
+    f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY,"
+    f" program VARCHAR(32) DEFAULT '{PROGRAM}' NOT NULL)"
+)
+_MARK: Final = {"version_num", "program"}
+
+FIRST_VERSION_TABLE: Final = "alembic_version"
+_FIRST_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
+    "clients": frozenset({"id", "name", "auth_method", "secret_digest", "scope", "audiences"}),
+    "families": frozenset({"id", "user_id", "client_id", "scope", "audience", "user_agent", "address"}),
+    "key_ring": frozenset({"id", "version", "document"}),
+    "private_keys": frozenset({"kid", "pem", "kept"}),
+    "refresh_tokens": frozenset({"digest", "family_id", "expires_at", "successor_seed", "used_at"}),
+    "users": frozenset({"id", "username", "canonical_username", "password_hash", "scope"}),
+}
+FIRST_TABLES: Final[Mapping[str, frozenset[str]]] = {
+    "0001": frozenset(_FIRST_COLUMNS),
+    "0002": frozenset({*_FIRST_COLUMNS, "audit", "audit_head", "heartbeats"}),
+    "0003": frozenset(
+        {*_FIRST_COLUMNS, "audit", "audit_head", "heartbeats", "throttle", "devices", "assertions"}
+    ),
+}
+"""The tables of each revision that was kept in `alembic_version`; later ones are kept in our own table."""
+
+_RELATIONS_OF_POSTGRESQL: Final = """
+    SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('r', 'p') AS is_table
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY (pg_catalog.current_schemas(false)) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+    )
+    ORDER BY n.nspname, c.relname
+"""  # what an extension made belongs to no program
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a database holds: nothing, or this program's tables at `revision`."""
+
+    revision: str | None = None
+    is_marked: bool = False
+    """Whether the revision is in our own version table; the next migration moves it there."""
+
+
+class NotOurs(Exception):
+    """The database holds something that this program did not make; `held` says what, in plain words."""
+
+    def __init__(self, held: str) -> None:
+        super().__init__(held)
+        self.held = held
+
+
+class Damaged(Exception):
+    """The database is this program's, and is not as it left it; says how."""
+
+
+class Elsewhere(Exception):
+    """New tables would not be made where this program's tables are, or nowhere; says why and what to do."""
+
+
+def look(connection: Connection, tables: Collection[str], newest: str) -> Schema:
+    """Return what the database holds; `tables` are those of the revision `newest`.
+
+    Raise NotOurs, Damaged or Elsewhere.
+    """
+    place, held = _held(connection)
+    if VERSION_TABLE in held:
+        revision = _marked_revision(connection, held, place)
+        missing = sorted(set(tables) - held.keys()) if revision == newest else []
+        if missing:
+            raise Damaged(f"the tables {', '.join(missing)} are missing")
+        return Schema(revision, is_marked=True)
+    names = {name.lower() for name in held}
+    if FIRST_VERSION_TABLE in names:
+        revisions = _revisions(connection, held)
+        if len(revisions) == 1 and _is_first(connection, held, revisions[0]):
+            return Schema(revisions[0])
+    if names:
+        raise NotOurs(_named(held))
+    return Schema()
+
+
+def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
+    """Return the schema in which tables are made, and the relations in it: by name, whether it is a table."""
+    if connection.dialect.name == "sqlite":
+        looked = inspect(connection)
+        tables = dict.fromkeys(looked.get_table_names(), True)
+        return None, {**tables, **dict.fromkeys(looked.get_view_names(), False)}
+    place: str | None = connection.scalar(text("SELECT pg_catalog.current_schema()"))
+    if place is None:
+        path = connection.scalar(text("SHOW search_path"))
+        raise Elsewhere(
+            f"no schema of the search_path ({path}) exists: create one (CREATE SCHEMA NAME), or correct the"
+            " search_path"
+        )
+    rows = connection.execute(text(_RELATIONS_OF_POSTGRESQL)).all()
+    for row in rows:
+        if row.name == VERSION_TABLE and row.schema != place:
+            raise Elsewhere(
+                f"the tables of this program are in the schema {row.schema}, but new ones would be made in {place},"
+                f" which comes before it in the search_path; put {row.schema} first: ALTER ROLE CURRENT_USER SET"
+                f" search_path = {connection.dialect.identifier_preparer.quote(row.schema)}"
+            )
+    return place, {row.name: row.is_table for row in rows if row.schema == place}
+
+
+def _marked_revision(connection: Connection, held: Mapping[str, bool], place: str | None) -> str:
+    columns = {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE, schema=place)}
+    if not held[VERSION_TABLE] or columns != _MARK:
+        raise NotOurs(f"an {VERSION_TABLE} that this program did not make")
+    rows = connection.execute(text(f"SELECT version_num, program FROM {VERSION_TABLE}")).all()  # noqa: S608
+    if any(row.program != PROGRAM for row in rows):
+        raise NotOurs(f"an {VERSION_TABLE} of another program")
+    if len(rows) != 1 or not (str(rows[0].version_num).isdecimal() and len(rows[0].version_num) == 4):  # noqa: PLR2004
+        raise Damaged(f"{VERSION_TABLE} does not hold one revision of this program")
+    return str(rows[0].version_num)
+
+
+def _revisions(connection: Connection, held: Mapping[str, bool]) -> list[str]:
+    """Return what another alembic, or an earlier version of this program, wrote as its revisions."""
+    if not held.get(FIRST_VERSION_TABLE):
+        return []
+    columns = {column["name"] for column in inspect(connection).get_columns(FIRST_VERSION_TABLE)}
+    if columns != {"version_num"}:
+        return []
+    found = text(f"SELECT version_num FROM {FIRST_VERSION_TABLE}")  # noqa: S608 - a constant
+    return [str(revision) for revision in connection.scalars(found)]
+
+
+def _is_first(connection: Connection, held: Mapping[str, bool], revision: str) -> bool:
+    """Tell whether all tables are there that an earlier version of this program left with this revision."""
+    tables = FIRST_TABLES.get(revision)
+    if tables is None or not all(held.get(table) for table in tables):
+        return False
+    looked = inspect(connection)
+    return all(
+        columns <= {column["name"] for column in looked.get_columns(table)}
+        for table, columns in _FIRST_COLUMNS.items()
+    )
+
+
+def _named(held: Mapping[str, bool], most: int = 5) -> str:
+    names = sorted(held)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
+
+
+def carry_over(connection: Connection) -> None:
+    """Make our version table, and move the revision of an earlier version of this program into it.
+
+    Its `alembic_version` is removed: another program that shares the database would take our revision for its own.
+    Call it for what `look` returned, within the transaction of the migration.
+    """
+    _, held = _held(connection)
+    if VERSION_TABLE in held:
+        return
+    connection.execute(text(MAKE_VERSION_TABLE))
+    for revision in _revisions(connection, held):
+        add = text(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (:revision)")  # noqa: S608 - a constant
+        connection.execute(add.bindparams(bindparam("revision", revision)))
+        connection.execute(text(f"DROP TABLE {FIRST_VERSION_TABLE}"))

@@ -1,0 +1,470 @@
+"""What whoever writes the database can make a node do: nothing is destroyed, and one line says what is wrong.
+
+What an honest ring leads to is told in `test_rotation` and `test_keeping`.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from given import MovableClock, sound_key
+from sqlalchemy import insert, text, update
+from sqlalchemy.exc import StatementError
+from test_rotation import FAST
+
+from issuer.accounts import User
+from issuer.audit import Action, Entry, fault
+from issuer.clients import Client
+from issuer.keeping import Node
+from issuer.key import JWK_MEMBERS, PublicKey
+from issuer.nodes import Acknowledgement, Heartbeat
+from issuer.oauth import AuthMethod
+from issuer.refusal import KeyUnavailable
+from issuer.rotation import Rotation
+from issuer.signing.algorithms import ALGORITHMS
+from issuer.signing.directory import NOTE, PemDirectory
+from issuer.signing.pem import PemSigner
+from issuer.signing.proof import require_sound
+from issuer.store.accounts import AccountStore
+from issuer.store.audit import MOST_ENTRIES, AuditStore, audit, audit_head
+from issuer.store.clients import ClientStore
+from issuer.store.database import Database, DatabaseDamaged
+from issuer.store.heartbeats import HeartbeatStore, heartbeats
+from issuer.store.private_keys import PrivateKeyStore, private_keys
+from issuer.store.ring import Moved, RingStore, Unreadable, key_ring, read
+
+Document = dict[str, Any]
+Change = Callable[[Document], None]
+
+REVOKED = {"revoked_at": "2026-01-01T00:00:00Z", "revoked_reason": "x"}
+
+
+@pytest.fixture
+def node(database: Database, keys: Path, clock: MovableClock) -> Node:
+    signer = PemSigner(PemDirectory(keys), lambda: "a passphrase for tests")
+    rotation = Rotation(RingStore(database), signer, FAST, clock, "tests")
+    return Node(rotation, signer, HeartbeatStore(database), FAST, clock, "tests")
+
+
+def named(kid: str) -> Change:
+    """Return what gives the second key another kid, and revokes it: its private key would be destroyed."""
+
+    def change(document: Document) -> None:
+        key = document["keys"][1]
+        key |= {**REVOKED, "kid": kid, "jwk": {**key["jwk"], "kid": kid}}
+
+    return change
+
+
+def setting(*path: str | int, value: Any) -> Change:
+    def change(document: Document) -> None:
+        place: Any = document
+        for name in path[:-1]:
+            place = place[name]
+        place[path[-1]] = value
+
+    return change
+
+
+CHANGES: dict[str, Change] = {
+    **{
+        f"kid {kid!r}": named(kid)
+        for kid in (
+            "../victim",
+            "/etc/ssl/victim",
+            "victim",
+            "",
+            ".",
+            "x" * 5000,
+            "a" * 43,
+            "a" * 42 + "\n",
+            "a" * 42 + "/",
+            "*",
+            "\x1b[2J",
+            "é" * 43,
+        )
+    },
+    **{
+        f"{'.'.join(map(str, path))} = {value!r}"[:80]: setting(*path, value=value)
+        for path, value in (
+            (("keys", 0, "token_lifetime"), "-P1000D"),
+            (("keys", 0, "margin"), "-PT1S"),
+            (("keys", 0, "lead"), "P900000000D"),
+            (("lead",), "-P1D"),
+            (("lead",), float("nan")),
+            (("lead",), float("inf")),
+            (("lead",), None),
+            (("lead",), "x"),
+            (("keys", 0, "activates_at"), "9999-12-31T23:59:59Z"),
+            (("keys", 0, "published_at"), "9999-12-31T23:59:59+00:00"),
+            (("keys", 0, "published_at"), "0001-01-01T00:00:00Z"),
+            (("keys", 0, "revoked_at"), "9999-12-31T23:59:59-12:00"),
+            (("keys", 0, "published_at"), 1e300),
+            (("keys", 0, "published_at"), float("nan")),
+            (("changed_at",), "9999-12-31T23:59:59Z"),
+            (("changed_at",), "2026-01-01T00:00:00"),
+            (("changed_at",), []),
+            (("version",), 2**31 - 1),
+            (("version",), 10**400),
+            (("version",), -1),
+            (("version",), 7),
+            (("version",), "x"),
+            (("keys",), []),
+            (("keys",), {}),
+            (("keys",), "x"),
+            (("keys",), None),
+            (("keys",), [None]),
+            (("keys",), [[]]),
+            (("keys", 0), 1),
+            (("keys", 0, "kid"), None),
+            (("keys", 0, "alg"), "none"),
+            (("keys", 0, "alg"), "HS256"),
+            (("keys", 0, "alg"), "RS256"),
+            (("keys", 0, "jwk"), {}),
+            (("keys", 0, "jwk"), []),
+            (("keys", 0, "jwk", "kty"), "oct"),
+            (("keys", 0, "jwk", "kty"), 5),
+            (("keys", 0, "jwk", "kty"), []),
+            (("keys", 0, "jwk", "d"), "the private exponent"),
+            (("keys", 0, "jwk", "x5u"), "https://attacker.example"),
+            (("keys", 0, "jwk", "use"), "enc"),
+            (("keys", 0, "revoked_reason"), {}),
+        )
+    },
+    "a key twice": lambda document: document["keys"].append(document["keys"][0]),
+    "ten thousand keys": lambda document: document["keys"].extend(document["keys"] * 6000),
+    "all keys revoked": lambda document: [key.update(REVOKED) for key in document["keys"]] and None,
+}
+
+DOCUMENTS: dict[str, Any] = {
+    "nothing": "",
+    "null": "null",
+    "a number": "1e400",
+    "a list": "[]",
+    "no keys": "{}",
+    "deep": "[" * 100_000,
+    "deep objects": '{"keys":' * 50_000,
+    "half a character": '"\\ud800"',
+    "a mark to nowhere": json.dumps({"moved_to": "x", "moved_at": "y", "document": "z"}),
+    "a mark with a line of settings": json.dumps(
+        {
+            "moved_to": "sqlite:///x.db\nISSUER_KEYS=/tmp/theirs",
+            "moved_at": "2026-01-01T00:00:00Z",
+            "document": "z",
+        }
+    ),
+    "too much": " " * (17 * 1024 * 1024),
+}
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("issuer.db")
+    }
+
+
+def put(database: Database, document: object) -> None:
+    with database.write() as connection:
+        connection.execute(update(key_ring).values(document=document))
+
+
+def require_refused_and_nothing_destroyed(node: Node, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "victim.pem").write_text("the key of another program")
+    (tmp_path / "victim.pending").write_text("the key of another program")
+    before, view = everything(tmp_path), node.view
+    for act in (
+        node.refresh,
+        RingStore(database).load,
+        node._rotation.reconcile,
+        node._rotation.settle,
+        lambda: node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True)),
+        lambda: node._rotation.reconcile(starting=True),
+    ):
+        with pytest.raises(DatabaseDamaged, match="the key ring in the database is damaged") as refusal:
+            act()
+        assert str(refusal.value).isprintable()
+        assert len(str(refusal.value)) < 300
+    assert everything(tmp_path) == before
+    assert node.view == view
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_ring_that_this_program_did_not_write_is_refused_before_anything_is_done_by_it(
+    node: Node, database: Database, tmp_path: Path, change: Change
+) -> None:
+    node.refresh()
+    with database.read() as connection:
+        document = json.loads(connection.scalar(text("SELECT document FROM key_ring")) or "")
+    change(document)
+    put(database, json.dumps(document))
+    require_refused_and_nothing_destroyed(node, database, tmp_path)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())
+def test_what_is_no_ring_at_all_is_refused_likewise(
+    node: Node, database: Database, tmp_path: Path, document: str
+) -> None:
+    node.refresh()
+    put(database, document)
+    require_refused_and_nothing_destroyed(node, database, tmp_path)
+
+
+def test_a_ring_of_another_type_is_refused_likewise(node: Node, database: Database, tmp_path: Path) -> None:
+    node.refresh()
+    for value in ("x'00ff'", "7", "1e999"):
+        with database.write() as connection:
+            connection.execute(text(f"UPDATE key_ring SET document = {value}"))  # noqa: S608
+        require_refused_and_nothing_destroyed(node, database, tmp_path)
+
+
+def test_a_document_of_another_version_than_its_row_is_refused(database: Database, node: Node) -> None:
+    node.refresh()
+    with database.write() as connection:
+        connection.execute(update(key_ring).values(version=9))
+    with pytest.raises(DatabaseDamaged, match="its two versions differ"):
+        RingStore(database).load()
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_every_key_that_this_program_makes_is_accepted(alg: str, keys: Path) -> None:
+    public = PemSigner(PemDirectory(keys), lambda: "a passphrase for tests").generate(alg)
+    assert public.integrity_error() is None
+    assert require_sound(public)
+    assert JWK_MEMBERS.keys() == ALGORITHMS.keys()
+
+
+def test_a_point_that_is_not_on_its_curve_is_refused_in_words() -> None:
+    from issuer.key import thumbprint  # noqa: PLC0415
+
+    jwk = {"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "A" * 43}
+    kid = thumbprint(jwk)
+    with pytest.raises(KeyUnavailable, match="cannot be read"):
+        require_sound(PublicKey(kid, "ES256", {**jwk, "use": "sig", "alg": "ES256", "kid": kid}))
+
+
+@pytest.mark.parametrize("kid", ["../victim", "victim", "/victim", "a" * 44, "", "\0" * 43])
+def test_no_file_is_named_by_what_is_no_kid(keys: Path, tmp_path: Path, kid: str) -> None:
+    directory = PemDirectory(keys)
+    keys.mkdir(mode=0o700)
+    (tmp_path / "victim.pem").write_text("the key of another program")
+    (keys / "victim.pem").write_text("the key of another program")
+    for act in (directory.remove, directory.read, directory.keep, lambda kid: directory.write(kid, b"x")):
+        with pytest.raises(KeyUnavailable, match="is not the kid of a key"):
+            act(kid)
+    assert (tmp_path / "victim.pem").exists()
+    assert (keys / "victim.pem").exists()
+
+
+# The note beside the private keys
+
+
+@pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())
+def test_a_corrupted_note_destroys_nothing_and_a_running_node_writes_it_anew(
+    node: Node, database: Database, keys: Path, clock: MovableClock, document: str
+) -> None:
+    node.refresh()
+    node.refresh()
+    before = {name: content for name, content in everything(keys).items() if NOTE not in name}
+    (keys / NOTE).write_text(document)
+    clock.advance(seconds=1)
+    node.refresh()
+    node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True))
+    assert read((keys / NOTE).read_text()) == RingStore(database).load()
+    assert before.items() <= everything(keys).items()
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder"])
+def test_a_note_that_is_no_file_is_told_and_not_read(node: Node, keys: Path, kind: str) -> None:
+    node.refresh()
+    (keys / NOTE).unlink()
+    match kind:
+        case "link":
+            (keys / NOTE).symlink_to("/dev/zero")
+        case "pipe":
+            os.mkfifo(keys / NOTE)
+        case "device":
+            (keys / NOTE).symlink_to("/dev/full")
+        case "folder":
+            (keys / NOTE).mkdir()
+    with pytest.raises(KeyUnavailable):
+        PemDirectory(keys).noted()
+    assert node.refresh()
+
+
+def test_a_private_key_that_is_a_link_is_not_used_as_its_target_would_survive_its_destruction(
+    node: Node, keys: Path, tmp_path: Path
+) -> None:
+    ring = node.refresh().ring
+    path = keys / f"{ring.keys[0].kid}.pem"
+    path.rename(tmp_path / "elsewhere.pem")
+    path.symlink_to(tmp_path / "elsewhere.pem")
+    with pytest.raises(KeyUnavailable, match="symbolic link"):
+        PemDirectory(keys).read(ring.keys[0].kid)
+
+
+# Directories that other programs use
+
+
+def test_a_directory_in_which_another_program_keeps_its_certificates_keeps_its_rights(keys: Path) -> None:
+    keys.mkdir()
+    keys.chmod(0o755)
+    (keys / "server.pem").write_text("the certificate of another program")
+    with pytest.raises(KeyUnavailable, match="may be read or changed by others"):
+        PemDirectory(keys).write(sound_key("a").kid, b"x")
+    assert keys.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_rights_of_other_programs_files_are_not_complained_about(keys: Path) -> None:
+    keys.mkdir(mode=0o700)
+    (keys / "server.pem").write_text("the certificate of another program")
+    (keys / "server.pem").chmod(0o644)
+    assert not list(PemDirectory(keys).faults())
+    assert PemDirectory(keys).strays([]) == ["server.pem"]
+
+
+# Other tables
+
+
+def beat(database: Database, **values: Any) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    row = {**vars(Heartbeat.of("1", "a", 1, FAST, now)), "max_age": 60, **values}
+    with database.write() as connection:
+        connection.execute(insert(heartbeats).values(**row))
+
+
+@pytest.mark.parametrize("value", [10**15, -1])
+def test_a_heartbeat_that_no_process_sent_is_told_in_words(database: Database, value: int) -> None:
+    beat(database, max_age=value)
+    with pytest.raises(DatabaseDamaged, match="DELETE FROM heartbeats"):
+        HeartbeatStore(database).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "refreshed_at = 'yesterday'",
+        "signs_until = x'00'",
+        "served_until = '9999-12-31 23:59:59.999999'",
+        "version = 'x'",
+        "version = -5",
+        "max_age = 'x'",
+        "name = x'ff'",
+    ],
+)
+def test_a_heartbeat_with_values_of_other_types_is_told_in_words(database: Database, change: str) -> None:
+    beat(database)
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE heartbeats SET {change}"))  # noqa: S608
+    with pytest.raises(DatabaseDamaged, match=r"damaged|cannot be read"):
+        HeartbeatStore(database).all()
+
+
+def test_a_node_goes_on_and_revokes_beside_a_hostile_heartbeat(
+    node: Node, database: Database, clock: MovableClock
+) -> None:
+    node.refresh()
+    beat(
+        database, served_until=datetime(5999, 1, 1, tzinfo=UTC), signs_until=datetime(5999, 1, 1, tzinfo=UTC)
+    )
+    clock.advance(seconds=1)
+    ring = node.refresh().ring
+    Acknowledgement.of(HeartbeatStore(database).all(), ring.version, FAST, clock())
+
+
+ENTRY = Entry(datetime(2026, 1, 1, tzinfo=UTC), "tests", Action.MOVED)
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, MOST_ENTRIES])
+def test_an_entry_of_the_highest_number_does_not_keep_others_from_being_added(
+    database: Database, number: int
+) -> None:
+    store = AuditStore(database)
+    store.record(ENTRY)
+    with database.write() as connection:
+        connection.execute(insert(audit).values(number=number, digest="x", **vars(ENTRY)))
+        connection.execute(update(audit_head).values(number=number))
+    store.record(ENTRY)
+    links, head = store.chain()
+    assert [link.number for link in links] == [1, 2, number]
+    assert fault(links, head)
+
+
+@pytest.mark.parametrize("change", ["ring_version = 'x'", "at = 'x'", "at = x'00'"])
+def test_an_audit_with_values_of_other_types_is_told_in_words(
+    node: Node, database: Database, change: str
+) -> None:
+    node.refresh()
+    with database.write() as connection:
+        connection.execute(text("DROP TRIGGER audit_refuses_update"))
+        connection.execute(text(f"UPDATE audit SET {change}"))  # noqa: S608
+    read_it = node._rotation.ring if "version" in change else AuditStore(database).chain
+    with pytest.raises(DatabaseDamaged, match=r"audit|instant"):
+        read_it()
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("users", "scope = x'ff'"),
+        ("users", "created_at = 'x'"),
+        ("users", "disabled_at = 'x'"),
+        ("users", "username = x'00'"),
+        ("clients", "audiences = 'x'"),
+        ("clients", "audiences = '{}'"),
+        ("clients", "audiences = '[1]'"),
+        ("clients", "audiences = 'null'"),
+        ("clients", "auth_method = 'x'"),
+        ("clients", "secret_digest = 'x'"),
+        ("clients", "created_at = 3"),
+    ],
+)
+def test_a_row_with_values_of_other_types_is_told_in_words(
+    database: Database, table: str, change: str
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    AccountStore(database).add(User("1", "alice", "a hash", frozenset({"a"}), now))
+    ClientStore(database).add(Client("1", "machine", AuthMethod.BASIC, frozenset(), now, ("x",), b"digest"))
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {table} SET {change}"))  # noqa: S608
+    read_it = AccountStore(database).all if table == "users" else ClientStore(database).all
+    with pytest.raises(DatabaseDamaged, match="restore the backup"):
+        read_it()
+
+
+def test_a_private_key_of_another_type_is_told_in_words(database: Database) -> None:
+    kid = sound_key("a").kid
+    with database.write() as connection:
+        connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))
+        connection.execute(text("UPDATE private_keys SET pem = 'text'"))
+    with pytest.raises((KeyUnavailable, StatementError), match=r"damaged|bytes"):
+        PrivateKeyStore(database).read(kid)
+
+
+def test_a_mark_of_a_move_leads_to_a_database_or_is_none(node: Node, database: Database) -> None:
+    node.refresh()
+    store = RingStore(database)
+    store.leave("postgresql://u:***@host/name", datetime(2026, 1, 1, tzinfo=UTC))
+    with pytest.raises(Moved):
+        store.load()
+    with database.write() as connection:
+        connection.execute(
+            text("UPDATE key_ring SET document = replace(document, '\"keys\\\":', '\"locks\\\":')")
+        )
+    with pytest.raises(DatabaseDamaged):
+        store.come_back()
+    with pytest.raises(Moved):
+        store.load()
+
+
+def test_what_is_written_is_what_is_read(node: Node, database: Database) -> None:
+    ring = node.refresh().ring
+    with pytest.raises(Unreadable):
+        read(b"\xff")
+    assert RingStore(database).load() == ring
+    assert ring.lead <= timedelta(days=3650)
