@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 from issuer.store.clients import assertions
 from issuer.store.database import Database
 from issuer.store.rotations import families, refresh_tokens
+from issuer.store.session_events import EVENTS_KEPT, day, session_events
 from issuer.store.throttle import devices, throttle
 from issuer.throttle import DEVICE_MEMORY, MEMORY
 
@@ -29,6 +30,7 @@ def _meaningless(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]]:
     yield refresh_tokens, refresh_tokens.c.family_id.in_(select(families.c.id).where(over))
     yield assertions, assertions.c.expires_at < now
     yield throttle, throttle.c.since < now - MEMORY
+    yield session_events, session_events.c.day < day(now - EVENTS_KEPT)
     yield devices, devices.c.seen_at < now - DEVICE_MEMORY
 
 
