@@ -83,12 +83,13 @@ _UNCHANGED = (
     .with_for_update()
 )
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
-_NEWEST = select(families.c.id).where(*_OPEN).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST)
-# The new one stays, whatever the clocks were that the others were started by.
+# The new one stays, whatever the clocks were by which the others were started.
+_OTHERS = *_OPEN, families.c.id != bindparam("new")
+_NEWEST = (
+    select(families.c.id).where(*_OTHERS).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST - 1)
+)
 _END_OLDEST = (
-    update(families)
-    .where(*_OPEN, families.c.id.not_in(_NEWEST), families.c.id != bindparam("new"))
-    .values(ended_at=bindparam("now"))
+    update(families).where(*_OTHERS, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
 )
 
 
