@@ -6,7 +6,7 @@ without all that is tested in `test_refresh_tokens`.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -16,6 +16,7 @@ from given import START
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from postgresql import new_database
 from sqlalchemy import func, select, update
 
 from issuer.accounts import User
@@ -35,7 +36,7 @@ from issuer.store.pruning import prune
 from issuer.store.rotations import refresh_tokens
 from issuer.store.session_events import SessionEventStore
 from issuer.store.throttle import ThrottleStore
-from issuer.tokens import REFRESH_GRACE, Authorization, NewFamily
+from issuer.tokens import REFRESH_GRACE, Authorization, NewFamily, refresh_token_digest
 
 SKEW = timedelta(seconds=30)
 HOUR = timedelta(hours=1)
@@ -99,9 +100,8 @@ class Node:
         return False
 
 
-def two_nodes(folder: Path, time: Time) -> list[Node]:
+def two_nodes(url: str, time: Time) -> list[Node]:
     """Return two nodes on one database, as far apart as their clocks may be."""
-    url = f"sqlite:///{folder}/issuer.db"
     databases = [Database(url), Database(url)]
     databases[0].migrate()
     AccountStore(databases[0]).add(OWNER)
@@ -115,7 +115,7 @@ def time() -> Time:
 
 @pytest.fixture
 def nodes(tmp_path: Path, time: Time) -> Iterator[list[Node]]:
-    made = two_nodes(tmp_path, time)
+    made = two_nodes(f"sqlite:///{tmp_path}/issuer.db", time)
     yield made
     for node in made:
         node.database.close()
@@ -221,6 +221,38 @@ def test_pruning_by_a_clock_that_is_an_hour_ahead_ends_no_session(nodes: list[No
     assert nodes[1].refuses(newest)
 
 
+def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, time: Time) -> None:
+    time.now = datetime.now(UTC)
+    nodes = two_nodes(new_database(postgresql), time)
+    for node in nodes:
+        node.database.ticks = lambda: None
+    for node, other in (nodes, nodes[::-1]):
+        token = node.log_in()
+        successor = node.refresh(token)
+        assert other.refresh(token) == successor
+        late = other.log_in()
+        newest = node.refresh(late)
+        with node.database.write() as connection:  # as if it had been issued 31 seconds ago
+            earlier = refresh_tokens.c.issued_tick - 31_000_000
+            issued = update(refresh_tokens).where(refresh_tokens.c.digest == refresh_token_digest(newest))
+            assert connection.execute(issued.values(issued_tick=earlier)).rowcount == 1
+        assert other.refuses(late)
+        assert node.refuses(newest)
+        token, successor = successor, node.refresh(successor)
+        assert token != successor
+    for _ in range(3):
+        time.now += timedelta(minutes=10)
+        successor = nodes[0].refresh(successor)
+    with nodes[0].database.read() as connection:
+        family = select(refresh_tokens.c.family_id).where(
+            refresh_tokens.c.digest == refresh_token_digest(successor)
+        )
+        kept = select(func.count()).where(refresh_tokens.c.family_id == family.scalar_subquery())
+        assert connection.scalar(kept) == 2
+    for node in nodes:
+        node.database.close()
+
+
 # Owner, second tab, thief and crashes
 
 
@@ -246,7 +278,7 @@ class OneSession(RuleBasedStateMachine):
         super().__init__()
         self.folder = TemporaryDirectory()
         self.time = Time()
-        self.nodes = two_nodes(Path(self.folder.name), self.time)
+        self.nodes = two_nodes(f"sqlite:///{self.folder.name}/issuer.db", self.time)
         self.is_set = False
         """Whether a clock was ever set: then a second tab may be logged out, and a replay must be all the same."""
 
