@@ -1,5 +1,6 @@
 """`issuer audit`: what happened to the keys, and whether the record of it is whole."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -53,10 +54,12 @@ def sessions(
     """
     with opened() as issuer:
         sums = issuer.session_events.newest(last)
+        users = {user: issuer.accounts.by_id(user) for user in {each.user_id for each in sums}}
+        names = {user: known.username for user, known in users.items() if known}
         show(
             {"sessions": [_summed(each) for each in sums]},
             as_json=as_json,
-            rows=[_summed(each) for each in sums],
+            rows=[_brief_sum(each, names) for each in sums],
             says="" if sums else "nothing has happened in the last 90 days",
         )
 
@@ -113,6 +116,17 @@ def _summed(sums: SessionEvents) -> Row:
         "session": sums.session,
         "first_at": instant(sums.first_at),
         "last_at": instant(sums.last_at),
+    }
+
+
+def _brief_sum(sums: SessionEvents, names: Mapping[str, str]) -> Row:
+    return {
+        "last_at": instant(sums.last_at),
+        "count": sums.count,
+        "event": sums.event,
+        "user": names.get(sums.user_id, sums.user_id),
+        "client": sums.client_id,
+        "session": sums.session,
     }
 
 
