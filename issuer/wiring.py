@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,7 @@ from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.batches import Batches
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database, StoreError
+from issuer.store.database import Database, StoreError, host_ticks
 from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
@@ -126,8 +126,8 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     settings.passphrase()  # a bad one is told before anything is made
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
-    if clock is not present:  # whoever moves the time moves all of it
-        database.ticks = lambda: int(clock().timestamp() * 1_000_000)
+    if clock is not present:
+        database.ticks = ticks_by(clock)
     signer = signer_for(settings, ring_database)
     database.migrate()
     ring_store = RingStore(ring_database)
@@ -202,6 +202,15 @@ def _grants(
         revocation=Revocation(means.families, mint),
         introspection=Introspection(means.accounts, clients, means.families, mint),
     )
+
+
+def ticks_by(clock: Clock) -> Callable[[], int]:
+    """Return the ticks of a database (see `Database.ticks`) that pass as fast as a clock of the caller's own.
+
+    They begin with those of this machine, however wrong the clock is: what it said before is not comparable.
+    """
+    began, machine = clock(), host_ticks()
+    return lambda: machine + (clock() - began) // timedelta(microseconds=1)
 
 
 def signer_for(settings: Settings, database: Database) -> Signer:
