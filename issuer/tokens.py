@@ -1,7 +1,7 @@
 """Tokens: the claims of an access token, and the rules of refresh-token sessions, as pure functions.
 
-A refresh token is 64 bytes in base64url: the id of its session (16), a proof that every token of the session carries
-(16), and a secret of its own (32). Signing is the work of `signing`, storing sessions that of `store.families`.
+A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that every token of its session carries
+(16), and the id of the session (16). Signing is the work of `signing`, storing sessions that of `store.families`.
 """
 
 import base64
@@ -261,7 +261,7 @@ def _mac(token: str, message: bytes) -> bytes:
 
 
 def _composed(family_id: str, proof: bytes, secret: bytes) -> str:
-    return base64.urlsafe_b64encode(uuid.UUID(family_id).bytes + proof + secret).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(secret + proof + uuid.UUID(family_id).bytes).rstrip(b"=").decode()
 
 
 def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
@@ -274,4 +274,4 @@ def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
         return None
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
         return None
-    return uuid.UUID(bytes=raw[:16]), raw[16:32]
+    return uuid.UUID(bytes=raw[48:]), raw[32:48]
