@@ -4,8 +4,11 @@ What clocks do to all that is tested in `test_session_clocks`.
 """
 
 import base64
+import json
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -15,8 +18,11 @@ from figures import Figures
 from given import ALICE, MovableClock, bearer
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from issuer.administration import register_client
+from issuer.audit import Action, Entry, SessionEvent
+from issuer.cli.commands import app
 from issuer.oauth import AuthMethod
 from issuer.store.pruning import prune
 from issuer.store.rotations import refresh_tokens
@@ -322,6 +328,39 @@ def test_events_are_summed_by_user_and_day_and_forgotten_after_ninety_days(
     while prune(issuer.database, clock()):
         pass
     assert events(issuer) == {}
+
+
+def test_replays_do_not_bury_what_happened_to_keys(
+    web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a passphrase for tests")
+
+    def told(*command: str) -> Any:
+        done = CliRunner().invoke(app, ["audit", *command])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output) if "--json" in command else done.output
+
+    assert "nothing has happened" in told("sessions")
+    assert told("list", "--json")["sessions"] == []
+    now = issuer.clock()
+    issuer.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
+    first = log_in(web)["refresh_token"]
+    found = issuer.families.find(refresh_token_digest(first))
+    assert found
+    for number in range(60):  # of as many accounts; and as the release before recorded them
+        family = replace(found.family, user_id=str(uuid.UUID(int=number)))
+        issuer.session_events.record(SessionEvent.REPLAYED, family, now)
+        issuer.audit.record(Entry(now, "a node", Action.REPLAYED, reason="session x"))
+    issuer.session_events.record(SessionEvent.REPLAYED, found.family, now + timedelta(seconds=1))
+    listed = told("list", "--json")
+    assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
+    assert len(listed["sessions"]) == 50
+    assert "issuer audit sessions" in told("list")
+    assert len(told("sessions", "--last", "100", "--json")["sessions"]) == 61
+    newest = told("sessions").strip().splitlines()[-1]
+    assert "alice" in newest
+    assert found.family.id in newest
+    assert "entries" in told("verify", "--json")
 
 
 # A token for a service alone
