@@ -31,7 +31,7 @@ class Action(StrEnum):
 
 
 class SessionEvent(StrEnum):
-    """What may happen to a session that an operator should know; summed by user and day, and not in the chain.
+    """What may happen to a session that an operator should know; summed by user, and not in the chain.
 
     Whoever has an account can cause any number of them: in the chain they would bury the events of keys.
     """
@@ -48,9 +48,8 @@ class SessionEvent(StrEnum):
 
 @dataclass(frozen=True)
 class SessionEvents:
-    """How often one event happened to the sessions of one user on one day (UTC), and the latest of them."""
+    """How often one event happened to the sessions of one user since `first_at`, and the latest of them."""
 
-    day: str
     user_id: str
     event: str
     count: int

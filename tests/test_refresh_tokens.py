@@ -313,7 +313,7 @@ def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_
     assert not is_living(web, second)
 
 
-def test_events_are_summed_by_user_and_day_and_forgotten_after_ninety_days(
+def test_events_are_summed_by_user_for_thirty_days_and_forgotten_after_ninety(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     for _ in range(20):
@@ -324,7 +324,16 @@ def test_events_are_summed_by_user_and_day_and_forgotten_after_ninety_days(
         ("refresh token repeated", 20)
     ]
     assert {link.entry.action for link in issuer.audit.chain()[0]} == {"published", "activated"}
-    clock.advance(days=92)
+    clock.advance(days=31)
+    issuer.node.refresh()
+    first = log_in(web)["refresh_token"]
+    assert successor(web, first) == successor(web, first)
+    [event] = issuer.session_events.newest(10)
+    assert (event.count, event.first_at, event.last_at) == (1, clock(), clock())
+    clock.advance(days=89)
+    prune(issuer.database, clock())
+    assert events(issuer) == {"refresh token repeated": 1}
+    clock.advance(days=2)
     while prune(issuer.database, clock()):
         pass
     assert events(issuer) == {}

@@ -48,9 +48,10 @@ def sessions(
     last: Annotated[int, typer.Option(min=1, help="How many of the newest sums to show.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show how often used refresh tokens came again, summed by user, event and day (UTC), the newest last.
+    """Show how often used refresh tokens came again, summed by user and event, the newest last.
 
-    They are not in the chain of digests, and are kept for 90 days. The session is that of the latest event.
+    A sum begins anew after 30 days, and is kept for 90. It is not in the chain of digests. The session is that of the
+    latest event.
     """
     with opened() as issuer:
         sums = issuer.session_events.newest(last)
@@ -108,7 +109,6 @@ def _described(link: Link) -> Row:
 
 def _summed(sums: SessionEvents) -> Row:
     return {
-        "day": sums.day,
         "event": sums.event,
         "count": sums.count,
         "user": sums.user_id,
@@ -122,6 +122,7 @@ def _summed(sums: SessionEvents) -> Row:
 def _brief_sum(sums: SessionEvents, names: Mapping[str, str]) -> Row:
     return {
         "last_at": instant(sums.last_at),
+        "since": instant(sums.first_at),
         "count": sums.count,
         "event": sums.event,
         "user": names.get(sums.user_id, sums.user_id),

@@ -18,7 +18,6 @@ def upgrade() -> None:
     op.add_column("refresh_tokens", sa.Column("repeated_at", Instant()))
     op.create_table(
         "session_events",
-        sa.Column("day", sa.String(length=10), nullable=False),
         sa.Column("user_id", sa.String(length=36), nullable=False),
         sa.Column("event", sa.String(length=64), nullable=False),
         sa.Column("count", sa.Integer(), nullable=False),
@@ -26,5 +25,6 @@ def upgrade() -> None:
         sa.Column("last_at", Instant(), nullable=False),
         sa.Column("session", sa.String(length=36), nullable=False),
         sa.Column("client_id", sa.String(length=36), nullable=False),
-        sa.PrimaryKeyConstraint("day", "user_id", "event"),
+        sa.PrimaryKeyConstraint("user_id", "event"),
     )
+    op.create_index("ix_session_events_last_at", "session_events", ["last_at"])
