@@ -1,5 +1,6 @@
-"""A driver beside wrk: refreshes chains of tokens over raw connections, one connection a chain.
+"""A driver beside wrk: refreshes chains of tokens over raw connections, many chains on each in turn.
 
+One session rotates a few times a second at most, so a connection asks for another one each time.
 A process of its own, with what to do as JSON on standard input; the last line of its output is what `load` reads.
 """
 
@@ -9,18 +10,19 @@ import socket
 import statistics
 import sys
 import time
+from collections import deque
 from urllib.parse import urlsplit
 
 PATIENCE_SECONDS = 20.0
 END_OF_HEAD = b"\r\n\r\n"
 
 
-class Chain:
-    """One chain on its connection: always asked with the newest token that it was given."""
+class Chains:
+    """The chains of one connection: each is asked in turn, with the newest token that it was given."""
 
-    def __init__(self, plan: dict[str, str], token: str) -> None:
+    def __init__(self, plan: dict[str, str], tokens: list[str]) -> None:
         url = urlsplit(plan["url"])
-        self.token = token
+        self.tokens = deque(tokens)
         self.socket = socket.create_connection((url.hostname, url.port), PATIENCE_SECONDS)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._form = f"grant_type=refresh_token&client_id={plan['client_id']}&refresh_token="
@@ -32,13 +34,13 @@ class Chain:
         self._asked = 0.0
 
     def ask(self) -> None:
-        """Send the newest token."""
-        body = self._form + self.token
+        """Send the newest token of the next chain."""
+        body = self._form + self.tokens[0]
         self._asked = time.perf_counter()
         self.socket.sendall(f"{self._head}{len(body)}\r\n\r\n{body}".encode())
 
     def receive(self) -> tuple[bool, float] | None:
-        """Take in what has come: whether there was another token, and after how long; None: not all of it."""
+        """Receive what has come: whether there was another token, and after how long; None: not all of it."""
         more = self.socket.recv(65536)
         if not more:
             raise ConnectionError("the server hung up")
@@ -53,21 +55,22 @@ class Chain:
         took = time.perf_counter() - self._asked
         if b" 200 " not in head[:16]:
             return False, took
-        self.token = json.loads(body)["refresh_token"]
-        return True, took
+        used, given = self.tokens.popleft(), json.loads(body)["refresh_token"]
+        self.tokens.append(given)
+        return given != used, took
 
 
-def refresh(chains: list[Chain], seconds: float) -> tuple[list[float], int, float]:
-    """Let every chain go on for so many seconds; return how long each took, how many were refused, and all."""
+def refresh(connections: list[Chains], seconds: float) -> tuple[list[float], int, float]:
+    """Ask on every connection for so many seconds; return how long each took, how many did not rotate, and all."""
     selector = selectors.DefaultSelector()
-    for chain in chains:
-        selector.register(chain.socket, selectors.EVENT_READ, chain)
+    for chains in connections:
+        selector.register(chains.socket, selectors.EVENT_READ, chains)
     took: list[float] = []
     refused = 0
     began = last = time.perf_counter()
-    for chain in chains:
-        chain.ask()
-    waiting = len(chains)
+    for chains in connections:
+        chains.ask()
+    waiting = len(connections)
     while waiting:  # until each has its last answer: what was used up must be known
         ready = selector.select(PATIENCE_SECONDS)
         if not ready:
@@ -90,8 +93,8 @@ def refresh(chains: list[Chain], seconds: float) -> tuple[list[float], int, floa
 def main() -> None:
     """Run it."""
     plan = json.load(sys.stdin)
-    chains = [Chain(plan, token) for token in plan["tokens"]]
-    took, refused, lasted = refresh(chains, plan["seconds"])
+    connections = [Chains(plan, tokens) for tokens in plan["tokens"]]
+    took, refused, lasted = refresh(connections, plan["seconds"])
     hundredths = statistics.quantiles(took, n=100)
     report = {
         "requests": len(took),
@@ -100,7 +103,7 @@ def main() -> None:
         "p99": hundredths[98] * 1e6,
         "refused": refused,
         "broken": 0,
-        "tokens": [chain.token for chain in chains],
+        "tokens": [list(chains.tokens) for chains in connections],
     }
     sys.stdout.write(json.dumps(report) + "\n")
 

@@ -29,7 +29,8 @@ COLUMNS = """
 DROP TABLE refresh_tokens;
 CREATE TABLE refresh_tokens (digest bytea NOT NULL,
   family_id varchar(36) NOT NULL REFERENCES families ON DELETE CASCADE, expires_at timestamptz NOT NULL,
-  successor_seed bytea NOT NULL, used_at timestamptz, PRIMARY KEY ({key})) PARTITION BY {by};
+  successor_seed bytea NOT NULL, used_at timestamptz, proof_digest bytea, site text, paced_until timestamptz,
+  issued_tick bigint, repeated_at timestamptz, PRIMARY KEY ({key})) PARTITION BY {by};
 CREATE INDEX ON refresh_tokens (family_id);
 CREATE INDEX ON refresh_tokens (expires_at);
 """

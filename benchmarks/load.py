@@ -97,9 +97,10 @@ def loading(
 
 
 class Chains:
-    """Refresh tokens, each used once for the next, as many chains as there are connections; wrk cannot do that."""
+    """Refresh tokens, each used once for the next, many chains on each connection; wrk cannot do that."""
 
-    def __init__(self, server: Running, path: str, tokens: Sequence[str], client_id: str) -> None:
+    def __init__(self, server: Running, path: str, tokens: Sequence[Sequence[str]], client_id: str) -> None:
+        """Take the first tokens of the chains of each connection."""
         self._server = server
         self._plan = {"path": path, "client_id": client_id}
         self._tokens = list(tokens)

@@ -14,6 +14,7 @@ from asking import cpu_seconds, pgbench
 from postgresql import new_database
 from pydantic import SecretStr
 from scaling import Section, count
+from seeding import add_accounts, add_families
 from sqlalchemy import Engine, event
 
 from issuer.administration import register_client
@@ -51,13 +52,9 @@ def issuing(server: str) -> Section:
         issuer.clients, "bench", AuthMethod.POST, frozenset({"items:read"}), (), now
     )
     form = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret or ""}
-    issuer.grants.registration.register("bench", PASSPHRASE, Origin(), now)
-    session = issuer.grants.pipeline.login({"username": "bench", "password": PASSPHRASE}, Origin(), now)
-    held = {
-        "grant_type": "refresh_token",
-        "client_id": "first-party",
-        "refresh_token": session.refresh_token or "",
-    }
+    sessions: list[str] = []  # each is refreshed once: the issuer paces the rotations of one
+    add_accounts(issuer.database, range(TOKENS), "kept, but never verified here")
+    add_families(issuer.database, range(TOKENS), TOKENS, sessions)
     kid = issuer.node.view.ring.current(now).kid
 
     def token(parameters: Mapping[str, str]) -> TokenResponse:
@@ -65,7 +62,8 @@ def issuing(server: str) -> Section:
         return pipeline.sign(pipeline.grant(parameters, (), None, Origin(), issuer.clock()))
 
     def refresh() -> None:
-        held["refresh_token"] = token(held).refresh_token or ""
+        held = {"grant_type": "refresh_token", "client_id": "first-party"}
+        token({**held, "refresh_token": sessions.pop()})
 
     cases = {
         "RS256 signature alone": lambda: issuer.signer.sign(kid, b"x" * 400),

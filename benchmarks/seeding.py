@@ -1,6 +1,6 @@
 """Owns what is in a database before anything is measured: accounts, clients and sessions, by the real schema.
 
-Rows are written in bulk and are like those that the issuer writes, but nobody knows their passwords and tokens.
+Rows are written in bulk and are like those that the issuer writes, but nobody knows their passwords.
 """
 
 import secrets
@@ -17,6 +17,7 @@ from issuer.store.accounts import users
 from issuer.store.clients import clients
 from issuer.store.database import Database
 from issuer.store.rotations import families, refresh_tokens
+from issuer.tokens import new_refresh_token, refresh_token_digest
 
 BATCH = 10_000
 SQLITE_KIB = 500_000
@@ -80,11 +81,18 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
     )
 
 
-def add_families(database: Database, numbers: range, accounts: int) -> None:
-    """Add sessions of so many accounts in turn, each with one refresh token."""
+def add_families(database: Database, numbers: range, accounts: int, tokens: list[str] | None = None) -> None:
+    """Add sessions of so many accounts in turn, each with one refresh token, which `tokens` is given."""
     now = datetime.now(UTC)
     until = now + timedelta(days=30)
     ids = {number: str(uuid.uuid4()) for number in numbers}
+
+    def digest(number: int) -> bytes:
+        if tokens is None:
+            return secrets.token_bytes(32)
+        tokens.append(new_refresh_token(ids[number]))
+        return refresh_token_digest(tokens[-1])
+
     _fill(
         database,
         families,
@@ -109,11 +117,14 @@ def add_families(database: Database, numbers: range, accounts: int) -> None:
         refresh_tokens,
         (
             {
-                "digest": secrets.token_bytes(32),
+                "digest": digest(number),
                 "family_id": ids[number],
                 "expires_at": until,
                 "successor_seed": secrets.token_bytes(32),
                 "used_at": None,
+                "proof_digest": secrets.token_bytes(32),
+                "site": "192.0.2.1",
+                "paced_until": None,
             }
             for number in numbers
         ),

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -38,11 +38,12 @@ from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.batches import Batches
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database, StoreError
+from issuer.store.database import Database, StoreError, host_ticks
 from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore
+from issuer.store.session_events import SessionEventStore
 from issuer.store.throttle import ThrottleStore
 
 
@@ -87,6 +88,7 @@ class Issuer:
     accounts: AccountStore
     clients: ClientStore
     families: FamilyStore
+    session_events: SessionEventStore
     batches: Batches
     passwords: Passwords
     hashing: HashingPool
@@ -109,6 +111,9 @@ class Issuer:
         self.ring_database.close()
 
 
+present = clock
+
+
 def build(settings: Settings, clock: Clock = clock, actor: str | None = None) -> Issuer:
     """Return the issuer for `settings`, its database brought up to date.
 
@@ -121,13 +126,16 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     settings.passphrase()  # a bad one is told before anything is made
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
+    if clock is not present:
+        database.ticks = ticks_by(clock)
     signer = signer_for(settings, ring_database)
     database.migrate()
     ring_store = RingStore(ring_database)
     rotation = Rotation(ring_store, signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
     node = Node(rotation, signer, heartbeats, policy, clock, node_name)
-    clients, means = ClientStore(database), _means(settings, database)
+    clients, means = ClientStore(database), _means(settings, database, policy)
+    events = SessionEventStore(database)
     mint = Mint(signer, lambda: node.view, policy, settings.url)
     return Issuer(
         settings=settings,
@@ -139,6 +147,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         accounts=means.accounts,
         clients=clients,
         families=means.families,
+        session_events=events,
         batches=Batches(means.families),
         passwords=means.passwords,
         hashing=HashingPool(cores()),
@@ -148,30 +157,31 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
         audit=AuditStore(ring_database),
         heartbeats=heartbeats,
         node=node,
-        grants=_grants(settings, policy, actor, means, clients, mint, Guard(ThrottleStore(database))),
+        grants=_grants(settings, policy, events, means, clients, mint, Guard(ThrottleStore(database))),
     )
 
 
-def _means(settings: Settings, database: Database) -> Means:
+def _means(settings: Settings, database: Database, policy: Policy) -> Means:
     return Means(
         accounts=AccountStore(database),
         families=FamilyStore(database),
         passwords=Passwords(),
         user_audience=(settings.audience, settings.url),
         client_audience=(settings.audience,),
+        clock_skew=policy.clock_skew,
     )
 
 
 def _grants(
     settings: Settings,
     policy: Policy,
-    actor: str,
+    events: SessionEventStore,
     means: Means,
     clients: ClientStore,
     mint: Mint,
     guard: Guard,
 ) -> Grants:
-    sessions = Sessions(means.families, settings.refresh_token_lifetime, actor)
+    sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
     keys = ClientKeys()
     audiences = (settings.url, f"{settings.url}/oauth2/token")
     authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
@@ -192,6 +202,15 @@ def _grants(
         revocation=Revocation(means.families, mint),
         introspection=Introspection(means.accounts, clients, means.families, mint),
     )
+
+
+def ticks_by(clock: Clock) -> Callable[[], int]:
+    """Return the ticks of a database (see `Database.ticks`) that pass as fast as a clock of the caller's own.
+
+    They begin with those of this machine, however wrong the clock is: what it said before is not comparable.
+    """
+    began, machine = clock(), host_ticks()
+    return lambda: machine + (clock() - began) // timedelta(microseconds=1)
 
 
 def signer_for(settings: Settings, database: Database) -> Signer:

@@ -125,10 +125,11 @@ def test_a_client_whose_keys_are_slow_to_fetch_holds_up_no_other_refresh_and_no_
 
 @pytest.mark.parametrize("with_a_second_core", [False, True])
 def test_other_writers_get_their_turn_while_refreshes_never_cease(
-    issuer: Issuer, tmp_path: Path, *, with_a_second_core: bool
+    issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_a_second_core: bool
 ) -> None:
     if with_a_second_core:
         issuer.batches.finish_beside()
+    monkeypatch.setattr("issuer.tokens.ROTATION_BURST", 10**9)
     tokens = logged_in(issuer, PEOPLE)
     waits: list[float] = []
     over = threading.Event()
@@ -151,7 +152,8 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     async def run() -> None:
         async def user(token: str) -> None:
             while not over.is_set():
-                token = await refreshed(issuer, issuer.batches, token, sign)
+                used, token = token, await refreshed(issuer, issuer.batches, token, sign)
+                assert token != used
 
         await asyncio.gather(*(user(token) for token in tokens))
 

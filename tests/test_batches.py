@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from issuer.clients import FIRST_PARTY_ID
-from issuer.grants.means import Origin
+from issuer.grants.means import Origin, RepeatRefused
 from issuer.grants.pipeline import Granted
 from issuer.oauth import InvalidGrant
 from issuer.settings import Settings
 from issuer.store.batches import MOST, Batches
 from issuer.store.database import Database, DatabaseUnavailable
 from issuer.store.rotations import families, refresh_tokens
-from issuer.tokens import REFRESH_GRACE, refresh_token_digest
+from issuer.tokens import refresh_token_digest
 from issuer.wiring import Issuer
 
 PEOPLE = 12
@@ -143,12 +143,14 @@ def test_nobody_is_told_before_others_can_see_what_changed(
     asyncio.run(run())
 
 
-def test_one_token_presented_many_times_at_once_has_one_successor(
+def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_twice(
     issuer: Issuer, batches: Batches, tokens: list[str]
 ) -> None:
     told = together(batches, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
-    assert len(set(told[:5])) == 1
-    assert len(set(told)) == PEOPLE
+    given = [each for each in told[:5] if isinstance(each, str)]
+    assert (len(given), len(set(given))) == (2, 1)
+    assert all(isinstance(each, str | RepeatRefused) for each in told)
+    assert len({*given, *told[5:]}) == PEOPLE
     assert len(used(issuer)) == 2 * PEOPLE
 
 
@@ -248,7 +250,7 @@ def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
     successor = grant(issuer, tokens[0]).refresh_token or ""
     with issuer.database.write() as connection:
         used_long_ago = update(refresh_tokens).where(refresh_tokens.c.used_at.is_not(None))
-        connection.execute(used_long_ago.values(used_at=clock() - 2 * REFRESH_GRACE))
+        connection.execute(used_long_ago.values(used_at=clock() - timedelta(hours=1)))
     replayed, *others = together(batches, plainly(issuer, tokens))
     assert isinstance(replayed, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
@@ -336,7 +338,7 @@ def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
 def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
     issuer: Issuer, tokens: list[str], made: Build
 ) -> None:
-    nodes = [issuer, made(issuer.settings), made(issuer.settings)]
+    nodes = [issuer, made(issuer.settings)]
     outcomes: list[list[Any]] = []
     took: list[float] = []
 
@@ -350,13 +352,13 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
     for node in nodes:
         node.node.refresh()
     for _ in range(10):
-        orders = [tokens, tokens[::-1], tokens[1::2] + tokens[::2]]
+        orders = [tokens, tokens[::-1]]
         threads = [threading.Thread(target=refresh, args=pair) for pair in zip(nodes, orders, strict=True)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert outcomes[0] == outcomes[1] == outcomes[2]
+        assert outcomes[0] == outcomes[1]
         tokens = outcomes[0]
         outcomes.clear()
     assert sorted(took)[-2] < 1, "PostgreSQL looks for deadlocks after a second"

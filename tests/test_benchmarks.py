@@ -188,23 +188,24 @@ def rotating(*tokens: str) -> Iterator[str]:
 
 
 def test_a_chain_presents_each_refresh_token_once_and_goes_on_with_the_next() -> None:
-    with rotating("a.0", "b.0") as url:
+    with rotating("a.0", "b.0", "c.0") as url:
         plan = {"url": url, "path": "/oauth2/token", "client_id": "first-party"}
-        driven = [chains.Chain(plan, token) for token in ("a.0", "b.0")]
+        driven = [chains.Chains(plan, tokens) for tokens in (["a.0", "c.0"], ["b.0"])]
         took, refused, _ = chains.refresh(driven, 0.05)
         again, refused_again, _ = chains.refresh(driven, 0.0)
         for chain in driven:
             chain.socket.close()
     assert refused == refused_again == 0
     assert len(again) == 2
-    numbers = [int(chain.token.split(".")[1]) for chain in driven]
-    assert sum(numbers) == len(took) + len(again)
+    numbers = [[int(token.split(".")[1]) for token in each.tokens] for each in driven]
+    assert max(numbers[0]) - min(numbers[0]) <= 1
+    assert sum(map(sum, numbers)) == len(took) + len(again)
 
 
 def test_a_chain_that_is_refused_is_counted() -> None:
     with rotating("a.0") as url:
         plan = {"url": url, "path": "/oauth2/token", "client_id": "first-party"}
-        driven = [chains.Chain(plan, "a.7")]
+        driven = [chains.Chains(plan, ["a.7"])]
         took, refused, _ = chains.refresh(driven, 0.05)
         driven[0].socket.close()
     assert (len(took), refused) == (1, 1)

@@ -126,6 +126,28 @@ def test_every_row_arrives_as_it_was(lived: Issuer, new: Database) -> None:
     assert (links[-1].entry.action, links[-1].entry.reason) == (Action.MOVED, f"from {lived.database}")
 
 
+def test_a_refresh_whose_answer_was_lost_before_the_move_is_repeated_after_it(
+    issuer: Issuer, new: Database, made: Build, clock: MovableClock
+) -> None:
+    def refresh(there: Issuer, token: str) -> str:
+        form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
+        return there.grants.pipeline.grant(form, (), None, ORIGIN, clock()).refresh_token or ""
+
+    clock.now = datetime.now(UTC)
+    issuer.node.refresh()
+    issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
+    token = issuer.grants.pipeline.login(ALICE, ORIGIN, clock()).refresh_token or ""
+    successor = refresh(issuer, token)
+    issuer.node.leave()
+    clock.advance(seconds=20)
+    moving(issuer, new).perform(quiet)
+    there = made(settings_after(issuer.settings, new))
+    there.database.ticks = Database(there.settings.database_url.get_secret_value()).ticks  # its own
+    there.node.refresh()
+    assert refresh(there, token) == successor
+    assert refresh(there, successor) != successor
+
+
 def test_the_new_database_goes_on_where_the_old_one_stopped(
     lived: Issuer, new: Database, made: Build
 ) -> None:

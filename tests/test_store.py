@@ -96,7 +96,7 @@ def family_with_token(database: Database) -> tuple[Family, str]:
         "curl",
         "::1",
     )
-    token = new_refresh_token()
+    token = new_refresh_token(family.id)
     assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH), VERIFIED)
     return family, token
 
@@ -379,12 +379,12 @@ def test_of_fifty_redemptions_at_once_one_rotates_and_there_is_one_successor(dat
     store = FamilyStore(database)
     family, token = family_with_token(database)
     record, _ = found(database, token)
-    next_token = stored(successor(token, record.successor_seed), family, NOW, MONTH)
+    next_token = stored(successor(token, record.successor_seed, family.id), family, NOW, MONTH)
     with ThreadPoolExecutor(50) as pool:
         rotated = list(pool.map(lambda _: store.rotate(record, next_token, NOW), range(50)))
     assert rotated.count(True) == 1
     assert found(database, token)[0].used_at == NOW
-    assert found(database, successor(token, record.successor_seed))[0] == next_token
+    assert found(database, successor(token, record.successor_seed, family.id))[0] == next_token
 
 
 def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
@@ -407,7 +407,7 @@ def test_beyond_the_most_sessions_of_a_user_the_oldest_end(database: Database) -
         began = replace(
             family, id=str(uuid.uuid4()), user_id=of.id, created_at=NOW + timedelta(seconds=number)
         )
-        assert store.start(began, stored(new_refresh_token(), began, NOW, MONTH), VERIFIED)
+        assert store.start(began, stored(new_refresh_token(began.id), began, NOW, MONTH), VERIFIED)
 
     start(other, 0)
     for number in range(SESSIONS_MOST + 2):
@@ -420,11 +420,11 @@ def test_beyond_the_most_sessions_of_a_user_the_oldest_end(database: Database) -
 def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database: Database) -> None:
     idle, _ = family_with_token(database)
     family = replace(idle, id=str(uuid.uuid4()), expires_at=NOW + 3 * MONTH)
-    first = new_refresh_token()
+    first = new_refresh_token(family.id)
     store = FamilyStore(database)
     assert store.start(family, stored(first, family, NOW, MONTH), VERIFIED)
     token, _ = found(database, first)
-    second = successor(first, token.successor_seed)
+    second = successor(first, token.successor_seed, family.id)
     then = NOW + MONTH - timedelta(days=1)
     assert store.rotate(token, stored(second, family, then, MONTH), then)
     buckets = [Bucket(number.to_bytes(8), ACCOUNT) for number in range(BATCH + 10)]

@@ -3,6 +3,10 @@
 The story that real servers play on such a database is told in `servers/test_upgraded`.
 """
 
+import base64
+import hashlib
+import hmac
+import secrets
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import pairwise
@@ -16,6 +20,7 @@ from alembic.script import ScriptDirectory
 from fastapi.testclient import TestClient
 from first_release import (
     ADD_PRIVATE_KEY,
+    ADD_TOKEN,
     CHANGES,
     PASSWORD,
     READS,
@@ -33,6 +38,7 @@ from issuer.store.database import SCHEMA, Database
 from issuer.store.migrations import config
 from issuer.store.ring import RingStore
 from issuer.store.schema import VERSION_TABLE
+from issuer.tokens import session_and_proof
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 from issuer.wiring import clock as present
@@ -145,6 +151,47 @@ def test_of_two_versions_that_use_a_refresh_token_one_does(
         ).one()
         use = {"digest": found.digest, "family_id": found.family_id, "now": first._at(present())}
         assert connection.execute(text(USE_TOKEN), use).rowcount == 0
+
+
+def test_a_session_of_the_first_release_is_protected_like_any_other_from_its_next_refresh_on(
+    first: FirstRelease, web: TestClient
+) -> None:
+    successor = refresh(web, first.refresh_token).json()["refresh_token"]
+    assert session_and_proof(first.refresh_token) is None
+    assert session_and_proof(successor)
+    assert refresh(web, first.refresh_token).json()["refresh_token"] == successor
+    assert refresh(web, first.refresh_token).status_code == 400
+    newest = refresh(web, successor).json()["refresh_token"]
+    assert session_and_proof(newest) == session_and_proof(successor)
+
+
+def used_by_the_first_release(upgraded: Issuer, first: FirstRelease, token: str) -> str:
+    """Rotate a token as the first release did, and return the successor that it gave."""
+    digest = hashlib.sha256(token.encode()).digest()
+    with upgraded.database.write() as connection:
+        look = text("SELECT family_id, expires_at, successor_seed FROM refresh_tokens WHERE digest = :digest")
+        found = connection.execute(look, {"digest": digest}).one()
+        mac = hmac.digest(token.encode(), found.successor_seed, "sha256")
+        successor = base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+        use = {"digest": digest, "family_id": found.family_id, "now": first._at(present())}
+        assert connection.execute(text(USE_TOKEN), use).rowcount == 1
+        kept = {"digest": hashlib.sha256(successor.encode()).digest(), "family_id": found.family_id}
+        kept |= {"expires_at": found.expires_at, "successor_seed": secrets.token_bytes(32)}
+        connection.execute(text(ADD_TOKEN), kept)
+    return successor
+
+
+def test_a_session_is_refreshed_by_both_versions_in_turn(
+    first: FirstRelease, web: TestClient, upgraded: Issuer
+) -> None:
+    token = web.post("/login", data={"username": "bob", "password": PASSWORD}).json()["refresh_token"]
+    theirs = used_by_the_first_release(upgraded, first, token)
+    assert refresh(web, token).json()["refresh_token"] == theirs
+    assert refresh(web, token).status_code == 400
+    ours = refresh(web, theirs).json()["refresh_token"]
+    assert ours not in {token, theirs}
+    again = used_by_the_first_release(upgraded, first, ours)
+    assert refresh(web, again).status_code == 200
 
 
 def test_a_ring_that_the_first_release_saves_beside_this_one_is_taken_up(

@@ -3,7 +3,6 @@
 The issuer, who asks and PostgreSQL share the two cores.
 """
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from cases.tokens import client_credentials
 from limits import durable_writes
 from load import Chains, at, loading
 from rounds import Bench, Case, Contestant, Findings, folder_of
-from seeding import add_accounts, username
+from seeding import add_accounts, add_families
 from servers import (
     Installation,
     Running,
@@ -23,25 +22,24 @@ from servers import (
 )
 
 from issuer.clients import FIRST_PARTY_ID
-from issuer.passwords import Passwords
 from issuer.store.database import Database
 
 CONNECTIONS = (1, 8, 32)
 JUDGED = 8
-PASSWORD = "violet otters juggle pancakes"  # noqa: S105 - of users in a temporary folder
+SESSIONS = 4000
+"""So many that each has a pause between its rotations: the issuer paces those of one session."""
 SQLITE, POSTGRESQL = "on SQLite", "on PostgreSQL"
 REFRESH, CLIENT = "refresh {}", "client_credentials {}"
 DISK = "the disk alone, one page at a time"
 
 
-def tokens(installation: Installation, url: str, count: int) -> Iterator[str]:
-    """Log so many users in, and yield the refresh token of each."""
-    database = Database(url)
-    add_accounts(database, range(count), Passwords().hash(PASSWORD))
+def sessions(url: str, count: int) -> list[str]:
+    """Make so many sessions, each of another user, and return the refresh token of each."""
+    database, made = Database(url), list[str]()
+    add_accounts(database, range(count), "kept, but never verified here")
+    add_families(database, range(count), count, made)
     database.close()
-    for number in range(count):
-        answer = installation.log_in(username(number), PASSWORD).raise_for_status()
-        yield answer.json()["refresh_token"]
+    return made
 
 
 def turns_on(
@@ -49,11 +47,12 @@ def turns_on(
 ) -> dict[str, Contestant]:
     """Return the contestants on one database: refreshing, and client_credentials, both as often."""
     server = issuer(installation)
-    all_tokens = list(tokens(installation, url, sum(CONNECTIONS)))
+    all_tokens = sessions(url, SESSIONS * len(CONNECTIONS))
     found: dict[str, Contestant] = {}
     for connections in CONNECTIONS:
-        mine, all_tokens = all_tokens[:connections], all_tokens[connections:]
-        chains = Chains(server, "/oauth2/token", mine, FIRST_PARTY_ID)
+        mine, all_tokens = all_tokens[:SESSIONS], all_tokens[SESSIONS:]
+        each = [mine[number::connections] for number in range(connections)]
+        chains = Chains(server, "/oauth2/token", each, FIRST_PARTY_ID)
         window = seconds if connections == JUDGED else max(1, seconds // 2)
         found[at(REFRESH.format(where), connections)] = partial(chains.refresh, window, database)
     asked = client_credentials(installation.machine)

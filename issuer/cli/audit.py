@@ -1,10 +1,11 @@
 """`issuer audit`: what happened to the keys, and whether the record of it is whole."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from issuer.audit import Link, fault
+from issuer.audit import Action, Link, SessionEvents, fault
 from issuer.cli.output import CommandError, Json, Row, opened, show
 from issuer.cli.ring import KID_SHOWN
 from issuer.policy import instant
@@ -18,15 +19,49 @@ def list_entries(
     last: Annotated[int, typer.Option(min=1, help="How many of the newest entries to show.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show the newest entries: when, who, what, which key, which version of the ring, and why."""
+    """Show the newest entries: when, who, what, which key, which version of the ring, and why.
+
+    What happened to sessions is in a list of its own: issuer audit sessions.
+    """
     with opened() as issuer:
         links, _ = issuer.audit.chain()
-        shown = links[-last:]
+        shown = [link for link in links if link.entry.action != Action.REPLAYED][-last:]
+        sums = issuer.session_events.newest(last)
+        says = [] if shown else ["nothing has happened yet"]
+        if sums:
+            says.append("used refresh tokens came again; to see how often and whose: issuer audit sessions")
         show(
-            {"entries": [_described(link) for link in shown], "total": len(links)},
+            {
+                "entries": [_described(link) for link in shown],
+                "total": len(links),
+                "sessions": [_summed(each) for each in sums],
+            },
             as_json=as_json,
             rows=[_brief(link) for link in shown],
-            says="" if shown else "nothing has happened yet",
+            says="\n".join(says),
+        )
+
+
+@app.command()
+def sessions(
+    *,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest sums to show.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show how often used refresh tokens came again, summed by user and event, the newest last.
+
+    A sum begins anew after 30 days, and is kept for 90. It is not in the chain of digests. The session is that of the
+    latest event.
+    """
+    with opened() as issuer:
+        sums = issuer.session_events.newest(last)
+        users = {user: issuer.accounts.by_id(user) for user in {each.user_id for each in sums}}
+        names = {user: known.username for user, known in users.items() if known}
+        show(
+            {"sessions": [_summed(each) for each in sums]},
+            as_json=as_json,
+            rows=[_brief_sum(each, names) for each in sums],
+            says="" if sums else "nothing has happened in the last 90 days",
         )
 
 
@@ -79,6 +114,30 @@ def _described(link: Link) -> Row:
         "ring_version": entry.ring_version,
         "reason": entry.reason,
         "digest": link.digest,
+    }
+
+
+def _summed(sums: SessionEvents) -> Row:
+    return {
+        "event": sums.event,
+        "count": sums.count,
+        "user": sums.user_id,
+        "client": sums.client_id,
+        "session": sums.session,
+        "first_at": instant(sums.first_at),
+        "last_at": instant(sums.last_at),
+    }
+
+
+def _brief_sum(sums: SessionEvents, names: Mapping[str, str]) -> Row:
+    return {
+        "last_at": instant(sums.last_at),
+        "since": instant(sums.first_at),
+        "count": sums.count,
+        "event": sums.event,
+        "user": names.get(sums.user_id, sums.user_id),
+        "client": sums.client_id,
+        "session": sums.session,
     }
 
 

@@ -1,7 +1,7 @@
 """Introspection, RFC 7662: a service that cannot verify tokens itself, or must know of the latest, asks here."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from issuer.clients import Client
@@ -64,9 +64,10 @@ class Introspection:
             return INACTIVE
         record, family, user = found
         try:
-            active = redemption(record, family, now) is Redemption.ROTATE and user.disabled_at is None
+            outcome = redemption(record, family, None, "", now, timedelta(0))
         except InvalidGrant:
-            active = False
+            return INACTIVE
+        active = outcome in (Redemption.ROTATE, Redemption.KEEP) and user.disabled_at is None
         if not active:
             return INACTIVE
         told = {

@@ -5,7 +5,7 @@ What comes out is `tokens.Authorization`; grants decide and write nothing.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from issuer.clients import Client
@@ -37,6 +37,7 @@ class TokenRequest:
     scope: frozenset[str] | None
     """None: the client leaves it to us, RFC 6749 section 3.3."""
     now: datetime
+    origin: Origin = Origin()
 
     def require(self, name: str) -> str:
         """Return a parameter of the grant; raise InvalidRequest when it is missing."""
@@ -55,6 +56,8 @@ class Means:
     passwords: Passwords
     user_audience: tuple[str, ...]
     client_audience: tuple[str, ...]
+    clock_skew: timedelta
+    """By how much the clocks of two nodes may differ."""
 
 
 class UnknownToken(InvalidGrant):
@@ -62,11 +65,20 @@ class UnknownToken(InvalidGrant):
 
 
 class Replayed(InvalidGrant):
-    """A used refresh token came again, after its grace; the pipeline ends its family."""
+    """A used refresh token came again, after its grace or from another site; the pipeline ends its session."""
 
-    def __init__(self, description: str, family: Family) -> None:
+    def __init__(self, description: str, family: Family, *, elsewhere: bool = False) -> None:
         super().__init__(description)
         self.family = family
+        self.elsewhere = elsewhere
+        """Whether it came within its grace, from another site."""
+
+
+class RepeatRefused(InvalidGrant):
+    """A used refresh token came within its grace, but has yielded its successor a second time already."""
+
+    def __init__(self) -> None:
+        super().__init__("the refresh token was used, and its successor given twice; use the successor")
 
 
 class AccountChanged(LoginFailed):

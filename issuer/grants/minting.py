@@ -3,7 +3,7 @@
 Who may have one is the pipeline's decision; other services verify through the JWKS, see `verifier_example`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -78,6 +78,11 @@ class Mint:
         if not isinstance(claims["exp"], int) or claims["exp"] <= now.timestamp():
             raise InvalidToken("the access token has expired")
         return claims
+
+    def is_for_issuer(self, claims: Mapping[str, Any]) -> bool:
+        """Return whether the `aud` of a verified token holds the issuer's own URL."""
+        audience = claims["aud"]
+        return self._issuer in (audience if isinstance(audience, list) else [audience])
 
     def _verified(self, token: str, now: datetime, *, for_issuer: bool) -> dict[str, Any]:
         if len(token) > TOKEN_MOST_CHARACTERS:

@@ -47,6 +47,8 @@ class TokenResponse:
     kid: str
     """The key that signed the access token."""
     refresh_token: str | None = field(default=None, repr=False)
+    is_repeat: bool = False
+    """Whether a used refresh token was answered once more."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Granted:
     key: Key
     now: datetime
     refresh_token: str | None = field(default=None, repr=False)
+    is_repeat: bool = False
 
 
 class Pipeline:
@@ -114,7 +117,8 @@ class Pipeline:
         """Sign the access token; raise Unavailable if this node cannot any more."""
         token = self._mint.sign(granted.authorization, granted.session, granted.key, granted.now)
         scope = format_scope(granted.authorization.scope)
-        return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, granted.refresh_token)
+        refreshed, is_repeat = granted.refresh_token, granted.is_repeat
+        return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, refreshed, is_repeat)
 
     def _grant(
         self,
@@ -127,7 +131,7 @@ class Pipeline:
     ) -> Granted:
         client.require_grant(name)
         asked = _asked(parameters.get("scope"))
-        request = TokenRequest(client, parameters, asked, now)
+        request = TokenRequest(client, parameters, asked, now, origin)
         if name is not GrantType.PASSWORD:
             with self._guard.prove(origin, now):
                 return self._decide(name, request, resources, origin)
@@ -141,23 +145,29 @@ class Pipeline:
     def _decide(
         self, name: GrantType, request: TokenRequest, resources: tuple[str, ...], origin: Origin
     ) -> Granted:
-        now = request.now
         try:
-            most = self.grants[name](request, self._means)
+            return self._granted(name, request, resources, origin)
         except Replayed as replay:
-            self._sessions.replayed(replay, now)
+            self._sessions.replayed(replay, request.now)
             raise
+
+    def _granted(
+        self, name: GrantType, request: TokenRequest, resources: tuple[str, ...], origin: Origin
+    ) -> Granted:
+        now = request.now
+        most = self.grants[name](request, self._means)
         audience = request.client.audience_for(resources, most.audience)
         authorization = replace(most, scope=_narrowed(request.scope, most.scope), audience=audience)
         key = self._mint.key(now)  # before the family changes: a node that cannot sign uses up no token
-        refresh_token, session = None, None
+        refresh_token, session, is_repeat = None, None, False
         match most.family:
             case NewFamily() as new:
                 granted = replace(authorization, audience=most.audience)
                 refresh_token, session = self._sessions.start(new, granted, origin, now)
             case Renewal() as renewal:
-                refresh_token, session = self._sessions.renew(renewal, now), renewal.family.id
-        return Granted(authorization, session, key, now, refresh_token)
+                refresh_token, is_repeat = self._sessions.renew(renewal, origin, now)
+                session = renewal.family.id
+        return Granted(authorization, session, key, now, refresh_token, is_repeat)
 
 
 def _asked(scope: str | None) -> frozenset[str] | None:

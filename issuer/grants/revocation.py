@@ -5,7 +5,7 @@ from datetime import datetime
 
 from issuer.clients import Client
 from issuer.grants.minting import Mint
-from issuer.oauth import InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
+from issuer.oauth import AuthMethod, InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
 from issuer.store.families import FamilyStore
 from issuer.tokens import refresh_token_digest
 
@@ -20,13 +20,15 @@ class Revocation:
     def revoke(self, client: Client, parameters: Mapping[str, str], now: datetime) -> None:
         """Revoke the parameter `token`; raise UnauthorizedClient for a token of another client.
 
-        `token_type_hint` is not needed, as section 2.1 allows. Access tokens stay good elsewhere until they
-        expire; one that belongs to no session cannot be revoked at all: UnsupportedTokenType.
+        `token_type_hint` is not needed, as section 2.1 allows. Access tokens stay valid elsewhere until they
+        expire; one that belongs to no session cannot be revoked at all: UnsupportedTokenType. Nor can one that is not
+        for this issuer, by a public client: anybody can name such a client, so a service could log its users out with
+        the tokens that it receives.
         """
         token = parameters.get("token")
         if not token:
             raise InvalidRequest("the parameter token is missing")
-        found = self._families.find(refresh_token_digest(token))
+        found = self._families.find(refresh_token_digest(token)) or self._families.find_superseded(token)
         if found is not None:
             self._end(client, found.family.client_id, found.family.id, now)
             return
@@ -34,6 +36,8 @@ class Revocation:
             claims = self._mint.claims(token, now)
         except InvalidToken:
             return
+        if client.auth_method is AuthMethod.NONE and not self._mint.is_for_issuer(claims):
+            raise UnsupportedTokenType("this access token is for other services; revoke the refresh token")
         session = claims.get("sid")
         self._end(client, claims["client_id"], session if isinstance(session, str) else None, now)
 

@@ -1,17 +1,21 @@
-"""Sessions: families of refresh tokens, started, renewed and ended; a replay ends one, and is told to operators.
+"""Sessions: families of refresh tokens, started, renewed and ended; repeats and replays are recorded for operators.
 
-What presenting a token leads to is decided in `tokens`; single use is the store's.
+What presenting a token leads to is decided in `tokens`; single use is enforced by the store.
 """
 
 import uuid
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import structlog
 
-from issuer.audit import Action, Entry
-from issuer.grants.means import AccountChanged, Origin, Replayed
+from issuer.audit import SessionEvent
+from issuer.grants.means import AccountChanged, Origin, RepeatRefused, Replayed
+from issuer.grants.redeeming import redeem
 from issuer.oauth import InvalidGrant
 from issuer.store.families import FamilyStore
+from issuer.store.session_events import SessionEventStore
+from issuer.throttle import site
 from issuer.tokens import (
     Authorization,
     Family,
@@ -19,31 +23,32 @@ from issuer.tokens import (
     Redemption,
     Renewal,
     new_refresh_token,
-    redemption,
     refresh_token_digest,
     stored,
     successor,
 )
 
 FAMILY_IDLE_LIFETIMES = 12
-"""A family ends for good after this many lifetimes of an unused refresh token."""
+"""A session ends for good after this many lifetimes of an unused refresh token."""
 
 log = structlog.get_logger("issuer.sessions")
 
 
 class Sessions:
-    """Starts, renews and ends families."""
+    """Starts, renews and ends sessions."""
 
-    def __init__(self, families: FamilyStore, idle_lifetime: timedelta, actor: str) -> None:
+    def __init__(
+        self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, skew: timedelta
+    ) -> None:
         self._families = families
+        self._events = events
         self._idle_lifetime = idle_lifetime
-        self._actor = actor
+        self._skew = skew
 
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
     ) -> tuple[str, str]:
-        """Start a family; return its first refresh token and its id. AccountChanged if it is too late."""
-        token = new_refresh_token()
+        """Start a session; return its first refresh token and its id. AccountChanged if it is too late."""
         family = Family(
             id=str(uuid.uuid4()),
             user_id=authorization.subject,
@@ -55,25 +60,63 @@ class Sessions:
             user_agent=origin.user_agent,
             address=origin.address,
         )
-        if not self._families.start(family, stored(token, family, now, self._idle_lifetime), new):
+        token = new_refresh_token(family.id)
+        record = stored(token, family, now, self._idle_lifetime, site(origin.address))
+        if not self._families.start(family, record, new):
             raise AccountChanged
         return token, family.id
 
-    def renew(self, renewal: Renewal, now: datetime) -> str:
-        """Return the successor of the presented token, however many ask for it at once."""
-        token = successor(renewal.presented, renewal.token.successor_seed)
-        record = stored(token, renewal.family, now, self._idle_lifetime)
-        if renewal.repeat or self._families.rotate(renewal.token, record, now):
-            return token
-        # Another request was faster, or the family ended meanwhile: look again and decide again.
-        again = self._families.find(refresh_token_digest(renewal.presented))
-        if again is None or redemption(again.token, again.family, now) is not Redemption.REPEAT:
-            raise InvalidGrant("the session has ended; log in again")
-        return token
+    def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> tuple[str, bool]:
+        """Return the refresh token to answer with, and whether it was given before: this is a repeat.
+
+        It is the successor of the presented one; or that itself, if the session must not rotate yet.
+
+        Raise RepeatRefused, Replayed, or InvalidGrant if the session has ended.
+        """
+        here = site(origin.address)
+        if renewal.redemption is Redemption.ROTATE:
+            token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
+            record = stored(token, renewal.family, now, self._idle_lifetime, here, renewal.token)
+            if self._families.rotate(renewal.token, record, now):
+                return token, False
+            # Another request was faster, or the session ended meanwhile: look again and decide again.
+            renewal = self._decided_again(renewal, here, now)
+        if renewal.following is None:
+            return renewal.presented, False
+        if not self._families.claim_repeat(refresh_token_digest(renewal.following), now):
+            self._tell(SessionEvent.REPEAT_REFUSED, renewal.family, now)
+            raise RepeatRefused
+        self._tell(SessionEvent.REPEATED, renewal.family, now)
+        return renewal.following, True
 
     def replayed(self, replay: Replayed, now: datetime) -> None:
-        """End the family of a token that was used before: a copy of it is in other hands."""
-        family = replay.family
-        why = f"session {family.id} of user {family.user_id} with client {family.client_id}"
-        self._families.end(family.id, now, Entry(now, self._actor, Action.REPLAYED, reason=why))
-        log.warning("a used refresh token came again", session=family.id, user=family.user_id)
+        """End the session of a token that was used before: somebody else holds a copy of it."""
+        if self._families.end(replay.family.id, now):
+            event = SessionEvent.ELSEWHERE if replay.elsewhere else SessionEvent.REPLAYED
+            self._tell(event, replay.family, now)
+
+    def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
+        found = self._families.find(refresh_token_digest(renewal.presented))
+        again = redeem(self._families, renewal.presented, found, here, now, self._skew) if found else None
+        if again is None or again.redemption is not Redemption.REPEAT:
+            raise InvalidGrant("the session has ended; log in again")
+        return again
+
+    def _tell(self, event: SessionEvent, family: Family, now: datetime) -> None:
+        """Record and log `event`, after what it tells of was done; a failure to do so changes nothing of that."""
+        try:
+            self._events.record(event, family, now)
+        except Exception:  # whatever it is, the request is answered all the same
+            with suppress(Exception):
+                log.exception("cannot record what happened to a session", happened=event.value)
+        with suppress(Exception):
+            write = log.info if event is SessionEvent.REPEATED else log.warning
+            write(_SAYS[event], session=family.id, user=family.user_id, client=family.client_id)
+
+
+_SAYS = {
+    SessionEvent.REPEATED: "used refresh token answered once more",
+    SessionEvent.REPEAT_REFUSED: "used refresh token refused: it was answered once more already",
+    SessionEvent.REPLAYED: "refresh token reuse detected; the session was ended",
+    SessionEvent.ELSEWHERE: "refresh token reuse detected from another address; the session was ended",
+}

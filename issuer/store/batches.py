@@ -41,6 +41,8 @@ class _Job:
     """Whether it was done together with others; else it must be done alone."""
     result: Any = field(default=None, repr=False)
     error: Exception | None = None
+    rotates: bool = False
+    """Whether it is done only once its token was rotated."""
     context: Context = field(default_factory=copy_context, repr=False)
     """Of the request, which its lines in the log name."""
 
@@ -156,7 +158,9 @@ class Batches:
             simple = [job for job in jobs if job.digest in found and found[job.digest].token.used_at is None]
             with self._families.putting_off(found) as rotations:
                 for job in simple:
+                    before = len(rotations)
                     job.do()
+                    job.rotates = len(rotations) > before
             unfinished.extend(simple)
             if self._beside:
                 beside = self._beside.submit(_finish, unfinished.popleft)
@@ -171,7 +175,7 @@ class Batches:
         _finish(unfinished.pop)
         if beside:
             beside.result()
-        return frozenset(job for job in simple if job.error or job.digest in rotated)
+        return frozenset(job for job in simple if job.error or not job.rotates or job.digest in rotated)
 
 
 def _finish(take: Callable[[], _Job]) -> None:

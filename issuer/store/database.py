@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SCHEMA: Final = "0003"
+SCHEMA: Final = "0004"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 _CURRENT: Final = Schema(SCHEMA, is_marked=True)
@@ -134,6 +134,11 @@ class Database:
         # Made once: each costs as much as a query.
         self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
+        self.ticks: Callable[[], int | None] = host_ticks if self.is_sqlite else lambda: None
+        """Microseconds by a clock that is one for all nodes, and that setting the time of a node does not move.
+
+        For SQLite the machine's time since its start; None: the clock of the PostgreSQL server is to be asked.
+        """
         self.took: Callable[[str, float], None] = lambda _use, _seconds: None
         """Is told of each transaction whether it was a `read` or a `write`, and how many seconds it took."""
 
@@ -333,6 +338,12 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self._engine.dispose()
+
+
+def host_ticks() -> int:
+    """Return the microseconds since this machine was started, sleep included where the platform counts it."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first is Linux's
+    return time.clock_gettime_ns(clock) // 1000
 
 
 def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -22,13 +22,25 @@ from sqlalchemy import (
 )
 
 from issuer.accounts import User
-from issuer.audit import Entry
 from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import read_user, users
-from issuer.store.audit import append
 from issuer.store.database import Database, DatabaseDamaged, reads, texts
-from issuer.store.rotations import Rotation, families, refresh_tokens, rotate, token_row
-from issuer.tokens import Family, NewFamily, RefreshToken
+from issuer.store.rotations import (
+    DATABASE_TICK,
+    Rotation,
+    families,
+    refresh_tokens,
+    rotate,
+    token_row,
+)
+from issuer.tokens import (
+    Family,
+    Issued,
+    NewFamily,
+    RefreshToken,
+    refresh_token_digest,
+    session_and_proof,
+)
 
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
@@ -39,13 +51,28 @@ _OF_TOKEN = [
     refresh_tokens.c.expires_at.label("token_expires_at"),
     refresh_tokens.c.successor_seed,
     refresh_tokens.c.used_at,
+    refresh_tokens.c.proof_digest,
+    refresh_tokens.c.site,
+    refresh_tokens.c.paced_until,
 ]
 _OWNER = "owner_"
-_BY_DIGESTS = (
+_WITH_OWNER = (
     select(*families.c, *_OF_TOKEN, *(column.label(_OWNER + column.name) for column in users.c))
     .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
     .join(users, users.c.id == families.c.user_id)
-    .where(refresh_tokens.c.digest.in_(bindparam("digests", expanding=True)))
+)
+_BY_DIGESTS = _WITH_OWNER.where(refresh_tokens.c.digest.in_(bindparam("digests", expanding=True)))
+_BY_PROOF = _WITH_OWNER.where(
+    families.c.id == bindparam("family"), refresh_tokens.c.proof_digest == bindparam("proof")
+).limit(1)
+_ISSUED = select(refresh_tokens.c.digest, refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
+    refresh_tokens.c.digest.in_(bindparam("digests", expanding=True))
+)
+_ISSUED_BY_DATABASE = _ISSUED.add_columns(DATABASE_TICK.label("tick"))
+_CLAIM_REPEAT = (
+    update(refresh_tokens)
+    .where(refresh_tokens.c.digest == bindparam("token"), refresh_tokens.c.repeated_at.is_(None))
+    .values(repeated_at=bindparam("now"))
 )
 _KEEP = insert(refresh_tokens)
 _KEEP_FAMILY = insert(families)
@@ -56,8 +83,14 @@ _UNCHANGED = (
     .with_for_update()
 )
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
-_NEWEST = select(families.c.id).where(*_OPEN).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST)
-_END_OLDEST = update(families).where(*_OPEN, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
+# The new one stays, whatever the clocks were by which the others were started.
+_OTHERS = *_OPEN, families.c.id != bindparam("new")
+_NEWEST = (
+    select(families.c.id).where(*_OTHERS).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST - 1)
+)
+_END_OLDEST = (
+    update(families).where(*_OTHERS, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
+)
 
 
 class Found(NamedTuple):
@@ -89,7 +122,8 @@ class FamilyStore:
                 connection.execute(account.values(password_hash=new.better_hash))
             connection.execute(_KEEP_FAMILY, _family_row(family))
             connection.execute(_KEEP, token_row(token))
-            connection.execute(_END_OLDEST, {"user": family.user_id, "now": family.created_at})
+            oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
+            connection.execute(_END_OLDEST, oldest)
         return True
 
     def find(self, digest: bytes) -> Found | None:
@@ -102,6 +136,38 @@ class FamilyStore:
         with self._database.read() as connection:
             rows = connection.execute(_BY_DIGESTS, {"digests": digests}).all()
         return {row.digest: _found(row) for row in rows}
+
+    def find_superseded(self, token: str) -> Found | None:
+        """Return what a token belongs to that is not stored any more, by the proof that it carries; or None."""
+        claimed = session_and_proof(token)
+        if claimed is None:
+            return None
+        with self._database.read() as connection:
+            row = connection.execute(
+                _BY_PROOF, dict(zip(("family", "proof"), claimed, strict=True))
+            ).one_or_none()
+        if row is None:
+            return None
+        found = _found(row)
+        digest = refresh_token_digest(token)
+        return found._replace(token=RefreshToken(digest, row.id, row.token_expires_at, b"", superseded=True))
+
+    def issued(self, digests: Sequence[bytes]) -> Issued | None:
+        """Return the one of these tokens that was issued, with its age by the clock of the database."""
+        tick = self._database.ticks()
+        with self._database.read() as connection:
+            statement = _ISSUED_BY_DATABASE if tick is None else _ISSUED
+            row = connection.execute(statement, {"digests": digests}).first()
+        if row is None:
+            return None
+        now = row.tick if tick is None else tick
+        age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
+        return Issued(row.digest, row.site, age)
+
+    def claim_repeat(self, digest: bytes, now: datetime) -> bool:
+        """Note that a token is given again to the holder of its predecessor; False if it was already."""
+        with self._database.write() as connection:
+            return connection.execute(_CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
 
     def rotate(self, used: RefreshToken, successor: RefreshToken, now: datetime) -> bool:
         """Use up a token and keep its successor; False, and nothing done, if it is used or its family over."""
@@ -150,18 +216,13 @@ class FamilyStore:
         with self._database.read() as connection:
             return connection.scalar(found) is not None
 
-    def end(
-        self, family_id: str, now: datetime, entry: Entry | None = None, user_id: str | None = None
-    ) -> bool:
-        """End one family, if need be only one of this user, with an `entry` of the audit; False if it is over."""
+    def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
+        """End one family, if need be only one of this user; False if it has ended already."""
         living = update(families).where(families.c.id == family_id, *_living(now))
         if user_id is not None:
             living = living.where(families.c.user_id == user_id)
         with self._database.write() as connection:
-            ended = connection.execute(living.values(ended_at=now)).rowcount > 0
-            if ended and entry:
-                append(connection, [entry])
-        return ended
+            return connection.execute(living.values(ended_at=now)).rowcount > 0
 
     def end_all(self, now: datetime, user_id: str | None = None) -> int:
         """End every family, or every one of this user, and return how many there were."""
@@ -212,9 +273,19 @@ def _family_row(family: Family) -> dict[str, object]:
 
 
 def _found(row: Row[Any]) -> Found:
-    if not isinstance(row.successor_seed, bytes):  # SQLite keeps any type in any column
+    # SQLite keeps any type in any column.
+    if not isinstance(row.successor_seed, bytes) or not isinstance(row.proof_digest, bytes | None):
         raise DatabaseDamaged("a refresh token in the database is damaged: restore the backup")
-    token = RefreshToken(row.digest, row.id, row.token_expires_at, row.successor_seed, row.used_at)
+    token = RefreshToken(
+        row.digest,
+        row.id,
+        row.token_expires_at,
+        row.successor_seed,
+        row.used_at,
+        row.proof_digest,
+        row.site,
+        row.paced_until,
+    )
     return Found(token, _family(row), read_user(row, _OWNER))
 
 

@@ -11,6 +11,7 @@ from issuer.store.audit import audit_head
 from issuer.store.database import metadata
 from issuer.store.private_keys import private_keys
 from issuer.store.ring import key_ring, marked
+from issuer.store.rotations import refresh_tokens
 
 ROWS_AT_ONCE = 1000
 """Of which there may be millions: never all of them in memory."""
@@ -51,10 +52,22 @@ def _copy_table(
     found = source.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
     for some in found.mappings().partitions():
         rows = [dict(row) for row in some]
-        target.execute(insert(table), [_unmarked(row) for row in rows] if table is key_ring else rows)
+        target.execute(insert(table), [_adapted(table, row) for row in rows])
         count += len(rows)
         told(table.name, len(rows))
     return count
+
+
+def _adapted(table: Table, row: dict[str, object]) -> dict[str, object]:
+    """Return `row` as it is true in another database."""
+    if table is key_ring:
+        return _unmarked(row)
+    if table is refresh_tokens:
+        return {
+            **row,
+            "issued_tick": None,
+        }  # by the clock of the source, which the target's cannot be compared with
+    return row
 
 
 def _unmarked(row: dict[str, object]) -> dict[str, object]:

@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 from issuer.store.clients import assertions
 from issuer.store.database import Database
 from issuer.store.rotations import families, refresh_tokens
+from issuer.store.session_events import EVENTS_KEPT, session_events
 from issuer.store.throttle import devices, throttle
 from issuer.throttle import DEVICE_MEMORY, MEMORY
 
@@ -29,6 +30,7 @@ def _meaningless(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]]:
     yield refresh_tokens, refresh_tokens.c.family_id.in_(select(families.c.id).where(over))
     yield assertions, assertions.c.expires_at < now
     yield throttle, throttle.c.since < now - MEMORY
+    yield session_events, session_events.c.last_at < now - EVENTS_KEPT
     yield devices, devices.c.seen_at < now - DEVICE_MEMORY
 
 
@@ -43,7 +45,8 @@ def _let_go(database: Database, table: Table, meaningless: ColumnElement[bool]) 
     if table is refresh_tokens:
         return _let_tokens_go(database, some)
     with database.write() as connection:
-        return connection.execute(delete(table).where(key.in_(some))).rowcount
+        # The first column of a key of several does not name a row.
+        return connection.execute(delete(table).where(key.in_(some), meaningless)).rowcount
 
 
 def _let_tokens_go(database: Database, some: Select[tuple[object]]) -> int:

@@ -1,15 +1,17 @@
-"""The tables of refresh tokens and their families, and the rotation of many tokens at once.
+"""The tables of refresh tokens and their sessions, and the rotation of many tokens at once.
 
-That each is used once is enforced here, by the database. What else is done with families is told in `families`.
+That each is used once is enforced here, by the database. What else is done with sessions is in `families`.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Column,
+    ColumnElement,
     ForeignKey,
     LargeBinary,
     String,
@@ -17,8 +19,11 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    cast,
     column,
+    delete,
     exists,
+    extract,
     func,
     insert,
     select,
@@ -53,7 +58,22 @@ refresh_tokens = Table(
     Column("expires_at", Instant, nullable=False, index=True),
     Column("successor_seed", LargeBinary, nullable=False),
     Column("used_at", Instant),
+    Column("proof_digest", LargeBinary),
+    Column("site", Text),
+    Column("paced_until", Instant),
+    Column("issued_tick", BigInteger),
+    Column("repeated_at", Instant),
 )
+"""Of each session the newest token and those used in the last minutes: older ones are known by their proof.
+
+A used token without a proof, of an earlier release, is kept until it expires. `issued_tick`: see `Database.ticks`;
+`repeated_at`: when the token was given again to the holder of its predecessor.
+"""
+
+USED_KEPT = timedelta(minutes=2)
+"""How long a used token is kept at least, for a repeat within its grace: longer than the grace and the skew."""
+DATABASE_TICK: ColumnElement[int] = cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+"""Microseconds by the clock of a PostgreSQL server."""
 
 _UNUSED = refresh_tokens.c.used_at.is_(None)
 _USE = (
@@ -64,6 +84,11 @@ _USE = (
     .returning(refresh_tokens.c.digest)
 )
 _KEEP = insert(refresh_tokens)
+_FORGET = delete(refresh_tokens).where(
+    refresh_tokens.c.family_id.in_(bindparam("families", expanding=True)),
+    refresh_tokens.c.proof_digest.in_(bindparam("proofs", expanding=True)),
+    refresh_tokens.c.used_at < bindparam("before"),
+)
 
 
 class Rotation(NamedTuple):
@@ -91,9 +116,12 @@ def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime)
     asked = {"used": [rotation.used.digest for rotation in rotations], "now": now}
     with database.write() as connection:  # SQLite changes one table a statement
         done = frozenset(connection.scalars(_USE, asked))
-        kept = [token_row(rotation.successor) for rotation in rotations if rotation.used.digest in done]
+        kept = [rotation.successor for rotation in rotations if rotation.used.digest in done]
         if kept:
-            connection.execute(_KEEP, kept)
+            tick = database.ticks()
+            connection.execute(_KEEP, [{**token_row(token), "issued_tick": tick} for token in kept])
+            forgotten = {"families": [token.family_id for token in kept], "before": now - USED_KEPT}
+            connection.execute(_FORGET, {**forgotten, "proofs": [token.proof_digest for token in kept]})
     return done
 
 
@@ -108,6 +136,11 @@ def _on_postgresql(
         "next_digest": list(used),
         "next_expires_at": [rotation.successor.expires_at for rotation in rotations],
         "next_seed": [rotation.successor.successor_seed for rotation in rotations],
+        "next_proof": [rotation.successor.proof_digest for rotation in rotations],
+        "next_site": [rotation.successor.site for rotation in rotations],
+        "next_paced_until": [rotation.successor.paced_until for rotation in rotations],
+        "tick": database.ticks(),
+        "before": now - USED_KEPT,
     }
     with database.change() as connection:
         return frozenset(used[row.digest] for row in connection.execute(_USE_AND_KEEP[skip_locked], asked))
@@ -121,6 +154,9 @@ def token_row(token: RefreshToken) -> dict[str, object]:
         "expires_at": token.expires_at,
         "successor_seed": token.successor_seed,
         "used_at": token.used_at,
+        "proof_digest": token.proof_digest,
+        "site": token.site,
+        "paced_until": token.paced_until,
     }
 
 
@@ -147,10 +183,25 @@ def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
         .cte("used")
     )
     kept = select(
-        following.c.next_digest, used.c.family_id, following.c.next_expires_at, following.c.next_seed
+        following.c.next_digest,
+        used.c.family_id,
+        following.c.next_expires_at,
+        following.c.next_seed,
+        following.c.next_proof,
+        following.c.next_site,
+        following.c.next_paced_until,
+        func.coalesce(bindparam("tick", type_=BigInteger), DATABASE_TICK),
     ).join_from(following, used, used.c.digest == following.c.used)
-    names = ["digest", "family_id", "expires_at", "successor_seed"]
-    return insert(refresh_tokens).from_select(names, kept).returning(refresh_tokens.c.digest)
+    forgotten = (
+        delete(refresh_tokens)
+        .where(refresh_tokens.c.family_id == used.c.family_id)
+        .where(refresh_tokens.c.proof_digest == any_(each["next_proof"]))
+        .where(refresh_tokens.c.used_at < bindparam("before", type_=Instant))
+        .cte("forgotten")
+    )
+    names = ["digest", "family_id", "expires_at", "successor_seed", "proof_digest", "site", "paced_until"]
+    inserted = insert(refresh_tokens).from_select([*names, "issued_tick"], kept)
+    return inserted.add_cte(forgotten).returning(refresh_tokens.c.digest)
 
 
 _EACH: dict[str, TypeEngine[Any]] = {
@@ -158,5 +209,8 @@ _EACH: dict[str, TypeEngine[Any]] = {
     "next_digest": LargeBinary(),
     "next_expires_at": Instant(),
     "next_seed": LargeBinary(),
+    "next_proof": LargeBinary(),
+    "next_site": Text(),
+    "next_paced_until": Instant(),
 }
 _USE_AND_KEEP = {skip: _using_and_keeping(skip_locked=skip) for skip in (False, True)}

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from issuer.grants.means import Replayed
+from issuer.grants.means import RepeatRefused, Replayed
 from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
 from issuer.passwords import QueueFull
 from issuer.refusal import KeyRingError
@@ -104,6 +104,8 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     figures = Figures.of(request)
     if isinstance(error, Replayed):
         figures.replays.inc()
+    if isinstance(error, RepeatRefused):
+        figures.repeated("refused")
     if isinstance(error, QueueFull):
         figures.turned_away.inc()
     return _answer(request, error.status, error.code, error.description, headers)

@@ -63,8 +63,15 @@ class Figures:
         transactions = Histogram(name, told, ["kind"], registry=registry, buckets=BUCKETS)
         self.replays = counter(
             "issuer_refresh_token_replays",
-            "Used refresh tokens that came again after their grace, and ended a session",
+            "Used refresh tokens that came after their grace or from another address, and ended a session",
         )
+        self._repeats = counter(
+            "issuer_refresh_token_repeats",
+            "Used refresh tokens that came again within their grace: answered once more, or refused",
+            ["outcome"],
+        )
+        for outcome in ("answered", "refused"):
+            self._repeats.labels(outcome)  # 0 before the first
         self.turned_away = counter(
             "issuer_hashing_turned_away",
             "Requests refused because too many waited for a hashing thread",
@@ -108,6 +115,10 @@ class Figures:
         route, path = scope.get("route"), scope["path"]
         endpoint = getattr(route, "path", OTHER) if route else path if path in self._direct else OTHER
         self._refusals[endpoint, scope.get("grant", ""), reason]()
+
+    def repeated(self, outcome: str) -> None:
+        """Count a used refresh token that came again within its grace: `answered` or `refused`."""
+        self._repeats.labels(outcome).inc()
 
     def key_set(self, status: str, version: int) -> None:
         """Count a request for the JWKS."""

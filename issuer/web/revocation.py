@@ -15,7 +15,7 @@ router = APIRouter(tags=["OAuth"])
     name="revocation_endpoint",
     response_class=Response,
     responses={
-        200: {"description": "The token is good no more, or never was."},
+        200: {"description": "The token is no longer valid, or never was."},
         **documented(400, 401, 413, 429, 503),
     },
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
@@ -23,7 +23,7 @@ router = APIRouter(tags=["OAuth"])
 async def revoke(form: FormDep, issuer: IssuerDep, origin: OriginDep) -> Response:
     """End the session of a refresh token or of an access token.
 
-    Other services accept access tokens that are out already until they expire.
+    Other services accept access tokens already issued until they expire.
     """
 
     def respond() -> None:

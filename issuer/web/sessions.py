@@ -1,6 +1,6 @@
 """`GET /users/me/sessions` and ending them, one or all: `DELETE /users/me/sessions/{id}`, `POST /logout`."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from issuer.web.token import no_store
 router = APIRouter(tags=["accounts"])
 
 ENDED: dict[int | str, dict[str, Any]] = {
-    204: {"description": "It is over. Access tokens that are out live until they expire."}
+    204: {"description": "It has ended. Access tokens already issued are valid elsewhere until they expire."}
 }
 
 
@@ -27,9 +27,9 @@ class Session(BaseModel):
     id: str = Field(description="The `sid` of its access tokens.")
     client_id: str
     scope: str
-    created_at: datetime
-    used_at: datetime = Field(description="When it was last refreshed, or began.")
-    expires_at: datetime = Field(description="When it ends whatever happens.")
+    created_at: datetime = Field(description="When it began, to the minute.")
+    used_at: datetime = Field(description="When it was last refreshed, to the hour; not before it began.")
+    expires_at: datetime = Field(description="When it ends at the latest, to the minute.")
     user_agent: str
     address: str = Field(description="Where it began.")
     current: bool = Field(description="Whether the request's access token belongs to it.")
@@ -42,17 +42,23 @@ class Sessions(BaseModel):
 
 
 def _session(family: Family, used_at: datetime, current: str) -> Session:
+    # Not to the second: whoever holds copies of the tokens could learn when the owner's program refreshes.
+    began = _floored(family.created_at, timedelta(minutes=1))
     return Session(
         id=family.id,
         client_id=family.client_id,
         scope=format_scope(family.scope),
-        created_at=family.created_at,
-        used_at=used_at,
-        expires_at=family.expires_at,
+        created_at=began,
+        used_at=max(began, _floored(used_at, timedelta(hours=1))),
+        expires_at=_floored(family.expires_at, timedelta(minutes=1)),
         user_agent=family.user_agent,
         address=family.address,
         current=family.id == current,
     )
+
+
+def _floored(at: datetime, unit: timedelta) -> datetime:
+    return at - (at - datetime.min.replace(tzinfo=at.tzinfo)) % unit
 
 
 @router.get("/users/me/sessions", responses=documented(401, 503))
@@ -72,7 +78,7 @@ async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response)
 async def end_session(
     session: Annotated[str, Path(alias="id")], caller: CurrentCaller, issuer: IssuerDep
 ) -> Response:
-    """End one of the caller's sessions: its refresh token is good no more."""
+    """End one of the caller's sessions: its refresh token is no longer valid."""
 
     def end() -> bool:
         try:

@@ -81,6 +81,8 @@ async def token(request: Request) -> Response:
         case _:
             answered = await request.app.state.signing(partial(pipeline.sign, await answer(grant)))
     figures.issued(grant_type, answered.kid)
+    if answered.is_repeat:
+        figures.repeated("answered")
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)
 

@@ -87,6 +87,7 @@ async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.
     draw = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
     token: str | None = None
     first_sent_at: float | None = None
+    unanswered = 0
     while not over.is_set():
         await asyncio.sleep(ASK_SECONDS)
         http = draw.choice(nodes).http
@@ -103,10 +104,14 @@ async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.
                 form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
                 answer = await http.post("/oauth2/token", data=form, timeout=TOKEN_SECONDS)
         except httpx2.TransportError:
+            unanswered += token is not None
             continue
         if answer.status_code == OK:
             findings.goes_on("log-ins" if token is None else "sessions refreshed")
-            token, first_sent_at = answer.json()["refresh_token"], None
+            token, first_sent_at, unanswered = answer.json()["refresh_token"], None, 0
+        elif unanswered > 1 and "given twice" in answer.text:
+            findings.count("sessions given up: two answers were lost")
+            token, first_sent_at, unanswered = None, None, 0
         elif answer.status_code != UNAVAILABLE:
             findings.violation(
                 "a session that is used lives on", answer=f"{answer.status_code} {answer.text[:300]}"

@@ -2,7 +2,17 @@
 
 from alembic import context
 
-from issuer.store import accounts, audit, clients, heartbeats, private_keys, ring, rotations, throttle
+from issuer.store import (
+    accounts,
+    audit,
+    clients,
+    heartbeats,
+    private_keys,
+    ring,
+    rotations,
+    session_events,
+    throttle,
+)
 from issuer.store.database import metadata
 from issuer.store.schema import VERSION_TABLE, carry_over
 
@@ -15,6 +25,7 @@ TABLES = (
     heartbeats.heartbeats,
     private_keys.private_keys,
     ring.key_ring,
+    session_events.session_events,
     throttle.devices,
     throttle.throttle,
 )
