@@ -107,8 +107,8 @@ class Claims(BaseModel):
     client_id: str
     username: str | None = None
     scope: str
-    iat: int
-    exp: int
+    iat: int | float  # NumericDate, RFC 7519 section 2
+    exp: int | float
     jti: str
 
 
