@@ -284,7 +284,8 @@ def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | Non
         url = httpx2.URL(text)
     except httpx2.InvalidURL:
         url = httpx2.URL("")
-    if url.scheme not in {"http", "https"} or not url.host or url.path != "/" or url.query or url.fragment:
+    fit = url.scheme in {"http", "https"} and url.host and (url.port or 80) in range(1, 65536)
+    if not fit or url.path != "/" or url.query or url.fragment:
         raise ValueError("the proxy is not given as http://host:port or https://host:port")
     return httpx2.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
 
