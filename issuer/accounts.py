@@ -12,6 +12,8 @@ from issuer.oauth import InvalidRequest
 USERNAME_LENGTH = 64
 PASSWORD_LEAST_CHARACTERS = 12
 PASSWORD_MOST_BYTES = 1024
+VERIFIED_MOST_BYTES = 4096
+"""Of a password that is verified: accounts from elsewhere may have longer ones than are accepted here."""
 # Letters, marks, numbers; separators, control and format characters stay out, with look-alike spaces.
 _NAME_CATEGORIES = ("L", "M", "N")
 _NAME_PUNCTUATION = frozenset("._-@+")
@@ -73,9 +75,9 @@ def require_password(password: str, username: str, common: frozenset[str]) -> st
     return chosen
 
 
-def hashable(password: str) -> bool:
-    """Tell whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
+def hashable(password: str, most_bytes: int = PASSWORD_MOST_BYTES) -> bool:
+    """Whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
     try:
-        return len(password.encode()) <= PASSWORD_MOST_BYTES and "\0" not in password
+        return len(password.encode()) <= most_bytes and "\0" not in password
     except UnicodeEncodeError:
         return False
