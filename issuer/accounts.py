@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from issuer.oauth import InvalidRequest
+from issuer.weak_passwords import is_easy
 
 USERNAME_LENGTH = 64
 PASSWORD_LEAST_CHARACTERS = 12
@@ -70,8 +71,10 @@ def require_password(password: str, username: str, common: frozenset[str]) -> st
         raise InvalidRequest(f"password must have at least {PASSWORD_LEAST_CHARACTERS} characters")
     if canonical_username(chosen) == canonical_username(username):
         raise InvalidRequest("password must differ from username")
-    if chosen.casefold() in common:
-        raise InvalidRequest("password is among the most common ones; choose another")
+    if is_easy(chosen, canonical_username(username), common):
+        raise InvalidRequest(
+            "password is easy to guess: a common one, or a word with little added; choose another"
+        )
     return chosen
 
 
