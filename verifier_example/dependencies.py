@@ -143,7 +143,7 @@ class CurrentUser(SecurityBase):
         if SUBPROTOCOL in offered:
             headers += [f"Bearer {token}" for token in offered if token != SUBPROTOCOL] or ["Bearer"]
         if len(headers) > 1:  # a proxy and this service could each believe another one
-            error, description = "invalid_request", "more than one token"  # RFC 6750 section 3.1
+            error, description = "invalid_request", "more than one token was sent"
             challenge = self._challenge(error=error, error_description=description)
             raise refusal(HTTPStatus.BAD_REQUEST, error, description, WWW_Authenticate=challenge)
         scheme, _, token = (headers[0] if headers else "").partition(" ")
