@@ -73,7 +73,7 @@ def require_password(password: str, username: str, common: frozenset[str]) -> st
         raise InvalidRequest("password must differ from username")
     if is_easy(chosen, canonical_username(username), common):
         raise InvalidRequest(
-            "password is easy to guess: a common one, or a word with little added; choose another"
+            "password is among the most common ones, or a common word with little added; choose another"
         )
     return chosen
 

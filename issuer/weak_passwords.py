@@ -23,6 +23,8 @@ ROWS = (
     "!@#$%^&*()",
 )
 """Where fingers go along."""
+LENGTH_MOST = 64
+"""Characters beyond which a password is looked up in the list alone: even a repetition has a length to be guessed."""
 RUN_LEAST = 3
 RUNS_MOST = 4
 TRIMMINGS_MOST = 8
@@ -55,7 +57,11 @@ _WITHIN = re.compile(r"[^a-z]+")
 def is_easy(password: str, username: str, common: frozenset[str]) -> bool:
     """Whether a password is guessed soon: one of the `common` ones or a word, whatever its case and trimmings."""
     folded, name = password.casefold(), username.casefold()
-    if folded in common or len(set(folded)) < DIFFERENT_LEAST or _is_run(folded):
+    if folded in common:
+        return True
+    if len(folded) > LENGTH_MOST:
+        return False
+    if len(set(folded)) < DIFFERENT_LEAST or _is_run(folded):
         return True
     if len(name) >= RUN_LEAST and name in folded and _is_trimming(folded.replace(name, "", 1)):
         return True
