@@ -278,7 +278,7 @@ def _trusted_authorities(ca_file: str | None) -> ssl.SSLContext:
 
 def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | None:
     """Read the URL of a proxy, http or https; ValueError tells no part of it, as it may hold a password."""
-    if text is None:
+    if not text:
         return None
     try:
         url = httpx2.URL(text)

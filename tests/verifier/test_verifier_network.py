@@ -228,7 +228,7 @@ async def test_a_folder_is_no_ca_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "proxy",
-    ["proxy:3128", f"socks5://a:{PASSWORD}@p:1", f"http://a:{PASSWORD}@", f"http://a:{PASSWORD}@p:1/x", "", "a b",
+    ["proxy:3128", f"socks5://a:{PASSWORD}@p:1", f"http://a:{PASSWORD}@", f"http://a:{PASSWORD}@p:1/x", "a b",
      f"http://a:{PASSWORD}@p:99999"],
 )  # fmt: skip
 async def test_a_proxy_that_is_no_url_of_one_is_refused_without_its_password(proxy: str) -> None:
@@ -265,6 +265,14 @@ async def test_a_start_with_bad_settings_ends_with_one_line(
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith(f"the service cannot start: {said}")
     assert PASSWORD not in done.stdout + done.stderr
+
+
+async def test_an_empty_ca_file_or_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    JwksCache("https://issuer.test", ca_file="", proxy="")
+    monkeypatch.setenv("VERIFIER_CA_FILE", "")
+    monkeypatch.setenv("VERIFIER_PROXY", "")
+    settings = Settings(_env_file=None)
+    assert (settings.ca_file, settings.proxy) == (None, None)
 
 
 async def test_bad_settings_that_are_given_raise(tmp_path: Path) -> None:
