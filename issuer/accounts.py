@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from issuer.oauth import InvalidRequest
+from issuer.weak_passwords import is_easy
 
 USERNAME_LENGTH = 64
 PASSWORD_LEAST_CHARACTERS = 12
 PASSWORD_MOST_BYTES = 1024
+VERIFIED_MOST_BYTES = 4096
+"""Of a password that is verified: accounts from elsewhere may have longer ones than are accepted here."""
 # Letters, marks, numbers; separators, control and format characters stay out, with look-alike spaces.
 _NAME_CATEGORIES = ("L", "M", "N")
 _NAME_PUNCTUATION = frozenset("._-@+")
@@ -68,14 +71,16 @@ def require_password(password: str, username: str, common: frozenset[str]) -> st
         raise InvalidRequest(f"password must have at least {PASSWORD_LEAST_CHARACTERS} characters")
     if canonical_username(chosen) == canonical_username(username):
         raise InvalidRequest("password must differ from username")
-    if chosen.casefold() in common:
-        raise InvalidRequest("password is among the most common ones; choose another")
+    if is_easy(chosen, canonical_username(username), common):
+        raise InvalidRequest(
+            "password is among the most common ones, or a common word with little added; choose another"
+        )
     return chosen
 
 
-def hashable(password: str) -> bool:
-    """Tell whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
+def hashable(password: str, most_bytes: int = PASSWORD_MOST_BYTES) -> bool:
+    """Whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
     try:
-        return len(password.encode()) <= PASSWORD_MOST_BYTES and "\0" not in password
+        return len(password.encode()) <= most_bytes and "\0" not in password
     except UnicodeEncodeError:
         return False

@@ -55,7 +55,7 @@ def read_arrivals(
 
 
 def clashes(arrivals: Sequence[Arrival], accounts: AccountStore) -> Iterator[Fault]:
-    """Yield each user whose name or id another account has, or an earlier line."""
+    """Yield each user whose name or id another account has, or an earlier line, or whose id a client has."""
     taken = accounts.taken([arrival.user for arrival in arrivals])
     names: dict[str, int] = {}
     ids: dict[str, int] = {}
@@ -70,6 +70,8 @@ def clashes(arrivals: Sequence[Arrival], accounts: AccountStore) -> Iterator[Fau
                 yield Fault(line, user.username, f"another account has this {what}")
             elif first != line:
                 yield Fault(line, user.username, f"line {first} has this {what}, too")
+        if user.id in taken.subjects and user.id not in taken.ids:
+            yield Fault(line, user.username, "a client has this id, or an account had it that was removed")
 
 
 def _rows(lines: Iterable[str], faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:

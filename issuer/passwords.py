@@ -5,6 +5,7 @@ Which passwords are acceptable is decided in `accounts`.
 
 import asyncio
 import os
+import re
 import secrets
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from passlib.context import CryptContext
 
+from issuer.accounts import canonical_password
 from issuer.oauth import Unavailable
 
 P = ParamSpec("P")
@@ -34,18 +36,40 @@ BACK_WITHIN_SECONDS = 6
 """Each is told another number of seconds: those refused at once shall not come back at once."""
 SCHEMES: Final = ("argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512")
 """What is verified; the first is what is made."""
+BCRYPT_IDENTS: Final = ("$2$", "$2a$", "$2b$", "$2y$")
+BCRYPT_MOST_BYTES: Final = 72
+"""What bcrypt reads of a password. Most makers of such hashes cut longer ones there without saying so."""
 MEMORY_MOST_KIB: Final = 256 * 1024
 """What a hash from elsewhere may take to verify: as many at once as there are cores must fit."""
-WORK_MOST_KIB: Final = 4 * MEMORY_MOST_KIB
-"""Its memory times its passes; about a second."""
-MOST_ROUNDS: Final = {
-    "bcrypt": 14,
-    "bcrypt_sha256": 14,
-    "pbkdf2_sha256": 4_000_000,
-    "pbkdf2_sha512": 2_000_000,
+LANES_MOST: Final = 16
+"""Of argon2; each is a thread while a password is verified."""
+SECONDS_MOST: Final = 1.25
+"""How long one core may work on one verification, by the costs below, which were measured on such a core."""
+KIB_SECONDS: Final = {"argon2": SECONDS_MOST / 2**20, "scrypt": 3.2e-6}
+"""For each KiB of memory and each pass over it; scrypt makes one pass, which reads and writes twice."""
+THREAD_SECONDS: Final = 2e-5
+"""To start and join a thread; with several lanes argon2 does so for each lane in each slice of a pass."""
+SLICES: Final = 4
+ROUND_SECONDS: Final = {
+    "bcrypt": SECONDS_MOST / 2**14,
+    "bcrypt_sha256": SECONDS_MOST / 2**14,
+    "pbkdf2_sha256": SECONDS_MOST / 4_000_000,
+    "pbkdf2_sha512": SECONDS_MOST / 2_000_000,
 }
-"""About a second, too; of bcrypt it is the exponent of two."""
+"""Of bcrypt a round is one of the two to the power of its cost."""
 HASH_MOST_CHARACTERS: Final = 512
+FOREIGN_FORMS: Final = (
+    (r"\{[A-Za-z0-9@._-]+\}", "of Spring Security or LDAP, with the scheme in braces"),
+    (r"(?:pbkdf2_sha\d+|bcrypt|bcrypt_sha256|argon2|scrypt|md5|sha1)\$", "of Django"),
+    (r"(?:pbkdf2:|scrypt:)", "of Werkzeug"),
+    (r"\$2x\$", "$2x$ of bcrypt, which marks hashes that a bug made"),
+    (r"\$(?:P|H)\$", "of phpass"),
+    (r"\$(?:1|5|6|7|y|gy|apr1|sm3|md5|sha1)\$", "of crypt"),
+    (r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})\Z", "of a plain digest"),
+)
+"""Forms that others write and that are not verified here, each by how it begins."""
+UNVERIFIABLE: Final = (ValueError, TypeError, NotImplementedError)
+"""What passlib and the libraries below raise for a hash or a password that they cannot deal with."""
 GIVE_WAY = 10
 """How much nicer than the process its hashing threads are: who fetches keys goes before them."""
 NICEST = 19
@@ -87,19 +111,31 @@ class Passwords:
         """Return the hash to keep of `password`."""
         return str(self._context.hash(password))
 
-    def verify(self, password: str, password_hash: str | None) -> str | None:
+    def verify(self, password: str, password_hash: str | None, decoy: str | None = None) -> str | None:
         """Return a better hash to keep in place of `password_hash`, or None if it is up to date.
 
-        Raise WrongPassword otherwise; for None, an unknown user, after the same work.
+        Raise WrongPassword otherwise; for None, an unknown user, after the work that `decoy` costs, the hash of
+        another account, so that an unknown name takes as long as that account does.
         """
-        try:
-            matches, better = self._context.verify_and_update(password, password_hash or self._dummy)
-        except ValueError:  # a hash of no known scheme, or a password its scheme cannot take
-            self._context.verify(password, self._dummy)
-            matches, better = False, None
-        if not matches or password_hash is None:
+        chosen, verified = canonical_password(password), password_hash or decoy or self._dummy
+        # As it is hashed here, and as typed, as others may have hashed it. Both are tried whether the first matches
+        # or not: how long it takes tells nothing.
+        secrets = [_secret(form, verified) for form in dict.fromkeys([chosen, password])]
+        outcomes = [self._verify(secret, verified) for secret in secrets]
+        if password_hash is None or not any(matches for matches, _ in outcomes):
             raise WrongPassword
-        return None if better is None else str(better)
+        matches, better = outcomes[0]
+        if matches and secrets[0] == chosen.encode():
+            return better
+        return self.hash(chosen)  # what matched is not what shall be asked for from now on
+
+    def _verify(self, secret: bytes, password_hash: str) -> tuple[bool, str | None]:
+        try:
+            matches, better = self._context.verify_and_update(secret, password_hash)
+        except UNVERIFIABLE:  # a hash of no known scheme, or a password its scheme cannot take
+            self._context.verify(b"x", self._dummy)
+            return False, None
+        return bool(matches), None if better is None else str(better)
 
     def require_verifiable(self, password_hash: str) -> None:
         """Raise BadHash for a hash from elsewhere that verifies no password, or takes too long or too much memory.
@@ -107,43 +143,77 @@ class Passwords:
         Each log-in by it would do that work, whoever asks and whether the password is right or not.
         """
         scheme = self._context.identify(password_hash)
-        if scheme is None or len(password_hash) > HASH_MOST_CHARACTERS:
-            raise BadHash(
-                f"the hash is of no known scheme; known are {', '.join(SCHEMES)}, as passlib writes them"
-            )
+        form = next((form for start, form in FOREIGN_FORMS if re.match(start, password_hash)), None)
+        if scheme is None or form is not None or len(password_hash) > HASH_MOST_CHARACTERS:
+            what = f"in the form {form}, which is not known here" if form else "of no known scheme"
+            raise BadHash(f"the hash is {what}; known are {', '.join(SCHEMES)}, as passlib writes them")
         try:
             parsed = _parsed(self._context.handler(scheme), password_hash)
-        except (ValueError, TypeError):  # passlib's message may quote the hash
+        except UNVERIFIABLE:  # passlib's message may quote the hash
             raise BadHash(f"the {scheme} hash is malformed: no password can match it") from None
-        if scheme in MOST_ROUNDS:
-            is_bearable = parsed.rounds <= MOST_ROUNDS[scheme]
-        else:
-            memory, work = _memory_and_work(parsed)
-            is_bearable = memory <= MEMORY_MOST_KIB and work <= WORK_MOST_KIB
-        if not is_bearable:
-            raise BadHash(f"the {scheme} hash costs too much to verify: each log-in would take that long")
+        if parsed.name == "argon2" and parsed.parallelism > LANES_MOST:
+            raise BadHash(
+                f"the {scheme} hash costs too much to verify: more than {LANES_MOST} threads at once"
+            )
+        if _memory_kib(parsed) > MEMORY_MOST_KIB:
+            most = f"more than {MEMORY_MOST_KIB // 1024} MiB of memory"
+            raise BadHash(f"the {scheme} hash costs too much to verify: {most}")
+        if _seconds(parsed) > SECONDS_MOST:
+            raise BadHash(
+                f"the {scheme} hash costs too much to verify: more than about a second at each log-in"
+            )
+
+
+def _secret(password: str, password_hash: str) -> bytes:
+    """Return what the scheme of the hash reads of a password."""
+    secret = password.encode()
+    return secret[:BCRYPT_MOST_BYTES] if password_hash.startswith(BCRYPT_IDENTS) else secret
 
 
 def _parsed(scheme: Any, password_hash: str) -> Any:
-    """Return what passlib makes of a hash; raise ValueError or TypeError where it could not verify by it."""
+    """Return what passlib makes of a hash; raise one of UNVERIFIABLE where it could not verify by it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it would put right is not the same afterwards
         parsed = scheme.from_string(password_hash)
+        if scheme.name == "argon2":  # the version before the last is written or left out
+            password_hash = password_hash.replace("$v=16$", "$", 1)
         if parsed.checksum is None or parsed.to_string() != password_hash:
             raise ValueError("no digest, or not in the one form")
     if scheme.name == "argon2":  # what the library below refuses, only when it verifies
-        memory_least, digest_least = 8 * parsed.parallelism, 4  # RFC 9106 section 3.1
-        if parsed.memory_cost < memory_least or len(parsed.checksum) < digest_least or parsed.data:
+        memory_least, digest_least, salt_least = 8 * parsed.parallelism, 4, 8  # RFC 9106 section 3.1
+        short = len(parsed.checksum) < digest_least or len(parsed.salt) < salt_least
+        if parsed.memory_cost < memory_least or short or parsed.data:
             raise ValueError("parameters that do not exist")
     return parsed
 
 
-def _memory_and_work(parsed: Any) -> tuple[int, int]:
-    """Return the KiB that an argon2 or scrypt hash takes, and these times how often it goes through them."""
-    if parsed.name == "argon2":
-        return parsed.memory_cost, parsed.memory_cost * parsed.rounds
-    memory: int = 2**parsed.rounds * parsed.block_size // 8  # 128 bytes a block, RFC 7914 section 2
-    return memory, memory * parsed.parallelism
+def _memory_kib(parsed: Any) -> int:
+    """Return the KiB that one verification takes."""
+    match parsed.name:
+        case "argon2":
+            memory: int = parsed.memory_cost
+        case "scrypt":  # the blocks of all lanes, and the table of one, RFC 7914 section 6
+            memory = (2**parsed.rounds + parsed.parallelism) * parsed.block_size * 128 // 1024
+        case _:
+            memory = 0
+    return memory
+
+
+def _seconds(parsed: Any) -> float:
+    """Return about how long one core works on one verification."""
+    match parsed.name:
+        case "argon2":
+            lanes = parsed.parallelism
+            threads = SLICES * lanes * parsed.rounds if lanes > 1 else 0
+            return float(
+                parsed.memory_cost * parsed.rounds * KIB_SECONDS["argon2"] + threads * THREAD_SECONDS
+            )
+        case "scrypt":
+            kib = (2**parsed.rounds + 1) * parsed.parallelism * parsed.block_size * 128 / 1024
+            return float(kib * KIB_SECONDS["scrypt"])
+        case "bcrypt" | "bcrypt_sha256":
+            return float(2**parsed.rounds * ROUND_SECONDS[parsed.name])
+    return float(parsed.rounds * ROUND_SECONDS[parsed.name])
 
 
 class HashingPool:

@@ -1,6 +1,7 @@
 """Users from elsewhere: which hashes and lines are taken in, that it is all or nothing, and what is said if not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,14 @@ from given import PASSWORD, START
 from passlib.hash import argon2, bcrypt, bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 from typer.testing import CliRunner, Result
 
+from issuer.accounts import User
+from issuer.administration import register_client
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.grants.means import Origin
+from issuer.oauth import AuthMethod, UsernameTaken
 from issuer.passwords import BadHash, Passwords
+from issuer.refusal import Refused
 from issuer.wiring import Issuer
 
 passwords = Passwords()
@@ -65,6 +70,7 @@ def numbered(_hash: str) -> str:
         BCRYPT.replace("$04$", "$03$"),
         BCRYPT[:28] + "/" + BCRYPT[29:],
         ARGON2.replace("p=1", "p=16"),
+        ARGON2.replace("p=1", "p=1,keyid=YWJj"),
         ARGON2.replace("p=1", "p=1,data=YWJj"),
         ARGON2.rpartition("$")[0] + "$YQ",
         ARGON2 + "A" * 512,
@@ -87,6 +93,13 @@ def test_what_can_never_verify_is_refused(never: str) -> None:
         HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=17,r=8,p=9"),
         ARGON2.replace("m=64", "m=262145"),
         ARGON2.replace("t=1", "t=16385"),
+        ARGON2.replace("m=64,t=1,p=1", "m=1024,t=1024,p=128"),
+        ARGON2.replace("m=64,t=1,p=1", "m=1024,t=1,p=17"),
+        ARGON2.replace("m=64,t=1,p=1", "m=1024,t=1024,p=16"),
+        ARGON2.replace("m=64,t=1,p=1", "m=64,t=4000,p=8"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=1,r=8,p=1000000"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=1,r=4194304,p=1"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=16,r=8,p=8"),
     ],
     ids=numbered,
 )
@@ -102,6 +115,10 @@ def test_a_hash_that_would_keep_a_thread_or_the_memory_for_long_is_refused(costl
         HASHES["pbkdf2_sha256"].replace("$1000$", "$1200000$"),
         HASHES["scrypt"].replace("ln=4", "ln=17"),
         ARGON2.replace("m=64,t=1,p=1", "m=102400,t=2,p=8"),
+        ARGON2.replace("m=64,t=1,p=1", "m=65536,t=3,p=4"),
+        ARGON2.replace("m=64,t=1,p=1", "m=262144,t=3,p=1"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=16,r=8,p=5"),
+        HASHES["bcrypt_sha256"].replace("r=4", "r=13"),
     ],
     ids=numbered,
 )
@@ -207,3 +224,24 @@ def test_an_id_that_somebody_has_is_refused(issuer: Issuer, monkeypatch: pytest.
     assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
     done = run(issuer, monkeypatch, f"dave,{BCRYPT},,{SUB}\n", "--json")
     assert [fault["wrong"] for fault in json.loads(done.stdout)["faults"]] == ["another account has this id"]
+
+
+def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a_user(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = register_client(
+        issuer.clients, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+    )
+    for option in ("--dry-run", "--json"):
+        done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
+        assert done.exit_code == 1
+        told = [fault["wrong"] for fault in json.loads(done.stdout)["faults"]]
+        assert told == ["a client has this id, or an account had it that was removed"]
+    carol = User(client.id, "carol", BCRYPT, frozenset(), START)
+    with pytest.raises(UsernameTaken):
+        issuer.accounts.add(carol)
+    assert issuer.accounts.all() == []
+    assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
+    with pytest.raises(Refused, match="identifier"):
+        issuer.clients.add(replace(client, id=SUB))
+    assert [each.id for each in issuer.clients.all()] == [client.id]

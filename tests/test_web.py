@@ -745,9 +745,9 @@ def test_every_failed_log_in_costs_one_verification(
     verified_hashes: list[str | None] = []
     real = issuer.passwords.verify
 
-    def count(password: str, password_hash: str | None) -> str | None:
+    def count(password: str, password_hash: str | None, decoy: str | None) -> str | None:
         verified_hashes.append(password_hash)
-        return real(password, password_hash)
+        return real(password, password_hash, decoy)
 
     monkeypatch.setattr(issuer.passwords, "verify", count)
     web.post("/login", data={**ALICE, "password": "wrong"})
@@ -767,7 +767,7 @@ def test_hashing_neither_holds_up_other_requests_nor_queues_without_end(
 ) -> None:
     gate = threading.Event()
 
-    def hold(password: str, password_hash: str | None) -> None:
+    def hold(*_: object) -> None:
         gate.wait(30)
         raise WrongPassword
 

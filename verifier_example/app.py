@@ -15,7 +15,7 @@ from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
@@ -90,6 +90,16 @@ class Settings(BaseSettings):
         False,
         description="Fetch keys over plain http from other hosts too: inside a network trusted as a whole.",
     )
+    ca_file: str | None = Field(
+        None,
+        description="A PEM file with the certificate authorities to trust for fetches, and no others; unset, those of"
+        " `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.",
+    )
+    proxy: SecretStr | None = Field(
+        None,
+        description="The proxy for fetches, `http://host:port`, with `user:password@` if it asks for them;"
+        " `HTTPS_PROXY` and the like are not used.",
+    )
 
 
 class Greeting(BaseModel):
@@ -107,8 +117,8 @@ class Claims(BaseModel):
     client_id: str
     username: str | None = None
     scope: str
-    iat: int
-    exp: int
+    iat: int | float  # NumericDate, RFC 7519 section 2
+    exp: int | float
     jti: str
 
 
@@ -134,6 +144,7 @@ _UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     }
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody, "description": "More than one token", "headers": _CHALLENGE},
     401: {
         "model": ErrorBody,
         "description": "No token, or not a live token of the issuer for this service",
@@ -153,11 +164,18 @@ def create_app(
     """Build the service from the settings, those of the environment by default.
 
     Another verifier than theirs is for tests, and the metrics that it counts in, if its cache was given any.
-    Raises ValueError for URLs that are unfit to fetch keys from.
+    Raises ValueError for settings that no keys can be fetched with, such as a URL or a CA file; if those are of the
+    environment, it ends the process with one line instead of a traceback.
     """
-    settings = settings or Settings()
     metrics = metrics or Metrics()
-    verifier = verifier or build_verifier(settings, metrics)
+    try:
+        chosen = settings or Settings()
+        verifier = verifier or build_verifier(chosen, metrics)
+    except ValueError as error:
+        if settings is not None:
+            raise
+        raise SystemExit(f"the service cannot start: {_in_one_line(error)}") from None
+    settings = chosen
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -181,6 +199,14 @@ def create_app(
     return app
 
 
+def _in_one_line(error: ValueError) -> str:
+    """Say what is wrong, without the values of settings: one may hold a password."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
+    return "; ".join(f"VERIFIER_{name.upper()}: {message}" for name, message in faults)
+
+
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:
     """Make the verifier that the settings describe, reporting to the log and the metrics."""
 
@@ -201,6 +227,8 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
             max_stale=settings.max_stale,
         ),
         allow_http=settings.allow_http,
+        ca_file=settings.ca_file,
+        proxy=settings.proxy.get_secret_value() if settings.proxy else None,
         on_event=on_event,
     )
     return TokenVerifier(cache, settings.audience)

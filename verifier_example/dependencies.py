@@ -90,7 +90,7 @@ async def accept(websocket: WebSocket) -> None:
 class CurrentUser(SecurityBase):
     """The dependency: the verified token of the caller, who must hold every scope the route asks for.
 
-    Answers 401, 403 and 503 with the challenges of RFC 6750 section 3, which name the resource's metadata if its
+    Answers 400, 401, 403 and 503 with the challenges of RFC 6750 section 3, which name the resource's metadata if its
     audience is a URL (RFC 9728 section 5.1). Documents itself in OpenAPI as a password log-in at `token_url`, so
     that the Authorize button of /docs works.
     """
@@ -143,7 +143,9 @@ class CurrentUser(SecurityBase):
         if SUBPROTOCOL in offered:
             headers += [f"Bearer {token}" for token in offered if token != SUBPROTOCOL] or ["Bearer"]
         if len(headers) > 1:  # a proxy and this service could each believe another one
-            raise self._invalid_token()
+            error, description = "invalid_request", "more than one token was sent"
+            challenge = self._challenge(error=error, error_description=description)
+            raise refusal(HTTPStatus.BAD_REQUEST, error, description, WWW_Authenticate=challenge)
         scheme, _, token = (headers[0] if headers else "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip(" "):
             # No token at all: no error code either (RFC 6750 section 3.1).

@@ -16,6 +16,7 @@ import logging
 import math
 import random
 import re
+import ssl
 import string
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -32,16 +33,23 @@ from jwt import PyJWK
 MAX_TOKEN = 8 * 1024  # characters; parsing 200 KB of junk would hold the event loop for 20 ms
 MAX_HEADER = 1366  # characters: 1 KiB in base64url
 MAX_BODY = 64 * 1024  # bytes of a fetched document
-MAX_KEYS = 64
+MAX_KEYS = 256  # members of a key set that are read; more would fit into MAX_BODY only if they were tiny
 MAX_MEMO = 64  # header segments remembered with a snapshot
 MAX_WAITERS = 64  # requests parked behind an unknown kid: attackers can make up any number of kids
 MAX_COLD_WAITERS = 4096  # the same while there are no keys, when nobody can be told from anybody
 RSA_BITS, RSA_EXPONENT = range(2048, 8192 + 1), 65537
+P256_COORDINATE = 32  # octets, RFC 7518 section 6.2.1.2
 LAST_INSTANT = 253_402_300_799  # the end of the year 9999; later ones break calendars
+TICK = 5  # seconds after which a waiting timer looks at the clocks again: its own stands still in a suspend
+SLACK = 1  # seconds by which a timer may be late before this machine counts as having been suspended
 
 _TOKEN = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 _LAST_CHARACTERS = (string.ascii_letters + string.digits + "-_", "", "AQgw", "AEIMQUYcgkosw048")
-_KID = re.compile(r"[A-Za-z0-9._~:+/=@-]{1,256}")
+_KID = re.compile(r"[A-Za-z0-9._~:+/=@#-]{1,256}")
+# A kid that reads as a URL or a path. A key that the issuer publishes under such a kid is used; if there is none, the
+# token is an attack on verifiers that follow the address (RFC 8725 section 3.10), and no fetch is made for it.
+_ADDRESS = re.compile(r"(?=.*/)(?=.*[.:])|//|(?:data|file|jar|javascript):", re.IGNORECASE)
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")  # what JSON and logs carry without harm
 _SCOPE = re.compile(r"(?:[!\x23-\x5b\x5d-~]+(?: [!\x23-\x5b\x5d-~]+)*)?")  # RFC 6749 section 3.3
 _ETAG = re.compile(r'(?:W/)?"[!\x23-~]{0,256}"')
@@ -50,9 +58,12 @@ _AGE = re.compile(r"[0-9]{1,12}")
 # With each of these a token would choose its own key, form or meaning (RFC 7515 section 4.1, RFC 8725).
 _FORBIDDEN_HEADERS = frozenset({"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "enc", "cty"})
 _required = itemgetter("iss", "sub", "client_id", "jti", "aud", "iat", "exp")  # RFC 9068 section 2.2
+_NUMBERS = frozenset({int, float})  # what JSON's numbers are read as; a bool is none of them
 _PRIVATE_MEMBERS = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
-_RSA = ("RSA", None)
-_KINDS = {"RS256": _RSA, "PS256": _RSA, "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}  # kty and crv
+# The registered operations of RFC 7517 section 4.3 that are not those of signatures.
+_OTHER_OPS = frozenset({"encrypt", "decrypt", "wrapKey", "unwrapKey", "deriveKey", "deriveBits"})
+_KINDS = {"RS256": "RSA", "PS256": "RSA", "ES256": "EC", "EdDSA": "OKP"}  # the kty for each algorithm
+_CURVES = {"EC": "P-256", "OKP": "Ed25519"}  # the crv for each kty that has one
 # Modulo each prime of these a modulus of CVE-2017-15361 (ROCA) is a power of 65537; hardly any other number is.
 _PRIMES = [p for p in range(3, 168) if all(p % divisor for divisor in range(2, p))]
 _POWERS = {p: {pow(RSA_EXPONENT, k, p) for k in range(p)} for p in _PRIMES}
@@ -121,9 +132,20 @@ class AccessToken(NamedTuple):  # made in a third of the time that a frozen data
     scopes: frozenset[str]
     issuer: str
     audience: tuple[str, ...]
-    issued_at: int
-    expires_at: int
+    issued_at: float  # an int, unless the issuer sends fractions
+    expires_at: float
     jti: str
+
+
+class Instant(NamedTuple):
+    """An instant on both clocks: the monotonic one stands still in a suspend, the other may be set."""
+
+    monotonic: float
+    wall: float
+
+    def later(self, seconds: float) -> "Instant":
+        """Return the instant that many seconds later."""
+        return Instant(self.monotonic + seconds, self.wall + seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +155,15 @@ class KeySet:
     by_kid: Mapping[str, PyJWK]  # each bound to the one algorithm it verifies
     source: str
     fetched_at: float  # monotonic, when it was asked for
+    fetched_at_wall: float  # the same instant on the wall clock
     ttl: float
     etag: str | None
     memo: dict[str, PyJWK] = field(default_factory=dict, repr=False)  # header segment -> key
+    expires_at: Instant = field(init=False)  # computed once: every request compares with it
+
+    def __post_init__(self) -> None:
+        expires_at = Instant(self.fetched_at, self.fetched_at_wall).later(self.ttl)
+        object.__setattr__(self, "expires_at", expires_at)
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -180,17 +208,53 @@ def _check_url(text: object, *, allow_http: bool) -> httpx2.URL:
     return url
 
 
+def _octets(jwk: Mapping[str, Any], name: str) -> bytes:
+    """Read a member in base64url without padding (RFC 7515 section 2); PyJWT reads other spellings, too."""
+    text = jwk.get(name)
+    if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
+        raise ValueError(f"{name} is not base64url without padding")
+    return _read_base64url(text)
+
+
+def _check_numbers(jwk: Mapping[str, Any]) -> None:
+    """Refuse members that are not written as RFC 7518 section 6 and RFC 8037 section 2 say, with ValueError."""
+    if jwk["kty"] == "RSA":
+        for name in ("n", "e"):
+            if not _octets(jwk, name)[0]:  # Base64urlUInt, RFC 7518 section 2
+                raise ValueError(f"{name} does not use the minimum number of octets")
+        return
+    for name in ("x", "y") if jwk["kty"] == "EC" else ("x",):
+        if len(_octets(jwk, name)) != P256_COORDINATE:  # as many as Ed25519 has, RFC 8032 section 5.1.5
+            raise ValueError(f"{name} has not {P256_COORDINATE} octets")
+
+
+def _is_for_verifying(jwk: Mapping[str, Any]) -> bool:
+    """Whether `use` and `key_ops`, where present, allow it and agree with each other (RFC 7517 section 4.3)."""
+    if jwk.get("use", "sig") != "sig":
+        return False
+    operations = jwk.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or not all(isinstance(each, str) for each in operations):
+        return False
+    contradicts = "use" in jwk and not _OTHER_OPS.isdisjoint(operations)
+    return "verify" in operations and len(set(operations)) == len(operations) and not contradicts
+
+
 def import_key(jwk: object, algorithms: Sequence[str]) -> PyJWK:
-    """Import a JWK (RFC 7517 section 4) for the first of `algorithms` that fits; raise if it is unusable."""
+    """Import a JWK (RFC 7517 section 4) for the first of `algorithms` that fits; raise if it is unusable.
+
+    Members that it does not know are ignored, as that section demands.
+    """
     if not isinstance(jwk, dict) or _PRIVATE_MEMBERS & jwk.keys():
         raise ValueError("not a public key")
-    kid, kind = jwk.get("kid"), (jwk.get("kty"), jwk.get("crv"))
+    kid, kty = jwk.get("kid"), jwk.get("kty")
     if not isinstance(kid, str) or not _KID.fullmatch(kid):
         raise ValueError("no usable kid")
-    verifies = jwk.get("use", "sig") == "sig" and "verify" in jwk.get("key_ops", ["verify"])
-    alg = next((a for a in algorithms if _KINDS[a] == kind and jwk.get("alg", a) == a), None)
-    if alg is None or not verifies:
+    alg = next((a for a in algorithms if _KINDS[a] == kty and jwk.get("alg", a) == a), None)
+    if alg is None or not _is_for_verifying(jwk):
         raise ValueError("for another use or another algorithm")
+    if kty in _CURVES and jwk.get("crv") != _CURVES[kty]:
+        raise ValueError("of another curve")
+    _check_numbers(jwk)
     key = PyJWK(jwk, alg)
     if isinstance(key.key, RSAPublicKey):
         n, e = key.key.public_numbers().n, key.key.public_numbers().e
@@ -200,12 +264,42 @@ def import_key(jwk: object, algorithms: Sequence[str]) -> PyJWK:
     return key
 
 
+def _trusted_authorities(ca_file: str | None) -> ssl.SSLContext:
+    """Trust the authorities in `ca_file` alone; without it those of SSL_CERT_FILE, SSL_CERT_DIR or the system."""
+    shown = f"the CA file {ca_file!a:.200}" if ca_file else "the file in SSL_CERT_FILE"
+    try:
+        if ca_file:
+            return ssl.create_default_context(cafile=ca_file)
+        return httpx2.create_ssl_context()
+    except (OSError, ValueError) as error:
+        reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else f"{error}"
+        raise ValueError(f"{shown} cannot be used: {reason}") from error
+
+
+def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | None:
+    """Read the URL of a proxy, http or https; ValueError tells no part of it, as it may hold a password."""
+    if not text:
+        return None
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    fit = url.scheme in {"http", "https"} and url.host and (url.port or 80) in range(1, 65536)
+    if not fit or url.path != "/" or url.query or url.fragment:
+        raise ValueError("the proxy is not given as http://host:port or https://host:port")
+    return httpx2.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
+
+
+def _same(one: PyJWK, other: PyJWK) -> bool:
+    return bool(one.algorithm_name == other.algorithm_name and one.key == other.key)
+
+
 @dataclass(eq=False, repr=False)
 class JwksCache:
     """The issuer's published keys, refreshed ahead of time by one fetch at a time; use it in `async with`.
 
-    Refuses unfit URLs and algorithms with ValueError when made, and raises nothing of the network's later: a
-    failed fetch is told to `on_event` and tried again, and the old keys stay.
+    Refuses unfit URLs, algorithms and certificate files with ValueError when made, and raises nothing of the
+    network's later: a failed fetch is told to `on_event` and tried again, and the old keys stay.
     """
 
     issuer: str
@@ -214,8 +308,13 @@ class JwksCache:
     algorithms: Sequence[str] = ("RS256",)
     timings: Timings = field(default_factory=Timings)
     allow_http: bool = False
+    ca_file: str | None = (
+        None  # certificates of the authorities to trust, PEM; None: SSL_CERT_FILE, or the system's
+    )
+    proxy: str | None = None  # the URL of a proxy for every fetch; proxies of the environment are never used
     transport: httpx2.AsyncBaseTransport | None = None
     monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
     on_event: Callable[[Event, str], None] = lambda _event, _detail: None
 
     def __post_init__(self) -> None:
@@ -227,14 +326,18 @@ class JwksCache:
         self._snapshot: KeySet | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._attempted_at = self._next_attempt_at = -math.inf
+        self._waking: asyncio.Task[None] | None = None  # the fetch that a suspended machine owes
+        self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
         self._failures = self._waiters = 0
         self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
-        # Made now, because that blocks for a while. Neither redirects nor proxies nor netrc: only what is
-        # configured is ever asked. No connection is kept: fetches are minutes apart, and one that died
+        # Made now, because that blocks for a while. No redirects, no netrc, no proxy of the environment: only what
+        # is configured is ever asked. No connection is kept: fetches are minutes apart, and one that died
         # unnoticed would cost an attempt. So there is nothing to close at a stop, and another start may follow.
+        trusted = _trusted_authorities(self.ca_file)
         self._client = httpx2.AsyncClient(
             transport=self.transport,
+            verify=trusted,
+            proxy=_read_proxy(self.proxy, trusted),
             trust_env=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(self.timings.fetch_deadline, connect=self.timings.connect_timeout),
@@ -259,10 +362,31 @@ class JwksCache:
         except Exception:
             logging.getLogger(__name__).exception("on_event failed")
 
+    def _now(self) -> Instant:
+        return Instant(self.monotonic(), self.wall())
+
+    def _since(self, then: Instant) -> float:
+        """Seconds since `then` by the clock that says more.
+
+        The monotonic clock stands still while the machine is suspended. The wall clock may be set: back, it extends
+        nothing; forward, it makes the keys old too early, which one fetch puts right.
+        """
+        return max(self.monotonic() - then.monotonic, self.wall() - then.wall)
+
     @property
     def age(self) -> float:
         """Seconds since the keys were asked for; infinite while there are none."""
-        return self.monotonic() - self._snapshot.fetched_at if self._snapshot else math.inf
+        keys = self._snapshot
+        return self._since(Instant(keys.fetched_at, keys.fetched_at_wall)) if keys else math.inf
+
+    @property
+    def fresh(self) -> KeySet | None:
+        """The snapshot while it is FRESH."""
+        keys = self._snapshot
+        if keys is None:
+            return None
+        monotonic, wall = keys.expires_at
+        return keys if self.monotonic() <= monotonic and self.wall() <= wall else None
 
     @property
     def usable(self) -> KeySet | None:
@@ -275,28 +399,36 @@ class JwksCache:
         """What the snapshot is good for at this moment; derived from its age, never stored."""
         if self._snapshot is None:
             return State.EMPTY
-        if self.age <= self._snapshot.ttl:
+        if self.fresh:
             return State.FRESH
         return State.STALE if self.usable else State.DEAD
 
     @property
+    def overslept(self) -> bool:
+        """Whether a fetch is late because this machine was suspended, or one begun for that reason is under way.
+
+        In an outage of the issuer no fetch is late: each failure sets the time of the next one.
+        """
+        if self._waking is not None and not self._waking.done():
+            return True
+        return self._snapshot is not None and self._since(self._expected_at) > SLACK
+
+    @property
     def retry_after(self) -> int:
         """Whole seconds until the next attempt, at least 1."""
-        return max(1, math.ceil(max(0, self._next_attempt_at - self.monotonic())))
+        return max(1, math.ceil(max(0, -self._since(self._next_attempt_at))))
 
     def refresh(self) -> asyncio.Task[None]:
         """Give the fetch under way, shared by all who wait for it, or a new one; the task never raises."""
         if self._task is None or self._task.done():
-            self._attempted_at = self.monotonic()
+            self._attempted_at = self._now()
+            self._expected_at = self._attempted_at.later(self.timings.fetch_deadline)
             self._task = asyncio.get_running_loop().create_task(self._attempt())
         return self._task
 
     async def refetched(self) -> KeySet:
         """Give the keys after a refetch, if the cooldown allows one; KeysUnavailable if there are none."""
-        under_way = self._task is not None and not self._task.done()
-        cooldown = self.timings.cooldown if self._snapshot else self.timings.cooldown_empty
-        rested = self.monotonic() - self._attempted_at >= cooldown  # since an attempt of any kind
-        if (under_way or rested) and self._waiters < (MAX_WAITERS if self.usable else MAX_COLD_WAITERS):
+        if self._may_refetch():
             self._waiters += 1
             try:  # `wait` cancels nothing, neither when time is up nor when this caller goes away
                 await asyncio.wait({self.refresh()}, timeout=self.timings.wait)
@@ -304,6 +436,30 @@ class JwksCache:
                 self._waiters -= 1
         else:
             self.tell(Event.REFETCH_SUPPRESSED, self.state)
+        keys = self.usable
+        if keys is None:
+            raise KeysUnavailable(self.retry_after)
+        return keys
+
+    def _may_refetch(self) -> bool:
+        """Whether the caller may wait for a fetch: for one under way, or for another if the cooldown has passed."""
+        if self._waiters >= (MAX_WAITERS if self.usable else MAX_COLD_WAITERS):
+            return False
+        if self._task is not None and not self._task.done():
+            return True
+        # Counted from an attempt of any kind. Without usable keys nothing but a fetch helps.
+        cooldown = self.timings.cooldown if self.usable else self.timings.cooldown_empty
+        least = min(cooldown, self.timings.cooldown_empty)  # whatever the wall clock does
+        rested = self.monotonic() - self._attempted_at.monotonic
+        return rested >= least and self._since(self._attempted_at) >= cooldown
+
+    async def awaken(self) -> KeySet:
+        """Give the keys after the fetch that is late (see `overslept`); KeysUnavailable if there are none."""
+        rested = self.monotonic() - self._attempted_at.monotonic
+        if (self._waking is None or self._waking.done()) and rested >= self.timings.cooldown_empty:
+            self._waking = self.refresh()
+        if self._waking is not None:
+            await asyncio.wait({self._waking}, timeout=self.timings.wait)
         keys = self.usable
         if keys is None:
             raise KeysUnavailable(self.retry_after)
@@ -325,10 +481,19 @@ class JwksCache:
         if self._failures:
             doubled = self.timings.backoff_first * 2.0 ** min(self._failures - 1, 16)
             delay = min(doubled, self.timings.backoff_last) * _JITTER.uniform(0.5, 1)
-        self._next_attempt_at = self.monotonic() + delay
+        self._next_attempt_at = self._expected_at = self._now().later(delay)
+        self._wait_until(asyncio.get_running_loop().time() + delay)
+
+    def _wait_until(self, due: float) -> None:
+        """Refresh when the loop's clock says `due`, or soon after the machine wakes from a suspend."""
+        loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self.refresh)
+        remaining = due - loop.time()
+        if remaining <= 0 or self.overslept:
+            self.refresh()
+        else:
+            self._timer = loop.call_later(min(remaining, TICK), self._wait_until, due)
 
     async def _fetch(self) -> KeySet:
         asked_at, old = self._attempted_at, self._snapshot
@@ -340,12 +505,13 @@ class JwksCache:
         body, headers = await self._get(url, old.etag if old else None)
         if old is not None and body is None:
             self.tell(Event.NOT_MODIFIED, url)
-            return replace(old, fetched_at=asked_at, ttl=self._ttl(headers, old.ttl))
-        keys = self._import_keys(_read_object(body or b"", _KEY_SET).get("keys"))
+            ttl = self._ttl(headers, old.ttl)
+            return replace(old, fetched_at=asked_at.monotonic, fetched_at_wall=asked_at.wall, ttl=ttl)
+        keys = await self._import_keys(_read_object(body or b"", _KEY_SET).get("keys"))
         self.tell(Event.FETCHED, url)
         etag = headers.get("etag", "")
         ttl = self._ttl(headers, self.timings.ttl_default)
-        return KeySet(keys, url, asked_at, ttl, etag if _ETAG.fullmatch(etag) else None)
+        return KeySet(keys, url, *asked_at, ttl, etag if _ETAG.fullmatch(etag) else None)
 
     def _ttl(self, headers: httpx2.Headers, default: float) -> float:
         """Take the max-age less the Age told by a cache on the way (RFC 9111 section 4.2), within bounds."""
@@ -354,20 +520,29 @@ class JwksCache:
         ttl = int(max_age[1]) - (int(age[0]) if age else 0) if max_age else default
         return min(max(ttl, self.timings.ttl_floor), self.timings.ttl_ceiling)
 
-    def _import_keys(self, members: object) -> dict[str, PyJWK]:
-        """Import key by key, so that a bad one disturbs no other."""
-        if not isinstance(members, list) or len(members) > MAX_KEYS:
-            raise ValueError(f"not a key set of at most {MAX_KEYS} keys")
+    async def _import_keys(self, members: object) -> dict[str, PyJWK]:
+        """Import key by key, so that a bad one disturbs no other, and many do not hold the event loop."""
+        if not isinstance(members, list):
+            raise ValueError("not a key set")  # noqa: TRY004 - the sender's fault, not the caller's
         keys: dict[str, PyJWK | None] = {}
-        for position, jwk in enumerate(members):
+        exposed: set[str] = set()  # kids whose private key anybody can read, however often they are listed
+        for position, jwk in enumerate(members[:MAX_KEYS]):
             try:
-                key = import_key(jwk, self.algorithms)
-                keys[jwk["kid"]] = None if jwk["kid"] in keys else key  # which was meant, nobody can tell
+                if isinstance(jwk, dict) and _PRIVATE_MEMBERS & jwk.keys():
+                    exposed.add(str(jwk.get("kid")))
+                key, kid = import_key(jwk, self.algorithms), jwk["kid"]
+                known = keys.setdefault(kid, key)
+                if known is None or not _same(known, key):
+                    keys[kid] = None  # which was meant, nobody can tell; the same key twice is no question
             except Exception as error:  # noqa: BLE001 - a hostile JWK may raise anything
                 self.tell(Event.KEY_SKIPPED, f"#{position}: {str(error)!a:.200}")
-        usable = {kid: key for kid, key in keys.items() if key}
+            await asyncio.sleep(0)
+        if len(members) > MAX_KEYS:
+            self.tell(Event.KEY_SKIPPED, f"all after the first {MAX_KEYS}")
+        usable = {kid: key for kid, key in keys.items() if key and kid not in exposed}
         for kid in keys.keys() - usable.keys():
-            self.tell(Event.KEY_SKIPPED, f"{kid}: several keys of this kid")
+            reason = "its private key is published" if kid in exposed else "different keys of this kid"
+            self.tell(Event.KEY_SKIPPED, f"{kid}: {reason}")
         if not usable:
             raise ValueError("no usable key")
         return usable
@@ -437,28 +612,43 @@ class TokenVerifier:
 
         Raises InvalidToken, or KeysUnavailable where there are no keys to tell.
         """
-        tell = self.cache.tell
+        cache, tell = self.cache, self.cache.tell
         try:
-            access = self._judge(token, self.cache.usable)
-            if access is None:  # only here anything is waited for, or asked of the issuer
-                access = self._judge(token, await self.cache.refetched())
+            fresh = cache.fresh
+            keys = fresh or cache.usable
+            verdict = self._judge(token, keys)
+            if (
+                verdict is None
+            ):  # only here, and after a suspend, anything is waited for, or asked of the issuer
+                verdict = self._judge(token, await cache.refetched())
+            elif fresh is None and cache.overslept:
+                verdict = self._judge(
+                    token, await cache.awaken()
+                )  # the key may have been withdrawn meanwhile
         except InvalidToken as refusal:
             tell(Event.REJECTED, refusal.reason)
             raise
         except KeysUnavailable:
-            tell(Event.UNAVAILABLE, self.cache.state)
+            tell(Event.UNAVAILABLE, cache.state)
             raise
         except Exception as error:  # a library's surprise is a counted refusal too, never an error of ours
             reason = Reason.MALFORMED if isinstance(error, _MALFORMED) else Reason.UNEXPECTED
             tell(Event.REJECTED, reason)
             raise InvalidToken(reason) from error
-        if access is None:
+        if verdict is None:
             tell(Event.REJECTED, Reason.UNKNOWN_KEY)
             raise InvalidToken(Reason.UNKNOWN_KEY)
+        access, kid = verdict
+        tell(Event.ACCEPTED, kid)
+        if fresh is None and not cache.fresh:
+            tell(Event.SERVED_STALE, kid)
         return access
 
-    def _judge(self, token: str, keys: KeySet | None) -> AccessToken | None:
-        """Go from cheap steps to dear ones; None for a token that is fit but for a kid that `keys` lack."""
+    def _judge(self, token: str, keys: KeySet | None) -> tuple[AccessToken, str] | None:
+        """Go from cheap steps to dear ones; None for a token that is fit but for a kid that `keys` lack.
+
+        The kid of the key that verified it comes with the token.
+        """
         segments = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN else None
         if segments is None:
             raise InvalidToken(Reason.MALFORMED)
@@ -468,6 +658,8 @@ class TokenVerifier:
             kid, alg = self._read_header(header)
             key = keys.by_kid.get(kid) if keys else None
             if keys is None or key is None:
+                if keys and _ADDRESS.match(kid):
+                    raise InvalidToken(Reason.UNKNOWN_KEY)
                 self._read_claims(payload)  # first: foreign and expired tokens cause no traffic
                 return None
             if key.algorithm_name != alg:
@@ -477,11 +669,7 @@ class TokenVerifier:
             raise InvalidToken(Reason.SIGNATURE)
         if len(keys.memo) < MAX_MEMO:
             keys.memo[header] = key  # only now: nobody but the issuer fills the memo
-        access = self._read_claims(payload)
-        self.cache.tell(Event.ACCEPTED, str(key.key_id))
-        if self.cache.age > keys.ttl:
-            self.cache.tell(Event.SERVED_STALE, str(key.key_id))
-        return access
+        return self._read_claims(payload), str(key.key_id)
 
     def _read_header(self, segment: str) -> tuple[str, str]:
         """Find the kid and alg of a header that is fit in every other respect (RFC 9068 section 4)."""
@@ -509,9 +697,16 @@ class TokenVerifier:
             whole = sane and all(texts) and _SCOPE.fullmatch(scope)
         except (KeyError, TypeError):  # absent, or something else than text
             whole = None
-        # Exactly an int: a bool is one to isinstance, and a string or a float is one to lenient readers.
-        if not whole or not type(iat) is type(exp) is type(nbf) is int:
+        if not whole:
             raise InvalidToken(Reason.CLAIMS)
+        # NumericDate, RFC 7519 section 2: a JSON number, with a fraction or without. Not by isinstance, to which a
+        # bool is a number; the set is built only for what is not the usual three integers.
+        if (
+            not type(iat) is type(exp) is type(nbf) is int
+            and not {type(iat), type(exp), type(nbf)} <= _NUMBERS
+        ):
+            raise InvalidToken(Reason.CLAIMS)
+        # Infinity, which 1e999 is read as, is out of range, too.
         if not (0 <= iat <= LAST_INSTANT and 0 <= exp <= LAST_INSTANT and 0 <= nbf <= LAST_INSTANT):
             raise InvalidToken(Reason.CLAIMS)
         if iss != self.cache.issuer:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from issuer.clients import Client
-from issuer.grants.jose import MALFORMED
+from issuer.grants.jose import MALFORMED, PRIVATE_MEMBERS, is_for_verifying, is_written_by_the_standard
 from issuer.oauth import Unavailable, is_loopback
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def read_key_set(document: object) -> list[ClientKey]:
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
         raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
-    if any(isinstance(each, dict) and ({"d", "k"} & each.keys()) for each in keys):
+    if any(isinstance(each, dict) and PRIVATE_MEMBERS & each.keys() for each in keys):
         raise BadKeySet("it holds a private or secret key: give the public half only")
     found = [key for each in keys[:KEYS_MOST] if (key := _read(each)) is not None]
     if not found:
@@ -97,7 +97,7 @@ def read_key_set(document: object) -> list[ClientKey]:
 
 
 def _read(jwk: Any) -> ClientKey | None:
-    if not isinstance(jwk, dict) or jwk.get("use", "sig") != "sig":
+    if not isinstance(jwk, dict) or not is_for_verifying(jwk) or not is_written_by_the_standard(jwk):
         return None
     try:
         key = jwt.PyJWK(jwk).key
@@ -111,9 +111,10 @@ def _read(jwk: Any) -> ClientKey | None:
         case _:
             sound = isinstance(key, Ed25519PublicKey)
     alg, kid = jwk.get("alg"), jwk.get("kid")
-    if not sound or (alg is not None and alg not in ALGORITHMS):
+    is_named = kid is None or isinstance(kid, str)
+    if not sound or not is_named or (alg is not None and alg not in ALGORITHMS):
         return None
-    return ClientKey(key, None if kid is None else str(kid), alg)
+    return ClientKey(key, kid, alg)
 
 
 def _registered(jwks: str | None) -> list[ClientKey]:

@@ -3,7 +3,7 @@
 RFC 9700 section 2.4 retires it for everybody else: other clients would see the password.
 """
 
-from issuer.accounts import canonical_password, hashable
+from issuer.accounts import VERIFIED_MOST_BYTES, hashable
 from issuer.grants.means import Means, TokenRequest
 from issuer.oauth import LoginFailed
 from issuer.passwords import WrongPassword
@@ -15,11 +15,11 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     username = request.require("username")
     password = request.require("password")
     user = means.accounts.by_username(username) if hashable(username) else None
-    if not hashable(password):  # no account can have it: the same work, on another
+    decoy = means.accounts.decoy_hash(username if hashable(username) else "")
+    if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it: the same work, on another
         user, password = None, "x"
-    password = canonical_password(password)
     try:
-        better_hash = means.passwords.verify(password, user.password_hash if user else None)
+        better_hash = means.passwords.verify(password, user.password_hash if user else None, decoy)
     except WrongPassword:
         raise LoginFailed from None
     if user is None or user.disabled_at is not None:

@@ -3,17 +3,36 @@
 What names and passwords are acceptable is decided in `accounts`; changes that end sessions are in `families`.
 """
 
+import hmac
+import secrets
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Column, Row, String, Table, Text, bindparam, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts import User, canonical_username
 from issuer.oauth import UsernameTaken, format_scope, parse_scope
 from issuer.store.database import Database, Instant, metadata, reads
+from issuer.store.secrets import SecretStore
+from issuer.store.subjects import claim, subjects
 
 T = TypeVar("T")
+
+DRAW_BITS = 63
+SECRET = "decoys"  # noqa: S105 - its name
 
 users = Table(
     "users",
@@ -25,6 +44,8 @@ users = Table(
     Column("scope", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
+    # Random, so that a row can be drawn at random: identifiers that came from elsewhere are not.
+    Column("draw", BigInteger, nullable=False, index=True, server_default="0"),
 )
 
 
@@ -33,15 +54,20 @@ ROWS_AT_ONCE = 1000
 
 # Made once: building them takes longer than the database does to answer.
 _BY_ID = select(users).where(users.c.id == bindparam("user_id"))
+_DRAWN = select(users.c.password_hash).order_by(users.c.draw).limit(1)
+_DRAWN_FROM = _DRAWN.where(users.c.draw >= bindparam("draw"))
 _BY_NAME = select(users).where(users.c.canonical_username == bindparam("name"))
 
 
 class Taken(NamedTuple):
-    """What other accounts have already."""
+    """What others have already."""
 
     names: Collection[str]
-    """Canonical ones."""
+    """Canonical ones, of accounts."""
     ids: Collection[str]
+    """Of accounts."""
+    subjects: Collection[str]
+    """Identifiers of accounts and clients, those that were removed included."""
 
 
 class AccountStore:
@@ -60,21 +86,24 @@ class AccountStore:
             with self._database.write() as connection:
                 for some in _batched(new, ROWS_AT_ONCE):
                     connection.execute(insert(users), [_row(user) for user in some])
+                    claim(connection, [user.id for user in some])
         except IntegrityError:
             raise UsernameTaken("another account has this username; choose another") from None
 
     def taken(self, new: Sequence[User]) -> Taken:
         """Return which names and ids of new accounts others have."""
-        names, ids = set[str](), set[str]()
+        names, ids, others = set[str](), set[str](), set[str]()
         for some in _batched(new, ROWS_AT_ONCE):
             by_name = [canonical_username(user.username) for user in some]
             same_name = users.c.canonical_username.in_(by_name)
-            same_id = users.c.id.in_([user.id for user in some])
+            new_ids = [user.id for user in some]
             with self._database.read() as connection:
                 names.update(connection.scalars(select(users.c.canonical_username).where(same_name)))
             with self._database.read() as connection:
-                ids.update(connection.scalars(select(users.c.id).where(same_id)))
-        return Taken(names, ids)
+                ids.update(connection.scalars(select(users.c.id).where(users.c.id.in_(new_ids))))
+            with self._database.read() as connection:
+                others.update(connection.scalars(select(subjects.c.id).where(subjects.c.id.in_(new_ids))))
+        return Taken(names, ids, others)
 
     def by_id(self, user_id: str) -> User | None:
         """Return the account, or None."""
@@ -87,6 +116,26 @@ class AccountStore:
         with self._database.read() as connection:
             row = connection.execute(_BY_NAME, {"name": canonical_username(username)}).one_or_none()
         return read_user(row) if row else None
+
+    def decoy_hash(self, username: str) -> str | None:
+        """Return the password hash of an account that is always the same for a name; None while there is no account.
+
+        To verify by where the name is unknown: hashes from elsewhere take another time than those made here. Drawn
+        at random, unknown names show the same mix of times as known ones; and under a secret, or else anybody could
+        tell which account a name draws. It is drawn for known names as well, which costs the same.
+        """
+        name = canonical_username(username).encode()
+        draw = int.from_bytes(hmac.digest(self._secret, name, "sha256")[:8]) >> (64 - DRAW_BITS)
+        with self._database.read() as connection:
+            found: str | None = connection.scalar(_DRAWN_FROM, {"draw": draw})
+        if found is None:  # after the last one comes the first
+            with self._database.read() as connection:
+                found = connection.scalar(_DRAWN)
+        return found if isinstance(found, str) else None  # SQLite keeps any type in any column
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return SecretStore(self._database).secret(SECRET)
 
     def all(self) -> list[User]:
         """Return all accounts, oldest first."""
@@ -122,6 +171,7 @@ def _row(user: User) -> dict[str, object]:
         "scope": format_scope(user.scope),
         "created_at": user.created_at,
         "disabled_at": user.disabled_at,
+        "draw": secrets.randbits(DRAW_BITS),
     }
 
 

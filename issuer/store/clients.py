@@ -13,7 +13,9 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
+from issuer.refusal import Refused
 from issuer.store.database import Database, Instant, metadata, reads, texts
+from issuer.store.subjects import claim
 from issuer.throttle import named
 from issuer.waiting import may_wait
 
@@ -68,15 +70,19 @@ class ClientStore:
         self._seen: dict[str, _Seen] = {}
 
     def add(self, client: Client) -> None:
-        """Keep a new client."""
+        """Keep a new client; raise Refused if another client or an account has its identifier."""
         row = {
             **vars(client),
             "auth_method": client.auth_method.value,
             "scope": format_scope(client.scope),
             "audiences": json.dumps(client.audiences),
         }
-        with self._database.write() as connection:
-            connection.execute(insert(clients).values(row))
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(clients).values(row))
+                claim(connection, [client.id])
+        except IntegrityError:
+            raise Refused(f"another client or an account has the identifier {client.id}") from None
 
     def by_id(self, client_id: str, now: datetime | None = None) -> Client | None:
         """Return the client, the built-in one included, or None; asked `now`, it is remembered for `recent`."""

@@ -7,7 +7,7 @@ from forging import AUDIENCE, NOW, Make, Row
 
 from verifier_example.verifier import Reason
 
-INSTANTS: tuple[Any, ...] = ("1800000600", 1800000600.5, 1.8e9, True, [1800000600], {}, -1, 10**18)
+INSTANTS: tuple[Any, ...] = ("1800000600", True, [1800000600], {}, -1, -0.5, 10**18, 10**400, 1e18)
 TEXTS: tuple[Any, ...] = (1, "", ["u1"], "\ud800", "a\nb", "a\0b", True, {})
 
 ACCEPTED = [
@@ -36,6 +36,16 @@ ACCEPTED = [
         lambda f: f.signed(b'{"\\u0061lg":' + json.dumps(f.header())[7:].encode(), f.claims()),
     ),
     Row("issued within the leeway", "RFC 7519 section 4.1.6", lambda f: f.token(iat=NOW + 9)),
+    Row(
+        "instants with fractions",
+        "RFC 7519 section 2 (NumericDate)",
+        lambda f: f.token(iat=NOW - 0.25, nbf=NOW - 0.5, exp=NOW + 600.75),
+    ),
+    Row(
+        "instants with an exponent",
+        "RFC 7519 section 2 (NumericDate)",
+        lambda f: f.token(iat=float(NOW), exp=1.9e9),
+    ),
     Row("expired within the leeway", "RFC 7519 section 4.1.4", lambda f: f.token(exp=NOW - 9)),
 ]
 

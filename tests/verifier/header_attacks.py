@@ -209,7 +209,6 @@ UNKNOWN_KID = [
         "RFC 8725 section 3.10",
         lambda f: f.token({"kid": "https://evil.test/jwks.json"}),
         Reason.UNKNOWN_KEY,
-        may_fetch=True,
     ),
     Row(
         "of another issuer",

@@ -44,6 +44,14 @@ def of_bits(jwk: Jwk, bits: int) -> Jwk:
     return {**jwk, "n": number(grown >> max(0, grown.bit_length() - bits) | 1)}
 
 
+def another(jwk: Jwk) -> Jwk:
+    """Make another key that is as fit as a good one; whether its modulus has two factors nobody checks."""
+    n = value(jwk["n"]) - 2
+    while not all(n % prime for prime in islice(primes(), 100)):
+        n -= 2
+    return {**jwk, "n": number(n)}
+
+
 def primes() -> Iterator[int]:
     found: list[int] = []
     candidate = 2

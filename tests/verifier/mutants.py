@@ -233,4 +233,6 @@ class Mutants:
             "https://api.test",
             ["https://api.test"],
         ]
-        return rng.choice(rng.choice((near, ANYTHING, ours, [moment, float(moment), str(moment)])))
+        return rng.choice(
+            rng.choice((near, ANYTHING, ours, [moment, float(moment), moment + 0.5, str(moment)]))
+        )

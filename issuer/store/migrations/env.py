@@ -10,7 +10,9 @@ from issuer.store import (
     private_keys,
     ring,
     rotations,
+    secrets,
     session_events,
+    subjects,
     throttle,
 )
 from issuer.store.database import metadata
@@ -26,6 +28,8 @@ TABLES = (
     private_keys.private_keys,
     ring.key_ring,
     session_events.session_events,
+    secrets.secrets,
+    subjects.subjects,
     throttle.devices,
     throttle.throttle,
 )

@@ -1,0 +1,119 @@
+"""Passwords that are guessed first: a common word or the user's own name, dressed up with a few digits and signs.
+
+Which passwords are the most common ones is a list of `passwords`; what else is demanded is decided in `accounts`.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+WORDS = frozenset((Path(__file__).parent / "common_words.txt").read_text("utf-8").split())
+"""Words that lead lists of leaked passwords, without what people put before and after them."""
+ROWS = (
+    "01234567890",
+    "abcdefghijklmnopqrstuvwxyz",
+    "qwertyuiop[]",
+    "qwertzuiopü",
+    "azertyuiop",
+    "asdfghjkl;'",
+    "zxcvbnm,./",
+    "yxcvbnm",
+    "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/",
+    "!@#$%^&*()",
+)
+"""Where fingers go along."""
+LENGTH_MOST = 64
+"""Characters beyond which a password is looked up in the list alone: even a repetition has a length to be guessed."""
+RUN_LEAST = 3
+RUNS_MOST = 4
+TRIMMINGS_MOST = 8
+"""Characters around a word that leave it easy to guess: a year, a few digits and signs."""
+DIFFERENT_LEAST = 5
+"""Characters that a password must at least be made of."""
+PERIOD_MOST = 4
+"""Characters of a part that is repeated throughout."""
+_READ_AS = {
+    "@": "a",
+    "4": "a",
+    "3": "e",
+    "0": "o",
+    "$": "s",
+    "5": "s",
+    "7": "t",
+    "+": "t",
+    "9": "g",
+    "8": "b",
+}
+_SIGNS = [str.maketrans({**_READ_AS, "1": letter, "!": letter, "|": letter}) for letter in "il"]
+WORD_MOST = 32
+ROW_MOST = max(map(len, ROWS))
+_ROWS = [*ROWS, *(row[::-1] for row in ROWS)]
+_BEFORE = re.compile(r"\A[^a-z]+")
+_AFTER = re.compile(r"[^a-z]+\Z")
+_WITHIN = re.compile(r"[^a-z]+")
+
+
+def is_easy(password: str, username: str, common: frozenset[str]) -> bool:
+    """Whether a password is guessed soon: one of the `common` ones or a word, whatever its case and trimmings."""
+    folded, name = password.casefold(), username.casefold()
+    if folded in common:
+        return True
+    if len(folded) > LENGTH_MOST:
+        return False
+    if len(set(folded)) < DIFFERENT_LEAST or _is_run(folded):
+        return True
+    if len(name) >= RUN_LEAST and name in folded and _is_trimming(folded.replace(name, "", 1)):
+        return True
+    words = WORDS | _words_of(common)
+    readings = [(core, rest) for core, rest in _readings(folded) if _is_trimming(rest)]
+    return any(_is_made_of(each, words) for core, _ in readings for each in (core, core[::-1]))
+
+
+def _readings(folded: str) -> Iterator[tuple[str, str]]:
+    """Yield the letters of a password and what is around them, in each way to read signs as letters."""
+    without_end = _AFTER.sub("", folded)
+    for core in (without_end, _BEFORE.sub("", without_end)):
+        around = folded.replace(core, "", 1)
+        for signs in _SIGNS:
+            yield core.translate(signs), around
+        yield _WITHIN.sub("", core), around
+
+
+@lru_cache(maxsize=2)
+def _words_of(common: frozenset[str]) -> frozenset[str]:
+    """Return the common passwords without what is around their letters."""
+    words = (_BEFORE.sub("", _AFTER.sub("", each)) for each in common)
+    return frozenset(word for word in words if len(word) > RUN_LEAST)
+
+
+def _is_made_of(core: str, words: frozenset[str]) -> bool:
+    """Whether `core` is one of the words, two of them, or one several times."""
+    for length in range(RUN_LEAST, min(len(core), WORD_MOST) + 1):
+        first, rest = core[:length], core[length:]
+        if first in words and (not rest or rest in words or _repeats(core, length)):
+            return True
+    return False
+
+
+def _is_trimming(rest: str) -> bool:
+    return len(rest) <= TRIMMINGS_MOST or len(set(rest)) < DIFFERENT_LEAST or _is_run(rest)
+
+
+def _repeats(text: str, period: int) -> bool:
+    return text == (text[:period] * len(text))[: len(text)]
+
+
+def _is_run(text: str) -> bool:
+    """Whether `text` is a few runs along the keys or the alphabet, one after the other, or a short part repeated."""
+    if any(_repeats(text, period) for period in range(1, PERIOD_MOST + 1)):
+        return True
+    for _ in range(RUNS_MOST):
+        text = text[_run_at_start(text) :]
+    return len(text) < RUN_LEAST
+
+
+def _run_at_start(text: str) -> int:
+    """Return how many characters at the start go along a row; 0 if they are too few to be a run."""
+    lengths = range(min(len(text), ROW_MOST), RUN_LEAST - 1, -1)
+    return next((length for length in lengths if any(text[:length] in row for row in _ROWS)), 0)

@@ -1,0 +1,147 @@
+"""What is verified where a name is unknown: the hash of an account drawn for it, so that time tells nothing.
+
+Proved by which hash is verified, not by the time that takes.
+"""
+
+import threading
+from collections import Counter
+
+import pytest
+from given import START
+from passlib.hash import bcrypt, pbkdf2_sha256
+
+from issuer.accounts import User
+from issuer.grants.means import Origin
+from issuer.oauth import LoginFailed, TooManyAttempts
+from issuer.passwords import Passwords
+from issuer.store.accounts import AccountStore
+from issuer.store.database import Database
+from issuer.wiring import Issuer
+
+OURS = Passwords(memory_kib=8, passes=1).hash("violet otters juggle")
+BCRYPT = bcrypt.using(rounds=4).hash("violet otters juggle")
+PBKDF2 = pbkdf2_sha256.using(rounds=1000).hash("violet otters juggle")
+
+
+@pytest.fixture
+def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each hash that a password was verified by; the work itself is left out."""
+    seen: list[str] = []
+
+    def note(_self: Passwords, _secret: bytes, password_hash: str) -> tuple[bool, None]:
+        seen.append(password_hash)
+        return False, None
+
+    monkeypatch.setattr(Passwords, "_verify", note)
+    return seen
+
+
+def fill(accounts: AccountStore, *hashes: str) -> list[User]:
+    users = [
+        User(f"00000000-0000-7000-8000-{at:012}", f"user-{at}", each, frozenset(), START)
+        for at, each in enumerate(hashes)  # identifiers that are near each other, as those of version 7
+    ]
+    accounts.add_all(users)
+    return users
+
+
+def log_in(issuer: Issuer, name: str, at: int = 0, typed: str = "violet otters") -> None:
+    origin = Origin("a test", f"198.18.{at // 250}.{at % 250}")
+    with pytest.raises((LoginFailed, TooManyAttempts)):
+        issuer.grants.pipeline.login({"username": name, "password": typed}, origin, START)
+
+
+def test_an_unknown_name_costs_what_an_account_costs_that_is_always_the_same_one(
+    issuer: Issuer, verified: list[str]
+) -> None:
+    issuer.node.refresh()
+    fill(issuer.accounts, *[BCRYPT, PBKDF2, OURS] * 5)
+    names = [f"nobody-{at}" for at in range(30)]
+    for _ in range(2):
+        for at, name in enumerate(names):
+            log_in(issuer, name, at)
+    first, second = verified[:30], verified[30:]
+    assert first == second
+    assert set(first) == {BCRYPT, PBKDF2, OURS}
+
+
+def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verified: list[str]) -> None:
+    issuer.node.refresh()
+    known, disabled, _ = fill(issuer.accounts, BCRYPT, PBKDF2, OURS)
+    issuer.families.disable(disabled.id, START)
+    log_in(issuer, known.username)
+    log_in(issuer, disabled.username)
+    log_in(issuer, "nobody")
+    log_in(issuer, "nobody", typed="too long" * 1000)
+    log_in(issuer, "n\ud800", 1)
+    assert verified[:2] == [BCRYPT, PBKDF2]
+    assert len(verified) == 5
+    assert set(verified) <= {BCRYPT, PBKDF2, OURS}
+
+
+def test_unknown_names_show_the_mix_of_known_ones_and_change_with_it(database: Database) -> None:
+    accounts = AccountStore(database)
+    users = fill(accounts, *[BCRYPT] * 150, *[OURS] * 50)
+    names = [f"nobody-{at}" for at in range(1000)]
+    before = {name: accounts.decoy_hash(name) for name in names}
+    share = Counter(before.values())[BCRYPT] / len(names)
+    assert 0.5 < share < 0.95  # 0.75, give or take what chance does
+    with database.write() as connection:  # as after the log-in of each owner
+        connection.exec_driver_sql("UPDATE users SET password_hash = ?", (OURS,))
+    assert {accounts.decoy_hash(name) for name in names} == {OURS}
+    assert len(users) == 200
+
+
+def test_one_name_draws_the_same_account_in_every_process_and_in_every_spelling(database: Database) -> None:
+    here, there = AccountStore(database), AccountStore(database)
+    fill(here, *(replaced(at) for at in range(50)))
+    drawn = [here.decoy_hash(f"Nobody-{at}") for at in range(50)]
+    assert drawn == [there.decoy_hash(f"nobody-{at}") for at in range(50)]
+    assert len(set(drawn)) > 10
+
+
+def replaced(at: int) -> str:
+    return f"{BCRYPT[:-2]}{at:02}"
+
+
+def test_another_installation_draws_others(database: Database, tmp_path: object) -> None:
+    accounts = AccountStore(database)
+    fill(accounts, *(replaced(at) for at in range(50)))
+    names = [f"nobody-{at}" for at in range(50)]
+    drawn = [accounts.decoy_hash(name) for name in names]
+    with database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM secrets")
+    assert [AccountStore(database).decoy_hash(name) for name in names] != drawn
+
+
+def test_without_accounts_an_unknown_name_costs_what_a_new_one_would(
+    issuer: Issuer, verified: list[str]
+) -> None:
+    issuer.node.refresh()
+    log_in(issuer, "nobody")
+    assert verified == [issuer.passwords._dummy]
+
+
+def test_processes_that_start_together_share_one_secret(database: Database) -> None:
+    stores = [AccountStore(database) for _ in range(4)]
+    fill(stores[0], *(replaced(at) for at in range(50)))
+    drawn: list[str | None] = [None] * 4
+
+    def draw(at: int) -> None:
+        drawn[at] = stores[at].decoy_hash("nobody")
+
+    threads = [threading.Thread(target=draw, args=(at,)) for at in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(drawn)) == 1
+
+
+def test_the_password_of_the_account_that_a_name_draws_does_not_log_in(issuer: Issuer) -> None:
+    issuer.node.refresh()
+    (user,) = fill(issuer.accounts, OURS)
+    assert issuer.accounts.decoy_hash("nobody") == OURS
+    log_in(issuer, "nobody", typed="violet otters juggle")
+    credentials = {"username": user.username, "password": "violet otters juggle"}
+    assert issuer.grants.pipeline.login(credentials, Origin("a test", "198.18.9.9"), START).access_token

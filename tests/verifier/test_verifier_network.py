@@ -1,0 +1,280 @@
+"""Owns fetches inside networks of their own: a private certificate authority, and a proxy that is the only way out.
+
+Real TLS servers and a real proxy on loopback. What is fetched is in `test_verifier_fetches`.
+"""
+
+import asyncio
+import json
+import os
+import ssl
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+
+from verifier_example.app import Settings, build_verifier, create_app
+from verifier_example.testing import KeyPair
+from verifier_example.verifier import Event, JwksCache, KeysUnavailable, State
+
+pytestmark = pytest.mark.anyio
+PASSWORD = "proxy-secret"
+
+
+def certificate(name: str, key: Any, signer: tuple[x509.Certificate, Any] | None = None) -> x509.Certificate:
+    """Make a certificate of an authority, or one of 127.0.0.1 that an authority signed."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(signer[0].subject if signer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    signing_key = signer[1] if signer else key
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
+    builder = builder.add_extension(authority, critical=False)
+    if signer is None:
+        usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+        builder = builder.add_extension(usage, critical=True)
+    else:
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        builder = builder.add_extension(names, critical=False)
+    return builder.sign(signing_key, hashes.SHA256())
+
+
+class Authority:
+    """A private authority: the file to trust, and the TLS context of a server that it signed for."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+        root = certificate(name, key)
+        leaf = certificate("server", server_key, (root, key))
+        self.file = folder / f"{name}.pem"
+        self.file.write_bytes(root.public_bytes(Encoding.PEM))
+        chain = folder / f"{name}-server.pem"
+        private = server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        chain.write_bytes(private + leaf.public_bytes(Encoding.PEM))
+        self.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.server.load_cert_chain(chain)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "private")
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
+
+
+@asynccontextmanager
+async def tls_issuer(authority: Authority, pairs: list[KeyPair]) -> AsyncIterator[str]:
+    """Serve a key set by https."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            body = json.dumps({"keys": [pairs[0].jwk]}).encode()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            )
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=authority.server)
+    async with server:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+class Proxy:
+    """A real forwarding proxy for CONNECT, which notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self.url = ""
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.heads.append(head)
+        host, _, port = head.split()[1].partition(":")
+        onward, back = await asyncio.open_connection(host, int(port))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await asyncio.gather(self._pump(reader, back), self._pump(onward, writer))
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Proxy"]:
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        async with server:
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            yield self
+
+
+async def state_of(cache: JwksCache) -> State:
+    async with cache:
+        with suppress(KeysUnavailable):
+            await cache.refetched()
+        return cache.state
+
+
+async def test_an_issuer_of_a_private_authority_is_known_by_the_ca_file_alone(
+    authority: Authority, stranger: Authority, pairs: list[KeyPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    async with tls_issuer(authority, pairs) as url:
+        for ca_file, state in (
+            (authority.file, State.FRESH),
+            (stranger.file, State.EMPTY),
+            (None, State.EMPTY),
+        ):
+            cache = JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(ca_file) if ca_file else None)
+            assert await state_of(cache) is state
+
+
+async def test_ssl_cert_file_is_used_unless_a_ca_file_is_given(
+    authority: Authority, stranger: Authority, pairs: list[KeyPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tls_issuer(authority, pairs) as url:
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+        assert await state_of(JwksCache(url, jwks_url=f"{url}/jwks")) is State.FRESH
+        other = JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(stranger.file))
+        assert await state_of(other) is State.EMPTY
+        monkeypatch.setenv("SSL_CERT_FILE", "")
+        assert (
+            await state_of(JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(authority.file))) is State.FRESH
+        )
+
+
+async def test_the_example_takes_the_ca_file_and_the_proxy_from_its_settings(
+    authority: Authority, pairs: list[KeyPair]
+) -> None:
+    async with tls_issuer(authority, pairs) as url, Proxy().serving() as proxy:
+        settings = Settings(
+            _env_file=None,
+            issuer=url,
+            jwks_url=f"{url}/jwks",
+            ca_file=str(authority.file),
+            proxy=proxy.url.replace("//", f"//alice:{PASSWORD}@"),  # type: ignore[arg-type]
+        )
+        assert PASSWORD not in repr(settings)
+        cache = build_verifier(settings).cache
+        assert PASSWORD not in repr(cache)
+        assert await state_of(cache) is State.FRESH
+    (head,) = proxy.heads
+    assert head.startswith(f"CONNECT {url.removeprefix('https://')} ")
+    assert "proxy-authorization: basic " in head.lower()
+
+
+async def test_a_proxy_that_is_gone_is_a_failed_fetch_that_tells_no_password(pairs: list[KeyPair]) -> None:
+    told: list[str] = []
+
+    def listen(event: Event, detail: str) -> None:
+        if event is Event.FETCH_FAILED:
+            told.append(detail)
+
+    cache = JwksCache("https://issuer.test", proxy=f"http://alice:{PASSWORD}@127.0.0.1:9", on_event=listen)
+    assert await state_of(cache) is State.EMPTY
+    assert told
+    assert PASSWORD not in "".join(told)
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+async def test_a_ca_file_that_cannot_be_used_is_refused_when_the_cache_is_made(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"the CA file '.*ca\.pem' cannot be used: ") as refusal:
+        JwksCache("https://issuer.test", ca_file=str(file))
+    assert "\n" not in str(refusal.value)
+
+
+async def test_a_folder_is_no_ca_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot be used"):
+        JwksCache("https://issuer.test", ca_file=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["proxy:3128", f"socks5://a:{PASSWORD}@p:1", f"http://a:{PASSWORD}@", f"http://a:{PASSWORD}@p:1/x", "a b",
+     f"http://a:{PASSWORD}@p:99999"],
+)  # fmt: skip
+async def test_a_proxy_that_is_no_url_of_one_is_refused_without_its_password(proxy: str) -> None:
+    with pytest.raises(ValueError, match="the proxy is not given as") as refusal:
+        JwksCache("https://issuer.test", proxy=proxy)
+    assert PASSWORD not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("VERIFIER_CA_FILE", "/nonexistent/ca.pem", "the CA file '/nonexistent/ca.pem' cannot be used: "),
+        ("VERIFIER_PROXY", f"socks5://a:{PASSWORD}@p", "the proxy is not given as http://host:port"),
+        ("VERIFIER_ISSUER", "http://issuer.test", "neither an https URL nor http on this machine"),
+        ("VERIFIER_TTL_FLOOR", "soon", "VERIFIER_TTL_FLOOR: "),
+        ("SSL_CERT_FILE", "/nonexistent/ca.pem", "the file in SSL_CERT_FILE cannot be used: "),
+    ],
+)
+async def test_a_start_with_bad_settings_ends_with_one_line(
+    name: str, value: str, said: str, tmp_path: Path
+) -> None:
+    kept = {each: text for each, text in os.environ.items() if not each.startswith(("VERIFIER_", "SSL_"))}
+    command = [sys.executable, "-m", "uvicorn", "--factory", "verifier_example.app:create_app", "--port", "0"]
+    done = subprocess.run(  # noqa: ASYNC221 - nothing else runs in this loop
+        command,
+        env={**kept, name: value, "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith(f"the service cannot start: {said}")
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+async def test_an_empty_ca_file_or_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    JwksCache("https://issuer.test", ca_file="", proxy="")
+    monkeypatch.setenv("VERIFIER_CA_FILE", "")
+    monkeypatch.setenv("VERIFIER_PROXY", "")
+    settings = Settings(_env_file=None)
+    assert (settings.ca_file, settings.proxy) == (None, None)
+
+
+async def test_bad_settings_that_are_given_raise(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the CA file"):
+        create_app(Settings(_env_file=None, ca_file=str(tmp_path / "none")))

@@ -1,0 +1,257 @@
+"""Owns what a suspend and a clock that is set do to the age of the keys.
+
+In a suspend the monotonic clock of Linux stands still and the wall clock goes on; a wall clock that is set moves
+alone. How keys age while both clocks agree is in `test_verifier_keys`.
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
+from verifier_example.verifier import (
+    Event,
+    InvalidToken,
+    JwksCache,
+    KeysUnavailable,
+    Reason,
+    State,
+    Timings,
+    TokenVerifier,
+)
+
+pytestmark = pytest.mark.anyio
+AUDIENCE = "https://api.test"
+HOUR = 3600.0
+FAR = 1_900_000_000
+Events = list[tuple[Event, str]]
+
+
+class Machine:
+    """Two clocks of one machine, which may be suspended, and whose wall clock may be set."""
+
+    def __init__(self) -> None:
+        self.awake = 1000.0
+        self.date = 1_800_000_000.0
+
+    def run(self, seconds: float) -> None:
+        self.awake += seconds
+        self.date += seconds
+
+    def suspend(self, seconds: float) -> None:
+        self.date += seconds
+
+    set_wall = suspend
+
+    def monotonic(self) -> float:
+        return self.awake
+
+    def wall(self) -> float:
+        return self.date
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def cache(issuer: InProcessIssuer, machine: Machine, events: Events, timings: Timings) -> JwksCache:
+    return JwksCache(
+        issuer.url,
+        transport=issuer.transport,
+        timings=timings,
+        monotonic=machine.monotonic,
+        wall=machine.wall,
+        on_event=lambda event, detail: events.append((event, detail)),
+    )
+
+
+@pytest.fixture
+def verifier(cache: JwksCache, machine: Machine) -> TokenVerifier:
+    return TokenVerifier(cache, AUDIENCE, wall=machine.wall)
+
+
+@pytest.mark.parametrize("asleep", [301.0, HOUR, 3901.0, 24 * HOUR])
+async def test_a_key_withdrawn_during_a_suspend_is_refused_by_the_first_request(
+    asleep: float, verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, pairs: Any
+) -> None:
+    async with verifier.cache:
+        withdrawn = forge.token(exp=FAR)
+        await verifier.verify(withdrawn)
+        issuer.keys = [pairs[1]]
+        machine.run(1)  # within a second of the last fetch there is no other, whatever the clocks do
+        machine.suspend(asleep)
+        with pytest.raises(InvalidToken) as refusal:
+            await verifier.verify(withdrawn)
+        assert refusal.value.reason is Reason.UNKNOWN_KEY
+        assert (await verifier.verify(forge.token(exp=FAR))).subject == "u1"
+    assert issuer.requests.count(JWKS_PATH) == 2
+
+
+async def test_all_requests_after_a_suspend_wait_for_one_fetch(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, pairs: Any
+) -> None:
+    async with verifier.cache:
+        withdrawn = forge.token(exp=FAR)
+        await verifier.verify(withdrawn)
+        issuer.keys = [pairs[1]]
+        machine.run(1)
+        machine.suspend(HOUR)
+        outcomes = await asyncio.gather(
+            *(verifier.verify(withdrawn) for _ in range(500)), return_exceptions=True
+        )
+    assert {type(outcome) for outcome in outcomes} == {InvalidToken}
+    assert issuer.requests.count(JWKS_PATH) == 2
+
+
+async def test_after_a_suspend_without_the_issuer_old_keys_serve_for_as_long_as_in_any_outage(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, events: Events
+) -> None:
+    async with verifier.cache as cache:
+        await verifier.verify(forge.token(exp=FAR))
+        issuer.down = True
+        machine.run(1)
+        machine.suspend(HOUR)
+        assert cache.state is State.STALE
+        for _ in range(20):
+            await verifier.verify(forge.token(exp=FAR))
+        assert [event for event, _ in events].count(Event.FETCH_FAILED) == 1
+        machine.suspend(301)
+        assert cache.state is State.DEAD
+        with pytest.raises(KeysUnavailable):
+            await verifier.verify(forge.token(exp=FAR))
+
+
+async def test_junk_waits_for_nothing_after_a_suspend(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+) -> None:
+    async with verifier.cache:
+        await verifier.verify(forge.token())
+        machine.suspend(HOUR)
+        for junk in (
+            "junk",
+            forge.signed(forge.header(), forge.claims(), forge.stranger),
+            forge.token(exp=1),
+        ):
+            with pytest.raises(InvalidToken):
+                await verifier.verify(junk)
+    assert issuer.requests.count(JWKS_PATH) == 1
+
+
+async def test_the_timer_refreshes_soon_after_a_suspend_without_any_request(
+    issuer: InProcessIssuer, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("verifier_example.verifier.TICK", 0.01)
+    again = asyncio.Event()
+
+    def listen(event: Event, _: str) -> None:
+        if event is Event.NOT_MODIFIED:
+            again.set()
+
+    cache = JwksCache(
+        issuer.url,
+        transport=issuer.transport,
+        monotonic=machine.monotonic,
+        wall=machine.wall,
+        on_event=listen,
+    )
+    async with cache:
+        await cache.refetched()
+        machine.suspend(HOUR)  # the loop's own timer is due in four minutes
+        await asyncio.wait_for(again.wait(), timeout=10)
+        assert cache.state is State.FRESH
+
+
+async def test_a_wall_clock_set_forward_costs_one_fetch_and_refuses_nobody(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+) -> None:
+    async with verifier.cache as cache:
+        await verifier.verify(forge.token(exp=FAR))
+        machine.run(2)
+        for jump in (HOUR, 24 * HOUR):
+            before = issuer.requests.count(JWKS_PATH)
+            machine.set_wall(jump)
+            for _ in range(50):
+                await verifier.verify(forge.token(exp=FAR))
+            assert issuer.requests.count(JWKS_PATH) == before + 1
+            assert cache.state is State.FRESH
+            machine.run(2)
+
+
+async def test_a_wall_clock_that_jumps_all_the_time_causes_no_more_than_a_fetch_a_second(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+) -> None:
+    unknown = forge.token({"kid": "nobody"}, exp=FAR)
+    async with verifier.cache as cache:
+        await cache.refetched()
+        for _ in range(100):  # in ten seconds
+            machine.run(0.1)
+            machine.set_wall(301)
+            await verifier.verify(forge.token(exp=FAR))
+            with pytest.raises(InvalidToken):
+                await verifier.verify(unknown)
+    assert issuer.requests.count(JWKS_PATH) <= 11
+
+
+async def test_a_wall_clock_set_back_extends_nothing(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+) -> None:
+    async with verifier.cache as cache:
+        await cache.refetched()
+        issuer.down = True
+        machine.set_wall(-24 * HOUR)
+        seen = []
+        for seconds in (300, 0.1, 3599.9, 0.1):
+            machine.run(seconds)
+            seen.append(cache.state)
+        with pytest.raises(InvalidToken):  # issued tomorrow
+            await verifier.verify(forge.token({"kid": "nobody"}, exp=FAR))
+    assert seen == [State.FRESH, State.STALE, State.STALE, State.DEAD]
+
+
+async def test_a_wall_clock_set_forward_and_back_leaves_the_age_to_the_other_clock(
+    cache: JwksCache, machine: Machine
+) -> None:
+    async with cache:
+        machine.set_wall(HOUR)
+        await cache.refetched()
+        machine.set_wall(-HOUR)
+        machine.run(299)
+        assert cache.state is State.FRESH
+        machine.run(2)
+        assert cache.state is State.STALE
+
+
+async def test_in_an_outage_no_request_waits_though_the_keys_are_stale(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, events: Events
+) -> None:
+    async with verifier.cache as cache:
+        await cache.refetched()
+        issuer.down = True
+        machine.run(240)
+        await cache.refresh()  # the one on time
+        machine.run(100)
+        assert not cache.overslept
+        await verifier.verify(forge.token(exp=FAR))
+    assert [event for event, _ in events].count(Event.FETCH_FAILED) == 1
+
+
+async def test_several_keys_of_a_set_are_imported_between_other_work(
+    issuer: InProcessIssuer, pairs: list[KeyPair]
+) -> None:
+    issuer.keys = [*pairs] * 10
+    turns = 0
+
+    async def other_work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(other_work())
+    async with JwksCache(issuer.url, transport=issuer.transport) as cache:
+        await cache.refetched()
+    other.cancel()
+    assert turns > len(issuer.keys)
