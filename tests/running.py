@@ -221,7 +221,7 @@ class Installation:
     def serve_service(self) -> Server:
         """Start the example service, and do not wait for it."""
         port = self.service_port
-        arguments = ["-m", "uvicorn", "--factory", "verifier_example.app:create_app", "--port", str(port)]
+        arguments = ["-m", "verifier_example", "--port", str(port)]
         return self._start(arguments, port, workers=1)
 
     def command(self, *arguments: str, stdin: str = "", **settings: str) -> Done:

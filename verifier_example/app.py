@@ -1,7 +1,7 @@
 """The example service: its settings and its protected routes, made by `create_app`.
 
 Judging tokens is left to `verifier`, refusing callers to `dependencies`, figures to `metrics`. Run it with
-`uvicorn --factory verifier_example.app:create_app --port 8001`.
+`python -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
+from bounded_connections import bound_connections_of_this_server
 from verifier_example.dependencies import (
     POLICY_VIOLATION,
     CurrentUser,
@@ -161,6 +162,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        bound_connections_of_this_server()
         paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
         with known_paths_only(paths):
             async with verifier.cache:

@@ -1,0 +1,29 @@
+"""uvicorn's configuration with limits for its connections.
+
+uvicorn would leave the connections to the event loop until TLS is agreed on; here they count from the beginning.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from bounded_connections.limits import Limits
+from bounded_connections.protocol import Connection
+
+if TYPE_CHECKING:
+    import ssl
+
+
+class Config(uvicorn.Config):
+    """uvicorn's own, which its worker processes get with the limits in it."""
+
+    def __init__(self, app: Any, limits: Limits, **options: Any) -> None:
+        options.setdefault("http", Connection)
+        super().__init__(app, **options)
+        self.limits = limits
+        self.tls: ssl.SSLContext | None = None
+
+    def load(self) -> None:
+        """Load the application, and keep the TLS context for the connections themselves."""
+        super().load()
+        self.tls, self.ssl = self.ssl, None

@@ -1,0 +1,194 @@
+"""The connections of one process: how many there are, what each waits for, and which one is closed for a new one.
+
+Each connection tells its phase; deadlines are looked at once a second for all of them, so that a request pays for no
+timer.
+"""
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict
+from contextlib import suppress
+from enum import Enum, StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
+
+import uvicorn
+
+from bounded_connections.limits import Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("uvicorn.error")
+
+SWEEP_SECONDS = 1.0
+REPORT_SECONDS = 60.0
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    HANDSHAKE = "the client's half of a TLS handshake"
+    HEAD = "the head of a request"
+    BODY = "the body of a request"
+    ANSWERING = "the application"
+    WRITING = "the client, which takes no more of an answer"
+    IDLE = "another request"
+    CLOSING = "its end"
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is slower
+
+
+_ON_CLIENT = frozenset({Phase.HANDSHAKE, Phase.HEAD, Phase.BODY, Phase.WRITING, Phase.CLOSING})
+
+
+class Reason(StrEnum):
+    """Why a request was refused, or a connection closed, before the application could judge it."""
+
+    MALFORMED = "malformed"
+    HEAD_TOO_LARGE = "head_too_large"
+    TARGET_TOO_LONG = "target_too_long"
+    CHUNKS_TOO_COSTLY = "chunks_too_costly"
+    HEAD_TIMEOUT = "head_timeout"
+    BODY_TIMEOUT = "body_timeout"
+    WRITE_TIMEOUT = "write_timeout"
+    TLS_TIMEOUT = "tls_timeout"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_OF_ADDRESS = "too_many_of_address"
+
+
+class Member(Protocol):
+    """A connection, as the ledger sees it."""
+
+    phase: Phase
+    address: str | None
+
+    def expire(self, now: float) -> None:
+        """Close the connection if the client has taken longer than the limits allow."""
+
+    def evict(self) -> None:
+        """Close the connection now."""
+
+
+class Ledger:
+    """Counts the connections of one server."""
+
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop, app: Any) -> None:
+        self.limits = limits
+        self.app = app
+        self._loop = loop
+        self._members: set[Member] = set()
+        self._by_address: Counter[str] = Counter()
+        self._on_client: OrderedDict[Member, None] = OrderedDict()  # the longest waiting first
+        self._idle: OrderedDict[Member, None] = OrderedDict()
+        self._queues = dict.fromkeys(_ON_CLIENT, self._on_client) | {Phase.IDLE: self._idle}
+        self._sweeping = False
+        self._unreported: Counter[Reason] = Counter()
+        self._reported_at: dict[Reason, float] = {}
+
+    def admit(self, member: Member) -> Reason | None:
+        """Add a connection, or return why there is no room for it.
+
+        One that waits for its client is closed for a new one, first those that have sent no whole request, and of
+        those the longest waiting; a client that asks and reads its answers is the last to be closed.
+        """
+        self._sweep_from_now_on()
+        address = member.address
+        if address is not None and self._by_address[address] >= self.limits.most_per_address:
+            self.report(Reason.TOO_MANY_OF_ADDRESS)
+            if not self._evict(address):
+                return Reason.TOO_MANY_OF_ADDRESS
+        if len(self._members) >= self.limits.most_connections:
+            self.report(Reason.TOO_MANY_CONNECTIONS)
+            if not self._evict():
+                return Reason.TOO_MANY_CONNECTIONS
+        self._members.add(member)
+        if address is not None:
+            self._by_address[address] += 1
+        self._enqueue(member, member.phase)
+        return None
+
+    def move(self, member: Member, phase: Phase) -> None:
+        """Note what a connection waits for now."""
+        queue = self._queues.get(member.phase)
+        if queue is not None:
+            queue.pop(member, None)
+        member.phase = phase
+        if member in self._members:
+            self._enqueue(member, phase)
+
+    def remove(self, member: Member) -> None:
+        """Forget a connection; it may be unknown."""
+        if member not in self._members:
+            return
+        self._members.discard(member)
+        queue = self._queues.get(member.phase)
+        if queue is not None:
+            queue.pop(member, None)
+        if member.address is not None:
+            self._by_address[member.address] -= 1
+            if not self._by_address[member.address]:
+                del self._by_address[member.address]
+
+    def report(self, reason: Reason) -> None:
+        """Count a refusal for the metrics and the log; neither can fail the caller."""
+        observe: Callable[[str], None] | None = getattr(
+            getattr(self.app, "state", None), "connection_refused", None
+        )
+        if observe is not None:
+            with suppress(Exception):
+                observe(reason)
+        self._unreported[reason] += 1
+        self._log(reason)
+
+    def _enqueue(self, member: Member, phase: Phase) -> None:
+        queue = self._queues.get(phase)
+        if queue is not None:
+            queue[member] = None
+
+    def _evict(self, address: str | None = None) -> bool:
+        for queue in (self._on_client, self._idle):
+            for member in queue:
+                if address is None or member.address == address:
+                    self.remove(member)
+                    member.evict()
+                    return True
+        return False
+
+    def _sweep_from_now_on(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for member in [*self._on_client, *self._idle]:
+            with suppress(Exception):  # one that fails keeps its place, and others are looked at
+                member.expire(now)
+        for reason in list(self._unreported):
+            self._log(reason)
+        self._sweeping = bool(self._members or self._unreported)
+        if self._sweeping:
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _log(self, reason: Reason) -> None:
+        """Log a reason when it first occurs, and then at most once a minute with its count."""
+        now = self._loop.time()
+        if now - self._reported_at.get(reason, -REPORT_SECONDS) < REPORT_SECONDS:
+            return
+        self._reported_at[reason] = now
+        count = self._unreported.pop(reason)
+        with suppress(Exception):
+            logger.warning("refused requests or closed connections: reason %s, count %d", reason.value, count)
+
+
+_ledgers: "WeakKeyDictionary[object, Ledger]" = WeakKeyDictionary()
+
+
+def ledger_of(server_state: object, config: uvicorn.Config) -> Ledger:
+    """Return the ledger of a server, made for its first connection."""
+    ledger = _ledgers.get(server_state)
+    if ledger is None:
+        limits = getattr(config, "limits", None) or Limits(keep_alive_seconds=config.timeout_keep_alive)
+        ledger = _ledgers[server_state] = Ledger(limits, asyncio.get_running_loop(), config.loaded_app)
+    return ledger
