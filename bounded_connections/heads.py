@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
+import httptools
+
 from bounded_connections.ledger import Reason
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -48,6 +50,19 @@ class Refused(Exception):
 def malformed(description: str) -> Refused:
     """Return the refusal of something that is no request by HTTP/1.1."""
     return Refused(Reason.MALFORMED, HTTPStatus.BAD_REQUEST, description)
+
+
+def refusal_of(error: httptools.HttpParserError) -> Refused:
+    """Return the refusal that a callback of the parser raised, or that of what the parser itself does not take."""
+    if isinstance(error.__context__, Refused):
+        return error.__context__
+    if isinstance(error, httptools.HttpParserCallbackError):
+        return malformed(
+            "the request target is malformed"
+        )  # nothing else is left that could fail in a callback
+    return malformed(
+        f"malformed HTTP request: {error}"
+    )  # the parser's words, which hold nothing of the request
 
 
 def head_too_large(most_bytes: int) -> Refused:
@@ -114,6 +129,8 @@ def is_host(value: bytes) -> bool:
 
 def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """Return path and query of a request target, and the host if it names one (RFC 9112 section 3.2)."""
+    if method == b"CONNECT":
+        raise malformed("CONNECT is for proxies, and this is none")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return target, None
     absolute = _ABSOLUTE.fullmatch(target)

@@ -6,6 +6,7 @@ timer.
 
 import asyncio
 import logging
+import math
 from collections import Counter, OrderedDict
 from contextlib import suppress
 from enum import Enum, StrEnum
@@ -23,6 +24,9 @@ logger = logging.getLogger("uvicorn.error")
 
 SWEEP_SECONDS = 1.0
 REPORT_SECONDS = 60.0
+SPARED_SECONDS = 0.25
+BURST_CONNECTIONS = 16
+"""For a moment there may be as many more as this; the file descriptors that are kept free allow for them."""
 
 
 class Phase(Enum):
@@ -62,6 +66,8 @@ class Member(Protocol):
 
     phase: Phase
     address: str | None
+    since: float
+    """When the present phase began, by the clock of the event loop."""
 
     def expire(self, now: float) -> None:
         """Close the connection if the client has taken longer than the limits allow."""
@@ -90,18 +96,17 @@ class Ledger:
         """Add a connection, or return why there is no room for it.
 
         One that waits for its client is closed for a new one, first those that have sent no whole request, and of
-        those the longest waiting; a client that asks and reads its answers is the last to be closed.
+        those the longest waiting; a client that asks and reads its answers is the last to be closed. One whose
+        request may have arrived, but could not be read yet in a burst of new connections, is spared if possible.
         """
         self._sweep_from_now_on()
-        address = member.address
-        if address is not None and self._by_address[address] >= self.limits.most_per_address:
-            self.report(Reason.TOO_MANY_OF_ADDRESS)
-            if not self._evict(address):
+        address, limits = member.address, self.limits
+        if address is not None:
+            excess = self._trim_address(address, 1)
+            if excess > limits.most_per_address and not self._evict(math.inf, address):
                 return Reason.TOO_MANY_OF_ADDRESS
-        if len(self._members) >= self.limits.most_connections:
-            self.report(Reason.TOO_MANY_CONNECTIONS)
-            if not self._evict():
-                return Reason.TOO_MANY_CONNECTIONS
+        if self._trim(1) > BURST_CONNECTIONS and not self._evict(math.inf):
+            return Reason.TOO_MANY_CONNECTIONS
         self._members.add(member)
         if address is not None:
             self._by_address[address] += 1
@@ -146,10 +151,28 @@ class Ledger:
         if queue is not None:
             queue[member] = None
 
-    def _evict(self, address: str | None = None) -> bool:
+    def _trim(self, coming: int = 0) -> int:
+        """Close connections that are too many with those that come, and return how many still are."""
+        excess = len(self._members) + coming - self.limits.most_connections
+        return self._close_oldest(excess, Reason.TOO_MANY_CONNECTIONS)
+
+    def _trim_address(self, address: str, coming: int = 0) -> int:
+        """Do the same for the connections of one address."""
+        excess = self._by_address[address] + coming - self.limits.most_per_address
+        return self._close_oldest(excess, Reason.TOO_MANY_OF_ADDRESS, address)
+
+    def _close_oldest(self, excess: int, reason: Reason, address: str | None = None) -> int:
+        before = self._loop.time() - SPARED_SECONDS
+        while excess > 0 and self._evict(before, address):
+            self.report(reason)
+            excess -= 1
+        return excess
+
+    def _evict(self, before: float, address: str | None = None) -> bool:
+        """Close the connection that has waited longest, if it has since `before`."""
         for queue in (self._on_client, self._idle):
             for member in queue:
-                if address is None or member.address == address:
+                if member.since < before and address in {None, member.address}:
                     self.remove(member)
                     member.evict()
                     return True
@@ -165,6 +188,9 @@ class Ledger:
         for member in [*self._on_client, *self._idle]:
             with suppress(Exception):  # one that fails keeps its place, and others are looked at
                 member.expire(now)
+        self._trim()
+        for address in [*self._by_address]:
+            self._trim_address(address)
         for reason in list(self._unreported):
             self._log(reason)
         self._sweeping = bool(self._members or self._unreported)

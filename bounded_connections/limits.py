@@ -27,7 +27,7 @@ def default_connections() -> int:
 class Limits:
     """The bounds for every connection of a process.
 
-    `connections` of 0 means what the file descriptors allow; `connections_per_address` of 0 means a quarter of that.
+    `connections` of 0 means what the file descriptors allow; `connections_per_address` of 0 means half of that.
     Connections from the addresses and networks in `proxies` are not counted by address.
     """
 
@@ -57,7 +57,7 @@ class Limits:
     @cached_property
     def most_per_address(self) -> int:
         """Return how many of them may come from one address, or one IPv6 network of a site."""
-        return self.connections_per_address or max(1, self.most_connections // 4)
+        return self.connections_per_address or max(1, self.most_connections // 2)
 
     def counted_address(self, host: str) -> str | None:
         """Return the name that connections of `host` are counted by, or None for a proxy and for no IP address."""

@@ -41,7 +41,7 @@ class Connection(HttpToolsProtocol):
         self.limits: Limits = self.ledger.limits
         self.phase = Phase.HEAD
         self.address: str | None = None
-        self._since = 0.0  # when the present phase began
+        self.since = 0.0  # when the present phase began
         self._in_head = self._in_body = False
         self._messages = 0
         self._head_bytes = 0  # of a head that is incomplete, as far as they are known to be of it
@@ -60,7 +60,7 @@ class Connection(HttpToolsProtocol):
         tls = getattr(self.config, "tls", None)
         peer = get_remote_addr(transport)
         self.address = self.limits.counted_address(peer[0]) if peer else None
-        self._since = self.loop.time()
+        self.since = self.loop.time()
         self.transport = transport
         if tls is not None:
             self.phase = Phase.HANDSHAKE
@@ -86,7 +86,7 @@ class Connection(HttpToolsProtocol):
             self.ledger.remove(self)
             transport.abort()
             return
-        self._since = self.loop.time()
+        self.since = self.loop.time()
         self.ledger.move(self, Phase.HEAD)
         self._begin(encrypted)
 
@@ -105,7 +105,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self.ledger.remove(self)
-        self._unparsed = b""
+        self._abandon()
         if self.flow is not None:
             super().connection_lost(exc)
 
@@ -134,7 +134,7 @@ class Connection(HttpToolsProtocol):
         """Go on with what waits to be parsed; called when reading goes on."""
         if self._refusal is not None or self.flow.read_paused or self.transport.is_closing():
             return
-        self._since = self.loop.time()  # what came before was held up here, and not by the client
+        self.since = self.loop.time()  # what came before was held up here, and not by the client
         data, self._unparsed = self._unparsed, b""
         self._feed(data)
 
@@ -155,7 +155,7 @@ class Connection(HttpToolsProtocol):
         if phase is self.phase or self.phase is Phase.CLOSING:
             return
         if phase is Phase.WRITING:
-            self._since, self._unwritten = self.loop.time(), self.transport.get_write_buffer_size()
+            self.since, self._unwritten = self.loop.time(), self.transport.get_write_buffer_size()
         self.ledger.move(self, phase)
 
     def _parse(self, data: bytes) -> None:
@@ -170,8 +170,7 @@ class Connection(HttpToolsProtocol):
                 self._parse(self._without_offer() + data[offer.args[0] :])
             return
         except httptools.HttpParserError as error:
-            cause = error.__context__
-            self._refuse(cause if isinstance(cause, Refused) else heads.malformed("this is no HTTP request"))
+            self._refuse(heads.refusal_of(error))
             return
         if message != self._messages:
             return  # where in the slice the message began is not known, so the slice is not counted
@@ -192,7 +191,7 @@ class Connection(HttpToolsProtocol):
         self._messages += 1
         self._in_head = True
         self._head_bytes = self._body_bytes = self._chunk_bytes = 0
-        self._since = self.loop.time()
+        self.since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the request target."""
@@ -247,7 +246,7 @@ class Connection(HttpToolsProtocol):
         length = int(framing.get(b"content-length", b"0"))
         if not length and b"transfer-encoding" not in framing:
             return
-        self._since = self.loop.time()
+        self.since = self.loop.time()
         too_long = length > self.limits.unread_body_bytes
         waits = framing.get(b"expect", b"").lower() == b"100-continue" and self.scope["http_version"] == "1.1"
         if waits and not too_long and self._running is self.cycle:
@@ -268,8 +267,6 @@ class Connection(HttpToolsProtocol):
     # Offers of another protocol
 
     def _accepts_websocket(self, method: bytes, framing: dict[bytes, bytes]) -> bool:
-        if method == b"CONNECT":
-            raise heads.malformed("CONNECT is for proxies")
         return (
             self.ws_protocol_class is not None
             and method == b"GET"
@@ -331,7 +328,7 @@ class Connection(HttpToolsProtocol):
         else:
             self.flow.resume_reading()
             if not (self._in_head or self._in_body):
-                self._since = self.loop.time()
+                self.since = self.loop.time()
             self._settle()
 
     def pause_writing(self) -> None:
@@ -343,7 +340,7 @@ class Connection(HttpToolsProtocol):
         """Go on with the answer."""
         super().resume_writing()
         if self.phase is Phase.WRITING:
-            self._since = self.loop.time()
+            self.since = self.loop.time()
             self._settle()
 
     # Refusals and ends
@@ -393,7 +390,7 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _note_closing(self) -> None:
-        self._since, self._unwritten = self.loop.time(), self.transport.get_write_buffer_size()
+        self.since, self._unwritten = self.loop.time(), self.transport.get_write_buffer_size()
         self._unparsed = b""
         self.ledger.move(self, Phase.CLOSING)
 
@@ -403,11 +400,23 @@ class Connection(HttpToolsProtocol):
 
     def evict(self) -> None:
         """Close the connection to make room for another."""
+        self._abort()
+
+    def _abort(self) -> None:
+        self._abandon()
         self.transport.abort()
+
+    def _abandon(self) -> None:
+        """Write no more; uvicorn itself would go on with the requests before the last one."""
+        self._unparsed = b""
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def expire(self, now: float) -> None:
         """Close the connection if the client has taken too long."""
-        waited, limits = now - self._since, self.limits
+        waited, limits = now - self.since, self.limits
         match self.phase:
             case Phase.HEAD if waited > limits.head_seconds:
                 self._expire_head()
@@ -419,7 +428,7 @@ class Connection(HttpToolsProtocol):
                 self._expire_writing(now)
             case Phase.HANDSHAKE if waited > limits.head_seconds:
                 self.ledger.report(Reason.TLS_TIMEOUT)
-                self.transport.abort()
+                self._abort()
             case Phase.CLOSING if self.transport.get_write_buffer_size():
                 if waited > limits.write_seconds:
                     self._expire_writing(now)
@@ -446,8 +455,8 @@ class Connection(HttpToolsProtocol):
         unwritten = self.transport.get_write_buffer_size()
         if unwritten > self._unwritten - self.limits.write_bytes:
             self.ledger.report(Reason.WRITE_TIMEOUT)
-            self.transport.abort()
-        self._since, self._unwritten = now, unwritten
+            self._abort()
+        self.since, self._unwritten = now, unwritten
 
     def _expire_closing(self) -> None:
         if self.transport.is_closing():  # and yet not lost: a peer that does not end TLS

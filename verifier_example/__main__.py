@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--body-timeout", BODY_SECONDS, "seconds that a request body may take"),
         ("--max-head", HEAD_BYTES, "bytes of the request line and headers"),
         ("--max-connections", 0, "connections; 0: what the file descriptors allow, at most 4096"),
-        ("--max-connections-per-address", 0, "connections of one address; 0: a quarter of all"),
+        ("--max-connections-per-address", 0, "connections of one address; 0: half of all"),
     ):
         option(name, type=int, default=default, help=text)
     return parser

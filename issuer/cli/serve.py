@@ -99,7 +99,7 @@ def serve(
         typer.Option(
             min=0,
             metavar="NUMBER",
-            help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: a quarter.",
+            help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
         ),
     ] = 0,
 ) -> None:
