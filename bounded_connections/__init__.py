@@ -6,7 +6,8 @@ reads connections, `config` and `adoption` give all that to uvicorn. What a requ
 
 from bounded_connections.adoption import bound_connections_of_this_server
 from bounded_connections.config import Config
+from bounded_connections.ledger import Cause
 from bounded_connections.limits import Limits
 from bounded_connections.protocol import Connection
 
-__all__ = ["Config", "Connection", "Limits", "bound_connections_of_this_server"]
+__all__ = ["Cause", "Config", "Connection", "Limits", "bound_connections_of_this_server"]

@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import httptools
 
-from bounded_connections.ledger import Reason
+from bounded_connections.ledger import Cause
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -26,7 +26,7 @@ HEADER_OVERHEAD_BYTES = len(b": \r\n")
 class Refused(Exception):
     """A request that is not given to the application."""
 
-    def __init__(self, reason: Reason, status: HTTPStatus, description: str) -> None:
+    def __init__(self, reason: Cause, status: HTTPStatus, description: str) -> None:
         super().__init__(description)
         self.reason = reason
         self.status = status
@@ -49,7 +49,7 @@ class Refused(Exception):
 
 def malformed(description: str) -> Refused:
     """Return the refusal of something that is no request by HTTP/1.1."""
-    return Refused(Reason.MALFORMED, HTTPStatus.BAD_REQUEST, description)
+    return Refused(Cause.MALFORMED, HTTPStatus.BAD_REQUEST, description)
 
 
 def refusal_of(error: httptools.HttpParserError) -> Refused:
@@ -68,7 +68,7 @@ def refusal_of(error: httptools.HttpParserError) -> Refused:
 def head_too_large(most_bytes: int) -> Refused:
     """Return the refusal of a request line and headers that are too large together."""
     return Refused(
-        Reason.HEAD_TOO_LARGE,
+        Cause.HEAD_TOO_LARGE,
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         f"the request line and headers are larger than {most_bytes} bytes",
     )
@@ -77,7 +77,7 @@ def head_too_large(most_bytes: int) -> Refused:
 def too_many_headers(most: int) -> Refused:
     """Return the refusal of a request with too many header lines."""
     return Refused(
-        Reason.HEAD_TOO_LARGE,
+        Cause.HEAD_TOO_LARGE,
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         f"the request has more than {most} headers",
     )
@@ -86,7 +86,7 @@ def too_many_headers(most: int) -> Refused:
 def target_too_long(most_bytes: int) -> Refused:
     """Return the refusal of a request target that is too long."""
     return Refused(
-        Reason.TARGET_TOO_LONG,
+        Cause.TARGET_TOO_LONG,
         HTTPStatus.REQUEST_URI_TOO_LONG,
         f"the request target is longer than {most_bytes} bytes",
     )

@@ -46,7 +46,7 @@ class Phase(Enum):
 _ON_CLIENT = frozenset({Phase.HANDSHAKE, Phase.HEAD, Phase.BODY, Phase.WRITING, Phase.CLOSING})
 
 
-class Reason(StrEnum):
+class Cause(StrEnum):
     """Why a request was refused, or a connection closed, before the application could judge it."""
 
     MALFORMED = "malformed"
@@ -89,10 +89,10 @@ class Ledger:
         self._idle: OrderedDict[Member, None] = OrderedDict()
         self._queues = dict.fromkeys(_ON_CLIENT, self._on_client) | {Phase.IDLE: self._idle}
         self._sweeping = False
-        self._unreported: Counter[Reason] = Counter()
-        self._reported_at: dict[Reason, float] = {}
+        self._unreported: Counter[Cause] = Counter()
+        self._reported_at: dict[Cause, float] = {}
 
-    def admit(self, member: Member) -> Reason | None:
+    def admit(self, member: Member) -> Cause | None:
         """Add a connection, or return why there is no room for it.
 
         One that waits for its client is closed for a new one, first those that have sent no whole request, and of
@@ -104,9 +104,9 @@ class Ledger:
         if address is not None:
             excess = self._trim_address(address, 1)
             if excess > limits.most_per_address and not self._evict(math.inf, address):
-                return Reason.TOO_MANY_OF_ADDRESS
+                return Cause.TOO_MANY_OF_ADDRESS
         if self._trim(1) > BURST_CONNECTIONS and not self._evict(math.inf):
-            return Reason.TOO_MANY_CONNECTIONS
+            return Cause.TOO_MANY_CONNECTIONS
         self._members.add(member)
         if address is not None:
             self._by_address[address] += 1
@@ -135,14 +135,14 @@ class Ledger:
             if not self._by_address[member.address]:
                 del self._by_address[member.address]
 
-    def report(self, reason: Reason) -> None:
+    def report(self, reason: Cause) -> None:
         """Count a refusal for the metrics and the log; neither can fail the caller."""
         observe: Callable[[str], None] | None = getattr(
             getattr(self.app, "state", None), "connection_refused", None
         )
         if observe is not None:
             with suppress(Exception):
-                observe(reason)
+                observe(reason.value)
         self._unreported[reason] += 1
         self._log(reason)
 
@@ -154,14 +154,14 @@ class Ledger:
     def _trim(self, coming: int = 0) -> int:
         """Close connections that are too many with those that come, and return how many still are."""
         excess = len(self._members) + coming - self.limits.most_connections
-        return self._close_oldest(excess, Reason.TOO_MANY_CONNECTIONS)
+        return self._close_oldest(excess, Cause.TOO_MANY_CONNECTIONS)
 
     def _trim_address(self, address: str, coming: int = 0) -> int:
         """Do the same for the connections of one address."""
         excess = self._by_address[address] + coming - self.limits.most_per_address
-        return self._close_oldest(excess, Reason.TOO_MANY_OF_ADDRESS, address)
+        return self._close_oldest(excess, Cause.TOO_MANY_OF_ADDRESS, address)
 
-    def _close_oldest(self, excess: int, reason: Reason, address: str | None = None) -> int:
+    def _close_oldest(self, excess: int, reason: Cause, address: str | None = None) -> int:
         before = self._loop.time() - SPARED_SECONDS
         while excess > 0 and self._evict(before, address):
             self.report(reason)
@@ -197,7 +197,7 @@ class Ledger:
         if self._sweeping:
             self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
-    def _log(self, reason: Reason) -> None:
+    def _log(self, reason: Cause) -> None:
         """Log a reason when it first occurs, and then at most once a minute with its count."""
         now = self._loop.time()
         if now - self._reported_at.get(reason, -REPORT_SECONDS) < REPORT_SECONDS:

@@ -1,6 +1,7 @@
 """How much a connection may cost: bytes, seconds, and how many connections there may be."""
 
 import resource
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -15,20 +16,20 @@ RESERVED_DESCRIPTORS = 64
 IPV6_SITE_BITS = 64
 
 
-def default_connections() -> int:
-    """Return how many connections a process may hold: it keeps file descriptors for the database, keys and logs."""
+def possible_connections() -> int:
+    """Return for how many connections there are file descriptors; some are kept for the database, keys and logs."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(1, min(MOST_CONNECTIONS, descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2)))
+        return sys.maxsize
+    return max(1, descriptors - min(RESERVED_DESCRIPTORS, descriptors // 2))
 
 
 @dataclass(frozen=True)
 class Limits:
     """The bounds for every connection of a process.
 
-    `connections` of 0 means what the file descriptors allow; `connections_per_address` of 0 means half of that.
-    Connections from the addresses and networks in `proxies` are not counted by address.
+    `connections` of 0 means 4096, or what the file descriptors allow if that is less; `connections_per_address` of 0
+    means half of that. Connections from the addresses and networks in `proxies` are not counted by address.
     """
 
     keep_alive_seconds: float = KEEP_ALIVE_SECONDS
@@ -51,8 +52,8 @@ class Limits:
 
     @cached_property
     def most_connections(self) -> int:
-        """Return how many connections a process may hold."""
-        return self.connections or default_connections()
+        """Return how many connections a process may hold; never more than it has file descriptors for."""
+        return min(self.connections or MOST_CONNECTIONS, possible_connections())
 
     @cached_property
     def most_per_address(self) -> int:

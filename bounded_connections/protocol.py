@@ -17,7 +17,7 @@ from uvicorn.server import ServerState
 
 from bounded_connections import heads
 from bounded_connections.heads import Refused
-from bounded_connections.ledger import Ledger, Phase, Reason, ledger_of
+from bounded_connections.ledger import Cause, Ledger, Phase, ledger_of
 
 if TYPE_CHECKING:
     from bounded_connections.limits import Limits
@@ -94,9 +94,9 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
 
-    def _turn_away(self, reason: Reason) -> None:
+    def _turn_away(self, reason: Cause) -> None:
         status = HTTPStatus.SERVICE_UNAVAILABLE
-        if reason is Reason.TOO_MANY_OF_ADDRESS:
+        if reason is Cause.TOO_MANY_OF_ADDRESS:
             status = HTTPStatus.TOO_MANY_REQUESTS
         self._refusal = Refused(reason, status, "too many connections; try again later")
         self._deliver_refusal()
@@ -181,7 +181,7 @@ class Connection(HttpToolsProtocol):
             self._chunk_bytes += len(data) - (self._body_bytes - body_bytes)
             if self._chunk_bytes > self.limits.head_bytes:
                 reason = "the chunks of the body are too small, or its trailers too large"
-                self._refuse(Refused(Reason.CHUNKS_TOO_COSTLY, HTTPStatus.BAD_REQUEST, reason))
+                self._refuse(Refused(Cause.CHUNKS_TOO_COSTLY, HTTPStatus.BAD_REQUEST, reason))
 
     # What the parser finds; it hands on what is raised as the context of its own error
 
@@ -427,7 +427,7 @@ class Connection(HttpToolsProtocol):
             case Phase.WRITING if waited > limits.write_seconds:
                 self._expire_writing(now)
             case Phase.HANDSHAKE if waited > limits.head_seconds:
-                self.ledger.report(Reason.TLS_TIMEOUT)
+                self.ledger.report(Cause.TLS_TIMEOUT)
                 self._abort()
             case Phase.CLOSING if self.transport.get_write_buffer_size():
                 if waited > limits.write_seconds:
@@ -438,23 +438,23 @@ class Connection(HttpToolsProtocol):
     def _expire_head(self) -> None:
         if self._in_head:
             reason = f"the head of a request took longer than {self.limits.head_seconds:g} s"
-            self._refuse(Refused(Reason.HEAD_TIMEOUT, HTTPStatus.REQUEST_TIMEOUT, reason))
+            self._refuse(Refused(Cause.HEAD_TIMEOUT, HTTPStatus.REQUEST_TIMEOUT, reason))
         else:  # nothing has come yet: to say anything would be taken for the answer to what comes next
-            self.ledger.report(Reason.HEAD_TIMEOUT)
+            self.ledger.report(Cause.HEAD_TIMEOUT)
             self._close()
 
     def _expire_body(self) -> None:
         if self.cycle.response_complete:
-            self.ledger.report(Reason.BODY_TIMEOUT)
+            self.ledger.report(Cause.BODY_TIMEOUT)
             self._close()
         else:
             reason = f"the body of a request took longer than {self.limits.body_seconds:g} s"
-            self._refuse(Refused(Reason.BODY_TIMEOUT, HTTPStatus.REQUEST_TIMEOUT, reason))
+            self._refuse(Refused(Cause.BODY_TIMEOUT, HTTPStatus.REQUEST_TIMEOUT, reason))
 
     def _expire_writing(self, now: float) -> None:
         unwritten = self.transport.get_write_buffer_size()
         if unwritten > self._unwritten - self.limits.write_bytes:
-            self.ledger.report(Reason.WRITE_TIMEOUT)
+            self.ledger.report(Cause.WRITE_TIMEOUT)
             self._abort()
         self.since, self._unwritten = now, unwritten
 

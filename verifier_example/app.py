@@ -176,6 +176,7 @@ def create_app(
     )
     app.add_exception_handler(HTTPException, render_refusal)
     current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login")
+    app.state.connection_refused = metrics.connection_refused  # for `bounded_connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are looked through in this order
     _add_socket(app, current_user, verifier)
