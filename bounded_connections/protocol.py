@@ -154,7 +154,9 @@ class Connection(HttpToolsProtocol):
             phase = Phase.HEAD if self._running is None else Phase.IDLE
         if phase is self.phase or self.phase is Phase.CLOSING:
             return
-        if phase is Phase.WRITING:
+        if phase is Phase.IDLE:
+            self.since = self.loop.time()
+        elif phase is Phase.WRITING:
             self.since, self._unwritten = self.loop.time(), self.transport.get_write_buffer_size()
         self.ledger.move(self, phase)
 
@@ -327,8 +329,6 @@ class Connection(HttpToolsProtocol):
             self._linger()
         else:
             self.flow.resume_reading()
-            if not (self._in_head or self._in_body):
-                self.since = self.loop.time()
             self._settle()
 
     def pause_writing(self) -> None:
@@ -340,7 +340,6 @@ class Connection(HttpToolsProtocol):
         """Go on with the answer."""
         super().resume_writing()
         if self.phase is Phase.WRITING:
-            self.since = self.loop.time()
             self._settle()
 
     # Refusals and ends
@@ -372,6 +371,8 @@ class Connection(HttpToolsProtocol):
             self.pipeline.extend(queued)
         if self._running is None or self._running.response_complete:
             self._deliver_refusal()
+        else:
+            self._settle()
 
     def _deliver_refusal(self) -> None:
         if self._refusal is not None and not self.transport.is_closing():
@@ -392,6 +393,7 @@ class Connection(HttpToolsProtocol):
     def _note_closing(self) -> None:
         self.since, self._unwritten = self.loop.time(), self.transport.get_write_buffer_size()
         self._unparsed = b""
+        self.pipeline.clear()
         self.ledger.move(self, Phase.CLOSING)
 
     def linger(self) -> None:
