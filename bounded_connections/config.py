@@ -3,15 +3,12 @@
 uvicorn would leave the connections to the event loop until TLS is agreed on; here they count from the beginning.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 
 from bounded_connections.limits import Limits
 from bounded_connections.protocol import Connection
-
-if TYPE_CHECKING:
-    import ssl
 
 
 class Config(uvicorn.Config):
@@ -21,7 +18,7 @@ class Config(uvicorn.Config):
         options.setdefault("http", Connection)
         super().__init__(app, **options)
         self.limits = limits
-        self.tls: ssl.SSLContext | None = None
+        self.tls: Any = None  # an ssl.SSLContext
 
     def load(self) -> None:
         """Load the application, and keep the TLS context for the connections themselves."""

@@ -10,15 +10,12 @@ import math
 from collections import Counter, OrderedDict
 from contextlib import suppress
 from enum import Enum, StrEnum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import uvicorn
 
 from bounded_connections.limits import Limits
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -81,7 +78,7 @@ class Ledger:
 
     def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop, app: Any) -> None:
         self.limits = limits
-        self.app = app
+        self._observe = _hook(app)
         self._loop = loop
         self._members: set[Member] = set()
         self._by_address: Counter[str] = Counter()
@@ -137,12 +134,9 @@ class Ledger:
 
     def report(self, reason: Cause) -> None:
         """Count a refusal for the metrics and the log; neither can fail the caller."""
-        observe: Callable[[str], None] | None = getattr(
-            getattr(self.app, "state", None), "connection_refused", None
-        )
-        if observe is not None:
+        if self._observe is not None:
             with suppress(Exception):
-                observe(reason.value)
+                self._observe(reason.value)
         self._unreported[reason] += 1
         self._log(reason)
 
@@ -218,3 +212,10 @@ def ledger_of(server_state: object, config: uvicorn.Config) -> Ledger:
         limits = getattr(config, "limits", None) or Limits(keep_alive_seconds=config.timeout_keep_alive)
         ledger = _ledgers[server_state] = Ledger(limits, asyncio.get_running_loop(), config.loaded_app)
     return ledger
+
+
+def _hook(app: Any) -> Any:
+    """Return the application's `state.connection_refused`, below whatever middleware uvicorn has put around it."""
+    while app is not None and not hasattr(app, "state"):
+        app = getattr(app, "app", None)
+    return getattr(getattr(app, "state", None), "connection_refused", None)

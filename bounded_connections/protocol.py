@@ -5,7 +5,7 @@ Judging a head is left to `heads`, closing one connection for another to `ledger
 
 import asyncio
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -18,9 +18,7 @@ from uvicorn.server import ServerState
 from bounded_connections import heads
 from bounded_connections.heads import Refused
 from bounded_connections.ledger import Cause, Ledger, Phase, ledger_of
-
-if TYPE_CHECKING:
-    from bounded_connections.limits import Limits
+from bounded_connections.tls import Begun, start_tls
 
 SLICE_BYTES = 4096
 """The parser gets no more at once, so that what one read brings is not worked off before anybody else's."""
@@ -38,7 +36,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.ledger: Ledger = ledger_of(server_state, config)
-        self.limits: Limits = self.ledger.limits
+        self.limits = self.ledger.limits
         self.phase = Phase.HEAD
         self.address: str | None = None
         self.since = 0.0  # when the present phase began
@@ -64,7 +62,6 @@ class Connection(HttpToolsProtocol):
         self.transport = transport
         if tls is not None:
             self.phase = Phase.HANDSHAKE
-            transport.pause_reading()
         full = self.ledger.admit(self)
         if tls is None:
             self._begin(transport)
@@ -73,22 +70,22 @@ class Connection(HttpToolsProtocol):
         elif full:
             transport.abort()
         else:
-            self._handshake = self.loop.create_task(self._shake_hands(transport, tls))
+            begun = start_tls(self.loop, transport, self, tls, self.limits.head_seconds)
+            self._handshake = self.loop.create_task(self._finish_handshake(transport, begun))
 
-    async def _shake_hands(self, transport: asyncio.Transport, tls: Any) -> None:
+    async def _finish_handshake(self, transport: asyncio.Transport, begun: Begun) -> None:
         try:
-            encrypted = await self.loop.start_tls(
-                transport, self, tls, server_side=True, ssl_handshake_timeout=self.limits.head_seconds
-            )
+            encrypted = await begun
         except (OSError, ValueError, RuntimeError):  # a failed handshake, or a transport closed meanwhile
             encrypted = None
-        if encrypted is None:
+        if encrypted is None or encrypted.is_closing():
             self.ledger.remove(self)
             transport.abort()
             return
         self.since = self.loop.time()
         self.ledger.move(self, Phase.HEAD)
         self._begin(encrypted)
+        self.feed_again()
 
     def _begin(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -113,7 +110,7 @@ class Connection(HttpToolsProtocol):
         """Parse what came, in slices, unless more has come already than is worked off."""
         if self._refusal is not None or self.phase is Phase.CLOSING:
             return
-        if self._unparsed:
+        if self._unparsed or self.flow is None:  # uvicorn sets the latter when TLS is agreed on
             self._unparsed += data
         else:
             self._feed(data)
