@@ -1,7 +1,8 @@
 """HTTP connections for uvicorn that cost a bounded amount before a request is known; used by issuer and example.
 
 `limits` says how much, `ledger` counts the connections of a process, `heads` judges the head of a request, `protocol`
-reads connections, `config` and `adoption` give all that to uvicorn. What a request means is left to the application.
+reads connections, `accepting` accepts them, `config` and `adoption` give all that to uvicorn. What a request means is
+left to the application.
 """
 
 from bounded_connections.adoption import bound_connections_of_this_server

@@ -3,10 +3,13 @@
 uvicorn would leave the connections to the event loop until TLS is agreed on; here they count from the beginning.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 
+from bounded_connections.accepting import pace
 from bounded_connections.limits import Limits
 from bounded_connections.protocol import Connection
 
@@ -19,6 +22,11 @@ class Config(uvicorn.Config):
         super().__init__(app, **options)
         self.limits = limits
         self.tls: Any = None  # an ssl.SSLContext
+
+    def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
+        """Return what makes the event loop, which accepts connections only when there is room for them."""
+        make = super().get_loop_factory() or asyncio.new_event_loop
+        return lambda: pace(make())
 
     def load(self) -> None:
         """Load the application, and keep the TLS context for the connections themselves."""

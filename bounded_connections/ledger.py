@@ -110,6 +110,13 @@ class Ledger:
         self._enqueue(member, member.phase)
         return None
 
+    def is_crowded(self) -> bool:
+        """Tell whether there is no room for a connection, and none that should be closed for it at this moment."""
+        if len(self._members) < self.limits.most_connections:
+            return False
+        before = self._loop.time() - SPARED_SECONDS
+        return not any(member.since < before for queue in (self._on_client, self._idle) for member in queue)
+
     def move(self, member: Member, phase: Phase) -> None:
         """Note what a connection waits for now."""
         queue = self._queues.get(member.phase)

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port=given.port,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    uvicorn.Server(config).run()
+    uvicorn.Server(config).run([config.bind_socket()])
 
 
 def _parser() -> argparse.ArgumentParser:
