@@ -107,7 +107,8 @@ class Ledger:
         self._members.add(member)
         if address is not None:
             self._by_address[address] += 1
-        self._enqueue(member, member.phase)
+        if member.phase in self._queues:
+            self._queues[member.phase][member] = None
         return None
 
     def is_crowded(self) -> bool:
@@ -119,21 +120,19 @@ class Ledger:
 
     def move(self, member: Member, phase: Phase) -> None:
         """Note what a connection waits for now."""
-        queue = self._queues.get(member.phase)
-        if queue is not None:
-            queue.pop(member, None)
-        member.phase = phase
-        if member in self._members:
-            self._enqueue(member, phase)
+        queues, before, member.phase = self._queues, member.phase, phase
+        if before in queues:
+            queues[before].pop(member, None)
+        if phase in queues and member in self._members:
+            queues[phase][member] = None
 
     def remove(self, member: Member) -> None:
         """Forget a connection; it may be unknown."""
         if member not in self._members:
             return
         self._members.discard(member)
-        queue = self._queues.get(member.phase)
-        if queue is not None:
-            queue.pop(member, None)
+        if member.phase in self._queues:
+            self._queues[member.phase].pop(member, None)
         if member.address is not None:
             self._by_address[member.address] -= 1
             if not self._by_address[member.address]:
@@ -146,11 +145,6 @@ class Ledger:
                 self._observe(reason.value)
         self._unreported[reason] += 1
         self._log(reason)
-
-    def _enqueue(self, member: Member, phase: Phase) -> None:
-        queue = self._queues.get(phase)
-        if queue is not None:
-            queue[member] = None
 
     def _trim(self, coming: int = 0) -> int:
         """Close connections that are too many with those that come, and return how many still are."""
@@ -186,7 +180,7 @@ class Ledger:
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        for member in [*self._on_client, *self._idle]:
+        for member in [*self._members]:
             with suppress(Exception):  # one that fails keeps its place, and others are looked at
                 member.expire(now)
         self._trim()

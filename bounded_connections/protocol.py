@@ -8,7 +8,6 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -112,15 +111,16 @@ class Connection(HttpToolsProtocol):
             return
         if self._unparsed or self.flow is None:  # uvicorn sets the latter when TLS is agreed on
             self._unparsed += data
-        else:
+        elif len(data) > SLICE_BYTES:
             self._feed(data)
+        else:
+            self._parse(data)
+            self._settle()
 
     def _feed(self, data: bytes) -> None:
         for start in range(0, len(data), SLICE_BYTES):
             self._parse(data[start : start + SLICE_BYTES])
-            if self._is_websocket or self.transport.is_closing():
-                return
-            if self._refusal is not None:
+            if self._refusal is not None or self._is_websocket or self.transport.is_closing():
                 break
             if self.flow.read_paused:
                 self._unparsed = data[start + SLICE_BYTES :]
@@ -137,6 +137,8 @@ class Connection(HttpToolsProtocol):
 
     def _settle(self) -> None:
         """Tell the ledger what the connection waits for now."""
+        if self._is_websocket or self.phase is Phase.CLOSING:
+            return
         answering = self._running is not None and not self._running.response_complete
         reading = (self._in_head or self._in_body) and self._refusal is None and not self.flow.read_paused
         if self.flow.write_paused and not (reading and answering):
@@ -149,7 +151,7 @@ class Connection(HttpToolsProtocol):
             phase = Phase.BODY
         else:
             phase = Phase.HEAD if self._running is None else Phase.IDLE
-        if phase is self.phase or self.phase is Phase.CLOSING:
+        if phase is self.phase:
             return
         if phase is Phase.IDLE:
             self.since = self.loop.time()
@@ -208,7 +210,10 @@ class Connection(HttpToolsProtocol):
         limits, method = self.limits, self.parser.get_method()
         if len(self.headers) > limits.headers:
             raise heads.too_many_headers(limits.headers)
-        if heads.size(self.url, self.headers) > limits.head_bytes:
+        may_be_large = (
+            self._head_bytes + 2 * SLICE_BYTES > limits.head_bytes
+        )  # of two slices a part is not counted
+        if may_be_large and heads.size(self.url, self.headers) > limits.head_bytes:
             raise heads.head_too_large(limits.head_bytes)
         framing = heads.framing(self.parser.get_http_version(), self.headers)
         self.url, host = heads.origin_form(method, self.url)
@@ -223,7 +228,10 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if not self._is_websocket:
             self._in_body = True
-            self._expect_body(framing)
+            if not self.pipeline:
+                self._running = self.cycle
+            if len(framing) > 1 or b"host" not in framing:
+                self._expect_body(framing)
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
@@ -233,10 +241,11 @@ class Connection(HttpToolsProtocol):
             self._read_no_further()
 
     def on_message_complete(self) -> None:
-        """End a request."""
-        if not self._ignores_offer:
-            self._in_body = False
-            super().on_message_complete()
+        """End a request; as uvicorn does, but for offers that are ignored."""
+        cycle, self._in_body = self.cycle, False
+        if not (self._is_websocket or self._ignores_offer or cycle.response_complete):
+            cycle.more_body = False
+            cycle.message_event.set()
 
     # Bodies
 
@@ -306,10 +315,6 @@ class Connection(HttpToolsProtocol):
 
     # Answers
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
     def on_response_complete(self) -> None:
         """Answer what came meanwhile, or wait for another request."""
         self.server_state.total_requests += 1
@@ -318,14 +323,16 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             self._note_closing()
         elif self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+            self._running, app = self.pipeline.pop()
+            self._start_asgi_task(self._running, app)
             self.flow.resume_reading()
         elif self._refusal is not None:
             self._deliver_refusal()
         elif self._in_body and self._body_bytes > self.limits.unread_body_bytes:
             self._linger()
         else:
-            self.flow.resume_reading()
+            if self.flow.read_paused:
+                self.flow.resume_reading()
             self._settle()
 
     def pause_writing(self) -> None:
@@ -415,6 +422,8 @@ class Connection(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         """Close the connection if the client has taken too long."""
+        if self.phase is Phase.ANSWERING and self.transport.is_closing():
+            self._note_closing()  # uvicorn does so itself when the application fails
         waited, limits = now - self.since, self.limits
         match self.phase:
             case Phase.HEAD if waited > limits.head_seconds:
