@@ -210,9 +210,8 @@ class Connection(HttpToolsProtocol):
         limits, method = self.limits, self.parser.get_method()
         if len(self.headers) > limits.headers:
             raise heads.too_many_headers(limits.headers)
-        may_be_large = (
-            self._head_bytes + 2 * SLICE_BYTES > limits.head_bytes
-        )  # of two slices a part is not counted
+        # The first slice of a head and the last are not counted.
+        may_be_large = self._head_bytes + 2 * SLICE_BYTES > limits.head_bytes
         if may_be_large and heads.size(self.url, self.headers) > limits.head_bytes:
             raise heads.head_too_large(limits.head_bytes)
         framing = heads.framing(self.parser.get_http_version(), self.headers)
@@ -362,7 +361,10 @@ class Connection(HttpToolsProtocol):
         self._unparsed = b""
         self.ledger.report(refusal.reason)
         cycle = self.cycle
-        if self._in_body and cycle is not None and not cycle.response_complete:
+        if self._in_body and cycle.response_complete:
+            self._linger()  # the request has had its answer
+            return
+        if self._in_body:
             queued = [(each, app) for each, app in self.pipeline if each is not cycle]
             if len(queued) == len(self.pipeline):  # it is the one that is being answered
                 cycle.disconnected = True
@@ -405,8 +407,12 @@ class Connection(HttpToolsProtocol):
         self._linger()
 
     def evict(self) -> None:
-        """Close the connection to make room for another."""
-        self._abort()
+        """Close the connection to make room for another; the client gets what has been written."""
+        if self.phase is Phase.IDLE and self.transport.get_write_buffer_size():
+            self.transport.close()
+            self.loop.call_later(self.limits.write_seconds, self.transport.abort)
+        else:
+            self._abort()
 
     def _abort(self) -> None:
         self._abandon()

@@ -363,6 +363,20 @@ def test_what_follows_a_request_is_answered_after_it_even_if_it_is_refused(servi
     assert statuses(exchange(service.port, get() * 3 + get(b""))) == [b"200"] * 3 + [b"400"]
 
 
+def test_a_body_that_turns_out_to_be_malformed_after_the_answer_gets_no_second_one(service: Service) -> None:
+    begun = post("/nothing", CHUNKED, b"1\r\na\r\n")
+    with socket.create_connection((HOST, service.port), timeout=20) as connection:
+        connection.sendall(begun)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(65536)
+        connection.sendall(b"zz\r\n" + LAST)
+        with suppress(ConnectionError):
+            while data := connection.recv(65536):
+                received += data
+    assert statuses(received) == [b"404"]
+
+
 # Time
 
 
