@@ -3,15 +3,20 @@
 What real servers do with slow and costly clients is told in `servers/test_connections.py`.
 """
 
+import asyncio
 import logging
 import resource
+import socket
+import threading
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
+from running import HOST, eventually
 
-from bounded_connections import Limits
+from bounded_connections import Config, Limits
 from bounded_connections.ledger import Cause, Ledger, Phase
 from bounded_connections.limits import MOST_CONNECTIONS, RESERVED_DESCRIPTORS
 
@@ -171,3 +176,39 @@ def test_file_descriptors_are_left_for_the_database_and_files(
     limits = Limits(connections=wanted)
     assert limits.most_connections == allowed
     assert limits.most_per_address == max(1, allowed // 2)
+
+
+class Endless:
+    """An application whose answer has no end; it notes why connections were closed."""
+
+    def __init__(self) -> None:
+        self.causes: list[str] = []
+        self.state = SimpleNamespace(connection_refused=self.causes.append)
+        self.ended = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            while scope["type"] == "http" and not self.causes:
+                await send({"type": "http.response.body", "body": b"a" * 65536, "more_body": True})
+                await asyncio.sleep(0)
+        finally:
+            self.ended += 1
+
+
+@pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
+def test_a_client_that_takes_nothing_of_an_answer_is_left(loop_name: str) -> None:
+    app = Endless()
+    config = Config(app, Limits(write_seconds=0.5), lifespan="off", log_level="critical", loop=loop_name)
+    server = uvicorn.Server(config)
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            with socket.create_connection(listener.getsockname(), timeout=20) as connection:
+                connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                eventually(lambda: app.causes and app.ended, "it is left", 20)
+            assert app.causes == [Cause.WRITE_TIMEOUT.value]
+        finally:
+            server.should_exit = True
+            thread.join()
