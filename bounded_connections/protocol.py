@@ -203,7 +203,8 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is dropped, for the application has been given the headers already."""
         if self._in_head:
-            self.headers.append((name.lower(), value))
+            # The parser drops blanks before a value, but not those after it (RFC 9112 section 5.1).
+            self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """Judge the head, and begin to answer unless another protocol is offered."""

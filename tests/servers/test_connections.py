@@ -203,8 +203,18 @@ def test_what_two_servers_could_read_differently_is_refused_and_nothing_after_it
         get(b"Host: y\r\n", b"http://x/healthz"),
         get(b"Host: y\r\n", b"http://x:80/healthz?a"),
         b"\r\n" + get(),
+        get(b"Host:\t x \t \r\nContent-Length: 0 \r\n"),
+        post("/me", b"Transfer-Encoding:  Chunked \r\n", b"0\r\n\r\n").replace(b"POST /me", b"GET /healthz"),
     ],
-    ids=["IPv6", "no authority", "a URL as the target", "a URL with a query", "after an empty line"],
+    ids=[
+        "IPv6",
+        "no authority",
+        "a URL as the target",
+        "a URL with a query",
+        "after an empty line",
+        "blanks around values",
+        "a coding in capitals with blanks",
+    ],
 )
 def test_what_is_unusual_and_allowed_is_answered(service: Service, request_: bytes) -> None:
     assert statuses(exchange(service.port, request_, LAST)) == [b"200", b"200"]
