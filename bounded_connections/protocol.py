@@ -161,17 +161,19 @@ class Connection(HttpToolsProtocol):
 
     def _parse(self, data: bytes) -> None:
         message, in_head, in_body = self._messages, self._in_head, self._in_body
-        body_bytes = self._body_bytes
+        body_bytes, offered_at = self._body_bytes, None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
-            if self._is_websocket:
-                self.handle_websocket_upgrade()
-            elif self._refusal is None:
-                self._parse(self._without_offer() + data[offer.args[0] :])
-            return
+            offered_at = offer.args[0]
         except httptools.HttpParserError as error:
             self._refuse(heads.refusal_of(error))
+            return
+        if offered_at is not None:  # not handled above: it would become the context of the errors that follow
+            if self._is_websocket:
+                self.handle_websocket_upgrade()
+            else:
+                self._parse(self._without_offer() + data[offered_at:])
             return
         if message != self._messages:
             return  # where in the slice the message began is not known, so the slice is not counted

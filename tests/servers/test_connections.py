@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import NamedTuple, Self
 
 import httpx2
@@ -371,6 +373,35 @@ def test_many_pipelined_requests_are_answered_in_order_beside_others(service: Se
 
 def test_what_follows_a_request_is_answered_after_it_even_if_it_is_refused(service: Service) -> None:
     assert statuses(exchange(service.port, get() * 3 + get(b""))) == [b"200"] * 3 + [b"400"]
+
+
+def test_however_requests_are_cut_each_has_its_one_answer_in_order(service: Service) -> None:
+    body = b"grant_type=client_credentials"
+    pieces = b"%x;a=b\r\n%s\r\n" % (5, body[:5]) + b"%x\r\n%s\r\n0\r\nA: b\r\n\r\n" % (
+        len(body) - 5,
+        body[5:],
+    )
+    good = [
+        (get(), b"200"),
+        (get(b"Host: x\r\n" + H2C, b"/nothing"), b"404"),
+        (b"\r\n" + get(target=b"http://x/healthz"), b"200"),
+        *((post(service.path, headers, body), service.refuses) for headers in (b"", H2C)),
+        *((post(service.path, CHUNKED + headers, pieces), service.refuses) for headers in (b"", H2C)),
+    ]
+    last = [
+        (LAST, b"200"),
+        (get(b"") + LAST, b"400"),
+        (get(target=b"/" + b"a" * 9_000) + LAST, b"414"),
+        (get(b"Host: x\r\n" + b"A: b\r\n" * 200) + LAST, b"431"),
+    ]
+    random = Random(1)  # noqa: S311 - nothing secret, and the same each time
+    for _ in range(60):
+        requests = [*random.choices(good, k=random.randint(0, 9)), random.choice(last)]
+        sent = b"".join(request for request, _ in requests)
+        cuts = sorted({0, len(sent), *random.choices(range(len(sent)), k=random.choice([0, 1, 3, 20]))})
+        answers = exchange(service.port, *(sent[start:end] for start, end in pairwise(cuts)))
+        found = [service.refuses if each == b"429" else each for each in statuses(answers)]
+        assert found == [status for _, status in requests], sent
 
 
 def test_a_body_that_turns_out_to_be_malformed_after_the_answer_gets_no_second_one(service: Service) -> None:
