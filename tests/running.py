@@ -114,9 +114,18 @@ class Server:
     def worker_pids(self) -> list[int]:
         return [int(pid) for pid in re.findall(r"Started server process \[(\d+)\]", self.output)]
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def until_ready(self) -> Self:
         """Wait until every worker has started and the server says that it is ready."""
         eventually(self._is_ready, f"{self.url} is ready", START_SECONDS)
+        return self
+
+    def until_alive(self) -> Self:
+        """Wait until it answers, ready or not: the example is not without an issuer."""
+        eventually(lambda: self._answers("/healthz"), f"{self.url} answers", START_SECONDS)
         return self
 
     def kill(self) -> None:
@@ -164,8 +173,11 @@ class Server:
         assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.output}"
         if self.output.count("Application startup complete") < self.workers:
             return False
+        return self._answers("/readyz")
+
+    def _answers(self, path: str) -> bool:
         with suppress(httpx2.TransportError):
-            return httpx2.get(f"{self.url}/readyz", trust_env=False).is_success
+            return httpx2.get(f"{self.url}{path}", trust_env=False).is_success
         return False
 
 
@@ -218,9 +230,14 @@ class Installation:
         arguments = ["-m", "issuer.cli", "serve", "--port", str(port), "--workers", str(workers), *options]
         return self._start(arguments, port, workers)
 
-    def serve_service(self) -> Server:
+    def serve_service(self, *options: str) -> Server:
         """Start the example service, and do not wait for it."""
         port = self.service_port
+        return self._start(["-m", "verifier_example", "--port", str(port), *options], port, workers=1)
+
+    def serve_service_by_uvicorn(self) -> Server:
+        """Start the example service on another port as any ASGI application is started."""
+        port = free_port()
         arguments = ["-m", "uvicorn", "--factory", "verifier_example.app:create_app", "--port", str(port)]
         return self._start(arguments, port, workers=1)
 

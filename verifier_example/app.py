@@ -1,7 +1,7 @@
 """The example service: its settings and its protected routes, made by `create_app`.
 
 Judging tokens is left to `verifier`, refusing callers to `dependencies`, figures to `metrics`. Run it with
-`uvicorn --factory verifier_example.app:create_app --port 8001`.
+`python -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationErr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
+from bounded_connections import bound_connections_of_this_server
 from verifier_example.dependencies import (
     POLICY_VIOLATION,
     CurrentUser,
@@ -179,6 +180,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        bound_connections_of_this_server()
         paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
         with known_paths_only(paths):
             async with verifier.cache:
@@ -192,6 +194,7 @@ def create_app(
     )
     app.add_exception_handler(HTTPException, render_refusal)
     current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login")
+    app.state.connection_refused = metrics.connection_refused  # for `bounded_connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are looked through in this order
     _add_socket(app, current_user, verifier)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from bounded_connections import Cause
 from verifier_example.verifier import Event, JwksCache, Reason, State
 
 _VERDICTS = (Event.ACCEPTED, Event.UNAVAILABLE)  # and REJECTED, which is counted by its reason
@@ -21,19 +22,25 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._connections: Counter[str] = Counter()
 
     def count(self, event: Event, detail: str) -> None:
         """Take note of an event; give this to a JwksCache as `on_event`."""
         self._counts[detail if event is Event.REJECTED else event] += 1
 
+    def connection_refused(self, reason: str) -> None:
+        """Count what `bounded_connections` refused or closed before the application saw a request."""
+        self._connections[reason] += 1
+
     def render(self, cache: JwksCache) -> bytes:
         """Write the figures in Prometheus' text format, those of the cache as they are at this moment."""
-        return generate_latest(_Figures(self._counts, cache))
+        return generate_latest(_Figures(self._counts, self._connections, cache))
 
 
 class _Figures:
-    def __init__(self, counts: Mapping[str, int], cache: JwksCache) -> None:
+    def __init__(self, counts: Mapping[str, int], connections: Mapping[str, int], cache: JwksCache) -> None:
         self._counts = counts
+        self._connections = connections
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
@@ -47,6 +54,14 @@ class _Figures:
             for value in names:
                 counter.add_metric([value], self._counts[value])
             yield counter
+        refused = CounterMetricFamily(
+            "verifier_connections_refused",
+            "Requests refused and connections closed before the application saw a request",
+            labels=["reason"],
+        )
+        for cause in Cause:
+            refused.add_metric([cause.value], self._connections[cause.value])
+        yield refused
         yield GaugeMetricFamily(
             "verifier_keys_age_seconds", "Time since the keys were fetched; +Inf without any", self._cache.age
         )

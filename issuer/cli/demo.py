@@ -123,9 +123,7 @@ class Servers:
         address = ["--host", HOST, "--port"]
         service = [
             *python,
-            "uvicorn",
-            "--factory",
-            "verifier_example.app:create_app",
+            "verifier_example",
             *address,
             str(SERVICE_PORT),
         ]

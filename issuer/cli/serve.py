@@ -15,6 +15,8 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.importer import import_from_string
 
+from bounded_connections import Config, Limits
+from bounded_connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.checks import configuration, private_keys
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
@@ -51,6 +53,55 @@ def serve(
     ssl_keyfile: Annotated[
         Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
     ] = None,
+    keep_alive: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=3600,
+            metavar="SECONDS",
+            help="Close a connection that has been idle for so long. Keep it above the idle timeout of the proxy or"
+            " load balancer, or that one meets closed connections.",
+        ),
+    ] = KEEP_ALIVE_SECONDS,
+    head_timeout: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=3600,
+            metavar="SECONDS",
+            help="How long the request line and headers may take to arrive.",
+        ),
+    ] = HEAD_SECONDS,
+    body_timeout: Annotated[
+        int,
+        typer.Option(min=1, max=3600, metavar="SECONDS", help="How long a request body may take to arrive."),
+    ] = BODY_SECONDS,
+    max_head: Annotated[
+        int,
+        typer.Option(
+            min=1024,
+            max=1024 * 1024,
+            metavar="BYTES",
+            help="How large the request line and headers may be together.",
+        ),
+    ] = HEAD_BYTES,
+    max_connections: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="How many connections a worker holds; when there are more, those that wait for their client longest"
+            " are closed. 0: what its file descriptors allow, at most 4096.",
+        ),
+    ] = 0,
+    max_connections_per_address: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
+        ),
+    ] = 0,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
     _require_certificate(ssl_certfile, ssl_keyfile)
@@ -64,7 +115,16 @@ def serve(
         else:
             app = WORKER
             stack.close()
-        _run(_config(app, workers, ssl_certfile, ssl_keyfile), listener, drain)
+        limits = Limits(
+            keep_alive_seconds=keep_alive,
+            head_seconds=head_timeout,
+            body_seconds=body_timeout,
+            head_bytes=max_head,
+            connections=max_connections,
+            connections_per_address=max_connections_per_address,
+            proxies=issuer.settings.trusted_proxies,
+        )
+        _run(_config(app, workers, ssl_certfile, ssl_keyfile, limits), listener, drain)
 
 
 def _require_certificate(certificate: Path | None, key: Path | None) -> None:
@@ -82,9 +142,12 @@ def _require_certificate(certificate: Path | None, key: Path | None) -> None:
         ) from error
 
 
-def _config(app: FastAPI | str, workers: int, certificate: Path | None, key: Path | None) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(
+    app: FastAPI | str, workers: int, certificate: Path | None, key: Path | None, limits: Limits
+) -> uvicorn.Config:
+    return Config(
         app,
+        limits,
         factory=isinstance(app, str),
         workers=workers,
         http=CONNECTION,

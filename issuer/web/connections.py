@@ -1,14 +1,14 @@
 """Connections of a worker that stops: one on which a request may be on its way is not closed under it.
 
-Everything else about connections is uvicorn's.
+What a connection may cost is told in `bounded_connections`; everything else is uvicorn's.
 """
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import bounded_connections
 
 ON_ITS_WAY_SECONDS = 1.0
 
 
-class Connection(HttpToolsProtocol):
+class Connection(bounded_connections.Connection):
     """uvicorn closes at once what has no request; but one may be on its way, and a proxy sends no POST twice."""
 
     _leaving = False
@@ -25,5 +25,5 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer a request; the last one says so, and no proxy sends another after it."""
         super().on_headers_complete()
-        if self._leaving:
+        if self._leaving and self.cycle is not None:
             self.cycle.keep_alive = False

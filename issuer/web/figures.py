@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from bounded_connections import Cause
 from issuer.counting import VARIABLE
 from issuer.oauth import ErrorCode, GrantType
 
@@ -57,6 +58,11 @@ class Figures:
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         issued = counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"])
         refusals = counter("issuer_refusals", "Requests refused", ["endpoint", "grant", "reason"])
+        connections = counter(
+            "issuer_connections_refused",
+            "Requests refused and connections closed before the application saw a request",
+            ["reason"],
+        )
         told = "Requests for the JWKS, by status and by the version of the key ring it was answered from"
         key_sets = counter("issuer_jwks_requests", told, ["status", "version"])
         name, told = "issuer_database_transaction_seconds", "How long transactions took, waits included"
@@ -91,9 +97,12 @@ class Figures:
             multiprocess_mode="livemax",
         )
         self._issued, self._refusals, self._key_sets = _Counts(issued), _Counts(refusals), _Counts(key_sets)
+        self._connections = _Counts(connections)
         self._took = {kind: transactions.labels(kind).observe for kind in ("read", "write")}
         for labels in _FROM_THE_START:
             self._refusals[labels]  # asking makes it
+        for reason in Cause:
+            self._connections[(reason.value,)]
 
     @staticmethod
     def of(request: Request) -> "Figures":
@@ -119,6 +128,10 @@ class Figures:
     def repeated(self, outcome: str) -> None:
         """Count a used refresh token that came again within its grace: `answered` or `refused`."""
         self._repeats.labels(outcome).inc()
+
+    def connection_refused(self, reason: str) -> None:
+        """Count what `bounded_connections` refused or closed; `reason` is one of its reasons."""
+        self._connections[(reason,)]()
 
     def key_set(self, status: str, version: int) -> None:
         """Count a request for the JWKS."""

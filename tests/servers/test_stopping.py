@@ -12,17 +12,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection, HTTPResponse
-from ipaddress import ip_address
 from pathlib import Path
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.hashes import SHA256
+from certificates import certificate
 from running import HOST, Installation, Server, eventually, is_free, is_running
 
 LOG_INS = 12
@@ -147,25 +142,6 @@ def test_a_single_process_says_that_sighup_is_not_for_it_and_goes_on(founded: In
 
 
 # TLS
-
-
-def certificate(folder: Path, *, encrypted: bool = False) -> tuple[Path, Path]:
-    """Write a certificate for the loopback address that signs itself, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HOST))]), critical=False)
-        .sign(key, SHA256())
-    )
-    encryption = serialization.BestAvailableEncryption(b"x") if encrypted else serialization.NoEncryption()
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
-    (folder / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, encryption))
-    return folder / "cert.pem", folder / "key.pem"
 
 
 def test_it_speaks_tls_for_those_without_a_proxy(founded: Installation, tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Accepts connections no faster than there is room for them: the others wait in the kernel's queue, and lose nothing.
+
+An event loop accepts whatever comes, and would leave it to `ledger` to close connections whose request has arrived
+but could not be read yet; without free file descriptors uvloop closes all that wait.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from bounded_connections.protocol import Connection
+
+ACCEPTED_AT_ONCE = 16
+AGAIN_SECONDS = 0.05
+OUT_OF_DESCRIPTORS_SECONDS = 1.0
+
+logger = logging.getLogger("uvicorn.error")
+
+
+class PacedServer:
+    """What `create_server` returns, as far as uvicorn uses it, for one socket that listens already."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any], listener: socket.socket
+    ) -> None:
+        self.sockets = (listener,)
+        self._loop = loop
+        self._factory = factory
+        self._listener = listener
+        self._closed = False
+        self._accepted: Connection | None = None  # the last one knows whether there is room for others
+        self._tasks: set[asyncio.Task[None]] = set()
+        listener.setblocking(False)
+        loop.add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """Accept no more; connections stay."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+
+    async def wait_closed(self) -> None:
+        """Return at once: uvicorn waits for its connections itself."""
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTED_AT_ONCE):
+            if self._accepted is not None and self._accepted.ledger.is_crowded():
+                self._pause(AGAIN_SECONDS)
+                return
+            try:
+                accepted, _address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # out of file descriptors or memory
+                logger.warning("cannot accept connections now: %s", error.strerror)
+                self._pause(OUT_OF_DESCRIPTORS_SECONDS)
+                return
+            self._accepted = connection = self._factory()
+            task = self._loop.create_task(self._serve(accepted, connection))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, accepted: socket.socket, connection: Connection) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: connection, accepted)
+        except OSError:  # the client is gone already
+            accepted.close()
+
+    def _pause(self, seconds: float) -> None:
+        self._loop.remove_reader(self._listener)
+        self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        if not self._closed:
+            self._loop.add_reader(self._listener, self._accept)
+
+
+def pace(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
+    """Let the loop's servers for a socket that listens be paced, and return the loop."""
+    original = loop.create_server
+
+    async def create_server(factory: Callable[[], Any], *args: Any, **options: Any) -> Any:
+        listener = options.get("sock")
+        if listener is None or options.get("ssl") is not None:
+            return await original(factory, *args, **options)
+        listener.listen(options.get("backlog", socket.SOMAXCONN))
+        return PacedServer(loop, factory, listener)
+
+    loop.create_server = create_server  # type: ignore[method-assign, assignment]
+    return loop

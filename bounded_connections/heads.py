@@ -1,0 +1,150 @@
+"""Judges the head of a request by RFC 9110 and RFC 9112 where the parser is more lenient.
+
+What the parser itself refuses (both Content-Length and Transfer-Encoding, obsolete line folding, bare line feeds, NUL
+bytes) is not repeated here.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from http import HTTPStatus
+
+import httptools
+
+from bounded_connections.ledger import Cause
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+;=%-]*|\[[0-9A-Za-z:.%]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#@]+)(.*)", re.DOTALL)
+_VERSIONS = frozenset({"1.0", "1.1"})
+_FRAMING = frozenset({b"host", b"transfer-encoding", b"content-length", b"expect"})
+HEADER_OVERHEAD_BYTES = len(b": \r\n")
+
+
+class Refused(Exception):
+    """A request that is not given to the application."""
+
+    def __init__(self, reason: Cause, status: HTTPStatus, description: str) -> None:
+        super().__init__(description)
+        self.reason = reason
+        self.status = status
+
+    def answer(self, date: Headers) -> bytes:
+        """Return the whole answer: an error in the shape of RFC 6749 section 5.2, after which the connection ends."""
+        body = json.dumps({"error": "invalid_request", "error_description": str(self)}).encode()
+        lines = [
+            b"HTTP/1.1 %d %s" % (self.status, self.status.phrase.encode()),
+            *(b"%s: %s" % header for header in date),
+            b"content-type: application/json",
+            b"cache-control: no-store",
+            b"content-length: %d" % len(body),
+            b"connection: close",
+        ]
+        if self.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+            lines.append(b"retry-after: 1")
+        return b"\r\n".join([*lines, b"", body])
+
+
+def malformed(description: str) -> Refused:
+    """Return the refusal of something that is no request by HTTP/1.1."""
+    return Refused(Cause.MALFORMED, HTTPStatus.BAD_REQUEST, description)
+
+
+def refusal_of(error: httptools.HttpParserError) -> Refused:
+    """Return the refusal that a callback of the parser raised, or that of what the parser itself does not take."""
+    if isinstance(error.__context__, Refused):
+        return error.__context__
+    if isinstance(error, httptools.HttpParserCallbackError):
+        return malformed(
+            "the request target is malformed"
+        )  # nothing else is left that could fail in a callback
+    return malformed(
+        f"malformed HTTP request: {error}"
+    )  # the parser's words, which hold nothing of the request
+
+
+def head_too_large(most_bytes: int) -> Refused:
+    """Return the refusal of a request line and headers that are too large together."""
+    return Refused(
+        Cause.HEAD_TOO_LARGE,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"the request line and headers are larger than {most_bytes} bytes",
+    )
+
+
+def too_many_headers(most: int) -> Refused:
+    """Return the refusal of a request with too many header lines."""
+    return Refused(
+        Cause.HEAD_TOO_LARGE,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        f"the request has more than {most} headers",
+    )
+
+
+def target_too_long(most_bytes: int) -> Refused:
+    """Return the refusal of a request target that is too long."""
+    return Refused(
+        Cause.TARGET_TOO_LONG,
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        f"the request target is longer than {most_bytes} bytes",
+    )
+
+
+def size(target: bytes, headers: Headers) -> int:
+    """Return how many bytes a head has, blanks that the parser has dropped apart."""
+    return len(target) + sum([len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in headers])
+
+
+def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
+    """Return the headers that say where a request goes and where its body ends; raise Refused if one is unclear."""
+    if version not in _VERSIONS:
+        raise malformed("only HTTP/1.1 and HTTP/1.0 are spoken here")
+    found: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _FRAMING:
+            if (
+                name in found
+            ):  # with RFC 9112 section 3.2 for Host; the parser refuses the length twice itself
+                raise malformed(f"more than one {name.decode().title()} header")
+            found[name] = value
+    host = found.get(b"host")
+    if host is None:
+        if version == "1.1":
+            raise malformed("the Host header is missing")
+    elif not is_host(host):
+        raise malformed("the Host header is invalid")
+    coding = found.get(b"transfer-encoding")
+    if coding is not None and (version != "1.1" or coding.lower() != b"chunked"):
+        raise malformed("the only Transfer-Encoding that is understood is chunked, in HTTP/1.1")
+    return found
+
+
+@lru_cache(maxsize=64)
+def is_host(value: bytes) -> bool:
+    """Tell whether this is what RFC 9110 section 7.2 allows as Host, except for a comma, which joins two."""
+    return _HOST.fullmatch(value) is not None
+
+
+def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
+    """Return path and query of a request target, and the host if it names one (RFC 9112 section 3.2)."""
+    if method == b"CONNECT":
+        raise malformed("CONNECT is for proxies, and this is none")
+    if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
+        return target, None
+    absolute = _ABSOLUTE.fullmatch(target)
+    if absolute is None or not is_host(absolute[1]):
+        raise malformed("the request target must be a path or an http URL")
+    rest = absolute[2]
+    return rest if rest.startswith(b"/") else b"/" + rest, absolute[1]
+
+
+def with_host(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the headers with another Host, as RFC 9112 section 3.2.2 wants for a target that is a URL."""
+    return [(b"host", host), *(header for header in headers if header[0] != b"host")]
+
+
+def tokens(headers: Headers, name: bytes) -> list[bytes]:
+    """Return the members of a header that is a list, from all of its lines, in lower case."""
+    return [token.strip().lower() for each, value in headers if each == name for token in value.split(b",")]

@@ -1,0 +1,222 @@
+"""The connections of one process: how many there are, what each waits for, and which one is closed for a new one.
+
+Each connection tells its phase; deadlines are looked at once a second for all of them, so that a request pays for no
+timer.
+"""
+
+import asyncio
+import logging
+import math
+from collections import Counter, OrderedDict
+from contextlib import suppress
+from enum import Enum, StrEnum
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import uvicorn
+
+from bounded_connections.limits import Limits
+
+logger = logging.getLogger("uvicorn.error")
+
+SWEEP_SECONDS = 1.0
+REPORT_SECONDS = 60.0
+SPARED_SECONDS = 0.25
+BURST_CONNECTIONS = 16
+"""For a moment there may be as many more as this; the file descriptors that are kept free allow for them."""
+
+
+class Phase(Enum):
+    """What a connection waits for."""
+
+    HANDSHAKE = "the client's half of a TLS handshake"
+    HEAD = "the head of a request"
+    BODY = "the body of a request"
+    ANSWERING = "the application"
+    WRITING = "the client, which takes no more of an answer"
+    IDLE = "another request"
+    CLOSING = "its end"
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash is slower
+
+
+_ON_CLIENT = frozenset({Phase.HANDSHAKE, Phase.HEAD, Phase.BODY, Phase.WRITING, Phase.CLOSING})
+
+
+class Cause(StrEnum):
+    """Why a request was refused, or a connection closed, before the application could judge it."""
+
+    MALFORMED = "malformed"
+    HEAD_TOO_LARGE = "head_too_large"
+    TARGET_TOO_LONG = "target_too_long"
+    CHUNKS_TOO_COSTLY = "chunks_too_costly"
+    HEAD_TIMEOUT = "head_timeout"
+    BODY_TIMEOUT = "body_timeout"
+    WRITE_TIMEOUT = "write_timeout"
+    TLS_TIMEOUT = "tls_timeout"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    TOO_MANY_OF_ADDRESS = "too_many_of_address"
+
+
+class Member(Protocol):
+    """A connection, as the ledger sees it."""
+
+    phase: Phase
+    address: str | None
+    since: float
+    """When the present phase began, by the clock of the event loop."""
+
+    def expire(self, now: float) -> None:
+        """Close the connection if the client has taken longer than the limits allow."""
+
+    def evict(self) -> None:
+        """Close the connection now."""
+
+
+class Ledger:
+    """Counts the connections of one server."""
+
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop, app: Any) -> None:
+        self.limits = limits
+        self._observe = _hook(app)
+        self._loop = loop
+        self._members: set[Member] = set()
+        self._by_address: Counter[str] = Counter()
+        self._on_client: OrderedDict[Member, None] = OrderedDict()  # the longest waiting first
+        self._idle: OrderedDict[Member, None] = OrderedDict()
+        self._queues = dict.fromkeys(_ON_CLIENT, self._on_client) | {Phase.IDLE: self._idle}
+        self._sweeping = False
+        self._unreported: Counter[Cause] = Counter()
+        self._reported_at: dict[Cause, float] = {}
+
+    def admit(self, member: Member) -> Cause | None:
+        """Add a connection, or return why there is no room for it.
+
+        One that waits for its client is closed for a new one, first those that have sent no whole request, and of
+        those the longest waiting; a client that asks and reads its answers is the last to be closed. One whose
+        request may have arrived, but could not be read yet in a burst of new connections, is spared if possible.
+        """
+        self._sweep_from_now_on()
+        address, limits = member.address, self.limits
+        if address is not None:
+            excess = self._trim_address(address, 1)
+            if excess > limits.most_per_address and not self._evict(math.inf, address):
+                return Cause.TOO_MANY_OF_ADDRESS
+        if self._trim(1) > BURST_CONNECTIONS and not self._evict(math.inf):
+            return Cause.TOO_MANY_CONNECTIONS
+        self._members.add(member)
+        if address is not None:
+            self._by_address[address] += 1
+        if member.phase in self._queues:
+            self._queues[member.phase][member] = None
+        return None
+
+    def is_crowded(self) -> bool:
+        """Tell whether there is no room for a connection, and none that should be closed for it at this moment."""
+        if len(self._members) < self.limits.most_connections:
+            return False
+        before = self._loop.time() - SPARED_SECONDS
+        return not any(member.since < before for queue in (self._on_client, self._idle) for member in queue)
+
+    def move(self, member: Member, phase: Phase) -> None:
+        """Note what a connection waits for now."""
+        queues, before, member.phase = self._queues, member.phase, phase
+        if before in queues:
+            queues[before].pop(member, None)
+        if phase in queues and member in self._members:
+            queues[phase][member] = None
+
+    def remove(self, member: Member) -> None:
+        """Forget a connection; it may be unknown."""
+        if member not in self._members:
+            return
+        self._members.discard(member)
+        if member.phase in self._queues:
+            self._queues[member.phase].pop(member, None)
+        if member.address is not None:
+            self._by_address[member.address] -= 1
+            if not self._by_address[member.address]:
+                del self._by_address[member.address]
+
+    def report(self, reason: Cause) -> None:
+        """Count a refusal for the metrics and the log; neither can fail the caller."""
+        if self._observe is not None:
+            with suppress(Exception):
+                self._observe(reason.value)
+        self._unreported[reason] += 1
+        self._log(reason)
+
+    def _trim(self, coming: int = 0) -> int:
+        """Close connections that are too many with those that come, and return how many still are."""
+        excess = len(self._members) + coming - self.limits.most_connections
+        return self._close_oldest(excess, Cause.TOO_MANY_CONNECTIONS)
+
+    def _trim_address(self, address: str, coming: int = 0) -> int:
+        """Do the same for the connections of one address."""
+        excess = self._by_address[address] + coming - self.limits.most_per_address
+        return self._close_oldest(excess, Cause.TOO_MANY_OF_ADDRESS, address)
+
+    def _close_oldest(self, excess: int, reason: Cause, address: str | None = None) -> int:
+        before = self._loop.time() - SPARED_SECONDS
+        while excess > 0 and self._evict(before, address):
+            self.report(reason)
+            excess -= 1
+        return excess
+
+    def _evict(self, before: float, address: str | None = None) -> bool:
+        """Close the connection that has waited longest, if it has since `before`."""
+        for queue in (self._on_client, self._idle):
+            for member in queue:
+                if member.since < before and address in {None, member.address}:
+                    self.remove(member)
+                    member.evict()
+                    return True
+        return False
+
+    def _sweep_from_now_on(self) -> None:
+        if not self._sweeping:
+            self._sweeping = True
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for member in [*self._members]:
+            with suppress(Exception):  # one that fails keeps its place, and others are looked at
+                member.expire(now)
+        self._trim()
+        for address in [*self._by_address]:
+            self._trim_address(address)
+        for reason in list(self._unreported):
+            self._log(reason)
+        self._sweeping = bool(self._members or self._unreported)
+        if self._sweeping:
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _log(self, reason: Cause) -> None:
+        """Log a reason when it first occurs, and then at most once a minute with its count."""
+        now = self._loop.time()
+        if now - self._reported_at.get(reason, -REPORT_SECONDS) < REPORT_SECONDS:
+            return
+        self._reported_at[reason] = now
+        count = self._unreported.pop(reason)
+        with suppress(Exception):
+            logger.warning("refused requests or closed connections: reason %s, count %d", reason.value, count)
+
+
+_ledgers: "WeakKeyDictionary[object, Ledger]" = WeakKeyDictionary()
+
+
+def ledger_of(server_state: object, config: uvicorn.Config) -> Ledger:
+    """Return the ledger of a server, made for its first connection."""
+    ledger = _ledgers.get(server_state)
+    if ledger is None:
+        limits = getattr(config, "limits", None) or Limits(keep_alive_seconds=config.timeout_keep_alive)
+        ledger = _ledgers[server_state] = Ledger(limits, asyncio.get_running_loop(), config.loaded_app)
+    return ledger
+
+
+def _hook(app: Any) -> Any:
+    """Return the application's `state.connection_refused`, below whatever middleware uvicorn has put around it."""
+    while app is not None and not hasattr(app, "state"):
+        app = getattr(app, "app", None)
+    return getattr(getattr(app, "state", None), "connection_refused", None)

@@ -1,0 +1,67 @@
+"""`python -m verifier_example`: run the example service, with bounds on its connections.
+
+What is served is told in `app`.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+import uvicorn
+
+from bounded_connections import Config, Limits
+from bounded_connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
+
+GRACE_SECONDS = 10
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve until a signal ends it."""
+    given = _parser().parse_args(arguments)
+    limits = Limits(
+        keep_alive_seconds=given.keep_alive,
+        head_seconds=given.head_timeout,
+        body_seconds=given.body_timeout,
+        head_bytes=given.max_head,
+        connections=given.max_connections,
+        connections_per_address=given.max_connections_per_address,
+        proxies=tuple(given.proxy),
+    )
+    config = Config(
+        "verifier_example.app:create_app",
+        limits,
+        factory=True,
+        host=given.host,
+        port=given.port,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    uvicorn.Server(config).run([config.bind_socket()])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m verifier_example", description="Run the example service."
+    )
+    option = parser.add_argument
+    option("--host", default="127.0.0.1", help="the address to listen on")
+    option("--port", type=int, default=8001, help="the port to listen on")
+    option(
+        "--proxy",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="an address or network of a proxy, whose connections are not bounded by address; may be repeated",
+    )
+    for name, default, text in (
+        ("--keep-alive", KEEP_ALIVE_SECONDS, "seconds until an idle connection is closed"),
+        ("--head-timeout", HEAD_SECONDS, "seconds that the request line and headers may take"),
+        ("--body-timeout", BODY_SECONDS, "seconds that a request body may take"),
+        ("--max-head", HEAD_BYTES, "bytes of the request line and headers"),
+        ("--max-connections", 0, "connections; 0: what the file descriptors allow, at most 4096"),
+        ("--max-connections-per-address", 0, "connections of one address; 0: half of all"),
+    ):
+        option(name, type=int, default=default, help=text)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
