@@ -1,37 +1,18 @@
-"""Hashing passwords: the only file that knows passlib, and the bounded pool on which hashing runs.
+"""Hashing passwords: the only file that knows passlib.
 
-Which passwords are acceptable is decided in `accounts`.
+Which passwords are acceptable is decided in `accounts`, and on which threads they are hashed in `hashing_pool`.
 """
 
-import asyncio
-import os
 import secrets
-import sys
-import threading
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import copy_context
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from passlib.context import CryptContext
-
-from issuer.oauth import Unavailable
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 COMMON = frozenset((Path(__file__).parent / "common_passwords.txt").read_text("utf-8").split())
 """Passwords of twelve characters or more that lead every list of leaked ones."""
 
-QUEUE_LIMIT = 64
-"""Log-ins waiting for a hashing thread, beyond which the issuer asks clients to come back."""
-BACK_WITHIN_SECONDS = 6
-"""Each is told another number of seconds: those refused at once shall not come back at once."""
 SCHEMES: Final = ("argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512")
 """What is verified; the first is what is made."""
 MEMORY_MOST_KIB: Final = 256 * 1024
@@ -46,9 +27,6 @@ MOST_ROUNDS: Final = {
 }
 """About a second, too; of bcrypt it is the exponent of two."""
 HASH_MOST_CHARACTERS: Final = 512
-GIVE_WAY = 10
-"""How much nicer than the process its hashing threads are: who fetches keys goes before them."""
-NICEST = 19
 
 
 class WrongPassword(Exception):
@@ -57,10 +35,6 @@ class WrongPassword(Exception):
 
 class BadHash(ValueError):
     """No password can be verified by this hash, or not within bounds; says why, and nothing of the hash."""
-
-
-class QueueFull(Unavailable):
-    """Too many wait for a hashing thread already."""
 
 
 class Passwords:
@@ -144,45 +118,3 @@ def _memory_and_work(parsed: Any) -> tuple[int, int]:
         return parsed.memory_cost, parsed.memory_cost * parsed.rounds
     memory: int = 2**parsed.rounds * parsed.block_size // 8  # 128 bytes a block, RFC 7914 section 2
     return memory, memory * parsed.parallelism
-
-
-class HashingPool:
-    """Threads for requests that hash, as many as there are cores; beyond a bounded queue it says 503."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(self._threads, "hashing", initializer=_give_way)
-        self._waiting = 0
-        self.changed: Callable[[int], None] = lambda _jobs: None
-        """Is told how many jobs hash or wait, whenever that changes."""
-
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `function` returns, off the event loop; raise Unavailable when too many wait."""
-        if self._waiting >= QUEUE_LIMIT + self._threads:
-            later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
-            raise QueueFull("too many log-ins at once; try again", retry_after=later)
-        self._count(1)
-        try:
-            future = self._executor.submit(copy_context().run, partial(function, *args, **kwargs))
-            return await asyncio.wrap_future(future)
-        finally:
-            self._count(-1)
-
-    def _count(self, more: int) -> None:
-        self._waiting += more
-        self.changed(self._waiting)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread: while it hashes, the event loop must get a core at once."""
-    if sys.platform != "linux":  # elsewhere only whole processes have one
-        return
-    thread = threading.get_native_id()
-    with suppress(OSError):  # it hashes all the same
-        os.setpriority(
-            os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
-        )

@@ -2,10 +2,12 @@
 
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
 from issuer.oauth import GrantType
+from issuer.throttle import networks_of
 from issuer.web.deps import IssuerDep
 from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
@@ -31,9 +33,11 @@ async def login(
     """
     request.scope["grant"] = GrantType.PASSWORD.value
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
+    pipeline = issuer.grants.pipeline
+    admitted = await anyio.to_thread.run_sync(pipeline.admit_login, parameters, origin, issuer.clock())
     # The clock is read when the job's turn comes, which may be a while after it was queued.
     answer = await issuer.hashing.run(
-        lambda: issuer.grants.pipeline.login(parameters, origin, issuer.clock())
+        networks_of(origin.address), lambda: pipeline.login_admitted(admitted, issuer.clock())
     )
     Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)

@@ -3,11 +3,13 @@
 from functools import partial
 from typing import Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from issuer.grants.pipeline import Granted, TokenResponse
 from issuer.oauth import GrantType
+from issuer.throttle import networks_of
 from issuer.tokens import refresh_token_digest
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.direct import answer
@@ -74,7 +76,12 @@ async def token(request: Request) -> Response:
     asserted = "client_assertion" in form.parameters  # by keys that may be slow to come
     match grant_type:
         case GrantType.PASSWORD:
-            answered = await issuer.hashing.run(lambda: pipeline.sign(grant()))
+            asked = form.parameters, form.resources, form.authorization, origin, issuer.clock()
+            admitted = await anyio.to_thread.run_sync(pipeline.admit, *asked)
+            answered = await issuer.hashing.run(
+                networks_of(origin.address),
+                lambda: pipeline.sign(pipeline.grant_admitted(admitted, issuer.clock())),
+            )
         case GrantType.REFRESH_TOKEN if not asserted:
             digest = refresh_token_digest(form.parameters.get("refresh_token", ""))
             answered = await issuer.batches.run(digest, grant, pipeline.sign)

@@ -10,6 +10,7 @@ from issuer.store import (
     private_keys,
     ring,
     rotations,
+    secrets,
     session_events,
     throttle,
 )
@@ -25,6 +26,7 @@ TABLES = (
     heartbeats.heartbeats,
     private_keys.private_keys,
     ring.key_ring,
+    secrets.secrets,
     session_events.session_events,
     throttle.devices,
     throttle.throttle,
