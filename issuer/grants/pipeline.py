@@ -195,7 +195,7 @@ class Pipeline:
         try:
             return self._granted(admitted, key, may_succeed=may_succeed)
         except Replayed as replay:
-            self._sessions.replayed(replay, request.now)
+            self._sessions.replayed(replay, admitted.request.now)
             raise
 
     def _granted(self, admitted: Admitted, key: Key | None, *, may_succeed: bool) -> Granted:
