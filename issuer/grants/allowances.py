@@ -40,4 +40,9 @@ class Allowances:
 
     def _at(self, name: bytes, now: datetime) -> Allowance:
         known = self._left.get(name)
-        return known.refilled(self._rate, now) if known else Allowance(float(self._rate.burst), now)
+        if known is None:
+            return Allowance(float(self._rate.burst), now)
+        allowance = known.refilled(self._rate, now)
+        if known.at > now:  # the clock was set back: from now on it is refilled by the clock as it is
+            self._left[name] = allowance
+        return allowance
