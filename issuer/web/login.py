@@ -27,7 +27,8 @@ async def login(
 ) -> TokenBody:
     """Exchange username and password for an access token and a refresh token.
 
-    `scope` asks for some of what the account was granted; without it the token carries all of it.
+    `scope` asks for some of what the account was granted; without it the token carries all of it. What was not
+    granted is left out, also when nothing remains.
     This is the grant `password` for the built-in client `first-party`: `client_id` and `client_secret`
     are not looked at. The cookie names this device, so that wrong passwords tried elsewhere do not hold it up.
     """
