@@ -156,7 +156,10 @@ def numbers() -> Iterator[int]:
 
 
 def test_a_neighbour_causes_the_same_work_and_does_not_hold_the_owner_up(
-    client_from: From, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+    client_from: From,  # noqa: F811
+    alice: str,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert log_in(client_from("198.51.100.1")).status_code == 200
     for username in ("alice", "nobody"):
@@ -239,7 +242,10 @@ CHEAP_JSON = {
 
 
 def test_what_can_be_refused_without_hashing_takes_no_place_in_the_queue(
-    issuer: Issuer, client_from: From, alice: str, web: TestClient
+    issuer: Issuer,
+    client_from: From,  # noqa: F811
+    alice: str,
+    web: TestClient,
 ) -> None:
     spray = client_from("203.0.113.1")
     for number in range(ADDRESS.free + 1):
