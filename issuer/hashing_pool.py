@@ -50,16 +50,14 @@ class Job:
     call: Callable[[], Any]
     future: "Future[Any]" = field(default_factory=Future)
 
-    def run(self) -> None:
-        """Make the call, unless nobody waits for it any more."""
+    def run(self) -> Callable[[], None]:
+        """Make the call, unless nobody waits for it any more; return what hands its result over."""
         if not self.future.set_running_or_notify_cancel():
-            return
+            return lambda: None
         try:
-            result = self.call()
+            return partial(self.future.set_result, self.call())
         except BaseException as error:  # noqa: BLE001 - whoever waits handles it
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
+            return partial(self.future.set_exception, error)
 
 
 class Turns:
@@ -148,11 +146,10 @@ class HashingPool:
             except IndexError:
                 return
             self._running += 1
-        try:
-            job.run()
-        finally:
-            with self._changing():
-                self._running -= 1
+        hand_over = job.run()
+        with self._changing():  # before anybody knows of the result: the place is free when they do
+            self._running -= 1
+        hand_over()
 
     @contextmanager
     def _changing(self) -> Iterator[None]:

@@ -86,7 +86,8 @@ def test_the_limits_on_guessing_are_those_in_force() -> None:
         forgotten = " ".join(filter(None, [f"{hours}h" if hours else "", f"{minutes}m" if minutes else ""]))
         assert f"| {name} | {limit.free} | {duration(limit.longest)} | {forgotten} |" in text
         assert limit.first == timedelta(seconds=1)
-    assert f"known for {throttle.DEVICE_MEMORY.days}\ndays" in text
+    text = " ".join(text.split())
+    assert f"known for {throttle.DEVICE_MEMORY.days} days" in text
     assert f"{throttle.LOG_IN.burst} times at once and {throttle.LOG_IN.per_second:g} times a second" in text
     assert f"more than {QUEUE_LIMIT} addresses" in text
 
