@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 
+import httpx2
 import pytest
 from clocks import ADMITTED, Gate, ShiftedClock
 from fastapi.testclient import TestClient
@@ -25,10 +26,12 @@ from test_store import database, url  # noqa: F401 - fixtures
 from issuer.grants.means import Origin
 from issuer.hashing_pool import QUEUE_LIMIT
 from issuer.oauth import TooManyAttempts
+from issuer.passwords import WrongPassword
 from issuer.store.database import Database
 from issuer.store.secrets import SecretStore
 from issuer.store.throttle import ThrottleStore
 from issuer.throttle import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, named, networks_of
+from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
 # IPv6 networks
@@ -268,6 +271,37 @@ def test_what_can_be_refused_without_hashing_takes_no_place_in_the_queue(
 
     expected = {name: status for name, (*_, status) in (CHEAP | CHEAP_JSON).items()}
     assert asyncio.run(full()) == expected
+
+
+def test_a_storm_of_log_ins_from_one_address_costs_nobody_else_theirs(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, app = threading.Event(), create_app(issuer)
+
+    def hold(password: str, password_hash: str | None) -> None:
+        gate.wait(60)
+        raise WrongPassword
+
+    monkeypatch.setattr(issuer.passwords, "verify", hold)
+
+    async def asked(address: str, username: str) -> int:
+        transport = httpx2.ASGITransport(app, client=(address, 50000))
+        async with httpx2.AsyncClient(transport=transport, base_url=issuer.settings.url) as web:
+            return (await web.post("/login", data={"username": username, "password": "wrong"})).status_code
+
+    async def storm() -> tuple[set[int], list[int]]:
+        async with app.router.lifespan_context(app):
+            stormy = [asyncio.create_task(asked("203.0.113.1", "alice")) for _ in range(80)]
+            others = [asyncio.create_task(asked(f"198.51.100.{n}", f"user{n}")) for n in range(49)]
+            # Each of the others that finds the queue full takes the place of one of the storm.
+            refused = 80 + 49 - QUEUE_LIMIT - issuer.hashing._threads
+            turned_away = [await each for each in itertools.islice(asyncio.as_completed(stormy), refused)]
+            gate.set()
+            return set(turned_away), await asyncio.gather(*others)
+
+    turned_away, answers = asyncio.run(storm())
+    assert turned_away == {503}
+    assert answers == [401] * 49
 
 
 # Names
