@@ -32,7 +32,7 @@ GIVE_WAY = 10
 NICEST = 19
 
 Place = Sequence[str]
-"""Where a request came from, the largest network first: jobs take turns at each level."""
+"""Where a request came from, the largest network first, and for whom: jobs take turns at each level."""
 
 
 class QueueFull(Unavailable):

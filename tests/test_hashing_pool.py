@@ -142,6 +142,17 @@ def test_neighbours_within_an_ipv6_network_take_turns_as_well() -> None:
     assert modest in made.ran[:4]
 
 
+def test_a_storm_on_one_account_turns_no_other_account_at_the_same_address_away() -> None:
+    async def story(made: Held) -> None:
+        await made.ask((*STORM, "alice"), 80)
+        for number in range(49):
+            await made.ask((*STORM, f"user {number}"))
+
+    made = held(story)
+    assert set(made.turned_away) == {(*STORM, "alice")}
+    assert {(*STORM, f"user {number}") for number in range(49)} <= set(made.ran)
+
+
 def test_when_all_have_equally_many_in_the_queue_who_comes_last_is_turned_away() -> None:
     places = [networks_of(f"192.0.2.{number}") for number in range(QUEUE_LIMIT + 2)]
 

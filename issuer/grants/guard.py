@@ -42,6 +42,11 @@ UNPROVEN = timedelta(days=7)
 """How long the name of a device is known that did not bring it back yet."""
 
 
+def account_name(username: str) -> str:
+    """Return what all spellings of a name are counted by, whether there is such an account or not."""
+    return canonical_username(username) if hashable(username) else username
+
+
 @dataclass(frozen=True)
 class _Device:
     """What a request says of the device it comes from, by which the device is known for one account."""
@@ -53,7 +58,7 @@ class _Device:
 
     @classmethod
     def of(cls, username: str, origin: Origin) -> Self:
-        name = canonical_username(username) if hashable(username) else username
+        name = account_name(username)
         brought = named("cookie", name, origin.device) if origin.device else None
         given = named("cookie", name, origin.given_device) if origin.given_device else None
         return cls(name, brought, given, named("site", name, site(origin.address)))

@@ -10,7 +10,7 @@ from datetime import datetime
 from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import ClientAuthentication
-from issuer.grants.guard import Guard
+from issuer.grants.guard import Guard, account_name
 from issuer.grants.means import AccountChanged, Grant, Means, Origin, Replayed, TokenRequest
 from issuer.grants.minting import Mint
 from issuer.grants.sessions import Sessions
@@ -27,6 +27,7 @@ from issuer.oauth import (
     format_scope,
     parse_scope,
 )
+from issuer.throttle import networks_of
 from issuer.tokens import Authorization, NewFamily, Renewal
 
 SCOPE_MOST_CHARACTERS = 4096
@@ -72,6 +73,11 @@ class Admitted:
     request: TokenRequest
     resources: tuple[str, ...]
     origin: Origin
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where it queues for a thread that hashes: networks take turns, and in each of them accounts."""
+        return *networks_of(self.origin.address), account_name(self.request.require("username"))
 
 
 class Pipeline:

@@ -7,7 +7,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
 from issuer.oauth import GrantType
-from issuer.throttle import networks_of
 from issuer.web.deps import IssuerDep
 from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
@@ -38,7 +37,7 @@ async def login(
     admitted = await anyio.to_thread.run_sync(pipeline.admit_login, parameters, origin, issuer.clock())
     # The clock is read when the job's turn comes, which may be a while after it was queued.
     answer = await issuer.hashing.run(
-        networks_of(origin.address), lambda: pipeline.login_admitted(admitted, issuer.clock())
+        admitted.place, lambda: pipeline.login_admitted(admitted, issuer.clock())
     )
     Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)

@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 
 from issuer.grants.pipeline import Granted, TokenResponse
 from issuer.oauth import GrantType
-from issuer.throttle import networks_of
 from issuer.tokens import refresh_token_digest
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.direct import answer
@@ -79,7 +78,7 @@ async def token(request: Request) -> Response:
             asked = form.parameters, form.resources, form.authorization, origin, issuer.clock()
             admitted = await anyio.to_thread.run_sync(pipeline.admit, *asked)
             answered = await issuer.hashing.run(
-                networks_of(origin.address),
+                admitted.place,
                 lambda: pipeline.sign(pipeline.grant_admitted(admitted, issuer.clock())),
             )
         case GrantType.REFRESH_TOKEN if not asserted:

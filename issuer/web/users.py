@@ -58,7 +58,7 @@ async def register(
     given = registration.username, registration.password.get_secret_value(), origin
     await anyio.to_thread.run_sync(accounts.admit, *given, issuer.clock())
     user = await issuer.hashing.run(
-        networks_of(origin.address), lambda: accounts.make(*given, issuer.clock())
+        (*networks_of(origin.address), "registration"), lambda: accounts.make(*given, issuer.clock())
     )
     no_store(response)
     return _account(user)
