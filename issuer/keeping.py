@@ -95,7 +95,8 @@ class Node:
     def trouble(self) -> Trouble | None:
         """What went wrong at the latest refresh, or that it has not come to an end."""
         view = self.view
-        if self._trouble is None and self._clock() - view.refreshed_at > 3 * REFRESH_INTERVAL:
+        # A view from after now counts as old, as it does where it is used: the clock was set back since.
+        if self._trouble is None and abs(self._clock() - view.refreshed_at) > 3 * REFRESH_INTERVAL:
             return Trouble(
                 view.refreshed_at, "the refresh takes long: does the database, disk or token hang?"
             )

@@ -1,39 +1,21 @@
-"""Hashing passwords: the only file that knows passlib, and the bounded pool on which hashing runs.
+"""Hashing passwords: the only file that knows passlib.
 
-Which passwords are acceptable is decided in `accounts`.
+Which passwords are acceptable is decided in `accounts`, and on which threads they are hashed in `hashing_pool`.
 """
 
-import asyncio
-import os
 import re
 import secrets
-import sys
-import threading
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import copy_context
-from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from passlib.context import CryptContext
 
 from issuer.accounts import canonical_password
-from issuer.oauth import Unavailable
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 COMMON = frozenset((Path(__file__).parent / "common_passwords.txt").read_text("utf-8").split())
 """Passwords of twelve characters or more that lead every list of leaked ones."""
 
-QUEUE_LIMIT = 64
-"""Log-ins waiting for a hashing thread, beyond which the issuer asks clients to come back."""
-BACK_WITHIN_SECONDS = 6
-"""Each is told another number of seconds: those refused at once shall not come back at once."""
 SCHEMES: Final = ("argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512")
 """What is verified; the first is what is made."""
 BCRYPT_IDENTS: Final = ("$2$", "$2a$", "$2b$", "$2y$")
@@ -70,9 +52,6 @@ FOREIGN_FORMS: Final = (
 """Forms that others write and that are not verified here, each by how it begins."""
 UNVERIFIABLE: Final = (ValueError, TypeError, NotImplementedError)
 """What passlib and the libraries below raise for a hash or a password that they cannot deal with."""
-GIVE_WAY = 10
-"""How much nicer than the process its hashing threads are: who fetches keys goes before them."""
-NICEST = 19
 
 
 class WrongPassword(Exception):
@@ -81,10 +60,6 @@ class WrongPassword(Exception):
 
 class BadHash(ValueError):
     """No password can be verified by this hash, or not within bounds; says why, and nothing of the hash."""
-
-
-class QueueFull(Unavailable):
-    """Too many wait for a hashing thread already."""
 
 
 class Passwords:
@@ -214,45 +189,3 @@ def _seconds(parsed: Any) -> float:
         case "bcrypt" | "bcrypt_sha256":
             return float(2**parsed.rounds * ROUND_SECONDS[parsed.name])
     return float(parsed.rounds * ROUND_SECONDS[parsed.name])
-
-
-class HashingPool:
-    """Threads for requests that hash, as many as there are cores; beyond a bounded queue it says 503."""
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._executor = ThreadPoolExecutor(self._threads, "hashing", initializer=_give_way)
-        self._waiting = 0
-        self.changed: Callable[[int], None] = lambda _jobs: None
-        """Is told how many jobs hash or wait, whenever that changes."""
-
-    async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `function` returns, off the event loop; raise Unavailable when too many wait."""
-        if self._waiting >= QUEUE_LIMIT + self._threads:
-            later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
-            raise QueueFull("too many log-ins at once; try again", retry_after=later)
-        self._count(1)
-        try:
-            future = self._executor.submit(copy_context().run, partial(function, *args, **kwargs))
-            return await asyncio.wrap_future(future)
-        finally:
-            self._count(-1)
-
-    def _count(self, more: int) -> None:
-        self._waiting += more
-        self.changed(self._waiting)
-
-    def close(self) -> None:
-        """Let the threads go."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _give_way() -> None:
-    """Lower the priority of this thread: while it hashes, the event loop must get a core at once."""
-    if sys.platform != "linux":  # elsewhere only whole processes have one
-        return
-    thread = threading.get_native_id()
-    with suppress(OSError):  # it hashes all the same
-        os.setpriority(
-            os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
-        )

@@ -231,7 +231,7 @@ class Rotation:
 
         Making keys, waiting for a lock or being stopped takes time, and saved late it would change the past.
         """
-        return self._clock() - decided_at <= DECISION_LIFETIME
+        return abs(self._clock() - decided_at) <= DECISION_LIFETIME  # set back meanwhile, it proves nothing
 
     def _require_openable(self, after: KeyRing, fresh: list[PublicKey], now: datetime) -> None:
         """Open what is to sign from now on; raise KeyUnavailable, or nodes could not follow this change.

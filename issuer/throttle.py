@@ -4,12 +4,17 @@ Counting is `store.throttle`'s work; which requests are limited is decided in `g
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address
+from typing import Self
 
 IPV6_SITE = 64
 """Whoever has one IPv6 address has all with the same first 64 bits."""
+IPV6_NETWORK = 48
+"""What one customer is given at most, and providers of servers give away freely (RFC 6177)."""
+NETWORK_SITES = 4
+"""The free failures of an IPv6 network, in those of one site: neighbours may share a network by chance."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,11 @@ class Limit:
     def forgotten_after(self) -> timedelta:
         """How long after the latest failure all are forgotten."""
         return self.longest + self.memory
+
+    @property
+    def of_network(self) -> Self:
+        """The limit for all sites of an IPv6 network together."""
+        return replace(self, free=NETWORK_SITES * self.free)
 
     def wait(self, failures: int) -> timedelta:
         """Return how long to wait after the latest of so many failures."""
@@ -69,8 +79,49 @@ class Count:
         return 0 if now - self.since > limit.forgotten_after else self.failures
 
     def wait(self, limit: Limit, now: datetime) -> timedelta:
-        """Return how much longer to wait at `now`; zero or less: no longer."""
-        return self.since + limit.wait(self.remembered(limit, now)) - now
+        """Return how much longer to wait at `now`; never longer than the limit says, or negative.
+
+        `since` may be after `now`: it is another node's, whose clock is ahead, or this one's before it was set back.
+        """
+        whole = limit.wait(self.remembered(limit, now))
+        return max(timedelta(0), min(whole, self.since + whole - now))
+
+    def is_ahead(self, limit: Limit, now: datetime) -> bool:
+        """Whether `since` is so far after `now` that somebody would wait, or be remembered, for longer."""
+        return self.since > now + _SECOND or (self.since > now and limit.wait(self.failures) > timedelta(0))
+
+    def at(self, now: datetime) -> Self:
+        """Return the count with its latest failure no later than `now`."""
+        return replace(self, since=min(self.since, now))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How many attempts are free of any wait: `burst` at once, and `per_second` in the long run."""
+
+    burst: int
+    per_second: float
+
+
+LOG_IN = Rate(burst=500, per_second=5)
+"""Of one account from one site, whether they succeed or fail; each costs some 30 ms of a core."""
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is left of a rate at an instant."""
+
+    left: float
+    at: datetime
+
+    def refilled(self, rate: Rate, now: datetime) -> Self:
+        """Return what is left at `now`; a clock that was set back takes nothing away."""
+        passed = max(0.0, (now - self.at).total_seconds())
+        return replace(self, left=min(float(rate.burst), self.left + passed * rate.per_second), at=now)
+
+    def wait(self, rate: Rate) -> timedelta:
+        """Return how long it takes until one more attempt is allowed; zero: it is."""
+        return timedelta(seconds=max(0.0, 1 - self.left) / rate.per_second)
 
 
 def bucket(limit: Limit, *names: str) -> Bucket:
@@ -84,12 +135,31 @@ def named(*names: str) -> bytes:
     return hashlib.sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
 
 
+def address_buckets(limit: Limit, kind: str, address: str) -> list[Bucket]:
+    """Return the buckets of an address: its site's, and for IPv6 its network's."""
+    *networks, own = networks_of(address)
+    return [
+        *(bucket(limit.of_network, kind, network) for network in networks),
+        bucket(limit, kind, own),
+    ]
+
+
 def site(address: str) -> str:
     """Return what is counted as one address: an IPv4 address, or an IPv6 network of 64 bits."""
+    return networks_of(address)[-1]
+
+
+def networks_of(address: str) -> tuple[str, ...]:
+    """Return what an address is counted by, the largest first: an IPv6 network of 48 bits, and the site."""
     try:
         parsed = ip_address(address)
     except ValueError:  # a socket file has none
-        return address
+        return (address,)
     if not isinstance(parsed, IPv6Address):
-        return str(parsed)
-    return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> IPV6_SITE << IPV6_SITE))
+        return (str(parsed),)
+    if parsed.ipv4_mapped:
+        return (str(parsed.ipv4_mapped),)
+    network, own = (
+        IPv6Address(int(parsed) >> bits << bits) for bits in (128 - IPV6_NETWORK, 128 - IPV6_SITE)
+    )
+    return (f"{network}/{IPV6_NETWORK}", str(own))

@@ -24,8 +24,9 @@ from issuer.grants.pipeline import Pipeline
 from issuer.grants.registration import Registration
 from issuer.grants.revocation import Revocation
 from issuer.grants.sessions import Sessions
+from issuer.hashing_pool import HashingPool
 from issuer.keeping import Node
-from issuer.passwords import HashingPool, Passwords
+from issuer.passwords import Passwords
 from issuer.policy import Policy
 from issuer.recovery import Recovery
 from issuer.refusal import KeyUnavailable

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fastapi.testclient import TestClient
 from given import START, MovableClock
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from running import eventually
 
 from issuer.administration import register_client, renew_secret
 from issuer.clients import new_secret
 from issuer.grants.assertion import ASSERTION_TYPE
 from issuer.grants.client_keys import COOLDOWN, FRESH, STALE, is_fetchable
+from issuer.grants.lookups import LOOKUPS_MOST
 from issuer.oauth import AuthMethod
 from issuer.refusal import Refused
 from issuer.store.pruning import prune
@@ -455,3 +457,92 @@ def test_a_secret_that_may_be_in_use_is_not_lost_by_changing_it_again(
         renew_secret(issuer.clients, client, timedelta(hours=1), clock())
     last, _ = renew_secret(issuer.clients, renewed, timedelta(0), clock())
     assert last.old_secret_digest is None
+
+
+@contextmanager
+def unanswered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Names below `hangs.test` are looked up for as long as this lasts."""
+    over, real = threading.Event(), socket.getaddrinfo
+
+    def look_up(host: Any, *rest: Any, **more: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.endswith("hangs.test"):
+            over.wait(60)
+            raise OSError("no answer")
+        return real(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def looking_up() -> int:
+    return sum(thread.name == "lookup" for thread in threading.enumerate())
+
+
+def test_a_name_server_that_hangs_holds_up_no_keys_of_others_and_few_threads(
+    web: TestClient,
+    issuer: Issuer,
+    published: Published,
+    clock: MovableClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("issuer.grants.client_keys.FETCH_SECONDS", 0.2)
+    hanging = [registered(issuer, jwks_uri=f"https://{number}.hangs.test/jwks") for number in range(20)]
+    honest = registered(issuer, jwks_uri=f"http://localhost:{published.server_address[1]}/jwks")
+    with unanswered(monkeypatch):
+        for client_id in hanging[:LOOKUPS_MOST]:
+            refused(ask(web, assertion(client_id)))
+        clock.advance(seconds=COOLDOWN.total_seconds())
+        issuer.node.refresh()
+        for client_id in hanging:  # each of the first ones still hangs, and the others are not even begun
+            now = int(clock().timestamp())
+            refused(ask(web, assertion(client_id, iat=now, exp=now + 60)))
+        assert looking_up() == LOOKUPS_MOST
+    eventually(lambda: looking_up() == 0, "the lookups have ended", 10)
+    now = int(clock().timestamp())
+    assert ask(web, assertion(honest, iat=now, exp=now + 60)).status_code == 200
+
+
+def test_one_name_that_hangs_does_not_keep_another_client_waiting(
+    web: TestClient, issuer: Issuer, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.grants.client_keys.FETCH_SECONDS", 0.2)
+    slow = registered(issuer, jwks_uri="https://hangs.test/jwks")
+    honest = registered(issuer, jwks_uri=f"http://localhost:{published.server_address[1]}/jwks")
+    with unanswered(monkeypatch):
+        refused(ask(web, assertion(slow)))
+        assert ask(web, assertion(honest)).status_code == 200
+
+
+def test_a_log_in_with_an_assertion_is_refused_without_fetching_keys(
+    web: TestClient, issuer: Issuer, published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client_id = registered(issuer, jwks_uri=published.url)
+    hashed: list[object] = []
+    monkeypatch.setattr(issuer.passwords, "verify", lambda *given: hashed.append(given))
+    answer = ask(web, assertion(client_id), grant_type="password", username="alice", password="x")
+    assert (answer.status_code, answer.json()["error"]) == (400, "unauthorized_client")
+    assert (published.asked, hashed) == (0, [])
+
+
+def test_a_clock_that_is_set_back_neither_stops_fetches_nor_makes_keys_last_longer(
+    ask_at: Ask, published: Published, clock: MovableClock
+) -> None:
+    assert ask_at().status_code == 200
+    clock.advance(hours=-1)
+    published.body = json.dumps({"keys": [public(OTHER, kid="new")]}).encode()
+    refused(ask_at(OTHER, header={"kid": "new"}))  # the cooldown begins anew, at most
+    clock.advance(seconds=COOLDOWN.total_seconds())
+    assert ask_at(OTHER, header={"kid": "new"}).status_code == 200
+    assert published.asked == 2
+    published.status = 500
+    clock.advance(hours=-1)
+    assert ask_at(OTHER, header={"kid": "new"}).status_code == 200
+    clock.advance(seconds=STALE.total_seconds() + 1)
+    refused(ask_at(OTHER, header={"kid": "new"}))
+    published.status = 200
+    clock.advance(hours=1)
+    assert ask_at(OTHER, header={"kid": "new"}).status_code == 200

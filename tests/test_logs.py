@@ -16,8 +16,8 @@ import structlog
 from fastapi.testclient import TestClient
 from given import ALICE, Build, same
 
+from issuer.hashing_pool import HashingPool
 from issuer.logs import configure_log, request_id
-from issuer.passwords import HashingPool
 from issuer.settings import Settings
 from issuer.store.batches import Batches
 from issuer.store.database import Database
@@ -117,7 +117,7 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
 def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(database: Database) -> None:
     async def asked(name: str, batches: Batches, pool: HashingPool) -> bool:
         request_id.set(name)
-        told = await batches.run(name.encode(), request_id.get, same), await pool.run(request_id.get)
+        told = await batches.run(name.encode(), request_id.get, same), await pool.run((), request_id.get)
         return told == (name, name)
 
     async def all_at_once() -> list[bool]:

@@ -5,6 +5,7 @@ What several workers tell together is told in `servers/test_figures`.
 
 import asyncio
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -17,7 +18,7 @@ from given import ALICE, Build, MovableClock
 from running import eventually
 from sqlalchemy import text
 
-from issuer.passwords import QUEUE_LIMIT
+from issuer.hashing_pool import QUEUE_LIMIT
 from issuer.settings import Settings
 from issuer.store.database import DatabaseUnavailable
 from issuer.throttle import SECRET
@@ -259,18 +260,17 @@ def test_transactions_are_timed_by_what_they_are(
 def test_the_hashing_queue_shows_who_waits_and_who_is_turned_away(
     web: TestClient, issuer: Issuer, moved: Callable[..., float]
 ) -> None:
-    seen: list[float] = []
-    issuer.hashing._waiting = QUEUE_LIMIT + issuer.hashing._threads - 1
+    gate, most = threading.Event(), QUEUE_LIMIT + issuer.hashing._threads
 
-    async def look() -> None:
-        def job() -> None:
-            seen.append(moved("issuer_hashing_jobs"))
+    async def fill() -> int:
+        jobs = [asyncio.create_task(issuer.hashing.run((str(n),), gate.wait)) for n in range(most)]
+        await asyncio.sleep(0)
+        assert moved("issuer_hashing_jobs") == most
+        answer = await asyncio.to_thread(web.post, "/login", data=ALICE)
+        gate.set()
+        await asyncio.gather(*jobs)
+        return answer.status_code
 
-        await issuer.hashing.run(job)
-
-    asyncio.run(look())
-    assert seen == [QUEUE_LIMIT + issuer.hashing._threads]
-    issuer.hashing._waiting += 1
-    assert web.post("/login", data=ALICE).status_code == 503
+    assert asyncio.run(fill()) == 503
     assert moved("issuer_hashing_turned_away_total") == 1
     assert moved("issuer_refusals_total", endpoint="/login", reason="temporarily_unavailable") == 1

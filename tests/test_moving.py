@@ -31,7 +31,8 @@ from issuer.store.database import (
 )
 from issuer.store.moves import ROWS_AT_ONCE, counted
 from issuer.store.ring import Moved, RingStore
-from issuer.store.throttle import devices
+from issuer.store.throttle import ThrottleStore, devices
+from issuer.throttle import ACCOUNT, bucket, named, site
 from issuer.wiring import Issuer, signer_for, vault_for
 
 ORIGIN = Origin("a test", "198.18.0.1")
@@ -158,6 +159,16 @@ def test_the_new_database_goes_on_where_the_old_one_stopped(
     assert other.grants.pipeline.login(ALICE, ORIGIN, other.clock()).access_token
     other.rotation.change(lambda ring, now: ring.rolled_back(other.policy, now))
     assert other.node.refresh().ring.version > ring.version
+
+
+def test_limits_and_known_devices_hold_in_the_new_database(lived: Issuer, new: Database) -> None:
+    old, account = ThrottleStore(lived.database), bucket(ACCOUNT, "account", "alice")
+    device, now = named("site", "alice", site(ORIGIN.address)), lived.clock()
+    old.fail([account], now)
+    moving(lived, new).perform(quiet)
+    arrived = ThrottleStore(new)
+    assert arrived.counts([account]) == old.counts([account]) != {}
+    assert arrived.known([device], now) == old.known([device], now) != {}
 
 
 def test_what_is_in_a_server_moves_to_another_and_back_into_a_file(

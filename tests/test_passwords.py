@@ -1,23 +1,9 @@
-"""Hashing: its strength, moving in from older schemes, the same work for everybody, and the bounded pool."""
-
-import asyncio
-import os
-import sys
-import threading
+"""Hashing: its strength, moving in from older schemes, and the same work for everybody."""
 
 import pytest
 from passlib.hash import bcrypt, pbkdf2_sha256, scrypt
 
-from issuer.oauth import Unavailable
-from issuer.passwords import (
-    BACK_WITHIN_SECONDS,
-    GIVE_WAY,
-    NICEST,
-    QUEUE_LIMIT,
-    HashingPool,
-    Passwords,
-    WrongPassword,
-)
+from issuer.passwords import Passwords, WrongPassword
 
 passwords = Passwords()
 
@@ -78,38 +64,3 @@ def test_an_unknown_user_costs_one_verification_like_a_known_one(monkeypatch: py
         with pytest.raises(WrongPassword):
             counted.verify("another", password_hash)
     assert verifications == ["$argon2id$v=19$m=19456,t=2,p=1"] * 2
-
-
-def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
-    async def flood() -> None:
-        pool = HashingPool(threads=1)
-        gate = threading.Event()
-        waiting = [asyncio.create_task(pool.run(gate.wait)) for _ in range(QUEUE_LIMIT + 1)]
-        await asyncio.sleep(0)
-        told = set()
-        for _ in range(200):
-            with pytest.raises(Unavailable) as refusal:
-                await pool.run(gate.wait)
-            assert refusal.value.retry_after
-            told.add(refusal.value.retry_after.total_seconds())
-        assert told == set(range(1, BACK_WITHIN_SECONDS + 1))  # they do not all come back at once
-        gate.set()
-        assert all(await asyncio.gather(*waiting))
-        assert await pool.run(str, 1) == "1"
-        pool.close()
-
-    asyncio.run(flood())
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_hashing_gives_way_to_all_else_in_the_process() -> None:
-    async def niceness() -> int:
-        pool = HashingPool(threads=1)
-        try:
-            return await pool.run(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        finally:
-            pool.close()
-
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert asyncio.run(niceness()) == min(NICEST, own + GIVE_WAY)
-    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own

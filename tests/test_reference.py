@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from issuer import throttle
+from issuer.hashing_pool import QUEUE_LIMIT
 from issuer.policy import duration
 from issuer.settings import Settings
 from verifier_example import app as example
@@ -65,12 +66,16 @@ def test_a_picture_is_what_the_rules_draw(name: str) -> None:
     assert (ROOT / "docs" / name).read_text("utf-8") == drawn, "run: python docs/pictures.py --write"
 
 
+SPANS = timedelta(seconds=10), timedelta(minutes=17, seconds=30)
 LIMITS = {
     "account": throttle.ACCOUNT,
     "known device": throttle.DEVICE,
     "address, wrong passwords": throttle.ADDRESS,
     "address, wrong secrets, unknown refresh tokens": throttle.SECRET,
     "address, accounts made": throttle.REGISTRATION,
+    "IPv6 network, wrong passwords": throttle.ADDRESS.of_network,
+    "IPv6 network, wrong secrets, unknown refresh tokens": throttle.SECRET.of_network,
+    "IPv6 network, accounts made": throttle.REGISTRATION.of_network,
 }
 
 
@@ -81,4 +86,18 @@ def test_the_limits_on_guessing_are_those_in_force() -> None:
         forgotten = " ".join(filter(None, [f"{hours}h" if hours else "", f"{minutes}m" if minutes else ""]))
         assert f"| {name} | {limit.free} | {duration(limit.longest)} | {forgotten} |" in text
         assert limit.first == timedelta(seconds=1)
-    assert f"known for {throttle.DEVICE_MEMORY.days}\ndays" in text
+    text = " ".join(text.split())
+    assert f"known for {throttle.DEVICE_MEMORY.days} days" in text
+    assert f"{throttle.LOG_IN.burst} times at once and {throttle.LOG_IN.per_second:g} times a second" in text
+    assert f"more than {QUEUE_LIMIT} addresses" in text
+
+
+def test_the_guesses_that_the_limits_allow_are_as_many_as_the_page_says() -> None:
+    text = " ".join((ROOT / "docs" / "security.md").read_text("utf-8").split())
+    waits = [throttle.ACCOUNT.wait(failures) for failures in range(100)]
+    within = {
+        span: sum(sum(waits[:number], timedelta(0)) <= span for number in range(1, 100)) for span in SPANS
+    }
+    assert f"strangers get {within[SPANS[0]]} guesses in the first ten seconds" in text
+    assert f"{within[SPANS[1]]} in the first 17 minutes" in text
+    assert timedelta(hours=1) // throttle.ACCOUNT.longest == 4  # "then four an hour"

@@ -31,13 +31,15 @@ from first_release import (
 from given import bearer
 from postgresql import new_database
 from pydantic import SecretStr
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from issuer.settings import Settings
 from issuer.store.database import SCHEMA, Database
 from issuer.store.migrations import config
 from issuer.store.ring import RingStore
 from issuer.store.schema import VERSION_TABLE
+from issuer.store.throttle import ThrottleStore, devices, throttle
+from issuer.throttle import ACCOUNT, bucket, named
 from issuer.tokens import session_and_proof
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
@@ -265,3 +267,22 @@ def test_a_migration_only_adds_so_that_the_version_before_works_beside_it(
 def test_the_revisions_are_one_line_of_four_digits_up_to_the_newest() -> None:
     assert [f"{number:04}" for number in range(1, len(REVISIONS) + 1)] == REVISIONS
     assert REVISIONS[-1] == SCHEMA
+
+
+def test_failures_and_devices_stay_known_when_their_names_become_keyed(url: str) -> None:
+    database, now = Database(url), present()
+    if database.file:
+        database.file.touch()
+    account, device = bucket(ACCOUNT, "account", "alice"), named("cookie", "alice", "a name")
+    with database.write() as connection:
+        command.upgrade(config(connection), "0003")
+        connection.execute(insert(throttle).values(bucket=account.id, failures=7, since=now))
+        connection.execute(insert(devices).values(device=device, seen_at=now))
+    database.migrate()
+    store = ThrottleStore(database)
+    assert {each.id: count.failures for each, count in store.counts([account]).items()} == {account.id: 7}
+    assert store.known([device], now) == {device: now}
+    with database.read() as connection:
+        kept = {bytes(name) for name in connection.execute(select(throttle.c.bucket)).scalars()}
+    assert not kept & {account.id}
+    database.close()

@@ -168,5 +168,5 @@ def _stragglers(issuer: Issuer, ring: KeyRing) -> list[str]:
         f" {ring.version}: if it is cut off, it may serve a key set without the newest keys until"
         f" {instant(beat.served_until)}"
         for beat in running(issuer, now)
-        if beat.version < ring.version or now - beat.refreshed_at > late
+        if beat.version < ring.version or abs(now - beat.refreshed_at) > late
     ]

@@ -6,8 +6,7 @@ What is signed with them is told in `assertion`.
 import asyncio
 import json
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as TooSlow
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -23,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from issuer.clients import Client
 from issuer.grants.jose import MALFORMED, PRIVATE_MEMBERS, is_for_verifying, is_written_by_the_standard
+from issuer.grants.lookups import Lookups
 from issuer.oauth import Unavailable, is_loopback
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ KEYS_MOST = 20
 RSA_BITS = range(2048, 8193)
 DOCUMENT_MOST_BYTES = 64 * 1024
 FETCH_SECONDS = 3.0
+"""For everything: looking up the host, connecting, and the whole answer."""
 FETCHES_AT_ONCE = 4
 WAITING_MOST = 8
 """Requests that wait for a fetch; each holds one of the 40 threads that answer everything else, too."""
@@ -135,6 +136,11 @@ class _Held:
     lock: Lock = field(default_factory=Lock)
     """Never held while anything is waited for."""
 
+    def set_back(self, now: datetime) -> None:
+        """Bring instants after `now` back to it: a clock that was set back makes nothing last longer than usual."""
+        self.fetched_at = self.fetched_at and min(self.fetched_at, now)
+        self.asked_at = self.asked_at and min(self.asked_at, now)
+
 
 class ClientKeys:
     """Finds the keys of a client; documents are fetched one at a time for each URL, and kept for a while."""
@@ -142,6 +148,7 @@ class ClientKeys:
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
         self._fetches = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="client keys")
+        self._lookups = Lookups()
         self._waiting = BoundedSemaphore(WAITING_MOST)
 
     def keys(self, client: Client, kid: str | None, now: datetime) -> Iterable[ClientKey]:
@@ -153,6 +160,7 @@ class ClientKeys:
             return _registered(client.jwks)
         held = self._held.setdefault(client.jwks_uri, _Held())
         with held.lock:
+            held.set_back(now)
             known = kid is None or any(key.kid in {None, kid} for key in held.keys)
             fresh = held.fetched_at is not None and now - held.fetched_at < FRESH
             cooling = held.asked_at is not None and now - held.asked_at < COOLDOWN
@@ -174,27 +182,34 @@ class ClientKeys:
         if not self._waiting.acquire(blocking=False):
             raise Unavailable("the keys of clients are being fetched; try again", timedelta(seconds=2))
         try:
-            fetch.result(FETCH_SECONDS + 1)
-        except TooSlow:
-            pass
+            wait([fetch], FETCH_SECONDS + 1)
         finally:
             self._waiting.release()
 
     def _fetch(self, url: str, held: _Held, now: datetime) -> None:
         try:
-            held.keys, held.fetched_at = read_key_set(json.loads(_get(url))), now
+            held.keys, held.fetched_at = read_key_set(json.loads(self._get(url))), now
         except (BadKeySet, ValueError, TimeoutError, RecursionError) as error:
-            log.warning("the keys of a client cannot be fetched", url=url, reason=str(error))
+            log.warning(
+                "the keys of a client cannot be fetched", url=url, reason=str(error) or "it takes too long"
+            )
 
+    def _get(self, url: str) -> bytes:
+        """Return a small document, without following redirects; raise BadKeySet or TimeoutError."""
+        import httpx2  # noqa: PLC0415 - most issuers have no client whose keys are elsewhere
 
-def _get(url: str) -> bytes:
-    """Return a small document, without following redirects; raise BadKeySet or TimeoutError."""
-    import httpx2  # noqa: PLC0415 - most issuers have no client whose keys are elsewhere
+        http = httpx2.AsyncClient(trust_env=False, timeout=FETCH_SECONDS)
+        try:
+            with asyncio.Runner(loop_factory=self._loop) as loop:
+                return loop.run(_get_in_time(http, url))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise BadKeySet(str(error)) from error
 
-    try:
-        return asyncio.run(_get_in_time(httpx2.AsyncClient(trust_env=False, timeout=FETCH_SECONDS), url))
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise BadKeySet(str(error)) from error
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Return a loop whose lookups of names can be left behind: the one of the server may be another kind."""
+        loop = asyncio.SelectorEventLoop()
+        loop.set_default_executor(self._lookups)
+        return loop
 
 
 async def _get_in_time(http: "httpx2.AsyncClient", url: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The one way to a token: authenticate the client, ask the grant, narrow, keep the session, sign.
+"""The one way to a token: authenticate the client, ask the guard, then the grant, narrow, keep the session, sign.
 
 A check that no grant may forget lives here; the grants are the files beside this one.
 """
@@ -10,7 +10,7 @@ from datetime import datetime
 from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import ClientAuthentication
-from issuer.grants.guard import Guard
+from issuer.grants.guard import Guard, account_name
 from issuer.grants.means import AccountChanged, Grant, Means, Origin, Replayed, TokenRequest
 from issuer.grants.minting import Mint
 from issuer.grants.sessions import Sessions
@@ -22,10 +22,12 @@ from issuer.oauth import (
     InvalidRequest,
     InvalidScope,
     LoginFailed,
+    UnauthorizedClient,
     UnsupportedGrantType,
     format_scope,
     parse_scope,
 )
+from issuer.throttle import networks_of
 from issuer.tokens import Authorization, NewFamily, Renewal
 
 SCOPE_MOST_CHARACTERS = 4096
@@ -63,6 +65,21 @@ class Granted:
     is_repeat: bool = False
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """A request that may be granted: its client is authenticated, and nothing but the grant itself can refuse it."""
+
+    grant_type: GrantType
+    request: TokenRequest
+    resources: tuple[str, ...]
+    origin: Origin
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Where it queues for a thread that hashes: networks take turns, and in each of them accounts."""
+        return *networks_of(self.origin.address), account_name(self.request.require("username"))
+
+
 class Pipeline:
     """Answers token requests; every method runs synchronously, and may be called from any thread."""
 
@@ -84,6 +101,30 @@ class Pipeline:
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
+    def admit(
+        self,
+        parameters: Mapping[str, str],
+        resources: tuple[str, ...],
+        authorization: str | None,
+        origin: Origin,
+        now: datetime,
+    ) -> Admitted:
+        """Return a request to the token endpoint that may be granted; raise OAuthError.
+
+        All that can be refused without hashing is refused here, and answered alike whether the password is right.
+        """
+        name = parameters.get("grant_type")
+        if not name:
+            raise InvalidRequest("the parameter grant_type is missing")
+        if name not in self.grants:
+            raise UnsupportedGrantType(f"the grants here are {', '.join(sorted(self.grants))}")
+        grant_type = GrantType(name)
+        if grant_type is GrantType.PASSWORD and "client_assertion" in parameters:
+            # Only the first-party client may use it, which has no keys: none are fetched to find that out.
+            raise UnauthorizedClient(f"a client that signs assertions may not use the grant {grant_type}")
+        client = self._authentication.client(parameters, authorization, origin, now)
+        return self._admit(client, grant_type, parameters, resources, origin, now)
+
     def grant(
         self,
         parameters: Mapping[str, str],
@@ -96,22 +137,28 @@ class Pipeline:
 
         That takes long and needs no database: `sign` does it.
         """
-        name = parameters.get("grant_type")
-        if not name:
-            raise InvalidRequest("the parameter grant_type is missing")
-        if name not in self.grants:
-            raise UnsupportedGrantType(f"the grants here are {', '.join(sorted(self.grants))}")
-        client = self._authentication.client(parameters, authorization, origin, now)
+        return self.grant_admitted(self.admit(parameters, resources, authorization, origin, now), now)
+
+    def grant_admitted(self, admitted: Admitted, now: datetime) -> Granted:
+        """Answer a request to the token endpoint that was admitted, perhaps a while ago; raise OAuthError."""
         try:
-            return self._grant(client, GrantType(name), parameters, resources, origin, now)
+            return self._grant(replace(admitted, request=replace(admitted.request, now=now)))
         except LoginFailed as error:  # to a client it is invalid_grant with 400, section 5.2
             raise InvalidGrant(error.description) from None
 
-    def login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> TokenResponse:
-        """Answer a first-party log-in: the grant `password` for the built-in client."""
+    def admit_login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> Admitted:
+        """Return a first-party log-in that may be granted, as `admit` does."""
         if GrantType.PASSWORD not in self.grants:
             raise AccessDenied("log-in by password is switched off here")
-        return self.sign(self._grant(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now))
+        return self._admit(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now)
+
+    def login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> TokenResponse:
+        """Answer a first-party log-in: the grant `password` for the built-in client."""
+        return self.login_admitted(self.admit_login(parameters, origin, now), now)
+
+    def login_admitted(self, admitted: Admitted, now: datetime) -> TokenResponse:
+        """Answer a first-party log-in that was admitted, perhaps a while ago; raise OAuthError."""
+        return self.sign(self._grant(replace(admitted, request=replace(admitted.request, now=now))))
 
     def sign(self, granted: Granted) -> TokenResponse:
         """Sign the access token; raise Unavailable if this node cannot any more."""
@@ -120,45 +167,53 @@ class Pipeline:
         refreshed, is_repeat = granted.refresh_token, granted.is_repeat
         return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, refreshed, is_repeat)
 
-    def _grant(
+    def _admit(
         self,
         client: Client,
-        name: GrantType,
+        grant_type: GrantType,
         parameters: Mapping[str, str],
         resources: tuple[str, ...],
         origin: Origin,
         now: datetime,
-    ) -> Granted:
-        client.require_grant(name)
-        asked = _asked(parameters.get("scope"))
-        request = TokenRequest(client, parameters, asked, now, origin)
-        if name is not GrantType.PASSWORD:
-            with self._guard.prove(origin, now):
-                return self._decide(name, request, resources, origin)
-        username, _ = request.require("username"), request.require("password")
-        with self._guard.log_in(username, origin, now):
-            try:
-                return self._decide(name, request, resources, origin)
-            except AccountChanged:  # perhaps another log-in brought a better hash of the same password
-                return self._decide(name, request, resources, origin)
+    ) -> Admitted:
+        client.require_grant(grant_type)
+        request = TokenRequest(client, parameters, _asked(parameters.get("scope")), now, origin)
+        if grant_type is GrantType.PASSWORD:
+            username, _ = request.require("username"), request.require("password")
+            client.audience_for(resources, self._means.user_audience)
+            self._mint.key(now)
+            self._guard.admit(username, origin, now)
+        return Admitted(grant_type, request, resources, origin)
 
-    def _decide(
-        self, name: GrantType, request: TokenRequest, resources: tuple[str, ...], origin: Origin
-    ) -> Granted:
+    def _grant(self, admitted: Admitted) -> Granted:
+        origin, now = admitted.origin, admitted.request.now
+        if admitted.grant_type is not GrantType.PASSWORD:
+            with self._guard.prove(origin, now):
+                return self._decide(admitted)
+        key = self._mint.key(now)
+        with self._guard.log_in(admitted.request.require("username"), origin, now) as may_succeed:
+            try:
+                return self._decide(admitted, key, may_succeed=may_succeed)
+            except AccountChanged:  # perhaps another log-in brought a better hash of the same password
+                return self._decide(admitted, key, may_succeed=may_succeed)
+
+    def _decide(self, admitted: Admitted, key: Key | None = None, *, may_succeed: bool = True) -> Granted:
         try:
-            return self._granted(name, request, resources, origin)
+            return self._granted(admitted, key, may_succeed=may_succeed)
         except Replayed as replay:
-            self._sessions.replayed(replay, request.now)
+            self._sessions.replayed(replay, admitted.request.now)
             raise
 
-    def _granted(
-        self, name: GrantType, request: TokenRequest, resources: tuple[str, ...], origin: Origin
-    ) -> Granted:
-        now = request.now
-        most = self.grants[name](request, self._means)
-        audience = request.client.audience_for(resources, most.audience)
-        authorization = replace(most, scope=_narrowed(request.scope, most.scope), audience=audience)
-        key = self._mint.key(now)  # before the family changes: a node that cannot sign uses up no token
+    def _granted(self, admitted: Admitted, key: Key | None, *, may_succeed: bool) -> Granted:
+        request, origin, now = admitted.request, admitted.origin, admitted.request.now
+        most = self.grants[admitted.grant_type](request, self._means)
+        if not may_succeed:
+            raise LoginFailed
+        audience = request.client.audience_for(admitted.resources, most.audience)
+        scope = _narrowed(request.scope, most.scope, may_be_none=admitted.grant_type is GrantType.PASSWORD)
+        authorization = replace(most, scope=scope, audience=audience)
+        # Before the family changes: a node that cannot sign uses up no token.
+        key = key or self._mint.key(now)
         refresh_token, session, is_repeat = None, None, False
         match most.family:
             case NewFamily() as new:
@@ -179,10 +234,14 @@ def _asked(scope: str | None) -> frozenset[str] | None:
     return parse_scope(scope)
 
 
-def _narrowed(asked: frozenset[str] | None, granted: frozenset[str]) -> frozenset[str]:
-    """Return what was asked for within what was granted, RFC 6749 section 3.3; InvalidScope for nothing."""
+def _narrowed(asked: frozenset[str] | None, granted: frozenset[str], *, may_be_none: bool) -> frozenset[str]:
+    """Return what was asked for within what was granted, RFC 6749 section 3.3; InvalidScope for nothing.
+
+    Unless that `may_be_none`: an error after a password was verified would tell that it is right, without a session
+    that its owner can see.
+    """
     if asked is None:
         return granted
-    if not asked & granted:
+    if not asked & granted and not may_be_none:
         raise InvalidScope("nothing of the scope asked for was granted")
     return asked & granted

@@ -9,7 +9,7 @@ from datetime import datetime
 from issuer.accounts import User, require_password, require_username
 from issuer.grants.guard import Guard
 from issuer.grants.means import Means, Origin
-from issuer.oauth import AccessDenied
+from issuer.oauth import AccessDenied, UsernameTaken
 from issuer.passwords import COMMON, Passwords
 from issuer.store.accounts import AccountStore
 
@@ -43,10 +43,21 @@ class Registration:
         if not self._is_open:
             raise AccessDenied("registration is closed here; ask the operator for an account")
 
-    def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:
-        """Make an account without any scope; raise AccessDenied, TooManyAttempts, or what `register_user` raises."""
+    def admit(self, username: str, password: str, origin: Origin, now: datetime) -> None:
+        """Count an account about to be made, and raise what `register` raises but for hashing the password."""
         self.require_open()
         self._guard.register(origin, now)
+        require_password(password, require_username(username), COMMON)
+        if self._means.accounts.by_username(username) is not None:
+            raise UsernameTaken("another account has this username; choose another")
+
+    def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
+        """Make an account that was admitted; raise UsernameTaken if another was faster."""
         user = register_user(self._means.accounts, self._means.passwords, username, password, now)
         self._guard.know(username, origin, now)
         return user
+
+    def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:
+        """Make an account without any scope; raise AccessDenied, TooManyAttempts, or what `register_user` raises."""
+        self.admit(username, password, origin, now)
+        return self.make(username, password, origin, now)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SCHEMA: Final = "0005"
+SCHEMA: Final = "0006"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 _CURRENT: Final = Schema(SCHEMA, is_marked=True)

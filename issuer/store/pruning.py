@@ -13,6 +13,9 @@ from issuer.store.throttle import devices, throttle
 from issuer.throttle import DEVICE_MEMORY, MEMORY
 
 BATCH = 500
+CLOCKS_APART = timedelta(hours=2)
+"""Rows that mean nothing any more are kept for so long, as they may still mean something to another node, or to this
+one once its clock is set back. Clocks may differ by ISSUER_CLOCK_SKEW; this is for one that is an hour wrong."""
 EXPIRED_FOR = timedelta(hours=1)
 """How long an expired refresh token is kept: another node may still take it for a living one."""
 ENDED_FOR = timedelta(days=1)
@@ -28,10 +31,15 @@ def _meaningless(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]]:
     over = or_(families.c.expires_at < now - EXPIRED_FOR, families.c.ended_at < now - ENDED_FOR)
     yield refresh_tokens, refresh_tokens.c.expires_at < now - EXPIRED_FOR
     yield refresh_tokens, refresh_tokens.c.family_id.in_(select(families.c.id).where(over))
-    yield assertions, assertions.c.expires_at < now
-    yield throttle, throttle.c.since < now - MEMORY
+    yield assertions, assertions.c.expires_at < now - CLOCKS_APART
+    # Also what was written down as of long after `now`: by a clock that was wrong, and nobody would ever remove it.
+    yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_APART)
     yield session_events, session_events.c.last_at < now - EVENTS_KEPT
-    yield devices, devices.c.seen_at < now - DEVICE_MEMORY
+    yield devices, _is_far_from(devices.c.seen_at, now, DEVICE_MEMORY + CLOCKS_APART)
+
+
+def _is_far_from(instant: ColumnElement[datetime], now: datetime, span: timedelta) -> ColumnElement[bool]:
+    return or_(instant < now - span, instant > now + span)
 
 
 def _let_go(database: Database, table: Table, meaningless: ColumnElement[bool]) -> int:

@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from issuer.grants.means import RepeatRefused, Replayed
+from issuer.hashing_pool import QueueFull
 from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
-from issuer.passwords import QueueFull
 from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
 from issuer.web.figures import Figures

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Literal
 
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
@@ -74,7 +75,12 @@ async def token(request: Request) -> Response:
     asserted = "client_assertion" in form.parameters  # by keys that may be slow to come
     match grant_type:
         case GrantType.PASSWORD:
-            answered = await issuer.hashing.run(lambda: pipeline.sign(grant()))
+            asked = form.parameters, form.resources, form.authorization, origin, issuer.clock()
+            admitted = await anyio.to_thread.run_sync(pipeline.admit, *asked)
+            answered = await issuer.hashing.run(
+                admitted.place,
+                lambda: pipeline.sign(pipeline.grant_admitted(admitted, issuer.clock())),
+            )
         case GrantType.REFRESH_TOKEN if not asserted:
             digest = refresh_token_digest(form.parameters.get("refresh_token", ""))
             answered = await issuer.batches.run(digest, grant, pipeline.sign)

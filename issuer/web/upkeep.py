@@ -83,13 +83,15 @@ class _Alarm:
 
     def __init__(self) -> None:
         self._warnings: list[str] = []
-        self._again_at: datetime | None = None
+        self._sounded_at: datetime | None = None
 
     def sound(self, warnings: list[str], now: datetime) -> None:
         """Log `warnings` if it is time to."""
-        if warnings and (warnings != self._warnings or self._again_at is None or now >= self._again_at):
+        # A clock that was set back does not silence it.
+        is_due = self._sounded_at is None or abs(now - self._sounded_at) >= REPEAT
+        if warnings and (warnings != self._warnings or is_due):
             log.error("the key ring needs attention", warnings=warnings)
-            self._again_at = now + REPEAT
+            self._sounded_at = now
         elif self._warnings and not warnings:
             log.info("the key ring is well again")
         self._warnings = warnings

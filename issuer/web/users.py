@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from issuer.accounts import PASSWORD_LEAST_CHARACTERS, PASSWORD_MOST_BYTES, USERNAME_LENGTH, User
 from issuer.oauth import format_scope
+from issuer.throttle import networks_of
 from issuer.web.deps import CurrentCaller, IssuerDep
 from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
@@ -52,13 +54,12 @@ async def register(
     registration: Registration, issuer: IssuerDep, origin: DeviceDep, response: Response
 ) -> Account:
     """Make an account; it is granted no scope yet. The cookie names this device, as at `/login`."""
-    issuer.grants.registration.require_open()  # before it waits its turn
-
-    def respond() -> User:
-        password = registration.password.get_secret_value()
-        return issuer.grants.registration.register(registration.username, password, origin, issuer.clock())
-
-    user = await issuer.hashing.run(respond)
+    accounts = issuer.grants.registration
+    given = registration.username, registration.password.get_secret_value(), origin
+    await anyio.to_thread.run_sync(accounts.admit, *given, issuer.clock())
+    user = await issuer.hashing.run(
+        (*networks_of(origin.address), "registration"), lambda: accounts.make(*given, issuer.clock())
+    )
     no_store(response)
     return _account(user)
 

@@ -1,4 +1,4 @@
-"""One table of the identifiers of accounts and clients; a random number for each account, to draw one at random."""
+"""Identifiers of accounts and clients in one table, random numbers to draw an account by, and secrets."""
 
 import secrets
 
@@ -20,13 +20,12 @@ def upgrade() -> None:
     op.add_column("users", sa.Column("draw", sa.BigInteger(), nullable=False, server_default="0"))
     _draw_for_all(op.get_bind())
     op.create_index("ix_users_draw", "users", ["draw"])
-    if not sa.inspect(op.get_bind()).has_table("secrets"):
-        op.create_table(
-            "secrets",
-            sa.Column("name", sa.String(32), nullable=False),
-            sa.Column("secret", sa.LargeBinary(), nullable=False),
-            sa.PrimaryKeyConstraint("name"),
-        )
+    op.create_table(
+        "secrets",
+        sa.Column("name", sa.String(32), nullable=False),
+        sa.Column("secret", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
 
 
 def _draw_for_all(connection: sa.Connection) -> None:

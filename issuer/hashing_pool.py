@@ -1,0 +1,178 @@
+"""The threads on which passwords are hashed, and the queue before them, which is shared fairly between sites.
+
+Which requests may queue at all is decided in `grants.guard`, and what is hashed in `passwords`.
+"""
+
+import asyncio
+import os
+import secrets
+import sys
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from issuer.oauth import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+QUEUE_LIMIT = 64
+"""Jobs that wait for a thread, beyond which the site with the most of them is asked to come back."""
+BACK_WITHIN_SECONDS = 6
+"""Each is told another number of seconds, so that those refused at once do not come back at once."""
+GIVE_WAY = 10
+"""How much nicer than the process its hashing threads are: who fetches keys goes before them."""
+NICEST = 19
+
+Place = Sequence[str]
+"""Where a request came from, the largest network first, and for whom: jobs take turns at each level."""
+
+
+class QueueFull(Unavailable):
+    """Too many jobs wait for a hashing thread already."""
+
+    def __init__(self) -> None:
+        later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
+        super().__init__("too many log-ins at once; try again", retry_after=later)
+
+
+@dataclass(eq=False)
+class Job:
+    """A call that waits for a thread."""
+
+    call: Callable[[], Any]
+    future: "Future[Any]" = field(default_factory=Future)
+
+    def run(self) -> Callable[[], None]:
+        """Make the call, unless nobody waits for it any more; return what hands its result over."""
+        if not self.future.set_running_or_notify_cancel():
+            return lambda: None
+        try:
+            return partial(self.future.set_result, self.call())
+        except BaseException as error:  # noqa: BLE001 - whoever waits handles it
+            return partial(self.future.set_exception, error)
+
+
+class Turns:
+    """A queue in which places take turns, however many jobs each of them has; not for several threads at once."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._jobs: deque[Job] = deque()
+        self._places: OrderedDict[str, Turns] = OrderedDict()
+
+    def put(self, job: Job, place: Place) -> None:
+        """Add a job behind the others of its place."""
+        self.size += 1
+        if place:
+            self._places.setdefault(place[0], Turns()).put(job, place[1:])
+        else:
+            self._jobs.append(job)
+
+    def next(self) -> Job:
+        """Take out the oldest job of the place whose turn it is; raise IndexError if there is none."""
+        if not self._places:
+            job = self._jobs.popleft()
+        else:
+            name, turns = next(iter(self._places.items()))
+            job = turns.next()
+            self._places.move_to_end(name)
+            self._drop_if_empty(name)
+        self.size -= 1
+        return job
+
+    def shed(self) -> Job:
+        """Take out the newest job of the place that has the most; raise IndexError if there is none.
+
+        Of places that have equally many it is the one that came last.
+        """
+        if not self._places:
+            job = self._jobs.pop()
+        else:
+            name = max(reversed(self._places), key=lambda name: self._places[name].size)
+            job = self._places[name].shed()
+            self._drop_if_empty(name)
+        self.size -= 1
+        return job
+
+    def _drop_if_empty(self, name: str) -> None:
+        if not self._places[name].size:
+            del self._places[name]
+
+
+class HashingPool:
+    """Threads for requests that hash, as many as there are cores, behind a bounded queue.
+
+    Places take turns. When the queue is full, the place that has the most jobs in it loses its newest one, which
+    is answered 503: whoever sends many requests makes nobody wait but their own site.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(threads, "hashing", initializer=_give_way)
+        self._turns = Turns()
+        self._running = 0
+        self._lock = threading.Lock()
+        self.changed: Callable[[int], None] = lambda _jobs: None
+        """Is called with the number of jobs that run or wait, whenever that changes."""
+
+    async def run(self, place: Place, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `function` returns, off the event loop; raise QueueFull when too many wait."""
+        job = Job(partial(copy_context().run, partial(function, *args, **kwargs)))
+        with self._changing():
+            self._turns.put(job, place)
+            shed = (
+                self._turns.shed() if self._turns.size + self._running > QUEUE_LIMIT + self._threads else None
+            )
+        if shed is not None and shed.future.set_running_or_notify_cancel():
+            shed.future.set_exception(QueueFull())
+        if shed is not job:
+            self._executor.submit(self._take_turn)
+        result: T = await asyncio.wrap_future(job.future)
+        return result
+
+    def _take_turn(self) -> None:
+        """Run the job whose turn it is: not the one that this call was submitted for, and none if one was shed."""
+        with self._changing():
+            try:
+                job = self._turns.next()
+            except IndexError:
+                return
+            self._running += 1
+        hand_over = job.run()
+        with self._changing():  # before anybody knows of the result: the place is free when they do
+            self._running -= 1
+        hand_over()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._lock:
+            yield
+            jobs = self._turns.size + self._running
+        with suppress(Exception):  # a metric never changes what is done
+            self.changed(jobs)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            while self._turns.size:
+                self._turns.next().future.cancel()
+
+
+def _give_way() -> None:
+    """Lower the priority of this thread: while it hashes, the event loop must get a core at once."""
+    if sys.platform != "linux":  # elsewhere only whole processes have one
+        return
+    thread = threading.get_native_id()
+    with suppress(OSError):  # it hashes all the same
+        os.setpriority(
+            os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
+        )

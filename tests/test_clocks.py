@@ -1,0 +1,400 @@
+"""Clocks within the skew: what compares instants holds where nodes' clocks differ, and where one is put right.
+
+Limits, assertions, tokens, rows that are removed, heartbeats and alarms are here; key sets of clients in
+`test_client_authentication`, refresh tokens in `test_sessions`, the key ring in `test_keyring_over_time`.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import jwt
+import pytest
+from clocks import ADMITTED, PATTERNS, SKEW, STEP, Gate, ShiftedClock
+from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi.testclient import TestClient
+from given import ALICE, START, MovableClock, bearer
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from test_store import database, url  # noqa: F401 - fixtures
+
+from issuer.administration import register_client
+from issuer.grants.allowances import Allowances
+from issuer.grants.assertion import Assertion
+from issuer.grants.client_keys import ClientKey
+from issuer.oauth import AuthMethod, InvalidClient
+from issuer.settings import Settings
+from issuer.store.clients import ClientStore
+from issuer.store.database import Database
+from issuer.store.pruning import prune
+from issuer.store.throttle import ThrottleStore
+from issuer.throttle import ACCOUNT, ADDRESS, DEVICE_MEMORY, Bucket, Rate, bucket
+from issuer.web import upkeep
+from issuer.web.app import create_app
+from issuer.wiring import Issuer, build
+
+LONGEST = ACCOUNT.longest
+OWNER = "198.51.100.7"
+patterns = pytest.mark.parametrize("shifts", PATTERNS.values(), ids=PATTERNS.keys())
+
+
+@dataclass
+class Gates:
+    """The guards of two nodes on one database, and addresses that were never used before."""
+
+    truth: MovableClock
+    nodes: tuple[Gate, Gate]
+    addresses: Iterator[str]
+
+    def fail(self, node: int, times: int = 1, account: str = "alice") -> list[timedelta]:
+        return [self.nodes[node].attempt(account, next(self.addresses), right=False) for _ in range(times)]
+
+    def log_in(self, node: int, account: str = "alice") -> timedelta:
+        return self.nodes[node].attempt(account, next(self.addresses), right=True)
+
+    def step(self, node: int, span: timedelta) -> None:
+        self.nodes[node].clock.shift += span
+
+
+def never_used() -> Iterator[str]:
+    return (f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}" for number in itertools.count())
+
+
+def gates(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:  # noqa: F811
+    truth = MovableClock()
+    one, other = (Gate.of(database, ShiftedClock(truth, shift)) for shift in shifts)
+    return Gates(truth, (one, other), never_used())
+
+
+@pytest.fixture
+def two(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:  # noqa: F811
+    return gates(database, shifts)
+
+
+@pytest.fixture
+def alike(database: Database) -> Gates:  # noqa: F811
+    return gates(database, (ADMITTED, ADMITTED))
+
+
+# Limits
+
+
+@patterns
+def test_ten_failures_hold_nobody_up_whichever_node_counts_them(two: Gates) -> None:
+    for number in range(ACCOUNT.free):
+        assert two.fail(number % 2) == [ADMITTED]
+        assert [two.log_in(0), two.log_in(1)] == [ADMITTED, ADMITTED]
+
+
+@patterns
+@pytest.mark.parametrize("last", [0, 1])
+def test_whoever_waits_as_long_as_they_were_told_is_admitted(two: Gates, last: int) -> None:
+    two.fail(last, ACCOUNT.free)
+    for _ in range(13):
+        for node in (0, 1):
+            wait = two.log_in(node)
+            assert wait <= LONGEST
+            two.truth.advance(seconds=wait.total_seconds())
+            assert two.log_in(node) == ADMITTED
+        two.truth.advance(seconds=(2 * SKEW).total_seconds())
+        assert two.fail(last)[0] <= LONGEST
+
+
+@patterns
+def test_an_address_that_failed_at_one_node_is_not_held_up_at_the_other_before_its_time(two: Gates) -> None:
+    for number in range(ADDRESS.free):
+        assert two.nodes[number % 2].attempt(f"user {number}", OWNER, right=False) == ADMITTED
+    assert two.nodes[0].attempt("alice", OWNER, right=True) == ADMITTED
+    assert two.nodes[1].attempt("alice", OWNER, right=True) == ADMITTED
+
+
+@patterns
+def test_alternating_between_nodes_gains_a_handful_of_guesses_in_an_hour(two: Gates) -> None:
+    guesses = 0
+    for _ in range(360):
+        for node in (0, 1):
+            guesses += two.fail(node) == [ADMITTED]
+        two.truth.advance(seconds=10)
+    # With one clock: 10 free ones, and one at the end of each wait of 0, 1, 2 ... 512, and 900 seconds.
+    alone = ACCOUNT.free + 1 + 10 + 3
+    assert guesses <= alone + 8
+
+
+@pytest.mark.parametrize("failures", [1, ACCOUNT.free + 1, ACCOUNT.free + 8])
+def test_a_clock_that_is_set_back_an_hour_and_put_right_holds_nobody_up_for_longer(
+    alike: Gates, failures: int
+) -> None:
+    for _ in range(failures):
+        assert alike.fail(0) == [ADMITTED]
+        alike.truth.advance(seconds=ACCOUNT.wait(failures).total_seconds())
+    for span in (-STEP, STEP, -STEP):
+        alike.step(0, span)
+        alike.step(1, span)
+        wait = alike.log_in(0)
+        assert wait <= ACCOUNT.wait(failures)
+        alike.truth.advance(seconds=wait.total_seconds())
+        assert [alike.log_in(0), alike.log_in(1)] == [ADMITTED, ADMITTED]
+
+
+def test_after_a_clock_was_set_back_guesses_go_on_being_counted(alike: Gates) -> None:
+    alike.fail(0, ACCOUNT.free)
+    alike.step(0, -STEP)
+    assert alike.fail(0) == [ADMITTED]
+    assert alike.fail(0, 5) == [timedelta(seconds=1)] * 5
+
+
+def test_what_a_clock_of_another_year_wrote_down_is_forgotten(database: Database) -> None:  # noqa: F811
+    two = gates(database, (ADMITTED, timedelta(days=3650)))
+    two.fail(1, ACCOUNT.free + 3, "touched")
+    two.fail(1, ACCOUNT.free + 3, "untouched")
+    assert two.nodes[1].attempt("touched", OWNER, right=True) <= LONGEST
+    wait = two.log_in(0, "touched")
+    assert wait <= LONGEST
+    two.truth.advance(seconds=wait.total_seconds())
+    assert two.log_in(0, "touched") == ADMITTED
+    while prune(database, two.nodes[0].clock()):
+        pass
+    assert two.fail(0, ACCOUNT.free, "untouched") == [ADMITTED] * ACCOUNT.free
+
+
+class LimitsOverTime(RuleBasedStateMachine):
+    """Two nodes whose clocks differ and step by an hour; owners and strangers at either of them."""
+
+    database: Database
+    numbers = itertools.count()
+
+    @initialize(shifts=st.sampled_from(list(PATTERNS.values())))
+    def found(self, shifts: tuple[timedelta, timedelta]) -> None:
+        self.gates = gates(self.database, shifts)
+        self.account = f"account {next(self.numbers)}"
+        self.failures = 0
+
+    def _told(self, wait: timedelta) -> timedelta:
+        assert wait <= LONGEST
+        assert self.failures > ACCOUNT.free or wait == ADMITTED
+        return wait
+
+    @rule(node=st.integers(0, 1), times=st.sampled_from([1, 1, 3, 12]))
+    def fail(self, node: int, times: int) -> None:
+        for _ in range(times):
+            if self._told(self.gates.fail(node, 1, self.account)[0]) == ADMITTED:
+                self.failures += 1
+
+    @rule(node=st.integers(0, 1))
+    def log_in_and_wait_as_told(self, node: int) -> None:
+        wait = self._told(self.gates.log_in(node, self.account))
+        self.gates.truth.advance(seconds=wait.total_seconds())
+        assert self.gates.log_in(node, self.account) == ADMITTED
+
+    @rule(seconds=st.sampled_from([1, 15, 31, 300, 900, 3600, 90_000]))
+    def go_on(self, seconds: int) -> None:
+        self.gates.truth.advance(seconds=seconds)
+
+    @rule(node=st.integers(0, 1), span=st.sampled_from([-STEP, STEP]))
+    def set_a_clock(self, node: int, span: timedelta) -> None:
+        self.gates.step(node, span)
+
+    @rule(node=st.integers(0, 1))
+    def prune(self, node: int) -> None:
+        prune(self.database, self.gates.nodes[node].clock())
+
+
+def test_the_limits_hold_over_time_whatever_clocks_do() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        LimitsOverTime.database = Database(f"sqlite:///{folder}/issuer.db")
+        LimitsOverTime.database.migrate()
+        case = LimitsOverTime.TestCase()
+        case.settings = hypothesis_settings(max_examples=30, stateful_step_count=20, deadline=None)
+        case.runTest()
+        LimitsOverTime.database.close()
+
+
+def test_a_clock_that_is_set_back_takes_no_allowance_away() -> None:
+    rate, now = Rate(burst=3, per_second=1), START
+    log_ins = Allowances(rate)
+    assert [log_ins.take(b"alice", now) for _ in range(4)] == [*[ADMITTED] * 3, timedelta(seconds=1)]
+    now -= STEP
+    assert log_ins.wait(b"alice", now) == timedelta(seconds=1)
+    assert log_ins.take(b"alice", now + timedelta(seconds=1)) == ADMITTED
+    assert log_ins.wait(b"bob", now) == ADMITTED
+
+
+# Rows that are removed
+
+
+@patterns
+def test_a_node_that_is_ahead_removes_no_count_that_another_still_remembers(
+    two: Gates,
+    database: Database,  # noqa: F811
+) -> None:
+    two.fail(0, ACCOUNT.free + 8)
+    store, alice = ThrottleStore(database), bucket(ACCOUNT, "account", "alice")
+    before = store.counts([alice])[alice]
+    two.truth.advance(seconds=ACCOUNT.forgotten_after.total_seconds() - (SKEW / 2).total_seconds())
+    for each in two.nodes:
+        prune(database, each.clock())
+        prune(database, each.clock() + STEP)
+    assert store.counts([alice]) == {alice: before}
+
+
+def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_put_right(
+    database: Database,  # noqa: F811
+) -> None:
+    two = gates(database, (SKEW / 2, -SKEW / 2))
+    assert two.nodes[0].attempt("alice", OWNER, right=True) == ADMITTED
+    two.fail(1, ACCOUNT.free + 3)
+    assert two.nodes[1].attempt("alice", OWNER, right=True) == ADMITTED
+    two.step(1, -STEP)
+    assert two.nodes[1].attempt("alice", OWNER, right=True) == ADMITTED
+    for each in two.nodes:
+        prune(database, each.clock())
+    assert two.nodes[0].attempt("alice", OWNER, right=True) == ADMITTED
+
+
+def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(database: Database) -> None:  # noqa: F811
+    store = ThrottleStore(database)
+    store.remember({b"device": START + timedelta(days=3650)})
+    assert store.known([b"device"], START) == {}
+    prune(database, START)
+    assert store.known([b"device"], START + timedelta(days=3650)) == {}
+    store.remember({b"device": START + STEP})
+    assert store.known([b"device"], START)
+    assert not store.known([b"device"], START + DEVICE_MEMORY + 2 * STEP)
+
+
+# Assertions
+
+
+@patterns
+@pytest.mark.parametrize("step", [ADMITTED, STEP, -STEP])
+@pytest.mark.parametrize("life", [timedelta(seconds=60), timedelta(hours=1)])
+def test_an_assertion_serves_once_over_all_nodes_and_steps_of_their_clocks(
+    database: Database,  # noqa: F811
+    shifts: tuple[timedelta, timedelta],
+    step: timedelta,
+    life: timedelta,
+) -> None:
+    truth, key = MovableClock(), ec.generate_private_key(ec.SECP256R1())
+    nodes = [ShiftedClock(truth, shift) for shift in shifts]
+    iat, exp = int(truth().timestamp()), int((truth() + life).timestamp())
+    claims = {"iss": "it", "sub": "it", "aud": "x", "iat": iat, "exp": exp, "jti": "only once"}
+    assertion = Assertion.read(jwt.encode(claims, key, "ES256"))
+    keys, store, served = [ClientKey(key.public_key(), None, None)], ClientStore(database), 0
+    for number in range(40):
+        for clock in nodes:
+            try:
+                jti, remembered = assertion.verify(keys, ["x"], SKEW, clock())
+                served += store.use_assertion("it", jti, remembered)
+            except InvalidClient:
+                assert number, "it is good for every node at first"
+            while prune(database, clock()):
+                pass
+        truth.advance(seconds=life.total_seconds() / 20)
+        if number in {10, 30}:
+            for clock in nodes:
+                clock.shift += step if number == 10 else -step
+    assert served == 1
+
+
+# Whole nodes
+
+Start = Callable[[tuple[timedelta, timedelta]], "Nodes"]
+
+
+@dataclass
+class Nodes:
+    """Two whole nodes on one SQLite database, and a client of each."""
+
+    truth: MovableClock
+    clocks: tuple[ShiftedClock, ...]
+    issuers: tuple[Issuer, ...]
+    webs: tuple[TestClient, ...]
+
+    def refresh(self) -> None:
+        for each in self.issuers:
+            each.node.refresh()
+
+
+@pytest.fixture
+def nodes(settings: Settings, shifts: tuple[timedelta, timedelta]) -> Iterator[Nodes]:
+    truth = MovableClock()
+    clocks = tuple(ShiftedClock(truth, shift) for shift in shifts)
+    issuers = tuple(build(settings, clock) for clock in clocks)
+    made = Nodes(truth, clocks, issuers, tuple(TestClient(create_app(each)) for each in issuers))
+    made.refresh()  # no task does it here, so that nothing runs beside the test
+    assert made.webs[0].post("/users", json=ALICE).status_code == 201
+    yield made
+    for each in issuers:
+        each.close()
+
+
+def log_in(web: TestClient, password: str = ALICE["password"]) -> Any:
+    return web.post("/login", data={**ALICE, "password": password})
+
+
+@patterns
+def test_a_token_of_one_node_is_good_at_the_other_at_once_and_until_it_expires(nodes: Nodes) -> None:
+    client, secret = register_client(
+        nodes.issuers[0].clients, "service", AuthMethod.BASIC, frozenset({"x"}), (), START
+    )
+    assert secret
+    for issued, asked in ((0, 1), (1, 0)):
+        token = log_in(nodes.webs[issued]).json()["access_token"]
+        for _ in range(2):
+            web = nodes.webs[asked]
+            assert web.get("/users/me", headers=bearer(token)).status_code == 200
+            told = web.post("/oauth2/introspect", data={"token": token}, auth=(client.id, secret)).json()
+            assert told["active"]
+            lifetime = nodes.issuers[0].policy.token_lifetime
+            nodes.truth.advance(seconds=(lifetime - SKEW).total_seconds() / 2 - 1)
+            nodes.refresh()
+
+
+@patterns
+def test_each_node_sees_the_heartbeat_of_the_other_and_removes_none_that_counts(nodes: Nodes) -> None:
+    for _ in range(3):
+        nodes.refresh()
+        for each in nodes.issuers:
+            assert len(each.heartbeats.all()) == len(nodes.issuers)
+        nodes.truth.advance(seconds=nodes.issuers[0].policy.heartbeat_interval.total_seconds())
+
+
+@pytest.mark.parametrize("shifts", [PATTERNS["half the skew ahead and behind"]], ids=["apart"])
+def test_nodes_whose_clocks_step_back_an_hour_and_forth_serve_everybody(nodes: Nodes) -> None:
+    for span in (-STEP, STEP):
+        assert log_in(nodes.webs[0], "wrong").status_code == 401
+        for clock in nodes.clocks:
+            clock.shift += span
+        assert {log_in(web).status_code for web in nodes.webs} == {503}  # until each has seen the ring again
+        nodes.refresh()
+        assert {log_in(web).status_code for web in nodes.webs} == {200}
+        assert all(each.node.trouble is None for each in nodes.issuers)
+
+
+@pytest.mark.parametrize("shifts", [PATTERNS["alike"]], ids=["alike"])
+def test_a_refresh_that_hangs_is_noticed_though_the_clock_was_set_back(nodes: Nodes) -> None:
+    assert nodes.issuers[0].node.trouble is None
+    nodes.clocks[0].shift -= STEP
+    assert nodes.issuers[0].node.trouble is not None
+
+
+def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    sounded: list[str] = []
+    monkeypatch.setattr(upkeep.log, "error", lambda event, **_: sounded.append(event))
+    alarm, now = upkeep._Alarm(), START
+    for span in (ADMITTED, timedelta(seconds=1), -STEP, timedelta(seconds=1), upkeep.REPEAT):
+        now += span
+        alarm.sound(["something is wrong"], now)
+    assert len(sounded) == 3  # at first, after the step, and a minute later
+
+
+def test_a_count_is_shared_by_nodes_whatever_their_clocks(database: Database) -> None:  # noqa: F811
+    one, other = ThrottleStore(database), ThrottleStore(database)
+    each = Bucket(b"any", ACCOUNT)
+    one.fail([each], START)
+    other.fail([each], START - SKEW)
+    assert one.counts([each])[each].failures == other.counts([each])[each].failures == 2

@@ -1,0 +1,258 @@
+"""The hashing pool: a bounded queue in which sites take turns, so that nobody's requests crowd out another's."""
+
+import asyncio
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from issuer.hashing_pool import (
+    BACK_WITHIN_SECONDS,
+    GIVE_WAY,
+    NICEST,
+    QUEUE_LIMIT,
+    HashingPool,
+    Job,
+    Place,
+    QueueFull,
+    Turns,
+)
+from issuer.oauth import Unavailable
+from issuer.throttle import networks_of
+
+STORM = networks_of("203.0.113.1")
+OTHERS = [networks_of(f"198.51.100.{number}") for number in range(49)]
+
+
+class Held:
+    """A pool whose threads are held until `release`; knows in which order jobs ran, and who was turned away."""
+
+    def __init__(self, threads: int = 1) -> None:
+        self.pool = HashingPool(threads)
+        self.gate = threading.Event()
+        self.ran: list[Place] = []
+        self.turned_away: Counter[Place] = Counter()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def ask(self, place: Place, times: int = 1) -> None:
+        """Queue jobs of a place, and let those that are refused learn it."""
+        self._tasks += [asyncio.create_task(self._ask(place)) for _ in range(times)]
+        await asyncio.sleep(0)
+
+    async def _ask(self, place: Place) -> None:
+        def job() -> None:
+            self.gate.wait(30)
+            self.ran.append(place)
+
+        try:
+            await self.pool.run(place, job)
+        except QueueFull:
+            self.turned_away[place] += 1
+
+    async def release(self) -> None:
+        self.gate.set()
+        await asyncio.gather(*self._tasks)
+        self.pool.close()
+
+
+def held(story: Callable[[Held], Awaitable[None]]) -> Held:
+    async def play() -> Held:
+        made = Held()
+        await story(made)
+        await made.release()
+        return made
+
+    return asyncio.run(play())
+
+
+def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
+    async def flood() -> None:
+        pool = HashingPool(threads=1)
+        gate = threading.Event()
+        waiting = [asyncio.create_task(pool.run(STORM, gate.wait)) for _ in range(QUEUE_LIMIT + 1)]
+        await asyncio.sleep(0)
+        told = set()
+        for _ in range(200):
+            with pytest.raises(Unavailable) as refusal:
+                await pool.run(STORM, gate.wait)
+            assert refusal.value.retry_after
+            told.add(refusal.value.retry_after.total_seconds())
+        assert told == set(range(1, BACK_WITHIN_SECONDS + 1))  # they do not all come back at once
+        gate.set()
+        assert all(await asyncio.gather(*waiting))
+        assert await pool.run(STORM, str, 1) == "1"
+        pool.close()
+
+    asyncio.run(flood())
+
+
+def test_a_storm_from_one_address_turns_nobody_else_away() -> None:
+    async def story(made: Held) -> None:
+        await made.ask(STORM, 80)
+        for other in OTHERS:
+            await made.ask(other)
+            await made.ask(STORM, 3)
+
+    made = held(story)
+    assert set(made.turned_away) == {STORM}
+    assert Counter(made.ran)[STORM] + made.turned_away[STORM] == 80 + 3 * 49
+    assert set(OTHERS) <= set(made.ran)
+
+
+def test_who_comes_behind_a_storm_has_the_next_turn() -> None:
+    async def story(made: Held) -> None:
+        await made.ask(STORM, 50)
+        await made.ask(OTHERS[0], 2)
+
+    ran = held(story).ran
+    assert [place for place in ran if place == OTHERS[0]] == [OTHERS[0]] * 2
+    assert max(number for number, place in enumerate(ran) if place == OTHERS[0]) <= 5
+
+
+def test_the_sites_of_one_ipv6_network_have_one_share_between_them() -> None:
+    sites = [networks_of(f"2001:db8:1:{number:x}::1") for number in range(100)]
+
+    async def story(made: Held) -> None:
+        for each in sites:
+            await made.ask(each)
+        for other in OTHERS:
+            await made.ask(other)
+
+    made = held(story)
+    assert set(made.turned_away) <= set(sites)
+    assert set(OTHERS) <= set(made.ran)
+    # Each other is no further behind than one job of the network for each of its own turns.
+    assert Counter(place in sites for place in made.ran[:60])[True] <= 31
+
+
+def test_neighbours_within_an_ipv6_network_take_turns_as_well() -> None:
+    greedy, modest = networks_of("2001:db8:1:1::1"), networks_of("2001:db8:1:2::1")
+
+    async def story(made: Held) -> None:
+        await made.ask(greedy, 100)
+        await made.ask(modest)
+
+    made = held(story)
+    assert set(made.turned_away) == {greedy}
+    assert modest in made.ran[:4]
+
+
+def test_a_storm_on_one_account_turns_no_other_account_at_the_same_address_away() -> None:
+    async def story(made: Held) -> None:
+        await made.ask((*STORM, "alice"), 80)
+        for number in range(49):
+            await made.ask((*STORM, f"user {number}"))
+
+    made = held(story)
+    assert set(made.turned_away) == {(*STORM, "alice")}
+    assert {(*STORM, f"user {number}") for number in range(49)} <= set(made.ran)
+
+
+def test_when_all_have_equally_many_in_the_queue_who_comes_last_is_turned_away() -> None:
+    places = [networks_of(f"192.0.2.{number}") for number in range(QUEUE_LIMIT + 2)]
+
+    async def story(made: Held) -> None:
+        for each in places:
+            await made.ask(each)
+
+    assert held(story).turned_away == Counter([places[-1]])
+
+
+def test_who_hangs_up_while_they_wait_takes_no_thread() -> None:
+    async def story(made: Held) -> None:
+        await made.ask(OTHERS[0])
+        await made.ask(OTHERS[1])
+        hung_up = asyncio.create_task(made.pool.run(STORM, made.ran.append, STORM))
+        await asyncio.sleep(0)
+        hung_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await hung_up
+
+    assert STORM not in held(story).ran
+
+
+def test_what_a_job_raises_reaches_who_asked_and_the_thread_goes_on() -> None:
+    async def story() -> None:
+        pool = HashingPool(threads=1)
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(STORM, divmod, 1, 0)
+        assert await pool.run(STORM, divmod, 1, 1) == (1, 0)
+        pool.close()
+
+    asyncio.run(story())
+
+
+def test_a_metric_that_fails_changes_nothing() -> None:
+    async def story() -> str:
+        pool = HashingPool(threads=1)
+
+        def fail(_jobs: int) -> None:
+            raise OSError("no space left")
+
+        pool.changed = fail
+        try:
+            return await pool.run(STORM, str, 1)
+        finally:
+            pool.close()
+
+    assert asyncio.run(story()) == "1"
+
+
+ADDRESSES = st.sampled_from(
+    ["192.0.2.1", "192.0.2.2", "2001:db8:1:1::", "2001:db8:1:2::", "2001:db8:2:1::", ""]
+)
+
+
+@given(st.lists(st.one_of(ADDRESSES, st.sampled_from(["next", "shed"]))))
+def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(steps: list[str]) -> None:
+    turns, queued = Turns(), dict[str, list[Job]]()
+    for step in steps:
+        if step not in {"next", "shed"}:
+            job = Job(bool)
+            turns.put(job, networks_of(step))
+            queued.setdefault(step, []).append(job)
+        elif not turns.size:
+            with pytest.raises((IndexError, KeyError)):
+                getattr(turns, step)()
+        else:
+            job = getattr(turns, step)()
+            site = next(site for site, jobs in queued.items() if job in jobs)
+            assert queued[site].pop(0 if step == "next" else -1) is job
+        assert turns.size == sum(map(len, queued.values()))
+
+
+@given(st.lists(ADDRESSES, min_size=1))
+def test_between_two_turns_of_a_network_every_other_that_waits_has_one(addresses: list[str]) -> None:
+    turns, waiting = Turns(), Counter[str]()
+    job_of = {}
+    for address in addresses:
+        job = Job(bool)
+        job_of[id(job)] = (job, networks_of(address)[0])
+        turns.put(job, networks_of(address))
+        waiting[networks_of(address)[0]] += 1
+    since = Counter[str]()
+    while turns.size:
+        served = job_of[id(turns.next())][1]
+        assert all(since[other] <= len(waiting) for other in waiting)
+        since.update(other for other in waiting if waiting[other] and other != served)
+        since[served] = 0
+        waiting[served] -= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_hashing_gives_way_to_all_else_in_the_process() -> None:
+    async def niceness() -> int:
+        pool = HashingPool(threads=1)
+        try:
+            return await pool.run(STORM, lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        finally:
+            pool.close()
+
+    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert asyncio.run(niceness()) == min(NICEST, own + GIVE_WAY)
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own
