@@ -16,9 +16,9 @@ import pytest
 import uvicorn
 from running import HOST, eventually
 
-from bounded_connections import Config, Limits
-from bounded_connections.ledger import Cause, Ledger, Phase
-from bounded_connections.limits import MOST_CONNECTIONS, RESERVED_DESCRIPTORS
+from issuer.connections import Config, Limits
+from issuer.connections.ledger import Cause, Ledger, Phase
+from issuer.connections.limits import MOST_CONNECTIONS, RESERVED_DESCRIPTORS
 
 
 class Loop:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from bounded_connections import Config, Limits
-from bounded_connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
+from verifier_example.connections import Config, Limits
+from verifier_example.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 
 GRACE_SECONDS = 10
 

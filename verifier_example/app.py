@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationErr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
-from bounded_connections import bound_connections_of_this_server
+from verifier_example.connections import bound_connections_of_this_server
 from verifier_example.dependencies import (
     POLICY_VIOLATION,
     CurrentUser,
@@ -194,7 +194,7 @@ def create_app(
     )
     app.add_exception_handler(HTTPException, render_refusal)
     current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login")
-    app.state.connection_refused = metrics.connection_refused  # for `bounded_connections`
+    app.state.connection_refused = metrics.connection_refused  # for `connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are looked through in this order
     _add_socket(app, current_user, verifier)

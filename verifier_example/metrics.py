@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from bounded_connections import Cause
+from verifier_example.connections import Cause
 from verifier_example.verifier import Event, JwksCache, Reason, State
 
 _VERDICTS = (Event.ACCEPTED, Event.UNAVAILABLE)  # and REJECTED, which is counted by its reason
@@ -29,7 +29,7 @@ class Metrics:
         self._counts[detail if event is Event.REJECTED else event] += 1
 
     def connection_refused(self, reason: str) -> None:
-        """Count what `bounded_connections` refused or closed before the application saw a request."""
+        """Count what `connections` refused or closed before the application saw a request."""
         self._connections[reason] += 1
 
     def render(self, cache: JwksCache) -> bytes:

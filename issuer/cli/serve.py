@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.importer import import_from_string
 
-from bounded_connections import Config, Limits
-from bounded_connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.checks import configuration, private_keys
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
+from issuer.connections import Config, Limits
+from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.counting import counting
 from issuer.wiring import Issuer
 

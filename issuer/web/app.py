@@ -65,7 +65,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     )
     app.state.issuer = issuer
     app.state.figures = _counting(issuer)
-    app.state.connection_refused = app.state.figures.connection_refused  # for `bounded_connections`
+    app.state.connection_refused = app.state.figures.connection_refused  # for `issuer.connections`
     app.state.key_set = jwks.RenderedKeySet()
     app.state.probe = health.Probe()
     app.state.signing = _signing(issuer, alone=alone)

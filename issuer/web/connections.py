@@ -1,14 +1,14 @@
 """Connections of a worker that stops: one on which a request may be on its way is not closed under it.
 
-What a connection may cost is told in `bounded_connections`; everything else is uvicorn's.
+What a connection may cost is told in `issuer.connections`; everything else is uvicorn's.
 """
 
-import bounded_connections
+from issuer import connections
 
 ON_ITS_WAY_SECONDS = 1.0
 
 
-class Connection(bounded_connections.Connection):
+class Connection(connections.Connection):
     """uvicorn closes at once what has no request; but one may be on its way, and a proxy sends no POST twice."""
 
     _leaving = False

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from bounded_connections import Cause
+from issuer.connections import Cause
 from issuer.counting import VARIABLE
 from issuer.oauth import ErrorCode, GrantType
 
@@ -130,7 +130,7 @@ class Figures:
         self._repeats.labels(outcome).inc()
 
     def connection_refused(self, reason: str) -> None:
-        """Count what `bounded_connections` refused or closed; `reason` is one of its reasons."""
+        """Count what `issuer.connections` refused or closed; `reason` is one of its reasons."""
         self._connections[(reason,)]()
 
     def key_set(self, status: str, version: int) -> None:

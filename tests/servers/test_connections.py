@@ -1,6 +1,6 @@
 """Owns what a connection may cost a real server before its request is known, in the issuer and in the example.
 
-Heads, bodies, slow clients, many connections, and offers of other protocols. The bounds are `bounded_connections`'.
+Heads, bodies, slow clients, many connections, and offers of other protocols. The bounds are `issuer.connections`'.
 """
 
 import re

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 import uvicorn
 
-from bounded_connections.limits import Limits
+from .limits import Limits
 
 logger = logging.getLogger("uvicorn.error")
 

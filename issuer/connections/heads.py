@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import httptools
 
-from bounded_connections.ledger import Cause
+from .ledger import Cause
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -9,7 +9,7 @@ import logging
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bounded_connections.protocol import Connection
+from .protocol import Connection
 
 logger = logging.getLogger("uvicorn.error")
 

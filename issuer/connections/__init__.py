@@ -3,12 +3,15 @@
 `limits` says how much, `ledger` counts the connections of a process, `heads` judges the head of a request, `protocol`
 reads connections, `accepting` accepts them, `config` and `adoption` give all that to uvicorn. What a request means is
 left to the application.
+
+`verifier_example/connections` is a link to this folder: the example imports nothing of the issuer, and there is no
+second copy. So imports are relative here, and nothing else of either service is imported.
 """
 
-from bounded_connections.adoption import bound_connections_of_this_server
-from bounded_connections.config import Config
-from bounded_connections.ledger import Cause
-from bounded_connections.limits import Limits
-from bounded_connections.protocol import Connection
+from .adoption import bound_connections_of_this_server
+from .config import Config
+from .ledger import Cause
+from .limits import Limits
+from .protocol import Connection
 
 __all__ = ["Cause", "Config", "Connection", "Limits", "bound_connections_of_this_server"]

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from bounded_connections.protocol import Connection
+from .protocol import Connection
 
 ACCEPTED_AT_ONCE = 16
 AGAIN_SECONDS = 0.05

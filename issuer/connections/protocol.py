@@ -14,10 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
-from bounded_connections import heads
-from bounded_connections.heads import Refused
-from bounded_connections.ledger import Cause, Ledger, Phase, ledger_of
-from bounded_connections.tls import Begun, start_tls
+from . import heads
+from .heads import Refused
+from .ledger import Cause, Ledger, Phase, ledger_of
+from .tls import Begun, start_tls
 
 SLICE_BYTES = 4096
 """The parser gets no more at once, so that what one read brings is not worked off before anybody else's."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import uvicorn
 
-from bounded_connections.accepting import pace
-from bounded_connections.limits import Limits
-from bounded_connections.protocol import Connection
+from .accepting import pace
+from .limits import Limits
+from .protocol import Connection
 
 
 class Config(uvicorn.Config):
