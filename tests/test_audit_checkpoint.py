@@ -4,6 +4,7 @@ What the chain itself shows is told in `test_audit`, what the note says of the k
 """
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +17,7 @@ from test_rotation import FAST
 
 from issuer.audit import EMPTY, Action, Entry, Head, chained, fault
 from issuer.checks import ring as ring_checks
+from issuer.halves import PrivateHalves
 from issuer.keeping import Node
 from issuer.recovery import Recovery
 from issuer.refusal import NothingToDo
@@ -24,7 +26,7 @@ from issuer.signing import Signer
 from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.store.audit import AuditStore, audit, audit_head
-from issuer.store.database import Database
+from issuer.store.database import Database, DatabaseUnavailable
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore, noted_head, read
@@ -174,6 +176,45 @@ def test_a_note_of_the_version_before_says_nothing_of_the_audit(
     (keys / NOTE).write_text(json.dumps(noted))
     cut(database, 0)
     assert node._rotation.audit_error() is None
+
+
+def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_can_be(
+    keys: Path, database: Database, clock: MovableClock
+) -> None:
+    node = node_on(database, PemSigner(PemDirectory(keys), lambda: "a passphrase for tests"), clock)
+    node.refresh()
+    (keys / NOTE).unlink()
+    (keys / NOTE / "in the way").mkdir(parents=True)
+    before = node.view.ring.current(clock()).kid
+    rotate(node, clock)
+    ring = RingStore(database).load()
+    assert ring
+    assert ring == node.view.ring
+    assert ring.current(clock()).kid != before
+    assert any("could not be noted" in warning for warning in node.warnings())
+    assert node.view.signing_key(FAST, clock())
+    assert not list(keys.glob("*.new"))
+    shutil.rmtree(keys / NOTE)
+    clock.advance(seconds=1)
+    node.refresh()
+    assert node.warnings() == []
+    assert read((keys / NOTE).read_bytes()) == ring
+
+
+def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_read(
+    keys: Path, database: Database, clock: MovableClock
+) -> None:
+    ours = PemSigner(PemDirectory(keys), lambda: "a passphrase for tests")
+    node = node_on(database, ours, clock)
+    ring = node.refresh().ring
+    (keys / NOTE).unlink()
+
+    class Unreadable(RingStore):
+        def audit_head(self) -> Head:
+            raise DatabaseUnavailable("away")
+
+    PrivateHalves(ours, Unreadable(database)).note(ring)
+    assert read((keys / NOTE).read_bytes()) == ring
 
 
 @pytest.mark.parametrize(

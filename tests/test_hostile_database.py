@@ -5,6 +5,7 @@ What an honest ring leads to is told in `test_rotation` and `test_keeping`.
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -304,8 +305,12 @@ def test_a_private_key_that_is_a_link_is_not_used_as_its_target_would_survive_it
     path = keys / f"{ring.keys[0].kid}.pem"
     path.rename(tmp_path / "elsewhere.pem")
     path.symlink_to(tmp_path / "elsewhere.pem")
-    with pytest.raises(KeyUnavailable, match="symbolic link"):
+    with pytest.raises(KeyUnavailable, match="symbolic link") as refusal:
         PemDirectory(keys).read(ring.keys[0].kid)
+    assert [error.mend for error in PemDirectory(keys).faults()] == [refusal.value.mend]
+    subprocess.run(["bash", "-c", refusal.value.mend or "false"], check=True)
+    assert PemDirectory(keys).read(ring.keys[0].kid)
+    assert not list(PemDirectory(keys).faults())
 
 
 # Directories that other programs use

@@ -111,11 +111,11 @@ def pooler(database: Database) -> Iterator[Finding]:
     if found and not found.has_limits:
         role = '"' + found.role.replace('"', '""') + '"'
         limits = {
-            "statement_timeout": f"{STATEMENT_SECONDS}s",
-            "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
-        }
+            "statement_timeout": STATEMENT_SECONDS * 1000,
+            "idle_in_transaction_session_timeout": IDLE_SECONDS * 1000,
+        }  # in milliseconds
         commands = " ".join(
-            f"-c {shlex.quote(f'ALTER ROLE {role} SET {name} = {limit!r}')}" for name, limit in limits.items()
+            f"-c {shlex.quote(f'ALTER ROLE {role} SET {name} = {limit}')}" for name, limit in limits.items()
         )
         yield warning(
             "a connection pooler is in front of the database, and sessions behind it have no time limits: a process"

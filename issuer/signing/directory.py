@@ -5,6 +5,7 @@ What the files hold is told in `pem`.
 
 import fcntl
 import os
+import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -198,7 +199,8 @@ class PemDirectory:
         facts = path.lstat() if mode == FILE_MODE else path.stat()
         if stat.S_ISLNK(facts.st_mode):
             raise KeyUnavailable(
-                f"{path} is a symbolic link: a key that it leads to would not be destroyed; put the file itself there"
+                f"{path} is a symbolic link: the file that it leads to would survive the key's removal",
+                f"cp -p --remove-destination {shlex.quote(str(path.resolve()))} {shlex.quote(str(path))}",
             )
         if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
             raise KeyUnavailable(f"{path} is no file: remove it, and restore the key from the backup")
