@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 from first_release import VERSION_AS_IT_WAS
 from postgresql import new_database
 from sqlalchemy import inspect, text
@@ -21,6 +22,7 @@ from issuer.store.database import (
     DatabaseNewer,
     DatabaseUnavailable,
 )
+from issuer.store.migrations import config
 from issuer.store.ring import RingStore
 from issuer.store.schema import FIRST_TABLES, Schema
 
@@ -142,7 +144,8 @@ def test_another_program_that_uses_alembic_finds_no_revision_of_ours(database: D
 def test_a_database_of_an_earlier_version_is_carried_over_and_leaves_no_revision_under_alembics_name(
     database: Database,
 ) -> None:
-    database.migrate()
+    with database.write() as connection:
+        command.upgrade(config(connection), "0003")
     perform(database, [*VERSION_AS_IT_WAS, "UPDATE alembic_version SET version_num = '0003'"])
     assert database.schema() == Schema("0003")
     assert not database.is_current()
