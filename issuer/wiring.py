@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from issuer.fixes import Fix, Kind, quoted
 from issuer.grants.authentication import ClientAuthentication
 from issuer.grants.bearer import BearerAuthentication
 from issuer.grants.client_keys import ClientKeys
@@ -46,6 +47,9 @@ from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore
 from issuer.store.session_events import SessionEventStore
 from issuer.store.throttle import ThrottleStore
+
+# With the interpreter that runs this: another `pip` would install it elsewhere.
+INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
 
 
 def clock() -> datetime:
@@ -234,8 +238,7 @@ def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:
         from issuer.signing.pkcs11 import Pkcs11Signer  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BadSettings(
-            "ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: pip install --require-hashes -r"
-            " requirements-pkcs11.lock"
+            f"ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: {INSTALL_PKCS11}", fix=INSTALL_PKCS11
         ) from error
     return Pkcs11Signer(Token(module, label, pin))
 

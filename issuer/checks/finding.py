@@ -1,7 +1,10 @@
-"""A finding: what is wrong, how bad it is, and what mends it."""
+"""A finding: what is wrong, how bad it is, and what clears it."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+
+from issuer.fixes import Concern, Fix
 
 
 class Severity(StrEnum):
@@ -19,15 +22,20 @@ class Finding:
 
     severity: Severity
     wrong: str
-    mend: str
-    """A command for a shell, or a line for `.env`; what stands in capitals is for the operator to fill in."""
+    fix: Fix
 
 
-def problem(wrong: str, mend: str) -> Finding:
-    """Return a finding that must be mended."""
-    return Finding(Severity.PROBLEM, wrong, mend)
+def problem(wrong: str, fix: Fix) -> Finding:
+    """Return a finding that must be fixed."""
+    return Finding(Severity.PROBLEM, wrong, fix)
 
 
-def warning(wrong: str, mend: str) -> Finding:
+def warning(wrong: str, fix: Fix) -> Finding:
     """Return a finding to think about."""
-    return Finding(Severity.WARNING, wrong, mend)
+    return Finding(Severity.WARNING, wrong, fix)
+
+
+def warnings(concerns: Iterable[Concern]) -> Iterator[Finding]:
+    """Yield a warning for each concern."""
+    for concern in concerns:
+        yield warning(concern.wrong, concern.fix)
