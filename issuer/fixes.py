@@ -97,6 +97,7 @@ class Kind(StrEnum):
     RING_OLDER = "the key ring is older than its keys"
     AUDIT_SHORT = "the audit lacks entries that were noted"
     RING_NEEDS_A_NODE = "something is overdue, as no issuer runs"
+    TOO_MANY_KEYS = "more keys will be published than verifiers read"
     CLOCK = "the clock is wrong"
 
 

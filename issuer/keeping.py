@@ -9,7 +9,7 @@ from datetime import datetime
 
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat, View
-from issuer.policy import REFRESH_INTERVAL, Policy, instant
+from issuer.policy import PUBLISHED_MOST, REFRESH_INTERVAL, Policy, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
@@ -30,10 +30,19 @@ def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
     """Return what the ring should have, and has not."""
     overdue = ring.overdue_since(policy, now)
     missing = ring.shortfall(now, policy)
+    most = ring.most_published(policy, now)
     return [
         *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
         *([f"the ring lacks {missing} of {policy.standby_keys} standbys"] if missing else []),
+        *([_too_many(most)] if most > PUBLISHED_MOST else []),
     ]
+
+
+def _too_many(most: int) -> str:
+    return (
+        f"up to {most} keys will be published at once, and verifiers read at most {PUBLISHED_MOST}: make"
+        " ISSUER_ROTATION_PERIOD longer, or ISSUER_ACCESS_TOKEN_LIFETIME shorter"
+    )
 
 
 class Node:

@@ -148,7 +148,7 @@ def duration(span: timedelta) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if whole and whole % length == 0:
             return f"{whole // length}{unit}"
-    return f"{span.total_seconds():g}s"
+    return f"{whole}s" if span == timedelta(seconds=whole) else f"{span.total_seconds():g}s"
 
 
 def _rounded(span: timedelta) -> str:

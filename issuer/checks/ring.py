@@ -3,7 +3,8 @@
 import re
 import shlex
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from issuer.audit import fault
 from issuer.checks.finding import Finding, problem, warning
@@ -13,9 +14,10 @@ from issuer.halves import DamagedNote
 from issuer.keeping import wanting
 from issuer.keyring import KeyRing
 from issuer.lineage import WAY_OUT
-from issuer.policy import Policy
+from issuer.policy import PUBLISHED_MOST, Policy, duration
 from issuer.refusal import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.rotation import Rotation
+from issuer.setting_values import LONGEST
 from issuer.settings import Settings
 from issuer.store.audit import AuditStore
 from issuer.store.database import Database, DatabaseDamaged, StoreError
@@ -69,7 +71,21 @@ def clock(rotation: Rotation) -> Iterator[Finding]:
 def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
     """Yield what is overdue or missing: nobody runs, or those who run cannot."""
     for wrong in wanting(ring, policy, now):
-        yield problem(wrong, Fix(Kind.RING_NEEDS_A_NODE, "issuer serve"))
+        fix = Fix(Kind.RING_NEEDS_A_NODE, "issuer serve")
+        if "ISSUER_ROTATION_PERIOD" in wrong:
+            fix = Fix(Kind.TOO_MANY_KEYS, f"ISSUER_ROTATION_PERIOD={duration(_slower(ring, policy, now))}")
+        yield problem(wrong, fix)
+
+
+def _slower(ring: KeyRing, policy: Policy, now: datetime) -> timedelta:
+    """Return a rotation period under which the keys that are published already leave in time."""
+    period = policy.rotation_period
+    while (
+        period < LONGEST
+        and ring.most_published(replace(policy, rotation_period=period), now) > PUBLISHED_MOST
+    ):
+        period = min(2 * period, LONGEST)
+    return period
 
 
 def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> Iterator[Finding]:
