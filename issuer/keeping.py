@@ -4,6 +4,7 @@ Changing the ring is `rotation`'s work, and what a view allows is told in `nodes
 """
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -56,6 +57,7 @@ class Node:
         policy: Policy,
         clock: Clock,
         name: str,
+        storage_fault: Callable[[], KeyUnavailable | None] = lambda: None,
     ) -> None:
         self._rotation = rotation
         self._signer = signer
@@ -63,6 +65,7 @@ class Node:
         self._policy = policy
         self._clock = clock
         self.name = name
+        self._storage_fault = storage_fault
         self._view: View | None = None
         self._beat: Heartbeat | None = None
         self._trouble: Trouble | None = None
@@ -153,7 +156,20 @@ class Node:
         if self._audit_error:  # until an operator has accepted it
             self._audit_error = self._rotation.audit_error()
         audit = [self._audit_error] if self._audit_error else []
-        return [*complaints, *self._missing, *unmade, *unnoted, *audit, *self._rotation.undestroyed.values()]
+        return [
+            *complaints,
+            *self._missing,
+            *unmade,
+            *self._unstorable(),
+            *unnoted,
+            *audit,
+            *self._rotation.undestroyed.values(),
+        ]
+
+    def _unstorable(self) -> list[str]:
+        """Return why the next key could not be stored, before it is needed."""
+        fault = self._storage_fault()
+        return [str(fault)] if fault else []
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""

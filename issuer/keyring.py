@@ -335,10 +335,10 @@ class KeyRing:
         if allowed_from != now:
             when = f"not before {instant(allowed_from)}" if allowed_from else "not with these settings"
             raise Refused(
-                f"{when}: {len(published.leaving)} replaced keys are still published, as tokens signed by them may be"
-                f" valid for up to {duration(policy.token_lifetime)} (ISSUER_ACCESS_TOKEN_LIFETIME), and with one more the key"
-                f" set could reach more than {PUBLISHED_MOST} keys, which verifiers refuse as a whole; to replace a"
-                " stolen key, revoke it: that adds none",
+                f"{when}: {len(published.leaving)} replaced keys are still published, as their tokens may be valid"
+                f" (ISSUER_ACCESS_TOKEN_LIFETIME is {duration(policy.token_lifetime)}), and with one more the key set"
+                f" could reach more than {PUBLISHED_MOST} keys, which verifiers refuse as a whole; replace a stolen"
+                " key by revoking it, which adds none",
                 allowed_from,
             )
 

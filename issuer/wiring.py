@@ -138,7 +138,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     ring_store = RingStore(ring_database)
     rotation = Rotation(ring_store, signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
-    node = Node(rotation, signer, heartbeats, policy, clock, node_name)
+    node = Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings))
     clients, means = ClientStore(database), _means(settings, database, policy)
     events = SessionEventStore(database)
     mint = Mint(signer, lambda: node.view, policy, settings.url)
@@ -187,7 +187,8 @@ def _grants(
     guard: Guard,
 ) -> Grants:
     sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
-    keys = ClientKeys()
+    proxy = settings.proxy.get_secret_value() if settings.proxy else None
+    keys = ClientKeys(settings.trusted_authorities(), proxy)
     audiences = (settings.url, f"{settings.url}/oauth2/token")
     authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
     return Grants(
@@ -229,6 +230,13 @@ def signer_for(settings: Settings, database: Database) -> Signer:
 def vault_for(settings: Settings, database: Database) -> Vault:
     """Return where the PEM text of private keys is kept that are not in a PKCS#11 token."""
     return PrivateKeyStore(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
+
+
+def storage_fault_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
+    """Return what tells why no new key could be stored; the database and a token tell it themselves."""
+    if settings.keys in {"database", "pkcs11"}:
+        return lambda: None
+    return PemDirectory(Path(settings.keys)).storage_fault
 
 
 def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:

@@ -118,9 +118,10 @@ class PemDirectory:
 
     def storage_fault(self) -> KeyUnavailable | None:
         """Return why no new key could be stored, or None: the next rotation would fail."""
-        if not self._directory.is_dir():
-            return None  # it is made with the first key
-        facts = os.statvfs(self._directory)
+        try:
+            facts = os.statvfs(self._directory)
+        except OSError:
+            return None  # it is made with the first key, or its faults say what is wrong
         if facts.f_flag & os.ST_RDONLY:
             return KeyUnavailable(
                 f"no new key can be stored: {self._directory} is on a file system that is mounted read-only",
