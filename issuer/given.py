@@ -84,6 +84,7 @@ def file_concerns(known: frozenset[str]) -> list[Concern]:
     told = [
         Concern(f"line {each.line} of {file.path} cannot be read, and is ignored", each.fix)
         for each in file.unread
+        if not each.names_setting  # those are refused
     ]
     if file.has_byte_order_mark:
         told.append(

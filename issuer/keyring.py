@@ -211,7 +211,8 @@ class KeyRing:
     def most_published(self, policy: Policy, now: datetime) -> int:
         """Return the most keys that will be published at once, if only the timer rotates from now on."""
         waiting = max(len(self.standbys(now)), policy.standby_keys)
-        return self._published(now, waiting).most(policy, now)
+        turns = self.scheduled(policy, now)  # as a start would set them
+        return turns.published_now(now, waiting).most(policy, now)
 
     def rolled_back(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the previous key signing again from `now`; refuse if it may be gone somewhere.
@@ -320,7 +321,8 @@ class KeyRing:
                 allowed_from,
             )
 
-    def _published(self, now: datetime, waiting: int) -> Published:
+    def published_now(self, now: datetime, waiting: int) -> Published:
+        """Return what counts for how many keys will be published, with so many standby keys."""
         previous = (key for key in self.keys if self.phase(key, now) is Phase.PREVIOUS)
         leaving = [at for key in previous if (at := self.leaves_at(key))]
         return Published(leaving, waiting, next((key.activates_at for key in self.standbys(now)), None))
@@ -329,7 +331,7 @@ class KeyRing:
         self, policy: Policy, now: datetime, *, waiting: int, replaced: Key | None = None
     ) -> None:
         """Refuse what would publish more keys than verifiers read, forced or not: they would refuse them all."""
-        published = self._published(now, max(waiting, policy.standby_keys))
+        published = self.published_now(now, max(waiting, policy.standby_keys))
         keeps = max(policy.keeps, replaced.token_lifetime + replaced.margin) if replaced else None
         allowed_from = room_from(published, policy, now, keeps)
         if allowed_from != now:

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 from given import MovableClock
-from installation import PASSPHRASE, REACHABLE, SETTINGS, Site
+from installation import PASSPHRASE, REACHABLE, Site, empty, installed, site
 from postgresql import new_database
 from typer.testing import CliRunner
 
@@ -32,34 +32,7 @@ from issuer.store.ring import RingStore
 from issuer.wiring import build
 from issuer.wiring import clock as present
 
-
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    tmp_path.chmod(0o700)
-    site = Site(tmp_path, monkeypatch)
-    site.set(**SETTINGS)
-    return site
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with database, ring and keys, for copies."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        made = Site(folder, patch)
-        made.set(**SETTINGS)
-        made.make()
-        assert {each.at for each in made.look()} > {"key ring", "audit"}
-    return folder
-
-
-@pytest.fixture
-def site(empty: Site, made: Path) -> Site:
-    """An installation that is well."""
-    shutil.copytree(made, empty.folder, dirs_exist_ok=True)
-    empty.folder.chmod(0o700)
-    return empty
+__all__ = ["empty", "installed", "site"]  # fixtures
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from issuer.checks import configuration, passphrases, private_keys, ring, storage
 from issuer.checks.finding import Finding, Severity, problem
+from issuer.env_file import BadEnvFile
 from issuer.fixes import Fix, Kind
 from issuer.given import source
 from issuer.policy import Policy
@@ -44,9 +45,9 @@ def look(clock: Clock) -> Iterator[Looked]:
     try:
         settings = load_settings()
     except BadSettings as error:
-        yield Looked("settings", tuple(configuration.refused(error)))
+        yield Looked("settings", tuple(configuration.refused(error)), _source())
         return
-    configured = Looked("settings", tuple(_configured(settings)), f"from {source()}")
+    configured = Looked("settings", tuple(_configured(settings)), _source())
     yield configured
     place = None if settings.keys in NOT_IN_FILES else Path(settings.keys)
     kept: tuple[Finding, ...] = ()
@@ -69,6 +70,13 @@ def look(clock: Clock) -> Iterator[Looked]:
                 yield replace(looked, findings=tuple(_once(looked.findings, told)))
     finally:
         database.close()
+
+
+def _source() -> str:
+    try:
+        return f"from {source()}"
+    except BadEnvFile:
+        return ""
 
 
 def _configured(settings: Settings) -> Iterator[Finding]:

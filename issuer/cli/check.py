@@ -13,6 +13,7 @@ from issuer.wiring import clock
 
 MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
 WELL = ("✓", "green")
+IN_ASCII = str.maketrans({"✗": "x", "✓": "ok"})
 
 
 def check(*, as_json: Json = False) -> None:
@@ -27,7 +28,8 @@ def check(*, as_json: Json = False) -> None:
         "problems": counts[Severity.PROBLEM],
         "warnings": counts[Severity.WARNING],
         "checks": [
-            {"check": each.at, "findings": [_described(each) for each in each.findings]} for each in looked
+            {"check": each.at, "note": each.note, "findings": [_described(each) for each in each.findings]}
+            for each in looked
         ],
     }
     if not as_json:
@@ -44,15 +46,21 @@ def _described(finding: Finding) -> dict[str, str]:
 
 def _draw(looked: Sequence[Looked]) -> None:
     terminal = console()
+    has_marks = terminal.encoding.startswith("utf")
     for each in looked:
         for line in _lines(each):
+            if not has_marks:
+                line.plain = line.plain[0].translate(IN_ASCII) + line.plain[1:]
             terminal.print(line, soft_wrap=True)
 
 
 def _lines(looked: Looked) -> Iterator[Text]:
     """Yield a line with a mark for what is well, and for each finding what is wrong, and alone what clears it."""
+    note = f": {harmless(looked.note)}" if looked.note else ""
     if not looked.findings:
-        yield Text.assemble(WELL, f" {looked.at}{f': {harmless(looked.note)}' if looked.note else ''}")
+        yield Text.assemble(WELL, f" {looked.at}{note}")
+    elif note:
+        yield Text(f"  {looked.at}{note}")
     for finding in looked.findings:
         mark = MARKS[finding.severity]
         yield Text.assemble(mark, f" {looked.at}: ", harmless(finding.wrong))
