@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from issuer.fixes import Fix, Kind, quoted
+from issuer.fixes import Fix, Kind, exposing, quoted
 
 BYTE_ORDER_MARK = "\ufeff"
 GROUP_AND_OTHERS_WRITE = 0o022
@@ -51,6 +51,8 @@ class EnvFile:
 
     path: Path
     mode: int
+    is_exposed: bool
+    """Whether others may read it."""
     has_byte_order_mark: bool
     assignments: tuple[Assignment, ...]
     unread: tuple[Unread, ...]
@@ -60,7 +62,7 @@ def read_env_file(path: Path = Path(".env")) -> EnvFile | None:
     """Return what the file says, or None where there is none; raise BadEnvFile."""
     if not os.path.lexists(path):
         return None
-    mode = _require_trusted(path)
+    facts = _require_trusted(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -70,11 +72,11 @@ def read_env_file(path: Path = Path(".env")) -> EnvFile | None:
     text = _decoded(path, content)
     has_mark = text.startswith(BYTE_ORDER_MARK)
     assignments, unread = _parsed(path, text.removeprefix(BYTE_ORDER_MARK))
-    return EnvFile(path, mode, has_mark, assignments, unread)
+    return EnvFile(path, stat.S_IMODE(facts.st_mode), bool(exposing(facts)), has_mark, assignments, unread)
 
 
-def _require_trusted(path: Path) -> int:
-    """Return the mode of the file; refuse one that somebody else could have written: it decides what runs here."""
+def _require_trusted(path: Path) -> os.stat_result:
+    """Return what is known of the file; refuse one that others could have written: it decides what runs."""
     aside = Fix(Kind.ENV_NOT_A_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}")
     try:
         owners = {path.lstat().st_uid, (facts := path.stat()).st_uid}
@@ -96,7 +98,7 @@ def _require_trusted(path: Path) -> int:
             f"others may write to {path} (mode {stat.S_IMODE(facts.st_mode):04o}), and so change any setting",
             Fix(Kind.ENV_WRITABLE, f"chmod go-w {quoted(path)}"),
         )
-    return stat.S_IMODE(facts.st_mode)
+    return facts
 
 
 def _as_root() -> str:

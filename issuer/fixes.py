@@ -130,6 +130,16 @@ def setting(kind: Kind, name: str, value: str) -> Fix:
     return Fix(kind, f"{name}={shlex.quote(value)}")
 
 
+def exposing(facts: os.stat_result) -> int:
+    """Return the rights of a file that let others read or change it.
+
+    A file of root that a group of this process may read is meant for it: services are often given secrets so.
+    """
+    ours = {os.getegid(), *os.getgroups()}
+    is_for_us = facts.st_uid == 0 and os.geteuid() != 0 and facts.st_gid in ours
+    return facts.st_mode & (0o037 if is_for_us else 0o077)
+
+
 def quoted(path: str | PathLike[str]) -> str:
     """Return `path` as one word of bash, in one line; one that begins with a dash is not taken for an option."""
     text = str(path)

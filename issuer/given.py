@@ -47,13 +47,18 @@ def given_settings(environment: Mapping[str, str] = os.environ) -> dict[str, Giv
     in_environment: dict[str, Given] = {}
     for spelled, value in sorted(environment.items()):
         name = spelled.upper()
-        if not name.startswith(PREFIX) or not value.strip():
+        if not name.startswith(PREFIX) or is_empty(value):
             continue
         other = in_environment.get(name)
         if other and other.value != value:
             raise GivenTwice(name, spelled, other.spelled)  # sorted: capitals come first
         in_environment[name] = Given(name, spelled, value)
     return found | in_environment
+
+
+def is_empty(value: str) -> bool:
+    """Whether a value says nothing, so that the setting is not set."""
+    return not value.strip().strip("\"'").strip()
 
 
 def cleaned(given: Given) -> str:
@@ -109,7 +114,7 @@ def _in_file(file: EnvFile) -> list[Given]:
     return [
         Given(each.name.upper(), each.name, each.value, each.first_line)
         for each in file.assignments
-        if each.name.upper().startswith(PREFIX) and each.value.strip()
+        if each.name.upper().startswith(PREFIX) and not is_empty(each.value)
     ]
 
 

@@ -195,7 +195,7 @@ class Node:
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
             f"{key.kid} is published and its private half is not here: it was lost, or somebody put the key into the"
-            f" ring; if you do not know it: issuer keys revoke {key.kid}"
+            f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here
         ]

@@ -8,14 +8,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from issuer.fixes import Concern, Fix, Kind, quoted
+from issuer.fixes import Concern, Fix, Kind, exposing, quoted
 from issuer.given import Given
 
 MOST_BYTES = 1023  # what OpenSSL takes
 LEAST_CHARACTERS = 16
 FILE_MOST_BYTES = 64 * 1024
 BYTE_ORDER_MARK = "\ufeff"
-OTHERS = 0o077
 MADE_BY = "openssl rand -base64 32"
 
 
@@ -66,14 +65,14 @@ def require_usable(passphrase: str) -> None:
 def file_concerns(path: Path) -> Iterator[Concern]:
     """Yield who else may read the file of the passphrase, and what in it is not part of the passphrase."""
     try:
-        mode = stat.S_IMODE(path.stat().st_mode)
+        facts = path.stat()
         with path.open("rb") as file:
             begins = file.read(len(BYTE_ORDER_MARK.encode()))
     except OSError:  # reported by who reads it
         return
-    if mode & OTHERS:
+    if exposing(facts):
         yield Concern(
-            f"others may read {path} (mode {mode:04o}), the passphrase of the private keys",
+            f"others may read {path} (mode {stat.S_IMODE(facts.st_mode):04o}), the passphrase of the private keys",
             Fix(Kind.PASSPHRASE_FILE_EXPOSED, f"chmod 600 {quoted(path)}"),
         )
     if begins == BYTE_ORDER_MARK.encode():

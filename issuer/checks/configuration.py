@@ -14,7 +14,6 @@ from issuer.policy import duration
 from issuer.settings import BadSettings, Settings, concerns
 from issuer.urls import meant_as_issuer_url, origin
 
-OTHERS = 0o077
 SECRETS = ("ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN")
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
 _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]+@|[?&](?:ssl)?password=")
@@ -60,7 +59,7 @@ def given_as_meant() -> Iterator[Finding]:
 
 def _exposed(file: EnvFile) -> Iterator[Finding]:
     held = [each.name.upper() for each in file.assignments if _is_secret(each.name.upper(), each.value)]
-    if held and file.mode & OTHERS:
+    if held and file.is_exposed:
         yield problem(
             f"others may read {file.path} (mode {file.mode:04o}), which holds {held[0]}",
             Fix(Kind.ENV_READABLE, f"chmod 600 {quoted(file.path)}"),
