@@ -52,6 +52,7 @@ class Kind(StrEnum):
     PASSPHRASE_WRONG = "a private key does not open under the passphrase"  # noqa: S105
     KEYS_NOT_ENCRYPTED = "private keys are not encrypted, and there is a passphrase"
     KEYS_ENCRYPTED_WEAKLY = "private keys are encrypted by an older, weaker derivation"
+    OTHER_USER = "root runs this in an installation of another user"
     # The directory of keys
     KEYS_LINK = "the directory of keys is a symbolic link"
     KEYS_NO_DIRECTORY = "what should be the directory of keys is something else"

@@ -340,6 +340,14 @@ def _(stage: Stage) -> None:
     encrypted_otherwise(stage, PASSPHRASE)
 
 
+@scenario(Kind.OTHER_USER)
+def _(stage: Stage) -> None:
+    as_root()
+    for path in (stage.site.folder, *stage.site.folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    stub(stage, "runuser", 'test "$1 $2 $3 $4 $5" = "-u nobody -- issuer check"')
+
+
 # The directory of keys
 
 

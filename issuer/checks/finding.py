@@ -1,10 +1,13 @@
 """A finding: what is wrong, how bad it is, and what clears it."""
 
+import os
+import pwd
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
-from issuer.fixes import Concern, Fix
+from issuer.fixes import Concern, Fix, Kind
 
 
 class Severity(StrEnum):
@@ -23,6 +26,24 @@ class Finding:
     severity: Severity
     wrong: str
     fix: Fix
+
+
+def other_user(path: Path) -> Finding | None:
+    """Return that root looks at what belongs to a service as a whole: what is printed for root would break it."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return None
+    if os.geteuid() != 0 or owner == 0:
+        return None
+    try:
+        run = f"runuser -u {pwd.getpwuid(owner).pw_name} --"
+    except KeyError:  # a container may run as a number without a name
+        run = f"setpriv --reuid={owner} --clear-groups"
+    return problem(
+        f"this runs as root, and {path} belongs to user {owner}: run it as that user",
+        Fix(Kind.OTHER_USER, f"{run} issuer check", clears=False),
+    )
 
 
 def problem(wrong: str, fix: Fix) -> Finding:

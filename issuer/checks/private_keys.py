@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from issuer.checks.finding import Finding, problem, warning
+from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.checks.storage import restore
 from issuer.fixes import Fix, Kind, quoted
 from issuer.key import Key
@@ -31,6 +31,9 @@ def directory(path: Path) -> Iterator[Finding]:
             " hold the link alone",
             Fix(Kind.KEYS_LINK, f"ISSUER_KEYS={shlex.quote(str(path.resolve()))}"),
         )
+    if other := other_user(path):
+        yield other
+        return
     faults = list(PemDirectory(path).faults())
     for error in faults:
         yield problem(error.message, error.fix or _usable(path))

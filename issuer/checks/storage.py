@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from issuer.checks.finding import Finding, problem, warning
+from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.fixes import Fix, Kind, quoted
 from issuer.store.database import (
     SCHEMA,
@@ -30,6 +30,9 @@ LEAST_BYTES = 200 * 1024 * 1024
 def rights(file: Path) -> Iterator[Finding]:
     """Yield who else may read the file of SQLite, or that we cannot write it."""
     folder = file.absolute().parent
+    if other := other_user(folder):
+        yield other
+        return
     for path in sorted(folder.glob(f"{file.name}*")):
         if path.name in {file.name, f"{file.name}-wal", f"{file.name}-shm"}:
             yield from _private(path)
