@@ -310,9 +310,9 @@ def test_metrics_that_nobody_may_read_are_a_warning(site: Site) -> None:
     [
         ("sqlite://", "sqlite:///issuer.db"),
         ("nonsense", "sqlite:///issuer.db"),
-        ("mysql://host/name", "postgresql://USER:PASSWORD@HOST/NAME"),
-        ("postgresql://u:p@ss@db.example/x", "postgresql://USER:PASSWORD@HOST/NAME"),
-        ("postgresql//db.example/x", "postgresql://USER:PASSWORD@HOST/NAME"),
+        ("mysql://host/name", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+        ("postgresql://u:p@ss@db.example/x", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+        ("postgresql//db.example/x", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
     ],
 )
 def test_a_database_that_is_none_is_told_with_the_form_of_the_kind_that_was_meant(
