@@ -224,7 +224,7 @@ def create_app(
     except ValueError as error:
         if settings is not None:
             raise
-        raise SystemExit(f"the service cannot start: {_in_one_line(error)}") from None
+        raise SystemExit(f"the service cannot start: {error}") from None
     settings = chosen
 
     @asynccontextmanager
@@ -249,14 +249,6 @@ def create_app(
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     return app
-
-
-def _in_one_line(error: ValueError) -> str:
-    """Say what is wrong, without the values of settings: one may hold a password."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    faults = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
-    return "; ".join(f"VERIFIER_{name.upper()}: {message}" for name, message in faults)
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:
