@@ -35,9 +35,12 @@ What can be set, called and answered. Written from the code by `python docs/refe
 SETTINGS = """\
 ## Settings
 
-From the environment or a file `.env` in the folder of the process; the environment goes first. Durations are seconds
-or `30d`, `24h`, `10m`, `45s`. Combinations that cannot keep the promises are refused at start, with the arithmetic
-shown.
+From the environment or a file `.env` in the folder of the process; the environment goes first. Names may be in lower
+case. Blanks, line ends and a pair of quotes around a value are ignored, and an empty value is the same as none. In
+`.env` write `NAME=value`, one a line, with or without `export`; nothing in a value is expanded, so a `$` stays a `$`.
+A `.env` that belongs to another user than root or the one that runs the process, or that others may write to, is
+refused; so is a line that names a setting and cannot be read. Durations are seconds or `30d`, `24h`, `10m`, `45s`.
+Combinations that cannot keep the promises are refused at start, with the arithmetic shown.
 """
 COMMANDS = """\
 ## Commands

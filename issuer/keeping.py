@@ -4,12 +4,13 @@ Changing the ring is `rotation`'s work, and what a view allows is told in `nodes
 """
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat, View
-from issuer.policy import REFRESH_INTERVAL, Policy, instant
+from issuer.policy import PUBLISHED_MOST, REFRESH_INTERVAL, Policy, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
@@ -30,10 +31,19 @@ def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
     """Return what the ring should have, and has not."""
     overdue = ring.overdue_since(policy, now)
     missing = ring.shortfall(now, policy)
+    most = ring.most_published(policy, now)
     return [
         *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
         *([f"the ring lacks {missing} of {policy.standby_keys} standbys"] if missing else []),
+        *([_too_many(most)] if most > PUBLISHED_MOST else []),
     ]
+
+
+def _too_many(most: int) -> str:
+    return (
+        f"up to {most} keys will be published at once, and verifiers read at most {PUBLISHED_MOST}: make"
+        " ISSUER_ROTATION_PERIOD longer, or ISSUER_ACCESS_TOKEN_LIFETIME shorter"
+    )
 
 
 class Node:
@@ -47,6 +57,7 @@ class Node:
         policy: Policy,
         clock: Clock,
         name: str,
+        storage_fault: Callable[[], KeyUnavailable | None] = lambda: None,
     ) -> None:
         self._rotation = rotation
         self._signer = signer
@@ -54,6 +65,7 @@ class Node:
         self._policy = policy
         self._clock = clock
         self.name = name
+        self._storage_fault = storage_fault
         self._view: View | None = None
         self._beat: Heartbeat | None = None
         self._trouble: Trouble | None = None
@@ -144,7 +156,20 @@ class Node:
         if self._audit_error:  # until an operator has accepted it
             self._audit_error = self._rotation.audit_error()
         audit = [self._audit_error] if self._audit_error else []
-        return [*complaints, *self._missing, *unmade, *unnoted, *audit, *self._rotation.undestroyed.values()]
+        return [
+            *complaints,
+            *self._missing,
+            *unmade,
+            *self._unstorable(),
+            *unnoted,
+            *audit,
+            *self._rotation.undestroyed.values(),
+        ]
+
+    def _unstorable(self) -> list[str]:
+        """Return why the next key could not be stored, before it is needed."""
+        fault = self._storage_fault()
+        return [str(fault)] if fault else []
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
@@ -170,7 +195,7 @@ class Node:
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
             f"{key.kid} is published and its private half is not here: it was lost, or somebody put the key into the"
-            f" ring; if you do not know it: issuer keys revoke {key.kid}"
+            f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here
         ]

@@ -13,7 +13,8 @@ from itertools import takewhile
 from typing import Final, Self
 
 from issuer.key import Key, PublicKey
-from issuer.policy import Policy, duration, instant
+from issuer.key_count import Published, fits_document, room_from
+from issuer.policy import PUBLISHED_MOST, Policy, duration, instant
 from issuer.refusal import NothingToDo, Refused, UnknownKey
 
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -188,6 +189,9 @@ class KeyRing:
         """Return the ring with a key made elsewhere as the last standby; refuse one that it has, or had revoked."""
         if any(key.kid == public.kid for key in self.keys):
             raise Refused(f"the ring has {public.kid} already; see: issuer keys list")
+        self._require_room(policy, now, waiting=len(self.standbys(now)) + 1)
+        if not fits_document([*(key.jwk for key in self.published_keys(now)), public.jwk]):
+            raise Refused("with so large a key the key set could exceed the 64 KiB that verifiers read")
         ring = self.published([public], policy, now)
         return replace(ring, keys=(*ring.keys[:-1], replace(ring.keys[-1], imported=True)))
 
@@ -201,7 +205,14 @@ class KeyRing:
             raise Refused("there is no standby key")
         if not forced:
             self._require_ripe(standbys[0], now)
+        self._require_room(policy, now, waiting=len(standbys) - 1, replaced=self.current(now))
         return self.activated(standbys[0], policy, now)
+
+    def most_published(self, policy: Policy, now: datetime) -> int:
+        """Return the most keys that will be published at once, if only the timer rotates from now on."""
+        waiting = max(len(self.standbys(now)), policy.standby_keys)
+        turns = self.scheduled(policy, now)  # as a start would set them
+        return turns.published_now(now, waiting).most(policy, now)
 
     def rolled_back(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the previous key signing again from `now`; refuse if it may be gone somewhere.
@@ -307,6 +318,29 @@ class KeyRing:
             raise Refused(
                 f"not before {instant(allowed_from)}: {key.kid} was published at {instant(key.published_at)}, and a"
                 f" verifier may hold a key set without it for {duration(key.lead)} (ISSUER_PUBLISH_LEAD)",
+                allowed_from,
+            )
+
+    def published_now(self, now: datetime, waiting: int) -> Published:
+        """Return what counts for how many keys will be published, with so many standby keys."""
+        previous = (key for key in self.keys if self.phase(key, now) is Phase.PREVIOUS)
+        leaving = [at for key in previous if (at := self.leaves_at(key))]
+        return Published(leaving, waiting, next((key.activates_at for key in self.standbys(now)), None))
+
+    def _require_room(
+        self, policy: Policy, now: datetime, *, waiting: int, replaced: Key | None = None
+    ) -> None:
+        """Refuse what would publish more keys than verifiers read, forced or not: they would refuse them all."""
+        published = self.published_now(now, max(waiting, policy.standby_keys))
+        keeps = max(policy.keeps, replaced.token_lifetime + replaced.margin) if replaced else None
+        allowed_from = room_from(published, policy, now, keeps)
+        if allowed_from != now:
+            when = f"not before {instant(allowed_from)}" if allowed_from else "not with these settings"
+            raise Refused(
+                f"{when}: {len(published.leaving)} replaced keys are still published, as their tokens may be valid"
+                f" (ISSUER_ACCESS_TOKEN_LIFETIME is {duration(policy.token_lifetime)}), and with one more the key set"
+                f" could reach more than {PUBLISHED_MOST} keys, which verifiers refuse as a whole; replace a stolen"
+                " key by revoking it, which adds none",
                 allowed_from,
             )
 

@@ -6,6 +6,8 @@ What follows from them for a key is `keyring`'s work.
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from issuer.fixes import Fix, Kind
+
 REFRESH_INTERVAL = timedelta(seconds=1)
 """How often a node looks at the ring: every node sees a change within two seconds."""
 
@@ -14,12 +16,19 @@ DECISION_LIFETIME = timedelta(seconds=1)
 """How long after a decision about the ring it may be saved; later it is taken again."""
 
 
-class BadPolicy(Exception):
-    """The settings cannot keep the promises; the message shows the arithmetic, and `mend` is the setting that can."""
+PUBLISHED_MOST = 64
+"""The most keys in one key set: `verifier_example` and others read no more, and refuse the whole set."""
 
-    def __init__(self, message: str, mend: str) -> None:
+PLANNED_MOST = 60
+"""The most keys that the timer alone may publish; the rest is for rotations and imports by an operator."""
+
+
+class BadPolicy(Exception):
+    """The settings cannot keep the promises; the message shows the arithmetic, and `fix` is a setting that can."""
+
+    def __init__(self, message: str, fix: str) -> None:
         super().__init__(message)
-        self.mend = mend
+        self.fix = Fix(Kind.POLICY, fix)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,37 @@ class Policy:
                 f"ISSUER_NODE_TIMEOUT={duration(2 * REFRESH_INTERVAL)}",
             )
 
+        self._require_few_keys()
+
+    def _require_few_keys(self) -> None:
+        """Refuse settings under which the timer publishes more keys than verifiers read."""
+        if not self.rotation_period:
+            return  # each rotation is decided by an operator, and refused when it would be one too many
+        if self.planned_keys > PLANNED_MOST:
+            room = PLANNED_MOST - 1 - self.standby_keys
+            period = max(self.publish_lead, -(-self.keeps // room))
+            raise BadPolicy(
+                f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be at least {_rounded(period)}:"
+                f" a replaced key is published for ISSUER_ACCESS_TOKEN_LIFETIME {duration(self.token_lifetime)} +"
+                f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)} + 2 x ISSUER_CLOCK_SKEW"
+                f" {duration(self.clock_skew)} + {duration(DECISION_LIFETIME)} = {duration(self.keeps)}, which makes"
+                f" {self.planned_keys - 1 - self.standby_keys} replaced keys + the current key + ISSUER_STANDBY_KEYS"
+                f" {self.standby_keys} = {self.planned_keys} keys, and verifiers read at most {PUBLISHED_MOST}, of"
+                f" which {PUBLISHED_MOST - PLANNED_MOST} are for rotations and imports by an operator",
+                f"ISSUER_ROTATION_PERIOD={_rounded(period)}",
+            )
+
+    @property
+    def keeps(self) -> timedelta:
+        """How long a replaced key stays published."""
+        return self.token_lifetime + self.margin
+
+    @property
+    def planned_keys(self) -> int:
+        """The most keys that are published at once when only the timer rotates."""
+        replaced = -(-self.keeps // self.rotation_period) if self.rotation_period else 0
+        return replaced + 1 + self.standby_keys
+
     @property
     def margin(self) -> timedelta:
         """How long after a key was superseded a token of it may still be issued, by a clock that others go by.
@@ -108,4 +148,13 @@ def duration(span: timedelta) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if whole and whole % length == 0:
             return f"{whole // length}{unit}"
-    return f"{span.total_seconds():g}s"
+    return f"{whole}s" if span == timedelta(seconds=whole) else f"{span.total_seconds():g}s"
+
+
+def _rounded(span: timedelta) -> str:
+    """Return `span`, rounded up to a whole number of the unit that it is best told in."""
+    seconds = -(-span // timedelta(seconds=1))
+    unit, length = next(
+        (each for each in (("d", 86400), ("h", 3600), ("m", 60)) if seconds > 3 * each[1]), ("s", 1)
+    )
+    return f"{-(-seconds // length)}{unit}"

@@ -2,6 +2,8 @@
 
 from datetime import datetime
 
+from issuer.fixes import Fix
+
 
 class KeyRingError(Exception):
     """Anything the ring says no to.
@@ -15,6 +17,7 @@ class KeyRingError(Exception):
       WrongClock     the clock of this machine is too far from that of the database
       OlderRing      the database has an older ring than its private keys have seen
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
+        WrongPassphrase it is under another passphrase, or damaged
     """
 
 
@@ -53,10 +56,15 @@ class OlderRing(KeyRingError):
 class KeyUnavailable(KeyRingError):
     """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do.
 
-    `mend` is the command that mends it, where one does.
+    `fix` clears it, where a line does.
     """
 
-    def __init__(self, message: str, mend: str | None = None) -> None:
-        super().__init__(f"{message}; run: {mend}" if mend else message)
+    def __init__(self, message: str, fix: Fix | None = None) -> None:
+        does = "run" if fix and fix.clears else "see"
+        super().__init__(f"{message}; {does}: {fix}" if fix else message)
         self.message = message
-        self.mend = mend
+        self.fix = fix
+
+
+class WrongPassphrase(KeyUnavailable):
+    """A private key does not open under the passphrase of the settings."""

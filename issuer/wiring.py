@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from issuer.fixes import Fix, Kind, quoted
 from issuer.grants.authentication import ClientAuthentication
 from issuer.grants.bearer import BearerAuthentication
 from issuer.grants.client_keys import ClientKeys
@@ -46,6 +47,9 @@ from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore
 from issuer.store.session_events import SessionEventStore
 from issuer.store.throttle import ThrottleStore
+
+# With the interpreter that runs this: another `pip` would install it elsewhere.
+INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
 
 
 def clock() -> datetime:
@@ -134,7 +138,7 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     ring_store = RingStore(ring_database)
     rotation = Rotation(ring_store, signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
-    node = Node(rotation, signer, heartbeats, policy, clock, node_name)
+    node = Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings))
     clients, means = ClientStore(database), _means(settings, database, policy)
     events = SessionEventStore(database)
     mint = Mint(signer, lambda: node.view, policy, settings.url)
@@ -183,7 +187,8 @@ def _grants(
     guard: Guard,
 ) -> Grants:
     sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
-    keys = ClientKeys()
+    proxy = settings.proxy.get_secret_value() if settings.proxy else None
+    keys = ClientKeys(settings.trusted_authorities(), proxy)
     audiences = (settings.url, f"{settings.url}/oauth2/token")
     authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
     return Grants(
@@ -227,6 +232,13 @@ def vault_for(settings: Settings, database: Database) -> Vault:
     return PrivateKeyStore(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
 
 
+def storage_fault_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
+    """Return what tells why no new key could be stored; the database and a token tell it themselves."""
+    if settings.keys in {"database", "pkcs11"}:
+        return lambda: None
+    return PemDirectory(Path(settings.keys)).storage_fault
+
+
 def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:
     try:
         # Only here: what they import is an extra.
@@ -234,8 +246,7 @@ def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:
         from issuer.signing.pkcs11 import Pkcs11Signer  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BadSettings(
-            "ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: pip install --require-hashes -r"
-            " requirements-pkcs11.lock"
+            f"ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: {INSTALL_PKCS11}", fix=INSTALL_PKCS11
         ) from error
     return Pkcs11Signer(Token(module, label, pin))
 

@@ -14,11 +14,13 @@ from pydantic import SecretStr
 from issuer.administration import register_client
 from issuer.oauth import AuthMethod
 from issuer.settings import Settings
+from issuer.signing import encryption
 from issuer.store.database import Database
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
 hypothesis.settings.register_profile("long")
+PRODUCTION_ROUNDS = encryption.ROUNDS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Hundreds of tests make keys, and have no time for the rounds of production: test_encryption has.
+    encryption.ROUNDS = 2048  # type: ignore[misc]
     if config.getoption("long"):
         hypothesis.settings.load_profile("long")
 
@@ -38,6 +42,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("ISSUER_", "VERIFIER_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def production_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encrypt private keys as in production: for tests that start commands on keys of their own."""
+    monkeypatch.setattr(encryption, "ROUNDS", PRODUCTION_ROUNDS)
 
 
 @pytest.fixture

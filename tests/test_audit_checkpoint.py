@@ -117,7 +117,7 @@ def test_entries_that_are_cut_off_or_made_anew_are_missed_at_a_start_and_wheneve
     assert error
     assert "the audit lacks entry" in error
     (finding,) = ring_checks.audit(AuditStore(database), rotation_on(database, signer, clock), database)
-    assert finding.mend == "issuer keys recover --reason TEXT"
+    assert finding.fix.line == "issuer keys recover --reason TEXT"
     with (
         database.write() as connection
     ):  # whoever cuts the audit need not be so kind as to leave the ring alone

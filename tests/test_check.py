@@ -7,22 +7,21 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from given import MovableClock
+from installation import PASSPHRASE, REACHABLE, Site, empty, installed, site
 from postgresql import new_database
 from typer.testing import CliRunner
 
 from issuer.checks import storage
-from issuer.checks.finding import Finding, Severity
-from issuer.checks.site import Looked, look
+from issuer.checks.finding import Severity
+from issuer.checks.site import look
 from issuer.cli.commands import app
 from issuer.nodes import Heartbeat
 from issuer.settings import BadSettings, load_settings
@@ -33,94 +32,7 @@ from issuer.store.ring import RingStore
 from issuer.wiring import build
 from issuer.wiring import clock as present
 
-PASSPHRASE = "sixteen silent penguins"
-SETTINGS = {"ISSUER_ALGORITHM": "ES256", "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
-REACHABLE = {
-    "ISSUER_URL": "https://issuer.example",
-    "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
-    "ISSUER_METRICS_TOKEN": "a token of sixteen characters",
-    "ISSUER_REGISTRATION": "closed",
-}
-
-
-@dataclass
-class Site:
-    """An installation in the working directory of the test, with settings in its environment or `.env`."""
-
-    folder: Path
-    patch: pytest.MonkeyPatch
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / "keys"
-
-    def set(self, **settings: str) -> None:
-        for name, value in settings.items():
-            self.patch.setenv(name, value)
-
-    def found(self) -> list[Finding]:
-        return [finding for looked in self.look() for finding in looked.findings]
-
-    def look(self) -> list[Looked]:
-        return list(look(present))
-
-    def one(self, severity: Severity = Severity.PROBLEM) -> Finding:
-        (finding,) = self.found()
-        assert finding.severity is severity, finding
-        assert finding.mend
-        return finding
-
-    def mend(self, mend: str) -> None:
-        """Do what a finding says: a line for `.env` is a setting, everything else a command."""
-        name, _, value = mend.partition("=")
-        if name.isupper() and name.startswith("ISSUER_"):
-            self.patch.setenv(name, value)
-        else:
-            issuer = f'issuer() {{ "{sys.executable}" -m issuer.cli "$@"; }}\n'
-            subprocess.run(["bash", "-euc", issuer + mend], cwd=self.folder, check=True)
-
-    def require_mended(self, finding: Finding) -> None:
-        self.mend(finding.mend)
-        assert self.found() == []
-
-    def make(self) -> None:
-        """Let an issuer make database, ring and keys."""
-        issuer = build(load_settings())
-        issuer.node.refresh()
-        issuer.close()
-
-    def change(self, statement: str, *values: object) -> None:
-        with closing(sqlite3.connect(self.folder / "issuer.db")) as connection, connection:
-            connection.execute(statement, values)
-
-
-@pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    tmp_path.chmod(0o700)
-    site = Site(tmp_path, monkeypatch)
-    site.set(**SETTINGS)
-    return site
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with database, ring and keys, for copies."""
-    folder = tmp_path_factory.mktemp("made")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        made = Site(folder, patch)
-        made.set(**SETTINGS)
-        made.make()
-        assert {each.at for each in made.look()} > {"key ring", "audit"}
-    return folder
-
-
-@pytest.fixture
-def site(empty: Site, made: Path) -> Site:
-    """An installation that is well."""
-    shutil.copytree(made, empty.folder, dirs_exist_ok=True)
-    empty.folder.chmod(0o700)
-    return empty
+__all__ = ["empty", "installed", "site"]  # fixtures
 
 
 def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
@@ -162,9 +74,16 @@ def test_what_is_well_has_a_mark_and_a_script_gets_json(site: Site) -> None:
     assert done.output.splitlines() == [
         *(
             f"✓ {name}"
-            for name in ("settings", "key directory", "database", "key ring", "audit", "private keys")
+            for name in (
+                "settings: from the environment",
+                "key directory",
+                "database",
+                "key ring",
+                "audit",
+                "private keys",
+            )
         ),
-        "all is well",
+        "no problems found",
     ]
     document = json.loads(CliRunner().invoke(app, ["check", "--json"]).output)
     assert (document["problems"], document["warnings"], len(document["checks"])) == (0, 0, 6)
@@ -177,7 +96,7 @@ def test_the_mending_command_is_alone_on_its_line_and_a_problem_is_exit_1(site: 
     assert "    chmod 700 keys" in done.output.splitlines()
     document = json.loads(CliRunner().invoke(app, ["check", "--json"]).output)
     findings = [finding for each in document["checks"] for finding in each["findings"]]
-    assert {"severity", "wrong", "mend"} == findings[0].keys()
+    assert {"severity", "wrong", "fix"} == findings[0].keys()
     assert PASSPHRASE not in done.output
 
 
@@ -199,8 +118,8 @@ def test_a_warning_alone_is_exit_0(site: Site) -> None:
         ("ISSUER_REGISTRATION", "maybe", "ISSUER_REGISTRATION=open"),
         ("ISSUER_URL", "http://127.0.0.1:8000/", "ISSUER_URL=http://127.0.0.1:8000"),
         ("ISSUER_URL", "http://me:secret@127.0.0.1:8000?x=1", "ISSUER_URL=http://127.0.0.1:8000"),
-        ("ISSUER_URL", "127.0.0.1:8000", "ISSUER_URL=https://HOST"),
-        ("ISSUER_CORS_ORIGINS", "*", "ISSUER_CORS_ORIGINS=https://APP"),
+        ("ISSUER_URL", "127.0.0.1:8000", "ISSUER_URL=https://issuer.example"),
+        ("ISSUER_CORS_ORIGINS", "*", "ISSUER_CORS_ORIGINS=https://app.example"),
         (
             "ISSUER_CORS_ORIGINS",
             "https://a.example/app, https://b.example/",
@@ -215,15 +134,15 @@ def test_a_setting_that_cannot_be_read_is_named_with_one_that_can(
     empty.set(**{name: value})
     finding = empty.one()
     assert finding.wrong.startswith(f"{name}: ")
-    assert finding.mend == mend
-    empty.mend(mend)
+    assert finding.fix.line == mend
+    empty.apply(mend)
     load_settings()
 
 
 def test_a_short_metrics_token_is_made_anew(empty: Site) -> None:
     (empty.folder / ".env").write_text("ISSUER_METRICS_TOKEN=short\n")
     (empty.folder / ".env").chmod(0o600)
-    empty.mend(empty.one().mend)
+    empty.apply(empty.one().fix.line)
     assert load_settings().metrics_token
 
 
@@ -248,8 +167,8 @@ def test_settings_that_contradict_each_other_are_shown_with_the_arithmetic(
     site.set(**{name: value})
     finding = site.one()
     assert finding.wrong.startswith(f"{name} is {value} but must be")
-    assert finding.mend == mend
-    site.require_mended(finding)
+    assert finding.fix.line == mend
+    site.require_fixed(finding)
 
 
 def test_a_misspelt_setting_is_renamed_in_its_file_or_unset(site: Site) -> None:
@@ -257,12 +176,12 @@ def test_a_misspelt_setting_is_renamed_in_its_file_or_unset(site: Site) -> None:
     env.write_text("ISSUER_PUBLISH_LEED=2d\n")
     finding = site.one(Severity.WARNING)
     assert "did you mean ISSUER_PUBLISH_LEAD?" in finding.wrong
-    site.require_mended(finding)
+    site.require_fixed(finding)
     assert load_settings().publish_lead == timedelta(days=2)
     env.write_text("ISSUER_NONSENSE=1\n")
-    site.require_mended(site.one(Severity.WARNING))
+    site.require_fixed(site.one(Severity.WARNING))
     site.set(ISSUER_AUDIANCE="x")
-    assert site.one(Severity.WARNING).mend == "unset ISSUER_AUDIANCE"
+    assert site.one(Severity.WARNING).fix.line == "unset ISSUER_AUDIANCE"
 
 
 def test_an_env_file_with_a_secret_is_for_its_owner_only(site: Site) -> None:
@@ -272,12 +191,12 @@ def test_an_env_file_with_a_secret_is_for_its_owner_only(site: Site) -> None:
     finding = site.one()
     assert "which holds ISSUER_KEYS_PASSPHRASE" in finding.wrong
     assert PASSPHRASE not in finding.wrong
-    site.require_mended(finding)
+    site.require_fixed(finding)
 
 
 def test_an_env_file_that_is_no_text_is_told(empty: Site) -> None:
     (empty.folder / ".env").write_bytes(b"\xff\xfe")
-    assert "cannot read the file .env" in empty.one().wrong
+    assert ".env is not UTF-8" in empty.one().wrong
 
 
 # The passphrase
@@ -288,25 +207,39 @@ def test_a_reachable_issuer_needs_a_passphrase(empty: Site) -> None:
     empty.patch.delenv("ISSUER_KEYS_PASSPHRASE")
     finding = next(each for each in empty.found() if each.severity is Severity.PROBLEM)
     assert "private keys must be encrypted" in finding.wrong
-    empty.mend(finding.mend)
+    empty.apply(finding.fix.line)
     assert {each.severity for each in empty.found()} == {Severity.WARNING}  # no database yet
     assert load_settings().passphrase()
 
 
 def test_a_wrong_passphrase_is_told_for_each_key(site: Site) -> None:
-    site.set(ISSUER_KEYS_PASSPHRASE="another")
+    site.set(ISSUER_KEYS_PASSPHRASE="seventeen silent penguins")
     findings = site.found()
     assert len(findings) == 2
     assert all("wrong ISSUER_KEYS_PASSPHRASE" in each.wrong for each in findings)
-    assert {each.mend for each in findings} == {"ISSUER_KEYS_PASSPHRASE_FILE=FILE"}
+    assert {each.fix.line for each in findings} == {"ISSUER_KEYS_PASSPHRASE_FILE=FILE"}
 
 
 def test_a_passphrase_given_twice_is_taken_out_of_the_environment(site: Site) -> None:
     (site.folder / "passphrase").write_text(PASSPHRASE)
     (site.folder / "passphrase").chmod(0o600)
-    site.set(ISSUER_KEYS_PASSPHRASE_FILE="passphrase")
+    site.set(ISSUER_KEYS_PASSPHRASE_FILE="passphrase", ISSUER_KEYS_PASSPHRASE="another that opens nothing")
     finding = site.one()
-    assert (finding.mend, "not both" in finding.wrong) == ("unset ISSUER_KEYS_PASSPHRASE", True)
+    assert (finding.fix.line, "not both" in finding.wrong) == ("unset ISSUER_KEYS_PASSPHRASE", True)
+    site.require_fixed(finding)
+
+
+@pytest.mark.parametrize("content", ["another that opens nothing", "", None])
+def test_of_two_passphrases_the_one_that_opens_the_keys_is_never_taken_out(
+    site: Site, content: str | None
+) -> None:
+    if content is not None:
+        (site.folder / "other").write_text(content)
+        (site.folder / "other").chmod(0o600)
+    site.set(ISSUER_KEYS_PASSPHRASE_FILE="other")
+    finding = next(each for each in site.found() if each.severity is Severity.PROBLEM)
+    assert finding.fix.line == "unset ISSUER_KEYS_PASSPHRASE_FILE"
+    site.require_fixed(finding)
 
 
 @pytest.mark.parametrize("content", [None, ""])
@@ -317,7 +250,7 @@ def test_a_passphrase_file_that_is_missing_or_empty_is_made(empty: Site, content
         (empty.folder / "passphrase").write_text(content)
         (empty.folder / "passphrase").chmod(0o600)
     finding = next(each for each in empty.found() if each.severity is Severity.PROBLEM)
-    empty.mend(finding.mend)
+    empty.apply(finding.fix.line)
     assert load_settings().passphrase()
 
 
@@ -326,7 +259,7 @@ def test_a_passphrase_file_that_others_may_read_is_told(site: Site) -> None:
     (site.folder / "passphrase").write_text(PASSPHRASE)
     (site.folder / "passphrase").chmod(0o644)
     site.set(ISSUER_KEYS_PASSPHRASE_FILE="passphrase")
-    site.require_mended(site.one(Severity.WARNING))
+    site.require_fixed(site.one(Severity.WARNING))
 
 
 # Where others can reach the issuer
@@ -344,7 +277,11 @@ def test_a_passphrase_file_that_others_may_read_is_told(site: Site) -> None:
         ),
         ({"ISSUER_REGISTRATION": "open"}, "anybody may make", "ISSUER_REGISTRATION=closed"),
         ({"ISSUER_ROTATION_PERIOD": "0"}, "only when an operator", "ISSUER_ROTATION_PERIOD=30d"),
-        ({"ISSUER_AUDIENCE": "https://issuer.example"}, "every service", "ISSUER_AUDIENCE=https://SERVICE"),
+        (
+            {"ISSUER_AUDIENCE": "https://issuer.example"},
+            "every service",
+            "ISSUER_AUDIENCE=https://api.example",
+        ),
     ],
 )
 def test_what_starts_and_is_perhaps_not_meant_is_a_warning(
@@ -353,14 +290,14 @@ def test_what_starts_and_is_perhaps_not_meant_is_a_warning(
     site.set(**{**REACHABLE, **change})
     finding = site.one(Severity.WARNING)
     assert says in finding.wrong
-    assert finding.mend == mend
-    site.require_mended(finding)
+    assert finding.fix.line == mend
+    site.require_fixed(finding)
 
 
 def test_metrics_that_nobody_may_read_are_a_warning(site: Site) -> None:
     site.set(**{name: value for name, value in REACHABLE.items() if name != "ISSUER_METRICS_TOKEN"})
     assert "/metrics refuses everybody" in site.one(Severity.WARNING).wrong
-    site.mend(site.one(Severity.WARNING).mend)
+    site.apply(site.one(Severity.WARNING).fix.line)
     (site.folder / ".env").chmod(0o600)
     assert site.found() == []
 
@@ -368,37 +305,48 @@ def test_metrics_that_nobody_may_read_are_a_warning(site: Site) -> None:
 # The database
 
 
-@pytest.mark.parametrize("url", ["mysql://host/name", "sqlite://", "nonsense"])
-def test_a_database_that_is_none_is_told(empty: Site, url: str) -> None:
+@pytest.mark.parametrize(
+    ("url", "form"),
+    [
+        ("sqlite://", "sqlite:///issuer.db"),
+        ("nonsense", "sqlite:///issuer.db"),
+        ("mysql://host/name", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+        ("postgresql://u:p@ss@db.example/x", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+        ("postgresql//db.example/x", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
+    ],
+)
+def test_a_database_that_is_none_is_told_with_the_form_of_the_kind_that_was_meant(
+    empty: Site, url: str, form: str
+) -> None:
     empty.set(ISSUER_DATABASE_URL=url)
-    assert empty.one().mend == "ISSUER_DATABASE_URL=sqlite:///issuer.db"
+    assert empty.one().fix.line == f"ISSUER_DATABASE_URL={form}"
 
 
 def test_a_database_that_does_not_answer_is_told_without_its_password(empty: Site) -> None:
     empty.set(ISSUER_DATABASE_URL="postgresql://me:hidden@127.0.0.1:1/name")
     finding = empty.one()
-    assert finding.mend == "psql --dbname=name -c 'SELECT 1'"
+    assert finding.fix.line == "psql --dbname=postgresql://me@127.0.0.1:1/name -c 'SELECT 1'"
     assert "hidden" not in finding.wrong
 
 
 def test_a_file_that_is_no_database_is_told(empty: Site) -> None:
     (empty.folder / "issuer.db").write_text("this is no database" * 100)
     (empty.folder / "issuer.db").chmod(0o600)
-    assert "PRAGMA integrity_check" in empty.one().mend
+    assert "PRAGMA integrity_check" in empty.one().fix.line
 
 
 def test_a_database_of_a_newer_version_is_told(site: Site) -> None:
     site.change("UPDATE issuer_schema_version SET version_num = '9999'")
     finding = site.one()
     assert "newer version" in finding.wrong
-    assert finding.mend == "cp BACKUP issuer.db"
+    assert finding.fix.line == "rm -f issuer.db-wal issuer.db-shm && install -m 600 BACKUP issuer.db"
 
 
 def test_a_database_of_an_older_version_is_to_be_backed_up_before_the_next_start(site: Site) -> None:
     site.change("UPDATE issuer_schema_version SET version_num = '0001'")
     finding = site.one(Severity.WARNING)
     assert f"is at revision 0001, and the next start brings it to {SCHEMA}" in finding.wrong
-    site.mend(finding.mend)
+    site.apply(finding.fix.line)
     assert (site.folder / "BACKUP").exists()
 
 
@@ -408,7 +356,7 @@ def test_a_postgresql_of_another_encoding_is_told_and_one_of_the_right_one_is_we
     empty.set(ISSUER_DATABASE_URL=new_database(postgresql, "ENCODING 'SQL_ASCII' TEMPLATE template0"))
     finding = empty.one()
     assert "SQL_ASCII" in finding.wrong
-    assert finding.mend.startswith("createdb --encoding=UTF8")
+    assert finding.fix.line.startswith("createdb --encoding=UTF8")
     empty.set(ISSUER_DATABASE_URL=new_database(postgresql), ISSUER_KEYS="database")
     assert "no tables yet" in empty.one(Severity.WARNING).wrong
     empty.make()
@@ -417,12 +365,12 @@ def test_a_postgresql_of_another_encoding_is_told_and_one_of_the_right_one_is_we
 
 def test_a_database_file_that_others_may_read_is_told(site: Site) -> None:
     (site.folder / "issuer.db").chmod(0o644)
-    site.require_mended(site.one())
+    site.require_fixed(site.one())
 
 
 def test_a_folder_in_which_others_may_write_is_told(site: Site) -> None:
     site.folder.chmod(0o777)
-    site.require_mended(site.one(Severity.WARNING))
+    site.require_fixed(site.one(Severity.WARNING))
 
 
 def test_a_folder_in_which_sqlite_cannot_write_is_told(site: Site) -> None:
@@ -431,14 +379,14 @@ def test_a_folder_in_which_sqlite_cannot_write_is_told(site: Site) -> None:
     site.folder.chmod(0o500)
     finding = next(each for each in site.found() if each.severity is Severity.PROBLEM)
     site.folder.chmod(0o700)
-    assert finding.mend == f"chmod u+wx {site.folder}"
+    assert finding.fix.line == f"chmod u+wx {site.folder}"
 
 
 def test_a_database_of_another_owner_is_told(site: Site) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
     os.chown(site.folder / "issuer.db", 65534, 65534)
-    site.require_mended(site.one())
+    site.require_fixed(site.one())
 
 
 def test_a_disk_that_is_nearly_full_is_told(site: Site) -> None:
@@ -446,7 +394,7 @@ def test_a_disk_that_is_nearly_full_is_told(site: Site) -> None:
     site.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
     findings = site.found()
     assert {each.severity for each in findings} == {Severity.WARNING}
-    assert all("100 MiB" in each.wrong and each.mend.startswith("df -h ") for each in findings)
+    assert all("100 MiB" in each.wrong and each.fix.line.startswith("df -h ") for each in findings)
 
 
 # Several hosts
@@ -473,7 +421,7 @@ def test_a_directory_of_keys_must_be_shared_by_several_hosts(empty: Site, postgr
     empty.make()
     for name in ("one/7", "two/7"):
         beat(empty, name)
-    assert empty.one(Severity.WARNING).mend == "ISSUER_KEYS=database"
+    assert empty.one(Severity.WARNING).fix.line == "issuer move --to-file FILE"
 
 
 # The key ring and its audit
@@ -488,7 +436,7 @@ def test_an_older_ring_that_was_restored_is_told_with_the_way_out(site: Site) ->
     shutil.move(site.folder / "backup.db", site.folder / "issuer.db")
     finding = site.one()
     assert kid in finding.wrong
-    site.require_mended(finding)
+    site.require_fixed(finding)
 
 
 def test_a_lost_database_beside_private_keys_is_told(site: Site) -> None:
@@ -500,12 +448,12 @@ def test_a_lost_database_beside_private_keys_is_told(site: Site) -> None:
 
 def test_a_damaged_ring_is_told(site: Site) -> None:
     site.change("UPDATE key_ring SET document = '{}'")
-    assert site.one().mend == "cp BACKUP issuer.db"
+    assert site.one().fix.line == "rm -f issuer.db-wal issuer.db-shm && install -m 600 BACKUP issuer.db"
 
 
 def test_a_damaged_note_is_removed(site: Site) -> None:
     (site.keys / NOTE).write_text("{}")
-    site.require_mended(site.one())
+    site.require_fixed(site.one())
 
 
 def test_a_missing_standby_and_an_overdue_rotation_are_told(site: Site) -> None:
@@ -516,7 +464,7 @@ def test_a_missing_standby_and_an_overdue_rotation_are_told(site: Site) -> None:
     later.now = present() + timedelta(days=29)
     site.set(ISSUER_ROTATION_PERIOD="10d")
     (finding,) = (each for looked in look(later) for each in looked.findings if "overdue" in each.wrong)
-    assert finding.mend == "issuer serve"
+    assert finding.fix.line == "issuer serve"
 
 
 def test_a_clock_far_from_the_databases_is_told(empty: Site, postgresql: str) -> None:
@@ -525,7 +473,7 @@ def test_a_clock_far_from_the_databases_is_told(empty: Site, postgresql: str) ->
     ahead = MovableClock()
     ahead.now = present() + timedelta(minutes=5)
     (finding,) = (each for looked in look(ahead) for each in looked.findings)
-    assert (finding.mend, "by NTP" in finding.wrong) == ("timedatectl set-ntp true", True)
+    assert (finding.fix.line, "by NTP" in finding.wrong) == ("timedatectl set-ntp true", True)
 
 
 def test_an_audit_that_is_not_whole_is_told(site: Site) -> None:
@@ -541,16 +489,16 @@ def test_an_audit_that_is_not_whole_is_told(site: Site) -> None:
 def test_a_directory_of_keys_that_others_may_enter_is_told(site: Site, mode: int) -> None:
     site.keys.chmod(mode)
     finding = site.found()[0]
-    assert finding.mend == "chmod 700 keys"
-    site.require_mended(finding)
+    assert finding.fix.line == "chmod 700 keys"
+    site.require_fixed(finding)
 
 
 def test_a_key_file_that_others_may_read_is_told(site: Site) -> None:
     path = min(site.keys.glob("*.pem"))
     path.chmod(0o644)
     finding = site.found()[0]
-    assert finding.mend == f"chmod 600 keys/{path.name}"
-    site.require_mended(finding)
+    assert finding.fix.line == f"chmod 600 keys/{path.name}"
+    site.require_fixed(finding)
 
 
 def test_a_key_file_of_another_owner_is_told(site: Site) -> None:
@@ -558,13 +506,13 @@ def test_a_key_file_of_another_owner_is_told(site: Site) -> None:
         pytest.skip("only root can give a file away")
     path = min(site.keys.glob("*.pem"))
     os.chown(path, 65534, 65534)
-    site.require_mended(site.found()[0])
+    site.require_fixed(site.found()[0])
 
 
 def test_a_symbolic_link_to_the_directory_of_keys_is_told(site: Site) -> None:
     site.keys.rename(site.folder / "elsewhere")
     site.keys.symlink_to(site.folder / "elsewhere")
-    site.require_mended(site.one(Severity.WARNING))
+    site.require_fixed(site.one(Severity.WARNING))
 
 
 @pytest.mark.parametrize("kind", ["file", "FIFO"])
@@ -573,7 +521,7 @@ def test_a_directory_of_keys_that_is_none_is_told_and_not_waited_for(site: Site,
     os.mkfifo(site.keys) if kind == "FIFO" else site.keys.write_text("")
     finding = site.one()
     assert "Not a directory" in finding.wrong
-    site.mend(finding.mend + " && mv keys.safe keys")
+    site.apply(finding.fix.line + " && mv keys.safe keys")
     assert site.found() == []
 
 
@@ -590,7 +538,7 @@ def test_the_missing_private_half_of_a_published_key_is_told(site: Site) -> None
     shutil.move(path, site.folder / "BACKUP" / path.name)
     finding = site.one()
     assert "missing" in finding.wrong
-    site.require_mended(finding)
+    site.require_fixed(finding)
 
 
 def test_a_private_half_of_another_key_is_told(site: Site) -> None:
@@ -603,13 +551,13 @@ def test_a_private_half_that_is_missing_in_the_database_is_told(empty: Site) -> 
     empty.set(ISSUER_KEYS="database")
     empty.make()
     empty.change("DELETE FROM private_keys WHERE kid = (SELECT min(kid) FROM private_keys)")
-    assert empty.one().mend == "cp BACKUP issuer.db"
+    assert empty.one().fix.line == "rm -f issuer.db-wal issuer.db-shm && install -m 600 BACKUP issuer.db"
 
 
 def test_what_belongs_to_no_key_is_told_and_moved_away(site: Site) -> None:
     (site.keys / "old key.pem").write_text("")
     (site.keys / "old key.pem").chmod(0o600)
-    site.require_mended(site.one(Severity.WARNING))
+    site.require_fixed(site.one(Severity.WARNING))
     assert (site.folder / "strays" / "old key.pem").exists()
 
 
@@ -636,7 +584,7 @@ def hsm(site: Site) -> Site:
 def test_keys_in_an_hsm_need_module_and_token(hsm: Site) -> None:
     finding = hsm.one()
     assert "ISSUER_PKCS11_MODULE; ISSUER_PKCS11_TOKEN" in finding.wrong
-    assert finding.mend.splitlines() == [
+    assert finding.fix.line.splitlines() == [
         "ISSUER_PKCS11_MODULE=/usr/lib/MODULE.so",
         "ISSUER_PKCS11_TOKEN=LABEL",
     ]
@@ -652,7 +600,7 @@ def test_a_token_that_cannot_be_opened_is_told(hsm: Site) -> None:
     module = hsm.folder / "module.so"
     module.write_text("no library")
     hsm.set(ISSUER_PKCS11_MODULE=str(module), ISSUER_PKCS11_TOKEN="issuer")
-    assert hsm.one().mend.startswith("pkcs11-tool --module ")
+    assert hsm.one().fix.line.startswith("pkcs11-tool --module ")
 
 
 # One text for `serve` and `check`

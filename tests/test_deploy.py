@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,52 @@ def test_the_document_shows_only_options_that_exist() -> None:
     for line in served:
         if "--" in line:
             require_options_exist(line)
+
+
+# The lines of the document that need no service manager
+
+
+def blocks(name: str) -> list[str]:
+    text = (ROOT / "docs" / name).read_text("utf-8")
+    return re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_operators_commands_read_the_settings_of_the_service_and_show_none_on_a_command_line(
+    tmp_path: Path,
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root makes files of other users")
+    (setup,) = (block for block in blocks("deploy.md") if "useradd" in block)
+    (listing,) = (block for block in blocks("deploy.md") if block.startswith("cd /var/lib/issuer && runuser"))
+    assert "ISSUER_" not in listing
+    lines = setup[setup.index("install -d -m 750") : setup.index("cp docs/deploy/issuer.service")]
+    replaced = {
+        "/etc/issuer": f"{tmp_path}/etc",
+        "/var/lib/issuer": f"{tmp_path}/var",
+        "/opt/issuer/.venv/bin/issuer": f"{sys.executable} -m issuer.cli",
+        "-g issuer": "-g root",
+        "-o issuer": "-o root",
+        "chgrp issuer": "chgrp root",
+        "-u issuer": "-u root",
+    }
+    for old, new in replaced.items():
+        lines, listing = lines.replace(old, new), listing.replace(old, new)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ISSUER_")}
+    check = f"cd {tmp_path}/var && {sys.executable} -m issuer.cli check"
+    start = "from issuer.wiring import *; build(load_settings()).node.refresh()"
+    served = f"cd {tmp_path}/var && {sys.executable} -c 'from issuer.settings import *; {start}'"
+    for line in (lines, served, check, listing):
+        done = subprocess.run(
+            ["bash", "-euc", line], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        if line == check:
+            assert f"settings: from {tmp_path}/var/.env and the environment" in done.stdout
+    assert "current" in done.stdout
+    passphrase = (tmp_path / "etc" / "passphrase").stat()
+    assert passphrase.st_mode & 0o777 == 0o640
+
+
+def test_no_document_puts_settings_on_a_command_line() -> None:
+    for path in (ROOT / "docs").glob("*.md"):
+        assert not re.search(r"env \$\(cat", path.read_text("utf-8")), path

@@ -113,7 +113,7 @@ def test_check_advises_a_database_of_its_own_and_nothing_that_touches_the_other(
 ) -> None:
     perform(database, FOREIGN["revision 9999"])
     (finding,) = storage.foreign(database)
-    assert finding.mend in {
+    assert finding.fix.line in {
         f"ISSUER_DATABASE_URL=sqlite:///{tmp_path}/jwks-issuer.db",
         "ISSUER_DATABASE_URL=postgresql://USER@HOST/NEW_DATABASE",
     }

@@ -375,7 +375,7 @@ def test_a_token_without_a_note_is_a_finding(site: Path) -> None:
     (finding,) = found()
     assert finding.severity is Severity.WARNING
     assert f"nothing in the PKCS#11 token {LABEL} tells of the key ring" in finding.wrong
-    assert finding.mend == "issuer audit verify"
+    assert finding.fix.line == "issuer audit verify"
     start()
     assert found() == []
 
@@ -387,7 +387,7 @@ def test_a_damaged_note_is_a_finding_with_the_command_that_removes_it(site: Path
         put(opened, b"{")
     (finding,) = found()
     assert finding.severity is Severity.PROBLEM
-    assert finding.mend == (
+    assert finding.fix.line == (
         f"pkcs11-tool --module {MODULE} --token-label '{LABEL}' --login --delete-object --type data"
         f" --label '{NOTE}'"
     )

@@ -10,6 +10,7 @@ import pytest
 from test_keyring import POLICY
 
 from issuer.policy import BadPolicy, duration
+from issuer.setting_values import parse_duration
 
 
 def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
@@ -23,6 +24,10 @@ def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
         ({"publish_lead": timedelta(minutes=5)}, "5m + ISSUER_NODE_TIMEOUT 30s + ISSUER_CLOCK_SKEW 30s = 6m"),
         ({"rotation_period": timedelta(hours=1)}, "ISSUER_ROTATION_PERIOD is 1h"),
         ({"outage_limit": timedelta(seconds=1)}, "ISSUER_OUTAGE_LIMIT is 1s"),
+        (
+            {"token_lifetime": timedelta(days=65), "rotation_period": timedelta(days=1)},
+            "+ 2 x ISSUER_CLOCK_SKEW 30s + 1s = 5616091s, which makes 66 replaced keys + the current key +",
+        ),
         ({"node_timeout": timedelta(seconds=1)}, "ISSUER_NODE_TIMEOUT is 1s but must be at least 2s"),
     ],
 )
@@ -43,3 +48,14 @@ def test_durations_are_told_as_settings_are_written() -> None:
         timedelta(0),
     ]
     assert [duration(span) for span in spans] == ["30d", "36h", "90m", "45s", "0s"]
+
+
+def test_the_rotation_period_that_is_advised_for_fewer_keys_is_accepted() -> None:
+    for days in (40, 65, 300, 3650):
+        for standbys in (1, 10):
+            change = {"token_lifetime": timedelta(days=days), "standby_keys": standbys}
+            try:
+                replace(POLICY, rotation_period=timedelta(days=1), **change)  # type: ignore[arg-type]
+            except BadPolicy as error:
+                period = parse_duration(error.fix.line.removeprefix("ISSUER_ROTATION_PERIOD="))
+                assert replace(POLICY, rotation_period=period, **change).planned_keys <= 60  # type: ignore[arg-type]

@@ -258,7 +258,7 @@ def test_time_limits_that_a_pooler_drops_are_missed_until_the_printed_line_sets_
     with psycopg.connect(url) as connection:
         place = {"PGHOST": HOST, "PGPORT": str(connection.info.port), "PGUSER": "issuer"}
     environment = {**os.environ, **place, "PATH": f"{programs}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-c", finding.mend], check=True, env=environment, capture_output=True)
+    subprocess.run(["bash", "-c", finding.fix.line], check=True, env=environment, capture_output=True)
     with pooled(url, f"'{role}'", **through_all) as through:
         database = Database(through.replace(f"'{role}'", quote(role)))
         assert list(storage.pooler(database)) == []

@@ -15,8 +15,16 @@ from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
 from verifier_example.connections import bound_connections_of_this_server
@@ -29,6 +37,7 @@ from verifier_example.dependencies import (
     render_refusal,
     unavailable,
 )
+from verifier_example.given import BadSettings, GivenSource
 from verifier_example.logs import known_paths_only
 from verifier_example.metrics import Metrics
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
@@ -64,12 +73,38 @@ def _names(value: object) -> object:
     return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
 
 
+def _algorithms(names: tuple[str, ...]) -> tuple[str, ...]:
+    known = {name.lower(): name for name in ("RS256", "PS256", "ES256", "EdDSA")}
+    if not names or not {name.lower() for name in names} <= known.keys():
+        raise ValueError(f"must be one or more of {', '.join(known.values())}")
+    return tuple(known[name.lower()] for name in names)
+
+
 class Settings(BaseSettings):
     """What the operator decides, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="VERIFIER_", env_file=".env", extra="ignore", env_ignore_empty=True, frozen=True
+        env_prefix="VERIFIER_", extra="ignore", hide_input_in_errors=True, frozen=True
     )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - this, too, is pydantic's
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings  # `given` reads both, by one set of rules
+        return init_settings, GivenSource(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_one_line(cls, value: object) -> object:
+        if isinstance(value, str) and any(character in value for character in "\r\n\0"):
+            raise ValueError("holds a line break or a zero byte")
+        return value
 
     issuer: str = Field("http://127.0.0.1:8000", description="The issuer whose tokens are accepted.")
     audience: str = Field("http://127.0.0.1:8001", description="What a token must be for.")
@@ -83,9 +118,11 @@ class Settings(BaseSettings):
     max_stale: Seconds = Field(
         _DEFAULTS.max_stale, description="How long old keys serve while the issuer is down."
     )
-    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
-        ("RS256",),
-        description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
+    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_algorithms)] = (
+        Field(
+            ("RS256",),
+            description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
+        )
     )
     allow_http: bool = Field(
         False,
@@ -101,6 +138,18 @@ class Settings(BaseSettings):
         description="The proxy for fetches, `http://host:port`, with `user:password@` if it asks for them;"
         " `HTTPS_PROXY` and the like are not used.",
     )
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process; raise BadSettings, one line naming each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = [
+            f"VERIFIER_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise BadSettings("; ".join(told)) from None
 
 
 class Greeting(BaseModel):
@@ -170,12 +219,12 @@ def create_app(
     """
     metrics = metrics or Metrics()
     try:
-        chosen = settings or Settings()
+        chosen = settings or load_settings()
         verifier = verifier or build_verifier(chosen, metrics)
     except ValueError as error:
         if settings is not None:
             raise
-        raise SystemExit(f"the service cannot start: {_in_one_line(error)}") from None
+        raise SystemExit(f"the service cannot start: {error}") from None
     settings = chosen
 
     @asynccontextmanager
@@ -200,14 +249,6 @@ def create_app(
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     return app
-
-
-def _in_one_line(error: ValueError) -> str:
-    """Say what is wrong, without the values of settings: one may hold a password."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    faults = ((".".join(map(str, each["loc"])), each["msg"]) for each in error.errors())
-    return "; ".join(f"VERIFIER_{name.upper()}: {message}" for name, message in faults)
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:

@@ -1,7 +1,13 @@
-"""A finding: what is wrong, how bad it is, and what mends it."""
+"""A finding: what is wrong, how bad it is, and what clears it."""
 
+import os
+import pwd
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
+
+from issuer.fixes import Concern, Fix, Kind
 
 
 class Severity(StrEnum):
@@ -19,15 +25,38 @@ class Finding:
 
     severity: Severity
     wrong: str
-    mend: str
-    """A command for a shell, or a line for `.env`; what stands in capitals is for the operator to fill in."""
+    fix: Fix
 
 
-def problem(wrong: str, mend: str) -> Finding:
-    """Return a finding that must be mended."""
-    return Finding(Severity.PROBLEM, wrong, mend)
+def other_user(path: Path) -> Finding | None:
+    """Return that root looks at what belongs to a service as a whole: what is printed for root would break it."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return None
+    if os.geteuid() != 0 or owner == 0:
+        return None
+    try:
+        run = f"runuser -u {pwd.getpwuid(owner).pw_name} --"
+    except KeyError:  # a container may run as a number without a name
+        run = f"setpriv --reuid={owner} --clear-groups"
+    return problem(
+        f"this runs as root, and {path} belongs to user {owner}: run it as that user",
+        Fix(Kind.OTHER_USER, f"{run} issuer check", clears=False),
+    )
 
 
-def warning(wrong: str, mend: str) -> Finding:
+def problem(wrong: str, fix: Fix) -> Finding:
+    """Return a finding that must be fixed."""
+    return Finding(Severity.PROBLEM, wrong, fix)
+
+
+def warning(wrong: str, fix: Fix) -> Finding:
     """Return a finding to think about."""
-    return Finding(Severity.WARNING, wrong, mend)
+    return Finding(Severity.WARNING, wrong, fix)
+
+
+def warnings(concerns: Iterable[Concern]) -> Iterator[Finding]:
+    """Yield a warning for each concern."""
+    for concern in concerns:
+        yield warning(concern.wrong, concern.fix)

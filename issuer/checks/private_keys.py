@@ -1,57 +1,93 @@
 """What is wrong with the private keys: where they are kept, who may read them, whether each is the one it says."""
 
+import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from issuer.checks.finding import Finding, problem, warning
+from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.checks.storage import restore
+from issuer.fixes import Fix, Kind, quoted
 from issuer.key import Key
 from issuer.keyring import KeyRing
-from issuer.refusal import KeyUnavailable
+from issuer.passphrase import unused
+from issuer.refusal import KeyUnavailable, WrongPassphrase
 from issuer.settings import Settings
 from issuer.signing import Signer
 from issuer.signing.directory import NOTE, PemDirectory
+from issuer.signing.encryption import is_current
+from issuer.signing.pem import ENCRYPT_ANEW, Vault
 from issuer.signing.proof import prove
 from issuer.store.database import Database
 
 
 def directory(path: Path) -> Iterator[Finding]:
-    """Yield what is wrong with rights, owners and kinds in the directory of private keys."""
-    quoted = shlex.quote(str(path))
-    if path.is_symlink() and path.is_dir():
+    """Yield what is wrong with rights, owners and kinds in the directory of private keys, or with its disk."""
+    if path.is_symlink() and os.path.isdir(path):  # noqa: PTH112 - a path that may not be looked at is none
         yield warning(
             f"{path} is a symbolic link to {path.resolve()}: who may change it changes the keys, and a backup may"
             " hold the link alone",
-            f"ISSUER_KEYS={path.resolve()}",
+            Fix(Kind.KEYS_LINK, f"ISSUER_KEYS={shlex.quote(str(path.resolve()))}"),
         )
-    for error in PemDirectory(path).faults():
-        is_there = path.exists() or path.is_symlink()
-        otherwise = f"chmod 700 {quoted}" if path.is_dir() else f"mv {quoted} {quoted}.aside"
-        yield problem(error.message, error.mend or (otherwise if is_there else f"mkdir -m 700 {quoted}"))
+    if other := other_user(path):
+        yield other
+        return
+    faults = list(PemDirectory(path).faults())
+    for error in faults:
+        yield problem(error.message, error.fix or _usable(path))
+    full = None if faults else PemDirectory(path).storage_fault()
+    if full:
+        yield problem(full.message, full.fix or _usable(path))
+
+
+def _usable(path: Path) -> Fix:
+    """Return what makes a directory of keys out of what the file system refuses."""
+    if os.path.isdir(path):  # noqa: PTH112 - as above
+        return Fix(Kind.KEYS_CLOSED, f"chmod 700 {quoted(path)}")
+    if os.path.lexists(path):
+        aside = unused(f"{path.name}.aside", path.parent)
+        return Fix(Kind.KEYS_NO_DIRECTORY, f"mv {quoted(path)} {quoted(aside)}")
+    return Fix(Kind.KEYS_CLOSED, f"namei -l {quoted(path)}", clears=False)
 
 
 def published(
     settings: Settings, database: Database, signer: Signer, keys: Sequence[Key]
 ) -> Iterator[Finding]:
-    """Yield each published key whose private half is missing, does not open, or is another's."""
+    """Yield each published key whose private key is missing, does not open, or is another's."""
     for key in keys:
         try:
             prove(signer, key)
         except KeyUnavailable as error:
-            yield problem(error.message, error.mend or _mend(settings, database, signer, key.kid))
+            yield problem(error.message, error.fix or _fix(settings, database, signer, key.kid, error))
+
+
+def encrypted_weakly(vault: Vault, passphrase: str | None) -> Iterator[Finding]:
+    """Yield that private keys are encrypted as an older version did it."""
+    if passphrase is None:
+        return
+    with suppress(KeyUnavailable):  # reported of the keys themselves
+        old = [kid for kid in sorted(vault.kept()) if not is_current(vault.read(kid))]
+        if old:
+            yield warning(
+                f"{len(old)} private key{'s' * (len(old) > 1)} encrypted by an older version or another program, with"
+                " fewer rounds: a stolen copy is easier to open",
+                Fix(Kind.KEYS_ENCRYPTED_WEAKLY, ENCRYPT_ANEW),
+            )
 
 
 def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> Iterator[Finding]:
     """Yield what lies among the private keys and belongs to no published key."""
     for name in signer.strays([key.kid for key in ring.published_keys(now)]):
-        place = Path(settings.keys)
-        move = f"mkdir -p -m 700 strays && mv {shlex.quote(str(place / name))} strays/"
+        if settings.keys in {"database", "pkcs11"}:
+            fix = Fix(Kind.KEY_STRAY_ELSEWHERE, "issuer keys verify", clears=False)
+        else:
+            move = f"mv --backup=numbered {quoted(Path(settings.keys) / name)} strays/"
+            fix = Fix(Kind.KEY_STRAY, f"mkdir -p -m 700 strays && {move}")
         yield warning(
             f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify",
-            "issuer keys verify" if settings.keys in {"database", "pkcs11"} else move,
+            fix,
         )
 
 
@@ -63,25 +99,36 @@ def unnoted(settings: Settings, signer: Signer) -> Iterator[Finding]:
                 f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"
                 " database would not be noticed: a start notes it, or logs that the token takes no data object; then"
                 " note elsewhere, after each change, what this prints",
-                "issuer audit verify",
+                Fix(Kind.NOTE_MISSING, "issuer audit verify", clears=False),
             )
 
 
-def remove_note(settings: Settings) -> str:
+def remove_note(settings: Settings) -> Fix:
     """Return the command that removes what is noted beside the private keys."""
     if settings.keys == "pkcs11":
-        return (
-            f"pkcs11-tool --module {settings.pkcs11_module} --token-label {shlex.quote(settings.pkcs11_token or '')}"
-            " --login --delete-object --type data --label 'jwks-issuer ring'"
+        return Fix(
+            Kind.NOTE_DAMAGED,
+            f"{_pkcs11_tool(settings)} --token-label {shlex.quote(settings.pkcs11_token or '')}"
+            " --login --delete-object --type data --label 'jwks-issuer ring'",
         )
-    return f"rm {shlex.quote(str(Path(settings.keys) / NOTE))}"
+    return Fix(Kind.NOTE_DAMAGED, f"rm {quoted(Path(settings.keys) / NOTE)}")
 
 
-def _mend(settings: Settings, database: Database, signer: Signer, kid: str) -> str:
+def token_slots(settings: Settings) -> Fix:
+    """Return the command that shows which tokens a PKCS#11 module has."""
+    return Fix(Kind.PKCS11_TOKEN, f"{_pkcs11_tool(settings)} --list-token-slots", clears=False)
+
+
+def _pkcs11_tool(settings: Settings) -> str:
+    return f"pkcs11-tool --module {quoted(settings.pkcs11_module or 'MODULE')}"
+
+
+def _fix(settings: Settings, database: Database, signer: Signer, kid: str, error: KeyUnavailable) -> Fix:
     if settings.keys == "pkcs11":
-        return f"pkcs11-tool --module {settings.pkcs11_module} --login --list-objects"
-    if kid not in signer.kept():
-        if settings.keys == "database":
-            return restore(database)
-        return f"cp BACKUP/{kid}.pem {shlex.quote(settings.keys)}/"
-    return "ISSUER_KEYS_PASSPHRASE_FILE=FILE"
+        return Fix(Kind.PKCS11_KEY, f"{_pkcs11_tool(settings)} --login --list-objects", clears=False)
+    if isinstance(error, WrongPassphrase):
+        return Fix(Kind.PASSPHRASE_WRONG, "ISSUER_KEYS_PASSPHRASE_FILE=FILE")
+    if settings.keys == "database":
+        return restore(database)
+    kind = Kind.KEY_SWAPPED if kid in signer.kept() else Kind.KEY_MISSING
+    return Fix(kind, f"install -m 600 BACKUP/{kid}.pem {quoted(settings.keys)}/")

@@ -1,18 +1,23 @@
 """What is wrong with the key ring: whether it is there, is the newest, and goes on; its audit; and who runs it."""
 
+import re
+import shlex
 from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from issuer.audit import fault
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
+from issuer.fixes import Fix, Kind
 from issuer.halves import DamagedNote
 from issuer.keeping import wanting
 from issuer.keyring import KeyRing
 from issuer.lineage import WAY_OUT
-from issuer.policy import Policy
+from issuer.policy import PUBLISHED_MOST, Policy, duration
 from issuer.refusal import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.rotation import Rotation
+from issuer.setting_values import LONGEST
 from issuer.settings import Settings
 from issuer.store.audit import AuditStore
 from issuer.store.database import Database, DatabaseDamaged, StoreError
@@ -20,16 +25,16 @@ from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import Moved
 
 
-def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: str) -> KeyRing | None:
+def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: Fix) -> KeyRing | None:
     """Return the ring, or None and why not among the `findings`."""
     try:
         return rotation.ring()
     except NoRing:
         findings.extend(_founding(rotation, restore(database)))
     except OlderRing as error:
-        findings.append(problem(str(error), WAY_OUT))
+        findings.append(problem(str(error), Fix(Kind.RING_OLDER, WAY_OUT)))
     except Moved as error:
-        findings.append(problem(str(error), f"ISSUER_DATABASE_URL={error.to}"))
+        findings.append(problem(str(error), _moved_to(error.to)))
     except DamagedNote as error:
         findings.append(problem(str(error), remove_note))
     except (StoreError, KeyRingError) as error:
@@ -37,13 +42,22 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
     return None
 
 
-def _founding(rotation: Rotation, mend: str) -> Iterator[Finding]:
+def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
     try:
         rotation.may_found()
     except KeyRingError as error:
-        yield problem(str(error), mend)
+        yield problem(str(error), restored)
     else:
-        yield warning("there is no key ring yet: the first start makes it", "issuer serve")
+        yield warning(
+            "there is no key ring yet: the first start makes it", Fix(Kind.RING_MISSING, "issuer serve")
+        )
+
+
+def _moved_to(url: str) -> Fix:
+    """Return the setting that follows a move; the password is not noted with it."""
+    return Fix(
+        Kind.DATABASE_MOVED, f"ISSUER_DATABASE_URL={shlex.quote(re.sub(r':[*]{3}@', ':PASSWORD@', url))}"
+    )
 
 
 def clock(rotation: Rotation) -> Iterator[Finding]:
@@ -51,13 +65,27 @@ def clock(rotation: Rotation) -> Iterator[Finding]:
     try:
         rotation.require_clock()
     except WrongClock as error:
-        yield problem(str(error), "timedatectl set-ntp true")
+        yield problem(str(error), Fix(Kind.CLOCK, "timedatectl set-ntp true"))
 
 
 def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
     """Yield what is overdue or missing: nobody runs, or those who run cannot."""
     for wrong in wanting(ring, policy, now):
-        yield problem(wrong, "issuer serve")
+        fix = Fix(Kind.RING_NEEDS_A_NODE, "issuer serve")
+        if "ISSUER_ROTATION_PERIOD" in wrong:
+            fix = Fix(Kind.TOO_MANY_KEYS, f"ISSUER_ROTATION_PERIOD={duration(_slower(ring, policy, now))}")
+        yield problem(wrong, fix)
+
+
+def _slower(ring: KeyRing, policy: Policy, now: datetime) -> timedelta:
+    """Return a rotation period under which the keys that are published already leave in time."""
+    period = policy.rotation_period
+    while (
+        period < LONGEST
+        and ring.most_published(replace(policy, rotation_period=period), now) > PUBLISHED_MOST
+    ):
+        period = min(2 * period, LONGEST)
+    return period
 
 
 def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> Iterator[Finding]:
@@ -73,7 +101,7 @@ def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> I
     if wrong:
         yield problem(f"the audit is not whole: {wrong}", restore(database))
     elif rotation and (wrong := rotation.audit_error()):
-        yield problem(wrong, WAY_OUT)
+        yield problem(wrong, Fix(Kind.AUDIT_SHORT, WAY_OUT))
 
 
 def hosts(
@@ -93,10 +121,10 @@ def hosts(
     if database.is_sqlite:
         yield problem(
             f"issuers run on {told} with one SQLite file: it is not safe on a network's file system",
-            "ISSUER_DATABASE_URL=postgresql://USER@HOST/NAME",
+            Fix(Kind.SEVERAL_HOSTS_SQLITE, "issuer move --to-file FILE"),
         )
     elif settings.keys not in {"database", "pkcs11"}:
         yield warning(
             f"issuers run on {told}, and ISSUER_KEYS is the directory {settings.keys}: they must share it",
-            "ISSUER_KEYS=database",
+            Fix(Kind.SEVERAL_HOSTS_DIRECTORY, "issuer move --to-file FILE"),
         )

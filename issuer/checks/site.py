@@ -3,12 +3,15 @@
 What cannot be looked at, because what it rests on is wrong, is left out: it is found once that is mended.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from issuer.checks import configuration, private_keys, ring, storage
+from issuer.checks import configuration, passphrases, private_keys, ring, storage
 from issuer.checks.finding import Finding, Severity, problem
+from issuer.env_file import BadEnvFile
+from issuer.fixes import Fix, Kind
+from issuer.given import source
 from issuer.policy import Policy
 from issuer.refusal import KeyRingError
 from issuer.rotation import Clock, Rotation
@@ -17,7 +20,7 @@ from issuer.store.audit import AuditStore
 from issuer.store.database import Database, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore
-from issuer.wiring import signer_for
+from issuer.wiring import signer_for, vault_for
 
 NOT_IN_FILES = frozenset({"database", "pkcs11"})
 
@@ -28,6 +31,8 @@ class Looked:
 
     at: str
     findings: tuple[Finding, ...]
+    note: str = ""
+    """What is to be known although nothing is wrong with it."""
 
     @property
     def is_sound(self) -> bool:
@@ -40,39 +45,45 @@ def look(clock: Clock) -> Iterator[Looked]:
     try:
         settings = load_settings()
     except BadSettings as error:
-        refused = tuple(configuration.unreadable(error))
-        more = (
-            ()
-            if configuration.is_env_unreadable()
-            else (*configuration.env_file(), *configuration.misspelt())
-        )
-        yield Looked("settings", (*refused, *more))
+        yield Looked("settings", tuple(configuration.refused(error)), _source())
         return
-    configured = Looked("settings", tuple(_configured(settings)))
+    configured = Looked("settings", tuple(_configured(settings)), _source())
     yield configured
     place = None if settings.keys in NOT_IN_FILES else Path(settings.keys)
+    kept: tuple[Finding, ...] = ()
     if place:
-        yield Looked("key directory", (*private_keys.directory(place), *storage.room(_existing(place))))
+        kept = (*private_keys.directory(place), *storage.room(_existing(place)))
+        yield Looked("key directory", kept)
+    url = settings.database_url.get_secret_value()
     try:
-        database = Database(settings.database_url.get_secret_value())
+        database = Database(url)
     except StoreError as error:
-        yield Looked("database", (storage.url(settings.database_url.get_secret_value(), error),))
+        form = Fix(Kind.DATABASE_URL, f"ISSUER_DATABASE_URL={storage.url_form(url)}")
+        yield Looked("database", (problem(str(error), form),))
         return
     try:
         stored = Looked("database", tuple(_stored(database)))
         yield stored
         if configured.is_sound and stored.is_sound and _is_current(database):
-            yield from _ring(settings, settings.policy(), database, clock)
+            told = {finding.wrong for finding in kept}
+            for looked in _ring(settings, settings.policy(), database, clock):
+                yield replace(looked, findings=tuple(_once(looked.findings, told)))
     finally:
         database.close()
 
 
+def _source() -> str:
+    try:
+        return f"from {source()}"
+    except BadEnvFile:
+        return ""
+
+
 def _configured(settings: Settings) -> Iterator[Finding]:
     yield from configuration.contradictions(settings)
-    yield from configuration.passphrase(settings)
+    yield from passphrases.passphrase(settings)
     yield from configuration.hardware_token(settings)
-    yield from configuration.env_file()
-    yield from configuration.misspelt()
+    yield from configuration.given_as_meant()
     yield from configuration.not_as_thought(settings)
     yield from configuration.to_think_about(settings)
 
@@ -97,11 +108,9 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         signer = signer_for(settings, database)
         signer.kept()
     except (BadSettings, KeyRingError) as error:
-        mend = getattr(error, "mend", None) or "pip install --require-hashes -r requirements-pkcs11.lock"
-        if settings.keys == "pkcs11" and isinstance(error, KeyRingError):
-            mend = f"pkcs11-tool --module {settings.pkcs11_module} --list-token-slots"
-        if settings.keys in NOT_IN_FILES:  # a directory has told before
-            yield Looked("private keys", (problem(str(error), mend),))
+        if settings.keys in NOT_IN_FILES:  # a directory was looked at before
+            fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
+            yield Looked("private keys", (problem(str(error), fix),))
         return
     rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
     findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
@@ -115,7 +124,20 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         unusable = private_keys.published(settings, database, signer, keys)
         strays = private_keys.strays(settings, signer, found, now)
         unnoted = private_keys.unnoted(settings, signer)
-        yield Looked("private keys", (*unusable, *strays, *unnoted))
+        weak = () if settings.keys == "pkcs11" else _weak(settings, database)
+        yield Looked("private keys", (*unusable, *weak, *strays, *unnoted))
+
+
+def _weak(settings: Settings, database: Database) -> Iterator[Finding]:
+    return private_keys.encrypted_weakly(vault_for(settings, database), settings.passphrase())
+
+
+def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
+    """Yield what was not told before: a directory that cannot be used is so for each key in it."""
+    for finding in findings:
+        if finding.wrong not in told:
+            told.add(finding.wrong)
+            yield finding
 
 
 def _is_current(database: Database) -> bool:

@@ -1,12 +1,14 @@
 """What is wrong with the database: its file, its schema, its encoding, and the room that is left for it."""
 
 import os
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from issuer.checks.finding import Finding, problem, warning
+from issuer.checks.finding import Finding, other_user, problem, warning
+from issuer.fixes import Fix, Kind, quoted
 from issuer.store.database import (
     SCHEMA,
     Database,
@@ -20,6 +22,7 @@ from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
 OTHERS = 0o077
 OTHERS_WRITE = 0o022
 STICKY = 0o1000
+START = Fix(Kind.DATABASE_MISSING, "issuer serve")
 LEAST_SHARE = 0.05
 LEAST_BYTES = 200 * 1024 * 1024
 
@@ -27,33 +30,42 @@ LEAST_BYTES = 200 * 1024 * 1024
 def rights(file: Path) -> Iterator[Finding]:
     """Yield who else may read the file of SQLite, or that we cannot write it."""
     folder = file.absolute().parent
+    if other := other_user(folder):
+        yield other
+        return
     for path in sorted(folder.glob(f"{file.name}*")):
         if path.name in {file.name, f"{file.name}-wal", f"{file.name}-shm"}:
             yield from _private(path)
     if not os.access(folder, os.W_OK | os.X_OK):
         yield problem(
             f"the folder {folder} of the database cannot be written, and SQLite writes beside its file",
-            f"chmod u+wx {shlex.quote(str(folder))}",
+            Fix(Kind.DATABASE_FOLDER_CLOSED, f"chmod u+wx {quoted(folder)}"),
         )
     mode = folder.stat().st_mode
     if mode & OTHERS_WRITE and not mode & STICKY:
         yield warning(
             f"others may write in the folder {folder} (mode {mode & 0o7777:04o}), and replace the database",
-            f"chmod go-w {shlex.quote(str(folder))}",
+            Fix(Kind.DATABASE_FOLDER_EXPOSED, f"chmod go-w {quoted(folder)}"),
         )
 
 
 def _private(path: Path) -> Iterator[Finding]:
-    facts, quoted = path.stat(), shlex.quote(str(path))
-    if facts.st_uid != os.geteuid():
+    facts, name, own = path.stat(), quoted(path), os.geteuid()
+    if facts.st_uid != own:
+        as_root = "" if own == 0 else "sudo "
         yield problem(
-            f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}", f"chown {os.geteuid()} {quoted}"
+            f"{path} belongs to user {facts.st_uid}, not to {own}",
+            Fix(Kind.DATABASE_OWNER, f"{as_root}chown {own} {name}"),
         )
     elif not os.access(path, os.R_OK | os.W_OK):
-        yield problem(f"{path} cannot be read and written", f"chmod 600 {quoted}")
+        yield problem(
+            f"{path} cannot be read and written", Fix(Kind.DATABASE_UNREADABLE, f"chmod 600 {name}")
+        )
+        return
     if facts.st_mode & OTHERS:
         yield problem(
-            f"others may read or change {path} (mode {facts.st_mode & 0o7777:04o})", f"chmod 600 {quoted}"
+            f"others may read or change {path} (mode {facts.st_mode & 0o7777:04o})",
+            Fix(Kind.DATABASE_EXPOSED, f"chmod 600 {name}"),
         )
 
 
@@ -63,7 +75,7 @@ def room(folder: Path) -> Iterator[Finding]:
     if usage.free < LEAST_BYTES or usage.free < LEAST_SHARE * usage.total:
         yield warning(
             f"the disk of {folder} has {usage.free // 1024**2} MiB of {usage.total // 1024**2} MiB left",
-            f"df -h {shlex.quote(str(folder))}",
+            Fix(Kind.DISK_FULL, f"df -h {quoted(folder)}", clears=False),
         )
 
 
@@ -80,7 +92,7 @@ def foreign(database: Database) -> Iterator[Finding]:
 def schema(database: Database) -> Iterator[Finding]:
     """Yield why the database cannot be used, or that the next start changes it."""
     if database.file and not database.file.exists():
-        yield warning(f"there is no database {database} yet: the first start makes it", "issuer serve")
+        yield warning(f"there is no database {database} yet: the first start makes it", START)
         return
     try:
         revision = database.schema().revision
@@ -91,14 +103,12 @@ def schema(database: Database) -> Iterator[Finding]:
         yield problem(str(error), _reach(database, error))
         return
     if revision is None:
-        yield warning(
-            f"the database {database} has no tables yet: the first start makes them", "issuer serve"
-        )
+        yield warning(f"the database {database} has no tables yet: the first start makes them", START)
     elif revision != SCHEMA:
         yield warning(
             f"the database {database} is at revision {revision}, and the next start brings it to {SCHEMA}; back it up"
             " before",
-            back_up(database),
+            Fix(Kind.DATABASE_OUTDATED, back_up(database), clears=False),
         )
 
 
@@ -121,47 +131,63 @@ def pooler(database: Database) -> Iterator[Finding]:
             "a connection pooler is in front of the database, and sessions behind it have no time limits: a process"
             " that is stopped within a transaction keeps its locks; set them for the role, then have the pooler"
             " reconnect (RECONNECT in PgBouncer)",
-            f"psql --dbname={shlex.quote(database.name)} {commands}",
+            Fix(Kind.DATABASE_POOLER, f"psql --dbname={_address(database)} {commands}"),
         )
 
 
-def url(given: str, error: StoreError) -> Finding:
-    """Return that ISSUER_DATABASE_URL cannot be used, with a line of the kind that was meant."""
-    meant = "sqlite:///issuer.db"
-    if given.lstrip(" '\"").lower().startswith(("postgres", "pg")):
-        meant = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-    return problem(str(error), f"ISSUER_DATABASE_URL={meant}")
+def url_form(url: str) -> str:
+    """Return the form of a URL in place of one that cannot be used; never another kind of database."""
+    is_sqlite = "sqlite" in url.lower() or not re.search(r"[:@]|postg|psql", url.lower())
+    return "sqlite:///issuer.db" if is_sqlite else "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 
 def back_up(database: Database) -> str:
     """Return the command that backs the database up."""
     if database.is_sqlite:
         vacuum = 'import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute("VACUUM INTO ?", sys.argv[2:])'
-        return f"python3 -c {shlex.quote(vacuum)} {shlex.quote(database.name)} BACKUP"
-    return f"pg_dump --format=custom --file=BACKUP {shlex.quote(database.name)}"
+        return f"(umask 077 && python3 -I -c {shlex.quote(vacuum)} {quoted(database.name)} BACKUP)"
+    return f"(umask 077 && pg_dump --format=custom --file=BACKUP {_address(database)})"
 
 
-def restore(database: Database) -> str:
-    """Return the command that restores a backup."""
+def restore(database: Database) -> Fix:
+    """Return the command that restores a backup; what SQLite keeps beside its file belongs to the old one."""
     if database.is_sqlite:
-        return f"cp BACKUP {shlex.quote(database.name)}"
-    return f"pg_restore --clean --if-exists --dbname={shlex.quote(database.name)} BACKUP"
+        beside = " ".join(quoted(f"{database.name}{suffix}") for suffix in ("-wal", "-shm"))
+        return Fix(Kind.DATABASE_RESTORE, f"rm -f {beside} && install -m 600 BACKUP {quoted(database.name)}")
+    return Fix(
+        Kind.DATABASE_RESTORE,
+        f"pg_restore --clean --if-exists --single-transaction --dbname={_address(database)} BACKUP",
+    )
 
 
-def run_statement(database: Database, statement: str) -> str:
+def run_statement(database: Database, statement: str) -> Fix:
     """Return the command that executes a statement."""
     if database.is_sqlite:
         execute = "import sqlite3, sys; b = sqlite3.connect(sys.argv[1]); b.execute(sys.argv[2]); b.commit()"
-        return f"python3 -I -c {shlex.quote(execute)} {shlex.quote(database.name)} {shlex.quote(statement)}"
-    return f"psql --dbname={shlex.quote(database.name)} -c {shlex.quote(statement)}"
+        line = f"python3 -I -c {shlex.quote(execute)} {quoted(database.name)} {shlex.quote(statement)}"
+    else:
+        line = f"psql --dbname={_address(database)} -c {shlex.quote(statement)}"
+    return Fix(Kind.HEARTBEATS_DAMAGED, line)
 
 
-def _reach(database: Database, error: StoreError) -> str:
-    name = shlex.quote(database.name)
+def _reach(database: Database, error: StoreError) -> Fix:
     if "ENCODING" in str(error):
-        return f"createdb --encoding=UTF8 --template=template0 {name}"
-    return (
-        f"sqlite3 {name} 'PRAGMA integrity_check'"
+        new = f"{database.name}_utf8"
+        make = "createdb --encoding=UTF8 --template=template0"
+        address = re.sub(r":\*\*\*@", ":PASSWORD@", str(database)).removesuffix(database.name)
+        return Fix(
+            Kind.DATABASE_ENCODING,
+            f"{make} --maintenance-db={_address(database)} {quoted(new)}\n"
+            f"ISSUER_DATABASE_URL={shlex.quote(address + new)}",
+        )
+    look = (
+        f"sqlite3 {quoted(database.name)} 'PRAGMA integrity_check'"
         if database.is_sqlite
-        else f"psql --dbname={name} -c 'SELECT 1'"
+        else f"psql --dbname={_address(database)} -c 'SELECT 1'"
     )
+    return Fix(Kind.DATABASE_UNREACHABLE, look, clears=False)
+
+
+def _address(database: Database) -> str:
+    """Return the URL of PostgreSQL without the password, which its programs take from PGPASSWORD or ask for."""
+    return shlex.quote(re.sub(r":\*\*\*@", "@", str(database)))

@@ -1,4 +1,4 @@
-"""`issuer check`: what is wrong with this installation, and how to mend it."""
+"""`issuer check`: what is wrong with this installation, and how to fix it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +13,11 @@ from issuer.wiring import clock
 
 MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
 WELL = ("✓", "green")
+IN_ASCII = str.maketrans({"✗": "x", "✓": "ok"})
 
 
 def check(*, as_json: Json = False) -> None:
-    """Look at settings, database, key ring and private keys: say what is wrong, and what mends it.
+    """Look at settings, database, key ring and private keys: say what is wrong, and how to fix it.
 
     Nothing is made or changed. Exit 1 if there is a problem; warnings are to be thought about.
     """
@@ -27,34 +28,41 @@ def check(*, as_json: Json = False) -> None:
         "problems": counts[Severity.PROBLEM],
         "warnings": counts[Severity.WARNING],
         "checks": [
-            {"check": each.at, "findings": [_described(each) for each in each.findings]} for each in looked
+            {"check": each.at, "note": each.note, "findings": [_described(each) for each in each.findings]}
+            for each in looked
         ],
     }
     if not as_json:
         _draw(looked)
     told = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
-    show(document, as_json=as_json, says=", ".join(told) or "all is well")
+    show(document, as_json=as_json, says=", ".join(told) or "no problems found")
     if counts[Severity.PROBLEM]:
         raise typer.Exit(Exit.FAILED)
 
 
 def _described(finding: Finding) -> dict[str, str]:
-    return {"severity": finding.severity.value, "wrong": finding.wrong, "mend": finding.mend}
+    return {"severity": finding.severity.value, "wrong": finding.wrong, "fix": finding.fix.line}
 
 
 def _draw(looked: Sequence[Looked]) -> None:
     terminal = console()
+    has_marks = terminal.encoding.startswith("utf")
     for each in looked:
         for line in _lines(each):
+            if not has_marks:
+                line.plain = line.plain[0].translate(IN_ASCII) + line.plain[1:]
             terminal.print(line, soft_wrap=True)
 
 
 def _lines(looked: Looked) -> Iterator[Text]:
-    """Yield a line with a mark for what is well, and two for each finding: what is wrong, and alone what mends it."""
+    """Yield a line with a mark for what is well, and for each finding what is wrong, and alone what clears it."""
+    note = f": {harmless(looked.note)}" if looked.note else ""
     if not looked.findings:
-        yield Text.assemble(WELL, f" {looked.at}")
+        yield Text.assemble(WELL, f" {looked.at}{note}")
+    elif note:
+        yield Text(f"  {looked.at}{note}")
     for finding in looked.findings:
         mark = MARKS[finding.severity]
         yield Text.assemble(mark, f" {looked.at}: ", harmless(finding.wrong))
-        for line in finding.mend.splitlines():
+        for line in finding.fix.line.split("\n"):
             yield Text(f"    {harmless(line)}", style="bold")

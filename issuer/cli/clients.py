@@ -14,7 +14,7 @@ from issuer.clients import FIRST_PARTY, Client
 from issuer.grants.client_keys import is_fetchable, read_key_set
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.policy import instant
-from issuer.settings import parse_duration
+from issuer.setting_values import parse_duration
 from issuer.store.clients import MEMORY
 from issuer.wiring import Issuer
 

@@ -1,5 +1,6 @@
 """The tree of commands; each branch is a file beside this one."""
 
+import io
 import os
 import sys
 from importlib import metadata
@@ -45,6 +46,9 @@ def run() -> None:
     """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do."""
     configure_log()
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - a shell may have closed it
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what the encoding of this terminal does not have
     try:
         _require_text(sys.argv)
         app()

@@ -1,5 +1,6 @@
 """`issuer move`: everything into another database, private keys included, so that several nodes can share it."""
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -92,11 +93,15 @@ def _show(
     contents: Contents, old: Database, new: Database, settings: Settings, *, dry_run: bool, as_json: bool
 ) -> None:
     keys = [] if settings.keys in {"database", "pkcs11"} else [f"the directory {settings.keys}"]
-    lines = ["ISSUER_DATABASE_URL=", *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else [])]
+    url = str(new).replace(":***@", ":PASSWORD@")
+    lines = [
+        f"ISSUER_DATABASE_URL={shlex.quote(url)}",
+        *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else []),
+    ]
     told = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
     says = [
         f"moved to {new}: {told}; all rows are there, the audit verifies, every published key signs",
-        "put this into .env, or the environment, of each node, the new URL behind the first:",
+        "set this for every node, in .env or the environment, with the password and the options of the new URL:",
         *lines,
         f"{old} refuses to start from now on; to go back before anything was issued: issuer move --back",
         f"when all is well, destroy {' and '.join([str(old), *keys])}",

@@ -11,9 +11,10 @@ from issuer.cli.output import CommandError, Json, Row, opened, show, warn
 from issuer.cli.ring import KID_SHOWN, show_ring
 from issuer.key import Key
 from issuer.keyring import PUBLISHED, Phase
+from issuer.passphrase import LEAST_CHARACTERS, is_short
 from issuer.policy import instant
 from issuer.refusal import KeyUnavailable, NothingToDo
-from issuer.settings import PASSPHRASE_MOST_BYTES
+from issuer.settings import PASSPHRASE_MOST_BYTES, load_settings
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key
 from issuer.signing.proof import prove
@@ -62,6 +63,13 @@ def rewrap(
     new_passphrase_file: Annotated[
         Path | None, typer.Option(help="A file with the new passphrase; asked for on a terminal without it.")
     ] = None,
+    same_passphrase: Annotated[
+        bool,
+        typer.Option(
+            "--same-passphrase",
+            help="Keep the passphrase: encrypt keys that are not, or were by an older version.",
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Encrypt all private keys under a new passphrase, while nodes run; interrupted, run it again.
@@ -69,19 +77,20 @@ def rewrap(
     Afterwards put the new one in ISSUER_KEYS_PASSPHRASE_FILE, which running nodes read again, or restart them one by
     one with another ISSUER_KEYS_PASSPHRASE. Until then they sign on, and make no new keys.
     """
-    new = _new_passphrase(new_passphrase_file)
+    new = _current_passphrase() if same_passphrase else _new_passphrase(new_passphrase_file)
     with opened() as issuer:
         _record(issuer, "begun")  # what cannot be recorded is not done
         count = issuer.signer.rewrap(new)
         _record(issuer, f"{count} private keys")
         if not count:
-            raise NothingToDo("all private keys are under the new passphrase already")
-        show(
-            {"rewrapped": count},
-            as_json=as_json,
-            says=f"{count} private keys are under the new passphrase: give it to the nodes now, in"
-            " ISSUER_KEYS_PASSPHRASE_FILE (they read it again) or ISSUER_KEYS_PASSPHRASE (restart them one by one)",
-        )
+            raise NothingToDo("all private keys are encrypted under that passphrase already")
+        says = f"{count} private keys are encrypted anew"
+        if not same_passphrase:
+            says += (
+                ": give the new passphrase to the nodes now, in ISSUER_KEYS_PASSPHRASE_FILE (they read it again) or"
+                " ISSUER_KEYS_PASSPHRASE (restart them one by one)"
+            )
+        show({"rewrapped": count}, as_json=as_json, says=says)
 
 
 def verify(*, as_json: Json = False) -> None:
@@ -140,13 +149,26 @@ def _new_passphrase(file: Path | None) -> str:
     )
     if not new or len(new.encode()) > PASSPHRASE_MOST_BYTES:
         raise CommandError(f"the new passphrase must have 1 to {PASSPHRASE_MOST_BYTES} bytes")
+    if is_short(new):
+        warn(
+            f"the new passphrase has fewer than {LEAST_CHARACTERS} characters: a copy of the keys is easy to open"
+        )
     return new
+
+
+def _current_passphrase() -> str:
+    passphrase = load_settings().passphrase()
+    if passphrase is None:
+        raise CommandError(
+            "there is no passphrase: set ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE"
+        )
+    return passphrase
 
 
 def line_of(file: Path) -> str:
     """Return the secret in a file, without the end of its line; raise CommandError."""
     try:
-        return _content(file).decode().rstrip("\r\n")
+        return _content(file).decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise CommandError(f"{file} is not UTF-8") from None
 

@@ -21,6 +21,7 @@ from issuer.cli.ports import listening
 from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.counting import counting
+from issuer.given import source
 from issuer.wiring import Issuer
 
 # By name: uvicorn imports them where they run.
@@ -193,6 +194,7 @@ def _title(issuer: Issuer, host: str, port: int, workers: int, *, tls: bool) -> 
     how = f"{'TLS, ' if tls else ''}{workers} worker{'s' if workers > 1 else ''}"
     return {
         "issuer": issuer.settings.url,
+        "settings": f"from {source()}",
         "listening on": f"{host} port {port}, {how}; Ctrl-C ends it",
         "database": str(issuer.database),
         "private keys": where,
@@ -211,5 +213,7 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
         yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
     strays = private_keys.strays(settings, issuer.signer, issuer.node.view.ring, issuer.clock())
     thought = configuration.not_as_thought(settings, tls=tls)
-    for finding in (*thought, *configuration.misspelt(), *strays):
+    for finding in (*thought, *configuration.given_as_meant(), *strays):
         yield finding.wrong
+    for concern in settings.passphrase_concerns():
+        yield concern.wrong

@@ -5,6 +5,7 @@ What is signed with them is told in `assertion`.
 
 import asyncio
 import json
+import ssl
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -145,7 +146,9 @@ class _Held:
 class ClientKeys:
     """Finds the keys of a client; documents are fetched one at a time for each URL, and kept for a while."""
 
-    def __init__(self) -> None:
+    def __init__(self, authorities: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
+        self._authorities = authorities
+        self._proxy = proxy
         self._held: dict[str, _Held] = {}
         self._fetches = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="client keys")
         self._lookups = Lookups()
@@ -195,10 +198,18 @@ class ClientKeys:
             )
 
     def _get(self, url: str) -> bytes:
-        """Return a small document, without following redirects; raise BadKeySet or TimeoutError."""
+        """Return a small document, without following redirects; raise BadKeySet or TimeoutError.
+
+        By the proxy and the authorities of the settings: those of the environment are meant for other programs.
+        """
         import httpx2  # noqa: PLC0415 - most issuers have no client whose keys are elsewhere
 
-        http = httpx2.AsyncClient(trust_env=False, timeout=FETCH_SECONDS)
+        http = httpx2.AsyncClient(
+            trust_env=False,
+            timeout=FETCH_SECONDS,
+            verify=self._authorities or True,
+            proxy=None if is_loopback(url) else self._proxy,
+        )
         try:
             with asyncio.Runner(loop_factory=self._loop) as loop:
                 return loop.run(_get_in_time(http, url))

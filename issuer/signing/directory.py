@@ -5,18 +5,20 @@ What the files hold is told in `pem`.
 
 import fcntl
 import os
-import shlex
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from issuer.fixes import Fix, Kind, quoted
 from issuer.key import is_kid
 from issuer.refusal import KeyUnavailable
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
+OTHERS = 0o077
+LEAST_FREE_BYTES = 1024 * 1024
 _OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
 NOTE = "ring.json"
 NOTE_MOST_BYTES = 32 * 1024 * 1024
@@ -114,6 +116,30 @@ class PemDirectory:
             except KeyUnavailable as error:
                 yield error
 
+    def storage_fault(self) -> KeyUnavailable | None:
+        """Return why no new key could be stored, or None: the next rotation would fail."""
+        try:
+            facts = os.statvfs(self._directory)
+        except OSError:
+            return None  # it is made with the first key, or its faults say what is wrong
+        if facts.f_flag & os.ST_RDONLY:
+            return KeyUnavailable(
+                f"no new key can be stored: {self._directory} is on a file system that is mounted read-only",
+                Fix(Kind.KEYS_READ_ONLY, f"mount -o remount,rw {quoted(_mount_point(self._directory))}"),
+            )
+        if not os.access(self._directory, os.W_OK | os.X_OK):
+            return KeyUnavailable(
+                f"no new key can be stored: {self._directory} may not be written",
+                Fix(Kind.KEYS_CLOSED, f"chmod u+rwx {quoted(self._directory)}"),
+            )
+        # Some file systems count no inodes, and say 0 of 0.
+        if facts.f_bavail * facts.f_frsize < LEAST_FREE_BYTES or (facts.f_files and not facts.f_favail):
+            return KeyUnavailable(
+                f"no new key can be stored: the disk of {self._directory} is full",
+                Fix(Kind.DISK_FULL, f"df -h {quoted(self._directory)}", clears=False),
+            )
+        return None
+
     def noted(self) -> Sequence[bytes]:
         """Return the text of the note, or nothing."""
         with self._told(), suppress(FileNotFoundError):
@@ -191,28 +217,34 @@ class PemDirectory:
         Another program that keeps its certificates there would lose them.
         """
         if all(map(_is_own, self._entries())):
-            self._directory.chmod(DIRECTORY_MODE)
+            kept = stat.S_IMODE(self._directory.stat().st_mode) & ~OTHERS
+            self._directory.chmod(kept | DIRECTORY_MODE)
         self._require_private(self._directory, DIRECTORY_MODE)
 
     @staticmethod
     def _require_private(path: Path, mode: int) -> None:
+        """Refuse what another user owns, or may use: only rights of others count, not setgid or the sticky bit."""
         facts = path.lstat() if mode == FILE_MODE else path.stat()
         if stat.S_ISLNK(facts.st_mode):
             raise KeyUnavailable(
                 f"{path} is a symbolic link: the file that it leads to would survive the key's removal",
-                f"cp -p --remove-destination {shlex.quote(str(path.resolve()))} {shlex.quote(str(path))}",
+                Fix(Kind.KEY_LINK, f"cp -p --remove-destination {quoted(path.resolve())} {quoted(path)}"),
             )
         if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
-            raise KeyUnavailable(f"{path} is no file: remove it, and restore the key from the backup")
+            raise KeyUnavailable(
+                f"{path} is no file: remove it, and restore the key from the backup",
+                Fix(Kind.KEY_NO_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}"),
+            )
         if facts.st_uid != os.geteuid():
+            as_root = "" if os.geteuid() == 0 else "sudo "
             raise KeyUnavailable(
                 f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}",
-                f"chown {os.geteuid()} {path}",
+                Fix(Kind.KEYS_OWNER, f"{as_root}chown {os.geteuid()} {quoted(path)}"),
             )
-        if stat.S_IMODE(facts.st_mode) & ~mode:
+        if stat.S_IMODE(facts.st_mode) & OTHERS:
             raise KeyUnavailable(
                 f"{path} may be read or changed by others (mode {stat.S_IMODE(facts.st_mode):04o})",
-                f"chmod {mode:o} {path}",
+                Fix(Kind.KEYS_EXPOSED, f"chmod {mode:o} {quoted(path)}"),
             )
 
 
@@ -236,3 +268,8 @@ def _content(path: Path, most: int) -> bytes:
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
             raise KeyUnavailable(f"{path} is no file of at most {most} bytes: remove it")
         return file.read(most + 1)
+
+
+def _mount_point(path: Path) -> Path:
+    real = path.resolve()
+    return next(each for each in (real, *real.parents) if each.is_mount() or each == each.parent)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
+from issuer.fixes import Fix, Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, parse, shown
@@ -71,10 +72,10 @@ class DatabaseNewer(StoreError):
 class DatabaseForeign(StoreError):
     """The database holds what another program made, and nothing was changed.
 
-    `held` says what it holds, `fix` is a line for `.env`.
+    `held` says what it holds, `fix` names another one.
     """
 
-    def __init__(self, message: str, held: str, fix: str) -> None:
+    def __init__(self, message: str, held: str, fix: Fix) -> None:
         super().__init__(f"{message}: {fix}")
         self.message = message
         self.held = held
@@ -298,7 +299,7 @@ class Database:
             f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
             f" nothing was changed; give the issuer a {own} of its own",
             held,
-            f"ISSUER_DATABASE_URL={url}",
+            setting(Kind.DATABASE_FOREIGN, "ISSUER_DATABASE_URL", url),
         )
 
     def _newer(self) -> DatabaseNewer:

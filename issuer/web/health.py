@@ -74,4 +74,10 @@ def _checks(issuer: Issuer) -> Result:
         checks["key_ring"] = str(error)
     except KeyRingError as error:
         checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; the log tells why"
-    return checks, issuer.node.warnings(in_detail=in_detail)
+    return checks, [*issuer.node.warnings(in_detail=in_detail), *_advice(issuer, in_detail=in_detail)]
+
+
+def _advice(issuer: Issuer, *, in_detail: bool) -> list[str]:
+    """Return what is doubtful about the passphrase: logged once, at the start, and shown here while it is so."""
+    advice = [concern.wrong for concern in issuer.settings.passphrase_concerns()]
+    return advice if in_detail or not advice else ["the settings need attention; see: issuer check"]

@@ -1,0 +1,173 @@
+"""The file `.env`: who may have written it, and what its lines say; the only reader of it.
+
+Which names are settings, and which value counts, is decided in `settings`.
+"""
+
+import io
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+
+from issuer.fixes import Fix, Kind, exposing, quoted
+
+BYTE_ORDER_MARK = "\ufeff"
+GROUP_AND_OTHERS_WRITE = 0o022
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class BadEnvFile(Exception):
+    """`.env` is there and must not, or cannot, be read; says why."""
+
+    def __init__(self, message: str, fix: Fix) -> None:
+        super().__init__(message)
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """`NAME=value`, with the lines where it stands; the value is taken as it is, nothing in it is expanded."""
+
+    name: str
+    value: str = field(repr=False)
+    first_line: int
+    last_line: int
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A line that cannot be read, and how to correct it, or to leave it out."""
+
+    line: int
+    names_setting: bool
+    fix: Fix
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    """What `.env` says."""
+
+    path: Path
+    mode: int
+    is_exposed: bool
+    """Whether others may read it."""
+    has_byte_order_mark: bool
+    assignments: tuple[Assignment, ...]
+    unread: tuple[Unread, ...]
+
+
+def read_env_file(path: Path = Path(".env")) -> EnvFile | None:
+    """Return what the file says, or None where there is none; raise BadEnvFile."""
+    if not os.path.lexists(path):
+        return None
+    facts = _require_trusted(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadEnvFile(
+            f"cannot read {path}: {error.strerror}", Fix(Kind.ENV_UNREADABLE, f"chmod u+r {quoted(path)}")
+        ) from error
+    text = _decoded(path, content)
+    has_mark = text.startswith(BYTE_ORDER_MARK)
+    assignments, unread = _parsed(path, text.removeprefix(BYTE_ORDER_MARK))
+    return EnvFile(path, stat.S_IMODE(facts.st_mode), bool(exposing(facts)), has_mark, assignments, unread)
+
+
+def _require_trusted(path: Path) -> os.stat_result:
+    """Return what is known of the file; refuse one that others could have written: it decides what runs."""
+    aside = Fix(Kind.ENV_NOT_A_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}")
+    try:
+        owners = {path.lstat().st_uid, (facts := path.stat()).st_uid}
+    except FileNotFoundError:
+        raise BadEnvFile(f"{path} is a symbolic link to a file that does not exist", aside) from None
+    except OSError as error:
+        raise BadEnvFile(f"cannot read {path}: {error.strerror}", aside) from error
+    if not stat.S_ISREG(facts.st_mode):
+        what = "a directory" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+        raise BadEnvFile(f"{path} is {what}, and settings are read from a file of that name", aside)
+    if strangers := owners - {0, os.geteuid()}:
+        raise BadEnvFile(
+            f"{path} belongs to user {strangers.pop()}, and this runs as user {os.geteuid()}: run it as the user that"
+            " owns the file; or read the file, and if you trust it make it your own",
+            Fix(Kind.ENV_OWNER, f"{_as_root()}chown -h {os.geteuid()} {quoted(path)}"),
+        )
+    if facts.st_mode & GROUP_AND_OTHERS_WRITE:
+        raise BadEnvFile(
+            f"others may write to {path} (mode {stat.S_IMODE(facts.st_mode):04o}), and so change any setting",
+            Fix(Kind.ENV_WRITABLE, f"chmod go-w {quoted(path)}"),
+        )
+    return facts
+
+
+def _as_root() -> str:
+    return "" if os.geteuid() == 0 else "sudo "
+
+
+def _decoded(path: Path, content: bytes) -> str:
+    encoding = "UTF-16" if content.startswith(_UTF16_MARKS) else "WINDOWS-1252"
+    name, new = quoted(path), quoted(f"{path}.new")
+    fix = Fix(
+        Kind.ENV_ENCODING,
+        f"(umask 077 && iconv -f {encoding} -t UTF-8 {name} > {new}) && mv {new} {name}",
+    )
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise BadEnvFile(f"{path} is not UTF-8: line {line}", fix) from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise BadEnvFile(f"{path} is not text: line {line} has a zero byte", _without(path, line, line))
+    return text
+
+
+def _parsed(path: Path, text: str) -> tuple[tuple[Assignment, ...], tuple[Unread, ...]]:
+    assignments, unread = [], []
+    for binding in parse_stream(io.StringIO(text, newline="")):
+        source = binding.original
+        # An error, or a value of several lines, may begin with empty lines, which belong to nothing.
+        written = source.string.lstrip()
+        first = source.line + source.string[: len(source.string) - len(written)].count("\n")
+        if binding.error or _is_unassigned(binding):
+            unread.append(_unread(path, first, written))
+        elif binding.key is not None:
+            last = first + written.rstrip("\r\n").count("\n")
+            assignments.append(Assignment(binding.key, binding.value or "", first, last))
+    return tuple(assignments), tuple(unread)
+
+
+def _is_unassigned(binding: Binding) -> bool:
+    return binding.key is not None and binding.value is None
+
+
+def _unread(path: Path, line: int, written: str) -> Unread:
+    first = written.splitlines()[0]
+    names_setting = "ISSUER_" in written.upper() or "VERIFIER_" in written.upper()
+    last = line + written.rstrip("\r\n").count("\n")
+    return Unread(line, names_setting, _corrected(path, first, line) or _without(path, line, last))
+
+
+def _corrected(path: Path, text: str, line: int) -> Fix | None:
+    """Return the edit that makes a line readable as it was meant, if it has one of the usual mistakes."""
+    name, colon, value = text.partition(":")
+    quote = text.partition("=")[2].strip()[:1]
+    candidates = [
+        (f"{line}s/: */=/", f"{name}={value.lstrip(' ')}" if colon else ""),
+        (f"{line}s/\\r\\?$/{quote}/", f"{text}{quote}"),
+    ]
+    for edit, result in candidates:
+        bindings = list(parse_stream(io.StringIO(result)))
+        if len(bindings) == 1 and not bindings[0].error and bindings[0].value is not None:
+            return Fix(Kind.ENV_LINE, f'sed -i "{edit}" {quoted(path)}' if "'" in edit else _sed(edit, path))
+    return None
+
+
+def _without(path: Path, first: int, last: int) -> Fix:
+    """Return the edit that keeps lines as comments."""
+    return Fix(Kind.ENV_LINE, _sed(f"{first},{last}s/^/# /" if last > first else f"{first}s/^/# /", path))
+
+
+def _sed(edit: str, path: Path) -> str:
+    return f"sed -i '{edit}' {quoted(path)}"

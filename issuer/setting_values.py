@@ -1,0 +1,128 @@
+"""What the value of a setting may look like: each function returns it in its one form, or raises ValueError.
+
+The messages follow the name of the setting; none shows a value, which may be secret.
+"""
+
+import re
+from datetime import timedelta
+from ipaddress import IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+
+from issuer import urls
+from issuer.signing.algorithms import ALGORITHMS
+
+LONGEST = timedelta(days=3650)
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
+_IPV4_MAPPED_BITS = 96
+
+
+def parse_duration(value: object) -> timedelta:
+    """Return the span that `value` says; raise ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError("write a duration as whole seconds or as 30d, 24h, 10m, 45s")
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"the longest duration is {LONGEST.days}d")
+    return timedelta(seconds=seconds)
+
+
+def _at_least_a_second(span: timedelta) -> timedelta:
+    if not span:
+        raise ValueError("must be at least 1s")
+    return span
+
+
+def expanded(path: object) -> Path:
+    """Return a path with the home directory in place of `~`."""
+    try:
+        return Path(str(path)).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and the home directory is not known: give the whole path") from None
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Lifetime = Annotated[Duration, AfterValidator(_at_least_a_second)]
+FilePath = Annotated[Path, BeforeValidator(expanded)]
+ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+
+def one_line(value: object) -> object:
+    """Return any value but a text of several lines."""
+    if isinstance(value, str) and any(character in value for character in "\r\n\0"):
+        raise ValueError("holds a line break or a zero byte")
+    return value
+
+
+def split(value: object) -> object:
+    """Return the parts of a list by commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return origins as browsers send them, each once."""
+    return tuple(dict.fromkeys(urls.origin(each) for each in value))
+
+
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses and networks, IPv4 ones as such."""
+    try:
+        return tuple(_network(each) for each in value)
+    except ValueError:
+        raise ValueError("each must be an address, or a network such as 10.0.0.0/8") from None
+
+
+def unambiguous(passphrase: SecretStr | None) -> SecretStr | None:
+    """Return a passphrase without quotes or blanks that may, or may not, be meant as a part of it."""
+    text = passphrase.get_secret_value() if passphrase else ""
+    in_quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if text != text.strip() or in_quotes:
+        raise ValueError(
+            "is in quotes, or has a blank at an end: leave that away; or if it is part of the passphrase, put it in a"
+            " file and name that in ISSUER_KEYS_PASSPHRASE_FILE"
+        )
+    return passphrase
+
+
+def proxy(value: SecretStr | None) -> SecretStr | None:
+    """Return the URL of a proxy, perhaps with a user and a password."""
+    if value is not None:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            urls.origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}")
+        except ValueError as error:
+            raise ValueError(f"{error}; write http://[USER:PASSWORD@]HOST:PORT") from None
+    return value
+
+
+def place_of_keys(keys: str) -> str:
+    """Return `database`, `pkcs11` or the path of a directory."""
+    if keys.lower() in {"database", "pkcs11"}:
+        return keys.lower()
+    return str(expanded(keys))
+
+
+def algorithm(name: str) -> str:
+    """Return the name of an algorithm as RFC 7518 writes it."""
+    for known in ALGORITHMS:
+        if name.lower() == known.lower():
+            return known
+    raise ValueError(f"must be one of {', '.join(ALGORITHMS)}")
+
+
+def _network(text: str) -> str:
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.prefixlen >= _IPV4_MAPPED_BITS:
+        mapped = network.network_address.ipv4_mapped
+        if mapped:
+            return f"{mapped}/{network.prefixlen - _IPV4_MAPPED_BITS}"
+    return str(network)

@@ -1,0 +1,85 @@
+"""Private keys at rest: readable by other programs, slow to try passphrases on, and old files open still."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from issuer.signing.algorithms import ALGORITHMS
+from issuer.signing.directory import PemDirectory
+from issuer.signing.encryption import is_current, pem_of
+from issuer.signing.pem import PemSigner
+
+PASSPHRASE = "sixteen silent penguins \N{PENGUIN}"
+ROUNDS = 600_000
+
+
+pytestmark = pytest.mark.usefixtures("production_rounds")
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_an_encrypted_key_opens_under_its_passphrase_alone_and_in_openssl(alg: str, tmp_path: Path) -> None:
+    key = ALGORITHMS[alg].generate()
+    pem = pem_of(key, PASSPHRASE)
+    again = load_pem_private_key(pem, PASSPHRASE.encode())
+    plain = (Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    assert again.private_bytes(*plain) == key.private_bytes(*plain)
+    with pytest.raises(ValueError, match="password"):
+        load_pem_private_key(pem, b"another")
+    (tmp_path / "key.pem").write_bytes(pem)
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    opened = subprocess.run(
+        ["openssl", "pkey", "-in", "key.pem", "-passin", "file:passphrase", "-outform", "DER"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    assert opened.stdout
+
+
+def test_a_key_is_derived_in_as_many_rounds_as_owasp_asks_for() -> None:
+    key = ALGORITHMS["EdDSA"].generate()
+    pem = pem_of(key, PASSPHRASE)
+    told = subprocess.run(["openssl", "asn1parse"], input=pem, check=True, capture_output=True).stdout
+    assert f"{ROUNDS:X}".zfill(6).encode() in told
+    assert b"hmacWithSHA256" in told
+    assert is_current(pem)
+
+
+def test_each_file_has_a_salt_of_its_own() -> None:
+    key = ALGORITHMS["EdDSA"].generate()
+    assert pem_of(key, PASSPHRASE) != pem_of(key, PASSPHRASE)
+
+
+def test_keys_that_were_encrypted_weakly_or_not_at_all_open_and_are_rewritten(tmp_path: Path) -> None:
+    directory = PemDirectory(tmp_path / "keys")
+    passphrase: list[str | None] = [None]
+    signer = PemSigner(directory, lambda: passphrase[0])
+    plain = signer.generate("EdDSA")
+    passphrase[0] = PASSPHRASE
+    weak_key = ALGORITHMS["EdDSA"].generate()
+    weak = ALGORITHMS["EdDSA"].public_key(weak_key)
+    old = BestAvailableEncryption(PASSPHRASE.encode())
+    directory.write(weak.kid, weak_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, old))
+    signer.keep(plain.kid)
+    signer.keep(weak.kid)
+    signer.load(weak.kid, "EdDSA")
+    assert not is_current(directory.read(weak.kid))
+    assert signer.rewrap(PASSPHRASE) == 2
+    assert all(is_current(directory.read(kid)) for kid in (plain.kid, weak.kid))
+    fresh = PemSigner(directory, lambda: PASSPHRASE)
+    fresh.load(plain.kid, "EdDSA")
+    fresh.load(weak.kid, "EdDSA")
+    assert signer.rewrap(PASSPHRASE) == 0
+
+
+@pytest.mark.parametrize("text", [b"", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n!!\n", b"\xff", b"MAA="])
+def test_what_is_no_encrypted_key_is_not_current(text: bytes) -> None:
+    assert not is_current(text)
