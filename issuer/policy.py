@@ -17,7 +17,7 @@ DECISION_LIFETIME = timedelta(seconds=1)
 
 
 PUBLISHED_MOST = 64
-"""The most keys in one key set: `verifier_example` and others read no more, and refuse the whole set."""
+"""The most keys in one key set: verifiers read a bounded number (some 64, some clouds 100) and refuse larger sets."""
 
 PLANNED_MOST = 60
 """The most keys that the timer alone may publish; the rest is for rotations and imports by an operator."""
