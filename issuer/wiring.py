@@ -189,7 +189,8 @@ def _grants(
     sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     keys = ClientKeys(settings.trusted_authorities(), proxy)
-    audiences = (settings.url, f"{settings.url}/oauth2/token")
+    endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
+    audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
     return Grants(
         client_keys=keys,

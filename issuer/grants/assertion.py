@@ -49,7 +49,11 @@ class Assertion:
     def verify(
         self, keys: Iterable[ClientKey], audiences: Iterable[str], leeway: timedelta, now: datetime
     ) -> tuple[str, datetime]:
-        """Return `jti` and expiry if one of the `keys` signed it for one of the `audiences`; InvalidClient if not."""
+        """Return `jti` and expiry if one of the `keys` signed it for one of the `audiences`; InvalidClient if not.
+
+        With a single audience `aud` must be that text alone: an assertion that names several servers could be
+        carried by one of them to another (draft-ietf-oauth-rfc7523bis section 4).
+        """
         claims = self._signed_by(keys, list(audiences))
         if claims["iss"] != self.client_id:
             raise InvalidClient("iss and sub of client_assertion must be the client_id")
@@ -76,14 +80,16 @@ class Assertion:
                         self.text,
                         each.key,
                         algorithms=[self.alg],
-                        audience=audiences,
+                        audience=audiences[0] if len(audiences) == 1 else audiences,
                         subject=self.client_id,
-                        options=_OPTIONS,
+                        options={**_OPTIONS, "strict_aud": len(audiences) == 1},
                     )
                 except jwt.InvalidSignatureError:
                     continue
                 except jwt.InvalidAudienceError:
-                    raise InvalidClient(f"aud of client_assertion must be {audiences[0]}") from None
+                    raise InvalidClient(
+                        f"aud of client_assertion must be {audiences[0]}, as one text"
+                    ) from None
                 except MALFORMED:
                     break
         raise InvalidClient("client authentication failed")
