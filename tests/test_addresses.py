@@ -22,6 +22,12 @@ PROXY = "10.1.2.3"
 CLIENT = "198.51.100.7"
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Keys that are quick to make: what they sign is of no matter here."""
+    return settings.model_copy(update={"algorithm": "ES256"})
+
+
 @pytest.mark.parametrize(
     ("spelled", "canonical"),
     [
@@ -116,6 +122,10 @@ FORWARDED: list[tuple[list[str], str]] = [
     (["[2001:db8::1"], "2001:db8::1"),
     (["[2001:db8::1]junk"], PROXY),
     ([f"{CLIENT}:port"], PROXY),
+    ([f"::ffff:{CLIENT}:80"], CLIENT),
+    (["2001:db8::1:80"], "2001:db8::1:80"),  # without brackets it can only be an address
+    ([""], PROXY),
+    (["192.0.2.1, 192.0.2.2"], PROXY),
     (["1.2.3"], PROXY),
     ([], PROXY),
     (["10.1.1.1", "10.2.2.2"], "10.1.1.1"),

@@ -14,6 +14,12 @@ URL = "https://host.example/auth"
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Keys that are quick to make: what they sign is of no matter here."""
+    return settings.model_copy(update={"algorithm": "ES256"})
+
+
+@pytest.fixture
 def below(made: Build, settings: Settings) -> Iterator[TestClient]:
     issuer = made(settings.model_copy(update={"url": URL}))
     with TestClient(create_app(issuer), base_url="https://host.example") as web:
@@ -45,6 +51,15 @@ def test_the_same_is_served_where_no_proxy_takes_the_path_off(below: TestClient)
     assert below.get("/auth/.well-known/nothing").headers["access-control-allow-origin"] == "*"
     assert below.get("/authx/docs").status_code == below.get("/auth").status_code == 404
     assert below.request("PATCH", "/auth/login").headers["allow"] == "OPTIONS, POST"
+
+
+def test_a_path_may_hold_letters_of_any_language_and_breaks_no_page(made: Build, settings: Settings) -> None:
+    for url, path in ((f"{URL}/%C3%BC", "/auth/%C3%BC"), (f"{URL}/a'b<c>", "/auth/a%27b%3Cc%3E")):
+        issuer = made(settings.model_copy(update={"url": url}))
+        with TestClient(create_app(issuer), base_url="https://host.example") as web:
+            assert f"url: '{path}/openapi.json'" in web.get("/docs").text
+            assert web.get(f"{path}/docs").status_code == 200
+            assert web.get(f"/.well-known/openid-configuration{path}").json()["issuer"] == url
 
 
 @pytest.mark.parametrize("name", ["oauth-authorization-server", "openid-configuration"])

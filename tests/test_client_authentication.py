@@ -122,6 +122,19 @@ def test_an_assertion_is_for_the_issuer_alone_as_one_text(
     }
 
 
+def test_an_assertion_that_names_a_claim_twice_is_refused(web: TestClient, client_id: str) -> None:
+    claims = json.dumps({"iss": client_id, "sub": client_id, "exp": NOW + 60, "jti": new_secret()})[1:]
+    header = {"kid": "rsa", "typ": "JWT"}
+    for twice in (
+        f'{{"aud": "https://other.test", "aud": "{ISSUER}", {claims}',
+        f'{{"iss": "x", "aud": "{ISSUER}", {claims}',
+    ):
+        text = jwt.PyJWS().encode(twice.encode(), RSA, "RS256", header)
+        assert "not a JWT" in refused(ask(web, text))
+    once = jwt.PyJWS().encode(f'{{"aud": "{ISSUER}", {claims}'.encode(), RSA, "RS256", header)
+    assert ask(web, once).status_code == 200
+
+
 @pytest.mark.parametrize("audience", [ISSUER, *OTHER_AUDIENCES])
 def test_a_setting_lets_old_libraries_name_the_token_endpoint_or_several_audiences(
     made: Build, settings: Settings, audience: Any

@@ -25,6 +25,12 @@ TOKEN = "/oauth2/token"
 GRANT = "grant_type=client_credentials"
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Keys that are quick to make: what they sign is of no matter here."""
+    return settings.model_copy(update={"algorithm": "ES256"})
+
+
 def refusal(answer: Any) -> str:
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"] == "invalid_request"

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import jwt
+from jwt.utils import base64url_decode
 
+from issuer.documents import read_document
 from issuer.grants.client_keys import ALGORITHMS, ClientKey
 from issuer.grants.jose import MALFORMED, timeless
 from issuer.oauth import InvalidClient
@@ -40,6 +42,8 @@ class Assertion:
                 raise ValueError(ASSERTION_MOST_CHARACTERS)
             header = jwt.get_unverified_header(text)
             claims = jwt.decode(text, options={"verify_signature": False})
+            for part in text.split(".")[:2]:  # PyJWT takes the last of two members, RFC 7519 section 4
+                read_document(base64url_decode(part))
             if header["alg"] not in ALGORITHMS or header.get("typ", "JWT").lower() not in _TYPES:
                 raise ValueError(header)
             return cls(text, str(claims["sub"]), header["alg"], header.get("kid"))

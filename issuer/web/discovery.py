@@ -1,6 +1,7 @@
 """The two discovery documents, RFC 8414 and OpenID Connect Discovery, computed from what is registered."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -71,4 +72,4 @@ def install_inserted(app: FastAPI, prefix: str) -> None:
     That is outside of the issuer's URL, for a proxy that hands it on as it is.
     """
     for path in (OAUTH, OPENID) if prefix else ():
-        app.add_api_route(path + prefix, discovery, include_in_schema=False)
+        app.add_api_route(path + unquote(prefix), discovery, include_in_schema=False)

@@ -15,8 +15,8 @@ from issuer.web.bodies import read_body
 FORM = "application/x-www-form-urlencoded"
 FIELDS_MOST = 50
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-VERBATIM = frozenset({"username", "password"})
-"""Parameters that people choose: blanks around them count."""
+VERBATIM = frozenset({"password"})
+"""What people choose freely: blanks around it count."""
 TOKEN_SCHEMES = frozenset({"bearer", "dpop"})
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
 
@@ -54,7 +54,7 @@ def read_fields(content_type: str, body: bytes) -> list[tuple[str, str]]:
     """Return the parameters of a form in their order; raise InvalidRequest, RFC 6749 section 3.2.
 
     A parameter without a value counts as left out (section 3.1); only `resource` may be repeated (RFC 8707,
-    section 2). Blanks and line ends around a value are no part of it, except in a username or a password.
+    section 2). Blanks and line ends around a value are no part of it, except in a password.
     """
     require_type(content_type, (FORM,))
     try:

@@ -4,14 +4,14 @@ Within the service paths are those of the routes, without it. Addresses that bro
 the path: documents are computed from ISSUER_URL, pages and cookies from the functions here.
 """
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 def path_of(url: str) -> str:
-    """Return the path in the issuer's URL, empty for none; it never ends with a slash."""
-    return urlsplit(url).path.rstrip("/")
+    """Return the path in the issuer's URL as pages and cookies may hold it, without a slash at its end."""
+    return quote(urlsplit(url).path.rstrip("/"), safe="/%:@!$&()*+,=~")
 
 
 class TakeOff:
@@ -19,7 +19,7 @@ class TakeOff:
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app = app
-        self._prefix = prefix
+        self._prefix = unquote(prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with the path of a route."""
@@ -34,7 +34,7 @@ class PutBack:
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self._app = app
-        self._prefix = prefix
+        self._prefix = unquote(prefix)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with the whole path and the part of it that is no route's."""

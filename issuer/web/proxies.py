@@ -91,8 +91,8 @@ def _forwarded_address(value: str) -> Address | None:
         text, _, port = text[1:].partition("]")
         if port and not port.removeprefix(":").isdigit():
             return None
-    elif text.count(":") == 1:
-        text, _, port = text.partition(":")
+    elif text.rfind(":") > text.rfind(".") > 0:  # 192.0.2.1:80 or ::ffff:192.0.2.1:80
+        text, _, port = text.rpartition(":")
         if not port.isdigit():
             return None
     try:

@@ -3,7 +3,6 @@
 Forms of OAuth endpoints are read in `forms`, which refuses repeated parameters likewise.
 """
 
-import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -14,6 +13,7 @@ from starlette._utils import AwaitableOrContextManagerWrapper
 from starlette.datastructures import FormData, UploadFile
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from issuer.documents import MemberRepeated, read_document
 from issuer.oauth import InvalidRequest
 from issuer.web.bodies import read_body
 from issuer.web.errors import write
@@ -112,19 +112,12 @@ def _media_types(route: APIRoute) -> tuple[str, ...]:
 
 
 def read_json(body: bytes) -> Any:
-    """Return the document in `body`, RFC 8259; raise InvalidRequest, for a member named twice as well."""
+    """Return the document in `body`; raise InvalidRequest, for a member named twice as well."""
     try:
-        return json.loads(body.decode("utf-8-sig"), object_pairs_hook=_members, parse_constant=_no_number)
+        return read_document(body)
+    except MemberRepeated as error:
+        raise InvalidRequest(str(error)) from None
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not UTF-8") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InvalidRequest("the body is not a JSON document") from None
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    require_once((name for name, _ in pairs), "member")
-    return dict(pairs)
-
-
-def _no_number(name: str) -> float:
-    raise ValueError(name)  # NaN and Infinity are no JSON
