@@ -70,11 +70,6 @@ def test_blanks_around_a_value_are_no_part_of_it(site: Installation) -> None:
     assert (made["name"], made["audiences"], made["scope"]) == ("spaced", "https://a.example", "a b")
 
 
-def test_the_default_audience_may_be_a_name(site: Installation) -> None:
-    done = site.command("clients", "add", "named", "--audience", "my-api", "--json", ISSUER_AUDIENCE="my-api")
-    assert done.document["audiences"] == "my-api"
-
-
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
