@@ -52,13 +52,17 @@ HTTP = """\
 ## HTTP
 
 Besides the statuses that are listed, any endpoint may answer 400 for what is no request of its kind, 404 and 405 for
-unknown paths and methods, 413 for a body of more than 64 KiB, and 500 for a defect. `/docs` of each service shows the
-bodies.
+unknown paths and methods, 413 for a body of more than 64 KiB, and 500 for a defect. HEAD is answered wherever GET is,
+OPTIONS everywhere. `/docs` of each service shows the bodies.
 """
 ERRORS = """\
 ## Errors of the issuer
 
 `{"error": "…", "error_description": "…"}` (RFC 6749 section 5.2); [clients](clients.md#errors) says what to do.
+"""
+ERRORS_OF_THE_EXAMPLE = """\
+The example service uses the same words: `invalid_request` (400, more than one token), `invalid_token` (401, none or a
+bad one), `insufficient_scope` (403), `not_found` (404), `method_not_allowed` (405), `temporarily_unavailable` (503).
 """
 SOCKET = """\
 Its WebSocket `/greetings` takes the same tokens: in the `Authorization` header, or from a browser, which can set
@@ -88,6 +92,7 @@ def page() -> str:
                 SOCKET,
                 ERRORS,
                 *table(["error", "status", "when"], errors()),
+                ERRORS_OF_THE_EXAMPLE,
             ]
         ).rstrip("\n")
         + "\n"

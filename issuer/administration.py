@@ -4,20 +4,26 @@ Which names and passwords are acceptable is decided in `accounts`.
 """
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from issuer.accounts import User, require_password
 from issuer.audit import Action, Entry
 from issuer.clients import Client, digest, new_secret
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, InvalidRequest, InvalidScope, format_scope, parse_scope
 from issuer.passwords import COMMON, Passwords
 from issuer.policy import instant
 from issuer.refusal import Refused
+from issuer.resources import require_resource
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
 from issuer.store.families import FamilyStore
+
+NAME_MOST_CHARACTERS = 200
+SCOPE_MOST_CHARACTERS = 2000
+"""Tokens of up to 8 KiB are read everywhere; scope is one part of them."""
 
 
 def set_password(
@@ -68,6 +74,49 @@ def renew_secret(
     return renewed, secret
 
 
+def keep_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
+    """Undo `renew_secret`, for a secret that nobody received: the client's secrets are those of `before` again."""
+    clients.set_secret(before, renewed.secret_digest)
+
+
+def require_client_name(name: str) -> str:
+    """Return a client's name without blanks around it; raise InvalidRequest for one that cannot be shown."""
+    shown = name.strip()
+    if not shown:
+        raise InvalidRequest("a client needs a name")
+    if len(shown) > NAME_MOST_CHARACTERS:
+        raise InvalidRequest(f"the name of a client has at most {NAME_MOST_CHARACTERS} characters")
+    if not shown.isprintable():
+        raise InvalidRequest("the name of a client holds characters that cannot be shown")
+    return shown
+
+
+def require_scope(text: str) -> frozenset[str]:
+    """Return the scope that an operator grants; raise InvalidScope for one that is malformed or too long."""
+    return require_short(parse_scope(text))
+
+
+def require_short(scope: frozenset[str]) -> frozenset[str]:
+    """Return `scope`, which goes into every token; raise InvalidScope if no service would read such a token."""
+    if len(format_scope(scope)) > SCOPE_MOST_CHARACTERS:
+        raise InvalidScope(f"a scope has at most {SCOPE_MOST_CHARACTERS} characters")
+    return scope
+
+
+def require_audiences(given: Iterable[str], default: str) -> tuple[str, ...]:
+    """Return the resources that a client may ask tokens for, each once; raise InvalidRequest.
+
+    RFC 8707 section 2: absolute URIs without a fragment. The default audience may be a name instead.
+    """
+    audiences = []
+    for text in given:
+        try:
+            audiences.append(default if text.strip() == default else require_resource(text))
+        except ValueError as error:
+            raise InvalidRequest(f"the audience {text!r} cannot be used: {error}") from None
+    return tuple(dict.fromkeys(audiences))
+
+
 def register_client(
     clients: ClientStore,
     name: str,
@@ -79,13 +128,17 @@ def register_client(
     jwks: str | None = None,
     jwks_uri: str | None = None,
 ) -> tuple[Client, str | None]:
-    """Make a client; return it with its secret, if it has one, which is told this once and never again."""
+    """Make a client; return it with its secret, if it has one, which is told this once and never again.
+
+    Raise InvalidRequest or InvalidScope for what no client can have.
+    """
+    name = require_client_name(name)
     secret = new_secret() if auth_method in {AuthMethod.BASIC, AuthMethod.POST} else None
     client = Client(
         id=str(uuid.uuid4()),
         name=name,
         auth_method=auth_method,
-        scope=scope,
+        scope=require_short(scope),
         created_at=now,
         audiences=audiences,
         secret_digest=digest(secret) if secret else None,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
+from issuer.resources import comparable
 
 FIRST_PARTY_ID = "first-party"
 
@@ -59,10 +60,11 @@ class Client:
     def audience_for(self, resources: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
         """Return the `aud` for the `resources` asked for, RFC 8707 section 2; raise InvalidTarget otherwise."""
         allowed = self.audiences or default
-        refused = [resource for resource in resources if resource not in allowed]
-        if refused:
+        equivalent = {comparable(audience): audience for audience in reversed(allowed)}
+        found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
+        if None in found:
             raise InvalidTarget("a resource that this client may not ask tokens for")
-        return tuple(dict.fromkeys(resources)) or allowed
+        return tuple(dict.fromkeys(filter(None, found))) or allowed  # as verifiers compare it: to the letter
 
 
 FIRST_PARTY = Client(FIRST_PARTY_ID, "first-party log-in", AuthMethod.NONE, frozenset(), None)

@@ -13,6 +13,9 @@ SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """One scope token, RFC 6749 section 3.3."""
 
 
+BLANKS = re.compile(r"[ \t\r\n]+")
+
+
 class GrantType(StrEnum):
     """The `grant_type` values this issuer knows, RFC 6749."""
 
@@ -45,6 +48,7 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"  # noqa: S105 - an error code
     USERNAME_TAKEN = "username_taken"
     NOT_FOUND = "not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
 
@@ -64,7 +68,8 @@ class OAuthError(Exception):
       UnsupportedTokenType 400  RFC 7009 section 2.2.1
       InvalidToken         401  RFC 6750 section 3.1
       AccessDenied         403  registration or a log-in that the operator switched off
-      NotFound             404  a session that is not the caller's, or is over
+      NotFound             404  an unknown path, or a session that is not the caller's or has ended
+      MethodNotAllowed     405  a path without the method of the request
       UsernameTaken        409  registration
       TooManyAttempts      429  too many failures, and when to try again (RFC 6585 section 4)
       Unavailable          503  the issuer cannot answer for the moment, and says when to try again
@@ -164,10 +169,17 @@ class UsernameTaken(OAuthError):
 
 
 class NotFound(OAuthError):
-    """There is no such thing, or it is not the caller's."""
+    """There is no such endpoint or object, or it is not the caller's."""
 
     code = ErrorCode.NOT_FOUND
     status = 404
+
+
+class MethodNotAllowed(OAuthError):
+    """The endpoint has no such method; `Allow` names those that it has."""
+
+    code = ErrorCode.METHOD_NOT_ALLOWED
+    status = 405
 
 
 class TooManyAttempts(OAuthError):
@@ -193,10 +205,13 @@ class Unavailable(OAuthError):
 
 
 def parse_scope(text: str) -> frozenset[str]:
-    """Return the scope tokens in `text`, RFC 6749 section 3.3; raise InvalidScope for a malformed one."""
-    tokens = text.split(" ") if text else []
+    """Return the scope tokens in `text`, RFC 6749 section 3.3; raise InvalidScope for a malformed one.
+
+    More than one blank between two, which forms and shells leave, says the same as one.
+    """
+    tokens = [token for token in BLANKS.split(text) if token]
     if not all(SCOPE_TOKEN.fullmatch(token) for token in tokens):
-        raise InvalidScope("scope is a list of printable ASCII words separated by single spaces")
+        raise InvalidScope("scope is a list of printable ASCII words separated by spaces")
     return frozenset(tokens)
 
 

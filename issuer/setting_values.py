@@ -5,7 +5,6 @@ The messages follow the name of the setting; none shows a value, which may be se
 
 import re
 from datetime import timedelta
-from ipaddress import IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -13,12 +12,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 
 from issuer import urls
+from issuer.addresses import parse_network
 from issuer.signing.algorithms import ALGORITHMS
 
 LONGEST = timedelta(days=3650)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
-_IPV4_MAPPED_BITS = 96
 
 
 def parse_duration(value: object) -> timedelta:
@@ -120,9 +119,4 @@ def algorithm(name: str) -> str:
 
 
 def _network(text: str) -> str:
-    network = ip_network(text)
-    if isinstance(network, IPv6Network) and network.prefixlen >= _IPV4_MAPPED_BITS:
-        mapped = network.network_address.ipv4_mapped
-        if mapped:
-            return f"{mapped}/{network.prefixlen - _IPV4_MAPPED_BITS}"
-    return str(network)
+    return str(parse_network(text))

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     password_login: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
         "on", description="Whether users may log in by password."
     )
+    assertion_audience: Annotated[Literal["issuer", "any"], values.ANY_CASE] = Field(
+        "issuer",
+        description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint"
+        " or a list, for old libraries.",
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of browser apps that may log in here, separated by commas."
     )

@@ -119,8 +119,10 @@ class Issuer:
 present = clock
 
 
-def build(settings: Settings, clock: Clock = clock, actor: str | None = None) -> Issuer:
-    """Return the issuer for `settings`, its database brought up to date.
+def build(
+    settings: Settings, clock: Clock = clock, actor: str | None = None, *, reads: bool = False
+) -> Issuer:
+    """Return the issuer for `settings`, its database brought up to date, or as it is for one that only `reads`.
 
     The audit names the `actor`; without one it is this process. Raise BadSettings, StoreError or KeyRingError
     when it cannot be.
@@ -130,11 +132,13 @@ def build(settings: Settings, clock: Clock = clock, actor: str | None = None) ->
     policy = settings.policy()
     settings.passphrase()  # a bad one is told before anything is made
     url = settings.database_url.get_secret_value()
-    database, ring_database = Database(url), Database(url)  # requests must not hold up the care of the ring
+    # Two: requests must not hold up the care of the ring.
+    database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
     if clock is not present:
         database.ticks = ticks_by(clock)
     signer = signer_for(settings, ring_database)
-    database.migrate()
+    if not reads:
+        database.migrate()
     ring_store = RingStore(ring_database)
     rotation = Rotation(ring_store, signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
@@ -189,7 +193,8 @@ def _grants(
     sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     keys = ClientKeys(settings.trusted_authorities(), proxy)
-    audiences = (settings.url, f"{settings.url}/oauth2/token")
+    endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
+    audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
     return Grants(
         client_keys=keys,

@@ -156,7 +156,7 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
         f"carol,{BCRYPT},",
         f"Alice,{BCRYPT},",
         f"CAROL,{BCRYPT},",
-        f"dave,{BCRYPT},a  b",
+        f"dave,{BCRYPT},a\\b",
         f"erin,{BCRYPT[:-1]},",
         f"frank,{BCRYPT}",
         f"two words,{BCRYPT},",

@@ -16,7 +16,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fastapi.testclient import TestClient
-from given import START, MovableClock
+from given import START, Build, MovableClock
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from running import eventually
 
@@ -27,7 +27,9 @@ from issuer.grants.client_keys import COOLDOWN, FRESH, STALE, is_fetchable
 from issuer.grants.lookups import LOOKUPS_MOST
 from issuer.oauth import AuthMethod
 from issuer.refusal import Refused
+from issuer.settings import Settings
 from issuer.store.pruning import prune
+from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
 ISSUER = "http://127.0.0.1:8000"
@@ -98,12 +100,48 @@ def refused(answer: httpx2.Response) -> str:
     ("key", "alg", "kid"),
     [(RSA, "RS256", "rsa"), (RSA, "PS256", "rsa"), (P256, "ES256", "ec"), (ED, "EdDSA", "ed")],
 )
-@pytest.mark.parametrize("audience", [ISSUER, f"{ISSUER}/oauth2/token", [ISSUER]])
 def test_a_client_gets_a_token_for_an_assertion_signed_with_its_key(
-    web: TestClient, client_id: str, key: Any, alg: str, kid: str, audience: Any
+    web: TestClient, client_id: str, key: Any, alg: str, kid: str
 ) -> None:
-    answer = ask(web, assertion(client_id, key, alg, header={"kid": kid}, aud=audience))
+    answer = ask(web, assertion(client_id, key, alg, header={"kid": kid}))
     assert (answer.status_code, answer.json()["scope"]) == (200, "items:read")
+
+
+OTHER_AUDIENCES = [f"{ISSUER}/oauth2/token", [ISSUER], [f"{ISSUER}/oauth2/token", "https://other.test"]]
+
+
+@pytest.mark.parametrize("audience", [*OTHER_AUDIENCES, [], ISSUER.upper(), f"{ISSUER}/", {"url": ISSUER}, 1])
+def test_an_assertion_is_for_the_issuer_alone_as_one_text(
+    web: TestClient, client_id: str, audience: Any
+) -> None:
+    text = assertion(client_id, aud=audience)
+    assert refused(ask(web, text)) in {
+        f"aud of client_assertion must be {ISSUER}, as one text",
+        "client authentication failed",
+        "client_assertion is not a JWT that this server takes",
+    }
+
+
+def test_an_assertion_that_names_a_claim_twice_is_refused(web: TestClient, client_id: str) -> None:
+    claims = json.dumps({"iss": client_id, "sub": client_id, "exp": NOW + 60, "jti": new_secret()})[1:]
+    header = {"kid": "rsa", "typ": "JWT"}
+    for twice in (
+        f'{{"aud": "https://other.test", "aud": "{ISSUER}", {claims}',
+        f'{{"iss": "x", "aud": "{ISSUER}", {claims}',
+    ):
+        text = jwt.PyJWS().encode(twice.encode(), RSA, "RS256", header)
+        assert "not a JWT" in refused(ask(web, text))
+    once = jwt.PyJWS().encode(f'{{"aud": "{ISSUER}", {claims}'.encode(), RSA, "RS256", header)
+    assert ask(web, once).status_code == 200
+
+
+@pytest.mark.parametrize("audience", [ISSUER, *OTHER_AUDIENCES])
+def test_a_setting_lets_old_libraries_name_the_token_endpoint_or_several_audiences(
+    made: Build, settings: Settings, audience: Any
+) -> None:
+    issuer = made(settings.model_copy(update={"assertion_audience": "any"}))
+    with TestClient(create_app(issuer)) as web:
+        assert ask(web, assertion(registered(issuer), aud=audience)).status_code == 200
 
 
 def test_a_key_is_found_without_a_kid_too_and_the_client_id_may_be_repeated(

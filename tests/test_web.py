@@ -364,7 +364,7 @@ def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
         ("grant_type=client_credentials&client_secret=x", "invalid_request"),
         ("grant_type=client_credentials&client_id=another", "invalid_request"),
         ("grant_type=%ff", "invalid_request"),
-        ("grant_type=é", "invalid_request"),
+        ("grant_type=é", "unsupported_grant_type"),
         ("&".join(f"a{number}=1" for number in range(60)), "invalid_request"),
         ("grant_type=authorization_code", "unsupported_grant_type"),
         ("grant_type=password&username=a&password=b", "unauthorized_client"),

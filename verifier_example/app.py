@@ -13,7 +13,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
-from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import (
     AfterValidator,
@@ -27,6 +26,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
+from verifier_example import docs_page
 from verifier_example.connections import bound_connections_of_this_server
 from verifier_example.dependencies import (
     POLICY_VIOLATION,
@@ -235,9 +235,10 @@ def create_app(
             async with verifier.cache:
                 yield
 
-    app: FastAPI = FastAPIOffline(  # passwords are typed into /docs: no script of a CDN may see them
+    app = FastAPI(
         title="A service protected by the issuer's tokens",
         lifespan=lifespan,
+        docs_url=None,  # see docs_page
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
@@ -248,6 +249,7 @@ def create_app(
     _add_protected_routes(app, current_user)  # first: routes are looked through in this order
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
+    docs_page.install(app, settings.issuer)
     return app
 
 

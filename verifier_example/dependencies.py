@@ -79,7 +79,10 @@ async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
     if not isinstance(body, dict):
         status = HTTPStatus(error.status_code)
         body = {"error": status.name.lower(), "error_description": status.phrase}
-    return JSONResponse(body, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if "GET" in headers.get("Allow", "").split(", "):
+        headers["Allow"] += ", HEAD"  # which is answered wherever GET is
+    return JSONResponse(body, error.status_code, headers)
 
 
 async def accept(websocket: WebSocket) -> None:
@@ -150,7 +153,7 @@ class CurrentUser(SecurityBase):
         if scheme.lower() != "bearer" or not token.strip(" "):
             # No token at all: no error code either (RFC 6750 section 3.1).
             description, challenge = "a bearer token is needed", self._challenge()
-            raise refusal(HTTPStatus.UNAUTHORIZED, "unauthorized", description, WWW_Authenticate=challenge)
+            raise refusal(HTTPStatus.UNAUTHORIZED, "invalid_token", description, WWW_Authenticate=challenge)
         return token.strip(" ")
 
     def _invalid_token(self, *, expired: bool = False) -> HTTPException:

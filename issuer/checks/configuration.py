@@ -112,8 +112,8 @@ def to_think_about(settings: Settings) -> Iterator[Finding]:
     if path:
         well_known = "/.well-known/oauth-authorization-server"
         yield warning(
-            f"ISSUER_URL has the path {path}: the proxy must take it off, and pass {well_known}{path} on as"
-            f" {well_known} (RFC 8414 section 3.1)",
+            f"ISSUER_URL has the path {path}: the proxy must pass on all that is below it, with or without the path,"
+            f" and {well_known}{path} as it is (RFC 8414 section 3.1)",
             setting(Kind.URL_WITH_PATH, "ISSUER_URL", settings.url.removesuffix(path)),
         )
     if settings.audience == settings.url:

@@ -10,7 +10,7 @@ import typer
 
 from issuer.accounts import USERNAME_LENGTH
 from issuer.arrivals import Fault, clashes, read_arrivals
-from issuer.cli.output import CommandError, Exit, Json, opened, show
+from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
 from issuer.logs import harmless
 
 FAULTS_SHOWN = 20
@@ -31,7 +31,7 @@ def import_users(
     replaced by argon2id at the first log-in. The id, a UUID, becomes the sub of tokens; without it a new one is made.
     Remove the file afterwards.
     """
-    with opened() as issuer, _lines(file) as lines:
+    with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
             arrivals, faults = read_arrivals(lines, issuer.passwords, issuer.clock())
         except UnicodeDecodeError:
@@ -69,7 +69,7 @@ def _refuse(faults: Sequence[Fault], *, as_json: bool) -> None:
         raise typer.Exit(Exit.FAILED)
     for fault in faults[:FAULTS_SHOWN]:
         name = harmless(fault.username[: USERNAME_LENGTH + 1])
-        sys.stderr.write(f"line {fault.line}, {name!r}: {fault.wrong}\n")
+        sys.stderr.write(f"line {fault.line}, {name!r}: {harmless(fault.wrong)}\n")
     if len(faults) > FAULTS_SHOWN:
         sys.stderr.write(f"and {len(faults) - FAULTS_SHOWN} more\n")
     raise CommandError(message)

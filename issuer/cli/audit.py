@@ -1,14 +1,17 @@
 """`issuer audit`: what happened to the keys, and whether the record of it is whole."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
 from issuer.audit import Action, Link, SessionEvents, fault
-from issuer.cli.output import CommandError, Json, Row, opened, show
+from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.cli.ring import KID_SHOWN
 from issuer.policy import instant
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 app = typer.Typer(help="Read the record of all that happened to the keys.", no_args_is_help=True)
 
@@ -23,7 +26,7 @@ def list_entries(
 
     What happened to sessions is in a list of its own: issuer audit sessions.
     """
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         links, _ = issuer.audit.chain()
         shown = [link for link in links if link.entry.action != Action.REPLAYED][-last:]
         sums = issuer.session_events.newest(last)
@@ -53,7 +56,7 @@ def sessions(
     A sum begins anew after 30 days, and is kept for 90. It is not in the chain of digests. The session is that of the
     latest event.
     """
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         sums = issuer.session_events.newest(last)
         users = {user: issuer.accounts.by_id(user) for user in {each.user_id for each in sums}}
         names = {user: known.username for user, known in users.items() if known}
@@ -80,10 +83,14 @@ def verify(
     ring. To cover later entries, and with ISSUER_KEYS=database all of them, keep the digest elsewhere and give it as
     --noted.
     """
-    with opened() as issuer:
+    if noted is not None and not DIGEST.fullmatch(noted.strip()):
+        raise typer.BadParameter(
+            "--noted takes a digest as `issuer audit verify` prints it: 64 digits and letters a to f"
+        )
+    with opened(Access.READ) as issuer:
         links, head = issuer.audit.chain()
         problem = fault(links, head)
-        if problem is None and noted is not None and noted not in {link.digest for link in links}:
+        if problem is None and noted is not None and noted.strip() not in {link.digest for link in links}:
             problem = (
                 "no entry has the digest that was noted: the audit was made anew, or an older backup restored"
             )

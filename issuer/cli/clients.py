@@ -2,20 +2,35 @@
 
 import json
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from issuer.administration import register_client, renew_secret
-from issuer.cli.output import CommandError, Json, Row, opened, show
+from issuer.administration import (
+    keep_secret,
+    register_client,
+    renew_secret,
+    require_audiences,
+    require_client_name,
+    require_scope,
+)
+from issuer.cli.output import Access, CommandError, Json, Row, opened, show
+from issuer.cli.private_keys import content_of
+from issuer.cli.streams import OutputLost, require_output
 from issuer.clients import FIRST_PARTY, Client
+from issuer.documents import read_document
 from issuer.grants.client_keys import is_fetchable, read_key_set
-from issuer.oauth import AuthMethod, format_scope, parse_scope
+from issuer.oauth import AuthMethod, format_scope
 from issuer.policy import instant
 from issuer.setting_values import parse_duration
+from issuer.settings import load_settings
 from issuer.store.clients import MEMORY
+from issuer.store.database import StoreError
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)
@@ -39,21 +54,15 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make a client; its secret is printed this once."""
-    if not name.strip():
-        raise CommandError("a client needs a name")
-    keys = _key_set(auth, jwks, jwks_uri)
+    name, granted, keys = require_client_name(name), require_scope(scope), _key_set(auth, jwks, jwks_uri)
+    audiences = require_audiences(audience or (), load_settings().audience)
+    require_output()
     with opened() as issuer:
         client, secret = register_client(
-            issuer.clients,
-            name,
-            auth,
-            parse_scope(scope),
-            tuple(audience or ()),
-            issuer.clock(),
-            jwks=keys,
-            jwks_uri=jwks_uri,
+            issuer.clients, name, auth, granted, audiences, issuer.clock(), jwks=keys, jwks_uri=jwks_uri
         )
-        _show_secret(client, secret, as_json=as_json)
+        with _delivering("no client was made", partial(issuer.clients.remove, client.id)):
+            _show_secret(client, secret, as_json=as_json)
 
 
 @app.command("rotate-secret")
@@ -65,14 +74,36 @@ def rotate_secret(
 ) -> None:
     """Make another secret for a client, printed this once; the old one goes on for a while."""
     span = _span(overlap)
-    with opened() as issuer:
+    require_output()
+    with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
         renewed, secret = renew_secret(issuer.clients, client, span, issuer.clock())
+        with _delivering(
+            "the secret before is still valid", partial(keep_secret, issuer.clients, client, renewed)
+        ):
+            _show_secret(renewed, secret, as_json=as_json)
         if not span:
             _wait_for_all()
-        _show_secret(renewed, secret, as_json=as_json)
+
+
+@contextmanager
+def _delivering(undone: str, undo: Callable[[], None]) -> Iterator[None]:
+    """Undo what made a secret that could not be printed: nobody has it, and it is never shown again."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            undo()
+        except StoreError as failed:
+            raise CommandError(
+                f"the secret could not be printed, and this could not be undone ({failed}); look at `issuer clients"
+                " list`, and get another secret with: issuer clients rotate-secret CLIENT_ID --overlap 0"
+            ) from None
+        if isinstance(error, OutputLost):
+            raise CommandError(f"{error}, so the secret would be lost; {undone}") from None
+        raise
 
 
 def _wait_for_all() -> None:
@@ -106,7 +137,7 @@ def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str |
     if jwks is None:
         return None
     try:
-        document = json.loads(jwks.read_text("utf-8"))
+        document = read_document(content_of(jwks))
         read_key_set(document)
     except (OSError, ValueError) as error:
         raise CommandError(f"the key set in {jwks} cannot be used: {error}") from error
@@ -116,7 +147,7 @@ def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str |
 @app.command("list")
 def list_clients(*, as_json: Json = False) -> None:
     """Show all clients, the built-in one included."""
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         rows = [_row(client) for client in (FIRST_PARTY, *issuer.clients.all())]
         show({"clients": rows}, as_json=as_json, rows=[_brief(row) for row in rows])
 
@@ -124,7 +155,7 @@ def list_clients(*, as_json: Json = False) -> None:
 @app.command()
 def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Refuse a client from now on; access tokens already out live until they expire."""
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
         issuer.clients.set_disabled(client.id, issuer.clock())
         _wait_for_all()
@@ -134,7 +165,7 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
 @app.command()
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Let a disabled client ask for tokens again."""
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         issuer.clients.set_disabled(_find(issuer, client_id).id, None)
         _show(_find(issuer, client_id), as_json=as_json, says="enabled")
 

@@ -1,16 +1,13 @@
 """The tree of commands; each branch is a file beside this one."""
 
-import io
-import os
 import sys
 from importlib import metadata
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from issuer.cli import audit, check, clients, demo, keys, move, serve, users
-from issuer.cli.output import CommandError, fail
+from issuer.cli import audit, check, clients, demo, keys, move, serve, streams, users
+from issuer.cli.output import CommandError, Exit, fail
 from issuer.logs import configure_log
 
 app = typer.Typer(
@@ -44,16 +41,29 @@ app.add_typer(clients.app, name="clients")
 
 def run() -> None:
     """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do."""
+    streams.prepare()
     configure_log()
-    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - a shell may have closed it
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what the encoding of this terminal does not have
+    as_json = "--json" in sys.argv
+    code: int | str | None
+    try:
+        code = _run(as_json=as_json)
+    except streams.OutputLost as lost:
+        code = fail(lost, as_json=False)
+    sys.exit(streams.finish(code))
+
+
+def _run(*, as_json: bool) -> int | str | None:
+    """Return the exit code of the command that the arguments name; raise OutputLost."""
     try:
         _require_text(sys.argv)
         app()
+    except SystemExit as ended:
+        return ended.code
+    except streams.OutputLost:
+        raise
     except Exception as error:  # noqa: BLE001 - `fail` raises what it does not know
-        sys.exit(fail(error, as_json="--json" in sys.argv))
+        return fail(error, as_json=as_json)
+    return Exit.DONE
 
 
 def _require_text(arguments: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from issuer.cli import private_keys, recover, revoke, timeline
-from issuer.cli.output import Json, Row, console, opened, show
+from issuer.cli.output import Access, Json, Row, console, opened, show
 from issuer.cli.ring import require_reason, running, show_ring, unripe
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat
@@ -40,7 +40,7 @@ app.command("verify")(private_keys.verify)
 @app.command("list")
 def list_keys(*, as_json: Json = False) -> None:
     """Show each key: its phase, since when it signs, when it leaves the JWKS, and when its tokens are dead."""
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         ring = issuer.rotation.ring()
         now = issuer.clock()
         ripe_at = min((ring.ripe_at(key) for key in ring.standbys(now)), default=None)
@@ -50,7 +50,7 @@ def list_keys(*, as_json: Json = False) -> None:
 @app.command("plan")
 def show_plan(*, as_json: Json = False) -> None:
     """Show what will happen to each key over the next rotation period, and when."""
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         ring = issuer.rotation.ring()
         planned = plan(ring, issuer.policy, issuer.clock())
         if not as_json:
@@ -87,7 +87,7 @@ def rollback(
 @app.command()
 def nodes(*, as_json: Json = False) -> None:
     """Show each process that serves: which version of the key ring it holds, and when it last looked."""
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         version, now = issuer.rotation.ring().version, issuer.clock()
         rows: list[Row] = [
             {
@@ -130,7 +130,7 @@ def _why(what: str, reason: str | None, *, force: bool) -> str | None:
 
 def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -> None:
     """Let another key sign, or show what that would do."""
-    with opened() as issuer:
+    with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
         before = issuer.rotation.ring()
         stragglers = _stragglers(issuer, before)
         seen = before.current(issuer.clock()).kid

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from issuer.cli.output import CommandError, Json, Row, operator, show, warn
+from issuer.cli.output import CommandError, Json, Row, operator, require_existing, show, warn
 from issuer.cli.private_keys import line_of
 from issuer.moving import Contents, Move, Place, Told, take_back
 from issuer.settings import Settings, load_settings
@@ -42,6 +42,7 @@ def move(
     """
     settings = load_settings()
     with closing(Database(settings.database_url.get_secret_value())) as old:
+        require_existing(settings, upgraded=False)
         if back:
             _go_back(old, as_json=as_json)
             return

@@ -6,21 +6,23 @@ import pwd
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from enum import IntEnum
+from contextlib import closing, contextmanager
+from enum import Enum, IntEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from issuer.cli.streams import OutputLost
 from issuer.logs import harmless
 from issuer.oauth import OAuthError
 from issuer.policy import instant
 from issuer.refusal import KeyRingError, NothingToDo, Refused
-from issuer.settings import BadSettings, load_settings
-from issuer.store.database import StoreError
+from issuer.settings import BadSettings, Settings, load_settings
+from issuer.store.database import Database, StoreError
 from issuer.wiring import Issuer, build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -41,21 +43,63 @@ class CommandError(Exception):
     """A command cannot be done; the message says what to do."""
 
 
+class Access(Enum):
+    """What a command does with the installation: what is not there is made by the last kind alone."""
+
+    READ = "read"
+    CHANGE = "change"
+    MAKE = "make"
+
+
 @contextmanager
-def opened(*, expect_tables: bool = True, node: bool = False) -> Iterator[Issuer]:
+def opened(
+    access: Access = Access.MAKE, *, expect_tables: bool = True, node: bool = False
+) -> Iterator[Issuer]:
     """Yield the issuer for the settings of this process; say so when, unexpectedly, that made the tables.
 
     What is done with it is done by who runs this command, or by this process as a `node`.
     """
-    issuer = build(load_settings(), actor=None if node else operator())
+    settings = load_settings()
+    if access is not Access.MAKE:
+        require_existing(settings, upgraded=access is Access.READ)
+    issuer = build(settings, actor=None if node else operator(), reads=access is Access.READ)
     try:
         yield issuer
+    except OutputLost as lost:
+        if access is Access.READ:
+            raise
+        raise ChangeMade(lost) from None
     finally:
         issuer.close()
         if expect_tables and issuer.database.is_new:
             sys.stderr.write(
-                f"note: {issuer.database} had no tables, so they were made; if the issuer runs elsewhere, go to its"
-                " folder or set ISSUER_DATABASE_URL\n"
+                f"note: {harmless(str(issuer.database))} had no tables, so they were made; if the issuer runs"
+                " elsewhere, go to its folder or set ISSUER_DATABASE_URL\n"
+            )
+
+
+class ChangeMade(OutputLost):
+    """A command has done what it does, but its result could not be written."""
+
+    def __init__(self, lost: OutputLost) -> None:
+        Exception.__init__(self, f"{lost}; the command has done its work")
+
+
+def require_existing(settings: Settings, *, upgraded: bool) -> None:
+    """Raise CommandError, with where this looked, unless the database is there, and `upgraded` if it must be."""
+    with closing(Database(settings.database_url.get_secret_value(), reads=True)) as database:
+        where = (
+            f"{database}: the first `issuer serve` makes it; if the issuer runs elsewhere, go to its folder or set"
+            " ISSUER_DATABASE_URL"
+        )
+        if database.file is not None and not database.file.exists():
+            raise CommandError(f"there is no database at {where}")
+        if database.schema().revision is None:
+            raise CommandError(f"the tables of the issuer are not in {where}")
+        if upgraded and not database.is_current():
+            raise CommandError(
+                f"the tables in {database} are of an older version of this program, and this command changes nothing;"
+                " `issuer serve` of this version upgrades them: make a backup before"
             )
 
 
@@ -72,19 +116,26 @@ def operator() -> str:
 def console() -> Console:
     """Return the terminal; a pipe gets lines wide enough to keep each row whole."""
     piped = not sys.stdout.isatty()
-    return Console(width=160 if piped else None, highlight=False, soft_wrap=piped)
+    # No emoji: `:key:` in a name is a name.
+    return Console(width=160 if piped else None, highlight=False, soft_wrap=piped, emoji=False)
 
 
 def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] = (), says: str = "") -> None:
     """Print a result: `document` for scripts, or `rows` as a table and a sentence for people."""
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
-        return
-    terminal = console()
-    if rows:
-        terminal.print(table(rows))
-    if says:
-        terminal.print(says, markup=False, soft_wrap=True)  # what is copied must not be broken
+    else:
+        terminal = console()
+        if rows:
+            terminal.print(table(rows))
+        if says:
+            terminal.print(plain(says), markup=False, soft_wrap=True)  # what is copied must not be broken
+    sys.stdout.flush()  # here, where it is known what becomes of a result that cannot be written
+
+
+def plain(text: str) -> str:
+    """Return `text` without what a terminal would obey; its lines stay."""
+    return "\n".join(map(harmless, text.split("\n")))
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -94,7 +145,7 @@ def table(rows: Sequence[Row]) -> Table:
     for name in names:
         drawn.add_column(name.replace("_", " "), overflow="fold")
     for row in rows:
-        drawn.add_row(*(escape(harmless(str(row[name] or "-"))) for name in names))
+        drawn.add_row(*(Text(harmless(str(row[name] or "-"))) for name in names))
     return drawn
 
 
@@ -110,16 +161,41 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
             code, name = Exit.REFUSED, "refused"
         case NothingToDo():
             code, name = Exit.NOTHING_TO_DO, "nothing to do"
-        case OAuthError() | StoreError() | KeyRingError() | BadSettings() | CommandError() | OSError():
+        case (
+            OAuthError()
+            | StoreError()
+            | KeyRingError()
+            | BadSettings()
+            | CommandError()
+            | OutputLost()
+            | OSError()
+        ):
             code, name = Exit.FAILED, "failed"
         case _:
             raise error
+    message = _reason(error) if isinstance(error, OSError) else str(error)
     allowed_from = error.allowed_from if isinstance(error, Refused) else None
     if as_json:
-        document = {"error": name, "message": str(error)}
+        document = {"error": name, "message": message}
         if allowed_from:
             document["allowed_from"] = instant(allowed_from)
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.flush()
     else:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(f"{name}: {harmless(message)}\n")
     return code
+
+
+def _reason(error: OSError) -> str:
+    """Return in words what the system refused, and what to do where that is known."""
+    try:
+        Path.cwd()
+    except OSError:
+        return "the current folder is gone or cannot be entered; go to the folder where the issuer runs"
+    named = f": {error.filename}" if error.filename is not None else ""
+    match error:
+        case FileNotFoundError():
+            return f"no such file{named}"
+        case PermissionError():
+            return f"no permission{named}"
+    return f"{error.strerror or error}{named}"

@@ -12,9 +12,16 @@ BACKLOG = 2048
 @contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """Yield a socket that listens, for servers and their processes to share; raise CommandError if taken."""
+    host = host.strip().removeprefix("[").removesuffix("]")
+    if not host:  # which a socket would take for every address
+        raise CommandError("--host is empty; give an address, 0.0.0.0 or :: for all")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if (
+            family is socket.AF_INET6
+        ):  # :: takes IPv4 as well, on every machine alike; `addresses` undoes its spelling
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             listener.bind((host, port))
             listener.listen(BACKLOG)  # two may bind at once, but not listen

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from issuer.audit import Action, Entry
-from issuer.cli.output import CommandError, Json, Row, opened, show, warn
+from issuer.cli.output import Access, CommandError, Json, Row, opened, show, warn
 from issuer.cli.ring import KID_SHOWN, show_ring
 from issuer.key import Key
 from issuer.keyring import PUBLISHED, Phase
@@ -43,7 +43,7 @@ def import_key(
     Its kid here is its RFC 7638 thumbprint. Weak keys are refused (exit 3).
     """
     key = _read(pem, passphrase_file)
-    with opened() as issuer:
+    with opened(Access.MAKE if current else Access.CHANGE) as issuer:
         alg = algorithm_for(key, issuer.settings.algorithm)
         public = ALGORITHMS[alg].public_key(key)
         issuer.rotation.require_place(public, current=current)
@@ -78,7 +78,7 @@ def rewrap(
     one with another ISSUER_KEYS_PASSPHRASE. Until then they sign on, and make no new keys.
     """
     new = _current_passphrase() if same_passphrase else _new_passphrase(new_passphrase_file)
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         _record(issuer, "begun")  # what cannot be recorded is not done
         count = issuer.signer.rewrap(new)
         _record(issuer, f"{count} private keys")
@@ -95,7 +95,7 @@ def rewrap(
 
 def verify(*, as_json: Json = False) -> None:
     """Check every private key by signing and verifying with it; exit 1 if one fails."""
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         ring, now = issuer.rotation.ring(), issuer.clock()
         keys = [key for key in ring.keys if ring.phase(key, now) in PUBLISHED]
         rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
@@ -131,7 +131,7 @@ def _proven(issuer: Issuer, key: Key, phase: Phase) -> Row:
 
 
 def _read(pem: Path, passphrase_file: Path | None) -> PrivateKey:
-    text = _content(pem)
+    text = content_of(pem)
     passphrase = line_of(passphrase_file) if passphrase_file else None
     try:
         return read_private_key(text, passphrase)
@@ -168,15 +168,15 @@ def _current_passphrase() -> str:
 def line_of(file: Path) -> str:
     """Return the secret in a file, without the end of its line; raise CommandError."""
     try:
-        return _content(file).decode("utf-8-sig").rstrip("\r\n")
+        return content_of(file).decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise CommandError(f"{file} is not UTF-8") from None
 
 
-def _content(file: Path) -> bytes:
+def content_of(file: Path) -> bytes:
     """Return what is in a file; refuse what is none, or has no end."""
     if not file.is_file() or file.stat().st_size > FILE_MOST_BYTES:
-        raise CommandError(f"{file} is no file of at most {FILE_MOST_BYTES} bytes")
+        raise CommandError(f"no such file, or one of more than {FILE_MOST_BYTES} bytes: {file}")
     return file.read_bytes()
 
 

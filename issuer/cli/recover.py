@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.cli.output import Json, opened
+from issuer.cli.output import Access, Json, opened
 from issuer.cli.ring import require_reason, show_ring
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and do nothing.")]
@@ -19,7 +19,7 @@ def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as
     to do (exit 4) for a database that is as new as the keys.
     """
     require_reason(reason)
-    with opened() as issuer:
+    with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
         recovery = issuer.recovery
         ring = recovery.preview(blindly=force) if dry_run else recovery.recover(reason, blindly=force)
         revoked = sum(key.revoked_at is not None for key in ring.keys)

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from issuer.administration import end_all_sessions
-from issuer.cli.output import CommandError, Json, opened
+from issuer.cli.output import Access, CommandError, Json, opened
 from issuer.cli.ring import require_reason, show_ring, unripe
 from issuer.key import Key
 from issuer.keyring import KeyRing
+from issuer.logs import harmless
 from issuer.nodes import Acknowledgement
 from issuer.policy import instant
 from issuer.refusal import NothingToDo, Refused
@@ -48,7 +49,7 @@ def revoke(
     every running node has taken it up, and tells from when every verifier refuses the key.
     """
     require_reason(reason)
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         key = issuer.rotation.ring().find(kid)
         if not yes and key.revoked_at is None:
             _confirm(key)
@@ -124,7 +125,7 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
             return acknowledgement
         if sys.stderr.isatty() and len(waiting) != told:
             names = ", ".join(beat.name for beat in waiting)
-            sys.stderr.write(f"it is revoked; waiting for {names} to take that up\n")
+            sys.stderr.write(harmless(f"it is revoked; waiting for {names} to load the key ring") + "\n")
             told = len(waiting)
         time.sleep(POLL_SECONDS)
 

@@ -22,6 +22,7 @@ from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.counting import counting
 from issuer.given import source
+from issuer.logs import harmless
 from issuer.wiring import Issuer
 
 # By name: uvicorn imports them where they run.
@@ -174,7 +175,7 @@ def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) ->
 def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:
     """Say what starts and what is doubtful: to a person on a terminal, else as lines of the log."""
     if sys.stderr.isatty():
-        sys.stderr.writelines(f"{name:<13} {value}\n" for name, value in title.items())
+        sys.stderr.writelines(f"{name:<13} {harmless(value)}\n" for name, value in title.items())
         for warning in warnings:
             warn(warning)
         return

@@ -8,12 +8,15 @@ from rich.text import Text
 
 from issuer.cli.output import Row
 from issuer.cli.ring import KID_SHOWN, told
+from issuer.logs import harmless
 from issuer.plan import UNMADE, Life, Plan
 from issuer.policy import instant
 
 LEAST_COLUMNS = 20
-WAITS, SIGNS, REMAINS = "░", "█", "▒"
-LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token is dead"
+WAITS, SIGNS, REMAINS = MARKS = "░", "█", "▒"
+ASCII_MARKS = ".", "#", "-"
+"""What each mark is where the terminal's encoding lacks it."""
+LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token expires"
 
 
 def draw(plan: Plan, terminal: Console) -> None:
@@ -21,11 +24,20 @@ def draw(plan: Plan, terminal: Console) -> None:
     columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
     for life in plan.lives:
         label = f"{(life.kid or UNMADE)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
-        terminal.print(Text(label + bar(life, plan, columns)), no_wrap=True)
+        terminal.print(_text(harmless(label) + bar(life, plan, columns), terminal), no_wrap=True)
     start, end = (when.strftime("%Y-%m-%d %H:%M:%S") for when in (plan.start, plan.end))
     indent = " " * (KID_SHOWN + 7)
     terminal.print(Text(f"{indent}{start}{end:>{columns - len(start)}}"), no_wrap=True)
-    terminal.print(Text(indent + LEGEND), "")
+    terminal.print(_text(indent + LEGEND, terminal), "")
+
+
+def _text(line: str, terminal: Console) -> Text:
+    """Return a line with marks that the terminal's encoding has."""
+    try:
+        line.encode(terminal.encoding)
+    except UnicodeEncodeError:
+        line = line.translate(str.maketrans("".join(MARKS), "".join(ASCII_MARKS)))
+    return Text(line)
 
 
 def bar(life: Life, plan: Plan, columns: int) -> str:

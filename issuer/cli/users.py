@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 
 from issuer.accounts import User
-from issuer.administration import disable_user, enable_user, set_password
+from issuer.administration import disable_user, enable_user, require_scope, set_password
 from issuer.cli import arrivals
-from issuer.cli.output import CommandError, Json, Row, opened, show
+from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.grants.registration import register_user
-from issuer.oauth import format_scope, parse_scope
+from issuer.oauth import format_scope
 from issuer.policy import instant
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage the accounts of people.", no_args_is_help=True)
 
+LINE_MOST_BYTES = 64 * 1024
 Username = Annotated[str, typer.Argument(help="The username.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
@@ -33,7 +34,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make an account."""
-    granted = parse_scope(scope)
+    granted = require_scope(scope)
     password = _password(stdin=password_stdin)
     with opened() as issuer:
         user = register_user(issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted)
@@ -43,7 +44,7 @@ def add(
 @app.command("list")
 def list_users(*, as_json: Json = False) -> None:
     """Show all accounts."""
-    with opened() as issuer:
+    with opened(Access.READ) as issuer:
         rows = [_row(user) for user in issuer.accounts.all()]
         show(
             {"users": rows},
@@ -62,8 +63,8 @@ def grant(
     as_json: Json = False,
 ) -> None:
     """Grant a user more scope, or with --only exactly this; tokens already out keep theirs until they expire."""
-    wanted = parse_scope(scope)
-    with opened() as issuer:
+    wanted = require_scope(scope)
+    with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
         issuer.accounts.set_scope(user.id, wanted if only else user.scope | wanted)
         _show(_find(issuer, username), as_json=as_json, says="granted")
@@ -75,7 +76,7 @@ def set_user_password(
 ) -> None:
     """Change a password; every session opened with the old one ends."""
     password = _password(stdin=password_stdin)
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
         set_password(issuer.families, issuer.passwords, user, password, issuer.clock())
         _show(user, as_json=as_json, says="password changed; all sessions ended")
@@ -84,7 +85,7 @@ def set_user_password(
 @app.command()
 def disable(username: Username, *, as_json: Json = False) -> None:
     """Shut a user out: no log-in, no refresh; access tokens already out live until they expire."""
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         user = disable_user(issuer.families, _find(issuer, username), issuer.clock())
         _show(user, as_json=as_json, says="disabled; all sessions ended")
 
@@ -92,17 +93,28 @@ def disable(username: Username, *, as_json: Json = False) -> None:
 @app.command()
 def enable(username: Username, *, as_json: Json = False) -> None:
     """Let a disabled user log in again."""
-    with opened() as issuer:
+    with opened(Access.CHANGE) as issuer:
         user = enable_user(issuer.accounts, _find(issuer, username))
         _show(user, as_json=as_json, says="enabled")
 
 
 def _password(*, stdin: bool) -> str:
     if stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        return _first_line()
     if not sys.stdin.isatty():
         raise CommandError("no terminal to ask for the password; give --password-stdin")
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+
+
+def _first_line() -> str:
+    """Return the first line of standard input, UTF-8 in every locale: that is what /login will be sent."""
+    line = sys.stdin.buffer.readline(LINE_MOST_BYTES)
+    if not line:
+        raise CommandError("there is no password on standard input")
+    try:
+        return line.decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise CommandError("the password on standard input is not UTF-8") from None
 
 
 def _find(issuer: Issuer, username: str) -> User:

@@ -9,7 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import jwt
+from jwt.utils import base64url_decode
 
+from issuer.documents import read_document
 from issuer.grants.client_keys import ALGORITHMS, ClientKey
 from issuer.grants.jose import MALFORMED, timeless
 from issuer.oauth import InvalidClient
@@ -40,6 +42,8 @@ class Assertion:
                 raise ValueError(ASSERTION_MOST_CHARACTERS)
             header = jwt.get_unverified_header(text)
             claims = jwt.decode(text, options={"verify_signature": False})
+            for part in text.split(".")[:2]:  # PyJWT takes the last of two members, RFC 7519 section 4
+                read_document(base64url_decode(part))
             if header["alg"] not in ALGORITHMS or header.get("typ", "JWT").lower() not in _TYPES:
                 raise ValueError(header)
             return cls(text, str(claims["sub"]), header["alg"], header.get("kid"))
@@ -49,7 +53,11 @@ class Assertion:
     def verify(
         self, keys: Iterable[ClientKey], audiences: Iterable[str], leeway: timedelta, now: datetime
     ) -> tuple[str, datetime]:
-        """Return `jti` and expiry if one of the `keys` signed it for one of the `audiences`; InvalidClient if not."""
+        """Return `jti` and expiry if one of the `keys` signed it for one of the `audiences`; InvalidClient if not.
+
+        With a single audience `aud` must be that text alone: an assertion that names several servers could be
+        carried by one of them to another (draft-ietf-oauth-rfc7523bis section 4).
+        """
         claims = self._signed_by(keys, list(audiences))
         if claims["iss"] != self.client_id:
             raise InvalidClient("iss and sub of client_assertion must be the client_id")
@@ -76,14 +84,16 @@ class Assertion:
                         self.text,
                         each.key,
                         algorithms=[self.alg],
-                        audience=audiences,
+                        audience=audiences[0] if len(audiences) == 1 else audiences,
                         subject=self.client_id,
-                        options=_OPTIONS,
+                        options={**_OPTIONS, "strict_aud": len(audiences) == 1},
                     )
                 except jwt.InvalidSignatureError:
                     continue
                 except jwt.InvalidAudienceError:
-                    raise InvalidClient(f"aud of client_assertion must be {audiences[0]}") from None
+                    raise InvalidClient(
+                        f"aud of client_assertion must be {audiences[0]}, as one text"
+                    ) from None
                 except MALFORMED:
                     break
         raise InvalidClient("client authentication failed")

@@ -123,5 +123,5 @@ def _basic(authorization: str) -> tuple[str, str]:
         pair = base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         raise InvalidClient(_ALIKE) from None
-    client_id, _, secret = pair.partition(":")
+    client_id, _, secret = pair.rstrip("\r\n").partition(":")  # `echo id:secret | base64` encodes a line end
     return unquote_plus(client_id), unquote_plus(secret)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from issuer.clients import Client
+from issuer.documents import read_document
 from issuer.grants.jose import MALFORMED, PRIVATE_MEMBERS, is_for_verifying, is_written_by_the_standard
 from issuer.grants.lookups import Lookups
 from issuer.oauth import Unavailable, is_loopback
@@ -191,7 +192,7 @@ class ClientKeys:
 
     def _fetch(self, url: str, held: _Held, now: datetime) -> None:
         try:
-            held.keys, held.fetched_at = read_key_set(json.loads(self._get(url))), now
+            held.keys, held.fetched_at = read_key_set(read_document(self._get(url))), now
         except (BadKeySet, ValueError, TimeoutError, RecursionError) as error:
             log.warning(
                 "the keys of a client cannot be fetched", url=url, reason=str(error) or "it takes too long"

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, LargeBinary, Row, String, Table, Text, bindparam, insert, select, update
+from sqlalchemy import (
+    Column,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
 from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
@@ -83,6 +95,12 @@ class ClientStore:
                 claim(connection, [client.id])
         except IntegrityError:
             raise Refused(f"another client or an account has the identifier {client.id}") from None
+
+    def remove(self, client_id: str) -> None:
+        """Remove a client that nobody has used yet."""
+        with self._database.write() as connection:
+            connection.execute(delete(clients).where(clients.c.id == client_id))
+        self._seen.pop(client_id, None)
 
     def by_id(self, client_id: str, now: datetime | None = None) -> Client | None:
         """Return the client, the built-in one included, or None; asked `now`, it is remembered for `recent`."""

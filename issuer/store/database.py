@@ -123,10 +123,11 @@ class Instant(TypeDecorator[datetime]):
 class Database:
     """One database; every use is a transaction that commits as a whole or not at all."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, reads: bool = False) -> None:
+        """Make nothing yet; one that only `reads` never makes a file, and takes no right to write."""
         try:
             self._url = parse(url)
-            self._engine = connect(self._url)
+            self._engine = connect(self._url, reads=reads)
         except BadURL as error:
             raise DatabaseUnavailable(str(error)) from None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
@@ -58,10 +59,10 @@ class Mode(StrEnum):
     WRITE = "write"
 
 
-def connect(url: URL) -> Engine:
-    """Return the engine for a URL that `url.parse` returned; raise BadURL."""
+def connect(url: URL, *, reads: bool = False) -> Engine:
+    """Return the engine for a URL that `url.parse` returned, one that only `reads` if told so; raise BadURL."""
     try:
-        return _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+        return _sqlite(url, reads=reads) if url.get_backend_name() == "sqlite" else _postgresql(url)
     except (ArgumentError, ValueError) as error:  # what SQLAlchemy makes of hosts and ports among the options
         raise BadURL(
             "ISSUER_DATABASE_URL has options that do not fit together: name a port for each host"
@@ -196,9 +197,21 @@ def _settled(connection: Any) -> Pooler | None:
     return Pooler(limit != "0", role) if pid != connection.info.backend_pid else None
 
 
-def _sqlite(url: URL) -> Engine:
-    wait = {"timeout": SQLITE_WAIT_SECONDS}
-    engine = create_engine(url, hide_parameters=True, pool_timeout=STATEMENT_SECONDS, connect_args=wait)
+def _existing(path: Path) -> sqlite3.Connection:
+    """Return a connection to a file that is there, to read; one that nobody here may write is taken as it is."""
+    writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+    # SQLite itself needs to write files beside one in WAL mode, unless it is told that nobody changes it.
+    used = Path(f"{path}-wal").exists()
+    how = "mode=rw" if writable else "mode=ro" if used else "mode=ro&immutable=1"
+    uri = f"file:{quote(str(path.absolute()))}?{how}"
+    return sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
+
+
+def _sqlite(url: URL, *, reads: bool) -> Engine:
+    wait: dict[str, Any] = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
+    if reads:
+        wait = {"creator": lambda: _existing(Path(url.database or ""))}
+    engine = create_engine(url, hide_parameters=True, pool_timeout=STATEMENT_SECONDS, **wait)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:

@@ -4,7 +4,7 @@ Everything else is built by `wiring`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
@@ -13,15 +13,13 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from fastapi_offline import FastAPIOffline
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from starlette.types import ASGIApp
 
 from issuer.settings import Settings
 from issuer.web import (
     discovery,
+    docs_page,
     errors,
     figures,
     health,
@@ -36,9 +34,15 @@ from issuer.web import (
 )
 from issuer.web.aside import Aside
 from issuer.web.bodies import BODY_MOST_BYTES, RefuseLargeBodies
+from issuer.web.cors import CrossOrigin
 from issuer.web.direct import Direct, answer
+from issuer.web.methods import HeadAsGet
 from issuer.web.paths import KnownPaths
+from issuer.web.prefix import PutBack, TakeOff, path_of
+from issuer.web.proxies import ClientAddress, TrustedProxies
 from issuer.web.requests import RequestLog
+from issuer.web.security_headers import SecurityHeaders
+from issuer.web.unambiguous import RefuseRepeatedHeaders
 from issuer.web.upkeep import keep
 from issuer.wiring import Issuer, cores
 
@@ -55,10 +59,11 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
 
     One that is `alone` uses a second core, if there is one, for signatures.
     """
-    app = FastAPIOffline(
+    app = FastAPI(
         title="JWKS issuer",
         version=version("jwks-issuer"),
         description=DESCRIPTION,
+        docs_url=None,  # see docs_page
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go to whatever the Host header says, password included
         lifespan=_lifespan,
@@ -73,6 +78,9 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(room.router)
     app.include_router(metrics.routes(issuer.settings))
+    prefix = path_of(issuer.settings.url)
+    docs_page.install(app, prefix)
+    discovery.install_inserted(app, prefix)
     errors.install(app)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(RefuseLargeBodies)
@@ -104,40 +112,16 @@ def _paths(app: FastAPI) -> Iterator[str]:
 
 def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
     """Return what every request passes through, outermost last."""
+    prefix, proxies = path_of(settings.url), TrustedProxies(settings.trusted_proxies)
+    app = PutBack(app, prefix) if prefix else app
     app = Direct(app, DIRECT, errors.write)
+    app = HeadAsGet(app)
+    app = RefuseRepeatedHeaders(app)
     app = CrossOrigin(app, settings.cors_origins)
-    if not settings.trusted_proxies:
-        return RequestLog(app, paths, None)
-    proxies = ProxyHeadersMiddleware(app, trusted_hosts=list(settings.trusted_proxies))  # type: ignore[arg-type]
-    return RequestLog(proxies, paths, proxies)  # type: ignore[arg-type]  # uvicorn and Starlette name the same types
-
-
-class CrossOrigin:
-    """ASGI middleware: what verifiers read is open to every origin, everything else to the named ones."""
-
-    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
-        self._app = app
-        self._public = CORSMiddleware(app, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"])
-        self._named = CORSMiddleware(
-            app,
-            allow_origins=origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-Requested-With"],
-            allow_credentials=bool(origins),  # for the cookie that names the device
-            expose_headers=["Retry-After", "WWW-Authenticate"],
-        )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer preflights and add the headers."""
-        method, public = scope.get("method"), scope.get("path", "").startswith("/.well-known/")
-        if scope["type"] != "http" or (public and method != "OPTIONS"):
-            await self._app(scope, receive, send)  # what is public says itself that it is for every origin
-        elif public:
-            await self._public(scope, receive, send)
-        elif method == "POST" and not any(name == b"origin" for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)  # kept by no cache, it need not say that it may vary
-        else:
-            await self._named(scope, receive, send)
+    app = SecurityHeaders(app)
+    app = ClientAddress(app, proxies)
+    app = RequestLog(app, paths, proxies)
+    return TakeOff(app, prefix) if prefix else app
 
 
 @asynccontextmanager

@@ -1,6 +1,7 @@
 """The two discovery documents, RFC 8414 and OpenID Connect Discovery, computed from what is registered."""
 
 from typing import Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -10,27 +11,30 @@ from issuer.grants.client_keys import ALGORITHMS
 from issuer.oauth import AuthMethod
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import documented
-from issuer.web.jwks import ANY_ORIGIN
 from issuer.wiring import Issuer
 
 router = APIRouter(tags=["verification"])
 
+OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 # Metadata members that are the URL of the route that bears their name.
+RESPONSE_TYPES: list[str] = []
+"""What the authorization endpoint answers with. There is none yet, and the documents claim nothing in its stead."""
 ENDPOINTS = ("jwks_uri", "token_endpoint", "revocation_endpoint", "introspection_endpoint")
 
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
     """Return what clients and verifiers may know, RFC 8414 section 2 and OpenID Connect Discovery section 3."""
     keys = issuer.node.view.published_keys
-    return {
+    members = {
         "issuer": issuer.settings.url,
         **_endpoints(app, issuer.settings.url),
         "grant_types_supported": sorted(issuer.grants.pipeline.grants),
         **_authentication(),
-        "response_types_supported": [],
+        "response_types_supported": RESPONSE_TYPES,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
     }
+    return {name: value for name, value in members.items() if value != []}  # RFC 8414 section 3.2
 
 
 def _authentication() -> dict[str, list[str]]:
@@ -53,12 +57,19 @@ def _endpoints(app: FastAPI, url: str) -> dict[str, str]:
     return found
 
 
-@router.head("/.well-known/oauth-authorization-server", include_in_schema=False)
-@router.head("/.well-known/openid-configuration", include_in_schema=False)
-@router.get("/.well-known/oauth-authorization-server", responses=documented(503))
-@router.get("/.well-known/openid-configuration", responses=documented(503))
+@router.get(OAUTH, responses=documented(503))
+@router.get(OPENID, responses=documented(503))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return where everything is and what is supported; the same document under both names."""
     max_age = issuer.node.view.max_age(issuer.policy, issuer.clock())
     cached = f"public, max-age={int(max_age.total_seconds())}"
-    return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached, **ANY_ORIGIN})
+    return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached})
+
+
+def install_inserted(app: FastAPI, prefix: str) -> None:
+    """Answer where RFC 8414 section 3.1 puts the documents of an issuer with a path: the path comes last.
+
+    That is outside of the issuer's URL, for a proxy that hands it on as it is.
+    """
+    for path in (OAUTH, OPENID) if prefix else ():
+        app.add_api_route(path + unquote(prefix), discovery, include_in_schema=False)

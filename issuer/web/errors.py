@@ -18,10 +18,11 @@ from starlette.requests import ClientDisconnect
 
 from issuer.grants.means import RepeatRefused, Replayed
 from issuer.hashing_pool import QueueFull
-from issuer.oauth import ErrorCode, InvalidToken, OAuthError, Unavailable
+from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
 from issuer.refusal import KeyRingError
 from issuer.store.database import StoreError
 from issuer.web.figures import Figures
+from issuer.web.methods import allowed
 
 log = structlog.get_logger("issuer.web")
 
@@ -121,12 +122,20 @@ async def _invalid_parameters(request: Request, error: Exception) -> JSONRespons
     )
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    return _answer(
-        request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), dict(error.headers or {})
-    )
+    headers = dict(error.headers or {})
+    if error.status_code == MethodNotAllowed.status:
+        headers["Allow"] = allowed(request.app.routes, request.scope)
+        if request.method == "OPTIONS":  # of no browser: `cors` has answered those
+            return Response(status_code=204, headers=headers)
+        return _answer(
+            request, 405, MethodNotAllowed.code, "this endpoint has no such method; see Allow", headers
+        )
+    if error.status_code == NotFound.status:
+        return _answer(request, 404, NotFound.code, "there is no such endpoint", headers)
+    return _answer(request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), headers)
 
 
 async def _nobody_listens(_request: Request, _error: Exception) -> Response:

@@ -20,14 +20,12 @@ Result = tuple[dict[str, str], list[str]]
 """Each check with what is wrong, and warnings."""
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """Answer as long as the process does."""
     return {"status": OK}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Tell whether this node can sign and reach its database, and what needs attention although it can."""

@@ -11,8 +11,9 @@ from issuer.web.deps import IssuerDep, OriginDep
 from issuer.web.errors import documented
 from issuer.web.forms import FormDep, described
 from issuer.web.token import no_store
+from issuer.web.unambiguous import UnambiguousRoute
 
-router = APIRouter(tags=["OAuth"])
+router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
 
 
 class IntrospectionBody(BaseModel):

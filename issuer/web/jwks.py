@@ -14,7 +14,6 @@ from issuer.web.figures import Figures
 
 router = APIRouter(tags=["verification"])
 
-ANY_ORIGIN = {"Access-Control-Allow-Origin": "*"}
 PATH = "/.well-known/jwks.json"
 IF_NONE_MATCH_MOST = 4096
 
@@ -35,7 +34,6 @@ class RenderedKeySet:
         return self._rendered[1:]
 
 
-@router.head(PATH, include_in_schema=False)
 @router.get(
     PATH,
     name="jwks_uri",
@@ -61,7 +59,6 @@ async def jwks(request: Request) -> Response:
     headers = {
         "ETag": etag,
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
-        **ANY_ORIGIN,
     }
     if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]):
         figures.key_set("304", view.ring.version)

@@ -12,8 +12,9 @@ from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
 from issuer.web.figures import Figures
 from issuer.web.token import TokenBody, no_store, token_body
+from issuer.web.unambiguous import UnambiguousRoute
 
-router = APIRouter(tags=["log in"])
+router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
 
 
 @router.post("/login", responses=documented(400, 401, 403, 413, 429, 503))

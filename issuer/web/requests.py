@@ -10,10 +10,10 @@ import time
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from issuer.logs import request_id
 from issuer.web.paths import KnownPaths
+from issuer.web.proxies import TrustedProxies
 from issuer.web.tracing import describe_span, is_traced
 
 ID_HEADER = b"x-request-id"
@@ -25,7 +25,7 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 class RequestLog:
     """ASGI middleware: names each request, by the id that a trusted proxy gave it or by a random one, and logs it."""
 
-    def __init__(self, app: ASGIApp, paths: KnownPaths, proxies: ProxyHeadersMiddleware | None) -> None:
+    def __init__(self, app: ASGIApp, paths: KnownPaths, proxies: TrustedProxies) -> None:
         self._app = app
         self._paths = paths
         self._proxies = proxies
@@ -65,8 +65,7 @@ class RequestLog:
 
     def _brought(self, scope: Scope) -> bytes | None:
         """Return the id that a trusted proxy gave, if it is one that a log can hold."""
-        peer = scope["client"][0] if scope.get("client") else None
-        if self._proxies is None or peer not in self._proxies.trusted_hosts:
+        if not scope.get("client") or not self._proxies.trusts(scope["client"][0]):
             return None
-        brought = next((value for name, value in scope["headers"] if name == ID_HEADER), b"")
-        return brought if _ID.fullmatch(brought) else None
+        brought = [value for name, value in scope["headers"] if name == ID_HEADER]
+        return brought[0] if len(brought) == 1 and _ID.fullmatch(brought[0]) else None

@@ -6,8 +6,9 @@ from fastapi import APIRouter, Response
 from issuer.web.deps import IssuerDep, OriginDep
 from issuer.web.errors import NO_STORE, documented
 from issuer.web.forms import FormDep, described
+from issuer.web.unambiguous import UnambiguousRoute
 
-router = APIRouter(tags=["OAuth"])
+router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
 
 
 @router.post(

@@ -13,8 +13,9 @@ from issuer.tokens import Family
 from issuer.web.deps import CurrentCaller, IssuerDep
 from issuer.web.errors import NO_STORE, documented
 from issuer.web.token import no_store
+from issuer.web.unambiguous import UnambiguousRoute
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=UnambiguousRoute)
 
 ENDED: dict[int | str, dict[str, Any]] = {
     204: {"description": "It has ended. Access tokens already issued are valid elsewhere until they expire."}

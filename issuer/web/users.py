@@ -14,8 +14,9 @@ from issuer.web.deps import CurrentCaller, IssuerDep
 from issuer.web.device import DeviceDep
 from issuer.web.errors import documented
 from issuer.web.token import no_store
+from issuer.web.unambiguous import UnambiguousRoute
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], route_class=UnambiguousRoute)
 
 
 class Registration(BaseModel):

@@ -81,7 +81,8 @@ class Authlib:
             revocation_endpoint_auth_method=method,
             token_endpoint=self._metadata["token_endpoint"],
         )
-        self._session.register_client_auth_method(PrivateKeyJWT(self._metadata["token_endpoint"]))
+        # What the library calls the token endpoint becomes `aud`, which must be the issuer.
+        self._session.register_client_auth_method(PrivateKeyJWT(self._metadata["issuer"]))
 
     def metadata(self) -> Mapping[str, Any]:
         return dict(self._metadata)

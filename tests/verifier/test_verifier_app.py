@@ -619,3 +619,27 @@ async def test_the_server_stops_within_a_second_while_a_fetch_hangs(
             began = time.perf_counter()
             server.should_exit = True
         assert time.perf_counter() - began < 1
+
+
+# Browsers, and what HTTP asks of every service
+
+
+def test_the_page_runs_its_own_scripts_alone_and_no_answer_is_guessed_or_framed(client: TestClient) -> None:
+    page = client.get("/docs")
+    policy = page.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert page.headers["X-Frame-Options"] == "DENY"
+    for path in ("/docs", "/static-offline-docs/swagger-ui.css", "/healthz", "/me", "/nowhere"):
+        assert client.get(path).headers.get_list("X-Content-Type-Options") == ["nosniff"]
+
+
+def test_methods_and_unknown_paths_are_answered_in_the_issuers_words(client: TestClient) -> None:
+    for path in ("/healthz", "/docs", "/.well-known/oauth-protected-resource"):
+        assert (client.head(path).status_code, client.head(path).content) == (200, b"")
+    wrong = client.post("/healthz")
+    assert (wrong.status_code, wrong.json()["error"]) == (405, "method_not_allowed")
+    assert wrong.headers["Allow"] == "GET, HEAD"
+    unknown = client.get("/nowhere")
+    assert (unknown.status_code, unknown.json()["error"]) == (404, "not_found")
+    assert client.get("/me").json()["error"] == "invalid_token"

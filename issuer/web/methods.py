@@ -1,0 +1,45 @@
+"""Methods that every resource has beside its own: HEAD wherever there is GET, OPTIONS, and Allow with a 405.
+
+Preflight requests of browsers (CORS) are answered in `cors`.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class HeadAsGet:
+    """ASGI middleware: answers HEAD as GET without the body, RFC 9110 section 9.3.2."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ask as GET and leave out what is not sent."""
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"}, receive, send_head)
+
+
+def allowed(routes: Iterable[BaseRoute], scope: Scope) -> str:
+    """Return the value of Allow for the path in `scope`, RFC 9110 section 10.2.1."""
+    methods = {method for each in _methods(routes, scope) for method in each} | {"OPTIONS"}
+    if "GET" in methods:
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[Iterable[str]]:
+    for route in iter_route_contexts(list(routes)):
+        found, _ = route.matches(scope)
+        if found is not Match.NONE:
+            yield getattr(route, "methods", None) or ()

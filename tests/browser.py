@@ -1,0 +1,109 @@
+"""A headless Chromium for tests: opens a page, runs scripts in it, and tells what its console said."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--no-proxy-server",
+)  # fmt: skip
+START_SECONDS = 45.0
+POLL_SECONDS = 0.1
+
+
+class Page:
+    """One tab, spoken to by the DevTools protocol."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket, self._number = socket, 0
+        self.complaints: list[str] = []
+        """Errors and warnings of the console, violations of the security policy among them."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._ask(f"{domain}.enable")
+
+    def open(self, url: str) -> None:
+        """Open an address."""
+        self._ask("Page.navigate", url=url)
+
+    def run(self, script: str) -> Any:
+        """Return what a script in the page returns."""
+        answer = self._ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def until(self, script: str) -> Any:
+        """Run a script until it returns something true, and return that; fail if it never does."""
+        deadline = time.monotonic() + START_SECONDS
+        while not (found := self.run(script)):
+            assert time.monotonic() < deadline, (script, self.complaints, self.run("document.body.innerText"))
+            time.sleep(POLL_SECONDS)
+        return found
+
+    def _ask(self, method: str, **parameters: Any) -> Any:
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(START_SECONDS))
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                return message["result"]
+            self._note(message)
+
+    def _note(self, message: Any) -> None:
+        told = message.get("params", {})
+        if message.get("method") == "Log.entryAdded" and told["entry"]["level"] in {"error", "warning"}:
+            self.complaints.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(told["exceptionDetails"]))
+        if message.get("method") == "Runtime.consoleAPICalled" and told["type"] in {"error", "warning"}:
+            self.complaints.append(json.dumps(told["args"]))
+
+
+@contextmanager
+def page() -> Iterator[Page]:
+    """Yield an empty page of a browser that ends with the block; skip where none is installed."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: pages were NOT tested in a browser")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        browser = subprocess.Popen(
+            [CHROMIUM, *QUIET, f"--user-data-dir={folder}", "about:blank"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            with connect(_page_url(Path(folder)), max_size=None, proxy=None) as socket:
+                yield Page(socket)
+        finally:
+            browser.terminate()
+            try:
+                browser.wait(10)
+            except subprocess.TimeoutExpired:
+                browser.kill()
+                browser.wait()
+
+
+def _page_url(folder: Path) -> str:
+    """Return where the first tab listens, once the browser has written its port down."""
+    deadline, told = time.monotonic() + START_SECONDS, folder / "DevToolsActivePort"
+    while time.monotonic() < deadline:
+        if told.exists() and (port := told.read_text().partition("\n")[0]):
+            tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
+            for tab in tabs:
+                if tab["type"] == "page":
+                    url: str = tab["webSocketDebuggerUrl"]
+                    return url
+        time.sleep(POLL_SECONDS)
+    pytest.fail("the browser did not start")

@@ -1,0 +1,87 @@
+"""Runs commands of `issuer` in surroundings that shells and supervisors make: a program of its own, see the test.
+
+It imports the commands once and forks for each case; the streams of the child are made as the interpreter makes them.
+"""
+
+import io
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from issuer.cli import commands
+
+
+def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
+    """Return what the interpreter makes of a file descriptor at its start: None for one that is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    binary: Any = io.FileIO(number, mode, closefd=False)
+    buffered = io.BufferedReader(binary) if mode == "r" else io.BufferedWriter(binary)
+    return io.TextIOWrapper(buffered, encoding, errors, line_buffering=number == 2)
+
+
+def connect(number: int, to: str | None) -> None:
+    """Let a file descriptor lead to a file; to a pipe that nobody reads; or nowhere."""
+    if to is None:
+        os.close(number)
+        return
+    if to == "broken":
+        reader, there = os.pipe()
+        os.close(reader)
+    else:
+        there = os.open(to, os.O_RDWR | os.O_CREAT, 0o600)
+    os.dup2(there, number)
+    if there != number:
+        os.close(there)
+
+
+def child(case: Any) -> int:
+    os.environ.update({name: value for name, value in case["environment"].items() if value is not None})
+    for name in [name for name, value in case["environment"].items() if value is None]:
+        os.environ.pop(name, None)
+    os.chdir(case["folder"])
+    if case.get("gone"):
+        gone = Path("gone")
+        gone.mkdir()
+        there = gone.absolute()
+        os.chdir(gone)
+        there.rmdir()
+    for number in (0, 1, 2):
+        connect(number, case["streams"][number])
+    encoding = case.get("encoding", "utf-8")
+    sys.stdin = stream(0, "r", encoding, "strict")
+    sys.stdout = stream(1, "w", encoding, "strict")
+    sys.stderr = stream(2, "w", encoding, "backslashreplace")
+    sys.argv = ["issuer", *case["arguments"]]
+    try:
+        commands.run()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except BaseException:  # noqa: BLE001 - whatever it is, it is to be told
+        Path(case["folder"], "traceback").write_text(traceback.format_exc())
+    return 99
+
+
+def main() -> None:
+    for line in sys.stdin:
+        process = os.fork()
+        if not process:
+            code = 98
+            try:
+                code = child(json.loads(line))
+                for each in (sys.stdout, sys.stderr):
+                    each.flush()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(process, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

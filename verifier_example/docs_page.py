@@ -1,0 +1,78 @@
+"""`/docs`: Swagger UI from this origin alone, and the headers that tell browsers what they may do with any answer.
+
+People type passwords into the page, so no script from elsewhere may run in it and no other page may frame it.
+"""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import fastapi_offline
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PAGE, FILES = "/docs", "/static-offline-docs"
+EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+
+
+def install(app: FastAPI, issuer: str) -> None:
+    """Add the page, from which one can log in at `issuer`, and the headers."""
+    html = get_swagger_ui_html(
+        openapi_url=str(app.openapi_url),
+        title=f"{app.title} - Swagger UI",
+        swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
+        swagger_css_url=f"{FILES}/swagger-ui.css",
+        swagger_favicon_url=f"{FILES}/favicon.png",
+    )
+    page, url = bytes(html.body).decode(), urlsplit(issuer)
+    headers = {
+        "Content-Security-Policy": _policy(page, f"{url.scheme}://{url.netloc}"),
+        "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
+
+    @app.get(PAGE, include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page, headers=headers)
+
+    app.mount(FILES, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.add_middleware(Browsers)
+
+
+def _policy(page: str, login_origin: str) -> str:
+    """Return the Content-Security-Policy: the page's inline scripts are named by their digest."""
+    digests = [b64encode(sha256(script.encode()).digest()).decode() for script in _SCRIPT.findall(page)]
+    scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])
+    return (
+        f"default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' data:; font-src 'self';"
+        f" connect-src 'self' {login_origin}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
+class Browsers:
+    """ASGI middleware: adds the headers to every answer, and answers HEAD as GET (RFC 9110 section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and add the headers."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        is_head = scope["method"] == "HEAD"
+
+        async def send_safe(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *EVERYWHERE]
+            elif is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send_safe)
