@@ -132,7 +132,10 @@ class _Workers(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace who has ended, and forget the gauges of all who are gone since, for whatever reason."""
         known = self._known | self._pids()
-        super().keep_subprocess_alive()
+        try:
+            super().keep_subprocess_alive()
+        except Exception:  # no memory or no descriptor for another process: looked at again in half a second
+            log.exception("workers could not be looked after")
         running = self._pids()
         for pid in known - running:
             if pid is not None:

@@ -21,10 +21,11 @@ Result = tuple[dict[str, str], list[str]]
 
 
 @router.head("/healthz", include_in_schema=False)
-@router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Answer as long as the process does."""
-    return {"status": OK}
+@router.get("/healthz", responses={503: {"description": "The process cannot go on, and should be replaced."}})
+async def healthz(request: Request) -> JSONResponse:
+    """Answer as long as the process does, and its background tasks can be kept running."""
+    wrong = request.app.state.supervisor.unhealthy
+    return JSONResponse({"status": wrong or OK}, 503 if wrong else 200, NO_STORE)
 
 
 @router.head("/readyz", include_in_schema=False)
@@ -33,6 +34,7 @@ async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Tell whether this node can sign and reach its database, and what needs attention although it can."""
     probe: Probe = request.app.state.probe
     checks, warnings = await probe.result(issuer)
+    checks = {**checks, "background_tasks": request.app.state.supervisor.unready or OK}
     ready = all(result == OK for result in checks.values())
     body = {"status": OK if ready else "not ready", "checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
