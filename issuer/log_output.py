@@ -177,14 +177,15 @@ class LogOutput:
 
     def _next(self) -> bytes:
         line = self._backlog[0]
-        if self._is_torn and not self._written:  # half of an earlier line is there, as the disk was full
+        if self._is_torn and not self._written and not line.startswith(b"\n"):
+            # Half of an earlier line is there, as the disk was full.
             self._backlog[0] = line = b"\n" + line
             self._waiting_bytes += 1
-            self._is_torn = False
         return line[self._written :] if self._written else line
 
     def _advance(self, count: int) -> None:
         self._written += count
+        self._is_torn = self._is_torn and not count
         if self._written >= len(self._backlog[0]):
             self._waiting_bytes -= len(self._backlog.popleft())
             self._written = 0
@@ -240,6 +241,11 @@ class UnfailingStream(io.TextIOBase):
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
         self._stream = stream
+
+    @property
+    def below(self) -> TextIO | None:
+        """The stream that this writes to; None if standard error was closed before the start."""
+        return self._stream
 
     @property
     def encoding(self) -> str:  # type: ignore[override]

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-from issuer.log_output import LogOutput, OutputStream
+from issuer.log_output import LogOutput, OutputStream, UnfailingStream
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered; None outside of requests."""
@@ -33,7 +33,7 @@ def configure_log() -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper("iso"),
     ]
-    stream = sys.stderr
+    stream = sys.stderr.below if isinstance(sys.stderr, UnfailingStream) else sys.stderr
     rendered = _on_a_terminal() if _is_terminal(stream) else _for_machines()
     if _output is None:
         atexit.register(flush_log)
@@ -60,7 +60,8 @@ def configure_log() -> None:
 def serve_with_log() -> None:
     """Let what anything prints to standard error take the way of the log, which waits for no reader."""
     if _output is not None and not isinstance(sys.stderr, OutputStream):
-        sys.stderr = OutputStream(sys.stderr, _output)
+        below = sys.stderr.below if isinstance(sys.stderr, UnfailingStream) else sys.stderr
+        sys.stderr = OutputStream(below, _output)
 
 
 def flush_log() -> None:

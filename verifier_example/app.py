@@ -1,7 +1,8 @@
 """The example service: its settings and its protected routes, made by `create_app`.
 
 Judging tokens is left to `verifier`, refusing callers to `dependencies`, figures to `metrics`. Run it with
-`python -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults.
+`python -P -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults
+(and uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to).
 """
 
 import asyncio
