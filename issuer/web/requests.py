@@ -12,6 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from issuer.callbacks import notify
 from issuer.logs import request_id
 from issuer.web.paths import KnownPaths
 from issuer.web.tracing import describe_span, is_traced
@@ -50,7 +51,7 @@ class RequestLog:
         request_id.set(name.decode())
         path = self._paths.shown(scope["path"])
         if is_traced(scope):
-            describe_span(scope, path)
+            notify(describe_span, scope, path)
         try:
             await self._app(scope, receive, send_named)
         finally:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from multiprocessing.util import Finalize
 
 import structlog
 from fastapi import FastAPI
@@ -37,6 +38,7 @@ def create_worker() -> FastAPI:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     configure_log()
     serve_with_log()
+    Finalize(None, flush_log, exitpriority=-1)  # processes of multiprocessing end without atexit
     # uvicorn's handlers only take note, and nobody would look while this waits; till now there is nothing to finish.
     noting = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
     issuer = _built()
