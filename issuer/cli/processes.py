@@ -142,6 +142,13 @@ class _Workers(Multiprocess):
                 counting.forget(pid)
         self._known = running
 
+    def handle_signals(self) -> None:
+        """Do what signals ask for; what cannot be done now ends neither this process nor the workers that run."""
+        try:
+            super().handle_signals()
+        except Exception:
+            log.exception("what a signal asked for could not be done")
+
     def _pids(self) -> frozenset[int | None]:
         return frozenset(process.pid for process in self.processes)
 

@@ -69,7 +69,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     app.state.connection_refused = app.state.figures.connection_refused  # for `issuer.connections`
     app.state.key_set = jwks.RenderedKeySet()
     app.state.supervisor = supervised(issuer, app.state.figures)
-    app.state.probe = health.Probe()
+    app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing(issuer, alone=alone)
     app.state.measuring = anyio.CapacityLimiter(1)
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):

@@ -11,6 +11,7 @@ from issuer.refusal import KeyRingError, StaleView
 from issuer.store.database import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE
+from issuer.web.supervision import Supervisor
 from issuer.wiring import Issuer
 
 router = APIRouter(tags=["operation"])
@@ -34,7 +35,6 @@ async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Tell whether this node can sign and reach its database, and what needs attention although it can."""
     probe: Probe = request.app.state.probe
     checks, warnings = await probe.result(issuer)
-    checks = {**checks, "background_tasks": request.app.state.supervisor.unready or OK}
     ready = all(result == OK for result in checks.values())
     body = {"status": OK if ready else "not ready", "checks": checks, "warnings": warnings}
     return JSONResponse(body, 200 if ready else 503, NO_STORE)
@@ -43,7 +43,8 @@ async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
 class Probe:
     """One look at a time, which all who ask meanwhile share: no crowd can make a probe late."""
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         self._look: asyncio.Task[Result] | None = None
         # A thread of its own: requests that wait for the database must not hold the answer up.
         self._thread = anyio.CapacityLimiter(1)
@@ -59,7 +60,8 @@ class Probe:
             return {"process": "it is about to stop"}, []
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(anyio.to_thread.run_sync(_checks, issuer, limiter=self._thread))
-        return await asyncio.shield(self._look)
+        checks, warnings = await asyncio.shield(self._look)
+        return {**checks, "background_tasks": self._supervisor.unready or OK}, warnings
 
 
 def _checks(issuer: Issuer) -> Result:
