@@ -40,11 +40,13 @@ class Channel:
     """Write some of the bytes and return how many; may raise OSError."""
     may_block: bool
     """Whether `send` waits for a reader; otherwise it raises BlockingIOError."""
+    owner: socket.socket | None = None
+    """What owns the descriptor, if it is a socket: it would close the number again."""
 
     def close(self) -> None:
         """Close the file."""
         with suppress(OSError):
-            os.close(self.descriptor)
+            os.close(self.owner.detach() if self.owner else self.descriptor)
 
     def wait(self) -> None:
         """Wait until something can be written, or for a second."""
@@ -66,7 +68,7 @@ def open_channel(stream: TextIO) -> Channel:
         return Channel(own, lambda data: os.write(own, data), may_block=False)
     if stat.S_ISSOCK(mode):
         sock = socket.socket(fileno=own)
-        return Channel(own, lambda data: sock.send(data, socket.MSG_DONTWAIT), may_block=False)
+        return Channel(own, lambda data: sock.send(data, socket.MSG_DONTWAIT), may_block=False, owner=sock)
     try:
         if sys.platform != "linux":
             raise OSError  # elsewhere this would be the same open file  # noqa: TRY301
