@@ -52,7 +52,7 @@ def test_callbacks_that_raise_change_no_answer(web: TestClient, alice: str, issu
         assert body.status_code == 200
     assert web.post("/login", data={**ALICE, "password": "wrong"}).status_code == 401
     assert refresh(web, body.json()["refresh_token"]) == 200
-    assert issuer.hashing._waiting == 0
+    assert issuer.hashing._running == 0
     issuer.node.refresh()
     assert set(take_failures()) == {"RuntimeError"}
 
