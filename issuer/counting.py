@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -18,38 +18,47 @@ class NoDirectory(OSError):
 
 
 @contextmanager
-def counting(processes: int) -> Iterator[None]:
+def counting(processes: int) -> Iterator[str | None]:
     """Let several processes started in the block count in one directory, for its owner only and gone at the end.
 
-    One by itself needs none. Operators who name a directory keep theirs, with what is in it. Raise NoDirectory.
+    One by itself needs none. Operators who name a directory keep theirs, with what is in it. Yield a warning where
+    none can be made: each process counts for itself then, and serves all the same. Raise NoDirectory for one that is
+    named and does not exist.
     """
     if named := os.environ.get(VARIABLE):
         if not Path(named).is_dir():
             raise NoDirectory(f"{VARIABLE} names {named}, which is no directory: make it, or unset it")
-        yield
+        yield None
         return
     os.environ.pop(VARIABLE, None)  # empty, it would name the current directory
     if processes == 1:
-        yield
+        yield None
         return
     try:
         made = tempfile.mkdtemp(prefix=_prefix(os.getpid()))
     except OSError as error:
-        raise NoDirectory(f"no directory for temporary files can be written ({error}): set TMPDIR") from error
+        yield (
+            f"/metrics shows one worker at a time, as no directory for temporary files can be written ({error});"
+            " make room, or set TMPDIR, and restart"
+        )
+        return
     os.environ[VARIABLE] = made
     try:
-        yield
+        yield None
     finally:
-        del os.environ[VARIABLE]
+        os.environ.pop(VARIABLE, None)
         shutil.rmtree(made, ignore_errors=True)
 
 
 def forget(pid: int) -> None:
     """Forget what a process that has ended said of its present; what it counted stays."""
+    if VARIABLE not in os.environ:
+        return
     # Only now: it takes long to import, and most commands need none of it.
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
-    mark_process_dead(pid, os.environ[VARIABLE])  # type: ignore[no-untyped-call]
+    with suppress(OSError):  # somebody cleans the directory
+        mark_process_dead(pid, os.environ[VARIABLE])  # type: ignore[no-untyped-call]
 
 
 def clear_up_for(parent: int) -> None:

@@ -18,6 +18,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from issuer.callbacks import notify
 from issuer.oauth import Unavailable
 
 P = ParamSpec("P")
@@ -156,8 +157,7 @@ class HashingPool:
         with self._lock:
             yield
             jobs = self._turns.size + self._running
-        with suppress(Exception):  # a metric never changes what is done
-            self.changed(jobs)
+        notify(self.changed, jobs)
 
     def close(self) -> None:
         """Let the threads go."""
@@ -172,7 +172,7 @@ def _give_way() -> None:
     if sys.platform != "linux":  # elsewhere only whole processes have one
         return
     thread = threading.get_native_id()
-    with suppress(OSError):  # it hashes all the same
+    with suppress(Exception):  # it hashes all the same; a thread that fails here would end the whole pool
         os.setpriority(
             os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
         )

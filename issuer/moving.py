@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy.exc import IntegrityError
 
 from issuer.audit import Action, Entry, fault
+from issuer.callbacks import notify
 from issuer.keyring import PUBLISHED, KeyRing
 from issuer.policy import Policy, instant
 from issuer.refusal import NoRing, NothingToDo, Refused
@@ -115,7 +116,7 @@ class Move:
         with self._old.database.snapshot() as source, self._new.database.write() as target:
             take_time(source)
             take_time(target)
-            rows = copy(source, target, told)
+            rows = copy(source, target, lambda table, rows: notify(told, table, rows))
             keep(target, pems)
             arrived = counted(target)
             if arrived != {**rows, "private_keys": len(pems)}:

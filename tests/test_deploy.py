@@ -94,7 +94,12 @@ def test_the_unit_names_options_and_settings_that_exist() -> None:
     entries = dict(unit())
     require_options_exist(entries["ExecStart"])
     assert "--workers 2" in entries["ExecStart"]  # SIGHUP replaces one worker by another
-    assert {value.partition("=")[0] for name, value in unit() if name == "Environment"} <= KNOWN
+    environment = [each for name, value in unit() if name == "Environment" for each in value.split()]
+    # Python imports nothing from folders that the service may write to.
+    pythons = {"PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1"}
+    assert pythons <= set(environment)
+    assert pythons <= set((DEPLOY / "Dockerfile").read_text("utf-8").split())
+    assert {each.partition("=")[0] for each in environment if each not in pythons} <= KNOWN
 
 
 # Containers

@@ -40,6 +40,22 @@ def all_commands() -> Iterator[str]:
         )
 
 
+def test_python_that_a_page_a_file_or_a_fix_starts_imports_nothing_from_the_folder_it_runs_in() -> None:
+    places = [
+        ROOT / "README.md",
+        ROOT / "SECURITY.md",
+        *(ROOT / "docs").rglob("*.*"),
+        *ROOT.glob("issuer/**/*.py"),
+    ]
+    for path in places:
+        text = path.read_text("utf-8") if path.suffix in {".md", ".yaml", ".py"} else ""
+        text += path.read_text("utf-8") if path.name == "Dockerfile" else ""
+        started = re.findall(r"""\bpython3?["',]* ["']?(-(?:c\b(?!`)|m (?!venv)|(?=\s)).{0,40})""", text)
+        assert not [line for line in started if "multiprocessing" not in line], path
+        for line in re.findall(r"^.*\buvicorn\b.*--factory.*$", text, re.MULTILINE):
+            assert "--app-dir" in line, (path, line)  # or uvicorn would look there
+
+
 def test_the_reference_has_each_command_and_no_other() -> None:
     page = (ROOT / "docs" / "reference.md").read_text("utf-8")
     assert sorted(re.findall(r"^### (issuer [a-z-]+.*)$", page, re.MULTILINE)) == sorted(all_commands())

@@ -307,8 +307,10 @@ def test_a_private_key_that_is_a_link_is_not_used_as_its_target_would_survive_it
     path.symlink_to(tmp_path / "elsewhere.pem")
     with pytest.raises(KeyUnavailable, match="symbolic link") as refusal:
         PemDirectory(keys).read(ring.keys[0].kid)
-    assert [error.mend for error in PemDirectory(keys).faults()] == [refusal.value.mend]
-    subprocess.run(["bash", "-c", refusal.value.mend or "false"], check=True)
+    fixes = [error.fix for error in PemDirectory(keys).faults()]
+    assert refusal.value.fix
+    assert fixes == [refusal.value.fix]
+    subprocess.run(["bash", "-c", refusal.value.fix.line], check=True)
     assert PemDirectory(keys).read(ring.keys[0].kid)
     assert not list(PemDirectory(keys).faults())
 

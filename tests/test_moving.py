@@ -186,6 +186,13 @@ def test_what_is_in_a_server_moves_to_another_and_back_into_a_file(
     assert fault(*last.audit.chain()) is None
 
 
+def test_what_draws_the_progress_may_fail(lived: Issuer, new: Database) -> None:
+    def fail(_table: str, _rows: int) -> None:
+        raise OSError("the terminal has gone")
+
+    assert moving(lived, new).perform(fail).rows["users"]
+
+
 def test_more_rows_than_fit_at_once_arrive_and_are_told(lived: Issuer, new: Database) -> None:
     many = [{"device": number.to_bytes(4), "seen_at": START} for number in range(2 * ROWS_AT_ONCE + 1)]
     with lived.database.write() as connection:

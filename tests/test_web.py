@@ -678,7 +678,7 @@ def test_readiness_requests_at_once_share_one_look_which_outlives_who_asked_firs
                     all_asked.set()
                 return await super().result(issuer)
 
-        app.state.probe = Counting()
+        app.state.probe = Counting(app.state.supervisor)
         transport = httpx2.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),

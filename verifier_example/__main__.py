@@ -1,4 +1,4 @@
-"""`python -m verifier_example`: run the example service, with bounds on its connections.
+"""`python -P -m verifier_example`: run the example service, with bounds on its connections.
 
 What is served is told in `app`.
 """
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m verifier_example", description="Run the example service."
+        prog="python -P -m verifier_example", description="Run the example service."
     )
     option = parser.add_argument
     option("--host", default="127.0.0.1", help="the address to listen on")

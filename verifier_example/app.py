@@ -1,7 +1,8 @@
 """The example service: its settings and its protected routes, made by `create_app`.
 
 Judging tokens is left to `verifier`, refusing callers to `dependencies`, figures to `metrics`. Run it with
-`python -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults.
+`python -P -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults
+(and uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to).
 """
 
 import asyncio
@@ -38,7 +39,7 @@ from verifier_example.dependencies import (
     unavailable,
 )
 from verifier_example.given import BadSettings, GivenSource
-from verifier_example.logs import known_paths_only
+from verifier_example.logs import known_paths_only, written_aside
 from verifier_example.metrics import Metrics
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
@@ -231,7 +232,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         bound_connections_of_this_server()
         paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
-        with known_paths_only(paths):
+        with known_paths_only(paths), written_aside():
             async with verifier.cache:
                 yield
 
@@ -257,9 +258,9 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
     """Make the verifier that the settings describe, reporting to the log and the metrics."""
 
     def on_event(event: Event, detail: str) -> None:
-        logger.log(_LEVELS.get(event, logging.INFO), "%s %s", event, detail)
-        if metrics is not None:
+        if metrics is not None:  # first: the log may fail
             metrics.count(event, detail)
+        logger.log(_LEVELS.get(event, logging.INFO), "%s %s", event, detail)
 
     cache = JwksCache(
         settings.issuer,

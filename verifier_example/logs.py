@@ -1,14 +1,22 @@
-"""What the server's own log may tell of a request: its path where the service has it, and never the query.
+"""What the server's own log may tell of a request, and that writing it holds up no request.
 
-Callers put tokens in either by mistake, and uvicorn writes both. What the service itself logs is told in `app`.
+Of a request it tells the path where the service has it, and never the query: callers put tokens in either by mistake,
+and uvicorn writes both. What the service itself logs is told in `app`.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import queue
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 LOGGERS = ("uvicorn.access", "uvicorn.error")
 """Requests are told by the first, WebSockets by the second."""
+
+RECORDS_MOST = 10_000
+"""How many lines wait for a reader that has stopped reading; what comes after that is dropped."""
+LAST_SECONDS = 1.0
 
 
 class _KnownPaths(logging.Filter):
@@ -40,3 +48,52 @@ def known_paths_only(paths: Iterable[str]) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeFilter(only)
+
+
+class _Aside(logging.Handler):
+    """Hands records to a thread, which may wait for whoever reads the log; the event loop must not."""
+
+    def __init__(self, handlers: Sequence[logging.Handler]) -> None:
+        super().__init__()
+        self._handlers = handlers
+        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(RECORDS_MOST)
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(queue.Full):
+            self._records.put_nowait(record)
+
+    def finish(self) -> bool:
+        """Let what waits be written; return whether it was."""
+        with suppress(queue.Full):
+            self._records.put_nowait(None)
+        self._thread.join(LAST_SECONDS)
+        return not self._thread.is_alive()
+
+    def _write(self) -> None:
+        while (record := self._records.get()) is not None:
+            for handler in self._handlers:
+                with suppress(Exception):  # or no line would be written any more
+                    if record.levelno >= handler.level:
+                        handler.handle(record)
+
+
+@contextmanager
+def written_aside() -> Iterator[None]:
+    """Let a thread write in the block what is logged to standard output and error: who reads them may stop to."""
+    loggers = [logging.getLogger(name) for name in ("", "uvicorn", *LOGGERS)]
+    before = [(logger, logger.handlers[:]) for logger in loggers]
+    asides = []
+    for logger, handlers in before:
+        standard = [each for each in handlers if getattr(each, "stream", None) in {sys.stdout, sys.stderr}]
+        asides.append(_Aside(standard))
+        logger.handlers = [each for each in handlers if each not in standard]
+        if standard:
+            logger.addHandler(asides[-1])
+    try:
+        yield
+    finally:
+        for aside, (logger, handlers) in zip(asides, before, strict=True):
+            if aside.finish():  # or what follows would wait, too
+                logger.handlers = handlers

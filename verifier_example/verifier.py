@@ -20,7 +20,7 @@ import ssl
 import string
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from operator import itemgetter
@@ -328,6 +328,7 @@ class JwksCache:
         self._timer: asyncio.TimerHandle | None = None
         self._waking: asyncio.Task[None] | None = None  # the fetch that a suspended machine owes
         self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
+        self._is_closing = False
         self._failures = self._waiters = 0
         self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
         # Made now, because that blocks for a while. No redirects, no netrc, no proxy of the environment: only what
@@ -345,10 +346,12 @@ class JwksCache:
         )
 
     async def __aenter__(self) -> Self:
+        self._is_closing = False
         self.refresh()  # not awaited: a start never fails because the issuer is down
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -359,8 +362,9 @@ class JwksCache:
         """Call `on_event`; what goes wrong there is logged and disturbs nothing here."""
         try:
             self.on_event(event, detail)
-        except Exception:
-            logging.getLogger(__name__).exception("on_event failed")
+        except (Exception, asyncio.CancelledError):  # a hook is not awaited: nobody cancelled anything here
+            with suppress(Exception):  # handlers and filters are the service's own, and may raise, too
+                logging.getLogger(__name__).exception("on_event failed")
 
     def _now(self) -> Instant:
         return Instant(self.monotonic(), self.wall())
@@ -424,6 +428,7 @@ class JwksCache:
             self._attempted_at = self._now()
             self._expected_at = self._attempted_at.later(self.timings.fetch_deadline)
             self._task = asyncio.get_running_loop().create_task(self._attempt())
+            self._task.add_done_callback(self._plan)  # before anybody waits
         return self._task
 
     async def refetched(self) -> KeySet:
@@ -476,7 +481,12 @@ class JwksCache:
         except Exception as error:  # noqa: BLE001 - whatever the network or a library does, the old keys stay
             self._failures += 1
             self.tell(Event.FETCH_FAILED, f"{type(error).__name__}: {str(error)!a:.200}")
-        # The refresh loop: each attempt, whoever asked for it, sets the time of the next.
+
+    def _plan(self, attempt: asyncio.Task[None]) -> None:
+        """Set the time of the next attempt after each, also after one that a caller cancelled."""
+        if self._is_closing:
+            return
+        self._failures += attempt.cancelled()
         delay = self._snapshot.ttl * self._refresh_share if self._snapshot else 0.0
         if self._failures:
             doubled = self.timings.backoff_first * 2.0 ** min(self._failures - 1, 16)

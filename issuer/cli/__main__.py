@@ -1,4 +1,4 @@
-"""`python -m issuer.cli`: the same as the command `issuer`."""
+"""The same as the command `issuer`, for `python -P -m issuer.cli`."""
 
 from issuer.cli import main
 

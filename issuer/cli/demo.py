@@ -44,7 +44,7 @@ TIMINGS = {
 """The rules of production in seconds, so that a person can watch them."""
 
 CURL_LINES = f"""\
-token() {{ python3 -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
+token() {{ python3 -I -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
 TOKEN=$(curl -s {ISSUER_URL}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
 curl -sw '\\n' {SERVICE_URL}/protected_route -H "Authorization: Bearer $TOKEN"
 curl -sw '\\n' {SERVICE_URL}/me -H "Authorization: Bearer $TOKEN"
@@ -119,7 +119,7 @@ class Servers:
 
     def start(self) -> None:
         """Start both and wait until they are ready; raise CommandError with the log's end if one is not."""
-        python = [sys.executable, "-m"]
+        python = [sys.executable, "-P", "-m"]
         address = ["--host", HOST, "--port"]
         service = [
             *python,
@@ -143,7 +143,7 @@ class Servers:
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run an operator's command against the demo's issuer and return what it printed."""
         return subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-m", "issuer.cli", *arguments],
+            [sys.executable, "-P", "-m", "issuer.cli", *arguments],
             cwd=self.folder,
             env=self._environment,
             input=stdin,

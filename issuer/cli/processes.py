@@ -132,12 +132,22 @@ class _Workers(Multiprocess):
     def keep_subprocess_alive(self) -> None:
         """Replace who has ended, and forget the gauges of all who are gone since, for whatever reason."""
         known = self._known | self._pids()
-        super().keep_subprocess_alive()
+        try:
+            super().keep_subprocess_alive()
+        except Exception:  # no memory or no descriptor for another process: looked at again in half a second
+            log.exception("workers could not be looked after")
         running = self._pids()
         for pid in known - running:
             if pid is not None:
                 counting.forget(pid)
         self._known = running
+
+    def handle_signals(self) -> None:
+        """Do what signals ask for; what cannot be done now ends neither this process nor the workers that run."""
+        try:
+            super().handle_signals()
+        except Exception:
+            log.exception("what a signal asked for could not be done")
 
     def _pids(self) -> frozenset[int | None]:
         return frozenset(process.pid for process in self.processes)

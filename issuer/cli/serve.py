@@ -22,7 +22,7 @@ from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.counting import counting
 from issuer.given import source
-from issuer.logs import harmless
+from issuer.logs import harmless, serve_with_log
 from issuer.wiring import Issuer
 
 # By name: uvicorn imports them where they run.
@@ -108,10 +108,11 @@ def serve(
     """Run the issuer; the first time this makes the database and the key ring."""
     _require_certificate(ssl_certfile, ssl_keyfile)
     tls = ssl_certfile is not None
-    with listening(host, port) as listener, counting(workers), ExitStack() as stack:
+    with listening(host, port) as listener, counting(workers) as uncounted, ExitStack() as stack:
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
         issuer.node.refresh()  # what cannot start says so here, in one line
-        _tell(_title(issuer, host, port, workers, tls=tls), [*_warnings(issuer, host, port, tls=tls)])
+        warnings = [*([uncounted] if uncounted else []), *_warnings(issuer, host, port, tls=tls)]
+        _tell(_title(issuer, host, port, workers, tls=tls), warnings)
         if workers == 1:
             app = import_from_string(APPLICATION)(issuer)
         else:
@@ -126,7 +127,10 @@ def serve(
             connections_per_address=max_connections_per_address,
             proxies=issuer.settings.trusted_proxies,
         )
+        serve_with_log()
         _run(_config(app, workers, ssl_certfile, ssl_keyfile, limits), listener, drain)
+        if isinstance(app, FastAPI) and app.state.supervisor.has_ended:
+            raise CommandError("a background task could not be kept running; the log tells which")
 
 
 def _require_certificate(certificate: Path | None, key: Path | None) -> None:

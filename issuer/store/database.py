@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.types import TypeDecorator
 
+from issuer.callbacks import notify
 from issuer.fixes import Fix, Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
@@ -218,7 +219,7 @@ class Database:
             raise kind(f"the database {self} cannot be used: {reason}") from error
         finally:
             if joint is None:
-                self.took("write" if writes else "read", time.perf_counter() - began)
+                notify(self.took, "write" if writes else "read", time.perf_counter() - began)
 
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.

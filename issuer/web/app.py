@@ -5,7 +5,7 @@ Everything else is built by `wiring`.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -42,8 +42,9 @@ from issuer.web.prefix import PutBack, TakeOff, path_of
 from issuer.web.proxies import ClientAddress, TrustedProxies
 from issuer.web.requests import RequestLog
 from issuer.web.security_headers import SecurityHeaders
+from issuer.web.supervision import Supervisor, Watchdog
 from issuer.web.unambiguous import RefuseRepeatedHeaders
-from issuer.web.upkeep import keep
+from issuer.web.upkeep import supervised
 from issuer.wiring import Issuer, cores
 
 DESCRIPTION = """\
@@ -72,7 +73,8 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     app.state.figures = _counting(issuer)
     app.state.connection_refused = app.state.figures.connection_refused  # for `issuer.connections`
     app.state.key_set = jwks.RenderedKeySet()
-    app.state.probe = health.Probe()
+    app.state.supervisor = supervised(issuer, app.state.figures)
+    app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing(issuer, alone=alone)
     app.state.measuring = anyio.CapacityLimiter(1)
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
@@ -130,10 +132,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
             await anyio.to_thread.run_sync(issuer.node.refresh)
-        upkeep = asyncio.create_task(keep(issuer, app.state.figures))
+        supervisor: Supervisor = app.state.supervisor
+        watchdog = Watchdog(lambda: supervisor.ticks)
+        supervising = asyncio.create_task(supervisor.run())
+        watchdog.start()
         yield
-        upkeep.cancel()
-        with suppress(asyncio.CancelledError):
-            await upkeep
+        watchdog.stop()
+        supervising.cancel()
+        await asyncio.wait({supervising})
     finally:
         issuer.close()

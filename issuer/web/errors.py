@@ -104,11 +104,11 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     figures = Figures.of(request)
     if isinstance(error, Replayed):
-        figures.replays.inc()
+        figures.replayed()
     if isinstance(error, RepeatRefused):
         figures.repeated("refused")
     if isinstance(error, QueueFull):
-        figures.turned_away.inc()
+        figures.turned_away()
     return _answer(request, error.status, error.code, error.description, headers)
 
 

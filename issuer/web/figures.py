@@ -16,11 +16,17 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from issuer.callbacks import notify
 from issuer.connections import Cause
 from issuer.counting import VARIABLE
 from issuer.oauth import ErrorCode, GrantType
+from issuer.web.shared_values import share_values
+
+if VARIABLE in os.environ:
+    share_values()
 
 OTHER = "other"
+BACKGROUND_TASKS = ("refresh", "watch", "prune")
 BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: from a lookup in SQLite's cache to the wait that is given up."""
 _GRANTS = frozenset(grant.value for grant in GrantType)
@@ -47,9 +53,16 @@ class _Counts(dict[tuple[object, ...], Callable[[], None]]):
         self[labels] = count = self._counter.labels(*labels).inc
         return count
 
+    def add(self, *labels: object) -> None:
+        """Count one more."""
+        self[labels]()
+
 
 class Figures:
-    """Counts for one process; every method may be called from any thread, and costs a microsecond or two."""
+    """Counts for one process; every method may be called from any thread, and costs a microsecond or two.
+
+    None raises: what cannot be counted changes nothing of what is done.
+    """
 
     def __init__(self, direct: Iterable[str] = ()) -> None:
         """Take the paths that are answered without a route."""
@@ -67,7 +80,7 @@ class Figures:
         key_sets = counter("issuer_jwks_requests", told, ["status", "version"])
         name, told = "issuer_database_transaction_seconds", "How long transactions took, waits included"
         transactions = Histogram(name, told, ["kind"], registry=registry, buckets=BUCKETS)
-        self.replays = counter(
+        self._replays = counter(
             "issuer_refresh_token_replays",
             "Used refresh tokens that came after their grace or from another address, and ended a session",
         )
@@ -78,13 +91,22 @@ class Figures:
         )
         for outcome in ("answered", "refused"):
             self._repeats.labels(outcome)  # 0 before the first
-        self.turned_away = counter(
+        self._turned_away = counter(
             "issuer_hashing_turned_away",
             "Requests refused because too many waited for a hashing thread",
         )
-        self.refresh_failures = counter(
+        self._refresh_failures = counter(
             "issuer_key_ring_refresh_failures",
             "How often a process could not refresh its view of the key ring",
+        )
+        told = "Background tasks that ended by themselves and were started again"
+        self._restarts = counter("issuer_background_restarts", told, ["task"])
+        self._lines_lost = counter("issuer_log_lines_lost", "Lines of the log that could not be written")
+        self._silence = gauge(
+            "issuer_background_silence_seconds",
+            "For how long a background task has shown no sign of life, the longest of all processes",
+            ["task"],
+            multiprocess_mode="livemax",
         )
         self.hashing = gauge(
             "issuer_hashing_jobs",
@@ -103,6 +125,9 @@ class Figures:
             self._refusals[labels]  # asking makes it
         for reason in Cause:
             self._connections[(reason.value,)]
+        for task in BACKGROUND_TASKS:
+            self._restarts.labels(task)
+            self._silence.labels(task)
 
     @staticmethod
     def of(request: Request) -> "Figures":
@@ -117,32 +142,62 @@ class Figures:
 
     def issued(self, grant: str, kid: str) -> None:
         """Count an access token; `grant` is one of those there are."""
-        self._issued[grant, kid]()
+        notify(self._issued.add, grant, kid)
 
     def refused(self, scope: Any, reason: str) -> None:
         """Count a refusal; `reason` is an error code of ours, and scope["grant"] what the endpoint put there."""
         route, path = scope.get("route"), scope["path"]
         endpoint = getattr(route, "path", OTHER) if route else path if path in self._direct else OTHER
-        self._refusals[endpoint, scope.get("grant", ""), reason]()
+        notify(self._refusals.add, endpoint, scope.get("grant", ""), reason)
+
+    def replayed(self) -> None:
+        """Count a used refresh token that came again after its grace."""
+        notify(self._replays.inc)
+
+    def turned_away(self) -> None:
+        """Count a request that was refused because too many waited for a hashing thread."""
+        notify(self._turned_away.inc)
+
+    def refresh_failed(self) -> None:
+        """Count a refresh of the view of the key ring that failed."""
+        notify(self._refresh_failures.inc)
+
+    def restarted(self, task: str) -> None:
+        """Count a background task that ended and was started again."""
+        notify(lambda: self._restarts.labels(task).inc())
+
+    def silent_for(self, task: str, seconds: float) -> None:
+        """Take note of how long a background task has shown no sign of life."""
+        notify(lambda: self._silence.labels(task).set(seconds))
+
+    def lines_lost(self, count: int) -> None:
+        """Count lines of the log that could not be written."""
+        notify(self._lines_lost.inc, count)
 
     def repeated(self, outcome: str) -> None:
         """Count a used refresh token that came again within its grace: `answered` or `refused`."""
-        self._repeats.labels(outcome).inc()
+        notify(lambda: self._repeats.labels(outcome).inc())
 
     def connection_refused(self, reason: str) -> None:
         """Count what `issuer.connections` refused or closed; `reason` is one of its reasons."""
-        self._connections[(reason,)]()
+        notify(self._connections.add, reason)
 
     def key_set(self, status: str, version: int) -> None:
         """Count a request for the JWKS."""
-        self._key_sets[status, version]()
+        notify(self._key_sets.add, status, version)
 
     def transaction(self, kind: str, seconds: float) -> None:
         """Take note of how long a transaction took: a `read` or a `write`."""
         self._took[kind](seconds)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures of all processes that write to one directory, or else of this one."""
+        """Return the figures of all processes that write to one directory, or else of this one.
+
+        Of this one too where the files cannot be read: somebody removed them, or the disk is broken.
+        """
         if VARIABLE in os.environ:
-            return MultiProcessCollector(None).collect()  # type: ignore[no-untyped-call, no-any-return]
+            shared: list[Metric] = []
+            notify(lambda: shared.extend(MultiProcessCollector(None).collect()))  # type: ignore[no-untyped-call]
+            if shared:
+                return shared
         return self._registry.collect()

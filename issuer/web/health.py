@@ -11,6 +11,7 @@ from issuer.refusal import KeyRingError, StaleView
 from issuer.store.database import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE
+from issuer.web.supervision import Supervisor
 from issuer.wiring import Issuer
 
 router = APIRouter(tags=["operation"])
@@ -20,10 +21,11 @@ Result = tuple[dict[str, str], list[str]]
 """Each check with what is wrong, and warnings."""
 
 
-@router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Answer as long as the process does."""
-    return {"status": OK}
+@router.get("/healthz", responses={503: {"description": "The process cannot go on, and should be replaced."}})
+async def healthz(request: Request) -> JSONResponse:
+    """Answer as long as the process does, and its background tasks can be kept running."""
+    wrong = request.app.state.supervisor.unhealthy
+    return JSONResponse({"status": wrong or OK}, 503 if wrong else 200, NO_STORE)
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
@@ -39,7 +41,8 @@ async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
 class Probe:
     """One look at a time, which all who ask meanwhile share: no crowd can make a probe late."""
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         self._look: asyncio.Task[Result] | None = None
         # A thread of its own: requests that wait for the database must not hold the answer up.
         self._thread = anyio.CapacityLimiter(1)
@@ -55,7 +58,8 @@ class Probe:
             return {"process": "it is about to stop"}, []
         if self._look is None or self._look.done():
             self._look = asyncio.create_task(anyio.to_thread.run_sync(_checks, issuer, limiter=self._thread))
-        return await asyncio.shield(self._look)
+        checks, warnings = await asyncio.shield(self._look)
+        return {**checks, "background_tasks": self._supervisor.unready or OK}, warnings
 
 
 def _checks(issuer: Issuer) -> Result:

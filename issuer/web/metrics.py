@@ -15,6 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.samples import Sample
 
+from issuer.callbacks import notify
 from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement
 from issuer.plan import Happening, next_changes
@@ -79,7 +80,7 @@ def _rendered(issuer: Issuer, figures: Figures) -> bytes:
 def watch(issuer: Issuer, figures: Figures) -> None:
     """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
     trouble = issuer.node.trouble
-    figures.trouble.set(_seconds(issuer.clock() - trouble.since) if trouble else 0)
+    notify(figures.trouble.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
 
 
 class _Told:

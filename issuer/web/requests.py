@@ -11,6 +11,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from issuer.callbacks import notify
 from issuer.logs import request_id
 from issuer.web.paths import KnownPaths
 from issuer.web.proxies import TrustedProxies
@@ -50,7 +51,7 @@ class RequestLog:
         request_id.set(name.decode())
         path = self._paths.shown(scope["path"])
         if is_traced(scope):
-            describe_span(scope, path)
+            notify(describe_span, scope, path)
         try:
             await self._app(scope, receive, send_named)
         finally:

@@ -1,22 +1,27 @@
-"""The tasks of a process for as long as it lives: they keep the key ring in view, warn operators, and let rows go.
+"""The background tasks of a process: they keep the key ring in view, warn operators, and let rows go.
 
-What a refresh does is told in `keeping`.
+What a refresh does is told in `keeping`; that the tasks go on is left to `supervision`.
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import anyio
 import anyio.to_thread
 import structlog
 
+from issuer.callbacks import take_failures
+from issuer.logs import is_log_failing, lines_lost
 from issuer.nodes import View
 from issuer.policy import REFRESH_INTERVAL
-from issuer.refusal import KeyRingError
+from issuer.refusal import KeyRingError, StaleView
 from issuer.store.database import StoreError
 from issuer.store.pruning import prune
 from issuer.web.figures import Figures
 from issuer.web.metrics import watch
+from issuer.web.supervision import Beat, Limits, Supervisor, Task, ThreadQuestion, end_process
 from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
@@ -28,42 +33,87 @@ BETWEEN_BATCHES = timedelta(milliseconds=200)
 """Between two batches others may write."""
 
 
-async def keep(issuer: Issuer, figures: Figures) -> None:
-    """Refresh the view every second, and watch from beside: a refresh that hangs must not hang its alarm."""
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_refresh(issuer, figures))
-        tasks.create_task(_watch(issuer, figures))
-        tasks.create_task(_prune(issuer))
+def background_tasks(
+    issuer: Issuer, figures: Figures, silences: Callable[[], Mapping[str, float]]
+) -> list[Task]:
+    """Return the tasks: the view is watched from beside, as a refresh that hangs must not hang its alarm."""
+    return [
+        Task("refresh", partial(_refresh, issuer, figures), REFRESH_INTERVAL),
+        Task("watch", partial(_watch, issuer, figures, silences), REFRESH_INTERVAL),
+        Task("prune", partial(_prune, issuer), PRUNE_EVERY),
+    ]
 
 
-async def _refresh(issuer: Issuer, figures: Figures) -> None:
+def supervised(issuer: Issuer, figures: Figures) -> Supervisor:
+    """Return what keeps the tasks running."""
+
+    def silences() -> Mapping[str, float]:
+        return supervisor.silences
+
+    supervisor = Supervisor(
+        background_tasks(issuer, figures, silences),
+        Limits.of(issuer.policy),
+        restarted=figures.restarted,
+        replaceable=ThreadQuestion(partial(_is_replaceable, issuer)),
+        end=end_process,
+    )
+    return supervisor
+
+
+def _is_replaceable(issuer: Issuer) -> bool:
+    """Whether another process could start now, or this one is of no use any more.
+
+    While the database or the private keys are out of reach, none could; this one still publishes the JWKS.
+    """
+    view = issuer.node.view
+    try:
+        view.max_age(issuer.policy, issuer.clock())
+        issuer.ring_database.ping()
+        issuer.signer.sign(view.ring.current(view.refreshed_at).kid, b"another process could sign")
+    except StaleView:
+        return True
+    except (KeyRingError, StoreError):
+        return False
+    return True
+
+
+async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
     own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
     seen = issuer.node.view
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
             view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
+        except (KeyRingError, StoreError):
+            figures.refresh_failed()  # the node's warnings tell why
+        except Exception:  # it is no sign of life: this process may be the reason
+            figures.refresh_failed()
+            log.exception("the key ring could not be refreshed")
+            continue
+        else:
             _log_changes(seen, view)
             seen = view
-        except (KeyRingError, StoreError):
-            figures.refresh_failures.inc()  # the node's warnings tell why
-        except Exception:
-            figures.refresh_failures.inc()
-            log.exception("the key ring could not be refreshed")
+        beat()
 
 
-async def _watch(issuer: Issuer, figures: Figures) -> None:
-    alarm = _Alarm()
+async def _watch(
+    issuer: Issuer, figures: Figures, silences: Callable[[], Mapping[str, float]], beat: Beat
+) -> None:
+    alarm, losses = _Alarm(), _Losses(figures)
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
             watch(issuer, figures)
+            for name, seconds in silences().items():
+                figures.silent_for(name, seconds)
+            losses.report(issuer.clock())
             alarm.sound(issuer.node.warnings(), issuer.clock())
         except Exception:
             log.exception("the key ring could not be watched")
+        beat()
 
 
-async def _prune(issuer: Issuer) -> None:
+async def _prune(issuer: Issuer, beat: Beat) -> None:
     """Let what means nothing any more go, a little at a time; one thread of its own, and never in a hurry."""
     own_thread = anyio.CapacityLimiter(1)
     gone = 0
@@ -76,6 +126,30 @@ async def _prune(issuer: Issuer) -> None:
             log.warning("old rows cannot be removed", reason=str(error))
         except Exception:
             log.exception("old rows could not be removed")
+        beat()
+
+
+class _Losses:
+    """Counts and logs what could not be told: lines of the log, and what counts or observes."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+        self._counted = self._logged = 0
+        self._again_at: datetime | None = None
+
+    def report(self, now: datetime) -> None:
+        """Take note of what was lost since; log it when lines can be written again."""
+        lost = lines_lost()
+        if lost > self._counted:
+            self._figures.lines_lost(lost - self._counted)
+            self._counted = lost
+        if lost > self._logged and not is_log_failing():
+            log.warning("log lines were lost: they could not be written", count=lost - self._logged)
+            self._logged = lost
+        failures = take_failures()
+        if failures and (self._again_at is None or now >= self._again_at):
+            self._again_at = now + REPEAT
+            log.error("what counts or observes the work failed", kinds=sorted(set(failures)))
 
 
 class _Alarm:

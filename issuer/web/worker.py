@@ -11,12 +11,14 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
+from multiprocessing.util import Finalize
 
 import structlog
 from fastapi import FastAPI
 
 from issuer import counting
-from issuer.logs import configure_log
+from issuer.logs import configure_log, flush_log, serve_with_log
 from issuer.refusal import KeyRingError
 from issuer.settings import BadSettings, load_settings
 from issuer.signals import NOT_READY
@@ -35,6 +37,8 @@ def create_worker() -> FastAPI:
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     configure_log()
+    serve_with_log()
+    Finalize(None, flush_log, exitpriority=-1)  # processes of multiprocessing end without atexit
     # uvicorn's handlers only take note, and nobody would look while this waits; till now there is nothing to finish.
     noting = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
     issuer = _built()
@@ -87,11 +91,15 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
 
     Or when the parent, which lives, has replaced this process, and holds it for dead.
     """
-    parent.join()
-    if parent.pid is not None and _has_ended(parent.pid):
-        counting.clear_up_for(parent.pid)
+    with suppress(
+        Exception
+    ):  # a process that cannot tell whether its parent lives ends, too, and is replaced
+        parent.join()
+        if parent.pid is not None and _has_ended(parent.pid):
+            counting.clear_up_for(parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
+    flush_log()
     os._exit(1)
 
 

@@ -58,6 +58,7 @@ class Lines:
             name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
         environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        environment["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
         with (folder / "printed").open("wb") as output:
             self._process = subprocess.Popen(
                 ["bash", "-c", f"set -euxo pipefail\ntrap '{BACKGROUND}' EXIT\n{lines}"],

@@ -1,0 +1,312 @@
+"""Where log lines go: standard error, written so that it can neither fail nor hold up whoever logs.
+
+How a line is rendered is left to `logs`. A line that cannot be written is dropped and counted. Lines stay whole and
+in order.
+"""
+
+import io
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+BACKLOG_MOST_BYTES = 4 * 1024 * 1024
+"""How much waits for a reader that has stopped reading; what comes after that is dropped."""
+FLUSH_SECONDS = 5.0
+"""How long the end of a process waits at most for its last lines to be read..."""
+STALLED_SECONDS = 1.0
+"""...and how long if nobody reads at all."""
+POLL_MILLISECONDS = 1000
+LINE_MOST_CHARACTERS = 65536
+"""A longer line that something prints without the log is broken."""
+
+
+@dataclass(frozen=True)
+class Channel:
+    """An open file of the operating system, and how to write to it."""
+
+    descriptor: int
+    send: Callable[[bytes], int]
+    """Write some of the bytes and return how many; may raise OSError."""
+    may_block: bool
+    """Whether `send` waits for a reader; otherwise it raises BlockingIOError."""
+    owner: socket.socket | None = None
+    """What owns the descriptor, if it is a socket: it would close the number again."""
+
+    def close(self) -> None:
+        """Close the file."""
+        with suppress(OSError):
+            os.close(self.owner.detach() if self.owner else self.descriptor)
+
+    def wait(self) -> None:
+        """Wait until something can be written, or for a second."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLOUT)
+        poll.poll(POLL_MILLISECONDS)
+
+
+def open_channel(stream: TextIO) -> Channel:
+    """Return a channel to the file below `stream`; OSError or ValueError if there is none.
+
+    The descriptor is a duplicate: were the original closed, its number could soon be that of a database. Setting
+    O_NONBLOCK on it would change it for every process that shares the file, such as the shell. So a pipe or terminal
+    is opened a second time, and a socket is asked not to wait with each write. Regular files do not wait for readers.
+    """
+    own = os.dup(stream.fileno())
+    mode = os.fstat(own).st_mode
+    if stat.S_ISREG(mode):
+        return Channel(own, lambda data: os.write(own, data), may_block=False)
+    if stat.S_ISSOCK(mode):
+        sock = socket.socket(fileno=own)
+        return Channel(own, lambda data: sock.send(data, socket.MSG_DONTWAIT), may_block=False, owner=sock)
+    try:
+        if sys.platform != "linux":
+            raise OSError  # elsewhere this would be the same open file  # noqa: TRY301
+        again = os.open(f"/proc/self/fd/{own}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError:  # no /proc, or a pipe of another account
+        return Channel(own, lambda data: os.write(own, data), may_block=True)
+    os.close(own)
+    return Channel(again, lambda data: os.write(again, data), may_block=False)
+
+
+class LogOutput:
+    """Writes lines to a stream, or nowhere; no method raises, and none waits but `flush`.
+
+    Lines are written at once. While a reader does not keep up they wait in a bounded backlog, which a thread writes.
+    Safe to use from signal handlers: a line logged there while another is being written is written right after it.
+    """
+
+    def __init__(self, stream: TextIO | None, most_bytes: int = BACKLOG_MOST_BYTES) -> None:
+        self.lost = 0
+        """How many lines were dropped."""
+        self.is_failing = stream is None
+        """Whether the latest line was dropped."""
+        self._stream = stream
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._most_bytes = most_bytes
+        self._channel: Channel | None = None
+        with suppress(OSError, ValueError, AttributeError):  # none: a stream in memory, or closed
+            self._channel = open_channel(stream) if stream else None
+        self._lock = threading.RLock()  # a signal handler may log while this thread holds it
+        self._backlog: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._written = 0  # of the first line of the backlog
+        self._is_torn = False
+        self._is_draining = False
+        self._thread: threading.Thread | None = None
+        self._wake: SimpleQueue[None] = SimpleQueue()  # its `put` may be interrupted by a signal handler
+
+    def write(self, text: str) -> None:
+        """Write whole lines; `text` ends with a line feed."""
+        data = text.encode(self._encoding, "backslashreplace")
+        with self._lock:
+            if self._channel is None:
+                self._write_to_stream(data)
+            elif self._waiting_bytes and self._waiting_bytes + len(data) > self._most_bytes:
+                self._drop()
+            else:
+                self._backlog.append(data)
+                self._waiting_bytes += len(data)
+                if self._channel.may_block:
+                    self._leave_to_thread()
+                else:
+                    self._drain(self._channel)
+
+    def flush(self) -> None:
+        """Wait until all lines are written, as long as somebody reads them."""
+        now = progressed = time.monotonic()
+        deadline, before = now + FLUSH_SECONDS, (0, 0)
+        while self._waiting_bytes and now < deadline and now - progressed < STALLED_SECONDS:
+            if self._channel and not self._channel.may_block:
+                with self._lock:
+                    self._drain(self._channel)  # the thread may be gone already
+            time.sleep(0.005)
+            now, left = time.monotonic(), (len(self._backlog), self._written)
+            if left != before:
+                progressed, before = now, left
+
+    def close(self) -> None:
+        """Write what waits, and write nothing more."""
+        self.flush()
+        with self._lock:
+            channel, self._channel, self._stream = self._channel, None, None
+            self._backlog.clear()
+            self._waiting_bytes = 0
+        if channel and not channel.may_block:  # else the thread may be within a write, and the number reused
+            channel.close()
+        self._wake.put(None)
+
+    def _write_to_stream(self, data: bytes) -> None:
+        try:
+            if self._stream is None:
+                raise OSError  # noqa: TRY301 - the same as a stream that cannot be written
+            self._stream.write(data.decode(self._encoding))
+            self._stream.flush()
+            self.is_failing = False
+        except Exception:  # noqa: BLE001 - a stream of somebody else's may raise anything
+            self._drop()
+
+    def _drop(self) -> None:
+        self.lost += 1
+        self.is_failing = True
+
+    def _drain(self, channel: Channel) -> None:
+        """Write the backlog until somebody would have to wait; the lock is held."""
+        if self._is_draining:  # this is a signal handler, and what it interrupted goes on
+            return
+        self._is_draining = True
+        try:
+            while self._backlog and channel is self._channel:
+                try:
+                    self._advance(channel.send(self._next()))
+                except BlockingIOError:
+                    self._leave_to_thread()
+                    return
+                except Exception:  # noqa: BLE001 - a full disk, a reader that is gone, a closed file
+                    self._give_up_line()
+        finally:
+            self._is_draining = False
+
+    def _next(self) -> bytes:
+        line = self._backlog[0]
+        if self._is_torn and not self._written and not line.startswith(b"\n"):
+            # Half of an earlier line is there, as the disk was full.
+            self._backlog[0] = line = b"\n" + line
+            self._waiting_bytes += 1
+        return line[self._written :] if self._written else line
+
+    def _advance(self, count: int) -> None:
+        self._written += count
+        self._is_torn = self._is_torn and not count
+        if self._written >= len(self._backlog[0]):
+            self._waiting_bytes -= len(self._backlog.popleft())
+            self._written = 0
+            self.is_failing = False
+
+    def _give_up_line(self) -> None:
+        self._is_torn = self._is_torn or self._written > 0
+        self._waiting_bytes -= len(self._backlog.popleft())
+        self._written = 0
+        self._drop()
+
+    def _leave_to_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            thread = threading.Thread(target=self._serve, name="log", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads: the next line tries again
+                return
+            self._thread = thread
+        if self._wake.empty():
+            self._wake.put(None)
+
+    def _serve(self) -> None:
+        while (channel := self._channel) is not None:
+            self._wake.get()
+            while self._backlog and channel is self._channel:
+                if channel.may_block:
+                    self._write_first(channel)
+                    continue
+                channel.wait()
+                with self._lock:
+                    self._drain(channel)
+
+    def _write_first(self, channel: Channel) -> None:
+        """Write some of the first line; only this thread takes from the backlog of such a channel."""
+        with self._lock:
+            data = self._next()
+        try:
+            count = channel.send(data)
+        except Exception:  # noqa: BLE001 - as in `_drain`
+            with self._lock:
+                if self._backlog:
+                    self._give_up_line()
+        else:
+            with self._lock:
+                if self._backlog:
+                    self._advance(count)
+
+
+class UnfailingStream(io.TextIOBase):
+    """Standard error for everything that prints there: what cannot be written is dropped."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    @property
+    def below(self) -> TextIO | None:
+        """The stream that this writes to; None if standard error was closed before the start."""
+        return self._stream
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the stream below."""
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    @property
+    def errors(self) -> str:  # type: ignore[override]
+        """How characters are written that the encoding lacks."""
+        return "backslashreplace"
+
+    def write(self, text: str) -> int:
+        """Write `text`, if that is possible; return its length."""
+        if self._stream is not None:
+            with suppress(OSError, ValueError):
+                self._stream.write(text)
+                self._stream.flush()
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        with suppress(OSError, ValueError):
+            return self._stream is not None and self._stream.isatty()
+        return False
+
+    def writable(self) -> bool:
+        """Whether it may be written to: always."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the descriptor; raise OSError without one."""
+        if self._stream is None:
+            raise OSError("standard error is closed")
+        return self._stream.fileno()
+
+
+class OutputStream(UnfailingStream):
+    """Standard error of a process that serves: what anything prints there must not hold it up either."""
+
+    def __init__(self, stream: TextIO | None, output: LogOutput) -> None:
+        super().__init__(stream)
+        self._output = output
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write the lines that `text` completes."""
+        lines, feed, self._line = (self._line + text).rpartition("\n")
+        if feed:
+            self._output.write(lines + feed)
+        elif len(self._line) > LINE_MOST_CHARACTERS:
+            line, self._line = self._line, ""
+            self._output.write(line + "\n")
+        return len(text)
+
+
+def open_standard_files() -> None:
+    """Let descriptors 0 to 2 be open files, or the next file, such as the database, would be standard error."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free

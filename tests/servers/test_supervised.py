@@ -1,0 +1,146 @@
+"""Owns what becomes of real servers whose background tasks end, hang, or are held up with their event loop.
+
+The rules, second by second, are told in `test_supervision`.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from figures import Figures
+from running import START_SECONDS, Installation, Server, eventually, is_running
+
+BROKEN = """
+import asyncio, os, pathlib, threading, time
+from issuer.store.database import Database, DatabaseUnavailable
+import issuer.keeping, issuer.web.supervision as supervision, issuer.web.upkeep as upkeep
+FOLDER = pathlib.Path({folder!r})
+supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))
+supervision.EVENT_LOOP_SECONDS = 4.0
+supervision.FINISH_SECONDS = 2.0
+refresh, ping, prune, watch = issuer.keeping.Node.refresh, Database.ping, upkeep._prune, upkeep.watch
+def has(what):
+    return (FOLDER / f"{{what}}-{{os.getpid()}}").exists()
+def hang_or_refresh(self):
+    if has("hang"):
+        threading.Event().wait()
+    if has("defect"):
+        raise TypeError("a defect")
+    return refresh(self)
+def stall_or_watch(*arguments):
+    if has("stall"):
+        time.sleep(3600)
+    return watch(*arguments)
+async def end_or_prune(issuer, beat):
+    if has("end"):
+        raise RuntimeError("it ends always")
+    pruning = asyncio.create_task(prune(issuer, beat))
+    while not (has("once") or has("end")):
+        await asyncio.sleep(0.05)
+    pruning.cancel()
+    if has("once"):
+        (FOLDER / f"once-{{os.getpid()}}").unlink()
+    raise RuntimeError("it ended")
+def ping_or_not(self):
+    if has("away"):
+        raise DatabaseUnavailable("it does not answer")
+    return ping(self)
+issuer.keeping.Node.refresh = hang_or_refresh
+Database.ping = ping_or_not
+upkeep.watch = stall_or_watch
+upkeep._prune = end_or_prune
+upkeep.PRUNE_EVERY = upkeep.BETWEEN_BATCHES
+"""
+"""What Python runs at each start: a process obeys files that bear its number."""
+UNAVAILABLE = httpx2.codes.SERVICE_UNAVAILABLE
+SOON_SECONDS = 60.0
+
+
+@pytest.fixture
+def breakable(founded: Installation, tmp_path: Path) -> Installation:
+    place = tmp_path / "breaking"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(BROKEN.format(folder=str(founded.folder)))
+    founded.settings |= {"PYTHONPATH": str(place), "ISSUER_NODE_TIMEOUT": "20s", "ISSUER_PUBLISH_LEAD": "60s"}
+    founded.settings["ISSUER_OUTAGE_LIMIT"] = "20s"
+    assert founded.machine
+    return founded
+
+
+def break_it(installation: Installation, what: str, pid: int) -> None:
+    (installation.folder / f"{what}-{pid}").touch()
+
+
+def answers(installation: Installation, path: str, status: int) -> Callable[[], bool]:
+    def ask() -> bool:
+        with suppress(httpx2.TransportError):
+            return installation.http.get(f"{installation.url}{path}").status_code == status
+        return False
+
+    return ask
+
+
+def require_new_worker(installation: Installation, server: Server, broken: int) -> None:
+    eventually(lambda: not is_running(broken), "the worker has ended", SOON_SECONDS)
+    eventually(lambda: len(server.worker_pids) == 3, "it is replaced", START_SECONDS)
+    eventually(answers(installation, "/readyz", httpx2.codes.OK), "it is ready", START_SECONDS)
+    assert installation.token()
+
+
+def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) -> None:
+    server = breakable.serve().until_ready()
+    (pid,) = server.worker_pids
+    break_it(breakable, "once", pid)
+
+    def restarts() -> float:
+        answer = breakable.http.get(f"{breakable.url}/metrics")
+        return Figures(answer.text).total("issuer_background_restarts_total", task="prune")
+
+    eventually(lambda: restarts() == 1, "the restart is counted", SOON_SECONDS)
+    assert "it ended" in server.output
+    assert answers(breakable, "/readyz", httpx2.codes.OK)()
+    server.stop()
+    assert server.process.returncode == 0
+
+
+@pytest.mark.parametrize("harm", ["hang", "defect", "end"])
+def test_a_single_process_that_cannot_go_on_says_so_and_ends_with_a_failure(
+    breakable: Installation, harm: str
+) -> None:
+    server = breakable.serve().until_ready()
+    (pid,) = server.worker_pids
+    break_it(breakable, harm, pid)
+    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready", SOON_SECONDS)
+    assert answers(breakable, "/healthz", httpx2.codes.OK)()
+    assert answers(breakable, "/.well-known/jwks.json", httpx2.codes.OK)()
+    eventually(answers(breakable, "/healthz", UNAVAILABLE), "it is unhealthy", SOON_SECONDS)
+    assert server.process.wait(SOON_SECONDS) == 1
+    assert "this process ends, to be replaced" in server.output
+
+
+@pytest.mark.parametrize("harm", ["hang", "defect", "end", "stall"])
+def test_a_worker_that_cannot_go_on_is_replaced_while_the_other_serves(
+    breakable: Installation, harm: str
+) -> None:
+    server = breakable.serve(workers=2).until_ready()
+    broken, other = server.worker_pids
+    break_it(breakable, harm, broken)
+    require_new_worker(breakable, server, broken)
+    assert is_running(other)
+    server.stop()
+    assert server.process.returncode == 0
+
+
+def test_a_process_that_hangs_while_the_database_is_out_of_reach_goes_on_publishing(
+    breakable: Installation,
+) -> None:
+    server = breakable.serve().until_ready()
+    (pid,) = server.worker_pids
+    break_it(breakable, "away", pid)
+    break_it(breakable, "hang", pid)
+    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready", SOON_SECONDS)
+    # It would end after 9 s; O and M are 21 s, in which nothing could take its place.
+    eventually(answers(breakable, "/.well-known/jwks.json", UNAVAILABLE), "O is over", SOON_SECONDS)
+    assert server.process.wait(SOON_SECONDS) == 1

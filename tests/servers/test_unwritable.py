@@ -1,0 +1,286 @@
+"""Owns that an issuer works on when it cannot write its log or its metrics, whatever goes wrong there.
+
+Each time keys rotate, tokens are issued and refreshed, and a replay ends its session. That background tasks are
+supervised is told in `test_supervised`, what the log output does by itself in `test_log_output`.
+"""
+
+import fcntl
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import httpx2
+import pytest
+from figures import Figures
+from running import START_SECONDS, Installation, access_token, eventually, kid_of
+
+PASSWORD = "violet otters juggle pancakes"
+ISSUER = str(Path(sys.executable).with_name("issuer"))
+CLOSED = ["bash", "-c", 'exec "$@" 2>&-', "issuer"]
+LOST = "issuer_log_lines_lost_total"
+PAUSE_SECONDS = 30.0
+
+
+class Running:
+    """A server whose standard error is somewhere else than in a file that the test reads."""
+
+    def __init__(self, installation: Installation, process: "subprocess.Popen[bytes]") -> None:
+        self.installation = installation
+        self.process = process
+
+    def until_ready(self) -> None:
+        def is_ready() -> bool:
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}"
+            with suppress(httpx2.TransportError):
+                return self.installation.http.get(f"{self.installation.url}/readyz").is_success
+            return False
+
+        eventually(is_ready, "it is ready", START_SECONDS)
+
+    def metric(self, name: str) -> float:
+        answer = self.installation.http.get(f"{self.installation.url}/metrics").raise_for_status()
+        return Figures(answer.text).total(name)
+
+
+@contextmanager
+def serving(
+    installation: Installation,
+    workers: int,
+    stderr: int | None,
+    command: list[str] | None = None,
+) -> Iterator[Running]:
+    """Run `issuer serve` with that standard error, as an operator starts it."""
+    arguments = [
+        *(command or [ISSUER]),
+        *("serve", "--port", str(installation.port), "--workers", str(workers)),
+    ]
+    process = subprocess.Popen(
+        arguments,
+        cwd=installation.folder,
+        env=installation._environment({}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=stderr,
+        start_new_session=True,
+    )
+    try:
+        running = Running(installation, process)
+        running.until_ready()
+        yield running
+        process.terminate()
+        assert process.wait(START_SECONDS) == 0
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def refreshed(installation: Installation, token: str) -> httpx2.Response:
+    return installation.http.post(
+        f"{installation.url}/oauth2/token",
+        data={"grant_type": "refresh_token", "refresh_token": token, "client_id": "first-party"},
+    )
+
+
+def rotated(installation: Installation, token: str) -> str:
+    """Return the successor of a refresh token, once its session may rotate again."""
+
+    def successor() -> str | None:
+        answer = refreshed(installation, token)
+        assert answer.status_code == httpx2.codes.OK, answer.text
+        other: str = answer.json()["refresh_token"]
+        return other if other != token else None
+
+    return str(eventually(successor, "the session rotates", PAUSE_SECONDS))
+
+
+def require_works(installation: Installation) -> None:
+    """Fail unless keys rotate, tokens are issued and refreshed, and the view of the ring stays fresh."""
+    http, url = installation.http, installation.url
+    logged_in = installation.log_in("alice", PASSWORD)
+    before = kid_of(access_token(logged_in))
+    first = logged_in.json()["refresh_token"]
+    second = refreshed(installation, first)
+    third = refreshed(installation, access_token(second) and second.json()["refresh_token"])
+    assert access_token(third)
+
+    def rotates() -> bool:
+        done = installation.command("keys", "rotate")
+        assert done.code in {0, 3}, done
+        return done.code == 0
+
+    eventually(rotates, "the standby may sign", PAUSE_SECONDS)
+    # What is asked for now is asked for after R and O have passed since the trouble began.
+    eventually(lambda: kid_of(installation.token()) != before, "another key signs", PAUSE_SECONDS)
+    token = installation.token()
+    installation.require_verifies(token, installation.key_set())
+    assert http.get(f"{url}/readyz").status_code == httpx2.codes.OK
+    assert http.get(f"{url}/healthz").json() == {"status": "ok"}
+    assert installation.log_in("alice", "a wrong password").status_code == httpx2.codes.UNAUTHORIZED
+    assert http.get(f"{url}/nowhere").status_code == httpx2.codes.NOT_FOUND
+    assert http.get(f"{url}/metrics").status_code == httpx2.codes.OK
+
+
+def require_refuses_replay(installation: Installation) -> None:
+    """Fail unless a used refresh token is refused as it should be, and ends its session."""
+    first = installation.log_in("alice", PASSWORD).json()["refresh_token"]
+    second = rotated(installation, first)
+    with closing(sqlite3.connect(installation.folder / "issuer.db")) as database, database:
+        database.execute(
+            "UPDATE refresh_tokens SET used_at = strftime('%Y-%m-%d %H:%M:%f000', used_at, '-1 hour')"
+            " WHERE used_at IS NOT NULL"
+        )
+    replay = refreshed(installation, first)
+    assert (replay.status_code, replay.json()["error"]) == (400, "invalid_grant")
+    assert refreshed(installation, second).status_code == httpx2.codes.BAD_REQUEST
+
+
+@pytest.fixture
+def ready(founded: Installation) -> Installation:
+    """An installation with a user and a machine client."""
+    made = founded.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    assert made.code == 0, made
+    assert founded.machine
+    return founded
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_standard_error_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
+    with serving(ready, workers, None, [*CLOSED, ISSUER]) as running:
+        require_works(ready)
+        require_refuses_replay(ready)
+        if workers == 1:  # workers have /dev/null there
+            assert running.metric(LOST) > 0
+
+
+@pytest.mark.parametrize("workers", [1])
+def test_with_standard_error_full_it_starts_and_works(ready: Installation, workers: int) -> None:
+    with Path("/dev/full").open("wb") as full, serving(ready, workers, full.fileno()) as running:
+        require_works(ready)
+        require_refuses_replay(ready)
+        eventually(lambda: running.metric(LOST) > 10, "lost lines are counted", PAUSE_SECONDS)
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_when_the_reader_of_its_log_has_gone_it_works_on(ready: Installation, workers: int) -> None:
+    reader, writer = os.pipe()
+    with serving(ready, workers, writer) as running:
+        os.close(writer)
+        os.close(reader)
+        require_works(ready)
+        require_refuses_replay(ready)
+        eventually(lambda: running.metric(LOST) > 10, "lost lines are counted", PAUSE_SECONDS)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_when_the_reader_of_its_log_has_stopped_it_works_on_and_loses_no_line(
+    ready: Installation, workers: int
+) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reader, "rb") as log, serving(ready, workers, writer) as running:
+        os.close(writer)
+        for _ in range(60):  # of which the pipe holds twenty
+            ready.token()
+        require_works(ready)
+        assert running.metric(LOST) == 0
+        running.process.terminate()
+        lines = log.read().decode().splitlines()
+        assert all(line.startswith("{") and line.endswith("}") for line in lines)
+        assert sum('"path": "/oauth2/token"' in line for line in lines) >= 60
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=1777", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here, so a full disk is NOT TESTED: {mounted.stderr!r}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    filler = folder / "filler"
+    with filler.open("ab", buffering=0) as file:
+        with suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        with suppress(OSError):
+            while True:
+                file.write(b"\0")
+    return filler
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_when_the_disk_of_its_log_and_metrics_is_full_it_works_on_and_then_tells_again(
+    ready: Installation, small_disk: Path, workers: int
+) -> None:
+    ready.settings["TMPDIR"] = str(small_disk)
+    log = small_disk / "log"
+    with log.open("ab") as output, serving(ready, workers, output.fileno()) as running:
+        filler = fill(small_disk)
+        require_works(ready)
+        require_refuses_replay(ready)
+        # The last block of the file took some lines more.
+        eventually(
+            lambda: ready.token() and running.metric(LOST) > 10, "lost lines are counted", PAUSE_SECONDS
+        )
+        filler.unlink()
+        ready.token()
+
+        def is_told() -> bool:
+            return "log lines were lost" in log.read_text("utf-8").splitlines()[-1]
+
+        eventually(is_told, "the loss is logged", PAUSE_SECONDS)
+        broken = [line for line in log.read_text("utf-8").splitlines() if not line.endswith("}")]
+        assert len(broken) <= workers  # the one that was being written when the disk was full
+    assert '"event": "Finished server process' in log.read_text("utf-8")
+
+
+@pytest.mark.parametrize("workers", [2])
+def test_it_starts_and_works_on_a_full_disk(ready: Installation, small_disk: Path, workers: int) -> None:
+    ready.settings["TMPDIR"] = str(small_disk)
+    output = (small_disk / "log").open("ab")
+    fill(small_disk)
+    with output, serving(ready, workers, output.fileno()):
+        require_works(ready)
+
+
+RAISING = """
+import prometheus_client, structlog
+def fail(*_, **__):
+    raise RuntimeError("a counter that fails")
+from issuer.web import figures
+for kind in (prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram):
+    for name in ("inc", "dec", "set", "observe"):
+        if hasattr(kind, name):
+            setattr(kind, name, fail)
+structlog.processors.JSONRenderer.__call__ = fail
+from issuer.cli import main
+main()
+"""
+
+
+def test_when_every_counter_and_renderer_raises_it_works(ready: Installation) -> None:
+    log = (ready.folder / "raising.log").open("wb")
+    with log, serving(ready, 1, log.fileno(), [sys.executable, "-P", "-c", RAISING]):
+        require_works(ready)
+        require_refuses_replay(ready)
+    written = (ready.folder / "raising.log").read_text()
+    assert "a log line could not be rendered" in written
+    assert "Traceback" not in written
