@@ -18,7 +18,7 @@ from issuer.grants.authentication import _basic
 from issuer.grants.client_keys import BadKeySet, is_fetchable, read_key_set
 from issuer.lookalikes import require_plain
 from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, is_loopback, parse_scope
-from issuer.settings import parse_duration
+from issuer.setting_values import parse_duration
 from issuer.store.url import BadURL, parse
 from issuer.throttle import site
 from issuer.web.forms import FORM, read_form
