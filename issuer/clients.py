@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
-from issuer.resources import comparable
+from issuer.urls import comparable
 
 FIRST_PARTY_ID = "first-party"
 

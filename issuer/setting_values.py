@@ -75,7 +75,7 @@ def origins(value: tuple[str, ...]) -> tuple[str, ...]:
 def networks(value: tuple[str, ...]) -> tuple[str, ...]:
     """Return addresses and networks, IPv4 ones as such."""
     try:
-        return tuple(_network(each) for each in value)
+        return tuple(str(parse_network(each)) for each in value)
     except ValueError:
         raise ValueError("each must be an address, or a network such as 10.0.0.0/8") from None
 
@@ -116,7 +116,3 @@ def algorithm(name: str) -> str:
         if name.lower() == known.lower():
             return known
     raise ValueError(f"must be one of {', '.join(ALGORITHMS)}")
-
-
-def _network(text: str) -> str:
-    return str(parse_network(text))

@@ -139,7 +139,7 @@ class Settings(BaseSettings):
     _are_origins = field_validator("cors_origins")(values.origins)
     _are_networks = field_validator("trusted_proxies")(values.networks)
     _is_issuer_url = field_validator("url")(urls.issuer_url)
-    _is_resource = field_validator("audience")(urls.resource)
+    _is_resource = field_validator("audience")(urls.default_resource)
     _is_unambiguous = field_validator("keys_passphrase")(values.unambiguous)
     _is_proxy = field_validator("proxy")(values.proxy)
     _is_known_place = field_validator("keys")(values.place_of_keys)

@@ -12,7 +12,7 @@ from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.given import Given, GivenTwice, cleaned, given_settings
 from issuer.policy import duration
 from issuer.settings import BadSettings, Settings, concerns
-from issuer.urls import meant_as_issuer_url, origin
+from issuer.urls import meant_as_issuer_url, meant_as_origin
 
 SECRETS = ("ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN")
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
@@ -150,7 +150,8 @@ def _value_fix(name: str, given: Given | None) -> Fix:
     meant = {
         "ISSUER_URL": meant_as_issuer_url(value) or "https://issuer.example",
         "ISSUER_AUDIENCE": meant_as_issuer_url(value) or "https://api.example",
-        "ISSUER_CORS_ORIGINS": ",".join(_meant_as_origins(value)) or "https://app.example",
+        "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(meant_as_origin, value.split(","))))
+        or "https://app.example",
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
         "ISSUER_PROXY": "http://HOST:PORT",
         "ISSUER_DATABASE_URL": url_form(value),
@@ -165,12 +166,3 @@ def _value_fix(name: str, given: Given | None) -> Fix:
     return setting(
         Kind.SETTING_VALUE, name, duration(default) if isinstance(default, timedelta) else str(default)
     )
-
-
-def _meant_as_origins(value: str) -> Iterator[str]:
-    for part in value.split(","):
-        parts = urlsplit(part.strip())
-        try:
-            yield origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
-        except ValueError:
-            continue
