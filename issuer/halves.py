@@ -14,7 +14,7 @@ from issuer.keyring import KeyRing
 from issuer.lineage import WAY_OUT
 from issuer.refusal import KeyRingError, KeyUnavailable
 from issuer.signing import Signer
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.store.ring import Unreadable, checkpoint, noted_head, read
 
 

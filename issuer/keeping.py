@@ -15,7 +15,7 @@ from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
 from issuer.signing.proof import require_sound
-from issuer.store.database import DatabaseDamaged, StoreError
+from issuer.store.errors import DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 
 

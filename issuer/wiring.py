@@ -40,7 +40,8 @@ from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.batches import Batches
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database, StoreError, host_ticks
+from issuer.store.database import Database, host_ticks
+from issuer.store.errors import StoreError
 from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore

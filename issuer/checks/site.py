@@ -17,7 +17,8 @@ from issuer.refusal import KeyRingError
 from issuer.rotation import Clock, Rotation
 from issuer.settings import BadSettings, Settings, load_settings
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, StoreError
+from issuer.store.database import Database
+from issuer.store.errors import StoreError
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore
 from issuer.wiring import signer_for, vault_for

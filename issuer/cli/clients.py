@@ -30,7 +30,7 @@ from issuer.policy import instant
 from issuer.setting_values import parse_duration
 from issuer.settings import load_settings
 from issuer.store.clients import MEMORY
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)

@@ -26,7 +26,8 @@ from sqlalchemy.exc import IntegrityError
 from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.refusal import Refused
-from issuer.store.database import Database, Instant, metadata, reads, texts
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, reads, texts
 from issuer.store.subjects import claim
 from issuer.throttle import named
 from issuer.waiting import may_wait

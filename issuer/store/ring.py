@@ -18,8 +18,10 @@ from sqlalchemy.exc import IntegrityError
 from issuer.audit import Entry, Head
 from issuer.keyring import KeyRing
 from issuer.policy import instant
+from issuer.ring_validity import invalid_reason
 from issuer.store.audit import MOST_ENTRIES, append, audit, head_of, holds
-from issuer.store.database import Database, DatabaseDamaged, Locked, StoreError, metadata
+from issuer.store.database import Database, metadata
+from issuer.store.errors import DatabaseDamaged, Locked, StoreError
 from issuer.store.url import BadURL, parse
 
 key_ring = Table(
@@ -258,7 +260,7 @@ def read(document: object) -> KeyRing:
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
-    fault = ring.fault() or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
+    fault = invalid_reason(ring) or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
     if fault:
         raise Unreadable(fault)
     return ring

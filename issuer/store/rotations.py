@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant
 from issuer.tokens import RefreshToken
 
 families = Table(

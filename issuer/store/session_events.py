@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Column, Integer, String, Table, case, select
 
 from issuer.audit import SessionEvent, SessionEvents
-from issuer.store.database import Database, Instant, metadata, upserting
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, upserting
 from issuer.tokens import Family
 
 EVENTS_KEPT = timedelta(days=90)

@@ -23,7 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from issuer.store.database import Database, Instant, metadata, upserting
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, upserting
 from issuer.store.secrets import SecretStore
 from issuer.throttle import DEVICE_MEMORY, Bucket, Count, Limit
 

@@ -20,7 +20,7 @@ from issuer.grants.means import RepeatRefused, Replayed
 from issuer.hashing_pool import QueueFull
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
 from issuer.refusal import KeyRingError
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.web.figures import Figures
 from issuer.web.methods import allowed
 

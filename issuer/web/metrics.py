@@ -20,7 +20,7 @@ from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement
 from issuer.plan import Happening, next_changes
 from issuer.settings import Settings
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE, MissingToken, documented
 from issuer.web.figures import Figures

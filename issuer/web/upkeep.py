@@ -17,7 +17,7 @@ from issuer.logs import is_log_failing, lines_lost
 from issuer.nodes import View
 from issuer.policy import REFRESH_INTERVAL
 from issuer.refusal import KeyRingError, StaleView
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.store.pruning import prune
 from issuer.web.figures import Figures
 from issuer.web.metrics import watch
