@@ -75,7 +75,7 @@ def renew_secret(
 
 
 def keep_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
-    """Undo `renew_secret`, for a secret that nobody received: the client's secrets are those of `before` again."""
+    """Undo `renew_secret`, for a secret that could not be printed: restore the secrets of `before`."""
     clients.set_secret(before, renewed.secret_digest)
 
 
@@ -128,7 +128,7 @@ def register_client(
     jwks: str | None = None,
     jwks_uri: str | None = None,
 ) -> tuple[Client, str | None]:
-    """Make a client; return it with its secret, if it has one, which is told this once and never again.
+    """Make a client; return it with its secret, if it has one, which is not stored and cannot be shown again.
 
     Raise InvalidRequest or InvalidScope for what no client can have.
     """

@@ -1,7 +1,7 @@
 """The key ring: which key signs, which are published and what is due, as pure functions of `now`.
 
 Making keys and saving the ring is `rotation`'s work; private halves live in `signing`; what one node may do by
-what it knows of the ring is told in `nodes`.
+what it knows of the ring is defined in `nodes`.
 """
 
 from collections.abc import Iterable

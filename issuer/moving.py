@@ -81,7 +81,7 @@ class Move:
         self._require_empty()
         with self._old.database.snapshot() as connection:
             rows = counted(connection)
-        del rows["private_keys"]  # those of the ring are told beside it
+        del rows["private_keys"]  # those of the ring are reported separately
         wrong = fault(*AuditStore(self._old.database).chain())
         return Contents(rows, len(self._pems(ring)), wrong)
 

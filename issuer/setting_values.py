@@ -81,12 +81,12 @@ def networks(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def unambiguous(passphrase: SecretStr | None) -> SecretStr | None:
-    """Return a passphrase without quotes or blanks that may, or may not, be meant as a part of it."""
+    """Return a passphrase; raise ValueError where quotes or blanks around it may or may not belong to it."""
     text = passphrase.get_secret_value() if passphrase else ""
     in_quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if text != text.strip() or in_quotes:
         raise ValueError(
-            "is in quotes, or has a blank at an end: leave that away; or if it is part of the passphrase, put it in a"
+            "is in quotes, or has a blank at an end: remove that; or if it is part of the passphrase, put it in a"
             " file and name that in ISSUER_KEYS_PASSPHRASE_FILE"
         )
     return passphrase

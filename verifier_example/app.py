@@ -347,7 +347,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
 def _add_socket(app: FastAPI, current_user: CurrentUser, verifier: TokenVerifier) -> None:
     @app.websocket("/greetings")
     async def greetings(websocket: WebSocket, user: Annotated[AccessToken, Security(current_user)]) -> None:
-        """Greet the caller at once and again at each message, for as long as the token is good."""
+        """Greet the caller at once and again at each message, for as long as the token is valid."""
         await accept(websocket)
         remaining = user.expires_at + verifier.cache.timings.leeway - verifier.wall()
         try:

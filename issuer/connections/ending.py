@@ -67,7 +67,7 @@ class EndingProtocol(HttpToolsProtocol):
         self.ledger.move(self, phase)
 
     def _refuse(self, refusal: Refused) -> None:
-        """Answer nothing that comes from now on, and say why after the answers to what came before."""
+        """Read no further requests; send the refusal after the answers to earlier ones."""
         if self._refusal is not None:
             return
         self._refusal = refusal
@@ -128,7 +128,7 @@ class EndingProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _abandon(self) -> None:
-        """Write no more; uvicorn itself would go on with the requests before the last one."""
+        """Write nothing further; uvicorn itself would continue with the requests before the last one."""
         self._unparsed = b""
         self.pipeline.clear()
         if self._running is not None:

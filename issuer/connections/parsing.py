@@ -21,7 +21,7 @@ class ParsingProtocol(EndingProtocol):
     """Parses what arrives, and refuses requests that cost too much before they are known."""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, in slices, unless more has come already than is worked off."""
+        """Parse `data` in slices; keep it for later while earlier data waits to be parsed."""
         if self._refusal is not None or self.phase is Phase.CLOSING:
             return
         if self._unparsed or self.flow is None:  # uvicorn sets the latter when TLS is agreed on
@@ -43,7 +43,7 @@ class ParsingProtocol(EndingProtocol):
         self._settle()
 
     def feed_again(self) -> None:
-        """Go on with what waits to be parsed; called when reading goes on."""
+        """Parse the data that was kept; called when reading resumes."""
         if self._refusal is not None or self.flow.read_paused or self.transport.is_closing():
             return
         self.since = self.loop.time()  # what came before was held up here, and not by the client

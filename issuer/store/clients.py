@@ -98,7 +98,7 @@ class ClientStore:
             raise Refused(f"another client or an account has the identifier {client.id}") from None
 
     def remove(self, client_id: str) -> None:
-        """Remove a client that nobody has used yet."""
+        """Remove a client that has not been used yet."""
         with self._database.write() as connection:
             connection.execute(delete(clients).where(clients.c.id == client_id))
         self._seen.pop(client_id, None)

@@ -44,7 +44,7 @@ class Database:
     """One database; every use is a transaction that commits as a whole or not at all."""
 
     def __init__(self, url: str, *, reads: bool = False) -> None:
-        """Make nothing yet; one that only `reads` never makes a file, and takes no right to write."""
+        """Connect to nothing yet; one that only `reads` never makes a file, and needs no right to write."""
         try:
             self._url = parse(url)
             self._engine = connect(self._url, reads=reads)
@@ -62,7 +62,7 @@ class Database:
         For SQLite the machine's time since its start; None: the clock of the PostgreSQL server is to be asked.
         """
         self.took: Callable[[str, float], None] = lambda _use, _seconds: None
-        """Is told of each transaction whether it was a `read` or a `write`, and how many seconds it took."""
+        """Called after each transaction with `read` or `write`, and how many seconds it took."""
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
@@ -112,7 +112,7 @@ class Database:
                 self._joint.connection = None
 
     def undo(self, connection: Connection) -> None:
-        """Take back what `write` did with its connection; raise NotTogether for a part of a whole."""
+        """Roll back what `write` did with its connection; raise NotTogether within `together`."""
         if getattr(self._joint, "connection", None) is not None:
             raise NotTogether
         connection.rollback()
@@ -253,12 +253,12 @@ class Database:
             return pooler(connection)
 
     def ping(self) -> None:
-        """Do nothing with the database but reach it; raise DatabaseUnavailable."""
+        """Run a statement without effect; raise DatabaseUnavailable."""
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
 

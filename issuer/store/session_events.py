@@ -1,6 +1,6 @@
-"""What happened to sessions, summed by user and event, so that nobody can make the table grow at will.
+"""What happened to sessions, summed by user and event, so that requests cannot make the table grow without bound.
 
-Which events there are is told in `issuer.audit`.
+Which events there are is defined in `issuer.audit`.
 """
 
 from datetime import datetime, timedelta

@@ -89,7 +89,7 @@ class ThrottleStore:
                 connection.execute(update(throttle).where(*ahead).values(since=now))
 
     def claim(self, seen: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> bool:
-        """Count a failure for each bucket as it was `seen`; False, and nothing done, if one has changed since.
+        """Count a failure for each bucket as it was `seen`; False, without counting any, if one has changed since.
 
         Those that are `free` may have been counted by others meanwhile, as long as the next failure is free, too.
         """

@@ -1,7 +1,7 @@
-"""What a process counts and measures as it happens: each figure declared once, with the labels that it may have.
+"""What a process counts and measures as it happens: each metric declared once, with the labels that it may have.
 
 Where PROMETHEUS_MULTIPROC_DIR names a directory, each process writes there, and any of them can tell the sum; that
-must be so before prometheus-client is imported. What is told of the key ring, and written, is `metrics`' work.
+must be so before prometheus-client is imported. Metrics of the key ring, and the text format, are left to `metrics`.
 
 No label has values that a stranger can choose: grants and endpoints are those that there are, or none.
 """
@@ -154,7 +154,7 @@ class Figures:
         )
         self.trouble = gauge(
             "issuer_key_ring_trouble_seconds",
-            "For how long a process has been unable to care for the key ring, the longest; 0 if all are able",
+            "For how long a process has been unable to maintain the key ring, the longest; 0 if all are able",
             multiprocess_mode="livemax",
         )
 
@@ -220,7 +220,7 @@ class Figures:
         self._took[kind](seconds)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures of all processes that write to one directory, or else of this one.
+        """Return the metrics of all processes that write to one directory, or else of this one.
 
         Of this one too where the files cannot be read: somebody removed them, or the disk is broken.
         """

@@ -27,7 +27,7 @@ from issuer.web.figures import Figures
 from issuer.wiring import Issuer
 
 VERSIONS_TOLD = 10
-"""Of so many versions of the key ring it is told how often each was asked for."""
+"""For so many versions of the key ring requests are counted one by one."""
 _TRANSITIONS = {Happening.SIGNS: "signs", Happening.LEAVES: "leaves"}
 
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
