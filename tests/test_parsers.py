@@ -24,7 +24,7 @@ from issuer.throttle import site
 from issuer.web.forms import FORM, VERBATIM, read_form
 from issuer.web.jwks import _etags
 from issuer.web.paths import KnownPaths
-from verifier_example.app import _seconds
+from verifier_example.settings import _seconds
 from verifier_example.verifier import _check_url, _read_base64url, _read_object, import_key
 
 ANYTHING = st.text(max_size=80)

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 
 from issuer.settings import BadSettings, load_settings
 from issuer.settings import Settings as IssuerSettings
-from verifier_example.app import Settings as VerifierSettings
-from verifier_example.app import load_settings as load_verifier_settings
+from verifier_example.settings import Settings as VerifierSettings
+from verifier_example.settings import load_settings as load_verifier_settings
 
 SECRET = "a secret of 16 characters"
 

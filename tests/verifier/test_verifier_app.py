@@ -24,8 +24,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from verifier_example.__main__ import main as serve
-from verifier_example.app import Settings, build_verifier, create_app
+from verifier_example.app import build_verifier, create_app
 from verifier_example.metrics import Metrics
+from verifier_example.settings import Settings
 from verifier_example.testing import InProcessIssuer, access_token
 from verifier_example.verifier import Event, JwksCache, Reason, State, TokenVerifier
 
