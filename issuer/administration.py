@@ -15,11 +15,11 @@ from issuer.oauth import AuthMethod, InvalidRequest, InvalidScope, format_scope,
 from issuer.passwords import COMMON, Passwords
 from issuer.policy import instant
 from issuer.refusal import Refused
-from issuer.resources import require_resource
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
 from issuer.store.families import FamilyStore
+from issuer.urls import BadURL, resource
 
 NAME_MOST_CHARACTERS = 200
 SCOPE_MOST_CHARACTERS = 2000
@@ -75,7 +75,7 @@ def renew_secret(
 
 
 def keep_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
-    """Undo `renew_secret`, for a secret that nobody received: the client's secrets are those of `before` again."""
+    """Undo `renew_secret`, for a secret that could not be printed: restore the secrets of `before`."""
     clients.set_secret(before, renewed.secret_digest)
 
 
@@ -106,14 +106,14 @@ def require_short(scope: frozenset[str]) -> frozenset[str]:
 def require_audiences(given: Iterable[str], default: str) -> tuple[str, ...]:
     """Return the resources that a client may ask tokens for, each once; raise InvalidRequest.
 
-    RFC 8707 section 2: absolute URIs without a fragment. The default audience may be a name instead.
+    Blanks around each are dropped. The default audience needs no check: that of an older version may be no URI.
     """
     audiences = []
-    for text in given:
+    for text in map(str.strip, given):
         try:
-            audiences.append(default if text.strip() == default else require_resource(text))
-        except ValueError as error:
-            raise InvalidRequest(f"the audience {text!r} cannot be used: {error}") from None
+            audiences.append(text if text == default else resource(text))
+        except BadURL as error:
+            raise InvalidRequest(f"the audience {text!r} {error}") from None
     return tuple(dict.fromkeys(audiences))
 
 
@@ -128,7 +128,7 @@ def register_client(
     jwks: str | None = None,
     jwks_uri: str | None = None,
 ) -> tuple[Client, str | None]:
-    """Make a client; return it with its secret, if it has one, which is told this once and never again.
+    """Make a client; return it with its secret, if it has one, which is not stored and cannot be shown again.
 
     Raise InvalidRequest or InvalidScope for what no client can have.
     """

@@ -1,6 +1,6 @@
-"""Calling what only observes the work: counters, progress, hooks. Whatever goes wrong there, the work goes on.
+"""Calling what only observes the work: counters, progress, hooks. A failure there never reaches the work.
 
-What is called, and what it counts, is left to whoever registers it.
+What is called, and what it counts, is left to the module that registers it.
 """
 
 from collections import deque

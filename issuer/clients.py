@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
-from issuer.resources import comparable
+from issuer.urls import comparable
 
 FIRST_PARTY_ID = "first-party"
 
@@ -47,7 +47,7 @@ class Client:
         return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
-        """Return the client with another secret; the old one goes on being good for `overlap`."""
+        """Return the client with another secret; the old one stays valid for `overlap`."""
         old = self.secret_digest if overlap else None
         until = now + overlap if old else None
         return replace(self, secret_digest=digest(secret), old_secret_digest=old, old_secret_until=until)

@@ -1,6 +1,6 @@
-"""The directory in which the processes of one server count, so that each of them can tell the sum.
+"""The directory in which the processes of one server count, so that each of them can report the sum.
 
-It must be named in the environment before prometheus-client is imported. What is counted is told in `web.figures`.
+It must be named in the environment before prometheus-client is imported. What is counted is defined in `web.figures`.
 """
 
 import os
@@ -51,13 +51,13 @@ def counting(processes: int) -> Iterator[str | None]:
 
 
 def forget(pid: int) -> None:
-    """Forget what a process that has ended said of its present; what it counted stays."""
+    """Drop the gauges of a process that has ended; its counters stay."""
     if VARIABLE not in os.environ:
         return
     # Only now: it takes long to import, and most commands need none of it.
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
-    with suppress(OSError):  # somebody cleans the directory
+    with suppress(OSError):  # the directory was cleaned up
         mark_process_dead(pid, os.environ[VARIABLE])  # type: ignore[no-untyped-call]
 
 

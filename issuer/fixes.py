@@ -1,4 +1,4 @@
-"""What clears a fault, as a line to run or to set: every kind of fix that this program prints, in one list.
+"""The fix of a fault, as a line to run or to set: every kind that this program prints, in one list.
 
 Which fault needs which is decided where the fault is found. A test breaks an installation for each kind, runs the
 printed line and looks again; it fails for a kind that it does not know.
@@ -120,7 +120,7 @@ class Fix:
 
 @dataclass(frozen=True)
 class Concern:
-    """Something that works and is probably not meant, with what clears it."""
+    """Something that works and is probably a mistake, with its fix."""
 
     wrong: str
     fix: Fix

@@ -81,7 +81,7 @@ def source() -> str:
 
 
 def file_concerns(known: frozenset[str]) -> list[Concern]:
-    """Return what of `.env` is not used as it was probably meant; `known` are the names of all settings."""
+    """Return the concerns about `.env`: lines and names without effect; `known` are the names of all settings."""
     file = read_env_file()
     if file is None:
         return []

@@ -14,7 +14,7 @@ from issuer.keyring import KeyRing
 from issuer.lineage import WAY_OUT
 from issuer.refusal import KeyRingError, KeyUnavailable
 from issuer.signing import Signer
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.store.ring import Unreadable, checkpoint, noted_head, read
 
 
@@ -67,7 +67,7 @@ class PrivateHalves:
 
         With it the newest link of the audit; but the link noted before stays while the audit lacks it, unless an
         operator accepts the audit as it is: who cuts it off could else have the next rotation cover that up.
-        What cannot be noted is told in `unnoted`, and stops nothing: the ring is saved.
+        A failure to note is kept in `unnoted` and is not raised: the ring is saved.
         """
         self.unnoted = None
         if self._note and self._note[1].version >= ring.version and not accept_audit:
@@ -82,7 +82,7 @@ class PrivateHalves:
     def audit_error(self) -> str | None:
         """Return that the audit lacks the link noted beside the private keys, or None; raise StoreError.
 
-        None where nothing is noted, and where it cannot be read: that is told elsewhere.
+        None also where nothing is noted, or the note cannot be read: `checks` reports that.
         """
         with suppress(KeyUnavailable):
             head = self._noted_head()
@@ -156,7 +156,7 @@ class PrivateHalves:
         if not trusted:
             return self._destroy(kid) is None
         with suppress(KeyRingError, StoreError):
-            # It signs while pending, too, and what hinders it is told elsewhere.
+            # It signs while pending, too, and a failure is reported by `checks`.
             self._signer.keep(kid)
             return True
         return False

@@ -27,9 +27,9 @@ T = TypeVar("T")
 QUEUE_LIMIT = 64
 """Jobs that wait for a thread, beyond which the site with the most of them is asked to come back."""
 BACK_WITHIN_SECONDS = 6
-"""Each is told another number of seconds, so that those refused at once do not come back at once."""
+"""Retry-After is chosen at random in this range, so that refused clients do not return together."""
 GIVE_WAY = 10
-"""How much nicer than the process its hashing threads are: who fetches keys goes before them."""
+"""The niceness of hashing threads above that of the process: other requests run first."""
 NICEST = 19
 
 Place = Sequence[str]
@@ -52,12 +52,12 @@ class Job:
     future: "Future[Any]" = field(default_factory=Future)
 
     def run(self) -> Callable[[], None]:
-        """Make the call, unless nobody waits for it any more; return what hands its result over."""
+        """Make the call unless its caller was cancelled; return what sets its result."""
         if not self.future.set_running_or_notify_cancel():
             return lambda: None
         try:
             return partial(self.future.set_result, self.call())
-        except BaseException as error:  # noqa: BLE001 - whoever waits handles it
+        except BaseException as error:  # noqa: BLE001 - the waiting caller handles it
             return partial(self.future.set_exception, error)
 
 
@@ -148,7 +148,7 @@ class HashingPool:
                 return
             self._running += 1
         hand_over = job.run()
-        with self._changing():  # before anybody knows of the result: the place is free when they do
+        with self._changing():  # before the result is set: the place is free once the caller continues
             self._running -= 1
         hand_over()
 
@@ -160,7 +160,7 @@ class HashingPool:
         notify(self.changed, jobs)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             while self._turns.size:
@@ -172,7 +172,7 @@ def _give_way() -> None:
     if sys.platform != "linux":  # elsewhere only whole processes have one
         return
     thread = threading.get_native_id()
-    with suppress(Exception):  # it hashes all the same; a thread that fails here would end the whole pool
+    with suppress(Exception):  # a thread that raised here would break the whole pool
         os.setpriority(
             os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
         )

@@ -1,6 +1,6 @@
 """Keeping the ring in view: what each process that serves does every second, and what is wrong when it cannot.
 
-Changing the ring is `rotation`'s work, and what a view allows is told in `nodes`.
+Changing the ring is `rotation`'s work, and what a view allows is defined in `nodes`.
 """
 
 import uuid
@@ -15,7 +15,7 @@ from issuer.refusal import KeyRingError, KeyUnavailable, StaleView
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
 from issuer.signing.proof import require_sound
-from issuer.store.database import DatabaseDamaged, StoreError
+from issuer.store.errors import DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 
 

@@ -1,7 +1,7 @@
 """The key ring: which key signs, which are published and what is due, as pure functions of `now`.
 
 Making keys and saving the ring is `rotation`'s work; private halves live in `signing`; what one node may do by
-what it knows of the ring is told in `nodes`.
+what it knows of the ring is defined in `nodes`.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from itertools import takewhile
-from typing import Final, Self
+from typing import Self
 
 from issuer.key import Key, PublicKey
 from issuer.key_count import Published, fits_document, room_from
@@ -18,14 +18,6 @@ from issuer.policy import PUBLISHED_MOST, Policy, duration, instant
 from issuer.refusal import NothingToDo, Refused, UnknownKey
 
 NEVER = datetime.max.replace(tzinfo=UTC)
-
-FIRST_INSTANT: Final = datetime(1970, 1, 1, tzinfo=UTC)
-LAST_INSTANT: Final = datetime(6000, 1, 1, tzinfo=UTC)
-LONGEST_SPAN: Final = timedelta(days=200 * 365)
-"""No setting is longer than a twentieth of it; sums of a few such spans and instants stay within the calendar."""
-MOST_VERSIONS: Final = 2_000_000_000
-"""What a column of PostgreSQL holds, less some: after it no revocation could be saved."""
-MOST_KEYS: Final = 10_000
 
 
 class Phase(StrEnum):
@@ -66,38 +58,6 @@ class KeyRing:
     def in_order(self) -> tuple[Key, ...]:
         """The keys in the order of their turns."""
         return tuple(sorted(self.keys, key=lambda key: key.activates_at or NEVER))
-
-    def fault(self) -> str | None:
-        """Return why this cannot be a ring that was ever saved, or None."""
-        kids = [key.kid for key in self.keys]
-        instants = [
-            when for key in self.keys for when in (key.published_at, key.activates_at, key.revoked_at) if when
-        ]
-        if all(key.revoked_at for key in self.keys):
-            return "it has no key that is trusted"
-        if len(kids) != len(set(kids)):
-            return "it has a key twice"
-        if any((key.jwk.get("kid"), key.jwk.get("alg")) != (key.kid, key.alg) for key in self.keys):
-            return "a public key bears another name, or is for another algorithm"
-        if any(when.tzinfo is None for when in (self.changed_at, *instants)):
-            return "an instant has no time zone"
-        return self._excess((self.changed_at, *instants))
-
-    def _excess(self, instants: Iterable[datetime]) -> str | None:
-        """Return which number is beyond what was ever saved: acted upon, it could overflow or let keys go at once."""
-        spans = [
-            self.lead,
-            *(span for key in self.keys for span in (key.token_lifetime, key.margin, key.lead)),
-        ]
-        if not all(FIRST_INSTANT <= when <= LAST_INSTANT for when in instants):
-            return "an instant is not of these centuries"
-        if not all(timedelta(0) <= span <= LONGEST_SPAN for span in spans):
-            return "a duration is negative or too long"
-        if not 0 <= self.version <= MOST_VERSIONS:
-            return "its version is negative, or higher than any that was saved"
-        if len(self.keys) > MOST_KEYS:
-            return f"it has {len(self.keys)} keys"
-        return None
 
     def phase(self, key: Key, now: datetime) -> Phase:
         """Return the phase of `key` at `now`."""

@@ -1,10 +1,9 @@
-"""Where log lines go: standard error, written so that it can neither fail nor hold up whoever logs.
+"""Where log lines go: standard error, written so that logging can neither fail nor wait.
 
 How a line is rendered is left to `logs`. A line that cannot be written is dropped and counted. Lines stay whole and
 in order.
 """
 
-import io
 import os
 import select
 import socket
@@ -16,7 +15,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from queue import SimpleQueue
 from typing import TextIO
 
@@ -25,10 +23,8 @@ BACKLOG_MOST_BYTES = 4 * 1024 * 1024
 FLUSH_SECONDS = 5.0
 """How long the end of a process waits at most for its last lines to be read..."""
 STALLED_SECONDS = 1.0
-"""...and how long if nobody reads at all."""
+"""...and how long if nothing is read meanwhile."""
 POLL_MILLISECONDS = 1000
-LINE_MOST_CHARACTERS = 65536
-"""A longer line that something prints without the log is broken."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,7 @@ class LogOutput:
             self._stream.write(data.decode(self._encoding))
             self._stream.flush()
             self.is_failing = False
-        except Exception:  # noqa: BLE001 - a stream of somebody else's may raise anything
+        except Exception:  # noqa: BLE001 - a stream of another library may raise anything
             self._drop()
 
     def _drop(self) -> None:
@@ -180,7 +176,7 @@ class LogOutput:
     def _next(self) -> bytes:
         line = self._backlog[0]
         if self._is_torn and not self._written and not line.startswith(b"\n"):
-            # Half of an earlier line is there, as the disk was full.
+            # A part of an earlier line was written before the disk was full.
             self._backlog[0] = line = b"\n" + line
             self._waiting_bytes += 1
         return line[self._written :] if self._written else line
@@ -235,78 +231,3 @@ class LogOutput:
             with self._lock:
                 if self._backlog:
                     self._advance(count)
-
-
-class UnfailingStream(io.TextIOBase):
-    """Standard error for everything that prints there: what cannot be written is dropped."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        super().__init__()
-        self._stream = stream
-
-    @property
-    def below(self) -> TextIO | None:
-        """The stream that this writes to; None if standard error was closed before the start."""
-        return self._stream
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream below."""
-        return getattr(self._stream, "encoding", None) or "utf-8"
-
-    @property
-    def errors(self) -> str:  # type: ignore[override]
-        """How characters are written that the encoding lacks."""
-        return "backslashreplace"
-
-    def write(self, text: str) -> int:
-        """Write `text`, if that is possible; return its length."""
-        if self._stream is not None:
-            with suppress(OSError, ValueError):
-                self._stream.write(text)
-                self._stream.flush()
-        return len(text)
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        with suppress(OSError, ValueError):
-            return self._stream is not None and self._stream.isatty()
-        return False
-
-    def writable(self) -> bool:
-        """Whether it may be written to: always."""
-        return True
-
-    def fileno(self) -> int:
-        """Return the descriptor; raise OSError without one."""
-        if self._stream is None:
-            raise OSError("standard error is closed")
-        return self._stream.fileno()
-
-
-class OutputStream(UnfailingStream):
-    """Standard error of a process that serves: what anything prints there must not hold it up either."""
-
-    def __init__(self, stream: TextIO | None, output: LogOutput) -> None:
-        super().__init__(stream)
-        self._output = output
-        self._line = ""
-
-    def write(self, text: str) -> int:
-        """Write the lines that `text` completes."""
-        lines, feed, self._line = (self._line + text).rpartition("\n")
-        if feed:
-            self._output.write(lines + feed)
-        elif len(self._line) > LINE_MOST_CHARACTERS:
-            line, self._line = self._line, ""
-            self._output.write(line + "\n")
-        return len(text)
-
-
-def open_standard_files() -> None:
-    """Let descriptors 0 to 2 be open files, or the next file, such as the database, would be standard error."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free

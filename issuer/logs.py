@@ -1,7 +1,7 @@
 """The log: a JSON object a line, or readable where standard error is a terminal; uvicorn's own lines too.
 
 Logging never raises and never waits: whatever goes wrong with a line, the work that logs it goes on. Which request a
-line belongs to is told by `request_id`; what is logged of each request, in `web.requests`; writing is left to
+line belongs to is defined by `request_id`; what is logged of each request, in `web.requests`; writing is left to
 `log_output`.
 """
 
@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-from issuer.log_output import LogOutput, OutputStream, UnfailingStream
+from issuer.log_output import LogOutput
+from issuer.standard_streams import OutputStream, UnfailingStream
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered; None outside of requests."""
@@ -58,7 +59,7 @@ def configure_log() -> None:
 
 
 def serve_with_log() -> None:
-    """Let what anything prints to standard error take the way of the log, which waits for no reader."""
+    """Send everything that is printed to standard error through the log output, which waits for no reader."""
     if _output is not None and not isinstance(sys.stderr, OutputStream):
         below = sys.stderr.below if isinstance(sys.stderr, UnfailingStream) else sys.stderr
         sys.stderr = OutputStream(below, _output)

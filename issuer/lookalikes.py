@@ -47,11 +47,11 @@ _IDEOGRAPHIC_ZERO = "\u3007"
 def require_plain(name: str) -> None:
     """Raise InvalidRequest for a `name`, in NFKC, that could be taken for another."""
     if any(ord(character) in hidden for character in name for hidden in _INVISIBLE):
-        raise InvalidRequest("username holds characters that nobody sees")
+        raise InvalidRequest("username holds invisible characters")
     if any(_is_loose(before, mark) for before, mark in pairwise(f"a{name}")):
         raise InvalidRequest("username holds marks that do not belong to a letter")
     if not all(map(_is_in_use, name)):
-        raise InvalidRequest("username holds letters or numbers that no alphabet of today has")
+        raise InvalidRequest("username holds letters or numbers of no alphabet in use today")
     if not _is_of_one_script(name) or not _is_of_one_set_of_digits(name) or _looks_like_ascii(name):
         raise InvalidRequest("username could be taken for another: keep to the letters of one alphabet")
 
@@ -63,7 +63,7 @@ def _is_loose(before: str, mark: str) -> bool:
 
 
 def _is_in_use(character: str) -> bool:
-    """Whether a character belongs to a living alphabet, as far as the tables here know; all but Latin letters do."""
+    """Whether a character belongs to an alphabet in use today; only Latin letters are restricted."""
     category = unicodedata.category(character)
     if category.startswith("N"):
         return category == "Nd" or character == _IDEOGRAPHIC_ZERO
@@ -87,7 +87,7 @@ def _is_of_one_set_of_digits(name: str) -> bool:
 
 
 def _looks_like_ascii(name: str) -> bool:
-    """Whether letters pass for ASCII ones, beside such or all of them: the name could be another's."""
+    """Whether letters pass for ASCII ones, beside such or all of them: the name could be taken for another."""
     foreign = [_passes_for_ascii(character) for character in name if not character.isascii()]
     beside = any(character.isascii() and character.isalpha() for character in name)
     return any(foreign) and (beside or all(foreign))

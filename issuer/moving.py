@@ -18,8 +18,9 @@ from issuer.signing import Signer
 from issuer.signing.pem import Vault
 from issuer.signing.proof import prove
 from issuer.store.audit import AuditStore, append
-from issuer.store.database import SCHEMA, Database, DatabaseDamaged, DatabaseForeign
+from issuer.store.database import SCHEMA, Database
 from issuer.store.engines import take_time
+from issuer.store.errors import DatabaseDamaged, DatabaseForeign
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.moves import copy, counted, keep
 from issuer.store.ring import RingStore
@@ -80,7 +81,7 @@ class Move:
         self._require_empty()
         with self._old.database.snapshot() as connection:
             rows = counted(connection)
-        del rows["private_keys"]  # those of the ring are told beside it
+        del rows["private_keys"]  # those of the ring are reported separately
         wrong = fault(*AuditStore(self._old.database).chain())
         return Contents(rows, len(self._pems(ring)), wrong)
 

@@ -8,13 +8,13 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from issuer.env_file import BYTE_ORDER_MARK
 from issuer.fixes import Concern, Fix, Kind, exposing, quoted
 from issuer.given import Given
 
 MOST_BYTES = 1023  # what OpenSSL takes
 LEAST_CHARACTERS = 16
 FILE_MOST_BYTES = 64 * 1024
-BYTE_ORDER_MARK = "\ufeff"
 MADE_BY = "openssl rand -base64 32"
 
 
@@ -26,9 +26,11 @@ class BadPassphrase(ValueError):
         self.kind = kind
 
 
-def read_passphrase(path: Path) -> str:
-    """Return the passphrase in a file, without a byte order mark and the end of its line; raise BadPassphrase."""
-    name = "ISSUER_KEYS_PASSPHRASE_FILE"
+def read_passphrase(path: Path, name: str = "ISSUER_KEYS_PASSPHRASE_FILE") -> str:
+    """Return the passphrase in a file, without a byte order mark and the end of its line; raise BadPassphrase.
+
+    Messages say that `name` gave the file.
+    """
     try:
         if path.exists() and not path.is_file():
             raise BadPassphrase(f"cannot read {name}: {path} is no file")
@@ -55,11 +57,13 @@ def read_passphrase(path: Path) -> str:
 def require_usable(passphrase: str) -> None:
     """Raise BadPassphrase for one that no key can be encrypted under."""
     try:
-        usable = len(passphrase.encode()) <= MOST_BYTES and "\0" not in passphrase
+        usable = passphrase.strip() and len(passphrase.encode()) <= MOST_BYTES and "\0" not in passphrase
     except UnicodeEncodeError:
         usable = False
     if not usable:
-        raise BadPassphrase(f"the passphrase must be valid Unicode of at most {MOST_BYTES} bytes")
+        raise BadPassphrase(
+            f"the passphrase must be valid Unicode of 1 to {MOST_BYTES} bytes, and not only blanks"
+        )
 
 
 def file_concerns(path: Path) -> Iterator[Concern]:
@@ -83,7 +87,7 @@ def file_concerns(path: Path) -> Iterator[Concern]:
 
 
 def is_short(passphrase: str) -> bool:
-    """Whether a passphrase can be guessed by who has a copy of the encrypted keys."""
+    """Whether a passphrase can be guessed by somebody who has a copy of the encrypted keys."""
     return len(passphrase) < LEAST_CHARACTERS
 
 

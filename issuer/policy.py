@@ -152,7 +152,7 @@ def duration(span: timedelta) -> str:
 
 
 def _rounded(span: timedelta) -> str:
-    """Return `span`, rounded up to a whole number of the unit that it is best told in."""
+    """Return `span`, rounded up to a whole number of its largest fitting unit."""
     seconds = -(-span // timedelta(seconds=1))
     unit, length = next(
         (each for each in (("d", 86400), ("h", 3600), ("m", 60)) if seconds > 3 * each[1]), ("s", 1)

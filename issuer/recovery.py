@@ -14,7 +14,7 @@ from issuer.refusal import NothingToDo, Refused
 from issuer.rotation import Clock, Rotation
 from issuer.signing import Signer
 from issuer.signing.proof import require_sound
-from issuer.store.database import DatabaseUnavailable
+from issuer.store.errors import DatabaseUnavailable
 from issuer.store.ring import RingStore
 
 

@@ -18,7 +18,7 @@ from issuer.plan import completed
 from issuer.policy import DECISION_LIFETIME, Policy, duration, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
 from issuer.signing import Signer
-from issuer.store.database import DatabaseDamaged, DatabaseUnavailable, StoreError
+from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable, StoreError
 from issuer.store.ring import RingStore
 
 Move = Callable[[KeyRing, datetime], KeyRing]

@@ -75,18 +75,18 @@ def origins(value: tuple[str, ...]) -> tuple[str, ...]:
 def networks(value: tuple[str, ...]) -> tuple[str, ...]:
     """Return addresses and networks, IPv4 ones as such."""
     try:
-        return tuple(_network(each) for each in value)
+        return tuple(str(parse_network(each)) for each in value)
     except ValueError:
         raise ValueError("each must be an address, or a network such as 10.0.0.0/8") from None
 
 
 def unambiguous(passphrase: SecretStr | None) -> SecretStr | None:
-    """Return a passphrase without quotes or blanks that may, or may not, be meant as a part of it."""
+    """Return a passphrase; raise ValueError where quotes or blanks around it may or may not belong to it."""
     text = passphrase.get_secret_value() if passphrase else ""
     in_quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if text != text.strip() or in_quotes:
         raise ValueError(
-            "is in quotes, or has a blank at an end: leave that away; or if it is part of the passphrase, put it in a"
+            "is in quotes, or has a blank at an end: remove that; or if it is part of the passphrase, put it in a"
             " file and name that in ISSUER_KEYS_PASSPHRASE_FILE"
         )
     return passphrase
@@ -116,7 +116,3 @@ def algorithm(name: str) -> str:
         if name.lower() == known.lower():
             return known
     raise ValueError(f"must be one of {', '.join(ALGORITHMS)}")
-
-
-def _network(text: str) -> str:
-    return str(parse_network(text))

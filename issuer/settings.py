@@ -1,6 +1,6 @@
 """What an operator may set: names, defaults, and what is refused before anything starts.
 
-What is made of it is told in `wiring`.
+What is built from it is defined in `wiring`.
 """
 
 import ssl
@@ -22,8 +22,6 @@ from issuer.fixes import Concern, Fix, Kind
 from issuer.given import GivenTwice, cleaned, file_concerns, given_settings, misspelt_in_environment
 from issuer.oauth import is_loopback
 from issuer.policy import BadPolicy, Policy
-
-PASSPHRASE_MOST_BYTES = passphrases.MOST_BYTES
 
 
 class BadSettings(Exception):
@@ -139,7 +137,7 @@ class Settings(BaseSettings):
     _are_origins = field_validator("cors_origins")(values.origins)
     _are_networks = field_validator("trusted_proxies")(values.networks)
     _is_issuer_url = field_validator("url")(urls.issuer_url)
-    _is_resource = field_validator("audience")(urls.resource)
+    _is_resource = field_validator("audience")(urls.default_resource)
     _is_unambiguous = field_validator("keys_passphrase")(values.unambiguous)
     _is_proxy = field_validator("proxy")(values.proxy)
     _is_known_place = field_validator("keys")(values.place_of_keys)
@@ -174,7 +172,7 @@ class Settings(BaseSettings):
         return passphrase
 
     def passphrase_concerns(self) -> Iterator[Concern]:
-        """Yield what is doubtful about the passphrase, for as long as it is so; nothing if it cannot be read."""
+        """Yield concerns about the passphrase as it is now; nothing if it cannot be read."""
         file = self.keys_passphrase_file
         if file:
             yield from passphrases.file_concerns(file)
@@ -184,12 +182,12 @@ class Settings(BaseSettings):
                 given = given_settings().get("ISSUER_KEYS_PASSPHRASE")
                 yield Concern(
                     f"the passphrase of the private keys has fewer than {passphrases.LEAST_CHARACTERS} characters:"
-                    " whoever has a copy of the keys can guess it",
+                    " somebody who has a copy of the keys can guess it",
                     passphrases.longer(file, given, Path(self.keys)),
                 )
 
     def trusted_authorities(self) -> ssl.SSLContext | None:
-        """Return what certificates of other servers are verified by, or None for the usual; raise BadSettings."""
+        """Return the authorities that other servers are verified by, None for the system's; raise BadSettings."""
         if self.ca_file is None:
             return None
         context = ssl.create_default_context()

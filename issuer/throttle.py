@@ -6,8 +6,10 @@ Counting is `store.throttle`'s work; which requests are limited is decided in `g
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Self
+
+from issuer.addresses import parse_address
 
 IPV6_SITE = 64
 """Whoever has one IPv6 address has all with the same first 64 bits."""
@@ -152,13 +154,11 @@ def site(address: str) -> str:
 def networks_of(address: str) -> tuple[str, ...]:
     """Return what an address is counted by, the largest first: an IPv6 network of 48 bits, and the site."""
     try:
-        parsed = ip_address(address)
+        parsed = parse_address(address)
     except ValueError:  # a socket file has none
         return (address,)
-    if not isinstance(parsed, IPv6Address):
+    if isinstance(parsed, IPv4Address):
         return (str(parsed),)
-    if parsed.ipv4_mapped:
-        return (str(parsed.ipv4_mapped),)
     network, own = (
         IPv6Address(int(parsed) >> bits << bits) for bits in (128 - IPV6_NETWORK, 128 - IPV6_SITE)
     )

@@ -40,7 +40,8 @@ from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.batches import Batches
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database, StoreError, host_ticks
+from issuer.store.database import Database, host_ticks
+from issuer.store.errors import StoreError
 from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
@@ -130,12 +131,8 @@ def build(
     node_name = f"{socket.gethostname()}/{os.getpid()}"
     actor = actor or f"node {node_name}"
     policy = settings.policy()
-    settings.passphrase()  # a bad one is told before anything is made
-    url = settings.database_url.get_secret_value()
-    # Two: requests must not hold up the care of the ring.
-    database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
-    if clock is not present:
-        database.ticks = ticks_by(clock)
+    settings.passphrase()  # a bad one is reported before anything is made
+    database, ring_database = _databases(settings, clock, reads=reads)
     signer = signer_for(settings, ring_database)
     if not reads:
         database.migrate()
@@ -168,6 +165,15 @@ def build(
         node=node,
         grants=_grants(settings, policy, events, means, clients, mint, Guard(ThrottleStore(database))),
     )
+
+
+def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Database, Database]:
+    """Return the database for requests and that for the ring: requests must not delay the upkeep of the ring."""
+    url = settings.database_url.get_secret_value()
+    database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
+    if clock is not present:
+        database.ticks = ticks_by(clock)
+    return database, ring_database
 
 
 def _means(settings: Settings, database: Database, policy: Policy) -> Means:

@@ -26,7 +26,8 @@ from issuer.signing import Signer
 from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.store.audit import AuditStore, audit, audit_head
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseUnavailable
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore, noted_head, read

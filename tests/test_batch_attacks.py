@@ -25,7 +25,7 @@ from issuer.oauth import AuthMethod
 from issuer.settings import Settings
 from issuer.store import engines
 from issuer.store.batches import Batches
-from issuer.store.database import DatabaseUnavailable
+from issuer.store.errors import DatabaseUnavailable
 from issuer.tokens import refresh_token_digest
 from issuer.wiring import Issuer
 

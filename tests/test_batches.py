@@ -24,7 +24,8 @@ from issuer.grants.pipeline import Granted
 from issuer.oauth import InvalidGrant
 from issuer.settings import Settings
 from issuer.store.batches import MOST, Batches
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseUnavailable
 from issuer.store.rotations import families, refresh_tokens
 from issuer.tokens import refresh_token_digest
 from issuer.wiring import Issuer

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseUnavailable
 from issuer.store.url import BadURL, parse, shown
 
 WRITES = {"target_session_attrs": "read-write"}

@@ -16,7 +16,7 @@ import yaml
 
 from issuer.cli.commands import app as commands
 from issuer.settings import Settings
-from verifier_example.app import Settings as ExampleSettings
+from verifier_example.settings import Settings as ExampleSettings
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "docs" / "deploy"

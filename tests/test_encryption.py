@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from issuer.cli.output import CommandError
+from issuer.cli.private_keys import _new_passphrase
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.directory import PemDirectory
 from issuer.signing.encryption import is_current, pem_of
@@ -83,3 +85,11 @@ def test_keys_that_were_encrypted_weakly_or_not_at_all_open_and_are_rewritten(tm
 @pytest.mark.parametrize("text", [b"", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n!!\n", b"\xff", b"MAA="])
 def test_what_is_no_encrypted_key_is_not_current(text: bytes) -> None:
     assert not is_current(text)
+
+
+@pytest.mark.parametrize("content", [b"", b"  \n", b"a\0b", b"\xff", b"x" * 1024])
+def test_a_new_passphrase_that_no_node_could_use_is_refused(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "new"
+    file.write_bytes(content)
+    with pytest.raises(CommandError, match="passphrase"):
+        _new_passphrase(file)

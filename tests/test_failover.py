@@ -13,8 +13,9 @@ from postgresql import HOST, new_database
 from replicated import Pair, temporary_pair
 from sqlalchemy import text
 
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
 from issuer.store.engines import CONNECT_SECONDS
+from issuer.store.errors import DatabaseUnavailable
 
 AT_ONCE = 8
 """How many connections are open when the primary is lost."""

@@ -14,14 +14,8 @@ from postgresql import new_database
 from sqlalchemy import inspect, text
 
 from issuer.checks import storage
-from issuer.store.database import (
-    SCHEMA,
-    Database,
-    DatabaseDamaged,
-    DatabaseForeign,
-    DatabaseNewer,
-    DatabaseUnavailable,
-)
+from issuer.store.database import SCHEMA, Database
+from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable
 from issuer.store.migrations import config
 from issuer.store.ring import RingStore
 from issuer.store.schema import FIRST_TABLES, Schema

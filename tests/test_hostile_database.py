@@ -33,7 +33,8 @@ from issuer.signing.proof import require_sound
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database, DatabaseDamaged
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseDamaged
 from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.private_keys import PrivateKeyStore, private_keys
 from issuer.store.ring import Moved, RingStore, Unreadable, key_ring, read
@@ -346,7 +347,7 @@ def beat(database: Database, **values: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [10**15, -1])
-def test_a_heartbeat_that_no_process_sent_is_told_in_words(database: Database, value: int) -> None:
+def test_a_heartbeat_that_no_process_sent_is_reported_as_damaged(database: Database, value: int) -> None:
     beat(database, max_age=value)
     with pytest.raises(DatabaseDamaged, match="DELETE FROM heartbeats"):
         HeartbeatStore(database).all()
@@ -364,7 +365,9 @@ def test_a_heartbeat_that_no_process_sent_is_told_in_words(database: Database, v
         "name = x'ff'",
     ],
 )
-def test_a_heartbeat_with_values_of_other_types_is_told_in_words(database: Database, change: str) -> None:
+def test_a_heartbeat_with_values_of_other_types_is_reported_as_damaged(
+    database: Database, change: str
+) -> None:
     beat(database)
     with database.write() as connection:
         connection.execute(text(f"UPDATE heartbeats SET {change}"))  # noqa: S608
@@ -403,7 +406,7 @@ def test_an_entry_of_the_highest_number_does_not_keep_others_from_being_added(
 
 
 @pytest.mark.parametrize("change", ["ring_version = 'x'", "at = 'x'", "at = x'00'"])
-def test_an_audit_with_values_of_other_types_is_told_in_words(
+def test_an_audit_with_values_of_other_types_is_reported_as_damaged(
     node: Node, database: Database, change: str
 ) -> None:
     node.refresh()
@@ -431,12 +434,12 @@ def test_an_audit_with_values_of_other_types_is_told_in_words(
         ("clients", "created_at = 3"),
     ],
 )
-def test_a_row_with_values_of_other_types_is_told_in_words(
+def test_a_row_with_values_of_other_types_is_reported_as_damaged(
     database: Database, table: str, change: str
 ) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     AccountStore(database).add(User("1", "alice", "a hash", frozenset({"a"}), now))
-    ClientStore(database).add(Client("1", "machine", AuthMethod.BASIC, frozenset(), now, ("x",), b"digest"))
+    ClientStore(database).add(Client("2", "machine", AuthMethod.BASIC, frozenset(), now, ("x",), b"digest"))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {table} SET {change}"))  # noqa: S608
     read_it = AccountStore(database).all if table == "users" else ClientStore(database).all
@@ -444,7 +447,7 @@ def test_a_row_with_values_of_other_types_is_told_in_words(
         read_it()
 
 
-def test_a_private_key_of_another_type_is_told_in_words(database: Database) -> None:
+def test_a_private_key_of_another_type_is_reported_as_damaged(database: Database) -> None:
     kid = sound_key("a").kid
     with database.write() as connection:
         connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))

@@ -20,7 +20,8 @@ from issuer.refusal import KeyUnavailable, OlderRing
 from issuer.rotation import Rotation
 from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
-from issuer.store.database import Database, DatabaseDamaged, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore, key_ring
 

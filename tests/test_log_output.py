@@ -23,8 +23,9 @@ import structlog
 from running import eventually
 
 from issuer import log_output
-from issuer.log_output import LogOutput, OutputStream, UnfailingStream
+from issuer.log_output import LogOutput
 from issuer.logs import configure_log, lines_lost
+from issuer.standard_streams import OutputStream, UnfailingStream
 
 SOON = 10.0
 

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from issuer.hashing_pool import QUEUE_LIMIT
 from issuer.settings import Settings
-from issuer.store.database import DatabaseUnavailable
+from issuer.store.errors import DatabaseUnavailable
 from issuer.throttle import SECRET
 from issuer.web.app import create_app
 from issuer.web.figures import OTHER

@@ -22,13 +22,8 @@ from issuer.refusal import KeyUnavailable, NoRing, NothingToDo, Refused
 from issuer.settings import Settings
 from issuer.signing.directory import PemDirectory
 from issuer.store.audit import AuditStore
-from issuer.store.database import (
-    Database,
-    DatabaseDamaged,
-    DatabaseNewer,
-    DatabaseUnavailable,
-    metadata,
-)
+from issuer.store.database import Database, metadata
+from issuer.store.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
 from issuer.store.moves import ROWS_AT_ONCE, counted
 from issuer.store.ring import Moved, RingStore
 from issuer.store.throttle import ThrottleStore, devices

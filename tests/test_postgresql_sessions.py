@@ -28,7 +28,8 @@ from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseUnavailable
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore

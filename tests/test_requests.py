@@ -12,10 +12,10 @@ from given import ALICE, Build, MovableClock, bearer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.administration import register_client
+from issuer.administration import register_client, require_audiences
 from issuer.oauth import AuthMethod, OAuthError
-from issuer.resources import comparable, require_resource
 from issuer.settings import Settings
+from issuer.urls import BadURL, comparable, resource
 from issuer.web.app import create_app
 from issuer.web.forms import read_form
 from issuer.wiring import Issuer
@@ -314,8 +314,8 @@ def test_any_text_has_a_comparable_form_which_is_its_own(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_can_be_no_resource_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="it "):
-        require_resource(text)
+    with pytest.raises(BadURL):
+        resource(text)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ def test_what_can_be_no_resource_is_refused(text: str) -> None:
     ],
 )
 def test_an_absolute_uri_is_a_resource_without_the_blanks_around_it(text: str) -> None:
-    assert require_resource(text) == text.strip()
+    assert require_audiences([text], "https://default.example") == (text.strip(),)
 
 
 # Methods

@@ -31,7 +31,8 @@ from issuer.signing.directory import NOTE, PemDirectory
 from issuer.signing.pem import PemSigner
 from issuer.signing.pkcs11 import Pkcs11Signer
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, DatabaseDamaged, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.private_keys import PrivateKeyStore
 from issuer.store.ring import RingStore, key_ring

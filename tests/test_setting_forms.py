@@ -17,8 +17,8 @@ from pydantic import SecretStr
 
 from issuer.settings import BadSettings, load_settings
 from issuer.settings import Settings as IssuerSettings
-from verifier_example.app import Settings as VerifierSettings
-from verifier_example.app import load_settings as load_verifier_settings
+from verifier_example.settings import Settings as VerifierSettings
+from verifier_example.settings import load_settings as load_verifier_settings
 
 SECRET = "a secret of 16 characters"
 
@@ -55,6 +55,7 @@ ISSUER = {
     "ISSUER_CLOCK_SKEW": Row("10s"),
     "ISSUER_REGISTRATION": Row("closed", any_case=True),
     "ISSUER_PASSWORD_LOGIN": Row("off", any_case=True),
+    "ISSUER_ASSERTION_AUDIENCE": Row("any", any_case=True),
     "ISSUER_CORS_ORIGINS": Row("https://a.example,https://b.example:8443"),
     "ISSUER_TRUSTED_PROXIES": Row("10.0.0.0/8,192.0.2.1"),
     "ISSUER_METRICS_TOKEN": Row(SECRET, secret=True),

@@ -30,15 +30,8 @@ from issuer.oauth import AuthMethod, UsernameTaken
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import AuditStore
 from issuer.store.clients import ClientStore
-from issuer.store.database import (
-    SCHEMA,
-    Database,
-    DatabaseDamaged,
-    DatabaseNewer,
-    DatabaseUnavailable,
-    StoreError,
-    metadata,
-)
+from issuer.store.database import SCHEMA, Database, metadata
+from issuer.store.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
 from issuer.store.families import SESSIONS_MOST, FamilyStore, families
 from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.migrations import config

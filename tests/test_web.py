@@ -32,7 +32,7 @@ from issuer.oauth import AuthMethod
 from issuer.passwords import WrongPassword
 from issuer.policy import instant
 from issuer.settings import Settings
-from issuer.store.database import DatabaseUnavailable
+from issuer.store.errors import DatabaseUnavailable
 from issuer.web.app import create_app
 from issuer.web.bodies import BODY_MOST_BYTES
 from issuer.web.health import Probe, Result

@@ -1,10 +1,11 @@
 """`python -P -m verifier_example`: run the example service, with bounds on its connections.
 
-What is served is told in `app`.
+What is served is defined in `app`.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 
 import uvicorn
 
@@ -49,18 +50,37 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NETWORK",
+        type=_network,
         help="an address or network of a proxy, whose connections are not bounded by address; may be repeated",
     )
-    for name, default, text in (
-        ("--keep-alive", KEEP_ALIVE_SECONDS, "seconds until an idle connection is closed"),
-        ("--head-timeout", HEAD_SECONDS, "seconds that the request line and headers may take"),
-        ("--body-timeout", BODY_SECONDS, "seconds that a request body may take"),
-        ("--max-head", HEAD_BYTES, "bytes of the request line and headers"),
-        ("--max-connections", 0, "connections; 0: what the file descriptors allow, at most 4096"),
-        ("--max-connections-per-address", 0, "connections of one address; 0: half of all"),
+    for name, default, least, text in (
+        ("--keep-alive", KEEP_ALIVE_SECONDS, 1, "seconds until an idle connection is closed"),
+        ("--head-timeout", HEAD_SECONDS, 1, "seconds that the request line and headers may take"),
+        ("--body-timeout", BODY_SECONDS, 1, "seconds that a request body may take"),
+        ("--max-head", HEAD_BYTES, 1024, "bytes of the request line and headers"),
+        ("--max-connections", 0, 0, "connections; 0: what the file descriptors allow, at most 4096"),
+        ("--max-connections-per-address", 0, 0, "connections of one address; 0: half of all"),
     ):
-        option(name, type=int, default=default, help=text)
+        option(name, type=_at_least(least), default=default, help=text)
     return parser
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}; write an address, or a network such as 10.0.0.0/8"
+        ) from None
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return read
 
 
 if __name__ == "__main__":

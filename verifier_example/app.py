@@ -7,7 +7,6 @@ Judging tokens is left to `verifier`, refusing callers to `dependencies`, figure
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -16,15 +15,8 @@ from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from starlette.exceptions import HTTPException
 
 from verifier_example import docs_page
@@ -38,13 +30,11 @@ from verifier_example.dependencies import (
     render_refusal,
     unavailable,
 )
-from verifier_example.given import BadSettings, GivenSource
 from verifier_example.logs import known_paths_only, written_aside
 from verifier_example.metrics import Metrics
+from verifier_example.settings import Settings, load_settings
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
 _LEVELS = {  # INFO for the others
     Event.FETCH_FAILED: logging.WARNING,
     Event.KEY_SKIPPED: logging.WARNING,
@@ -59,98 +49,6 @@ _READINESS = {
 }
 _DEFAULTS = Timings()
 logger = logging.getLogger(__name__)
-
-
-def _seconds(value: object) -> object:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return float(match[1]) * _UNITS[match[2]] if match else value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
-"""A duration; in the environment a number of seconds, or `30d`, `24h`, `10m`, `45s`."""
-
-
-def _names(value: object) -> object:
-    return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
-
-
-def _algorithms(names: tuple[str, ...]) -> tuple[str, ...]:
-    known = {name.lower(): name for name in ("RS256", "PS256", "ES256", "EdDSA")}
-    if not names or not {name.lower() for name in names} <= known.keys():
-        raise ValueError(f"must be one or more of {', '.join(known.values())}")
-    return tuple(known[name.lower()] for name in names)
-
-
-class Settings(BaseSettings):
-    """What the operator decides, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="VERIFIER_", extra="ignore", hide_input_in_errors=True, frozen=True
-    )
-
-    @classmethod
-    def settings_customise_sources(  # noqa: D102 - this, too, is pydantic's
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del env_settings, dotenv_settings, file_secret_settings  # `given` reads both, by one set of rules
-        return init_settings, GivenSource(settings_cls)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _is_one_line(cls, value: object) -> object:
-        if isinstance(value, str) and any(character in value for character in "\r\n\0"):
-            raise ValueError("holds a line break or a zero byte")
-        return value
-
-    issuer: str = Field("http://127.0.0.1:8000", description="The issuer whose tokens are accepted.")
-    audience: str = Field("http://127.0.0.1:8001", description="What a token must be for.")
-    jwks_url: str | None = Field(None, description="Where the keys are; found by discovery when unset.")
-    ttl_floor: Seconds = Field(
-        _DEFAULTS.ttl_floor, description="Keys are trusted at least this long without being fetched again."
-    )
-    cooldown: Seconds = Field(
-        _DEFAULTS.cooldown, description="The least time between fetches for unknown kids."
-    )
-    max_stale: Seconds = Field(
-        _DEFAULTS.max_stale, description="How long old keys serve while the issuer is down."
-    )
-    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_algorithms)] = (
-        Field(
-            ("RS256",),
-            description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
-        )
-    )
-    allow_http: bool = Field(
-        False,
-        description="Fetch keys over plain http from other hosts too: inside a network trusted as a whole.",
-    )
-    ca_file: str | None = Field(
-        None,
-        description="A PEM file with the certificate authorities to trust for fetches, and no others; unset, those of"
-        " `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.",
-    )
-    proxy: SecretStr | None = Field(
-        None,
-        description="The proxy for fetches, `http://host:port`, with `user:password@` if it asks for them;"
-        " `HTTPS_PROXY` and the like are not used.",
-    )
-
-
-def load_settings() -> Settings:
-    """Return the settings of this process; raise BadSettings, one line naming each that is wrong."""
-    try:
-        return Settings()
-    except ValidationError as error:
-        told = [
-            f"VERIFIER_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
-            for fault in error.errors(include_input=False, include_url=False)
-        ]
-        raise BadSettings("; ".join(told)) from None
 
 
 class Greeting(BaseModel):
@@ -347,7 +245,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
 def _add_socket(app: FastAPI, current_user: CurrentUser, verifier: TokenVerifier) -> None:
     @app.websocket("/greetings")
     async def greetings(websocket: WebSocket, user: Annotated[AccessToken, Security(current_user)]) -> None:
-        """Greet the caller at once and again at each message, for as long as the token is good."""
+        """Greet the caller at once and again at each message, for as long as the token is valid."""
         await accept(websocket)
         remaining = user.expires_at + verifier.cache.timings.leeway - verifier.wall()
         try:

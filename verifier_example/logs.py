@@ -1,7 +1,7 @@
-"""What the server's own log may tell of a request, and that writing it holds up no request.
+"""Limits what the server's own log shows of a request, and writes it without delaying requests.
 
-Of a request it tells the path where the service has it, and never the query: callers put tokens in either by mistake,
-and uvicorn writes both. What the service itself logs is told in `app`.
+It shows the path of a request only if the service has it, and never the query: callers put tokens in either by
+mistake, and uvicorn writes both. What the service itself logs is defined in `app`.
 """
 
 import logging
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 LOGGERS = ("uvicorn.access", "uvicorn.error")
-"""Requests are told by the first, WebSockets by the second."""
+"""The first logs requests, the second WebSockets."""
 
 RECORDS_MOST = 10_000
 """How many lines wait for a reader that has stopped reading; what comes after that is dropped."""
@@ -51,7 +51,7 @@ def known_paths_only(paths: Iterable[str]) -> Iterator[None]:
 
 
 class _Aside(logging.Handler):
-    """Hands records to a thread, which may wait for whoever reads the log; the event loop must not."""
+    """Hands records to a thread, which may wait for the reader of the log; the event loop must not."""
 
     def __init__(self, handlers: Sequence[logging.Handler]) -> None:
         super().__init__()
@@ -74,14 +74,14 @@ class _Aside(logging.Handler):
     def _write(self) -> None:
         while (record := self._records.get()) is not None:
             for handler in self._handlers:
-                with suppress(Exception):  # or no line would be written any more
+                with suppress(Exception):  # or the thread would end, and no further line be written
                     if record.levelno >= handler.level:
                         handler.handle(record)
 
 
 @contextmanager
 def written_aside() -> Iterator[None]:
-    """Let a thread write in the block what is logged to standard output and error: who reads them may stop to."""
+    """Within the block, a thread writes what is logged to standard output and error: their reader may stall."""
     loggers = [logging.getLogger(name) for name in ("", "uvicorn", *LOGGERS)]
     before = [(logger, logger.handlers[:]) for logger in loggers]
     asides = []

@@ -1,6 +1,6 @@
-"""What Prometheus is told of a verifier: verifications and fetches by outcome, the age of the keys, the state.
+"""The metrics of a verifier: verifications and fetches by outcome, the age of the keys, the state.
 
-What happened is told by the verifier through its hook, `on_event`. Each process counts for itself.
+The verifier reports what happened through its hook, `on_event`. Each process counts for itself.
 """
 
 from collections import Counter
@@ -18,14 +18,14 @@ _REST = tuple(event for event in Event if event not in {*_VERDICTS, *_FETCHES, E
 
 
 class Metrics:
-    """Counts what `count` is told; nothing of it names a token, a caller or a key."""
+    """Counts events; nothing of it names a token, a caller or a key."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
 
     def count(self, event: Event, detail: str) -> None:
-        """Take note of an event; give this to a JwksCache as `on_event`."""
+        """Count an event; give this to a JwksCache as `on_event`."""
         self._counts[detail if event is Event.REJECTED else event] += 1
 
     def connection_refused(self, reason: str) -> None:
@@ -33,7 +33,7 @@ class Metrics:
         self._connections[reason] += 1
 
     def render(self, cache: JwksCache) -> bytes:
-        """Write the figures in Prometheus' text format, those of the cache as they are at this moment."""
+        """Return the metrics in Prometheus' text format, those of the cache as they are now."""
         return generate_latest(_Figures(self._counts, self._connections, cache))
 
 
@@ -44,7 +44,7 @@ class _Figures:
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each figure, those that are 0 too: a rate needs to begin somewhere."""
+        """Yield each metric, those that are 0 too: a rate needs to begin somewhere."""
         for name, text, label, names in (
             ("verifications", "Verifications of tokens", "outcome", (*_VERDICTS, *Reason)),
             ("fetches", "Fetches of the keys", "outcome", _FETCHES),

@@ -11,11 +11,11 @@ from issuer.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.given import Given, GivenTwice, cleaned, given_settings
 from issuer.policy import duration
-from issuer.settings import BadSettings, Settings, concerns
-from issuer.urls import meant_as_issuer_url, origin
+from issuer.settings import SECRETS, BadSettings, Settings, concerns
+from issuer.urls import meant_as_issuer_url, meant_as_origin
 
-SECRETS = ("ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN")
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
+"""Secret only if they hold a password."""
 _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]+@|[?&](?:ssl)?password=")
 _NEW_TOKEN = "openssl rand -hex 16"  # noqa: S105 - a command
 MAKE_METRICS_TOKEN = (
@@ -50,7 +50,7 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
 
 
 def given_as_meant() -> Iterator[Finding]:
-    """Yield who else may read secrets in `.env`, and what is given and is not used as it was probably meant."""
+    """Yield who else may read secrets in `.env`, and the concerns about what is given."""
     file = read_env_file()
     if file:
         yield from _exposed(file)
@@ -67,7 +67,8 @@ def _exposed(file: EnvFile) -> Iterator[Finding]:
 
 
 def _is_secret(name: str, value: str) -> bool:
-    return bool(value.strip()) and (name in SECRETS or (name in URLS and bool(_WITH_PASSWORD.search(value))))
+    holds_secret = bool(_WITH_PASSWORD.search(value) if name in URLS else value.strip())
+    return name in SECRETS and holds_secret
 
 
 def hardware_token(settings: Settings) -> Iterator[Finding]:
@@ -135,7 +136,7 @@ def to_think_about(settings: Settings) -> Iterator[Finding]:
         )
     if settings.registration == "open":
         yield warning(
-            "ISSUER_REGISTRATION is open: anybody may make an account",
+            "ISSUER_REGISTRATION is open: anybody may create an account",
             Fix(Kind.OPEN_REGISTRATION, "ISSUER_REGISTRATION=closed"),
         )
 
@@ -150,7 +151,8 @@ def _value_fix(name: str, given: Given | None) -> Fix:
     meant = {
         "ISSUER_URL": meant_as_issuer_url(value) or "https://issuer.example",
         "ISSUER_AUDIENCE": meant_as_issuer_url(value) or "https://api.example",
-        "ISSUER_CORS_ORIGINS": ",".join(_meant_as_origins(value)) or "https://app.example",
+        "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(meant_as_origin, value.split(","))))
+        or "https://app.example",
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
         "ISSUER_PROXY": "http://HOST:PORT",
         "ISSUER_DATABASE_URL": url_form(value),
@@ -165,12 +167,3 @@ def _value_fix(name: str, given: Given | None) -> Fix:
     return setting(
         Kind.SETTING_VALUE, name, duration(default) if isinstance(default, timedelta) else str(default)
     )
-
-
-def _meant_as_origins(value: str) -> Iterator[str]:
-    for part in value.split(","):
-        parts = urlsplit(part.strip())
-        try:
-            yield origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
-        except ValueError:
-            continue

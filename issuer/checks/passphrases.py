@@ -1,4 +1,4 @@
-"""What is wrong with the passphrase of the private keys, and how it is put right without losing a good one."""
+"""What is wrong with the passphrase of the private keys, and a fix that keeps one that opens a key."""
 
 import os
 from collections.abc import Iterator

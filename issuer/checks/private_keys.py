@@ -93,7 +93,7 @@ def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> 
 
 def unnoted(settings: Settings, signer: Signer) -> Iterator[Finding]:
     """Yield that a token holds no note of the key ring: nothing was started yet since it could, or it takes none."""
-    with suppress(KeyUnavailable):  # told of the keys themselves
+    with suppress(KeyUnavailable):  # reported with the keys themselves
         if settings.keys == "pkcs11" and not signer.noted():
             yield warning(
                 f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"

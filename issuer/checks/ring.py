@@ -20,7 +20,8 @@ from issuer.rotation import Rotation
 from issuer.setting_values import LONGEST
 from issuer.settings import Settings
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, DatabaseDamaged, StoreError
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseDamaged, StoreError
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import Moved
 

@@ -1,6 +1,6 @@
 """All checks of one installation, in the order in which one thing rests on another.
 
-What cannot be looked at, because what it rests on is wrong, is left out: it is found once that is mended.
+A check whose preconditions fail is left out: it runs once those are fixed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,8 @@ from issuer.refusal import KeyRingError
 from issuer.rotation import Clock, Rotation
 from issuer.settings import BadSettings, Settings, load_settings
 from issuer.store.audit import AuditStore
-from issuer.store.database import Database, StoreError
+from issuer.store.database import Database
+from issuer.store.errors import StoreError
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore
 from issuer.wiring import signer_for, vault_for
@@ -36,7 +37,7 @@ class Looked:
 
     @property
     def is_sound(self) -> bool:
-        """Tell whether nothing must be mended before the next can be looked at."""
+        """Tell whether the next check can run."""
         return all(finding.severity is not Severity.PROBLEM for finding in self.findings)
 
 
@@ -133,7 +134,7 @@ def _weak(settings: Settings, database: Database) -> Iterator[Finding]:
 
 
 def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
-    """Yield what was not told before: a directory that cannot be used is so for each key in it."""
+    """Yield each finding once: a directory that cannot be used would be reported for each key in it."""
     for finding in findings:
         if finding.wrong not in told:
             told.add(finding.wrong)

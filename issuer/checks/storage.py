@@ -9,15 +9,9 @@ from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.fixes import Fix, Kind, quoted
-from issuer.store.database import (
-    SCHEMA,
-    Database,
-    DatabaseDamaged,
-    DatabaseForeign,
-    DatabaseNewer,
-    StoreError,
-)
+from issuer.store.database import SCHEMA, Database
 from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
+from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError
 
 OTHERS = 0o077
 OTHERS_WRITE = 0o022

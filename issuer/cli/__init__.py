@@ -6,14 +6,13 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from issuer.log_output import UnfailingStream, open_standard_files
+from issuer.cli import streams
 
 
 def main() -> None:
     """Run a command; a package that is not installed is one line, not a traceback."""
     _import_nothing_from_here()
-    open_standard_files()
-    sys.stderr = UnfailingStream(sys.stderr)
+    streams.prepare()
     try:
         gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of a start
         from issuer.cli.commands import run  # noqa: PLC0415 - what is missing shows here
@@ -28,7 +27,7 @@ def main() -> None:
 def _import_nothing_from_here() -> None:
     """Keep the current folder off the import path, in this process and in those that it starts.
 
-    The service may write to that folder. Who took the service over once could leave a module there, and
+    The service may write to that folder. An attacker who took over the service once could leave a module there, and
     multiprocessing starts its helpers with `python -c`, which looks in the current folder first.
     """
     os.environ["PYTHONSAFEPATH"] = "1"

@@ -30,7 +30,7 @@ from issuer.policy import instant
 from issuer.setting_values import parse_duration
 from issuer.settings import load_settings
 from issuer.store.clients import MEMORY
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)
@@ -90,7 +90,7 @@ def rotate_secret(
 
 @contextmanager
 def _delivering(undone: str, undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what made a secret that could not be printed: nobody has it, and it is never shown again."""
+    """Undo what made a secret that could not be printed: it was never shown, and cannot be shown again."""
     try:
         yield
     except BaseException as error:
@@ -107,7 +107,7 @@ def _delivering(undone: str, undo: Callable[[], None]) -> Iterator[None]:
 
 
 def _wait_for_all() -> None:
-    """Wait until no process lets a client in by what it looked up before: then what is told is true."""
+    """Wait until no process authenticates a client by what it looked up before: then the output is true."""
     time.sleep(MEMORY.total_seconds())
 
 

@@ -40,8 +40,10 @@ app.add_typer(clients.app, name="clients")
 
 
 def run() -> None:
-    """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do."""
-    streams.prepare()
+    """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do.
+
+    The standard streams must have been prepared, see `streams`.
+    """
     configure_log()
     as_json = "--json" in sys.argv
     code: int | str | None

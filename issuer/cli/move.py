@@ -15,7 +15,8 @@ from issuer.cli.output import CommandError, Json, Row, operator, require_existin
 from issuer.cli.private_keys import line_of
 from issuer.moving import Contents, Move, Place, Told, take_back
 from issuer.settings import Settings, load_settings
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseUnavailable
 from issuer.wiring import clock, signer_for, vault_for
 
 URL = "URL of the new database"

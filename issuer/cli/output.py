@@ -22,7 +22,8 @@ from issuer.oauth import OAuthError
 from issuer.policy import instant
 from issuer.refusal import KeyRingError, NothingToDo, Refused
 from issuer.settings import BadSettings, Settings, load_settings
-from issuer.store.database import Database, StoreError
+from issuer.store.database import Database
+from issuer.store.errors import StoreError
 from issuer.wiring import Issuer, build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

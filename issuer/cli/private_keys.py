@@ -11,10 +11,10 @@ from issuer.cli.output import Access, CommandError, Json, Row, opened, show, war
 from issuer.cli.ring import KID_SHOWN, show_ring
 from issuer.key import Key
 from issuer.keyring import PUBLISHED, Phase
-from issuer.passphrase import LEAST_CHARACTERS, is_short
+from issuer.passphrase import LEAST_CHARACTERS, BadPassphrase, is_short, read_passphrase, require_usable
 from issuer.policy import instant
 from issuer.refusal import KeyUnavailable, NothingToDo
-from issuer.settings import PASSPHRASE_MOST_BYTES, load_settings
+from issuer.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key
 from issuer.signing.proof import prove
@@ -144,11 +144,14 @@ def _read(pem: Path, passphrase_file: Path | None) -> PrivateKey:
 def _new_passphrase(file: Path | None) -> str:
     if file is None and not sys.stdin.isatty():
         raise CommandError("no terminal to ask for the passphrase; give --new-passphrase-file")
-    new = (
-        line_of(file) if file else str(typer.prompt(NEW, hide_input=True, confirmation_prompt=True, err=True))
-    )
-    if not new or len(new.encode()) > PASSPHRASE_MOST_BYTES:
-        raise CommandError(f"the new passphrase must have 1 to {PASSPHRASE_MOST_BYTES} bytes")
+    try:
+        if file is not None:
+            new = read_passphrase(file, "--new-passphrase-file")
+        else:
+            new = str(typer.prompt(NEW, hide_input=True, confirmation_prompt=True, err=True))
+        require_usable(new)
+    except BadPassphrase as error:
+        raise CommandError(str(error)) from None
     if is_short(new):
         warn(
             f"the new passphrase has fewer than {LEAST_CHARACTERS} characters: a copy of the keys is easy to open"

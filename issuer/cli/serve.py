@@ -23,6 +23,7 @@ from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KE
 from issuer.counting import counting
 from issuer.given import source
 from issuer.logs import harmless, serve_with_log
+from issuer.urls import DEFAULT_PORTS
 from issuer.wiring import Issuer
 
 # By name: uvicorn imports them where they run.
@@ -32,7 +33,6 @@ CONNECTION = "issuer.web.connections:Connection"
 GRACE_SECONDS = 10
 START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def serve(

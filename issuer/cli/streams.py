@@ -8,9 +8,9 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
 
-STANDARD = (0, 1, 2)
+from issuer.standard_streams import UnfailingStream, open_standard_files
+
 ENCODING = "utf-8"
 
 
@@ -44,30 +44,17 @@ class _Output(io.TextIOWrapper):
             raise OutputLost("it is closed")
 
 
-class _Errors(io.TextIOWrapper):
-    """Standard error: what cannot be written is lost, and changes nothing."""
-
-    def write(self, text: str, /) -> int:
-        with suppress(OSError):
-            super().write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with suppress(OSError):
-            super().flush()
-
-
 def prepare() -> None:
     """Make the three streams usable; characters that their encoding lacks are written as escapes."""
-    closed = [number for number in STANDARD if not _is_open(number)]
-    for _ in closed:  # or the next file that is opened, the database perhaps, would take its number
-        os.open(os.devnull, os.O_RDWR)
+    open_standard_files()
     if sys.stdin is None:
         sys.stdin = open(os.devnull, encoding=ENCODING)  # noqa: PTH123, SIM115 - it lives as long as the process
-    output = _Output(_file(1), *_text_options(sys.stdout))
+    encoding = getattr(sys.stdout, "encoding", None) or ENCODING
+    binary = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
+    output = _Output(binary, encoding, "backslashreplace", "\n", line_buffering=True)
     output.is_closed_by_shell = sys.stdout is None
     sys.stdout = output
-    sys.stderr = _Errors(_file(2), *_text_options(sys.stderr))
+    sys.stderr = UnfailingStream(sys.stderr)
 
 
 def require_output() -> None:
@@ -99,20 +86,3 @@ def _drop_output() -> None:
     os.close(nowhere)
     with suppress(OutputLost):
         sys.stdout.flush()
-
-
-def _is_open(number: int) -> bool:
-    try:
-        os.fstat(number)
-    except OSError:
-        return False
-    return True
-
-
-def _file(number: int) -> io.BufferedWriter:
-    return io.BufferedWriter(io.FileIO(number, "w", closefd=False))
-
-
-def _text_options(stream: TextIO | None) -> tuple[str, str, str, bool]:
-    """Return encoding, handling of what it lacks, line ends, and whether each line is written at once."""
-    return getattr(stream, "encoding", None) or ENCODING, "backslashreplace", "\n", True

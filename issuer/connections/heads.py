@@ -57,12 +57,10 @@ def refusal_of(error: httptools.HttpParserError) -> Refused:
     if isinstance(error.__context__, Refused):
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):
-        return malformed(
-            "the request target is malformed"
-        )  # nothing else is left that could fail in a callback
-    return malformed(
-        f"malformed HTTP request: {error}"
-    )  # the parser's words, which hold nothing of the request
+        # Nothing else is left that could fail in a callback.
+        return malformed("the request target is malformed")
+    # The message of the parser holds nothing of the request.
+    return malformed(f"malformed HTTP request: {error}")
 
 
 def head_too_large(most_bytes: int) -> Refused:
@@ -100,13 +98,12 @@ def size(target: bytes, headers: Headers) -> int:
 def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
     """Return the headers that say where a request goes and where its body ends; raise Refused if one is unclear."""
     if version not in _VERSIONS:
-        raise malformed("only HTTP/1.1 and HTTP/1.0 are spoken here")
+        raise malformed("only HTTP/1.1 and HTTP/1.0 are supported")
     found: dict[bytes, bytes] = {}
     for name, value in headers:
         if name in _FRAMING:
-            if (
-                name in found
-            ):  # with RFC 9112 section 3.2 for Host; the parser refuses the length twice itself
+            # RFC 9112 section 3.2 for Host; the parser itself refuses a repeated Content-Length.
+            if name in found:
                 raise malformed(f"more than one {name.decode().title()} header")
             found[name] = value
     host = found.get(b"host")
@@ -117,7 +114,7 @@ def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
         raise malformed("the Host header is invalid")
     coding = found.get(b"transfer-encoding")
     if coding is not None and (version != "1.1" or coding.lower() != b"chunked"):
-        raise malformed("the only Transfer-Encoding that is understood is chunked, in HTTP/1.1")
+        raise malformed("the only supported Transfer-Encoding is chunked, in HTTP/1.1")
     return found
 
 
@@ -130,7 +127,7 @@ def is_host(value: bytes) -> bool:
 def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """Return path and query of a request target, and the host if it names one (RFC 9112 section 3.2)."""
     if method == b"CONNECT":
-        raise malformed("CONNECT is for proxies, and this is none")
+        raise malformed("CONNECT is for proxies, and this server is not one")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
         return target, None
     absolute = _ABSOLUTE.fullmatch(target)

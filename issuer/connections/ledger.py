@@ -1,7 +1,7 @@
 """The connections of one process: how many there are, what each waits for, and which one is closed for a new one.
 
-Each connection tells its phase; deadlines are looked at once a second for all of them, so that a request pays for no
-timer.
+Each connection reports its phase. Deadlines are checked once a second for all connections, so that no request needs a
+timer of its own.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Phase(Enum):
     HEAD = "the head of a request"
     BODY = "the body of a request"
     ANSWERING = "the application"
-    WRITING = "the client, which takes no more of an answer"
+    WRITING = "the client, which does not read the answer"
     IDLE = "another request"
     CLOSING = "its end"
 

@@ -1,6 +1,6 @@
 """How many log-ins each account has left at each site, in this process: what protects its cores needs no database.
 
-The rate is told in `throttle`.
+The rate is defined in `throttle`.
 """
 
 from collections import OrderedDict
@@ -10,7 +10,7 @@ from threading import Lock
 from issuer.throttle import Allowance, Rate
 
 REMEMBERED_MOST = 10_000
-"""Who is forgotten, the longest unseen first, has the whole rate again."""
+"""Names beyond this many are forgotten, the least recently used first, and start with the full rate."""
 
 
 class Allowances:

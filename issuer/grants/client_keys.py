@@ -1,6 +1,6 @@
 """The public keys of clients that authenticate by assertion: registered, or fetched from where the client says.
 
-What is signed with them is told in `assertion`.
+What is signed with them is defined in `assertion`.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import jwt
 import structlog
@@ -26,6 +25,7 @@ from issuer.documents import read_document
 from issuer.grants.jose import MALFORMED, PRIVATE_MEMBERS, is_for_verifying, is_written_by_the_standard
 from issuer.grants.lookups import Lookups
 from issuer.oauth import Unavailable, is_loopback
+from issuer.urls import BadURL, http_parts
 
 if TYPE_CHECKING:
     import httpx2
@@ -78,12 +78,10 @@ class ClientKey:
 def is_fetchable(url: str) -> bool:
     """Tell whether keys may be fetched from `url`: by https, or by http from this machine."""
     try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
+        parts = http_parts(url)
+    except BadURL:
         return False
-    plain = url.isprintable() and not set("#@ ") & set(url) and bool(parts.hostname)
-    return plain and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(url)))
+    return not set("#@") & set(url) and (parts.scheme == "https" or is_loopback(url))
 
 
 def read_key_set(document: object) -> list[ClientKey]:
@@ -92,7 +90,7 @@ def read_key_set(document: object) -> list[ClientKey]:
     if not isinstance(keys, list):
         raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
     if any(isinstance(each, dict) and PRIVATE_MEMBERS & each.keys() for each in keys):
-        raise BadKeySet("it holds a private or secret key: give the public half only")
+        raise BadKeySet("it holds a private or secret key: give public keys only")
     found = [key for each in keys[:KEYS_MOST] if (key := _read(each)) is not None]
     if not found:
         raise BadKeySet(f"none of its keys is for {', '.join(ALGORITHMS)} (RSA of 2048 to 8192 bits, P-256)")

@@ -79,7 +79,7 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A log-in that is about to be tried: what is counted if it fails, and what a right password is good for."""
+    """A log-in that is about to be tried: what is counted if it fails, and whether it may succeed."""
 
     device: _Device
     known: Mapping[bytes, datetime]
@@ -88,7 +88,7 @@ class _Attempt:
     counted: Mapping[Bucket, Count | None]
     """Where a failure counts, each with the count so far."""
     wait: timedelta
-    """How long strangers to the account have to wait; what they try meanwhile fails."""
+    """How long unknown devices have to wait; their attempts fail until then."""
     may_succeed: bool
 
 
@@ -126,7 +126,7 @@ class Guard:
             self._store.forgive(claimed, now, free)
             raise
         self._store.forgive(claimed, now, free)
-        if attempt.own:  # whoever logs in from there may forget a word now and then
+        if attempt.own:  # people mistype their passwords on devices of their own, too
             self._store.forget(attempt.own)
         if fresh := attempt.device.worth_remembering(attempt.known, now):
             self._store.remember(fresh)
@@ -170,9 +170,9 @@ class Guard:
         )
 
     def _counts(self, buckets: Sequence[Bucket], now: datetime) -> dict[Bucket, Count | None]:
-        """Return the count of each bucket, none from after `now`: nobody waits for a clock that is ahead.
+        """Return the count of each bucket, none later than `now`: a clock that was ahead makes nobody wait longer.
 
-        What is brought back is written down, so that whoever is told to wait for a while waits no longer.
+        The corrected counts are saved, so that nobody waits longer than the answer said.
         """
         counts = self._store.counts(buckets)
         ahead = [each for each, count in counts.items() if count.is_ahead(each.limit, now)]

@@ -39,13 +39,13 @@ class Lookups(ThreadPoolExecutor):
             if len(self._pending) >= self._most:
                 future.set_exception(OSError("too many host names are being looked up"))
                 return future
-            future.set_running_or_notify_cancel()  # whoever stops waiting cancels it for nobody else
+            future.set_running_or_notify_cancel()  # so that it cannot be cancelled for others that wait
             self._pending[name] = future
 
         def look_up() -> None:
             try:
                 answer = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 - whoever waits handles it
+            except BaseException as error:  # noqa: BLE001 - the waiting caller handles it
                 self._forget(name)
                 future.set_exception(error)
             else:

@@ -103,10 +103,10 @@ class Sessions:
         return again
 
     def _tell(self, event: SessionEvent, family: Family, now: datetime) -> None:
-        """Record and log `event`, after what it tells of was done; a failure to do so changes nothing of that."""
+        """Record and log `event` after it happened; a failure to record it is logged and not raised."""
         try:
             self._events.record(event, family, now)
-        except Exception:  # whatever it is, the request is answered all the same
+        except Exception:  # the request is answered in any case
             with suppress(Exception):
                 log.exception("cannot record what happened to a session", happened=event.value)
         with suppress(Exception):

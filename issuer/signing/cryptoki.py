@@ -1,6 +1,6 @@
 """One process's session on a PKCS#11 token: the module, forks, the lock, a lost session, every error in words.
 
-Which keys are in the token is told by `signing.pkcs11`. The package `pkcs11` is the extra of that name.
+Which keys are in the token is defined by `signing.pkcs11`. The package `pkcs11` is the extra of that name.
 """
 
 import os
@@ -25,7 +25,7 @@ PATIENCE_SECONDS = (0.05, 0.1, 0.2, 0.4)
 """The pauses between tries to open the token for the first time: processes that start at once disturb each other."""
 
 HANDLE_GONE = (pkcs11.KeyHandleInvalid, pkcs11.ObjectHandleInvalid)
-"""An object was destroyed, by another process perhaps, or was found in a session that is no more."""
+"""An object was destroyed, by another process perhaps, or was found in a session that no longer exists."""
 
 SESSION_GONE = (
     pkcs11.DeviceRemoved,
@@ -241,13 +241,13 @@ class Token:
 
 
 def is_lost(error: PKCS11Error) -> bool:
-    """Tell whether a new session may mend it; the package has no name for "not initialised" and vendors' own."""
+    """Tell whether a new session may help; the package has no name for "not initialised" and vendors' own."""
     return isinstance(error, _LOST) or type(error) is PKCS11Error
 
 
 def search(session: Session, attributes: Mapping[Attribute, object]) -> list[Object]:
     """Return the objects with these attributes that the session sees."""
-    # A search that fails at its start is told on standard error by the package itself: let a lost session be
+    # The package itself prints a search that fails at its start to standard error: let a lost session be
     # noticed before.
     with suppress(RandomNoRNG):
         session.generate_random(8)

@@ -1,6 +1,6 @@
 """Private keys as PEM files in one directory, for its owner only, each written in one step.
 
-What the files hold is told in `pem`.
+What the files hold is defined in `pem`.
 """
 
 import fcntl

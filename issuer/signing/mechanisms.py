@@ -1,6 +1,6 @@
 """How a PKCS#11 token does each JWS algorithm: the mechanisms, and how a public key is read from it.
 
-What an algorithm is outside of tokens is told in `signing.algorithms`.
+What an algorithm is outside of tokens is defined in `signing.algorithms`.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Private keys in a PKCS#11 token (an HSM): made inside it, never extractable, found by CKA_ID.
 
-How a token does each algorithm is told in `signing.mechanisms`; how a process holds its session, and what it says
+How a token does each algorithm is defined in `signing.mechanisms`; how a process holds its session, and what it says
 when the token fails, in `signing.cryptoki`; what is noted beside the keys, in `signing.noting`.
 """
 
@@ -170,7 +170,7 @@ class Pkcs11Signer:
             self._handles[public.kid] = self._proven(session, public.kid, alg)
         except BaseException:
             for half in reversed(halves):
-                with suppress(PKCS11Error):  # what went wrong first is what is told
+                with suppress(PKCS11Error):  # the first failure is the one that is raised
                     half.destroy()
             raise
         self._loaded[public.kid] = alg

@@ -25,7 +25,8 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts import User, canonical_username
 from issuer.oauth import UsernameTaken, format_scope, parse_scope
-from issuer.store.database import Database, Instant, metadata, reads
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, reads
 from issuer.store.secrets import SecretStore
 from issuer.store.subjects import claim, subjects
 

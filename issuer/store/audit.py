@@ -22,7 +22,8 @@ from sqlalchemy import (
 )
 
 from issuer.audit import EMPTY, Entry, Head, Link, chained
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant
 
 audit = Table(
     "audit",

@@ -26,7 +26,8 @@ from sqlalchemy.exc import IntegrityError
 from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.refusal import Refused
-from issuer.store.database import Database, Instant, metadata, reads, texts
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, reads, texts
 from issuer.store.subjects import claim
 from issuer.throttle import named
 from issuer.waiting import may_wait
@@ -97,7 +98,7 @@ class ClientStore:
             raise Refused(f"another client or an account has the identifier {client.id}") from None
 
     def remove(self, client_id: str) -> None:
-        """Remove a client that nobody has used yet."""
+        """Remove a client that has not been used yet."""
         with self._database.write() as connection:
             connection.execute(delete(clients).where(clients.c.id == client_id))
         self._seen.pop(client_id, None)

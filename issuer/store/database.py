@@ -1,36 +1,35 @@
-"""The database itself: transactions, the types of columns, and bringing the schema up to date.
+"""The database itself: transactions, and bringing the schema up to date.
 
-What the tables hold is told in the files beside this one.
+Tables are defined by the modules that own them, types of columns by `rows`, errors by `errors`.
 """
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
-from functools import cache, wraps
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Final
 
-from sqlalchemy import Connection, DateTime, Dialect, MetaData, Row, Table, text
+from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.types import TypeDecorator
 
 from issuer.callbacks import notify
-from issuer.fixes import Fix, Kind, setting
+from issuer.fixes import Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
+from issuer.store.errors import (
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseNewer,
+    DatabaseUnavailable,
+    Locked,
+    NotTogether,
+)
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, parse, shown
 from issuer.waiting import require_patience
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 SCHEMA: Final = "0006"
 """The newest migration; a test compares it with the files."""
@@ -41,91 +40,11 @@ _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu
 metadata = MetaData()
 
 
-class StoreError(Exception):
-    """The database cannot be used; says why and what to do.
-
-    StoreError
-      DatabaseUnavailable  it does not answer
-        Locked             others hold what is to be changed, and it was not
-      DatabaseNewer        it was migrated by a newer version of this program
-      DatabaseForeign      it is another program's
-      DatabaseDamaged      what is in it cannot be what this program wrote
-      ring.Moved           its key ring was moved into another
-    """
-
-
-class DatabaseUnavailable(StoreError):
-    """The database does not answer, or the URL is not one of a database."""
-
-
-class Locked(DatabaseUnavailable):
-    """Others hold what is to be changed for too long; nothing was changed."""
-
-
-class NotTogether(Exception):
-    """A change can only be made in a transaction of its own."""
-
-
-class DatabaseNewer(StoreError):
-    """The database was migrated by a newer version of this program."""
-
-
-class DatabaseForeign(StoreError):
-    """The database holds what another program made, and nothing was changed.
-
-    `held` says what it holds, `fix` names another one.
-    """
-
-    def __init__(self, message: str, held: str, fix: Fix) -> None:
-        super().__init__(f"{message}: {fix}")
-        self.message = message
-        self.held = held
-        self.fix = fix
-
-
-class DatabaseDamaged(StoreError):
-    """What is in the database cannot be what this program wrote."""
-
-
-class Instant(TypeDecorator[datetime]):
-    """An instant with its zone, on databases that forget it (SQLite) too; always UTC."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
-        """Read what another program may have written: SQLite keeps any type in any column."""
-        read = super().result_processor(dialect, coltype)
-        if read is None:
-            return None
-
-        def checked(value: Any) -> datetime | None:
-            try:
-                return read(value)
-            except (ValueError, TypeError, OverflowError):
-                raise DatabaseDamaged(
-                    "the database holds an instant that cannot be read: restore the backup, and find out who can"
-                    " write there"
-                ) from None
-
-        return checked
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Send UTC."""
-        return value.astimezone(UTC) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Receive UTC."""
-        if value is None:
-            return None
-        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
-
-
 class Database:
     """One database; every use is a transaction that commits as a whole or not at all."""
 
     def __init__(self, url: str, *, reads: bool = False) -> None:
-        """Make nothing yet; one that only `reads` never makes a file, and takes no right to write."""
+        """Connect to nothing yet; one that only `reads` never makes a file, and needs no right to write."""
         try:
             self._url = parse(url)
             self._engine = connect(self._url, reads=reads)
@@ -143,7 +62,7 @@ class Database:
         For SQLite the machine's time since its start; None: the clock of the PostgreSQL server is to be asked.
         """
         self.took: Callable[[str, float], None] = lambda _use, _seconds: None
-        """Is told of each transaction whether it was a `read` or a `write`, and how many seconds it took."""
+        """Called after each transaction with `read` or `write`, and how many seconds it took."""
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
@@ -193,7 +112,7 @@ class Database:
                 self._joint.connection = None
 
     def undo(self, connection: Connection) -> None:
-        """Take back what `write` did with its connection; raise NotTogether for a part of a whole."""
+        """Roll back what `write` did with its connection; raise NotTogether within `together`."""
         if getattr(self._joint, "connection", None) is not None:
             raise NotTogether
         connection.rollback()
@@ -334,12 +253,12 @@ class Database:
             return pooler(connection)
 
     def ping(self) -> None:
-        """Do nothing with the database but reach it; raise DatabaseUnavailable."""
+        """Run a statement without effect; raise DatabaseUnavailable."""
         with self.read() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Close all connections."""
         self._engine.dispose()
 
 
@@ -347,60 +266,6 @@ def host_ticks() -> int:
     """Return the microseconds since this machine was started, sleep included where the platform counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first is Linux's
     return time.clock_gettime_ns(clock) // 1000
-
-
-def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":
-    """Return an insert that may say what to do on a conflict; both databases say it alike."""
-    # Only here: importing every driver of PostgreSQL that there is would take longer than all else of a start.
-    if connection.dialect.name == "postgresql":
-        from sqlalchemy.dialects import postgresql  # noqa: PLC0415
-
-        return postgresql.insert(table)
-    from sqlalchemy.dialects import sqlite  # noqa: PLC0415
-
-    return sqlite.insert(table)
-
-
-def reads(
-    table: Table,
-) -> Callable[[Callable[Concatenate[Row[Any], P], T]], Callable[Concatenate[Row[Any], P], T]]:
-    """Let what reads a row of `table` raise DatabaseDamaged for one that this program cannot have written.
-
-    SQLite keeps any type in any column, and JSON in a column may be anything.
-    """
-
-    def decorated(read: Callable[Concatenate[Row[Any], P], T]) -> Callable[Concatenate[Row[Any], P], T]:
-        @wraps(read)
-        def checked(row: Row[Any], /, *more: P.args, **named: P.kwargs) -> T:
-            prefix = str(more[0]) if more else ""
-            try:
-                for name, kind, optional in _kinds(table):
-                    value = getattr(row, prefix + name)
-                    if not (isinstance(value, kind) or (value is None and optional)):
-                        raise TypeError(name)  # noqa: TRY301 - one way out of all that cannot be read
-                return read(row, *more, **named)
-            except (ValueError, TypeError, LookupError):
-                raise DatabaseDamaged(
-                    f"a row of {table.name} in the database is damaged: restore the backup, and find out who can"
-                    " write there"
-                ) from None
-
-        return checked
-
-    return decorated
-
-
-@cache
-def _kinds(table: Table) -> tuple[tuple[str, type, bool], ...]:
-    return tuple((column.name, column.type.python_type, bool(column.nullable)) for column in table.c)
-
-
-def texts(document: str) -> tuple[str, ...]:
-    """Return a list of strings from the JSON of a column; raise ValueError for anything else."""
-    found = json.loads(document)
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ValueError("not a list of strings")
-    return tuple(found)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Engines: how SQLite and PostgreSQL are connected to, and what begins each kind of transaction.
 
-Which URLs there are is told in `url`, what is done in the transactions in the files beside it.
+Which URLs there are is defined in `url`, what is done in the transactions in the files beside it.
 """
 
 import os
@@ -198,9 +198,9 @@ def _settled(connection: Any) -> Pooler | None:
 
 
 def _existing(path: Path) -> sqlite3.Connection:
-    """Return a connection to a file that is there, to read; one that nobody here may write is taken as it is."""
+    """Return a connection to a file that is there, to read; one without permission to write is read as it is."""
     writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
-    # SQLite itself needs to write files beside one in WAL mode, unless it is told that nobody changes it.
+    # SQLite itself needs to write files beside one in WAL mode, unless it is told that the file does not change.
     used = Path(f"{path}-wal").exists()
     how = "mode=rw" if writable else "mode=ro" if used else "mode=ro&immutable=1"
     uri = f"file:{quote(str(path.absolute()))}?{how}"

@@ -24,7 +24,8 @@ from sqlalchemy import (
 from issuer.accounts import User
 from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import read_user, users
-from issuer.store.database import Database, DatabaseDamaged, reads, texts
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseDamaged
 from issuer.store.rotations import (
     DATABASE_TICK,
     Rotation,
@@ -33,6 +34,7 @@ from issuer.store.rotations import (
     rotate,
     token_row,
 )
+from issuer.store.rows import reads, texts
 from issuer.tokens import (
     Family,
     Issued,

@@ -1,6 +1,6 @@
 """The heartbeats of all processes that serve: which version of the ring each holds, and what it may still do.
 
-What follows from them is told in `nodes`.
+What follows from them is defined in `nodes`.
 """
 
 from datetime import datetime, timedelta
@@ -8,9 +8,11 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, Row, String, Table, Text, delete, insert, select
 
-from issuer.keyring import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
 from issuer.nodes import Heartbeat
-from issuer.store.database import Database, DatabaseDamaged, Instant, metadata
+from issuer.ring_validity import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
+from issuer.store.database import Database, metadata
+from issuer.store.errors import DatabaseDamaged
+from issuer.store.rows import Instant
 
 heartbeats = Table(
     "heartbeats",

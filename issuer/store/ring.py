@@ -18,8 +18,10 @@ from sqlalchemy.exc import IntegrityError
 from issuer.audit import Entry, Head
 from issuer.keyring import KeyRing
 from issuer.policy import instant
+from issuer.ring_validity import invalid_reason
 from issuer.store.audit import MOST_ENTRIES, append, audit, head_of, holds
-from issuer.store.database import Database, DatabaseDamaged, Locked, StoreError, metadata
+from issuer.store.database import Database, metadata
+from issuer.store.errors import DatabaseDamaged, Locked, StoreError
 from issuer.store.url import BadURL, parse
 
 key_ring = Table(
@@ -32,7 +34,7 @@ key_ring = Table(
 )
 
 LOCK_SECONDS = 0.5
-"""Who waits longer for another that is saving decides anew."""
+"""A change that waits longer for another to be saved is decided again."""
 
 LONGEST_DOCUMENT: Final = 16 * 1024 * 1024
 """In characters or bytes; one of a thousand keys has less than a tenth of it."""
@@ -59,7 +61,7 @@ class Unreadable(ValueError):
 
 
 class Moved(StoreError):
-    """The key ring of the database was moved into another one, `to`, and is used from here no more."""
+    """The key ring of the database was moved into another one, `to`, and is no longer used from here."""
 
     def __init__(self, message: str, to: str) -> None:
         super().__init__(message)
@@ -248,8 +250,8 @@ def noted_head(text: bytes) -> Head | None:
 def read(document: object) -> KeyRing:
     """Return the ring in a document; raise Unreadable for one that cannot be what `written` returned.
 
-    Whoever writes it, into the database or beside the private keys, must not make a node destroy or publish anything
-    that the ring never held: nothing is done by a ring that was not looked at here.
+    Write access to the database, or to the note beside the private keys, must not be enough to make a node destroy or
+    publish keys that the ring never held: every ring passes this check before it is used.
     """
     if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
         raise Unreadable("it is no document of a ring")
@@ -258,7 +260,7 @@ def read(document: object) -> KeyRing:
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
-    fault = ring.fault() or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
+    fault = invalid_reason(ring) or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
     if fault:
         raise Unreadable(fault)
     return ring

@@ -32,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
-from issuer.store.database import Database, Instant, metadata
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant
 from issuer.tokens import RefreshToken
 
 families = Table(
@@ -161,10 +162,10 @@ def token_row(token: RefreshToken) -> dict[str, object]:
 
 
 def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
-    """Return the statement of PostgreSQL that uses up many tokens and keeps their successors, of which it tells.
+    """Return the statement of PostgreSQL that marks many tokens used, stores their successors, and returns those.
 
-    Those that others have locked are waited for, or are passed over as if they were used: who locks many, and waits,
-    may meet somebody who waits for him.
+    Those that others have locked are waited for, or are passed over as if they were used: a statement that
+    locks many rows and waits could deadlock with another.
     """
     each = {name: bindparam(name, type_=ARRAY(kind)) for name, kind in _EACH.items()}
     following = (

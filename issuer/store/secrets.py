@@ -7,7 +7,8 @@ import secrets as random
 
 from sqlalchemy import Column, LargeBinary, String, Table, select
 
-from issuer.store.database import Database, metadata, upserting
+from issuer.store.database import Database, metadata
+from issuer.store.rows import upserting
 
 SECRET_BYTES = 32
 

@@ -1,6 +1,6 @@
-"""What happened to sessions, summed by user and event, so that nobody can make the table grow at will.
+"""What happened to sessions, summed by user and event, so that requests cannot make the table grow without bound.
 
-Which events there are is told in `issuer.audit`.
+Which events there are is defined in `issuer.audit`.
 """
 
 from datetime import datetime, timedelta
@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Column, Integer, String, Table, case, select
 
 from issuer.audit import SessionEvent, SessionEvents
-from issuer.store.database import Database, Instant, metadata, upserting
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, upserting
 from issuer.tokens import Family
 
 EVENTS_KEPT = timedelta(days=90)

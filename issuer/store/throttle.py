@@ -23,7 +23,8 @@ from sqlalchemy import (
     update,
 )
 
-from issuer.store.database import Database, Instant, metadata, upserting
+from issuer.store.database import Database, metadata
+from issuer.store.rows import Instant, upserting
 from issuer.store.secrets import SecretStore
 from issuer.throttle import DEVICE_MEMORY, Bucket, Count, Limit
 
@@ -88,7 +89,7 @@ class ThrottleStore:
                 connection.execute(update(throttle).where(*ahead).values(since=now))
 
     def claim(self, seen: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> bool:
-        """Count a failure for each bucket as it was `seen`; False, and nothing done, if one has changed since.
+        """Count a failure for each bucket as it was `seen`; False, without counting any, if one has changed since.
 
         Those that are `free` may have been counted by others meanwhile, as long as the next failure is free, too.
         """

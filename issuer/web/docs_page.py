@@ -1,6 +1,6 @@
 """`GET /docs`: Swagger UI from this origin alone, with an Authorize button that works below the issuer's URL.
 
-What the page may load is told to browsers by `security_headers`. The verifier example has a page of the same kind.
+What browsers may load for it is limited by `security_headers`. The verifier example has a page of the same kind.
 """
 
 from pathlib import Path

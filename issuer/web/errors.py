@@ -1,6 +1,6 @@
 """Errors as HTTP: the one place that writes them, in OAuth's shape, and their description in OpenAPI.
 
-Which error it is, with its code and status, is told in `oauth`.
+Which error it is, with its code and status, is defined in `oauth`.
 """
 
 import math
@@ -20,7 +20,7 @@ from issuer.grants.means import RepeatRefused, Replayed
 from issuer.hashing_pool import QueueFull
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
 from issuer.refusal import KeyRingError
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.web.figures import Figures
 from issuer.web.methods import allowed
 

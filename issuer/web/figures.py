@@ -1,7 +1,7 @@
-"""What a process counts and measures as it happens: each figure declared once, with the labels that it may have.
+"""What a process counts and measures as it happens: each metric declared once, with the labels that it may have.
 
 Where PROMETHEUS_MULTIPROC_DIR names a directory, each process writes there, and any of them can tell the sum; that
-must be so before prometheus-client is imported. What is told of the key ring, and written, is `metrics`' work.
+must be so before prometheus-client is imported. Metrics of the key ring, and the text format, are left to `metrics`.
 
 No label has values that a stranger can choose: grants and endpoints are those that there are, or none.
 """
@@ -39,15 +39,20 @@ _FROM_THE_START = [
     ("/login", GrantType.PASSWORD.value, ErrorCode.INVALID_GRANT.value),
     ("/login", GrantType.PASSWORD.value, ErrorCode.TOO_MANY_ATTEMPTS.value),
 ]
-"""Refusals that alerts ask for: 0 before the first, as a rate needs to begin somewhere."""
+"""Refusals that alerts ask for."""
 
 
 class _Counts(dict[tuple[object, ...], Callable[[], None]]):
-    """What counts one more, by the values of the labels; kept, as finding it costs more than counting."""
+    """What counts one more, by the values of the labels; kept, as finding it costs more than counting.
 
-    def __init__(self, counter: Counter) -> None:
+    Those `from_the_start` are 0 before the first, as a rate needs to begin somewhere.
+    """
+
+    def __init__(self, counter: Counter, from_the_start: Iterable[tuple[str, ...]] = ()) -> None:
         super().__init__()
         self._counter = counter
+        for labels in from_the_start:
+            self[labels]  # a lookup creates it
 
     def __missing__(self, labels: tuple[object, ...]) -> Callable[[], None]:
         self[labels] = count = self._counter.labels(*labels).inc
@@ -69,38 +74,70 @@ class Figures:
         self._direct = frozenset(direct)
         self._registry = registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        issued = counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"])
-        refusals = counter("issuer_refusals", "Requests refused", ["endpoint", "grant", "reason"])
-        connections = counter(
-            "issuer_connections_refused",
-            "Requests refused and connections closed before the application saw a request",
-            ["reason"],
+        self._count_requests(counter)
+        self._count_sessions(counter)
+        self._watch_process(counter, gauge)
+        transactions = Histogram(
+            "issuer_database_transaction_seconds",
+            "How long transactions took, waits included",
+            ["kind"],
+            registry=registry,
+            buckets=BUCKETS,
         )
-        told = "Requests for the JWKS, by status and by the version of the key ring it was answered from"
-        key_sets = counter("issuer_jwks_requests", told, ["status", "version"])
-        name, told = "issuer_database_transaction_seconds", "How long transactions took, waits included"
-        transactions = Histogram(name, told, ["kind"], registry=registry, buckets=BUCKETS)
-        self._replays = counter(
-            "issuer_refresh_token_replays",
-            "Used refresh tokens that came after their grace or from another address, and ended a session",
+        self._took = {kind: transactions.labels(kind).observe for kind in ("read", "write")}
+
+    def _count_requests(self, counter: Callable[..., Counter]) -> None:
+        self._issued = _Counts(counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"]))
+        self._refusals = _Counts(
+            counter("issuer_refusals", "Requests refused", ["endpoint", "grant", "reason"]), _FROM_THE_START
         )
-        self._repeats = counter(
-            "issuer_refresh_token_repeats",
-            "Used refresh tokens that came again within their grace: answered once more, or refused",
-            ["outcome"],
+        self._connections = _Counts(
+            counter(
+                "issuer_connections_refused",
+                "Requests refused and connections closed before the application saw a request",
+                ["reason"],
+            ),
+            [(reason.value,) for reason in Cause],
         )
-        for outcome in ("answered", "refused"):
-            self._repeats.labels(outcome)  # 0 before the first
+        self._key_sets = _Counts(
+            counter(
+                "issuer_jwks_requests",
+                "Requests for the JWKS, by status and by the version of the key ring it was answered from",
+                ["status", "version"],
+            )
+        )
         self._turned_away = counter(
             "issuer_hashing_turned_away",
             "Requests refused because too many waited for a hashing thread",
         )
+
+    def _count_sessions(self, counter: Callable[..., Counter]) -> None:
+        self._replays = counter(
+            "issuer_refresh_token_replays",
+            "Used refresh tokens that came after their grace or from another address, and ended a session",
+        )
+        self._repeats = _Counts(
+            counter(
+                "issuer_refresh_token_repeats",
+                "Used refresh tokens that came again within their grace: answered once more, or refused",
+                ["outcome"],
+            ),
+            [("answered",), ("refused",)],
+        )
+
+    def _watch_process(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self._refresh_failures = counter(
             "issuer_key_ring_refresh_failures",
             "How often a process could not refresh its view of the key ring",
         )
-        told = "Background tasks that ended by themselves and were started again"
-        self._restarts = counter("issuer_background_restarts", told, ["task"])
+        self._restarts = _Counts(
+            counter(
+                "issuer_background_restarts",
+                "Background tasks that ended by themselves and were started again",
+                ["task"],
+            ),
+            [(task,) for task in BACKGROUND_TASKS],
+        )
         self._lines_lost = counter("issuer_log_lines_lost", "Lines of the log that could not be written")
         self._silence = gauge(
             "issuer_background_silence_seconds",
@@ -108,6 +145,8 @@ class Figures:
             ["task"],
             multiprocess_mode="livemax",
         )
+        for task in BACKGROUND_TASKS:
+            self._silence.labels(task)
         self.hashing = gauge(
             "issuer_hashing_jobs",
             "Requests that hash a password or wait for a thread to do so",
@@ -115,19 +154,9 @@ class Figures:
         )
         self.trouble = gauge(
             "issuer_key_ring_trouble_seconds",
-            "For how long a process has been unable to care for the key ring, the longest; 0 if all are able",
+            "For how long a process has been unable to maintain the key ring, the longest; 0 if all are able",
             multiprocess_mode="livemax",
         )
-        self._issued, self._refusals, self._key_sets = _Counts(issued), _Counts(refusals), _Counts(key_sets)
-        self._connections = _Counts(connections)
-        self._took = {kind: transactions.labels(kind).observe for kind in ("read", "write")}
-        for labels in _FROM_THE_START:
-            self._refusals[labels]  # asking makes it
-        for reason in Cause:
-            self._connections[(reason.value,)]
-        for task in BACKGROUND_TASKS:
-            self._restarts.labels(task)
-            self._silence.labels(task)
 
     @staticmethod
     def of(request: Request) -> "Figures":
@@ -164,7 +193,7 @@ class Figures:
 
     def restarted(self, task: str) -> None:
         """Count a background task that ended and was started again."""
-        notify(lambda: self._restarts.labels(task).inc())
+        notify(self._restarts.add, task)
 
     def silent_for(self, task: str, seconds: float) -> None:
         """Take note of how long a background task has shown no sign of life."""
@@ -176,7 +205,7 @@ class Figures:
 
     def repeated(self, outcome: str) -> None:
         """Count a used refresh token that came again within its grace: `answered` or `refused`."""
-        notify(lambda: self._repeats.labels(outcome).inc())
+        notify(self._repeats.add, outcome)
 
     def connection_refused(self, reason: str) -> None:
         """Count what `issuer.connections` refused or closed; `reason` is one of its reasons."""
@@ -191,7 +220,7 @@ class Figures:
         self._took[kind](seconds)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures of all processes that write to one directory, or else of this one.
+        """Return the metrics of all processes that write to one directory, or else of this one.
 
         Of this one too where the files cannot be read: somebody removed them, or the disk is broken.
         """

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from issuer.refusal import KeyRingError, StaleView
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE
 from issuer.web.supervision import Supervisor

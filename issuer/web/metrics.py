@@ -20,14 +20,14 @@ from issuer.keyring import KeyRing
 from issuer.nodes import Acknowledgement
 from issuer.plan import Happening, next_changes
 from issuer.settings import Settings
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.web.deps import IssuerDep
 from issuer.web.errors import NO_STORE, MissingToken, documented
 from issuer.web.figures import Figures
 from issuer.wiring import Issuer
 
 VERSIONS_TOLD = 10
-"""Of so many versions of the key ring it is told how often each was asked for."""
+"""For so many versions of the key ring requests are counted one by one."""
 _TRANSITIONS = {Happening.SIGNS: "signs", Happening.LEAVES: "leaves"}
 
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")

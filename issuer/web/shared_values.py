@@ -1,6 +1,6 @@
 """Values of metrics that the workers of one server share, each in a file; a full disk stops no work.
 
-Which metrics there are is told in `figures`; the directory, in `counting`.
+Which metrics there are is defined in `figures`; the directory, in `counting`.
 
 prometheus-client maps a sparse file into memory, and writing to it when the disk is full ends the process by SIGBUS.
 So the file is written with zeros before it is mapped, and before it grows. While that fails, what is counted is kept
@@ -44,7 +44,7 @@ class AllocatedFile(MmapedDict):
 
 
 def _make(filename: str) -> None:
-    """Make the file as a whole or not at all: whoever reads all files of the directory stumbles over an empty one."""
+    """Make the file as a whole or not at all: a reader of the directory fails on an empty file."""
     unfinished = f"{filename}.new"
     try:
         _extend(unfinished, FIRST_BYTES)

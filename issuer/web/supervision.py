@@ -1,8 +1,8 @@
 """Keeps the background tasks of a process running, and ends the process when that cannot be done.
 
-What the tasks do is told in `upkeep`. A task that ends, whatever the reason, is started again after a pause. One that
-shows no sign of life, as it does not stay up or a thread hangs, makes the process unready, then unhealthy, and then
-ends it, so that what supervises the process starts another.
+What the tasks do is defined in `upkeep`. A task that ends for any reason is restarted after a pause. One that makes
+no progress, as it keeps ending or a thread hangs, makes the process unready, then unhealthy, and then ends it: its
+supervisor starts another.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Question(Protocol):
 
 
 class ThreadQuestion:
-    """A question whose answer may hang: it is found out on a thread of its own, which nobody waits for."""
+    """A question whose answer may hang: it is asked on a thread of its own, without waiting for it."""
 
     def __init__(self, find_out: Callable[[], bool]) -> None:
         self.answer: bool | None = None
@@ -93,7 +93,7 @@ class ThreadQuestion:
         try:
             self.answer = self._find_out()
         except Exception:
-            log.exception("it is not known whether another process could take over")
+            log.exception("cannot find out whether another process could take over")
             self.answer = True
 
 
@@ -223,7 +223,7 @@ async def _run(task: Task, beat: Beat) -> None:
 
 def _log_end(name: str, task: "asyncio.Task[None]") -> None:
     error = RuntimeError("it was cancelled") if task.cancelled() else task.exception()
-    log.error("a background task ended, and is started again", task=name, exc_info=error)
+    log.error("a background task ended and will be restarted", task=name, exc_info=error)
 
 
 def end_process() -> None:
@@ -263,7 +263,7 @@ class Watchdog:
         threading.Thread(target=self.watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Watch no more: the process is about to end."""
+        """Stop watching: the process is about to end."""
         self._stopped.set()
 
     def watch(self) -> None:

@@ -1,6 +1,6 @@
-"""The background tasks of a process: they keep the key ring in view, warn operators, and let rows go.
+"""The background tasks of a process: they refresh the key ring, warn operators, and delete expired rows.
 
-What a refresh does is told in `keeping`; that the tasks go on is left to `supervision`.
+What a refresh does is defined in `keeping`; that the tasks go on is left to `supervision`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from issuer.logs import is_log_failing, lines_lost
 from issuer.nodes import View
 from issuer.policy import REFRESH_INTERVAL
 from issuer.refusal import KeyRingError, StaleView
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.store.pruning import prune
 from issuer.web.figures import Figures
 from issuer.web.metrics import watch
@@ -27,7 +27,7 @@ from issuer.wiring import Issuer
 log = structlog.get_logger("issuer.rotation")
 
 REPEAT = timedelta(minutes=1)
-"""How often a trouble that lasts is logged again."""
+"""How often a failure that lasts is logged again."""
 PRUNE_EVERY = timedelta(minutes=1)
 BETWEEN_BATCHES = timedelta(milliseconds=200)
 """Between two batches others may write."""
@@ -36,7 +36,7 @@ BETWEEN_BATCHES = timedelta(milliseconds=200)
 def background_tasks(
     issuer: Issuer, figures: Figures, silences: Callable[[], Mapping[str, float]]
 ) -> list[Task]:
-    """Return the tasks: the view is watched from beside, as a refresh that hangs must not hang its alarm."""
+    """Return the tasks: the view is watched by a task of its own, so that a refresh that hangs is noticed."""
     return [
         Task("refresh", partial(_refresh, issuer, figures), REFRESH_INTERVAL),
         Task("watch", partial(_watch, issuer, figures, silences), REFRESH_INTERVAL),
@@ -114,7 +114,7 @@ async def _watch(
 
 
 async def _prune(issuer: Issuer, beat: Beat) -> None:
-    """Let what means nothing any more go, a little at a time; one thread of its own, and never in a hurry."""
+    """Delete expired rows in small batches, on one thread of its own, with pauses between batches."""
     own_thread = anyio.CapacityLimiter(1)
     gone = 0
     while True:
@@ -130,7 +130,7 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
 
 
 class _Losses:
-    """Counts and logs what could not be told: lines of the log, and what counts or observes."""
+    """Counts and logs what was lost: lines of the log, and failures of metrics and observers."""
 
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
@@ -149,7 +149,7 @@ class _Losses:
         failures = take_failures()
         if failures and (self._again_at is None or now >= self._again_at):
             self._again_at = now + REPEAT
-            log.error("what counts or observes the work failed", kinds=sorted(set(failures)))
+            log.error("metrics or observers failed", kinds=sorted(set(failures)))
 
 
 class _Alarm:
@@ -167,7 +167,7 @@ class _Alarm:
             log.error("the key ring needs attention", warnings=warnings)
             self._sounded_at = now
         elif self._warnings and not warnings:
-            log.info("the key ring is well again")
+            log.info("the key ring needs no more attention")
         self._warnings = warnings
 
 

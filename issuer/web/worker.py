@@ -22,7 +22,7 @@ from issuer.logs import configure_log, flush_log, serve_with_log
 from issuer.refusal import KeyRingError
 from issuer.settings import BadSettings, load_settings
 from issuer.signals import NOT_READY
-from issuer.store.database import StoreError
+from issuer.store.errors import StoreError
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 

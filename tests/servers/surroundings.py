@@ -11,7 +11,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from issuer.cli import commands
+import issuer.cli
+from issuer.cli import commands  # noqa: F401 - imported once, before the forks
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
@@ -59,7 +60,7 @@ def child(case: Any) -> int:
     sys.stderr = stream(2, "w", encoding, "backslashreplace")
     sys.argv = ["issuer", *case["arguments"]]
     try:
-        commands.run()
+        issuer.cli.main()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:  # noqa: BLE001 - whatever it is, it is to be told

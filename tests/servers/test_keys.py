@@ -296,6 +296,6 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
     founded.keys.chmod(0o700)
     eventually(
         lambda: answer() == {"status": "ok", "checks": {"database": "ok", "key_ring": "ok"}, "warnings": []},
-        "well again",
+        "needs no more attention",
         15,
     )

@@ -14,7 +14,8 @@ from running import START_SECONDS, Installation, Server, eventually, is_running
 
 BROKEN = """
 import asyncio, os, pathlib, threading, time
-from issuer.store.database import Database, DatabaseUnavailable
+from issuer.store.database import Database
+from issuer.store.errors import DatabaseUnavailable
 import issuer.keeping, issuer.web.supervision as supervision, issuer.web.upkeep as upkeep
 FOLDER = pathlib.Path({folder!r})
 supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))

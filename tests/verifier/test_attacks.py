@@ -20,7 +20,8 @@ from header_attacks import HEADER, SIGNATURE, UNKNOWN_KID
 from key_attacks import SKIPPED, UNFIT_FOR_ES256, UNREADABLE, USED, KeyRow, UnreadableRow
 from mixed_attacks import ALGORITHMS, MIXED, MixedRow, Signers
 
-from verifier_example.app import Settings, create_app
+from verifier_example.app import create_app
+from verifier_example.settings import Settings
 from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
 from verifier_example.verifier import (
     AccessToken,

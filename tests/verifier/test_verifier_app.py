@@ -23,8 +23,10 @@ from starlette.testclient import WebSocketDenialResponse
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from verifier_example.app import Settings, build_verifier, create_app
+from verifier_example.__main__ import main as serve
+from verifier_example.app import build_verifier, create_app
 from verifier_example.metrics import Metrics
+from verifier_example.settings import Settings
 from verifier_example.testing import InProcessIssuer, access_token
 from verifier_example.verifier import Event, JwksCache, Reason, State, TokenVerifier
 
@@ -643,3 +645,15 @@ def test_methods_and_unknown_paths_are_answered_in_the_issuers_words(client: Tes
     unknown = client.get("/nowhere")
     assert (unknown.status_code, unknown.json()["error"]) == (404, "not_found")
     assert client.get("/me").json()["error"] == "invalid_token"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [["--proxy", "x"], ["--proxy", "10.0.0.1/8"], ["--max-connections", "-1"], ["--max-head", "5"]],
+)
+def test_an_option_that_cannot_be_used_is_refused_before_anything_is_served(
+    option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        serve(option)
+    assert option[0] in capsys.readouterr().err

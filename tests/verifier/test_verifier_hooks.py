@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from verifier_example import logs
-from verifier_example.app import Settings, build_verifier
+from verifier_example.app import build_verifier
 from verifier_example.logs import RECORDS_MOST, written_aside
 from verifier_example.metrics import Metrics
+from verifier_example.settings import Settings
 from verifier_example.verifier import AccessToken, Event, JwksCache, Timings, TokenVerifier
 
 AUDIENCE = "https://api.test"

@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from verifier_example.app import Settings, build_verifier, create_app
+from verifier_example.app import build_verifier, create_app
+from verifier_example.settings import Settings
 from verifier_example.testing import KeyPair
 from verifier_example.verifier import Event, JwksCache, KeysUnavailable, State
 

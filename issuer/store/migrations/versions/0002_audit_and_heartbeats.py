@@ -5,7 +5,7 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-from issuer.store.database import Instant
+from issuer.store.rows import Instant
 
 revision: str = "0002"
 down_revision: str | None = "0001"

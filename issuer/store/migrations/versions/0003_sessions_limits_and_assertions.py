@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from issuer.store.database import Instant
+from issuer.store.rows import Instant
 
 revision: str = "0003"
 down_revision: str | None = "0002"

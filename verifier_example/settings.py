@@ -1,0 +1,176 @@
+"""The settings of the service: the environment first, then `.env`, each value trimmed; an empty one is not set.
+
+What is built from them is defined in `app`.
+"""
+
+import os
+import re
+import stat
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any
+
+from dotenv import dotenv_values
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from verifier_example.verifier import Timings
+
+GROUP_AND_OTHERS_WRITE = 0o022
+_DEFAULTS = Timings()
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+
+
+class BadSettings(ValueError):
+    """The settings cannot be used; one line that names each, and shows no value."""
+
+
+def _seconds(value: object) -> object:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(match[1]) * _UNITS[match[2]] if match else value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+"""A duration; in the environment a number of seconds, or `30d`, `24h`, `10m`, `45s`."""
+
+
+def _names(value: object) -> object:
+    return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
+
+
+def _algorithms(names: tuple[str, ...]) -> tuple[str, ...]:
+    known = {name.lower(): name for name in ("RS256", "PS256", "ES256", "EdDSA")}
+    if not names or not {name.lower() for name in names} <= known.keys():
+        raise ValueError(f"must be one or more of {', '.join(known.values())}")
+    return tuple(known[name.lower()] for name in names)
+
+
+class Settings(BaseSettings):
+    """What the operator decides, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="VERIFIER_", extra="ignore", hide_input_in_errors=True, frozen=True
+    )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - this, too, is pydantic's
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings  # one source reads both, by one set of rules
+        return init_settings, _GivenSource(settings_cls)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_one_line(cls, value: object) -> object:
+        if isinstance(value, str) and any(character in value for character in "\r\n\0"):
+            raise ValueError("holds a line break or a zero byte")
+        return value
+
+    issuer: str = Field("http://127.0.0.1:8000", description="The issuer whose tokens are accepted.")
+    audience: str = Field("http://127.0.0.1:8001", description="What a token must be for.")
+    jwks_url: str | None = Field(None, description="Where the keys are; found by discovery when unset.")
+    ttl_floor: Seconds = Field(
+        _DEFAULTS.ttl_floor, description="Keys are trusted at least this long without being fetched again."
+    )
+    cooldown: Seconds = Field(
+        _DEFAULTS.cooldown, description="The least time between fetches for unknown kids."
+    )
+    max_stale: Seconds = Field(
+        _DEFAULTS.max_stale, description="How long old keys serve while the issuer is down."
+    )
+    algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_algorithms)] = (
+        Field(
+            ("RS256",),
+            description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
+        )
+    )
+    allow_http: bool = Field(
+        False,
+        description="Fetch keys over plain http from other hosts too: inside a network trusted as a whole.",
+    )
+    ca_file: str | None = Field(
+        None,
+        description="A PEM file with the certificate authorities to trust for fetches, and no others; unset, those of"
+        " `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.",
+    )
+    proxy: SecretStr | None = Field(
+        None,
+        description="The proxy for fetches, `http://host:port`, with `user:password@` if it asks for them;"
+        " `HTTPS_PROXY` and the like are not used.",
+    )
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process; raise BadSettings, one line naming each that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = [
+            f"VERIFIER_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors(include_input=False, include_url=False)
+        ]
+        raise BadSettings("; ".join(told)) from None
+
+
+class _GivenSource(PydanticBaseSettingsSource):
+    """The environment and `.env`: nothing is expanded in it, so that a `$` in a password survives."""
+
+    def __init__(self, settings_cls: type[BaseSettings], file: Path = Path(".env")) -> None:
+        super().__init__(settings_cls)
+        self._file = file
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Return nothing: all values come at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the text of each setting that is given; raise BadSettings."""
+        prefix = str(self.config.get("env_prefix", "")).lower()
+        names = {f"{prefix}{name}": name for name in self.settings_cls.model_fields}
+        given = {**_read(self._file), **_present(dict(os.environ))}
+        return {names[name]: value for name, value in given.items() if name in names}
+
+
+def _read(file: Path) -> dict[str, str]:
+    """Return what `.env` says; refuse one that another user could have written: it names the issuer to trust."""
+    if not os.path.lexists(file):
+        return {}
+    try:
+        facts = file.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise BadSettings(f"{file} is no regular file")
+        if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & GROUP_AND_OTHERS_WRITE:
+            raise BadSettings(
+                f"{file} belongs to another user, or others may write to it; own it, and run: chmod 600 {file}"
+            )
+        values = dotenv_values(stream=StringIO(file.read_text("utf-8-sig")), interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSettings(f"cannot read {file}: {error}") from error
+    return _present({name: value or "" for name, value in values.items()})
+
+
+def _present(values: dict[str, str]) -> dict[str, str]:
+    """Return values under their names in lower case, without blanks and a pair of quotes; leave empty ones out."""
+    trimmed = {name.lower(): _trimmed(value) for name, value in values.items()}
+    return {name: value for name, value in trimmed.items() if value}
+
+
+def _trimmed(value: str) -> str:
+    value = value.strip()
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
+        return value[1:-1].strip()
+    return value
