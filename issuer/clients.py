@@ -39,7 +39,11 @@ class Client:
 
     @property
     def grant_types(self) -> frozenset[GrantType]:
-        """The grants it may use: only the built-in one sees passwords, only one with a secret is itself."""
+        """Allowed grants.
+
+        `password` for the built-in first-party client only, `client_credentials` for confidential clients only (RFC
+        6749 section 4.4).
+        """
         if self.id == FIRST_PARTY_ID:
             return frozenset({GrantType.PASSWORD, GrantType.REFRESH_TOKEN})
         if self.auth_method is AuthMethod.NONE:
@@ -47,7 +51,7 @@ class Client:
         return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
-        """Return the client with another secret; the old one goes on being good for `overlap`."""
+        """Return the client with another secret; the old one stays valid for `overlap`."""
         old = self.secret_digest if overlap else None
         until = now + overlap if old else None
         return replace(self, secret_digest=digest(secret), old_secret_digest=old, old_secret_until=until)
@@ -86,7 +90,7 @@ NO_CLIENT_DIGEST = digest(new_secret())
 
 
 def secret_matches(client: Client | None, secret: str, now: datetime) -> bool:
-    """Tell whether `secret` is the client's, in constant time, an unknown client included."""
+    """Whether `secret` is the client's, in constant time, an unknown client included."""
     given = digest(secret)
     newest = client.secret_digest if client else None
     old = client.old_secret_digest if client and (client.old_secret_until or now) > now else None

@@ -1,6 +1,6 @@
-"""The directory in which the processes of one server count, so that each of them can tell the sum.
+"""The PROMETHEUS_MULTIPROC_DIR shared by all workers, so that any of them can export the totals.
 
-It must be named in the environment before prometheus-client is imported. What is counted is told in `web.figures`.
+It must be named in the environment before prometheus-client is imported. Metrics are declared in `web.figures`.
 """
 
 import os

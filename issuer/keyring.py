@@ -1,7 +1,7 @@
 """The key ring: which key signs, which are published and what is due, as pure functions of `now`.
 
-Making keys and saving the ring is `rotation`'s work; private halves live in `signing`; what one node may do by
-what it knows of the ring is told in `nodes`.
+Making keys and saving the ring is `rotation`'s work; private keys are in `signing`; what one node may do with
+its view of the ring is decided in `nodes`.
 """
 
 from collections.abc import Iterable
@@ -268,11 +268,10 @@ class KeyRing:
         return replace(self, keys=tuple(keys))
 
     def tended(self, policy: Policy, now: datetime) -> Self:
-        """Return the ring with everything done that needs no new key.
+        """Drop retired keys, and raise each key's recorded lifetime and margin to the current policy.
 
-        What outlives a change of settings is raised before any node acts on the longer ones, and never
-        lowered: old tokens and documents may be alive. Retired keys are dropped, but none before a key that it
-        superseded: its turn tells how long that one stays.
+        They are never lowered, since older tokens and cached key sets may still be valid. A retired key stays while
+        a key that it superseded does: its activation tells how long that one is published.
         """
         ended = takewhile(lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.in_order)
         gone = [key.kid for key in ended if key.revoked_at is None]
@@ -289,7 +288,7 @@ class KeyRing:
         )
 
     def require_current(self, kid: str, now: datetime) -> None:
-        """Raise Refused if another key signs than the operator saw: somebody else was faster."""
+        """Raise Refused if the signing key is not the one that the operator saw: somebody else was faster."""
         if self.current(now).kid != kid:
             raise Refused(
                 f"{self.current(now).kid} signs by now, and not {kid} any more: another operator or the timer was"
@@ -297,7 +296,7 @@ class KeyRing:
             )
 
     def _may_be_gone(self, key: Key, now: datetime) -> bool:
-        """Tell whether a node may have let a previous key go, or be doing so.
+        """Whether a node may have let a previous key go, or be doing so.
 
         A rollback moves the turn of the key that superseded the ones before it: they are kept for longer since,
         and a node that decided before may have destroyed them already.

@@ -15,7 +15,7 @@ WAY_OUT = "issuer keys recover --reason TEXT"
 
 
 def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
-    """Tell whether `ring` can be `noted` or a later version of it.
+    """Whether `ring` can be `noted` or a later version of it.
 
     Versions only grow, a version never changes, and what is revoked stays revoked.
     """
@@ -47,9 +47,10 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
 
 
 def reunited(ring: KeyRing | None, noted: KeyRing, here: Collection[str]) -> KeyRing:
-    """Return the ring in which every key is what either knows the worst of, as the version after both.
+    """Merge two divergent rings into a version that follows both.
 
-    Of keys that only the older one knows, those that are neither revoked nor `here` have been let go since.
+    A key revoked in either is revoked, and the longer lifetimes win. A key that only `ring` holds is kept if it is
+    revoked or its private key is `here`; otherwise it was retired since.
     """
     if ring is None:
         return replace(noted, version=noted.version + 1)

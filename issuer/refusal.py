@@ -9,7 +9,7 @@ class KeyRingError(Exception):
     """Anything the ring says no to.
 
     KeyRingError
-      Refused        a guard holds; `allowed_from` says until when, where time alone mends it
+      Refused        a guard refuses; `allowed_from` says until when, where waiting is enough
       UnknownKey     no key, or more than one, answers to that name
       NothingToDo    the ring is already as asked
       NoRing         this database has no ring
@@ -22,7 +22,7 @@ class KeyRingError(Exception):
 
 
 class Refused(KeyRingError):
-    """A guard holds; `allowed_from` is the instant from which the same move is allowed, if time mends it."""
+    """A guard refuses; `allowed_from` is the instant from which the same move is allowed, if waiting is enough."""
 
     def __init__(self, message: str, allowed_from: datetime | None = None) -> None:
         super().__init__(message)

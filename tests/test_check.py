@@ -1,4 +1,4 @@
-"""`issuer check` finds each misconfiguration that this project can have, says what mends it, and changes nothing.
+"""`issuer check` finds each misconfiguration that this project can have, says what fixes it, and changes nothing.
 
 Most tests break one thing of an installation that is well, mend it by the line that is printed, and look again.
 """

@@ -1,6 +1,6 @@
 """`python -P -m verifier_example`: run the example service, with bounds on its connections.
 
-What is served is told in `app`.
+What is served is described in `app`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What the server's own log may tell of a request, and that writing it holds up no request.
 
 Of a request it tells the path where the service has it, and never the query: callers put tokens in either by mistake,
-and uvicorn writes both. What the service itself logs is told in `app`.
+and uvicorn writes both. What the service itself logs is described in `app`.
 """
 
 import logging

@@ -33,7 +33,7 @@ class Metrics:
         self._connections[reason] += 1
 
     def render(self, cache: JwksCache) -> bytes:
-        """Write the figures in Prometheus' text format, those of the cache as they are at this moment."""
+        """Write the metrics in Prometheus' text format, those of the cache as they are at this moment."""
         return generate_latest(_Figures(self._counts, self._connections, cache))
 
 
@@ -44,11 +44,11 @@ class _Figures:
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each figure, those that are 0 too: a rate needs to begin somewhere."""
+        """Yield each metric, those that are 0 too: a rate needs to begin somewhere."""
         for name, text, label, names in (
             ("verifications", "Verifications of tokens", "outcome", (*_VERDICTS, *Reason)),
             ("fetches", "Fetches of the keys", "outcome", _FETCHES),
-            ("events", "What else happened", "event", _REST),
+            ("events", "Other events of the verifier", "event", _REST),
         ):
             counter = CounterMetricFamily(f"verifier_{name}", text, labels=[label])
             for value in names:

@@ -1,6 +1,6 @@
 """All checks of one installation, in the order in which one thing rests on another.
 
-What cannot be looked at, because what it rests on is wrong, is left out: it is found once that is mended.
+What cannot be looked at, because what it rests on is wrong, is left out: it is found once that is fixed.
 """
 
 from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ class Looked:
 
     @property
     def is_sound(self) -> bool:
-        """Tell whether nothing must be mended before the next can be looked at."""
+        """Whether nothing must be fixed before the next can be looked at."""
         return all(finding.severity is not Severity.PROBLEM for finding in self.findings)
 
 
@@ -141,7 +141,7 @@ def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
 
 
 def _is_current(database: Database) -> bool:
-    """Tell whether the tables are there as this program knows them; another check has told if not."""
+    """Whether the tables are there as this program knows them; another check has told if not."""
     return not (database.file and not database.file.exists()) and database.is_current()
 
 

@@ -13,7 +13,7 @@ from issuer.policy import instant
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
-app = typer.Typer(help="Read the record of all that happened to the keys.", no_args_is_help=True)
+app = typer.Typer(help="Read the audit log: everything that happened to the keys.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -30,7 +30,7 @@ def list_entries(
         links, _ = issuer.audit.chain()
         shown = [link for link in links if link.entry.action != Action.REPLAYED][-last:]
         sums = issuer.session_events.newest(last)
-        says = [] if shown else ["nothing has happened yet"]
+        says = [] if shown else ["no entries yet"]
         if sums:
             says.append("used refresh tokens came again; to see how often and whose: issuer audit sessions")
         show(
@@ -64,7 +64,7 @@ def sessions(
             {"sessions": [_summed(each) for each in sums]},
             as_json=as_json,
             rows=[_brief_sum(each, names) for each in sums],
-            says="" if sums else "nothing has happened in the last 90 days",
+            says="" if sums else "no events in the last 90 days",
         )
 
 

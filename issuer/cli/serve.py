@@ -46,12 +46,10 @@ def serve(
             min=0,
             max=600,
             metavar="SECONDS",
-            help="After SIGTERM: say on /readyz that it is not ready, and serve on for so long.",
+            help="After SIGTERM, report not ready on /readyz and keep serving for this long.",
         ),
     ] = 0,
-    ssl_certfile: Annotated[
-        Path | None, typer.Option(help="Speak TLS: the certificate, with those it needs to be trusted.")
-    ] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Serve TLS with this certificate chain.")] = None,
     ssl_keyfile: Annotated[
         Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
     ] = None,

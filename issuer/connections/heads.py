@@ -123,7 +123,7 @@ def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
 
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
-    """Tell whether this is what RFC 9110 section 7.2 allows as Host, except for a comma, which joins two."""
+    """Whether this is what RFC 9110 section 7.2 allows as Host, except for a comma, which joins two."""
     return _HOST.fullmatch(value) is not None
 
 

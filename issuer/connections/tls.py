@@ -1,6 +1,6 @@
 """TLS on a connection that has been accepted, for both asyncio's event loop and uvloop.
 
-What a connection does with it is told in `protocol`.
+What a connection does with it is described in `protocol`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """How many log-ins each account has left at each site, in this process: what protects its cores needs no database.
 
-The rate is told in `throttle`.
+The rate is described in `throttle`.
 """
 
 from collections import OrderedDict

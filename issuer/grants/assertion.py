@@ -1,6 +1,6 @@
 """Client authentication by a signed assertion, `private_key_jwt`: RFC 7523 section 3, RFC 7521 section 4.2.
 
-Whose keys count is told in `client_keys`; that an assertion serves once, by the store.
+Whose keys count is described in `client_keys`; that an assertion serves once, by the store.
 """
 
 from collections.abc import Callable, Iterable

@@ -74,8 +74,8 @@ class ClientAuthentication:
         if not client_id:
             raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
         given = secret if authorization is not None or secret else None
-        # What was true a second ago may let in, but never refuse: that is the database's word, and the same work
-        # for a client that is unknown. A wrong secret is so refused as slowly as one that was changed just now.
+        # A cached client may only grant access. A refusal is always decided on a fresh read, so that a secret that
+        # was rotated a moment ago works, and an unknown client costs the same work as a wrong secret.
         for find in (self._clients.recent, self._find):
             if client := _proven(find(client_id, now), given, now):
                 return client

@@ -1,6 +1,6 @@
 """Access tokens presented to the issuer itself, RFC 6750: who is calling its own account endpoints.
 
-How tokens are recognised is told in `minting`.
+How tokens are recognised is described in `minting`.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """The public keys of clients that authenticate by assertion: registered, or fetched from where the client says.
 
-What is signed with them is told in `assertion`.
+What is signed with them is described in `assertion`.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class ClientKey:
     alg: str | None
 
     def suits(self, alg: str, kid: str | None) -> bool:
-        """Tell whether an assertion with such a header may be signed by it."""
+        """Whether an assertion with such a header may be signed by it."""
         if (self.alg or alg) != alg or (kid is not None and self.kid is not None and kid != self.kid):
             return False
         match self.key:
@@ -76,7 +76,7 @@ class ClientKey:
 
 
 def is_fetchable(url: str) -> bool:
-    """Tell whether keys may be fetched from `url`: by https, or by http from this machine."""
+    """Whether keys may be fetched from `url`: by https, or by http from this machine."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -92,7 +92,7 @@ def read_key_set(document: object) -> list[ClientKey]:
     if not isinstance(keys, list):
         raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
     if any(isinstance(each, dict) and PRIVATE_MEMBERS & each.keys() for each in keys):
-        raise BadKeySet("it holds a private or secret key: give the public half only")
+        raise BadKeySet("it holds a private or secret key: give public keys only")
     found = [key for each in keys[:KEYS_MOST] if (key := _read(each)) is not None]
     if not found:
         raise BadKeySet(f"none of its keys is for {', '.join(ALGORITHMS)} (RSA of 2048 to 8192 bits, P-256)")

@@ -79,7 +79,7 @@ class _Device:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A log-in that is about to be tried: what is counted if it fails, and what a right password is good for."""
+    """A log-in that is about to be tried: what is counted if it fails, and what a right password may do."""
 
     device: _Device
     known: Mapping[bytes, datetime]

@@ -1,6 +1,6 @@
 """The one way to a token: authenticate the client, ask the guard, then the grant, narrow, keep the session, sign.
 
-A check that no grant may forget lives here; the grants are the files beside this one.
+A check that no grant may forget lives here; the grants are the sibling modules.
 """
 
 from collections.abc import Mapping

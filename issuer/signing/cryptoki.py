@@ -241,7 +241,7 @@ class Token:
 
 
 def is_lost(error: PKCS11Error) -> bool:
-    """Tell whether a new session may mend it; the package has no name for "not initialised" and vendors' own."""
+    """Whether a new session may fix it; the package has no name for "not initialised" and for vendors' own errors."""
     return isinstance(error, _LOST) or type(error) is PKCS11Error
 
 

@@ -1,6 +1,6 @@
 """Private keys as PEM files in one directory, for its owner only, each written in one step.
 
-What the files hold is told in `pem`.
+What the files hold is described in `pem`.
 """
 
 import fcntl
@@ -249,7 +249,7 @@ class PemDirectory:
 
 
 def _is_own(path: Path) -> bool:
-    """Tell whether a file bears a name that this program gives: `KID.pem` and not merely `.pem`."""
+    """Whether a file bears a name that this program gives: `KID.pem` and not merely `.pem`."""
     return path.name in _OWN_NAMES or (path.suffix in _OWN_SUFFIXES and is_kid(path.name.partition(".")[0]))
 
 

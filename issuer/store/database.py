@@ -1,6 +1,6 @@
 """The database itself: transactions, the types of columns, and bringing the schema up to date.
 
-What the tables hold is told in the files beside this one.
+What the tables hold is told in the sibling modules.
 """
 
 import json
@@ -264,7 +264,7 @@ class Database:
             return self._look(connection)
 
     def is_current(self) -> bool:
-        """Tell whether the schema is the newest that this program knows."""
+        """Whether the schema is the newest that this program knows."""
         return self.schema() == _CURRENT
 
     @property

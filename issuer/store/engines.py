@@ -1,6 +1,6 @@
 """Engines: how SQLite and PostgreSQL are connected to, and what begins each kind of transaction.
 
-Which URLs there are is told in `url`, what is done in the transactions in the files beside it.
+Which URLs there are is described in `url`, what is done in the transactions in its sibling modules.
 """
 
 import os

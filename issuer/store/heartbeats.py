@@ -1,6 +1,6 @@
 """The heartbeats of all processes that serve: which version of the ring each holds, and what it may still do.
 
-What follows from them is told in `nodes`.
+What follows from them is described in `nodes`.
 """
 
 from datetime import datetime, timedelta

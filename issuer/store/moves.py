@@ -1,6 +1,6 @@
 """All rows of one database taken into another, a few at a time; each within a transaction of the caller's.
 
-When that may be done, and what must hold afterwards, is told in `moving`.
+When that may be done, and what must hold afterwards, is described in `moving`.
 """
 
 from collections.abc import Callable, Mapping

@@ -105,7 +105,7 @@ class RingStore:
             return head_of(connection)
 
     def has_link(self, head: Head) -> bool:
-        """Tell whether the audit still has a link that was its newest once."""
+        """Whether the audit still has a link that was its newest once."""
         with self._database.read() as connection:
             return holds(connection, head)
 

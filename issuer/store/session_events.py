@@ -1,6 +1,6 @@
 """What happened to sessions, summed by user and event, so that nobody can make the table grow at will.
 
-Which events there are is told in `issuer.audit`.
+Which events there are is described in `issuer.audit`.
 """
 
 from datetime import datetime, timedelta

@@ -1,6 +1,6 @@
 """The database's URL: which ones this program knows, several hosts as libpq writes them, and what of it may be shown.
 
-How it is connected to is told in `engines`.
+How it is connected to is described in `engines`.
 """
 
 import re

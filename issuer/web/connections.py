@@ -1,6 +1,6 @@
 """Connections of a worker that stops: one on which a request may be on its way is not closed under it.
 
-What a connection may cost is told in `issuer.connections`; everything else is uvicorn's.
+What a connection may cost is described in `issuer.connections`; everything else is uvicorn's.
 """
 
 from issuer import connections

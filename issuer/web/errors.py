@@ -1,6 +1,6 @@
 """Errors as HTTP: the one place that writes them, in OAuth's shape, and their description in OpenAPI.
 
-Which error it is, with its code and status, is told in `oauth`.
+Which error it is, with its code and status, is described in `oauth`.
 """
 
 import math

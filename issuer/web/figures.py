@@ -1,4 +1,4 @@
-"""What a process counts and measures as it happens: each figure declared once, with the labels that it may have.
+"""What a process counts and measures as it happens: each metric declared once, with the labels that it may have.
 
 Where PROMETHEUS_MULTIPROC_DIR names a directory, each process writes there, and any of them can tell the sum; that
 must be so before prometheus-client is imported. What is told of the key ring, and written, is `metrics`' work.
@@ -82,40 +82,40 @@ class Figures:
         transactions = Histogram(name, told, ["kind"], registry=registry, buckets=BUCKETS)
         self._replays = counter(
             "issuer_refresh_token_replays",
-            "Used refresh tokens that came after their grace or from another address, and ended a session",
+            "Used refresh tokens presented after the grace period or from another address, which ended a session",
         )
         self._repeats = counter(
             "issuer_refresh_token_repeats",
-            "Used refresh tokens that came again within their grace: answered once more, or refused",
+            "Used refresh tokens presented again within the grace period: answered once more, or refused",
             ["outcome"],
         )
         for outcome in ("answered", "refused"):
             self._repeats.labels(outcome)  # 0 before the first
         self._turned_away = counter(
             "issuer_hashing_turned_away",
-            "Requests refused because too many waited for a hashing thread",
+            "Requests refused because the password hashing queue was full",
         )
         self._refresh_failures = counter(
             "issuer_key_ring_refresh_failures",
-            "How often a process could not refresh its view of the key ring",
+            "Failed refreshes of a process's view of the key ring",
         )
-        told = "Background tasks that ended by themselves and were started again"
+        told = "Background tasks that ended unexpectedly and were restarted"
         self._restarts = counter("issuer_background_restarts", told, ["task"])
-        self._lines_lost = counter("issuer_log_lines_lost", "Lines of the log that could not be written")
+        self._lines_lost = counter("issuer_log_lines_lost", "Log lines that could not be written")
         self._silence = gauge(
             "issuer_background_silence_seconds",
-            "For how long a background task has shown no sign of life, the longest of all processes",
+            "For how long a background task has been without a heartbeat, the longest of all processes",
             ["task"],
             multiprocess_mode="livemax",
         )
         self.hashing = gauge(
             "issuer_hashing_jobs",
-            "Requests that hash a password or wait for a thread to do so",
+            "Requests that hash a password or wait in the hashing queue",
             multiprocess_mode="livesum",
         )
         self.trouble = gauge(
             "issuer_key_ring_trouble_seconds",
-            "For how long a process has been unable to care for the key ring, the longest; 0 if all are able",
+            "For how long reconciling the key ring has been failing, the longest of all processes; 0 if it works",
             multiprocess_mode="livemax",
         )
         self._issued, self._refusals, self._key_sets = _Counts(issued), _Counts(refusals), _Counts(key_sets)
@@ -191,7 +191,7 @@ class Figures:
         self._took[kind](seconds)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the figures of all processes that write to one directory, or else of this one.
+        """Return the metrics of all processes that write to one directory, or else of this one.
 
         Of this one too where the files cannot be read: somebody removed them, or the disk is broken.
         """

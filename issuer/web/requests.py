@@ -1,7 +1,7 @@
 """One line in the log for each request, probes apart, and an id by which all lines about it are found.
 
 Neither the query nor any header is logged, and of the path only words that this service knows: a token may be in
-any of them. Which words those are is told in `paths`.
+any of them. Which words those are is described in `paths`.
 """
 
 import re

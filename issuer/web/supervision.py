@@ -1,8 +1,8 @@
 """Keeps the background tasks of a process running, and ends the process when that cannot be done.
 
-What the tasks do is told in `upkeep`. A task that ends, whatever the reason, is started again after a pause. One that
-shows no sign of life, as it does not stay up or a thread hangs, makes the process unready, then unhealthy, and then
-ends it, so that what supervises the process starts another.
+What the tasks do is left to `upkeep`. A task that ends, for whatever reason, is restarted after a pause. One without
+a heartbeat, because it keeps ending or a thread hangs, makes the process unready, then unhealthy, and then ends it,
+so that its supervisor starts another.
 """
 
 import asyncio

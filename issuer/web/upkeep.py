@@ -1,6 +1,6 @@
 """The background tasks of a process: they keep the key ring in view, warn operators, and let rows go.
 
-What a refresh does is told in `keeping`; that the tasks go on is left to `supervision`.
+What a refresh does is described in `keeping`; that the tasks go on is left to `supervision`.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from issuer.wiring import Issuer
 log = structlog.get_logger("issuer.rotation")
 
 REPEAT = timedelta(minutes=1)
-"""How often a trouble that lasts is logged again."""
+"""How often a failure that lasts is logged again."""
 PRUNE_EVERY = timedelta(minutes=1)
 BETWEEN_BATCHES = timedelta(milliseconds=200)
 """Between two batches others may write."""
@@ -123,9 +123,9 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
         try:
             gone = await anyio.to_thread.run_sync(prune, issuer.database, issuer.clock(), limiter=own_thread)
         except StoreError as error:
-            log.warning("old rows cannot be removed", reason=str(error))
+            log.warning("expired rows cannot be removed", reason=str(error))
         except Exception:
-            log.exception("old rows could not be removed")
+            log.exception("expired rows could not be removed")
         beat()
 
 
@@ -149,7 +149,7 @@ class _Losses:
         failures = take_failures()
         if failures and (self._again_at is None or now >= self._again_at):
             self._again_at = now + REPEAT
-            log.error("what counts or observes the work failed", kinds=sorted(set(failures)))
+            log.error("a metrics or observer callback failed", kinds=sorted(set(failures)))
 
 
 class _Alarm:
@@ -167,7 +167,7 @@ class _Alarm:
             log.error("the key ring needs attention", warnings=warnings)
             self._sounded_at = now
         elif self._warnings and not warnings:
-            log.info("the key ring is well again")
+            log.info("the key ring needs no attention any more")
         self._warnings = warnings
 
 
@@ -177,4 +177,4 @@ def _log_changes(before: View, after: View) -> None:
         log.info("key ring changed", version=after.ring.version, kids=[key.kid for key in after.ring.keys])
     signed, signs = (view.ring.current(view.refreshed_at) for view in (before, after))
     if signs.kid != signed.kid:
-        log.info("another key signs", kid=signs.kid, before=signed.kid)
+        log.info("signing key changed", kid=signs.kid, before=signed.kid)
