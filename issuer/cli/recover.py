@@ -21,7 +21,8 @@ def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as
     valid. Nothing to do (exit 4) if the database is as new as the keys.
     """
     require_reason(reason)
-    with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
+    # Where the database is lost as well, the ring is restored in a new one.
+    with opened(Access.READ if dry_run else Access.MAKE) as issuer:
         recovery = issuer.recovery
         ring = recovery.preview(blindly=force) if dry_run else recovery.recover(reason, blindly=force)
         revoked = sum(key.revoked_at is not None for key in ring.keys)
