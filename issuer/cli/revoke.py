@@ -137,17 +137,18 @@ def _private_half(issuer: Issuer, key: Key) -> str:
         return f"warning: {failure}"
     if not issuer.rotation.destroyed.get(key.kid):
         return "no private key was found here: a node has removed it already, or it is kept elsewhere"
-    match issuer.settings.keys:
-        case "pkcs11":
-            return "its private key is removed from the token; backups of the token may still hold it"
-        case "database":
-            return (
-                "its private key is removed from the database; encrypted copies may remain in the write-ahead log, in"
-                " replicas and in backups, and open with the passphrase of their time"
-            )
+    settings = issuer.settings
+    if settings.keys == "pkcs11":
+        return "its private key is removed from the token; backups of the token may still hold it"
+    is_encrypted = settings.passphrase()
+    copies = "copies that open with the passphrase of their time" if is_encrypted else "unencrypted copies"
+    if settings.keys == "database":
+        return (
+            f"its private key is removed from the database; {copies} may remain in the write-ahead log, in replicas"
+            " and in backups"
+        )
     return (
-        "its private key file is removed; encrypted copies may remain in backups and in deleted blocks of the disk,"
-        " and open with the passphrase of their time"
+        f"its private key file is removed; {copies} may remain in backups and in deleted blocks of the disk"
     )
 
 
