@@ -70,7 +70,7 @@ def renew_secret(
     secret = new_secret()
     renewed = client.with_new_secret(secret, now, overlap)
     if not clients.set_secret(renewed, client.secret_digest):
-        raise Refused("somebody else changed the secret at this moment; look again: issuer clients list")
+        raise Refused("the secret was changed by somebody else at the same time; see: issuer clients list")
     return renewed, secret
 
 

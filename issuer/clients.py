@@ -67,7 +67,7 @@ class Client:
         equivalent = {comparable(audience): audience for audience in reversed(allowed)}
         found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
         if None in found:
-            raise InvalidTarget("a resource that this client may not ask tokens for")
+            raise InvalidTarget("this client may not request tokens for that resource")
         return tuple(dict.fromkeys(filter(None, found))) or allowed  # as verifiers compare it: to the letter
 
 

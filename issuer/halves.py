@@ -48,7 +48,7 @@ class PrivateHalves:
         self._note: tuple[bytes, KeyRing] | None = None
 
     def noted(self) -> KeyRing | None:
-        """Return the newest ring that was noted beside the private keys, or None.
+        """Return the newest ring that was noted with the private keys, or None.
 
         It lags behind the database and never leads: who compares the two reads this one first. Where private
         keys are out of reach it is what this process saw last: a revocation counts all the same. Raise
@@ -77,10 +77,10 @@ class PrivateHalves:
             text = checkpoint(ring, self._next_head(before))
             self._signer.note(text, lambda noted: _version(noted) < ring.version)
         except (KeyUnavailable, OSError) as error:
-            self.unnoted = f"the key ring could not be noted beside its private keys: {error}"
+            self.unnoted = f"the key ring could not be noted with its private keys: {error}"
 
     def audit_error(self) -> str | None:
-        """Return that the audit lacks the link noted beside the private keys, or None; raise StoreError.
+        """Return that the audit lacks the link noted with the private keys, or None; raise StoreError.
 
         None where nothing is noted, and where it cannot be read: that is told elsewhere.
         """
@@ -88,14 +88,14 @@ class PrivateHalves:
             head = self._noted_head()
             if head and self._chain and not self._chain.has_link(head):
                 return (
-                    f"the audit lacks entry {head.number} as it was noted beside the private keys: its newest entries"
-                    " were removed or made anew, or an older backup was restored; find out who can write to the"
+                    f"the audit lacks entry {head.number} that was noted with the private keys: its newest entries"
+                    " were removed or replaced, or an older backup was restored; find out who can write to the"
                     f" database, then accept the audit as it is: {WAY_OUT}"
                 )
         return None
 
     def noted_entries(self) -> int | None:
-        """Return up to which entry the audit was noted beside the private keys, or None."""
+        """Return up to which entry the audit was noted with the private keys, or None."""
         with suppress(KeyUnavailable):
             head = self._noted_head()
             return head.number if head else None
@@ -146,7 +146,7 @@ class PrivateHalves:
         except Unreadable as error:
             if self._note is None:
                 raise DamagedNote(
-                    f"the note of the key ring beside the private keys is damaged, {error}: if no older backup of the"
+                    f"the note of the key ring with its private keys is damaged, {error}: if no older backup of the"
                     " database was restored, remove it (in a directory ring.json, in a PKCS#11 token the data object"
                     " jwks-issuer ring); nodes write it anew"
                 ) from None

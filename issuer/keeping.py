@@ -33,8 +33,8 @@ def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
     missing = ring.shortfall(now, policy)
     most = ring.most_published(policy, now)
     return [
-        *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
-        *([f"the ring lacks {missing} of {policy.standby_keys} standbys"] if missing else []),
+        *([f"key rotation has been overdue since {instant(overdue)}"] if overdue else []),
+        *([f"{missing} of {policy.standby_keys} standby keys are missing"] if missing else []),
         *([_too_many(most)] if most > PUBLISHED_MOST else []),
     ]
 
@@ -95,7 +95,7 @@ class Node:
             complaints = self._refreshed()
         except Exception as error:
             known = isinstance(error, KeyRingError | StoreError)
-            self._complain(str(error) if known else "a defect; the log tells which")
+            self._complain(str(error) if known else "an internal error; see the log")
             raise
         if complaints:
             self._complain("; ".join(complaints))
@@ -121,9 +121,7 @@ class Node:
         The reason of a failure may name addresses and paths; without `in_detail` the text refers to the log.
         """
         now, trouble = self._clock(), self.trouble
-        reason = (
-            trouble.reason if trouble and in_detail else "the key ring needs attention; the log tells why"
-        )
+        reason = trouble.reason if trouble and in_detail else "the key ring needs attention; see the log"
         return [
             *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
             *wanting(self.view.ring, self._policy, now),
@@ -195,7 +193,7 @@ class Node:
             return [str(error)]
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
-            f"{key.kid} is published and its private key is not here: it was lost, or somebody put the key into the"
+            f"{key.kid} is published but its private key is not here: it was lost, or somebody put the key into the"
             f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here

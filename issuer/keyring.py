@@ -224,7 +224,7 @@ class KeyRing:
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
                 "there is no previous key to go back to: it is revoked, or its private key was removed, as its"
-                " tokens have expired; go forward instead: issuer keys rotate"
+                " tokens have expired; rotate to the next key instead: issuer keys rotate"
             )
         if not forced:
             self._require_ripe(chosen, now)
@@ -247,7 +247,7 @@ class KeyRing:
             return ring.scheduled(policy, now)
         standbys = self.standbys(now)
         if not standbys:
-            raise Refused(f"{key.kid} is current and there is no standby to take over")
+            raise Refused(f"{key.kid} is current and there is no standby key to replace it")
         return ring.activated(standbys[0], policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:
@@ -291,8 +291,8 @@ class KeyRing:
         """Raise Refused if the signing key is not the one that the operator saw: somebody else was faster."""
         if self.current(now).kid != kid:
             raise Refused(
-                f"{self.current(now).kid} signs by now, and not {kid} any more: another operator or the timer was"
-                " faster; look again: issuer keys list"
+                f"{self.current(now).kid} signs now, not {kid}: another operator or the timer was faster;"
+                " see: issuer keys list"
             )
 
     def _may_be_gone(self, key: Key, now: datetime) -> bool:
@@ -307,8 +307,8 @@ class KeyRing:
     def _require_not_withdrawn(self, key: Key) -> None:
         if key.withdrawn:
             raise Refused(
-                f"{key.kid} is the key that a rollback took out of use; go forward instead: issuer keys rotate"
-                " (or say --force and --reason)"
+                f"{key.kid} was rolled back; rotate to the next key instead: issuer keys rotate"
+                " (or use --force and --reason)"
             )
 
     def _require_ripe(self, key: Key, now: datetime) -> None:

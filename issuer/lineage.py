@@ -1,7 +1,7 @@
 """Whether a key ring comes after one that was seen before, and how the two become one again if it does not.
 
 Who restores an older database brings back keys that were revoked since, and loses those made since. What was seen is
-noted beside the private keys, by `halves`; the way out is performed in `recovery`.
+noted with the private keys, by `halves`; the way out is performed in `recovery`.
 """
 
 from collections.abc import Collection
@@ -26,8 +26,8 @@ def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
 
 def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     """Return what is wrong with a ring that does not come after `noted`, for an operator."""
-    seen = f"the private keys have seen version {noted.version} of {instant(noted.changed_at)}"
-    back = f"put the key ring back as the private keys know it: {WAY_OUT}"
+    seen = f"the note with the private keys has version {noted.version} of {instant(noted.changed_at)}"
+    back = f"restore the key ring from the note with its private keys: {WAY_OUT}"
     if ring is None:
         return (
             f"there is no key ring in the database, and {seen}: restore the database, or correct"
@@ -39,7 +39,7 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     told = [
         f"the database has the key ring at version {ring.version}, and {seen}",
         "an older backup was restored, or ISSUER_DATABASE_URL names another database",
-        *([f"it would trust again what was revoked since: {', '.join(again)}"] if again else []),
+        *([f"it would trust keys that were revoked since: {', '.join(again)}"] if again else []),
         *([f"it lacks keys made since: {', '.join(lacking)}"] if lacking else []),
         f"restore a newer backup, or {back}",
     ]

@@ -41,7 +41,7 @@ class View:
         # Who has seen a change knows that its instant has come, even by a clock that is behind.
         key = self.ring.current(self.ring.decision_instant(policy, now))
         if key.kid not in self.opened:
-            raise KeyUnavailable(f"the current key {key.kid} does not open on this node; its log tells why")
+            raise KeyUnavailable(f"the current key {key.kid} cannot be opened on this node; see its log")
         return key
 
     @cached_property

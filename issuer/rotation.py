@@ -69,7 +69,7 @@ class Rotation:
 
     @property
     def unnoted(self) -> str | None:
-        """Why the ring could not be noted beside the private keys."""
+        """Why the ring could not be noted with the private keys."""
         return self._halves.unnoted
 
     def audit_error(self) -> str | None:
@@ -77,7 +77,7 @@ class Rotation:
         return self._halves.audit_error()
 
     def noted_entries(self) -> int | None:
-        """Return up to which entry the audit was noted beside the private keys, or None."""
+        """Return up to which entry the audit was noted with the private keys, or None."""
         return self._halves.noted_entries()
 
     @property

@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     )
     ca_file: values.FilePath | None = Field(
         None,
-        description="PEM certificates of authorities that are trusted beside the system's for the key sets of"
+        description="PEM certificates of authorities that are trusted in addition to the system's for the key sets of"
         " clients (`jwks_uri`).",
     )
     proxy: SecretStr | None = Field(

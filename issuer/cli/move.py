@@ -122,7 +122,7 @@ def _show(
     says = [f"{told} would be moved to {new}; nothing was changed"] if dry_run else says
     show(document, as_json=as_json, rows=rows, says="\n".join(says))
     if contents.audit_fault:
-        warn(f"the audit is not whole, and was not before: {contents.audit_fault}")
+        warn(f"the audit log was not intact before the move either: {contents.audit_fault}")
 
 
 def _go_back(old: Database, *, as_json: bool) -> None:

@@ -182,5 +182,5 @@ def content_of(file: Path) -> bytes:
 
 def _exposed(pem: Path) -> list[str]:
     if pem.stat().st_mode & OPEN_TO_OTHERS:
-        return [f"others on this machine may read {pem}: remove it, and think about who has seen it"]
+        return [f"others on this machine may read {pem}: remove it, and consider the key as known to them"]
     return [f"{pem} still holds the private key: remove it"]

@@ -128,7 +128,7 @@ def serve(
         serve_with_log()
         _run(_config(app, workers, ssl_certfile, ssl_keyfile, limits), listener, drain)
         if isinstance(app, FastAPI) and app.state.supervisor.has_ended:
-            raise CommandError("a background task could not be kept running; the log tells which")
+            raise CommandError("a background task could not be kept running; see the log")
 
 
 def _require_certificate(certificate: Path | None, key: Path | None) -> None:
@@ -171,7 +171,7 @@ def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) ->
     from issuer.cli.processes import run  # noqa: PLC0415 - it brings what watches files, too
 
     if not run(config, listener, drain_seconds):
-        raise CommandError("the server did not start; its log tells why")
+        raise CommandError("the server did not start; see its log")
 
 
 def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:

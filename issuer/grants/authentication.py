@@ -61,7 +61,7 @@ class ClientAuthentication:
         """Return the client of a request, which must have proven who it is."""
         client = self.client(parameters, authorization, origin, now)
         if client.auth_method is AuthMethod.NONE:
-            raise InvalidClient("this endpoint is for clients that authenticate")
+            raise InvalidClient("this endpoint requires client authentication")
         return client
 
     def _by_secret(self, parameters: Mapping[str, str], authorization: str | None, now: datetime) -> Client:
@@ -94,7 +94,7 @@ class ClientAuthentication:
         keys = self._keys.keys(client, assertion.kid, now)
         jti, expires_at = assertion.verify(keys, self._audiences, self._leeway, now)
         if not self._clients.use_assertion(client.id, jti, expires_at):
-            raise InvalidClient("client_assertion was used before: each serves once (jti)")
+            raise InvalidClient("client_assertion was used before: each is accepted once (jti)")
         return client
 
     def _find(self, client_id: str, now: datetime) -> Client | None:

@@ -184,7 +184,7 @@ class ClientKeys:
 
     def _wait(self, fetch: Future[None]) -> None:
         if not self._waiting.acquire(blocking=False):
-            raise Unavailable("the keys of clients are being fetched; try again", timedelta(seconds=2))
+            raise Unavailable("the keys of clients are being fetched; try again later", timedelta(seconds=2))
         try:
             wait([fetch], FETCH_SECONDS + 1)
         finally:

@@ -112,7 +112,7 @@ class Mint:
 
 
 def _cannot_sign() -> Unavailable:
-    return Unavailable("this node cannot sign for the moment", timedelta(seconds=1))
+    return Unavailable("this node cannot sign at the moment", timedelta(seconds=1))
 
 
 @lru_cache(maxsize=8)

@@ -47,7 +47,7 @@ class Pkcs11Signer:
         """Refuse: a key that was outside once cannot be known to be nowhere else."""
         del key, alg
         raise Refused(
-            "with ISSUER_KEYS=pkcs11 private keys are made inside the token and never leave it: existing keys"
+            "with ISSUER_KEYS=pkcs11 private keys are generated inside the token and never leave it: existing keys"
             " cannot be imported"
         )
 

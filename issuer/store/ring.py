@@ -226,7 +226,7 @@ def written(ring: KeyRing) -> bytes:
 
 
 def checkpoint(ring: KeyRing, head: Head | None) -> bytes:
-    """Return what is noted beside the private keys: the ring, and the newest link of the audit."""
+    """Return what is noted with the private keys: the ring, and the newest link of the audit."""
     noted = json.loads(written(ring))
     if head is not None:
         noted["audit"] = {"number": head.number, "digest": head.digest}

@@ -75,7 +75,7 @@ def _checks(issuer: Issuer) -> Result:
     except StaleView as error:
         checks["key_ring"] = str(error)
     except KeyRingError as error:
-        checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; the log tells why"
+        checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; see the log"
     return checks, [*issuer.node.warnings(in_detail=in_detail), *_advice(issuer, in_detail=in_detail)]
 
 

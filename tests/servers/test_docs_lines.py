@@ -136,7 +136,7 @@ def test_files_move_to_postgresql_with_all_that_is_in_them(
     replaced = {"postgresql://issuer@db.example/issuer": postgresql_url}
     lines = alone(after(["Routine rotation"], POSTGRESQL), tmp_path, replaced)
     assert lines.printed.count("3 of 3 private keys OK") == 1
-    assert "the audit is whole: 6 entries" in lines.printed
+    assert "the audit log is intact: 6 entries" in lines.printed
     assert re.search(r"^alice +items:read", lines.printed, re.MULTILINE)
     assert "in the database, encrypted" in lines.logs
 
