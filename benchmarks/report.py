@@ -30,7 +30,7 @@ COLUMNS = {
     "others_cores": ("others", ".2f"),
 }
 """Figures that have a column: its head, and how they are written."""
-TARGET_HEADS = ("what", "usual", "reach", "aim", "measured", "verdict", "by CPU")
+TARGET_HEADS = ("what", "baseline", "target", "stretch", "measured", "verdict", "by CPU")
 BEGIN, END = "<!-- {} from {} -->", "<!-- end of {} -->"
 
 

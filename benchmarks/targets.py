@@ -1,4 +1,4 @@
-"""Owns the ratios to reach: each row's name, what it compares, what is usual, and what counts as reached.
+"""Owns the targets: each row's name, what it compares, its baseline, target and stretch value.
 
 They are measured by `cases` and shown by `report`.
 """
@@ -8,17 +8,20 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How a figure compares with its target."""
+    """How a measurement compares with its target."""
 
-    AIM = "aim reached"
-    REACHED = "reached"
-    MISSED = "not reached"
+    AIM = "stretch met"
+    REACHED = "target met"
+    MISSED = "missed"
     SKIPPED = "not measured"
 
 
 @dataclass(frozen=True)
 class Target:
-    """One row: `usual` is the common FastAPI recipe's figure, as it was measured once; "" where there is none."""
+    """One row: `reach` is the target, `aim` the stretch value.
+
+    `usual` is the baseline, measured once with the common FastAPI recipe; "" where there is none.
+    """
 
     name: str
     what: str

@@ -241,8 +241,8 @@ def rotation_cache(policy: Policy) -> str:
     drawing.text(
         LEFT + 16,
         382,
-        f"a fetch, each ISSUER_JWKS_MAX_AGE {duration(policy.max_age)}; it has B {_exact(rotated - knows)} before B"
-        " signs, and A until its last token is dead",
+        f"a fetch, every ISSUER_JWKS_MAX_AGE {duration(policy.max_age)}; it has B {_exact(rotated - knows)} before B"
+        " signs, and A until its last token has expired",
         "small",
     )
     return drawing.svg()

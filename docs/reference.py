@@ -213,7 +213,11 @@ def errors() -> Iterator[tuple[str, str, str]]:
         found.setdefault((error.status, error.code), (error.__doc__ or "").partition("\n")[0])
     for (status, code), cause in sorted(found.items()):
         yield f"`{code}`", str(status), cause
-    yield "`server_error`", "500", "A defect; the log tells more, under the id in `X-Request-Id`."
+    yield (
+        "`server_error`",
+        "500",
+        "An internal error; the log has the details under the id in `X-Request-Id`.",
+    )
 
 
 if __name__ == "__main__":

@@ -56,21 +56,21 @@ def end_all_sessions(families: FamilyStore, audit: AuditStore, actor: str, reaso
 def renew_secret(
     clients: ClientStore, client: Client, overlap: timedelta, now: datetime
 ) -> tuple[Client, str]:
-    """Give `client` another secret and return both; the old one stays good for `overlap`.
+    """Give `client` another secret and return both; the old one stays valid for `overlap`.
 
-    Raise Refused while the one before the old one is still good: it would be lost, and may be the one in use. Without
-    any overlap all old ones end at once.
+    Raise Refused while the secret before the old one is still valid: it would be lost, and may be the one in use.
+    Without an overlap all old ones end at once.
     """
     if overlap and client.old_secret_until and client.old_secret_until > now:
         raise Refused(
             f"not before {instant(client.old_secret_until)}: the secret was changed lately, and the one before it is"
-            " still good, but only one old secret is kept; --overlap 0 ends all old ones at once",
+            " still valid, but only one old secret is kept; --overlap 0 ends all old ones at once",
             client.old_secret_until,
         )
     secret = new_secret()
     renewed = client.with_new_secret(secret, now, overlap)
     if not clients.set_secret(renewed, client.secret_digest):
-        raise Refused("somebody else changed the secret at this moment; look again: issuer clients list")
+        raise Refused("the secret was changed by somebody else at the same time; see: issuer clients list")
     return renewed, secret
 
 

@@ -123,7 +123,7 @@ def fault(links: Iterable[Link], head: Head) -> str | None:
 def transitions(before: KeyRing | None, after: KeyRing, actor: str, reason: str | None) -> list[Entry]:
     """Return what happened to each key since `before`, in the order of time.
 
-    A turn that came by itself bears its own instant; `reason` belongs to what was done by hand.
+    A turn that came by itself bears its own instant; `reason` belongs to what an operator did.
     """
     old = {key.kid: key for key in before.keys} if before else {}
     events = [

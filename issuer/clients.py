@@ -39,7 +39,11 @@ class Client:
 
     @property
     def grant_types(self) -> frozenset[GrantType]:
-        """The grants it may use: only the built-in one sees passwords, only one with a secret is itself."""
+        """Allowed grants.
+
+        `password` for the built-in first-party client only, `client_credentials` for confidential clients only (RFC
+        6749 section 4.4).
+        """
         if self.id == FIRST_PARTY_ID:
             return frozenset({GrantType.PASSWORD, GrantType.REFRESH_TOKEN})
         if self.auth_method is AuthMethod.NONE:
@@ -63,7 +67,7 @@ class Client:
         equivalent = {comparable(audience): audience for audience in reversed(allowed)}
         found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
         if None in found:
-            raise InvalidTarget("a resource that this client may not ask tokens for")
+            raise InvalidTarget("this client may not request tokens for that resource")
         return tuple(dict.fromkeys(filter(None, found))) or allowed  # as verifiers compare it: to the letter
 
 
@@ -86,7 +90,7 @@ NO_CLIENT_DIGEST = digest(new_secret())
 
 
 def secret_matches(client: Client | None, secret: str, now: datetime) -> bool:
-    """Tell whether `secret` is the client's, in constant time, an unknown client included."""
+    """Whether `secret` is the client's, in constant time, an unknown client included."""
     given = digest(secret)
     newest = client.secret_digest if client else None
     old = client.old_secret_digest if client and (client.old_secret_until or now) > now else None

@@ -1,6 +1,6 @@
-"""What becomes of private halves: kept and destroyed as the ring says, and told where that fails.
+"""Keeps and removes private keys as the key ring requires, and reports what failed.
 
-Making and opening them is `signing`'s work.
+Generating and opening them is left to `signing`.
 """
 
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ from issuer.store.ring import Unreadable, checkpoint, noted_head, read
 
 
 class DamagedNote(KeyRingError):
-    """What is noted of the ring beside the private halves cannot be read."""
+    """What is noted of the ring beside the private keys cannot be read."""
 
 
 class Chain(Protocol):
@@ -29,29 +29,29 @@ class Chain(Protocol):
         """Return its newest link."""
 
     def has_link(self, head: Head) -> bool:
-        """Tell whether it still has a link that was its newest once."""
+        """Whether it still has a link that was its newest once."""
 
 
 class PrivateHalves:
-    """Brings the private halves in line with the ring; harmless to repeat."""
+    """Brings the private keys in line with the ring; harmless to repeat."""
 
     def __init__(self, signer: Signer, chain: Chain | None = None) -> None:
         self._signer = signer
         self._chain = chain
         self._settled: set[tuple[str, bool]] = set()
         self.undestroyed: dict[str, str] = {}
-        """Why a private half could not be destroyed, by kid."""
+        """Why a private key could not be removed, by kid."""
         self.destroyed: dict[str, bool] = {}
-        """Whether there was a private half to destroy, by kid."""
+        """Whether there was a private key to remove, by kid."""
         self.unnoted: str | None = None
         """Why the ring could not be noted beside them."""
         self._note: tuple[bytes, KeyRing] | None = None
 
     def noted(self) -> KeyRing | None:
-        """Return the newest ring that was noted beside the private halves, or None.
+        """Return the newest ring that was noted with the private keys, or None.
 
         It lags behind the database and never leads: who compares the two reads this one first. Where private
-        halves are out of reach it is what this process saw last: a revocation counts all the same. Raise
+        keys are out of reach it is what this process saw last: a revocation counts all the same. Raise
         DamagedNote for one that is damaged and that this process never saw.
         """
         with suppress(KeyUnavailable):
@@ -63,7 +63,7 @@ class PrivateHalves:
         return self._note[1] if self._note else None
 
     def note(self, ring: KeyRing, *, accept_audit: bool = False) -> None:
-        """Note the ring, once it is saved and before any half is destroyed: it tells of an older one restored.
+        """Note the ring, once it is saved and before any private key is removed: it tells of an older one restored.
 
         With it the newest link of the audit; but the link noted before stays while the audit lacks it, unless an
         operator accepts the audit as it is: who cuts it off could else have the next rotation cover that up.
@@ -77,10 +77,10 @@ class PrivateHalves:
             text = checkpoint(ring, self._next_head(before))
             self._signer.note(text, lambda noted: _version(noted) < ring.version)
         except (KeyUnavailable, OSError) as error:
-            self.unnoted = f"the key ring could not be noted beside its private keys: {error}"
+            self.unnoted = f"the key ring could not be noted with its private keys: {error}"
 
     def audit_error(self) -> str | None:
-        """Return that the audit lacks the link noted beside the private keys, or None; raise StoreError.
+        """Return that the audit lacks the link noted with the private keys, or None; raise StoreError.
 
         None also where nothing is noted, or the note cannot be read: `checks` reports that.
         """
@@ -88,14 +88,14 @@ class PrivateHalves:
             head = self._noted_head()
             if head and self._chain and not self._chain.has_link(head):
                 return (
-                    f"the audit lacks entry {head.number} as it was noted beside the private keys: its newest entries"
-                    " were removed or made anew, or an older backup was restored; find out who can write to the"
+                    f"the audit lacks entry {head.number} that was noted with the private keys: its newest entries"
+                    " were removed or replaced, or an older backup was restored; find out who can write to the"
                     f" database, then accept the audit as it is: {WAY_OUT}"
                 )
         return None
 
     def noted_entries(self) -> int | None:
-        """Return up to which entry the audit was noted beside the private keys, or None."""
+        """Return up to which entry the audit was noted with the private keys, or None."""
         with suppress(KeyUnavailable):
             head = self._noted_head()
             return head.number if head else None
@@ -146,13 +146,13 @@ class PrivateHalves:
         except Unreadable as error:
             if self._note is None:
                 raise DamagedNote(
-                    f"the note of the key ring beside the private keys is damaged, {error}: if no older backup of the"
+                    f"the note of the key ring with its private keys is damaged, {error}: if no older backup of the"
                     " database was restored, remove it (in a directory ring.json, in a PKCS#11 token the data object"
                     " jwks-issuer ring); nodes write it anew"
                 ) from None
 
     def _is_settled(self, kid: str, *, trusted: bool) -> bool:
-        """Keep or destroy a private half; False if it could not be done, which is tried again next time."""
+        """Keep or destroy a private key; False if it could not be done, which is tried again next time."""
         if not trusted:
             return self._destroy(kid) is None
         with suppress(KeyRingError, StoreError):
@@ -162,12 +162,12 @@ class PrivateHalves:
         return False
 
     def _destroy(self, kid: str) -> str | None:
-        """Destroy a private half, or return why it could not be done: the ring goes on without it all the same."""
+        """Destroy a private key, or return why it could not be done: the ring goes on without it all the same."""
         self.undestroyed.pop(kid, None)
         try:
             self.destroyed[kid] = self._signer.destroy(kid)
         except (KeyRingError, StoreError) as error:
-            self.undestroyed[kid] = f"the private half of {kid} could not be destroyed: {error}"
+            self.undestroyed[kid] = f"the private key of {kid} could not be removed: {error}"
         return self.undestroyed.get(kid)
 
 

@@ -41,7 +41,7 @@ class QueueFull(Unavailable):
 
     def __init__(self) -> None:
         later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
-        super().__init__("too many log-ins at once; try again", retry_after=later)
+        super().__init__("too many log-ins at once; try again later", retry_after=later)
 
 
 @dataclass(eq=False)

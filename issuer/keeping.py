@@ -33,8 +33,8 @@ def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
     missing = ring.shortfall(now, policy)
     most = ring.most_published(policy, now)
     return [
-        *([f"the rotation has been overdue since {instant(overdue)}"] if overdue else []),
-        *([f"the ring lacks {missing} of {policy.standby_keys} standbys"] if missing else []),
+        *([f"key rotation has been overdue since {instant(overdue)}"] if overdue else []),
+        *([f"{missing} of {policy.standby_keys} standby keys are missing"] if missing else []),
         *([_too_many(most)] if most > PUBLISHED_MOST else []),
     ]
 
@@ -74,7 +74,7 @@ class Node:
 
     @property
     def has_view(self) -> bool:
-        """Tell whether this node has seen the key ring at all."""
+        """Whether this node has seen the key ring at all."""
         return self._view is not None
 
     @property
@@ -85,7 +85,7 @@ class Node:
         return self._view
 
     def refresh(self) -> View:
-        """Do what is due, open every key that may sign, and take up the view as a whole.
+        """Do what is due, open every key that may sign, and replace the view as a whole.
 
         Raise KeyRingError or StoreError; the view then stays as old as it is. A key that does not open stops a
         node from starting. One that runs goes on publishing what the ring says, so that a revocation counts, and
@@ -95,7 +95,7 @@ class Node:
             complaints = self._refreshed()
         except Exception as error:
             known = isinstance(error, KeyRingError | StoreError)
-            self._complain(str(error) if known else "a defect; the log tells which")
+            self._complain(str(error) if known else "an internal error; see the log")
             raise
         if complaints:
             self._complain("; ".join(complaints))
@@ -105,24 +105,23 @@ class Node:
 
     @property
     def trouble(self) -> Trouble | None:
-        """What went wrong at the latest refresh, or that it has not come to an end."""
+        """The failure of the latest refresh, or that it has not finished."""
         view = self.view
         # A view from after now counts as old, as it does where it is used: the clock was set back since.
         if self._trouble is None and abs(self._clock() - view.refreshed_at) > 3 * REFRESH_INTERVAL:
             return Trouble(
-                view.refreshed_at, "the refresh takes long: does the database, disk or token hang?"
+                view.refreshed_at,
+                "the refresh of the key ring has not finished: the database, the disk or the PKCS#11 token may hang",
             )
         return self._trouble
 
     def warnings(self, *, in_detail: bool = True) -> list[str]:
         """Return what an operator should know although the node can do its work.
 
-        The reason of a trouble may name addresses and paths; without `in_detail` the log is pointed to.
+        The reason of a failure may name addresses and paths; without `in_detail` the text refers to the log.
         """
         now, trouble = self._clock(), self.trouble
-        reason = (
-            trouble.reason if trouble and in_detail else "the key ring needs attention; the log tells why"
-        )
+        reason = trouble.reason if trouble and in_detail else "the key ring needs attention; see the log"
         return [
             *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
             *wanting(self.view.ring, self._policy, now),
@@ -187,14 +186,14 @@ class Node:
         self._audit_error = self._rotation.audit_error()
 
     def _missed(self, ring: KeyRing) -> list[str]:
-        """Return a complaint for each published key whose private half is not here."""
+        """Return a complaint for each published key whose private key is not here."""
         try:
             kept = self._signer.kept()
         except KeyUnavailable as error:
             return [str(error)]
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
-            f"{key.kid} is published and its private half is not here: it was lost, or somebody put the key into the"
+            f"{key.kid} is published but its private key is not here: it was lost, or somebody put the key into the"
             f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here

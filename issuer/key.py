@@ -1,4 +1,4 @@
-"""One key: its public half, and the facts about its life; what follows from them among others is `keyring`'s.
+"""One key: its public key, and the instants and durations of its life; phases among other keys are left to `keyring`.
 
 Making keys, and signing with them, is `signing`'s work.
 """
@@ -39,13 +39,13 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
 
 
 def is_kid(text: str) -> bool:
-    """Tell whether `text` has the form of a kid: nothing else may become the name of a file or of an object."""
+    """Whether `text` has the form of a kid: nothing else may become the name of a file or of an object."""
     return _KID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
 class PublicKey:
-    """The public half of a key: `kid` is the RFC 7638 SHA-256 thumbprint of `jwk` (RFC 7517)."""
+    """A public key: `kid` is the RFC 7638 SHA-256 thumbprint of `jwk` (RFC 7517)."""
 
     kid: str
     alg: str
@@ -79,7 +79,7 @@ class Key(PublicKey):
 
     published_at: datetime
     activates_at: datetime | None
-    """None: published, and activated by an operator's hand only."""
+    """None: published, and activated by manual rotation only."""
     token_lifetime: timedelta
     """The longest life that any node was allowed to give a token this key signed."""
     margin: timedelta
@@ -89,21 +89,21 @@ class Key(PublicKey):
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
     compromised: bool = False
-    """Revoked because somebody else may have the private half."""
+    """Revoked because somebody else may have the private key."""
     imported: bool = False
-    """Made elsewhere: its private half was outside once."""
+    """Imported: its private key existed outside once."""
     withdrawn: bool = False
     """A rollback took its place: going back does not lead to it again."""
 
     def activated_by(self, now: datetime) -> bool:
-        """Tell whether the key had begun to sign at `now`; one revoked before its turn never did."""
+        """Whether the key had begun to sign at `now`; one revoked before its turn never did."""
         if self.activates_at is None or self.activates_at > now:
             return False
         return self.revoked_at is None or self.revoked_at > self.activates_at
 
     @property
     def ever_activated(self) -> bool:
-        """Tell whether the key has a turn that was not, and will not be, forestalled by its revocation."""
+        """Whether the key has signed or will sign: it has an activation time and was not revoked before it."""
         return self.activates_at is not None and self.activated_by(self.activates_at)
 
     @classmethod

@@ -184,7 +184,7 @@ class KeyRing:
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
                 "there is no previous key to go back to: it is revoked, or its private key was removed, as its"
-                " tokens have expired; go forward instead: issuer keys rotate"
+                " tokens have expired; rotate to the next key instead: issuer keys rotate"
             )
         if not forced:
             self._require_ripe(chosen, now)
@@ -207,7 +207,7 @@ class KeyRing:
             return ring.scheduled(policy, now)
         standbys = self.standbys(now)
         if not standbys:
-            raise Refused(f"{key.kid} is current and there is no standby to take over")
+            raise Refused(f"{key.kid} is current and there is no standby key to replace it")
         return ring.activated(standbys[0], policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:
@@ -228,11 +228,10 @@ class KeyRing:
         return replace(self, keys=tuple(keys))
 
     def tended(self, policy: Policy, now: datetime) -> Self:
-        """Return the ring with everything done that needs no new key.
+        """Drop retired keys, and raise each key's recorded lifetime and margin to the current policy.
 
-        What outlives a change of settings is raised before any node acts on the longer ones, and never
-        lowered: old tokens and documents may be alive. Retired keys are dropped, but none before a key that it
-        superseded: its turn tells how long that one stays.
+        They are never lowered, since older tokens and cached key sets may still be valid. A retired key stays while
+        a key that it superseded does: its activation tells how long that one is published.
         """
         ended = takewhile(lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.in_order)
         gone = [key.kid for key in ended if key.revoked_at is None]
@@ -249,15 +248,15 @@ class KeyRing:
         )
 
     def require_current(self, kid: str, now: datetime) -> None:
-        """Raise Refused if another key signs than the operator saw: somebody else was faster."""
+        """Raise Refused if the signing key is not the one that the operator saw: somebody else was faster."""
         if self.current(now).kid != kid:
             raise Refused(
-                f"{self.current(now).kid} signs by now, and not {kid} any more: another operator or the timer was"
-                " faster; look again: issuer keys list"
+                f"{self.current(now).kid} signs now, not {kid}: another operator or the timer was faster;"
+                " see: issuer keys list"
             )
 
     def _may_be_gone(self, key: Key, now: datetime) -> bool:
-        """Tell whether a node may have let a previous key go, or be doing so.
+        """Whether a node may have let a previous key go, or be doing so.
 
         A rollback moves the turn of the key that superseded the ones before it: they are kept for longer since,
         and a node that decided before may have destroyed them already.
@@ -268,8 +267,8 @@ class KeyRing:
     def _require_not_withdrawn(self, key: Key) -> None:
         if key.withdrawn:
             raise Refused(
-                f"{key.kid} is the key that a rollback took out of use; go forward instead: issuer keys rotate"
-                " (or say --force and --reason)"
+                f"{key.kid} was rolled back; rotate to the next key instead: issuer keys rotate"
+                " (or use --force and --reason)"
             )
 
     def _require_ripe(self, key: Key, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """Whether a key ring comes after one that was seen before, and how the two become one again if it does not.
 
 Who restores an older database brings back keys that were revoked since, and loses those made since. What was seen is
-noted beside the private keys, by `halves`; the way out is performed in `recovery`.
+noted with the private keys, by `halves`; the way out is performed in `recovery`.
 """
 
 from collections.abc import Collection
@@ -15,7 +15,7 @@ WAY_OUT = "issuer keys recover --reason TEXT"
 
 
 def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
-    """Tell whether `ring` can be `noted` or a later version of it.
+    """Whether `ring` can be `noted` or a later version of it.
 
     Versions only grow, a version never changes, and what is revoked stays revoked.
     """
@@ -26,8 +26,8 @@ def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
 
 def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     """Return what is wrong with a ring that does not come after `noted`, for an operator."""
-    seen = f"the private keys have seen version {noted.version} of {instant(noted.changed_at)}"
-    back = f"put the key ring back as the private keys know it: {WAY_OUT}"
+    seen = f"the note with the private keys has version {noted.version} of {instant(noted.changed_at)}"
+    back = f"restore the key ring from the note with its private keys: {WAY_OUT}"
     if ring is None:
         return (
             f"there is no key ring in the database, and {seen}: restore the database, or correct"
@@ -39,7 +39,7 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     told = [
         f"the database has the key ring at version {ring.version}, and {seen}",
         "an older backup was restored, or ISSUER_DATABASE_URL names another database",
-        *([f"it would trust again what was revoked since: {', '.join(again)}"] if again else []),
+        *([f"it would trust keys that were revoked since: {', '.join(again)}"] if again else []),
         *([f"it lacks keys made since: {', '.join(lacking)}"] if lacking else []),
         f"restore a newer backup, or {back}",
     ]
@@ -47,9 +47,10 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
 
 
 def reunited(ring: KeyRing | None, noted: KeyRing, here: Collection[str]) -> KeyRing:
-    """Return the ring in which every key is what either knows the worst of, as the version after both.
+    """Merge two divergent rings into a version that follows both.
 
-    Of keys that only the older one knows, those that are neither revoked nor `here` have been let go since.
+    A key revoked in either is revoked, and the longer lifetimes win. A key that only `ring` holds is kept if it is
+    revoked or its private key is `here`; otherwise it was retired since.
     """
     if ring is None:
         return replace(noted, version=noted.version + 1)

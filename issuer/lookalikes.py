@@ -49,11 +49,13 @@ def require_plain(name: str) -> None:
     if any(ord(character) in hidden for character in name for hidden in _INVISIBLE):
         raise InvalidRequest("username holds invisible characters")
     if any(_is_loose(before, mark) for before, mark in pairwise(f"a{name}")):
-        raise InvalidRequest("username holds marks that do not belong to a letter")
+        raise InvalidRequest("username holds combining marks without a letter")
     if not all(map(_is_in_use, name)):
         raise InvalidRequest("username holds letters or numbers of no alphabet in use today")
     if not _is_of_one_script(name) or not _is_of_one_set_of_digits(name) or _looks_like_ascii(name):
-        raise InvalidRequest("username could be taken for another: keep to the letters of one alphabet")
+        raise InvalidRequest(
+            "username mixes alphabets or look-alike characters: use the letters of one alphabet"
+        )
 
 
 def _is_loose(before: str, mark: str) -> bool:

@@ -134,7 +134,7 @@ class Move:
         return Contents(rows, len(pems), wrong)
 
     def _pems(self, ring: KeyRing) -> dict[str, bytes]:
-        """Return the private halves, as they are encrypted, of all keys that the ring trusts."""
+        """Return the private keys, in encrypted form, of all keys that the ring trusts."""
         if self._vault is None:
             return {}
         here = self._vault.kept() | self._vault.pending()
@@ -143,7 +143,7 @@ class Move:
         }
 
     def _prove(self, signer: Signer, ring: KeyRing) -> None:
-        """Raise KeyUnavailable unless each published key signs, and is the one that its public half says."""
+        """Raise KeyUnavailable unless each published key signs and matches its public key."""
         now = max(self._clock(), ring.changed_at)
         for key in ring.keys:
             if ring.phase(key, now) in PUBLISHED:

@@ -25,7 +25,7 @@ class View:
     ring: KeyRing
     refreshed_at: datetime
     opened: frozenset[str]
-    """The kids whose private halves are ready to sign here."""
+    """The kids whose private keys are ready to sign here."""
 
     def signing_key(self, policy: Policy, now: datetime) -> Key:
         """Return the key that signs at `now`; raise StaleView when other nodes may have moved on without us.
@@ -41,7 +41,7 @@ class View:
         # Who has seen a change knows that its instant has come, even by a clock that is behind.
         key = self.ring.current(self.ring.decision_instant(policy, now))
         if key.kid not in self.opened:
-            raise KeyUnavailable(f"the current key {key.kid} does not open on this node; its log tells why")
+            raise KeyUnavailable(f"the current key {key.kid} cannot be opened on this node; see its log")
         return key
 
     @cached_property
@@ -88,18 +88,18 @@ class Heartbeat:
         )
 
     def last(self, now: datetime) -> Self:
-        """Return the heartbeat of the process when it ends: what it served lives on for a while."""
+        """Return the heartbeat of the process when it ends: what it served stays valid for a while."""
         return replace(self, refreshed_at=now, signs_until=now, served_until=now + self.max_age)
 
     @property
     def has_left(self) -> bool:
-        """Tell whether this is the heartbeat of a process that ended and said so."""
+        """Whether this is the heartbeat of a process that ended and said so."""
         return self.signs_until == self.refreshed_at
 
 
 @dataclass(frozen=True)
 class Acknowledgement:
-    """Who has taken up one version of the ring, as told by heartbeats at one instant."""
+    """Which processes have picked up one version of the ring, as told by heartbeats at one instant."""
 
     done: tuple[Heartbeat, ...]
     waiting: tuple[Heartbeat, ...]
@@ -109,7 +109,7 @@ class Acknowledgement:
     refused_from: datetime
     """From then on every verifier that honours max-age refuses what the version revoked.
 
-    M + S from now for those that have taken it up, each by its own max-age; the others for as long as what they
+    M + S from now for those that have picked it up, each by its own max-age; the others for as long as what they
     served may live.
     """
 

@@ -101,13 +101,13 @@ class InvalidClient(OAuthError):
 
 
 class InvalidGrant(OAuthError):
-    """The password or the refresh token is not, or no longer, good."""
+    """The password is wrong, or the refresh token is not or no longer valid."""
 
     code = ErrorCode.INVALID_GRANT
 
 
 class LoginFailed(InvalidGrant):
-    """Unknown user, wrong password and disabled user alike: one text, so that nobody learns which."""
+    """The username or the password is wrong, or the account is disabled; the answer does not tell which."""
 
     status = 401
     challenge = "Bearer"
@@ -129,7 +129,7 @@ class InvalidTarget(OAuthError):
 
 
 class UnauthorizedClient(OAuthError):
-    """The client is who it says, but may not use this grant."""
+    """The client is authenticated, but may not use this grant."""
 
     code = ErrorCode.UNAUTHORIZED_CLIENT
 
@@ -147,7 +147,7 @@ class UnsupportedTokenType(OAuthError):
 
 
 class InvalidToken(OAuthError):
-    """The access token does not open this endpoint."""
+    """The access token is missing, expired or not valid for this endpoint."""
 
     code = ErrorCode.INVALID_TOKEN
     status = 401
@@ -155,7 +155,7 @@ class InvalidToken(OAuthError):
 
 
 class AccessDenied(OAuthError):
-    """The operator switched this off."""
+    """Switched off by the operator."""
 
     code = ErrorCode.ACCESS_DENIED
     status = 403
@@ -194,7 +194,7 @@ class TooManyAttempts(OAuthError):
 
 
 class Unavailable(OAuthError):
-    """The issuer cannot answer now; the client should come back after `Retry-After`."""
+    """The issuer cannot answer now; retry after `Retry-After` seconds."""
 
     code = ErrorCode.TEMPORARILY_UNAVAILABLE
     status = 503
@@ -221,7 +221,7 @@ def format_scope(scope: frozenset[str]) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Tell whether `url` names this machine only."""
+    """Whether `url` names this machine only."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback

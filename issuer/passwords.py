@@ -63,7 +63,7 @@ class BadHash(ValueError):
 
 
 class Passwords:
-    """Hashes with argon2id (19 MiB, 2 passes, 1 lane); verifies older schemes, so that users can move in."""
+    """Hashes with argon2id (19 MiB, 2 passes, 1 lane); verifies older schemes, so that users can be imported."""
 
     def __init__(self, memory_kib: int = 19456, passes: int = 2) -> None:
         self._context = CryptContext(

@@ -20,7 +20,7 @@ class Happening(StrEnum):
     """What the plan tells of a key."""
 
     PUBLISHED = "is published"
-    MAY_SIGN = "may be rotated to by hand"
+    MAY_SIGN = "eligible for manual rotation"
     SIGNS = "signs from now on"
     LEAVES = "leaves the JWKS"
 
@@ -37,7 +37,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Life:
-    """The life of one key as planned; an instant is None where it is beyond the plan, or by hand only."""
+    """The life of one key as planned; an instant is None where it is beyond the plan, or by manual rotation only."""
 
     kid: str | None
     alg: str

@@ -64,7 +64,7 @@ class Policy:
             )
         if self.rotation_period and self.rotation_period < self.publish_lead:
             raise BadPolicy(
-                f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be 0 (only by hand) or"
+                f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be 0 (only manual rotation) or"
                 f" at least ISSUER_PUBLISH_LEAD {duration(self.publish_lead)}: each key is published that long"
                 " before it signs",
                 f"ISSUER_ROTATION_PERIOD={duration(self.publish_lead)}",

@@ -57,7 +57,7 @@ class Recovery:
             over=before.version if before else 0,
         )
         if saved is None:
-            raise DatabaseUnavailable("the key ring was changed by others meanwhile: look again")
+            raise DatabaseUnavailable("the key ring was changed by others meanwhile; see: issuer keys list")
         self._halves.note(saved, accept_audit=True)
         self._halves.settle(saved, again=True)
         return saved
@@ -67,14 +67,12 @@ class Recovery:
         noted, before = self._halves.noted(), self._store.load()  # in this order; see `Rotation`
         if noted is None:
             raise Refused(
-                "nothing beside the private keys tells of a newer key ring; only a directory of keys does, and a"
+                "no note with the private keys shows a newer key ring; only a directory of keys does, and a"
                 " PKCS#11 token: restore the newest backup"
             )
         if before is not None and comes_after(before, noted):
             if self._halves.audit_error() is None:
-                raise NothingToDo(
-                    "the key ring in the database is the newest that its private keys have seen"
-                )
+                raise NothingToDo("the key ring in the database is as new as the note with its private keys")
             both = replace(before, version=before.version + 1)  # the audit alone is accepted as it is
         else:
             both = reunited(before, noted, self._signer.kept())

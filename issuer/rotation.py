@@ -1,7 +1,7 @@
 """Reconcile: load the ring, decide what is due, make keys, and save if nobody else did.
 
-The rules are `keyring`'s; this file performs them, for the timer and for operators alike. What becomes of private
-halves is `halves`' work; doing it every second in each process that serves is `keeping`'s.
+The rules are `keyring`'s; this file performs them, for the timer and for operators alike. Keeping and
+removing private keys is left to `halves`; running it every second in each process, to `keeping`.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,12 +64,12 @@ class Rotation:
 
     @property
     def undestroyed(self) -> Mapping[str, str]:
-        """Why a private half could not be destroyed, by kid."""
+        """Why a private key could not be removed, by kid."""
         return self._halves.undestroyed
 
     @property
     def unnoted(self) -> str | None:
-        """Why the ring could not be noted beside the private halves."""
+        """Why the ring could not be noted with the private keys."""
         return self._halves.unnoted
 
     def audit_error(self) -> str | None:
@@ -77,12 +77,12 @@ class Rotation:
         return self._halves.audit_error()
 
     def noted_entries(self) -> int | None:
-        """Return up to which entry the audit was noted beside the private keys, or None."""
+        """Return up to which entry the audit was noted with the private keys, or None."""
         return self._halves.noted_entries()
 
     @property
     def destroyed(self) -> Mapping[str, bool]:
-        """Whether there was a private half to destroy, by kid."""
+        """Whether there was a private key to remove, by kid."""
         return self._halves.destroyed
 
     def ring(self) -> KeyRing:
@@ -164,7 +164,7 @@ class Rotation:
             raise
 
     def settle(self) -> None:
-        """Keep and destroy private halves as the ring says: what a crash after a save left undone."""
+        """Keep and destroy private keys as the ring says: what a crash after a save left undone."""
         self._halves.settle(self.ring(), again=True)
 
     def require_place(self, key: PublicKey, *, current: bool) -> None:
@@ -227,7 +227,7 @@ class Rotation:
         return before is not None and now is not None and now.version != before.version
 
     def _is_timely(self, decided_at: datetime) -> bool:
-        """Tell whether a decision may still be saved.
+        """Whether a decision may still be saved.
 
         Making keys, waiting for a lock or being stopped takes time, and saved late it would change the past.
         """
@@ -282,7 +282,7 @@ class Rotation:
         return made
 
     def may_found(self) -> bool:
-        """Tell whether there is no ring still; refuse to found one beside the private keys of another.
+        """Whether there is no ring still; refuse to found one beside the private keys of another.
 
         Its database was lost or is elsewhere, and a new ring would break every token of the old one.
         """

@@ -65,16 +65,18 @@ class Settings(BaseSettings):
         None, description="With `pkcs11`: the shared library of the token."
     )
     pkcs11_token: str | None = Field(None, description="With `pkcs11`: the label of the token.")
-    algorithm: str = Field("RS256", description="For new keys: `RS256`, `PS256`, `ES256` or `EdDSA`.")
-    audience: str = Field("http://127.0.0.1:8001", description="The resource that tokens are for by default.")
+    algorithm: str = Field(
+        "RS256", description="Algorithm of new keys: `RS256`, `PS256`, `ES256` or `EdDSA`."
+    )
+    audience: str = Field("http://127.0.0.1:8001", description="The default audience of tokens.")
     access_token_lifetime: values.Lifetime = Field(
-        timedelta(minutes=10), description="How long an access token lives."
+        timedelta(minutes=10), description="Lifetime of an access token."
     )
     refresh_token_lifetime: values.Lifetime = Field(
-        timedelta(days=30), description="How long an unused refresh token lives."
+        timedelta(days=30), description="Lifetime of an unused refresh token."
     )
     rotation_period: values.Duration = Field(
-        timedelta(days=30), description="How long a key signs; `0`: only by hand."
+        timedelta(days=30), description="How long a key signs; `0`: only manual rotation."
     )
     publish_lead: values.Duration = Field(
         timedelta(hours=24), description="How long a key is published before it signs."
@@ -82,7 +84,7 @@ class Settings(BaseSettings):
     jwks_max_age: values.Duration = Field(
         timedelta(minutes=5), description="For how long verifiers may cache the JWKS."
     )
-    standby_keys: int = Field(1, ge=1, le=10, description="How many published keys wait for their turn.")
+    standby_keys: int = Field(1, ge=1, le=10, description="How many standby keys are published.")
     outage_limit: values.Duration = Field(
         timedelta(hours=1), description="How long a node without its database goes on publishing."
     )
@@ -113,7 +115,7 @@ class Settings(BaseSettings):
     )
     ca_file: values.FilePath | None = Field(
         None,
-        description="PEM certificates of authorities that are trusted beside the system's for the key sets of"
+        description="PEM certificates of authorities that are trusted in addition to the system's for the key sets of"
         " clients (`jwks_uri`).",
     )
     proxy: SecretStr | None = Field(
@@ -146,7 +148,7 @@ class Settings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Tell whether the issuer can be reached from this machine only."""
+        """Whether the issuer can be reached from this machine only."""
         return is_loopback(self.url)
 
     def passphrase(self) -> str | None:

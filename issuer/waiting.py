@@ -1,6 +1,7 @@
-"""Who may wait: the thread that serves everybody's requests may not, and what would make it wait stops it here.
+"""Keeps blocking calls off the event loop, which serves all requests of the process.
 
-A database, an HSM and another server are waited for; whoever asks one of them calls `require_patience` first.
+Code that may block (on a database, an HSM or another server) calls `require_patience()` first, which raises WouldWait
+on that thread. Running the work again on a thread that may block is left to `web.aside`.
 """
 
 import threading
@@ -11,15 +12,15 @@ _thread = threading.local()
 
 
 class WouldWait(BaseException):
-    """The work would have to wait here, and has changed nothing yet: it may begin anew where it may wait.
+    """A blocking call on the event loop's thread; nothing has changed yet, so the work can be run again on another.
 
-    No Exception, so that nobody who handles failures takes it for one.
+    Not an Exception, so that no handler of failures catches it.
     """
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Let nothing wait on this thread in the block; raise WouldWait from whatever would."""
+    """Forbid blocking calls on this thread within the block: they raise WouldWait."""
     _thread.impatient = True
     try:
         yield
@@ -28,11 +29,11 @@ def impatient() -> Iterator[None]:
 
 
 def may_wait() -> bool:
-    """Tell whether this thread may wait."""
+    """Whether blocking calls are allowed on this thread."""
     return not getattr(_thread, "impatient", False)
 
 
 def require_patience() -> None:
-    """Raise WouldWait on a thread that may not wait."""
+    """Raise WouldWait on a thread that must not block."""
     if not may_wait():
         raise WouldWait

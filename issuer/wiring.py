@@ -1,6 +1,6 @@
-"""The clock, and `build`: the only place that makes objects, and that knows every room below.
+"""The clock, and `build`: the only place that makes the objects of the program and imports every layer below.
 
-Rooms above ask the `Issuer` it returns.
+The layers above use the `Issuer` that it returns.
 """
 
 import os

@@ -77,7 +77,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
 
 def test_the_newest_backup_is_restored_and_all_is_well(operator: Operator) -> None:
     ring = operator.serve_once()
-    assert "the audit is whole" in operator.run(block("VACUUM INTO"))
+    assert "the audit log is intact" in operator.run(block("VACUUM INTO"))
     operator.run("rm -rf keys issuer.db*")
     operator.run(block("cp -pR backup/keys/"))
     assert operator.run(block("cp -p backup/issuer.db")).endswith("no problems found\n")

@@ -1,4 +1,4 @@
-"""`issuer check` finds each misconfiguration that this project can have, says what mends it, and changes nothing.
+"""`issuer check` finds each misconfiguration that this project can have, says what fixes it, and changes nothing.
 
 Most tests break one thing of an installation that is well, mend it by the line that is printed, and look again.
 """
@@ -479,7 +479,7 @@ def test_a_clock_far_from_the_databases_is_told(empty: Site, postgresql: str) ->
 def test_an_audit_that_is_not_whole_is_told(site: Site) -> None:
     site.change("DROP TRIGGER audit_refuses_update")
     site.change("UPDATE audit SET reason = 'nothing' WHERE number = 1")
-    assert "the audit is not whole: entry 1" in site.one().wrong
+    assert "the audit log is not intact: entry 1" in site.one().wrong
 
 
 # Private keys

@@ -116,9 +116,9 @@ def test_an_assertion_is_for_the_issuer_alone_as_one_text(
 ) -> None:
     text = assertion(client_id, aud=audience)
     assert refused(ask(web, text)) in {
-        f"aud of client_assertion must be {ISSUER}, as one text",
+        f"aud of client_assertion must be {ISSUER}, as one string",
         "client authentication failed",
-        "client_assertion is not a JWT that this server takes",
+        "client_assertion is not a JWT that this server accepts",
     }
 
 

@@ -58,7 +58,7 @@ def test_a_private_key_cannot_be_read_copied_out_or_used_for_anything_but_signin
 
 
 def test_a_key_made_elsewhere_is_not_taken_in() -> None:
-    with pytest.raises(Refused, match="made inside the token"):
+    with pytest.raises(Refused, match="generated inside the token"):
         signer().adopt(ALGORITHMS["ES256"].generate(), "ES256")
     with pytest.raises(Refused, match="PIN with its own tool"):
         signer().rewrap("another")
@@ -162,7 +162,7 @@ def test_a_public_half_that_is_gone_or_swapped_proves_nothing() -> None:
         assert loaded(other)
         second.destroy()
     for public in (one, other):
-        with pytest.raises(KeyUnavailable, match="public half"):
+        with pytest.raises(KeyUnavailable, match="public key"):
             loaded(public)
 
 

@@ -330,7 +330,7 @@ def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
     token.refuses["create"] = error
     node = node_with(database, clock, Pkcs11Signer(token))
     node.refresh()
-    assert "could not be noted beside its private keys" in node.warnings()[0]
+    assert "could not be noted with its private keys" in node.warnings()[0]
     token.refuses.clear()
     clock.advance(seconds=1)
     node.refresh()

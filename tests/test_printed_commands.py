@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 COMMAND = re.compile(
     r"\bissuer ((?:keys|users|clients|audit|check|serve|move|demo)\b(?: [a-z-]+| --[a-z-]+| [A-Z]+)*)"
 )
-ADVISES = re.compile(r"(?:run|see|instead|again|know it|forward instead|back): $")
+ADVISES = re.compile(r"(?:run|see|instead|again|know it|its private keys|back): $")
 """What stands before a command that is to be run as it is printed."""
 
 

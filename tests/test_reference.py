@@ -66,7 +66,7 @@ def test_a_picture_is_what_the_rules_draw(name: str) -> None:
     assert (ROOT / "docs" / name).read_text("utf-8") == drawn, "run: python docs/pictures.py --write"
 
 
-SPANS = timedelta(seconds=10), timedelta(minutes=17, seconds=30)
+SPANS = timedelta(seconds=10), timedelta(minutes=18)
 LIMITS = {
     "account": throttle.ACCOUNT,
     "known device": throttle.DEVICE,
@@ -98,6 +98,6 @@ def test_the_guesses_that_the_limits_allow_are_as_many_as_the_page_says() -> Non
     within = {
         span: sum(sum(waits[:number], timedelta(0)) <= span for number in range(1, 100)) for span in SPANS
     }
-    assert f"strangers get {within[SPANS[0]]} guesses in the first ten seconds" in text
-    assert f"{within[SPANS[1]]} in the first 17 minutes" in text
+    assert f"an attacker gets {within[SPANS[0]]} guesses in the first ten seconds" in text
+    assert f"{within[SPANS[1]]} in the first 18 minutes" in text
     assert timedelta(hours=1) // throttle.ACCOUNT.longest == 4  # "then four an hour"

@@ -711,7 +711,7 @@ def test_readiness_gives_reasons_on_loopback_only_and_elsewhere_points_to_the_lo
     assert answer.status_code == 503
     assert answer.json()["warnings"][0].startswith(f"since {instant(START)}: ")
     assert [kid in answer.text, str(tmp_path) in answer.text] == [in_detail, in_detail]
-    assert answer.text.count("the log tells why") == (0 if in_detail else 2)
+    assert answer.text.count("see the log") == (0 if in_detail else 2)
 
 
 def test_browser_apps_of_the_named_origins_only_may_log_in(made: Build, settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """The example service: its settings and its protected routes, made by `create_app`.
 
-Judging tokens is left to `verifier`, refusing callers to `dependencies`, figures to `metrics`. Run it with
+Judging tokens is left to `verifier`, refusing callers to `dependencies`, metrics to `metrics`. Run it with
 `python -P -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults
 (and uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to).
 """
@@ -44,8 +44,8 @@ _LEVELS = {  # INFO for the others
 _READINESS = {
     State.EMPTY: "no keys have been fetched from the issuer yet",
     State.FRESH: "ready",
-    State.STALE: "degraded: the issuer is out of reach, its last known keys still serve",
-    State.DEAD: "the issuer has been out of reach for too long, its last known keys no longer serve",
+    State.STALE: "degraded: the issuer is unreachable; its cached keys are still used",
+    State.DEAD: "the issuer has been unreachable for too long; its cached keys are no longer used",
 }
 _DEFAULTS = Timings()
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ _CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     503: {
         "model": ErrorBody,
-        "description": "No keys of the issuer to verify tokens by",
+        "description": "The issuer's keys are not available",
         "headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 0}}},
     }
 }
@@ -96,7 +96,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorBody, "description": "More than one token", "headers": _CHALLENGE},
     401: {
         "model": ErrorBody,
-        "description": "No token, or not a live token of the issuer for this service",
+        "description": "No token, or not a valid token of the issuer for this service",
         "headers": _CHALLENGE,
     },
     403: {"model": ErrorBody, "description": "The token lacks a scope", "headers": _CHALLENGE},
@@ -182,12 +182,12 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
 def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:
     @app.get("/healthz", tags=["probes"])
     async def healthz() -> Health:
-        """Tell that the process answers."""
+        """Answer 200 while the process runs."""
         return Health(status="ok")
 
     @app.get("/readyz", tags=["probes"], responses=_UNAVAILABLE)
     async def readyz() -> Health:
-        """Tell whether tokens can be verified."""
+        """Return whether tokens can be verified."""
         if cache.usable is None:
             raise unavailable(_READINESS[cache.state], cache.retry_after)
         return Health(status=_READINESS[cache.state])
@@ -199,7 +199,7 @@ def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:
         responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
     )
     async def figures() -> Response:
-        """Count verifications and fetches; open, for it names nobody, and must be read when no token can be."""
+        """Return metrics in Prometheus' text format; no token is needed, so this works while the issuer is down."""
         return Response(metrics.render(cache), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -238,7 +238,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
 
         @app.get(current_user.metadata_path, tags=["discovery"])
         async def resource_metadata() -> ResourceMetadata:
-            """Tell where tokens come from and which scopes there are (RFC 9728)."""
+            """Return the metadata of this resource: its authorization server and scopes (RFC 9728)."""
             return current_user.metadata()
 
 

@@ -48,7 +48,7 @@ class _Figures:
         for name, text, label, names in (
             ("verifications", "Verifications of tokens", "outcome", (*_VERDICTS, *Reason)),
             ("fetches", "Fetches of the keys", "outcome", _FETCHES),
-            ("events", "What else happened", "event", _REST),
+            ("events", "Other events of the verifier", "event", _REST),
         ):
             counter = CounterMetricFamily(f"verifier_{name}", text, labels=[label])
             for value in names:

@@ -44,7 +44,7 @@ class KeyPair:
 
     @cached_property
     def jwk(self) -> dict[str, str]:
-        """The public half as the issuer publishes it (RFC 7517)."""
+        """The public key as the issuer publishes it (RFC 7517)."""
         public = RSAAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
         required = {"e": public["e"], "kty": "RSA", "n": public["n"]}
         digest = hashlib.sha256(json.dumps(required, separators=(",", ":")).encode()).digest()

@@ -311,7 +311,7 @@ class JwksCache:
     ca_file: str | None = (
         None  # certificates of the authorities to trust, PEM; None: SSL_CERT_FILE, or the system's
     )
-    proxy: str | None = None  # the URL of a proxy for every fetch; proxies of the environment are never used
+    proxy: str | None = None  # a proxy for fetches, not for loopback; those of the environment are never used
     transport: httpx2.AsyncBaseTransport | None = None
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -339,6 +339,8 @@ class JwksCache:
             transport=self.transport,
             verify=trusted,
             proxy=_read_proxy(self.proxy, trusted),
+            # A proxy's loopback is another machine's, and plain http is allowed on our own only.
+            mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in _LOOPBACK},
             trust_env=False,
             follow_redirects=False,
             timeout=httpx2.Timeout(self.timings.fetch_deadline, connect=self.timings.connect_timeout),

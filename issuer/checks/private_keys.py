@@ -104,7 +104,7 @@ def unnoted(settings: Settings, signer: Signer) -> Iterator[Finding]:
 
 
 def remove_note(settings: Settings) -> Fix:
-    """Return the command that removes what is noted beside the private keys."""
+    """Return the command that removes what is noted with the private keys."""
     if settings.keys == "pkcs11":
         return Fix(
             Kind.NOTE_DAMAGED,

@@ -100,7 +100,7 @@ def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> I
         yield problem(str(error), restore(database))
         return
     if wrong:
-        yield problem(f"the audit is not whole: {wrong}", restore(database))
+        yield problem(f"the audit log is not intact: {wrong}", restore(database))
     elif rotation and (wrong := rotation.audit_error()):
         yield problem(wrong, Fix(Kind.AUDIT_SHORT, WAY_OUT))
 

@@ -142,7 +142,7 @@ def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
 
 
 def _is_current(database: Database) -> bool:
-    """Tell whether the tables are there as this program knows them; another check has told if not."""
+    """Whether the tables are there as this program knows them; another check has told if not."""
     return not (database.file and not database.file.exists()) and database.is_current()
 
 

@@ -32,7 +32,7 @@ def rights(file: Path) -> Iterator[Finding]:
             yield from _private(path)
     if not os.access(folder, os.W_OK | os.X_OK):
         yield problem(
-            f"the folder {folder} of the database cannot be written, and SQLite writes beside its file",
+            f"the folder {folder} of the database cannot be written, and SQLite creates files there",
             Fix(Kind.DATABASE_FOLDER_CLOSED, f"chmod u+wx {quoted(folder)}"),
         )
     mode = folder.stat().st_mode

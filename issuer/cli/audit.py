@@ -13,7 +13,7 @@ from issuer.policy import instant
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
-app = typer.Typer(help="Read the record of all that happened to the keys.", no_args_is_help=True)
+app = typer.Typer(help="Read the audit log: everything that happened to the keys.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -30,7 +30,7 @@ def list_entries(
         links, _ = issuer.audit.chain()
         shown = [link for link in links if link.entry.action != Action.REPLAYED][-last:]
         sums = issuer.session_events.newest(last)
-        says = [] if shown else ["nothing has happened yet"]
+        says = [] if shown else ["no entries yet"]
         if sums:
             says.append("used refresh tokens came again; to see how often and whose: issuer audit sessions")
         show(
@@ -64,7 +64,7 @@ def sessions(
             {"sessions": [_summed(each) for each in sums]},
             as_json=as_json,
             rows=[_brief_sum(each, names) for each in sums],
-            says="" if sums else "nothing has happened in the last 90 days",
+            says="" if sums else "no events in the last 90 days",
         )
 
 
@@ -79,7 +79,7 @@ def verify(
     """Check that no entry was changed, added or moved, and none removed within the chain; exit 1 otherwise.
 
     Who can write the database can also remove the newest entries, or make the whole chain anew. That shows up to the
-    entry that was noted beside the private keys (in ring.json or the PKCS#11 token) at the latest change of the key
+    entry that was noted with the private keys (in ring.json or the PKCS#11 token) at the latest change of the key
     ring. To cover later entries, and with ISSUER_KEYS=database all of them, keep the digest elsewhere and give it as
     --noted.
     """
@@ -92,21 +92,21 @@ def verify(
         problem = fault(links, head)
         if problem is None and noted is not None and noted.strip() not in {link.digest for link in links}:
             problem = (
-                "no entry has the digest that was noted: the audit was made anew, or an older backup restored"
+                "no entry has the noted digest: the audit log was replaced, or an older backup was restored"
             )
         problem = problem or issuer.rotation.audit_error()
         if problem is not None:
-            raise CommandError(f"the audit is not whole: {problem}")
+            raise CommandError(f"the audit log is not intact: {problem}")
         compared = issuer.rotation.noted_entries()
         told = (
-            "nothing outside the database tells whether it is the newest"
+            "there is no note outside the database to compare it with"
             if compared is None
-            else f"the first {compared} were compared with the note beside the private keys"
+            else f"the first {compared} were compared with the note that is kept with the private keys"
         )
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},
             as_json=as_json,
-            says=f"the audit is whole: {head.number} entries, {told}; note this digest elsewhere: {head.digest}",
+            says=f"the audit log is intact: {head.number} entries, {told}; note this digest elsewhere: {head.digest}",
         )
 
 

@@ -17,9 +17,9 @@ IN_ASCII = str.maketrans({"✗": "x", "✓": "ok"})
 
 
 def check(*, as_json: Json = False) -> None:
-    """Look at settings, database, key ring and private keys: say what is wrong, and how to fix it.
+    """Check settings, database, key ring and private keys; report what is wrong and how to fix it.
 
-    Nothing is made or changed. Exit 1 if there is a problem; warnings are to be thought about.
+    Changes nothing. Exit 1 if there is a problem; warnings alone exit 0.
     """
     looked = list(look(clock))
     found = [finding for each in looked for finding in each.findings]

@@ -53,7 +53,7 @@ def add(
     jwks_uri: Annotated[str | None, typer.Option(help="Or the https URL where it publishes them.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a client; its secret is printed this once."""
+    """Make a client; its secret is shown only once."""
     name, granted, keys = require_client_name(name), require_scope(scope), _key_set(auth, jwks, jwks_uri)
     audiences = require_audiences(audience or (), load_settings().audience)
     require_output()
@@ -69,10 +69,12 @@ def add(
 def rotate_secret(
     client_id: ClientId,
     *,
-    overlap: Annotated[str, typer.Option(help="How long the old secret stays good; 0: none does.")] = "24h",
+    overlap: Annotated[
+        str, typer.Option(help="How long the old secret stays valid; 0: it ends at once.")
+    ] = "24h",
     as_json: Json = False,
 ) -> None:
-    """Make another secret for a client, printed this once; the old one goes on for a while."""
+    """Make a new secret for a client, shown only once; the old one stays valid for --overlap."""
     span = _span(overlap)
     require_output()
     with opened(Access.CHANGE) as issuer:
@@ -81,7 +83,7 @@ def rotate_secret(
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
         renewed, secret = renew_secret(issuer.clients, client, span, issuer.clock())
         with _delivering(
-            "the secret before is still valid", partial(keep_secret, issuer.clients, client, renewed)
+            "the previous secret is still valid", partial(keep_secret, issuer.clients, client, renewed)
         ):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
@@ -116,7 +118,7 @@ def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
     if secret:
         told += f"\nclient_secret  {secret}\nThe secret is not shown again."
     if client.old_secret_until:
-        told += f" The old one is good until {instant(client.old_secret_until)}."
+        told += f" The old one is valid until {instant(client.old_secret_until)}."
     show({**_row(client), "client_secret": secret}, as_json=as_json, says=told)
 
 
@@ -154,7 +156,7 @@ def list_clients(*, as_json: Json = False) -> None:
 
 @app.command()
 def disable(client_id: ClientId, *, as_json: Json = False) -> None:
-    """Refuse a client from now on; access tokens already out live until they expire."""
+    """Refuse a client from now on; access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
         issuer.clients.set_disabled(client.id, issuer.clock())

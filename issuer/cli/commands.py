@@ -1,4 +1,4 @@
-"""The tree of commands; each branch is a file beside this one."""
+"""The tree of commands; each branch is a sibling module."""
 
 import sys
 from importlib import metadata

@@ -57,9 +57,11 @@ curl -sw '\\n' {ISSUER_URL}/.well-known/jwks.json
 
 def demo(
     *,
-    once: Annotated[bool, typer.Option("--once", help="Play the story, check each step, and stop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Run the full scenario, check each step, and stop.")
+    ] = False,
 ) -> None:
-    """Run the issuer and the example service on this machine, with everything made for you.
+    """Run the issuer and the example service on this machine, with temporary settings and data.
 
     The key ring obeys the rules of production, with seconds in place of hours.
     """

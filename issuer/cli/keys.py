@@ -1,4 +1,4 @@
-"""`issuer keys`: watch, rotate and roll back signing keys; revoking and private keys are files beside this one."""
+"""`issuer keys`: watch, rotate and roll back signing keys; revoking and private keys are sibling modules."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -16,19 +16,19 @@ from issuer.plan import plan
 from issuer.policy import Policy, instant
 from issuer.wiring import Issuer
 
-app = typer.Typer(help="Watch, rotate and revoke signing keys.", no_args_is_help=True)
+app = typer.Typer(help="Show, rotate and revoke signing keys.", no_args_is_help=True)
 
 # One kid in 64 begins with a dash; it is a kid all the same.
 KID = {"ignore_unknown_options": True}
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if verifiers may not know the key; needs --reason.")
+    bool, typer.Option("--force", help="Even if verifiers may not know the key yet; needs --reason.")
 ]
-Reason = Annotated[str | None, typer.Option(help="Why; kept in the audit.")]
+Reason = Annotated[str | None, typer.Option(help="The reason, kept in the audit log.")]
 
 Choose = Callable[[KeyRing, Policy, datetime], KeyRing]
-"""A rule of the ring by which another key signs; raises Refused."""
+"""A rule of the ring that makes another key sign; raises Refused."""
 
 app.command("revoke", context_settings=KID)(revoke.revoke)
 app.command("import")(private_keys.import_key)
@@ -39,7 +39,7 @@ app.command("verify")(private_keys.verify)
 
 @app.command("list")
 def list_keys(*, as_json: Json = False) -> None:
-    """Show each key: its phase, since when it signs, when it leaves the JWKS, and when its tokens are dead."""
+    """Show each key: its phase, since when it signs, when it leaves the JWKS, and when its tokens have expired."""
     with opened(Access.READ) as issuer:
         ring = issuer.rotation.ring()
         now = issuer.clock()
@@ -59,7 +59,7 @@ def show_plan(*, as_json: Json = False) -> None:
             {"version": ring.version, **timeline.document(planned)},
             as_json=as_json,
             rows=timeline.rows(planned),
-            says="" if planned.steps else "nothing will happen by itself; rotate by hand: issuer keys rotate",
+            says="" if planned.steps else "no automatic rotation is due; rotate manually: issuer keys rotate",
         )
 
 
@@ -79,7 +79,7 @@ def rotate(
 def rollback(
     *, dry_run: DryRun = False, force: Force = False, reason: Reason = None, as_json: Json = False
 ) -> None:
-    """Let the previous key sign again, while its private half exists; the key it replaces stays in the JWKS."""
+    """Let the previous key sign again, while its private key exists; the key it replaces stays in the JWKS."""
     why = _why("rollback", reason, force=force)
     _perform(partial(KeyRing.rolled_back, forced=force), why, dry_run=dry_run, as_json=as_json)
 
@@ -108,20 +108,20 @@ def nodes(*, as_json: Json = False) -> None:
 
 def _state(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> str:
     if now > beat.signs_until + issuer.policy.clock_skew:
-        return "silent: signs no more"
+        return "not responding, no longer signs"
     return "up to date" if beat.version >= version else f"behind, at version {beat.version} of {version}"
 
 
 def _hint(ripe_at: datetime | None, now: datetime) -> str:
     if ripe_at is None:
-        return "there is no standby: no issuer has been running; the next start publishes one"
-    return "rotating by hand is allowed " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
+        return "there is no standby key: no issuer has been running; the next start publishes one"
+    return "manual rotation possible " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
 
 
 def _why(what: str, reason: str | None, *, force: bool) -> str | None:
     """Return what the audit keeps as the reason; raise BadParameter for one that says nothing."""
     if force and reason is None:
-        raise typer.BadParameter("--force needs --reason: it is kept in the audit")
+        raise typer.BadParameter("--force needs --reason: it is kept in the audit log")
     if reason is not None:
         require_reason(reason)
     how = " ".join(filter(None, ["forced" if force else "", what]))
@@ -136,7 +136,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
         seen = before.current(issuer.clock()).kid
 
         def move(ring: KeyRing, now: datetime) -> KeyRing:
-            ring.require_current(seen, now)  # of two operators one wins, and the other is told
+            ring.require_current(seen, now)  # if two operators rotate at once, the second one is refused
             return choose(ring, issuer.policy, now)
 
         ring = issuer.rotation.preview(move) if dry_run else issuer.rotation.change(move, why)
@@ -153,14 +153,14 @@ def _retention(ring: KeyRing, kid: str) -> Sequence[str]:
     previous = ring.find(kid)
     leaves_at = ring.leaves_at(previous)
     return (
-        [f"{kid} stays in the JWKS until {instant(leaves_at)}, when its last token is dead"]
+        [f"{kid} stays in the JWKS until {instant(leaves_at)}, when its last token has expired"]
         if leaves_at
         else []
     )
 
 
 def _stragglers(issuer: Issuer, ring: KeyRing) -> list[str]:
-    """Return a warning for each process that may not have taken up the key that is to sign."""
+    """Return a warning for each process that may not have picked up the key that is to sign."""
     now = issuer.clock()
     late = issuer.policy.heartbeat_interval * 2
     return [

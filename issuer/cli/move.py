@@ -29,10 +29,13 @@ def move(
         typer.Option(help="A file with the URL of the new database; asked for on a terminal without it."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="See that it can be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Check that the move is possible, and change nothing.")
     ] = False,
     back: Annotated[
-        bool, typer.Option("--back", help="Let the old database be used again; before anything was issued.")
+        bool,
+        typer.Option(
+            "--back", help="Use the old database again; only before anything was issued from the new one."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -102,11 +105,11 @@ def _show(
     ]
     told = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
     says = [
-        f"moved to {new}: {told}; all rows are there, the audit verifies, every published key signs",
-        "set this for every node, in .env or the environment, with the password and the options of the new URL:",
+        f"moved to {new}: {told}; row counts match, the audit verifies, every published key signs",
+        "set this for every node, in .env or the environment; replace PASSWORD, and add the options of the new URL:",
         *lines,
-        f"{old} refuses to start from now on; to go back before anything was issued: issuer move --back",
-        f"when all is well, destroy {' and '.join([str(old), *keys])}",
+        f"{old} refuses to start from now on; to undo this before the new one is used: issuer move --back",
+        f"once everything works, delete {' and '.join([str(old), *keys])}",
     ]
     document = {
         "moved": not dry_run,
@@ -117,10 +120,10 @@ def _show(
         "settings": lines,
     }
     rows: list[Row] = [{"table": name, "rows": count} for name, count in contents.rows.items() if count]
-    says = [f"{told} would be moved to {new}; nothing was"] if dry_run else says
+    says = [f"{told} would be moved to {new}; nothing was changed"] if dry_run else says
     show(document, as_json=as_json, rows=rows, says="\n".join(says))
     if contents.audit_fault:
-        warn(f"the audit is not whole, and was not before: {contents.audit_fault}")
+        warn(f"the audit log was not intact before the move either: {contents.audit_fault}")
 
 
 def _go_back(old: Database, *, as_json: bool) -> None:

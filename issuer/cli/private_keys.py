@@ -31,14 +31,14 @@ def import_key(
     ],
     *,
     current: Annotated[
-        bool, typer.Option("--current", help="Found a new key ring, in which this key signs at once.")
+        bool, typer.Option("--current", help="Create a new key ring in which this key signs at once.")
     ] = False,
     passphrase_file: Annotated[
         Path | None, typer.Option(help="A file with the passphrase of the PEM.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Take in a private key made elsewhere as a standby, or with --current as the first key of a new ring.
+    """Import an existing private key as a standby, or with --current as the first key of a new ring.
 
     Its kid here is its RFC 7638 thumbprint. Weak keys are refused (exit 3).
     """
@@ -67,24 +67,24 @@ def rewrap(
         bool,
         typer.Option(
             "--same-passphrase",
-            help="Keep the passphrase: encrypt keys that are not, or were by an older version.",
+            help="Keep the passphrase: encrypt keys that are unencrypted, or were encrypted by an older version.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Encrypt all private keys under a new passphrase, while nodes run; interrupted, run it again.
+    """Encrypt all private keys under a new passphrase, while nodes run; if it is interrupted, run it again.
 
     Afterwards put the new one in ISSUER_KEYS_PASSPHRASE_FILE, which running nodes read again, or restart them one by
-    one with another ISSUER_KEYS_PASSPHRASE. Until then they sign on, and make no new keys.
+    one with the new ISSUER_KEYS_PASSPHRASE. Until then they go on signing, but make no new keys.
     """
     new = _current_passphrase() if same_passphrase else _new_passphrase(new_passphrase_file)
     with opened(Access.CHANGE) as issuer:
-        _record(issuer, "begun")  # what cannot be recorded is not done
+        _record(issuer, "begun")  # the audit entry comes first: without it nothing is changed
         count = issuer.signer.rewrap(new)
         _record(issuer, f"{count} private keys")
         if not count:
             raise NothingToDo("all private keys are encrypted under that passphrase already")
-        says = f"{count} private keys are encrypted anew"
+        says = f"{count} private keys re-encrypted"
         if not same_passphrase:
             says += (
                 ": give the new passphrase to the nodes now, in ISSUER_KEYS_PASSPHRASE_FILE (they read it again) or"
@@ -105,9 +105,9 @@ def verify(*, as_json: Json = False) -> None:
             {"keys": rows, "strays": strays},
             as_json=as_json,
             rows=[{**row, "kid": str(row["kid"])[:KID_SHOWN]} for row in rows],
-            says=f"{bad} of {len(rows)} private keys cannot be used"
+            says=f"{bad} of {len(rows)} private keys failed"
             if bad
-            else f"all {len(rows)} private keys sign",
+            else f"{len(rows)} of {len(rows)} private keys OK",
         )
         if strays and not as_json:
             warn(
@@ -185,5 +185,5 @@ def content_of(file: Path) -> bytes:
 
 def _exposed(pem: Path) -> list[str]:
     if pem.stat().st_mode & OPEN_TO_OTHERS:
-        return [f"others on this machine may read {pem}: remove it, and think about who has seen it"]
+        return [f"others on this machine may read {pem}: remove it, and consider the key as known to them"]
     return [f"{pem} still holds the private key: remove it"]

@@ -61,7 +61,8 @@ class _Worker(ForkServerProcess):
             return ForkServerProcess._Popen(process_obj)  # noqa: SLF001 - as above
         except (OSError, EOFError) as error:
             log.warning(
-                "a worker is started from nothing, and shares no memory with others", reason=str(error)
+                "a worker is started without the fork server, and shares no memory with others",
+                reason=str(error),
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -69,10 +70,14 @@ class _Worker(ForkServerProcess):
 
 
 class _Watched(supervising.Process):
-    """uvicorn's side of a worker; it holds both ends of the line, and would ask one that has just died for long."""
+    """Supervisor-side handle of a worker.
+
+    uvicorn keeps both ends of the pipe open, so its ping to a dead worker blocks for the full timeout; this polls
+    `is_alive()` in between.
+    """
 
     def ping(self, timeout: float = 5) -> bool:
-        """Tell whether the worker answers in time, or False as soon as it is known to be dead."""
+        """Return whether the worker answers in time; False as soon as its process has ended."""
         deadline = time.monotonic() + timeout
         while self.process.is_alive() and time.monotonic() < deadline:
             if super().ping(ASK_SECONDS):
@@ -106,7 +111,7 @@ class _Alone(uvicorn.Server):
             signal.raise_signal(NOT_READY)
 
     async def on_tick(self, counter: int) -> bool:
-        """Tell whether to stop, ten times a second."""
+        """Whether to stop, ten times a second."""
         if self._leaves_at is not None and time.monotonic() >= self._leaves_at:
             self.should_exit = True
         return await super().on_tick(counter)
@@ -135,7 +140,7 @@ class _Workers(Multiprocess):
         try:
             super().keep_subprocess_alive()
         except Exception:  # no memory or no descriptor for another process: looked at again in half a second
-            log.exception("workers could not be looked after")
+            log.exception("workers could not be supervised")
         running = self._pids()
         for pid in known - running:
             if pid is not None:
@@ -147,7 +152,7 @@ class _Workers(Multiprocess):
         try:
             super().handle_signals()
         except Exception:
-            log.exception("what a signal asked for could not be done")
+            log.exception("handling a signal failed")
 
     def _pids(self) -> frozenset[int | None]:
         return frozenset(process.pid for process in self.processes)

@@ -7,26 +7,29 @@ import typer
 from issuer.cli.output import Access, Json, opened
 from issuer.cli.ring import require_reason, show_ring
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and do nothing.")]
-Reason = Annotated[str, typer.Option(help="Why; kept in the audit.")]
-Force = Annotated[bool, typer.Option("--force", help="Even if the private keys that would sign do not open.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
+Reason = Annotated[str, typer.Option(help="The reason, kept in the audit log.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Even if the private keys that would sign cannot be opened.")
+]
 
 
 def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as_json: Json = False) -> None:
-    """Put the key ring back as its private keys know it, after an older backup of the database was restored.
+    """Restore the key ring from what is recorded with its private keys, after an older database backup was restored.
 
-    What was revoked since is revoked again, and keys made since are published again: their tokens stay good. Nothing
-    to do (exit 4) for a database that is as new as the keys.
+    Keys revoked since the backup are revoked again, and keys made since are published again, so their tokens stay
+    valid. Nothing to do (exit 4) if the database is as new as the keys.
     """
     require_reason(reason)
-    with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
+    # Where the database is lost as well, the ring is restored in a new one.
+    with opened(Access.READ if dry_run else Access.MAKE) as issuer:
         recovery = issuer.recovery
         ring = recovery.preview(blindly=force) if dry_run else recovery.recover(reason, blindly=force)
         revoked = sum(key.revoked_at is not None for key in ring.keys)
         does = "would be" if dry_run else "is"
         says = [
             f"the key ring {does} at version {ring.version}, of {len(ring.keys)} keys {revoked} revoked",
-            "running nodes follow within 2 seconds; those that refused to start do now",
+            "running nodes follow within 2 seconds; nodes that refused to start can be started now",
             "accounts, clients and sessions are as old as the backup: see docs/backup.md",
         ]
         show_ring(issuer, ring, as_json=as_json, says=says, dry_run=dry_run)

@@ -24,13 +24,15 @@ POLL_SECONDS = 0.2
 CONFIRMED_BY = 6
 
 Kid = Annotated[str, typer.Argument(help="The kid, or any unique beginning of it.")]
-Reason = Annotated[str, typer.Option(help="Why; kept with the key and in the audit.")]
-Compromised = Annotated[bool, typer.Option("--compromised", help="Somebody else may have the private half.")]
+Reason = Annotated[str, typer.Option(help="The reason, kept with the key and in the audit log.")]
+Compromised = Annotated[bool, typer.Option("--compromised", help="Somebody else may have the private key.")]
 EndSessions = Annotated[
-    bool, typer.Option("--end-sessions", help="Also end all refresh families: everybody logs in again.")
+    bool, typer.Option("--end-sessions", help="Also end all sessions: everybody logs in again.")
 ]
-Force = Annotated[bool, typer.Option("--force", help="Even if no private key that is left opens here.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Even if none of the remaining private keys can be opened here.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def revoke(
@@ -46,7 +48,7 @@ def revoke(
     """Revoke a key: it leaves the JWKS, never signs again, and its private key is removed.
 
     If it is the current one, the standby signs from now on and a new standby is published, in one step. Waits until
-    every running node has taken it up, and tells from when every verifier refuses the key.
+    every running node has picked up the change, and prints from when every verifier refuses the key.
     """
     require_reason(reason)
     with opened(Access.CHANGE) as issuer:
@@ -92,11 +94,11 @@ def _report(
     issuer: Issuer, ring: KeyRing, key: Key, acknowledgement: Acknowledgement, ended: int | None
 ) -> list[str]:
     now = issuer.clock()
-    refused_from = instant(acknowledgement.refused_from)
+    refused_from, done = instant(acknowledgement.refused_from), len(acknowledgement.done)
     return [
         f"{key.kid} is revoked; {ring.current(now).kid} signs",
         _private_half(issuer, key),
-        f"running processes that have taken it up: {len(acknowledgement.done)}",
+        f"picked up by {done} of {done + len(acknowledgement.silent)} processes",
         f"every verifier that honours max-age refuses its tokens from {refused_from} on",
         *([f"warning: {issuer.rotation.unmade}"] if issuer.rotation.unmade else []),
         *_silent(acknowledgement),
@@ -135,17 +137,18 @@ def _private_half(issuer: Issuer, key: Key) -> str:
         return f"warning: {failure}"
     if not issuer.rotation.destroyed.get(key.kid):
         return "no private key was found here: a node has removed it already, or it is kept elsewhere"
-    match issuer.settings.keys:
-        case "pkcs11":
-            return "its private key is destroyed in the token; backups of the token may still hold it"
-        case "database":
-            return (
-                "its private key is removed from the database; encrypted copies may remain in the write-ahead log, in"
-                " replicas and in backups, and open with the passphrase of their time"
-            )
+    settings = issuer.settings
+    if settings.keys == "pkcs11":
+        return "its private key is removed from the token; backups of the token may still hold it"
+    is_encrypted = settings.passphrase()
+    copies = "copies that open with the passphrase of their time" if is_encrypted else "unencrypted copies"
+    if settings.keys == "database":
+        return (
+            f"its private key is removed from the database; {copies} may remain in the write-ahead log, in replicas"
+            " and in backups"
+        )
     return (
-        "its private key file is removed; encrypted copies may remain in backups and in deleted blocks of the disk,"
-        " and open with the passphrase of their time"
+        f"its private key file is removed; {copies} may remain in backups and in deleted blocks of the disk"
     )
 
 
@@ -168,7 +171,7 @@ def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
 def _forgeries(key: Key, refused_from: str) -> Iterator[str]:
     if key.compromised:
         yield (
-            f"until {refused_from} whoever has the private half can make tokens that are accepted: look for the kid"
+            f"until {refused_from} whoever has the private key can make tokens that are accepted: look for the kid"
             f" {key.kid} in the logs of your services"
         )
 
@@ -179,5 +182,6 @@ def _end_sessions(issuer: Issuer, reason: str) -> int:
 
 def _sessions(ended: int | None, living: int) -> str:
     if ended is None:
-        return f"refresh families that live on, as no key signs them: {living} (--end-sessions ends them)"
-    return f"refresh families that were ended: {ended}; everybody logs in again"
+        stay = "1 session stays" if living == 1 else f"{living} sessions stay"
+        return f"{stay} valid: refresh tokens are not signed by this key (--end-sessions ends them)"
+    return f"{ended} session{'s' * (ended != 1)} ended: everybody logs in again"

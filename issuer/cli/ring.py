@@ -57,7 +57,7 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "age": _age(now - key.published_at),
         "published_at": instant(key.published_at),
         "may_sign_from": instant(ring.ripe_at(key)),
-        "signs_from": instant(key.activates_at) if key.activates_at else "by hand",
+        "signs_from": instant(key.activates_at) if key.activates_at else "manually",
         "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
         "tokens_alive_until": told(_tokens_until(key, ring, policy)),
         "revoked_at": told(key.revoked_at),

@@ -46,12 +46,10 @@ def serve(
             min=0,
             max=600,
             metavar="SECONDS",
-            help="After SIGTERM: say on /readyz that it is not ready, and serve on for so long.",
+            help="After SIGTERM, report not ready on /readyz and keep serving for this long.",
         ),
     ] = 0,
-    ssl_certfile: Annotated[
-        Path | None, typer.Option(help="Speak TLS: the certificate, with those it needs to be trusted.")
-    ] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Serve TLS with this certificate chain.")] = None,
     ssl_keyfile: Annotated[
         Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
     ] = None,
@@ -130,7 +128,7 @@ def serve(
         serve_with_log()
         _run(_config(app, workers, ssl_certfile, ssl_keyfile, limits), listener, drain)
         if isinstance(app, FastAPI) and app.state.supervisor.has_ended:
-            raise CommandError("a background task could not be kept running; the log tells which")
+            raise CommandError("a background task could not be kept running; see the log")
 
 
 def _require_certificate(certificate: Path | None, key: Path | None) -> None:
@@ -173,7 +171,7 @@ def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) ->
     from issuer.cli.processes import run  # noqa: PLC0415 - it brings what watches files, too
 
     if not run(config, listener, drain_seconds):
-        raise CommandError("the server did not start; its log tells why")
+        raise CommandError("the server did not start; see its log")
 
 
 def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ class Story:
         self._guard()
         self._revoke(old, old_kid)
         self._outage(new)
-        self._say("\nEvery step came out as it should.")
+        self._say("\nAll steps passed.")
 
     def _register_and_log_in(self) -> str:
         self._begin("Alice registers and logs in")

@@ -1,4 +1,4 @@
-"""`issuer users`: make, list, grant, disable and enable accounts; importing them is a file beside this one."""
+"""`issuer users`: make, list, grant, disable and enable accounts; importing them is a sibling module."""
 
 import sys
 from typing import Annotated
@@ -59,10 +59,10 @@ def grant(
     username: Username,
     *,
     scope: Annotated[str, typer.Option(help="What to grant, separated by spaces.")],
-    only: Annotated[bool, typer.Option("--only", help="Take everything else away.")] = False,
+    only: Annotated[bool, typer.Option("--only", help="Remove every other scope.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Grant a user more scope, or with --only exactly this; tokens already out keep theirs until they expire."""
+    """Grant a user more scope, or with --only exactly this; tokens already issued keep theirs until they expire."""
     wanted = require_scope(scope)
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
@@ -74,7 +74,7 @@ def grant(
 def set_user_password(
     username: Username, *, password_stdin: PasswordStdin = False, as_json: Json = False
 ) -> None:
-    """Change a password; every session opened with the old one ends."""
+    """Change a password; all sessions of the user end."""
     password = _password(stdin=password_stdin)
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
@@ -84,7 +84,7 @@ def set_user_password(
 
 @app.command()
 def disable(username: Username, *, as_json: Json = False) -> None:
-    """Shut a user out: no log-in, no refresh; access tokens already out live until they expire."""
+    """Disable an account: no log-in, no refresh. Access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
         user = disable_user(issuer.families, _find(issuer, username), issuer.clock())
         _show(user, as_json=as_json, says="disabled; all sessions ended")

@@ -33,7 +33,9 @@ class Refused(Exception):
 
     def answer(self, date: Headers) -> bytes:
         """Return the whole answer: an error in the shape of RFC 6749 section 5.2, after which the connection ends."""
-        body = json.dumps({"error": "invalid_request", "error_description": str(self)}).encode()
+        is_busy = self.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+        code = "temporarily_unavailable" if is_busy else "invalid_request"
+        body = json.dumps({"error": code, "error_description": str(self)}).encode()
         lines = [
             b"HTTP/1.1 %d %s" % (self.status, self.status.phrase.encode()),
             *(b"%s: %s" % header for header in date),
@@ -42,7 +44,7 @@ class Refused(Exception):
             b"content-length: %d" % len(body),
             b"connection: close",
         ]
-        if self.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
+        if is_busy:
             lines.append(b"retry-after: 1")
         return b"\r\n".join([*lines, b"", body])
 
@@ -120,7 +122,7 @@ def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
 
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
-    """Tell whether this is what RFC 9110 section 7.2 allows as Host, except for a comma, which joins two."""
+    """Whether this is what RFC 9110 section 7.2 allows as Host, except for a comma, which joins two."""
     return _HOST.fullmatch(value) is not None
 
 

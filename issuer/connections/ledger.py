@@ -112,7 +112,7 @@ class Ledger:
         return None
 
     def is_crowded(self) -> bool:
-        """Tell whether there is no room for a connection, and none that should be closed for it at this moment."""
+        """Whether there is no room for a connection, and none that should be closed for it at this moment."""
         if len(self._members) < self.limits.most_connections:
             return False
         before = self._loop.time() - SPARED_SECONDS

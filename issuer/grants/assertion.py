@@ -48,7 +48,7 @@ class Assertion:
                 raise ValueError(header)
             return cls(text, str(claims["sub"]), header["alg"], header.get("kid"))
         except MALFORMED:
-            raise InvalidClient("client_assertion is not a JWT that this server takes") from None
+            raise InvalidClient("client_assertion is not a JWT that this server accepts") from None
 
     def verify(
         self, keys: Iterable[ClientKey], audiences: Iterable[str], leeway: timedelta, now: datetime
@@ -66,7 +66,7 @@ class Assertion:
             raise InvalidClient(f"jti of client_assertion must be a text of at most {JTI_MOST_CHARACTERS}")
         expires_at = _instant(claims, "exp")
         if not now - leeway < expires_at <= now + LONGEST_LIFE + leeway:
-            raise InvalidClient("client_assertion has expired, or lives for more than an hour")
+            raise InvalidClient("client_assertion has expired, or its lifetime is more than an hour")
         for name in ("iat", "nbf"):
             if name in claims and _instant(claims, name) > now + leeway:
                 raise InvalidClient(f"{name} of client_assertion is in the future")
@@ -92,7 +92,7 @@ class Assertion:
                     continue
                 except jwt.InvalidAudienceError:
                     raise InvalidClient(
-                        f"aud of client_assertion must be {audiences[0]}, as one text"
+                        f"aud of client_assertion must be {audiences[0]}, as one string"
                     ) from None
                 except MALFORMED:
                     break

@@ -61,7 +61,7 @@ class ClientAuthentication:
         """Return the client of a request, which must have proven who it is."""
         client = self.client(parameters, authorization, origin, now)
         if client.auth_method is AuthMethod.NONE:
-            raise InvalidClient("this endpoint is for clients that authenticate")
+            raise InvalidClient("this endpoint requires client authentication")
         return client
 
     def _by_secret(self, parameters: Mapping[str, str], authorization: str | None, now: datetime) -> Client:
@@ -74,8 +74,8 @@ class ClientAuthentication:
         if not client_id:
             raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
         given = secret if authorization is not None or secret else None
-        # What was true a second ago may let in, but never refuse: that is the database's word, and the same work
-        # for a client that is unknown. A wrong secret is so refused as slowly as one that was changed just now.
+        # A cached client may only grant access. A refusal is always decided on a fresh read, so that a secret that
+        # was rotated a moment ago works, and an unknown client costs the same work as a wrong secret.
         for find in (self._clients.recent, self._find):
             if client := _proven(find(client_id, now), given, now):
                 return client
@@ -94,7 +94,7 @@ class ClientAuthentication:
         keys = self._keys.keys(client, assertion.kid, now)
         jti, expires_at = assertion.verify(keys, self._audiences, self._leeway, now)
         if not self._clients.use_assertion(client.id, jti, expires_at):
-            raise InvalidClient("client_assertion was used before: each serves once (jti)")
+            raise InvalidClient("client_assertion was used before: each is accepted once (jti)")
         return client
 
     def _find(self, client_id: str, now: datetime) -> Client | None:

@@ -64,7 +64,7 @@ class ClientKey:
     alg: str | None
 
     def suits(self, alg: str, kid: str | None) -> bool:
-        """Tell whether an assertion with such a header may be signed by it."""
+        """Whether an assertion with such a header may be signed by it."""
         if (self.alg or alg) != alg or (kid is not None and self.kid is not None and kid != self.kid):
             return False
         match self.key:
@@ -76,7 +76,7 @@ class ClientKey:
 
 
 def is_fetchable(url: str) -> bool:
-    """Tell whether keys may be fetched from `url`: by https, or by http from this machine."""
+    """Whether keys may be fetched from `url`: by https, or by http from this machine."""
     try:
         parts = http_parts(url)
     except BadURL:
@@ -182,7 +182,7 @@ class ClientKeys:
 
     def _wait(self, fetch: Future[None]) -> None:
         if not self._waiting.acquire(blocking=False):
-            raise Unavailable("the keys of clients are being fetched; try again", timedelta(seconds=2))
+            raise Unavailable("the keys of clients are being fetched; try again later", timedelta(seconds=2))
         try:
             wait([fetch], FETCH_SECONDS + 1)
         finally:

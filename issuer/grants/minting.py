@@ -67,7 +67,7 @@ class Mint:
         )
 
     def claims(self, token: str, now: datetime, *, for_issuer: bool = False) -> dict[str, Any]:
-        """Return the claims of a living token of ours; raise InvalidToken, one text for every fault but age.
+        """Return the claims of a valid token of ours; raise InvalidToken, one text for every fault but age.
 
         With `for_issuer` its `aud` must hold the issuer's own URL.
         """
@@ -112,7 +112,7 @@ class Mint:
 
 
 def _cannot_sign() -> Unavailable:
-    return Unavailable("this node cannot sign for the moment", timedelta(seconds=1))
+    return Unavailable("this node cannot sign at the moment", timedelta(seconds=1))
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,6 @@
 """The one way to a token: authenticate the client, ask the guard, then the grant, narrow, keep the session, sign.
 
-A check that no grant may forget lives here; the grants are the files beside this one.
+A check that no grant may forget lives here; the grants are the sibling modules.
 """
 
 from collections.abc import Mapping
@@ -117,7 +117,7 @@ class Pipeline:
         if not name:
             raise InvalidRequest("the parameter grant_type is missing")
         if name not in self.grants:
-            raise UnsupportedGrantType(f"the grants here are {', '.join(sorted(self.grants))}")
+            raise UnsupportedGrantType(f"supported grants are {', '.join(sorted(self.grants))}")
         grant_type = GrantType(name)
         if grant_type is GrantType.PASSWORD and "client_assertion" in parameters:
             # Only the first-party client may use it, which has no keys: none are fetched to find that out.
@@ -243,5 +243,5 @@ def _narrowed(asked: frozenset[str] | None, granted: frozenset[str], *, may_be_n
     if asked is None:
         return granted
     if not asked & granted and not may_be_none:
-        raise InvalidScope("nothing of the scope asked for was granted")
+        raise InvalidScope("nothing of the requested scope was granted")
     return asked & granted

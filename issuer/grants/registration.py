@@ -49,7 +49,7 @@ class Registration:
         self._guard.register(origin, now)
         require_password(password, require_username(username), COMMON)
         if self._means.accounts.by_username(username) is not None:
-            raise UsernameTaken("another account has this username; choose another")
+            raise UsernameTaken("this username is taken; choose another")
 
     def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
         """Make an account that was admitted; raise UsernameTaken if another was faster."""

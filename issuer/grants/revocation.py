@@ -45,5 +45,7 @@ class Revocation:
         if client_id != client.id:
             raise UnauthorizedClient("the token was issued to another client")
         if session is None:
-            raise UnsupportedTokenType("an access token of a machine lives until it expires")
+            raise UnsupportedTokenType(
+                "an access token of a machine cannot be revoked; it is valid until it expires"
+            )
         self._families.end(session, now)

@@ -115,8 +115,8 @@ class Sessions:
 
 
 _SAYS = {
-    SessionEvent.REPEATED: "used refresh token answered once more",
-    SessionEvent.REPEAT_REFUSED: "used refresh token refused: it was answered once more already",
+    SessionEvent.REPEATED: "refresh token repeated: answered once more",
+    SessionEvent.REPEAT_REFUSED: "refresh token repeated too often: refused",
     SessionEvent.REPLAYED: "refresh token reuse detected; the session was ended",
     SessionEvent.ELSEWHERE: "refresh token reuse detected from another address; the session was ended",
 }

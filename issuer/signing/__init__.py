@@ -1,6 +1,6 @@
-"""Signing: a backend turns a kid into signatures and never hands the private half out.
+"""Signing: a backend signs by kid and never returns the private key.
 
-Which key signs is decided in `keyring`; backends are files beside this one.
+Which key signs is decided in `keyring`; backends are sibling modules.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -14,10 +14,10 @@ class Signer(Protocol):
     """A place where private keys live. A key is made `pending`, and `kept` once the ring names it."""
 
     def generate(self, alg: str) -> PublicKey:
-        """Make a private key for the JWS algorithm `alg`, pending, and return its public half."""
+        """Make a private key for the JWS algorithm `alg`, pending, and return its public key."""
 
     def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
-        """Take in a private key made elsewhere, pending; raise Refused where keys are made inside only."""
+        """Import a private key, pending; raise Refused where keys can only be generated inside."""
 
     def keep(self, kid: str) -> None:
         """Make a pending key permanent; the ring names it now. Doing it twice is harmless."""
@@ -32,7 +32,7 @@ class Signer(Protocol):
         """Drop every other key from memory; it can be loaded again."""
 
     def destroy(self, kid: str) -> bool:
-        """Destroy the private half, pending or kept; tell whether there was one."""
+        """Remove the private key, pending or kept; return whether there was one."""
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent private keys, without opening them."""

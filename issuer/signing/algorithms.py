@@ -33,7 +33,7 @@ class Algorithm:
         return jwt.get_algorithm_by_name(self.name).sign(data, key)
 
     def public_key(self, key: PrivateKey) -> PublicKey:
-        """Return the public half of `key`, named by its thumbprint."""
+        """Return the public key of `key`, named by its thumbprint."""
         return self.named(key.public_key())
 
     def named(self, half: PublicHalf) -> PublicKey:
@@ -44,7 +44,7 @@ class Algorithm:
         return PublicKey(kid, self.name, {**members, "use": "sig", "alg": self.name, "kid": kid})
 
     def require_signed(self, half: PublicHalf, data: bytes, signature: bytes) -> None:
-        """Raise InvalidSignatureError unless `signature`, in JWS form, was made of `data` by the other half."""
+        """Raise InvalidSignatureError unless `signature`, in JWS form, was made of `data` with its private key."""
         if not jwt.get_algorithm_by_name(self.name).verify(data, half, signature):
             raise jwt.InvalidSignatureError
 

@@ -249,7 +249,7 @@ class PemDirectory:
 
 
 def _is_own(path: Path) -> bool:
-    """Tell whether a file bears a name that this program gives: `KID.pem` and not merely `.pem`."""
+    """Whether a file bears a name that this program gives: `KID.pem` and not merely `.pem`."""
     return path.name in _OWN_NAMES or (path.suffix in _OWN_SUFFIXES and is_kid(path.name.partition(".")[0]))
 
 

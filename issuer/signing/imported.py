@@ -78,7 +78,7 @@ def _require_sound_rsa(key: RSAPrivateKey) -> None:
         raise Refused(f"the public exponent is {public.e}; it must be {PUBLIC_EXPONENT}")
     if all(_is_power(public.n % prime, PUBLIC_EXPONENT % prime, prime) for prime in _ROCA_PRIMES):
         raise Refused(
-            "the key was made by the generator of CVE-2017-15361 (ROCA): anybody can compute its private half"
+            "the key was made by the generator of CVE-2017-15361 (ROCA): anybody can compute the private key"
         )
     if abs(numbers.p - numbers.q).bit_length() <= key.key_size // 2 - 100:
         raise Refused("the two primes are so close (FIPS 186-5 appendix A.1.3) that anybody can find them")

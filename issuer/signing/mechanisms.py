@@ -40,7 +40,7 @@ class Method:
     """What is done with the data outside; SHA-256 where the mechanism takes a digest."""
 
     def make(self, session: Session, label: str) -> tuple[PublicObject, PrivateObject]:
-        """Make a pair of token objects whose private half signs, and neither does anything else nor comes out."""
+        """Make a pair of token objects whose private key can sign and do nothing else, and cannot be extracted."""
         maker: Callable[..., tuple[PublicObject, PrivateObject]]
         if self.curve:
             curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(self.curve)}

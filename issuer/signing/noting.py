@@ -1,4 +1,4 @@
-"""What is noted beside the private keys in a PKCS#11 token: a data object of ours, in place of the one before.
+"""What is noted with the private keys in a PKCS#11 token: a data object of ours, in place of the one before.
 
 What it tells is `halves`' business. Nothing locks a token, and several nodes note at once: each writes its own before
 it destroys those in whose place it comes, so that there is always one, and for a while perhaps more.
@@ -86,7 +86,7 @@ class TokenNote:
     def _tell(self, refusal: _NotTaken) -> None:
         if not self._is_told:
             log.warning(
-                "the key ring is not noted beside its private keys",
+                "the key ring is not noted with its private keys",
                 reason=f"{self._token} takes no data object of ours ({type(refusal.__cause__).__name__}): a restored"
                 " older database is not noticed; after each change note what `issuer audit verify` prints elsewhere",
             )

@@ -68,7 +68,7 @@ class PemSigner:
         return self.adopt(ALGORITHMS[alg].generate(), alg)
 
     def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
-        """Take in a private key, pending; refuse while our passphrase is not the one that the others are under."""
+        """Import a private key, pending; refuse while our passphrase is not the one that encrypts the others."""
         passphrase = self._passphrase()
         self._require_in_use(passphrase)
         public = ALGORITHMS[alg].public_key(key)
@@ -99,7 +99,7 @@ class PemSigner:
         return ALGORITHMS[alg].sign(key, data)
 
     def destroy(self, kid: str) -> bool:
-        """Destroy the private half."""
+        """Remove the private key."""
         with self._lock:
             self._keys.pop(kid, None)
         return self._vault.remove(kid)

@@ -30,7 +30,7 @@ _CHALLENGE = b"which private key is this?"
 class Pkcs11Signer:
     """Signs with keys that never leave their token.
 
-    The CKA_ID of both halves is the kid, as the 43 bytes of its ASCII form; a key is looked up by nothing else.
+    The CKA_ID of both key objects is the kid, as the 43 bytes of its ASCII form; a key is looked up by nothing else.
     """
 
     def __init__(self, token: Token) -> None:
@@ -47,12 +47,12 @@ class Pkcs11Signer:
         """Refuse: a key that was outside once cannot be known to be nowhere else."""
         del key, alg
         raise Refused(
-            "with ISSUER_KEYS=pkcs11 private keys are made inside the token and never leave it: none made elsewhere"
-            " is taken in"
+            "with ISSUER_KEYS=pkcs11 private keys are generated inside the token and never leave it: existing keys"
+            " cannot be imported"
         )
 
     def keep(self, kid: str) -> None:
-        """Label both halves as kept."""
+        """Label both key objects as kept."""
 
         def keep(session: Session) -> None:
             for kind in (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY):
@@ -96,7 +96,7 @@ class Pkcs11Signer:
             self._forget(kid)
 
     def destroy(self, kid: str) -> bool:
-        """Destroy the private half, and then the public one; what stopped in between is completed by another call.
+        """Remove the private key object, then the public one; if this is interrupted, another call completes it.
 
         Only under our labels: other programs may keep their keys in the same token. Raise KeyUnavailable if one
         remains that bears the kid and not our label.
@@ -181,7 +181,7 @@ class Pkcs11Signer:
             return ALGORITHMS[alg].named(method.read(half))
         except ValueError as error:
             raise KeyUnavailable(
-                f"{self._token} made a key for {alg} whose public half cannot be read: {error}; choose another"
+                f"{self._token} made a key for {alg} whose public key cannot be read: {error}; choose another"
                 " ISSUER_ALGORITHM, or another token"
             ) from error
 
@@ -222,7 +222,7 @@ class Pkcs11Signer:
                     raise _swapped(kid) from error
                 return key
         raise KeyUnavailable(
-            f"the public half of {kid} is missing in {self._token}, or is another key's: restore the token from its"
+            f"the public key of {kid} is missing in {self._token}, or is another key's: restore the token from its"
             " backup"
         )
 

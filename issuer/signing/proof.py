@@ -1,6 +1,6 @@
-"""Proof that a private key is there and is the one that its public half says: it signs, and that verifies.
+"""Proof that a private key exists and matches its public key: it signs, and the signature verifies.
 
-Where it is kept is the signer's business.
+Storing private keys is left to the signer.
 """
 
 import secrets
@@ -13,13 +13,13 @@ from issuer.signing import Signer
 
 
 def prove(signer: Signer, key: PublicKey) -> None:
-    """Sign with the private half of `key` and verify with its JWK; raise KeyUnavailable, with what to do."""
+    """Sign with the private key of `key` and verify with its JWK; raise KeyUnavailable, with what to do."""
     public = require_sound(key)
     signer.load(key.kid, key.alg)
     data = secrets.token_bytes(32)
     if not jwt.get_algorithm_by_name(key.alg).verify(data, public.key, signer.sign(key.kid, data)):
         raise KeyUnavailable(
-            f"what {key.kid} signs does not verify with its public half: revoke it and restore the backup"
+            f"what {key.kid} signs does not verify with its public key: revoke it and restore the backup"
         )
 
 

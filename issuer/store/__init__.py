@@ -1,1 +1,1 @@
-"""What is kept, in SQLite or PostgreSQL through SQLAlchemy Core: one file a family of tables."""
+"""What is kept, in SQLite or PostgreSQL through SQLAlchemy Core: one file for each group of tables."""

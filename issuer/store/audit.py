@@ -81,7 +81,7 @@ def head_of(connection: Connection) -> Head:
 
 
 def holds(connection: Connection, head: Head) -> bool:
-    """Tell whether the chain still has the link that was its newest once."""
+    """Whether the chain still has the link that was its newest once."""
     found = connection.scalar(select(audit.c.digest).where(audit.c.number == head.number))
     return head == EMPTY or found == head.digest
 

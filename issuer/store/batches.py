@@ -24,9 +24,9 @@ MOST = 64
 """Jobs done together; so that other writers get their turn, the lock is free while what follows is done."""
 
 LOOKS, LOOKS_FOR_MORE = 3, 10
-"""So often the event loop looks for others in vain before a batch begins; each look takes some microseconds.
+"""Idle passes of the event loop before a batch starts; each takes some microseconds.
 
-More often while fewer wait than were told of the batch before: they ask again just now.
+3, or 10 while the batch is smaller than the one before, whose callers are about to send their next request.
 """
 
 

@@ -183,7 +183,7 @@ class Database:
             return self._look(connection)
 
     def is_current(self) -> bool:
-        """Tell whether the schema is the newest that this program knows."""
+        """Whether the schema is the newest that this program knows."""
         return self.schema() == _CURRENT
 
     @property

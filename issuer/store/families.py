@@ -1,4 +1,4 @@
-"""Refresh-token families: started, found and ended.
+"""Sessions as stored: families of refresh tokens, started, found and ended.
 
 What presenting a token leads to is decided in `tokens`; single use is enforced in `rotations`.
 """
@@ -186,9 +186,9 @@ class FamilyStore:
 
     @contextmanager
     def putting_off(self, found: Mapping[bytes, Found]) -> Iterator[list[Rotation]]:
-        """Let this thread find what was `found`, and put off what it rotates: `rotate_all` does that later.
+        """On this thread, answer `find` from `found`, and queue `rotate` calls in the list that is yielded.
 
-        Each `rotate` returns True, and is true only once it has been done.
+        Queued calls return True optimistically; `rotate_all` writes them and tells which succeeded.
         """
         self._ahead.found, self._ahead.rotations = found, []
         try:
@@ -213,7 +213,7 @@ class FamilyStore:
         return [(_family(row), row.used_at or row.created_at) for row in rows]
 
     def is_living(self, family_id: str, now: datetime) -> bool:
-        """Tell whether a family has not ended."""
+        """Whether a family has not ended."""
         found = select(families.c.id).where(families.c.id == family_id, *_living(now))
         with self._database.read() as connection:
             return connection.scalar(found) is not None

@@ -107,7 +107,7 @@ class RingStore:
             return head_of(connection)
 
     def has_link(self, head: Head) -> bool:
-        """Tell whether the audit still has a link that was its newest once."""
+        """Whether the audit still has a link that was its newest once."""
         with self._database.read() as connection:
             return holds(connection, head)
 
@@ -228,7 +228,7 @@ def written(ring: KeyRing) -> bytes:
 
 
 def checkpoint(ring: KeyRing, head: Head | None) -> bytes:
-    """Return what is noted beside the private keys: the ring, and the newest link of the audit."""
+    """Return what is noted with the private keys: the ring, and the newest link of the audit."""
     noted = json.loads(written(ring))
     if head is not None:
         noted["audit"] = {"number": head.number, "digest": head.digest}

@@ -144,7 +144,7 @@ def _revisions(connection: Connection, held: Mapping[str, bool]) -> list[str]:
 
 
 def _is_first(connection: Connection, held: Mapping[str, bool], revision: str) -> bool:
-    """Tell whether all tables are there that an earlier version of this program left with this revision."""
+    """Whether all tables are there that an earlier version of this program left with this revision."""
     tables = FIRST_TABLES.get(revision)
     if tables is None or not all(held.get(table) for table in tables):
         return False

@@ -98,7 +98,7 @@ def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Aw
 
 
 def _counting(issuer: Issuer) -> figures.Figures:
-    """Return what counts for this process, told by the rooms below what they alone know."""
+    """Return what counts for this process, which the layers below report to."""
     counting = figures.Figures(path for _, path in DIRECT)
     for database in (issuer.database, issuer.ring_database):
         database.took = counting.transaction

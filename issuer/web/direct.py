@@ -1,7 +1,7 @@
 """The endpoints asked most often, served below FastAPI's routing: it costs more than their work.
 
 They are ordinary endpoints all the same: the same function answers, the same errors are written, and OpenAPI
-describes them. Which they are, each room of `web` says in its `DIRECT`.
+describes them. Each module of `web` lists its own in `DIRECT`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

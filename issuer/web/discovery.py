@@ -60,7 +60,7 @@ def _endpoints(app: FastAPI, url: str) -> dict[str, str]:
 @router.get(OAUTH, responses=documented(503))
 @router.get(OPENID, responses=documented(503))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
-    """Return where everything is and what is supported; the same document under both names."""
+    """Return the issuer's metadata; both discovery URLs return the same document."""
     max_age = issuer.node.view.max_age(issuer.policy, issuer.clock())
     cached = f"public, max-age={int(max_age.total_seconds())}"
     return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached})

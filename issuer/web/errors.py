@@ -149,7 +149,7 @@ async def _unavailable(request: Request, error: Exception) -> JSONResponse:
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
     log.error("defect", exc_info=error)
-    return _answer(request, 500, "server_error", "the issuer failed; its log tells why")
+    return _answer(request, 500, "server_error", "internal error; see the log of the issuer")
 
 
 _HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -108,7 +108,7 @@ class Figures:
         )
         self._turned_away = counter(
             "issuer_hashing_turned_away",
-            "Requests refused because too many waited for a hashing thread",
+            "Requests refused because the password hashing queue was full",
         )
 
     def _count_sessions(self, counter: Callable[..., Counter]) -> None:
@@ -128,7 +128,7 @@ class Figures:
     def _watch_process(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self._refresh_failures = counter(
             "issuer_key_ring_refresh_failures",
-            "How often a process could not refresh its view of the key ring",
+            "Failed refreshes of a process's view of the key ring",
         )
         self._restarts = _Counts(
             counter(
@@ -141,7 +141,7 @@ class Figures:
         self._lines_lost = counter("issuer_log_lines_lost", "Lines of the log that could not be written")
         self._silence = gauge(
             "issuer_background_silence_seconds",
-            "For how long a background task has shown no sign of life, the longest of all processes",
+            "For how long a background task has been without a heartbeat, the longest of all processes",
             ["task"],
             multiprocess_mode="livemax",
         )
@@ -149,7 +149,7 @@ class Figures:
             self._silence.labels(task)
         self.hashing = gauge(
             "issuer_hashing_jobs",
-            "Requests that hash a password or wait for a thread to do so",
+            "Requests that hash a password or wait in the hashing queue",
             multiprocess_mode="livesum",
         )
         self.trouble = gauge(

@@ -23,14 +23,14 @@ Result = tuple[dict[str, str], list[str]]
 
 @router.get("/healthz", responses={503: {"description": "The process cannot go on, and should be replaced."}})
 async def healthz(request: Request) -> JSONResponse:
-    """Answer as long as the process does, and its background tasks can be kept running."""
+    """Answer 200 while the process runs and its background tasks can be kept running."""
     wrong = request.app.state.supervisor.unhealthy
     return JSONResponse({"status": wrong or OK}, 503 if wrong else 200, NO_STORE)
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
-    """Tell whether this node can sign and reach its database, and what needs attention although it can."""
+    """Return whether this node can sign and reach its database, with warnings that need attention."""
     probe: Probe = request.app.state.probe
     checks, warnings = await probe.result(issuer)
     ready = all(result == OK for result in checks.values())
@@ -75,7 +75,7 @@ def _checks(issuer: Issuer) -> Result:
     except StaleView as error:
         checks["key_ring"] = str(error)
     except KeyRingError as error:
-        checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; the log tells why"
+        checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; see the log"
     return checks, [*issuer.node.warnings(in_detail=in_detail), *_advice(issuer, in_detail=in_detail)]
 
 

@@ -1,4 +1,4 @@
-"""`POST /oauth2/introspect`, RFC 7662: whether a token is good at this moment."""
+"""`POST /oauth2/introspect`, RFC 7662: whether a token is valid now."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +33,7 @@ class IntrospectionBody(BaseModel):
 async def introspect(
     form: FormDep, issuer: IssuerDep, origin: OriginDep, response: Response
 ) -> IntrospectionBody:
-    """Tell whether a token is good at this moment, and if so what it says."""
+    """Return whether a token is valid now, and its claims if it is."""
 
     def respond() -> Mapping[str, Any]:
         now = issuer.clock()

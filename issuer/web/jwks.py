@@ -45,7 +45,7 @@ class RenderedKeySet:
     response_class=Response,
 )
 async def jwks(request: Request) -> Response:
-    """Return the keys by which tokens of this issuer are verified, those about to sign included."""
+    """Return the public keys that verify this issuer's tokens, including keys that will sign next."""
     issuer = await get_issuer(request)
     now = issuer.clock()
     view = issuer.node.view

@@ -1,4 +1,4 @@
-"""`GET /metrics`: what was counted, and the key ring in figures, for Prometheus; behind a token where others ask.
+"""`GET /metrics`: what was counted, and the state of the key ring, for Prometheus; behind a token where others ask.
 
 What is counted is declared in `figures`.
 """
@@ -53,7 +53,7 @@ async def metrics(
     issuer: IssuerDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Response:
-    """Return the figures of all processes of this server in Prometheus' text format."""
+    """Return the metrics of all processes of this server in Prometheus' text format."""
     _require_token(issuer.settings, credentials)
     limiter = request.app.state.measuring
     text = await anyio.to_thread.run_sync(_rendered, issuer, Figures.of(request), limiter=limiter)
@@ -91,7 +91,7 @@ class _Told:
         self._figures = figures
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each figure; times in seconds."""
+        """Yield each metric; times in seconds."""
         now, ring = self._issuer.clock(), self._issuer.node.view.ring
         for metric in self._figures.collect():
             metric.samples = [sample for sample in metric.samples if _is_told(sample, ring)]
@@ -115,17 +115,23 @@ class _Told:
             ("current_key_age_seconds", "For how long the current key has signed", _seconds(now - started)),
             (
                 "rotation_overdue_seconds",
-                "For how long the current key should have had a successor; 0 if it need not",
+                "For how long rotation of the current key has been overdue; 0 if it is not",
                 _seconds(now - overdue),
             ),
             ("standbys_missing", "How many standby keys are missing", ring.shortfall(now, policy)),
-            ("key_ring_version", "The version of the key ring, which grows with each change", ring.version),
+            (
+                "key_ring_version",
+                "The version of the key ring, which increases with every change",
+                ring.version,
+            ),
         ):
             yield GaugeMetricFamily(f"issuer_{name}", says, value=value)
 
     def _of_all_processes(self, now: datetime) -> Iterator[Metric]:
         silence = GaugeMetricFamily(
-            "issuer_process_silence_seconds", "How long ago a process saw the key ring", labels=["process"]
+            "issuer_process_silence_seconds",
+            "Age of the heartbeat of a process: how long ago it read the key ring",
+            labels=["process"],
         )
         version = GaugeMetricFamily(
             "issuer_process_ring_version",
@@ -145,7 +151,7 @@ class _Told:
 
 
 def _is_told(sample: Sample, ring: KeyRing) -> bool:
-    """Tell whether a sample is still of use: no series outlives its key, or its version of the ring, for long.
+    """Whether a sample is still of use: no series outlives its key, or its version of the ring, for long.
 
     Otherwise a server would tell more with each rotation. When it began to count, Prometheus need not know.
     """

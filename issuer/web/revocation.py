@@ -16,7 +16,7 @@ router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
     name="revocation_endpoint",
     response_class=Response,
     responses={
-        200: {"description": "The token is no longer valid, or never was."},
+        200: {"description": "The token is not valid: it never was, or is no longer."},
         **documented(400, 401, 413, 429, 503),
     },
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),

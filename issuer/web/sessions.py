@@ -64,7 +64,7 @@ def _floored(at: datetime, unit: timedelta) -> datetime:
 
 @router.get("/users/me/sessions", responses=documented(401, 503))
 async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response) -> Sessions:
-    """Return where the caller is logged in."""
+    """List the caller's sessions."""
     found = await anyio.to_thread.run_sync(issuer.families.living, caller.user.id, issuer.clock())
     no_store(response)
     return Sessions(sessions=[_session(family, used_at, caller.session) for family, used_at in found])

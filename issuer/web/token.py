@@ -26,7 +26,7 @@ class TokenBody(BaseModel):
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750, as the first tutorial spells it
     expires_in: int = Field(description="Seconds until the access token expires.")
     scope: str = Field(description="What the access token allows, separated by spaces.")
-    refresh_token: str | None = Field(None, description="Good for one use, and yields the next.")
+    refresh_token: str | None = Field(None, description="Valid for one use, which returns the next.")
 
 
 def token_body(answer: TokenResponse) -> TokenBody:

@@ -8,7 +8,7 @@ from starlette.types import Scope
 
 
 def is_traced(scope: Scope) -> bool:
-    """Tell whether somebody may be recording this request."""
+    """Whether somebody may be recording this request."""
     return scope.get("fastapi.telemetry") is not None
 
 

@@ -123,9 +123,9 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
         try:
             gone = await anyio.to_thread.run_sync(prune, issuer.database, issuer.clock(), limiter=own_thread)
         except StoreError as error:
-            log.warning("old rows cannot be removed", reason=str(error))
+            log.warning("expired rows cannot be removed", reason=str(error))
         except Exception:
-            log.exception("old rows could not be removed")
+            log.exception("expired rows could not be removed")
         beat()
 
 
@@ -177,4 +177,4 @@ def _log_changes(before: View, after: View) -> None:
         log.info("key ring changed", version=after.ring.version, kids=[key.kid for key in after.ring.keys])
     signed, signs = (view.ring.current(view.refreshed_at) for view in (before, after))
     if signs.kid != signed.kid:
-        log.info("another key signs", kid=signs.kid, before=signed.kid)
+        log.info("signing key changed", kid=signs.kid, before=signed.kid)

@@ -62,7 +62,9 @@ def _built() -> Issuer:
                 issuer.close()
                 raise
         except (BadSettings, KeyRingError, StoreError) as error:
-            structlog.get_logger("issuer.serve").error("a process waits to start", reason=str(error))
+            structlog.get_logger("issuer.serve").error(
+                "a worker waits for the startup of another one", reason=str(error)
+            )
             time.sleep(AGAIN_SECONDS)
         else:
             return issuer
@@ -89,7 +91,7 @@ def _keep_what_is_loaded() -> None:
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
     """End with the parent: a worker left behind would hold the port and answer with nobody to stop it.
 
-    Or when the parent, which lives, has replaced this process, and holds it for dead.
+    Or when the parent, which lives, has replaced this process, and believes it has ended.
     """
     with suppress(
         Exception
@@ -104,7 +106,7 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
 
 
 def _has_ended(pid: int) -> bool:
-    """Tell whether a process has ended, or does within a moment, even if nobody has taken note of it yet."""
+    """Whether a process has ended, or does within a moment, even if nobody has taken note of it yet."""
     if sys.platform != "linux":
         return True
     try:

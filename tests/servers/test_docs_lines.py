@@ -135,8 +135,8 @@ def test_files_move_to_postgresql_with_all_that_is_in_them(
 ) -> None:
     replaced = {"postgresql://issuer@db.example/issuer": postgresql_url}
     lines = alone(after(["Routine rotation"], POSTGRESQL), tmp_path, replaced)
-    assert lines.printed.count("all 3 private keys sign") == 1
-    assert "the audit is whole: 6 entries" in lines.printed
+    assert lines.printed.count("3 of 3 private keys OK") == 1
+    assert "the audit log is intact: 6 entries" in lines.printed
     assert re.search(r"^alice +items:read", lines.printed, re.MULTILINE)
     assert "in the database, encrypted" in lines.logs
 
@@ -145,7 +145,7 @@ def test_files_move_to_postgresql_with_all_that_is_in_them(
 def test_files_move_to_an_hsm(tmp_path: Path, alone: Callable[..., Lines]) -> None:
     require_softhsm()
     lines = alone(after([], HSM), tmp_path)
-    assert "all 2 private keys sign" in lines.printed
+    assert "2 of 2 private keys OK" in lines.printed
     assert "in the PKCS#11 token issuer" in lines.logs
 
 

@@ -102,7 +102,7 @@ def test_revoking_waits_for_every_process_and_tells_from_when_it_holds(serving: 
     other = phases(revoked)["standby"]
     ended = told(serving, "keys", "revoke", other, "--reason", "to be sure", "--end-sessions", "--yes")
     assert ended["refresh_families"] == 0
-    assert "families that were ended: 1" in ended["message"]
+    assert "1 session ended" in ended["message"]
 
 
 def test_a_process_that_does_not_answer_is_named_with_what_it_can_still_do(founded: Installation) -> None:

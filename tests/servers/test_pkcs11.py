@@ -123,7 +123,9 @@ def test_a_ring_that_was_lost_is_not_founded_again_beside_its_keys(hardware: Ins
         path.unlink()
     done = hardware.command("serve", "--port", str(hardware.port))
     assert done.code == 1
-    assert "there is no key ring in the database, and the private keys have seen version 1" in done.err
+    assert (
+        "there is no key ring in the database, and the note with the private keys has version 1" in done.err
+    )
 
 
 # An older database was restored beside the token
@@ -152,7 +154,8 @@ def require_refused(hardware: Installation, says: str) -> None:
         assert done.err.count("\n") == 1
         assert says in done.err
         assert (
-            "put the key ring back as the private keys know it: issuer keys recover --reason TEXT" in done.err
+            "restore the key ring from the note with its private keys: issuer keys recover --reason TEXT"
+            in done.err
         )
     checked = hardware.command("check")
     assert checked.code == 1
@@ -175,7 +178,7 @@ def test_a_revoked_key_does_not_come_back_with_an_older_database(hardware: Insta
     assert hardware.command("keys", "revoke", stolen, "--reason", "stolen", "--yes", "--force").code == 0
     before = listed(hardware)
     restore(hardware, backup)
-    require_refused(hardware, f"it would trust again what was revoked since: {stolen}")
+    require_refused(hardware, f"it would trust keys that were revoked since: {stolen}")
     recover(hardware)
     hardware.serve().until_ready()
     assert listed(hardware) == before

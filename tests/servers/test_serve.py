@@ -290,7 +290,11 @@ def test_workers_that_die_while_the_database_is_away_are_replaced_when_it_is_bac
         cluster.stop()
         for pid in server.worker_pids:
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: "a process waits to start" in server.output, "one has tried", START_SECONDS)
+        eventually(
+            lambda: "a worker waits for the startup of another one" in server.output,
+            "one has tried",
+            START_SECONDS,
+        )
         cluster.start()
         eventually(lambda: len(living(server)) == 2, "both are replaced", START_SECONDS)
         eventually(

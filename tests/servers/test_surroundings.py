@@ -272,7 +272,7 @@ def test_a_secret_that_was_not_delivered_is_not_the_clients(founded: Installatio
         check=False,
     )
     assert done.returncode == 1
-    assert "the secret before is still valid" in done.stderr
+    assert "the previous secret is still valid" in done.stderr
     founded.serve().until_ready()
     form = {"grant_type": "client_credentials"}
     secret = (made["client_id"], made["client_secret"])

@@ -30,6 +30,8 @@ from verifier_example.verifier import Event, JwksCache, KeysUnavailable, State
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "proxy-secret"
+NAME = "issuer.test"
+"""A name that the proxy alone resolves."""
 
 
 def certificate(name: str, key: Any, signer: tuple[x509.Certificate, Any] | None = None) -> x509.Certificate:
@@ -54,7 +56,7 @@ def certificate(name: str, key: Any, signer: tuple[x509.Certificate, Any] | None
         usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
         builder = builder.add_extension(usage, critical=True)
     else:
-        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        names = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(NAME)])
         builder = builder.add_extension(names, critical=False)
     return builder.sign(signing_key, hashes.SHA256())
 
@@ -128,7 +130,7 @@ class Proxy:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.heads.append(head)
         host, _, port = head.split()[1].partition(":")
-        onward, back = await asyncio.open_connection(host, int(port))
+        onward, back = await asyncio.open_connection("127.0.0.1" if host == NAME else host, int(port))
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         await asyncio.gather(self._pump(reader, back), self._pump(onward, writer))
 
@@ -178,7 +180,8 @@ async def test_ssl_cert_file_is_used_unless_a_ca_file_is_given(
 async def test_the_example_takes_the_ca_file_and_the_proxy_from_its_settings(
     authority: Authority, pairs: list[KeyPair]
 ) -> None:
-    async with tls_issuer(authority, pairs) as url, Proxy().serving() as proxy:
+    async with tls_issuer(authority, pairs) as here, Proxy().serving() as proxy:
+        url = here.replace("127.0.0.1", NAME)
         settings = Settings(
             _env_file=None,
             issuer=url,
@@ -193,6 +196,21 @@ async def test_the_example_takes_the_ca_file_and_the_proxy_from_its_settings(
     (head,) = proxy.heads
     assert head.startswith(f"CONNECT {url.removeprefix('https://')} ")
     assert "proxy-authorization: basic " in head.lower()
+
+
+async def test_loopback_is_asked_without_the_proxy(authority: Authority, pairs: list[KeyPair]) -> None:
+    async with tls_issuer(authority, pairs) as url, Proxy().serving() as proxy:
+        cache = JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(authority.file), proxy=proxy.url)
+        assert await state_of(cache) is State.FRESH
+    assert proxy.heads == []
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_plain_http_on_this_machine_is_never_sent_to_a_proxy(host: str) -> None:
+    async with Proxy().serving() as proxy:
+        cache = JwksCache(f"http://{host}:9", proxy=proxy.url)
+        assert await state_of(cache) is State.EMPTY
+    assert proxy.heads == []
 
 
 async def test_a_proxy_that_is_gone_is_a_failed_fetch_that_tells_no_password(pairs: list[KeyPair]) -> None:
