@@ -611,3 +611,20 @@ def test_what_check_finds_wrong_with_settings_is_what_a_start_refuses_with(empty
     with pytest.raises(BadSettings) as refusal:
         build(load_settings())
     assert str(refusal.value) == next(each.wrong for each in empty.found())
+
+
+def test_private_keys_that_the_directory_was_told_of_are_not_said_to_be_well(site: Site) -> None:
+    for path in site.keys.glob("*.pem"):
+        path.chmod(0o644)
+    lines = CliRunner().invoke(app, ["check"]).output.splitlines()
+    assert [line for line in lines if "private keys" in line] == []
+    assert lines[-1] == "2 problems"
+
+
+def test_keys_are_restored_into_a_directory_that_is_made_again(site: Site) -> None:
+    names = [path.name for path in site.keys.glob("*.pem")]
+    site.keys.rename(site.folder / "BACKUP")
+    findings = [finding for each in look(present) for finding in each.findings]
+    assert sorted(finding.fix.line for finding in findings) == sorted(
+        f"mkdir -p -m 700 keys && install -m 600 BACKUP/{name} keys/" for name in names
+    )

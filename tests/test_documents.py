@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from issuer.cli.commands import app as commands
-from issuer.cli.demo import CURL_LINES
+from issuer.cli.demo import Ports
 from issuer.settings import Settings
 from issuer.wiring import build
 from verifier_example import app as example
@@ -199,7 +199,7 @@ def test_what_a_console_line_takes_from_the_checkout_is_there(document: Path) ->
 
 
 def test_the_readme_shows_the_lines_that_the_demo_prints() -> None:
-    assert CURL_LINES in blocks("bash")
+    assert Ports().curl_lines in blocks("bash")
 
 
 def test_each_make_target_in_the_readme_exists() -> None:

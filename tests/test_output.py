@@ -54,3 +54,53 @@ def test_a_key_ring_fits_with_its_kids_and_instants_whole() -> None:
     instants = ["01-01", "00:00:00", "02-01", "00:00:03", "02-01", "00:00:02"]
     assert shown.split() == ["previous", "k" * 12, "EdDSA", "3650d", *instants]
     assert len(shown) <= COLUMNS
+
+
+AUDIT = {
+    "at": "2026-01-01T00:00:00Z",
+    "action": "published",
+    "kid": "k" * 12,
+    "ring": 1,
+    "actor": "root on vm",
+}
+CLIENT = {
+    "client_id": "0" * 36,
+    "name": "nightly report",
+    "audiences": "https://billing.example/accounts/in/eu-central https://a.example",
+}
+
+
+def shown(*rows: dict[str, object]) -> list[str]:
+    code = f"from issuer.cli.output import show; show({{}}, as_json=False, rows={list(rows)!r})"
+    return printed_on_a_terminal(code)
+
+
+def test_a_long_reason_is_wrapped_at_its_words_and_the_instants_stay_whole() -> None:
+    reason = "compromised: found in a backup on the internet"
+    _, first, *rest = shown({**AUDIT, "reason": reason})
+    assert first.split()[:3] == ["2026-01-01T00:00:00Z", "published", "k" * 12]
+    assert " ".join([*first.split()[7:], *" ".join(rest).split()]) == reason
+    assert all(len(line) <= COLUMNS for line in (first, *rest))
+
+
+def test_rows_that_are_too_wide_for_a_table_are_lists_of_their_members_with_whole_ids() -> None:
+    assert shown(CLIENT, {**CLIENT, "name": ""}) == [
+        f"client id {'0' * 36}",
+        "name      nightly report",
+        "audiences https://billing.example/accounts/in/eu-central https://a.example",
+        "",
+        f"client id {'0' * 36}",
+        "name      -",
+        "audiences https://billing.example/accounts/in/eu-central https://a.example",
+    ]
+
+
+def test_a_paragraph_of_help_fills_the_lines_of_the_terminal() -> None:
+    arguments = ["issuer", "keys", "rewrap", "--help"]
+    code = f"import sys; sys.argv = {arguments!r}; from issuer.cli import main; main()"
+    lines = [line.strip() for line in printed_on_a_terminal(code)]
+    first = next(number for number, line in enumerate(lines) if line.startswith("Afterwards"))
+    paragraph = lines[first : lines.index("", first)]
+    words = [*paragraph[1:], ""]
+    for line, following in zip(paragraph, words, strict=True):
+        assert not following or len(line) + 1 + len(following.split()[0]) > COLUMNS - 2

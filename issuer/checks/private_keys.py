@@ -131,4 +131,6 @@ def _fix(settings: Settings, database: Database, signer: Signer, kid: str, error
     if settings.keys == "database":
         return restore(database)
     kind = Kind.KEY_SWAPPED if kid in signer.kept() else Kind.KEY_MISSING
-    return Fix(kind, f"install -m 600 BACKUP/{kid}.pem {quoted(settings.keys)}/")
+    folder = quoted(settings.keys)
+    made = "" if Path(settings.keys).is_dir() else f"mkdir -p -m 700 {folder} && "
+    return Fix(kind, f"{made}install -m 600 BACKUP/{kid}.pem {folder}/")

@@ -68,7 +68,9 @@ def look(clock: Clock) -> Iterator[Looked]:
         if configured.is_sound and stored.is_sound and _is_current(database):
             told = {finding.wrong for finding in kept}
             for looked in _ring(settings, settings.policy(), database, clock):
-                yield replace(looked, findings=tuple(_once(looked.findings, told)))
+                new = tuple(_once(looked.findings, told))
+                if new or not looked.findings:  # what was found before is not well
+                    yield replace(looked, findings=new)
     finally:
         database.close()
 

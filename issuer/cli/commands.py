@@ -1,5 +1,6 @@
 """The tree of commands; each branch is a sibling module."""
 
+import inspect
 import sys
 from importlib import metadata
 from typing import Annotated
@@ -37,6 +38,19 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(users.app, name="users")
 app.add_typer(clients.app, name="clients")
+
+
+def _join_lines(commands: typer.Typer) -> None:
+    """Let the terminal break the lines of each paragraph of help, which are broken as the code's lines are."""
+    for each in commands.registered_commands:
+        paragraphs = (inspect.getdoc(each.callback) or "").split("\n\n")
+        each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance:
+            _join_lines(group.typer_instance)
+
+
+_join_lines(app)
 
 
 def run() -> None:

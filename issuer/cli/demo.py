@@ -27,8 +27,6 @@ from issuer.cli.ports import require_free
 HOST = "127.0.0.1"
 ISSUER_PORT = 8000
 SERVICE_PORT = 8001
-ISSUER_URL = f"http://{HOST}:{ISSUER_PORT}"
-SERVICE_URL = f"http://{HOST}:{SERVICE_PORT}"
 START_SECONDS = 30
 STOP_SECONDS = 5
 
@@ -43,16 +41,36 @@ TIMINGS = {
 }
 """The rules of production in seconds, so that a person can watch them."""
 
-CURL_LINES = f"""\
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the two servers listen."""
+
+    issuer: int = ISSUER_PORT
+    service: int = SERVICE_PORT
+
+    @property
+    def issuer_url(self) -> str:
+        """Return the issuer's URL."""
+        return f"http://{HOST}:{self.issuer}"
+
+    @property
+    def service_url(self) -> str:
+        """Return the URL of the example service."""
+        return f"http://{HOST}:{self.service}"
+
+    @property
+    def curl_lines(self) -> str:
+        """Return what to try; README shows the lines for the default ports, and a test compares and runs them."""
+        return f"""\
 token() {{ python3 -I -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
-TOKEN=$(curl -s {ISSUER_URL}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
-curl -sw '\\n' {SERVICE_URL}/protected_route -H "Authorization: Bearer $TOKEN"
-curl -sw '\\n' {SERVICE_URL}/me -H "Authorization: Bearer $TOKEN"
-MACHINE=$(curl -s {ISSUER_URL}/oauth2/token -u "$DEMO_CLIENT" -d grant_type=client_credentials | token)
-curl -sw '\\n' {SERVICE_URL}/items -H "Authorization: Bearer $MACHINE"
-curl -sw '\\n' {ISSUER_URL}/.well-known/jwks.json
+TOKEN=$(curl -s {self.issuer_url}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
+curl -sw '\\n' {self.service_url}/protected_route -H "Authorization: Bearer $TOKEN"
+curl -sw '\\n' {self.service_url}/me -H "Authorization: Bearer $TOKEN"
+MACHINE=$(curl -s {self.issuer_url}/oauth2/token -u "$DEMO_CLIENT" -d grant_type=client_credentials | token)
+curl -sw '\\n' {self.service_url}/items -H "Authorization: Bearer $MACHINE"
+curl -sw '\\n' {self.issuer_url}/.well-known/jwks.json
 """
-"""What to try; README shows the same lines, and a test compares and runs them."""
 
 
 def demo(
@@ -60,6 +78,10 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="Run the full scenario, check each step, and stop.")
     ] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the issuer.")] = ISSUER_PORT,
+    service_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="The port of the example service.")
+    ] = SERVICE_PORT,
 ) -> None:
     """Run the issuer and the example service on this machine, with temporary settings and data.
 
@@ -67,17 +89,20 @@ def demo(
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
-    for port in (ISSUER_PORT, SERVICE_PORT):
-        require_free(HOST, port)
+    if port == service_port:
+        raise typer.BadParameter("--port and --service-port must differ")
+    ports = Ports(port, service_port)
+    require_free(HOST, port, "--port")
+    require_free(HOST, service_port, "--service-port")
     from issuer.cli.story import play  # noqa: PLC0415 - it brings an HTTP client, and every command loads this file
 
-    with _scratch_folder() as folder, Servers(folder) as servers:
+    with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
         console().print(
             f"folder   {folder.name}/  (its own settings and data; removed at the end)", markup=False
         )
         servers.start()
         if once:
-            play(servers, ISSUER_URL, SERVICE_URL, TIMINGS)
+            play(servers, ports.issuer_url, ports.service_url, TIMINGS)
         else:
             _introduce(servers)
             _wait_for_ctrl_c(servers)
@@ -104,8 +129,9 @@ class Server:
 class Servers:
     """The issuer and the service, and the operator's commands beside them; nothing outlives the block."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ports: Ports) -> None:
         self.folder = folder
+        self.ports = ports
         self._running: dict[str, Server] = {}
         # Settings of the shell it was started from must not reach the demo.
         self._environment = {
@@ -123,14 +149,10 @@ class Servers:
         """Start both and wait until they are ready; raise CommandError with the log's end if one is not."""
         python = [sys.executable, "-P", "-m"]
         address = ["--host", HOST, "--port"]
-        service = [
-            *python,
-            "verifier_example",
-            *address,
-            str(SERVICE_PORT),
-        ]
-        self._start("issuer", [*python, "issuer.cli", "serve", *address, str(ISSUER_PORT)], ISSUER_URL)
-        self._start("service", service, SERVICE_URL)
+        issuer = [*python, "issuer.cli", "serve", *address, str(self.ports.issuer)]
+        service = [*python, "verifier_example", *address, str(self.ports.service)]
+        self._start("issuer", issuer, self.ports.issuer_url)
+        self._start("service", service, self.ports.service_url)
 
     def stop(self, name: str) -> None:
         """Stop one of them."""
@@ -176,17 +198,17 @@ class Servers:
 
 
 @contextmanager
-def _scratch_folder() -> Iterator[Path]:
+def _scratch_folder(ports: Ports) -> Iterator[Path]:
     """Yield a new folder here with the demo's settings; it goes at the end, unless something failed."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="demo-", dir=Path.cwd()))
         settings = {
-            "ISSUER_URL": ISSUER_URL,
-            "ISSUER_AUDIENCE": SERVICE_URL,
-            "ISSUER_CORS_ORIGINS": f"{SERVICE_URL},http://localhost:{SERVICE_PORT}",
+            "ISSUER_URL": ports.issuer_url,
+            "ISSUER_AUDIENCE": ports.service_url,
+            "ISSUER_CORS_ORIGINS": f"{ports.service_url},http://localhost:{ports.service}",
             "ISSUER_KEYS_PASSPHRASE": secrets.token_urlsafe(24),
-            "VERIFIER_ISSUER": ISSUER_URL,
-            "VERIFIER_AUDIENCE": SERVICE_URL,
+            "VERIFIER_ISSUER": ports.issuer_url,
+            "VERIFIER_AUDIENCE": ports.service_url,
             **TIMINGS,
         }
         _write_settings(folder / ".env", settings)
@@ -219,12 +241,12 @@ def _introduce(servers: Servers) -> None:
         raise CommandError(f"cannot make the demo's user and client: {made.stderr}{client.stderr}")
     client_id, client_secret = _client(client.stdout)
     say = partial(console().print, markup=False, soft_wrap=True)  # what is copied must not be broken
-    say(f"issuer   {ISSUER_URL}/docs")
-    say(f"service  {SERVICE_URL}/docs  (Authorize with the user demo)")
+    say(f"issuer   {servers.ports.issuer_url}/docs")
+    say(f"service  {servers.ports.service_url}/docs  (Authorize with the user demo)")
     say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}")
     say("\nIn another terminal, with the secrets of this run:\n")
     say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'")
-    say(CURL_LINES)
+    say(servers.ports.curl_lines)
     command = os.path.relpath(Path(sys.executable).with_name("issuer"), servers.folder)
     say(f"Rotate the key:  cd {servers.folder.name} && {command} keys rotate")
     say("\nCtrl-C ends it.")

@@ -30,12 +30,6 @@ Reason = Annotated[str | None, typer.Option(help="The reason, kept in the audit 
 Choose = Callable[[KeyRing, Policy, datetime], KeyRing]
 """A rule of the ring that makes another key sign; raises Refused."""
 
-app.command("revoke", context_settings=KID)(revoke.revoke)
-app.command("import")(private_keys.import_key)
-app.command("recover")(recover.recover)
-app.command("rewrap")(private_keys.rewrap)
-app.command("verify")(private_keys.verify)
-
 
 @app.command("list")
 def list_keys(*, as_json: Json = False) -> None:
@@ -104,6 +98,13 @@ def nodes(*, as_json: Json = False) -> None:
             rows=rows,
             says=f"the key ring is at version {version}" if rows else "no issuer is running on this database",
         )
+
+
+app.command("verify")(private_keys.verify)
+app.command("revoke", context_settings=KID)(revoke.revoke)
+app.command("import")(private_keys.import_key)
+app.command("rewrap")(private_keys.rewrap)
+app.command("recover")(recover.recover)
 
 
 def _state(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> str:

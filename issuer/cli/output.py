@@ -128,7 +128,7 @@ def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] =
     else:
         terminal = console()
         if rows:
-            terminal.print(table(rows))
+            _draw(rows, terminal)
         if says:
             terminal.print(plain(says), markup=False, soft_wrap=True)  # what is copied must not be broken
     sys.stdout.flush()  # here, where it is known what becomes of a result that cannot be written
@@ -139,15 +139,47 @@ def plain(text: str) -> str:
     return "\n".join(map(harmless, text.split("\n")))
 
 
+def _draw(rows: Sequence[Row], terminal: Console) -> None:
+    """Print `rows` as a table; where the terminal is too narrow for that, each as a list of its members."""
+    names = [name for name in rows[0] if any(row[name] for row in rows)]
+    if _least_width(rows, names) <= terminal.width:
+        terminal.print(table(rows))
+        return
+    widest = max(len(_heading(name)) for name in names)
+    for number, row in enumerate(rows):
+        if number:
+            terminal.print()
+        for name in names:
+            line = f"{_heading(name):{widest}} {harmless(str(row[name] or '-'))}"
+            terminal.print(Text(line), soft_wrap=True)  # an id that is copied must not be broken
+
+
 def table(rows: Sequence[Row]) -> Table:
     """Return `rows` as a table under the names of their members; a column without any value is left out."""
     drawn = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     names = [name for name in rows[0] if any(row[name] for row in rows)]
     for name in names:
-        drawn.add_column(name.replace("_", " "), overflow="fold")
+        whole = not any(" " in str(row[name] or "-") for row in rows)  # an instant or an id
+        drawn.add_column(_heading(name), overflow="fold", no_wrap=whole, min_width=_longest_word(rows, name))
     for row in rows:
         drawn.add_row(*(Text(harmless(str(row[name] or "-"))) for name in names))
     return drawn
+
+
+def _heading(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _longest_word(rows: Sequence[Row], name: str) -> int:
+    words = [
+        *_heading(name).split(),
+        *(word for row in rows for word in harmless(str(row[name] or "-")).split()),
+    ]
+    return max(map(len, words), default=1)
+
+
+def _least_width(rows: Sequence[Row], names: Sequence[str]) -> int:
+    return sum(_longest_word(rows, name) for name in names) + len(names) - 1
 
 
 def warn(text: str) -> None:

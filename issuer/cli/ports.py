@@ -10,8 +10,11 @@ BACKLOG = 2048
 
 
 @contextmanager
-def listening(host: str, port: int) -> Iterator[socket.socket]:
-    """Yield a socket that listens, for servers and their processes to share; raise CommandError if taken."""
+def listening(host: str, port: int, option: str = "--port") -> Iterator[socket.socket]:
+    """Yield a socket that listens, for servers and their processes to share.
+
+    Raise CommandError if the port is taken; `option` is how another one is chosen.
+    """
     host = host.strip().removeprefix("[").removesuffix("]")
     if not host:  # which a socket would take for every address
         raise CommandError("--host is empty; give an address, 0.0.0.0 or :: for all")
@@ -27,13 +30,14 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.listen(BACKLOG)  # two may bind at once, but not listen
         except OSError as error:
             raise CommandError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; stop what uses it or choose another"
+                f"cannot listen on {host}:{port}: {error.strerror or error}; stop what uses it, or choose another"
+                f" port with {option}"
             ) from error
         listener.set_inheritable(True)
         yield listener
 
 
-def require_free(host: str, port: int) -> None:
+def require_free(host: str, port: int, option: str) -> None:
     """Raise CommandError unless one could listen on `host` and `port`."""
-    with listening(host, port):
+    with listening(host, port, option):
         pass

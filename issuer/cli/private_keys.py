@@ -178,8 +178,12 @@ def line_of(file: Path) -> str:
 
 def content_of(file: Path) -> bytes:
     """Return what is in a file; refuse what is none, or has no end."""
-    if not file.is_file() or file.stat().st_size > FILE_MOST_BYTES:
-        raise CommandError(f"no such file, or one of more than {FILE_MOST_BYTES} bytes: {file}")
+    if not file.exists():
+        raise CommandError(f"no such file: {file}")
+    if not file.is_file():
+        raise CommandError(f"not a regular file: {file}")
+    if file.stat().st_size > FILE_MOST_BYTES:
+        raise CommandError(f"the file has more than {FILE_MOST_BYTES} bytes: {file}")
     return file.read_bytes()
 
 

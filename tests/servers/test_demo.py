@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from running import free_port
 
-from issuer.cli.demo import CURL_LINES, HOST, ISSUER_PORT, SERVICE_PORT
+from issuer.cli.demo import HOST, ISSUER_PORT, SERVICE_PORT, Ports
 
 DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
 
@@ -59,8 +60,8 @@ def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -
             if line.startswith("Ctrl-C"):
                 break
         (export,) = re.findall(r"^export .*$", printed, re.MULTILINE)
-        assert CURL_LINES in printed
-        script = f"set -euo pipefail\n{export}\n{CURL_LINES}"
+        assert Ports().curl_lines in printed
+        script = f"set -euo pipefail\n{export}\n{Ports().curl_lines}"
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, printed + done.stderr
         assert '{"message":"Hello, demo"}' in done.stdout
@@ -77,14 +78,34 @@ def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -
     assert nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize("port", [ISSUER_PORT, SERVICE_PORT])
-def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(tmp_path: Path, port: int) -> None:
+def test_the_story_plays_on_other_ports_while_the_usual_ones_are_taken(tmp_path: Path) -> None:
+    issuer, service = free_port(), free_port()
+    options = ["--port", str(issuer), "--service-port", str(service)]
+    with listening(ISSUER_PORT), listening(SERVICE_PORT):
+        done = subprocess.run(
+            [*DEMO, "--once", *options],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f'"iss": "http://127.0.0.1:{issuer}"' in done.stdout
+    assert f'"aud": ["http://127.0.0.1:{service}"' in done.stdout
+    assert nothing_left(tmp_path)
+
+
+@pytest.mark.parametrize(("port", "option"), [(ISSUER_PORT, "--port"), (SERVICE_PORT, "--service-port")])
+def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(
+    tmp_path: Path, port: int, option: str
+) -> None:
     with listening(port):
         done = subprocess.run(
             [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
     assert done.returncode == 1
-    assert re.fullmatch(rf"failed: cannot listen on 127\.0\.0\.1:{port}: .*\n", done.stderr)
+    assert re.fullmatch(rf"failed: cannot listen on 127\.0\.0\.1:{port}: .* {option}\n", done.stderr)
     assert nothing_left(tmp_path)
 
 
