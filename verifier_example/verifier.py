@@ -491,7 +491,11 @@ class JwksCache:
         if self._failures:
             doubled = self.timings.backoff_first * 2.0 ** min(self._failures - 1, 16)
             delay = min(doubled, self.timings.backoff_last) * _JITTER.uniform(0.5, 1)
-        self._next_attempt_at = self._expected_at = self._now().later(delay)
+        if self._failures or self._snapshot is None or self.fresh:
+            self._next_attempt_at = self._expected_at = self._now().later(delay)
+        else:  # the machine was suspended during the fetch: what came is as old as the answer
+            delay = min(delay, self.timings.cooldown_empty)
+            self._next_attempt_at = self._now().later(delay)
         self._wait_until(asyncio.get_running_loop().time() + delay)
 
     def _wait_until(self, due: float) -> None:
@@ -500,7 +504,9 @@ class JwksCache:
         if self._timer is not None:
             self._timer.cancel()
         remaining = due - loop.time()
-        if remaining <= 0 or self.overslept:
+        if self.overslept:
+            self._waking = self.refresh()  # requests wait for it: the keys may have been withdrawn meanwhile
+        elif remaining <= 0:
             self.refresh()
         else:
             self._timer = loop.call_later(min(remaining, TICK), self._wait_until, due)
