@@ -49,6 +49,10 @@ def test_no_name_holds_a_blank_letter() -> None:
         "\u0138im",  # kra
         "\u01c0",
         "al\u0131ce",
+        "\u0131\u0131\u0131",
+        "al\u0131\u0307ce",  # a dotless i with a dot
+        "\u015f\u0131\u0307k",
+        "al\u0131ce\u0665",
         "\u0430lice",
         "\u0440\u0430\u0443\u0440\u0430\u04cf",
         "\u03bflga",
@@ -78,6 +82,10 @@ def test_a_name_that_could_be_taken_for_another_is_refused(name: str) -> None:
         "\u00e6r\u00f8",
         "\u00deor",
         "\u0257an",  # Hausa
+        "\u0131\u015f\u0131k",  # Turkish
+        "I\u015f\u0131l",
+        "\u00c7a\u011fr\u0131",
+        "\u0130brahim",
         "nguy\u1ec5n",
         "\u0420\u043e\u043c\u0430\u043d",
         "\u0393\u03b9\u03ce\u03c1\u03b3\u03bf\u03c2",
