@@ -290,10 +290,6 @@ def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | Non
     return httpx2.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
 
 
-def _same(one: PyJWK, other: PyJWK) -> bool:
-    return bool(one.algorithm_name == other.algorithm_name and one.key == other.key)
-
-
 @dataclass(eq=False, repr=False)
 class JwksCache:
     """The issuer's published keys, refreshed ahead of time by one fetch at a time; use it in `async with`.
@@ -541,6 +537,7 @@ class JwksCache:
         if not isinstance(members, list):
             raise ValueError("not a key set")  # noqa: TRY004 - the sender's fault, not the caller's
         keys: dict[str, PyJWK | None] = {}
+        rank = list(self.algorithms).index
         exposed: set[str] = set()  # kids whose private key anybody can read, however often they are listed
         for position, jwk in enumerate(members[:MAX_KEYS]):
             try:
@@ -548,8 +545,10 @@ class JwksCache:
                     exposed.add(str(jwk.get("kid")))
                 key, kid = import_key(jwk, self.algorithms), jwk["kid"]
                 known = keys.setdefault(kid, key)
-                if known is None or not _same(known, key):
+                if known is None or known.key != key.key:
                     keys[kid] = None  # which was meant, nobody can tell; the same key twice is no question
+                elif rank(key.algorithm_name) < rank(known.algorithm_name):
+                    keys[kid] = key  # listed once for each algorithm
             except Exception as error:  # noqa: BLE001 - a hostile JWK may raise anything
                 self.tell(Event.KEY_SKIPPED, f"#{position}: {str(error)!a:.200}")
             await asyncio.sleep(0)
