@@ -487,11 +487,12 @@ class JwksCache:
         if self._failures:
             doubled = self.timings.backoff_first * 2.0 ** min(self._failures - 1, 16)
             delay = min(doubled, self.timings.backoff_last) * _JITTER.uniform(0.5, 1)
-        if self._failures or self._snapshot is None or self.fresh:
-            self._next_attempt_at = self._expected_at = self._now().later(delay)
-        else:  # the machine was suspended during the fetch: what came is as old as the answer
+        is_late = self._snapshot is not None and not self._failures and not self.fresh
+        if is_late:  # the machine was suspended during the fetch: what came is as old as the answer
             delay = min(delay, self.timings.cooldown_empty)
-            self._next_attempt_at = self._now().later(delay)
+        self._next_attempt_at = self._now().later(delay)
+        if not is_late or attempt is self._waking:  # else the next is due now; only one follows so soon
+            self._expected_at = self._next_attempt_at
         self._wait_until(asyncio.get_running_loop().time() + delay)
 
     def _wait_until(self, due: float) -> None:
