@@ -79,6 +79,26 @@ def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verif
     assert set(verified) <= {BCRYPT, PBKDF2, OURS}
 
 
+@pytest.mark.parametrize("impossible", ["too long" * 1000, "a\0b", "\ud800"])
+def test_a_password_that_nobody_can_have_is_as_much_work_as_any_other(
+    issuer: Issuer, verified: list[str], impossible: str
+) -> None:
+    issuer.node.refresh()
+    users = fill(issuer.accounts, *[BCRYPT, PBKDF2, OURS] * 3)
+    for typed in ("violet otters", impossible):
+        for at, user in enumerate(users):
+            log_in(issuer, user.username, at, typed)
+        log_in(issuer, "nobody", len(users), typed)
+    assert verified[:10] == verified[10:]
+    assert verified[:9] == [BCRYPT, PBKDF2, OURS] * 3
+
+
+def test_what_is_verified_in_place_of_an_impossible_password_opens_no_account(issuer: Issuer) -> None:
+    issuer.node.refresh()
+    (user,) = fill(issuer.accounts, bcrypt.using(rounds=4).hash("x"))
+    log_in(issuer, user.username, typed="a\0b")
+
+
 def test_unknown_names_show_the_mix_of_known_ones_and_change_with_it(database: Database) -> None:
     accounts = AccountStore(database)
     users = fill(accounts, *[BCRYPT] * 150, *[OURS] * 50)

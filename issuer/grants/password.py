@@ -16,13 +16,14 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     password = request.require("password")
     user = means.accounts.by_username(username) if hashable(username) else None
     decoy = means.accounts.decoy_hash(username if hashable(username) else "")
-    if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it: the same work, on another
-        user, password = None, "x"
+    may_match = hashable(password, VERIFIED_MOST_BYTES)
+    if not may_match:  # no account can have it: the same hash all the same, or times tell which names exist
+        password = "x"  # noqa: S105 - it opens nothing
     try:
         better_hash = means.passwords.verify(password, user.password_hash if user else None, decoy)
     except WrongPassword:
         raise LoginFailed from None
-    if user is None or user.disabled_at is not None:
+    if user is None or user.disabled_at is not None or not may_match:
         raise LoginFailed
     family = NewFamily(user.password_hash, better_hash)
     return Authorization(user.id, request.client.id, user.scope, means.user_audience, user.username, family)
