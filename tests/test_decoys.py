@@ -16,6 +16,7 @@ from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
 from issuer.store.database import Database
+from issuer.throttle import ACCOUNT
 from issuer.wiring import Issuer
 
 OURS = Passwords(memory_kib=8, passes=1).hash("violet otters juggle")
@@ -91,6 +92,29 @@ def test_a_password_that_nobody_can_have_is_as_much_work_as_any_other(
         log_in(issuer, "nobody", len(users), typed)
     assert verified[:10] == verified[10:]
     assert verified[:9] == [BCRYPT, PBKDF2, OURS] * 3
+
+
+def test_no_password_matches_where_it_must_not_log_in(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What matches an older hash gets a better one, whose making takes time that guessers could measure."""
+    outcomes: list[tuple[bool, str | None]] = []
+    real = Passwords._verify
+
+    def note(self: Passwords, secret: bytes, password_hash: str) -> tuple[bool, str | None]:
+        outcomes.append(real(self, secret, password_hash))
+        return outcomes[-1]
+
+    monkeypatch.setattr(Passwords, "_verify", note)
+    issuer.node.refresh()
+    right = "violet otters juggle"
+    (user,) = fill(issuer.accounts, BCRYPT)
+    assert issuer.accounts.decoy_hash("nobody") == BCRYPT
+    log_in(issuer, "nobody", typed=right)
+    for at in range(ACCOUNT.free + 1):
+        log_in(issuer, user.username, at + 1)
+    log_in(issuer, user.username, 100, typed=right)  # a stranger, after too many guesses
+    assert outcomes == [(False, None)] * (ACCOUNT.free + 3)
 
 
 def test_what_is_verified_in_place_of_an_impossible_password_opens_no_account(issuer: Issuer) -> None:

@@ -16,14 +16,16 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     password = request.require("password")
     user = means.accounts.by_username(username) if hashable(username) else None
     decoy = means.accounts.decoy_hash(username if hashable(username) else "")
-    may_match = hashable(password, VERIFIED_MOST_BYTES)
-    if not may_match:  # no account can have it: the same hash all the same, or times tell which names exist
-        password = "x"  # noqa: S105 - it opens nothing
+    own = user.password_hash if user else None
+    may_match = request.may_succeed
+    if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it
+        may_match, password = False, "x"
     try:
-        better_hash = means.passwords.verify(password, user.password_hash if user else None, decoy)
+        # The work is that of the account's own hash in any case, or its time would tell that there is an account.
+        better_hash = means.passwords.verify(password, own if may_match else None, own or decoy)
     except WrongPassword:
         raise LoginFailed from None
-    if user is None or user.disabled_at is not None or not may_match:
+    if user is None or user.disabled_at is not None:
         raise LoginFailed
     family = NewFamily(user.password_hash, better_hash)
     return Authorization(user.id, request.client.id, user.scope, means.user_audience, user.username, family)
