@@ -42,6 +42,7 @@ _SHARED = {"COMMON", "INHERITED"}
 # medieval or otherwise technical: more than the tables of look-alikes know pass for ASCII letters.
 _LATIN = frozenset("ßæðøþđħıłŋœŧƀɓɔɖɗǝəɛɠɣɨƙɲɯʈʊʋƴƶʒʉʌʔɂɵɦɬǥ")
 _IDEOGRAPHIC_ZERO = "\u3007"
+_DOTLESS_I = "\u0131"
 
 
 def require_plain(name: str) -> None:
@@ -59,9 +60,9 @@ def require_plain(name: str) -> None:
 
 
 def _is_loose(before: str, mark: str) -> bool:
-    """Whether `mark` was not made one with the ASCII letter before it by NFKC."""
+    """Whether `mark` was not made one with the ASCII letter before it by NFKC; a dotless i with a dot is one, too."""
     category = unicodedata.category(mark)
-    return before.isascii() and (category == "Lm" or category.startswith("M"))
+    return (before.isascii() or before == _DOTLESS_I) and (category == "Lm" or category.startswith("M"))
 
 
 def _is_in_use(character: str) -> bool:
@@ -89,10 +90,15 @@ def _is_of_one_set_of_digits(name: str) -> bool:
 
 
 def _looks_like_ascii(name: str) -> bool:
-    """Whether letters pass for ASCII ones, beside such or all of them: the name could be taken for another."""
-    foreign = [_passes_for_ascii(character) for character in name if not character.isascii()]
+    """Whether letters pass for ASCII ones, beside such or all of them: the name could be taken for another.
+
+    A dotless i is accepted beside a letter that looks like no ASCII one, as in Turkish names.
+    """
+    foreign = {each: _passes_for_ascii(each) for each in name if not each.isascii()}
     beside = any(character.isascii() and character.isalpha() for character in name)
-    return any(foreign) and (beside or all(foreign))
+    if any(each.isalpha() and not passes for each, passes in foreign.items()):
+        foreign.pop(_DOTLESS_I, None)
+    return any(foreign.values()) and (beside or all(foreign.values()))
 
 
 def _passes_for_ascii(character: str) -> bool:

@@ -75,6 +75,8 @@ class Passwords:
             argon2__parallelism=1,
         )
         self._dummy = self._unanswerable()
+        self._never = secrets.token_hex(8).encode()
+        """Before a password, it makes one that no account has."""
 
     def _unanswerable(self) -> str:
         """Return a hash that no password has, and that takes as long to verify as any: salt and digest are random."""
@@ -89,13 +91,15 @@ class Passwords:
     def verify(self, password: str, password_hash: str | None, decoy: str | None = None) -> str | None:
         """Return a better hash to keep in place of `password_hash`, or None if it is up to date.
 
-        Raise WrongPassword otherwise; for None, an unknown user, after the work that `decoy` costs, the hash of
-        another account, so that an unknown name takes as long as that account does.
+        Raise WrongPassword otherwise; for None, an unknown user or one who must not log in now, after the work that
+        `decoy` costs, the hash of an account. Nothing matches it then: a better hash, made for what matches an older
+        one, would take time that tells of the match.
         """
         chosen, verified = canonical_password(password), password_hash or decoy or self._dummy
         # As it is hashed here, and as typed, as others may have hashed it. Both are tried whether the first matches
         # or not: how long it takes tells nothing.
-        secrets = [_secret(form, verified) for form in dict.fromkeys([chosen, password])]
+        before = self._never if password_hash is None else b""
+        secrets = [_secret(form, verified, before) for form in dict.fromkeys([chosen, password])]
         outcomes = [self._verify(secret, verified) for secret in secrets]
         if password_hash is None or not any(matches for matches, _ in outcomes):
             raise WrongPassword
@@ -139,9 +143,10 @@ class Passwords:
             )
 
 
-def _secret(password: str, password_hash: str) -> bytes:
-    """Return what the scheme of the hash reads of a password."""
+def _secret(password: str, password_hash: str, before: bytes) -> bytes:
+    """Return what the scheme of the hash reads of a password with `before` in front, and no longer than it was."""
     secret = password.encode()
+    secret = (before + secret)[: max(len(before), len(secret))]
     return secret[:BCRYPT_MOST_BYTES] if password_hash.startswith(BCRYPT_IDENTS) else secret
 
 

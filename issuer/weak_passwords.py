@@ -4,6 +4,7 @@ Which passwords are the most common ones is a list of `passwords`; what else is 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,9 @@ ROWS = (
     "asdfghjkl;'",
     "zxcvbnm,./",
     "yxcvbnm",
+    "йцукенгшщзхъ",
+    "фывапролджэ",
+    "ячсмитьбю",
     "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/",
     "!@#$%^&*()",
 )
@@ -49,9 +53,9 @@ _SIGNS = [str.maketrans({**_READ_AS, "1": letter, "!": letter, "|": letter}) for
 WORD_MOST = 32
 ROW_MOST = max(map(len, ROWS))
 _ROWS = [*ROWS, *(row[::-1] for row in ROWS)]
-_BEFORE = re.compile(r"\A[^a-z]+")
-_AFTER = re.compile(r"[^a-z]+\Z")
-_WITHIN = re.compile(r"[^a-z]+")
+_BEFORE = re.compile(r"\A[\W\d_]+")
+_AFTER = re.compile(r"[\W\d_]+\Z")
+_WITHIN = re.compile(r"[\W\d_]+")
 
 
 def is_easy(password: str, username: str, common: frozenset[str]) -> bool:
@@ -63,11 +67,20 @@ def is_easy(password: str, username: str, common: frozenset[str]) -> bool:
         return False
     if len(set(folded)) < DIFFERENT_LEAST or _is_run(folded):
         return True
-    if len(name) >= RUN_LEAST and name in folded and _is_trimming(folded.replace(name, "", 1)):
+    if len(name) >= RUN_LEAST and name in folded and _is_trimming(folded.replace(name, "")):
         return True
-    words = WORDS | _words_of(common)
-    readings = [(core, rest) for core, rest in _readings(folded) if _is_trimming(rest)]
-    return any(_is_made_of(each, words) for core, _ in readings for each in (core, core[::-1]))
+    words = (
+        WORDS | _words_of(common) | {part for part in (name, *_WITHIN.split(name)) if len(part) >= RUN_LEAST}
+    )
+    readings = {
+        core for text in {folded, _plain(folded)} for core, rest in _readings(text) if _is_trimming(rest)
+    }
+    return any(_is_made_of(each, words) for core in readings for each in (core, core[::-1]))
+
+
+def _plain(folded: str) -> str:
+    """Return the letters without their marks, and in their usual width."""
+    return "".join(each for each in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(each))
 
 
 def _readings(folded: str) -> Iterator[tuple[str, str]]:
@@ -77,7 +90,7 @@ def _readings(folded: str) -> Iterator[tuple[str, str]]:
         around = folded.replace(core, "", 1)
         for signs in _SIGNS:
             yield core.translate(signs), around
-        yield _WITHIN.sub("", core), around
+        yield _WITHIN.sub("", core), around + "".join(_WITHIN.findall(core))
 
 
 @lru_cache(maxsize=2)

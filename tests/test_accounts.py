@@ -49,6 +49,10 @@ def test_no_name_holds_a_blank_letter() -> None:
         "\u0138im",  # kra
         "\u01c0",
         "al\u0131ce",
+        "\u0131\u0131\u0131",
+        "al\u0131\u0307ce",  # a dotless i with a dot
+        "\u015f\u0131\u0307k",
+        "al\u0131ce\u0665",
         "\u0430lice",
         "\u0440\u0430\u0443\u0440\u0430\u04cf",
         "\u03bflga",
@@ -78,6 +82,10 @@ def test_a_name_that_could_be_taken_for_another_is_refused(name: str) -> None:
         "\u00e6r\u00f8",
         "\u00deor",
         "\u0257an",  # Hausa
+        "\u0131\u015f\u0131k",  # Turkish
+        "I\u015f\u0131l",
+        "\u00c7a\u011fr\u0131",
+        "\u0130brahim",
         "nguy\u1ec5n",
         "\u0420\u043e\u043c\u0430\u043d",
         "\u0393\u03b9\u03ce\u03c1\u03b3\u03bf\u03c2",
@@ -130,6 +138,16 @@ def test_names_of_living_alphabets_are_welcome(name: str) -> None:
         "Alice!!!!!!!!",
         "2024-alice-24",
         "correct horse battery staple",
+        "pässwörd1234",
+        "\uff50\uff41\uff53\uff53\uff57\uff4f\uff52\uff44\uff11\uff12\uff13\uff14",  # of double width
+        "\u043f\u0430\u0440\u043e\u043b\u044c123456",
+        "йцукенгшщзхъ",
+        "contraseña123",
+        "motdepasse123",
+        "Dezember2026!",
+        "al1ce2026!!!",
+        "ecila2026!!!",
+        "alice2026!!alice",
     ],
 )
 def test_a_common_password_is_refused_in_every_dress(password: str) -> None:
@@ -143,6 +161,8 @@ def test_a_common_password_is_refused_in_every_dress(password: str) -> None:
         "violet otters juggle pancakes",
         "xK9#mQ2$vL7p",
         "7f3a9c1e5b2d",
+        "0a735639185bc8d7",  # its letters alone are "abcd"
+        "p4831a9275s60s14w",
         "sunshine-84729-lamp",
         "dragon butterfly oak",
         "gr\u00fcne Wiesen im Mai",
@@ -150,6 +170,11 @@ def test_a_common_password_is_refused_in_every_dress(password: str) -> None:
         "password manager wrote it: 0Zr7",
         "aliceblue is a colour of the web",
         "x" * 20 + " violet otters",
+        "비밀번호는바다에서걷는것",
+        "我喜欢在海边散步喝咖啡吃饭",
+        "ฉันชอบกินข้าวเหนียวมะม่วง",
+        "мама мыла раму утром",
+        "मेरी बिल्ली को दूध पसंद है",
         "é" * 512,
     ],
 )

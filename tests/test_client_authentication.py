@@ -150,6 +150,14 @@ def test_a_key_is_found_without_a_kid_too_and_the_client_id_may_be_repeated(
     assert ask(web, assertion(client_id, header={"kid": None}), client_id=client_id).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "typ",
+    ["JWT", "jwt", "application/jwt", "client-authentication+jwt", "application/client-authentication+JWT"],
+)
+def test_the_type_of_an_assertion_may_be_written_in_full(web: TestClient, client_id: str, typ: str) -> None:
+    assert ask(web, assertion(client_id, header={"typ": typ})).status_code == 200
+
+
 def test_an_assertion_serves_once_however_many_use_it_at_once(web: TestClient, client_id: str) -> None:
     text = assertion(client_id)
     with ThreadPoolExecutor(5) as pool:

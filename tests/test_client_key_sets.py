@@ -94,6 +94,17 @@ def test_an_rsa_number_has_no_octet_more_than_it_needs() -> None:
         read_key_set({"keys": [{**RSA, "e": "AAEAAQ"}]})
 
 
+def test_a_key_is_found_behind_many_that_are_for_something_else() -> None:
+    others = [{**RSA, "kid": f"e{number}", "use": "enc", "alg": "RSA-OAEP"} for number in range(120)]
+    (key,) = read_key_set({"keys": [*others, {**EC, "kid": "k"}]})
+    assert key.kid == "k"
+
+
+def test_of_very_many_keys_the_first_hundred_are_used() -> None:
+    found = read_key_set({"keys": [{**EC, "kid": f"k{number}"} for number in range(120)]})
+    assert [key.kid for key in found] == [f"k{number}" for number in range(100)]
+
+
 @pytest.mark.parametrize("name", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
 def test_a_set_with_a_part_of_a_private_key_is_refused(name: str) -> None:
     with pytest.raises(BadKeySet, match="private"):

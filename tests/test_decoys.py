@@ -16,6 +16,7 @@ from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
 from issuer.store.database import Database
+from issuer.throttle import ACCOUNT
 from issuer.wiring import Issuer
 
 OURS = Passwords(memory_kib=8, passes=1).hash("violet otters juggle")
@@ -77,6 +78,49 @@ def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verif
     assert verified[:2] == [BCRYPT, PBKDF2]
     assert len(verified) == 5
     assert set(verified) <= {BCRYPT, PBKDF2, OURS}
+
+
+@pytest.mark.parametrize("impossible", ["too long" * 1000, "a\0b", "\ud800"])
+def test_a_password_that_nobody_can_have_is_as_much_work_as_any_other(
+    issuer: Issuer, verified: list[str], impossible: str
+) -> None:
+    issuer.node.refresh()
+    users = fill(issuer.accounts, *[BCRYPT, PBKDF2, OURS] * 3)
+    for typed in ("violet otters", impossible):
+        for at, user in enumerate(users):
+            log_in(issuer, user.username, at, typed)
+        log_in(issuer, "nobody", len(users), typed)
+    assert verified[:10] == verified[10:]
+    assert verified[:9] == [BCRYPT, PBKDF2, OURS] * 3
+
+
+def test_no_password_matches_where_it_must_not_log_in(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What matches an older hash gets a better one, whose making takes time that guessers could measure."""
+    outcomes: list[tuple[bool, str | None]] = []
+    real = Passwords._verify
+
+    def note(self: Passwords, secret: bytes, password_hash: str) -> tuple[bool, str | None]:
+        outcomes.append(real(self, secret, password_hash))
+        return outcomes[-1]
+
+    monkeypatch.setattr(Passwords, "_verify", note)
+    issuer.node.refresh()
+    right = "violet otters juggle"
+    (user,) = fill(issuer.accounts, BCRYPT)
+    assert issuer.accounts.decoy_hash("nobody") == BCRYPT
+    log_in(issuer, "nobody", typed=right)
+    for at in range(ACCOUNT.free + 1):
+        log_in(issuer, user.username, at + 1)
+    log_in(issuer, user.username, 100, typed=right)  # a stranger, after too many guesses
+    assert outcomes == [(False, None)] * (ACCOUNT.free + 3)
+
+
+def test_what_is_verified_in_place_of_an_impossible_password_opens_no_account(issuer: Issuer) -> None:
+    issuer.node.refresh()
+    (user,) = fill(issuer.accounts, bcrypt.using(rounds=4).hash("x"))
+    log_in(issuer, user.username, typed="a\0b")
 
 
 def test_unknown_names_show_the_mix_of_known_ones_and_change_with_it(database: Database) -> None:

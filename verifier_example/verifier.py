@@ -290,10 +290,6 @@ def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | Non
     return httpx2.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
 
 
-def _same(one: PyJWK, other: PyJWK) -> bool:
-    return bool(one.algorithm_name == other.algorithm_name and one.key == other.key)
-
-
 @dataclass(eq=False, repr=False)
 class JwksCache:
     """The issuer's published keys, refreshed ahead of time by one fetch at a time; use it in `async with`.
@@ -493,7 +489,12 @@ class JwksCache:
         if self._failures:
             doubled = self.timings.backoff_first * 2.0 ** min(self._failures - 1, 16)
             delay = min(doubled, self.timings.backoff_last) * _JITTER.uniform(0.5, 1)
-        self._next_attempt_at = self._expected_at = self._now().later(delay)
+        is_late = self._snapshot is not None and not self._failures and not self.fresh
+        if is_late:  # the machine was suspended during the fetch: what came is as old as the answer
+            delay = min(delay, self.timings.cooldown_empty)
+        self._next_attempt_at = self._now().later(delay)
+        if not is_late or attempt is self._waking:  # else the next is due now; only one follows so soon
+            self._expected_at = self._next_attempt_at
         self._wait_until(asyncio.get_running_loop().time() + delay)
 
     def _wait_until(self, due: float) -> None:
@@ -502,7 +503,9 @@ class JwksCache:
         if self._timer is not None:
             self._timer.cancel()
         remaining = due - loop.time()
-        if remaining <= 0 or self.overslept:
+        if self.overslept:
+            self._waking = self.refresh()  # requests wait for it: the keys may have been withdrawn meanwhile
+        elif remaining <= 0:
             self.refresh()
         else:
             self._timer = loop.call_later(min(remaining, TICK), self._wait_until, due)
@@ -537,6 +540,7 @@ class JwksCache:
         if not isinstance(members, list):
             raise ValueError("not a key set")  # noqa: TRY004 - the sender's fault, not the caller's
         keys: dict[str, PyJWK | None] = {}
+        rank = list(self.algorithms).index
         exposed: set[str] = set()  # kids whose private key anybody can read, however often they are listed
         for position, jwk in enumerate(members[:MAX_KEYS]):
             try:
@@ -544,8 +548,10 @@ class JwksCache:
                     exposed.add(str(jwk.get("kid")))
                 key, kid = import_key(jwk, self.algorithms), jwk["kid"]
                 known = keys.setdefault(kid, key)
-                if known is None or not _same(known, key):
+                if known is None or known.key != key.key:
                     keys[kid] = None  # which was meant, nobody can tell; the same key twice is no question
+                elif rank(key.algorithm_name) < rank(known.algorithm_name):
+                    keys[kid] = key  # listed once for each algorithm
             except Exception as error:  # noqa: BLE001 - a hostile JWK may raise anything
                 self.tell(Event.KEY_SKIPPED, f"#{position}: {str(error)!a:.200}")
             await asyncio.sleep(0)

@@ -44,7 +44,9 @@ class Assertion:
             claims = jwt.decode(text, options={"verify_signature": False})
             for part in text.split(".")[:2]:  # PyJWT takes the last of two members, RFC 7519 section 4
                 read_document(base64url_decode(part))
-            if header["alg"] not in ALGORITHMS or header.get("typ", "JWT").lower() not in _TYPES:
+            # "application/" may be left out, RFC 7515 section 4.1.9.
+            typ = header.get("typ", "JWT").lower().removeprefix("application/")
+            if header["alg"] not in ALGORITHMS or typ not in _TYPES:
                 raise ValueError(header)
             return cls(text, str(claims["sub"]), header["alg"], header.get("kid"))
         except MALFORMED:

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from itertools import islice
 from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     import httpx2
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
-KEYS_MOST = 20
+KEYS_MOST = 100
+"""Usable keys of one set, beyond which they are ignored; members for other purposes do not count."""
 RSA_BITS = range(2048, 8193)
 DOCUMENT_MOST_BYTES = 64 * 1024
 FETCH_SECONDS = 3.0
@@ -91,7 +93,8 @@ def read_key_set(document: object) -> list[ClientKey]:
         raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
     if any(isinstance(each, dict) and PRIVATE_MEMBERS & each.keys() for each in keys):
         raise BadKeySet("it holds a private or secret key: give public keys only")
-    found = [key for each in keys[:KEYS_MOST] if (key := _read(each)) is not None]
+    usable = (key for each in keys if (key := _read(each)) is not None)
+    found = list(islice(usable, KEYS_MOST))
     if not found:
         raise BadKeySet(f"none of its keys is for {', '.join(ALGORITHMS)} (RSA of 2048 to 8192 bits, P-256)")
     return found

@@ -38,6 +38,8 @@ class TokenRequest:
     """None: the client leaves it to us, RFC 6749 section 3.3."""
     now: datetime
     origin: Origin = Origin()
+    may_succeed: bool = True
+    """If not, the same work is done, and then refused: too many guesses were made."""
 
     def require(self, name: str) -> str:
         """Return a parameter of the grant; raise InvalidRequest when it is missing."""

@@ -16,10 +16,13 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     password = request.require("password")
     user = means.accounts.by_username(username) if hashable(username) else None
     decoy = means.accounts.decoy_hash(username if hashable(username) else "")
-    if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it: the same work, on another
-        user, password = None, "x"
+    own = user.password_hash if user else None
+    may_match = request.may_succeed
+    if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it
+        may_match, password = False, "x"
     try:
-        better_hash = means.passwords.verify(password, user.password_hash if user else None, decoy)
+        # The work is that of the account's own hash in any case, or its time would tell that there is an account.
+        better_hash = means.passwords.verify(password, own if may_match else None, own or decoy)
     except WrongPassword:
         raise LoginFailed from None
     if user is None or user.disabled_at is not None:

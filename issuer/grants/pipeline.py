@@ -206,7 +206,8 @@ class Pipeline:
 
     def _granted(self, admitted: Admitted, key: Key | None, *, may_succeed: bool) -> Granted:
         request, origin, now = admitted.request, admitted.origin, admitted.request.now
-        most = self.grants[admitted.grant_type](request, self._means)
+        asked = replace(request, may_succeed=may_succeed)
+        most = self.grants[admitted.grant_type](asked, self._means)
         if not may_succeed:
             raise LoginFailed
         audience = request.client.audience_for(admitted.resources, most.audience)

@@ -193,6 +193,22 @@ def test_one_key_listed_twice_under_its_kid_is_used(served: Any, pairs: list[Key
     assert served([jwk, plain, {**jwk, "x": 1}]) == ({jwk["kid"]}, [])
 
 
+@pytest.mark.parametrize("configured", [("RS256", "PS256"), ("PS256", "RS256")])
+def test_a_key_listed_once_for_each_algorithm_is_used_for_the_first_that_is_configured(
+    issuer: InProcessIssuer, pairs: list[KeyPair], configured: tuple[str, ...]
+) -> None:
+    listed = [{**pairs[0].jwk, "alg": algorithm} for algorithm in ("RS256", "PS256")]
+
+    async def bound_to(members: list[Any]) -> str:
+        answer = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"keys": members}))
+        url = issuer.url + JWKS_PATH
+        async with JwksCache(issuer.url, jwks_url=url, algorithms=configured, transport=answer) as cache:
+            return (await cache.refetched()).by_kid[pairs[0].kid].algorithm_name
+
+    for members in (listed, listed[::-1]):
+        assert asyncio.run(bound_to(members)) == configured[0]
+
+
 def test_different_keys_under_one_kid_are_dropped_in_any_order(served: Any, pairs: list[KeyPair]) -> None:
     one, other = pairs[0].jwk, {**pairs[1].jwk, "kid": pairs[0].kid}
     for members in ([one, other], [other, one], [one, other, one], [one, one, other], [one, another(one)]):

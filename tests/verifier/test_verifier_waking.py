@@ -7,6 +7,7 @@ alone. How keys age while both clocks agree is in `test_verifier_keys`.
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 
 from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
@@ -193,6 +194,61 @@ async def test_a_wall_clock_that_jumps_all_the_time_causes_no_more_than_a_fetch_
             with pytest.raises(InvalidToken):
                 await verifier.verify(unknown)
     assert issuer.requests.count(JWKS_PATH) <= 11
+
+
+async def test_a_key_withdrawn_while_a_suspend_interrupted_a_fetch_is_refused_by_the_first_request(
+    issuer: InProcessIssuer, pairs: list[KeyPair], machine: Machine, timings: Timings, forge: Any
+) -> None:
+    token = forge.token(exp=FAR)
+    handed_over: list[int] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        response = issuer.transport.handler(request)
+        if request.url.path == JWKS_PATH and not handed_over:  # read before the suspend, imported after it
+            handed_over.append(1)
+            machine.suspend(HOUR)
+            issuer.keys = pairs[1:2]
+        assert isinstance(response, httpx2.Response)
+        return response
+
+    cache = JwksCache(
+        issuer.url,
+        transport=httpx2.MockTransport(answer),
+        timings=timings,
+        monotonic=machine.monotonic,
+        wall=machine.wall,
+    )
+    async with cache:
+        await cache.refresh()
+        assert cache.state is State.STALE
+        with pytest.raises(InvalidToken) as refusal:
+            await TokenVerifier(cache, AUDIENCE, wall=machine.wall).verify(token)
+        assert cache.state is State.FRESH
+    assert refusal.value.reason is Reason.UNKNOWN_KEY
+    assert issuer.requests.count(JWKS_PATH) == 2
+
+
+async def test_keys_that_are_stale_when_they_arrive_are_not_fetched_in_a_loop(
+    issuer: InProcessIssuer, machine: Machine
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        machine.run(1)  # longer than the keys are trusted
+        response = issuer.transport.handler(request)
+        assert isinstance(response, httpx2.Response)
+        return response
+
+    cache = JwksCache(
+        issuer.url,
+        transport=httpx2.MockTransport(answer),
+        timings=Timings(ttl_floor=0.5, ttl_ceiling=0.5),
+        monotonic=machine.monotonic,
+        wall=machine.wall,
+    )
+    async with cache:
+        await cache.refresh()
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert issuer.requests.count(JWKS_PATH) == 1
 
 
 async def test_a_wall_clock_set_back_extends_nothing(
