@@ -111,7 +111,7 @@ def require_audiences(given: Iterable[str], default: str) -> tuple[str, ...]:
     audiences = []
     for text in given:
         try:
-            audiences.append(default if text.strip() == default else require_resource(text))
+            audiences.append(default if text == default else require_resource(text))
         except ValueError as error:
             raise InvalidRequest(f"the audience {text!r} cannot be used: {error}") from None
     return tuple(dict.fromkeys(audiences))

@@ -128,7 +128,14 @@ class Concern:
 
 def setting(kind: Kind, name: str, value: str) -> Fix:
     """Return the fix that sets `name`."""
-    return Fix(kind, f"{name}={shlex.quote(value)}")
+    return Fix(kind, assignment(name, value))
+
+
+def assignment(name: str, value: str) -> str:
+    """Return `NAME=value` as one line that a shell and `.env` read alike: a quote in quotes is written otherwise."""
+    if "'" in value and not set(value) & set('"$`\\!'):
+        return f'{name}="{value}"'
+    return f"{name}={shlex.quote(value)}"
 
 
 def exposing(facts: os.stat_result) -> int:

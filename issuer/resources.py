@@ -18,10 +18,12 @@ _NOT_ABSOLUTE = "it must be an absolute URI, such as https://api.example"
 _UNRESERVED = "-._~"  # besides letters and digits, RFC 3986 section 2.3
 
 
-def require_resource(text: str) -> str:
-    """Return `text`, without blanks around it, if it is an absolute URI without a fragment; raise ValueError."""
-    uri = text.strip(" \t\r\n")
-    if not uri:
+def require_resource(uri: str) -> str:
+    """Return `uri`, if it is an absolute one without a fragment; raise ValueError.
+
+    One with a blank at an end is refused: it is a mistake of quoting or pasting, which would be made elsewhere, too.
+    """
+    if not uri.strip():
         raise ValueError("it is empty")
     if len(uri) > MOST_CHARACTERS:
         raise ValueError(f"it has more than {MOST_CHARACTERS} characters")

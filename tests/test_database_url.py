@@ -118,12 +118,17 @@ def test_a_bad_url_is_refused_with_what_to_do_and_without_its_password(url: str)
         "tcp_user_timeout=x",
         "client_encoding=latin1",
         "replication=database",
+        "host=other",
+        "port=1",
+        "user=secret",
+        "password=secret",
+        "dbname=other",
     ],
 )
 def test_an_option_that_cannot_work_is_refused_in_one_line(option: str) -> None:
     name = option.partition("=")[0]
     with pytest.raises(DatabaseUnavailable, match=f"ISSUER_DATABASE_URL has the option '{name}'") as refusal:
-        Database(f"postgresql://u:secret@h/name?{option}")
+        Database(f"postgresql://u:secret@h:5432/name?{option}")
     assert "secret" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -131,7 +136,7 @@ def test_an_option_that_cannot_work_is_refused_in_one_line(option: str) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("postgresql://u:secret@%2Frun%2Fpostgresql/name", "postgresql://u:***@/run/postgresql/name"),
+        ("postgresql://u:secret@%2Frun%2Fpostgresql/name", "postgresql://u:***@%2Frun%2Fpostgresql/name"),
         ("postgresql://u:secret@a:1,b/name?sslmode=require", "postgresql://u:***@a:1,b/name"),
         ("postgresql://u:secret@[::1]:1,[::2]:2/name", "postgresql://u:***@[::1]:1,[::2]:2/name"),
         ("postgresql://a,b/name", "postgresql://a,b/name"),
@@ -157,3 +162,31 @@ def test_no_host_that_answers_is_told_without_the_password() -> None:
     ) as told:
         database.ping()
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "a..b,c"])
+def test_a_host_that_is_no_name_is_refused_in_words(host: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="has a host that is no name"):
+        Database(f"postgresql://u:secret@{host}/name")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:secret@h:1/name?sslmode=require", "postgresql://u@h:1/name?sslmode=require"),
+        ("postgresql://h/name?user=u&password=secret", "postgresql://h/name?user=u"),
+        (
+            "postgresql://u@h/name?options=-csearch_path%3Da",
+            "postgresql://u@h/name?options=-csearch_path%3Da",
+        ),
+        ("postgresql://u@h/name?prepare_threshold=0&sslpassword=secret", "postgresql://u@h/name"),
+        ("postgresql://u@%2Frun%2Fa:1/name", "postgresql://u@%2Frun%2Fa:1/name"),
+    ],
+)
+def test_programs_of_postgresql_are_given_all_options_and_no_password(url: str, told: str) -> None:
+    assert Database(url).url_for_programs() == told
+
+
+@pytest.mark.parametrize("url", ["postgresql://u@%2Frun%2Fa:1/n", "postgresql://u@%2Frun%2Fa,%2Frun%2Fb:2/n"])
+def test_what_is_shown_of_a_socket_is_a_url_that_can_be_set(url: str) -> None:
+    assert str(Database(str(Database(url)))) == str(Database(url))

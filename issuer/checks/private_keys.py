@@ -9,7 +9,7 @@ from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.checks.storage import restore
-from issuer.fixes import Fix, Kind, quoted
+from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.key import Key
 from issuer.keyring import KeyRing
 from issuer.passphrase import unused
@@ -29,7 +29,7 @@ def directory(path: Path) -> Iterator[Finding]:
         yield warning(
             f"{path} is a symbolic link to {path.resolve()}: who may change it changes the keys, and a backup may"
             " hold the link alone",
-            Fix(Kind.KEYS_LINK, f"ISSUER_KEYS={shlex.quote(str(path.resolve()))}"),
+            setting(Kind.KEYS_LINK, "ISSUER_KEYS", str(path.resolve())),
         )
     if other := other_user(path):
         yield other

@@ -23,7 +23,7 @@ from issuer.callbacks import notify
 from issuer.fixes import Fix, Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
-from issuer.store.url import BadURL, parse, shown
+from issuer.store.url import BadURL, for_programs, parse, shown
 from issuer.waiting import require_patience
 
 if TYPE_CHECKING:
@@ -276,6 +276,10 @@ class Database:
     def name(self) -> str:
         """The name of the database, or the path of its file."""
         return self._url.database or ""
+
+    def url_for_programs(self, name: str | None = None) -> str:
+        """Return the URL of PostgreSQL, or of the database `name` beside it, for psql: without passwords."""
+        return for_programs(self._url.set(database=name) if name else self._url)
 
     def _look(self, connection: Connection) -> Schema:
         try:
