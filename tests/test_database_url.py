@@ -1,11 +1,15 @@
 """What ISSUER_DATABASE_URL may say, and what of it is shown; one host against real servers is in `test_store`."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from issuer.checks.site import look
 from issuer.store.database import Database, DatabaseUnavailable
 from issuer.store.url import BadURL, parse, shown
+from issuer.wiring import clock
 
 WRITES = {"target_session_attrs": "read-write"}
 
@@ -190,3 +194,42 @@ def test_programs_of_postgresql_are_given_all_options_and_no_password(url: str, 
 @pytest.mark.parametrize("url", ["postgresql://u@%2Frun%2Fa:1/n", "postgresql://u@%2Frun%2Fa,%2Frun%2Fb:2/n"])
 def test_what_is_shown_of_a_socket_is_a_url_that_can_be_set(url: str) -> None:
     assert str(Database(str(Database(url)))) == str(Database(url))
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "a%20b", "what?", "a#b", "it's", "a&b=c", "ä"])
+def test_what_is_shown_of_a_file_is_a_url_that_can_be_set(name: str, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/x.db")
+    database = Database(str(database).replace("x.db", name.replace("%", "%25").replace("?", "%3F")))
+    assert database.file == tmp_path / name
+    assert Database(str(database)).file == tmp_path / name
+
+
+@pytest.mark.parametrize("url", ["sqlite://localhost/x.db", "sqlite://u@/x.db", "sqlite:///x.db?mode=ro"])
+def test_what_sqlite_would_ignore_is_refused(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="must be sqlite:///FILE and nothing more"):
+        Database(url)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_file_is_refused_as_a_database_and_keeps_its_rights(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "it"
+    if kind == "folder":
+        path.mkdir(0o755)
+    elif kind == "pipe":
+        os.mkfifo(path)
+        path.chmod(0o666)
+    else:
+        path = Path("/dev/null")
+    before = path.stat().st_mode
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(DatabaseUnavailable, match="it is no regular file"):
+        database.migrate()
+    monkeypatch.setenv("ISSUER_DATABASE_URL", f"sqlite:///{path}")
+    found = [finding for looked in look(clock) for finding in looked.findings]
+    assert [finding.fix.line for finding in found if "no regular file" in finding.wrong] == [
+        "ISSUER_DATABASE_URL=sqlite:///issuer.db"
+    ]
+    assert not any("chmod" in finding.fix.line for finding in found if str(path) in finding.fix.line)
+    assert path.stat().st_mode == before

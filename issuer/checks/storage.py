@@ -31,6 +31,8 @@ LEAST_BYTES = 200 * 1024 * 1024
 def rights(file: Path) -> Iterator[Finding]:
     """Yield who else may read the file of SQLite, or that we cannot write it."""
     folder = file.absolute().parent
+    if not file.is_file():
+        return  # found by `schema`
     if other := other_user(folder):
         yield other
         return
@@ -172,6 +174,8 @@ def run_statement(database: Database, statement: str) -> Fix:
 
 
 def _reach(database: Database, error: StoreError) -> Fix:
+    if database.file and not database.file.is_file():
+        return setting(Kind.DATABASE_URL, "ISSUER_DATABASE_URL", "sqlite:///issuer.db")
     if "ENCODING" in str(error):
         new = f"{database.name}_utf8"
         make = "createdb --encoding=UTF8 --template=template0"

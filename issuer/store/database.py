@@ -23,7 +23,7 @@ from issuer.callbacks import notify
 from issuer.fixes import Fix, Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
-from issuer.store.url import BadURL, for_programs, parse, shown
+from issuer.store.url import BadURL, for_programs, of_file, parse, shown
 from issuer.waiting import require_patience
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Database:
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
-            return f"sqlite:///{Path(self._url.database).resolve()}"
+            return of_file(Path(self._url.database).resolve())
         return shown(self._url)
 
     @contextmanager
@@ -254,7 +254,11 @@ class Database:
         DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
         """
         try:
-            if self.file and not (self.file.exists() and self.file.stat().st_size):
+            if self.file and not self.file.exists():
+                return Schema()
+            if self.file and not self.file.is_file():  # a device would be closed to everybody else
+                raise DatabaseUnavailable(f"the database {self} cannot be used: it is no regular file")
+            if self.file and not self.file.stat().st_size:
                 return Schema()
         except OSError as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
@@ -300,7 +304,7 @@ class Database:
         own = "database" if self.is_sqlite else "database, or a schema,"
         url = "postgresql://USER@HOST/NEW_DATABASE"
         if self.file:
-            url = f"sqlite:///{self.file.with_name('jwks-issuer.db')}"
+            url = of_file(self.file.with_name("jwks-issuer.db"))
         return DatabaseForeign(
             f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
             f" nothing was changed; give the issuer a {own} of its own",

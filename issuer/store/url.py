@@ -4,6 +4,7 @@ How it is connected to is told in `engines`.
 """
 
 import re
+from pathlib import Path
 from typing import Final
 from urllib.parse import quote, unquote, urlencode
 
@@ -54,13 +55,24 @@ def parse(url: str) -> URL:
             parsed = _with_decoded_host(parsed.set(drivername="postgresql+psycopg"))
             _require_names(parsed)
             return _to_one_that_writes(parsed)
-        case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
+        case "sqlite" if _is_file(parsed):
             return parsed.set(drivername="sqlite+pysqlite")
         case "sqlite":
             raise BadURL("ISSUER_DATABASE_URL must be sqlite:///FILE and nothing more")
     raise BadURL(
         f"ISSUER_DATABASE_URL names {parsed.get_backend_name()}; this program knows sqlite:/// and postgresql://"
     )
+
+
+def _is_file(url: URL) -> bool:
+    """Whether a URL of SQLite names a file, and nothing that SQLite or its driver would ignore."""
+    ignored = url.host or url.port or url.username or url.password or url.query
+    return url.database not in {None, "", ":memory:"} and not ignored
+
+
+def of_file(path: Path) -> str:
+    """Return the URL of SQLite for a file, which `parse` reads as it was meant."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
 
 
 def shown(url: URL) -> str:
