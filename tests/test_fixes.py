@@ -4,6 +4,7 @@ A kind of fix without a scenario here fails. Words in capitals are filled in fir
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -149,6 +150,15 @@ def scenario(kind: Kind) -> Callable[[Break], Break]:
 
 def setting(kind: Kind, **settings: str) -> None:
     SCENARIOS[kind] = lambda stage: stage.site.set(**settings)
+
+
+@pytest.mark.parametrize("name", ["ISSUER_KEYS", "ISSUER_KEYS_PASSPHRASE_FILE", "ISSUER_DATABASE_URL"])
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/proc/self/mem", "/"])
+def test_no_fix_touches_what_belongs_to_the_system(site: Site, name: str, path: str) -> None:
+    site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    site.set(**{name: f"sqlite:///{path}" if name == "ISSUER_DATABASE_URL" else path})
+    told = "\n".join(finding.fix.line for finding in site.found())
+    assert not re.search(rf"(mv|chmod|chown|mkdir|install|>).* {path}( |$)", told, re.MULTILINE), told
 
 
 def as_root() -> None:

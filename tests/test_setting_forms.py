@@ -55,6 +55,7 @@ ISSUER = {
     "ISSUER_CLOCK_SKEW": Row("10s"),
     "ISSUER_REGISTRATION": Row("closed", any_case=True),
     "ISSUER_PASSWORD_LOGIN": Row("off", any_case=True),
+    "ISSUER_ASSERTION_AUDIENCE": Row("any", any_case=True),
     "ISSUER_CORS_ORIGINS": Row("https://a.example,https://b.example:8443"),
     "ISSUER_TRUSTED_PROXIES": Row("10.0.0.0/8,192.0.2.1"),
     "ISSUER_METRICS_TOKEN": Row(SECRET, secret=True),
