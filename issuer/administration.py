@@ -106,10 +106,11 @@ def require_short(scope: frozenset[str]) -> frozenset[str]:
 def require_audiences(given: Iterable[str], default: str) -> tuple[str, ...]:
     """Return the resources that a client may ask tokens for, each once; raise InvalidRequest.
 
-    Blanks around each are dropped. The default audience needs no check: that of an older version may be no URI.
+    One with a blank at an end is refused: it is a mistake of quoting or pasting. The default audience needs no check:
+    that of an older version may be no URI.
     """
     audiences = []
-    for text in map(str.strip, given):
+    for text in given:
         try:
             audiences.append(text if text == default else resource(text))
         except BadURL as error:

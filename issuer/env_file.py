@@ -5,6 +5,7 @@ Which names are settings, and which value counts, is decided in `settings`.
 
 import io
 import os
+import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,9 @@ from issuer.fixes import Fix, Kind, exposing, quoted
 
 BYTE_ORDER_MARK = "\ufeff"
 GROUP_AND_OTHERS_WRITE = 0o022
+_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_MEANT = re.compile(r"(?<![A-Za-z0-9_.-])(?:ISSUER|VERIFIER)[_.-][A-Za-z0-9_.-]+", re.IGNORECASE)
+"""What is probably meant as the name of a setting, and no part of a name of another program's."""
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -139,12 +143,22 @@ def _parsed(path: Path, text: str) -> tuple[tuple[Assignment, ...], tuple[Unread
 
 
 def _is_unassigned(binding: Binding) -> bool:
-    return binding.key is not None and binding.value is None
+    """Whether a line gives no value to a name: there is none, or the name only resembles that of a setting.
+
+    A byte order mark within joined files, a zero-width blank and quotes are easily overlooked.
+    """
+    name = binding.key
+    if name is None or binding.value is None:
+        return name is not None
+    is_ours = name.upper().startswith(("ISSUER_", "VERIFIER_"))  # misspelt perhaps, which others look at
+    return not is_ours and not _NAME.fullmatch(name) and bool(_MEANT.search(name))
 
 
 def _unread(path: Path, line: int, written: str) -> Unread:
     first = written.splitlines()[0]
-    names_setting = "ISSUER_" in written.upper() or "VERIFIER_" in written.upper()
+    names_setting = any(each in written.upper() for each in ("ISSUER_", "VERIFIER_")) or bool(
+        _MEANT.search(first)
+    )
     last = line + written.rstrip("\r\n").count("\n")
     return Unread(line, names_setting, _corrected(path, first, line) or _without(path, line, last))
 
@@ -153,8 +167,12 @@ def _corrected(path: Path, text: str, line: int) -> Fix | None:
     """Return the edit that makes a line readable as it was meant, if it has one of the usual mistakes."""
     name, colon, value = text.partition(":")
     quote = text.partition("=")[2].strip()[:1]
+    before, equals, after = text.partition("=")
+    meant = _MEANT.search(before)
+    written = re.sub("[.-]", "_", meant[0]).upper() if meant and not _NAME.fullmatch(before) else ""
     candidates = [
-        (f"{line}s/: */=/", f"{name}={value.lstrip(' ')}" if colon else ""),
+        (f"{line}s/^[^=]*=/{written}=/", f"{written}={after}" if written and equals else ""),
+        (f"{line}s/: */=/", f"{name}={value.lstrip(' ')}" if colon and not value.startswith("//") else ""),
         (f"{line}s/\\r\\?$/{quote}/", f"{text}{quote}"),
     ]
     for edit, result in candidates:

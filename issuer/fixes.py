@@ -6,9 +6,11 @@ printed line and looks again; it fails for a kind that it does not know.
 
 import os
 import shlex
+import stat
 from dataclasses import dataclass
 from enum import StrEnum
 from os import PathLike
+from pathlib import Path
 
 
 class Kind(StrEnum):
@@ -128,7 +130,14 @@ class Concern:
 
 def setting(kind: Kind, name: str, value: str) -> Fix:
     """Return the fix that sets `name`."""
-    return Fix(kind, f"{name}={shlex.quote(value)}")
+    return Fix(kind, assignment(name, value))
+
+
+def assignment(name: str, value: str) -> str:
+    """Return `NAME=value` as one line that a shell and `.env` read alike: a quote in quotes is written otherwise."""
+    if "'" in value and not set(value) & set('"$`\\!'):
+        return f'{name}="{value}"'
+    return f"{name}={shlex.quote(value)}"
 
 
 def exposing(facts: os.stat_result) -> int:
@@ -139,6 +148,19 @@ def exposing(facts: os.stat_result) -> int:
     ours = {os.getegid(), *os.getgroups()}
     is_for_us = facts.st_uid == 0 and os.geteuid() != 0 and facts.st_gid in ours
     return facts.st_mode & (0o037 if is_for_us else 0o077)
+
+
+def may_be_moved(path: Path) -> bool:
+    """Whether what is at `path` may be moved away: neither a device, nor a mount, nor anything of the kernel's."""
+    place = path.absolute()
+    kind = place.lstat().st_mode
+    folders = {str(each) for each in (place.parent.resolve(), *place.parent.resolve().parents)}
+    return not (
+        stat.S_ISBLK(kind)
+        or stat.S_ISCHR(kind)
+        or os.path.ismount(place)
+        or folders & {"/dev", "/proc", "/sys"}
+    )
 
 
 def quoted(path: str | PathLike[str]) -> str:

@@ -74,7 +74,7 @@ def file_concerns(path: Path) -> Iterator[Concern]:
             begins = file.read(len(BYTE_ORDER_MARK.encode()))
     except OSError:  # reported by who reads it
         return
-    if exposing(facts):
+    if exposing(facts) and stat.S_ISREG(facts.st_mode):  # what else there is cannot be used, and is not ours
         yield Concern(
             f"others may read {path} (mode {stat.S_IMODE(facts.st_mode):04o}), the passphrase of the private keys",
             Fix(Kind.PASSPHRASE_FILE_EXPOSED, f"chmod 600 {quoted(path)}"),

@@ -54,9 +54,19 @@ ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str)
 
 
 def one_line(value: object) -> object:
-    """Return any value but a text of several lines."""
+    """Return any value but a text of several lines, or one that begins with a mark that nobody sees."""
     if isinstance(value, str) and any(character in value for character in "\r\n\0"):
         raise ValueError("holds a line break or a zero byte")
+    if isinstance(value, str) and value.startswith("\ufeff"):  # of a file whose content was put here
+        raise ValueError("begins with a byte order mark, U+FEFF, which is not visible: leave that away")
+    return value
+
+
+def header_text(value: SecretStr | None) -> SecretStr | None:
+    """Return a secret that arrives in a header as it was sent: other characters have no one encoding there."""
+    text = value.get_secret_value() if value else ""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("must be printable ASCII: no other character arrives in a header as it was sent")
     return value
 
 

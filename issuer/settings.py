@@ -141,6 +141,7 @@ class Settings(BaseSettings):
     _is_issuer_url = field_validator("url")(urls.issuer_url)
     _is_resource = field_validator("audience")(urls.default_resource)
     _is_unambiguous = field_validator("keys_passphrase")(values.unambiguous)
+    _is_header_text = field_validator("metrics_token")(values.header_text)
     _is_proxy = field_validator("proxy")(values.proxy)
     _is_known_place = field_validator("keys")(values.place_of_keys)
     _is_known = field_validator("algorithm")(values.algorithm)

@@ -1,12 +1,16 @@
 """What ISSUER_DATABASE_URL may say, and what of it is shown; one host against real servers is in `test_store`."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from issuer.checks.site import look
 from issuer.store.database import Database
 from issuer.store.errors import DatabaseUnavailable
 from issuer.store.url import BadURL, parse, shown
+from issuer.wiring import clock
 
 WRITES = {"target_session_attrs": "read-write"}
 
@@ -119,12 +123,17 @@ def test_a_bad_url_is_refused_with_what_to_do_and_without_its_password(url: str)
         "tcp_user_timeout=x",
         "client_encoding=latin1",
         "replication=database",
+        "host=other",
+        "port=1",
+        "user=secret",
+        "password=secret",
+        "dbname=other",
     ],
 )
 def test_an_option_that_cannot_work_is_refused_in_one_line(option: str) -> None:
     name = option.partition("=")[0]
     with pytest.raises(DatabaseUnavailable, match=f"ISSUER_DATABASE_URL has the option '{name}'") as refusal:
-        Database(f"postgresql://u:secret@h/name?{option}")
+        Database(f"postgresql://u:secret@h:5432/name?{option}")
     assert "secret" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -132,7 +141,7 @@ def test_an_option_that_cannot_work_is_refused_in_one_line(option: str) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("postgresql://u:secret@%2Frun%2Fpostgresql/name", "postgresql://u:***@/run/postgresql/name"),
+        ("postgresql://u:secret@%2Frun%2Fpostgresql/name", "postgresql://u:***@%2Frun%2Fpostgresql/name"),
         ("postgresql://u:secret@a:1,b/name?sslmode=require", "postgresql://u:***@a:1,b/name"),
         ("postgresql://u:secret@[::1]:1,[::2]:2/name", "postgresql://u:***@[::1]:1,[::2]:2/name"),
         ("postgresql://a,b/name", "postgresql://a,b/name"),
@@ -158,3 +167,70 @@ def test_no_host_that_answers_is_told_without_the_password() -> None:
     ) as told:
         database.ping()
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "a..b,c"])
+def test_a_host_that_is_no_name_is_refused_in_words(host: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="has a host that is no name"):
+        Database(f"postgresql://u:secret@{host}/name")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql://u:secret@h:1/name?sslmode=require", "postgresql://u@h:1/name?sslmode=require"),
+        ("postgresql://h/name?user=u&password=secret", "postgresql://h/name?user=u"),
+        (
+            "postgresql://u@h/name?options=-csearch_path%3Da",
+            "postgresql://u@h/name?options=-csearch_path%3Da",
+        ),
+        ("postgresql://u@h/name?prepare_threshold=0&sslpassword=secret", "postgresql://u@h/name"),
+        ("postgresql://u@%2Frun%2Fa:1/name", "postgresql://u@%2Frun%2Fa:1/name"),
+    ],
+)
+def test_programs_of_postgresql_are_given_all_options_and_no_password(url: str, told: str) -> None:
+    assert Database(url).url_for_programs() == told
+
+
+@pytest.mark.parametrize("url", ["postgresql://u@%2Frun%2Fa:1/n", "postgresql://u@%2Frun%2Fa,%2Frun%2Fb:2/n"])
+def test_what_is_shown_of_a_socket_is_a_url_that_can_be_set(url: str) -> None:
+    assert str(Database(str(Database(url)))) == str(Database(url))
+
+
+@pytest.mark.parametrize("name", ["a b", "100%", "a%20b", "what?", "a#b", "it's", "a&b=c", "ä"])
+def test_what_is_shown_of_a_file_is_a_url_that_can_be_set(name: str, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/x.db")
+    database = Database(str(database).replace("x.db", name.replace("%", "%25").replace("?", "%3F")))
+    assert database.file == tmp_path / name
+    assert Database(str(database)).file == tmp_path / name
+
+
+@pytest.mark.parametrize("url", ["sqlite://localhost/x.db", "sqlite://u@/x.db", "sqlite:///x.db?mode=ro"])
+def test_what_sqlite_would_ignore_is_refused(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="must be sqlite:///FILE and nothing more"):
+        Database(url)
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_file_is_refused_as_a_database_and_keeps_its_rights(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "it"
+    if kind == "folder":
+        path.mkdir(0o755)
+    elif kind == "pipe":
+        os.mkfifo(path)
+        path.chmod(0o666)
+    else:
+        path = Path("/dev/null")
+    before = path.stat().st_mode
+    database = Database(f"sqlite:///{path}")
+    with pytest.raises(DatabaseUnavailable, match="it is no regular file"):
+        database.migrate()
+    monkeypatch.setenv("ISSUER_DATABASE_URL", f"sqlite:///{path}")
+    found = [finding for looked in look(clock) for finding in looked.findings]
+    assert [finding.fix.line for finding in found if "no regular file" in finding.wrong] == [
+        "ISSUER_DATABASE_URL=sqlite:///issuer.db"
+    ]
+    assert not any("chmod" in finding.fix.line for finding in found if str(path) in finding.fix.line)
+    assert path.stat().st_mode == before

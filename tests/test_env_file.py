@@ -60,6 +60,12 @@ def test_an_empty_setting_of_the_environment_leaves_that_of_the_file(monkeypatch
         ("export ISSUER_URL\n", 1),
         ("set ISSUER_URL=http://127.0.0.1:8000\n", 1),
         ("ISSUER_URL 'http://127.0.0.1:8000'\n", 1),
+        ("A=b\n\ufeffISSUER_URL=http://127.0.0.1:8000\n", 2),
+        ("\u200bISSUER_URL=http://127.0.0.1:8000\n", 1),
+        ('"ISSUER_URL"="http://127.0.0.1:8000"\n', 1),
+        ('$env:ISSUER_URL="http://127.0.0.1:8000"\n', 1),
+        ("ISSUER-URL=http://127.0.0.1:8000\n", 1),
+        ("ISSUER.URL=http://127.0.0.1:8000\n", 1),
     ],
 )
 def test_a_line_that_may_be_a_setting_and_cannot_be_read_is_refused_by_its_number(
@@ -74,6 +80,29 @@ def test_a_line_that_may_be_a_setting_and_cannot_be_read_is_refused_by_its_numbe
 def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(site: Site) -> None:
     write("if [ x ]; then\n")
     assert "line 1 of .env cannot be read" in site.one(Severity.WARNING).wrong
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\u200bISSUER_ALGORITHM=ES256",
+        "\ufeffISSUER_ALGORITHM=ES256",
+        '"ISSUER_ALGORITHM"="ES256"',
+        '$env:ISSUER_ALGORITHM="ES256"',
+        "issuer.algorithm=ES256",
+    ],
+)
+def test_the_printed_fix_of_a_name_that_is_nearly_one_sets_what_was_meant(site: Site, line: str) -> None:
+    site.patch.delenv("ISSUER_ALGORITHM")
+    write(f"A=b\n{line}\n")
+    site.require_fixed(site.one())
+    assert load_settings().algorithm == "ES256"
+
+
+@pytest.mark.parametrize("name", ["spring.jwt.issuer-uri", "MY-ISSUER_X", "OIDC_ISSUER_URL", "a.verifier.b"])
+def test_a_name_of_another_program_is_its_own_affair(site: Site, name: str) -> None:
+    write(f"{name}=https://a.example\n")
+    assert site.found() == []
 
 
 def test_a_value_that_swallowed_the_next_line_is_refused() -> None:

@@ -4,6 +4,7 @@ A kind of fix without a scenario here fails. Words in capitals are filled in fir
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from given import MovableClock
-from installation import PASSPHRASE, REACHABLE, Site, empty, installed, site
+from installation import PASSPHRASE, REACHABLE, SETTINGS, Site, installed, site
 from postgresql import new_database
 
 from issuer.checks import storage
 from issuer.checks.finding import Severity
-from issuer.fixes import Kind, quoted
+from issuer.env_file import read_env_file
+from issuer.fixes import Kind, assignment, quoted
 from issuer.nodes import Heartbeat
 from issuer.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS
@@ -38,11 +40,38 @@ from issuer.store.ring import RingStore
 from issuer.wiring import build
 from issuer.wiring import clock as present
 
-__all__ = ["empty", "installed", "site"]  # fixtures
+__all__ = ["installed", "site"]  # fixtures
 
 pytestmark = pytest.mark.usefixtures("production_rounds")
 
 NOBODY = 65534
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    """An installation in a folder whose name means something to a shell, in a pattern and in a URL."""
+    folder = tmp_path / 'it\'s a [folder] of $HOME? "100%"'
+    folder.mkdir(mode=0o700)
+    monkeypatch.chdir(folder)
+    site = Site(folder, monkeypatch)
+    site.set(**SETTINGS)
+    return site
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "two words", "it's", "o'clock at (noon)", "a#b", "a;b", "$x", '"a"']
+)
+def test_a_printed_setting_is_the_same_to_a_shell_and_in_the_file(value: str) -> None:
+    line = assignment("ISSUER_KEYS", value)
+    told = subprocess.run(
+        ["bash", "-c", f'{line}; printf %s "$ISSUER_KEYS"'], capture_output=True, check=True
+    ).stdout
+    assert told.decode() == value
+    Path(".env").write_text(f"{line}\n")
+    Path(".env").chmod(0o600)
+    file = read_env_file()
+    assert file is not None
+    assert [each.value for each in file.assignments] == [value]
 
 
 @dataclass
@@ -121,6 +150,15 @@ def scenario(kind: Kind) -> Callable[[Break], Break]:
 
 def setting(kind: Kind, **settings: str) -> None:
     SCENARIOS[kind] = lambda stage: stage.site.set(**settings)
+
+
+@pytest.mark.parametrize("name", ["ISSUER_KEYS", "ISSUER_KEYS_PASSPHRASE_FILE", "ISSUER_DATABASE_URL"])
+@pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/proc/self/mem", "/"])
+def test_no_fix_touches_what_belongs_to_the_system(site: Site, name: str, path: str) -> None:
+    site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    site.set(**{name: f"sqlite:///{path}" if name == "ISSUER_DATABASE_URL" else path})
+    told = "\n".join(finding.fix.line for finding in site.found())
+    assert not re.search(rf"(mv|chmod|chown|mkdir|install|>).* {path}( |$)", told, re.MULTILINE), told
 
 
 def as_root() -> None:

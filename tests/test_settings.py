@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from issuer.settings import BadSettings, Settings, concerns, load_settings
+from issuer.settings import NAMES, BadSettings, Settings, concerns, load_settings
 from issuer.wiring import build
 
 
@@ -215,4 +215,22 @@ def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_of_settings_that_is_no_text_is_one_line(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"ISSUER_URL=\xff\xfe")
     with pytest.raises(BadSettings, match=r"\.env"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_value_that_begins_with_a_byte_order_mark_is_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "\ufeffvalue")
+    with pytest.raises(BadSettings, match=f"^{name}: begins with a byte order mark"):
+        load_settings()
+
+
+@pytest.mark.parametrize("token", ["é" * 20, "a token with a tab\there", "sixteen characters\u200b"])
+def test_a_metrics_token_that_no_header_can_carry_is_refused(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISSUER_METRICS_TOKEN", token)
+    with pytest.raises(BadSettings, match="ISSUER_METRICS_TOKEN: must be printable ASCII"):
         load_settings()

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from issuer.checks.finding import Finding, problem, warnings
-from issuer.fixes import Fix, Kind, quoted
+from issuer.fixes import Fix, Kind, may_be_moved, quoted
 from issuer.given import Given, given_settings
 from issuer.passphrase import BadPassphrase, make_file, read_passphrase, unused
 from issuer.refusal import KeyUnavailable
@@ -56,6 +56,8 @@ def _one_of_two(settings: Settings, file: Path, given: dict[str, Given]) -> Fix:
 
 def _of_file(file: Path, settings: Settings) -> Fix:
     name = quoted(file)
+    if os.path.lexists(file) and not may_be_moved(file):
+        return Fix(Kind.PASSPHRASE_UNUSABLE, f"{FILE}=FILE")
     try:
         read_passphrase(file)
     except BadPassphrase as error:

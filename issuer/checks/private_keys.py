@@ -9,7 +9,7 @@ from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.checks.storage import restore
-from issuer.fixes import Fix, Kind, quoted
+from issuer.fixes import Fix, Kind, may_be_moved, quoted, setting
 from issuer.key import Key
 from issuer.keyring import KeyRing
 from issuer.passphrase import unused
@@ -29,7 +29,7 @@ def directory(path: Path) -> Iterator[Finding]:
         yield warning(
             f"{path} is a symbolic link to {path.resolve()}: who may change it changes the keys, and a backup may"
             " hold the link alone",
-            Fix(Kind.KEYS_LINK, f"ISSUER_KEYS={shlex.quote(str(path.resolve()))}"),
+            setting(Kind.KEYS_LINK, "ISSUER_KEYS", str(path.resolve())),
         )
     if other := other_user(path):
         yield other
@@ -46,6 +46,8 @@ def _usable(path: Path) -> Fix:
     """Return what makes a directory of keys out of what the file system refuses."""
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return Fix(Kind.KEYS_CLOSED, f"chmod 700 {quoted(path)}")
+    if os.path.lexists(path) and not may_be_moved(path):
+        return setting(Kind.KEYS_NO_DIRECTORY, "ISSUER_KEYS", "keys")
     if os.path.lexists(path):
         aside = unused(f"{path.name}.aside", path.parent)
         return Fix(Kind.KEYS_NO_DIRECTORY, f"mv {quoted(path)} {quoted(aside)}")
@@ -79,6 +81,8 @@ def encrypted_weakly(vault: Vault, passphrase: str | None) -> Iterator[Finding]:
 
 def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> Iterator[Finding]:
     """Yield what lies among the private keys and belongs to no published key."""
+    if not signer.kept():  # these are not among ours: the place is another program's, or the system's
+        return
     for name in signer.strays([key.kid for key in ring.published_keys(now)]):
         if settings.keys in {"database", "pkcs11"}:
             fix = Fix(Kind.KEY_STRAY_ELSEWHERE, "issuer keys verify", clears=False)

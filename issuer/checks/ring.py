@@ -1,7 +1,6 @@
 """What is wrong with the key ring: whether it is there, is the newest, and goes on; its audit; and who runs it."""
 
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,7 +8,7 @@ from datetime import datetime, timedelta
 from issuer.audit import fault
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
-from issuer.fixes import Fix, Kind
+from issuer.fixes import Fix, Kind, setting
 from issuer.halves import DamagedNote
 from issuer.keeping import wanting
 from issuer.keyring import KeyRing
@@ -56,9 +55,7 @@ def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
 
 def _moved_to(url: str) -> Fix:
     """Return the setting that follows a move; the password is not noted with it."""
-    return Fix(
-        Kind.DATABASE_MOVED, f"ISSUER_DATABASE_URL={shlex.quote(re.sub(r':[*]{3}@', ':PASSWORD@', url))}"
-    )
+    return setting(Kind.DATABASE_MOVED, "ISSUER_DATABASE_URL", re.sub(r":[*]{3}@", ":PASSWORD@", url))
 
 
 def clock(rotation: Rotation) -> Iterator[Finding]:

@@ -5,10 +5,11 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
-from issuer.fixes import Fix, Kind, quoted
+from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.store.database import SCHEMA, Database
 from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
 from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError
@@ -24,10 +25,12 @@ LEAST_BYTES = 200 * 1024 * 1024
 def rights(file: Path) -> Iterator[Finding]:
     """Yield who else may read the file of SQLite, or that we cannot write it."""
     folder = file.absolute().parent
+    if not file.is_file():
+        return  # found by `schema`
     if other := other_user(folder):
         yield other
         return
-    for path in sorted(folder.glob(f"{file.name}*")):
+    for path in sorted(folder.glob(f"{escape(file.name)}*")):
         if path.name in {file.name, f"{file.name}-wal", f"{file.name}-shm"}:
             yield from _private(path)
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -165,14 +168,18 @@ def run_statement(database: Database, statement: str) -> Fix:
 
 
 def _reach(database: Database, error: StoreError) -> Fix:
+    if database.file and not database.file.is_file():
+        return setting(Kind.DATABASE_URL, "ISSUER_DATABASE_URL", "sqlite:///issuer.db")
     if "ENCODING" in str(error):
         new = f"{database.name}_utf8"
         make = "createdb --encoding=UTF8 --template=template0"
-        address = re.sub(r":\*\*\*@", ":PASSWORD@", str(database)).removesuffix(database.name)
+        url = database.url_for_programs(new)
+        if ":***@" in str(database):
+            url = url.replace("@", ":PASSWORD@", 1)
         return Fix(
             Kind.DATABASE_ENCODING,
             f"{make} --maintenance-db={_address(database)} {quoted(new)}\n"
-            f"ISSUER_DATABASE_URL={shlex.quote(address + new)}",
+            f"{setting(Kind.DATABASE_ENCODING, 'ISSUER_DATABASE_URL', url)}",
         )
     look = (
         f"sqlite3 {quoted(database.name)} 'PRAGMA integrity_check'"
@@ -184,4 +191,4 @@ def _reach(database: Database, error: StoreError) -> Fix:
 
 def _address(database: Database) -> str:
     """Return the URL of PostgreSQL without the password, which its programs take from PGPASSWORD or ask for."""
-    return shlex.quote(re.sub(r":\*\*\*@", "@", str(database)))
+    return shlex.quote(database.url_for_programs())

@@ -1,6 +1,5 @@
 """`issuer move`: everything into another database, private keys included, so that several nodes can share it."""
 
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -13,6 +12,7 @@ from rich.progress import Progress
 
 from issuer.cli.output import CommandError, Json, Row, operator, require_existing, show, warn
 from issuer.cli.private_keys import line_of
+from issuer.fixes import assignment
 from issuer.moving import Contents, Move, Place, Told, take_back
 from issuer.settings import Settings, load_settings
 from issuer.store.database import Database
@@ -100,7 +100,7 @@ def _show(
     keys = [] if settings.keys in {"database", "pkcs11"} else [f"the directory {settings.keys}"]
     url = str(new).replace(":***@", ":PASSWORD@")
     lines = [
-        f"ISSUER_DATABASE_URL={shlex.quote(url)}",
+        assignment("ISSUER_DATABASE_URL", url),
         *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else []),
     ]
     told = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"

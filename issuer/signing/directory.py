@@ -65,8 +65,9 @@ class PemDirectory:
             # A process that stopped between saving the ring and the rename left it pending.
             for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
-                    self._require_private(self._directory, DIRECTORY_MODE)
                     self._require_private(path, FILE_MODE)
+                    # After the file: a directory without any of ours may be anything, `/etc` for example.
+                    self._require_private(self._directory, DIRECTORY_MODE)
                     return _content(path, PEM_MOST_BYTES)
         raise KeyUnavailable(
             f"the private key {self._kept(kid)} is missing: restore it from the backup; the issuer never"

@@ -28,7 +28,7 @@ from issuer.store.errors import (
     NotTogether,
 )
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
-from issuer.store.url import BadURL, parse, shown
+from issuer.store.url import BadURL, for_programs, of_file, parse, shown
 from issuer.waiting import require_patience
 
 SCHEMA: Final = "0006"
@@ -66,7 +66,7 @@ class Database:
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
-            return f"sqlite:///{Path(self._url.database).resolve()}"
+            return of_file(Path(self._url.database).resolve())
         return shown(self._url)
 
     @contextmanager
@@ -173,7 +173,11 @@ class Database:
         DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
         """
         try:
-            if self.file and not (self.file.exists() and self.file.stat().st_size):
+            if self.file and not self.file.exists():
+                return Schema()
+            if self.file and not self.file.is_file():  # a device would be closed to everybody else
+                raise DatabaseUnavailable(f"the database {self} cannot be used: it is no regular file")
+            if self.file and not self.file.stat().st_size:
                 return Schema()
         except OSError as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
@@ -196,6 +200,10 @@ class Database:
         """The name of the database, or the path of its file."""
         return self._url.database or ""
 
+    def url_for_programs(self, name: str | None = None) -> str:
+        """Return the URL of PostgreSQL, or of the database `name` beside it, for psql: without passwords."""
+        return for_programs(self._url.set(database=name) if name else self._url)
+
     def _look(self, connection: Connection) -> Schema:
         try:
             found = look(connection, metadata.tables, SCHEMA)
@@ -215,7 +223,7 @@ class Database:
         own = "database" if self.is_sqlite else "database, or a schema,"
         url = "postgresql://USER@HOST/NEW_DATABASE"
         if self.file:
-            url = f"sqlite:///{self.file.with_name('jwks-issuer.db')}"
+            url = of_file(self.file.with_name("jwks-issuer.db"))
         return DatabaseForeign(
             f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
             f" nothing was changed; give the issuer a {own} of its own",

@@ -4,8 +4,9 @@ How it is connected to is defined in `engines`.
 """
 
 import re
+from pathlib import Path
 from typing import Final
-from urllib.parse import unquote
+from urllib.parse import quote, unquote, urlencode
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -52,8 +53,9 @@ def parse(url: str) -> URL:
         case "postgresql" | "postgres":
             _require_options(parsed)
             parsed = _with_decoded_host(parsed.set(drivername="postgresql+psycopg"))
+            _require_names(parsed)
             return _to_one_that_writes(parsed)
-        case "sqlite" if parsed.database not in {None, "", ":memory:"} and not parsed.query:
+        case "sqlite" if _is_file(parsed):
             return parsed.set(drivername="sqlite+pysqlite")
         case "sqlite":
             raise BadURL("ISSUER_DATABASE_URL must be sqlite:///FILE and nothing more")
@@ -62,18 +64,46 @@ def parse(url: str) -> URL:
     )
 
 
+def _is_file(url: URL) -> bool:
+    """Whether a URL of SQLite names a file, and nothing that SQLite or its driver would ignore."""
+    ignored = url.host or url.port or url.username or url.password or url.query
+    return url.database not in {None, "", ":memory:"} and not ignored
+
+
+def of_file(path: Path) -> str:
+    """Return the URL of SQLite for a file, which `parse` reads as it was meant."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
+
+
 def shown(url: URL) -> str:
     """Return what may be shown of a URL of PostgreSQL: neither the password nor any option, but every host."""
     bare = url.set(query={}, drivername=url.get_backend_name()).render_as_string(hide_password=True)
     hosts, ports = (_listed(url, name) for name in ("host", "port"))
     if not hosts:
         return bare
+    # The folder of a socket in the one form that this program, libpq and its programs read.
+    hosts = [quote(host, safe="") if host.startswith("/") else host for host in hosts]
     told = [f"[{host}]" if ":" in host and "port" in url.query else host for host in hosts]
     told = [
         f"{host}:{port}" if port else host
         for host, port in zip(told, ports or [""] * len(told), strict=False)
     ]
     return _BEFORE_HOSTS.sub(lambda before: before[0] + ",".join(told), bare, count=1)
+
+
+def for_programs(url: URL) -> str:
+    """Return the URL of PostgreSQL for its own programs: with every option of theirs, and without passwords.
+
+    Options decide which tables are meant (`search_path`) and who is trusted (`sslmode`).
+    """
+    from psycopg.pq import Conninfo  # noqa: PLC0415 - an issuer on SQLite does not need it
+
+    public = {option.keyword.decode() for option in Conninfo.get_defaults() if option.dispchar != b"*"}
+    options = {
+        name: value for name, value in url.query.items() if name in public - {"host", "port"} and value != ""
+    }
+    address = shown(url).replace(":***@", "@", 1)
+    return f"{address}?{urlencode(options, quote_via=quote, safe='/')}" if options else address
 
 
 def _of_several_hosts(url: str) -> URL | None:
@@ -105,11 +135,20 @@ def _require_options(url: URL) -> None:
     from psycopg.pq import Conninfo  # noqa: PLC0415 - an issuer on SQLite does not need it
 
     known = {option.keyword.decode() for option in Conninfo.get_defaults()} - _NOT_TO_CHOOSE
+    before = {
+        "user": url.username,
+        "password": url.password,
+        "host": url.host,
+        "port": url.port,
+        "dbname": url.database,
+    }
     for name, value in url.query.items():
         if name not in {*known, PREPARE_THRESHOLD}:
             raise BadURL(
                 f"ISSUER_DATABASE_URL has the option {name[:40]!r}, which is none of PostgreSQL's or cannot be chosen"
             )
+        if before.get(name):  # libpq takes the later one, and messages would tell the other
+            raise BadURL(f"ISSUER_DATABASE_URL has the option {name!r}, and says the same before its options")
         if not isinstance(value, str) and name not in {"host", "port"}:
             raise BadURL(f"ISSUER_DATABASE_URL has the option {name!r} twice")
         form = _FORMS.get(name)
@@ -130,6 +169,18 @@ def _with_decoded_host(url: URL) -> URL:
     query = {**url.query, "host": host, **({"port": str(url.port)} if url.port else {})}
     # `set` takes None for "leave it"; and as `host` SQLAlchemy would read a colon in it as the start of a port.
     return URL.create(url.drivername, url.username, url.password, database=url.database, query=query)
+
+
+def _require_names(url: URL) -> None:
+    """Raise BadURL for a host whose name cannot be asked for: the driver would raise what is no error of its own."""
+    for host in [url.host or "", *_listed(url, "host")]:
+        try:
+            if not host.startswith("/"):
+                host.encode("idna")
+        except UnicodeError:
+            raise BadURL(
+                "ISSUER_DATABASE_URL has a host that is no name: a part is empty or too long"
+            ) from None
 
 
 def _to_one_that_writes(url: URL) -> URL:

