@@ -275,7 +275,7 @@ def test_a_passphrase_file_that_others_may_read_is_told(site: Site) -> None:
             "the path /auth",
             "ISSUER_URL=https://issuer.example",
         ),
-        ({"ISSUER_REGISTRATION": "open"}, "anybody may make", "ISSUER_REGISTRATION=closed"),
+        ({"ISSUER_REGISTRATION": "open"}, "anybody may create", "ISSUER_REGISTRATION=closed"),
         ({"ISSUER_ROTATION_PERIOD": "0"}, "only when an operator", "ISSUER_ROTATION_PERIOD=30d"),
         (
             {"ISSUER_AUDIENCE": "https://issuer.example"},

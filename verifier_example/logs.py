@@ -65,9 +65,11 @@ class _Aside(logging.Handler):
             self._records.put_nowait(record)
 
     def finish(self) -> bool:
-        """Let what waits be written; return whether it was."""
-        with suppress(queue.Full):
-            self._records.put_nowait(None)
+        """Write what waits, within twice LAST_SECONDS; return whether all of it was written."""
+        try:
+            self._records.put(None, timeout=LAST_SECONDS)  # there is room once the reader goes on
+        except queue.Full:
+            return False
         self._thread.join(LAST_SECONDS)
         return not self._thread.is_alive()
 
