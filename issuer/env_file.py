@@ -17,7 +17,7 @@ from issuer.fixes import Fix, Kind, exposing, quoted
 BYTE_ORDER_MARK = "\ufeff"
 GROUP_AND_OTHERS_WRITE = 0o022
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-_MEANT = re.compile(r"(?<![A-Za-z0-9_.-])(?:ISSUER|VERIFIER)[_.-][A-Za-z0-9_.-]+", re.IGNORECASE)
+_MEANT = re.compile(r"(?<![A-Za-z0-9_.@/-])(?:ISSUER|VERIFIER)[_.-][A-Za-z0-9_.-]+", re.IGNORECASE)
 """What is probably meant as the name of a setting, and no part of a name of another program's."""
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -157,7 +157,7 @@ def _is_unassigned(binding: Binding) -> bool:
 def _unread(path: Path, line: int, written: str) -> Unread:
     first = written.splitlines()[0]
     names_setting = any(each in written.upper() for each in ("ISSUER_", "VERIFIER_")) or bool(
-        _MEANT.search(first)
+        "=" in first and _MEANT.search(first.partition("=")[0])
     )
     last = line + written.rstrip("\r\n").count("\n")
     return Unread(line, names_setting, _corrected(path, first, line) or _without(path, line, last))
