@@ -1,8 +1,8 @@
 """HTTP connections for uvicorn that cost a bounded amount before a request is known; used by issuer and example.
 
-`limits` says how much, `ledger` counts the connections of a process, `heads` judges the head of a request, `protocol`
-reads connections, `accepting` accepts them, `config` and `adoption` give all that to uvicorn. What a request means is
-left to the application.
+`files` serves files that cost no descriptor per answer, `limits` says how much a connection may cost, `ledger` counts
+the connections of a process, `heads` judges the head of a request, `protocol` reads connections, `accepting` accepts
+them, `config` and `adoption` give all that to uvicorn. What a request means is left to the application.
 
 `verifier_example/connections` is a link to this folder: the example imports nothing of the issuer, and there is no
 second copy. So imports are relative here, and nothing else of either service is imported.

@@ -95,6 +95,7 @@ class Connection(HttpToolsProtocol):
         if reason is Cause.TOO_MANY_OF_ADDRESS:
             status = HTTPStatus.TOO_MANY_REQUESTS
         self._refusal = Refused(reason, status, "too many connections; try again later")
+        self.ledger.leave(self)
         self._deliver_refusal()
         self.loop.call_later(self.limits.linger_seconds, self.transport.abort)
 
@@ -415,9 +416,10 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
             self.loop.call_later(self.limits.write_seconds, self.transport.abort)
         else:
-            self._abort()
+            self.abort()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close the connection now, whatever has been written."""
         self._abandon()
         self.transport.abort()
 
@@ -445,7 +447,7 @@ class Connection(HttpToolsProtocol):
                 self._expire_writing(now)
             case Phase.HANDSHAKE if waited > limits.head_seconds:
                 self.ledger.report(Cause.TLS_TIMEOUT)
-                self._abort()
+                self.abort()
             case Phase.CLOSING if self.transport.get_write_buffer_size():
                 if waited > limits.write_seconds:
                     self._expire_writing(now)
@@ -472,7 +474,7 @@ class Connection(HttpToolsProtocol):
         unwritten = self.transport.get_write_buffer_size()
         if unwritten > self._unwritten - self.limits.write_bytes:
             self.ledger.report(Cause.WRITE_TIMEOUT)
-            self._abort()
+            self.abort()
         self.since, self._unwritten = now, unwritten
 
     def _expire_closing(self) -> None:
