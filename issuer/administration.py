@@ -111,7 +111,9 @@ def require_audiences(given: Iterable[str], default: str) -> tuple[str, ...]:
     audiences = []
     for text in given:
         try:
-            audiences.append(default if text.strip() == default else require_resource(text))
+            if text != text.strip():  # a client that asks for it as it was written here would be refused
+                raise ValueError("it has blanks around it")  # noqa: TRY301 - told as the others are
+            audiences.append(default if text == default else require_resource(text))
         except ValueError as error:
             raise InvalidRequest(f"the audience {text!r} cannot be used: {error}") from None
     return tuple(dict.fromkeys(audiences))
