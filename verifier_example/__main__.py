@@ -48,6 +48,7 @@ def _open_standard_files() -> None:
             os.fstat(descriptor)
         except OSError:
             opened = os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(opened, True)
             setattr(sys, name, os.fdopen(opened, mode, closefd=False))
 
 

@@ -61,9 +61,9 @@ def prepare() -> None:
     """Make the three streams usable; characters that their encoding lacks are written as escapes."""
     closed = [number for number in STANDARD if not _is_open(number)]
     for _ in closed:  # or the next file that is opened, the database perhaps, would take its number
-        os.open(os.devnull, os.O_RDWR)
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding=ENCODING)  # noqa: PTH123, SIM115 - it lives as long as the process
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdin is None:  # uvicorn hands the number of the descriptor on to workers
+        sys.stdin = open(0, encoding=ENCODING, closefd=False)  # noqa: SIM115 - it lives as long as the process
     output = _Output(_file(1), *_text_options(sys.stdout))
     output.is_closed_by_shell = sys.stdout is None
     sys.stdout = output

@@ -23,6 +23,7 @@ from running import START_SECONDS, Installation, access_token, eventually, kid_o
 PASSWORD = "violet otters juggle pancakes"
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 CLOSED = ["bash", "-c", 'exec "$@" 2>&-', "issuer"]
+ALL_CLOSED = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "issuer"]
 LOST = "issuer_log_lines_lost_total"
 PAUSE_SECONDS = 30.0
 
@@ -157,6 +158,13 @@ def test_with_standard_error_closed_it_starts_and_works(ready: Installation, wor
         require_refuses_replay(ready)
         if workers == 1:  # workers have /dev/null there
             assert running.metric(LOST) > 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_all_standard_files_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
+    with serving(ready, workers, None, [*ALL_CLOSED, ISSUER]):
+        require_works(ready)
+        require_refuses_replay(ready)
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
