@@ -87,4 +87,5 @@ def open_standard_files() -> None:
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free
+            opened = os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(opened, True)

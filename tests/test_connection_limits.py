@@ -17,7 +17,7 @@ import uvicorn
 from running import HOST, eventually
 
 from issuer.connections import Config, Limits
-from issuer.connections.ledger import Cause, Ledger, Phase
+from issuer.connections.ledger import MOST_LEAVING, Cause, Ledger, Phase
 from issuer.connections.limits import MOST_CONNECTIONS, RESERVED_DESCRIPTORS
 
 
@@ -54,6 +54,9 @@ class Member:
 
     def evict(self) -> None:
         self.closed.append(self.name)
+
+    def abort(self) -> None:
+        self.closed.append(f"{self.name} at once")
 
 
 @pytest.fixture
@@ -102,6 +105,38 @@ def test_without_anybody_who_waits_for_a_client_a_connection_is_turned_away(loop
     book = ledger(loop, connections=1)
     answers = [book.admit(Member("busy", None, Phase.ANSWERING)) for _ in range(20)]
     assert answers == [None] * 17 + [Cause.TOO_MANY_CONNECTIONS] * 3
+
+
+def test_of_those_that_are_closed_for_others_only_the_latest_may_still_deliver_what_was_written(
+    loop: Loop,
+) -> None:
+    closed: list[str] = []
+    book = ledger(loop, connections=1)
+    for number in range(MOST_LEAVING + 3):
+        loop.advance(1)
+        book.admit(Member(str(number), None, Phase.IDLE, closed=closed, since=loop.now))
+    assert [each for each in closed if "at once" in each] == ["0 at once", "0 at once", "1 at once"]
+
+
+def test_who_is_turned_away_holds_a_descriptor_no_longer_than_there_is_need(loop: Loop) -> None:
+    closed: list[str] = []
+    book = ledger(loop, connections=1)
+    for number in range(MOST_LEAVING + 1):
+        book.leave(Member(str(number), None, Phase.CLOSING, closed=closed))
+    assert closed == ["0 at once"]
+
+
+def test_without_descriptors_first_those_go_that_were_to_go_and_then_the_longest_waiting(loop: Loop) -> None:
+    closed: list[str] = []
+    book = ledger(loop)
+    leaving, member = Member("leaving", closed=closed), Member("member", closed=closed)
+    book.admit(member)
+    book.leave(leaving)
+    book.free_descriptors()
+    assert closed == ["leaving at once"]
+    book.remove(leaving)  # as it is lost
+    book.free_descriptors()
+    assert closed == ["leaving at once", "member"]
 
 
 def test_one_address_takes_no_room_from_others(loop: Loop) -> None:

@@ -4,8 +4,11 @@ What is served is defined in `app`.
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
+from pathlib import Path
 
 import uvicorn
 
@@ -17,6 +20,7 @@ GRACE_SECONDS = 10
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve until a signal ends it."""
+    _open_standard_files()
     given = _parser().parse_args(arguments)
     limits = Limits(
         keep_alive_seconds=given.keep_alive,
@@ -36,6 +40,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     uvicorn.Server(config).run([config.bind_socket()])
+
+
+def _open_standard_files() -> None:
+    """Open those of descriptors 0 to 2 that are closed: uvicorn needs them, and a connection would get the number."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free
+            os.set_inheritable(opened, True)
+            setattr(sys, name, os.fdopen(opened, mode, closefd=False))
 
 
 def _parser() -> argparse.ArgumentParser:

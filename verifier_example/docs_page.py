@@ -13,8 +13,9 @@ import fastapi_offline
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from verifier_example.connections.files import HeldFiles
 
 PAGE, FILES = "/docs", "/static-offline-docs"
 EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
@@ -41,7 +42,7 @@ def install(app: FastAPI, issuer: str) -> None:
     async def docs() -> HTMLResponse:
         return HTMLResponse(page, headers=headers)
 
-    app.mount(FILES, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     app.add_middleware(Browsers)
 
 

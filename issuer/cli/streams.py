@@ -47,8 +47,8 @@ class _Output(io.TextIOWrapper):
 def prepare() -> None:
     """Make the three streams usable; characters that their encoding lacks are written as escapes."""
     open_standard_files()
-    if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding=ENCODING)  # noqa: PTH123, SIM115 - it lives as long as the process
+    if sys.stdin is None:  # uvicorn hands the number of the descriptor on to workers
+        sys.stdin = open(0, encoding=ENCODING, closefd=False)  # noqa: SIM115 - it lives as long as the process
     encoding = getattr(sys.stdout, "encoding", None) or ENCODING
     binary = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
     output = _Output(binary, encoding, "backslashreplace", "\n", line_buffering=True)

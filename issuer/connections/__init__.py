@@ -2,7 +2,8 @@
 
 `limits` says how much, `ledger` counts the connections of a process, `heads` judges the head of a request, `parsing`
 reads requests, `ending` closes connections, `protocol` puts both together, `accepting` accepts connections, `config`
-and `adoption` give all that to uvicorn. What a request means is left to the application.
+and `adoption` give all that to uvicorn. `files` serves files without a descriptor for each answer. What a request
+means is left to the application.
 
 `verifier_example/connections` is a link to this folder: the example imports nothing of the issuer, and there is no
 second copy. So imports are relative here, and nothing else of either service is imported.

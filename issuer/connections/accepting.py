@@ -12,9 +12,10 @@ from typing import Any
 
 from .protocol import Connection
 
-ACCEPTED_AT_ONCE = 16
-AGAIN_SECONDS = 0.05
-OUT_OF_DESCRIPTORS_SECONDS = 1.0
+ACCEPTED_AT_ONCE = 8
+AGAIN_SECONDS = 0.01
+OUT_OF_DESCRIPTORS_SECONDS = 0.05
+REPORT_SECONDS = 60.0
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -31,7 +32,10 @@ class PacedServer:
         self._listener = listener
         self._closed = False
         self._accepted: Connection | None = None  # the last one knows whether there is room for others
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = (
+            set()
+        )  # each has a connection that the ledger does not know yet
+        self._reported_at = -REPORT_SECONDS
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)
 
@@ -47,7 +51,8 @@ class PacedServer:
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
-            if self._accepted is not None and self._accepted.ledger.is_crowded():
+            crowded = self._accepted is not None and self._accepted.ledger.is_crowded()
+            if crowded or len(self._tasks) >= ACCEPTED_AT_ONCE:
                 self._pause(AGAIN_SECONDS)
                 return
             try:
@@ -55,7 +60,9 @@ class PacedServer:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:  # out of file descriptors or memory
-                logger.warning("cannot accept connections now: %s", error.strerror)
+                self._report(error)
+                if self._accepted is not None:
+                    self._accepted.ledger.free_descriptors()
                 self._pause(OUT_OF_DESCRIPTORS_SECONDS)
                 return
             self._accepted = connection = self._factory()
@@ -68,6 +75,13 @@ class PacedServer:
             await self._loop.connect_accepted_socket(lambda: connection, accepted)
         except OSError:  # the client is gone already
             accepted.close()
+
+    def _report(self, error: OSError) -> None:
+        """Log an error, at most once a minute."""
+        now = self._loop.time()
+        if now - self._reported_at >= REPORT_SECONDS:
+            self._reported_at = now
+            logger.warning("cannot accept connections now: %s", error.strerror)
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)

@@ -121,9 +121,10 @@ class EndingProtocol(HttpToolsProtocol):
             self.transport.close()
             self.loop.call_later(self.limits.write_seconds, self.transport.abort)
         else:
-            self._abort()
+            self.abort()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Close the connection now, whatever has been written."""
         self._abandon()
         self.transport.abort()
 
@@ -151,7 +152,7 @@ class EndingProtocol(HttpToolsProtocol):
                 self._expire_writing(now)
             case Phase.HANDSHAKE if waited > limits.head_seconds:
                 self.ledger.report(Cause.TLS_TIMEOUT)
-                self._abort()
+                self.abort()
             case Phase.CLOSING if self.transport.get_write_buffer_size():
                 if waited > limits.write_seconds:
                     self._expire_writing(now)
@@ -178,7 +179,7 @@ class EndingProtocol(HttpToolsProtocol):
         unwritten = self.transport.get_write_buffer_size()
         if unwritten > self._unwritten - self.limits.write_bytes:
             self.ledger.report(Cause.WRITE_TIMEOUT)
-            self._abort()
+            self.abort()
         self.since, self._unwritten = now, unwritten
 
     def _expire_closing(self) -> None:

@@ -22,6 +22,8 @@ logger = logging.getLogger("uvicorn.error")
 SWEEP_SECONDS = 1.0
 REPORT_SECONDS = 60.0
 SPARED_SECONDS = 0.25
+MOST_LEAVING = 8
+"""As many connections that were closed for others may still deliver what was written, and so hold a descriptor."""
 BURST_CONNECTIONS = 16
 """For a moment there may be as many more as this; the file descriptors that are kept free allow for them."""
 
@@ -70,7 +72,10 @@ class Member(Protocol):
         """Close the connection if the client has taken longer than the limits allow."""
 
     def evict(self) -> None:
-        """Close the connection now."""
+        """Close the connection; what has been written may still be delivered."""
+
+    def abort(self) -> None:
+        """Close the connection now, whatever has been written."""
 
 
 class Ledger:
@@ -84,6 +89,7 @@ class Ledger:
         self._by_address: Counter[str] = Counter()
         self._on_client: OrderedDict[Member, None] = OrderedDict()  # the longest waiting first
         self._idle: OrderedDict[Member, None] = OrderedDict()
+        self._leaving: OrderedDict[Member, None] = OrderedDict()  # not counted, but each holds a descriptor
         self._queues = dict.fromkeys(_ON_CLIENT, self._on_client) | {Phase.IDLE: self._idle}
         self._sweeping = False
         self._unreported: Counter[Cause] = Counter()
@@ -126,8 +132,24 @@ class Ledger:
         if phase in queues and member in self._members:
             queues[phase][member] = None
 
+    def leave(self, member: Member) -> None:
+        """Note a connection that is being closed to make room; without a bound on those there would be none."""
+        self.remove(member)
+        self._leaving[member] = None
+        for oldest in [*self._leaving][:-MOST_LEAVING]:
+            oldest.abort()
+
+    def free_descriptors(self) -> None:
+        """Close connections because the process has no free file descriptor."""
+        leaving = [*self._leaving]
+        for member in leaving:
+            member.abort()
+        if not leaving and self._evict(math.inf):
+            self.report(Cause.TOO_MANY_CONNECTIONS)
+
     def remove(self, member: Member) -> None:
         """Forget a connection; it may be unknown."""
+        self._leaving.pop(member, None)
         if member not in self._members:
             return
         self._members.discard(member)
@@ -168,7 +190,7 @@ class Ledger:
         for queue in (self._on_client, self._idle):
             for member in queue:
                 if member.since < before and address in {None, member.address}:
-                    self.remove(member)
+                    self.leave(member)
                     member.evict()
                     return True
         return False

@@ -61,6 +61,7 @@ class Connection(ParsingProtocol):
         if reason is Cause.TOO_MANY_OF_ADDRESS:
             status = HTTPStatus.TOO_MANY_REQUESTS
         self._refusal = Refused(reason, status, "too many connections; try again later")
+        self.ledger.leave(self)
         self._deliver_refusal()
         self.loop.call_later(self.limits.linger_seconds, self.transport.abort)
 

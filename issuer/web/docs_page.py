@@ -10,8 +10,8 @@ import fastapi_offline
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
 
+from issuer.connections.files import HeldFiles
 from issuer.web.security_headers import page_policy
 
 PAGE, REDIRECT, FILES = "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
@@ -28,7 +28,7 @@ def install(app: FastAPI, prefix: str) -> None:
         swagger_favicon_url=f"{prefix}{FILES}/favicon.png",
     )
     redirect = get_swagger_ui_oauth2_redirect_html()
-    app.mount(FILES, StaticFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     for path, html in ((PAGE, page), (REDIRECT, redirect)):
         app.add_api_route(path, _answering(html), include_in_schema=False, response_class=HTMLResponse)
     _name_token_url(app, prefix)

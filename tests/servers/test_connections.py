@@ -574,6 +574,30 @@ def limited(command: Callable[[], Server], number: int) -> Server:
     return server
 
 
+def test_an_answer_that_nobody_reads_costs_no_descriptor_beside_its_connection(service: Service) -> None:
+    many, before = 30, descriptors(service.server)
+    with ExitStack() as stack:
+        for _ in range(many):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((HOST, service.port))
+            connection.sendall(SLOW[-1])
+            assert connection.recv(15).startswith(b"HTTP/1.1 200")
+        eventually(lambda: many <= descriptors(service.server) - before < many + 10, "no file is open", 20)
+
+
+def test_files_of_the_page_are_whole_and_asked_for_again_only_when_they_have_changed(
+    service: Service,
+) -> None:
+    url = f"http://{HOST}:{service.port}/static-offline-docs/swagger-ui-bundle.js"
+    first = httpx2.get(url, trust_env=False)
+    assert len(first.content) == int(first.headers["content-length"]) > 1_000_000
+    again = httpx2.get(url, trust_env=False, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    head = httpx2.head(url, trust_env=False)
+    assert (head.headers["content-length"], head.content) == (first.headers["content-length"], b"")
+
+
 @pytest.mark.parametrize("which", ["issuer", "example"])
 @pytest.mark.parametrize("few", [False, True], ids=["enough descriptors", "few descriptors"])
 def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(

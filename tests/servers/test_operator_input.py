@@ -33,6 +33,8 @@ CLIENTS = [
     (["--audience", "notaurl"], "absolute URI"),
     (["--audience", "https://a.example#x"], "fragment"),
     (["--audience", "https://a b"], "blanks"),
+    (["--audience", " https://a"], "blanks around it"),
+    (["--audience", "https://a "], "blanks around it"),
     (["--audience", "https://good.example", "--audience", "/bad"], "'/bad'"),
     (["--audience", "localhost:8001"], "absolute URI"),
     (["--audience", "https://user:secret@a.example"], "password"),

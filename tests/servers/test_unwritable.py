@@ -1,7 +1,8 @@
 """Owns that an issuer works on when it cannot write its log or its metrics, whatever goes wrong there.
 
-Each time keys rotate, tokens are issued and refreshed, and a replay ends its session. That background tasks are
-supervised is told in `test_supervised`, what the log output does by itself in `test_log_output`.
+The example starts there, too. Each time keys rotate, tokens are issued and refreshed, and a replay ends its session.
+That background tasks are supervised is told in `test_supervised`, what the log output does by itself in
+`test_log_output`.
 """
 
 import fcntl
@@ -22,6 +23,7 @@ from running import START_SECONDS, Installation, access_token, eventually, kid_o
 PASSWORD = "violet otters juggle pancakes"
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 CLOSED = ["bash", "-c", 'exec "$@" 2>&-', "issuer"]
+ALL_CLOSED = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "issuer"]
 LOST = "issuer_log_lines_lost_total"
 PAUSE_SECONDS = 30.0
 
@@ -156,6 +158,38 @@ def test_with_standard_error_closed_it_starts_and_works(ready: Installation, wor
         require_refuses_replay(ready)
         if workers == 1:  # workers have /dev/null there
             assert running.metric(LOST) > 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_with_all_standard_files_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
+    with serving(ready, workers, None, [*ALL_CLOSED, ISSUER]):
+        require_works(ready)
+        require_refuses_replay(ready)
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_the_example_starts_and_answers_with_standard_files_closed(
+    founded: Installation, closed: str
+) -> None:
+    command = ["bash", "-c", f'exec "$@" {closed}', "example", sys.executable, "-P", "-m", "verifier_example"]
+    process = subprocess.Popen(
+        [*command, "--port", str(founded.service_port)],
+        cwd=founded.folder,
+        env=founded._environment({}),
+        start_new_session=True,
+    )
+
+    def answers() -> bool:
+        assert process.poll() is None, f"it ended with {process.returncode}"
+        with suppress(httpx2.TransportError):
+            return founded.http.get(f"http://127.0.0.1:{founded.service_port}/healthz").is_success
+        return False
+
+    try:
+        eventually(answers, "it answers", START_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("workers", [1])
