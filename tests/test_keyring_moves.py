@@ -77,7 +77,7 @@ def test_revoking_a_standby_lets_the_next_one_have_its_turn() -> None:
 
 def test_a_move_by_who_saw_another_key_sign_is_refused() -> None:
     founded().require_current("a", START)
-    with pytest.raises(Refused, match="look again"):
+    with pytest.raises(Refused, match="another operator or the timer"):
         rotated().require_current("a", START + DAY)
 
 

@@ -263,7 +263,7 @@ def test_the_audit_names_who_did_what_and_finds_what_was_tampered_with(founded: 
     whole = told(founded, "audit", "verify")
     assert whole["entries"] == len(entries)
     assert told(founded, "audit", "verify", "--noted", whole["digest"])["entries"] == len(entries)
-    assert "made anew" in told(founded, "audit", "verify", "--noted", "0" * 64, code=1)["message"]
+    assert "was replaced" in told(founded, "audit", "verify", "--noted", "0" * 64, code=1)["message"]
     with closing(sqlite3.connect(founded.folder / "issuer.db")) as database, database:
         database.execute("DROP TRIGGER audit_refuses_update")
         database.execute("UPDATE audit SET actor = 'nobody' WHERE number = 2")
@@ -295,7 +295,9 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
     eventually(lambda: "the key ring needs attention" in server.output, "a line in the log", 3)
     founded.keys.chmod(0o700)
     eventually(
-        lambda: answer() == {"status": "ok", "checks": {"database": "ok", "key_ring": "ok"}, "warnings": []},
+        lambda: (
+            (answer()["status"], set(answer()["checks"].values()), answer()["warnings"]) == ("ok", {"ok"}, [])
+        ),
         "needs no more attention",
         15,
     )
