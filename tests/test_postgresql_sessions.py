@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from given import sound_key
 from pgbouncer import pooled
-from postgresql import HOST, binaries, new_database
+from postgresql import binaries, new_database
 from sqlalchemy import text
 from test_keyring import POLICY
 
@@ -253,13 +253,11 @@ def test_time_limits_that_a_pooler_drops_are_missed_until_the_printed_line_sets_
         database.migrate()
         (finding,) = storage.pooler(database)
         database.close()
-    assert finding.severity is Severity.WARNING
-    programs = binaries()
-    assert programs
-    with psycopg.connect(url) as connection:
-        place = {"PGHOST": HOST, "PGPORT": str(connection.info.port), "PGUSER": "issuer"}
-    environment = {**os.environ, **place, "PATH": f"{programs}:{os.environ['PATH']}"}
-    subprocess.run(["bash", "-c", finding.fix.line], check=True, env=environment, capture_output=True)
+        assert finding.severity is Severity.WARNING
+        programs = binaries()
+        assert programs
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        subprocess.run(["bash", "-c", finding.fix.line], check=True, env=environment, capture_output=True)
     with pooled(url, f"'{role}'", **through_all) as through:
         database = Database(through.replace(f"'{role}'", quote(role)))
         assert list(storage.pooler(database)) == []

@@ -116,12 +116,12 @@ REQUESTS: dict[str, tuple[Probe, int, str | None]] = {
     "the token endpoint over GET": (
         lambda it: it.http.get(TOKEN, params=GRANT, auth=it.machine),
         405,
-        "invalid_request",
+        "method_not_allowed",
     ),
     "the token endpoint over PUT": (
         lambda it: it.http.put(TOKEN, data=GRANT, auth=it.machine),
         405,
-        "invalid_request",
+        "method_not_allowed",
     ),
     "parameters in the query": (
         lambda it: it.http.post(TOKEN, params=GRANT, auth=it.machine, headers={"Content-Type": FORM}),
@@ -225,7 +225,7 @@ REQUESTS: dict[str, tuple[Probe, int, str | None]] = {
     "the implicit grant": (
         lambda it: it.http.get("/authorize", params={"response_type": "token", "client_id": "first-party"}),
         404,
-        "invalid_request",
+        "not_found",
     ),
     "a password by another client than the first-party one": (
         lambda it: it.send(
@@ -373,7 +373,7 @@ REQUESTS: dict[str, tuple[Probe, int, str | None]] = {
     "revocation over GET": (
         lambda it: it.http.get(REVOKE, params={"token": "x"}, auth=it.machine),
         405,
-        "invalid_request",
+        "method_not_allowed",
     ),
     "revocation without a client": (lambda it: it.send(REVOKE, {"token": "x"}), 401, "invalid_client"),
     "revocation with a wrong secret": (
@@ -412,7 +412,7 @@ REQUESTS: dict[str, tuple[Probe, int, str | None]] = {
     "introspection over GET": (
         lambda it: it.http.get(INTROSPECT, params={"token": "x"}, auth=it.machine),
         405,
-        "invalid_request",
+        "method_not_allowed",
     ),
     "introspection without a client": (lambda it: it.send(INTROSPECT, {"token": "x"}), 401, "invalid_client"),
     "introspection by a public client": (
