@@ -1,6 +1,6 @@
 """The key ring: which key signs, which are published and what is due, as pure functions of `now`.
 
-Making keys and saving the ring is `rotation`'s work; private halves live in `signing`; what one node may do by
+Making keys and saving the ring is `rotation`'s work; private keys are in `signing`; what one node may do by
 what it knows of the ring is defined in `nodes`.
 """
 
@@ -93,7 +93,7 @@ class KeyRing:
         return next((other.activates_at for other in self._after(key) if other.ever_activated), None)
 
     def leaves_at(self, key: Key) -> datetime | None:
-        """Return when the last token of `key` is dead everywhere and it may leave the JWKS, or None."""
+        """Return when the last token of `key` has expired everywhere and the key may leave the JWKS, or None."""
         superseded_at = self.superseded_at(key)
         return superseded_at + key.token_lifetime + key.margin if superseded_at else None
 

@@ -32,7 +32,9 @@ def list_entries(
         sums = issuer.session_events.newest(last)
         says = [] if shown else ["no entries yet"]
         if sums:
-            says.append("used refresh tokens came again; to see how often and whose: issuer audit sessions")
+            says.append(
+                "used refresh tokens were presented again; to see how often and whose: issuer audit sessions"
+            )
         show(
             {
                 "entries": [_described(link) for link in shown],
@@ -51,7 +53,7 @@ def sessions(
     last: Annotated[int, typer.Option(min=1, help="How many of the newest sums to show.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show how often used refresh tokens came again, summed by user and event, the newest last.
+    """Show how often used refresh tokens were presented again, summed by user and event, the newest last.
 
     A sum begins anew after 30 days, and is kept for 90. It is not in the chain of digests. The session is that of the
     latest event.

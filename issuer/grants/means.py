@@ -67,7 +67,7 @@ class UnknownToken(InvalidGrant):
 
 
 class Replayed(InvalidGrant):
-    """A used refresh token came again, after its grace or from another site; the pipeline ends its session."""
+    """A used refresh token was presented again, after its grace or from another site: its session ends."""
 
     def __init__(self, description: str, family: Family, *, elsewhere: bool = False) -> None:
         super().__init__(description)

@@ -119,7 +119,7 @@ class Figures:
         self._repeats = _Counts(
             counter(
                 "issuer_refresh_token_repeats",
-                "Used refresh tokens that came again within their grace: answered once more, or refused",
+                "Used refresh tokens that were presented again within their grace: answered once more, or refused",
                 ["outcome"],
             ),
             [("answered",), ("refused",)],
@@ -180,7 +180,7 @@ class Figures:
         notify(self._refusals.add, endpoint, scope.get("grant", ""), reason)
 
     def replayed(self) -> None:
-        """Count a used refresh token that came again after its grace."""
+        """Count a used refresh token that was presented again after its grace."""
         notify(self._replays.inc)
 
     def turned_away(self) -> None:
@@ -204,7 +204,7 @@ class Figures:
         notify(self._lines_lost.inc, count)
 
     def repeated(self, outcome: str) -> None:
-        """Count a used refresh token that came again within its grace: `answered` or `refused`."""
+        """Count a used refresh token that was presented again within its grace: `answered` or `refused`."""
         notify(self._repeats.add, outcome)
 
     def connection_refused(self, reason: str) -> None:
