@@ -43,6 +43,7 @@ class Recovery:
         KeyUnavailable if what would sign does not open; `blindly` does not look.
         """
         self._rotation.require_clock()
+        self._complete()
         decided_at = self._clock()
         before, after = self._proposed(blindly=blindly)
         entries = [
@@ -62,6 +63,16 @@ class Recovery:
         self._halves.settle(saved, again=True)
         return saved
 
+    def _complete(self) -> None:
+        """Note a recovery that was saved but not noted: its operator is about to, or was interrupted before that."""
+        noted, before = self._halves.noted(), self._store.load()
+        if before and self._is_unnoted(before, noted):
+            self._halves.note(before, accept_audit=True)
+            self._halves.settle(before, again=True)
+
+    def _is_unnoted(self, ring: KeyRing, noted: KeyRing | None) -> bool:
+        return noted is not None and ring.version > noted.version and self._store.was_recovered(ring)
+
     def _proposed(self, *, blindly: bool) -> tuple[KeyRing | None, KeyRing]:
         """Return the ring that the database has, and the one to put in its place."""
         noted, before = self._halves.noted(), self._store.load()  # in this order; see `Rotation`
@@ -71,7 +82,7 @@ class Recovery:
                 " PKCS#11 token: restore the newest backup"
             )
         if before is not None and comes_after(before, noted):
-            if self._halves.audit_error() is None:
+            if self._halves.audit_error() is None or self._is_unnoted(before, noted):
                 raise NothingToDo("the key ring in the database is as new as the note with its private keys")
             both = replace(before, version=before.version + 1)  # the audit alone is accepted as it is
         else:

@@ -458,7 +458,7 @@ def test_a_damaged_note_is_removed(site: Site) -> None:
 
 def test_a_missing_standby_and_an_overdue_rotation_are_told(site: Site) -> None:
     site.set(ISSUER_STANDBY_KEYS="2")
-    assert "lacks 1 of 2 standbys" in site.one().wrong
+    assert "1 of 2 standby keys are missing" in site.one().wrong
     site.set(ISSUER_STANDBY_KEYS="1")
     later = MovableClock()
     later.now = present() + timedelta(days=29)

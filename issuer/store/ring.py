@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from issuer.audit import Entry, Head
+from issuer.audit import Action, Entry, Head
 from issuer.keyring import KeyRing
 from issuer.policy import instant
 from issuer.ring_validity import invalid_reason
@@ -100,6 +100,14 @@ class RingStore:
                 " backup, and find out who can write there"
             )
         return newest or 0
+
+    def was_recovered(self, ring: KeyRing) -> bool:
+        """Return whether the audit says that this version of the ring was saved by a recovery."""
+        told = select(audit.c.number).where(
+            audit.c.action == Action.RECOVERED, audit.c.ring_version == ring.version
+        )
+        with self._database.read() as connection:
+            return connection.scalar(told.limit(1)) is not None
 
     def audit_head(self) -> Head:
         """Return the newest link of the audit."""
