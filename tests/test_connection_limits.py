@@ -234,7 +234,7 @@ class Endless:
 @pytest.mark.parametrize("loop_name", ["asyncio", "uvloop"])
 def test_a_client_that_takes_nothing_of_an_answer_is_left(loop_name: str) -> None:
     app = Endless()
-    config = Config(app, Limits(write_seconds=0.5), lifespan="off", log_level="critical", loop=loop_name)
+    config = Config(app, Limits(write_seconds=0.5), lifespan="off", log_config=None, loop=loop_name)
     server = uvicorn.Server(config)
     with socket.create_server((HOST, 0)) as listener:
         thread = threading.Thread(target=server.run, args=([listener],))

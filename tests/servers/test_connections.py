@@ -118,10 +118,11 @@ def test_what_would_cost_much_is_refused_with_an_answer_and_the_connection_close
     service: Service, case: str
 ) -> None:
     request, expected = COSTLY[case]
-    answers = exchange(service.port, request)
+    answers = exchange(service.port, request)  # until the service closes the connection
     assert len(statuses(answers)) == 1
     assert statuses(answers)[0] in expected
-    assert b"\r\nconnection: close\r\n" in answers
+    # A chunked body is known to be large only later, perhaps after the answer has been sent.
+    assert b"\r\nconnection: close\r\n" in answers or CHUNKED in request
 
 
 def test_what_is_as_large_as_allowed_is_answered(service: Service) -> None:
