@@ -18,7 +18,7 @@ from sqlalchemy.exc import StatementError
 from test_rotation import FAST
 
 from issuer.accounts import User
-from issuer.audit import Action, Entry, fault
+from issuer.audit import Action, Entry, SessionEvent, fault
 from issuer.clients import Client
 from issuer.keeping import Node
 from issuer.key import JWK_MEMBERS, PublicKey
@@ -35,9 +35,14 @@ from issuer.store.audit import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.store.clients import ClientStore
 from issuer.store.database import Database
 from issuer.store.errors import DatabaseDamaged
+from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore, heartbeats
 from issuer.store.private_keys import PrivateKeyStore, private_keys
 from issuer.store.ring import Moved, RingStore, Unreadable, key_ring, read
+from issuer.store.session_events import SessionEventStore
+from issuer.store.throttle import ThrottleStore
+from issuer.throttle import ACCOUNT, bucket
+from issuer.tokens import Family, NewFamily, RefreshToken
 
 Document = dict[str, Any]
 Change = Callable[[Document], None]
@@ -445,6 +450,39 @@ def test_a_row_with_values_of_other_types_is_reported_as_damaged(
     read_it = AccountStore(database).all if table == "users" else ClientStore(database).all
     with pytest.raises(DatabaseDamaged, match="restore the backup"):
         read_it()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "secrets SET secret = 'x'",
+        "secrets SET secret = 3",
+        "throttle SET failures = 'x'",
+        "throttle SET since = 'x'",
+        "session_events SET count = 'x'",
+        "session_events SET event = x'00'",
+        "refresh_tokens SET issued_tick = 'x'",
+    ],
+)
+def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_reported_as_damaged(
+    database: Database, change: str
+) -> None:
+    now, counted, token = datetime(2026, 1, 1, tzinfo=UTC), bucket(ACCOUNT, "account", "alice"), b"digest"
+    family = Family("1", "2", "3", frozenset(), (), now, now)
+    ThrottleStore(database).fail([counted], now)
+    SessionEventStore(database).record(SessionEvent.REPEATED, family, now)
+    AccountStore(database).add(User("2", "alice", "a hash", frozenset(), now))
+    FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed"), NewFamily("a hash", None))
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {change}"))
+    read_it: dict[str, Callable[[], object]] = {
+        "secrets": lambda: ThrottleStore(database).counts([counted]),
+        "throttle": lambda: ThrottleStore(database).counts([counted]),
+        "session_events": lambda: SessionEventStore(database).newest(1),
+        "refresh_tokens": lambda: FamilyStore(database).issued([token]),
+    }
+    with pytest.raises(DatabaseDamaged, match="restore the backup"):
+        read_it[change.partition(" ")[0]]()
 
 
 def test_a_private_key_of_another_type_is_reported_as_damaged(database: Database) -> None:

@@ -162,6 +162,8 @@ class FamilyStore:
             row = connection.execute(statement, {"digests": digests}).first()
         if row is None:
             return None
+        if not isinstance(row.issued_tick, int | None):  # as in `_found`
+            raise _damaged()
         now = row.tick if tick is None else tick
         age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
         return Issued(row.digest, row.site, age)
@@ -277,7 +279,7 @@ def _family_row(family: Family) -> dict[str, object]:
 def _found(row: Row[Any]) -> Found:
     # SQLite keeps any type in any column.
     if not isinstance(row.successor_seed, bytes) or not isinstance(row.proof_digest, bytes | None):
-        raise DatabaseDamaged("a refresh token in the database is damaged: restore the backup")
+        raise _damaged()
     token = RefreshToken(
         row.digest,
         row.id,
@@ -289,6 +291,10 @@ def _found(row: Row[Any]) -> Found:
         row.paced_until,
     )
     return Found(token, _family(row), read_user(row, _OWNER))
+
+
+def _damaged() -> DatabaseDamaged:
+    return DatabaseDamaged("a refresh token in the database is damaged: restore the backup")
 
 
 @reads(families)

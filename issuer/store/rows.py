@@ -78,10 +78,10 @@ def reads(
     def decorated(read: Callable[Concatenate[Row[Any], P], T]) -> Callable[Concatenate[Row[Any], P], T]:
         @wraps(read)
         def checked(row: Row[Any], /, *more: P.args, **named: P.kwargs) -> T:
-            prefix = str(more[0]) if more else ""
+            prefix, values = str(more[0]) if more else "", row._mapping  # noqa: SLF001 - its public name
             try:
                 for name, kind, optional in _kinds(table):
-                    value = getattr(row, prefix + name)
+                    value = values[prefix + name]
                     if not (isinstance(value, kind) or (value is None and optional)):
                         raise TypeError(name)  # noqa: TRY301 - one way out of all that cannot be read
                 return read(row, *more, **named)

@@ -4,11 +4,12 @@ A database that is moved takes them along. Each is made by the first process tha
 """
 
 import secrets as random
+from typing import Any
 
-from sqlalchemy import Column, LargeBinary, String, Table, select
+from sqlalchemy import Column, LargeBinary, Row, String, Table, bindparam, select
 
 from issuer.store.database import Database, metadata
-from issuer.store.rows import upserting
+from issuer.store.rows import reads, upserting
 
 SECRET_BYTES = 32
 
@@ -18,6 +19,7 @@ secrets = Table(
     Column("name", String(32), primary_key=True),
     Column("secret", LargeBinary, nullable=False),
 )
+_NAMED = select(secrets).where(secrets.c.name == bindparam("wanted"))
 
 
 class SecretStore:
@@ -27,19 +29,18 @@ class SecretStore:
         self._database = database
 
     def secret(self, name: str) -> bytes:
-        """Return the secret of that name, made now if there is none; raise DatabaseUnavailable."""
-        found = self._find(name)
-        if found is None:
-            with self._database.write() as connection:
-                row = upserting(connection, secrets).values(
-                    name=name, secret=random.token_bytes(SECRET_BYTES)
-                )
-                connection.execute(row.on_conflict_do_nothing())  # another process may have been faster
-            found = self._find(name)
-        if found is None:
-            raise KeyError(name)
-        return found
-
-    def _find(self, name: str) -> bytes | None:
+        """Return the secret of that name, made now if there is none; raise StoreError."""
         with self._database.read() as connection:
-            return connection.scalar(select(secrets.c.secret).where(secrets.c.name == name))
+            row = connection.execute(_NAMED, {"wanted": name}).one_or_none()
+        if row is None:
+            made = {"name": name, "secret": random.token_bytes(SECRET_BYTES)}
+            with self._database.write() as connection:  # another process may have been faster
+                connection.execute(upserting(connection, secrets).values(made).on_conflict_do_nothing())
+                row = connection.execute(_NAMED, {"wanted": name}).one()
+        return _secret(row)
+
+
+@reads(secrets)
+def _secret(row: Row[Any]) -> bytes:
+    secret: bytes = row.secret
+    return secret

@@ -4,12 +4,13 @@ Which events there are is defined in `issuer.audit`.
 """
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Column, Integer, String, Table, case, select
+from sqlalchemy import Column, Integer, Row, String, Table, case, select
 
 from issuer.audit import SessionEvent, SessionEvents
 from issuer.store.database import Database, metadata
-from issuer.store.rows import Instant, upserting
+from issuer.store.rows import Instant, reads, upserting
 from issuer.tokens import Family
 
 EVENTS_KEPT = timedelta(days=90)
@@ -55,4 +56,9 @@ class SessionEventStore:
         found = select(session_events).order_by(session_events.c.last_at.desc()).limit(most)
         with self._database.read() as connection:
             rows = connection.execute(found).all()
-        return [SessionEvents(**row._mapping) for row in reversed(rows)]  # noqa: SLF001 - its public name
+        return [_sum(row) for row in reversed(rows)]
+
+
+@reads(session_events)
+def _sum(row: Row[Any]) -> SessionEvents:
+    return SessionEvents(**row._mapping)  # noqa: SLF001 - its public name

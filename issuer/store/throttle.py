@@ -8,12 +8,14 @@ import hmac
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from sqlalchemy import (
     Column,
     Connection,
     Integer,
     LargeBinary,
+    Row,
     Table,
     bindparam,
     case,
@@ -24,7 +26,7 @@ from sqlalchemy import (
 )
 
 from issuer.store.database import Database, metadata
-from issuer.store.rows import Instant, upserting
+from issuer.store.rows import Instant, reads, upserting
 from issuer.store.secrets import SecretStore
 from issuer.throttle import DEVICE_MEMORY, Bucket, Count, Limit
 
@@ -78,7 +80,7 @@ class ThrottleStore:
         by_digest = {self._kept(bucket.id): bucket for bucket in buckets}
         with self._database.read() as connection:
             rows = connection.execute(_COUNTS, {"buckets": list(by_digest)}).all()
-        return {by_digest[row.bucket]: Count(row.failures, row.since) for row in rows}
+        return {by_digest[row.bucket]: _read_count(row) for row in rows}
 
     def set_back(self, buckets: Iterable[Bucket], now: datetime) -> None:
         """Bring the latest failure of each bucket back to `now`, where it was written down as of later."""
@@ -156,6 +158,11 @@ class ThrottleStore:
                 row = upserting(connection, devices).values(device=digest, seen_at=seen_at)
                 again = {"seen_at": seen_at}
                 connection.execute(row.on_conflict_do_update(index_elements=["device"], set_=again))
+
+
+@reads(throttle)
+def _read_count(row: Row[Any]) -> Count:
+    return Count(row.failures, row.since)
 
 
 def _count(connection: Connection, digest: bytes, limit: Limit, now: datetime) -> None:
