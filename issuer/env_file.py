@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from issuer.fixes import Fix, Kind, exposing, quoted
+from issuer.fixes import Fix, Kind, as_root, exposing, quoted
 
 BYTE_ORDER_MARK = "\ufeff"
 GROUP_AND_OTHERS_WRITE = 0o022
@@ -95,7 +95,7 @@ def _require_trusted(path: Path) -> os.stat_result:
         raise BadEnvFile(
             f"{path} belongs to user {strangers.pop()}, and this runs as user {os.geteuid()}: run it as the user that"
             " owns the file; or read the file, and if you trust it make it your own",
-            Fix(Kind.ENV_OWNER, f"{_as_root()}chown -h {os.geteuid()} {quoted(path)}"),
+            Fix(Kind.ENV_OWNER, as_root(f"chown -h {os.geteuid()} {quoted(path)}")),
         )
     if facts.st_mode & GROUP_AND_OTHERS_WRITE:
         raise BadEnvFile(
@@ -103,10 +103,6 @@ def _require_trusted(path: Path) -> os.stat_result:
             Fix(Kind.ENV_WRITABLE, f"chmod go-w {quoted(path)}"),
         )
     return facts
-
-
-def _as_root() -> str:
-    return "" if os.geteuid() == 0 else "sudo "
 
 
 def _decoded(path: Path, content: bytes) -> str:
@@ -123,7 +119,8 @@ def _decoded(path: Path, content: bytes) -> str:
         raise BadEnvFile(f"{path} is not UTF-8: line {line}", fix) from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise BadEnvFile(f"{path} is not text: line {line} has a zero byte", _without(path, line, line))
+        wrong = f"{path} is not text: line {line} has a zero byte"
+        raise BadEnvFile(wrong, Fix(Kind.ENV_LINE, commented(path, line, line)))
     return text
 
 
@@ -160,7 +157,8 @@ def _unread(path: Path, line: int, written: str) -> Unread:
         "=" in first and _MEANT.search(first.partition("=")[0])
     )
     last = line + written.rstrip("\r\n").count("\n")
-    return Unread(line, names_setting, _corrected(path, first, line) or _without(path, line, last))
+    fix = _corrected(path, first, line) or Fix(Kind.ENV_LINE, commented(path, line, last))
+    return Unread(line, names_setting, fix)
 
 
 def _corrected(path: Path, text: str, line: int) -> Fix | None:
@@ -178,14 +176,12 @@ def _corrected(path: Path, text: str, line: int) -> Fix | None:
     for edit, result in candidates:
         bindings = list(parse_stream(io.StringIO(result)))
         if len(bindings) == 1 and not bindings[0].error and bindings[0].value is not None:
-            return Fix(Kind.ENV_LINE, f'sed -i "{edit}" {quoted(path)}' if "'" in edit else _sed(edit, path))
+            quote = '"' if "'" in edit else "'"
+            return Fix(Kind.ENV_LINE, f"sed -i {quote}{edit}{quote} {quoted(path)}")
     return None
 
 
-def _without(path: Path, first: int, last: int) -> Fix:
-    """Return the edit that keeps lines as comments."""
-    return Fix(Kind.ENV_LINE, _sed(f"{first},{last}s/^/# /" if last > first else f"{first}s/^/# /", path))
-
-
-def _sed(edit: str, path: Path) -> str:
-    return f"sed -i '{edit}' {quoted(path)}"
+def commented(path: Path, first: int, last: int) -> str:
+    """Return the command that keeps lines as comments."""
+    lines = f"{first},{last}" if last > first else f"{first}"
+    return f"sed -i '{lines}s/^/# /' {quoted(path)}"

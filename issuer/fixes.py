@@ -150,6 +150,11 @@ def exposing(facts: os.stat_result) -> int:
     return facts.st_mode & (0o037 if is_for_us else 0o077)
 
 
+def as_root(command: str) -> str:
+    """Return a command as root runs it."""
+    return command if os.geteuid() == 0 else f"sudo {command}"
+
+
 def may_be_moved(path: Path) -> bool:
     """Whether what is at `path` may be moved away: neither a device, nor a mount, nor anything of the kernel's."""
     place = path.absolute()
@@ -161,6 +166,11 @@ def may_be_moved(path: Path) -> bool:
         or os.path.ismount(place)
         or folders & {"/dev", "/proc", "/sys"}
     )
+
+
+def without_mark(path: str | PathLike[str]) -> str:
+    """Return the command that removes the UTF-8 byte order mark at the beginning of a file."""
+    return rf"sed -i '1s/^\xEF\xBB\xBF//' {quoted(path)}"
 
 
 def quoted(path: str | PathLike[str]) -> str:

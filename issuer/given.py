@@ -4,12 +4,11 @@ What a setting means is decided in `settings`, what `.env` says in `env_file`.
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from issuer.env_file import EnvFile, read_env_file
-from issuer.fixes import Concern, Fix, Kind, quoted
+from issuer.env_file import EnvFile, commented, read_env_file
+from issuer.fixes import Concern, Fix, Kind, quoted, without_mark
 
 PREFIX = "ISSUER_"
 VERBATIM = frozenset({"ISSUER_KEYS_PASSPHRASE"})
@@ -40,12 +39,12 @@ class Given:
         return "the environment" if self.line is None else f".env, line {self.line}"
 
 
-def given_settings(environment: Mapping[str, str] = os.environ) -> dict[str, Given]:
+def given_settings() -> dict[str, Given]:
     """Return each `ISSUER_` name that has a value; raise BadEnvFile or GivenTwice."""
     file = read_env_file()
     found = {each.name: each for each in _in_file(file)} if file else {}
     in_environment: dict[str, Given] = {}
-    for spelled, value in sorted(environment.items()):
+    for spelled, value in sorted(os.environ.items()):
         name = spelled.upper()
         if not name.startswith(PREFIX) or is_empty(value):
             continue
@@ -85,7 +84,6 @@ def file_concerns(known: frozenset[str]) -> list[Concern]:
     file = read_env_file()
     if file is None:
         return []
-    path = quoted(file.path)
     told = [
         Concern(f"line {each.line} of {file.path} cannot be read, and is ignored", each.fix)
         for each in file.unread
@@ -95,7 +93,7 @@ def file_concerns(known: frozenset[str]) -> list[Concern]:
         told.append(
             Concern(
                 f"{file.path} begins with a UTF-8 byte order mark, which is ignored",
-                Fix(Kind.ENV_BYTE_ORDER_MARK, rf"sed -i '1s/^\xEF\xBB\xBF//' {path}"),
+                Fix(Kind.ENV_BYTE_ORDER_MARK, without_mark(file.path)),
             )
         )
     return [*told, *_overridden(file), *_misspelt_in_file(file, known)]
@@ -123,16 +121,17 @@ def _overridden(file: EnvFile) -> list[Concern]:
     told = []
     for each in reversed(file.assignments):
         name = each.name.upper()
-        if name.startswith(PREFIX) and name in last and each.value.strip():
+        if not name.startswith(PREFIX) or is_empty(each.value):
+            continue
+        if name in last:
             told.append(
                 Concern(
                     f"line {each.first_line} of {file.path} sets {name}, and line {last[name]} sets it again: the"
                     " later one counts",
-                    Fix(Kind.OVERRIDDEN_LINE, _commented(file, each.first_line, each.last_line)),
+                    Fix(Kind.OVERRIDDEN_LINE, commented(file.path, each.first_line, each.last_line)),
                 )
             )
-        if each.value.strip():
-            last.setdefault(name, each.first_line)
+        last.setdefault(name, each.first_line)
     return told
 
 
@@ -145,17 +144,12 @@ def _misspelt_in_file(file: EnvFile, known: frozenset[str]) -> list[Concern]:
             continue
         resembles = _resembled(name, known)
         if resembles and resembles not in here:
-            edit = f"{each.first_line}s/{each.name}/{resembles}/"
+            edit = f"{each.first_line}s/^[^=]*=/{resembles}=/"  # whatever the name holds
             fix = Fix(Kind.MISSPELT_IN_FILE, f"sed -i '{edit}' {quoted(file.path)}")
         else:
-            fix = Fix(Kind.UNKNOWN_IN_FILE, _commented(file, each.first_line, each.last_line))
+            fix = Fix(Kind.UNKNOWN_IN_FILE, commented(file.path, each.first_line, each.last_line))
         told.append(Concern(f"{_no_setting(each.name, known)} (line {each.first_line} of {file.path})", fix))
     return told
-
-
-def _commented(file: EnvFile, first: int, last: int) -> str:
-    lines = f"{first},{last}" if last > first else f"{first}"
-    return f"sed -i '{lines}s/^/# /' {quoted(file.path)}"
 
 
 def _no_setting(name: str, known: frozenset[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from issuer.env_file import BYTE_ORDER_MARK
-from issuer.fixes import Concern, Fix, Kind, exposing, quoted
+from issuer.fixes import Concern, Fix, Kind, exposing, quoted, without_mark
 from issuer.given import Given
 
 MOST_BYTES = 1023  # what OpenSSL takes
@@ -82,7 +82,7 @@ def file_concerns(path: Path) -> Iterator[Concern]:
     if begins == BYTE_ORDER_MARK.encode():
         yield Concern(
             f"{path} begins with a UTF-8 byte order mark, which is not taken for a part of the passphrase",
-            Fix(Kind.PASSPHRASE_FILE_BYTE_ORDER_MARK, rf"sed -i '1s/^\xEF\xBB\xBF//' {quoted(path)}"),
+            Fix(Kind.PASSPHRASE_FILE_BYTE_ORDER_MARK, without_mark(path)),
         )
 
 
@@ -106,14 +106,15 @@ def unused(name: str, folder: Path = Path()) -> Path:
     return path
 
 
-def longer(file: Path | None, given: Given | None, keys: Path) -> Fix:
+def longer(file: Path | None, given: Given | None, directory: Path | None) -> Fix:
     """Return what puts the private keys under a new passphrase, and its file in the place of the old one.
 
-    `given` is the setting that holds the old one, where it is in no `file`.
+    `given` is the setting that holds the old one, where it is in no `file`; the keys are in a `directory`, or in the
+    database.
     """
     new = unused(f"{file.name if file else 'passphrase'}.new", file.parent if file else Path())
     steps = [make_file(new)]
-    if keys.name in {"database", "pkcs11"} or any(keys.glob("*.pem")):
+    if directory is None or any(directory.glob("*.pem")):
         steps.append(f"issuer keys rewrap --new-passphrase-file {quoted(new)}")
     if file:
         steps.append(f"mv {quoted(new)} {quoted(file)}")

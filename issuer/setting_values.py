@@ -16,6 +16,8 @@ from issuer.addresses import parse_network
 from issuer.signing.algorithms import ALGORITHMS
 
 LONGEST = timedelta(days=3650)
+NOT_IN_FILES = frozenset({"database", "pkcs11"})
+"""Values of ISSUER_KEYS that name no directory."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
 
@@ -115,9 +117,7 @@ def proxy(value: SecretStr | None) -> SecretStr | None:
 
 def place_of_keys(keys: str) -> str:
     """Return `database`, `pkcs11` or the path of a directory."""
-    if keys.lower() in {"database", "pkcs11"}:
-        return keys.lower()
-    return str(expanded(keys))
+    return keys.lower() if keys.lower() in NOT_IN_FILES else str(expanded(keys))
 
 
 def algorithm(name: str) -> str:

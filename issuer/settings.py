@@ -152,6 +152,11 @@ class Settings(BaseSettings):
         """Whether the issuer can be reached from this machine only."""
         return is_loopback(self.url)
 
+    @property
+    def key_directory(self) -> Path | None:
+        """The directory of private keys; None where they are in the database or in a token."""
+        return None if self.keys in values.NOT_IN_FILES else Path(self.keys)
+
     def passphrase(self) -> str | None:
         """Return the passphrase for private keys; raise BadSettings if a reachable issuer has none."""
         written = self.keys_passphrase.get_secret_value() if self.keys_passphrase else None
@@ -186,7 +191,7 @@ class Settings(BaseSettings):
                 yield Concern(
                     f"the passphrase of the private keys has fewer than {passphrases.LEAST_CHARACTERS} characters:"
                     " somebody who has a copy of the keys can guess it",
-                    passphrases.longer(file, given, Path(self.keys)),
+                    passphrases.longer(file, given, self.key_directory),
                 )
 
     def trusted_authorities(self) -> ssl.SSLContext | None:
@@ -211,13 +216,17 @@ class Settings(BaseSettings):
         pin = self.keys_passphrase or self.keys_passphrase_file
         if self.pkcs11_module and self.pkcs11_token and pin:
             return self.pkcs11_module, self.pkcs11_token
-        needed = {
-            "ISSUER_PKCS11_MODULE": self.pkcs11_module,
-            "ISSUER_PKCS11_TOKEN": self.pkcs11_token,
-            "ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE, the PIN": pin,
-        }
-        missing = "; ".join(name for name, value in needed.items() if not value)
-        raise BadSettings(f"ISSUER_KEYS is pkcs11, which needs more settings: {missing}")
+        needed = (
+            (self.pkcs11_module, "ISSUER_PKCS11_MODULE", "=/usr/lib/MODULE.so", ""),
+            (self.pkcs11_token, "ISSUER_PKCS11_TOKEN", "=LABEL", ""),
+            (pin, "ISSUER_KEYS_PASSPHRASE_FILE", "=FILE", " or ISSUER_KEYS_PASSPHRASE, the PIN"),
+        )
+        missing = [(name + value, name + more) for given, name, value, more in needed if not given]
+        lines, names = zip(*missing, strict=True)
+        raise BadSettings(
+            f"ISSUER_KEYS is pkcs11, which needs more settings: {'; '.join(names)}",
+            fix=Fix(Kind.PKCS11_SETTINGS, "\n".join(lines)),
+        )
 
     def policy(self) -> Policy:
         """Return the timing rules; raise BadSettings, with the arithmetic, if they cannot hold."""

@@ -245,9 +245,8 @@ def vault_for(settings: Settings, database: Database) -> Vault:
 
 def storage_fault_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
     """Return what tells why no new key could be stored; the database and a token tell it themselves."""
-    if settings.keys in {"database", "pkcs11"}:
-        return lambda: None
-    return PemDirectory(Path(settings.keys)).storage_fault
+    directory = settings.key_directory
+    return PemDirectory(directory).storage_fault if directory else lambda: None
 
 
 def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:

@@ -201,6 +201,13 @@ def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
     ]
 
 
+def test_a_later_line_without_a_value_overrides_no_other(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ISSUER_AUDIENCE=https://a.example\nISSUER_AUDIENCE=\"''\"\n")
+    (tmp_path / ".env").chmod(0o600)
+    assert load_settings().audience == "https://a.example"
+    assert list(concerns()) == []
+
+
 def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a secret")
     monkeypatch.setenv("ISSUER_DATABASE_URL", "postgresql://user:a secret@127.0.0.1:1/none")

@@ -41,7 +41,7 @@ def refused(error: BadSettings) -> Iterator[Finding]:
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Yield settings that cannot hold together, with the arithmetic, or name a file that cannot be used."""
-    for look in (settings.policy, settings.trusted_authorities):
+    for look in (settings.policy, settings.trusted_authorities, settings.hardware_token):
         try:
             look()
         except BadSettings as error:
@@ -72,22 +72,12 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def hardware_token(settings: Settings) -> Iterator[Finding]:
-    """Yield what keys in an HSM need and the settings lack."""
-    module = "ISSUER_PKCS11_MODULE=/usr/lib/MODULE.so"
-    try:
-        token = settings.hardware_token()
-    except BadSettings as error:
-        needed = {
-            module: settings.pkcs11_module,
-            "ISSUER_PKCS11_TOKEN=LABEL": settings.pkcs11_token,
-            "ISSUER_KEYS_PASSPHRASE_FILE=FILE": settings.keys_passphrase or settings.keys_passphrase_file,
-        }
-        missing = "\n".join(line for line, value in needed.items() if not value)
-        yield problem(str(error), Fix(Kind.PKCS11_SETTINGS, missing))
-        return
-    if token and not token[0].is_file():
+    """Yield that the module of an HSM is not where the settings say."""
+    module = settings.pkcs11_module
+    if settings.keys == "pkcs11" and module and not module.is_file():
         yield problem(
-            f"ISSUER_PKCS11_MODULE is {token[0]}, and there is no such file", Fix(Kind.PKCS11_MODULE, module)
+            f"ISSUER_PKCS11_MODULE is {module}, and there is no such file",
+            Fix(Kind.PKCS11_MODULE, "ISSUER_PKCS11_MODULE=/usr/lib/MODULE.so"),
         )
 
 

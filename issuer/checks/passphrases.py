@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from issuer.checks.finding import Finding, problem, warnings
-from issuer.fixes import Fix, Kind, may_be_moved, quoted
+from issuer.env_file import commented
+from issuer.fixes import Fix, Kind, as_root, may_be_moved, quoted
 from issuer.given import Given, given_settings
 from issuer.passphrase import BadPassphrase, make_file, read_passphrase, unused
 from issuer.refusal import KeyUnavailable
@@ -62,8 +63,8 @@ def _of_file(file: Path, settings: Settings) -> Fix:
         read_passphrase(file)
     except BadPassphrase as error:
         if error.kind is Kind.PASSPHRASE_FILE_UNREADABLE:
-            as_root = "" if os.geteuid() == 0 else "sudo "
-            return Fix(error.kind, f"{as_root}chown {os.geteuid()} {name} && {as_root}chmod 600 {name}")
+            own, close = as_root(f"chown {os.geteuid()} {name}"), as_root(f"chmod 600 {name}")
+            return Fix(error.kind, f"{own} && {close}")
     if _encrypted_keys(settings):
         return Fix(Kind.PASSPHRASE_LOST, f"install -m 600 BACKUP {name}")
     aside = (
@@ -82,13 +83,13 @@ def _without(given: Given) -> str:
     """Return the command that takes a setting back; a line of `.env` stays as a comment."""
     if given.line is None:
         return f"unset {given.spelled}"
-    return f"sed -i '{given.line}s/^/# /' .env"
+    return commented(Path(".env"), given.line, given.line)
 
 
 def _pems(settings: Settings) -> Iterator[bytes]:
     """Yield the private keys in a directory; those in the database are not asked for before it is looked at."""
-    if settings.keys not in {"database", "pkcs11"}:
-        directory = PemDirectory(Path(settings.keys))
+    if settings.key_directory:
+        directory = PemDirectory(settings.key_directory)
         with suppress(KeyUnavailable):
             for kid in sorted(directory.kept()):
                 yield directory.read(kid)

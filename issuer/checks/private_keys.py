@@ -84,10 +84,9 @@ def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> 
     if not signer.kept():  # these are not among ours: the place is another program's, or the system's
         return
     for name in signer.strays([key.kid for key in ring.published_keys(now)]):
-        if settings.keys in {"database", "pkcs11"}:
-            fix = Fix(Kind.KEY_STRAY_ELSEWHERE, "issuer keys verify", clears=False)
-        else:
-            move = f"mv --backup=numbered {quoted(Path(settings.keys) / name)} strays/"
+        fix = Fix(Kind.KEY_STRAY_ELSEWHERE, "issuer keys verify", clears=False)
+        if settings.key_directory:
+            move = f"mv --backup=numbered {quoted(settings.key_directory / name)} strays/"
             fix = Fix(Kind.KEY_STRAY, f"mkdir -p -m 700 strays && {move}")
         yield warning(
             f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify",

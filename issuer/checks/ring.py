@@ -121,7 +121,7 @@ def hosts(
             f"issuers run on {told} with one SQLite file: it is not safe on a network's file system",
             Fix(Kind.SEVERAL_HOSTS_SQLITE, "issuer move --to-file FILE"),
         )
-    elif settings.keys not in {"database", "pkcs11"}:
+    elif settings.key_directory:
         yield warning(
             f"issuers run on {told}, and ISSUER_KEYS is the directory {settings.keys}: they must share it",
             Fix(Kind.SEVERAL_HOSTS_DIRECTORY, "issuer move --to-file FILE"),

@@ -23,8 +23,6 @@ from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore
 from issuer.wiring import signer_for, vault_for
 
-NOT_IN_FILES = frozenset({"database", "pkcs11"})
-
 
 @dataclass(frozen=True)
 class Looked:
@@ -37,7 +35,7 @@ class Looked:
 
     @property
     def is_sound(self) -> bool:
-        """Tell whether the next check can run."""
+        """Whether the next check can run."""
         return all(finding.severity is not Severity.PROBLEM for finding in self.findings)
 
 
@@ -50,9 +48,8 @@ def look(clock: Clock) -> Iterator[Looked]:
         return
     configured = Looked("settings", tuple(_configured(settings)), _source())
     yield configured
-    place = None if settings.keys in NOT_IN_FILES else Path(settings.keys)
     kept: tuple[Finding, ...] = ()
-    if place:
+    if place := settings.key_directory:
         kept = (*private_keys.directory(place), *storage.room(_existing(place)))
         yield Looked("key directory", kept)
     url = settings.database_url.get_secret_value()
@@ -111,7 +108,7 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         signer = signer_for(settings, database)
         signer.kept()
     except (BadSettings, KeyRingError) as error:
-        if settings.keys in NOT_IN_FILES:  # a directory was looked at before
+        if not settings.key_directory:  # a directory was looked at before
             fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
             yield Looked("private keys", (problem(str(error), fix),))
         return

@@ -9,7 +9,7 @@ from glob import escape
 from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
-from issuer.fixes import Fix, Kind, quoted, setting
+from issuer.fixes import Fix, Kind, as_root, quoted, setting
 from issuer.store.database import SCHEMA, Database
 from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
 from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError
@@ -49,10 +49,9 @@ def rights(file: Path) -> Iterator[Finding]:
 def _private(path: Path) -> Iterator[Finding]:
     facts, name, own = path.stat(), quoted(path), os.geteuid()
     if facts.st_uid != own:
-        as_root = "" if own == 0 else "sudo "
         yield problem(
             f"{path} belongs to user {facts.st_uid}, not to {own}",
-            Fix(Kind.DATABASE_OWNER, f"{as_root}chown {own} {name}"),
+            Fix(Kind.DATABASE_OWNER, as_root(f"chown {own} {name}")),
         )
     elif not os.access(path, os.R_OK | os.W_OK):
         yield problem(

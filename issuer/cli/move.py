@@ -97,7 +97,7 @@ def _progress(contents: Contents, *, as_json: bool) -> Iterator[Told]:
 def _show(
     contents: Contents, old: Database, new: Database, settings: Settings, *, dry_run: bool, as_json: bool
 ) -> None:
-    keys = [] if settings.keys in {"database", "pkcs11"} else [f"the directory {settings.keys}"]
+    keys = [f"the directory {settings.key_directory}"] if settings.key_directory else []
     url = str(new).replace(":***@", ":PASSWORD@")
     lines = [
         assignment("ISSUER_DATABASE_URL", url),

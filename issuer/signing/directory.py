@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from issuer.fixes import Fix, Kind, quoted
+from issuer.fixes import Fix, Kind, as_root, quoted
 from issuer.key import is_kid
 from issuer.refusal import KeyUnavailable
 
@@ -237,10 +237,9 @@ class PemDirectory:
                 Fix(Kind.KEY_NO_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}"),
             )
         if facts.st_uid != os.geteuid():
-            as_root = "" if os.geteuid() == 0 else "sudo "
             raise KeyUnavailable(
                 f"{path} belongs to user {facts.st_uid}, not to {os.geteuid()}",
-                Fix(Kind.KEYS_OWNER, f"{as_root}chown {os.geteuid()} {quoted(path)}"),
+                Fix(Kind.KEYS_OWNER, as_root(f"chown {os.geteuid()} {quoted(path)}")),
             )
         if stat.S_IMODE(facts.st_mode) & OTHERS:
             raise KeyUnavailable(
