@@ -201,7 +201,7 @@ def their_stall(url: str) -> float:
 
 
 def quietly(act: Callable[..., Any], *arguments: Any) -> bool:
-    """Tell whether an act comes to a good end."""
+    """Return whether an act comes to a good end."""
     try:
         act(*arguments)
     except Exception:  # noqa: BLE001 - what goes wrong is what is counted

@@ -150,25 +150,12 @@ class Node:
         if complaints and self._view is None:
             raise KeyUnavailable("; ".join(complaints))
         self._take_up(ring, seen_at, opened)
-        unmade = [self._rotation.unmade] if self._rotation.unmade else []
-        unnoted = [self._rotation.unnoted] if self._rotation.unnoted else []
+        halves, fault = self._rotation.halves, self._storage_fault()
         if self._audit_error:  # until an operator has accepted it
-            self._audit_error = self._rotation.audit_error()
-        audit = [self._audit_error] if self._audit_error else []
-        return [
-            *complaints,
-            *self._missing,
-            *unmade,
-            *self._unstorable(),
-            *unnoted,
-            *audit,
-            *self._rotation.undestroyed.values(),
-        ]
-
-    def _unstorable(self) -> list[str]:
-        """Return why the next key could not be stored, before it is needed."""
-        fault = self._storage_fault()
-        return [str(fault)] if fault else []
+            self._audit_error = halves.audit_error()
+        unstorable = str(fault) if fault else None  # told before the next key is needed
+        others = (self._rotation.unmade, unstorable, halves.unnoted, self._audit_error)
+        return [*complaints, *self._missing, *filter(None, others), *halves.undestroyed.values()]
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
@@ -183,7 +170,7 @@ class Node:
         for key in ring.keys:
             require_sound(key)
         self._missing = self._missed(ring)
-        self._audit_error = self._rotation.audit_error()
+        self._audit_error = self._rotation.halves.audit_error()
 
     def _missed(self, ring: KeyRing) -> list[str]:
         """Return a complaint for each published key whose private key is not here."""

@@ -99,12 +99,12 @@ class Passwords:
         # As it is hashed here, and as typed, as others may have hashed it. Both are tried whether the first matches
         # or not: how long it takes tells nothing.
         before = self._never if password_hash is None else b""
-        secrets = [_secret(form, verified, before) for form in dict.fromkeys([chosen, password])]
-        outcomes = [self._verify(secret, verified) for secret in secrets]
+        tried = [_secret(form, verified, before) for form in dict.fromkeys([chosen, password])]
+        outcomes = [self._verify(secret, verified) for secret in tried]
         if password_hash is None or not any(matches for matches, _ in outcomes):
             raise WrongPassword
         matches, better = outcomes[0]
-        if matches and secrets[0] == chosen.encode():
+        if matches and tried[0] == chosen.encode():
             return better
         return self.hash(chosen)  # what matched is not what shall be asked for from now on
 

@@ -6,7 +6,6 @@ How the two rings become one is decided in `lineage`; that nobody goes on by the
 from dataclasses import replace
 
 from issuer.audit import Action, Entry, transitions
-from issuer.halves import PrivateHalves
 from issuer.keyring import KeyRing
 from issuer.lineage import comes_after, reunited
 from issuer.policy import DECISION_LIFETIME, Policy
@@ -27,7 +26,7 @@ class Recovery:
         self._rotation = rotation
         self._store = store
         self._signer = signer
-        self._halves = PrivateHalves(signer, store)
+        self._halves = rotation.halves
         self._policy = policy
         self._clock = clock
         self._actor = actor

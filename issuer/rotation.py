@@ -4,7 +4,7 @@ The rules are `keyring`'s; this file performs them, for the timer and for operat
 removing private keys is left to `halves`; running it every second in each process, to `keeping`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -57,39 +57,15 @@ class Rotation:
         self._policy = policy
         self._clock = clock
         self._actor = actor
-        self._halves = PrivateHalves(signer, store)
+        self.halves = PrivateHalves(signer, store)
         self.unmade: str | None = None
         """Why what is due could not be done here, or not all of it."""
         self._make_from: datetime | None = None
 
-    @property
-    def undestroyed(self) -> Mapping[str, str]:
-        """Why a private key could not be removed, by kid."""
-        return self._halves.undestroyed
-
-    @property
-    def unnoted(self) -> str | None:
-        """Why the ring could not be noted with the private keys."""
-        return self._halves.unnoted
-
-    def audit_error(self) -> str | None:
-        """Return that the audit lacks what was noted of it beside the private keys, or None; raise StoreError."""
-        return self._halves.audit_error()
-
-    def noted_entries(self) -> int | None:
-        """Return up to which entry the audit was noted with the private keys, or None."""
-        return self._halves.noted_entries()
-
-    @property
-    def destroyed(self) -> Mapping[str, bool]:
-        """Whether there was a private key to remove, by kid."""
-        return self._halves.destroyed
-
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one, OlderRing if a newer one was seen."""
-        recorded = (
-            self._store.recorded()
-        )  # before the ring: both are saved at once, and others go on meanwhile
+        # Before the ring: both are saved at once, and others go on meanwhile.
+        recorded = self._store.recorded()
         ring = self._load()
         if ring and ring.version < recorded:
             raise DatabaseDamaged(
@@ -104,7 +80,7 @@ class Rotation:
         return ring
 
     def _load(self) -> KeyRing | None:
-        noted = self._halves.noted()  # before the database: it never leads
+        noted = self.halves.noted()  # before the database: it never leads
         ring = self._store.load()
         if noted and not comes_after(ring, noted):
             raise OlderRing(contradiction(ring, noted))
@@ -158,14 +134,14 @@ class Rotation:
             return self.change(lambda ring, now: ring.joined(key, self._policy, now), reason)
         except Exception:
             ring = self._store.load()
-            self._halves.discard([key], ring)
+            self.halves.discard([key], ring)
             if ring is not None:
                 self.settle()  # it may be there already, and was pending beside itself
             raise
 
     def settle(self) -> None:
         """Keep and destroy private keys as the ring says: what a crash after a save left undone."""
-        self._halves.settle(self.ring(), again=True)
+        self.halves.settle(self.ring(), again=True)
 
     def require_place(self, key: PublicKey, *, current: bool) -> None:
         """Raise Refused if the ring has `key`, or for `current` if there is a ring; NoRing otherwise if not."""
@@ -180,11 +156,11 @@ class Rotation:
         for _ in range(ATTEMPTS):
             saved = self._attempt(asked, fresh)
             if saved is not None:
-                self._halves.note(saved)  # before a half is destroyed that an older ring would miss
-                self._halves.discard(fresh, saved)
-                self._halves.settle(saved)
+                self.halves.note(saved)  # before a half is destroyed that an older ring would miss
+                self.halves.discard(fresh, saved)
+                self.halves.settle(saved)
                 return saved
-        self._halves.discard(fresh, self._store.load())
+        self.halves.discard(fresh, self._store.load())
         raise DatabaseUnavailable(f"the key ring was changed by others {ATTEMPTS} times meanwhile: try again")
 
     def _attempt(self, asked: _Asked, fresh: list[PublicKey]) -> KeyRing | None:
@@ -204,14 +180,14 @@ class Rotation:
         except Exception as error:
             if isinstance(error, KeyUnavailable) and self._has_moved_on(before):
                 return None  # somebody else destroyed it, by a change that we have not seen
-            self._halves.discard(fresh, before)
+            self.halves.discard(fresh, before)
             raise
         if not changes:
             return before
         if not self._is_timely(clock):
             return None
         # If this raises, the save may have come through all the same: the fresh keys stay.
-        return self._store.save(version, self._halves.let_go(entries), partial(self._is_timely, clock))
+        return self._store.save(version, self.halves.let_go(entries), partial(self._is_timely, clock))
 
     def require_clock(self) -> None:
         """Raise WrongClock rather than decide by a clock that is further from the others than S."""

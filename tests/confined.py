@@ -14,7 +14,7 @@ from typing import Any
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
-    """Tell whether the kernel does not let it be done."""
+    """Return whether the kernel does not let it be done."""
     try:
         what(*arguments, **named)
     except OSError:
@@ -33,7 +33,7 @@ def writable() -> Iterator[str]:
 
 
 def executable(folder: str) -> bool:
-    """Tell whether a program that was written there runs."""
+    """Return whether a program that was written there runs."""
     program = Path(folder, "a program")
     try:
         program.write_text("#!/bin/sh")

@@ -75,7 +75,7 @@ class Pair:
         self.replicate()
 
     def was_lost_since(self, instant: float) -> bool:
-        """Tell whether there was a time without a primary after `instant`, in true time."""
+        """Return whether there was a time without a primary after `instant`, in true time."""
         return self._lost_at > self._back_at or self._back_at >= instant
 
     def ask_primary(self, statement: str, database: str = "postgres") -> Any:

@@ -296,7 +296,7 @@ class World:
 
 
 def _turned(ring: KeyRing, at: datetime) -> bool:
-    """Tell whether a turn came since the last change: the audit notes it, in a version of its own."""
+    """Return whether a turn came since the last change: the audit notes it, in a version of its own."""
     return any(
         key.activates_at and ring.changed_at < key.activates_at <= at and key.activated_by(at)
         for key in ring.keys

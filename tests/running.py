@@ -62,7 +62,7 @@ def free_port() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether a server could listen on `port`."""
+    """Return whether a server could listen on `port`."""
     try:
         socket.create_server((HOST, port)).close()
     except OSError:
@@ -71,7 +71,7 @@ def is_free(port: int) -> bool:
 
 
 def is_running(pid: int, *, group: int | None = None) -> bool:
-    """Tell whether the process does anything still (one that nobody waited for does not), and in that group."""
+    """Return whether the process does anything still (one that nobody waited for does not), and in that group."""
     try:
         state, _parent, its_group, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -147,7 +147,7 @@ class Server:
         self.process.wait(START_SECONDS)
 
     def has_ended(self) -> bool:
-        """Tell whether neither the server nor any of its workers does anything still."""
+        """Return whether neither the server nor any of its workers does anything still."""
         processes = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
         return not any(is_running(pid, group=self.process.pid) for pid in processes)
 

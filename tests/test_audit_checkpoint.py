@@ -176,7 +176,7 @@ def test_a_note_of_the_version_before_says_nothing_of_the_audit(
     del noted["audit"]
     (keys / NOTE).write_text(json.dumps(noted))
     cut(database, 0)
-    assert node._rotation.audit_error() is None
+    assert node._rotation.halves.audit_error() is None
 
 
 def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_can_be(
@@ -243,4 +243,4 @@ def test_with_keys_in_the_database_nothing_is_noted_elsewhere(
     node.refresh()
     rotate(node, clock)
     cut(database, 1)
-    assert node._rotation.audit_error() is None
+    assert node._rotation.halves.audit_error() is None

@@ -87,7 +87,7 @@ def rows(database: Database) -> dict[str, list[tuple[object, ...]]]:
 
 
 def is_empty(database: Database) -> bool:
-    """Tell whether a database holds nothing, perhaps not even tables."""
+    """Return whether a database holds nothing, perhaps not even tables."""
     if database.file and not database.file.exists():
         return True
     with database.snapshot() as connection:

@@ -84,7 +84,7 @@ def tried(app: ASGIApp, *, few: bool = False, **config: Any) -> Seen:
 
 
 def is_allowed(check: str, interaction: Interaction | None) -> bool:
-    """Tell whether a form was accepted that is wrong in nothing but an empty value, as the document sees it.
+    """Return whether a form was accepted that is wrong in nothing but an empty value, as the document sees it.
 
     It counts as left out, RFC 6749 section 3.1, which no schema can tell.
     """

@@ -83,7 +83,7 @@ def refresh(web: TestClient, token: str) -> Any:
 
 
 def verifies(web: TestClient, token: str) -> bool:
-    """Tell whether a service that knows the issuer by URL only accepts the token."""
+    """Return whether a service that knows the issuer by URL only accepts the token."""
     keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(web.get("/.well-known/jwks.json").json()).keys}
     key = keys.get(jwt.get_unverified_header(token)["kid"])
     return bool(key and jwt.decode(token, key, ["RS256"], audience=SERVICE, issuer=ISSUER))

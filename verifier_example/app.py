@@ -14,9 +14,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import (
-    BaseModel,
-)
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from verifier_example import docs_page

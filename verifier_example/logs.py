@@ -85,17 +85,17 @@ class _Aside(logging.Handler):
 def written_aside() -> Iterator[None]:
     """Within the block, a thread writes what is logged to standard output and error: their reader may stall."""
     loggers = [logging.getLogger(name) for name in ("", "uvicorn", *LOGGERS)]
-    before = [(logger, logger.handlers[:]) for logger in loggers]
-    asides = []
-    for logger, handlers in before:
+    before = []
+    for logger in loggers:
+        handlers = logger.handlers[:]
         standard = [each for each in handlers if getattr(each, "stream", None) in {sys.stdout, sys.stderr}]
-        asides.append(_Aside(standard))
-        logger.handlers = [each for each in handlers if each not in standard]
         if standard:
-            logger.addHandler(asides[-1])
+            aside = _Aside(standard)
+            logger.handlers = [*(each for each in handlers if each not in standard), aside]
+            before.append((logger, handlers, aside))
     try:
         yield
     finally:
-        for aside, (logger, handlers) in zip(asides, before, strict=True):
+        for logger, handlers, aside in before:
             if aside.finish():  # or what follows would wait, too
                 logger.handlers = handlers

@@ -304,9 +304,7 @@ class JwksCache:
     algorithms: Sequence[str] = ("RS256",)
     timings: Timings = field(default_factory=Timings)
     allow_http: bool = False
-    ca_file: str | None = (
-        None  # certificates of the authorities to trust, PEM; None: SSL_CERT_FILE, or the system's
-    )
+    ca_file: str | None = None  # PEM, the authorities to trust; None: SSL_CERT_FILE, or the system's
     proxy: str | None = None  # a proxy for fetches, not for loopback; those of the environment are never used
     transport: httpx2.AsyncBaseTransport | None = None
     monotonic: Callable[[], float] = time.monotonic
@@ -635,14 +633,11 @@ class TokenVerifier:
             fresh = cache.fresh
             keys = fresh or cache.usable
             verdict = self._judge(token, keys)
-            if (
-                verdict is None
-            ):  # only here, and after a suspend, anything is waited for, or asked of the issuer
+            # Only here anything is waited for, or asked of the issuer.
+            if verdict is None:
                 verdict = self._judge(token, await cache.refetched())
-            elif fresh is None and cache.overslept:
-                verdict = self._judge(
-                    token, await cache.awaken()
-                )  # the key may have been withdrawn meanwhile
+            elif fresh is None and cache.overslept:  # the key may have been withdrawn meanwhile
+                verdict = self._judge(token, await cache.awaken())
         except InvalidToken as refusal:
             tell(Event.REJECTED, refusal.reason)
             raise

@@ -98,7 +98,7 @@ def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> I
         return
     if wrong:
         yield problem(f"the audit log is not intact: {wrong}", restore(database))
-    elif rotation and (wrong := rotation.audit_error()):
+    elif rotation and (wrong := rotation.halves.audit_error()):
         yield problem(wrong, Fix(Kind.AUDIT_SHORT, WAY_OUT))
 
 

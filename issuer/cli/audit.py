@@ -96,10 +96,10 @@ def verify(
             problem = (
                 "no entry has the noted digest: the audit log was replaced, or an older backup was restored"
             )
-        problem = problem or issuer.rotation.audit_error()
+        problem = problem or issuer.rotation.halves.audit_error()
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
-        compared = issuer.rotation.noted_entries()
+        compared = issuer.rotation.halves.noted_entries()
         told = (
             "there is no note outside the database to compare it with"
             if compared is None

@@ -21,9 +21,8 @@ def listening(host: str, port: int, option: str = "--port") -> Iterator[socket.s
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if (
-            family is socket.AF_INET6
-        ):  # :: takes IPv4 as well, on every machine alike; `addresses` undoes its spelling
+        if family is socket.AF_INET6:
+            # :: takes IPv4 as well, on every machine alike; `addresses` undoes its spelling.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             listener.bind((host, port))

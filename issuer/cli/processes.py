@@ -34,7 +34,7 @@ ASK_SECONDS = 0.1
 
 
 def run(config: uvicorn.Config, listener: socket.socket, drain_seconds: float) -> bool:
-    """Serve until a signal ends it; tell whether it ever started."""
+    """Serve until a signal ends it; return whether it ever started."""
     if config.workers > 1:
         _fork_from_what_is_imported()
         workers = _Workers(config, listener, drain_seconds)

@@ -133,9 +133,9 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
 
 
 def _private_half(issuer: Issuer, key: Key) -> str:
-    if failure := issuer.rotation.undestroyed.get(key.kid):
+    if failure := issuer.rotation.halves.undestroyed.get(key.kid):
         return f"warning: {failure}"
-    if not issuer.rotation.destroyed.get(key.kid):
+    if not issuer.rotation.halves.destroyed.get(key.kid):
         return "no private key was found here: a node has removed it already, or it is kept elsewhere"
     settings = issuer.settings
     if settings.keys == "pkcs11":

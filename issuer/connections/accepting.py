@@ -32,9 +32,8 @@ class PacedServer:
         self._listener = listener
         self._closed = False
         self._accepted: Connection | None = None  # the last one knows whether there is room for others
-        self._tasks: set[asyncio.Task[None]] = (
-            set()
-        )  # each has a connection that the ledger does not know yet
+        # Each has a connection that the ledger does not know yet.
+        self._tasks: set[asyncio.Task[None]] = set()
         self._reported_at = -REPORT_SECONDS
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)

@@ -72,10 +72,8 @@ class Assertion:
         for name in ("iat", "nbf"):
             if name in claims and _instant(claims, name) > now + leeway:
                 raise InvalidClient(f"{name} of client_assertion is in the future")
-        return (
-            jti,
-            expires_at + 2 * leeway,
-        )  # one more: the node that prunes may be ahead of the one that asks
+        # Twice the leeway: the node that prunes may be ahead of the one that asks.
+        return jti, expires_at + 2 * leeway
 
     def _signed_by(self, keys: Iterable[ClientKey], audiences: list[str]) -> dict[str, Any]:
         decode: Callable[..., dict[str, Any]] = jwt.decode

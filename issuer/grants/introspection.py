@@ -18,7 +18,7 @@ _MEMBERS = ("iss", "sub", "aud", "client_id", "iat", "exp", "jti", "scope", "use
 
 
 class Introspection:
-    """Tells whether a token is valid now."""
+    """Says of a token whether it is valid now."""
 
     def __init__(
         self, accounts: AccountStore, clients: ClientStore, families: FamilyStore, mint: Mint

@@ -125,9 +125,8 @@ class _Process:
         self.age += 1
         self._inherited.discard(module)
         if module in self._used:
-            with suppress(
-                PKCS11Error
-            ):  # it does not know itself initialised: some notice a fork by themselves
+            # It may not know itself initialised: some notice a fork by themselves.
+            with suppress(PKCS11Error):
                 pkcs11.lib(str(module)).finalize()
 
     def _before_fork(self) -> None:
@@ -241,7 +240,7 @@ class Token:
 
 
 def is_lost(error: PKCS11Error) -> bool:
-    """Tell whether a new session may help; the package has no name for "not initialised" and vendors' own."""
+    """Whether a new session may help; the package has no name for "not initialised" and vendors' own."""
     return isinstance(error, _LOST) or type(error) is PKCS11Error
 
 

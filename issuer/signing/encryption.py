@@ -86,7 +86,8 @@ def pem_of(key: PrivateKey, passphrase: str | None) -> bytes:
     derived = PBKDF2HMAC(SHA256(), AES256.key_size // 8, salt, ROUNDS).derive(passphrase.encode())
     padder, encryptor = PKCS7(AES256.block_size).padder(), Cipher(AES256(derived), CBC(iv)).encryptor()
     data = encryptor.update(padder.update(plain) + padder.finalize()) + encryptor.finalize()
-    kdf = _Kdf(algorithm=_PBKDF2, parameters=_Pbkdf2Parameters(salt=salt, rounds=ROUNDS, prf=_prf()))
+    prf = _Prf(algorithm=_HMAC_SHA256, parameters=asn1.Null())
+    kdf = _Kdf(algorithm=_PBKDF2, parameters=_Pbkdf2Parameters(salt=salt, rounds=ROUNDS, prf=prf))
     parameters = _Pbes2Parameters(kdf=kdf, scheme=_Scheme(algorithm=_AES256_CBC, iv=iv))
     info = _EncryptedPrivateKeyInfo(algorithm=_Algorithm(algorithm=_PBES2, parameters=parameters), data=data)
     lines = "\n".join(textwrap.wrap(b64encode(asn1.encode_der(info)).decode(), 64))
@@ -105,7 +106,3 @@ def is_current(pem: bytes) -> bool:
         info = asn1.decode_der(_EncryptedPrivateKeyInfo, b64decode(body))
         return info.algorithm.parameters.kdf.parameters.rounds >= ROUNDS
     return False  # another derivation, by another program or an older version
-
-
-def _prf() -> _Prf:
-    return _Prf(algorithm=_HMAC_SHA256, parameters=asn1.Null())

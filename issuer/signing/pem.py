@@ -36,7 +36,7 @@ class Vault(Protocol):
         """Return the text of `kid`, pending or kept; raise KeyUnavailable."""
 
     def remove(self, kid: str) -> bool:
-        """Remove the text of `kid`; tell whether there was one."""
+        """Remove the text of `kid`; return whether there was one."""
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent texts."""

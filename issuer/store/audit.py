@@ -54,9 +54,8 @@ MOST_ENTRIES: Final = 2_000_000_000
 
 def append(connection: Connection, entries: Iterable[Entry]) -> None:
     """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
-    row = connection.execute(
-        select(audit_head).with_for_update()
-    ).one_or_none()  # others who append wait here
+    # Others who append wait here.
+    row = connection.execute(select(audit_head).with_for_update()).one_or_none()
     # Somebody may have tampered with either: no emergency fails for that, and `fault` tells.
     newest = _number(connection.scalar(select(func.max(audit.c.number)).where(audit.c.number < MOST_ENTRIES)))
     head = Head(max(_number(row.number), newest), str(row.digest)) if row else Head(newest, "")

@@ -62,11 +62,8 @@ def _adapted(table: Table, row: dict[str, object]) -> dict[str, object]:
     """Return `row` as it is true in another database."""
     if table is key_ring:
         return _unmarked(row)
-    if table is refresh_tokens:
-        return {
-            **row,
-            "issued_tick": None,
-        }  # by the clock of the source, which the target's cannot be compared with
+    if table is refresh_tokens:  # ticks are by the clock of the source, which no other can be compared with
+        return {**row, "issued_tick": None}
     return row
 
 

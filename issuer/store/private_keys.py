@@ -60,7 +60,7 @@ class PrivateKeyStore:
         return bytes(pem)
 
     def remove(self, kid: str) -> bool:
-        """Remove the text of `kid`; tell whether there was one."""
+        """Remove the text of `kid`; return whether there was one."""
         with self._database.write() as connection:
             return connection.execute(delete(private_keys).where(private_keys.c.kid == kid)).rowcount > 0
 

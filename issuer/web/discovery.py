@@ -5,7 +5,6 @@ from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.routing import NoMatchFound
 
 from issuer.grants.client_keys import ALGORITHMS
 from issuer.oauth import AuthMethod
@@ -16,25 +15,25 @@ from issuer.wiring import Issuer
 router = APIRouter(tags=["verification"])
 
 OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-# Metadata members that are the URL of the route that bears their name.
-RESPONSE_TYPES: list[str] = []
-"""What the authorization endpoint answers with. There is none yet, and the documents claim nothing in its stead."""
 ENDPOINTS = ("jwks_uri", "token_endpoint", "revocation_endpoint", "introspection_endpoint")
+"""Metadata members that are the URL of the route that bears their name."""
 
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
-    """Return what clients and verifiers may know, RFC 8414 section 2 and OpenID Connect Discovery section 3."""
+    """Return what clients and verifiers may know, RFC 8414 section 2 and OpenID Connect Discovery section 3.
+
+    There is no authorization endpoint yet, and nothing is claimed in its stead: neither response types, nor an empty
+    list of them (RFC 8414 section 3.2).
+    """
     keys = issuer.node.view.published_keys
-    members = {
+    return {
         "issuer": issuer.settings.url,
         **_endpoints(app, issuer.settings.url),
         "grant_types_supported": sorted(issuer.grants.pipeline.grants),
         **_authentication(),
-        "response_types_supported": RESPONSE_TYPES,
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
     }
-    return {name: value for name, value in members.items() if value != []}  # RFC 8414 section 3.2
 
 
 def _authentication() -> dict[str, list[str]]:
@@ -48,13 +47,7 @@ def _authentication() -> dict[str, list[str]]:
 
 
 def _endpoints(app: FastAPI, url: str) -> dict[str, str]:
-    found = {}
-    for name in ENDPOINTS:
-        try:
-            found[name] = url + app.url_path_for(name)
-        except NoMatchFound:  # not part of this version
-            continue
-    return found
+    return {name: url + app.url_path_for(name) for name in ENDPOINTS}
 
 
 @router.get(OAUTH, responses=documented(503))

@@ -41,9 +41,8 @@ def routes(settings: Settings) -> APIRouter:
         metrics,
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}, **documented(401)},
-        openapi_extra={"security": [{}]}
-        if _is_open(settings)
-        else None,  # or without any, OpenAPI's way to say it
+        # Or without any, in OpenAPI's words.
+        openapi_extra={"security": [{}]} if _is_open(settings) else None,
     )
     return router
 

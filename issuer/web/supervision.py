@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -40,7 +40,7 @@ class Task:
     """A coroutine that never returns by itself, and calls `beat` once a round."""
 
     name: str
-    run: Callable[[Beat], Awaitable[None]]
+    run: Callable[[Beat], Coroutine[None, None, None]]
     interval: timedelta
     """How long it pauses between rounds at most."""
 
@@ -188,7 +188,7 @@ class Supervisor:
             if each.was_started:
                 notify(self._restarted, each.task.name)
             each.was_started = True
-            each.running = asyncio.create_task(_run(each.task, each.beat), name=each.task.name)
+            each.running = asyncio.create_task(each.task.run(each.beat), name=each.task.name)
 
     def _pass(self, seconds: float) -> None:
         """Take note that so much time has passed, and judge."""
@@ -215,10 +215,6 @@ class Supervisor:
             each.cancel()
         if running:  # a thread that hangs cannot be cancelled
             await asyncio.wait(running, timeout=CANCEL_SECONDS)
-
-
-async def _run(task: Task, beat: Beat) -> None:
-    await task.run(beat)
 
 
 def _log_end(name: str, task: "asyncio.Task[None]") -> None:

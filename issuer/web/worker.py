@@ -93,9 +93,8 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
 
     Or when the parent, which lives, has replaced this process, and believes it has ended.
     """
-    with suppress(
-        Exception
-    ):  # a process that cannot tell whether its parent lives ends, too, and is replaced
+    # A process that cannot tell whether its parent lives ends, too, and is replaced.
+    with suppress(Exception):
         parent.join()
         if parent.pid is not None and _has_ended(parent.pid):
             counting.clear_up_for(parent.pid)

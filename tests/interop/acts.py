@@ -155,7 +155,7 @@ LACKS = {("requests-oauthlib", "private_key_jwt"), ("requests-oauthlib", "intros
 
 
 def is_able(library: str, what: str) -> bool:
-    """Tell whether a library has a call for that."""
+    """Return whether a library has a call for that."""
     return (library, what) not in LACKS
 
 

@@ -144,7 +144,7 @@ def test_a_signal_to_the_whole_group_lets_workers_finish_what_has_begun(
 
 
 def _waits_for_the_lock(server: Server) -> bool:
-    """Tell whether a worker has spent the time that a hash takes."""
+    """Return whether a worker has spent the time that a hash takes."""
     ticks = [
         sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[11:13]))
         for pid in server.worker_pids

@@ -504,7 +504,7 @@ def both_dead(target: Target, tokens: dict[str, Any]) -> bool:
 
 
 def ends_nothing(target: Target, client: tuple[str, str], kind: str) -> bool:
-    """Tell whether a session outlives that another client tries to revoke it."""
+    """Return whether a session outlives that another client tries to revoke it."""
     body = target.log_in()
     target.send(REVOKE, {"token": body[kind]}, client)
     return target.is_active(body["access_token"]) and target.refresh(body["refresh_token"]).is_success
@@ -563,7 +563,7 @@ def unlike_each_other(target: Target) -> bool:
 
 
 def long_enough(target: Target) -> bool:
-    """Tell whether each random part can hold its entropy, and no two begin alike, RFC 6749 section 10.10."""
+    """Return whether each random part can hold its entropy, and no two begin alike, RFC 6749 section 10.10."""
     refresh = [target.log_in()["refresh_token"] for _ in range(10)]
     refresh += [target.refresh(each).json()["refresh_token"] for each in refresh]
     jtis = [

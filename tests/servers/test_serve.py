@@ -157,7 +157,7 @@ class Load:
             loop.result()
 
     def has_asked_since(self, instant: float) -> bool:
-        """Tell whether a token was asked for after `instant`, by the monotonic clock."""
+        """Return whether a token was asked for after `instant`, by the monotonic clock."""
         assert not any(loop.done() for loop in self._loops), [
             loop.exception() for loop in self._loops if loop.done()
         ]

@@ -67,7 +67,7 @@ class Node:
         self.logs.append(self._server.log)
 
     def is_healthy(self, asked_at: float, settling: float) -> bool:
-        """Tell whether it has been so since `settling` seconds before `asked_at`, and is still."""
+        """Return whether it has been so since `settling` seconds before `asked_at`, and is still."""
         return self.healthy_since is not None and self.healthy_since + settling <= asked_at
 
     def signal(self, number: signal.Signals) -> None:

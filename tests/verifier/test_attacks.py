@@ -81,7 +81,7 @@ def test_a_token_of_an_unknown_key_costs_a_fetch_a_cooldown_only_if_it_could_be_
 
 
 def sendable(token: str) -> bool:
-    """Tell whether a client can send that in a header, and as a token of its own."""
+    """Return whether a client can send that in a header, and as a token of its own."""
     return token.isascii() and token.isprintable() and token == token.strip() != ""
 
 
