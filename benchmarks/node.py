@@ -18,7 +18,7 @@ from seeding import add_accounts, add_families
 from sqlalchemy import Engine, event
 
 from issuer.administration import register_client
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.grants.pipeline import TokenResponse
 from issuer.nodes import Heartbeat
 from issuer.oauth import AuthMethod
@@ -59,7 +59,7 @@ def issuing(server: str) -> Section:
 
     def token(parameters: Mapping[str, str]) -> TokenResponse:
         pipeline = issuer.grants.pipeline
-        return pipeline.sign(pipeline.grant(parameters, (), None, Origin(), issuer.clock()))
+        return pipeline.sign(pipeline.grant(Form(parameters), Origin(), issuer.clock()))
 
     def refresh() -> None:
         held = {"grant_type": "refresh_token", "client_id": "first-party"}

@@ -8,7 +8,7 @@ import hypothesis
 import pytest
 from fastapi.testclient import TestClient
 from given import ALICE, START, Build, MovableClock
-from postgresql import temporary_server
+from postgresql import new_database, temporary_server
 from pydantic import SecretStr
 
 from issuer.administration import register_client
@@ -53,6 +53,14 @@ def production_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def clock() -> MovableClock:
     return MovableClock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/issuer.db"
+    return new_database(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture

@@ -9,17 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 from given import PASSWORD, Build, MovableClock, same
-from postgresql import new_database
 from pydantic import SecretStr
 from sqlalchemy import select, update
 
 from issuer.clients import FIRST_PARTY_ID
-from issuer.grants.means import Origin, RepeatRefused
+from issuer.grants.means import Form, Origin, RepeatRefused
 from issuer.grants.pipeline import Granted
 from issuer.oauth import InvalidGrant
 from issuer.settings import Settings
@@ -32,13 +30,6 @@ from issuer.wiring import Issuer
 
 PEOPLE = 12
 PATIENCE_SECONDS = 10.0
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/issuer.db"
-    return new_database(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture
@@ -83,7 +74,7 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
 
 def grant(issuer: Issuer, token: str, **more: str) -> Granted:
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
-    return issuer.grants.pipeline.grant(form, (), None, Origin(), issuer.clock())
+    return issuer.grants.pipeline.grant(Form(form), Origin(), issuer.clock())
 
 
 def ask(batches: Batches, token: str, work: Callable[[], Granted], then: Callable[[Any], Any] = same) -> Any:

@@ -13,7 +13,7 @@ from crashing import killed_at_each_write
 from given import PASSWORD, START, MovableClock
 from pydantic import SecretStr
 
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.grants.pipeline import Granted
 from issuer.keyring import Phase
 from issuer.oauth import LoginFailed, UsernameTaken
@@ -147,7 +147,7 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
 
 def grant(issuer: Issuer, clock: MovableClock, token: str) -> Granted:
     form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-    return issuer.grants.pipeline.grant(form, (), None, ORIGIN, clock())
+    return issuer.grants.pipeline.grant(Form(form), ORIGIN, clock())
 
 
 def refreshed(issuer: Issuer, clock: MovableClock, token: str) -> str:

@@ -234,11 +234,6 @@ def _(stage: Stage) -> None:
     stage.write("# a comment\n\nexport issuer_ulr = 'http://127.0.0.1:8000'\n")
 
 
-@scenario(Kind.MISSPELT_IN_FILE)
-def _(stage: Stage) -> None:
-    stage.write("ISSUER_U/'RL=http://127.0.0.1:8000\n")
-
-
 @scenario(Kind.UNKNOWN_IN_FILE)
 def _(stage: Stage) -> None:
     stage.write('ISSUER_NONSENSE="1\n2"\nISSUER_AUDIENCE=https://a.example\n')

@@ -59,13 +59,6 @@ FOREIGN = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/issuer.db"
-    return new_database(request.getfixturevalue("postgresql"))
-
-
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
     """An empty one."""

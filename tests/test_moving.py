@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, event, inspect, select, text
 
 from issuer.audit import Action, fault
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.moving import Contents, Move, Place, take_back
 from issuer.refusal import KeyUnavailable, NoRing, NothingToDo, Refused
 from issuer.settings import Settings
@@ -127,7 +127,7 @@ def test_a_refresh_whose_answer_was_lost_before_the_move_is_repeated_after_it(
 ) -> None:
     def refresh(there: Issuer, token: str) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-        return there.grants.pipeline.grant(form, (), None, ORIGIN, clock()).refresh_token or ""
+        return there.grants.pipeline.grant(Form(form), ORIGIN, clock()).refresh_token or ""
 
     clock.now = datetime.now(UTC)
     issuer.node.refresh()

@@ -24,7 +24,7 @@ from issuer.accounts import User
 from issuer.grants.authentication import ClientAuthentication
 from issuer.grants.client_keys import ClientKeys
 from issuer.grants.guard import Guard
-from issuer.grants.means import Means, Origin
+from issuer.grants.means import Form, Means, Origin
 from issuer.grants.pipeline import Pipeline
 from issuer.grants.sessions import Sessions
 from issuer.oauth import InvalidGrant
@@ -92,7 +92,7 @@ class Node:
 
     def refresh(self, token: str, address: str = HERE) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-        granted = self._pipeline.grant(form, (), None, Origin("", address), self.now)
+        granted = self._pipeline.grant(Form(form), Origin("", address), self.now)
         assert granted.refresh_token
         return granted.refresh_token
 

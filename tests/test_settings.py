@@ -1,5 +1,6 @@
 """Settings: each that is wrong is told by name in one line, and never by its value."""
 
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -199,6 +200,15 @@ def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
         "ISSUER_QQQ is no setting (line 1 of .env)",
         "ISSUER_ACCES_TOKEN_LIFETIME is no setting; did you mean ISSUER_ACCESS_TOKEN_LIFETIME?",
     ]
+
+
+def test_the_fix_of_a_misspelt_setting_works_whatever_its_name_holds(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("ISSUER_U/'RL=http://127.0.0.1:8001\n")
+    (tmp_path / ".env").chmod(0o600)
+    (concern,) = concerns()
+    subprocess.run(["bash", "-c", concern.fix.line], check=True)
+    assert load_settings().url == "http://127.0.0.1:8001"
+    assert list(concerns()) == []
 
 
 def test_a_later_line_without_a_value_overrides_no_other(tmp_path: Path) -> None:

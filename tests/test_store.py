@@ -55,13 +55,6 @@ MONTH = timedelta(days=30)
 VERIFIED = NewFamily("a hash", None)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/issuer.db"
-    return new_database(request.getfixturevalue("postgresql"))
-
-
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
     database = Database(url)

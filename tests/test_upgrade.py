@@ -29,7 +29,6 @@ from first_release import (
     FirstRelease,
 )
 from given import bearer
-from postgresql import new_database
 from pydantic import SecretStr
 from sqlalchemy import Connection, insert, inspect, select, text
 
@@ -47,13 +46,6 @@ from issuer.wiring import clock as present
 
 ISSUER, SERVICE = "http://127.0.0.1:8000", "http://127.0.0.1:8001"
 REVISIONS = sorted(script.revision for script in ScriptDirectory.from_config(config()).walk_revisions())
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/issuer.db"
-    return new_database(request.getfixturevalue("postgresql"))
 
 
 @pytest.fixture

@@ -122,32 +122,32 @@ def create_app(
         if settings is not None:
             raise
         raise SystemExit(f"the service cannot start: {error}") from None
-    settings = chosen
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        bound_connections_of_this_server()
-        paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
-        with known_paths_only(paths), written_aside():
-            async with verifier.cache:
-                yield
-
     app = FastAPI(
         title="A service protected by the issuer's tokens",
-        lifespan=lifespan,
+        lifespan=_lifespan,
         docs_url=None,  # see docs_page
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
     app.add_exception_handler(HTTPException, render_refusal)
-    current_user = CurrentUser(verifier, token_url=settings.issuer.rstrip("/") + "/login")
+    current_user = CurrentUser(verifier, token_url=chosen.issuer.rstrip("/") + "/login")
+    app.state.cache = verifier.cache  # for `_lifespan`
     app.state.connection_refused = metrics.connection_refused  # for `connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are looked through in this order
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
-    docs_page.install(app, settings.issuer)
+    docs_page.install(app, chosen.issuer)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    bound_connections_of_this_server()
+    paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
+    with known_paths_only(paths), written_aside():
+        async with app.state.cache:
+            yield
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:

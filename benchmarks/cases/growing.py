@@ -24,7 +24,7 @@ from servers import Running, free_port, fresh_database, installed, issuer, postg
 from timing import cpu_us
 
 from issuer.clients import digest
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.key import Key
 from issuer.oauth import GrantType
 from issuer.settings import Settings
@@ -107,13 +107,13 @@ def requests(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
                 "client_id": client_id(drawn.randrange(place.size)),
                 "client_secret": SECRET,
             }
-            grants.pipeline.sign(grants.pipeline.grant(form, (), None, origin, made.clock()))
+            grants.pipeline.sign(grants.pipeline.grant(Form(form), origin, made.clock()))
 
     def refresh(calls: int) -> None:
         for _ in range(calls):
             form = {"grant_type": GrantType.REFRESH_TOKEN.value, "client_id": "first-party"}
             form["refresh_token"] = refresh_tokens.pop()
-            grants.pipeline.sign(grants.pipeline.grant(form, (), None, origin, made.clock()))
+            grants.pipeline.sign(grants.pipeline.grant(Form(form), origin, made.clock()))
 
     known = made.clients.by_id(client_id(0))
     assert known is not None, "clients were added"  # noqa: S101 - a benchmark of nothing is none

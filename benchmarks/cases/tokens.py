@@ -19,7 +19,7 @@ from servers import installed, issuer, provider
 from timing import cpu_us
 
 from issuer.administration import register_client
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.oauth import AuthMethod
 from issuer.settings import Settings
 from issuer.wiring import Issuer, build
@@ -50,7 +50,7 @@ def below_http(issuer: Issuer) -> Contestant:
     def tokens(calls: int) -> None:
         pipeline = issuer.grants.pipeline
         for _ in range(calls):
-            pipeline.sign(pipeline.grant(form, (), None, Origin(), issuer.clock()))
+            pipeline.sign(pipeline.grant(Form(form), Origin(), issuer.clock()))
 
     def sample() -> Sample:
         issuer.node.refresh()  # a node that has not looked for long does not sign

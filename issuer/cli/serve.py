@@ -34,74 +34,83 @@ GRACE_SECONDS = 10
 START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, help="How many processes.")]
+Drain = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=600,
+        metavar="SECONDS",
+        help="After SIGTERM, report not ready on /readyz and keep serving for this long.",
+    ),
+]
+Certificate = Annotated[Path | None, typer.Option(help="Serve TLS with this certificate chain.")]
+CertificateKey = Annotated[
+    Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
+]
+KeepAlive = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=3600,
+        metavar="SECONDS",
+        help="Close a connection that has been idle for so long. Keep it above the idle timeout of the proxy or"
+        " load balancer, or that one meets closed connections.",
+    ),
+]
+HeadTimeout = Annotated[
+    int,
+    typer.Option(
+        min=1, max=3600, metavar="SECONDS", help="How long the request line and headers may take to arrive."
+    ),
+]
+BodyTimeout = Annotated[
+    int, typer.Option(min=1, max=3600, metavar="SECONDS", help="How long a request body may take to arrive.")
+]
+MaxHead = Annotated[
+    int,
+    typer.Option(
+        min=1024,
+        max=1024 * 1024,
+        metavar="BYTES",
+        help="How large the request line and headers may be together.",
+    ),
+]
+MaxConnections = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="NUMBER",
+        help="How many connections a worker holds; when there are more, those that wait for their client longest"
+        " are closed. 0: what its file descriptors allow, at most 4096.",
+    ),
+]
+MaxConnectionsPerAddress = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="NUMBER",
+        help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
+    ),
+]
+
 
 def serve(
     *,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="How many processes.")] = 1,
-    drain: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=600,
-            metavar="SECONDS",
-            help="After SIGTERM, report not ready on /readyz and keep serving for this long.",
-        ),
-    ] = 0,
-    ssl_certfile: Annotated[Path | None, typer.Option(help="Serve TLS with this certificate chain.")] = None,
-    ssl_keyfile: Annotated[
-        Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
-    ] = None,
-    keep_alive: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=3600,
-            metavar="SECONDS",
-            help="Close a connection that has been idle for so long. Keep it above the idle timeout of the proxy or"
-            " load balancer, or that one meets closed connections.",
-        ),
-    ] = KEEP_ALIVE_SECONDS,
-    head_timeout: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=3600,
-            metavar="SECONDS",
-            help="How long the request line and headers may take to arrive.",
-        ),
-    ] = HEAD_SECONDS,
-    body_timeout: Annotated[
-        int,
-        typer.Option(min=1, max=3600, metavar="SECONDS", help="How long a request body may take to arrive."),
-    ] = BODY_SECONDS,
-    max_head: Annotated[
-        int,
-        typer.Option(
-            min=1024,
-            max=1024 * 1024,
-            metavar="BYTES",
-            help="How large the request line and headers may be together.",
-        ),
-    ] = HEAD_BYTES,
-    max_connections: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="NUMBER",
-            help="How many connections a worker holds; when there are more, those that wait for their client longest"
-            " are closed. 0: what its file descriptors allow, at most 4096.",
-        ),
-    ] = 0,
-    max_connections_per_address: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            metavar="NUMBER",
-            help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
-        ),
-    ] = 0,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Workers = 1,
+    drain: Drain = 0,
+    ssl_certfile: Certificate = None,
+    ssl_keyfile: CertificateKey = None,
+    keep_alive: KeepAlive = KEEP_ALIVE_SECONDS,
+    head_timeout: HeadTimeout = HEAD_SECONDS,
+    body_timeout: BodyTimeout = BODY_SECONDS,
+    max_head: MaxHead = HEAD_BYTES,
+    max_connections: MaxConnections = 0,
+    max_connections_per_address: MaxConnectionsPerAddress = 0,
 ) -> None:
     """Run the issuer; the first time this makes the database and the key ring."""
     _require_certificate(ssl_certfile, ssl_keyfile)

@@ -13,7 +13,7 @@ from issuer.clients import Client, secret_matches
 from issuer.grants.assertion import ASSERTION_TYPE, Assertion
 from issuer.grants.client_keys import ClientKeys
 from issuer.grants.guard import Guard
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest
 from issuer.store.clients import ClientStore
 from issuer.waiting import require_patience
@@ -40,26 +40,23 @@ class ClientAuthentication:
         self._audiences = audiences
         self._leeway = leeway
 
-    def client(
-        self, parameters: Mapping[str, str], authorization: str | None, origin: Origin, now: datetime
-    ) -> Client:
+    def client(self, form: Form, origin: Origin, now: datetime) -> Client:
         """Return the client of a request; raise InvalidClient alike for unknown, disabled and wrong.
 
         More than one method at once is InvalidRequest, section 2.3.
         """
-        given = [authorization, parameters.get("client_secret"), parameters.get("client_assertion")]
+        parameters = form.parameters
+        given = [form.authorization, parameters.get("client_secret"), parameters.get("client_assertion")]
         if sum(each is not None for each in given) > 1:
             raise InvalidRequest("use one method of client authentication, not two")
         with self._guard.prove(origin, now):
             if "client_assertion" in parameters:
                 return self._by_assertion(parameters, now)
-            return self._by_secret(parameters, authorization, now)
+            return self._by_secret(parameters, form.authorization, now)
 
-    def confidential(
-        self, parameters: Mapping[str, str], authorization: str | None, origin: Origin, now: datetime
-    ) -> Client:
+    def confidential(self, form: Form, origin: Origin, now: datetime) -> Client:
         """Return the client of a request, which must have proven who it is."""
-        client = self.client(parameters, authorization, origin, now)
+        client = self.client(form, origin, now)
         if client.auth_method is AuthMethod.NONE:
             raise InvalidClient("this endpoint requires client authentication")
         return client

@@ -29,6 +29,16 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Form:
+    """The parameters of a request, with the Authorization header that may go with them."""
+
+    parameters: Mapping[str, str] = field(repr=False)
+    resources: tuple[str, ...] = ()
+    """The values of the one parameter that may be repeated, RFC 8707."""
+    authorization: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class TokenRequest:
     """A token request whose client is authenticated and may use the grant."""
 

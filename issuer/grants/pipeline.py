@@ -11,7 +11,7 @@ from issuer.clients import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.authentication import ClientAuthentication
 from issuer.grants.guard import Guard, account_name
-from issuer.grants.means import AccountChanged, Grant, Means, Origin, Replayed, TokenRequest
+from issuer.grants.means import AccountChanged, Form, Grant, Means, Origin, Replayed, TokenRequest
 from issuer.grants.minting import Mint
 from issuer.grants.sessions import Sessions
 from issuer.key import Key
@@ -72,12 +72,11 @@ class Admitted:
     grant_type: GrantType
     request: TokenRequest
     resources: tuple[str, ...]
-    origin: Origin
 
     @property
     def place(self) -> tuple[str, ...]:
         """Where it queues for a thread that hashes: networks take turns, and in each of them accounts."""
-        return *networks_of(self.origin.address), account_name(self.request.require("username"))
+        return *networks_of(self.request.origin.address), account_name(self.request.require("username"))
 
 
 class Pipeline:
@@ -101,48 +100,34 @@ class Pipeline:
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
-    def admit(
-        self,
-        parameters: Mapping[str, str],
-        resources: tuple[str, ...],
-        authorization: str | None,
-        origin: Origin,
-        now: datetime,
-    ) -> Admitted:
+    def admit(self, form: Form, origin: Origin, now: datetime) -> Admitted:
         """Return a request to the token endpoint that may be granted; raise OAuthError.
 
         All that can be refused without hashing is refused here, and answered alike whether the password is right.
         """
-        name = parameters.get("grant_type")
+        name = form.parameters.get("grant_type")
         if not name:
             raise InvalidRequest("the parameter grant_type is missing")
         if name not in self.grants:
             raise UnsupportedGrantType(f"supported grants are {', '.join(sorted(self.grants))}")
         grant_type = GrantType(name)
-        if grant_type is GrantType.PASSWORD and "client_assertion" in parameters:
+        if grant_type is GrantType.PASSWORD and "client_assertion" in form.parameters:
             # Only the first-party client may use it, which has no keys: none are fetched to find that out.
             raise UnauthorizedClient(f"a client that signs assertions may not use the grant {grant_type}")
-        client = self._authentication.client(parameters, authorization, origin, now)
-        return self._admit(client, grant_type, parameters, resources, origin, now)
+        client = self._authentication.client(form, origin, now)
+        return self._admit(client, grant_type, form, origin, now)
 
-    def grant(
-        self,
-        parameters: Mapping[str, str],
-        resources: tuple[str, ...],
-        authorization: str | None,
-        origin: Origin,
-        now: datetime,
-    ) -> Granted:
+    def grant(self, form: Form, origin: Origin, now: datetime) -> Granted:
         """Answer a request to the token endpoint, RFC 6749 section 3.2, but for the signature; raise OAuthError.
 
         That takes long and needs no database: `sign` does it.
         """
-        return self.grant_admitted(self.admit(parameters, resources, authorization, origin, now), now)
+        return self.grant_admitted(self.admit(form, origin, now), now)
 
     def grant_admitted(self, admitted: Admitted, now: datetime) -> Granted:
         """Answer a request to the token endpoint that was admitted, perhaps a while ago; raise OAuthError."""
         try:
-            return self._grant(replace(admitted, request=replace(admitted.request, now=now)))
+            return self._grant(admitted, now)
         except LoginFailed as error:  # to a client it is invalid_grant with 400, section 5.2
             raise InvalidGrant(error.description) from None
 
@@ -150,7 +135,7 @@ class Pipeline:
         """Return a first-party log-in that may be granted, as `admit` does."""
         if GrantType.PASSWORD not in self.grants:
             raise AccessDenied("log-in by password is switched off here")
-        return self._admit(FIRST_PARTY, GrantType.PASSWORD, parameters, (), origin, now)
+        return self._admit(FIRST_PARTY, GrantType.PASSWORD, Form(parameters), origin, now)
 
     def login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> TokenResponse:
         """Answer a first-party log-in: the grant `password` for the built-in client."""
@@ -158,7 +143,7 @@ class Pipeline:
 
     def login_admitted(self, admitted: Admitted, now: datetime) -> TokenResponse:
         """Answer a first-party log-in that was admitted, perhaps a while ago; raise OAuthError."""
-        return self.sign(self._grant(replace(admitted, request=replace(admitted.request, now=now))))
+        return self.sign(self._grant(admitted, now))
 
     def sign(self, granted: Granted) -> TokenResponse:
         """Sign the access token; raise Unavailable if this node cannot any more."""
@@ -168,25 +153,21 @@ class Pipeline:
         return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, refreshed, is_repeat)
 
     def _admit(
-        self,
-        client: Client,
-        grant_type: GrantType,
-        parameters: Mapping[str, str],
-        resources: tuple[str, ...],
-        origin: Origin,
-        now: datetime,
+        self, client: Client, grant_type: GrantType, form: Form, origin: Origin, now: datetime
     ) -> Admitted:
         client.require_grant(grant_type)
-        request = TokenRequest(client, parameters, _asked(parameters.get("scope")), now, origin)
+        scope = _asked(form.parameters.get("scope"))
+        request = TokenRequest(client, form.parameters, scope, now, origin)
         if grant_type is GrantType.PASSWORD:
             username, _ = request.require("username"), request.require("password")
-            client.audience_for(resources, self._means.user_audience)
+            client.audience_for(form.resources, self._means.user_audience)
             self._mint.key(now)
             self._guard.admit(username, origin, now)
-        return Admitted(grant_type, request, resources, origin)
+        return Admitted(grant_type, request, form.resources)
 
-    def _grant(self, admitted: Admitted) -> Granted:
-        origin, now = admitted.origin, admitted.request.now
+    def _grant(self, admitted: Admitted, now: datetime) -> Granted:
+        admitted = replace(admitted, request=replace(admitted.request, now=now))
+        origin = admitted.request.origin
         if admitted.grant_type is not GrantType.PASSWORD:
             with self._guard.prove(origin, now):
                 return self._decide(admitted)
@@ -205,7 +186,8 @@ class Pipeline:
             raise
 
     def _granted(self, admitted: Admitted, key: Key | None, *, may_succeed: bool) -> Granted:
-        request, origin, now = admitted.request, admitted.origin, admitted.request.now
+        request = admitted.request
+        origin, now = request.origin, request.now
         asked = replace(request, may_succeed=may_succeed)
         most = self.grants[admitted.grant_type](asked, self._means)
         if not may_succeed:

@@ -134,14 +134,9 @@ def _on_postgresql(
         "used": list(used.values()),
         "families": [rotation.used.family_id for rotation in rotations],
         "now": now,
-        "next_digest": list(used),
-        "next_expires_at": [rotation.successor.expires_at for rotation in rotations],
-        "next_seed": [rotation.successor.successor_seed for rotation in rotations],
-        "next_proof": [rotation.successor.proof_digest for rotation in rotations],
-        "next_site": [rotation.successor.site for rotation in rotations],
-        "next_paced_until": [rotation.successor.paced_until for rotation in rotations],
         "tick": database.ticks(),
         "before": now - USED_KEPT,
+        **{name: [getattr(each.successor, of) for each in rotations] for name, of in _NEXT.items()},
     }
     with database.change() as connection:
         return frozenset(used[row.digest] for row in connection.execute(_USE_AND_KEEP[skip_locked], asked))
@@ -149,16 +144,7 @@ def _on_postgresql(
 
 def token_row(token: RefreshToken) -> dict[str, object]:
     """Return the row of a refresh token."""
-    return {
-        "digest": token.digest,
-        "family_id": token.family_id,
-        "expires_at": token.expires_at,
-        "successor_seed": token.successor_seed,
-        "used_at": token.used_at,
-        "proof_digest": token.proof_digest,
-        "site": token.site,
-        "paced_until": token.paced_until,
-    }
+    return {name: value for name, value in vars(token).items() if name in refresh_tokens.c}
 
 
 def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
@@ -183,16 +169,10 @@ def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
         .returning(refresh_tokens.c.digest, refresh_tokens.c.family_id)
         .cte("used")
     )
-    kept = select(
-        following.c.next_digest,
-        used.c.family_id,
-        following.c.next_expires_at,
-        following.c.next_seed,
-        following.c.next_proof,
-        following.c.next_site,
-        following.c.next_paced_until,
-        func.coalesce(bindparam("tick", type_=BigInteger), DATABASE_TICK),
-    ).join_from(following, used, used.c.digest == following.c.used)
+    tick = func.coalesce(bindparam("tick", type_=BigInteger), DATABASE_TICK)
+    kept = select(*(following.c[name] for name in _NEXT), used.c.family_id, tick).join_from(
+        following, used, used.c.digest == following.c.used
+    )
     forgotten = (
         delete(refresh_tokens)
         .where(refresh_tokens.c.family_id == used.c.family_id)
@@ -200,18 +180,21 @@ def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
         .where(refresh_tokens.c.used_at < bindparam("before", type_=Instant))
         .cte("forgotten")
     )
-    names = ["digest", "family_id", "expires_at", "successor_seed", "proof_digest", "site", "paced_until"]
-    inserted = insert(refresh_tokens).from_select([*names, "issued_tick"], kept)
+    inserted = insert(refresh_tokens).from_select([*_NEXT.values(), "family_id", "issued_tick"], kept)
     return inserted.add_cte(forgotten).returning(refresh_tokens.c.digest)
 
 
+_NEXT = {
+    "next_digest": "digest",
+    "next_expires_at": "expires_at",
+    "next_seed": "successor_seed",
+    "next_proof": "proof_digest",
+    "next_site": "site",
+    "next_paced_until": "paced_until",
+}
+"""What is given of each successor, and its column."""
 _EACH: dict[str, TypeEngine[Any]] = {
     "used": LargeBinary(),
-    "next_digest": LargeBinary(),
-    "next_expires_at": Instant(),
-    "next_seed": LargeBinary(),
-    "next_proof": LargeBinary(),
-    "next_site": Text(),
-    "next_paced_until": Instant(),
+    **{name: refresh_tokens.c[column].type for name, column in _NEXT.items()},
 }
 _USE_AND_KEEP = {skip: _using_and_keeping(skip_locked=skip) for skip in (False, True)}

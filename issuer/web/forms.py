@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from email.message import Message
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
+from issuer.grants.means import Form
 from issuer.oauth import InvalidRequest
 from issuer.web.bodies import read_body
 
@@ -19,15 +19,6 @@ VERBATIM = frozenset({"password"})
 """What people choose freely: blanks around it count."""
 TOKEN_SCHEMES = frozenset({"bearer", "dpop"})
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
-
-
-@dataclass(frozen=True)
-class Form:
-    """The parameters of a request, with the Authorization header that may go with them."""
-
-    parameters: dict[str, str] = field(repr=False)
-    resources: tuple[str, ...]
-    authorization: str | None = field(repr=False)
 
 
 def media_type(content_type: str) -> str:

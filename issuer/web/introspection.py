@@ -37,7 +37,7 @@ async def introspect(
 
     def respond() -> Mapping[str, Any]:
         now = issuer.clock()
-        client = issuer.grants.authentication.confidential(form.parameters, form.authorization, origin, now)
+        client = issuer.grants.authentication.confidential(form, origin, now)
         return issuer.grants.introspection.introspect(client, form.parameters, now)
 
     answer = await anyio.to_thread.run_sync(respond)

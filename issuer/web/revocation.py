@@ -29,7 +29,7 @@ async def revoke(form: FormDep, issuer: IssuerDep, origin: OriginDep) -> Respons
 
     def respond() -> None:
         now = issuer.clock()
-        client = issuer.grants.authentication.client(form.parameters, form.authorization, origin, now)
+        client = issuer.grants.authentication.client(form, origin, now)
         issuer.grants.revocation.revoke(client, form.parameters, now)
 
     await anyio.to_thread.run_sync(respond)

@@ -70,13 +70,12 @@ async def token(request: Request) -> Response:
     grant_type = request.scope["grant"] = figures.grant(form.parameters.get("grant_type"))
 
     def grant() -> Granted:
-        return pipeline.grant(form.parameters, form.resources, form.authorization, origin, issuer.clock())
+        return pipeline.grant(form, origin, issuer.clock())
 
     asserted = "client_assertion" in form.parameters  # by keys that may be slow to come
     match grant_type:
         case GrantType.PASSWORD:
-            asked = form.parameters, form.resources, form.authorization, origin, issuer.clock()
-            admitted = await anyio.to_thread.run_sync(pipeline.admit, *asked)
+            admitted = await anyio.to_thread.run_sync(pipeline.admit, form, origin, issuer.clock())
             answered = await issuer.hashing.run(
                 admitted.place,
                 lambda: pipeline.sign(pipeline.grant_admitted(admitted, issuer.clock())),
