@@ -12,14 +12,7 @@ from limits import durable_writes
 from load import Chains, at, loading
 from rounds import Bench, Case, Contestant, Findings, folder_of
 from seeding import add_accounts, add_families
-from servers import (
-    Installation,
-    Running,
-    fresh_database,
-    installed,
-    issuer,
-    postgresql,
-)
+from servers import Installation, Running, fresh_database, installed, issuer, postgresql
 
 from issuer.clients import FIRST_PARTY_ID
 from issuer.store.database import Database

@@ -10,39 +10,16 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    ColumnElement,
-    Row,
-    bindparam,
-    func,
-    insert,
-    join,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, join, select, update
 
 from issuer.accounts import User
 from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import read_user, users
 from issuer.store.database import Database
 from issuer.store.errors import DatabaseDamaged
-from issuer.store.rotations import (
-    DATABASE_TICK,
-    Rotation,
-    families,
-    refresh_tokens,
-    rotate,
-    token_row,
-)
+from issuer.store.rotations import DATABASE_TICK, Rotation, families, refresh_tokens, rotate, token_row
 from issuer.store.rows import reads, texts
-from issuer.tokens import (
-    Family,
-    Issued,
-    NewFamily,
-    RefreshToken,
-    refresh_token_digest,
-    session_and_proof,
-)
+from issuer.tokens import Family, Issued, NewFamily, RefreshToken, refresh_token_digest, session_and_proof
 
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
