@@ -6,7 +6,6 @@ Generating and opening them is left to `signing`.
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Protocol
 
 from issuer.audit import Action, Entry, Head
 from issuer.key import PublicKey
@@ -15,27 +14,17 @@ from issuer.lineage import WAY_OUT
 from issuer.refusal import KeyRingError, KeyUnavailable
 from issuer.signing import Signer
 from issuer.store.errors import StoreError
-from issuer.store.ring import Unreadable, checkpoint, noted_head, read
+from issuer.store.ring import RingStore, Unreadable, checkpoint, noted_head, read
 
 
 class DamagedNote(KeyRingError):
     """What is noted of the ring beside the private keys cannot be read."""
 
 
-class Chain(Protocol):
-    """The audit in the database; each raises StoreError."""
-
-    def audit_head(self) -> Head:
-        """Return its newest link."""
-
-    def has_link(self, head: Head) -> bool:
-        """Whether it still has a link that was its newest once."""
-
-
 class PrivateHalves:
     """Brings the private keys in line with the ring; harmless to repeat."""
 
-    def __init__(self, signer: Signer, chain: Chain | None = None) -> None:
+    def __init__(self, signer: Signer, chain: RingStore | None = None) -> None:
         self._signer = signer
         self._chain = chain
         self._settled: set[tuple[str, bool]] = set()

@@ -155,7 +155,7 @@ class Move:
 
     def _require_empty(self) -> None:
         new = self._new.database
-        if new.file and not new.file.exists():
+        if new.is_missing:
             return
         try:
             revision = new.schema().revision
@@ -201,7 +201,7 @@ def take_back(database: Database, actor: str, now: datetime) -> str:
 
 def _require_schema(database: Database) -> None:
     """Raise Refused for a database of an earlier version, StoreError for one that cannot be used; change neither."""
-    if database.file and not database.file.exists():
+    if database.is_missing:
         raise NoRing(f"there is no database {database}: run this where the issuer runs")
     revision = database.schema().revision
     if revision is None:

@@ -65,6 +65,28 @@ def test_tables_are_not_made_in_an_empty_database(empty: Site) -> None:
     assert (empty.folder / "issuer.db").stat().st_size == 0
 
 
+NO_NAME = "n" * 300
+"""Longer than any file system takes: the system refuses to look, as it does where rights are missing."""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ISSUER_KEYS": NO_NAME},
+        {"ISSUER_DATABASE_URL": f"sqlite:///{NO_NAME}"},
+        {"ISSUER_KEYS": "pkcs11", "ISSUER_PKCS11_TOKEN": "issuer", "ISSUER_PKCS11_MODULE": NO_NAME},
+    ],
+    ids=lambda settings: list(settings)[-1],
+)
+def test_a_path_that_may_not_be_looked_at_is_a_problem_and_the_rest_is_checked(
+    empty: Site, settings: dict[str, str]
+) -> None:
+    empty.set(**settings)
+    problems = [each for each in empty.found() if each.severity is Severity.PROBLEM]
+    assert any(NO_NAME in each.wrong for each in problems)
+    assert "database" in {looked.at for looked in empty.look()}
+
+
 # As people and scripts see it
 
 

@@ -25,7 +25,8 @@ from issuer.store.database import Database
 
 def directory(path: Path) -> Iterator[Finding]:
     """Yield what is wrong with rights, owners and kinds in the directory of private keys, or with its disk."""
-    if path.is_symlink() and os.path.isdir(path):  # noqa: PTH112 - a path that may not be looked at is none
+    # Those of `os.path`: a path that may not be looked at is none.
+    if os.path.islink(path) and os.path.isdir(path):  # noqa: PTH112, PTH114
         yield warning(
             f"{path} is a symbolic link to {path.resolve()}: who may change it changes the keys, and a backup may"
             " hold the link alone",

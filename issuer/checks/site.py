@@ -3,6 +3,7 @@
 A check whose preconditions fail is left out: it runs once those are fixed.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +92,7 @@ def _configured(settings: Settings) -> Iterator[Finding]:
 def _stored(database: Database) -> Iterator[Finding]:
     file = database.file
     # Before it is opened: SQLite makes files beside it, with the same rights.
-    rights = list(storage.rights(file)) if file and file.exists() else []
+    rights = list(storage.rights(file)) if file and not database.is_missing else []
     foreign = list(storage.foreign(database))
     if foreign:  # the rights of another program's file are not ours to advise on
         yield from foreign
@@ -142,9 +143,9 @@ def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
 
 def _is_current(database: Database) -> bool:
     """Whether the tables are there as this program knows them; another check has told if not."""
-    return not (database.file and not database.file.exists()) and database.is_current()
+    return not database.is_missing and database.is_current()
 
 
 def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
-    return next((each for each in (path, *path.absolute().parents) if each.is_dir()), Path())
+    """Return the path, or the nearest folder above it that exists; what may not be looked at does not."""
+    return next((each for each in (path, *path.absolute().parents) if os.path.isdir(each)), Path())  # noqa: PTH112

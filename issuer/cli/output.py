@@ -93,7 +93,7 @@ def require_existing(settings: Settings, *, upgraded: bool) -> None:
             f"{database}: the first `issuer serve` makes it; if the issuer runs elsewhere, go to its folder or set"
             " ISSUER_DATABASE_URL"
         )
-        if database.file is not None and not database.file.exists():
+        if database.is_missing:
             raise CommandError(f"there is no database at {where}")
         if database.schema().revision is None:
             raise CommandError(f"the tables of the issuer are not in {where}")

@@ -197,7 +197,9 @@ class PemDirectory:
             os.close(descriptor)
 
     def _entries(self) -> list[Path]:
-        return list(self._directory.iterdir()) if self._directory.exists() else []
+        with suppress(FileNotFoundError):
+            return list(self._directory.iterdir())
+        return []
 
     def _kept(self, kid: str) -> Path:
         return self._directory / f"{_required(kid)}.pem"

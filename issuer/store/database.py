@@ -4,6 +4,7 @@ Tables are defined by the modules that own them, types of columns by `rows`, err
 """
 
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,14 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from issuer.callbacks import notify
 from issuer.fixes import Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
-from issuer.store.errors import (
-    DatabaseDamaged,
-    DatabaseForeign,
-    DatabaseNewer,
-    DatabaseUnavailable,
-    Locked,
-    NotTogether,
-)
+from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable, Locked
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, for_programs, of_file, parse, shown
 from issuer.waiting import require_patience
@@ -102,7 +96,7 @@ class Database:
     def together(self) -> Iterator[None]:
         """Let all that this thread reads and writes in the block be one transaction, committed at its end.
 
-        Raise DatabaseUnavailable, also from within; NotTogether where something can only be done alone.
+        Raise DatabaseUnavailable, also from within.
         """
         with self._transaction(Mode.WRITE, writes=True) as connection:
             self._joint.connection = connection
@@ -110,12 +104,6 @@ class Database:
                 yield
             finally:
                 self._joint.connection = None
-
-    def undo(self, connection: Connection) -> None:
-        """Roll back what `write` did with its connection; raise NotTogether within `together`."""
-        if getattr(self._joint, "connection", None) is not None:
-            raise NotTogether
-        connection.rollback()
 
     @contextmanager
     def _transaction(self, mode: Mode, *, writes: bool) -> Iterator[Connection]:
@@ -172,15 +160,16 @@ class Database:
         Raise DatabaseNewer for a schema of a later version, DatabaseForeign for what another program made,
         DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
         """
+        if self.is_missing:
+            return Schema()
         try:
-            if self.file and not self.file.exists():
-                return Schema()
-            if self.file and not self.file.is_file():  # a device would be closed to everybody else
-                raise DatabaseUnavailable(f"the database {self} cannot be used: it is no regular file")
-            if self.file and not self.file.stat().st_size:
-                return Schema()
+            facts = self.file.stat() if self.file else None
         except OSError as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
+        if facts and not stat.S_ISREG(facts.st_mode):  # a device would be closed to everybody else
+            raise DatabaseUnavailable(f"the database {self} cannot be used: it is no regular file")
+        if facts and not facts.st_size:
+            return Schema()
         with self.snapshot() as connection:
             if not self.is_sqlite:
                 _require_utf8(connection)
@@ -194,6 +183,16 @@ class Database:
     def file(self) -> Path | None:
         """The file of SQLite, or None."""
         return Path(self._url.database) if self.is_sqlite and self._url.database else None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file of SQLite that does not exist; `schema` reports one that may not be looked at."""
+        try:
+            return self.file is not None and not self.file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
 
     @property
     def name(self) -> str:

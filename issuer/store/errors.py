@@ -27,10 +27,6 @@ class Locked(DatabaseUnavailable):
     """Others hold what is to be changed for too long; nothing was changed."""
 
 
-class NotTogether(Exception):
-    """A change can only be made in a transaction of its own."""
-
-
 class DatabaseNewer(StoreError):
     """The database was migrated by a newer version of this program."""
 

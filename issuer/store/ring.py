@@ -146,7 +146,7 @@ class RingStore:
                 return None
             append(connection, entries)
             if not is_timely():
-                self._database.undo(connection)
+                connection.rollback()
                 return None
             return ring
         return None

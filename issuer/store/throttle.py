@@ -106,7 +106,7 @@ class ThrottleStore:
                 change = update(throttle).where(throttle.c.bucket == digest, *same)
                 more = change.values(failures=throttle.c.failures + 1, since=now)
                 if not connection.execute(more).rowcount:
-                    self._database.undo(connection)
+                    connection.rollback()
                     return False
         return True
 
