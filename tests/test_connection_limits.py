@@ -70,6 +70,27 @@ def ledger(loop: Loop, app: object = None, **limits: Any) -> Ledger:
     return Ledger(Limits(**limits), running, app)
 
 
+def test_a_connection_that_cannot_be_judged_is_logged_once_and_closed(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Member):
+        def expire(self, now: float) -> None:
+            raise RuntimeError("a defect")
+
+    judged: list[float] = []
+    book, broken, sound = ledger(loop), Broken("broken"), Member("sound")
+    sound.expire = judged.append  # type: ignore[method-assign]
+    for member in (broken, sound):
+        assert book.admit(member) is None
+    for _ in range(3):
+        loop.advance(1)
+    assert broken.closed == ["broken at once"]
+    assert judged == [1, 2, 3]
+    assert [record.message for record in caplog.records] == [
+        "a connection could not be judged, and is closed"
+    ]
+
+
 def test_first_goes_who_has_sent_no_whole_request_and_of_those_who_has_waited_longest(loop: Loop) -> None:
     closed: list[str] = []
     book = ledger(loop, connections=4)

@@ -203,8 +203,10 @@ class Ledger:
     def _sweep(self) -> None:
         now = self._loop.time()
         for member in [*self._members]:
-            with suppress(Exception):  # one that fails keeps its place, and others are looked at
+            try:
                 member.expire(now)
+            except Exception as error:  # noqa: BLE001 - a defect of one connection must not keep the others open
+                self._give_up(member, error)
         self._trim()
         for address in [*self._by_address]:
             self._trim_address(address)
@@ -213,6 +215,14 @@ class Ledger:
         self._sweeping = bool(self._members or self._unreported)
         if self._sweeping:
             self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _give_up(self, member: Member, error: Exception) -> None:
+        """Close a connection that cannot be judged: it would be looked at, in vain, once a second."""
+        with suppress(Exception):
+            logger.error("a connection could not be judged, and is closed", exc_info=error)
+        self.remove(member)
+        with suppress(Exception):
+            member.abort()
 
     def _log(self, reason: Cause) -> None:
         """Log a reason when it first occurs, and then at most once a minute with its count."""

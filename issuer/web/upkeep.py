@@ -33,25 +33,18 @@ BETWEEN_BATCHES = timedelta(milliseconds=200)
 """Between two batches others may write."""
 
 
-def background_tasks(
-    issuer: Issuer, figures: Figures, silences: Callable[[], Mapping[str, float]]
-) -> list[Task]:
-    """Return the tasks: the view is watched by a task of its own, so that a refresh that hangs is noticed."""
-    return [
-        Task("refresh", partial(_refresh, issuer, figures), REFRESH_INTERVAL),
-        Task("watch", partial(_watch, issuer, figures, silences), REFRESH_INTERVAL),
-        Task("prune", partial(_prune, issuer), PRUNE_EVERY),
-    ]
-
-
 def supervised(issuer: Issuer, figures: Figures) -> Supervisor:
-    """Return what keeps the tasks running."""
+    """Return what keeps the tasks running; one only watches, so that a refresh that hangs is noticed."""
 
     def silences() -> Mapping[str, float]:
         return supervisor.silences
 
     supervisor = Supervisor(
-        background_tasks(issuer, figures, silences),
+        [
+            Task("refresh", partial(_refresh, issuer, figures), REFRESH_INTERVAL),
+            Task("watch", partial(_watch, issuer, figures, silences), REFRESH_INTERVAL),
+            Task("prune", partial(_prune, issuer), PRUNE_EVERY),
+        ],
         Limits.of(issuer.policy),
         restarted=figures.restarted,
         replaceable=ThreadQuestion(partial(_is_replaceable, issuer)),

@@ -44,7 +44,7 @@ def create_worker() -> FastAPI:
     issuer = _built()
     for number, handler in noting.items():
         signal.signal(number, handler)
-    return _application(issuer)
+    return application(issuer, alone=False)
 
 
 def _built() -> Issuer:
@@ -70,22 +70,14 @@ def _built() -> Issuer:
             return issuer
 
 
-def application(issuer: Issuer) -> FastAPI:
-    """Return the application of the only process."""
-    return _application(issuer, alone=True)
-
-
-def _application(issuer: Issuer, *, alone: bool = False) -> FastAPI:
+def application(issuer: Issuer, *, alone: bool = True) -> FastAPI:
+    """Return the application of the only process, or of one of several."""
     app = create_app(issuer, alone=alone)
     signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
-    _keep_what_is_loaded()
-    return app
-
-
-def _keep_what_is_loaded() -> None:
-    """Look for garbage in what is loaded now once and never again: it stays, and requests would halt in vain."""
+    # What is loaded now stays: looking for garbage in it again would halt requests in vain.
     gc.collect()
     gc.freeze()
+    return app
 
 
 def _follow(parent: multiprocessing.process.BaseProcess) -> None:
