@@ -200,3 +200,15 @@ def misread(name: str, row: Row, form: str, got: Any) -> Iterator[str]:
     cased = form in {"upper case", "lower case"} and not row.any_case
     if got != plain and not cased and form != "two lines":
         yield f"is {got!r} and not {plain!r}"
+
+
+@pytest.mark.parametrize(
+    "line", ["VERIFIER_AUDIENCE https://api.example", "VERIFIER_AUDIENCE", 'verifier_audience="x']
+)
+def test_a_line_that_names_a_setting_of_the_example_and_cannot_be_read_is_refused(
+    line: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text(f"not for us\n\n{line}\n")
+    (tmp_path / ".env").chmod(0o600)
+    with pytest.raises(ValueError, match=r"^line 3 of \.env cannot be read: write NAME=value$"):
+        load_verifier_settings()

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
 
-from dotenv import dotenv_values
+from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -150,10 +150,20 @@ def _read(file: Path) -> dict[str, str]:
             raise BadSettings(
                 f"{file} belongs to another user, or others may write to it; own it, and run: chmod 600 {file}"
             )
-        values = dotenv_values(stream=StringIO(file.read_text("utf-8-sig")), interpolate=False)
+        bindings = list(parse_stream(StringIO(file.read_text("utf-8-sig"))))
     except (OSError, UnicodeDecodeError) as error:
         raise BadSettings(f"cannot read {file}: {error}") from error
-    return _present({name: value or "" for name, value in values.items()})
+    for each in bindings:
+        _require_read(each, file)
+    return _present({each.key: each.value for each in bindings if each.key and each.value})
+
+
+def _require_read(binding: Binding, file: Path) -> None:
+    """Refuse a line that names a setting of ours and gives it no value: a default would be used instead."""
+    source = binding.original.string
+    if "VERIFIER_" in source.upper() and (binding.error or (binding.key and binding.value is None)):
+        before = source[: len(source) - len(source.lstrip())].count("\n")
+        raise BadSettings(f"line {binding.original.line + before} of {file} cannot be read: write NAME=value")
 
 
 def _present(values: dict[str, str]) -> dict[str, str]:
