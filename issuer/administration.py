@@ -70,13 +70,21 @@ def renew_secret(
     secret = new_secret()
     renewed = client.with_new_secret(secret, now, overlap)
     if not clients.set_secret(renewed, client.secret_digest):
-        raise Refused("the secret was changed by somebody else at the same time; see: issuer clients list")
+        raise _changed_at_once()
     return renewed, secret
 
 
 def keep_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
-    """Undo `renew_secret`, for a secret that could not be printed: restore the secrets of `before`."""
-    clients.set_secret(before, renewed.secret_digest)
+    """Undo `renew_secret`, for a secret that could not be printed: restore the secrets of `before`.
+
+    Raise Refused if the secret has been changed again since: those before it may be lost.
+    """
+    if not clients.set_secret(before, renewed.secret_digest):
+        raise _changed_at_once()
+
+
+def _changed_at_once() -> Refused:
+    return Refused("the secret was changed by somebody else at the same time; see: issuer clients list")
 
 
 def require_client_name(name: str) -> str:

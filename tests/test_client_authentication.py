@@ -20,7 +20,7 @@ from given import START, Build, MovableClock
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from running import eventually
 
-from issuer.administration import register_client, renew_secret
+from issuer.administration import keep_secret, register_client, renew_secret
 from issuer.clients import new_secret
 from issuer.grants.assertion import ASSERTION_TYPE
 from issuer.grants.client_keys import COOLDOWN, FRESH, STALE, is_fetchable
@@ -503,6 +503,18 @@ def test_a_secret_that_may_be_in_use_is_not_lost_by_changing_it_again(
         renew_secret(issuer.clients, client, timedelta(hours=1), clock())
     last, _ = renew_secret(issuer.clients, renewed, timedelta(0), clock())
     assert last.old_secret_digest is None
+
+
+def test_undoing_a_change_of_a_secret_restores_it_or_says_that_it_was_changed_again(
+    issuer: Issuer, machine: tuple[str, str]
+) -> None:
+    client = issuer.clients.by_id(machine[0])
+    assert client
+    renewed, _ = renew_secret(issuer.clients, client, timedelta(0), START)
+    keep_secret(issuer.clients, client, renewed)
+    assert issuer.clients.by_id(client.id) == client
+    with pytest.raises(Refused, match="somebody else"):
+        keep_secret(issuer.clients, client, renewed)
 
 
 @contextmanager

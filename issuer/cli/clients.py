@@ -27,6 +27,7 @@ from issuer.documents import read_document
 from issuer.grants.client_keys import is_fetchable, read_key_set
 from issuer.oauth import AuthMethod, format_scope
 from issuer.policy import instant
+from issuer.refusal import Refused
 from issuer.setting_values import parse_duration
 from issuer.settings import load_settings
 from issuer.store.clients import MEMORY
@@ -98,7 +99,7 @@ def _delivering(undone: str, undo: Callable[[], None]) -> Iterator[None]:
     except BaseException as error:
         try:
             undo()
-        except StoreError as failed:
+        except (StoreError, Refused) as failed:
             raise CommandError(
                 f"the secret could not be printed, and this could not be undone ({failed}); look at `issuer clients"
                 " list`, and get another secret with: issuer clients rotate-secret CLIENT_ID --overlap 0"
