@@ -1,4 +1,4 @@
-"""What no ring that this program saved can hold: repeated or mismatched keys, instants and numbers out of range.
+"""What no ring that this program saved can hold: repeated keys, instants and numbers out of range.
 
 The form of the document is checked in `store.ring`, each single key in `key`.
 """
@@ -28,8 +28,6 @@ def invalid_reason(ring: KeyRing) -> str | None:
         return "it has no key that is trusted"
     if len(kids) != len(set(kids)):
         return "it has a key twice"
-    if any((key.jwk.get("kid"), key.jwk.get("alg")) != (key.kid, key.alg) for key in ring.keys):
-        return "a public key bears another name, or is for another algorithm"
     if any(when.tzinfo is None for when in (ring.changed_at, *instants)):
         return "an instant has no time zone"
     return _excess(ring, (ring.changed_at, *instants))

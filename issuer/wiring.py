@@ -73,7 +73,6 @@ class Grants:
 
     client_keys: ClientKeys
     authentication: ClientAuthentication
-    sessions: Sessions
     pipeline: Pipeline
     registration: Registration
     bearer: BearerAuthentication
@@ -205,7 +204,6 @@ def _grants(
     return Grants(
         client_keys=keys,
         authentication=authentication,
-        sessions=sessions,
         pipeline=Pipeline(
             means=means,
             authentication=authentication,

@@ -102,7 +102,7 @@ def test_an_audit_that_only_grew_is_as_it_was_noted(
     node.refresh()
     rotate(node, clock)
     AuditStore(database).record(Entry(clock(), "tests", Action.SESSIONS_ENDED))
-    assert rotation_on(database, signer, clock).audit_error() is None
+    assert rotation_on(database, signer, clock).halves.audit_error() is None
     assert not any("audit" in warning for warning in node.warnings())
 
 
@@ -114,7 +114,7 @@ def test_entries_that_are_cut_off_or_made_anew_are_missed_at_a_start_and_wheneve
     rotate(node, clock)
     assert callable(tamper)
     tamper(database)
-    error = rotation_on(database, signer, clock).audit_error()
+    error = rotation_on(database, signer, clock).halves.audit_error()
     assert error
     assert "the audit lacks entry" in error
     (finding,) = ring_checks.audit(AuditStore(database), rotation_on(database, signer, clock), database)
@@ -136,7 +136,7 @@ def test_the_next_rotation_does_not_cover_up_what_was_cut_off(
     cut(database, 2)
     for _ in range(3):
         rotate(node, clock)
-    error = rotation_on(database, signer, clock).audit_error()
+    error = rotation_on(database, signer, clock).halves.audit_error()
     assert error
     assert "the audit lacks entry" in error
     (noted,) = signer().noted()
@@ -158,7 +158,7 @@ def test_an_operator_who_found_out_why_accepts_the_audit_and_that_is_recorded(
     assert saved.keys == before.keys
     newest = AuditStore(database).chain()[0][-1].entry
     assert (newest.action, newest.actor, newest.reason) == (Action.RECOVERED, "alice", "it was I")
-    assert rotation_on(database, signer, clock).audit_error() is None
+    assert rotation_on(database, signer, clock).halves.audit_error() is None
     clock.advance(seconds=10)
     node._signer.note(b"", lambda _: False)  # a token is read every ten seconds
     node.refresh()

@@ -266,7 +266,7 @@ def test_a_revocation_counts_though_the_private_keys_are_out_of_reach(site: Site
     after = operator.change(
         lambda ring, now: ring.revoked(stolen, "stolen", FAST, now), emergency=True, blindly=True
     )
-    assert stolen in operator.undestroyed
+    assert stolen in operator.halves.undestroyed
     view = node.refresh()
     assert stolen not in {key.kid for key in view.published_keys}
     assert site.beats()["a"] == after.version

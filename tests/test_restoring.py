@@ -261,7 +261,7 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
     backup = place.back_up()
     crashes = place.rotation
     place.clock.advance(**DUE)
-    crashes._halves.note = lambda _, **__: None  # type: ignore[method-assign]
+    crashes.halves.note = lambda _, **__: None  # type: ignore[method-assign]
     ring = crashes.change(lambda ring, now: ring.promoted(FAST, now))
     assert place.noted().version == ring.version - 1
     assert place.start().version == ring.version
