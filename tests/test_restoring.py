@@ -191,6 +191,24 @@ def test_a_recovery_that_stops_right_after_its_save_is_complete_after_the_next_s
         place.start()
 
 
+def test_keys_that_are_slow_to_open_do_not_keep_an_operator_from_recovering(place: Place) -> None:
+    backup = place.back_up()
+    ring = place.rotate()
+    place.restore(backup)
+    recovery, opened = place.recovery, set[str]()
+    load = recovery._signer.load
+
+    def slow(kid: str, alg: str) -> None:
+        if kid not in opened:
+            place.clock.advance(seconds=2)
+        opened.add(kid)
+        load(kid, alg)
+
+    recovery._signer.load = slow  # type: ignore[method-assign]
+    assert recovery.recover("the disk died").version == ring.version + 1
+    assert place.start().version == ring.version + 1
+
+
 def test_a_lost_database_is_founded_again_with_the_ring_that_was(place: Place, tmp_path: Path) -> None:
     ring = place.rotate()
     place.database.close()
