@@ -261,9 +261,13 @@ class Database:
             return pooler(connection)
 
     def ping(self) -> None:
-        """Run a statement without effect; raise DatabaseUnavailable."""
+        """Ask for a sign of life; raise DatabaseUnavailable, also where nothing can be changed."""
         with self.read() as connection:
-            connection.execute(text("SELECT 1"))
+            if self.is_sqlite:
+                connection.execute(text("SELECT 1"))
+            elif connection.scalar(text("SHOW transaction_read_only")) == "on":
+                connection.invalidate()
+                raise DatabaseUnavailable(f"the database {self} cannot be used: the server is read-only, a standby")
 
     def close(self) -> None:
         """Close all connections."""
