@@ -267,7 +267,9 @@ class Database:
                 connection.execute(text("SELECT 1"))
             elif connection.scalar(text("SHOW transaction_read_only")) == "on":
                 connection.invalidate()
-                raise DatabaseUnavailable(f"the database {self} cannot be used: the server is read-only, a standby")
+                raise DatabaseUnavailable(
+                    f"the database {self} cannot be used: the server is read-only, a standby"
+                )
 
     def close(self) -> None:
         """Close all connections."""
