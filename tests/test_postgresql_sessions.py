@@ -163,6 +163,18 @@ def test_connections_to_a_server_that_became_a_standby_are_replaced_once_there_i
     database.close()
 
 
+@pytest.mark.parametrize(
+    ("default", "expected"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+)
+def test_what_was_answered_is_on_disk_whatever_the_defaults_of_the_role_say(
+    url: str, default: str, expected: str
+) -> None:
+    set_defaults(url, synchronous_commit=default)
+    database = Database(url)
+    assert shown(database, "synchronous_commit") == [expected]
+    database.close()
+
+
 def test_a_probe_alone_replaces_a_connection_to_a_standby(url: str) -> None:
     set_defaults(url, default_transaction_read_only="on")
     database = Database(url)

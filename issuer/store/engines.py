@@ -197,9 +197,12 @@ def _settled(connection: Any) -> Pooler | None:
             reported = connection.info.parameter_status(REPORTED.get(name, name))
             if reported is not None and reported.partition(",")[0].lower() != value.lower():
                 connection.execute(f"SET {name} = '{value}'")
-        pid, limit, role = connection.execute(
-            "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user"
+        pid, limit, role, commit = connection.execute(
+            "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user,"
+            " current_setting('synchronous_commit')"
         ).fetchone()
+        if commit == "off":  # what was answered would be gone after a crash: a revocation, a used refresh token
+            connection.execute("SET synchronous_commit = on")
     finally:
         connection.autocommit = before
     return Pooler(limit != "0", role) if pid != connection.info.backend_pid else None
