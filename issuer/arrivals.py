@@ -42,7 +42,8 @@ def read_arrivals(
 ) -> tuple[list[Arrival], list[Fault]]:
     """Return the users in lines of CSV (RFC 4180) with the `COLUMNS`, and each line that is none.
 
-    A first line with their names is passed over, and blanks around a field are no part of it. Raise UnicodeDecodeError if reading the lines does.
+    A first line with their names is passed over, and blanks around a field are no part of it. Raise
+    UnicodeDecodeError if reading the lines does.
     """
     arrivals: list[Arrival] = []
     faults: list[Fault] = []

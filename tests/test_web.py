@@ -189,6 +189,7 @@ def test_registration_makes_an_account_without_any_scope(web: TestClient) -> Non
         ("", PASSWORD, "username must have"),
         ("a" * 65, PASSWORD, "username must have"),
         ("two words", PASSWORD, "username may hold"),
+        ("..", PASSWORD, "username must hold a letter or a digit"),
         ("nul\0inside", PASSWORD, "username may hold"),
         ("alice", "eleven char", "at least 12"),
         ("alice", "é" * 513, "1024 bytes"),

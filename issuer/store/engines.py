@@ -201,7 +201,9 @@ def _settled(connection: Any) -> Pooler | None:
             "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user,"
             " current_setting('synchronous_commit')"
         ).fetchone()
-        if commit == "off":  # what was answered would be gone after a crash: a revocation, a used refresh token
+        if (
+            commit == "off"
+        ):  # what was answered would be gone after a crash: a revocation, a used refresh token
             connection.execute("SET synchronous_commit = on")
     finally:
         connection.autocommit = before
