@@ -11,7 +11,7 @@ from issuer.keyring import KeyRing
 from issuer.lineage import comes_after, reunited
 from issuer.policy import DECISION_LIFETIME, Policy
 from issuer.refusal import NothingToDo, Refused
-from issuer.rotation import Clock, Rotation
+from issuer.rotation import ATTEMPTS, Clock, Rotation
 from issuer.signing import Signer
 from issuer.signing.proof import require_sound
 from issuer.store.errors import DatabaseUnavailable
@@ -44,6 +44,20 @@ class Recovery:
         """
         self._rotation.require_clock()
         self._complete()
+        for _ in range(ATTEMPTS):
+            self._proposed(blindly=blindly)  # opens private keys, which takes longer than a decision may last
+            saved = self._attempt(reason, blindly=blindly)
+            if saved is not None:
+                self._halves.note(saved, accept_audit=True)
+                self._halves.settle(saved, again=True)
+                return saved
+        raise DatabaseUnavailable(
+            f"the key ring could not be saved in {ATTEMPTS} attempts: others change it, or this machine is too busy;"
+            " try again"
+        )
+
+    def _attempt(self, reason: str, *, blindly: bool) -> KeyRing | None:
+        """Return the ring as it was saved; None if others were faster, or we too slow to save what we decided."""
         decided_at = self._clock()
         before, after = self._proposed(blindly=blindly)
         entries = [
@@ -51,17 +65,12 @@ class Recovery:
             Entry(after.changed_at, self._actor, Action.RECOVERED, None, after.version, reason),
         ]
         done = self._halves.let_go(entries)
-        saved = self._store.save(
+        return self._store.save(
             after,
             done,
-            lambda: self._clock() - decided_at <= DECISION_LIFETIME,
+            lambda: abs(self._clock() - decided_at) <= DECISION_LIFETIME,
             over=before.version if before else 0,
         )
-        if saved is None:
-            raise DatabaseUnavailable("the key ring was changed by others meanwhile; see: issuer keys list")
-        self._halves.note(saved, accept_audit=True)
-        self._halves.settle(saved, again=True)
-        return saved
 
     def _complete(self) -> None:
         """Note a recovery that was saved but not noted: its operator is about to, or was interrupted before that."""

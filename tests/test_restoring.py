@@ -157,6 +157,29 @@ def test_an_older_ring_is_refused_and_recovered_with_what_was_revoked_and_made_s
     assert links[-1].entry.reason == "the disk died"
 
 
+def test_a_ring_is_recovered_although_its_private_keys_take_longer_to_open_than_a_decision_lasts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many standby keys do, or a busy machine: deriving the key of each file takes a fifth of a second."""
+    backup = place.back_up()
+    place.rotate()
+    place.restore(backup)
+    holder, opened = place.signer(), set[str]()
+    load = holder.load
+
+    def slow(kid: str, alg: str) -> None:
+        if kid not in opened:
+            opened.add(kid)
+            place.clock.advance(seconds=2)
+        load(kid, alg)
+
+    monkeypatch.setattr(holder, "load", slow)
+    store = RingStore(place.database)
+    Recovery(place.rotation, store, holder, FAST, place.clock, "operator").recover("the disk died")
+    assert opened
+    assert place.rotation.ring().version > 1
+
+
 def test_tokens_of_before_and_since_the_backup_verify_after_the_recovery(place: Place) -> None:
     backup = place.back_up()
     tokens = {}
