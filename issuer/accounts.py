@@ -46,6 +46,8 @@ def require_username(username: str) -> str:
     for character in name:
         if character not in _NAME_PUNCTUATION and unicodedata.category(character)[0] not in _NAME_CATEGORIES:
             raise InvalidRequest("username may hold letters, digits and any of . _ - @ +")
+    if not any(map(str.isalnum, name)):  # `..` is a path to services that make one of it
+        raise InvalidRequest("username must hold a letter or a digit")
     if not name.isascii():
         # Only here: its tables take 18 MiB, and most names need none of it.
         from issuer.lookalikes import require_plain  # noqa: PLC0415

@@ -16,6 +16,8 @@ from issuer.store.accounts import AccountStore
 
 COLUMNS = ("username", "password_hash", "scope", "id")
 """Of the file; the last may be left out."""
+_SECRET_SIGNS = frozenset("$:;|{}\t")
+"""In hashes, or between fields that other programs write; no username has one."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a line; `username` is as the file has it, and may hold anything."""
+    """What is wrong with a line; `username` is as the file has it, and may hold anything but a hash."""
 
     line: int
     username: str
@@ -40,17 +42,18 @@ def read_arrivals(
 ) -> tuple[list[Arrival], list[Fault]]:
     """Return the users in lines of CSV (RFC 4180) with the `COLUMNS`, and each line that is none.
 
-    A first line with their names is passed over. Raise UnicodeDecodeError if reading the lines does.
+    A first line with their names is passed over, and blanks around a field are no part of it. Raise
+    UnicodeDecodeError if reading the lines does.
     """
     arrivals: list[Arrival] = []
     faults: list[Fault] = []
     for line, row in _rows(lines, faults):
-        if line == 1 and tuple(row) in {COLUMNS, COLUMNS[:-1]}:
+        if line == 1 and tuple(map(str.lower, row)) in {COLUMNS, COLUMNS[:-1]}:
             continue
         try:
             arrivals.append(Arrival(line, _user(row, passwords, now)))
         except (OAuthError, BadHash) as error:
-            faults.append(Fault(line, row[0], str(error)))
+            faults.append(Fault(line, _name(row), str(error)))
     return arrivals, faults
 
 
@@ -85,14 +88,19 @@ def _rows(lines: Iterable[str], faults: list[Fault]) -> Iterator[tuple[int, list
             faults.append(Fault(reader.line_num, "", f"no CSV: {error}"))
             continue
         if row:
-            yield reader.line_num, row
+            yield reader.line_num, [each.strip() for each in row]
+
+
+def _name(row: list[str]) -> str:
+    """Return the username in a line that is wrong; nothing where the first field may be or hold a password's hash."""
+    return "" if len(row) == 1 or not _SECRET_SIGNS.isdisjoint(row[0]) else row[0]
 
 
 def _user(row: list[str], passwords: Passwords, now: datetime) -> User:
     if len(row) not in {len(COLUMNS), len(COLUMNS) - 1}:
         raise InvalidRequest(
-            f"a line is {','.join(COLUMNS[:-1])}[,{COLUMNS[-1]}], and this has {len(row)} fields; a hash that holds"
-            " commas stands in double quotes"
+            f"a line is {','.join(COLUMNS[:-1])}[,{COLUMNS[-1]}], separated by commas, and this has"
+            f" {len(row)} field{'s' * (len(row) != 1)}; a hash that holds commas stands in double quotes"
         )
     name, password_hash, scope, *more = row
     username = require_username(name)

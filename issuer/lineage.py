@@ -46,6 +46,14 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     return "; ".join(told)
 
 
+def without_ring(private_keys: int) -> str:
+    """Return why no ring is founded beside private keys of which nothing is noted."""
+    return (
+        f"there are {private_keys} private keys but no key ring in the database: restore the database or correct"
+        " ISSUER_DATABASE_URL; to start afresh, move the keys away, or name an empty PKCS#11 token"
+    )
+
+
 def reunited(ring: KeyRing | None, noted: KeyRing, here: Collection[str]) -> KeyRing:
     """Merge two divergent rings into a version that follows both.
 

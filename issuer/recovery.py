@@ -48,7 +48,10 @@ class Recovery:
                 self._halves.note(saved, accept_audit=True)
                 self._halves.settle(saved, again=True)
                 return saved
-        raise DatabaseUnavailable("the key ring was changed by others meanwhile; see: issuer keys list")
+        raise DatabaseUnavailable(
+            f"the key ring could not be saved in {ATTEMPTS} attempts: others change it, or this machine is too busy;"
+            " try again"
+        )
 
     def _attempt(self, reason: str, *, blindly: bool) -> KeyRing | None:
         """Return the ring as it was saved; None if others were faster, or we too slow to save what we decided."""

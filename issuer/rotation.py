@@ -13,7 +13,7 @@ from issuer.audit import transitions
 from issuer.halves import PrivateHalves
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing
-from issuer.lineage import comes_after, contradiction
+from issuer.lineage import comes_after, contradiction, without_ring
 from issuer.plan import completed
 from issuer.policy import DECISION_LIFETIME, Policy, duration, instant
 from issuer.refusal import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
@@ -264,11 +264,7 @@ class Rotation:
         """
         kept = self._signer.kept()
         if kept and self._store.load() is None:
-            raise KeyUnavailable(
-                f"there are {len(kept)} private keys but no key ring in the database: restore the database or"
-                " correct ISSUER_DATABASE_URL; to start afresh, move the keys away, or name an empty"
-                " PKCS#11 token"
-            )
+            raise KeyUnavailable(without_ring(len(kept)))
         return not kept
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from issuer.accounts import User
 from issuer.administration import register_client
+from issuer.arrivals import read_arrivals
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.grants.means import Origin
@@ -36,6 +37,27 @@ SUB = "6f0c2a4e-5d1b-4a52-9d7e-3b8f00c1d2e3"
 @pytest.mark.parametrize("scheme", HASHES)
 def test_a_hash_that_passlib_wrote_is_taken_in(scheme: str) -> None:
     passwords.require_verifiable(HASHES[scheme])
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+@pytest.mark.parametrize(
+    "line",
+    ["ann;{};a", "ann\t{}\ta", "ann|{}|a", "{},ann,a", "{}", "{},a", "ann:{}:a", "ann,{},a,b,c"],
+    ids=["semicolons", "tabs", "bars", "swapped", "alone", "no name", "colons", "too many"],
+)
+def test_no_hash_is_shown_of_a_line_that_is_wrong(scheme: str, line: str) -> None:
+    arrivals, faults = read_arrivals([line.format(HASHES[scheme])], passwords, START)
+    assert not arrivals
+    assert faults
+    digest = HASHES[scheme].rpartition("$")[2]
+    assert all(digest[-16:] not in f"{fault.username} {fault.wrong}" for fault in faults)
+
+
+def test_a_header_in_capitals_and_blanks_around_fields_are_understood() -> None:
+    lines = ["Username,Password_Hash,Scope\r\n", f" ann , {BCRYPT} , items:read \r\n"]
+    (arrival,), faults = read_arrivals(lines, passwords, START)
+    assert faults == []
+    assert (arrival.user.username, arrival.user.password_hash) == ("ann", BCRYPT)
 
 
 @pytest.mark.parametrize("scheme", HASHES)

@@ -351,6 +351,26 @@ def test_a_database_that_does_not_answer_is_told_without_its_password(empty: Sit
     assert "hidden" not in finding.wrong
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_a_database_that_was_lost_is_no_new_one_and_the_printed_line_brings_its_ring_back(
+    site: Site, left: str
+) -> None:
+    (site.folder / "issuer.db").unlink()
+    if left == "an empty file":
+        (site.folder / "issuer.db").touch(mode=0o600)
+    finding = site.one()
+    assert "there is no key ring in the database, and the note" in finding.wrong
+    site.apply(finding.fix.line.replace("TEXT", "'the disk was replaced'"))
+    assert site.found() == []
+
+
+def test_private_keys_without_note_and_database_are_told_before_a_start_refuses_them(site: Site) -> None:
+    (site.folder / "issuer.db").unlink()
+    (site.keys / NOTE).unlink()
+    finding = site.one()
+    assert "there are 2 private keys but no key ring in the database" in finding.wrong
+
+
 def test_a_file_that_is_no_database_is_told(empty: Site) -> None:
     (empty.folder / "issuer.db").write_text("this is no database" * 100)
     (empty.folder / "issuer.db").chmod(0o600)

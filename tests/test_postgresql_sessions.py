@@ -53,6 +53,7 @@ def database(url: str) -> Iterator[Database]:
 def set_defaults(url: str, **settings: str) -> None:
     """Set what each session of this database begins with, as ALTER ROLE does for each session of a role."""
     with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET default_transaction_read_only = off")  # an earlier default may forbid it
         for name, value in settings.items():
             connection.execute(f"ALTER DATABASE {connection.info.dbname} SET {name} = {value}")  # type: ignore[arg-type]
 
@@ -139,6 +140,49 @@ def test_a_role_that_may_only_read_is_told_in_one_line(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="read-only transaction") as refusal:
         database.migrate()
     assert "\n" not in str(refusal.value)
+    database.close()
+
+
+def test_connections_to_a_server_that_became_a_standby_are_replaced_once_there_is_a_primary(url: str) -> None:
+    """As at a switch-over behind one name: such a server answers reads, and refuses changes, for ever."""
+    prepared = Database(url)
+    prepared.migrate()
+    prepared.close()
+    set_defaults(url, default_transaction_read_only="on")
+    database = Database(url)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: shown(database, "transaction_read_only"), range(4)))
+    with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
+        PrivateKeyStore(database).write("a" * 43, PEM)
+    with pytest.raises(DatabaseUnavailable, match="the server is read-only"):
+        database.ping()
+    set_defaults(url, default_transaction_read_only="off")
+    for _ in range(2):  # what refused, and whatever was opened before it
+        database.ping()
+        PrivateKeyStore(database).write("a" * 43, PEM)
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("default", "expected"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
+)
+def test_what_was_answered_is_on_disk_whatever_the_defaults_of_the_role_say(
+    url: str, default: str, expected: str
+) -> None:
+    set_defaults(url, synchronous_commit=default)
+    database = Database(url)
+    assert shown(database, "synchronous_commit") == [expected]
+    database.close()
+
+
+def test_a_probe_alone_replaces_a_connection_to_a_standby(url: str) -> None:
+    set_defaults(url, default_transaction_read_only="on")
+    database = Database(url)
+    assert shown(database, "transaction_read_only") == ["on"]
+    with pytest.raises(DatabaseUnavailable, match="the server is read-only"):
+        database.ping()
+    set_defaults(url, default_transaction_read_only="off")
+    database.ping()
     database.close()
 
 

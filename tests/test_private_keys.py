@@ -20,7 +20,7 @@ from given import MovableClock
 from test_rotation import FAST, files, kids
 
 from issuer.keyring import Phase
-from issuer.refusal import KeyUnavailable, NoRing, Refused
+from issuer.refusal import KeyUnavailable, NoRing, Refused, WrongPassphrase
 from issuer.rotation import Rotation
 from issuer.signing import imported
 from issuer.signing.directory import PemDirectory
@@ -157,8 +157,24 @@ def test_strays_are_told_by_name(vault: Vault, keys: Path) -> None:
     (stray,) = vault.strays([first])
     assert second in stray
     if isinstance(vault, PemDirectory):
+        (keys / "lost+found").mkdir()  # the file system's, on a volume for keys alone
         (keys / "notes.txt").touch()
         assert vault.strays([first, second]) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("remains", [0.0, 0.5])
+@pytest.mark.parametrize("passphrase", [None, OLD], ids=["plain", "encrypted"])
+def test_a_file_that_was_cut_off_is_told_apart_from_a_wrong_passphrase(
+    keys: Path, passphrase: str | None, remains: float
+) -> None:
+    signer = PemSigner(PemDirectory(keys), lambda: passphrase)
+    kid = signer.generate("ES256").kid
+    signer.keep(kid)
+    file = keys / f"{kid}.pem"
+    file.write_bytes(file.read_bytes()[: int(remains * file.stat().st_size)])
+    with pytest.raises(KeyUnavailable, match="is damaged, and no passphrase opens it") as refused:
+        PemSigner(PemDirectory(keys), lambda: passphrase).load(kid, "ES256")
+    assert not isinstance(refused.value, WrongPassphrase)
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK], ids=["a FIFO", "a socket"])

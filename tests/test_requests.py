@@ -174,6 +174,22 @@ def test_a_line_end_after_a_client_secret_is_no_part_of_it(
         assert web.post(TOKEN, data={"grant_type": "client_credentials"}, headers=basic).status_code == 200
 
 
+def test_an_empty_authorization_header_is_none(web: TestClient, machine: tuple[str, str]) -> None:
+    form = {"grant_type": "client_credentials", "client_id": machine[0], "client_secret": machine[1]}
+    assert web.post(TOKEN, data=form, headers={"Authorization": ""}).status_code == 200
+
+
+@pytest.mark.usefixtures("alice")
+def test_a_public_client_may_come_as_basic_with_an_empty_secret(
+    web: TestClient, machine: tuple[str, str]
+) -> None:
+    session = web.post("/login", data=ALICE).json()
+    form = {"grant_type": "refresh_token", "refresh_token": session["refresh_token"]}
+    assert web.post(TOKEN, data=form, auth=("first-party", "")).status_code == 200
+    refused = web.post(TOKEN, data={"grant_type": "client_credentials"}, auth=(machine[0], ""))
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
+
+
 def test_blanks_and_letters_of_any_language_belong_to_a_password(web: TestClient) -> None:
     account = {"username": "müller", "password": "  zwölf Boxkämpfer \u4e2d "}
     assert web.post("/users", json=account).status_code == 201

@@ -551,3 +551,22 @@ def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path) -> None:
 def test_an_url_of_no_known_database_is_refused(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="ISSUER_DATABASE_URL"):
         Database(url)
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_process_does_not_go_on_in_a_file_that_nobody_else_finds_any_more(tmp_path: Path, how: str) -> None:
+    """It would not see that a key was revoked, and what it writes would be lost."""
+    file, aside = tmp_path / "issuer.db", tmp_path / "aside.db"
+    database = Database(f"sqlite:///{file}")
+    database.migrate()
+    database.ping()
+    file.rename(aside)
+    if how == "replaced":
+        file.write_bytes(aside.read_bytes())
+    for use in (database.read, database.change, database.write, database.together):
+        with pytest.raises(DatabaseUnavailable, match="moved, removed or replaced"), use():
+            pass
+    assert file.exists() is (how == "replaced")
+    aside.replace(file)
+    database.ping()
+    database.close()

@@ -53,7 +53,10 @@ _ADDRESS = re.compile(r"(?=.*/)(?=.*[.:])|//|(?:data|file|jar|javascript):", re.
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+")  # what JSON and logs carry without harm
 _SCOPE = re.compile(r"(?:[!\x23-\x5b\x5d-~]+(?: [!\x23-\x5b\x5d-~]+)*)?")  # RFC 6749 section 3.3
 _ETAG = re.compile(r'(?:W/)?"[!\x23-~]{0,256}"')
-_MAX_AGE = re.compile(r'\bmax-age="?([0-9]{1,12})\b', re.IGNORECASE)
+_MAX_AGE = re.compile(r'(?<![\w-])max-age="?([0-9]{1,12})\b', re.IGNORECASE)
+_UNCACHED = re.compile(
+    r"(?<![\w-])no-(?:cache|store)(?![\w=-])", re.IGNORECASE
+)  # not of single fields: no-cache="…"
 _AGE = re.compile(r"[0-9]{1,12}")
 # With each of these a token would choose its own key, form or meaning (RFC 7515 section 4.1, RFC 8725).
 _FORBIDDEN_HEADERS = frozenset({"crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "enc", "cty"})
@@ -527,10 +530,16 @@ class JwksCache:
         return KeySet(keys, url, *asked_at, ttl, etag if _ETAG.fullmatch(etag) else None)
 
     def _ttl(self, headers: httpx2.Headers, default: float) -> float:
-        """Take the max-age less the Age told by a cache on the way (RFC 9111 section 4.2), within bounds."""
-        max_age = _MAX_AGE.search(headers.get("cache-control", ""))
-        age = _AGE.fullmatch(headers.get("age", ""))
+        """Take the max-age less the Age told by a cache on the way (RFC 9111 section 4.2), within bounds.
+
+        What should not be cached at all (section 5.2.2) is kept for as short as the bounds allow. Of several ages the
+        first counts (section 5.1); one of more digits than are read is old all the same.
+        """
+        told = headers.get("cache-control", "")
+        max_age, age = _MAX_AGE.search(told), _AGE.match(headers.get("age", ""))
         ttl = int(max_age[1]) - (int(age[0]) if age else 0) if max_age else default
+        if _UNCACHED.search(told):
+            ttl = 0
         return min(max(ttl, self.timings.ttl_floor), self.timings.ttl_ceiling)
 
     async def _import_keys(self, members: object) -> dict[str, PyJWK]:

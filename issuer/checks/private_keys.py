@@ -17,7 +17,7 @@ from issuer.refusal import KeyUnavailable, WrongPassphrase
 from issuer.settings import Settings
 from issuer.signing import Signer
 from issuer.signing.directory import NOTE, PemDirectory
-from issuer.signing.encryption import is_current
+from issuer.signing.encryption import is_current, is_whole
 from issuer.signing.pem import ENCRYPT_ANEW, Vault
 from issuer.signing.proof import prove
 from issuer.store.database import Database
@@ -71,7 +71,8 @@ def encrypted_weakly(vault: Vault, passphrase: str | None) -> Iterator[Finding]:
     if passphrase is None:
         return
     with suppress(KeyUnavailable):  # reported of the keys themselves
-        old = [kid for kid in sorted(vault.kept()) if not is_current(vault.read(kid))]
+        pems = [vault.read(kid) for kid in sorted(vault.kept())]
+        old = [pem for pem in pems if is_whole(pem) and not is_current(pem)]
         if old:
             yield warning(
                 f"{len(old)} private key{'s' * (len(old) > 1)} encrypted by an older version or another program, with"

@@ -9,15 +9,16 @@ from issuer.audit import fault
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
 from issuer.fixes import Fix, Kind, setting
-from issuer.halves import DamagedNote
+from issuer.halves import DamagedNote, PrivateHalves
 from issuer.keeping import wanting
 from issuer.keyring import KeyRing
-from issuer.lineage import WAY_OUT
+from issuer.lineage import WAY_OUT, contradiction, without_ring
 from issuer.policy import PUBLISHED_MOST, Policy, duration
 from issuer.refusal import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.rotation import Rotation
 from issuer.setting_values import LONGEST
 from issuer.settings import Settings
+from issuer.signing import Signer
 from issuer.store.audit import AuditStore
 from issuer.store.database import Database
 from issuer.store.errors import DatabaseDamaged, StoreError
@@ -40,6 +41,19 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
     except (StoreError, KeyRingError) as error:
         findings.append(problem(str(error), restore(database)))
     return None
+
+
+def lost(signer: Signer, restored: Fix, remove_note: Fix) -> Iterator[Finding]:
+    """Yield that private keys are here and their database is not: the next start would refuse to begin anew."""
+    try:
+        noted, kept = PrivateHalves(signer).noted(), signer.kept()
+    except DamagedNote as error:
+        yield problem(str(error), remove_note)
+        return
+    if noted:
+        yield problem(contradiction(None, noted), Fix(Kind.RING_OLDER, WAY_OUT))
+    elif kept:
+        yield problem(without_ring(len(kept)), restored)
 
 
 def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:

@@ -61,7 +61,7 @@ def look(clock: Clock) -> Iterator[Looked]:
         yield Looked("database", (problem(str(error), form),))
         return
     try:
-        stored = Looked("database", tuple(_stored(database)))
+        stored = Looked("database", tuple(_stored(settings, database)))
         yield stored
         if configured.is_sound and stored.is_sound and _is_current(database):
             told = {finding.wrong for finding in kept}
@@ -89,7 +89,7 @@ def _configured(settings: Settings) -> Iterator[Finding]:
     yield from configuration.to_think_about(settings)
 
 
-def _stored(database: Database) -> Iterator[Finding]:
+def _stored(settings: Settings, database: Database) -> Iterator[Finding]:
     file = database.file
     # Before it is opened: SQLite makes files beside it, with the same rights.
     rights = list(storage.rights(file)) if file and not database.is_missing else []
@@ -100,8 +100,21 @@ def _stored(database: Database) -> Iterator[Finding]:
     yield from rights
     if file:
         yield from storage.room(_existing(file.absolute().parent))
-    yield from storage.schema(database)
+    for finding in storage.schema(database):
+        is_new = finding.fix.kind is Kind.DATABASE_MISSING
+        yield from (is_new and list(_lost(settings, database))) or [finding]
     yield from storage.pooler(database)
+
+
+def _lost(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Yield why the first start in a new database would fail: there are private keys from before."""
+    if settings.keys == "database":
+        return
+    try:
+        signer = signer_for(settings, database)
+        yield from ring.lost(signer, storage.restore(database), private_keys.remove_note(settings))
+    except (BadSettings, KeyRingError):
+        return  # found with the directory, or told of the token once there is a database
 
 
 def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[Looked]:

@@ -64,12 +64,13 @@ def _refuse(faults: Sequence[Fault], *, as_json: bool) -> None:
     """Tell what is wrong, all of it to a script, and end the command."""
     message = f"no account was made; faults in the file: {len(faults)}"
     if as_json:
-        told = [{"line": fault.line, "username": fault.username, "wrong": fault.wrong} for fault in faults]
-        show({"error": "failed", "message": message, "faults": told}, as_json=True)
+        found = [{"line": fault.line, "username": fault.username, "wrong": fault.wrong} for fault in faults]
+        show({"error": "failed", "message": message, "faults": found}, as_json=True)
         raise typer.Exit(Exit.FAILED)
     for fault in faults[:FAULTS_SHOWN]:
         name = harmless(fault.username[: USERNAME_LENGTH + 1])
-        sys.stderr.write(f"line {fault.line}, {name!r}: {harmless(fault.wrong)}\n")
+        told = f", {name!r}" if name else ""
+        sys.stderr.write(f"line {fault.line}{told}: {harmless(fault.wrong)}\n")
     if len(faults) > FAULTS_SHOWN:
         sys.stderr.write(f"and {len(faults) - FAULTS_SHOWN} more\n")
     raise CommandError(message)

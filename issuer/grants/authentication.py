@@ -70,7 +70,7 @@ class ClientAuthentication:
             client_id, secret = parameters.get("client_id", ""), parameters.get("client_secret", "")
         if not client_id:
             raise InvalidClient("client_id is missing; for tokens from /login it is first-party")
-        given = secret if authorization is not None or secret else None
+        given = secret or None  # libraries send a public client as Basic with nothing behind the colon
         # A cached client may only grant access. A refusal is always decided on a fresh read, so that a secret that
         # was rotated a moment ago works, and an unknown client costs the same work as a wrong secret.
         for find in (self._clients.recent, self._find):

@@ -24,6 +24,8 @@ NOTE = "ring.json"
 NOTE_MOST_BYTES = 32 * 1024 * 1024
 PEM_MOST_BYTES = 64 * 1024
 _OWN_NAMES = frozenset({"README.md", ".gitignore", NOTE})
+_OF_THE_FILE_SYSTEM = frozenset({"lost+found", ".snapshot", ".zfs"})
+"""What a file system puts into the directory where it is mounted, and its owner cannot move away."""
 
 
 class PemDirectory:
@@ -96,9 +98,10 @@ class PemDirectory:
 
     def strays(self, kids: Collection[str]) -> list[str]:
         """Return the names of files that belong to none of `kids`."""
-        own = {f"{kid}{suffix}" for kid in kids for suffix in (".pem", ".pending")} | _OWN_NAMES
+        own = {f"{kid}{suffix}" for kid in kids for suffix in (".pem", ".pending")}
+        expected = own | _OWN_NAMES | _OF_THE_FILE_SYSTEM
         with self._told():
-            return sorted(path.name for path in self._entries() if path.name not in own)
+            return sorted(path.name for path in self._entries() if path.name not in expected)
 
     def faults(self) -> Iterator[KeyUnavailable]:
         """Yield what is wrong with owner, rights or kind of the directory and of each file that is ours."""
@@ -219,7 +222,8 @@ class PemDirectory:
 
         Another program that keeps its certificates there would lose them.
         """
-        if all(map(_is_own, self._entries())):
+        entries = [path for path in self._entries() if path.name not in _OF_THE_FILE_SYSTEM]
+        if all(map(_is_own, entries)):
             kept = stat.S_IMODE(self._directory.stat().st_mode) & ~OTHERS
             self._directory.chmod(kept | DIRECTORY_MODE)
         self._require_private(self._directory, DIRECTORY_MODE)

@@ -99,6 +99,11 @@ def is_encrypted(pem: bytes) -> bool:
     return b"ENCRYPTED" in pem
 
 
+def is_whole(pem: bytes) -> bool:
+    """Whether a PEM has a beginning and an end; a write that was cut off, or a full disk, leaves less."""
+    return b"-----BEGIN " in pem and b"-----END " in pem
+
+
 def is_current(pem: bytes) -> bool:
     """Whether an encrypted PEM was written with no fewer rounds than `pem_of` would use."""
     with suppress(ValueError, TypeError):

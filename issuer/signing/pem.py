@@ -15,7 +15,7 @@ from issuer.fixes import Fix, Kind
 from issuer.key import PublicKey
 from issuer.refusal import KeyUnavailable, WrongPassphrase
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
-from issuer.signing.encryption import is_current, is_encrypted, pem_of
+from issuer.signing.encryption import is_current, is_encrypted, is_whole, pem_of
 
 ENCRYPT_ANEW = "issuer keys rewrap --same-passphrase"
 
@@ -189,6 +189,10 @@ def _opened(kid: str, pem: bytes, passphrase: str | None) -> PrivateKey:
             f"the private key {kid} is encrypted, but ISSUER_KEYS_PASSPHRASE[_FILE] is not set"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
+        if not is_encrypted(pem) or not is_whole(pem):
+            raise KeyUnavailable(
+                f"the private key {kid} is damaged, and no passphrase opens it: restore it from the backup"
+            ) from error
         raise WrongPassphrase(
             f"the private key {kid} does not open: wrong ISSUER_KEYS_PASSPHRASE[_FILE], or a damaged file; give the"
             " passphrase it was made under (if `issuer keys rewrap` was interrupted, run it again), or restore the"

@@ -50,6 +50,8 @@ class Database:
         # Made once: each costs as much as a query.
         self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
+        self._opened: tuple[int, int] | None = None
+        """Which file of SQLite the connections are to: its device and inode, once there is one."""
         self.ticks: Callable[[], int | None] = host_ticks if self.is_sqlite else lambda: None
         """Microseconds by a clock that is one for all nodes, and that setting the time of a node does not move.
 
@@ -115,7 +117,9 @@ class Database:
                 yield joint
                 return
             engine, alone = self._engines[mode], mode is Mode.SINGLE
+            self._require_in_place()
             with engine.connect() as connection, nullcontext() if alone else connection.begin():
+                self._opened = self._opened or _identity(self.file)
                 yield connection
         except IntegrityError:
             raise
@@ -127,6 +131,18 @@ class Database:
         finally:
             if joint is None:
                 notify(self.took, "write" if writes else "read", time.perf_counter() - began)
+
+    def _require_in_place(self) -> None:
+        """Refuse to go on in a file that nobody else finds any more: a revocation elsewhere would not be seen here.
+
+        The connections stay as they are. SQLite removes a `-wal` by its name when the last one is closed, and that of
+        the file that is there now may be in use.
+        """
+        if self._opened and _identity(self.file) != self._opened:
+            raise DatabaseUnavailable(
+                f"the database {self} cannot be used: its file was moved, removed or replaced while this process had"
+                " it open; put it back, or restart the process"
+            )
 
     def migrate(self) -> None:
         """Bring the schema up to date, once, however many processes start together.
@@ -260,9 +276,15 @@ class Database:
             return pooler(connection)
 
     def ping(self) -> None:
-        """Run a statement without effect; raise DatabaseUnavailable."""
+        """Ask for a sign of life; raise DatabaseUnavailable, also where nothing can be changed."""
         with self.read() as connection:
-            connection.execute(text("SELECT 1"))
+            if self.is_sqlite:
+                connection.execute(text("SELECT 1"))
+            elif connection.scalar(text("SHOW transaction_read_only")) == "on":
+                connection.invalidate()
+                raise DatabaseUnavailable(
+                    f"the database {self} cannot be used: the server is read-only, a standby"
+                )
 
     def close(self) -> None:
         """Close all connections."""
@@ -273,6 +295,16 @@ def host_ticks() -> int:
     """Return the microseconds since this machine was started, sleep included where the platform counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first is Linux's
     return time.clock_gettime_ns(clock) // 1000
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    if file is None:
+        return None
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
 
 
 def _reason(error: BaseException) -> str:

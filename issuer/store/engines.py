@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 
 from issuer.store.url import PREPARE_THRESHOLD, BadURL
@@ -45,6 +45,8 @@ NEVER_PREPARED = frozenset({"0", "none"})
 """Values of `prepare_threshold`; to psycopg 0 means "at once", to other drivers and their users "never"."""
 SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
+READ_ONLY = "25006"
+"""What PostgreSQL answers to a change on a standby, appendix A; it goes on answering all that only reads."""
 TRUSTED_SECONDS = 3.0
 """A connection that was used so lately is not asked whether it still lives: that costs as much as a query."""
 
@@ -141,6 +143,12 @@ def _postgresql(url: URL) -> Engine:
             except connection.OperationalError as error:  # the pool makes another
                 raise DisconnectionError from error
 
+    @event.listens_for(engine, "handle_error")
+    def give_up(context: ExceptionContext) -> None:
+        # The server has become a standby, or the name led to one for a moment: a connection to it never gets better.
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
+            context.is_disconnect = True
+
     @event.listens_for(engine, "checkin")
     def note(_connection: object, record: Any) -> None:
         record.info["used_at"] = time.monotonic()
@@ -189,9 +197,14 @@ def _settled(connection: Any) -> Pooler | None:
             reported = connection.info.parameter_status(REPORTED.get(name, name))
             if reported is not None and reported.partition(",")[0].lower() != value.lower():
                 connection.execute(f"SET {name} = '{value}'")
-        pid, limit, role = connection.execute(
-            "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user"
+        pid, limit, role, commit = connection.execute(
+            "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user,"
+            " current_setting('synchronous_commit')"
         ).fetchone()
+        if (
+            commit == "off"
+        ):  # what was answered would be gone after a crash: a revocation, a used refresh token
+            connection.execute("SET synchronous_commit = on")
     finally:
         connection.autocommit = before
     return Pooler(limit != "0", role) if pid != connection.info.backend_pid else None

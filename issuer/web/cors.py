@@ -21,12 +21,14 @@ class CrossOrigin:
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
-        self._public = CORSMiddleware(app, allow_origins=["*"], allow_methods=["GET"], allow_headers=["*"])
+        self._public = CORSMiddleware(
+            app, allow_origins=["*"], allow_methods=["GET", "HEAD"], allow_headers=["*"]
+        )
         self._named = CORSMiddleware(
             app,
             allow_origins=origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-Requested-With"],
+            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_headers=["*"],  # tracing libraries add theirs to every request, and none is acted upon
             allow_credentials=bool(origins),  # for the cookie that names the device
             expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
         )

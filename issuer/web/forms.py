@@ -86,15 +86,15 @@ async def get_form(request: Request) -> Form:
 
 
 def _authorization(request: Request, parameters: Mapping[str, str]) -> str | None:
-    """Return the Authorization header, None for an access token beside the client's own authentication.
+    """Return the Authorization header; None for an empty one, and for an access token beside the client's own proof.
 
     Applications that add their token to every request send one here too. It authenticates no client, so where the
     form names the client it is ignored.
     """
-    authorization = request.headers.get("authorization")
-    scheme = (authorization or "").partition(" ")[0].lower()
+    authorization = request.headers.get("authorization", "")
+    scheme = authorization.partition(" ")[0].lower()
     named = parameters.keys() & {"client_id", "client_assertion"}
-    return None if named and scheme in TOKEN_SCHEMES else authorization
+    return None if named and scheme in TOKEN_SCHEMES else authorization or None
 
 
 FormDep = Annotated[Form, Depends(get_form)]
