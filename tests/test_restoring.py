@@ -259,7 +259,7 @@ def test_a_running_process_refuses_an_older_ring_before_it_changes_it_and_follow
     _, node = place.node()
     seen = node.refresh()
     place.restore(backup)
-    node._rotation._store = RingStore(place.database)
+    node._rotation._store = node._rotation.halves._store = RingStore(place.database)
     node._heartbeats._database = place.database
     place.clock.advance(seconds=1)
     with pytest.raises(OlderRing):
