@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from verifier_example import docs_page
 from verifier_example.connections import bound_connections_of_this_server
+from verifier_example.connections.shortages import KINDS
 from verifier_example.dependencies import (
     POLICY_VIOLATION,
     CurrentUser,
@@ -125,11 +126,14 @@ def create_app(
     app = FastAPI(
         title="A service protected by the issuer's tokens",
         lifespan=_lifespan,
-        docs_url=None,  # see docs_page
+        openapi_url=None,  # see docs_page
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
     app.add_exception_handler(HTTPException, render_refusal)
+    for kind in KINDS:
+        app.add_exception_handler(kind, render_refusal)
     current_user = CurrentUser(verifier, token_url=chosen.issuer.rstrip("/") + "/login")
     app.state.cache = verifier.cache  # for `_lifespan`
     app.state.connection_refused = metrics.connection_refused  # for `connections`

@@ -641,10 +641,21 @@ def test_methods_and_unknown_paths_are_answered_in_the_issuers_words(client: Tes
         assert (client.head(path).status_code, client.head(path).content) == (200, b"")
     wrong = client.post("/healthz")
     assert (wrong.status_code, wrong.json()["error"]) == (405, "method_not_allowed")
-    assert wrong.headers["Allow"] == "GET, HEAD"
+    assert wrong.json()["error_description"] == "this endpoint has no such method; see Allow"
+    options = client.options("/healthz")
+    assert (options.status_code, options.content) == (204, b"")
+    assert wrong.headers["Allow"] == options.headers["Allow"] == "GET, HEAD, OPTIONS"
     unknown = client.get("/nowhere")
     assert (unknown.status_code, unknown.json()["error"]) == (404, "not_found")
+    assert unknown.json()["error_description"] == "there is no such endpoint"
     assert client.get("/me").json()["error"] == "invalid_token"
+
+
+def test_the_openapi_document_is_rendered_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get("/openapi.json")
+    assert first.json()["openapi"].startswith("3.")
+    monkeypatch.setattr(json, "dumps", None)
+    assert client.get("/openapi.json").content == first.content
 
 
 @pytest.mark.parametrize(
