@@ -78,8 +78,10 @@ def open_channel(stream: TextIO) -> Channel:
 
 def _is_open_for_writing(stream: TextIO | None) -> bool:
     """Whether lines may get somewhere; not if standard error was closed before the start: see `standard_streams`."""
+    if stream is None:
+        return False
     try:
-        descriptor = stream.fileno() if stream else -1
+        descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):  # a stream in memory
         return True
     try:

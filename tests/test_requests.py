@@ -132,7 +132,35 @@ def test_no_word_of_a_library_reaches_who_sends_a_form(web: TestClient) -> None:
     for form, says in answers.items():
         assert refusal(web.post("/login", content=form, headers={"Content-Type": FORM})) == says
     file = {"username": ("a name", b"alice"), "password": (None, "x")}
-    assert refusal(web.post("/login", files=file)) == "username must be a string"
+    unreadable = "the body is no multipart form of at most 50 parameters, none of them a file"
+    assert refusal(web.post("/login", files=file)) == unreadable
+    for content, kind in (
+        (b"--x\r\n\r\n", "multipart/form-data"),
+        (b"--x\r\nA\r\n\r\n", "multipart/form-data; boundary=x"),
+        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+    ):
+        assert refusal(web.post("/login", content=content, headers={"Content-Type": kind})) == unreadable
+
+
+def test_a_body_that_turns_out_too_large_is_refused_as_one_that_says_so(web: TestClient) -> None:
+    for path, kind in (
+        ("/login", FORM),
+        (TOKEN, FORM),
+        ("/oauth2/revoke", FORM),
+        ("/users", "application/json"),
+    ):
+        announced = web.post(path, content=b"a" * 70_000, headers={"Content-Type": kind})
+        found = web.post(path, content=iter([b"a" * 35_000] * 2), headers={"Content-Type": kind})
+        assert announced.status_code == found.status_code == 413
+        assert announced.json() == found.json()
+
+
+def test_a_preflight_that_is_refused_is_answered_in_the_protocols_shape(web: TestClient) -> None:
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert refusal(web.options("/login", headers=asked)) == "not allowed across origins: origin"
+    assert (
+        refusal(web.options("/.well-known/jwks.json", headers=asked)) == "not allowed across origins: method"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp
 
 from issuer.settings import Settings
@@ -33,7 +32,7 @@ from issuer.web import (
     users,
 )
 from issuer.web.aside import Aside
-from issuer.web.bodies import BODY_MOST_BYTES, RefuseLargeBodies
+from issuer.web.bodies import RefuseLargeBodies
 from issuer.web.cors import CrossOrigin
 from issuer.web.direct import Direct, answer
 from issuer.web.methods import CommonMethods
@@ -86,7 +85,6 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     docs_page.install(app, prefix)
     discovery.install_inserted(app, prefix)
     errors.install(app)
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(RefuseLargeBodies)
     app.middleware_stack = _front(app.build_middleware_stack(), KnownPaths(_paths(app)), issuer.settings)
     return app

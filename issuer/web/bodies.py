@@ -47,10 +47,7 @@ async def read_body(request: Request) -> bytes:
 
 
 class RefuseLargeBodies:
-    """ASGI middleware: refuses what announces too large a body.
-
-    Starlette's limit stays behind it for bodies of unannounced length; alone it would answer in plain text.
-    """
+    """ASGI middleware: refuses what announces too large a body, also where no body is read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
