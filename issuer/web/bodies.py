@@ -23,7 +23,7 @@ class BodyTooLarge(OAuthError):
 
 
 class ContentCoded(OAuthError):
-    """The request body is compressed, RFC 9110 sections 12.5.3 and 15.5.16."""
+    """The request body has a Content-Encoding; none is supported (RFC 9110 sections 12.5.3 and 15.5.16)."""
 
     code = ErrorCode.INVALID_REQUEST
     status = 415

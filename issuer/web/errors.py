@@ -57,7 +57,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "There is no such thing, or it is not the caller's.",
         409: "The username is taken.",
         413: "The request body is too large.",
-        415: "The request body is compressed.",
+        415: "The request body has a Content-Encoding.",
         429: "Too many attempts; see Retry-After.",
         503: "The issuer cannot answer for the moment; see Retry-After.",
     }
