@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
@@ -16,6 +17,7 @@ from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from verifier_example import docs_page
 from verifier_example.connections import bound_connections_of_this_server
@@ -142,6 +144,7 @@ def create_app(
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     docs_page.install(app, chosen.issuer)
+    app.router.default = _not_found
     return app
 
 
@@ -152,6 +155,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with known_paths_only(paths), written_aside():
         async with app.state.cache:
             yield
+
+
+async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Refuse any other path, of a WebSocket too, which the framework would answer without a body."""
+    raise HTTPException(HTTPStatus.NOT_FOUND)
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:

@@ -391,6 +391,13 @@ def test_a_socket_without_a_good_token_is_denied_before_it_opens(client: TestCli
         assert denied.value.headers["WWW-Authenticate"].startswith(challenge)
 
 
+def test_a_socket_at_an_unknown_path_is_answered_as_any_request_there(client: TestClient) -> None:
+    for path in ("/nowhere", "/healthz"):
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path):
+            pass
+        assert (denied.value.status_code, denied.value.json()["error"]) == (404, "not_found")
+
+
 def test_a_token_in_the_address_or_a_cookie_opens_no_socket(client: TestClient, forge: Any) -> None:
     for offer in (
         client.websocket_connect(f"/greetings?access_token={forge.token()}"),
