@@ -52,8 +52,9 @@ HTTP = """\
 ## HTTP
 
 Besides the statuses that are listed, any endpoint may answer 400 for what is no request of its kind, 404 and 405 for
-unknown paths and methods, 413 for a body of more than 64 KiB, and 500 for a defect. HEAD is answered wherever GET is,
-OPTIONS everywhere. `/docs` of each service shows the bodies.
+unknown paths and methods, 413 for a body of more than 64 KiB, 503 when the system gives the process no more threads,
+memory or file descriptors, and 500 for a defect. HEAD is answered wherever GET is, OPTIONS everywhere. `/docs` of
+each service shows the bodies.
 """
 ERRORS = """\
 ## Errors of the issuer

@@ -20,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from issuer.callbacks import notify
 from issuer.oauth import Unavailable
+from issuer.threads import start_threads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -123,6 +124,10 @@ class HashingPool:
         self._lock = threading.Lock()
         self.changed: Callable[[int], None] = lambda _jobs: None
         """Is called with the number of jobs that run or wait, whenever that changes."""
+
+    def start(self) -> None:
+        """Start the threads; raise RuntimeError if that cannot be done."""
+        start_threads(self._executor, self._threads)
 
     async def run(self, place: Place, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `function` returns, off the event loop; raise QueueFull when too many wait."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from fcntl import F_GETFL, fcntl
 from queue import SimpleQueue
 from typing import TextIO
 
@@ -75,6 +76,20 @@ def open_channel(stream: TextIO) -> Channel:
     return Channel(again, lambda data: os.write(again, data), may_block=False)
 
 
+def _is_open_for_writing(stream: TextIO | None) -> bool:
+    """Whether lines may get somewhere; not if standard error was closed before the start: see `standard_streams`."""
+    if stream is None:
+        return False
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):  # a stream in memory
+        return True
+    try:
+        return fcntl(descriptor, F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except OSError:
+        return False
+
+
 class LogOutput:
     """Writes lines to a stream, or nowhere; no method raises, and none waits but `flush`.
 
@@ -83,6 +98,7 @@ class LogOutput:
     """
 
     def __init__(self, stream: TextIO | None, most_bytes: int = BACKLOG_MOST_BYTES) -> None:
+        stream = stream if _is_open_for_writing(stream) else None
         self.lost = 0
         """How many lines were dropped."""
         self.is_failing = stream is None

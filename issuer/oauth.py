@@ -4,9 +4,11 @@ What a client may ask for is decided in `clients`; how an error is written, in `
 """
 
 import re
+from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_address
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
@@ -79,6 +81,8 @@ class OAuthError(Exception):
     status: int = 400
     challenge: str | None = None
     """The scheme of `WWW-Authenticate`, where the status asks for one."""
+    headers: Mapping[str, str] = MappingProxyType({})
+    """What else the answer tells programs."""
     retry_after: timedelta | None = None
 
     def __init__(self, description: str) -> None:

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from issuer.log_output import LogOutput
 
+STANDARD_ERROR = 2
 LINE_MOST_CHARACTERS = 65536
 """A longer line that something prints without the log is broken."""
 
@@ -82,10 +83,14 @@ class OutputStream(UnfailingStream):
 
 
 def open_standard_files() -> None:
-    """Let descriptors 0 to 2 be open files, or the next file, such as the database, would be standard error."""
+    """Let descriptors 0 to 2 be open files, or the next file, such as the database, would be standard error.
+
+    Standard error that was closed cannot be written, so that worker processes, which inherit it, count lost lines.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            opened = os.open(Path(os.devnull), os.O_RDWR)  # the lowest number that is free
+            access = os.O_RDONLY if descriptor == STANDARD_ERROR else os.O_RDWR
+            opened = os.open(Path(os.devnull), access)  # the lowest number that is free
             os.set_inheritable(opened, True)

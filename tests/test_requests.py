@@ -1,5 +1,6 @@
 """What may be sent twice, and how: requests that are ambiguous are refused, those that are merely untidy accepted."""
 
+import asyncio
 import base64
 import json
 from dataclasses import replace
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from given import ALICE, Build, MovableClock, bearer
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as runs
 from hypothesis import strategies as st
 
 from issuer.administration import register_client, require_audiences
@@ -74,6 +76,91 @@ def test_a_form_names_each_parameter_once(web: TestClient, machine: tuple[str, s
 def test_a_multipart_log_in_names_each_parameter_once(web: TestClient) -> None:
     parts = [(name, (None, value)) for name, value in (*ALICE.items(), ("username", "bob"))]
     assert "repeated" in refusal(web.post("/login", files=parts))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate, gzip", "br", "identity, identity"])
+def test_a_compressed_body_is_refused_and_told_how_to_send_it(web: TestClient, coding: str) -> None:
+    for path in ("/login", "/users", TOKEN, "/oauth2/revoke", "/oauth2/introspect"):
+        answer = web.post(path, content=b"x", headers={"Content-Type": FORM, "Content-Encoding": coding})
+        if path != "/users":
+            assert answer.status_code == 415
+    kind = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = web.post("/users", content=b"{}", headers=kind)
+    assert (answer.status_code, answer.json()["error"]) == (415, "invalid_request")
+    assert answer.headers["Accept-Encoding"] == "identity"
+    plain = web.post("/users", content=b"{}", headers={**kind, "Content-Encoding": "identity"})
+    assert "username is missing" in refusal(plain)
+
+
+@pytest.mark.parametrize(
+    ("document", "says"),
+    [
+        (b"[]", "the body must be an object"),
+        (b"null", "the body must be an object"),
+        (b'"x"', "the body must be an object"),
+        (b"{}", "username is missing; password is missing"),
+        (b'{"username": 1, "password": ["x"]}', "username must be a string; password must be a string"),
+        (b'{"username": null, "password": {}}', "username must be a string; password must be a string"),
+    ],
+)
+def test_what_is_wrong_with_a_document_is_told_in_plain_words(
+    web: TestClient, document: bytes, says: str
+) -> None:
+    answer = web.post("/users", content=document, headers={"Content-Type": "application/json"})
+    assert refusal(answer) == says
+
+
+@runs(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["username", "password", "x"]), inner)
+        ),
+    )
+)
+def test_no_word_of_a_library_reaches_who_sends_a_document(web: TestClient, document: Any) -> None:
+    answer = web.post("/users", content=json.dumps(document), headers={"Content-Type": "application/json"})
+    assert not {"Input", "Field", "Value", "String"} & set(answer.text.replace('"', " ").split())
+
+
+def test_no_word_of_a_library_reaches_who_sends_a_form(web: TestClient) -> None:
+    answers = {
+        "": "username is missing; password is missing",
+        "grant_type=x&username=a&password=b": "grant_type has a value that is not supported",
+    }
+    for form, says in answers.items():
+        assert refusal(web.post("/login", content=form, headers={"Content-Type": FORM})) == says
+    file = {"username": ("a name", b"alice"), "password": (None, "x")}
+    unreadable = "the body is no multipart form of at most 50 parameters, none of them a file"
+    assert refusal(web.post("/login", files=file)) == unreadable
+    for content, kind in (
+        (b"--x\r\n\r\n", "multipart/form-data"),
+        (b"--x\r\nA\r\n\r\n", "multipart/form-data; boundary=x"),
+        (b"--x\r\nContent-Disposition: form-data\r\n\r\na\r\n--x--\r\n", "multipart/form-data; boundary=x"),
+    ):
+        assert refusal(web.post("/login", content=content, headers={"Content-Type": kind})) == unreadable
+
+
+def test_a_body_that_turns_out_too_large_is_refused_as_one_that_says_so(web: TestClient) -> None:
+    for path, kind in (
+        ("/login", FORM),
+        (TOKEN, FORM),
+        ("/oauth2/revoke", FORM),
+        ("/users", "application/json"),
+    ):
+        announced = web.post(path, content=b"a" * 70_000, headers={"Content-Type": kind})
+        found = web.post(path, content=iter([b"a" * 35_000] * 2), headers={"Content-Type": kind})
+        assert announced.status_code == found.status_code == 413
+        assert announced.json() == found.json()
+
+
+def test_a_preflight_that_is_refused_is_answered_in_the_protocols_shape(web: TestClient) -> None:
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    assert refusal(web.options("/login", headers=asked)) == "not allowed across origins: origin"
+    assert (
+        refusal(web.options("/.well-known/jwks.json", headers=asked)) == "not allowed across origins: method"
+    )
 
 
 @pytest.mark.parametrize(
@@ -384,13 +471,44 @@ def test_head_answers_as_get_does_without_the_body(web: TestClient, path: str) -
         assert head.headers.get(name) == got.headers.get(name)
 
 
+def test_options_of_the_whole_server_are_answered_below_a_path_too(made: Build, settings: Settings) -> None:
+    for url in (settings.url, "https://example.com/auth"):
+        app = create_app(made(settings.model_copy(update={"url": url})))
+        assert asyncio.run(status_of_asterisk(app)) == 204
+
+
+async def status_of_asterisk(app: Any) -> int:
+    """Ask for `OPTIONS *`, which no HTTP client of Python sends."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "OPTIONS", "path": "*", "raw_path": b"*", "query_string": b""}
+    await app({**scope, "headers": [], "http_version": "1.1", "scheme": "http"}, None, send)
+    return int(sent[0]["status"])
+
+
 def test_an_unknown_path_is_not_found_by_any_method(web: TestClient) -> None:
     for path in ("/", "/nowhere", "/login/", "/.well-known/nothing", "/.well-known/openid-configuration/x"):
         for method in ("GET", "POST", "OPTIONS", "HEAD"):
             answer = web.request(method, path)
             assert answer.status_code == 404
-            assert method == "HEAD" or answer.json()["error"] == "not_found"
+            assert method == "HEAD" or answer.json() == {
+                "error": "not_found",
+                "error_description": "there is no such endpoint",
+            }
     assert web.get("/static-offline-docs/nothing").json()["error"] == "not_found"
+
+
+# The description of the service
+
+
+def test_the_openapi_document_is_rendered_once(web: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = web.get("/openapi.json")
+    assert first.json()["openapi"].startswith("3.")
+    monkeypatch.setattr(json, "dumps", None)
+    assert web.get("/openapi.json").content == first.content
 
 
 # What every origin may read

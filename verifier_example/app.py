@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
@@ -16,9 +17,11 @@ from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from verifier_example import docs_page
 from verifier_example.connections import bound_connections_of_this_server
+from verifier_example.connections.shortages import KINDS
 from verifier_example.dependencies import (
     POLICY_VIOLATION,
     CurrentUser,
@@ -125,11 +128,14 @@ def create_app(
     app = FastAPI(
         title="A service protected by the issuer's tokens",
         lifespan=_lifespan,
-        docs_url=None,  # see docs_page
+        openapi_url=None,  # see docs_page
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
     app.add_exception_handler(HTTPException, render_refusal)
+    for kind in KINDS:
+        app.add_exception_handler(kind, render_refusal)
     current_user = CurrentUser(verifier, token_url=chosen.issuer.rstrip("/") + "/login")
     app.state.cache = verifier.cache  # for `_lifespan`
     app.state.connection_refused = metrics.connection_refused  # for `connections`
@@ -138,6 +144,7 @@ def create_app(
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     docs_page.install(app, chosen.issuer)
+    app.router.default = _not_found
     return app
 
 
@@ -148,6 +155,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with known_paths_only(paths), written_aside():
         async with app.state.cache:
             yield
+
+
+async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Refuse any other path, of a WebSocket too, which the framework would answer without a body."""
+    raise HTTPException(HTTPStatus.NOT_FOUND)
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:

@@ -13,11 +13,12 @@ after the word "bearer": `new WebSocket(url, ["bearer", token])`. In the URL it 
 cookie would be sent by any page that opens the socket, and a first message would come after strangers are let in.
 """
 
+import logging
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import HTTPException, Security, WebSocket
+from fastapi import HTTPException, Response, Security, WebSocket
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.responses import JSONResponse
 from fastapi.security import SecurityScopes
@@ -27,10 +28,17 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketClose
 
+from verifier_example.connections.shortages import RETRY_SECONDS, is_shortage
 from verifier_example.verifier import AccessToken, InvalidToken, KeysUnavailable, Reason, TokenVerifier
 
 SUBPROTOCOL = "bearer"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
+logger = logging.getLogger(__name__)
+_WORDS = {  # those of the issuer
+    HTTPStatus.NOT_FOUND: "there is no such endpoint",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this endpoint has no such method; see Allow",
+}
+
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # close codes, RFC 6455 section 7.4.1 and IANA's registry
 
 
@@ -69,19 +77,26 @@ async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
     A WebSocket is refused before it is accepted, by the same answer; where the server cannot give one (that is an
     extension of ASGI), by closing it.
     """
+    if is_shortage(error):
+        logger.error("cannot answer: %s", error)
+        error = unavailable("the service cannot answer now", RETRY_SECONDS)
     if not isinstance(error, StarletteHTTPException):
         raise error
     extensions = connection.scope.get("extensions") or {}
     if isinstance(connection, WebSocket) and "websocket.http.response" not in extensions:
         later = error.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         return WebSocketClose(TRY_AGAIN_LATER if later else POLICY_VIOLATION)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        methods = {*headers["Allow"].split(", "), "OPTIONS"}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    method, path = connection.scope.get("method"), connection.scope["path"]
+    if method == "OPTIONS" and (path == "*" or error.status_code == HTTPStatus.METHOD_NOT_ALLOWED):
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)  # RFC 9110 section 9.3.7
     body: object = error.detail
     if not isinstance(body, dict):
         status = HTTPStatus(error.status_code)
-        body = {"error": status.name.lower(), "error_description": status.phrase}
-    headers = dict(error.headers or {})
-    if "GET" in headers.get("Allow", "").split(", "):
-        headers["Allow"] += ", HEAD"  # which is answered wherever GET is
+        body = {"error": status.name.lower(), "error_description": _WORDS.get(status, status.phrase)}
     return JSONResponse(body, error.status_code, headers)
 
 

@@ -3,29 +3,31 @@
 People type passwords into the page, so no script from elsewhere may run in it and no other page may frame it.
 """
 
+import json
 import re
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import fastapi_offline
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from verifier_example.connections.files import HeldFiles
 
-PAGE, FILES = "/docs", "/static-offline-docs"
+DOCUMENT, PAGE, FILES = "/openapi.json", "/docs", "/static-offline-docs"
 EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def install(app: FastAPI, issuer: str) -> None:
-    """Add the page, from which one can log in at `issuer`, and the headers."""
+    """Add the OpenAPI document, the page, from which one can log in at `issuer`, and the headers."""
     html = get_swagger_ui_html(
-        openapi_url=str(app.openapi_url),
+        openapi_url=DOCUMENT,
         title=f"{app.title} - Swagger UI",
         swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
         swagger_css_url=f"{FILES}/swagger-ui.css",
@@ -37,6 +39,14 @@ def install(app: FastAPI, issuer: str) -> None:
         "X-Frame-Options": "DENY",
         "Cross-Origin-Opener-Policy": "same-origin",
     }
+
+    @cache  # rendering takes milliseconds of every other request
+    def described() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @app.get(DOCUMENT, include_in_schema=False)
+    async def document() -> Response:
+        return Response(described(), media_type="application/json")
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -170,8 +170,8 @@ class ClientKeys:
             fresh = held.fetched_at is not None and now - held.fetched_at < FRESH
             cooling = held.asked_at is not None and now - held.asked_at < COOLDOWN
             if not (fresh and known) and not cooling and (held.fetch is None or held.fetch.done()):
-                held.asked_at = now
                 held.fetch = self._fetches.submit(self._fetch, client.jwks_uri, held, now)
+                held.asked_at = now  # not if there is no thread for it: the next request tries again
             fetch = held.fetch
         if fetch and not fetch.done() and not (fresh and known):
             self._wait(fetch)

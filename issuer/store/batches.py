@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import anyio.to_thread
 
 from issuer.store.families import FamilyStore
+from issuer.threads import start_threads
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -92,6 +93,11 @@ class Batches:
     def finish_beside(self) -> None:
         """Let a second core do its part of what `run` does `then`, beginning while the first commits."""
         self._beside = ThreadPoolExecutor(1, "beside")
+
+    def start(self) -> None:
+        """Start the threads; raise RuntimeError if that cannot be done."""
+        for executor in filter(None, (self._thread, self._beside)):
+            start_threads(executor, 1)
 
     async def run(self, digest: bytes, work: Callable[[], T], then: Callable[[T], R]) -> R:
         """Return what `then` makes of what `work` returned, once what that changed is durable.

@@ -13,7 +13,6 @@ import anyio
 import anyio.to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.types import ASGIApp
 
 from issuer.settings import Settings
@@ -33,10 +32,10 @@ from issuer.web import (
     users,
 )
 from issuer.web.aside import Aside
-from issuer.web.bodies import BODY_MOST_BYTES, RefuseLargeBodies
+from issuer.web.bodies import RefuseLargeBodies
 from issuer.web.cors import CrossOrigin
 from issuer.web.direct import Direct, answer
-from issuer.web.methods import HeadAsGet
+from issuer.web.methods import CommonMethods
 from issuer.web.paths import KnownPaths
 from issuer.web.prefix import PutBack, TakeOff, path_of
 from issuer.web.proxies import ClientAddress, TrustedProxies
@@ -60,13 +59,16 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
 
     One that is `alone` uses a second core, if there is one, for signatures.
     """
+    prefix = path_of(issuer.settings.url)
     app = FastAPI(
         title="JWKS issuer",
         version=version("jwks-issuer"),
         description=DESCRIPTION,
-        docs_url=None,  # see docs_page
+        openapi_url=None,  # see docs_page
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a redirect would go to whatever the Host header says, password included
+        servers=[{"url": prefix}] if prefix else None,
         lifespan=_lifespan,
     )
     app.state.issuer = issuer
@@ -80,11 +82,9 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(room.router)
     app.include_router(metrics.routes(issuer.settings))
-    prefix = path_of(issuer.settings.url)
     docs_page.install(app, prefix)
     discovery.install_inserted(app, prefix)
     errors.install(app)
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=BODY_MOST_BYTES)
     app.add_middleware(RefuseLargeBodies)
     app.middleware_stack = _front(app.build_middleware_stack(), KnownPaths(_paths(app)), issuer.settings)
     return app
@@ -117,7 +117,7 @@ def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
     prefix, proxies = path_of(settings.url), TrustedProxies(settings.trusted_proxies)
     app = PutBack(app, prefix) if prefix else app
     app = Direct(app, DIRECT, errors.write)
-    app = HeadAsGet(app)
+    app = CommonMethods(app)
     app = RefuseRepeatedHeaders(app)
     app = CrossOrigin(app, settings.cors_origins)
     app = SecurityHeaders(app)
@@ -132,6 +132,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
             await anyio.to_thread.run_sync(issuer.node.refresh)
+        issuer.hashing.start()
+        issuer.batches.start()
         supervisor: Supervisor = app.state.supervisor
         watchdog = Watchdog(lambda: supervisor.ticks)
         supervising = asyncio.create_task(supervisor.run())

@@ -1,4 +1,6 @@
-"""Bodies of requests: how large one may be, for endpoints below FastAPI's routing and for all others."""
+"""Bodies of requests, below FastAPI's routing too: how large one may be, and that none may be compressed."""
+
+from types import MappingProxyType
 
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,9 +22,22 @@ class BodyTooLarge(OAuthError):
         super().__init__(f"the request body is larger than {BODY_MOST_BYTES} bytes")
 
 
+class ContentCoded(OAuthError):
+    """The request body has a Content-Encoding; none is supported (RFC 9110 sections 12.5.3 and 15.5.16)."""
+
+    code = ErrorCode.INVALID_REQUEST
+    status = 415
+    headers = MappingProxyType({"Accept-Encoding": "identity"})
+
+    def __init__(self) -> None:
+        super().__init__("the request body has a Content-Encoding; send it without")
+
+
 async def read_body(request: Request) -> bytes:
-    """Return the body, measured as it comes; raise BodyTooLarge."""
+    """Return the body, measured as it comes; raise BodyTooLarge or ContentCoded."""
     _require_small(request.scope)
+    if request.headers.get("content-encoding", "").lower() not in {"", "identity"}:
+        raise ContentCoded
     body = b""
     async for chunk in request.stream():
         body += chunk
@@ -32,10 +47,7 @@ async def read_body(request: Request) -> bytes:
 
 
 class RefuseLargeBodies:
-    """ASGI middleware: refuses what announces too large a body.
-
-    Starlette's limit stays behind it for bodies of unannounced length; alone it would answer in plain text.
-    """
+    """ASGI middleware: refuses what announces too large a body, also where no body is read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

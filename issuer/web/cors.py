@@ -4,9 +4,14 @@ Which origins are named is the operator's setting.
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from issuer.oauth import InvalidRequest
 
 PUBLIC = "/.well-known/"
 """What verifiers read, open to every origin; answers that are errors too, or no script could tell why."""
@@ -16,15 +21,29 @@ _PUBLIC_HEADERS = [
 ]
 
 
+class _Policy(CORSMiddleware):
+    """Starlette's, with errors in the shape of this service."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight."""
+        answer = super().preflight_response(request_headers)
+        if answer.status_code < HTTPStatus.BAD_REQUEST:
+            return answer
+        kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        refused = bytes(answer.body).decode().removeprefix("Disallowed CORS ")
+        error = InvalidRequest(f"not allowed across origins: {refused}")
+        return JSONResponse(
+            {"error": error.code, "error_description": error.description}, answer.status_code, kept
+        )
+
+
 class CrossOrigin:
     """ASGI middleware: what verifiers read is open to every origin, everything else to the named ones."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
-        self._public = CORSMiddleware(
-            app, allow_origins=["*"], allow_methods=["GET", "HEAD"], allow_headers=["*"]
-        )
-        self._named = CORSMiddleware(
+        self._public = _Policy(app, allow_origins=["*"], allow_methods=["GET", "HEAD"], allow_headers=["*"])
+        self._named = _Policy(
             app,
             allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],

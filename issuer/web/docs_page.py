@@ -1,26 +1,30 @@
-"""`GET /docs`: Swagger UI from this origin alone, with an Authorize button that works below the issuer's URL.
+"""`GET /openapi.json`, and `GET /docs`: Swagger UI from this origin alone.
+
+Its Authorize button works below the issuer's URL.
 
 What browsers may load for it is limited by `security_headers`. The verifier example has a page of the same kind.
 """
 
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fastapi_offline
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.responses import HTMLResponse
 
 from issuer.connections.files import HeldFiles
 from issuer.web.security_headers import page_policy
 
-PAGE, REDIRECT, FILES = "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
+DOCUMENT, PAGE, REDIRECT, FILES = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
 
 
 def install(app: FastAPI, prefix: str) -> None:
-    """Add the page and the files that it loads; browsers find them below `prefix`."""
+    """Add the document, the page and the files that it loads; browsers find them below `prefix`."""
     page = get_swagger_ui_html(
-        openapi_url=f"{prefix}{app.openapi_url}",
+        openapi_url=f"{prefix}{DOCUMENT}",
         title=f"{app.title} - Swagger UI",
         oauth2_redirect_url=f"{prefix}{REDIRECT}",
         swagger_js_url=f"{prefix}{FILES}/swagger-ui-bundle.js",
@@ -31,6 +35,7 @@ def install(app: FastAPI, prefix: str) -> None:
     app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     for path, html in ((PAGE, page), (REDIRECT, redirect)):
         app.add_api_route(path, _answering(html), include_in_schema=False, response_class=HTMLResponse)
+    app.add_api_route(DOCUMENT, _describing(app), include_in_schema=False)
     _name_token_url(app, prefix)
 
 
@@ -40,6 +45,17 @@ def _answering(html: HTMLResponse) -> Any:
 
     async def answer() -> HTMLResponse:
         return HTMLResponse(text, headers=headers)
+
+    return answer
+
+
+def _describing(app: FastAPI) -> Any:
+    @cache  # rendering takes milliseconds of every other request
+    def rendered() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    async def answer() -> Response:
+        return Response(rendered(), media_type="application/json")
 
     return answer
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from issuer.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from issuer.grants.means import RepeatRefused, Replayed
 from issuer.hashing_pool import QueueFull
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
@@ -56,6 +57,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         404: "There is no such thing, or it is not the caller's.",
         409: "The username is taken.",
         413: "The request body is too large.",
+        415: "The request body has a Content-Encoding.",
         429: "Too many attempts; see Retry-After.",
         503: "The issuer cannot answer for the moment; see Retry-After.",
     }
@@ -100,6 +102,7 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     elif error.challenge:
         realm = ' realm="issuer", charset="UTF-8"' if error.challenge == "Basic" else ""
         headers["WWW-Authenticate"] = error.challenge + realm
+    headers.update(error.headers)
     if error.retry_after:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     figures = Figures.of(request)
@@ -112,11 +115,24 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     return _answer(request, error.status, error.code, error.description, headers)
 
 
+_REASONS = {
+    "missing": "is missing",
+    "model_attributes_type": "must be an object",
+    "string_pattern_mismatch": "has a value that is not supported",
+    "string_type": "must be a string",
+    "string_unicode": "must be Unicode text",
+}
+"""What pydantic finds wrong, in the words of this service."""
+
+
 async def _invalid_parameters(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     # Names and reasons, never values: one of them may be a password.
-    problems = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+    problems = [
+        f"{'.'.join(map(str, each['loc'][1:])) or 'the body'} {_REASONS.get(each['type'], 'is not valid')}"
+        for each in error.errors()
+    ]
     return _answer(
         request, 400, ErrorCode.INVALID_REQUEST, "; ".join(dict.fromkeys(problems))[:DESCRIPTION_MOST]
     )
@@ -144,7 +160,12 @@ async def _nobody_listens(_request: Request, _error: Exception) -> Response:
 
 async def _unavailable(request: Request, error: Exception) -> JSONResponse:
     log.error("cannot answer", reason=str(error))
-    return await _oauth_error(request, Unavailable("the issuer cannot answer now", timedelta(seconds=2)))
+    later = timedelta(seconds=RETRY_SECONDS)
+    return await _oauth_error(request, Unavailable("the issuer cannot answer now", later))
+
+
+async def _shortage(request: Request, error: Exception) -> JSONResponse:
+    return await (_unavailable if is_shortage(error) else _defect)(request, error)
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
@@ -159,5 +180,6 @@ _HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Res
     StoreError: _unavailable,
     KeyRingError: _unavailable,
     ClientDisconnect: _nobody_listens,
+    **dict.fromkeys(KINDS, _shortage),
     Exception: _defect,
 }

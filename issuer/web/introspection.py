@@ -27,7 +27,7 @@ class IntrospectionBody(BaseModel):
 @router.post(
     "/oauth2/introspect",
     name="introspection_endpoint",
-    responses=documented(400, 401, 413, 429, 503),
+    responses=documented(400, 401, 413, 415, 429, 503),
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )
 async def introspect(

@@ -17,7 +17,7 @@ from issuer.web.unambiguous import UnambiguousRoute
 router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
 
 
-@router.post("/login", responses=documented(400, 401, 403, 413, 429, 503))
+@router.post("/login", responses=documented(400, 401, 403, 413, 415, 429, 503))
 async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     issuer: IssuerDep,

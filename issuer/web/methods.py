@@ -1,23 +1,27 @@
-"""Methods that every resource has beside its own: HEAD wherever there is GET, OPTIONS, and Allow with a 405.
+"""Methods without an endpoint: HEAD wherever there is GET, OPTIONS of a resource or of the server; Allow with a 405.
 
 Preflight requests of browsers (CORS) are answered in `cors`.
 """
 
 from collections.abc import Iterable, Iterator
 
+from fastapi import Response
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
-class HeadAsGet:
-    """ASGI middleware: answers HEAD as GET without the body, RFC 9110 section 9.3.2."""
+class CommonMethods:
+    """ASGI middleware: answers HEAD as GET without the body, and `OPTIONS *`, RFC 9110 sections 9.3.2 and 9.3.7."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Ask as GET and leave out what is not sent."""
+        if scope["type"] == "http" and (scope["method"], scope["path"]) == ("OPTIONS", "*"):
+            await Response(status_code=204)(scope, receive, send)
+            return
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return

@@ -40,7 +40,7 @@ def routes(settings: Settings) -> APIRouter:
         "/metrics",
         metrics,
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **documented(401)},
+        responses={200: {"content": {"text/plain": {}}}, **documented(401, 503)},
         # Or without any, in OpenAPI's words.
         openapi_extra={"security": [{}]} if _is_open(settings) else None,
     )

@@ -17,7 +17,7 @@ router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
     response_class=Response,
     responses={
         200: {"description": "The token is not valid: it never was, or is no longer."},
-        **documented(400, 401, 413, 429, 503),
+        **documented(400, 401, 413, 415, 429, 503),
     },
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )

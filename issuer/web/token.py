@@ -48,7 +48,7 @@ def no_store(response: Response) -> None:
     "/oauth2/token",
     name="token_endpoint",
     response_model=TokenBody,
-    responses=documented(400, 401, 413, 429, 503),
+    responses=documented(400, 401, 413, 415, 429, 503),
     openapi_extra=described(
         ["grant_type"],
         grant_type={"type": "string", "enum": [grant.value for grant in GrantType]},

@@ -11,13 +11,14 @@ from fastapi.params import Form
 from fastapi.routing import APIRoute
 from starlette._utils import AwaitableOrContextManagerWrapper
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.documents import MemberRepeated, read_document
 from issuer.oauth import InvalidRequest
 from issuer.web.bodies import read_body
 from issuer.web.errors import write
-from issuer.web.forms import FORM, media_type, read_fields, require_once, require_type
+from issuer.web.forms import FIELDS_MOST, FORM, media_type, read_fields, require_once, require_type
 
 SINGLE_HEADERS = frozenset(
     {
@@ -66,10 +67,18 @@ class UnambiguousRequest(Request):
                 fields: list[tuple[str, str | UploadFile]] = [*read_fields(content_type, self._body)]
                 self._document = FormData(fields)
             case "multipart/form-data":
-                self._document = await super().form()
+                self._document = await self._read_multipart()
                 require_once((name for name, _ in self._document.multi_items()), "parameter")
             case "application/json":
                 self._document = read_json(self._body)
+
+    async def _read_multipart(self) -> FormData:
+        try:
+            return await super().form(max_fields=FIELDS_MOST, max_files=0)
+        except HTTPException:
+            raise InvalidRequest(
+                f"the body is no multipart form of at most {FIELDS_MOST} parameters, none of them a file"
+            ) from None
 
     async def json(self) -> Any:
         """Return the document that was read."""

@@ -50,7 +50,7 @@ def _account(user: User) -> Account:
     )
 
 
-@router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 429, 503))
+@router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 415, 429, 503))
 async def register(
     registration: Registration, issuer: IssuerDep, origin: DeviceDep, response: Response
 ) -> Account:

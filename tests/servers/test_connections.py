@@ -223,6 +223,12 @@ def test_what_is_unusual_and_allowed_is_answered(service: Service, request_: byt
     assert statuses(exchange(service.port, request_, LAST)) == [b"200", b"200"]
 
 
+def test_options_of_the_whole_server_are_answered_without_content(service: Service) -> None:
+    answers = exchange(service.port, b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", LAST)
+    assert statuses(answers) == [b"204", b"200"]
+    assert b"content-length" not in answers.partition(b"\r\n\r\n")[0].lower()
+
+
 def test_http_1_0_needs_no_host(service: Service) -> None:
     assert statuses(exchange(service.port, get(b"", version=b"1.0"))) == [b"200"]
 

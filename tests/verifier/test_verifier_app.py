@@ -391,6 +391,13 @@ def test_a_socket_without_a_good_token_is_denied_before_it_opens(client: TestCli
         assert denied.value.headers["WWW-Authenticate"].startswith(challenge)
 
 
+def test_a_socket_at_an_unknown_path_is_answered_as_any_request_there(client: TestClient) -> None:
+    for path in ("/nowhere", "/healthz"):
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path):
+            pass
+        assert (denied.value.status_code, denied.value.json()["error"]) == (404, "not_found")
+
+
 def test_a_token_in_the_address_or_a_cookie_opens_no_socket(client: TestClient, forge: Any) -> None:
     for offer in (
         client.websocket_connect(f"/greetings?access_token={forge.token()}"),
@@ -641,10 +648,21 @@ def test_methods_and_unknown_paths_are_answered_in_the_issuers_words(client: Tes
         assert (client.head(path).status_code, client.head(path).content) == (200, b"")
     wrong = client.post("/healthz")
     assert (wrong.status_code, wrong.json()["error"]) == (405, "method_not_allowed")
-    assert wrong.headers["Allow"] == "GET, HEAD"
+    assert wrong.json()["error_description"] == "this endpoint has no such method; see Allow"
+    options = client.options("/healthz")
+    assert (options.status_code, options.content) == (204, b"")
+    assert wrong.headers["Allow"] == options.headers["Allow"] == "GET, HEAD, OPTIONS"
     unknown = client.get("/nowhere")
     assert (unknown.status_code, unknown.json()["error"]) == (404, "not_found")
+    assert unknown.json()["error_description"] == "there is no such endpoint"
     assert client.get("/me").json()["error"] == "invalid_token"
+
+
+def test_the_openapi_document_is_rendered_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = client.get("/openapi.json")
+    assert first.json()["openapi"].startswith("3.")
+    monkeypatch.setattr(json, "dumps", None)
+    assert client.get("/openapi.json").content == first.content
 
 
 @pytest.mark.parametrize(
