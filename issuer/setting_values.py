@@ -10,6 +10,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_core import ErrorDetails
 
 from issuer import urls
 from issuer.addresses import parse_network
@@ -19,6 +20,16 @@ LONGEST = timedelta(days=3650)
 NOT_IN_FILES = frozenset({"database", "pkcs11"})
 """Values of ISSUER_KEYS that name no directory."""
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_REASONS = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of at most 4300 digits",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+}
+"""By pydantic's kind of error."""
 _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
 
 
@@ -47,6 +58,14 @@ def expanded(path: object) -> Path:
         return Path(str(path)).expanduser()
     except RuntimeError:
         raise ValueError("begins with ~, and the home directory is not known: give the whole path") from None
+
+
+def reason(fault: ErrorDetails) -> str:
+    """Return in words of ours why a value was refused."""
+    words = _REASONS.get(fault["type"])
+    if words is None:
+        return fault["msg"].removeprefix("Value error, ")
+    return words.format(**fault.get("ctx", {}))
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]

@@ -19,7 +19,9 @@ app = typer.Typer(help="Read the audit log: everything that happened to the keys
 @app.command("list")
 def list_entries(
     *,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest entries to show.")] = 50,
+    last: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="How many of the newest entries to show.")
+    ] = 50,
     as_json: Json = False,
 ) -> None:
     """Show the newest entries: when, who, what, which key, which version of the ring, and why.
@@ -50,7 +52,9 @@ def list_entries(
 @app.command()
 def sessions(
     *,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest sums to show.")] = 50,
+    last: Annotated[
+        int, typer.Option(min=1, metavar="NUMBER", help="How many of the newest sums to show.")
+    ] = 50,
     as_json: Json = False,
 ) -> None:
     """Show how often used refresh tokens were presented again, summed by user and event, the newest last.

@@ -19,7 +19,7 @@ from issuer.administration import (
     require_client_name,
     require_scope,
 )
-from issuer.cli.output import Access, CommandError, Json, Row, opened, show
+from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
 from issuer.cli.private_keys import content_of
 from issuer.cli.streams import OutputLost, require_output
 from issuer.clients import FIRST_PARTY, Client
@@ -55,8 +55,11 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make a client; its secret is shown only once."""
-    name, granted, keys = require_client_name(name), require_scope(scope), _key_set(auth, jwks, jwks_uri)
-    audiences = require_audiences(audience or (), load_settings().audience)
+    default = load_settings().audience
+    with misuse():
+        name, granted = require_client_name(name), require_scope(scope)
+        audiences = require_audiences(audience or (), default)
+    keys = _key_set(auth, jwks, jwks_uri)
     require_output()
     with opened() as issuer:
         client, secret = register_client(
@@ -127,16 +130,18 @@ def _span(text: str) -> timedelta:
     try:
         return parse_duration(text)
     except ValueError as error:
-        raise CommandError(f"--overlap: {error}") from error
+        raise typer.BadParameter(f"--overlap: {error}") from error
 
 
 def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str | None:
     """Return the text of the JWKS in the file, if any; CommandError unless what is given goes together."""
     given = [each for each in (jwks, jwks_uri) if each is not None]
     if len(given) != (auth is AuthMethod.PRIVATE_KEY_JWT):
-        raise CommandError("--auth private_key_jwt needs --jwks or --jwks-uri, and nothing else takes them")
+        raise typer.BadParameter(
+            "--auth private_key_jwt needs --jwks or --jwks-uri, and nothing else takes them"
+        )
     if jwks_uri is not None and not is_fetchable(jwks_uri):
-        raise CommandError("--jwks-uri must be an https URL (http on loopback), without a fragment")
+        raise typer.BadParameter("--jwks-uri must be an https URL (http on loopback), without a fragment")
     if jwks is None:
         return None
     try:

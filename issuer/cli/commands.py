@@ -6,9 +6,10 @@ from importlib import metadata
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 from issuer.cli import audit, check, clients, demo, keys, move, serve, streams, users
-from issuer.cli.output import CommandError, Exit, fail
+from issuer.cli.output import Exit, fail, fail_usage
 from issuer.logs import configure_log
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # its columns cut long options off
 )
 
 
@@ -40,21 +42,21 @@ app.add_typer(users.app, name="users")
 app.add_typer(clients.app, name="clients")
 
 
-def _join_lines(commands: typer.Typer) -> None:
-    """Let the terminal break the lines of each paragraph of help, which are broken as the code's lines are."""
+def _list_whole(commands: typer.Typer) -> None:
+    """Let lists of commands show the whole first paragraph of each one's help."""
     for each in commands.registered_commands:
-        paragraphs = (inspect.getdoc(each.callback) or "").split("\n\n")
-        each.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+        first, _, _ = (inspect.getdoc(each.callback) or "").partition("\n\n")
+        each.short_help = " ".join(first.split())
     for group in commands.registered_groups:
         if group.typer_instance:
-            _join_lines(group.typer_instance)
+            _list_whole(group.typer_instance)
 
 
-_join_lines(app)
+_list_whole(app)
 
 
 def run() -> None:
-    """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do.
+    """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do, 130 interrupted.
 
     The standard streams must have been prepared, see `streams`.
     """
@@ -72,16 +74,20 @@ def _run(*, as_json: bool) -> int | str | None:
     """Return the exit code of the command that the arguments name; raise OutputLost."""
     try:
         _require_text(sys.argv)
-        app()
+        return app(standalone_mode=False) or Exit.DONE
+    except TyperException as error:
+        return fail_usage(error, as_json=as_json)
+    except typer.Abort as ended:
+        sys.stderr.write("cancelled; nothing was done\n")
+        return Exit.INTERRUPTED if isinstance(ended.__context__, KeyboardInterrupt) else Exit.FAILED
     except SystemExit as ended:
         return ended.code
     except streams.OutputLost:
         raise
     except Exception as error:  # noqa: BLE001 - `fail` raises what it does not know
         return fail(error, as_json=as_json)
-    return Exit.DONE
 
 
 def _require_text(arguments: list[str]) -> None:
     if not all(argument.isprintable() for argument in arguments):
-        raise CommandError("an argument holds control characters or is not UTF-8")
+        raise typer.BadParameter("an argument holds control characters or is not UTF-8")

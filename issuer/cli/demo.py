@@ -78,9 +78,12 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="Run the full scenario, check each step, and stop.")
     ] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port of the issuer.")] = ISSUER_PORT,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="PORT", help="The port of the issuer.")
+    ] = ISSUER_PORT,
     service_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="The port of the example service.")
+        int,
+        typer.Option(min=1, max=65535, metavar="PORT", help="The port of the example service."),
     ] = SERVICE_PORT,
 ) -> None:
     """Run the issuer and the example service on this machine, with temporary settings and data.

@@ -44,6 +44,8 @@ def move(
     Nothing may run meanwhile. The copy is one transaction, counted and proven before it is committed. Private keys
     stay under their passphrase; those in a PKCS#11 token stay there. Afterwards the old database refuses to start.
     """
+    if back and (dry_run or to_file is not None):
+        raise typer.BadParameter("--back takes neither --dry-run nor --to-file")
     settings = load_settings()
     with closing(Database(settings.database_url.get_secret_value())) as old:
         require_existing(settings, upgraded=False)

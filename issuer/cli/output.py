@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,21 +13,25 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from issuer.cli.streams import OutputLost
 from issuer.logs import harmless
 from issuer.oauth import OAuthError
 from issuer.policy import instant
 from issuer.refusal import KeyRingError, NothingToDo, Refused
+from issuer.setting_values import reason
 from issuer.settings import BadSettings, Settings, load_settings
 from issuer.store.database import Database
 from issuer.store.errors import StoreError
 from issuer.wiring import Issuer, build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 Row = Mapping[str, str | int | None]
 
 
@@ -38,10 +43,20 @@ class Exit(IntEnum):
     USAGE = 2
     REFUSED = 3
     NOTHING_TO_DO = 4
+    INTERRUPTED = 130
 
 
 class CommandError(Exception):
     """A command cannot be done; the message says what to do."""
+
+
+@contextmanager
+def misuse() -> Iterator[None]:
+    """Let a value that is refused be an error of usage: what is given can never work."""
+    try:
+        yield
+    except (OAuthError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 class Access(Enum):
@@ -128,7 +143,7 @@ def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] =
     else:
         terminal = console()
         if rows:
-            _draw(rows, terminal)
+            draw(rows, terminal)
         if says:
             terminal.print(plain(says), markup=False, soft_wrap=True)  # what is copied must not be broken
     sys.stdout.flush()  # here, where it is known what becomes of a result that cannot be written
@@ -139,12 +154,14 @@ def plain(text: str) -> str:
     return "\n".join(map(harmless, text.split("\n")))
 
 
-def _draw(rows: Sequence[Row], terminal: Console) -> None:
-    """Print `rows` as a table; where the terminal is too narrow for that, each as a list of its members."""
+def draw(rows: Sequence[Row], terminal: Console) -> None:
+    """Print `rows` as a table; where the terminal is too narrow, with instants in two lines, or each as a list."""
     names = [name for name in rows[0] if any(row[name] for row in rows)]
-    if _least_width(rows, names) <= terminal.width:
-        terminal.print(table(rows))
-        return
+    for broken in (False, True):
+        cells = {name: [_cell(row[name], broken=broken) for row in rows] for name in names}
+        if sum(map(_longest_word, cells, cells.values())) + len(names) - 1 <= terminal.width:
+            terminal.print(_table(cells))
+            return
     widest = max(len(_heading(name)) for name in names)
     for number, row in enumerate(rows):
         if number:
@@ -154,15 +171,20 @@ def _draw(rows: Sequence[Row], terminal: Console) -> None:
             terminal.print(Text(line), soft_wrap=True)  # an id that is copied must not be broken
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Return `rows` as a table under the names of their members; a column without any value is left out."""
+def _cell(value: str | int | None, *, broken: bool) -> str:
+    """Return what is shown of a value; `broken`, an instant is a line of its date and one of its time."""
+    text = harmless(str(value or "-"))
+    return "T\n".join(text.split("T")) if broken and _INSTANT.fullmatch(text) else text
+
+
+def _table(cells: Mapping[str, Sequence[str]]) -> Table:
+    """Return columns as a table under their names."""
     drawn = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    names = [name for name in rows[0] if any(row[name] for row in rows)]
-    for name in names:
-        whole = not any(" " in str(row[name] or "-") for row in rows)  # an instant or an id
-        drawn.add_column(_heading(name), overflow="fold", no_wrap=whole, min_width=_longest_word(rows, name))
-    for row in rows:
-        drawn.add_row(*(Text(harmless(str(row[name] or "-"))) for name in names))
+    for name, texts in cells.items():
+        whole = not any(" " in text for text in texts)  # an instant or an id
+        drawn.add_column(_heading(name), overflow="fold", no_wrap=whole, min_width=_longest_word(name, texts))
+    for row in zip(*cells.values(), strict=True):
+        drawn.add_row(*map(Text, row))
     return drawn
 
 
@@ -170,16 +192,9 @@ def _heading(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _longest_word(rows: Sequence[Row], name: str) -> int:
-    words = [
-        *_heading(name).split(),
-        *(word for row in rows for word in harmless(str(row[name] or "-")).split()),
-    ]
+def _longest_word(name: str, texts: Sequence[str]) -> int:
+    words = [*_heading(name).split(), *(word for text in texts for word in text.split())]
     return max(map(len, words), default=1)
-
-
-def _least_width(rows: Sequence[Row], names: Sequence[str]) -> int:
-    return sum(_longest_word(rows, name) for name in names) + len(names) - 1
 
 
 def warn(text: str) -> None:
@@ -217,6 +232,17 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
     else:
         sys.stderr.write(f"{name}: {harmless(message)}\n")
     return code
+
+
+def fail_usage(error: TyperException, *, as_json: bool) -> int:
+    """Print what is wrong with the arguments of a command, in words of ours, and return the exit code for it."""
+    if isinstance(error.__cause__, ValidationError):  # of the library that reads values
+        error.message = "; ".join(map(reason, error.__cause__.errors()))
+    if as_json:
+        show({"error": "usage", "message": error.format_message()}, as_json=True)
+    else:
+        error.show()  # type: ignore[attr-defined] # each that is raised has it
+    return error.exit_code
 
 
 def _reason(error: OSError) -> str:

@@ -1,8 +1,11 @@
 """Listening on a port, before anything else is started: one clear line if it is taken."""
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import typer
 
 from issuer.cli.output import CommandError
 
@@ -17,7 +20,7 @@ def listening(host: str, port: int, option: str = "--port") -> Iterator[socket.s
     """
     host = host.strip().removeprefix("[").removesuffix("]")
     if not host:  # which a socket would take for every address
-        raise CommandError("--host is empty; give an address, 0.0.0.0 or :: for all")
+        raise typer.BadParameter("--host is empty; give an address, 0.0.0.0 or :: for all")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -28,12 +31,18 @@ def listening(host: str, port: int, option: str = "--port") -> Iterator[socket.s
             listener.bind((host, port))
             listener.listen(BACKLOG)  # two may bind at once, but not listen
         except OSError as error:
-            raise CommandError(
-                f"cannot listen on {host}:{port}: {error.strerror or error}; stop what uses it, or choose another"
-                f" port with {option}"
-            ) from error
+            raise CommandError(f"cannot listen on {host}:{port}: {_reason(error, option)}") from error
         listener.set_inheritable(True)
         yield listener
+
+
+def _reason(error: OSError, option: str) -> str:
+    """Return what refused a socket, and what to do."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "that is no address of this machine; give one, or 0.0.0.0 or :: for all"
+    if error.errno == errno.EACCES:
+        return f"this user may not use that port; choose one from 1024 on with {option}"
+    return f"{error.strerror or error}; stop what uses it, or choose another port with {option}"
 
 
 def require_free(host: str, port: int, option: str) -> None:

@@ -1,5 +1,6 @@
 """`issuer keys import|rewrap|verify`: what is done with private keys themselves; none of it prints one."""
 
+import stat
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -77,6 +78,8 @@ def rewrap(
     Afterwards put the new one in ISSUER_KEYS_PASSPHRASE_FILE, which running nodes read again, or restart them one by
     one with the new ISSUER_KEYS_PASSPHRASE. Until then they go on signing, but make no new keys.
     """
+    if same_passphrase and new_passphrase_file is not None:
+        raise typer.BadParameter("--same-passphrase and --new-passphrase-file contradict each other")
     new = _current_passphrase() if same_passphrase else _new_passphrase(new_passphrase_file)
     with opened(Access.CHANGE) as issuer:
         _record(issuer, "begun")  # the audit entry comes first: without it nothing is changed
@@ -178,13 +181,16 @@ def line_of(file: Path) -> str:
 
 def content_of(file: Path) -> bytes:
     """Return what is in a file; refuse what is none, or has no end."""
-    if not file.exists():
-        raise CommandError(f"no such file: {file}")
-    if not file.is_file():
-        raise CommandError(f"not a regular file: {file}")
+    require_file(file)
     if file.stat().st_size > FILE_MOST_BYTES:
         raise CommandError(f"the file has more than {FILE_MOST_BYTES} bytes: {file}")
     return file.read_bytes()
+
+
+def require_file(file: Path) -> None:
+    """Raise OSError for a path that leads nowhere, or CommandError for what is no file and might have no end."""
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise CommandError(f"not a regular file: {file}")
 
 
 def _exposed(pem: Path) -> list[str]:

@@ -51,6 +51,8 @@ def revoke(
     every running node has picked up the change, and prints from when every verifier refuses the key.
     """
     require_reason(reason)
+    if not kid:
+        raise typer.BadParameter("the kid is empty")
     with opened(Access.CHANGE) as issuer:
         key = issuer.rotation.ring().find(kid)
         if not yes and key.revoked_at is None:

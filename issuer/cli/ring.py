@@ -74,9 +74,9 @@ def brief(row: Row) -> Row:
         "kid": str(row["kid"])[:KID_SHOWN],
         "alg": row["alg"],
         "age": row["age"],
-        "signs from": _short(row["signs_from"]),
-        "leaves JWKS": _short(row["leaves_jwks_at"]),
-        "tokens until": _short(row["tokens_alive_until"]),
+        "signs from": row["signs_from"],
+        "leaves JWKS": row["leaves_jwks_at"],
+        "tokens until": row["tokens_alive_until"],
     }
 
 
@@ -109,12 +109,6 @@ def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
 def told(when: datetime | None) -> str | None:
     """Return an instant in RFC 3339, or None."""
     return instant(when) if when else None
-
-
-def _short(told: str | int | None) -> str | None:
-    """Return an instant without year and zone, and what is no instant as it stands."""
-    text = str(told or "")
-    return f"{text[5:10]} {text[11:19]}" if text.endswith("Z") else text or None
 
 
 def _age(span: timedelta) -> str:

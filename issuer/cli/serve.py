@@ -18,6 +18,7 @@ from uvicorn.importer import import_from_string
 from issuer.checks import configuration, private_keys
 from issuer.cli.output import CommandError, opened, warn
 from issuer.cli.ports import listening
+from issuer.cli.private_keys import require_file
 from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.counting import counting
@@ -35,8 +36,8 @@ START_SECONDS = 30  # within this a worker has started: on a busy machine one ta
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
-Port = Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")]
-Workers = Annotated[int, typer.Option(min=1, max=64, help="How many processes.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="The port to listen on.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, metavar="NUMBER", help="How many processes.")]
 Drain = Annotated[
     int,
     typer.Option(
@@ -143,16 +144,24 @@ def serve(
 def _require_certificate(certificate: Path | None, key: Path | None) -> None:
     if certificate is None:
         if key is not None:
-            raise CommandError("--ssl-keyfile needs --ssl-certfile")
+            raise typer.BadParameter("--ssl-keyfile needs --ssl-certfile")
         return
+    for file in filter(None, (certificate, key)):
+        require_file(file)
     try:
         # A passphrase is never asked for: nobody would be there to type it when a worker is replaced.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise CommandError(
-            f"cannot speak TLS by {certificate}{f' and {key}' if key else ''}: {error.strerror or error}; both must"
-            " be PEM, belong together, and the key must not be encrypted"
+            f"cannot speak TLS by {certificate}{f' and {key}' if key else ''}: {_refused(error)}; both must be PEM,"
+            " belong together, and the key must not be encrypted"
         ) from error
+
+
+def _refused(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):  # its text speaks of a line of OpenSSL
+        return "they hold no certificate and its private key"
+    return error.strerror or str(error)
 
 
 def _config(

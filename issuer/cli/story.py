@@ -14,7 +14,7 @@ import httpx2
 import jwt
 from rich.markup import escape
 
-from issuer.cli.output import CommandError, Exit, console, table
+from issuer.cli.output import CommandError, Exit, console, draw
 from issuer.cli.ring import brief
 from issuer.policy import instant
 from issuer.wiring import clock
@@ -179,7 +179,7 @@ class Story:
         return answer
 
     def _show_ring(self, ring: dict[str, Any]) -> None:
-        self._terminal.print(table([brief(key) for key in ring["keys"]]))
+        draw([brief(key) for key in ring["keys"]], self._terminal)
 
     def _begin(self, text: str) -> None:
         self._step += 1

@@ -25,7 +25,7 @@ def draw(plan: Plan, terminal: Console) -> None:
     for life in plan.lives:
         label = f"{(life.kid or UNMADE)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
         terminal.print(_text(harmless(label) + bar(life, plan, columns), terminal), no_wrap=True)
-    start, end = (when.strftime("%Y-%m-%d %H:%M:%S") for when in (plan.start, plan.end))
+    start, end = instant(plan.start), instant(plan.end)
     indent = " " * (KID_SHOWN + 7)
     terminal.print(Text(f"{indent}{start}{end:>{columns - len(start)}}"), no_wrap=True)
     terminal.print(_text(indent + LEGEND, terminal), "")

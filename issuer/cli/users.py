@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from issuer.accounts import User
+from issuer.accounts import User, require_username
 from issuer.administration import disable_user, enable_user, require_scope, set_password
 from issuer.cli import arrivals
-from issuer.cli.output import Access, CommandError, Json, Row, opened, show
+from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
 from issuer.grants.registration import register_user
 from issuer.oauth import format_scope
 from issuer.policy import instant
@@ -34,7 +34,8 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Make an account."""
-    granted = require_scope(scope)
+    with misuse():
+        granted, username = require_scope(scope), require_username(username)
     password = _password(stdin=password_stdin)
     with opened() as issuer:
         user = register_user(issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted)
@@ -63,7 +64,10 @@ def grant(
     as_json: Json = False,
 ) -> None:
     """Grant a user more scope, or with --only exactly this; tokens already issued keep theirs until they expire."""
-    wanted = require_scope(scope)
+    with misuse():
+        wanted = require_scope(scope)
+    if not wanted and not only:
+        raise typer.BadParameter("--scope is empty; to remove every scope, add --only")
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
         issuer.accounts.set_scope(user.id, wanted if only else user.scope | wanted)

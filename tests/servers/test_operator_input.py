@@ -44,26 +44,24 @@ CLIENTS = [
     (["--auth", "none", "--jwks-uri", "https://a"], "private_key_jwt"),
     (["--auth", "private_key_jwt", "--jwks-uri", "https://a b"], "https URL"),
     (["--auth", "private_key_jwt", "--jwks-uri", "notaurl"], "https URL"),
-    (["--auth", "private_key_jwt", "--jwks", "/dev/zero"], "not a regular file"),
-    (["--auth", "private_key_jwt", "--jwks", "."], "not a regular file"),
 ]
 
 
 def test_a_client_gets_no_value_that_never_works(site: Installation) -> None:
     for options, says in CLIENTS:
-        assert says in one_line(site.command("clients", "add", "a client", *options), 1)
+        assert says in one_line(site.command("clients", "add", "a client", *options), 2)
 
 
 @pytest.mark.parametrize("name", ["", "   ", "x" * 201])
 def test_a_client_has_a_name_that_can_be_shown(site: Installation, name: str) -> None:
-    assert "name" in one_line(site.command("clients", "add", name), 1)
+    assert "name" in one_line(site.command("clients", "add", name), 2)
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\nb", "a\u2066b"])
 def test_no_argument_holds_what_a_terminal_would_obey(site: Installation, name: str) -> None:
     for command in (["clients", "add", name], ["users", "disable", name], ["clients", "disable", name]):
-        assert "control characters" in one_line(site.command(*command), 1)
-    assert "control characters" in one_line(site.command("keys", "rotate", "--force", "--reason", name), 1)
+        assert "control characters" in one_line(site.command(*command), 2)
+    assert "control characters" in one_line(site.command("keys", "rotate", "--force", "--reason", name), 2)
 
 
 def test_blanks_around_a_value_are_no_part_of_it(site: Installation) -> None:
@@ -75,16 +73,18 @@ def test_blanks_around_a_value_are_no_part_of_it(site: Installation) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (["users", "add", "", "--password-stdin"], 1),
-        (["users", "add", "two words", "--password-stdin"], 1),
-        (["users", "add", "x" * 65, "--password-stdin"], 1),
-        (["users", "add", "bob", "--scope", "é", "--password-stdin"], 1),
-        (["users", "grant", "bob", "--scope", "b" * 3000], 1),
+        (["users", "add", "", "--password-stdin"], 2),
+        (["users", "add", "two words", "--password-stdin"], 2),
+        (["users", "add", "x" * 65, "--password-stdin"], 2),
+        (["users", "add", "bob", "--scope", "é", "--password-stdin"], 2),
+        (["users", "grant", "bob", "--scope", "b" * 3000], 2),
         (["users", "disable", ""], 1),
+        (["clients", "add", "x", "--auth", "private_key_jwt", "--jwks", "/dev/zero"], 1),
+        (["clients", "add", "x", "--auth", "private_key_jwt", "--jwks", "."], 1),
         (["clients", "disable", ""], 1),
-        (["clients", "rotate-secret", "x", "--overlap", "soon"], 1),
-        (["clients", "rotate-secret", "x", "--overlap", ""], 1),
-        (["keys", "revoke", "", "--reason", "a test", "--yes"], 1),
+        (["clients", "rotate-secret", "x", "--overlap", "soon"], 2),
+        (["clients", "rotate-secret", "x", "--overlap", ""], 2),
+        (["keys", "revoke", "", "--reason", "a test", "--yes"], 2),
         (["keys", "revoke", "abc", "--reason", "  ", "--yes"], 2),
         (["keys", "rotate", "--force", "--reason", "x" * 501], 2),
         (["keys", "import", "/dev/zero"], 1),
@@ -95,7 +95,7 @@ def test_blanks_around_a_value_are_no_part_of_it(site: Installation) -> None:
         (["move", "--to-file", "/nonexistent"], 1),
         (["audit", "verify", "--noted", "junk"], 2),
         (["audit", "list", "--last", "0"], 2),
-        (["serve", "--host", ""], 1),
+        (["serve", "--host", ""], 2),
         (["serve", "--host", "nonsense.invalid"], 1),
     ],
 )

@@ -1,0 +1,150 @@
+"""Owns that what can never work is an error of usage: exit 2, in words of this project, before anything is opened.
+
+Values that fail for what is or is not there (a file, a user, a database) exit 1: see `servers/test_operator_input`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from issuer.cli import commands
+from issuer.cli.commands import app
+
+ADD_CLIENT = ["clients", "add", "a client"]
+REASON = ["--reason", "a test"]
+MISUSED = [
+    ["--bogus"],
+    ["bogus"],
+    ["serve", "--host", ""],
+    ["serve", "--port", "0"],
+    ["serve", "--port", "70000"],
+    ["serve", "--port", "http"],
+    ["serve", "--port", "80.5"],
+    ["serve", "--workers", "0"],
+    ["serve", "--drain", "-1"],
+    ["serve", "--keep-alive", "75s"],
+    ["serve", "--head-timeout", "0"],
+    ["serve", "--body-timeout", ""],
+    ["serve", "--max-head", "1"],
+    ["serve", "--max-connections", "many"],
+    ["serve", "--max-connections-per-address", "-1"],
+    ["serve", "--ssl-keyfile", "key.pem"],
+    ["serve", "extra"],
+    ["demo", "--port", "8000", "--service-port", "8000"],
+    ["demo", "--port", "99999"],
+    ["demo", "--service-port", "x"],
+    ["check", "extra"],
+    ["move", "--back", "--dry-run"],
+    ["move", "--back", "--to-file", "file"],
+    ["keys", "bogus"],
+    ["keys", "list", "--last", "1"],
+    ["keys", "plan", "extra"],
+    ["keys", "nodes", "extra"],
+    ["keys", "verify", "extra"],
+    ["keys", "rotate", "--force"],
+    ["keys", "rotate", "--reason", " "],
+    ["keys", "rotate", "--force", "--reason", "x" * 501],
+    ["keys", "rollback", "--force"],
+    ["keys", "rollback", "--reason", ""],
+    ["keys", "revoke", *REASON],
+    ["keys", "revoke", "", *REASON],
+    ["keys", "revoke", "kid"],
+    ["keys", "revoke", "kid", "--reason", "  "],
+    ["keys", "import"],
+    ["keys", "import", "a\x1b[2J"],
+    ["keys", "recover"],
+    ["keys", "recover", "--reason", ""],
+    ["keys", "rewrap", "--same-passphrase", "--new-passphrase-file", "file"],
+    ["audit", "list", "--last", "0"],
+    ["audit", "sessions", "--last", "x"],
+    ["audit", "verify", "--noted", "junk"],
+    ["users", "add", "", "--password-stdin"],
+    ["users", "add", "two words", "--password-stdin"],
+    ["users", "add", "x" * 65, "--password-stdin"],
+    ["users", "add", "bob", "--scope", "é", "--password-stdin"],
+    ["users", "add", "bob", "--scope"],
+    ["users", "list", "extra"],
+    ["users", "grant", "bob"],
+    ["users", "grant", "bob", "--scope", ""],
+    ["users", "grant", "bob", "--scope", '"'],
+    ["users", "grant", "bob", "--scope", "b" * 3000],
+    ["users", "set-password"],
+    ["users", "disable"],
+    ["users", "enable", "a", "b"],
+    ["users", "import"],
+    ["clients", "add"],
+    ["clients", "add", ""],
+    ["clients", "add", "-x"],
+    ["clients", "add", "x" * 201],
+    [*ADD_CLIENT, "--scope", 'a"b'],
+    [*ADD_CLIENT, "--audience", ""],
+    [*ADD_CLIENT, "--audience", "notaurl"],
+    [*ADD_CLIENT, "--auth", "bogus"],
+    [*ADD_CLIENT, "--auth", "private_key_jwt"],
+    [*ADD_CLIENT, "--auth", "private_key_jwt", "--jwks", "a", "--jwks-uri", "https://a.example"],
+    [*ADD_CLIENT, "--auth", "none", "--jwks-uri", "https://a.example"],
+    [*ADD_CLIENT, "--auth", "private_key_jwt", "--jwks-uri", "ftp://a.example"],
+    [*ADD_CLIENT, "--jwks", "/nonexistent"],
+    ["clients", "list", "extra"],
+    ["clients", "rotate-secret", "id", "--overlap", "banana"],
+    ["clients", "rotate-secret", "id", "--overlap", ""],
+    ["clients", "rotate-secret", "id", "--overlap", "-1"],
+    ["clients", "rotate-secret", "id", "--overlap", "99999d"],
+    ["clients", "disable"],
+    ["clients", "enable"],
+]
+LIBRARY = re.compile(r"Input should|Value error|Value should|validation|pydantic|Errno|unable to parse")
+
+
+def paths(branch: typer.Typer = app, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for each in branch.registered_commands:
+        assert each.callback
+        yield (*path, each.name or each.callback.__name__)
+    for group in branch.registered_groups:
+        assert group.typer_instance
+        yield from paths(group.typer_instance, (*path, str(group.name)))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["issuer", *arguments])
+    return commands._run(as_json="--json" in arguments)
+
+
+def test_every_command_is_misused_here() -> None:
+    rows = [tuple(row) for row in MISUSED]
+    assert [path for path in paths() if not any(row[: len(path)] == path for row in rows)] == []
+
+
+@pytest.mark.parametrize("arguments", MISUSED, ids=" ".join)
+def test_what_can_never_work_is_an_error_of_usage(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, *arguments) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "Error: " in told.err
+    assert not LIBRARY.search(told.err)
+    assert run(monkeypatch, arguments[0], "--json", *arguments[1:]) == 2 or arguments[0] in {"serve", "demo"}
+    told = capsys.readouterr()
+    assert json.loads(told.out)["error"] == "usage"
+    assert told.err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [(), *{path[:1] for path in paths()}, *paths()], ids=" ".join)
+def test_help_is_whole_in_eighty_columns(
+    path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch, *path, "--help") == 0
+    told = capsys.readouterr().out
+    assert "…" not in told
+    assert "..." not in told.replace("[ARGS]...", "")
+    assert max(map(len, told.splitlines())) <= 80
+    assert "int range" not in told
