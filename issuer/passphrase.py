@@ -48,7 +48,8 @@ def read_passphrase(path: Path, name: str = "ISSUER_KEYS_PASSPHRASE_FILE") -> st
     except (OSError, ValueError) as error:
         if isinstance(error, BadPassphrase):
             raise
-        raise BadPassphrase(f"cannot read {name} {path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadPassphrase(f"cannot read {name} {path}: {reason}") from error
     if not text.strip():
         raise BadPassphrase(f"cannot read {name}: the passphrase in {path} is empty")
     return text
@@ -70,11 +71,13 @@ def file_concerns(path: Path) -> Iterator[Concern]:
     """Yield who else may read the file of the passphrase, and what in it is not part of the passphrase."""
     try:
         facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # it cannot be used, is not ours, and may have no end
+            return
         with path.open("rb") as file:
             begins = file.read(len(BYTE_ORDER_MARK.encode()))
     except OSError:  # reported by who reads it
         return
-    if exposing(facts) and stat.S_ISREG(facts.st_mode):  # what else there is cannot be used, and is not ours
+    if exposing(facts):
         yield Concern(
             f"others may read {path} (mode {stat.S_IMODE(facts.st_mode):04o}), the passphrase of the private keys",
             Fix(Kind.PASSPHRASE_FILE_EXPOSED, f"chmod 600 {quoted(path)}"),

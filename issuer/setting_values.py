@@ -15,10 +15,12 @@ from pydantic_core import ErrorDetails
 from issuer import urls
 from issuer.addresses import parse_network
 from issuer.signing.algorithms import ALGORITHMS
+from issuer.store.url import parse
 
 LONGEST = timedelta(days=3650)
 NOT_IN_FILES = frozenset({"database", "pkcs11"})
 """Values of ISSUER_KEYS that name no directory."""
+_SHOWN_MOST = 100
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _REASONS = {
     "int_parsing": "must be a whole number",
@@ -60,6 +62,26 @@ def expanded(path: object) -> Path:
         raise ValueError("begins with ~, and the home directory is not known: give the whole path") from None
 
 
+def possible(path: Path) -> Path:
+    """Return a path to what is there or could be made; a name too long or a loop of links leads nowhere."""
+    try:
+        path.stat()
+    except (FileNotFoundError, PermissionError):  # reported by who reads or makes it
+        return path
+    except OSError as error:
+        shown = str(path) if len(str(path)) <= _SHOWN_MOST else f"{str(path)[:_SHOWN_MOST]}…"
+        raise ValueError(f"cannot be the path {shown}: {error.strerror}; give another") from None
+    return path
+
+
+def database_url(value: SecretStr) -> SecretStr:
+    """Return the URL of a database that this program knows."""
+    url = parse(value.get_secret_value())
+    if url.get_backend_name() == "sqlite":
+        possible(Path(str(url.database)))
+    return value
+
+
 def reason(fault: ErrorDetails) -> str:
     """Return in words of ours why a value was refused."""
     words = _REASONS.get(fault["type"])
@@ -70,7 +92,7 @@ def reason(fault: ErrorDetails) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Lifetime = Annotated[Duration, AfterValidator(_at_least_a_second)]
-FilePath = Annotated[Path, BeforeValidator(expanded)]
+FilePath = Annotated[Path, BeforeValidator(expanded), AfterValidator(possible)]
 ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
@@ -136,7 +158,7 @@ def proxy(value: SecretStr | None) -> SecretStr | None:
 
 def place_of_keys(keys: str) -> str:
     """Return `database`, `pkcs11` or the path of a directory."""
-    return keys.lower() if keys.lower() in NOT_IN_FILES else str(expanded(keys))
+    return keys.lower() if keys.lower() in NOT_IN_FILES else str(possible(expanded(keys)))
 
 
 def algorithm(name: str) -> str:

@@ -3,10 +3,14 @@
 What is built from it is defined in `wiring`.
 """
 
+import errno
+import re
 import ssl
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,13 +31,16 @@ from issuer.policy import BadPolicy, Policy
 class BadSettings(Exception):
     """The settings cannot be used; the message names each one and what is wrong with it.
 
-    `faults` are the same one by one; `fix` clears the fault, where it is one and can be cleared by a line.
+    `faults` are the same one by one; `fix` clears the fault, where it is one and can be cleared by a line. What else
+    is wrong can be told of the `rest`: the settings with defaults in place of those that have a fault.
     """
 
-    def __init__(self, *faults: str, fix: Fix | None = None) -> None:
-        super().__init__("; ".join(faults))
+    def __init__(self, *faults: str, fix: Fix | None = None, rest: "Settings | None" = None) -> None:
+        others = [] if rest is None else map(str, rest.contradictions(besides=faults))
+        super().__init__("; ".join([*faults, *others]))
         self.faults = faults
         self.fix = fix
+        self.rest = rest
 
 
 class Settings(BaseSettings):
@@ -138,6 +145,7 @@ class Settings(BaseSettings):
     _split = field_validator("cors_origins", "trusted_proxies", mode="before")(values.split)
     _are_origins = field_validator("cors_origins")(values.origins)
     _are_networks = field_validator("trusted_proxies")(values.networks)
+    _is_database_url = field_validator("database_url")(values.database_url)
     _is_issuer_url = field_validator("url")(urls.issuer_url)
     _is_resource = field_validator("audience")(urls.default_resource)
     _is_unambiguous = field_validator("keys_passphrase")(values.unambiguous)
@@ -200,6 +208,7 @@ class Settings(BaseSettings):
             return None
         context = ssl.create_default_context()
         try:
+            _require_file(self.ca_file)
             context.load_verify_locations(cafile=self.ca_file)
         except OSError as error:  # an SSLError is one
             why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
@@ -227,6 +236,25 @@ class Settings(BaseSettings):
             f"ISSUER_KEYS is pkcs11, which needs more settings: {'; '.join(names)}",
             fix=Fix(Kind.PKCS11_SETTINGS, "\n".join(lines)),
         )
+
+    def contradictions(self, besides: Iterable[str] = ()) -> Iterator["BadSettings"]:
+        """Yield why these settings cannot be used together, or with what is there.
+
+        Nothing is told of a setting that has one of the faults told `besides`: it is not as it was given here.
+        """
+        told = {setting_of(fault) for fault in besides}
+        for look in (self.policy, self.trusted_authorities, self.passphrase, self.hardware_token):
+            try:
+                look()
+            except BadSettings as error:
+                if not any(name in str(error) for name in told):
+                    yield error
+
+    def require_usable(self) -> None:
+        """Raise BadSettings that tells all contradictions."""
+        found = list(self.contradictions())
+        if found:
+            raise BadSettings(*(fault for each in found for fault in each.faults), fix=found[0].fix)
 
     def policy(self) -> Policy:
         """Return the timing rules; raise BadSettings, with the arithmetic, if they cannot hold."""
@@ -259,33 +287,50 @@ class _GivenSource(PydanticBaseSettingsSource):
         return {field: cleaned(given[name]) for field, name in names.items() if name in given}
 
 
+def _require_file(path: Path) -> None:
+    """Raise OSError for what is no file: a pipe may have no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
 def load_settings() -> Settings:
     """Return the settings of this process; raise BadSettings naming each that is wrong, without its value."""
     try:
-        _require_readable()
-        return Settings()
+        unread = _unread_lines()
+        settings = Settings()
     except ValidationError as error:
-        lines = [
-            f"ISSUER_{str(problem['loc'][0]).upper()}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise BadSettings(*map(_with_place, lines)) from None
+        wrong = {
+            str(problem["loc"][0]): values.reason(problem) for problem in error.errors(include_url=False)
+        }
+        defaults = {name: Settings.model_fields[name].default for name in wrong}
+        # What a line that cannot be read was to set is not known: nothing else can be told of the rest then.
+        rest = None if unread else Settings(**defaults)
+        raise BadSettings(*unread, *starmap(_fault, wrong.items()), rest=rest) from None
     except (BadEnvFile, GivenTwice) as error:
         raise BadSettings(str(error), fix=error.fix) from error
+    if unread:
+        raise BadSettings(*unread)
+    return settings
 
 
-def _with_place(fault: str) -> str:
-    given = given_settings().get(fault.partition(":")[0])
-    return f"{fault} ({given.where})" if given and given.line else fault
+def _fault(field: str, reason: str) -> str:
+    """Return the fault of a setting with its name, and where it was given in `.env`."""
+    name = f"ISSUER_{field.upper()}"
+    told = reason if reason.startswith(name) else f"{name}: {reason}"
+    given = given_settings().get(name)
+    return f"{told} ({given.where})" if given and given.line else told
 
 
-def _require_readable() -> None:
-    """Raise BadSettings for a line of `.env` that may be a setting and cannot be read."""
+def setting_of(fault: str) -> str:
+    """Return the name with which a fault begins."""
+    return re.split(r"\W", fault, maxsplit=1)[0]
+
+
+def _unread_lines() -> list[str]:
+    """Return what is wrong with each line of `.env` that may be a setting and cannot be read; raise BadEnvFile."""
     file = read_env_file()
     faults = [each for each in file.unread if each.names_setting] if file else []
-    if faults:
-        told = [f"line {each.line} of .env cannot be read: write NAME=value" for each in faults]
-        raise BadSettings(*told, fix=faults[0].fix)
+    return [f"line {each.line} of .env cannot be read: write NAME=value" for each in faults]
 
 
 def concerns() -> Iterator[Concern]:

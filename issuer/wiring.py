@@ -129,8 +129,8 @@ def build(
     """
     node_name = f"{socket.gethostname()}/{os.getpid()}"
     actor = actor or f"node {node_name}"
+    settings.require_usable()  # before anything is made
     policy = settings.policy()
-    settings.passphrase()  # a bad one is reported before anything is made
     database, ring_database = _databases(settings, clock, reads=reads)
     signer = signer_for(settings, ring_database)
     if not reads:
@@ -230,10 +230,15 @@ def ticks_by(clock: Clock) -> Callable[[], int]:
 
 def signer_for(settings: Settings, database: Database) -> Signer:
     """Return the backend that the settings name; raise BadSettings or KeyUnavailable. It opens nothing yet."""
+    return token_signer_for(settings) or PemSigner(
+        vault_for(settings, database), partial(_passphrase, settings)
+    )
+
+
+def token_signer_for(settings: Settings) -> Signer | None:
+    """Return the PKCS#11 token, if the settings name one; raise BadSettings. It opens nothing yet."""
     token = settings.hardware_token()
-    if token:
-        return _token_signer(*token, lambda: _passphrase(settings) or "")
-    return PemSigner(vault_for(settings, database), partial(_passphrase, settings))
+    return _token_signer(*token, lambda: _passphrase(settings) or "") if token else None
 
 
 def vault_for(settings: Settings, database: Database) -> Vault:

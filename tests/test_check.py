@@ -670,3 +670,72 @@ def test_keys_are_restored_into_a_directory_that_is_made_again(site: Site) -> No
     assert sorted(finding.fix.line for finding in findings) == sorted(
         f"mkdir -p -m 700 keys && install -m 600 BACKUP/{name} keys/" for name in names
     )
+
+
+# All at once
+
+
+def test_all_that_is_wrong_with_settings_is_a_finding_with_a_fix_of_its_own(empty: Site) -> None:
+    empty.set(ISSUER_STANDBY_KEYS="99", ISSUER_DATABASE_URL="mysql://x", ISSUER_PUBLISH_LEAD="1s")
+    empty.set(ISSUER_CA_FILE="/nonexistent")
+    names = ["ISSUER_DATABASE_URL", "ISSUER_STANDBY_KEYS", "ISSUER_PUBLISH_LEAD", "ISSUER_CA_FILE"]
+    found = empty.found()
+    assert [each.fix.line.partition("=")[0] for each in found] == names
+    for each in found[:-1]:
+        empty.apply(each.fix.line.replace("postgresql://USER:PASSWORD@HOST:5432/DATABASE", "sqlite:///a.db"))
+    (last,) = [each for each in empty.found() if each.severity is Severity.PROBLEM]
+    assert "ISSUER_CA_FILE" in last.wrong
+
+
+@pytest.mark.parametrize("name", ["ISSUER_CA_FILE", "ISSUER_KEYS_PASSPHRASE_FILE"])
+def test_a_file_of_a_setting_that_is_a_pipe_is_told_and_not_waited_for(empty: Site, name: str) -> None:
+    os.mkfifo("pipe")
+    empty.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    empty.set(**{name: "pipe"})
+    assert [each.wrong for each in empty.found() if "pipe" in each.wrong and "no" in each.wrong]
+
+
+@pytest.mark.parametrize("place", ["dangling", "dangling/below"])
+def test_a_place_where_no_directory_of_keys_can_be_made_is_told(empty: Site, place: str) -> None:
+    Path("dangling").symlink_to("nowhere")
+    empty.set(ISSUER_KEYS=place)
+    (told,) = [each.wrong for each in empty.found() if each.severity is Severity.PROBLEM]
+    assert "dangling" in told
+
+
+def test_a_folder_in_which_no_database_can_be_made_is_told(empty: Site) -> None:
+    empty.set(ISSUER_DATABASE_URL="sqlite:///nowhere/issuer.db")
+    finding = empty.one()
+    assert "/nowhere is no folder" in finding.wrong
+
+
+def test_a_token_is_opened_where_there_is_no_database_yet(hsm: Site) -> None:
+    pytest.importorskip("pkcs11")
+    module = hsm.folder / "module.so"
+    module.write_text("no library")
+    hsm.set(ISSUER_PKCS11_MODULE=str(module), ISSUER_PKCS11_TOKEN="issuer")
+    for file in hsm.folder.glob("issuer.db*"):
+        file.unlink()
+    (at,) = [each.at for each in hsm.look() if not each.is_sound]
+    assert at == "private keys"
+
+
+def test_only_files_of_the_database_itself_have_rights_to_look_at(empty: Site) -> None:
+    name = "is[s]uer*.db"
+    empty.set(ISSUER_DATABASE_URL=f"sqlite:///{name}")
+    empty.make()
+    (empty.folder / "issuer1.db").touch(mode=0o644)
+    assert empty.found() == []
+    (empty.folder / name).chmod(0o644)
+    assert "is[s]uer*.db" in empty.one().wrong
+    empty.require_fixed(empty.one())
+
+
+@pytest.mark.parametrize("origin", ["https://[::1", "https://app.example:port", "://", "https://a b"])
+def test_a_malformed_origin_is_told_with_one_that_can_be_read(empty: Site, origin: str) -> None:
+    empty.set(ISSUER_CORS_ORIGINS=f"https://good.example,{origin}")
+    finding = empty.one()
+    assert finding.wrong.startswith("ISSUER_CORS_ORIGINS: ")
+    assert "https://good.example" in finding.fix.line
+    empty.apply(finding.fix.line)
+    assert not any(each.severity is Severity.PROBLEM for each in empty.found())

@@ -7,6 +7,8 @@ setting without a row here fails.
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from pydantic import SecretStr
 
 from issuer.settings import BadSettings, load_settings
 from issuer.settings import Settings as IssuerSettings
+from verifier_example.app import create_app
 from verifier_example.settings import Settings as VerifierSettings
 from verifier_example.settings import load_settings as load_verifier_settings
 
@@ -212,3 +215,36 @@ def test_a_line_that_names_a_setting_of_the_example_and_cannot_be_read_is_refuse
     (tmp_path / ".env").chmod(0o600)
     with pytest.raises(ValueError, match=r"^line 3 of \.env cannot be read: write NAME=value$"):
         load_verifier_settings()
+
+
+def test_the_service_tells_all_that_is_wrong_at_once_and_before_it_listens() -> None:
+    wrong = {
+        "VERIFIER_ISSUER": "htp:x",
+        "VERIFIER_JWKS_URL": "ftp://a",
+        "VERIFIER_TTL_FLOOR": "soon",
+        "VERIFIER_ALLOW_HTTP": "perhaps",
+        "VERIFIER_CA_FILE": "/nonexistent",
+        "VERIFIER_PROXY": "socks",
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "verifier_example", "--port", "1"],
+        env={**os.environ, **wrong},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert all(f"{name}: " in told for name in wrong)
+    assert "Input should" not in told
+
+
+def test_the_service_tells_all_that_keys_cannot_be_fetched_with_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VERIFIER_ISSUER", "htp:x")
+    monkeypatch.setenv("VERIFIER_CA_FILE", "/nonexistent")
+    with pytest.raises(SystemExit) as ended:
+        create_app()
+    assert "VERIFIER_ISSUER: " in str(ended.value)
+    assert "VERIFIER_CA_FILE: " in str(ended.value)

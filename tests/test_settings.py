@@ -1,5 +1,6 @@
 """Settings: each that is wrong is told by name in one line, and never by its value."""
 
+import os
 import subprocess
 from datetime import timedelta
 from pathlib import Path
@@ -251,3 +252,78 @@ def test_a_metrics_token_that_no_header_can_carry_is_refused(
     monkeypatch.setenv("ISSUER_METRICS_TOKEN", token)
     with pytest.raises(BadSettings, match="ISSUER_METRICS_TOKEN: must be printable ASCII"):
         load_settings()
+
+
+def test_all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "ISSUER_ALGORITHM": "foo",
+        "ISSUER_STANDBY_KEYS": "99",
+        "ISSUER_DATABASE_URL": "mysql://x",
+        "ISSUER_PUBLISH_LEAD": "1s",
+        "ISSUER_CA_FILE": "/nonexistent",
+        "ISSUER_KEYS_PASSPHRASE_FILE": "/nonexistent",
+        "ISSUER_REGISTRATION": "maybe",
+    }.items():
+        monkeypatch.setenv(name, value)
+    told = refusal()
+    for name in os.environ:
+        assert not name.startswith("ISSUER_") or name in told
+    assert "Input should" not in told
+    monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "soon")
+    told = refusal()
+    assert told.count("ISSUER_PUBLISH_LEAD") == 1
+    assert "ISSUER_ROTATION_PERIOD" not in told
+
+
+def test_lines_that_cannot_be_read_are_told_with_the_settings_that_are_wrong(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("ISSUER_URL https://issuer.example\nISSUER_ALGORITHM=foo\n")
+    Path(".env").chmod(0o600)
+    told = refusal()
+    assert "line 1 of .env" in told
+    assert "ISSUER_ALGORITHM: must be one of" in told
+
+
+def test_contradictions_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "1s")
+    monkeypatch.setenv("ISSUER_CA_FILE", "/nonexistent")
+    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE_FILE", "/nowhere")
+    with pytest.raises(BadSettings) as refused:
+        load_settings().require_usable()
+    assert all(each in str(refused.value) for each in ("LEAD is 1s", "/nonexistent", "/nowhere"))
+
+
+PATHS = {
+    "ISSUER_KEYS": "{}",
+    "ISSUER_KEYS_PASSPHRASE_FILE": "{}",
+    "ISSUER_CA_FILE": "{}",
+    "ISSUER_PKCS11_MODULE": "{}",
+    "ISSUER_DATABASE_URL": "sqlite:///{}",
+}
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("path", ["x" * 300, "abc/" * 1500, "loop", "loop/below", "file/below"])
+def test_a_path_that_leads_nowhere_is_one_line_with_the_path(
+    name: str, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+    monkeypatch.setenv(name, PATHS[name].format(path))
+    told = refusal()
+    assert told.startswith(name)
+    assert path[:100] in told
+    assert "give another" in told
+    assert len(told) < 300
+    assert "Errno" not in told
+
+
+def refusal() -> str:
+    with pytest.raises(BadSettings) as refused:
+        load_settings()
+    return str(refused.value)

@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port=given.port,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    config.load()  # what cannot start says so before it listens
     uvicorn.Server(config).run([config.bind_socket()])
 
 

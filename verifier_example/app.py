@@ -33,7 +33,7 @@ from verifier_example.dependencies import (
 )
 from verifier_example.logs import known_paths_only, written_aside
 from verifier_example.metrics import Metrics
-from verifier_example.settings import Settings, load_settings
+from verifier_example.settings import Settings, load_settings, require_fit
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
 _LEVELS = {  # INFO for the others
@@ -120,7 +120,9 @@ def create_app(
     metrics = metrics or Metrics()
     try:
         chosen = settings or load_settings()
-        verifier = verifier or build_verifier(chosen, metrics)
+        if verifier is None:
+            require_fit(chosen)
+            verifier = build_verifier(chosen, metrics)
     except ValueError as error:
         if settings is not None:
             raise

@@ -6,6 +6,8 @@ What is built from them is defined in `app`.
 import os
 import re
 import stat
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,14 +15,24 @@ from typing import Annotated, Any
 from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from verifier_example.verifier import Timings
+from verifier_example.verifier import JwksCache, Timings
 
 GROUP_AND_OTHERS_WRITE = 0o022
 _DEFAULTS = Timings()
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
+
+
+_REASONS = {
+    "float_parsing": "write a duration as seconds or as 30d, 24h, 10m, 45s",
+    "finite_number": "write a duration as seconds or as 30d, 24h, 10m, 45s",
+    "greater_than_equal": "must be at least {ge:g}",
+    "bool_parsing": "must be true or false",
+}
+"""By pydantic's kind of error."""
 
 
 class BadSettings(ValueError):
@@ -112,11 +124,43 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
+        wrong = [str(fault["loc"][0]) for fault in error.errors(include_url=False)]
+        rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
         told = [
-            f"VERIFIER_{str(fault['loc'][0]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
+            f"VERIFIER_{str(fault['loc'][0]).upper()}: {_reason(fault)}"
             for fault in error.errors(include_input=False, include_url=False)
         ]
-        raise BadSettings("; ".join(told)) from None
+        raise BadSettings("; ".join([*told, *_unfit(rest)])) from None
+
+
+def require_fit(settings: Settings) -> None:
+    """Raise BadSettings, one line naming each setting that no keys can be fetched with."""
+    if told := list(_unfit(settings)):
+        raise BadSettings("; ".join(told))
+
+
+def _unfit(settings: Settings) -> Iterator[str]:
+    """Yield each setting that no keys can be fetched with."""
+    cache = partial(JwksCache, "https://issuer.example", allow_http=settings.allow_http)
+    proxy = settings.proxy.get_secret_value() if settings.proxy else None
+    each: dict[str, Callable[[], object]] = {
+        "ISSUER": partial(JwksCache, settings.issuer, allow_http=settings.allow_http),
+        "JWKS_URL": partial(cache, jwks_url=settings.jwks_url),
+        "TTL_FLOOR": partial(Timings, settings.ttl_floor, max(settings.ttl_floor, _DEFAULTS.ttl_ceiling)),
+        "CA_FILE": partial(cache, ca_file=settings.ca_file),
+        "PROXY": partial(cache, proxy=proxy),
+    }
+    for name, make in each.items():
+        try:
+            make()
+        except ValueError as error:
+            yield f"VERIFIER_{name}: {error}"
+
+
+def _reason(fault: ErrorDetails) -> str:
+    """Return in words of ours why a value was refused."""
+    words = _REASONS.get(fault["type"])
+    return words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Value error, ")
 
 
 class _GivenSource(PydanticBaseSettingsSource):

@@ -12,7 +12,7 @@ from issuer.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.given import Given, GivenTwice, cleaned, given_settings
 from issuer.policy import duration
-from issuer.settings import SECRETS, BadSettings, Settings, concerns
+from issuer.settings import SECRETS, BadSettings, Settings, concerns, setting_of
 from issuer.urls import meant_as_issuer_url, meant_as_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
@@ -34,8 +34,8 @@ def refused(error: BadSettings) -> Iterator[Finding]:
     unread = [each for each in file.unread if each.names_setting] if file else []
     for each, fault in zip(unread, error.faults, strict=False):
         yield problem(fault, each.fix)
-    for fault in [] if unread else error.faults:
-        name = fault.partition(":")[0]
+    for fault in error.faults[len(unread) :]:
+        name = setting_of(fault)
         yield problem(fault, _value_fix(name, given.get(name)))
     yield from given_as_meant()
 

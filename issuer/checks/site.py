@@ -22,7 +22,7 @@ from issuer.store.database import Database
 from issuer.store.errors import StoreError
 from issuer.store.heartbeats import HeartbeatStore
 from issuer.store.ring import RingStore
-from issuer.wiring import signer_for, vault_for
+from issuer.wiring import signer_for, token_signer_for, vault_for
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def look(clock: Clock) -> Iterator[Looked]:
     try:
         settings = load_settings()
     except BadSettings as error:
-        yield Looked("settings", tuple(configuration.refused(error)), _source())
+        yield Looked("settings", tuple(_refused(error)), _source())
         return
     configured = Looked("settings", tuple(_configured(settings)), _source())
     yield configured
@@ -59,6 +59,7 @@ def look(clock: Clock) -> Iterator[Looked]:
     except StoreError as error:
         form = Fix(Kind.DATABASE_URL, f"ISSUER_DATABASE_URL={storage.url_form(url)}")
         yield Looked("database", (problem(str(error), form),))
+        yield from _token(settings, configured)
         return
     try:
         stored = Looked("database", tuple(_stored(settings, database)))
@@ -69,6 +70,8 @@ def look(clock: Clock) -> Iterator[Looked]:
                 new = tuple(_once(looked.findings, told))
                 if new or not looked.findings:  # what was found before is not well
                     yield replace(looked, findings=new)
+        else:
+            yield from _token(settings, configured)
     finally:
         database.close()
 
@@ -80,10 +83,22 @@ def _source() -> str:
         return ""
 
 
-def _configured(settings: Settings) -> Iterator[Finding]:
+def _refused(error: BadSettings) -> Iterator[Finding]:
+    """Yield what was refused, and what is wrong with the rest."""
+    yield from configuration.refused(error)
+    if error.rest:
+        told = {str(each) for each in error.rest.contradictions(besides=error.faults)}
+        yield from (each for each in _contradictions(error.rest) if each.wrong in told)
+
+
+def _contradictions(settings: Settings) -> Iterator[Finding]:
     yield from configuration.contradictions(settings)
     yield from passphrases.passphrase(settings)
     yield from configuration.hardware_token(settings)
+
+
+def _configured(settings: Settings) -> Iterator[Finding]:
+    yield from _contradictions(settings)
     yield from configuration.given_as_meant()
     yield from configuration.not_as_thought(settings)
     yield from configuration.to_think_about(settings)
@@ -140,6 +155,21 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         unnoted = private_keys.unnoted(settings, signer)
         weak = () if settings.keys == "pkcs11" else _weak(settings, database)
         yield Looked("private keys", (*unusable, *weak, *strays, *unnoted))
+
+
+def _token(settings: Settings, configured: Looked) -> Iterator[Looked]:
+    """Yield whether the PKCS#11 token opens, where the key ring that would need it cannot be looked at."""
+    if settings.keys != "pkcs11" or not configured.is_sound:
+        return
+    findings: tuple[Finding, ...] = ()
+    try:
+        signer = token_signer_for(settings)
+        if signer:
+            signer.kept()
+    except (BadSettings, KeyRingError) as error:
+        fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
+        findings = (problem(str(error), fix),)
+    yield Looked("private keys", findings)
 
 
 def _weak(settings: Settings, database: Database) -> Iterator[Finding]:

@@ -87,7 +87,14 @@ def foreign(database: Database) -> Iterator[Finding]:
 
 def schema(database: Database) -> Iterator[Finding]:
     """Yield why the database cannot be used, or that the next start changes it."""
-    if database.is_missing:
+    if database.is_missing and database.file:
+        folder = database.file.absolute().resolve().parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            yield problem(
+                f"the database {database} cannot be made: {folder} is no folder that may be written",
+                setting(Kind.DATABASE_URL, "ISSUER_DATABASE_URL", "sqlite:///issuer.db"),
+            )
+            return
         yield warning(f"there is no database {database} yet: the first start makes it", START)
         return
     try:

@@ -3,6 +3,7 @@
 What the files hold is defined in `pem`.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -123,18 +124,23 @@ class PemDirectory:
     def storage_fault(self) -> KeyUnavailable | None:
         """Return why no new key could be stored, or None: the next rotation would fail."""
         try:
-            facts = os.statvfs(self._directory)
+            place = self._directory if self._directory.exists() else self._nearest()
+            if not place.is_dir():
+                return KeyUnavailable(
+                    f"no new key can be stored: {place} is no directory; correct ISSUER_KEYS"
+                )
+            facts = os.statvfs(place)
         except OSError:
-            return None  # it is made with the first key, or its faults say what is wrong
+            return None  # its faults say what is wrong
         if facts.f_flag & os.ST_RDONLY:
             return KeyUnavailable(
                 f"no new key can be stored: {self._directory} is on a file system that is mounted read-only",
-                Fix(Kind.KEYS_READ_ONLY, f"mount -o remount,rw {quoted(_mount_point(self._directory))}"),
+                Fix(Kind.KEYS_READ_ONLY, f"mount -o remount,rw {quoted(_mount_point(place))}"),
             )
-        if not os.access(self._directory, os.W_OK | os.X_OK):
+        if not os.access(place, os.W_OK | os.X_OK):
             return KeyUnavailable(
-                f"no new key can be stored: {self._directory} may not be written",
-                Fix(Kind.KEYS_CLOSED, f"chmod u+rwx {quoted(self._directory)}"),
+                f"no new key can be stored: {place} may not be written",
+                Fix(Kind.KEYS_CLOSED, f"chmod u+rwx {quoted(place)}"),
             )
         # Some file systems count no inodes, and say 0 of 0.
         if facts.f_bavail * facts.f_frsize < LEAST_FREE_BYTES or (facts.f_files and not facts.f_favail):
@@ -143,6 +149,10 @@ class PemDirectory:
                 Fix(Kind.DISK_FULL, f"df -h {quoted(self._directory)}", clears=False),
             )
         return None
+
+    def _nearest(self) -> Path:
+        """Return the nearest place above the directory that is there: it is made there with the first key."""
+        return next(each for each in self._directory.absolute().parents if os.path.lexists(each))
 
     def noted(self) -> Sequence[bytes]:
         """Return the text of the note, or nothing."""
@@ -200,9 +210,12 @@ class PemDirectory:
             os.close(descriptor)
 
     def _entries(self) -> list[Path]:
-        with suppress(FileNotFoundError):
+        try:
             return list(self._directory.iterdir())
-        return []
+        except FileNotFoundError:
+            if self._directory.is_symlink():
+                raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link that leads nowhere") from None
+            return []
 
     def _kept(self, kid: str) -> Path:
         return self._directory / f"{_required(kid)}.pem"

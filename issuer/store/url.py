@@ -37,6 +37,8 @@ class BadURL(ValueError):
 
 def parse(url: str) -> URL:
     """Return the URL with the driver that is used here, several hosts as its `host` and `port`; raise BadURL."""
+    scheme, colon, rest = url.partition("://")
+    url = f"{scheme.lower()}{colon}{rest}" if colon else url  # RFC 3986: a scheme has no case
     try:
         parsed = _of_several_hosts(url) or make_url(url)
     except (ArgumentError, ValueError) as error:
