@@ -5,6 +5,7 @@ Values that fail for what is or is not there (a file, a user, a database) exit 1
 
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ MISUSED = [
     ["serve", "--body-timeout", ""],
     ["serve", "--max-head", "1"],
     ["serve", "--max-connections", "many"],
+    ["serve", "--max-connections", "9" * 20],
     ["serve", "--max-connections-per-address", "-1"],
     ["serve", "--ssl-keyfile", "key.pem"],
     ["serve", "extra"],
@@ -61,7 +63,9 @@ MISUSED = [
     ["keys", "recover", "--reason", ""],
     ["keys", "rewrap", "--same-passphrase", "--new-passphrase-file", "file"],
     ["audit", "list", "--last", "0"],
+    ["audit", "list", "--last", "9" * 26],
     ["audit", "sessions", "--last", "x"],
+    ["audit", "sessions", "--last", str(2**63)],
     ["audit", "verify", "--noted", "junk"],
     ["users", "add", "", "--password-stdin"],
     ["users", "add", "two words", "--password-stdin"],
@@ -148,3 +152,32 @@ def test_help_is_whole_in_eighty_columns(
     assert "..." not in told.replace("[ARGS]...", "")
     assert max(map(len, told.splitlines())) <= 80
     assert "int range" not in told
+
+
+@pytest.mark.parametrize(
+    "at", ["issuer.cli.streams.prepare", "issuer.cli.commands.run", "issuer.cli.commands.app"]
+)
+def test_ctrl_c_ends_a_command_without_a_traceback(at: str) -> None:
+    module, _, name = at.rpartition(".")
+    code = (
+        f"import issuer.cli, {module}\n"
+        "def interrupt(*_, **__): raise KeyboardInterrupt\n"
+        f"{module}.{name} = interrupt\n"
+        "issuer.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+def test_what_is_cancelled_at_a_prompt_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prompt(*_: object, **__: object) -> None:
+        abort = typer.Abort()
+        abort.__context__ = KeyboardInterrupt()  # as the library's prompt raises it
+        raise abort
+
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(typer, "prompt", prompt)
+    assert run(monkeypatch, "users", "add", "bob") == 130
+    assert capsys.readouterr().err == "cancelled; nothing was done\n"

@@ -6,20 +6,25 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from issuer.cli import streams
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells have it."""
 
 
 def main() -> None:
     """Run a command; a package that is not installed is one line, not a traceback."""
     _import_nothing_from_here()
-    streams.prepare()
     try:
+        from issuer.cli import streams  # noqa: PLC0415 - Ctrl-C may come now
+
+        streams.prepare()
         gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of a start
         from issuer.cli.commands import run  # noqa: PLC0415 - what is missing shows here
 
         gc.freeze()
         gc.enable()
         run()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
     except ModuleNotFoundError as error:  # some commands import what only they need
         sys.exit(f"failed: the package {error.name} is not installed; run: make demo, or see README.md")
 

@@ -20,7 +20,8 @@ app = typer.Typer(help="Read the audit log: everything that happened to the keys
 def list_entries(
     *,
     last: Annotated[
-        int, typer.Option(min=1, metavar="NUMBER", help="How many of the newest entries to show.")
+        int,
+        typer.Option(min=1, max=1_000_000, metavar="NUMBER", help="How many of the newest entries to show."),
     ] = 50,
     as_json: Json = False,
 ) -> None:
@@ -53,7 +54,7 @@ def list_entries(
 def sessions(
     *,
     last: Annotated[
-        int, typer.Option(min=1, metavar="NUMBER", help="How many of the newest sums to show.")
+        int, typer.Option(min=1, max=1_000_000, metavar="NUMBER", help="How many of the newest sums to show.")
     ] = 50,
     as_json: Json = False,
 ) -> None:

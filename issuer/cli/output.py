@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from issuer.cli import INTERRUPTED
 from issuer.cli.streams import OutputLost
 from issuer.logs import harmless
 from issuer.oauth import OAuthError
@@ -43,7 +44,7 @@ class Exit(IntEnum):
     USAGE = 2
     REFUSED = 3
     NOTHING_TO_DO = 4
-    INTERRUPTED = 130
+    INTERRUPTED = INTERRUPTED
 
 
 class CommandError(Exception):

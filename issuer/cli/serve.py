@@ -83,6 +83,7 @@ MaxConnections = Annotated[
     int,
     typer.Option(
         min=0,
+        max=1_000_000,
         metavar="NUMBER",
         help="How many connections a worker holds; when there are more, those that wait for their client longest"
         " are closed. 0: what its file descriptors allow, at most 4096.",
@@ -92,6 +93,7 @@ MaxConnectionsPerAddress = Annotated[
     int,
     typer.Option(
         min=0,
+        max=1_000_000,
         metavar="NUMBER",
         help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
     ),
