@@ -217,7 +217,17 @@ def _existing(path: Path) -> sqlite3.Connection:
     used = Path(f"{path}-wal").exists()
     how = "mode=rw" if writable else "mode=ro" if used else "mode=ro&immutable=1"
     uri = f"file:{quote(str(path.absolute()))}?{how}"
-    return sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
+    connection.text_factory = _decoded
+    return connection
+
+
+def _decoded(text: bytes) -> str | bytes:
+    """Return text, or what is none for `rows` to refuse: the driver would refuse all other rows as well."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def _sqlite(url: URL, *, reads: bool) -> Engine:
