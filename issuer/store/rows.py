@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, DateTime, Dialect, Row, Table
 from sqlalchemy.types import TypeDecorator
 
+from issuer.oauth import InvalidScope
 from issuer.store.errors import DatabaseDamaged
 
 if TYPE_CHECKING:
@@ -24,11 +25,20 @@ KEY_SHOWN = 48
 """Characters of a primary key in an error: an id is 36, of a digest the beginning is enough."""
 
 
+_UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidScope)
+"""What reading the values of a row raises: JSON, members of enumerations, scopes."""
+
+
 class Instant(TypeDecorator[datetime]):
     """An instant with its zone, on databases that forget it (SQLite) too; always UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
+
+    @property
+    def python_type(self) -> type[datetime]:
+        """What is read; SQLAlchemy tells it of its own types only."""
+        return datetime
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
         """Read an instant; what is none, as another program may have written, stays as it is, for `reads` to refuse.
@@ -85,7 +95,7 @@ def reads(
             require_types(table, row, prefix)
             try:
                 return read(row, *more, **named)
-            except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
+            except _UNREADABLE:
                 raise _damaged(table, row, prefix) from None
 
         return checked
