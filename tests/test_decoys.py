@@ -5,7 +5,7 @@ Proved by which hash is verified, not by the time that takes.
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -140,9 +140,9 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
     def attempt(name: str, typed: str, at: int) -> None:
         origin, form = Origin("a test", f"198.18.7.{at}"), {"username": name, "password": typed}
         pipeline, token = issuer.grants.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
-        calls: dict[str, Callable[[], object]] = {
-            "login": lambda: pipeline.login(form, origin, START),
-            "token": lambda: pipeline.grant({**form, **token}, (), None, origin, START),
+        calls = {
+            "login": partial(pipeline.login, form, origin, START),
+            "token": partial(pipeline.grant, {**form, **token}, (), None, origin, START),
         }
         with pytest.raises((LoginFailed, InvalidGrant, TooManyAttempts)):
             calls[endpoint]()

@@ -222,6 +222,14 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
     assert told(web).total("issuer_standbys_missing") == 1
 
 
+def test_how_far_the_clock_is_ahead_is_told_where_there_is_another_to_compare_with(
+    web: TestClient, issuer: Issuer
+) -> None:
+    assert "issuer_clock_ahead_seconds" not in web.get("/metrics").text
+    issuer.rotation.clock_ahead = timedelta(seconds=-7)
+    assert told(web).total("issuer_clock_ahead_seconds") == -7
+
+
 def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
     made: Build, settings: Settings, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
