@@ -113,7 +113,8 @@ def require_types(table: Table, row: Row[Any], prefix: str = "") -> None:
 
 
 def _damaged(table: Table, row: Row[Any], prefix: str) -> DatabaseDamaged:
-    return damaged(table, *(row._mapping[prefix + key.name] for key in table.primary_key)  # noqa: SLF001)
+    values = row._mapping  # noqa: SLF001 - as above
+    return damaged(table, *(values[prefix + key.name] for key in table.primary_key))
 
 
 def damaged(table: Table, *key: object) -> DatabaseDamaged:
