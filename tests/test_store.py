@@ -329,7 +329,7 @@ def test_an_account_can_be_changed(database: Database) -> None:
     store.set_scope(alice.id, frozenset())
     FamilyStore(database).disable(alice.id, NOW)
     changed = replace(alice, password_hash="another", scope=frozenset(), disabled_at=NOW)
-    assert store.all() == [changed]
+    assert store.all() == ([changed], [])
     store.enable(alice.id)
     assert store.by_id(alice.id) == replace(changed, disabled_at=None)
 
@@ -341,7 +341,7 @@ def test_a_client_comes_back_as_it_was_kept(database: Database) -> None:
     assert store.by_id("id") == client
     assert store.by_id("other") is None
     store.set_disabled("id", NOW)
-    assert store.all() == [replace(client, disabled_at=NOW)]
+    assert store.all() == ([replace(client, disabled_at=NOW)], [])
 
 
 def test_the_built_in_client_is_there_without_being_stored(database: Database) -> None:
