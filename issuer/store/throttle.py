@@ -160,11 +160,6 @@ class ThrottleStore:
                 connection.execute(row.on_conflict_do_update(index_elements=["device"], set_=again))
 
 
-@reads(throttle)
-def _read_count(row: Row[Any]) -> Count:
-    return Count(row.failures, row.since)
-
-
 def _count(connection: Connection, digest: bytes, limit: Limit, now: datetime) -> None:
     forgotten = throttle.c.since < now - limit.forgotten_after
     failures = case((forgotten, 1), else_=throttle.c.failures + 1)
