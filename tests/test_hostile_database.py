@@ -483,10 +483,16 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
     FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed"), NewFamily("a hash", None))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {change}"))
+
+    def sums() -> None:
+        _, damaged = SessionEventStore(database).newest(1)
+        for error in damaged:
+            raise error
+
     read_it: dict[str, Callable[[], object]] = {
         "secrets": lambda: ThrottleStore(database).counts([counted]),
         "throttle": lambda: ThrottleStore(database).counts([counted]),
-        "session_events": lambda: SessionEventStore(database).newest(1),
+        "session_events": sums,
         "refresh_tokens": lambda: FamilyStore(database).issued([token]),
     }
     with pytest.raises(DatabaseDamaged, match="restore the backup"):
