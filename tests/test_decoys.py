@@ -15,7 +15,7 @@ from passlib.hash import bcrypt, pbkdf2_sha256
 
 from issuer.accounts import User
 from issuer.clients import FIRST_PARTY_ID
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.oauth import InvalidGrant, LoginFailed, TooManyAttempts
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
@@ -142,7 +142,7 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
         pipeline, token = issuer.grants.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
         calls = {
             "login": partial(pipeline.login, form, origin, START),
-            "token": partial(pipeline.grant, {**form, **token}, (), None, origin, START),
+            "token": partial(pipeline.grant, Form({**form, **token}), origin, START),
         }
         with pytest.raises((LoginFailed, InvalidGrant, TooManyAttempts)):
             calls[endpoint]()
