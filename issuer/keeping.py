@@ -6,7 +6,7 @@ Changing the ring is `rotation`'s work, and what a view allows is defined in `no
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from issuer.keyring import KeyRing
 from issuer.nodes import Heartbeat, View
@@ -124,8 +124,14 @@ class Node:
         reason = trouble.reason if trouble and in_detail else "the key ring needs attention; see the log"
         return [
             *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
+            *([clock] if (clock := self._rotation.clock_warning()) else []),
             *wanting(self.view.ring, self._policy, now),
         ]
+
+    @property
+    def clock_ahead(self) -> timedelta | None:
+        """By how much this clock is ahead of the database's; None where the database has none of its own."""
+        return self._rotation.clock_ahead
 
     def leave(self) -> None:
         """Tell the others that this process serves no more."""

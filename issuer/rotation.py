@@ -29,6 +29,9 @@ Clock = Callable[[], datetime]
 MAKE_AGAIN = timedelta(seconds=10)
 """How long after a key could not be made it is tried again."""
 
+CLOCKS_AGREE = timedelta(seconds=5)
+"""Operators are warned of more. Keys are safe up to S, but verifiers allow for less: nothing, or some seconds."""
+
 ATTEMPTS = 50
 """How often a decision that came too late is taken again: nobody loses that often, something else is wrong."""
 
@@ -61,6 +64,8 @@ class Rotation:
         self.unmade: str | None = None
         """Why what is due could not be done here, or not all of it."""
         self._make_from: datetime | None = None
+        self.clock_ahead: timedelta | None = None
+        """By how much the clock of this machine was ahead of the database's when they were last compared."""
 
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one, OlderRing if a newer one was seen."""
@@ -191,12 +196,27 @@ class Rotation:
 
     def require_clock(self) -> None:
         """Raise WrongClock rather than decide by a clock that is further from the others than S."""
-        shared, own = self._store.clock(), self._clock()
-        if shared and abs(own - shared) > self._policy.clock_skew + DECISION_LIFETIME:
+        before, shared, own = self._clock(), self._store.clock(), self._clock()
+        # How long the question took is not held against either clock.
+        self.clock_ahead = None if shared is None else min(own, max(before, shared)) - shared
+        if self.clock_ahead and abs(self.clock_ahead) > self._policy.clock_skew + DECISION_LIFETIME:
+            theirs = instant(own - self.clock_ahead)
             raise WrongClock(
-                f"the clock of this machine says {instant(own)} and that of the database {instant(shared)}: they may"
+                f"the clock of this machine says {instant(own)} and that of the database {theirs}: they may"
                 f" differ by {duration(self._policy.clock_skew)} (ISSUER_CLOCK_SKEW); set this one, by NTP"
             )
+
+    def clock_warning(self) -> str | None:
+        """Return that the clocks differ by more than verifiers can be expected to allow for, or None."""
+        if self.clock_ahead is None or abs(self.clock_ahead) <= CLOCKS_AGREE:
+            return None
+        apart, harm = "behind", "tokens end earlier than they say to others"
+        if self.clock_ahead > CLOCKS_AGREE:
+            apart, harm = "ahead of", "verifiers that allow for less refuse new tokens, as from the future"
+        return (
+            f"the clock of this machine is more than {duration(CLOCKS_AGREE)} {apart} that of the database, so that"
+            f" {harm}: set both by NTP"
+        )
 
     def _has_moved_on(self, before: KeyRing | None) -> bool:
         now = self._store.load()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from given import PASSWORD, Build, MovableClock, same
 from pydantic import SecretStr
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from issuer.clients import FIRST_PARTY_ID
 from issuer.grants.means import Form, Origin, RepeatRefused
@@ -23,7 +23,7 @@ from issuer.oauth import InvalidGrant
 from issuer.settings import Settings
 from issuer.store.batches import MOST, Batches
 from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
+from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.store.rotations import families, refresh_tokens
 from issuer.tokens import refresh_token_digest
 from issuer.wiring import Issuer
@@ -354,3 +354,42 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
         tokens = outcomes[0]
         outcomes.clear()
     assert sorted(took)[-2] < 1, "PostgreSQL looks for deadlocks after a second"
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("users", "scope = 'a  \\'"),
+        ("users", "disabled_at = 'x'"),
+        ("families", "audience = '{}'"),
+        ("families", "scope = CAST(x'ff' AS TEXT)"),
+        ("families", "expires_at = 'x'"),
+        ("refresh_tokens", "expires_at = 'x'"),
+        ("refresh_tokens", "paced_until = x'00'"),
+        ("refresh_tokens", "successor_seed = 'x'"),
+        ("refresh_tokens", "proof_digest = 5"),
+    ],
+)
+def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
+    issuer: Issuer, batches: Batches, tokens: list[str], table: str, change: str
+) -> None:
+    of_sqlite = "CAST" in change or not change.endswith(("'{}'", "\\'"))
+    if of_sqlite and not issuer.database.is_sqlite:
+        pytest.skip("PostgreSQL keeps the types of its columns")
+    found = issuer.families.find(refresh_token_digest(tokens[0]))
+    assert found
+    name, value = {
+        "users": ("id", found.user.id),
+        "families": ("id", found.family.id),
+        "refresh_tokens": ("family_id", found.family.id),
+    }[table]
+    with issuer.database.write() as connection:
+        connection.execute(text(f"UPDATE {table} SET {change} WHERE {name} = '{value}'"))  # noqa: S608
+    successors = together(batches, plainly(issuer, tokens))
+    assert isinstance(successors[0], DatabaseDamaged)
+    if "CAST" not in change:
+        row = value if table != "refresh_tokens" else refresh_token_digest(tokens[0]).hex()[:48]
+        assert f"{row}" in str(successors[0])
+    assert all(isinstance(each, str) for each in successors[1:])
+    told = used(issuer)
+    assert all(told[refresh_token_digest(token)] for token in tokens[1:])

@@ -1,5 +1,6 @@
 """What a session on a PKCS#11 token promises: to other processes, after a fork, to threads, and when it is lost."""
 
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -242,6 +243,37 @@ def test_a_token_that_appears_while_the_issuer_starts_is_waited_for(conf: Path) 
         yield 0
 
     assert signer(label="late", patience=patience()).kept() == frozenset()
+
+
+def test_a_token_that_is_initialised_anew_while_in_use_has_lost_its_keys_and_gets_no_others() -> None:
+    public = kept_key()
+    ours = loaded(public)
+    ours.sign(public.kid, b"before")
+    anew = [
+        "softhsm2-util",
+        "--init-token",
+        "--token",
+        LABEL,
+        "--label",
+        LABEL,
+        "--so-pin",
+        PIN,
+        "--pin",
+        PIN,
+    ]
+    subprocess.run(anew, check=True, capture_output=True)
+    for _ in range(2):
+        with pytest.raises(KeyUnavailable, match=r"is missing in the PKCS#11 token.*never makes another"):
+            ours.sign(public.kid, b"after")
+    assert ours.kept() == frozenset()
+
+
+def test_a_token_that_can_do_no_more_is_said_to_be_full_perhaps() -> None:
+    def full(_session: object) -> None:
+        raise pkcs11.FunctionFailed  # what SoftHSM says of a full disk
+
+    with pytest.raises(KeyUnavailable, match="may be full"):
+        Token(MODULE, LABEL, lambda: PIN, ()).perform(full)
 
 
 def every_error() -> list[type[pkcs11.PKCS11Error]]:

@@ -5,14 +5,18 @@ Proved by which hash is verified, not by the time that takes.
 
 import threading
 from collections import Counter
+from functools import partial
+from typing import Any
 
 import pytest
 from given import START
+from passlib.context import CryptContext
 from passlib.hash import bcrypt, pbkdf2_sha256
 
 from issuer.accounts import User
-from issuer.grants.means import Origin
-from issuer.oauth import LoginFailed, TooManyAttempts
+from issuer.clients import FIRST_PARTY_ID
+from issuer.grants.means import Form, Origin
+from issuer.oauth import InvalidGrant, LoginFailed, TooManyAttempts
 from issuer.passwords import Passwords
 from issuer.store.accounts import AccountStore
 from issuer.store.database import Database
@@ -115,6 +119,64 @@ def test_no_password_matches_where_it_must_not_log_in(
         log_in(issuer, user.username, at + 1)
     log_in(issuer, user.username, 100, typed=right)  # a stranger, after too many guesses
     assert outcomes == [(False, None)] * (ACCOUNT.free + 3)
+
+
+@pytest.mark.parametrize("endpoint", ["login", "token"])
+def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    """Counted in passlib itself: a hash that is made, to replace an older one, takes as long as one verified."""
+    hashed: list[str] = []
+
+    def counting(kind: str) -> None:
+        real = getattr(CryptContext, kind)
+
+        def call(self: CryptContext, secret: bytes, *args: Any, **named: Any) -> Any:
+            hashed.append(kind)
+            return real(self, secret, *args, **named)
+
+        monkeypatch.setattr(CryptContext, kind, call)
+
+    def attempt(name: str, typed: str, at: int) -> None:
+        origin, form = Origin("a test", f"198.18.7.{at}"), {"username": name, "password": typed}
+        pipeline, token = issuer.grants.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
+        calls = {
+            "login": partial(pipeline.login, form, origin, START),
+            "token": partial(pipeline.grant, Form({**form, **token}), origin, START),
+        }
+        with pytest.raises((LoginFailed, InvalidGrant, TooManyAttempts)):
+            calls[endpoint]()
+
+    issuer.node.refresh()
+    right = "violet otters juggle"
+    foreign, ours, disabled, disabled_ours, locked = fill(issuer.accounts, BCRYPT, OURS, BCRYPT, OURS, PBKDF2)
+    for user in (disabled, disabled_ours):
+        issuer.families.disable(user.id, START)
+    for at in range(ACCOUNT.free + 1):
+        attempt(locked.username, "wrong", 100 + at)
+    for kind in ("verify", "verify_and_update", "hash"):
+        counting(kind)
+    attempts = {
+        "unknown": ("nobody", right),
+        "wrong": (ours.username, "wrong"),
+        "wrong, of a hash made elsewhere": (foreign.username, "wrong"),
+        "disabled, wrong": (disabled.username, "wrong"),
+        "disabled, right": (disabled.username, right),
+        "disabled, right, of our own hash": (disabled_ours.username, right),
+        "locked, right": (locked.username, right),
+        "impossible name": ("n\ud800", right),
+        "too long a name": ("n" * 100_000, right),
+        "too long": (foreign.username, "too long" * 1000),
+        "too long, disabled": (disabled.username, "too long" * 1000),
+        "impossible": (ours.username, "a\0b"),
+        "impossible, unknown": ("nobody", "a\0b"),
+    }
+    counts = {}
+    for at, (case, (name, typed)) in enumerate(attempts.items()):
+        hashed.clear()
+        attempt(name, typed, at)
+        counts[case] = tuple(hashed)
+    assert counts == dict.fromkeys(attempts, ("verify_and_update",))
 
 
 def test_what_is_verified_in_place_of_an_impossible_password_opens_no_account(issuer: Issuer) -> None:

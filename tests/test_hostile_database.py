@@ -8,17 +8,21 @@ import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 from given import MovableClock, sound_key
-from sqlalchemy import insert, text, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import StatementError
 from test_rotation import FAST
+from typer.testing import CliRunner
 
 from issuer.accounts import User
 from issuer.audit import Action, Entry, SessionEvent, fault
+from issuer.cli.commands import app
 from issuer.clients import Client
 from issuer.keeping import Node
 from issuer.key import JWK_MEMBERS, PublicKey
@@ -33,15 +37,17 @@ from issuer.signing.proof import require_sound
 from issuer.store.accounts import AccountStore
 from issuer.store.audit import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.store.clients import ClientStore
-from issuer.store.database import Database
+from issuer.store.database import Database, metadata
 from issuer.store.errors import DatabaseDamaged
 from issuer.store.families import FamilyStore
 from issuer.store.heartbeats import HeartbeatStore, heartbeats
+from issuer.store.moves import copy
 from issuer.store.private_keys import PrivateKeyStore, private_keys
 from issuer.store.ring import Moved, RingStore, Unreadable, key_ring, read
+from issuer.store.rows import require_types
 from issuer.store.session_events import SessionEventStore
 from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ACCOUNT, bucket
+from issuer.throttle import ACCOUNT, Bucket, bucket
 from issuer.tokens import Family, NewFamily, RefreshToken
 
 Document = dict[str, Any]
@@ -447,7 +453,9 @@ def test_a_row_with_values_of_other_types_is_reported_as_damaged(
     ClientStore(database).add(Client("2", "machine", AuthMethod.BASIC, frozenset(), now, ("x",), b"digest"))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {table} SET {change}"))  # noqa: S608
-    read_it = AccountStore(database).all if table == "users" else ClientStore(database).all
+    read_it = partial(AccountStore(database).by_id, "1")
+    if table == "clients":
+        read_it = partial(ClientStore(database).by_id, "2")
     with pytest.raises(DatabaseDamaged, match="restore the backup"):
         read_it()
 
@@ -475,10 +483,16 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
     FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed"), NewFamily("a hash", None))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {change}"))
+
+    def sums() -> None:
+        _, damaged = SessionEventStore(database).newest(1)
+        for error in damaged:
+            raise error
+
     read_it: dict[str, Callable[[], object]] = {
         "secrets": lambda: ThrottleStore(database).counts([counted]),
         "throttle": lambda: ThrottleStore(database).counts([counted]),
-        "session_events": lambda: SessionEventStore(database).newest(1),
+        "session_events": sums,
         "refresh_tokens": lambda: FamilyStore(database).issued([token]),
     }
     with pytest.raises(DatabaseDamaged, match="restore the backup"):
@@ -516,3 +530,113 @@ def test_what_is_written_is_what_is_read(node: Node, database: Database) -> None
         read(b"\xff")
     assert RingStore(database).load() == ring
     assert ring.lead <= timedelta(days=3650)
+
+
+# One damaged row among others
+
+DAMAGE = {
+    "an instant": "created_at = 'yesterday'",
+    "another type": "scope = x'ff'",
+    "text in another encoding": "scope = CAST(x'ff' AS TEXT)",
+}
+
+
+def damage(database: Database, table: str, change: str, where: str) -> None:
+    with database.write() as connection:
+        connection.execute(text(f"UPDATE {table} SET {change} WHERE {where}"))  # noqa: S608
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE.keys())
+@pytest.mark.parametrize("kind", ["users", "clients"])
+def test_a_list_shows_all_others_and_fails_with_the_id_of_the_damaged_one(
+    database: Database, kind: str, change: str
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for name in ("alice", "bob", "carol"):
+        if kind == "users":
+            AccountStore(database).add(User(f"id-{name}", name, "a hash", frozenset(), now))
+        else:
+            ClientStore(database).add(Client(f"id-{name}", name, AuthMethod.NONE, frozenset(), now))
+    damage(database, kind, change, "id = 'id-bob'")
+    for options in ([], ["--json"]):
+        listed = command(kind, "list", *options)
+        assert listed.exit_code == 1
+        assert f"the row 'id-bob' of {kind} in the database is damaged: restore" in listed.output
+        assert "alice" in listed.stdout
+        assert "carol" in listed.stdout
+    document = json.loads(listed.stdout)
+    assert len(document["damaged"]) == 1
+    assert "id-bob" not in json.dumps(document[kind])
+
+
+def test_the_audit_is_listed_without_a_damaged_entry_and_not_verified(database: Database, node: Node) -> None:
+    node.refresh()
+    AuditStore(database).record(ENTRY)
+    with database.write() as connection:
+        connection.execute(text("DROP TRIGGER audit_refuses_update"))
+        connection.execute(text("UPDATE audit SET at = 'x' WHERE number = 2"))
+    listed, verified = command("audit", "list"), command("audit", "verify")
+    assert (listed.exit_code, verified.exit_code) == (1, 1)
+    for shown in (listed.output, str(verified.exception)):
+        assert "the row 2 of audit in the database is damaged" in shown
+    assert Action.MOVED in listed.stdout
+
+
+def test_a_damaged_sum_of_session_events_hides_no_other(database: Database) -> None:
+    store, now = SessionEventStore(database), datetime(2026, 1, 1, tzinfo=UTC)
+    for user in ("alice", "bob"):
+        family = Family("f", user, "c", frozenset(), (), now, now)
+        store.record(SessionEvent.REPLAYED, family, now)
+    damage(database, "session_events", "first_at = 'x'", "user_id = 'bob'")
+    sums, damaged = store.newest(10)
+    assert [each.user_id for each in sums] == ["alice"]
+    assert [str(each).startswith("the row 'bob', ") for each in damaged] == [True]
+    listed = command("audit", "sessions")
+    assert listed.exit_code == 1
+    assert "alice" in listed.stdout
+
+
+def test_a_database_with_a_damaged_row_is_not_moved(database: Database, tmp_path: Path) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    AccountStore(database).add(User("id-bob", "bob", "a hash", frozenset(), now))
+    damage(database, "users", "created_at = 'x'", "id = 'id-bob'")
+    target = Database(f"sqlite:///{tmp_path}/new.db")
+    target.migrate()
+    with (
+        database.snapshot() as source,
+        pytest.raises(DatabaseDamaged, match="the row 'id-bob' of users"),
+        target.write() as connection,
+    ):
+        copy(source, connection, lambda _table, _rows: None)
+    target.close()
+
+
+def test_a_private_key_under_what_is_no_text_hides_no_other(database: Database) -> None:
+    kid, store = sound_key("a").kid, PrivateKeyStore(database)
+    with database.write() as connection:
+        connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))
+        connection.execute(text("INSERT INTO private_keys (kid, pem, kept) VALUES (x'ff', x'00', true)"))
+    assert store.strays([kid]) == ["b'\\xff'"]
+
+
+@pytest.mark.parametrize(("table", "change"), [("throttle", "since = 'x'"), ("devices", "seen_at = x'00'")])
+def test_a_damaged_count_of_failures_is_named(database: Database, table: str, change: str) -> None:
+    store, now = ThrottleStore(database), datetime(2026, 1, 1, tzinfo=UTC)
+    store.fail([Bucket(b"account", ACCOUNT)], now)
+    store.remember({b"device": now})
+    damage(database, table, change, "true")
+    with pytest.raises(DatabaseDamaged, match=f"the row [0-9a-f]{{48}} of {table}"):
+        read_row(database, table)
+    if table == "throttle":
+        with pytest.raises(DatabaseDamaged):
+            store.counts([Bucket(b"account", ACCOUNT)])
+
+
+def read_row(database: Database, table: str) -> None:
+    with database.read() as connection:
+        row = connection.execute(select(metadata.tables[table])).one()
+    require_types(metadata.tables[table], row)

@@ -76,6 +76,16 @@ def test_a_kid_may_be_given_by_any_unique_beginning() -> None:
             ring.find(ambiguous)
 
 
+def test_nodes_of_two_settings_keep_keys_by_the_longer_timeouts_whoever_decides_last() -> None:
+    slower = replace(POLICY, node_timeout=timedelta(minutes=2), clock_skew=timedelta(minutes=1))
+    assert slower.margin > POLICY.margin
+    for one, other in ((POLICY, slower), (slower, POLICY)):
+        ring = founded(one).tended(other, START)
+        assert {key.margin for key in ring.keys} == {slower.margin}
+        assert ring.tended(one, START) == ring  # they do not overrule each other without end
+        assert ring.tended(other, START) == ring
+
+
 def test_a_longer_token_lifetime_is_known_to_the_ring_before_and_a_shorter_one_never() -> None:
     longer = replace(POLICY, token_lifetime=timedelta(hours=2))
     ring = founded().tended(longer, START)
@@ -93,7 +103,8 @@ def test_a_changed_rotation_period_moves_the_turn_but_never_before_the_key_is_ri
     now = START + DAY
     shorter = replace(POLICY, rotation_period=7 * DAY)
     assert founded().scheduled(shorter, now).find("b").activates_at == START + 7 * DAY
-    late = rotated().scheduled(replace(POLICY, rotation_period=DAY), now + SECOND)
+    shortest = replace(POLICY, rotation_period=timedelta(hours=2), publish_lead=timedelta(hours=2))
+    late = rotated().scheduled(shortest, now + SECOND)  # which was published when it took a day
     assert late.find("c").activates_at == START + 2 * DAY
 
 

@@ -322,3 +322,35 @@ def test_prepared_statements_behind_a_pooler_that_knows_them_can_be_asked_for(ur
         with database.read() as connection:
             assert connection.connection.dbapi_connection.prepare_threshold == 3  # type: ignore[union-attr]
         database.close()
+
+
+def test_a_table_that_is_changed_while_statements_of_it_are_prepared_costs_one_answer(
+    database: Database, url: str
+) -> None:
+    """As by a migration of a newer version, or by hand: psycopg goes on with what it has prepared."""
+    lives(database)
+    store = AccountStore(database)
+    for _ in range(8):  # the driver prepares what it has executed five times
+        assert store.by_id("1")
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("ALTER TABLE users ALTER COLUMN username TYPE varchar(300)")
+    with pytest.raises(DatabaseUnavailable, match="cached plan"):
+        store.by_id("1")
+    for _ in range(8):
+        assert store.by_id("1")
+
+
+def test_a_database_that_may_be_written_to_again_is_without_a_restart(database: Database, url: str) -> None:
+    lives(database)
+    set_defaults(url, default_transaction_read_only="on")
+    database._engine.dispose()
+    store = AuditStore(database)
+    with pytest.raises(DatabaseUnavailable, match="read-only"):
+        store.record(Entry(NOW, "a", Action.MOVED))
+    database.ping()  # by a session that began while nothing could be written
+    with psycopg.connect(url, autocommit=True) as other:
+        other.execute("SET default_transaction_read_only = off")
+        other.execute(f"ALTER DATABASE {other.info.dbname} RESET default_transaction_read_only")  # type: ignore[arg-type]
+    with pytest.raises(DatabaseUnavailable, match="read-only"):
+        store.record(Entry(NOW, "a", Action.MOVED))
+    store.record(Entry(NOW, "a", Action.MOVED))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ from postgresql import new_database
 from test_keyring import POLICY
 
 from issuer.audit import Entry
+from issuer.checks.finding import Severity
+from issuer.checks.ring import clock as clock_findings
 from issuer.keeping import Node
 from issuer.key import PublicKey
 from issuer.keyring import KeyRing, Phase
@@ -451,3 +453,52 @@ def test_nobody_decides_by_a_clock_that_is_far_from_that_of_the_database(
     kid = node.refresh().signing_key(FAST, clock()).kid
     assert holder.sign(kid, b"data")
     shared.close()
+
+
+class SharedClock(RingStore):
+    """A database whose clock says `now`, and takes its time to say it."""
+
+    def __init__(self, database: Database, clock: MovableClock) -> None:
+        super().__init__(database)
+        self.node_clock = clock
+        self.ahead, self.takes = timedelta(0), timedelta(0)
+
+    def clock(self) -> datetime:
+        says = self.node_clock() - self.ahead
+        self.node_clock.now += self.takes
+        return says
+
+
+def test_operators_are_warned_of_clocks_that_verifiers_need_not_allow_for(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    store = SharedClock(database, clock)
+    signer = PemSigner(PemDirectory(keys), lambda: "passphrase")
+    rotation = Rotation(store, signer, FAST, clock, "me")
+    node = Node(rotation, signer, HeartbeatStore(database), FAST, clock, "me")
+    for seconds, says in ((0, ""), (5, ""), (6, "ahead of"), (-5, ""), (-6, "behind"), (20, "ahead of")):
+        store.ahead = timedelta(seconds=seconds)
+        node.refresh()
+        assert node.clock_ahead == store.ahead
+        assert node.trouble is None  # it goes on with its work
+        assert [says in each for each in node.warnings()] == [True] * bool(says)
+        told = list(clock_findings(rotation))
+        assert [each.severity for each in told] == [Severity.WARNING] * bool(says)
+
+
+def test_a_database_that_is_slow_to_tell_its_clock_has_no_wrong_clock(
+    database: Database, keys: Path, clock: MovableClock
+) -> None:
+    store = SharedClock(database, clock)
+    store.takes = timedelta(minutes=2)
+    rotation = Rotation(store, PemSigner(PemDirectory(keys), lambda: "passphrase"), FAST, clock, "me")
+    rotation.require_clock()
+    assert rotation.clock_ahead == timedelta(0)
+    assert rotation.clock_warning() is None
+
+
+def test_sqlite_has_no_clock_to_compare_with(database: Database, keys: Path, clock: MovableClock) -> None:
+    _, node = node_on(database, keys, clock)
+    node.refresh()
+    assert node.clock_ahead is None
+    assert not node.warnings()

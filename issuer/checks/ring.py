@@ -78,6 +78,9 @@ def clock(rotation: Rotation) -> Iterator[Finding]:
         rotation.require_clock()
     except WrongClock as error:
         yield problem(str(error), Fix(Kind.CLOCK, "timedatectl set-ntp true"))
+        return
+    if wrong := rotation.clock_warning():
+        yield warning(wrong, Fix(Kind.CLOCK, "timedatectl set-ntp true"))
 
 
 def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """`issuer audit`: what happened to the keys, and whether the record of it is whole."""
 
 import re
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -10,6 +10,8 @@ from issuer.audit import Action, Link, SessionEvents, fault
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.cli.ring import KID_SHOWN
 from issuer.policy import instant
+from issuer.store.errors import DatabaseDamaged
+from issuer.wiring import Issuer
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -30,9 +32,9 @@ def list_entries(
     What happened to sessions is in a list of its own: issuer audit sessions.
     """
     with opened(Access.READ) as issuer:
-        links, _ = issuer.audit.chain()
+        links, damaged = issuer.audit.readable()
         shown = [link for link in links if link.entry.action != Action.REPLAYED][-last:]
-        sums = issuer.session_events.newest(last)
+        sums, damaged_sums = issuer.session_events.newest(last)
         says = [] if shown else ["no entries yet"]
         if sums:
             says.append(
@@ -47,6 +49,7 @@ def list_entries(
             as_json=as_json,
             rows=[_brief(link) for link in shown],
             says="\n".join(says),
+            damaged=[*damaged, *damaged_sums],
         )
 
 
@@ -64,14 +67,14 @@ def sessions(
     latest event.
     """
     with opened(Access.READ) as issuer:
-        sums = issuer.session_events.newest(last)
-        users = {user: issuer.accounts.by_id(user) for user in {each.user_id for each in sums}}
-        names = {user: known.username for user, known in users.items() if known}
+        sums, damaged = issuer.session_events.newest(last)
+        names = {user: _name(issuer, user) for user in {each.user_id for each in sums}}
         show(
             {"sessions": [_summed(each) for each in sums]},
             as_json=as_json,
-            rows=[_brief_sum(each, names) for each in sums],
+            rows=[_brief_sum(each, names[each.user_id]) for each in sums],
             says="" if sums else "no events in the last 90 days",
+            damaged=damaged,
         )
 
 
@@ -143,13 +146,21 @@ def _summed(sums: SessionEvents) -> Row:
     }
 
 
-def _brief_sum(sums: SessionEvents, names: Mapping[str, str]) -> Row:
+def _name(issuer: Issuer, user_id: str) -> str:
+    """Return the username, or the id of an account that is gone or damaged."""
+    with suppress(DatabaseDamaged):
+        user = issuer.accounts.by_id(user_id)
+        return user.username if user else user_id
+    return user_id
+
+
+def _brief_sum(sums: SessionEvents, username: str) -> Row:
     return {
         "last_at": instant(sums.last_at),
         "since": instant(sums.first_at),
         "count": sums.count,
         "event": sums.event,
-        "user": names.get(sums.user_id, sums.user_id),
+        "user": username,
         "client": sums.client_id,
         "session": sums.session,
     }

@@ -156,8 +156,9 @@ def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str |
 def list_clients(*, as_json: Json = False) -> None:
     """Show all clients, the built-in one included."""
     with opened(Access.READ) as issuer:
-        rows = [_row(client) for client in (FIRST_PARTY, *issuer.clients.all())]
-        show({"clients": rows}, as_json=as_json, rows=[_brief(row) for row in rows])
+        registered, damaged = issuer.clients.all()
+        rows = [_row(client) for client in (FIRST_PARTY, *registered)]
+        show({"clients": rows}, as_json=as_json, rows=[_brief(row) for row in rows], damaged=damaged)
 
 
 @app.command()

@@ -137,10 +137,21 @@ def console() -> Console:
     return Console(width=160 if piped else None, highlight=False, soft_wrap=piped, emoji=False)
 
 
-def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] = (), says: str = "") -> None:
-    """Print a result: `document` for scripts, or `rows` as a table and a sentence for people."""
+def show(
+    document: Mapping[str, object],
+    *,
+    as_json: bool,
+    rows: Sequence[Row] = (),
+    says: str = "",
+    damaged: Sequence[StoreError] = (),
+) -> None:
+    """Print a result: `document` for scripts, or `rows` as a table and a sentence for people.
+
+    What is `damaged` and so not among them is said at the end, and the command fails.
+    """
+    errors = list(map(str, damaged))
     if as_json:
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+        sys.stdout.write(json.dumps({**document, "damaged": errors} if errors else document, indent=2) + "\n")
     else:
         terminal = console()
         if rows:
@@ -148,6 +159,9 @@ def show(document: Mapping[str, object], *, as_json: bool, rows: Sequence[Row] =
         if says:
             terminal.print(plain(says), markup=False, soft_wrap=True)  # what is copied must not be broken
     sys.stdout.flush()  # here, where it is known what becomes of a result that cannot be written
+    if errors:
+        sys.stderr.writelines(f"failed: {harmless(error)}\n" for error in errors if not as_json)
+        raise typer.Exit(Exit.FAILED)
 
 
 def plain(text: str) -> str:

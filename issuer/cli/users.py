@@ -46,12 +46,14 @@ def add(
 def list_users(*, as_json: Json = False) -> None:
     """Show all accounts."""
     with opened(Access.READ) as issuer:
-        rows = [_row(user) for user in issuer.accounts.all()]
+        accounts, damaged = issuer.accounts.all()
+        rows = [_row(user) for user in accounts]
         show(
             {"users": rows},
             as_json=as_json,
             rows=[_brief(row) for row in rows],
             says="" if rows else "no accounts yet",
+            damaged=damaged,
         )
 
 

@@ -17,15 +17,18 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
     user = means.accounts.by_username(username) if hashable(username) else None
     decoy = means.accounts.decoy_hash(username if hashable(username) else "")
     own = user.password_hash if user else None
-    may_match = request.may_succeed
+    # Nothing matches for anybody else: what matches an older hash is hashed anew, and that takes time that tells.
+    admitted = user if user and user.disabled_at is None and request.may_succeed else None
     if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it
-        may_match, password = False, "x"
+        admitted, password = None, "x"
     try:
         # The work is that of the account's own hash in any case, or its time would tell that there is an account.
-        better_hash = means.passwords.verify(password, own if may_match else None, own or decoy)
+        better_hash = means.passwords.verify(password, own if admitted else None, own or decoy)
     except WrongPassword:
         raise LoginFailed from None
-    if user is None or user.disabled_at is not None:
+    if admitted is None:
         raise LoginFailed
-    family = NewFamily(user.password_hash, better_hash)
-    return Authorization(user.id, request.client.id, user.scope, means.user_audience, user.username, family)
+    family = NewFamily(admitted.password_hash, better_hash)
+    return Authorization(
+        admitted.id, request.client.id, admitted.scope, means.user_audience, admitted.username, family
+    )

@@ -75,6 +75,7 @@ _ADVICE: Mapping[type[PKCS11Error], str] = {
     pkcs11.DeviceError: _BROKEN,
     pkcs11.DeviceMemory: "is full: destroy what is no longer needed in it with its own tool",
     pkcs11.DeviceRemoved: _NOT_FOUND,
+    pkcs11.FunctionFailed: "could not do it: it may be full or broken; see what its own log says",
     pkcs11.GeneralError: "or its module is not set up: see its configuration (of SoftHSM: SOFTHSM2_CONF)",
     pkcs11.KeyHandleInvalid: _NO_KEY,
     pkcs11.KeySizeRange: _INCAPABLE,

@@ -15,7 +15,8 @@ from sqlalchemy.exc import IntegrityError
 from issuer.accounts import User, canonical_username
 from issuer.oauth import UsernameTaken, format_scope, parse_scope
 from issuer.store.database import Database, metadata
-from issuer.store.rows import Instant, reads
+from issuer.store.errors import DatabaseDamaged
+from issuer.store.rows import Instant, each_readable, reads
 from issuer.store.secrets import SecretStore
 from issuer.store.subjects import claim, subjects
 
@@ -127,11 +128,11 @@ class AccountStore:
     def _secret(self) -> bytes:
         return SecretStore(self._database).secret(SECRET)
 
-    def all(self) -> list[User]:
-        """Return all accounts, oldest first."""
+    def all(self) -> tuple[list[User], list[DatabaseDamaged]]:
+        """Return all accounts, oldest first, and what is wrong with those that cannot be read."""
         with self._database.read() as connection:
             rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
-        return [read_user(row) for row in rows]
+        return each_readable(rows, read_user)
 
     def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
         """Replace what the user was granted."""

@@ -4,7 +4,7 @@ What is recorded, and whether the chain is whole, is decided in `issuer.audit`.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     CheckConstraint,
@@ -23,7 +23,8 @@ from sqlalchemy import (
 
 from issuer.audit import EMPTY, Entry, Head, Link, chained
 from issuer.store.database import Database, metadata
-from issuer.store.rows import Instant
+from issuer.store.errors import DatabaseDamaged
+from issuer.store.rows import Instant, each_readable, reads
 
 audit = Table(
     "audit",
@@ -47,6 +48,8 @@ audit_head = Table(
     CheckConstraint("id = 1", name="one_head"),
 )
 
+
+_ALL = select(audit).order_by(audit.c.number)
 
 MOST_ENTRIES: Final = 2_000_000_000
 """A column of PostgreSQL holds a little more."""
@@ -97,14 +100,25 @@ class AuditStore:
             append(connection, [entry])
 
     def chain(self) -> tuple[list[Link], Head]:
-        """Return all of it, oldest first, and where it ends."""
+        """Return all of it, oldest first, and where it ends; raise DatabaseDamaged for an entry that is none."""
         with self._database.snapshot() as connection:
-            rows = connection.execute(select(audit).order_by(audit.c.number)).all()
+            rows = connection.execute(_ALL).all()
             head = connection.execute(select(audit_head)).one_or_none()
-        links = [_link(row) for row in rows]
-        return links, Head(head.number, head.digest) if head else EMPTY
+        return [_link(row) for row in rows], _head(head) if head else EMPTY
+
+    def readable(self) -> tuple[list[Link], list[DatabaseDamaged]]:
+        """Return the entries that can be read, oldest first, and what is wrong with the others."""
+        with self._database.read() as connection:
+            rows = connection.execute(_ALL).all()
+        return each_readable(rows, _link)
 
 
-def _link(row: Row[tuple[object, ...]]) -> Link:
+@reads(audit)
+def _link(row: Row[Any]) -> Link:
     entry = Entry(row.at, row.actor, row.action, row.kid, row.ring_version, row.reason)
     return Link(row.number, row.digest, entry)
+
+
+@reads(audit_head)
+def _head(row: Row[Any]) -> Head:
+    return Head(row.number, row.digest)

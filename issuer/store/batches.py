@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
+from issuer.store.errors import DatabaseDamaged
 from issuer.store.families import FamilyStore
 from issuer.threads import start_threads
 
@@ -78,8 +79,8 @@ class _Job:
 class Batches:
     """Does jobs on a thread of its own, all that wait at once together.
 
-    What is not as simple as a token that is known, unused, and asked for once, is done alone, where it holds up
-    nobody. A job may be done twice, of which the first time leaves nothing behind.
+    What is not as simple as a token that is known, readable, unused, and asked for once, is done alone, where it
+    holds up nobody. A job may be done twice, of which the first time leaves nothing behind.
     """
 
     def __init__(self, families: FamilyStore) -> None:
@@ -171,6 +172,11 @@ class Batches:
             if self._beside:
                 beside = self._beside.submit(_finish, unfinished.popleft)
             rotated = self._families.rotate_all(rotations)
+        except DatabaseDamaged:  # perhaps for one of them alone
+            unfinished.clear()
+            if beside:
+                beside.result()
+            return frozenset()
         except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
             unfinished.clear()
             if beside:

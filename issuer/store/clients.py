@@ -27,7 +27,8 @@ from issuer.clients import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.oauth import AuthMethod, format_scope, parse_scope
 from issuer.refusal import Refused
 from issuer.store.database import Database, metadata
-from issuer.store.rows import Instant, reads, texts
+from issuer.store.errors import DatabaseDamaged
+from issuer.store.rows import Instant, each_readable, reads, texts
 from issuer.store.subjects import claim
 from issuer.throttle import named
 from issuer.waiting import may_wait
@@ -131,11 +132,11 @@ class ClientStore:
             return None
         return seen.client
 
-    def all(self) -> list[Client]:
-        """Return all registered clients, oldest first."""
+    def all(self) -> tuple[list[Client], list[DatabaseDamaged]]:
+        """Return all registered clients, oldest first, and what is wrong with those that cannot be read."""
         with self._database.read() as connection:
             rows = connection.execute(select(clients).order_by(clients.c.created_at, clients.c.id)).all()
-        return [_client(row) for row in rows]
+        return each_readable(rows, _client)
 
     def set_disabled(self, client_id: str, disabled_at: datetime | None) -> None:
         """Disable the client from an instant on, or enable it."""

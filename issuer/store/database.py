@@ -20,7 +20,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from issuer.callbacks import notify
 from issuer.fixes import Kind, setting
 from issuer.store.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
-from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable, Locked
+from issuer.store.errors import (
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseNewer,
+    DatabaseUnavailable,
+    Locked,
+    StoreError,
+)
 from issuer.store.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.store.url import BadURL, for_programs, of_file, parse, shown
 from issuer.waiting import require_patience
@@ -28,6 +35,8 @@ from issuer.waiting import require_patience
 SCHEMA: Final = "0006"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
+CORRUPTED: Final = frozenset({"XX001", "XX002"})
+UNDECODABLE: Final = "Could not decode to UTF-8"  # Python's sqlite3, which has no code for it
 _CURRENT: Final = Schema(SCHEMA, is_marked=True)
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
@@ -126,8 +135,7 @@ class Database:
         except (DBAPIError, PoolTimeout) as error:
             cause = getattr(error, "orig", None)
             reason = _reason(cause or error)
-            kind = Locked if getattr(cause, "sqlstate", None) == LOCK_NOT_AVAILABLE else DatabaseUnavailable
-            raise kind(f"the database {self} cannot be used: {reason}") from error
+            raise _kind(cause)(f"the database {self} cannot be used: {reason}") from error
         finally:
             if joint is None:
                 notify(self.took, "write" if writes else "read", time.perf_counter() - began)
@@ -305,6 +313,17 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_dev, facts.st_ino
+
+
+def _kind(cause: BaseException | None) -> type[StoreError]:
+    """Return which error what the driver raised is."""
+    state = getattr(cause, "sqlstate", None)
+    code = getattr(cause, "sqlite_errorcode", None) or 0
+    if state == LOCK_NOT_AVAILABLE:
+        return Locked
+    if state in CORRUPTED or code & 0xFF == sqlite3.SQLITE_CORRUPT or UNDECODABLE in str(cause):
+        return DatabaseDamaged
+    return DatabaseUnavailable
 
 
 def _reason(error: BaseException) -> str:

@@ -45,8 +45,9 @@ NEVER_PREPARED = frozenset({"0", "none"})
 """Values of `prepare_threshold`; to psycopg 0 means "at once", to other drivers and their users "never"."""
 SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
-READ_ONLY = "25006"
-"""What PostgreSQL answers to a change on a standby, appendix A; it goes on answering all that only reads."""
+OUTDATED = frozenset({"0A000", "25006"})
+"""Errors of a session that a new one does not have: its prepared statements are of a table as it was before it was
+changed; it may only read, as it began when its server or its role could not do more."""
 TRUSTED_SECONDS = 3.0
 """A connection that was used so lately is not asked whether it still lives: that costs as much as a query."""
 
@@ -144,10 +145,9 @@ def _postgresql(url: URL) -> Engine:
                 raise DisconnectionError from error
 
     @event.listens_for(engine, "handle_error")
-    def give_up(context: ExceptionContext) -> None:
-        # The server has become a standby, or the name led to one for a moment: a connection to it never gets better.
-        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY:
-            context.is_disconnect = True
+    def renew(context: ExceptionContext) -> None:
+        if getattr(context.original_exception, "sqlstate", None) in OUTDATED:
+            context.is_disconnect = True  # the pool makes others in place of this one and all that are older
 
     @event.listens_for(engine, "checkin")
     def note(_connection: object, record: Any) -> None:
@@ -217,7 +217,17 @@ def _existing(path: Path) -> sqlite3.Connection:
     used = Path(f"{path}-wal").exists()
     how = "mode=rw" if writable else "mode=ro" if used else "mode=ro&immutable=1"
     uri = f"file:{quote(str(path.absolute()))}?{how}"
-    return sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
+    connection.text_factory = _decoded
+    return connection
+
+
+def _decoded(text: bytes) -> str | bytes:
+    """Return text, or what is none for `rows` to refuse: the driver would refuse all other rows as well."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def _sqlite(url: URL, *, reads: bool) -> Engine:

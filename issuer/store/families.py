@@ -17,26 +17,35 @@ from issuer.oauth import format_scope, parse_scope
 from issuer.store.accounts import read_user, users
 from issuer.store.database import Database
 from issuer.store.errors import DatabaseDamaged
-from issuer.store.rotations import DATABASE_TICK, Rotation, families, refresh_tokens, rotate, token_row
-from issuer.store.rows import reads, texts
-from issuer.tokens import Family, Issued, NewFamily, RefreshToken, refresh_token_digest, session_and_proof
+from issuer.store.rotations import (
+    DATABASE_TICK,
+    Rotation,
+    families,
+    refresh_tokens,
+    rotate,
+    token_row,
+)
+from issuer.store.rows import damaged, each_readable, reads, texts
+from issuer.tokens import (
+    Family,
+    Issued,
+    NewFamily,
+    RefreshToken,
+    refresh_token_digest,
+    session_and_proof,
+)
 
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
 
 # Statements are made once: building them takes longer than the database does to answer.
-_OF_TOKEN = [
-    refresh_tokens.c.digest,
-    refresh_tokens.c.expires_at.label("token_expires_at"),
-    refresh_tokens.c.successor_seed,
-    refresh_tokens.c.used_at,
-    refresh_tokens.c.proof_digest,
-    refresh_tokens.c.site,
-    refresh_tokens.c.paced_until,
-]
-_OWNER = "owner_"
+_TOKEN, _OWNER = "token_", "owner_"
 _WITH_OWNER = (
-    select(*families.c, *_OF_TOKEN, *(column.label(_OWNER + column.name) for column in users.c))
+    select(
+        *families.c,
+        *(column.label(_TOKEN + column.name) for column in refresh_tokens.c),
+        *(column.label(_OWNER + column.name) for column in users.c),
+    )
     .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
     .join(users, users.c.id == families.c.user_id)
 )
@@ -106,15 +115,20 @@ class FamilyStore:
         return True
 
     def find(self, digest: bytes) -> Found | None:
-        """Return the token with that digest, its family and whose it is, or None."""
+        """Return the token with that digest, its family and whose it is, or None; raise DatabaseDamaged."""
         ahead: Mapping[bytes, Found] = getattr(self._ahead, "found", {})
-        return ahead.get(digest) or self.find_all([digest]).get(digest)
+        if digest in ahead:
+            return ahead[digest]
+        return next(map(_found, self._rows([digest])), None)
 
     def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
-        """Return the tokens that exist of those with these digests."""
+        """Return the tokens of these digests that exist and can be read; `find` raises what is wrong with others."""
+        found, _ = each_readable(self._rows(digests), _found)
+        return {each.token.digest: each for each in found}
+
+    def _rows(self, digests: Sequence[bytes]) -> Sequence[Row[Any]]:
         with self._database.read() as connection:
-            rows = connection.execute(_BY_DIGESTS, {"digests": digests}).all()
-        return {row.digest: _found(row) for row in rows}
+            return connection.execute(_BY_DIGESTS, {"digests": digests}).all()
 
     def find_superseded(self, token: str) -> Found | None:
         """Return what a token belongs to that is not stored any more, by the proof that it carries; or None."""
@@ -139,8 +153,8 @@ class FamilyStore:
             row = connection.execute(statement, {"digests": digests}).first()
         if row is None:
             return None
-        if not isinstance(row.issued_tick, int | None):  # as in `_found`
-            raise _damaged()
+        if not isinstance(row.issued_tick, int | None):  # SQLite keeps any type in any column
+            raise damaged(refresh_tokens, row.digest)
         now = row.tick if tick is None else tick
         age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
         return Issued(row.digest, row.site, age)
@@ -175,8 +189,13 @@ class FamilyStore:
         finally:
             del self._ahead.found, self._ahead.rotations
 
-    def living(self, user_id: str, now: datetime) -> list[tuple[Family, datetime]]:
-        """Return the families of a user that could be refreshed, each with when it last was, newest first."""
+    def living(
+        self, user_id: str, now: datetime
+    ) -> tuple[list[tuple[Family, datetime]], list[DatabaseDamaged]]:
+        """Return the families of a user that could be refreshed, each with when it last was, newest first.
+
+        With them, what is wrong with those that cannot be read.
+        """
         columns = [*families.c, func.max(refresh_tokens.c.used_at).label("used_at")]
         both = join(families, refresh_tokens, refresh_tokens.c.family_id == families.c.id)
         found = (
@@ -189,7 +208,7 @@ class FamilyStore:
         )
         with self._database.read() as connection:
             rows = connection.execute(found).all()
-        return [(_family(row), row.used_at or row.created_at) for row in rows]
+        return each_readable(rows, _used_family)
 
     def is_living(self, family_id: str, now: datetime) -> bool:
         """Whether a family has not ended."""
@@ -254,24 +273,28 @@ def _family_row(family: Family) -> dict[str, object]:
 
 
 def _found(row: Row[Any]) -> Found:
-    # SQLite keeps any type in any column.
-    if not isinstance(row.successor_seed, bytes) or not isinstance(row.proof_digest, bytes | None):
-        raise _damaged()
-    token = RefreshToken(
-        row.digest,
-        row.id,
+    return Found(_token(row, _TOKEN), _family(row), read_user(row, _OWNER))
+
+
+@reads(refresh_tokens)
+def _token(row: Row[Any], _prefix: str) -> RefreshToken:
+    return RefreshToken(
+        row.token_digest,
+        row.token_family_id,
         row.token_expires_at,
-        row.successor_seed,
-        row.used_at,
-        row.proof_digest,
-        row.site,
-        row.paced_until,
+        row.token_successor_seed,
+        row.token_used_at,
+        row.token_proof_digest,
+        row.token_site,
+        row.token_paced_until,
     )
-    return Found(token, _family(row), read_user(row, _OWNER))
 
 
-def _damaged() -> DatabaseDamaged:
-    return DatabaseDamaged("a refresh token in the database is damaged: restore the backup")
+@reads(families)
+def _used_family(row: Row[Any]) -> tuple[Family, datetime]:
+    if not isinstance(row.used_at, datetime | None):
+        raise TypeError("used_at")
+    return _family(row), row.used_at or row.created_at
 
 
 @reads(families)

@@ -58,7 +58,7 @@ def _heartbeat(row: Row[Any]) -> Heartbeat:
     if (
         all(isinstance(each, int) and 0 <= each <= MOST_VERSIONS for each in numbers)
         and all(isinstance(each, str) for each in texts)
-        and all(FIRST_INSTANT <= each <= LAST_INSTANT for each in instants)
+        and all(isinstance(each, datetime) and FIRST_INSTANT <= each <= LAST_INSTANT for each in instants)
     ):
         return Heartbeat(*texts, row.version, *instants, timedelta(seconds=row.max_age))
     raise DatabaseDamaged(

@@ -12,6 +12,7 @@ from issuer.store.database import metadata
 from issuer.store.private_keys import private_keys
 from issuer.store.ring import key_ring, marked
 from issuer.store.rotations import refresh_tokens
+from issuer.store.rows import require_types
 
 ROWS_AT_ONCE = 1000
 """Of which there may be millions: never all of them in memory."""
@@ -27,6 +28,7 @@ def copy(source: Connection, target: Connection, told: Callable[[str, int], None
     """Copy every table but that of private keys, and return how many rows of each there were.
 
     A ring that is marked as moved arrives without the mark. `told` hears how many rows of a table were copied since.
+    Raise DatabaseDamaged for a row with values of other types.
     """
     copied = {}
     for table in metadata.sorted_tables:
@@ -50,8 +52,10 @@ def _copy_table(
 ) -> int:
     count = 0
     found = source.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
-    for some in found.mappings().partitions():
-        rows = [dict(row) for row in some]
+    for some in found.partitions():
+        for row in some:
+            require_types(table, row)
+        rows = [dict(row._mapping) for row in some]  # noqa: SLF001 - its public name
         target.execute(insert(table), [_adapted(table, row) for row in rows])
         count += len(rows)
         told(table.name, len(rows))

@@ -85,6 +85,5 @@ class PrivateKeyStore:
 
     def _kids(self, *, kept: bool) -> frozenset[str]:
         with self._database.read() as connection:
-            return frozenset(
-                connection.scalars(select(private_keys.c.kid).where(private_keys.c.kept == kept))
-            )
+            kids = connection.scalars(select(private_keys.c.kid).where(private_keys.c.kept == kept))
+            return frozenset(map(str, kids))  # SQLite keeps any type in any column

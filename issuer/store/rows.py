@@ -1,10 +1,10 @@
-"""What rows are read and written by: the type of instants, checks of what is read, inserts that expect conflicts.
+"""What rows are read and written by: the type of instants, checks of each row, inserts that expect conflicts.
 
 Transactions are left to `database`, the tables to the modules that own them.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection, DateTime, Dialect, Row, Table
 from sqlalchemy.types import TypeDecorator
 
+from issuer.oauth import InvalidScope
 from issuer.store.errors import DatabaseDamaged
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+KEY_SHOWN = 48
+"""Characters of a primary key in an error: an id is 36, of a digest the beginning is enough."""
+
+
+_UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError, InvalidScope)
+"""What reading the values of a row raises: JSON, members of enumerations, scopes."""
+
 
 class Instant(TypeDecorator[datetime]):
     """An instant with its zone, on databases that forget it (SQLite) too; always UTC."""
@@ -27,22 +35,27 @@ class Instant(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], datetime | None] | None:
-        """Read what another program may have written: SQLite keeps any type in any column."""
+    @property
+    def python_type(self) -> type[datetime]:
+        """What is read; SQLAlchemy tells it of its own types only."""
+        return datetime
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any] | None:
+        """Read an instant; what is none, as another program may have written, stays as it is, for `reads` to refuse.
+
+        SQLite keeps any type in any column. One damaged row must not hide the others of its query.
+        """
         read = super().result_processor(dialect, coltype)
         if read is None:
             return None
 
-        def checked(value: Any) -> datetime | None:
+        def lenient(value: Any) -> Any:
             try:
                 return read(value)
             except (ValueError, TypeError, OverflowError):
-                raise DatabaseDamaged(
-                    "the database holds an instant that cannot be read: restore the backup, and find out who can"
-                    " write there"
-                ) from None
+                return value
 
-        return checked
+        return lenient
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """Send UTC."""
@@ -78,22 +91,54 @@ def reads(
     def decorated(read: Callable[Concatenate[Row[Any], P], T]) -> Callable[Concatenate[Row[Any], P], T]:
         @wraps(read)
         def checked(row: Row[Any], /, *more: P.args, **named: P.kwargs) -> T:
-            prefix, values = str(more[0]) if more else "", row._mapping  # noqa: SLF001 - its public name
+            prefix = str(more[0]) if more else ""
+            require_types(table, row, prefix)
             try:
-                for name, kind, optional in _kinds(table):
-                    value = values[prefix + name]
-                    if not (isinstance(value, kind) or (value is None and optional)):
-                        raise TypeError(name)  # noqa: TRY301 - one way out of all that cannot be read
                 return read(row, *more, **named)
-            except (ValueError, TypeError, LookupError):
-                raise DatabaseDamaged(
-                    f"a row of {table.name} in the database is damaged: restore the backup, and find out who can"
-                    " write there"
-                ) from None
+            except _UNREADABLE:
+                raise _damaged(table, row, prefix) from None
 
         return checked
 
     return decorated
+
+
+def require_types(table: Table, row: Row[Any], prefix: str = "") -> None:
+    """Raise DatabaseDamaged unless each column of `table` in `row` has a value of its type."""
+    values = row._mapping  # noqa: SLF001 - its public name; the row itself has methods of such names
+    for name, kind, optional in _kinds(table):
+        value = values[prefix + name]
+        if not (isinstance(value, kind) or (value is None and optional)):
+            raise _damaged(table, row, prefix)
+
+
+def _damaged(table: Table, row: Row[Any], prefix: str) -> DatabaseDamaged:
+    values = row._mapping  # noqa: SLF001 - as above
+    return damaged(table, *(values[prefix + key.name] for key in table.primary_key))
+
+
+def damaged(table: Table, *key: object) -> DatabaseDamaged:
+    """Return the error for the row of `table` with that primary key."""
+    named = ", ".join(
+        each.hex()[:KEY_SHOWN] if isinstance(each, bytes) else ascii(each)[:KEY_SHOWN] for each in key
+    )
+    return DatabaseDamaged(
+        f"the row {named} of {table.name} in the database is damaged: restore the backup, and find out who can write"
+        " there"
+    )
+
+
+def each_readable(
+    rows: Iterable[Row[Any]], read: Callable[[Row[Any]], T]
+) -> tuple[list[T], list[DatabaseDamaged]]:
+    """Return what `read` makes of the rows that it can read, and what is wrong with the others."""
+    readable, errors = list[T](), list[DatabaseDamaged]()
+    for row in rows:
+        try:
+            readable.append(read(row))
+        except DatabaseDamaged as error:
+            errors.append(error)
+    return readable, errors
 
 
 @cache

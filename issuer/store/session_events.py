@@ -10,7 +10,8 @@ from sqlalchemy import Column, Integer, Row, String, Table, case, select
 
 from issuer.audit import SessionEvent, SessionEvents
 from issuer.store.database import Database, metadata
-from issuer.store.rows import Instant, reads, upserting
+from issuer.store.errors import DatabaseDamaged
+from issuer.store.rows import Instant, each_readable, reads, upserting
 from issuer.tokens import Family
 
 EVENTS_KEPT = timedelta(days=90)
@@ -51,12 +52,12 @@ class SessionEventStore:
             }
             connection.execute(row.on_conflict_do_update(index_elements=list(key), set_=again))
 
-    def newest(self, most: int) -> list[SessionEvents]:
-        """Return up to `most` sums, the newest last."""
+    def newest(self, most: int) -> tuple[list[SessionEvents], list[DatabaseDamaged]]:
+        """Return up to `most` sums, the newest last, and what is wrong with those that cannot be read."""
         found = select(session_events).order_by(session_events.c.last_at.desc()).limit(most)
         with self._database.read() as connection:
             rows = connection.execute(found).all()
-        return [_sum(row) for row in reversed(rows)]
+        return each_readable(reversed(rows), _sum)
 
 
 @reads(session_events)

@@ -148,7 +148,7 @@ class ThrottleStore:
         asked = {"names": list(by_digest), "since": now - DEVICE_MEMORY, "until": now + DEVICE_MEMORY}
         with self._database.read() as connection:
             rows = connection.execute(_KNOWN, asked).all()
-        return {by_digest[row.device]: row.seen_at for row in rows}
+        return {by_digest[row.device]: _read_seen_at(row) for row in rows}
 
     def remember(self, seen: Mapping[bytes, datetime]) -> None:
         """Know the devices of those names, each as of when it was seen."""
@@ -160,11 +160,6 @@ class ThrottleStore:
                 connection.execute(row.on_conflict_do_update(index_elements=["device"], set_=again))
 
 
-@reads(throttle)
-def _read_count(row: Row[Any]) -> Count:
-    return Count(row.failures, row.since)
-
-
 def _count(connection: Connection, digest: bytes, limit: Limit, now: datetime) -> None:
     forgotten = throttle.c.since < now - limit.forgotten_after
     failures = case((forgotten, 1), else_=throttle.c.failures + 1)
@@ -172,3 +167,14 @@ def _count(connection: Connection, digest: bytes, limit: Limit, now: datetime) -
     connection.execute(
         row.on_conflict_do_update(index_elements=["bucket"], set_={"failures": failures, "since": now})
     )
+
+
+@reads(throttle)
+def _read_count(row: Row[Any]) -> Count:
+    return Count(row.failures, row.since)
+
+
+@reads(devices)
+def _read_seen_at(row: Row[Any]) -> datetime:
+    seen_at: datetime = row.seen_at
+    return seen_at

@@ -110,7 +110,13 @@ class _Told:
         for happening, at in next_changes(ring, now).items():
             coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
         yield coming
+        ahead = self._issuer.node.clock_ahead or timedelta(0)
         for name, says, value in (
+            (
+                "clock_ahead_seconds",
+                "By how much the clock of this machine is ahead of the database's; below 0: behind",
+                ahead.total_seconds(),
+            ),
             ("current_key_age_seconds", "For how long the current key has signed", _seconds(now - started)),
             (
                 "rotation_overdue_seconds",

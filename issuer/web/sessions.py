@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import anyio.to_thread
+import structlog
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
@@ -16,6 +17,7 @@ from issuer.web.token import no_store
 from issuer.web.unambiguous import UnambiguousRoute
 
 router = APIRouter(tags=["accounts"], route_class=UnambiguousRoute)
+log = structlog.get_logger("issuer.web")
 
 ENDED: dict[int | str, dict[str, Any]] = {
     204: {"description": "It has ended. Access tokens already issued are valid elsewhere until they expire."}
@@ -65,7 +67,9 @@ def _floored(at: datetime, unit: timedelta) -> datetime:
 @router.get("/users/me/sessions", responses=documented(401, 503))
 async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response) -> Sessions:
     """List the caller's sessions."""
-    found = await anyio.to_thread.run_sync(issuer.families.living, caller.user.id, issuer.clock())
+    found, damaged = await anyio.to_thread.run_sync(issuer.families.living, caller.user.id, issuer.clock())
+    for error in damaged:
+        log.error("session left out of a list", reason=str(error))
     no_store(response)
     return Sessions(sessions=[_session(family, used_at, caller.session) for family, used_at in found])
 
