@@ -1,6 +1,7 @@
 """What every test may ask for: a clock to move, a database and settings of its own, an issuer, and a client of it."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from issuer.signing import encryption
 from issuer.store.database import Database
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
+
+# Hundreds of processes start here: where nothing compiled is kept, each would compile all that it imports again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 hypothesis.settings.register_profile("long")
 PRODUCTION_ROUNDS = encryption.ROUNDS

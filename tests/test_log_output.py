@@ -116,7 +116,7 @@ def test_a_pipe_that_may_only_be_written_with_waiting_is_written_by_a_thread(
         output.flush()
         reader.close()
         output.write("lost\n")
-        eventually(lambda: output.lost == 1, "the loss is noticed", SOON)
+        eventually(lambda: output.lost == 1, "the loss is noticed")
 
 
 def test_the_file_that_others_share_does_not_become_non_blocking() -> None:

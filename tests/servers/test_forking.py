@@ -17,10 +17,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from running import HOST, START_SECONDS, Installation, Server, eventually, is_running
+from running import HOST, PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 LOOKED_AFTER_EACH_SECONDS = 0.5  # by uvicorn
-SOON_SECONDS = 15.0  # on a machine that is busy with other tests; by itself it takes one
 LOG_IN = b"username=nobody&password=wrong"
 
 
@@ -46,7 +45,7 @@ def until_replaced(installation: Installation, server: Server, before: set[int],
     def replaced() -> bool:
         return len(running(server)) == 2 and len(before - running(server)) == how_many
 
-    eventually(replaced, "other workers run", START_SECONDS)
+    eventually(replaced, "other workers run")
     assert installation.token()
     assert installation.http.get(f"{installation.url}/metrics").is_success
 
@@ -92,7 +91,7 @@ def test_workers_are_replaced_when_that_process_has_died_or_cannot_be_reached(
     until_replaced(installation, server, before, how_many)
     server.stop()
     assert server.process.returncode == 0
-    eventually(server.has_ended, "nothing of it is left", START_SECONDS)
+    eventually(server.has_ended, "nothing of it is left")
 
 
 def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation: Installation) -> None:
@@ -102,9 +101,7 @@ def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation
         time.sleep(moment * LOOKED_AFTER_EACH_SECONDS / 8)
         for pid in running(server):
             os.kill(pid, signal.SIGKILL)
-        eventually(
-            lambda known=before: len(server.worker_pids) == known + 2, "both are replaced", SOON_SECONDS
-        )
+        eventually(lambda known=before: len(server.worker_pids) == known + 2, "both are replaced")
     assert installation.token()
 
 
@@ -128,18 +125,18 @@ def test_a_signal_to_the_whole_group_lets_workers_finish_what_has_begun(
     server = founded.serve(workers=2).until_ready()
     with closing(sqlite3.connect(founded.folder / "issuer.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")  # the failure can only be counted when this is over
-        connection = socket.create_connection((HOST, founded.port), timeout=20)
+        connection = socket.create_connection((HOST, founded.port), timeout=PATIENCE_SECONDS)
         head = f"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: {len(LOG_IN)}\r\n"
         kind = b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
         connection.sendall(head.encode() + kind + LOG_IN)
-        eventually(lambda: _waits_for_the_lock(server), "it hashes, and waits", 10)
+        eventually(lambda: _waits_for_the_lock(server), "it hashes, and waits")
         os.killpg(server.process.pid, number)
-        eventually(lambda: server.output.count("Shutting down") == 2, "it stops", 10)
+        eventually(lambda: server.output.count("Shutting down") == 2, "it stops")
         assert server.process.poll() is None
         other.execute("ROLLBACK")
     with connection, connection.makefile("rb") as answer:
         assert answer.readline().split()[1] == b"401"
-    assert server.process.wait(15) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in server.output
 
 
@@ -157,8 +154,8 @@ def test_a_signal_to_the_whole_group_ends_a_start_without_a_traceback(
     founded: Installation, number: signal.Signals
 ) -> None:
     server = founded.serve(workers=2)
-    eventually(lambda: "Started parent process" in server.output, "it starts", START_SECONDS)
+    eventually(lambda: "Started parent process" in server.output, "it starts")
     os.killpg(server.process.pid, number)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in server.output
-    eventually(server.has_ended, "nothing of it is left", START_SECONDS)
+    eventually(server.has_ended, "nothing of it is left")
