@@ -30,7 +30,7 @@ from running import (
 from issuer.store.database import _MIGRATION_LOCK
 
 WORKERS = 4
-NODES = 8
+NODES = 4
 TOKENS = 200
 NODE_TIMEOUT_SECONDS = 10
 """A node that has not seen a rotation for longer signs no more."""
@@ -107,7 +107,7 @@ def use_postgresql(installation: Installation, server: str) -> str:
     return database
 
 
-def test_eight_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_no_other_key(
+def test_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_no_other_key(
     installation: Installation, postgresql: str
 ) -> None:
     database = use_postgresql(installation, postgresql)
