@@ -58,8 +58,8 @@ def test_the_plan_names_the_instants_of_the_next_rotation(founded: Installation)
 
 
 def test_a_forced_rotation_needs_a_reason_and_tells_what_may_break_until_when(founded: Installation) -> None:
+    founded.settings |= {"ISSUER_OUTAGE_LIMIT": "1h", "ISSUER_PUBLISH_LEAD": "2h"}
     told(founded, "keys", "rotate")
-    founded.settings["ISSUER_PUBLISH_LEAD"] = "1h"
     standby = told(founded, "keys", "rotate", code=3)
     assert "allowed_from" in standby
     assert run(founded, "keys", "rotate", "--force").code == 2
