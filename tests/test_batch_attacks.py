@@ -1,6 +1,7 @@
 """Owns that one refresh, or one lock, cannot hold up everybody whose refresh is done together with it."""
 
 import asyncio
+import itertools
 import sqlite3
 import threading
 import time
@@ -33,6 +34,8 @@ from issuer.wiring import Issuer
 KEY = ec.generate_private_key(ec.SECP256R1())
 LOCK_SECONDS = 0.3
 PEOPLE = 10
+MOST_PASSED_BY = 1000
+"""Refreshes answered while another writer waits: a handful of its looks for the lock, a tenth of a second apart."""
 
 
 def logged_in(issuer: Issuer, people: int) -> list[str]:
@@ -144,21 +147,23 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
         issuer.batches.finish_beside()
     monkeypatch.setattr("issuer.tokens.ROTATION_BURST", 10**9)
     tokens = logged_in(issuer, PEOPLE)
-    waits: list[float] = []
+    signed = itertools.count()
+    passed_by: list[int] = []
     over = threading.Event()
 
     def sign(granted: Granted) -> Granted:
+        next(signed)
         time.sleep(0.0002)
         return granted
 
     def write() -> None:
-        with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None, timeout=4)) as other:
+        with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None, timeout=60)) as other:
             for _ in range(3):
-                began = time.monotonic()
+                before = next(signed)
                 with suppress(sqlite3.OperationalError):  # it waited in vain: that counts, too
                     other.execute("BEGIN IMMEDIATE")
                     other.execute("COMMIT")
-                waits.append(time.monotonic() - began)
+                passed_by.append(next(signed) - before)
                 time.sleep(0.1)
         over.set()
 
@@ -174,4 +179,4 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     thread.start()
     asyncio.run(run())
     thread.join()
-    assert max(waits) < 2, f"the others waited {[round(wait, 1) for wait in waits]} s"
+    assert max(passed_by) < MOST_PASSED_BY

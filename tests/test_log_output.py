@@ -235,14 +235,14 @@ def test_the_end_of_a_process_waits_for_a_slow_reader_and_loses_no_line() -> Non
         assert process.stderr
         lines = process.stderr.read().splitlines()
         assert [json.loads(line)["number"] for line in lines] == list(range(3000))
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_the_end_of_a_process_does_not_wait_for_a_reader_that_has_stopped() -> None:
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", ENDING], stderr=writer)
     os.close(writer)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     os.close(reader)
 
 
