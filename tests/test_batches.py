@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from given import PASSWORD, Build, MovableClock, same
+from postgresql import new_database
 from pydantic import SecretStr
 from running import eventually
 from sqlalchemy import select, update

@@ -20,7 +20,7 @@ from given import ALICE, START, MovableClock, bearer
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from test_store import database, url  # noqa: F401 - fixtures
+from test_store import database  # noqa: F401 - a fixture
 
 from issuer.administration import register_client
 from issuer.grants.allowances import Allowances
