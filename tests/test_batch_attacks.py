@@ -21,7 +21,7 @@ from given import PASSWORD, START, Build, same
 from issuer.administration import register_client
 from issuer.clients import FIRST_PARTY_ID
 from issuer.grants.assertion import ASSERTION_TYPE
-from issuer.grants.means import Origin
+from issuer.grants.means import Form, Origin
 from issuer.grants.pipeline import Granted
 from issuer.oauth import AuthMethod
 from issuer.settings import Settings
@@ -52,7 +52,7 @@ def logged_in(issuer: Issuer, people: int) -> list[str]:
 async def refreshed(issuer: Issuer, batches: Batches, token: str, then: Callable[[Granted], Granted]) -> str:
     """Return the successor of a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token}
-    work = partial(issuer.grants.pipeline.grant, form, (), None, Origin(), START)
+    work = partial(issuer.grants.pipeline.grant, Form(form), Origin(), START)
     return (await batches.run(refresh_token_digest(token), work, then)).refresh_token or ""
 
 
