@@ -17,7 +17,7 @@ serve: $(VENV)/.runs ## run the issuer on 127.0.0.1:8000
 	@$(BIN)/issuer serve
 
 test: $(VENV)/.tests ## run all tests, in parallel
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.tests ## check style, types and import contracts
 	$(BIN)/ruff check .

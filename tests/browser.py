@@ -19,7 +19,7 @@ QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--no-proxy-server",
 )  # fmt: skip
-START_SECONDS = 45.0
+START_SECONDS = 120.0
 POLL_SECONDS = 0.1
 
 

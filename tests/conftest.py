@@ -1,7 +1,8 @@
 """What every test may ask for: a clock to move, a database and settings of its own, an issuer, and a client of it."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -19,12 +20,35 @@ from issuer.store.database import Database
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
+# Hundreds of processes start here: where nothing compiled is kept, each would compile all that it imports again.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 hypothesis.settings.register_profile("long")
 PRODUCTION_ROUNDS = encryption.ROUNDS
+SLOWEST = (
+    "servers/test_soak.py",
+    "servers/test_deployed.py",
+    "interop/test_interop.py",
+    "servers/test_docs_lines.py",
+    "servers/test_crash.py",
+    "servers/test_surroundings.py",
+    "test_keyring_over_time.py",
+    "servers/test_supervised.py",
+    "servers/test_unwritable.py",
+    "servers/test_serve.py",
+    "servers/test_connections.py",
+    "servers/test_probes.py",
+    "test_fixes.py",
+    "servers/test_secrets.py",
+    "test_clocks.py",
+    "servers/test_demo.py",
+)
+"""The files that take the longest: they begin first, so that none of them runs alone at the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "try twenty times as many histories of the key ring, and 200 000 mutants of tokens"
+    told = "try 10 000 histories of the key ring, and 200 000 mutants of tokens"
     parser.addoption("--long", action="store_true", help=told)
 
 
@@ -33,6 +57,18 @@ def pytest_configure(config: pytest.Config) -> None:
     encryption.ROUNDS = 2048  # type: ignore[misc]
     if config.getoption("long"):
         hypothesis.settings.load_profile("long")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+    ranks = {str(tests / name): rank for rank, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: ranks.get(str(item.path), len(ranks)))
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One more than there are cores: many tests wait for servers."""
+    return 1 + (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from running import START_SECONDS, eventually, free_port, is_free
+from running import PATIENCE_SECONDS, eventually, free_port, is_free
 
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.site import Looked, look
@@ -90,12 +90,12 @@ class Site:
         command = [sys.executable, "-m", "issuer.cli", "serve", "--port", str(port)]
         process = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.DEVNULL)
         try:
-            eventually(lambda: not is_free(port), "the issuer listens", START_SECONDS)
+            eventually(lambda: not is_free(port), "the issuer listens")
             url = f"http://127.0.0.1:{port}/readyz"
-            eventually(lambda: httpx2.get(url, trust_env=False).is_success, "it is ready", START_SECONDS)
+            eventually(lambda: httpx2.get(url, trust_env=False).is_success, "it is ready")
         finally:
             process.terminate()
-            process.wait(START_SECONDS)
+            process.wait(PATIENCE_SECONDS)
 
     def require_fixed(self, finding: Finding) -> None:
         self.apply(finding.fix.line)

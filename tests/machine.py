@@ -14,7 +14,7 @@ from typing import Self
 import pytest
 
 NEEDED = ("systemd-nspawn", "nsenter", "unshare", "git", "openssl", "curl")
-BOOT_SECONDS = 60.0
+BOOT_SECONDS = 240.0
 POLL_SECONDS = 0.1
 GIVEN = "/given"
 """Where the machine sees the folder that it is given."""
@@ -123,7 +123,7 @@ class Machine:
     def _end(self) -> None:
         self._process.terminate()  # nspawn powers the machine off
         try:
-            self._process.wait(20)
+            self._process.wait(BOOT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -69,7 +69,7 @@ def pooled(url: str, user: str = USER, **settings: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: not _is_refused(listening), "PgBouncer listens", 10)
+        eventually(lambda: not _is_refused(listening), "PgBouncer listens")
         yield f"postgresql://{user}@{HOST}:{listening}/{name}"
     finally:
         process.terminate()

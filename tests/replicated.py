@@ -19,7 +19,7 @@ SETTINGS = {
     "max_wal_senders": "10",
     "hot_standby": "on",
 }
-STREAMING_SECONDS = 30.0
+STREAMING_SECONDS = 120.0
 LOOK_SECONDS = 0.05
 
 

@@ -27,29 +27,31 @@ import jwt
 from issuer.signing.directory import NOTE
 
 HOST = "127.0.0.1"
-START_SECONDS = 30.0
-COMMAND_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
+"""How long to wait for what must come: no test is to fail because a machine is busy."""
 POLL_SECONDS = 0.02
 PASSPHRASE = "sixteen silent penguins"
 
 RULES = {
     "ISSUER_JWKS_MAX_AGE": "1s",
-    "ISSUER_NODE_TIMEOUT": "4s",
-    "ISSUER_OUTAGE_LIMIT": "4s",
+    "ISSUER_NODE_TIMEOUT": "30s",
+    "ISSUER_OUTAGE_LIMIT": "30s",
     "ISSUER_CLOCK_SKEW": "1s",
-    "ISSUER_PUBLISH_LEAD": "6s",
+    "ISSUER_PUBLISH_LEAD": "32s",
     "ISSUER_ROTATION_PERIOD": "0",
 }
-"""The rules of production in seconds; keys rotate by hand only."""
+"""The rules of production in seconds, but for R: who is held up for some of them may sign. Keys rotate by hand."""
+QUICK = {"ISSUER_NODE_TIMEOUT": "4s", "ISSUER_OUTAGE_LIMIT": "4s", "ISSUER_PUBLISH_LEAD": "6s"}
+"""For those who wait until R, O or the lead has passed."""
 
 T = TypeVar("T")
 
 
-def eventually(ask: Callable[[], T], what: str, within: float) -> T:
-    """Ask until the answer is truthy and return it; fail after `within` seconds."""
-    deadline = time.monotonic() + within
+def eventually(ask: Callable[[], T], what: str) -> T:
+    """Ask until the answer is truthy and return it; fail when patience ends."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (answer := ask()):
-        assert time.monotonic() < deadline, f"not within {within} s: {what}"
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
         time.sleep(POLL_SECONDS)
     return answer
 
@@ -120,12 +122,12 @@ class Server:
 
     def until_ready(self) -> Self:
         """Wait until every worker has started and the server says that it is ready."""
-        eventually(self._is_ready, f"{self.url} is ready", START_SECONDS)
+        eventually(self._is_ready, f"{self.url} is ready")
         return self
 
     def until_alive(self) -> Self:
         """Wait until it answers, ready or not: the example is not without an issuer."""
-        eventually(lambda: self._answers("/healthz"), f"{self.url} answers", START_SECONDS)
+        eventually(lambda: self._answers("/healthz"), f"{self.url} answers")
         return self
 
     def kill(self) -> None:
@@ -144,7 +146,7 @@ class Server:
     def stop(self) -> None:
         """Ask the server to stop, as an operator does, and wait until it has."""
         self.process.terminate()
-        self.process.wait(START_SECONDS)
+        self.process.wait(PATIENCE_SECONDS)
 
     def has_ended(self) -> bool:
         """Return whether neither the server nor any of its workers does anything still."""
@@ -203,7 +205,7 @@ class Installation:
         }
         # Each request comes on a connection of its own, and so to any of the workers.
         self.http = httpx2.Client(
-            trust_env=False, timeout=10, limits=httpx2.Limits(max_keepalive_connections=0)
+            trust_env=False, timeout=PATIENCE_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0)
         )
         self._servers: list[Server] = []
         self._temporary = tempfile.TemporaryDirectory()
@@ -250,7 +252,7 @@ class Installation:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         return Done(done.returncode, done.stdout, done.stderr)

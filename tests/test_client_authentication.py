@@ -559,7 +559,7 @@ def test_a_name_server_that_hangs_holds_up_no_keys_of_others_and_few_threads(
             now = int(clock().timestamp())
             refused(ask(web, assertion(client_id, iat=now, exp=now + 60)))
         assert looking_up() == LOOKUPS_MOST
-    eventually(lambda: looking_up() == 0, "the lookups have ended", 10)
+    eventually(lambda: looking_up() == 0, "the lookups have ended")
     now = int(clock().timestamp())
     assert ask(web, assertion(honest, iat=now, exp=now + 60)).status_code == 200
 

@@ -20,7 +20,7 @@ from given import ALICE, START, MovableClock, bearer
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from test_store import database, url  # noqa: F401 - fixtures
+from test_store import database  # noqa: F401 - a fixture
 
 from issuer.administration import register_client
 from issuer.grants.allowances import Allowances
@@ -40,6 +40,12 @@ from issuer.wiring import Issuer, build
 LONGEST = ACCOUNT.longest
 OWNER = "198.51.100.7"
 patterns = pytest.mark.parametrize("shifts", PATTERNS.values(), ids=PATTERNS.keys())
+patterns_kept = pytest.mark.parametrize(
+    ("url", "shifts"),
+    [*(("sqlite", name) for name in PATTERNS), ("postgresql", "half the skew ahead and behind")],
+    indirect=True,
+)
+"""Instants are compared in the same way whatever keeps them: all patterns on one database, the widest on both."""
 
 
 @dataclass
@@ -71,6 +77,11 @@ def gates(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:  # 
 
 
 @pytest.fixture
+def shifts(request: pytest.FixtureRequest) -> tuple[timedelta, timedelta]:
+    return PATTERNS[request.param]
+
+
+@pytest.fixture
 def two(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:  # noqa: F811
     return gates(database, shifts)
 
@@ -83,14 +94,14 @@ def alike(database: Database) -> Gates:  # noqa: F811
 # Limits
 
 
-@patterns
+@patterns_kept
 def test_ten_failures_hold_nobody_up_whichever_node_counts_them(two: Gates) -> None:
     for number in range(ACCOUNT.free):
         assert two.fail(number % 2) == [ADMITTED]
         assert [two.log_in(0), two.log_in(1)] == [ADMITTED, ADMITTED]
 
 
-@patterns
+@patterns_kept
 @pytest.mark.parametrize("last", [0, 1])
 def test_whoever_waits_as_long_as_they_were_told_is_admitted(two: Gates, last: int) -> None:
     two.fail(last, ACCOUNT.free)
@@ -104,7 +115,7 @@ def test_whoever_waits_as_long_as_they_were_told_is_admitted(two: Gates, last: i
         assert two.fail(last)[0] <= LONGEST
 
 
-@patterns
+@patterns_kept
 def test_an_address_that_failed_at_one_node_is_not_held_up_at_the_other_before_its_time(two: Gates) -> None:
     for number in range(ADDRESS.free):
         assert two.nodes[number % 2].attempt(f"user {number}", OWNER, right=False) == ADMITTED
@@ -112,7 +123,7 @@ def test_an_address_that_failed_at_one_node_is_not_held_up_at_the_other_before_i
     assert two.nodes[1].attempt("alice", OWNER, right=True) == ADMITTED
 
 
-@patterns
+@patterns_kept
 def test_alternating_between_nodes_gains_a_handful_of_guesses_in_an_hour(two: Gates) -> None:
     guesses = 0
     for _ in range(360):
@@ -226,7 +237,7 @@ def test_a_clock_that_is_set_back_takes_no_allowance_away() -> None:
 # Rows that are removed
 
 
-@patterns
+@patterns_kept
 def test_a_node_that_is_ahead_removes_no_count_that_another_still_remembers(
     two: Gates,
     database: Database,  # noqa: F811
@@ -269,7 +280,7 @@ def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(databas
 # Assertions
 
 
-@patterns
+@patterns_kept
 @pytest.mark.parametrize("step", [ADMITTED, STEP, -STEP])
 @pytest.mark.parametrize("life", [timedelta(seconds=60), timedelta(hours=1)])
 def test_an_assertion_serves_once_over_all_nodes_and_steps_of_their_clocks(

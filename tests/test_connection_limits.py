@@ -261,9 +261,9 @@ def test_a_client_that_takes_nothing_of_an_answer_is_left(loop_name: str) -> Non
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            with socket.create_connection(listener.getsockname(), timeout=20) as connection:
+            with socket.create_connection(listener.getsockname(), timeout=120) as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-                eventually(lambda: app.causes and app.ended, "it is left", 20)
+                eventually(lambda: app.causes and app.ended, "it is left")
             assert app.causes == [Cause.WRITE_TIMEOUT.value]
         finally:
             server.should_exit = True

@@ -188,7 +188,7 @@ def test_a_node_whose_keys_become_read_only_says_so_before_the_next_rotation(
                 answer = installation.http.get(f"{server.url}/readyz")
                 return answer.is_success and "mounted read-only" in str(answer.json()["warnings"])
 
-            eventually(told, "a warning", 10)
+            eventually(told, "a warning")
             assert installation.command("check").code == 1
     finally:
         os.system(f"umount -l {tmp_path}/keys")  # noqa: S605

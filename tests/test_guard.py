@@ -21,7 +21,7 @@ from hypothesis import given as given_any
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from test_limits import From, client_from, guess, log_in, waits  # noqa: F401 - with a fixture
-from test_store import database, url  # noqa: F401 - fixtures
+from test_store import database  # noqa: F401 - a fixture
 
 from issuer.grants.means import Origin
 from issuer.hashing_pool import QUEUE_LIMIT

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from given import ALICE, PASSWORD, Build, MovableClock, bearer
-from test_store import database, url  # noqa: F401 - fixtures
+from test_store import database  # noqa: F401 - a fixture
 
 from issuer.settings import Settings
 from issuer.store.database import Database

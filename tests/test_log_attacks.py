@@ -38,7 +38,7 @@ def test_the_lines_of_several_workers_stay_whole_in_one_log(tmp_path: Path) -> N
             writer.stdin.write(b"\n")
             writer.stdin.flush()
         for writer in writers:
-            writer.communicate(timeout=30)
+            writer.communicate(timeout=120)
         assert [writer.returncode for writer in writers] == [0, 0, 0]
     broken = []
     for line in path.read_text().split("\n")[:-1]:

@@ -26,7 +26,7 @@ def printed_on_a_terminal(code: str) -> list[str]:
         pass
     finally:
         os.close(ours)
-    assert process.wait(30) == 0
+    assert process.wait(120) == 0
     return text.decode().replace("\r\n", "\n").splitlines()
 
 

@@ -194,7 +194,7 @@ def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
     }
     with ThreadPoolExecutor(1) as pool:
         told = pool.submit(uses[use])
-        wait([told], timeout=5)
+        wait([told], timeout=60)
         with suppress(OSError):  # lets go who waits for a writer after all; refused if nobody does
             os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
         with pytest.raises(KeyUnavailable, match=f"{kid}.pem is no file"):

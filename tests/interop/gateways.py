@@ -24,10 +24,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from fetched import APACHE_MODULES, ENVOY, HERE
-from running import HOST, eventually, free_port
+from running import HOST, PATIENCE_SECONDS, eventually, free_port
 
-STARTED_WITHIN_SECONDS = 20
-ENDED_WITHIN_SECONDS = 5
 ACCEPTED = 200
 
 
@@ -60,7 +58,7 @@ class Gateway:
         self._place = place
         self._port, self._tls_port = free_port(), free_port()
         self._http = httpx2.Client(
-            trust_env=False, timeout=10, limits=httpx2.Limits(max_keepalive_connections=0)
+            trust_env=False, timeout=PATIENCE_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0)
         )
 
     def __enter__(self) -> Self:
@@ -79,7 +77,7 @@ class Gateway:
                 start_new_session=True,
             )
         try:
-            eventually(self._answers, f"{self._command[0]} answers", STARTED_WITHIN_SECONDS)
+            eventually(self._answers, f"{self._command[0]} answers")
         except BaseException:
             self.__exit__()
             raise
@@ -88,7 +86,7 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self._process.terminate()  # it may have something to clear up
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(ENDED_WITHIN_SECONDS)
+            self._process.wait(PATIENCE_SECONDS)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

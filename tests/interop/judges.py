@@ -19,8 +19,7 @@ import pyjwt_verifier
 from fetched import HERE, JAVA, NODE
 from gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
 from joserfc.errors import JoseError
-
-JUDGED_WITHIN_SECONDS = 10
+from running import PATIENCE_SECONDS
 
 
 class Judgement(NamedTuple):
@@ -86,10 +85,10 @@ class Program:
         assert self._process.stdout
         self._process.stdin.write(f"{token}\n")
         self._process.stdin.flush()
-        answered, _, _ = select.select([self._process.stdout], [], [], JUDGED_WITHIN_SECONDS)
-        assert answered, f"{self._command[0]} has not judged a token in {JUDGED_WITHIN_SECONDS} s"
+        answered, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECONDS)
+        assert answered, f"{self._command[0]} has not judged a token in {PATIENCE_SECONDS} s"
         line = self._process.stdout.readline()
-        assert line, f"{self._command[0]} ended with {self._process.wait(JUDGED_WITHIN_SECONDS)}"
+        assert line, f"{self._command[0]} ended with {self._process.wait(PATIENCE_SECONDS)}"
         return Judgement(**json.loads(line))
 
 

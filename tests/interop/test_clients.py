@@ -27,11 +27,10 @@ from acts import (
 from fetched import HERE, NODE, require
 from given import ALICE, PASSWORD
 from jwt.algorithms import RSAAlgorithm
-from running import Installation, access_token, kid_of
+from running import PATIENCE_SECONDS, Installation, access_token, kid_of
 
 from verifier_example.testing import KeyPair, make_token
 
-PLAYED_WITHIN_SECONDS = 60
 CLIENTS_ON_NODE = ("openid-client", "oauth4webapi")
 CLIENTS = (*CLIENTS_ON_NODE, *CLIENTS_IN_PYTHON)
 ASKING = pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def told_by_node(stage: Stage) -> Told:
         input=json.dumps(given),
         stdout=subprocess.PIPE,
         text=True,
-        timeout=PLAYED_WITHIN_SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=True,
     )
     return Told(

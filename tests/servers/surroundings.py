@@ -13,6 +13,9 @@ from typing import Any
 
 import issuer.cli
 from issuer.cli import commands  # noqa: F401 - imported once, before the forks
+from issuer.signing import encryption
+
+encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys: they are made with as many
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:

@@ -21,7 +21,7 @@ from typing import NamedTuple, Self
 import httpx2
 import pytest
 from certificates import certificate
-from running import HOST, Installation, Server, eventually, free_port
+from running import HOST, PATIENCE_SECONDS, Installation, Server, eventually, free_port
 from websockets.sync.client import connect
 
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -65,7 +65,7 @@ def service(request: pytest.FixtureRequest, both: dict[str, Service]) -> Service
 
 def exchange(port: int, *parts: bytes) -> bytes:
     """Send the parts, and return everything that is answered until the server closes the connection."""
-    with socket.create_connection((HOST, port), timeout=20) as connection:
+    with socket.create_connection((HOST, port), timeout=PATIENCE_SECONDS) as connection:
         for part in parts:
             connection.sendall(part)
         received = b""
@@ -290,7 +290,9 @@ def ask_by_curl(url: str, form: str, _folder: Path) -> list[str]:
 def run(command: list[str]) -> list[str]:
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.split()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
+    ).stdout.split()
 
 
 @contextmanager
@@ -318,7 +320,7 @@ def nginx(folder: Path, port: int) -> Iterator[int]:
     """)
     with subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf"), "-e", "stderr"]) as process:
         try:
-            eventually(lambda: answers(at), "nginx answers", 20)
+            eventually(lambda: answers(at), "nginx answers")
             yield at
         finally:
             process.terminate()
@@ -413,7 +415,7 @@ def test_however_requests_are_cut_each_has_its_one_answer_in_order(service: Serv
 
 def test_a_body_that_turns_out_to_be_malformed_after_the_answer_gets_no_second_one(service: Service) -> None:
     begun = post("/nothing", CHUNKED, b"1\r\na\r\n")
-    with socket.create_connection((HOST, service.port), timeout=20) as connection:
+    with socket.create_connection((HOST, service.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(begun)
         received = b""
         while b"\r\n\r\n" not in received:
@@ -447,7 +449,9 @@ def test_a_slow_head_a_slow_body_and_a_silent_connection_end(founded: Installati
     with ExitStack() as stack:
         connections = {}
         for sent in slow:
-            connection = stack.enter_context(socket.create_connection((HOST, server.port), timeout=20))
+            connection = stack.enter_context(
+                socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS)
+            )
             connection.sendall(sent)
             connections[sent] = connection
         for sent, connection in connections.items():
@@ -471,7 +475,7 @@ def test_a_byte_now_and_then_prolongs_nothing(founded: Installation, which: str)
         b"\r\n",
     ):
         over = threading.Event()
-        with socket.create_connection((HOST, server.port), timeout=20) as connection:
+        with socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(sent)
             thread = threading.Thread(
                 target=dribble, args=(connection, b"\r\n" if sent == b"\r\n" else b"a", over)
@@ -491,7 +495,7 @@ def test_an_idle_connection_is_kept_for_longer_than_a_minute_unless_the_operator
     founded: Installation, workers: int
 ) -> None:
     server = founded.serve("--keep-alive", "1", workers=workers).until_ready()
-    with closing(HTTPConnection(HOST, server.port, timeout=20)) as kept:
+    with closing(HTTPConnection(HOST, server.port, timeout=PATIENCE_SECONDS)) as kept:
         kept.request("GET", "/healthz")
         assert kept.getresponse().read()
         assert kept.sock.recv(1) == b""
@@ -514,10 +518,11 @@ def test_a_tls_handshake_that_never_ends_is_ended_and_counts_as_a_connection(
             return httpx2.get(url, verify=context, trust_env=False).is_success
         return False
 
-    eventually(ask, "it serves", 30)
+    eventually(ask, "it serves")
     with ExitStack() as stack:
         silent = [
-            stack.enter_context(socket.create_connection((HOST, server.port), timeout=20)) for _ in range(100)
+            stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
+            for _ in range(100)
         ]
         assert ask()
         for connection in silent:
@@ -544,7 +549,7 @@ class User:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        eventually(lambda: self.seen, "the user is answered", 20)
+        eventually(lambda: self.seen, "the user is answered")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -552,9 +557,9 @@ class User:
         self._thread.join()
 
     def _ask(self) -> None:
-        with httpx2.Client(trust_env=False, timeout=30) as kept:
+        with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as kept:
             while not self._over.wait(0.02):
-                for ask in (kept.get, lambda url: httpx2.get(url, trust_env=False, timeout=30)):
+                for ask in (kept.get, lambda url: httpx2.get(url, trust_env=False, timeout=PATIENCE_SECONDS)):
                     try:
                         self.seen.append(ask(self._url).status_code)
                     except httpx2.TransportError as error:
@@ -563,7 +568,7 @@ class User:
 
 def wait_for_more(user: User, number: int = 10) -> None:
     before = len(user.seen)
-    eventually(lambda: len(user.seen) >= before + number, "the user is answered", 60)
+    eventually(lambda: len(user.seen) >= before + number, "the user is answered")
 
 
 SLOW = (
@@ -590,7 +595,7 @@ def test_an_answer_that_nobody_reads_costs_no_descriptor_beside_its_connection(s
             connection.connect((HOST, service.port))
             connection.sendall(SLOW[-1])
             assert connection.recv(15).startswith(b"HTTP/1.1 200")
-        eventually(lambda: many <= descriptors(service.server) - before < many + 10, "no file is open", 20)
+        eventually(lambda: many <= descriptors(service.server) - before < many + 10, "no file is open")
 
 
 def test_files_of_the_page_are_whole_and_asked_for_again_only_when_they_have_changed(
@@ -627,7 +632,7 @@ def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(
             slow.append(connection)
         wait_for_more(user)
         if few:
-            eventually(lambda: descriptors(server) < FEW_DESCRIPTORS, "there are free descriptors", 20)
+            eventually(lambda: descriptors(server) < FEW_DESCRIPTORS, "there are free descriptors")
         else:
             assert descriptors(server) > MANY / 2
         for connection in slow:
@@ -647,9 +652,9 @@ def test_connections_of_one_address_are_bounded_and_those_of_a_proxy_are_not(
     with ExitStack() as stack:
         before = descriptors(server)
         for _ in range(many):
-            stack.enter_context(socket.create_connection((HOST, server.port), timeout=20))
-        eventually(lambda: "too_many_of_address" in server.output, "there are too many", 20)
-        eventually(lambda: descriptors(server) <= before + bound, "the oldest are closed", 20)
+            stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
+        eventually(lambda: "too_many_of_address" in server.output, "there are too many")
+        eventually(lambda: descriptors(server) <= before + bound, "the oldest are closed")
         assert answers(server.port)
     server.stop()
     if which == "issuer":
@@ -660,8 +665,8 @@ def test_connections_of_one_address_are_bounded_and_those_of_a_proxy_are_not(
     with ExitStack() as stack:
         before = descriptors(server)
         for _ in range(many):
-            stack.enter_context(socket.create_connection((HOST, server.port), timeout=20))
-        eventually(lambda: descriptors(server) > before + many - bound, "all are taken", 20)
+            stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
+        eventually(lambda: descriptors(server) > before + many - bound, "all are taken")
 
 
 def test_refusals_are_counted_and_logged_once_a_minute(founded: Installation) -> None:
@@ -679,7 +684,7 @@ def test_refusals_are_counted_and_logged_once_a_minute(founded: Installation) ->
 def test_the_example_counts_refusals(both: dict[str, Service]) -> None:
     port = both["example"].port
     exchange(port, get(b""))
-    with closing(HTTPConnection(HOST, port, timeout=20)) as connection:
+    with closing(HTTPConnection(HOST, port, timeout=PATIENCE_SECONDS)) as connection:
         connection.request("GET", "/metrics")
         figures = connection.getresponse().read().decode()
     found = re.search(r'verifier_connections_refused_total\{reason="malformed"\} (\S+)', figures)
@@ -696,8 +701,8 @@ def test_a_server_out_of_descriptors_recovers(founded: Installation) -> None:
     with ExitStack() as stack:
         for _ in range(50):
             with suppress(OSError):
-                stack.enter_context(socket.create_connection((HOST, server.port), timeout=20))
-    eventually(lambda: answers(server.port), "it answers again", 20)
+                stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
+    eventually(lambda: answers(server.port), "it answers again")
     assert server.process.poll() is None
 
 

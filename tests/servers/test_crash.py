@@ -15,7 +15,7 @@ import httpx2
 import psycopg
 import pytest
 from postgresql import new_database
-from running import PASSPHRASE, Installation, Server, eventually, is_running
+from running import PASSPHRASE, PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 PASSWORD = "violet otters juggle pancakes"
 SESSIONS = 6
@@ -23,7 +23,6 @@ TABS = 2
 """Who refreshes one session at once."""
 KILLS = 4
 LOAD_SECONDS = 0.6
-GOES_ON_WITHIN_SECONDS = 20
 AGAIN_SECONDS = 0.05
 
 
@@ -84,14 +83,14 @@ class Load:
             self.require_unbroken()
             return all(session.newest != token for session, token in zip(self.sessions, before, strict=True))
 
-        eventually(go_on, "all sessions go on", GOES_ON_WITHIN_SECONDS)
+        eventually(go_on, "all sessions go on")
 
     def require_unbroken(self) -> None:
         """Fail if a session was lost, or split in two."""
         assert [told for session in self.sessions for told in session.broken] == []
 
     def _tab(self, session: Session) -> None:
-        with httpx2.Client(trust_env=False, timeout=10) as http:
+        with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as http:
             while not self._over.is_set() and not session.broken:
                 used = session.newest
                 try:
@@ -114,7 +113,7 @@ def kill_a_worker(server: Server) -> None:
     """Kill one worker; the main process starts another."""
     victim = random.choice([pid for pid in server.worker_pids if is_running(pid)])  # noqa: S311 - any will do
     os.kill(victim, signal.SIGKILL)
-    eventually(lambda: not is_running(victim), "the worker is dead", GOES_ON_WITHIN_SECONDS)
+    eventually(lambda: not is_running(victim), "the worker is dead")
 
 
 @pytest.fixture(params=["SQLite", "PostgreSQL"])

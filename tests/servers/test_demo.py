@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import free_port
+from running import PATIENCE_SECONDS, free_port
 
 from issuer.cli.demo import HOST, ISSUER_PORT, SERVICE_PORT, Ports
 
@@ -36,7 +36,7 @@ def nothing_left(folder: Path) -> bool:
 
 def test_the_story_plays_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
     done = subprocess.run(
-        [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All steps passed." in done.stdout
@@ -62,18 +62,20 @@ def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -
         (export,) = re.findall(r"^export .*$", printed, re.MULTILINE)
         assert Ports().curl_lines in printed
         script = f"set -euo pipefail\n{export}\n{Ports().curl_lines}"
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
         assert done.returncode == 0, printed + done.stderr
         assert '{"message":"Hello, demo"}' in done.stdout
         assert '"username":"demo"' in done.stdout
         assert "a first item" in done.stdout
         assert '"kty":"RSA"' in done.stdout
         os.killpg(process.pid, signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     finally:
         if process.poll() is None:
             process.terminate()
-            process.wait(20)
+            process.wait(PATIENCE_SECONDS)
         process.stdout.close()
     assert nothing_left(tmp_path)
 
@@ -87,7 +89,7 @@ def test_the_story_plays_on_other_ports_while_the_usual_ones_are_taken(tmp_path:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,7 +104,12 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(
 ) -> None:
     with listening(port):
         done = subprocess.run(
-            [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+            [*DEMO, "--once"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
     assert done.returncode == 1
     assert re.fullmatch(rf"failed: cannot listen on 127\.0\.0\.1:{port}: .* {option}\n", done.stderr)
@@ -112,7 +119,9 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(
 def test_a_missing_dependency_is_one_clear_line(tmp_path: Path) -> None:
     without = "import sys; sys.modules['httpx2'] = None; from issuer.cli import main; main()"
     command = [sys.executable, "-c", without, "demo", "--once"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 1
     assert re.fullmatch(r"failed: the package httpx2 is not installed; .*\n", done.stderr)
 
@@ -120,7 +129,7 @@ def test_a_missing_dependency_is_one_clear_line(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root may write")
 def test_an_unwritable_folder_is_one_clear_line() -> None:
     done = subprocess.run(
-        [*DEMO, "--once"], cwd="/proc", capture_output=True, text=True, timeout=60, check=False
+        [*DEMO, "--once"], cwd="/proc", capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert done.returncode == 1
     assert re.fullmatch(r"failed: cannot make a scratch folder in /proc: .*\n", done.stderr)
@@ -134,10 +143,10 @@ def test_a_demo_that_is_terminated_takes_its_servers_with_it(tmp_path: Path) -> 
             if line.startswith("Ctrl-C"):
                 break
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE_SECONDS)
     finally:
         if process.poll() is None:
             process.kill()
-            process.wait(20)
+            process.wait(PATIENCE_SECONDS)
         process.stdout.close()
     assert nothing_left(tmp_path)

@@ -16,11 +16,10 @@ from pathlib import Path
 
 import pytest
 from postgresql import new_database, temporary_server
-from running import free_port
+from running import PATIENCE_SECONDS, free_port
 from softhsm import require_softhsm
 
 DOCS = Path(__file__).parents[2] / "docs"
-MOST_SECONDS = 120
 BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"
 """What the lines leave running is the shell's own, and ends with it."""
 
@@ -73,7 +72,7 @@ class Lines:
     @cached_property
     def printed(self) -> str:
         """All that the lines print; fails if one of them does."""
-        self._process.wait(MOST_SECONDS)
+        self._process.wait(PATIENCE_SECONDS)
         told = (self.folder / "printed").read_text("utf-8", "replace")
         assert self._process.returncode == 0, f"{told}\n{self.logs}"
         assert "Traceback" not in self.logs

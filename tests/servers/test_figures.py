@@ -7,12 +7,9 @@ from pathlib import Path
 
 import httpx2
 from figures import Figures
-from running import Installation, Server, eventually, is_running
+from running import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 PASSWORD = "violet otters juggle pancakes"
-WAIT_SECONDS = 15.0
-PATIENT = {"ISSUER_NODE_TIMEOUT": "30s", "ISSUER_OUTAGE_LIMIT": "30s", "ISSUER_PUBLISH_LEAD": "60s"}
-"""A worker that was stopped for some seconds, while another was asked, may sign at once."""
 
 
 def told(installation: Installation) -> Figures:
@@ -67,7 +64,6 @@ def counted(figures: Figures) -> dict[tuple[str, str], float]:
 def test_workers_tell_one_sum_whoever_answers_and_what_a_killed_one_counted_stays(
     founded: Installation,
 ) -> None:
-    founded.settings |= PATIENT
     assert founded.machine
     server = founded.serve(workers=2).until_ready()
     [directory] = directories(founded)
@@ -80,10 +76,10 @@ def test_workers_tell_one_sum_whoever_answers_and_what_a_killed_one_counted_stay
     gauges = {path.name for path in directory.glob("gauge_*.db")}
     assert {int(name.removesuffix(".db").rpartition("_")[2]) for name in gauges} == {first, second}
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: len(server.worker_pids) == 3, "another worker starts", WAIT_SECONDS)
-    eventually(lambda: not list(directory.glob(f"gauge_*_{first}.db")), "its gauges go", WAIT_SECONDS)
+    eventually(lambda: len(server.worker_pids) == 3, "another worker starts")
+    eventually(lambda: not list(directory.glob(f"gauge_*_{first}.db")), "its gauges go")
     third = server.worker_pids[-1]
-    eventually(lambda: server.output.count("Application startup complete") == 3, "it is ready", WAIT_SECONDS)
+    eventually(lambda: server.output.count("Application startup complete") == 3, "it is ready")
     for pid in (second, third):
         with server.only(pid):
             assert counted(told(founded)) == COUNTED
@@ -100,14 +96,14 @@ def test_the_directory_goes_with_a_main_process_that_is_killed(founded: Installa
     server = founded.serve(workers=2).until_ready()
     assert directories(founded)
     server.kill()
-    eventually(lambda: server.has_ended() and not directories(founded), "nothing is left", WAIT_SECONDS)
+    eventually(lambda: server.has_ended() and not directories(founded), "nothing is left")
 
 
 def test_operators_keep_the_directory_that_they_name(founded: Installation, tmp_path: Path) -> None:
     own = tmp_path / "own"
     founded.settings["PROMETHEUS_MULTIPROC_DIR"] = str(own)
     missing = founded.serve()
-    assert missing.process.wait(WAIT_SECONDS) == 1
+    assert missing.process.wait(PATIENCE_SECONDS) == 1
     assert f"PROMETHEUS_MULTIPROC_DIR names {own}, which is no directory" in missing.output
     own.mkdir()
     (own / "of an operator").touch()

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import HOST, START_SECONDS, Installation, Server, eventually, is_running
+from running import HOST, PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 LOOKED_AFTER_EACH_SECONDS = 0.5  # by uvicorn
-SOON_SECONDS = 15.0  # on a machine that is busy with other tests; by itself it takes one
 BODY = b"username=nobody"
 HEAD = b"\r\n".join(
     [
@@ -55,7 +54,7 @@ def until_replaced(installation: Installation, server: Server, before: set[int],
     def replaced() -> bool:
         return len(running(server)) == 2 and len(before - running(server)) == how_many
 
-    eventually(replaced, "other workers run", START_SECONDS)
+    eventually(replaced, "other workers run")
     assert installation.token()
     assert installation.http.get(f"{installation.url}/metrics").is_success
 
@@ -101,7 +100,7 @@ def test_workers_are_replaced_when_that_process_has_died_or_cannot_be_reached(
     until_replaced(installation, server, before, how_many)
     server.stop()
     assert server.process.returncode == 0
-    eventually(server.has_ended, "nothing of it is left", START_SECONDS)
+    eventually(server.has_ended, "nothing of it is left")
 
 
 def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation: Installation) -> None:
@@ -111,9 +110,7 @@ def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation
         time.sleep(moment * LOOKED_AFTER_EACH_SECONDS / 8)
         for pid in running(server):
             os.kill(pid, signal.SIGKILL)
-        eventually(
-            lambda known=before: len(server.worker_pids) == known + 2, "both are replaced", SOON_SECONDS
-        )
+        eventually(lambda known=before: len(server.worker_pids) == known + 2, "both are replaced")
     assert installation.token()
 
 
@@ -135,17 +132,17 @@ def test_a_signal_to_the_whole_group_lets_workers_finish_what_has_begun(
     founded: Installation, number: signal.Signals
 ) -> None:
     server = founded.serve("--body-timeout", "300", workers=2).until_ready()
-    with socket.create_connection((HOST, founded.port), timeout=START_SECONDS) as connection:
+    with socket.create_connection((HOST, founded.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(HEAD)
         with connection.makefile("rb") as answer:
             assert answer.readline().split()[1] == b"100"  # it has begun, and goes on with the body
             assert answer.readline() == b"\r\n"
             os.killpg(server.process.pid, number)
-            eventually(lambda: server.output.count("Shutting down") == 2, "it stops", START_SECONDS)
+            eventually(lambda: server.output.count("Shutting down") == 2, "it stops")
             assert server.process.poll() is None
             connection.sendall(BODY)
             assert answer.readline().split()[1] == b"400"
-    assert server.process.wait(START_SECONDS) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in server.output
 
 
@@ -154,8 +151,8 @@ def test_a_signal_to_the_whole_group_ends_a_start_without_a_traceback(
     founded: Installation, number: signal.Signals
 ) -> None:
     server = founded.serve(workers=2)
-    eventually(lambda: "Started parent process" in server.output, "it starts", START_SECONDS)
+    eventually(lambda: "Started parent process" in server.output, "it starts")
     os.killpg(server.process.pid, number)
-    assert server.process.wait(20) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
     assert "Traceback" not in server.output
-    eventually(server.has_ended, "nothing of it is left", START_SECONDS)
+    eventually(server.has_ended, "nothing of it is left")

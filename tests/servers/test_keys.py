@@ -15,22 +15,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from figures import Figures
-from running import COMMAND_SECONDS, PASSPHRASE, Installation, Server, eventually, kid_of
+from running import PASSPHRASE, PATIENCE_SECONDS, QUICK, Installation, Server, eventually, kid_of
 from test_commands import PASSWORD, run, told
 from test_serve import held_up, use_postgresql
 
 NEW_PASSPHRASE = "seventeen noisy walruses"
-SECONDS_TO_FOLLOW = 2.0
+MAX_AGE_AND_SKEW = timedelta(seconds=1 + 1)
 NEVER_TOO_IDLE = "?options=-c%20idle_in_transaction_session_timeout%3D0"
 """Lets a process be stopped within a transaction for longer than the issuer allows itself."""
 
 
 def phases(document: Any) -> dict[str, str]:
     return {key["phase"]: key["kid"] for key in document["keys"]}
-
-
-def since(began: datetime, told_at: str) -> timedelta:
-    return datetime.fromisoformat(told_at) - began
 
 
 @pytest.fixture
@@ -62,8 +58,8 @@ def test_the_plan_names_the_instants_of_the_next_rotation(founded: Installation)
 
 
 def test_a_forced_rotation_needs_a_reason_and_tells_what_may_break_until_when(founded: Installation) -> None:
+    founded.settings |= {"ISSUER_OUTAGE_LIMIT": "1h", "ISSUER_PUBLISH_LEAD": "2h"}
     told(founded, "keys", "rotate")
-    founded.settings["ISSUER_PUBLISH_LEAD"] = "1h"
     standby = told(founded, "keys", "rotate", code=3)
     assert "allowed_from" in standby
     assert run(founded, "keys", "rotate", "--force").code == 2
@@ -76,10 +72,10 @@ def test_a_forced_rotation_needs_a_reason_and_tells_what_may_break_until_when(fo
 def test_a_rollback_lets_the_previous_key_sign_again_in_every_worker(serving: Installation) -> None:
     first = kid_of(serving.token())
     told(serving, "keys", "rotate")
-    eventually(lambda: kid_of(serving.token()) != first, "the new key signs", SECONDS_TO_FOLLOW + 1)
+    eventually(lambda: kid_of(serving.token()) != first, "the new key signs")
     back = told(serving, "keys", "rollback", "--reason", "clients choke on it")
     assert phases(back)["current"] == first
-    eventually(lambda: kid_of(serving.token()) == first, "the old key signs", SECONDS_TO_FOLLOW + 1)
+    eventually(lambda: kid_of(serving.token()) == first, "the old key signs")
     key_set = serving.key_set()
     serving.require_verifies(serving.token(), key_set)
     assert {key["kid"] for key in key_set.json()["keys"]} == {key["kid"] for key in back["keys"]}
@@ -94,7 +90,8 @@ def test_revoking_waits_for_every_process_and_tells_from_when_it_holds(serving: 
     assert stolen not in {key["kid"] for key in serving.key_set().json()["keys"]}
     assert kid_of(serving.token()) != stolen
     assert revoked["acknowledged"] == 2
-    assert since(began, revoked["refused_from"]) < timedelta(seconds=SECONDS_TO_FOLLOW + 1 + 1 + 1)  # M + S
+    ended = datetime.now(UTC)
+    assert began < datetime.fromisoformat(revoked["refused_from"]) < ended + MAX_AGE_AND_SKEW
     assert revoked["refresh_families"] == 1
     assert next(key for key in revoked["keys"] if key["kid"] == stolen)["compromised"] is True
     again = told(serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes", code=4)
@@ -106,7 +103,7 @@ def test_revoking_waits_for_every_process_and_tells_from_when_it_holds(serving: 
 
 
 def test_a_process_that_does_not_answer_is_named_with_what_it_can_still_do(founded: Installation) -> None:
-    founded.settings |= {"ISSUER_OUTAGE_LIMIT": "1m", "ISSUER_PUBLISH_LEAD": "2m"}
+    founded.settings |= {**QUICK, "ISSUER_OUTAGE_LIMIT": "1m", "ISSUER_PUBLISH_LEAD": "2m"}
     first, second = founded.serve().until_ready(), founded.serve(port=founded.service_port)
     second.until_ready()
     stolen = kid_of(founded.token())
@@ -210,7 +207,7 @@ def test_of_two_imports_of_one_key_at_once_one_wins_and_the_other_is_told(
         late.freeze()
     taken_in = told(installation, *arguments)
     late.thaw()
-    assert late.process.wait(COMMAND_SECONDS) == 3, late.output
+    assert late.process.wait(PATIENCE_SECONDS) == 3, late.output
     assert "already" in json.loads(late.output)["message"]
     verified = told(installation, "keys", "verify")
     assert [key["kid"] for key in verified["keys"]] == [key["kid"] for key in taken_in["keys"]]
@@ -231,9 +228,7 @@ def test_rewrapping_beside_a_running_server_needs_no_restart(founded: Installati
     assert "rewrap" in told(founded, "keys", "rotate", code=1)["message"]  # the old passphrase makes no key
     new.replace(in_use)
     rotated = told(founded, "keys", "rotate")
-    eventually(
-        lambda: kid_of(founded.token()) == phases(rotated)["current"], "it signs", SECONDS_TO_FOLLOW + 1
-    )
+    eventually(lambda: kid_of(founded.token()) == phases(rotated)["current"], "it signs")
     assert told(founded, "keys", "verify")["keys"] == [
         {"phase": key["phase"], "kid": key["kid"], "alg": "RS256", "result": "ok"} for key in rotated["keys"]
     ]
@@ -287,17 +282,16 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
     def answer() -> Any:
         return founded.http.get(f"{founded.url}/readyz").json()
 
-    eventually(lambda: len(answer()["warnings"]) == 2, "two warnings", 5)
+    eventually(lambda: len(answer()["warnings"]) == 2, "two warnings")
     assert "chmod 700" in answer()["warnings"][0]
     figures = Figures(founded.http.get(f"{founded.url}/metrics").text)
     assert figures.total("issuer_key_ring_trouble_seconds") > 0
     assert figures.total("issuer_standbys_missing") == 1
-    eventually(lambda: "the key ring needs attention" in server.output, "a line in the log", 3)
+    eventually(lambda: "the key ring needs attention" in server.output, "a line in the log")
     founded.keys.chmod(0o700)
     eventually(
         lambda: (
             (answer()["status"], set(answer()["checks"].values()), answer()["warnings"]) == ("ok", {"ok"}, [])
         ),
         "needs no more attention",
-        15,
     )

@@ -12,7 +12,7 @@ import httpx2
 import psycopg
 import pytest
 from postgresql import new_database
-from running import START_SECONDS, Installation, access_token, eventually
+from running import PATIENCE_SECONDS, Installation, access_token, eventually
 
 from issuer.store.database import Database
 
@@ -59,7 +59,7 @@ def test_tokens_sessions_and_keys_live_on_in_postgresql(founded: Installation, p
     assert SECRET not in moved.out + moved.err
 
     old = founded.serve()
-    assert old.process.wait(START_SECONDS) != 0
+    assert old.process.wait(PATIENCE_SECONDS) != 0
     assert "issuer move --back" in old.output
     assert "Traceback" not in old.output
     assert founded.command("check").out.count("was moved to postgresql://issuer:***@") == 1
@@ -110,7 +110,7 @@ def test_a_move_that_is_killed_leaves_nothing_in_the_new_database(
             stderr=subprocess.DEVNULL,
         )
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'audit'::regclass"
-        eventually(lambda: connection.execute(waits).fetchone() == (1,), "it copies", START_SECONDS)
+        eventually(lambda: connection.execute(waits).fetchone() == (1,), "it copies")
         move.kill()
         move.wait()
     again = founded.command("move", "--to-file", file)

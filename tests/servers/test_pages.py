@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browser import Page, page
-from running import PASSPHRASE, START_SECONDS, Installation, eventually, free_port, is_free
+from running import PASSPHRASE, Installation, eventually, free_port, is_free
 
 PASSWORD = "violet otters juggle pancakes"
 STRIPPING = """
@@ -42,7 +42,7 @@ def stripping_proxy(folder: Path, port: int, behind: int) -> Iterator[None]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        eventually(lambda: not is_free(port), "nginx listens", START_SECONDS)
+        eventually(lambda: not is_free(port), "nginx listens")
         yield
     finally:
         process.terminate()

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import START_SECONDS, Installation, Server, eventually, is_running
+from running import Installation, Server, eventually, is_running
 
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 NAMES = (
@@ -99,9 +99,9 @@ def test_workers_and_what_they_are_forked_from_import_nothing_from_the_working_f
     assert planted.token()
     before = set(server.worker_pids)
     os.kill(min(before), signal.SIGKILL)
-    eventually(lambda: len(server.worker_pids) == 3, "it is replaced", START_SECONDS)
+    eventually(lambda: len(server.worker_pids) == 3, "it is replaced")
     server.process.send_signal(signal.SIGHUP)
-    eventually(lambda: not any(map(is_running, before)), "all are replaced", START_SECONDS)
+    eventually(lambda: not any(map(is_running, before)), "all are replaced")
     server.until_ready().stop()
     require_nothing_imported(planted)
 

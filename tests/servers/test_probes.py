@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import httpx2
 import jwt
 import pytest
-from running import START_SECONDS, Installation
+from running import PATIENCE_SECONDS, Installation
 
 PASSWORD = "violet otters juggle pancakes"
 FORM = "application/x-www-form-urlencoded"
@@ -85,7 +85,9 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         assert added.code == 0, added
         made = installation.command("clients", "add", "other", "--scope", "items:read", "--json")
         other = made.document["client_id"], made.document["client_secret"]
-        with httpx2.Client(base_url=installation.url, trust_env=False, timeout=30, limits=OPEN) as http:
+        with httpx2.Client(
+            base_url=installation.url, trust_env=False, timeout=PATIENCE_SECONDS, limits=OPEN
+        ) as http:
             yield Target(http, installation.machine, other)
 
 
@@ -623,7 +625,7 @@ def at_once(act: Callable[[int], httpx2.Response]) -> list[httpx2.Response]:
     start = Barrier(AT_ONCE)
 
     def wait_and_act(number: int) -> httpx2.Response:
-        start.wait(START_SECONDS)
+        start.wait(PATIENCE_SECONDS)
         return act(number)
 
     with ThreadPoolExecutor(AT_ONCE) as crowd:

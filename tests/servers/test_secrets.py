@@ -18,7 +18,7 @@ import httpx2
 import psycopg
 import pytest
 from postgresql import new_database
-from running import HOST, Installation, Server
+from running import HOST, PATIENCE_SECONDS, Installation, Server
 
 METHODS = ("get", "post", "put", "delete", "patch")
 FIELDS = (
@@ -242,7 +242,7 @@ def test_no_secret_is_told_whatever_is_sent_to_any_endpoint(
     listed = [site.command(*words, "--json") for words in (LISTS if kind == "sqlite" else LISTS[:2])]
     assert not any(done.code for done in listed), listed
     told = [done.out + done.err for done in listed]
-    with httpx2.Client(trust_env=False, timeout=30) as http:
+    with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as http:
         for url in (site.url, site.service_url):
             statuses = feed(http, canaries, url, briefly=kind == "postgresql")
             assert max(statuses) < 500, statuses

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import httpx2
@@ -16,7 +17,6 @@ from postgresql import Cluster, new_database
 from running import (
     HOST,
     PASSPHRASE,
-    START_SECONDS,
     Installation,
     Server,
     access_token,
@@ -30,12 +30,12 @@ from running import (
 from issuer.store.database import _MIGRATION_LOCK
 
 WORKERS = 4
-NODES = 8
+NODES = 4
 TOKENS = 200
-SEEN_WITHIN_SECONDS = 2.0
-"""How soon every node promises to have seen a change."""
-MARGIN_SECONDS = 0.5
-GONE_WITHIN_SECONDS = 2.0
+NODE_TIMEOUT_SECONDS = 10
+"""A node that has not seen a rotation for longer signs no more."""
+LAST = 40
+"""So many tokens in a row come from each worker, as good as surely."""
 
 
 def require_one_ring(installation: Installation) -> None:
@@ -91,9 +91,7 @@ def held_up(database: str, lock: str) -> Iterator[Callable[[int], None]]:
         connection.execute(lock)
 
         def until_waiting(count: int) -> None:
-            eventually(
-                lambda: connection.execute(waiting).fetchone() == (count,), f"{count} wait", START_SECONDS
-            )
+            eventually(lambda: connection.execute(waiting).fetchone() == (count,), f"{count} wait")
 
         yield until_waiting
 
@@ -109,7 +107,7 @@ def use_postgresql(installation: Installation, server: str) -> str:
     return database
 
 
-def test_eight_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_no_other_key(
+def test_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_no_other_key(
     installation: Installation, postgresql: str
 ) -> None:
     database = use_postgresql(installation, postgresql)
@@ -156,12 +154,13 @@ class Load:
         for loop in self._loops:
             loop.result()
 
-    def has_asked_since(self, instant: float) -> bool:
-        """Return whether a token was asked for after `instant`, by the monotonic clock."""
+    def has_left(self, kid: str) -> bool:
+        """Return whether none of the last tokens was signed by `kid`."""
         assert not any(loop.done() for loop in self._loops), [
             loop.exception() for loop in self._loops if loop.done()
         ]
-        return any(asked_at > instant for asked_at, _ in self.tokens[-10:])
+        last = self.tokens[-LAST:]
+        return len(last) == LAST and all(kid_of(token) != kid for _, token in last)
 
     def last_asked(self, kid: str) -> float:
         """Return when the last token was asked for that `kid` signed."""
@@ -193,9 +192,25 @@ def rotate(installation: Installation) -> float | None:
     return time.monotonic() if rotated.code == 0 else None
 
 
+def until_almost_allowed(installation: Installation) -> None:
+    """Rotate until the guard refuses, and wait until it soon will not."""
+
+    def refused() -> str | None:
+        done = installation.command("keys", "rotate", "--json")
+        return done.document["allowed_from"] if done.code == 3 else None
+
+    soon = datetime.fromisoformat(eventually(refused, "the guard refuses")) - timedelta(seconds=1)
+    eventually(lambda: datetime.now(UTC) > soon, "a second is left")
+
+
 def test_no_valid_token_is_refused_while_an_operator_rotates_under_load(installation: Installation) -> None:
+    installation.settings |= {
+        "ISSUER_NODE_TIMEOUT": f"{NODE_TIMEOUT_SECONDS}s",
+        "ISSUER_OUTAGE_LIMIT": f"{NODE_TIMEOUT_SECONDS}s",
+        "ISSUER_PUBLISH_LEAD": f"{NODE_TIMEOUT_SECONDS + 2}s",
+    }
     server = installation.serve(workers=WORKERS)
-    eventually(lambda: installation.url in server.output, "the ring is made", 10)
+    eventually(lambda: installation.url in server.output, "the ring is made")
     # Keys of the first save may sign at once; the standby made now waits for its lead, as in later life.
     assert rotate(installation)
     service = installation.serve_service()
@@ -204,15 +219,14 @@ def test_no_valid_token_is_refused_while_an_operator_rotates_under_load(installa
     assert added.code == 0, added
     service.until_ready()
     server.until_ready()
+    until_almost_allowed(installation)
     old_kid = kid_of(installation.token())
     load = Load(installation, "alice", password)
     with load.running():
-        rotated_at = eventually(lambda: rotate(installation), "the guard allows to rotate", 15)
-        seen_by_all = rotated_at + SEEN_WITHIN_SECONDS + MARGIN_SECONDS
-        eventually(lambda: load.has_asked_since(seen_by_all + 0.5), "the load goes on", 10)
+        rotated_at = eventually(lambda: rotate(installation), "the guard allows to rotate")
+        eventually(lambda: load.has_left(old_kid), "the new key signs")
     assert "could not be refreshed" not in server.output
-    assert load.last_asked(old_kid) < seen_by_all
-    assert len({kid_of(token) for _, token in load.tokens}) == 2
+    assert load.last_asked(old_kid) < rotated_at + NODE_TIMEOUT_SECONDS
     for pid in server.worker_pids:
         with server.only(pid):
             assert kid_of(installation.token()) != old_kid
@@ -232,24 +246,22 @@ def test_workers_end_with_a_killed_main_process_and_free_the_port(installation: 
     server = installation.serve(workers=2).until_ready()
     with partial_request(server), partial_request(server):
         server.kill()
-        killed_at = time.monotonic()
-        eventually(lambda: is_free(installation.port) and server.has_ended(), "everything has ended", 10)
-        assert time.monotonic() - killed_at < GONE_WITHIN_SECONDS
+        eventually(lambda: is_free(installation.port) and server.has_ended(), "everything has ended")
 
 
 def test_a_main_process_killed_while_workers_start_leaves_none_behind(installation: Installation) -> None:
     server = installation.serve(workers=2)
-    eventually(lambda: "Started parent process" in server.output, "workers start", 10)
+    eventually(lambda: "Started parent process" in server.output, "workers start")
     time.sleep(random.uniform(0, 1))  # noqa: S311 - where it is killed shall differ from run to run
     server.kill()
-    eventually(server.has_ended, "the workers have ended", 10)
+    eventually(server.has_ended, "the workers have ended")
     assert is_free(installation.port)
 
 
 def test_of_two_servers_on_one_port_exactly_one_stays(installation: Installation) -> None:
     servers = [installation.serve(workers=2) for _ in range(2)]
     ended = eventually(
-        lambda: [server for server in servers if server.process.poll() is not None], "one gave up", 20
+        lambda: [server for server in servers if server.process.poll() is not None], "one gave up"
     )
     assert [server.process.returncode for server in ended] == [1]
     assert f"cannot listen on {HOST}:{installation.port}" in ended[0].output
@@ -274,7 +286,7 @@ def test_nodes_on_postgresql_share_one_ring_and_keep_nothing_on_disk(
             key["kid"] for key in installation.http.get(f"{node.url}/.well-known/jwks.json").json()["keys"]
         ]
 
-    eventually(lambda: kids_served(first) == kids_served(second) == new, "both nodes follow", 3)
+    eventually(lambda: kids_served(first) == kids_served(second) == new, "both nodes follow")
     assert not installation.keys.exists()
     assert not list(installation.folder.glob("*.db"))
 
@@ -293,13 +305,10 @@ def test_workers_that_die_while_the_database_is_away_are_replaced_when_it_is_bac
         eventually(
             lambda: "a worker waits for the startup of another one" in server.output,
             "one has tried",
-            START_SECONDS,
         )
         cluster.start()
-        eventually(lambda: len(living(server)) == 2, "both are replaced", START_SECONDS)
-        eventually(
-            lambda: installation.http.get(f"{server.url}/readyz").is_success, "it is ready", START_SECONDS
-        )
+        eventually(lambda: len(living(server)) == 2, "both are replaced")
+        eventually(lambda: installation.http.get(f"{server.url}/readyz").is_success, "it is ready")
     assert "Traceback" not in server.output
 
 

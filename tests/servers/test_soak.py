@@ -1,21 +1,44 @@
 """A minute of the soak: no promise about keys breaks, and everything that could break one really happened.
 
-What happens and what is judged is told in `soak`; `benchmarks/soak.py` runs it for longer.
+What happens and what is judged is told in `soak`; `benchmarks/soak.py` runs it for longer, and judges its speed, too.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from replicated import temporary_pair
 from running import HOST
 from soak.faults import Fault
-from soak.rules import Rules
+from soak.findings import Findings
+from soak.rules import BUSY, Rules
 from soak.run import KINDS, soak
 
-SECONDS = 40.0
+SECONDS = 20.0
 SEED = 72
-LONGEST_PAUSE_SECONDS = 20.0
-"""Both nodes may be killed at once, and a start takes its time."""
+LEAST: Mapping[str, int] = {
+    **dict.fromkeys(Fault, 1),
+    "looks at a node that is not ready": 5,
+    "looks at a database without a primary": 1,
+    "not issued: 503": 1,
+    "not issued: ConnectError": 1,
+    "tokens issued": 100,
+    "sessions refreshed": 20,
+    **{f"verified: {kind.kind}": 300 for kind in KINDS},
+}
+ROTATIONS = 4
+
+
+def lacking(findings: Findings) -> list[str]:
+    """Return what did not happen often enough: a soak in which nothing happens keeps every promise, too."""
+    counts = findings.counts
+    by_hand = counts["rotations by hand, exit 0"] + counts["rotations by hand, exit 3"]
+    return [
+        *(f"{what}: {counts[what]} of {least}" for what, least in LEAST.items() if counts[what] < least),
+        *([f"{findings.rotations} rotations"] if findings.rotations < ROTATIONS else []),
+        *([f"{by_hand} rotations by hand"] if by_hand < ROTATIONS else []),
+        *(f"no token of {node} after a failover" for node in ("a", "b") if not findings.recoveries.get(node)),
+    ]
 
 
 def test_no_valid_token_is_refused_while_nodes_are_killed_stopped_cut_off_and_fail_over(
@@ -23,20 +46,9 @@ def test_no_valid_token_is_refused_while_nodes_are_killed_stopped_cut_off_and_fa
 ) -> None:
     monkeypatch.setenv("no_proxy", HOST)  # PyJWKClient would ask a proxy for loopback
     with temporary_pair() as pair:
-        findings = soak(tmp_path / "soak", pair, SECONDS, SEED)
-    counts = findings.counts
+        findings = soak(
+            tmp_path / "soak", pair, SECONDS, SEED, pace=BUSY, is_enough=lambda found: not lacking(found)
+        )
     assert not findings.broken, "\n".join(findings.broken)
-    # A soak in which nothing happens keeps every promise, too.
-    assert all(counts[fault] for fault in Fault), counts
-    assert findings.rotations >= 4
-    assert counts["rotations by hand, exit 0"] + counts["rotations by hand, exit 3"] >= 4
-    assert counts["looks at a node that is not ready"] >= 5
-    assert counts["not issued: 503"]
-    assert counts["not issued: ConnectError"]
-    assert findings.clock_offset("b", "a") == pytest.approx(Rules.drawn(SEED).clock_offset, abs=0.5)
-    assert counts["tokens issued"] >= 100
-    assert counts["sessions refreshed"] >= 20
-    assert counts["looks at a database without a primary"]
-    assert all(findings.recoveries[node] for node in ("a", "b"))
-    assert all(counts[f"verified: {kind.kind}"] >= 300 for kind in KINDS), counts
-    assert all(pause < LONGEST_PAUSE_SECONDS for pause in findings.pauses.values()), findings.pauses
+    assert lacking(findings) == []
+    assert findings.clock_offset("b", "a") == pytest.approx(Rules.drawn(SEED).clock_offset, abs=1)

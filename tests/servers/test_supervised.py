@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from figures import Figures
-from running import START_SECONDS, Installation, Server, eventually, is_running
+from running import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 BROKEN = """
 import asyncio, os, pathlib, threading, time
@@ -56,7 +56,6 @@ upkeep.PRUNE_EVERY = upkeep.BETWEEN_BATCHES
 """
 """What Python runs at each start: a process obeys files that bear its number."""
 UNAVAILABLE = httpx2.codes.SERVICE_UNAVAILABLE
-SOON_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -84,9 +83,9 @@ def answers(installation: Installation, path: str, status: int) -> Callable[[], 
 
 
 def require_new_worker(installation: Installation, server: Server, broken: int) -> None:
-    eventually(lambda: not is_running(broken), "the worker has ended", SOON_SECONDS)
-    eventually(lambda: len(server.worker_pids) == 3, "it is replaced", START_SECONDS)
-    eventually(answers(installation, "/readyz", httpx2.codes.OK), "it is ready", START_SECONDS)
+    eventually(lambda: not is_running(broken), "the worker has ended")
+    eventually(lambda: len(server.worker_pids) == 3, "it is replaced")
+    eventually(answers(installation, "/readyz", httpx2.codes.OK), "it is ready")
     assert installation.token()
 
 
@@ -99,7 +98,7 @@ def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) 
         answer = breakable.http.get(f"{breakable.url}/metrics")
         return Figures(answer.text).total("issuer_background_restarts_total", task="prune")
 
-    eventually(lambda: restarts() == 1, "the restart is counted", SOON_SECONDS)
+    eventually(lambda: restarts() == 1, "the restart is counted")
     assert "it ended" in server.output
     assert answers(breakable, "/readyz", httpx2.codes.OK)()
     server.stop()
@@ -113,11 +112,11 @@ def test_a_single_process_that_cannot_go_on_says_so_and_ends_with_a_failure(
     server = breakable.serve().until_ready()
     (pid,) = server.worker_pids
     break_it(breakable, harm, pid)
-    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready", SOON_SECONDS)
+    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready")
     assert answers(breakable, "/healthz", httpx2.codes.OK)()
     assert answers(breakable, "/.well-known/jwks.json", httpx2.codes.OK)()
-    eventually(answers(breakable, "/healthz", UNAVAILABLE), "it is unhealthy", SOON_SECONDS)
-    assert server.process.wait(SOON_SECONDS) == 1
+    eventually(answers(breakable, "/healthz", UNAVAILABLE), "it is unhealthy")
+    assert server.process.wait(PATIENCE_SECONDS) == 1
     assert "this process ends, to be replaced" in server.output
 
 
@@ -141,7 +140,7 @@ def test_a_process_that_hangs_while_the_database_is_out_of_reach_goes_on_publish
     (pid,) = server.worker_pids
     break_it(breakable, "away", pid)
     break_it(breakable, "hang", pid)
-    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready", SOON_SECONDS)
+    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready")
     # It would end after 9 s; O and M are 21 s, in which nothing could take its place.
-    eventually(answers(breakable, "/.well-known/jwks.json", UNAVAILABLE), "O is over", SOON_SECONDS)
-    assert server.process.wait(SOON_SECONDS) == 1
+    eventually(answers(breakable, "/.well-known/jwks.json", UNAVAILABLE), "O is over")
+    assert server.process.wait(PATIENCE_SECONDS) == 1

@@ -18,14 +18,13 @@ from pathlib import Path
 import httpx2
 import pytest
 from figures import Figures
-from running import START_SECONDS, Installation, access_token, eventually, kid_of
+from running import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
 PASSWORD = "violet otters juggle pancakes"
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 CLOSED = ["bash", "-c", 'exec "$@" 2>&-', "issuer"]
 ALL_CLOSED = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "issuer"]
 LOST = "issuer_log_lines_lost_total"
-PAUSE_SECONDS = 30.0
 
 
 class Running:
@@ -42,7 +41,7 @@ class Running:
                 return self.installation.http.get(f"{self.installation.url}/readyz").is_success
             return False
 
-        eventually(is_ready, "it is ready", START_SECONDS)
+        eventually(is_ready, "it is ready")
 
     def metric(self, name: str) -> float:
         answer = self.installation.http.get(f"{self.installation.url}/metrics").raise_for_status()
@@ -75,7 +74,7 @@ def serving(
         running.until_ready()
         yield running
         process.terminate()
-        assert process.wait(START_SECONDS) == 0
+        assert process.wait(PATIENCE_SECONDS) == 0
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -98,7 +97,7 @@ def rotated(installation: Installation, token: str) -> str:
         other: str = answer.json()["refresh_token"]
         return other if other != token else None
 
-    return str(eventually(successor, "the session rotates", PAUSE_SECONDS))
+    return str(eventually(successor, "the session rotates"))
 
 
 def require_works(installation: Installation) -> None:
@@ -116,9 +115,9 @@ def require_works(installation: Installation) -> None:
         assert done.code in {0, 3}, done
         return done.code == 0
 
-    eventually(rotates, "the standby may sign", PAUSE_SECONDS)
-    # What is asked for now is asked for after R and O have passed since the trouble began.
-    eventually(lambda: kid_of(installation.token()) != before, "another key signs", PAUSE_SECONDS)
+    eventually(rotates, "the standby may sign")
+    # Whoever signs with it has seen the ring since the trouble began.
+    eventually(lambda: kid_of(installation.token()) != before, "another key signs")
     token = installation.token()
     installation.require_verifies(token, installation.key_set())
     assert http.get(f"{url}/readyz").status_code == httpx2.codes.OK
@@ -156,7 +155,7 @@ def test_with_standard_error_closed_it_starts_and_works(ready: Installation, wor
     with serving(ready, workers, None, [*CLOSED, ISSUER]) as running:
         require_works(ready)
         require_refuses_replay(ready)
-        eventually(lambda: running.metric(LOST) > 0, "lost lines are counted", PAUSE_SECONDS)
+        eventually(lambda: running.metric(LOST) > 0, "lost lines are counted")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -185,7 +184,7 @@ def test_the_example_starts_and_answers_with_standard_files_closed(
         return False
 
     try:
-        eventually(answers, "it answers", START_SECONDS)
+        eventually(answers, "it answers")
     finally:
         process.kill()
         process.wait()
@@ -196,7 +195,7 @@ def test_with_standard_error_full_it_starts_and_works(ready: Installation, worke
     with Path("/dev/full").open("wb") as full, serving(ready, workers, full.fileno()) as running:
         require_works(ready)
         require_refuses_replay(ready)
-        eventually(lambda: running.metric(LOST) > 10, "lost lines are counted", PAUSE_SECONDS)
+        eventually(lambda: running.metric(LOST) > 10, "lost lines are counted")
 
 
 @pytest.mark.parametrize("workers", [2])
@@ -207,7 +206,7 @@ def test_when_the_reader_of_its_log_has_gone_it_works_on(ready: Installation, wo
         os.close(reader)
         require_works(ready)
         require_refuses_replay(ready)
-        eventually(lambda: running.metric(LOST) > 10, "lost lines are counted", PAUSE_SECONDS)
+        eventually(lambda: running.metric(LOST) > 10, "lost lines are counted")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -270,16 +269,14 @@ def test_when_the_disk_of_its_log_and_metrics_is_full_it_works_on_and_then_tells
         require_works(ready)
         require_refuses_replay(ready)
         # The last block of the file took some lines more.
-        eventually(
-            lambda: ready.token() and running.metric(LOST) > 10, "lost lines are counted", PAUSE_SECONDS
-        )
+        eventually(lambda: ready.token() and running.metric(LOST) > 10, "lost lines are counted")
         filler.unlink()
         ready.token()
 
         def is_told() -> bool:
             return "log lines were lost" in log.read_text("utf-8").splitlines()[-1]
 
-        eventually(is_told, "the loss is logged", PAUSE_SECONDS)
+        eventually(is_told, "the loss is logged")
         broken = [line for line in log.read_text("utf-8").splitlines() if not line.endswith("}")]
         assert len(broken) <= workers  # the one that was being written when the disk was full
     assert '"event": "Finished server process' in log.read_text("utf-8")

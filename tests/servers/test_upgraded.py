@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from first_release import PASSWORD, FirstRelease
-from running import PASSPHRASE, RULES, Installation
+from running import PASSPHRASE, QUICK, RULES, Installation
 
 from issuer.cli import story
 from issuer.wiring import clock
@@ -29,7 +29,7 @@ def test_the_story_comes_out_on_what_the_first_release_left(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = installation
-    site.settings["ISSUER_KEYS_PASSPHRASE"] = PASSPHRASE
+    site.settings |= {**QUICK, "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
     first = FirstRelease(site.url, site.service_url, clock(), PASSPHRASE)
     first.make(f"sqlite:///{site.folder}/issuer.db", site.keys)
     before = site.key_files()
@@ -38,4 +38,4 @@ def test_the_story_comes_out_on_what_the_first_release_left(
     assert site.call_service(first.access_token).json() == {"message": "Hello, bob"}
     assert site.log_in("bob", PASSWORD).status_code == 200
     monkeypatch.setattr(story, "OUTAGE_SECONDS", 1)
-    story.play(stage, site.url, site.service_url, RULES)
+    story.play(stage, site.url, site.service_url, {**RULES, **QUICK})

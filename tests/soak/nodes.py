@@ -13,13 +13,13 @@ import httpx2
 from running import Installation, Server, is_running
 
 from soak.network import Line
+from soak.rules import Pace
 
 WORKERS = 2
 ANSWER_SECONDS = 1.0
 CALM_SECONDS = 2.0
 """It is healthy again when it was ready at each look for so long: by then both workers were asked."""
 LOOK_SECONDS = 0.15
-HEALED_WITHIN_SECONDS = 40.0
 
 
 class Shifted(Installation):
@@ -34,8 +34,9 @@ class Shifted(Installation):
 class Node:
     """A node, and since when nothing has been wrong with it."""
 
-    def __init__(self, name: str, installation: Installation, line: Line) -> None:
+    def __init__(self, name: str, installation: Installation, line: Line, pace: Pace) -> None:
         self.name = name
+        self.pace = pace
         self.line = line
         self.healthy_since: float | None = None
         """In true time; None from the beginning of a fault until it has healed."""
@@ -81,7 +82,7 @@ class Node:
 
     async def heal(self) -> None:
         """Wait until it is healthy; fail if that takes too long."""
-        deadline = time.monotonic() + HEALED_WITHIN_SECONDS
+        deadline = time.monotonic() + self.pace.healed
         calm_since: float | None = None
         while calm_since is None or time.monotonic() - calm_since < CALM_SECONDS:
             assert time.monotonic() < deadline, f"{self.name} did not heal:\n{self.server.output[-3000:]}"

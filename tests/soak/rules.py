@@ -14,6 +14,23 @@ SPARE_SECONDS = (2, 3)
 
 
 @dataclass(frozen=True)
+class Pace:
+    """What is asked of a node that nothing is wrong with: how much depends on what else the machine does."""
+
+    idle: float
+    """It issues at least one token in so many seconds."""
+    healed: float
+    """It is ready again so many seconds after a fault, at the latest."""
+    always_issues: bool
+    """Whether it may never be so late to look at the ring that it has to answer 503."""
+
+
+QUIET = Pace(idle=6.0, healed=40.0, always_issues=True)
+BUSY = Pace(idle=60.0, healed=240.0, always_issues=False)
+"""Beside other tests: promises about keys must hold all the same, as they know nothing of speed."""
+
+
+@dataclass(frozen=True)
 class Rules:
     """Whole seconds, but for the clocks; the lead is the least that is allowed."""
 

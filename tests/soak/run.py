@@ -18,9 +18,11 @@ from soak.faults import Misfortune
 from soak.findings import Findings
 from soak.network import Front, Line
 from soak.nodes import Node, Shifted
-from soak.rules import AUDIENCE, Rules
+from soak.rules import AUDIENCE, QUIET, Pace, Rules
 
 PROGRESS_SECONDS = 1.0
+PATIENCE_SECONDS = 600.0
+"""How much longer it may take until it is enough."""
 KINDS = (verifiers.Example, verifiers.PyJwt, verifiers.Strict)
 OF_EACH_KIND = 2
 DEFECT = "Traceback (most recent call last)"
@@ -32,13 +34,21 @@ def soak(
     seconds: float,
     seed: int,
     progress: Callable[[Findings], None] = lambda _: None,
+    pace: Pace = QUIET,
+    is_enough: Callable[[Findings], bool] = lambda _: True,
 ) -> Findings:
-    """Run the soak of `seed` on new servers, at least until every fault has happened."""
-    return asyncio.run(_soak(folder, database, seconds, seed, progress))
+    """Run the soak of `seed` on new servers, at least until every fault has happened and it is enough."""
+    return asyncio.run(_soak(folder, database, seconds, seed, progress, pace, is_enough))
 
 
 async def _soak(
-    folder: Path, pair: Pair, seconds: float, seed: int, progress: Callable[[Findings], None]
+    folder: Path,
+    pair: Pair,
+    seconds: float,
+    seed: int,
+    progress: Callable[[Findings], None],
+    pace: Pace,
+    is_enough: Callable[[Findings], bool],
 ) -> Findings:
     rules, database = Rules.drawn(seed), new_database(pair.url)
     async with AsyncExitStack() as stack:
@@ -50,7 +60,7 @@ async def _soak(
             _installation(Installation, folder / "operator", rules.settings(url, database))
         )
         nodes = [
-            await _node(stack, name, folder, rules.settings(url, database), pair.ports, offset)
+            await _node(stack, name, folder, rules.settings(url, database), pair.ports, offset, pace)
             for name, offset in {"a": 0.0, "b": rules.clock_offset}.items()
         ]
         for node in nodes:
@@ -81,6 +91,8 @@ async def _soak(
             tasks.create_task(_tell(progress, findings, ended))
             blows = tasks.create_task(misfortune.run(over))
             await asyncio.wait({blows}, timeout=seconds)
+            while not (blows.done() or is_enough(findings) or findings.age > seconds + PATIENCE_SECONDS):
+                await asyncio.wait({blows}, timeout=PROGRESS_SECONDS)
             over.set()
             await blows
             ended.set()
@@ -100,6 +112,7 @@ async def _node(
     settings: dict[str, str],
     server_ports: tuple[int, int],
     offset: float,
+    pace: Pace,
 ) -> Node:
     """Return a node with its own line to both servers of the database, and its own clock."""
     database = urlsplit(settings["ISSUER_DATABASE_URL"])
@@ -109,7 +122,7 @@ async def _node(
     through = database._replace(netloc=f"{USER}@{hosts}").geturl()
     settings = {**settings, "ISSUER_DATABASE_URL": through, "SOAK_CLOCK_OFFSET": f"{offset}"}
     kind = Shifted if offset else Installation
-    node = Node(name, stack.enter_context(_installation(kind, folder / name, settings)), line)
+    node = Node(name, stack.enter_context(_installation(kind, folder / name, settings)), line, pace)
     stack.push_async_callback(node.http.aclose)
     return node
 

@@ -23,8 +23,6 @@ from soak.rules import Rules
 ASK_SECONDS = 0.35
 LOOK_SECONDS = 0.3
 TOKEN_SECONDS = 3.0
-IDLE_SECONDS = 6.0
-"""A healthy node issues at least one token in this time, however busy the machine is."""
 OPERATOR_SECONDS = 0.3
 COMMAND_SECONDS = 0.8
 """How long a command takes to come to its decision, about."""
@@ -61,10 +59,11 @@ async def issue(
                 findings.add(Token.read(answer.json()["access_token"], node.name))
                 last = time.time()
             else:
-                _not_issued(node, answer, findings, healthy=was_healthy and node.is_healthy(asked_at, 0))
-        if not node.is_healthy(asked_at, IDLE_SECONDS):
+                healthy = node.pace.always_issues and was_healthy and node.is_healthy(asked_at, 0)
+                _not_issued(node, answer, findings, healthy=healthy)
+        if not node.is_healthy(asked_at, node.pace.idle):
             last = max(last, asked_at)
-        elif time.time() - last > IDLE_SECONDS:
+        elif time.time() - last > node.pace.idle:
             findings.violation(
                 "a healthy node issues tokens", node=node.name, last=findings.since_start(last)
             )

@@ -101,19 +101,9 @@ async def late(writer: asyncio.StreamWriter, good: bytes) -> None:
     writer.write(http(good, "Cache-Control: max-age=300"))
 
 
-class Away:
-    """Resets whoever asks within a second of the first time, and is back after that."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-
-    async def __call__(self, writer: asyncio.StreamWriter, good: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        self._since = self._since or now
-        if now - self._since < 1:
-            abort(writer)
-        else:
-            writer.write(http(good, "Cache-Control: max-age=300"))
+async def away(writer: asyncio.StreamWriter, _: bytes) -> None:
+    """Reset whoever asks, until the server is told to be good."""
+    abort(writer)
 
 
 def redirect(where: str, status: str = "302 Found") -> Behaviour:
@@ -196,7 +186,7 @@ HOSTILE: Mapping[str, Behaviour] = {
 OTHERS: Mapping[str, Behaviour] = {
     "good": saying(lambda good: http(good, "Cache-Control: max-age=300")),
     "late": late,
-    "away for 1 s": Away(),
+    "away": away,
 }
 
 
@@ -208,6 +198,7 @@ class Server:
         self._asked: Counter[str] = Counter()
         self._open: Counter[str] = Counter()
         self._at_once: Counter[str] = Counter()
+        self._is_back = False
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -217,12 +208,16 @@ class Server:
                 told = {name: (count, self._at_once[name]) for name, count in self._asked.items()}
                 writer.write(http(json.dumps(told).encode()))
                 return
+            if path == "/back":
+                self._is_back = True
+                writer.write(http(b"{}"))
+                return
             self._asked[path] += 1
             self._open[path] += 1
             self._at_once[path] = max(self._at_once[path], self._open[path])
             _, _, behaviour, good = path.split("/")
             behave = OTHERS.get(behaviour) or HOSTILE[behaviour]
-            if self._asked[path] <= int(good):
+            if self._asked[path] <= int(good) or (behaviour == "away" and self._is_back):
                 behave = OTHERS["good"]
             try:
                 closed = asyncio.create_task(reader.read())  # whoever asked has had enough
@@ -304,6 +299,10 @@ class HostileServer:
         """Tell how often a path was asked for, and how many times at once."""
         asked, at_once = httpx2.get(f"{self.url}/counts", trust_env=False).json().get(unquote(path), (0, 0))
         return asked, at_once
+
+    def come_back(self) -> None:
+        """Answer as one should wherever it was away."""
+        httpx2.get(f"{self.url}/back", trust_env=False)
 
     def __enter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hostile import HOSTILE, HostileServer, Stall, hostile_server
+from running import PATIENCE_SECONDS
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import (
@@ -26,10 +27,11 @@ from verifier_example.verifier import (
 )
 
 AUDIENCE = "https://api.test"
-DEADLINE = 0.4
-BLOCKED = 0.15
+DEADLINE = 1.0
+BLOCKED = 0.4
 """Seconds; a fetch that blocks takes the whole deadline, anything else a few milliseconds."""
-ATTEMPTS = 3  # a machine may pause; a block comes each time
+ATTEMPTS = 10  # a machine may pause; a block comes each time
+NEVER_SECONDS = 2 * PATIENCE_SECONDS
 NO_RETRIES = Timings(
     fetch_deadline=DEADLINE,
     connect_timeout=DEADLINE / 2,
@@ -89,7 +91,7 @@ async def test_a_hostile_answer_neither_blocks_nor_disturbs_nor_is_asked_for_twi
             before = await cache.refetched()
             service = asyncio.create_task(keep_verifying(verifier, forge.token()))
             async with Stall() as stall:
-                await asyncio.wait_for(cache.refresh(), 5)
+                await asyncio.wait_for(cache.refresh(), PATIENCE_SECONDS)
             service.cancel()
             assert await service >= 1
             assert cache.usable is before
@@ -107,7 +109,7 @@ async def test_without_a_good_answer_first_there_is_a_503_in_time(
     verifier = verifier_of(path)
     async with verifier.cache:
         with pytest.raises(KeysUnavailable):
-            await asyncio.wait_for(verifier.verify(forge.token()), 5)
+            await asyncio.wait_for(verifier.verify(forge.token()), PATIENCE_SECONDS)
     assert server.counts(path) == (1, 1)
 
 
@@ -136,15 +138,17 @@ async def test_without_tls_that_can_be_trusted_nothing_is_fetched(
         "closed": closed_port,
     }
     path = server.path("good")
-    verifier = verifier_of(path, port=ports[failure], scheme="https")
-    async with verifier.cache as cache, Stall() as stall:
-        with pytest.raises(KeysUnavailable):
-            await asyncio.wait_for(verifier.verify(forge.token()), 5)
-        assert cache.state is State.EMPTY
+    stalls: list[float] = []
+    # The first handshake of a process reads the certificates of the machine.
+    while not stalls or (min(stalls) > BLOCKED and len(stalls) < ATTEMPTS):
+        verifier = verifier_of(path, port=ports[failure], scheme="https")
+        async with verifier.cache as cache, Stall() as stall:
+            with pytest.raises(KeysUnavailable):
+                await asyncio.wait_for(verifier.verify(forge.token()), PATIENCE_SECONDS)
+            assert cache.state is State.EMPTY
+        stalls.append(stall.seconds)
     assert server.counts(path) == (0, 0)
-    assert (
-        stall.seconds < 10 * BLOCKED
-    )  # the first handshake of a process reads the certificates of the machine
+    assert min(stalls) < BLOCKED
 
 
 async def test_a_thousand_first_requests_cost_one_fetch(
@@ -195,7 +199,7 @@ async def test_every_good_token_is_accepted_through_an_outage_and_few_fetches_ar
         ttl_ceiling=0.1,
         backoff_first=backoff,
         backoff_last=backoff,
-        fetch_deadline=0.1,
+        fetch_deadline=0.5,
         max_stale=60,
     )
     verifier = verifier_of(path, timings)
@@ -205,7 +209,7 @@ async def test_every_good_token_is_accepted_through_an_outage_and_few_fetches_ar
         service = asyncio.create_task(keep_verifying(verifier, forge.token()))
         while cache.state is not State.STALE or server.counts(path)[0] < 3:
             await asyncio.sleep(0.02)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < PATIENCE_SECONDS
         service.cancel()
         assert await service >= 1
         lasted = time.monotonic() - began
@@ -217,20 +221,19 @@ async def test_every_good_token_is_accepted_through_an_outage_and_few_fetches_ar
 async def test_after_an_outage_that_is_too_long_there_is_a_503_and_after_it_service_again(
     server: HostileServer, verifier_of: Make, forge: Any
 ) -> None:
-    path = server.path("away for 1 s", good=1)
+    path = server.path("away", good=1)
     timings = Timings(ttl_floor=0.1, ttl_ceiling=0.1, max_stale=0.5, backoff_first=0.1, backoff_last=0.1)
     verifier = verifier_of(path, timings)
     seen: list[str] = []
-    began = time.monotonic()
-    async with verifier.cache as cache:
+    async with verifier.cache as cache, asyncio.timeout(PATIENCE_SECONDS):
         await cache.refetched()
         while seen[-1:] != ["accepted"] or "503" not in seen:
-            assert time.monotonic() - began < 10, seen
             try:
                 await verifier.verify(forge.token())
                 seen.append("accepted")
             except KeysUnavailable:
                 seen.append("503")
+                server.come_back()
             await asyncio.sleep(0.01)
     assert [each for each, _ in groupby(seen)] == ["accepted", "503", "accepted"]
     assert server.counts(path)[1] == 1
@@ -254,17 +257,16 @@ async def test_a_stop_ends_the_fetch_and_all_who_wait_for_it(
     behaviour: str, server: HostileServer, verifier_of: Make, forge: Any, recwarn: pytest.WarningsRecorder
 ) -> None:
     path = server.path(behaviour)
-    verifier = verifier_of(path, Timings(fetch_deadline=30, wait=30))
+    verifier = verifier_of(path, Timings(fetch_deadline=NEVER_SECONDS, wait=NEVER_SECONDS))
     before = asyncio.all_tasks()
     async with verifier.cache:
         waiting = [asyncio.create_task(verifier.verify(forge.token())) for _ in range(200)]
-        for _ in range(500):
-            if server.counts(path) == (1, 1):
-                break
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while server.counts(path) != (1, 1):  # noqa: ASYNC110 - another process counts
+                await asyncio.sleep(0.01)
         began = time.perf_counter()
-    assert time.perf_counter() - began < 1
-    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 1)
+    assert time.perf_counter() - began < PATIENCE_SECONDS
+    outcomes = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE_SECONDS)
     assert {type(outcome) for outcome in outcomes} == {KeysUnavailable}
     del verifier, outcomes, waiting
     gc.collect()  # now, or a connection left open would be found in another test

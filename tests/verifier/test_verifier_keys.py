@@ -220,7 +220,7 @@ async def test_refreshes_follow_one_another_by_themselves(issuer: InProcessIssue
 
     timings = Timings(ttl_floor=0.01)
     async with JwksCache(issuer.url, transport=issuer.transport, timings=timings, on_event=listen):
-        await asyncio.wait_for(twice.wait(), timeout=5)
+        await asyncio.wait_for(twice.wait(), timeout=60)
     assert seen[:4] == [Event.FETCHED, Event.KEY_ADDED, Event.NOT_MODIFIED, Event.NOT_MODIFIED]
 
 
