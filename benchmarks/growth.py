@@ -29,10 +29,10 @@ from plot import write  # noqa: E402
 from postgresql import new_database, temporary_server  # noqa: E402
 from scaling import DOCUMENT, Section, count, with_tables  # noqa: E402
 
-from issuer.store.database import Database  # noqa: E402
-from issuer.store.families import FamilyStore  # noqa: E402
-from issuer.store.pruning import prune  # noqa: E402
-from issuer.tokens import RefreshToken  # noqa: E402
+from issuer.database.database import Database  # noqa: E402
+from issuer.maintenance.pruning import prune  # noqa: E402
+from issuer.tokens.family_store import FamilyStore  # noqa: E402
+from issuer.tokens.refresh import RefreshToken  # noqa: E402
 
 ROWS = 100_000
 ROTATIONS = 5_000

@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from issuer.signing import Signer
 from issuer.signing.algorithms import ALGORITHMS
-from issuer.signing.cryptoki import Token
-from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner
-from issuer.signing.pkcs11 import Pkcs11Signer
+from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.pkcs11.session import Token
+from issuer.signing.pkcs11.signer import Pkcs11Signer
+from issuer.signing.signer import Signer
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 PIN = "2468013579"

@@ -20,7 +20,7 @@ SIGNATURES = 400
 HASHES = 120
 WRITES = 200
 ARGON2 = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-"""As `issuer.passwords` has it; a test compares them."""
+"""As `issuer.accounts.passwords` has it; a test compares them."""
 
 
 def openssl_signs(seconds: int) -> Sample:

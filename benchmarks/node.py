@@ -17,15 +17,15 @@ from scaling import Section, count
 from seeding import add_accounts, add_families
 from sqlalchemy import Engine, event
 
-from issuer.administration import register_client
-from issuer.grants.means import Form, Origin
+from issuer.administration.clients import register_client
+from issuer.grants.context import Form, Origin
 from issuer.grants.pipeline import TokenResponse
-from issuer.nodes import Heartbeat
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.policy import Policy
+from issuer.keyring.view import Heartbeat
 from issuer.oauth import AuthMethod
-from issuer.policy import Policy
-from issuer.settings import Settings
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.web.jwks import RenderedKeySet
+from issuer.settings.settings import Settings
+from issuer.web.well_known.jwks import RenderedKeySet
 from issuer.wiring import Issuer, build
 
 PROCESSES = 4_000

@@ -12,12 +12,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert, text
 
-from issuer.clients import FIRST_PARTY_ID
-from issuer.store.accounts import users
-from issuer.store.clients import clients
-from issuer.store.database import Database
-from issuer.store.rotations import families, refresh_tokens
-from issuer.tokens import new_refresh_token, refresh_token_digest
+from issuer.accounts.store import users
+from issuer.clients.client import FIRST_PARTY_ID
+from issuer.clients.store import clients
+from issuer.database.database import Database
+from issuer.tokens.refresh import new_refresh_token, refresh_token_digest
+from issuer.tokens.refresh_rotation import families, refresh_tokens
 
 BATCH = 10_000
 SQLITE_KIB = 500_000

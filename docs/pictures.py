@@ -12,11 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET  # only ever written here
 
-from issuer.key import Key, PublicKey
-from issuer.keyring import KeyRing
-from issuer.plan import completed
-from issuer.policy import DECISION_LIFETIME, Policy, duration
-from issuer.settings import Settings
+from issuer.keyring.key import Key, PublicKey
+from issuer.keyring.plan import completed
+from issuer.keyring.policy import DECISION_LIFETIME, Policy, duration
+from issuer.keyring.ring import KeyRing
+from issuer.settings.settings import Settings
 
 HERE = Path(__file__).parent
 WIDTH, LEFT, RIGHT = 900, 150, 20

@@ -18,9 +18,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from issuer.cli.commands import app as commands
+from issuer.keyring.policy import duration
 from issuer.oauth import OAuthError
-from issuer.policy import duration
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from issuer.wiring import build
 from verifier_example import app as example

@@ -13,41 +13,41 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.passwords import Passwords
+from issuer.accounts.registration import Registration
+from issuer.accounts.store import AccountStore
+from issuer.audit.store import AuditStore
+from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.key_sets import ClientKeys
+from issuer.clients.store import ClientStore
+from issuer.database.database import Database, host_ticks
+from issuer.database.errors import StoreError
+from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, quoted
-from issuer.grants.authentication import ClientAuthentication
-from issuer.grants.bearer import BearerAuthentication
-from issuer.grants.client_keys import ClientKeys
-from issuer.grants.guard import Guard
-from issuer.grants.introspection import Introspection
-from issuer.grants.means import Means
-from issuer.grants.minting import Mint
+from issuer.grants.context import Means
 from issuer.grants.pipeline import Pipeline
-from issuer.grants.registration import Registration
-from issuer.grants.revocation import Revocation
-from issuer.grants.sessions import Sessions
-from issuer.hashing_pool import HashingPool
-from issuer.keeping import Node
-from issuer.passwords import Passwords
-from issuer.policy import Policy
-from issuer.recovery import Recovery
-from issuer.refusal import KeyUnavailable
-from issuer.rotation import Clock, Rotation
-from issuer.settings import BadSettings, Settings
-from issuer.signing import Signer
-from issuer.signing.directory import PemDirectory
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.node import Node
+from issuer.keyring.policy import Policy
+from issuer.keyring.recovery import Recovery
+from issuer.keyring.rotation import Clock, Rotation
+from issuer.keyring.store import RingStore
+from issuer.settings.settings import BadSettings, Settings
 from issuer.signing.pem import PemSigner, Vault
-from issuer.store.accounts import AccountStore
-from issuer.store.audit import AuditStore
-from issuer.store.batches import Batches
-from issuer.store.clients import ClientStore
-from issuer.store.database import Database, host_ticks
-from issuer.store.errors import StoreError
-from issuer.store.families import FamilyStore
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.private_keys import PrivateKeyStore
-from issuer.store.ring import RingStore
-from issuer.store.session_events import SessionEventStore
-from issuer.store.throttle import ThrottleStore
+from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.signer import Signer
+from issuer.throttling.guard import Guard
+from issuer.throttling.store import ThrottleStore
+from issuer.tokens.access_tokens import Mint
+from issuer.tokens.bearer import BearerAuthentication
+from issuer.tokens.event_store import SessionEventStore
+from issuer.tokens.families import Sessions
+from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.group_commit import Batches
+from issuer.tokens.introspection import Introspection
+from issuer.tokens.revocation import Revocation
 
 # With the interpreter that runs this: another `pip` would install it elsewhere.
 INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
@@ -255,8 +255,8 @@ def storage_fault_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
 def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:
     try:
         # Only here: what they import is an extra.
-        from issuer.signing.cryptoki import Token  # noqa: PLC0415
-        from issuer.signing.pkcs11 import Pkcs11Signer  # noqa: PLC0415
+        from issuer.signing.pkcs11.session import Token  # noqa: PLC0415
+        from issuer.signing.pkcs11.signer import Pkcs11Signer  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise BadSettings(
             f"ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: {INSTALL_PKCS11}", fix=INSTALL_PKCS11

@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 
 from given import MovableClock
 
-from issuer.grants.guard import Guard
-from issuer.grants.means import Origin
+from issuer.database.database import Database
+from issuer.grants.context import Origin
 from issuer.oauth import LoginFailed, TooManyAttempts
-from issuer.store.database import Database
-from issuer.store.throttle import ThrottleStore
+from issuer.throttling.guard import Guard
+from issuer.throttling.store import ThrottleStore
 
 SKEW = timedelta(seconds=30)
 """The default of ISSUER_CLOCK_SKEW."""

@@ -12,11 +12,11 @@ from given import ALICE, START, Build, MovableClock
 from postgresql import new_database, temporary_server
 from pydantic import SecretStr
 
-from issuer.administration import register_client
+from issuer.administration.clients import register_client
+from issuer.database.database import Database
 from issuer.oauth import AuthMethod
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.signing import encryption
-from issuer.store.database import Database
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 

@@ -16,11 +16,11 @@ import jwt
 from alembic import command
 from sqlalchemy import Connection, text
 
-from issuer.key import PublicKey
-from issuer.signing.directory import PemDirectory
+from issuer.database.database import Database
+from issuer.database.migrations import config
+from issuer.keyring.key import PublicKey
 from issuer.signing.pem import PemSigner
-from issuer.store.database import Database
-from issuer.store.migrations import config
+from issuer.signing.pem_directory import PemDirectory
 
 PASSWORD = "violet otters juggle pancakes"
 PASSWORD_HASH = (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from issuer.key import PublicKey, thumbprint
-from issuer.settings import Settings
+from issuer.keyring.key import PublicKey, thumbprint
+from issuer.settings.settings import Settings
 from issuer.wiring import Issuer
 
 T = TypeVar("T")

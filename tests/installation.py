@@ -15,12 +15,11 @@ import pytest
 from running import PATIENCE_SECONDS, eventually, free_port, is_free
 
 from issuer.checks.finding import Finding, Severity
-from issuer.checks.site import Looked, look
-from issuer.rotation import Clock
-from issuer.settings import load_settings
+from issuer.checks.installation import Looked, look
+from issuer.keyring.rotation import Clock
+from issuer.settings.settings import load_settings
 from issuer.signing import encryption
-from issuer.wiring import build
-from issuer.wiring import clock as present
+from issuer.wiring import build, clock
 
 PASSPHRASE = "sixteen silent penguins"
 SETTINGS = {"ISSUER_ALGORITHM": "ES256", "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
@@ -38,7 +37,7 @@ class Site:
 
     folder: Path
     patch: pytest.MonkeyPatch
-    clock: Clock = present
+    clock: Clock = clock
 
     @property
     def keys(self) -> Path:

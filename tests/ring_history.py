@@ -11,9 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine
 from ring_operator import Change, as_seen, changed, revoke, roll_back, rotate
 from ring_world import HALF_SECOND, World
 
-from issuer.key import Key
-from issuer.keyring import KeyRing
-from issuer.refusal import NothingToDo, UnknownKey
+from issuer.errors import NothingToDo, UnknownKey
+from issuer.keyring.key import Key
+from issuer.keyring.ring import KeyRing
 
 INSTANTS: dict[str, Callable[[KeyRing], list[datetime | None]]] = {
     "a turn comes": lambda ring: [key.activates_at for key in ring.keys],

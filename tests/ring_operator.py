@@ -10,10 +10,10 @@ from typing import Any
 
 from ring_world import Move, seconds
 
-from issuer.key import Key
-from issuer.keyring import KeyRing, Phase
-from issuer.policy import Policy
-from issuer.refusal import NothingToDo, Refused
+from issuer.errors import NothingToDo, Refused
+from issuer.keyring.key import Key
+from issuer.keyring.policy import Policy
+from issuer.keyring.ring import KeyRing, Phase
 
 POLICY = Policy(
     algorithm="RS256",

@@ -11,11 +11,11 @@ from typing import Any
 
 from given import START
 
-from issuer.key import Key, PublicKey
-from issuer.keyring import KeyRing
-from issuer.nodes import Heartbeat, View
-from issuer.policy import DECISION_LIFETIME, Policy
-from issuer.refusal import KeyUnavailable, StaleView
+from issuer.errors import KeyUnavailable, StaleView
+from issuer.keyring.key import Key, PublicKey
+from issuer.keyring.policy import DECISION_LIFETIME, Policy
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.view import Heartbeat, View
 
 Move = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)

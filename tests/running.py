@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import httpx2
 import jwt
 
-from issuer.signing.directory import NOTE
+from issuer.signing.pem_directory import NOTE
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 120.0

@@ -8,9 +8,9 @@ import unicodedata
 
 import pytest
 
-from issuer.accounts import canonical_username, require_password, require_username
+from issuer.accounts.passwords import COMMON
+from issuer.accounts.user import canonical_username, require_password, require_username
 from issuer.oauth import InvalidRequest
-from issuer.passwords import COMMON
 
 # Default_Ignorable_Code_Point of DerivedCoreProperties.txt, Unicode 17.
 DEFAULT_IGNORABLE = [

@@ -13,10 +13,10 @@ from running import free_port
 from issuer.addresses import canonical_address, parse_network
 from issuer.cli.output import CommandError
 from issuer.cli.ports import listening
-from issuer.settings import Settings
-from issuer.throttle import ADDRESS
+from issuer.settings.settings import Settings
+from issuer.throttling.limits import ADDRESS
 from issuer.web.app import create_app
-from issuer.web.proxies import TrustedProxies
+from issuer.web.http.proxies import TrustedProxies
 
 PROXY = "10.1.2.3"
 CLIENT = "198.51.100.7"

@@ -9,15 +9,15 @@ from given import PASSWORD, START
 from passlib.hash import argon2, bcrypt, bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 from typer.testing import CliRunner, Result
 
-from issuer.accounts import User
-from issuer.administration import register_client
-from issuer.arrivals import read_arrivals
+from issuer.accounts.passwords import BadHash, Passwords
+from issuer.accounts.user import User
+from issuer.administration.clients import register_client
+from issuer.administration.user_import import read_arrivals
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
-from issuer.grants.means import Origin
+from issuer.errors import Refused
+from issuer.grants.context import Origin
 from issuer.oauth import AuthMethod, UsernameTaken
-from issuer.passwords import BadHash, Passwords
-from issuer.refusal import Refused
 from issuer.wiring import Issuer
 
 passwords = Passwords()

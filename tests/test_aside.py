@@ -12,11 +12,11 @@ import jwt
 import pytest
 from given import MovableClock
 
-from issuer.administration import register_client
+from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.web.app import create_app
-from issuer.web.aside import Aside
-from issuer.web.direct import answer
+from issuer.web.http.fast_path import answer
+from issuer.web.http.signing_thread import Aside
 from issuer.wiring import Issuer, cores
 
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 import pytest
 from test_keyring import DAY, POLICY, SECOND, START, founded, public
 
-from issuer.audit import EMPTY, Action, Entry, Head, Link, chained, fault, transitions
-from issuer.keyring import KeyRing
+from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, fault, transitions
+from issuer.keyring.ring import KeyRing
 
 
 def chain(*reasons: str) -> tuple[list[Link], Head]:

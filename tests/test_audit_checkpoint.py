@@ -15,22 +15,22 @@ from given import MovableClock
 from sqlalchemy import delete, text, update
 from test_rotation import FAST
 
-from issuer.audit import EMPTY, Action, Entry, Head, chained, fault
+from issuer.audit.chain import EMPTY, Action, Entry, Head, chained, fault
+from issuer.audit.store import AuditStore, audit, audit_head
 from issuer.checks import ring as ring_checks
-from issuer.halves import PrivateHalves
-from issuer.keeping import Node
-from issuer.recovery import Recovery
-from issuer.refusal import NothingToDo
-from issuer.rotation import Rotation
-from issuer.signing import Signer
-from issuer.signing.directory import NOTE, PemDirectory
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
+from issuer.errors import NothingToDo
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.node import Node
+from issuer.keyring.private_keys import PrivateHalves
+from issuer.keyring.recovery import Recovery
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore, noted_head, read
 from issuer.signing.pem import PemSigner
-from issuer.store.audit import AuditStore, audit, audit_head
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.private_keys import PrivateKeyStore
-from issuer.store.ring import RingStore, noted_head, read
+from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.signer import Signer
 
 
 class MakeSigner(Protocol):

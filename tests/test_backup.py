@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from postgresql import binaries, new_database
 
-from issuer.keyring import KeyRing, Phase
-from issuer.settings import load_settings
+from issuer.keyring.ring import KeyRing, Phase
+from issuer.settings.settings import load_settings
 from issuer.wiring import Issuer, build
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "backup.md").read_text("utf-8")

@@ -18,17 +18,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi.testclient import TestClient
 from given import PASSWORD, START, Build, same
 
-from issuer.administration import register_client
-from issuer.clients import FIRST_PARTY_ID
-from issuer.grants.assertion import ASSERTION_TYPE
-from issuer.grants.means import Form, Origin
+from issuer.administration.clients import register_client
+from issuer.clients.assertion import ASSERTION_TYPE
+from issuer.clients.client import FIRST_PARTY_ID
+from issuer.database import engines
+from issuer.database.errors import DatabaseUnavailable
+from issuer.grants.context import Form, Origin
 from issuer.grants.pipeline import Granted
 from issuer.oauth import AuthMethod
-from issuer.settings import Settings
-from issuer.store import engines
-from issuer.store.batches import Batches
-from issuer.store.errors import DatabaseUnavailable
-from issuer.tokens import refresh_token_digest
+from issuer.settings.settings import Settings
+from issuer.tokens.group_commit import Batches
+from issuer.tokens.refresh import refresh_token_digest
 from issuer.wiring import Issuer
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -145,7 +145,7 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
 ) -> None:
     if with_a_second_core:
         issuer.batches.finish_beside()
-    monkeypatch.setattr("issuer.tokens.ROTATION_BURST", 10**9)
+    monkeypatch.setattr("issuer.tokens.refresh.ROTATION_BURST", 10**9)
     tokens = logged_in(issuer, PEOPLE)
     signed = itertools.count()
     passed_by: list[int] = []

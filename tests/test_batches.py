@@ -20,16 +20,16 @@ from pydantic import SecretStr
 from running import eventually
 from sqlalchemy import select, text, update
 
-from issuer.clients import FIRST_PARTY_ID
-from issuer.grants.means import Form, Origin, RepeatRefused
+from issuer.clients.client import FIRST_PARTY_ID
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
+from issuer.grants.context import Form, Origin, RepeatRefused
 from issuer.grants.pipeline import Granted
 from issuer.oauth import InvalidGrant
-from issuer.settings import Settings
-from issuer.store.batches import MOST, Batches
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable
-from issuer.store.rotations import families, refresh_tokens
-from issuer.tokens import refresh_token_digest
+from issuer.settings.settings import Settings
+from issuer.tokens.group_commit import MOST, Batches
+from issuer.tokens.refresh import refresh_token_digest
+from issuer.tokens.refresh_rotation import families, refresh_tokens
 from issuer.wiring import Issuer
 
 PEOPLE = 12
@@ -153,7 +153,7 @@ def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_
 def test_more_than_are_done_at_once_are_all_done(
     issuer: Issuer, batches: Batches, tokens: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.store.batches.MOST", 5)
+    monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
     assert MOST > PEOPLE
     assert len(set(together(batches, plainly(issuer, tokens)))) == PEOPLE
 

@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 from given import ALICE, Build
 
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 
 URL = "https://host.example/auth"

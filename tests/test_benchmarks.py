@@ -27,7 +27,7 @@ from results import FOLDER, Results  # noqa: E402
 from rounds import Bench, Rounds  # noqa: E402
 from targets import TARGETS, Target, Verdict  # noqa: E402
 
-from issuer.passwords import Passwords  # noqa: E402
+from issuer.accounts.passwords import Passwords  # noqa: E402
 
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text("utf-8")
 WRK = """

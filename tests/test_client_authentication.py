@@ -20,15 +20,15 @@ from given import START, Build, MovableClock
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from running import eventually
 
-from issuer.administration import keep_secret, register_client, renew_secret
-from issuer.clients import new_secret
-from issuer.grants.assertion import ASSERTION_TYPE
-from issuer.grants.client_keys import COOLDOWN, FRESH, STALE, is_fetchable
-from issuer.grants.lookups import LOOKUPS_MOST
+from issuer.administration.clients import keep_secret, register_client, renew_secret
+from issuer.clients.assertion import ASSERTION_TYPE
+from issuer.clients.client import new_secret
+from issuer.clients.host_lookup import LOOKUPS_MOST
+from issuer.clients.key_sets import COOLDOWN, FRESH, STALE, is_fetchable
+from issuer.errors import Refused
+from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
-from issuer.refusal import Refused
-from issuer.settings import Settings
-from issuer.store.pruning import prune
+from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
@@ -547,7 +547,7 @@ def test_a_name_server_that_hangs_holds_up_no_keys_of_others_and_few_threads(
     clock: MovableClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("issuer.grants.client_keys.FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("issuer.clients.key_sets.FETCH_SECONDS", 0.2)
     hanging = [registered(issuer, jwks_uri=f"https://{number}.hangs.test/jwks") for number in range(20)]
     honest = registered(issuer, jwks_uri=f"http://localhost:{published.server_address[1]}/jwks")
     with unanswered(monkeypatch):
@@ -567,7 +567,7 @@ def test_a_name_server_that_hangs_holds_up_no_keys_of_others_and_few_threads(
 def test_one_name_that_hangs_does_not_keep_another_client_waiting(
     web: TestClient, issuer: Issuer, published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.grants.client_keys.FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("issuer.clients.key_sets.FETCH_SECONDS", 0.2)
     slow = registered(issuer, jwks_uri="https://hangs.test/jwks")
     honest = registered(issuer, jwks_uri=f"http://localhost:{published.server_address[1]}/jwks")
     with unanswered(monkeypatch):

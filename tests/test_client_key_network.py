@@ -20,10 +20,10 @@ from cryptography.x509.oid import NameOID
 from given import START
 from jwt.algorithms import ECAlgorithm
 
-from issuer.clients import Client
-from issuer.grants.client_keys import ClientKeys
+from issuer.clients.client import Client
+from issuer.clients.key_sets import ClientKeys
 from issuer.oauth import AuthMethod
-from issuer.settings import BadSettings, load_settings
+from issuer.settings.settings import BadSettings, load_settings
 
 HOST = "clients.internal.example"
 KEY = ec.generate_private_key(ec.SECP256R1())

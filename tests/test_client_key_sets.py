@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from issuer.grants.client_keys import BadKeySet, read_key_set
+from issuer.clients.key_sets import BadKeySet, read_key_set
 
 Jwk = dict[str, Any]
 

@@ -22,19 +22,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from test_store import database  # noqa: F401 - a fixture
 
-from issuer.administration import register_client
-from issuer.grants.allowances import Allowances
-from issuer.grants.assertion import Assertion
-from issuer.grants.client_keys import ClientKey
+from issuer.administration.clients import register_client
+from issuer.clients.assertion import Assertion
+from issuer.clients.key_sets import ClientKey
+from issuer.clients.store import ClientStore
+from issuer.database.database import Database
+from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod, InvalidClient
-from issuer.settings import Settings
-from issuer.store.clients import ClientStore
-from issuer.store.database import Database
-from issuer.store.pruning import prune
-from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ACCOUNT, ADDRESS, DEVICE_MEMORY, Bucket, Rate, bucket
-from issuer.web import upkeep
+from issuer.settings.settings import Settings
+from issuer.throttling.allowances import Allowances
+from issuer.throttling.limits import ACCOUNT, ADDRESS, DEVICE_MEMORY, Bucket, Rate, bucket
+from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
+from issuer.web.operation import background
 from issuer.wiring import Issuer, build
 
 LONGEST = ACCOUNT.longest
@@ -395,9 +395,9 @@ def test_a_refresh_that_hangs_is_noticed_though_the_clock_was_set_back(nodes: No
 
 def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     sounded: list[str] = []
-    monkeypatch.setattr(upkeep.log, "error", lambda event, **_: sounded.append(event))
-    alarm, now = upkeep._Alarm(), START
-    for span in (ADMITTED, timedelta(seconds=1), -STEP, timedelta(seconds=1), upkeep.REPEAT):
+    monkeypatch.setattr(background.log, "error", lambda event, **_: sounded.append(event))
+    alarm, now = background._Alarm(), START
+    for span in (ADMITTED, timedelta(seconds=1), -STEP, timedelta(seconds=1), background.REPEAT):
         now += span
         alarm.sound(["something is wrong"], now)
     assert len(sounded) == 3  # at first, after the step, and a minute later

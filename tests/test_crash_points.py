@@ -13,12 +13,12 @@ from crashing import killed_at_each_write
 from given import PASSWORD, START, MovableClock
 from pydantic import SecretStr
 
-from issuer.grants.means import Form, Origin
+from issuer.grants.context import Form, Origin
 from issuer.grants.pipeline import Granted
-from issuer.keyring import Phase
+from issuer.keyring.ring import Phase
 from issuer.oauth import LoginFailed, UsernameTaken
-from issuer.settings import Settings
-from issuer.tokens import refresh_token_digest
+from issuer.settings.settings import Settings
+from issuer.tokens.refresh import refresh_token_digest
 from issuer.wiring import Issuer, build
 
 ORIGIN = Origin("curl", "127.0.0.1")

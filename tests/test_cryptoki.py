@@ -26,9 +26,9 @@ from softhsm import (
 )
 from test_signing import verifies
 
-from issuer.refusal import KeyRingError, KeyUnavailable
-from issuer.signing.cryptoki import Token
-from issuer.signing.pkcs11 import Pkcs11Signer
+from issuer.errors import KeyRingError, KeyUnavailable
+from issuer.signing.pkcs11.session import Token
+from issuer.signing.pkcs11.signer import Pkcs11Signer
 
 
 @pytest.fixture(autouse=True)

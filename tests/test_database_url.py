@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from issuer.checks.site import look
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
-from issuer.store.url import BadURL, parse, shown
+from issuer.checks.installation import look
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
+from issuer.database.url import BadURL, parse, shown
 from issuer.wiring import clock
 
 WRITES = {"target_session_attrs": "read-write"}

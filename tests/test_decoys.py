@@ -13,14 +13,14 @@ from given import START
 from passlib.context import CryptContext
 from passlib.hash import bcrypt, pbkdf2_sha256
 
-from issuer.accounts import User
-from issuer.clients import FIRST_PARTY_ID
-from issuer.grants.means import Form, Origin
+from issuer.accounts.passwords import Passwords
+from issuer.accounts.store import AccountStore
+from issuer.accounts.user import User
+from issuer.clients.client import FIRST_PARTY_ID
+from issuer.database.database import Database
+from issuer.grants.context import Form, Origin
 from issuer.oauth import InvalidGrant, LoginFailed, TooManyAttempts
-from issuer.passwords import Passwords
-from issuer.store.accounts import AccountStore
-from issuer.store.database import Database
-from issuer.throttle import ACCOUNT
+from issuer.throttling.limits import ACCOUNT
 from issuer.wiring import Issuer
 
 OURS = Passwords(memory_kib=8, passes=1).hash("violet otters juggle")

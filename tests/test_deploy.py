@@ -15,7 +15,7 @@ import typer
 import yaml
 
 from issuer.cli.commands import app as commands
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from verifier_example.settings import Settings as ExampleSettings
 
 ROOT = Path(__file__).parent.parent
@@ -246,7 +246,7 @@ def test_operators_commands_read_the_settings_of_the_service_and_show_none_on_a_
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ISSUER_")}
     check = f"cd {tmp_path}/var && {sys.executable} -m issuer.cli check"
     start = "from issuer.wiring import *; build(load_settings()).node.refresh()"
-    served = f"cd {tmp_path}/var && {sys.executable} -c 'from issuer.settings import *; {start}'"
+    served = f"cd {tmp_path}/var && {sys.executable} -c 'from issuer.settings.settings import *; {start}'"
     for line in (lines, served, check, listing):
         done = subprocess.run(
             ["bash", "-euc", line], env=environment, capture_output=True, text=True, check=False

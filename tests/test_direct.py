@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 from given import ALICE, MovableClock
 from starlette.types import ASGIApp
 
-from issuer.administration import register_client, renew_secret
-from issuer.clients import Client
+from issuer.administration.clients import register_client, renew_secret
+from issuer.blocking import WouldWait, impatient, require_patience
+from issuer.clients.client import Client
+from issuer.clients.store import MEMORY, ClientStore
 from issuer.oauth import AuthMethod
-from issuer.store.clients import MEMORY, ClientStore
-from issuer.waiting import WouldWait, impatient, require_patience
-from issuer.web.direct import Direct
+from issuer.web.http.fast_path import Direct
 from issuer.wiring import Issuer
 
 TOKEN, KEYS = "/oauth2/token", "/.well-known/jwks.json"

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from issuer.cli.commands import app as commands
 from issuer.cli.demo import Ports
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.wiring import build
 from verifier_example import app as example
 

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
 from issuer.cli.output import CommandError
 from issuer.cli.private_keys import _new_passphrase
 from issuer.signing.algorithms import ALGORITHMS
-from issuer.signing.directory import PemDirectory
 from issuer.signing.encryption import is_current, pem_of
 from issuer.signing.pem import PemSigner
+from issuer.signing.pem_directory import PemDirectory
 
 PASSPHRASE = "sixteen silent penguins \N{PENGUIN}"
 ROUNDS = 600_000

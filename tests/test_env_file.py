@@ -8,8 +8,8 @@ from installation import Site, empty, installed, site
 from running import Installation, eventually
 
 from issuer.checks.finding import Severity
-from issuer.env_file import BadEnvFile, read_env_file
-from issuer.settings import BadSettings, load_settings
+from issuer.settings.env_file import BadEnvFile, read_env_file
+from issuer.settings.settings import BadSettings, load_settings
 from issuer.wiring import build
 
 __all__ = ["empty", "installed", "site"]  # fixtures

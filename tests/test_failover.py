@@ -14,9 +14,9 @@ from replicated import Pair, temporary_pair
 from running import PATIENCE_SECONDS
 from sqlalchemy import text
 
-from issuer.store import engines
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
+from issuer.database import engines
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
 
 AT_ONCE = 8
 """How many connections are open when the primary is lost."""

@@ -28,17 +28,16 @@ from postgresql import new_database
 
 from issuer.checks import storage
 from issuer.checks.finding import Severity
-from issuer.env_file import read_env_file
+from issuer.database.database import Database
 from issuer.fixes import Kind, assignment, quoted
-from issuer.nodes import Heartbeat
-from issuer.settings import load_settings
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.store import RingStore
+from issuer.keyring.view import Heartbeat
+from issuer.settings.env_file import read_env_file
+from issuer.settings.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS
-from issuer.signing.directory import NOTE
-from issuer.store.database import Database
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.ring import RingStore
-from issuer.wiring import build
-from issuer.wiring import clock as present
+from issuer.signing.pem_directory import NOTE
+from issuer.wiring import build, clock
 
 __all__ = ["installed", "site"]  # fixtures
 
@@ -568,7 +567,7 @@ def _(stage: Stage) -> None:
 @scenario(Kind.NOTE_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.patch.setattr("issuer.signing.pkcs11.Pkcs11Signer.note", lambda *_: None)
+    stage.site.patch.setattr("issuer.signing.pkcs11.signer.Pkcs11Signer.note", lambda *_: None)
     stage.site.make()
 
 
@@ -576,7 +575,7 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     token(stage)
     stage.site.make()
-    names = ("pkcs11", "issuer.signing.cryptoki", "issuer.signing.pkcs11")
+    names = ("pkcs11", "issuer.signing.pkcs11.session", "issuer.signing.pkcs11.signer")
     loaded = {name: sys.modules.pop(name) for name in names}
     stage.request.addfinalizer(lambda: sys.modules.update(loaded))
     stage.site.patch.setitem(sys.modules, "pkcs11", None)
@@ -675,7 +674,7 @@ def _(stage: Stage) -> None:
 
 def beat(name: str) -> None:
     settings = load_settings()
-    database, now = Database(settings.database_url.get_secret_value()), present()
+    database, now = Database(settings.database_url.get_secret_value()), clock()
     HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now), now)
     database.close()
 
@@ -716,7 +715,7 @@ def stub_nodes_stopped(stage: Stage) -> None:
     def stopped_first(line: str, *, must_work: bool = True) -> None:
         database = Database(load_settings().database_url.get_secret_value())
         for beat_left in HeartbeatStore(database).all():
-            HeartbeatStore(database).beat(beat_left.last(present()), present())
+            HeartbeatStore(database).beat(beat_left.last(clock()), clock())
         database.close()
         real(line, must_work=must_work)
 
@@ -736,7 +735,7 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     stage.back_up()
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(present())[0].kid
+    kid = issuer.rotation.ring().standbys(clock())[0].kid
     issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(stage.site.folder / "backup.db", stage.site.folder / "issuer.db")
@@ -763,7 +762,7 @@ def _(stage: Stage) -> None:
     store = RingStore(database)
     ring = store.load()
     assert ring
-    first = min(ring.keys, key=lambda key: key.activates_at or present())
+    first = min(ring.keys, key=lambda key: key.activates_at or clock())
     old = []
     for days in range(59, 0, -1):
         public = ALGORITHMS["ES256"].public_key(ALGORITHMS["ES256"].generate())
@@ -781,12 +780,12 @@ def _(stage: Stage) -> None:
     stage.site.set(ISSUER_DATABASE_URL=stage.postgresql())
     stage.site.make()
     ahead = MovableClock()
-    ahead.now = present() + timedelta(minutes=5)
+    ahead.now = clock() + timedelta(minutes=5)
     stage.site.clock = ahead
     stub(stage, "timedatectl", 'test "$*" = "set-ntp true" && touch ntp')
 
     def corrected() -> None:
         assert (stage.site.folder / "ntp").exists()
-        stage.site.clock = present
+        stage.site.clock = clock
 
     stage.then = corrected

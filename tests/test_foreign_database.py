@@ -14,11 +14,11 @@ from postgresql import new_database
 from sqlalchemy import inspect, text
 
 from issuer.checks import storage
-from issuer.store.database import SCHEMA, Database
-from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable
-from issuer.store.migrations import config
-from issuer.store.ring import RingStore
-from issuer.store.schema import FIRST_TABLES, Schema
+from issuer.database.database import SCHEMA, Database
+from issuer.database.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable
+from issuer.database.migrations import config
+from issuer.database.schema import FIRST_TABLES, Schema
+from issuer.keyring.store import RingStore
 
 ALEMBIC = "CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"
 THEIRS = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)"

@@ -23,14 +23,14 @@ from hypothesis import strategies as st
 from test_limits import From, client_from, guess, log_in, waits  # noqa: F401 - with a fixture
 from test_store import database  # noqa: F401 - a fixture
 
-from issuer.grants.means import Origin
-from issuer.hashing_pool import QUEUE_LIMIT
+from issuer.accounts.hashing_pool import QUEUE_LIMIT
+from issuer.accounts.passwords import WrongPassword
+from issuer.database.database import Database
+from issuer.database.secrets import SecretStore
+from issuer.grants.context import Origin
 from issuer.oauth import TooManyAttempts
-from issuer.passwords import WrongPassword
-from issuer.store.database import Database
-from issuer.store.secrets import SecretStore
-from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, named, networks_of
+from issuer.throttling.limits import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, named, networks_of
+from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from issuer.hashing_pool import (
+from issuer.accounts.hashing_pool import (
     BACK_WITHIN_SECONDS,
     GIVE_WAY,
     NICEST,
@@ -23,7 +23,7 @@ from issuer.hashing_pool import (
     Turns,
 )
 from issuer.oauth import Unavailable
-from issuer.throttle import networks_of
+from issuer.throttling.limits import networks_of
 
 STORM = networks_of("203.0.113.1")
 OTHERS = [networks_of(f"198.51.100.{number}") for number in range(49)]

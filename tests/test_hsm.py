@@ -13,11 +13,11 @@ from pkcs11 import Attribute, ObjectClass
 from softhsm import LABEL, MODULE, PIN, configured, fresh_token, kept_key, loaded, objects, session, signer
 from test_signing import verifies
 
-from issuer.refusal import KeyUnavailable, Refused
-from issuer.settings import BadSettings, Settings
+from issuer.errors import KeyUnavailable, Refused
+from issuer.settings.settings import BadSettings, Settings
 from issuer.signing.algorithms import ALGORITHMS
-from issuer.signing.mechanisms import METHODS
-from issuer.signing.pkcs11 import KEPT, PENDING
+from issuer.signing.pkcs11.mechanisms import METHODS
+from issuer.signing.pkcs11.signer import KEPT, PENDING
 from issuer.wiring import build
 
 PRIVATE_NUMBERS = {
@@ -223,7 +223,11 @@ def test_a_pair_that_cannot_be_named_is_not_left_in_the_token(monkeypatch: pytes
 def test_without_the_extra_it_is_said_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("issuer.signing.cryptoki", "issuer.signing.pkcs11", "issuer.signing.mechanisms"):
+    for name in (
+        "issuer.signing.pkcs11.session",
+        "issuer.signing.pkcs11.signer",
+        "issuer.signing.pkcs11.mechanisms",
+    ):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pkcs11", None)
     settings = Settings(

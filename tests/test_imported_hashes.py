@@ -13,10 +13,10 @@ from given import START
 from passlib.hash import argon2 as passlib_argon2
 from passlib.hash import bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
-from issuer.grants.means import Origin
-from issuer.grants.registration import register_user
+from issuer.accounts.passwords import BadHash, Passwords, WrongPassword
+from issuer.accounts.registration import register_user
+from issuer.grants.context import Origin
 from issuer.oauth import LoginFailed
-from issuer.passwords import BadHash, Passwords, WrongPassword
 from issuer.wiring import Issuer
 
 passwords = Passwords()

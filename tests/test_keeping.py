@@ -11,19 +11,19 @@ from sqlalchemy import text, update
 from test_keyring import DAY, SECOND
 from test_rotation import FAST
 
-from issuer.keeping import Node
-from issuer.key import PublicKey
-from issuer.keyring import KeyRing
-from issuer.nodes import Acknowledgement, Heartbeat
-from issuer.policy import Policy
-from issuer.refusal import KeyUnavailable, OlderRing
-from issuer.rotation import Rotation
-from issuer.signing.directory import NOTE, PemDirectory
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
+from issuer.errors import KeyUnavailable, OlderRing
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.key import PublicKey
+from issuer.keyring.node import Node
+from issuer.keyring.policy import Policy
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore, key_ring
+from issuer.keyring.view import Acknowledgement, Heartbeat
 from issuer.signing.pem import PemSigner
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.ring import RingStore, key_ring
+from issuer.signing.pem_directory import NOTE, PemDirectory
 
 
 @dataclass

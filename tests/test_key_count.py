@@ -7,12 +7,12 @@ from datetime import timedelta
 import pytest
 from test_keyring import DAY, POLICY, START, founded, public
 
-from issuer.key import PublicKey
-from issuer.key_count import DOCUMENT_MOST_BYTES
-from issuer.keyring import KeyRing
-from issuer.plan import completed
-from issuer.policy import PUBLISHED_MOST, Policy
-from issuer.refusal import Refused
+from issuer.errors import Refused
+from issuer.keyring.key import PublicKey
+from issuer.keyring.key_count import DOCUMENT_MOST_BYTES
+from issuer.keyring.plan import completed
+from issuer.keyring.policy import PUBLISHED_MOST, Policy
+from issuer.keyring.ring import KeyRing
 from verifier_example import verifier
 
 HOUR = timedelta(hours=1)

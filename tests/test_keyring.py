@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from issuer.key import PublicKey
-from issuer.keyring import KeyRing, Phase
-from issuer.policy import Policy
-from issuer.refusal import Refused, UnknownKey
+from issuer.errors import Refused, UnknownKey
+from issuer.keyring.key import PublicKey
+from issuer.keyring.policy import Policy
+from issuer.keyring.ring import KeyRing, Phase
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

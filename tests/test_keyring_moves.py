@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from test_keyring import DAY, POLICY, SECOND, START, founded, phases, public, rotated
 
-from issuer.keyring import KeyRing, Phase
-from issuer.refusal import NothingToDo, Refused
+from issuer.errors import NothingToDo, Refused
+from issuer.keyring.ring import KeyRing, Phase
 
 
 def test_a_second_rotation_at_once_is_refused_with_the_instant_from_which_it_is_allowed() -> None:

@@ -14,7 +14,7 @@ from ring_history import INSTANTS, History
 from ring_operator import CHANGES, LONG, POLICY, QUICK, SHORT, SLOW, STARTS, Change, changed
 from ring_world import HALF_SECOND, World, seconds
 
-from issuer.refusal import Refused
+from issuer.errors import Refused
 
 offsets = st.one_of(
     st.permutations([1.5, 1.5, -1.5]).map(lambda nodes: [*nodes, -1.5]),

@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 from jwt.utils import base64url_decode, base64url_encode
 
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
-from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner
+from issuer.signing.pem_directory import PemDirectory
 from verifier_example.verifier import import_key
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = json.loads(

@@ -9,11 +9,11 @@ from fastapi.testclient import TestClient
 from given import ALICE, PASSWORD, Build, MovableClock, bearer
 from test_store import database  # noqa: F401 - a fixture
 
-from issuer.settings import Settings
-from issuer.store.database import Database
-from issuer.store.pruning import prune
-from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, site
+from issuer.database.database import Database
+from issuer.maintenance.pruning import prune
+from issuer.settings.settings import Settings
+from issuer.throttling.limits import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, site
+from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 

@@ -16,14 +16,14 @@ import structlog
 from fastapi.testclient import TestClient
 from given import ALICE, Build, same
 
-from issuer.hashing_pool import HashingPool
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.database.database import Database
 from issuer.logs import configure_log, request_id
-from issuer.settings import Settings
-from issuer.store.batches import Batches
-from issuer.store.database import Database
-from issuer.store.families import FamilyStore
+from issuer.settings.settings import Settings
+from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.group_commit import Batches
 from issuer.web.app import create_app
-from issuer.web.paths import KnownPaths
+from issuer.web.http.path_redaction import KnownPaths
 from issuer.wiring import Issuer
 
 Lines = Callable[[], list[dict[str, object]]]

@@ -18,13 +18,13 @@ from given import ALICE, Build, MovableClock
 from running import eventually
 from sqlalchemy import text
 
-from issuer.hashing_pool import QUEUE_LIMIT
-from issuer.settings import Settings
-from issuer.store.errors import DatabaseUnavailable
-from issuer.throttle import SECRET
+from issuer.accounts.hashing_pool import QUEUE_LIMIT
+from issuer.database.errors import DatabaseUnavailable
+from issuer.settings.settings import Settings
+from issuer.throttling.limits import SECRET
 from issuer.web.app import create_app
-from issuer.web.figures import OTHER
-from issuer.web.metrics import VERSIONS_TOLD
+from issuer.web.instruments import OTHER
+from issuer.web.operation.metrics import VERSIONS_TOLD
 from issuer.wiring import Issuer
 from verifier_example import app as example
 
@@ -231,7 +231,7 @@ def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient,
 def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
     made: Build, settings: Settings, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.web.upkeep.REFRESH_INTERVAL", timedelta(milliseconds=5))
+    monkeypatch.setattr("issuer.web.operation.background.REFRESH_INTERVAL", timedelta(milliseconds=5))
     issuer = made(settings)
     figure = "issuer_key_ring_trouble_seconds"
     with TestClient(create_app(issuer)) as web:

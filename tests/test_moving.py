@@ -15,19 +15,19 @@ from postgresql import new_database
 from pydantic import SecretStr
 from sqlalchemy import Connection, event, inspect, select, text
 
-from issuer.audit import Action, fault
-from issuer.grants.means import Form, Origin
-from issuer.moving import Contents, Move, Place, take_back
-from issuer.refusal import KeyUnavailable, NoRing, NothingToDo, Refused
-from issuer.settings import Settings
-from issuer.signing.directory import PemDirectory
-from issuer.store.audit import AuditStore
-from issuer.store.database import Database, metadata
-from issuer.store.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
-from issuer.store.moves import ROWS_AT_ONCE, counted
-from issuer.store.ring import Moved, RingStore
-from issuer.store.throttle import ThrottleStore, devices
-from issuer.throttle import ACCOUNT, bucket, named, site
+from issuer.audit.chain import Action, fault
+from issuer.audit.store import AuditStore
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
+from issuer.errors import KeyUnavailable, NoRing, NothingToDo, Refused
+from issuer.grants.context import Form, Origin
+from issuer.keyring.store import Moved, RingStore
+from issuer.maintenance.copy import ROWS_AT_ONCE, counted
+from issuer.maintenance.move import Contents, Move, Place, take_back
+from issuer.settings.settings import Settings
+from issuer.signing.pem_directory import PemDirectory
+from issuer.throttling.limits import ACCOUNT, bucket, named, site
+from issuer.throttling.store import ThrottleStore, devices
 from issuer.wiring import Issuer, signer_for, vault_for
 
 ORIGIN = Origin("a test", "198.18.0.1")

@@ -10,9 +10,9 @@ import pytest
 from given import START
 from test_keyring import DAY, POLICY, SECOND, founded, rotated
 
-from issuer.keyring import KeyRing
-from issuer.nodes import Acknowledgement, Heartbeat, View
-from issuer.refusal import KeyUnavailable, StaleView
+from issuer.errors import KeyUnavailable, StaleView
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.view import Acknowledgement, Heartbeat, View
 
 SKEW = POLICY.clock_skew
 SIGNS = POLICY.heartbeat_interval + POLICY.node_timeout + SKEW

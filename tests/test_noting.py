@@ -19,19 +19,18 @@ from structlog.testing import capture_logs
 from test_rotation import FAST
 
 from issuer.checks.finding import Finding, Severity
-from issuer.checks.site import look
-from issuer.halves import DamagedNote, PrivateHalves
-from issuer.keeping import Node
-from issuer.rotation import Rotation
-from issuer.settings import load_settings
-from issuer.signing.cryptoki import SESSION_GONE, Token
-from issuer.signing.noting import APPLICATION, LOOK_AGAIN_SECONDS, NOTE, TokenNote
-from issuer.signing.pkcs11 import Pkcs11Signer
-from issuer.store.database import Database
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.ring import RingStore
-from issuer.wiring import build
-from issuer.wiring import clock as present
+from issuer.checks.installation import look
+from issuer.database.database import Database
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.node import Node
+from issuer.keyring.private_keys import DamagedNote, PrivateHalves
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore
+from issuer.settings.settings import load_settings
+from issuer.signing.pkcs11.checkpoint import APPLICATION, LOOK_AGAIN_SECONDS, NOTE, TokenNote
+from issuer.signing.pkcs11.session import SESSION_GONE, Token
+from issuer.signing.pkcs11.signer import Pkcs11Signer
+from issuer.wiring import build, clock
 
 T = TypeVar("T")
 
@@ -341,7 +340,7 @@ def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
 
 
 def found() -> list[Finding]:
-    return [finding for looked in look(present) for finding in looked.findings]
+    return [finding for looked in look(clock) for finding in looked.findings]
 
 
 @pytest.fixture

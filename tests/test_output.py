@@ -47,7 +47,7 @@ def test_a_key_ring_fits_with_its_kids_and_instants_whole() -> None:
         "tokens_alive_until": "2026-02-01T00:00:02Z",
     }
     code = (
-        "from issuer.cli.ring import brief; from issuer.cli.output import show;"
+        "from issuer.cli.ring_view import brief; from issuer.cli.output import show;"
         f"show({{}}, as_json=False, rows=[brief({row!r})])"
     )
     (_, *shown) = printed_on_a_terminal(code)

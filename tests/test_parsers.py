@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jwt import PyJWTError
 
-from issuer.accounts import canonical_username, hashable
-from issuer.grants.assertion import Assertion
-from issuer.grants.authentication import _basic
-from issuer.grants.client_keys import BadKeySet, is_fetchable, read_key_set
-from issuer.lookalikes import require_plain
+from issuer.accounts.confusables import require_plain
+from issuer.accounts.user import canonical_username, hashable
+from issuer.clients.assertion import Assertion
+from issuer.clients.authentication import _basic
+from issuer.clients.key_sets import BadKeySet, is_fetchable, read_key_set
+from issuer.database.url import BadURL, parse
 from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, is_loopback, parse_scope
-from issuer.setting_values import parse_duration
-from issuer.store.url import BadURL, parse
-from issuer.throttle import site
-from issuer.web.forms import FORM, VERBATIM, read_form
-from issuer.web.jwks import _etags
-from issuer.web.paths import KnownPaths
+from issuer.settings.values import parse_duration
+from issuer.throttling.limits import site
+from issuer.web.http.forms import FORM, VERBATIM, read_form
+from issuer.web.http.path_redaction import KnownPaths
+from issuer.web.well_known.jwks import _etags
 from verifier_example.settings import _seconds
 from verifier_example.verifier import _check_url, _read_base64url, _read_object, import_key
 

@@ -3,7 +3,7 @@
 import pytest
 from passlib.hash import bcrypt, pbkdf2_sha256, scrypt
 
-from issuer.passwords import Passwords, WrongPassword
+from issuer.accounts.passwords import Passwords, WrongPassword
 
 passwords = Passwords()
 

@@ -7,9 +7,9 @@ import pytest
 from test_keyring import DAY, POLICY, SECOND, START, founded, public, rotated
 
 from issuer.cli.timeline import bar
-from issuer.keyring import KeyRing
-from issuer.plan import Happening, Plan, plan
-from issuer.policy import Policy
+from issuer.keyring.plan import Happening, Plan, plan
+from issuer.keyring.policy import Policy
+from issuer.keyring.ring import KeyRing
 
 
 def told(planned: Plan) -> list[tuple[datetime, Happening, str | None]]:

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 from test_keyring import POLICY
 
-from issuer.policy import BadPolicy, duration
-from issuer.setting_values import parse_duration
+from issuer.keyring.policy import BadPolicy, duration
+from issuer.settings.values import parse_duration
 
 
 def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:

@@ -20,19 +20,19 @@ from postgresql import binaries, new_database
 from sqlalchemy import text
 from test_keyring import POLICY
 
-from issuer.accounts import User
-from issuer.audit import Action, Entry, fault
+from issuer.accounts.store import AccountStore
+from issuer.accounts.user import User
+from issuer.audit.chain import Action, Entry, fault
+from issuer.audit.store import AuditStore
 from issuer.checks import storage
 from issuer.checks.finding import Severity
-from issuer.keyring import KeyRing
-from issuer.nodes import Heartbeat
-from issuer.store.accounts import AccountStore
-from issuer.store.audit import AuditStore
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.private_keys import PrivateKeyStore
-from issuer.store.ring import RingStore
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.store import RingStore
+from issuer.keyring.view import Heartbeat
+from issuer.signing.pem_database import PrivateKeyStore
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
 PEM = bytes(range(256)) + b"\\x00\\'"

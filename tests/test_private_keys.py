@@ -19,17 +19,17 @@ from cryptography.hazmat.primitives.serialization import (
 from given import MovableClock
 from test_rotation import FAST, files, kids
 
-from issuer.keyring import Phase
-from issuer.refusal import KeyUnavailable, NoRing, Refused, WrongPassphrase
-from issuer.rotation import Rotation
-from issuer.signing import imported
-from issuer.signing.directory import PemDirectory
-from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key
+from issuer.database.database import Database
+from issuer.errors import KeyUnavailable, NoRing, Refused, WrongPassphrase
+from issuer.keyring.ring import Phase
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore
+from issuer.signing import key_import
+from issuer.signing.key_import import PassphraseNeeded, algorithm_for, read_private_key
 from issuer.signing.pem import PemSigner, Vault
-from issuer.signing.proof import prove
-from issuer.store.database import Database
-from issuer.store.private_keys import PrivateKeyStore
-from issuer.store.ring import RingStore
+from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.self_test import prove
 
 OLD, NEW = "the old passphrase", "the new passphrase"
 
@@ -267,7 +267,7 @@ def close_primes() -> rsa.RSAPrivateKey:
 def roca() -> rsa.RSAPrivateKey:
     """Return a key as the generator of CVE-2017-15361 made them: each prime is a power of 65537 modulo M."""
     product = 1
-    for prime in imported._ROCA_PRIMES:
+    for prime in key_import._ROCA_PRIMES:
         product *= prime
     primes: list[int] = []
     number = 3 << 1022

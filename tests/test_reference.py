@@ -9,10 +9,10 @@ from types import ModuleType
 
 import pytest
 
-from issuer import throttle
-from issuer.hashing_pool import QUEUE_LIMIT
-from issuer.policy import duration
-from issuer.settings import Settings
+from issuer.accounts.hashing_pool import QUEUE_LIMIT
+from issuer.keyring.policy import duration
+from issuer.settings.settings import Settings
+from issuer.throttling import limits
 from verifier_example import app as example
 
 ROOT = Path(__file__).parent.parent
@@ -68,14 +68,14 @@ def test_a_picture_is_what_the_rules_draw(name: str) -> None:
 
 SPANS = timedelta(seconds=10), timedelta(minutes=18)
 LIMITS = {
-    "account": throttle.ACCOUNT,
-    "known device": throttle.DEVICE,
-    "address, wrong passwords": throttle.ADDRESS,
-    "address, wrong secrets, unknown refresh tokens": throttle.SECRET,
-    "address, accounts made": throttle.REGISTRATION,
-    "IPv6 network, wrong passwords": throttle.ADDRESS.of_network,
-    "IPv6 network, wrong secrets, unknown refresh tokens": throttle.SECRET.of_network,
-    "IPv6 network, accounts made": throttle.REGISTRATION.of_network,
+    "account": limits.ACCOUNT,
+    "known device": limits.DEVICE,
+    "address, wrong passwords": limits.ADDRESS,
+    "address, wrong secrets, unknown refresh tokens": limits.SECRET,
+    "address, accounts made": limits.REGISTRATION,
+    "IPv6 network, wrong passwords": limits.ADDRESS.of_network,
+    "IPv6 network, wrong secrets, unknown refresh tokens": limits.SECRET.of_network,
+    "IPv6 network, accounts made": limits.REGISTRATION.of_network,
 }
 
 
@@ -87,17 +87,17 @@ def test_the_limits_on_guessing_are_those_in_force() -> None:
         assert f"| {name} | {limit.free} | {duration(limit.longest)} | {forgotten} |" in text
         assert limit.first == timedelta(seconds=1)
     text = " ".join(text.split())
-    assert f"known for {throttle.DEVICE_MEMORY.days} days" in text
-    assert f"{throttle.LOG_IN.burst} times at once and {throttle.LOG_IN.per_second:g} times a second" in text
+    assert f"known for {limits.DEVICE_MEMORY.days} days" in text
+    assert f"{limits.LOG_IN.burst} times at once and {limits.LOG_IN.per_second:g} times a second" in text
     assert f"more than {QUEUE_LIMIT} addresses" in text
 
 
 def test_the_guesses_that_the_limits_allow_are_as_many_as_the_page_says() -> None:
     text = " ".join((ROOT / "docs" / "security.md").read_text("utf-8").split())
-    waits = [throttle.ACCOUNT.wait(failures) for failures in range(100)]
+    waits = [limits.ACCOUNT.wait(failures) for failures in range(100)]
     within = {
         span: sum(sum(waits[:number], timedelta(0)) <= span for number in range(1, 100)) for span in SPANS
     }
     assert f"an attacker gets {within[SPANS[0]]} guesses in the first ten seconds" in text
     assert f"{within[SPANS[1]]} in the first 18 minutes" in text
-    assert timedelta(hours=1) // throttle.ACCOUNT.longest == 4  # "then four an hour"
+    assert timedelta(hours=1) // limits.ACCOUNT.longest == 4  # "then four an hour"

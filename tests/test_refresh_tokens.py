@@ -20,19 +20,19 @@ from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
-from issuer.administration import register_client
-from issuer.audit import Action, Entry, SessionEvent
+from issuer.administration.clients import register_client
+from issuer.audit.chain import Action, Entry, SessionEvent
 from issuer.cli.commands import app
+from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
-from issuer.store.pruning import prune
-from issuer.store.rotations import refresh_tokens
-from issuer.tokens import (
+from issuer.tokens.refresh import (
     REFRESH_GRACE,
     ROTATION_BURST,
     ROTATION_INTERVAL,
     refresh_token_digest,
     session_and_proof,
 )
+from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
@@ -302,7 +302,7 @@ def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_
             def __getattr__(self, name: str) -> Any:
                 raise OSError(name)
 
-        monkeypatch.setattr("issuer.grants.sessions.log", Broken())
+        monkeypatch.setattr("issuer.tokens.families.log", Broken())
     second = successor(web, first)
     assert successor(web, first) == second
     assert refresh(web, first).json()["error"] == "invalid_grant"

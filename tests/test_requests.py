@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
 
-from issuer.administration import register_client, require_audiences
+from issuer.administration.clients import register_client, require_audiences
 from issuer.oauth import AuthMethod, OAuthError
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.urls import BadURL, comparable, resource
 from issuer.web.app import create_app
-from issuer.web.forms import read_form
+from issuer.web.http.forms import read_form
 from issuer.wiring import Issuer
 
 FORM = "application/x-www-form-urlencoded"

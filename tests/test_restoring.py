@@ -19,24 +19,24 @@ from postgresql import new_database
 from test_keyring import START
 from test_rotation import FAST, files, kids, rotation, signer
 
-from issuer.audit import Action, fault
-from issuer.halves import DamagedNote, PrivateHalves
-from issuer.keeping import Node
-from issuer.keyring import KeyRing, Phase
-from issuer.lineage import comes_after, contradiction, reunited
-from issuer.recovery import Recovery
-from issuer.refusal import KeyUnavailable, NothingToDo, OlderRing, Refused
-from issuer.rotation import Rotation
-from issuer.signing.directory import NOTE, PemDirectory
+from issuer.audit.chain import Action, fault
+from issuer.audit.store import AuditStore
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
+from issuer.errors import KeyUnavailable, NothingToDo, OlderRing, Refused
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.node import Node
+from issuer.keyring.private_keys import DamagedNote, PrivateHalves
+from issuer.keyring.recovery import Recovery
+from issuer.keyring.restore_detection import comes_after, contradiction, reunited
+from issuer.keyring.ring import KeyRing, Phase
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore, key_ring
 from issuer.signing.pem import PemSigner
-from issuer.signing.pkcs11 import Pkcs11Signer
-from issuer.store.audit import AuditStore
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseDamaged, DatabaseUnavailable
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.private_keys import PrivateKeyStore
-from issuer.store.ring import RingStore, key_ring
-from issuer.wiring import clock as present
+from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pkcs11.signer import Pkcs11Signer
+from issuer.wiring import clock
 
 DUE = {"days": 1}
 
@@ -355,7 +355,7 @@ def test_an_older_directory_of_keys_brings_no_revoked_key_back(in_files: Place, 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Iterator[Database]:
-    clock.now = present()  # the server has a clock, too
+    clock.now = clock()  # the server has a clock, too
     url = f"sqlite:///{tmp_path}/shared.db"
     if request.param == "postgresql":
         url = new_database(request.getfixturevalue("postgresql"))

@@ -11,19 +11,19 @@ from given import MovableClock
 from postgresql import new_database
 from test_keyring import POLICY
 
-from issuer.audit import Entry
+from issuer.audit.chain import Entry
 from issuer.checks.finding import Severity
 from issuer.checks.ring import clock as clock_findings
-from issuer.keeping import Node
-from issuer.key import PublicKey
-from issuer.keyring import KeyRing, Phase
-from issuer.refusal import KeyUnavailable, NoRing, OlderRing, Refused, StaleView, WrongClock
-from issuer.rotation import Rotation
-from issuer.signing.directory import NOTE, PemDirectory
+from issuer.database.database import Database
+from issuer.errors import KeyUnavailable, NoRing, OlderRing, Refused, StaleView, WrongClock
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.key import PublicKey
+from issuer.keyring.node import Node
+from issuer.keyring.ring import KeyRing, Phase
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore
 from issuer.signing.pem import PemSigner
-from issuer.store.database import Database
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.ring import RingStore
+from issuer.signing.pem_directory import NOTE, PemDirectory
 
 Timely = Callable[[], bool]
 FAST = replace(POLICY, algorithm="ES256")

@@ -18,15 +18,15 @@ from schemathesis.engine import events, from_schema
 from schemathesis.engine.recorder import Interaction
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from issuer.administration import register_client
-from issuer.grants.means import Origin
-from issuer.grants.registration import register_user
+from issuer.accounts.registration import register_user
+from issuer.administration.clients import register_client
+from issuer.grants.context import Origin
 from issuer.oauth import AuthMethod
-from issuer.settings import Settings
-from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.settings.settings import Settings
+from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
-from issuer.web.forms import FORM
+from issuer.web.http.forms import FORM
 from issuer.wiring import Issuer, build
 from verifier_example import app as example
 from verifier_example.testing import InProcessIssuer

@@ -20,25 +20,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from postgresql import new_database
 from sqlalchemy import func, select, update
 
-from issuer.accounts import User
-from issuer.grants.authentication import ClientAuthentication
-from issuer.grants.client_keys import ClientKeys
-from issuer.grants.guard import Guard
-from issuer.grants.means import Form, Means, Origin
+from issuer.accounts.passwords import Passwords
+from issuer.accounts.store import AccountStore
+from issuer.accounts.user import User
+from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.key_sets import ClientKeys
+from issuer.clients.store import ClientStore
+from issuer.database.database import Database
+from issuer.grants.context import Form, Means, Origin
 from issuer.grants.pipeline import Pipeline
-from issuer.grants.sessions import Sessions
+from issuer.maintenance.pruning import prune
 from issuer.oauth import InvalidGrant
-from issuer.passwords import Passwords
-from issuer.settings import Settings
-from issuer.store.accounts import AccountStore
-from issuer.store.clients import ClientStore
-from issuer.store.database import Database
-from issuer.store.families import SESSIONS_MOST, FamilyStore
-from issuer.store.pruning import prune
-from issuer.store.rotations import refresh_tokens
-from issuer.store.session_events import SessionEventStore
-from issuer.store.throttle import ThrottleStore
-from issuer.tokens import REFRESH_GRACE, Authorization, NewFamily, refresh_token_digest
+from issuer.settings.settings import Settings
+from issuer.throttling.guard import Guard
+from issuer.throttling.store import ThrottleStore
+from issuer.tokens.event_store import SessionEventStore
+from issuer.tokens.families import Sessions
+from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore
+from issuer.tokens.refresh import REFRESH_GRACE, Authorization, NewFamily, refresh_token_digest
+from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.web.app import create_app
 from issuer.wiring import build
 

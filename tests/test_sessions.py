@@ -11,11 +11,11 @@ from fastapi.testclient import TestClient
 from figures import Figures
 from given import ALICE, START, MovableClock, bearer
 
-from issuer.administration import disable_user, register_client, set_password
-from issuer.keyring import KeyRing
+from issuer.administration.clients import disable_user, register_client, set_password
+from issuer.keyring.ring import KeyRing
+from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
-from issuer.store.pruning import prune
-from issuer.tokens import REFRESH_GRACE
+from issuer.tokens.refresh import REFRESH_GRACE
 from issuer.wiring import Issuer
 
 

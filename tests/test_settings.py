@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from issuer.settings import NAMES, BadSettings, Settings, concerns, load_settings
+from issuer.settings.settings import NAMES, BadSettings, Settings, concerns, load_settings
 from issuer.wiring import build
 
 

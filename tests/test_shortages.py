@@ -14,12 +14,12 @@ from fastapi.testclient import TestClient
 from given import ALICE, START, Build
 from running import free_port
 
-from issuer.clients import Client
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.clients.client import Client
+from issuer.clients.key_sets import ClientKeys
 from issuer.connections.shortages import is_shortage
-from issuer.grants.client_keys import ClientKeys
-from issuer.hashing_pool import HashingPool
 from issuer.oauth import AuthMethod
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from verifier_example.app import create_app as create_example
 from verifier_example.settings import Settings as ExampleSettings

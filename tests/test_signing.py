@@ -10,14 +10,14 @@ import pytest
 import softhsm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from issuer.key import PublicKey
-from issuer.refusal import KeyUnavailable
-from issuer.signing import Signer
+from issuer.database.database import Database
+from issuer.errors import KeyUnavailable
+from issuer.keyring.key import PublicKey
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
-from issuer.signing.directory import PemDirectory
 from issuer.signing.pem import PemSigner
-from issuer.store.database import Database
-from issuer.store.private_keys import PrivateKeyStore
+from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.signer import Signer
 
 PASSPHRASE = "correct horse"
 Reopen = Callable[..., Signer]

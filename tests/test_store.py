@@ -21,26 +21,26 @@ from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from test_keyring import POLICY, START
 
-from issuer.accounts import User
-from issuer.audit import EMPTY, Action, Entry, fault
-from issuer.clients import FIRST_PARTY, Client
-from issuer.keyring import KeyRing
-from issuer.nodes import Heartbeat
+from issuer.accounts.store import AccountStore
+from issuer.accounts.user import User
+from issuer.audit.chain import EMPTY, Action, Entry, fault
+from issuer.audit.store import AuditStore
+from issuer.clients.client import FIRST_PARTY, Client
+from issuer.clients.store import ClientStore
+from issuer.database.database import SCHEMA, Database, metadata
+from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
+from issuer.database.migrations import config
+from issuer.database.schema import VERSION_TABLE
+from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.store import RingStore, key_ring
+from issuer.keyring.view import Heartbeat
+from issuer.maintenance.pruning import BATCH, prune
 from issuer.oauth import AuthMethod, UsernameTaken
-from issuer.store.accounts import AccountStore
-from issuer.store.audit import AuditStore
-from issuer.store.clients import ClientStore
-from issuer.store.database import SCHEMA, Database, metadata
-from issuer.store.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
-from issuer.store.families import SESSIONS_MOST, FamilyStore, families
-from issuer.store.heartbeats import HeartbeatStore, heartbeats
-from issuer.store.migrations import config
-from issuer.store.pruning import BATCH, prune
-from issuer.store.ring import RingStore, key_ring
-from issuer.store.schema import VERSION_TABLE
-from issuer.store.throttle import ThrottleStore
-from issuer.throttle import ACCOUNT, Bucket
-from issuer.tokens import (
+from issuer.throttling.limits import ACCOUNT, Bucket
+from issuer.throttling.store import ThrottleStore
+from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore, families
+from issuer.tokens.refresh import (
     Family,
     NewFamily,
     RefreshToken,

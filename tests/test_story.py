@@ -8,10 +8,10 @@ import httpx2
 import jwt
 import pytest
 
-from issuer.cli import story
+from issuer.cli import demo_scenario
+from issuer.cli.demo_scenario import Story
 from issuer.cli.output import CommandError, Exit
-from issuer.cli.story import Story
-from issuer.policy import instant
+from issuer.keyring.policy import instant
 from issuer.wiring import clock
 
 ISSUER, SERVICE = "http://issuer.test", "http://service.test"
@@ -84,8 +84,8 @@ def played(lie: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(story, "REFUSED_WITHIN_SECONDS", 0.5)
-    monkeypatch.setattr(story, "OUTAGE_SECONDS", 0.3)
+    monkeypatch.setattr(demo_scenario, "REFUSED_WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(demo_scenario, "OUTAGE_SECONDS", 0.3)
 
 
 def test_the_story_comes_out_in_a_world_that_keeps_its_promises() -> None:

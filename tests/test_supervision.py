@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from issuer.web.supervision import (
+from issuer.web.operation.supervision import (
     EVENT_LOOP_SECONDS,
     TICK_SECONDS,
     Beat,

@@ -26,16 +26,16 @@ from passlib.hash import pbkdf2_sha256
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from issuer.administration import disable_user, register_client
+from issuer.accounts.passwords import WrongPassword
+from issuer.administration.clients import disable_user, register_client
+from issuer.database.errors import DatabaseUnavailable
+from issuer.keyring.policy import instant
 from issuer.logs import configure_log
 from issuer.oauth import AuthMethod
-from issuer.passwords import WrongPassword
-from issuer.policy import instant
-from issuer.settings import Settings
-from issuer.store.errors import DatabaseUnavailable
+from issuer.settings.settings import Settings
 from issuer.web.app import create_app
-from issuer.web.bodies import BODY_MOST_BYTES
-from issuer.web.health import Probe, Result
+from issuer.web.http.body_limit import BODY_MOST_BYTES
+from issuer.web.operation.health import Probe, Result
 from issuer.wiring import Issuer
 
 ISSUER = "http://127.0.0.1:8000"

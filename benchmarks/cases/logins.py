@@ -19,8 +19,8 @@ from rounds import Bench, Case, Findings, Sample, folder_of
 from seeding import add_accounts, username
 from servers import Running, installed, issuer
 
-from issuer.passwords import Passwords
-from issuer.store.database import Database
+from issuer.accounts.passwords import Passwords
+from issuer.database.database import Database
 
 CONNECTIONS = 8
 ACCOUNTS = 50

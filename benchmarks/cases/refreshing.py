@@ -14,8 +14,8 @@ from rounds import Bench, Case, Contestant, Findings, folder_of
 from seeding import add_accounts, add_families
 from servers import Installation, Running, fresh_database, installed, issuer, postgresql
 
-from issuer.clients import FIRST_PARTY_ID
-from issuer.store.database import Database
+from issuer.clients.client import FIRST_PARTY_ID
+from issuer.database.database import Database
 
 CONNECTIONS = (1, 8, 32)
 JUDGED = 8

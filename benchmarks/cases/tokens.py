@@ -18,10 +18,10 @@ from rounds import Bench, Case, Contestant, Curve, Findings, Rounds, Sample, fol
 from servers import installed, issuer, provider
 from timing import cpu_us
 
-from issuer.administration import register_client
-from issuer.grants.means import Form, Origin
+from issuer.administration.clients import register_client
+from issuer.grants.context import Form, Origin
 from issuer.oauth import AuthMethod
-from issuer.settings import Settings
+from issuer.settings.settings import Settings
 from issuer.wiring import Issuer, build
 
 CONNECTIONS = (1, 8, 32)

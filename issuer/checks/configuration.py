@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 from issuer.checks.finding import Finding, problem, warning, warnings
 from issuer.checks.storage import url_form
-from issuer.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.fixes import Fix, Kind, quoted, setting
-from issuer.given import Given, GivenTwice, cleaned, given_settings
-from issuer.policy import duration
-from issuer.settings import SECRETS, BadSettings, Settings, concerns, setting_of
+from issuer.keyring.policy import duration
+from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
+from issuer.settings.settings import SECRETS, BadSettings, Settings, concerns, setting_of
+from issuer.settings.sources import Given, GivenTwice, cleaned, given_settings
 from issuer.urls import meant_as_issuer_url, meant_as_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")

@@ -6,15 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from issuer.checks.finding import Finding, problem, warnings
-from issuer.env_file import commented
+from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, as_root, may_be_moved, quoted
-from issuer.given import Given, given_settings
-from issuer.passphrase import BadPassphrase, make_file, read_passphrase, unused
-from issuer.refusal import KeyUnavailable
-from issuer.settings import BadSettings, Settings
-from issuer.signing.directory import PemDirectory
+from issuer.settings.env_file import commented
+from issuer.settings.passphrase import BadPassphrase, make_file, read_passphrase, unused
+from issuer.settings.settings import BadSettings, Settings
+from issuer.settings.sources import Given, given_settings
 from issuer.signing.encryption import is_encrypted
 from issuer.signing.pem import opens
+from issuer.signing.pem_directory import PemDirectory
 
 TEXT, FILE = "ISSUER_KEYS_PASSPHRASE", "ISSUER_KEYS_PASSPHRASE_FILE"
 NAMED = 'printf "\\nISSUER_KEYS_PASSPHRASE_FILE=%s\\n" '

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.checks.storage import restore
+from issuer.database.database import Database
+from issuer.errors import KeyUnavailable, WrongPassphrase
 from issuer.fixes import Fix, Kind, may_be_moved, quoted, setting
-from issuer.key import Key
-from issuer.keyring import KeyRing
-from issuer.passphrase import unused
-from issuer.refusal import KeyUnavailable, WrongPassphrase
-from issuer.settings import Settings
-from issuer.signing import Signer
-from issuer.signing.directory import NOTE, PemDirectory
+from issuer.keyring.key import Key
+from issuer.keyring.ring import KeyRing
+from issuer.settings.passphrase import unused
+from issuer.settings.settings import Settings
 from issuer.signing.encryption import is_current, is_whole
 from issuer.signing.pem import ENCRYPT_ANEW, Vault
-from issuer.signing.proof import prove
-from issuer.store.database import Database
+from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.self_test import prove
+from issuer.signing.signer import Signer
 
 
 def directory(path: Path) -> Iterator[Finding]:

@@ -5,25 +5,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from issuer.audit import fault
+from issuer.audit.chain import fault
+from issuer.audit.store import AuditStore
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged, StoreError
+from issuer.errors import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.fixes import Fix, Kind, setting
-from issuer.halves import DamagedNote, PrivateHalves
-from issuer.keeping import wanting
-from issuer.keyring import KeyRing
-from issuer.lineage import WAY_OUT, contradiction, without_ring
-from issuer.policy import PUBLISHED_MOST, Policy, duration
-from issuer.refusal import KeyRingError, NoRing, OlderRing, WrongClock
-from issuer.rotation import Rotation
-from issuer.setting_values import LONGEST
-from issuer.settings import Settings
-from issuer.signing import Signer
-from issuer.store.audit import AuditStore
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseDamaged, StoreError
-from issuer.store.heartbeats import HeartbeatStore
-from issuer.store.ring import Moved
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.node import wanting
+from issuer.keyring.policy import PUBLISHED_MOST, Policy, duration
+from issuer.keyring.private_keys import DamagedNote, PrivateHalves
+from issuer.keyring.restore_detection import WAY_OUT, contradiction, without_ring
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import Moved
+from issuer.settings.settings import Settings
+from issuer.settings.values import LONGEST
+from issuer.signing.signer import Signer
 
 
 def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: Fix) -> KeyRing | None:

@@ -9,10 +9,10 @@ from glob import escape
 from pathlib import Path
 
 from issuer.checks.finding import Finding, other_user, problem, warning
+from issuer.database.database import SCHEMA, Database
+from issuer.database.engines import IDLE_SECONDS, STATEMENT_SECONDS
+from issuer.database.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError
 from issuer.fixes import Fix, Kind, as_root, quoted, setting
-from issuer.store.database import SCHEMA, Database
-from issuer.store.engines import IDLE_SECONDS, STATEMENT_SECONDS
-from issuer.store.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError
 
 OTHERS = 0o077
 OTHERS_WRITE = 0o022

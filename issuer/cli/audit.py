@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from issuer.audit import Action, Link, SessionEvents, fault
+from issuer.audit.chain import Action, Link, SessionEvents, fault
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show
-from issuer.cli.ring import KID_SHOWN
-from issuer.policy import instant
-from issuer.store.errors import DatabaseDamaged
+from issuer.cli.ring_view import KID_SHOWN
+from issuer.database.errors import DatabaseDamaged
+from issuer.keyring.policy import instant
 from issuer.wiring import Issuer
 
 DIGEST = re.compile(r"[0-9a-f]{64}")

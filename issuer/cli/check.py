@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from issuer.checks.finding import Finding, Severity
-from issuer.checks.site import Looked, look
+from issuer.checks.installation import Looked, look
 from issuer.cli.output import Exit, Json, console, show
 from issuer.logs import harmless
 from issuer.wiring import clock

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.administration import (
+from issuer.administration.clients import (
     keep_secret,
     register_client,
     renew_secret,
@@ -22,16 +22,16 @@ from issuer.administration import (
 from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
 from issuer.cli.private_keys import content_of
 from issuer.cli.streams import OutputLost, require_output
-from issuer.clients import FIRST_PARTY, Client
-from issuer.documents import read_document
-from issuer.grants.client_keys import is_fetchable, read_key_set
+from issuer.clients.client import FIRST_PARTY, Client
+from issuer.clients.key_sets import is_fetchable, read_key_set
+from issuer.clients.store import MEMORY
+from issuer.database.errors import StoreError
+from issuer.errors import Refused
+from issuer.keyring.policy import instant
 from issuer.oauth import AuthMethod, format_scope
-from issuer.policy import instant
-from issuer.refusal import Refused
-from issuer.setting_values import parse_duration
-from issuer.settings import load_settings
-from issuer.store.clients import MEMORY
-from issuer.store.errors import StoreError
+from issuer.settings.settings import load_settings
+from issuer.settings.values import parse_duration
+from issuer.strict_json import read_document
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)

@@ -97,7 +97,7 @@ def demo(
     ports = Ports(port, service_port)
     require_free(HOST, port, "--port")
     require_free(HOST, service_port, "--service-port")
-    from issuer.cli.story import play  # noqa: PLC0415 - it brings an HTTP client, and every command loads this file
+    from issuer.cli.demo_scenario import play  # noqa: PLC0415 - it brings an HTTP client, and every command loads this file
 
     with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
         console().print(

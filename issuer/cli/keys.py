@@ -9,11 +9,11 @@ import typer
 
 from issuer.cli import private_keys, recover, revoke, timeline
 from issuer.cli.output import Access, Json, Row, console, opened, show
-from issuer.cli.ring import require_reason, running, show_ring, unripe
-from issuer.keyring import KeyRing
-from issuer.nodes import Heartbeat
-from issuer.plan import plan
-from issuer.policy import Policy, instant
+from issuer.cli.ring_view import require_reason, running, show_ring, unripe
+from issuer.keyring.plan import plan
+from issuer.keyring.policy import Policy, instant
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.view import Heartbeat
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Show, rotate and revoke signing keys.", no_args_is_help=True)

@@ -12,11 +12,11 @@ from rich.progress import Progress
 
 from issuer.cli.output import CommandError, Json, Row, operator, require_existing, show, warn
 from issuer.cli.private_keys import line_of
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
 from issuer.fixes import assignment
-from issuer.moving import Contents, Move, Place, Told, take_back
-from issuer.settings import Settings, load_settings
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
+from issuer.maintenance.move import Contents, Move, Place, Told, take_back
+from issuer.settings.settings import Settings, load_settings
 from issuer.wiring import clock, signer_for, vault_for
 
 URL = "URL of the new database"

@@ -21,14 +21,14 @@ from typer.exceptions import TyperException
 
 from issuer.cli import INTERRUPTED
 from issuer.cli.streams import OutputLost
+from issuer.database.database import Database
+from issuer.database.errors import StoreError
+from issuer.errors import KeyRingError, NothingToDo, Refused
+from issuer.keyring.policy import instant
 from issuer.logs import harmless
 from issuer.oauth import OAuthError
-from issuer.policy import instant
-from issuer.refusal import KeyRingError, NothingToDo, Refused
-from issuer.setting_values import reason
-from issuer.settings import BadSettings, Settings, load_settings
-from issuer.store.database import Database
-from issuer.store.errors import StoreError
+from issuer.settings.settings import BadSettings, Settings, load_settings
+from issuer.settings.values import reason
 from issuer.wiring import Issuer, build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

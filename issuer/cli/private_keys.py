@@ -7,18 +7,24 @@ from typing import Annotated
 
 import typer
 
-from issuer.audit import Action, Entry
+from issuer.audit.chain import Action, Entry
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show, warn
-from issuer.cli.ring import KID_SHOWN, show_ring
-from issuer.key import Key
-from issuer.keyring import PUBLISHED, Phase
-from issuer.passphrase import LEAST_CHARACTERS, BadPassphrase, is_short, read_passphrase, require_usable
-from issuer.policy import instant
-from issuer.refusal import KeyUnavailable, NothingToDo
-from issuer.settings import load_settings
+from issuer.cli.ring_view import KID_SHOWN, show_ring
+from issuer.errors import KeyUnavailable, NothingToDo
+from issuer.keyring.key import Key
+from issuer.keyring.policy import instant
+from issuer.keyring.ring import PUBLISHED, Phase
+from issuer.settings.passphrase import (
+    LEAST_CHARACTERS,
+    BadPassphrase,
+    is_short,
+    read_passphrase,
+    require_usable,
+)
+from issuer.settings.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
-from issuer.signing.imported import PassphraseNeeded, algorithm_for, read_private_key
-from issuer.signing.proof import prove
+from issuer.signing.key_import import PassphraseNeeded, algorithm_for, read_private_key
+from issuer.signing.self_test import prove
 from issuer.wiring import Issuer
 
 NEW = "New passphrase"

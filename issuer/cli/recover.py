@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from issuer.cli.output import Access, Json, opened
-from issuer.cli.ring import require_reason, show_ring
+from issuer.cli.ring_view import require_reason, show_ring
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
 Reason = Annotated[str, typer.Option(help="The reason, kept in the audit log.")]

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from issuer.administration import end_all_sessions
+from issuer.administration.clients import end_all_sessions
 from issuer.cli.output import Access, CommandError, Json, opened
-from issuer.cli.ring import require_reason, show_ring, unripe
-from issuer.key import Key
-from issuer.keyring import KeyRing
+from issuer.cli.ring_view import require_reason, show_ring, unripe
+from issuer.errors import NothingToDo, Refused
+from issuer.keyring.key import Key
+from issuer.keyring.policy import instant
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.view import Acknowledgement
 from issuer.logs import harmless
-from issuer.nodes import Acknowledgement
-from issuer.policy import instant
-from issuer.refusal import NothingToDo, Refused
 from issuer.wiring import Issuer
 
 POLL_SECONDS = 0.2

@@ -21,16 +21,16 @@ from issuer.cli.ports import listening
 from issuer.cli.private_keys import require_file
 from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
-from issuer.counting import counting
-from issuer.given import source
 from issuer.logs import harmless, serve_with_log
+from issuer.metrics_directory import counting
+from issuer.settings.sources import source
 from issuer.urls import DEFAULT_PORTS
 from issuer.wiring import Issuer
 
 # By name: uvicorn imports them where they run.
-WORKER = "issuer.web.worker:create_worker"
-APPLICATION = "issuer.web.worker:application"
-CONNECTION = "issuer.web.connections:Connection"
+WORKER = "issuer.serving.worker:create_worker"
+APPLICATION = "issuer.serving.worker:application"
+CONNECTION = "issuer.serving.connections:Connection"
 GRACE_SECONDS = 10
 START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -188,7 +188,7 @@ def _config(
 
 
 def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) -> None:
-    from issuer.cli.processes import run  # noqa: PLC0415 - it brings what watches files, too
+    from issuer.serving.supervisor import run  # noqa: PLC0415 - it brings what watches files, too
 
     if not run(config, listener, drain_seconds):
         raise CommandError("the server did not start; see its log")

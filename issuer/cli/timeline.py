@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.text import Text
 
 from issuer.cli.output import Row
-from issuer.cli.ring import KID_SHOWN, told
+from issuer.cli.ring_view import KID_SHOWN, told
+from issuer.keyring.plan import UNMADE, Life, Plan
+from issuer.keyring.policy import instant
 from issuer.logs import harmless
-from issuer.plan import UNMADE, Life, Plan
-from issuer.policy import instant
 
 LEAST_COLUMNS = 20
 WAITS, SIGNS, REMAINS = MARKS = "░", "█", "▒"

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from issuer.accounts import User, require_username
-from issuer.administration import disable_user, enable_user, require_scope, set_password
-from issuer.cli import arrivals
+from issuer.accounts.registration import register_user
+from issuer.accounts.user import User, require_username
+from issuer.administration.clients import disable_user, enable_user, require_scope, set_password
+from issuer.cli import user_import
 from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
-from issuer.grants.registration import register_user
+from issuer.keyring.policy import instant
 from issuer.oauth import format_scope
-from issuer.policy import instant
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage the accounts of people.", no_args_is_help=True)
@@ -22,7 +22,7 @@ PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
 
-app.command("import")(arrivals.import_users)
+app.command("import")(user_import.import_users)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """The grant `client_credentials`, RFC 6749 section 4.4: a machine acts for itself."""
 
-from issuer.grants.means import Means, TokenRequest
-from issuer.tokens import Authorization
+from issuer.grants.context import Means, TokenRequest
+from issuer.tokens.refresh import Authorization
 
 
 def grant(request: TokenRequest, means: Means) -> Authorization:

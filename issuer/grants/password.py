@@ -3,11 +3,11 @@
 RFC 9700 section 2.4 retires it for everybody else: other clients would see the password.
 """
 
-from issuer.accounts import VERIFIED_MOST_BYTES, hashable
-from issuer.grants.means import Means, TokenRequest
+from issuer.accounts.passwords import WrongPassword
+from issuer.accounts.user import VERIFIED_MOST_BYTES, hashable
+from issuer.grants.context import Means, TokenRequest
 from issuer.oauth import LoginFailed
-from issuer.passwords import WrongPassword
-from issuer.tokens import Authorization, NewFamily
+from issuer.tokens.refresh import Authorization, NewFamily
 
 
 def grant(request: TokenRequest, means: Means) -> Authorization:

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from issuer.clients import FIRST_PARTY, Client
+from issuer.clients.authentication import ClientAuthentication
+from issuer.clients.client import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
-from issuer.grants.authentication import ClientAuthentication
-from issuer.grants.guard import Guard, account_name
-from issuer.grants.means import AccountChanged, Form, Grant, Means, Origin, Replayed, TokenRequest
-from issuer.grants.minting import Mint
-from issuer.grants.sessions import Sessions
-from issuer.key import Key
+from issuer.grants.context import AccountChanged, Form, Grant, Means, Origin, Replayed, TokenRequest
+from issuer.keyring.key import Key
 from issuer.oauth import (
     AccessDenied,
     GrantType,
@@ -27,8 +24,11 @@ from issuer.oauth import (
     format_scope,
     parse_scope,
 )
-from issuer.throttle import networks_of
-from issuer.tokens import Authorization, NewFamily, Renewal
+from issuer.throttling.guard import Guard, account_name
+from issuer.throttling.limits import networks_of
+from issuer.tokens.access_tokens import Mint
+from issuer.tokens.families import Sessions
+from issuer.tokens.refresh import Authorization, NewFamily, Renewal
 
 SCOPE_MOST_CHARACTERS = 4096
 

@@ -3,11 +3,11 @@
 What presenting a token leads to is decided in `tokens`; single use is enforced by the store.
 """
 
-from issuer.grants.means import Means, TokenRequest, UnknownToken
-from issuer.grants.redeeming import NOT_VALID, redeem
+from issuer.grants.context import Means, TokenRequest, UnknownToken
 from issuer.oauth import InvalidGrant, InvalidScope
-from issuer.throttle import site
-from issuer.tokens import Authorization, refresh_token_digest
+from issuer.throttling.limits import site
+from issuer.tokens.redemption import NOT_VALID, redeem
+from issuer.tokens.refresh import Authorization, refresh_token_digest
 
 
 def grant(request: TokenRequest, means: Means) -> Authorization:

@@ -11,9 +11,9 @@ from typing import Protocol, cast
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from issuer.errors import KeyUnavailable, WrongPassphrase
 from issuer.fixes import Fix, Kind
-from issuer.key import PublicKey
-from issuer.refusal import KeyUnavailable, WrongPassphrase
+from issuer.keyring.key import PublicKey
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.encryption import is_current, is_encrypted, is_whole, pem_of
 

@@ -15,35 +15,27 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp
 
-from issuer.settings import Settings
-from issuer.web import (
-    discovery,
-    docs_page,
-    errors,
-    figures,
-    health,
-    introspection,
-    jwks,
-    login,
-    metrics,
-    revocation,
-    sessions,
-    token,
-    users,
-)
-from issuer.web.aside import Aside
-from issuer.web.bodies import RefuseLargeBodies
-from issuer.web.cors import CrossOrigin
-from issuer.web.direct import Direct, answer
-from issuer.web.methods import CommonMethods
-from issuer.web.paths import KnownPaths
-from issuer.web.prefix import PutBack, TakeOff, path_of
-from issuer.web.proxies import ClientAddress, TrustedProxies
-from issuer.web.requests import RequestLog
-from issuer.web.security_headers import SecurityHeaders
-from issuer.web.supervision import Supervisor, Watchdog
-from issuer.web.unambiguous import RefuseRepeatedHeaders
-from issuer.web.upkeep import supervised
+from issuer.settings.settings import Settings
+from issuer.web import instruments
+from issuer.web.account import login, sessions, users
+from issuer.web.http import errors
+from issuer.web.http.access_log import RequestLog
+from issuer.web.http.ambiguity import RefuseRepeatedHeaders
+from issuer.web.http.body_limit import RefuseLargeBodies
+from issuer.web.http.cors import CrossOrigin
+from issuer.web.http.fast_path import Direct, answer
+from issuer.web.http.methods import CommonMethods
+from issuer.web.http.path_redaction import KnownPaths
+from issuer.web.http.prefix import PutBack, TakeOff, path_of
+from issuer.web.http.proxies import ClientAddress, TrustedProxies
+from issuer.web.http.security_headers import SecurityHeaders
+from issuer.web.http.signing_thread import Aside
+from issuer.web.oauth import introspection, revocation, token
+from issuer.web.operation import health, metrics
+from issuer.web.operation.background import supervised
+from issuer.web.operation.supervision import Supervisor, Watchdog
+from issuer.web.pages import api_docs
+from issuer.web.well_known import discovery, jwks
 from issuer.wiring import Issuer, cores
 
 DESCRIPTION = """\
@@ -82,7 +74,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(room.router)
     app.include_router(metrics.routes(issuer.settings))
-    docs_page.install(app, prefix)
+    api_docs.install(app, prefix)
     discovery.install_inserted(app, prefix)
     errors.install(app)
     app.add_middleware(RefuseLargeBodies)
@@ -97,9 +89,9 @@ def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Aw
     return Aside().run
 
 
-def _counting(issuer: Issuer) -> figures.Figures:
+def _counting(issuer: Issuer) -> instruments.Figures:
     """Return what counts for this process, which the layers below report to."""
-    counting = figures.Figures(path for _, path in DIRECT)
+    counting = instruments.Figures(path for _, path in DIRECT)
     for database in (issuer.database, issuer.ring_database):
         database.took = counting.transaction
     issuer.hashing.changed = counting.hashing.set

@@ -6,9 +6,9 @@ import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
-from issuer.grants.bearer import Caller
-from issuer.grants.means import Origin
-from issuer.web.errors import MissingToken
+from issuer.grants.context import Origin
+from issuer.tokens.bearer import Caller
+from issuer.web.http.errors import MissingToken
 from issuer.wiring import Issuer
 
 LABEL_MOST_CHARACTERS = 200

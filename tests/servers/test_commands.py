@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 from running import PASSPHRASE, Done, Installation, Server
 
-from issuer.key import PublicKey
-from issuer.rotation import Rotation
-from issuer.settings import Settings
-from issuer.signing.directory import PemDirectory
+from issuer.keyring.key import PublicKey
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore
+from issuer.settings.settings import Settings
 from issuer.signing.pem import PemSigner
-from issuer.store.ring import RingStore
+from issuer.signing.pem_directory import PemDirectory
 from issuer.wiring import build
 
 PASSWORD = "violet otters juggle pancakes"

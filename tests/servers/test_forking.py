@@ -72,7 +72,7 @@ def test_workers_share_the_memory_of_what_they_import(installation: Installation
 
 def test_what_is_preloaded_can_be_imported() -> None:
     subprocess.run(
-        [sys.executable, "-c", "import issuer.web.forking"], check=True
+        [sys.executable, "-c", "import issuer.serving.preload"], check=True
     )  # multiprocessing says nothing
 
 

@@ -14,7 +14,7 @@ import pytest
 from postgresql import new_database
 from running import PATIENCE_SECONDS, Installation, access_token, eventually
 
-from issuer.store.database import Database
+from issuer.database.database import Database
 
 PASSWORD = "violet otters juggle pancakes"
 SECRET = "a-password-of-the-database"

@@ -27,7 +27,7 @@ from running import (
     kid_of,
 )
 
-from issuer.store.database import _MIGRATION_LOCK
+from issuer.database.database import _MIGRATION_LOCK
 
 WORKERS = 4
 NODES = 4

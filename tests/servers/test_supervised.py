@@ -14,14 +14,14 @@ from running import PATIENCE_SECONDS, Installation, Server, eventually, is_runni
 
 BROKEN = """
 import asyncio, os, pathlib, threading, time
-from issuer.store.database import Database
-from issuer.store.errors import DatabaseUnavailable
-import issuer.keeping, issuer.web.supervision as supervision, issuer.web.upkeep as upkeep
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseUnavailable
+import issuer.keyring.node, issuer.web.operation.supervision as supervision, issuer.web.operation.background as upkeep
 FOLDER = pathlib.Path({folder!r})
 supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))
 supervision.EVENT_LOOP_SECONDS = 4.0
 supervision.FINISH_SECONDS = 2.0
-refresh, ping, prune, watch = issuer.keeping.Node.refresh, Database.ping, upkeep._prune, upkeep.watch
+refresh, ping, prune, watch = issuer.keyring.node.Node.refresh, Database.ping, upkeep._prune, upkeep.watch
 def has(what):
     return (FOLDER / f"{{what}}-{{os.getpid()}}").exists()
 def hang_or_refresh(self):
@@ -48,7 +48,7 @@ def ping_or_not(self):
     if has("away"):
         raise DatabaseUnavailable("it does not answer")
     return ping(self)
-issuer.keeping.Node.refresh = hang_or_refresh
+issuer.keyring.node.Node.refresh = hang_or_refresh
 Database.ping = ping_or_not
 upkeep.watch = stall_or_watch
 upkeep._prune = end_or_prune

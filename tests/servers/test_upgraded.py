@@ -6,7 +6,7 @@ import pytest
 from first_release import PASSWORD, FirstRelease
 from running import PASSPHRASE, QUICK, RULES, Installation
 
-from issuer.cli import story
+from issuer.cli import demo_scenario
 from issuer.wiring import clock
 
 
@@ -37,5 +37,5 @@ def test_the_story_comes_out_on_what_the_first_release_left(
     assert site.key_files() == before
     assert site.call_service(first.access_token).json() == {"message": "Hello, bob"}
     assert site.log_in("bob", PASSWORD).status_code == 200
-    monkeypatch.setattr(story, "OUTAGE_SECONDS", 1)
-    story.play(stage, site.url, site.service_url, {**RULES, **QUICK})
+    monkeypatch.setattr(demo_scenario, "OUTAGE_SECONDS", 1)
+    demo_scenario.play(stage, site.url, site.service_url, {**RULES, **QUICK})

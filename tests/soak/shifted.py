@@ -20,7 +20,7 @@ def shifted() -> datetime:
 
 # Before the commands take `build` from there; where workers are forked, their factory has taken it already.
 wiring.build = partial(wiring.build, clock=shifted)
-if factory := sys.modules.get("issuer.web.worker"):
+if factory := sys.modules.get("issuer.serving.worker"):
     vars(factory)["build"] = wiring.build
 
 if __name__ == "__main__":

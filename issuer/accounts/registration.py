@@ -1,0 +1,63 @@
+"""Registration: making an account, by anybody unless the operator closed it, and no faster than is good for others.
+
+Which names and passwords are acceptable is decided in `accounts`.
+"""
+
+import uuid
+from datetime import datetime
+
+from issuer.accounts.passwords import COMMON, Passwords
+from issuer.accounts.store import AccountStore
+from issuer.accounts.user import User, require_password, require_username
+from issuer.grants.context import Means, Origin
+from issuer.oauth import AccessDenied, UsernameTaken
+from issuer.throttling.guard import Guard
+
+
+def register_user(
+    accounts: AccountStore,
+    passwords: Passwords,
+    username: str,
+    password: str,
+    now: datetime,
+    scope: frozenset[str] = frozenset(),
+) -> User:
+    """Make an account and return it; raise InvalidRequest or UsernameTaken."""
+    name = require_username(username)
+    chosen = require_password(password, name, COMMON)
+    user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now)
+    accounts.add(user)
+    return user
+
+
+class Registration:
+    """Makes accounts for whoever asks."""
+
+    def __init__(self, means: Means, guard: Guard, *, is_open: bool) -> None:
+        self._means = means
+        self._guard = guard
+        self._is_open = is_open
+
+    def require_open(self) -> None:
+        """Raise AccessDenied if only operators make accounts."""
+        if not self._is_open:
+            raise AccessDenied("registration is closed here; ask the operator for an account")
+
+    def admit(self, username: str, password: str, origin: Origin, now: datetime) -> None:
+        """Count an account about to be made, and raise what `register` raises but for hashing the password."""
+        self.require_open()
+        self._guard.register(origin, now)
+        require_password(password, require_username(username), COMMON)
+        if self._means.accounts.by_username(username) is not None:
+            raise UsernameTaken("this username is taken; choose another")
+
+    def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
+        """Make an account that was admitted; raise UsernameTaken if another was faster."""
+        user = register_user(self._means.accounts, self._means.passwords, username, password, now)
+        self._guard.know(username, origin, now)
+        return user
+
+    def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:
+        """Make an account without any scope; raise AccessDenied, TooManyAttempts, or what `register_user` raises."""
+        self.admit(username, password, origin, now)
+        return self.make(username, password, origin, now)

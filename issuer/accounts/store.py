@@ -1,0 +1,180 @@
+"""Accounts: one row a user, unique by the canonical form of the name.
+
+What names and passwords are acceptable is decided in `accounts`; changes that end sessions are in `families`.
+"""
+
+import hmac
+import secrets
+from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from sqlalchemy import BigInteger, Column, Row, String, Table, Text, bindparam, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from issuer.accounts.user import User, canonical_username
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import Instant, each_readable, reads
+from issuer.database.secrets import SecretStore
+from issuer.database.subjects import claim, subjects
+from issuer.oauth import UsernameTaken, format_scope, parse_scope
+
+T = TypeVar("T")
+
+DRAW_BITS = 63
+SECRET = "decoys"  # noqa: S105 - its name
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("username", Text, nullable=False),
+    Column("canonical_username", Text, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+    # Random, so that a row can be drawn at random: identifiers that came from elsewhere are not.
+    Column("draw", BigInteger, nullable=False, index=True, server_default="0"),
+)
+
+
+ROWS_AT_ONCE = 1000
+"""In one statement, of which each database takes some thousand parameters."""
+
+# Made once: building them takes longer than the database does to answer.
+_BY_ID = select(users).where(users.c.id == bindparam("user_id"))
+_DRAWN = select(users.c.password_hash).order_by(users.c.draw).limit(1)
+_DRAWN_FROM = _DRAWN.where(users.c.draw >= bindparam("draw"))
+_BY_NAME = select(users).where(users.c.canonical_username == bindparam("name"))
+
+
+class Taken(NamedTuple):
+    """What others have already."""
+
+    names: Collection[str]
+    """Canonical ones, of accounts."""
+    ids: Collection[str]
+    """Of accounts."""
+    subjects: Collection[str]
+    """Identifiers of accounts and clients, those that were removed included."""
+
+
+class AccountStore:
+    """Keeps accounts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, user: User) -> None:
+        """Keep a new account; raise UsernameTaken when its name, or one that reads the same, exists."""
+        self.add_all([user])
+
+    def add_all(self, new: Sequence[User]) -> None:
+        """Keep new accounts, all or none; raise UsernameTaken when the name or the id of one exists."""
+        try:
+            with self._database.write() as connection:
+                for some in _batched(new, ROWS_AT_ONCE):
+                    connection.execute(insert(users), [_row(user) for user in some])
+                    claim(connection, [user.id for user in some])
+        except IntegrityError:
+            raise UsernameTaken("this username is taken; choose another") from None
+
+    def taken(self, new: Sequence[User]) -> Taken:
+        """Return which names and ids of new accounts others have."""
+        names, ids, others = set[str](), set[str](), set[str]()
+        for some in _batched(new, ROWS_AT_ONCE):
+            by_name = [canonical_username(user.username) for user in some]
+            same_name = users.c.canonical_username.in_(by_name)
+            new_ids = [user.id for user in some]
+            with self._database.read() as connection:
+                names.update(connection.scalars(select(users.c.canonical_username).where(same_name)))
+            with self._database.read() as connection:
+                ids.update(connection.scalars(select(users.c.id).where(users.c.id.in_(new_ids))))
+            with self._database.read() as connection:
+                others.update(connection.scalars(select(subjects.c.id).where(subjects.c.id.in_(new_ids))))
+        return Taken(names, ids, others)
+
+    def by_id(self, user_id: str) -> User | None:
+        """Return the account, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(_BY_ID, {"user_id": user_id}).one_or_none()
+        return read_user(row) if row else None
+
+    def by_username(self, username: str) -> User | None:
+        """Return the account of that name in any spelling, or None."""
+        with self._database.read() as connection:
+            row = connection.execute(_BY_NAME, {"name": canonical_username(username)}).one_or_none()
+        return read_user(row) if row else None
+
+    def decoy_hash(self, username: str) -> str | None:
+        """Return the password hash of an account that is always the same for a name; None while there is no account.
+
+        To verify by where the name is unknown: hashes from elsewhere take another time than those made here. Drawn
+        at random, unknown names show the same mix of times as known ones; and under a secret, or else anybody could
+        tell which account a name draws. It is drawn for known names as well, which costs the same.
+        """
+        name = canonical_username(username).encode()
+        draw = int.from_bytes(hmac.digest(self._secret, name, "sha256")[:8]) >> (64 - DRAW_BITS)
+        with self._database.read() as connection:
+            found: str | None = connection.scalar(_DRAWN_FROM, {"draw": draw})
+        if found is None:  # after the last one comes the first
+            with self._database.read() as connection:
+                found = connection.scalar(_DRAWN)
+        return found if isinstance(found, str) else None  # SQLite keeps any type in any column
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return SecretStore(self._database).secret(SECRET)
+
+    def all(self) -> tuple[list[User], list[DatabaseDamaged]]:
+        """Return all accounts, oldest first, and what is wrong with those that cannot be read."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
+        return each_readable(rows, read_user)
+
+    def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
+        """Replace what the user was granted."""
+        self._update(user_id, scope=format_scope(scope))
+
+    def enable(self, user_id: str) -> None:
+        """Enable a disabled account."""
+        self._update(user_id, disabled_at=None)
+
+    def _update(self, user_id: str, **values: Any) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(users).where(users.c.id == user_id).values(**values))
+
+
+def _batched(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+    """Yield the rows, in their order, `most` at a time."""
+    for start in range(0, len(rows), most):
+        yield rows[start : start + most]
+
+
+def _row(user: User) -> dict[str, object]:
+    return {
+        "id": user.id,
+        "username": user.username,
+        "canonical_username": canonical_username(user.username),
+        "password_hash": user.password_hash,
+        "scope": format_scope(user.scope),
+        "created_at": user.created_at,
+        "disabled_at": user.disabled_at,
+        "draw": secrets.randbits(DRAW_BITS),
+    }
+
+
+@reads(users)
+def read_user(row: Row[Any], prefix: str = "") -> User:
+    """Return the account in a row, whose columns may bear a prefix."""
+    of = {column.name: getattr(row, prefix + column.name) for column in users.c}
+    return User(
+        id=of["id"],
+        username=of["username"],
+        password_hash=of["password_hash"],
+        scope=parse_scope(of["scope"]),
+        created_at=of["created_at"],
+        disabled_at=of["disabled_at"],
+    )

@@ -1,0 +1,88 @@
+"""Accounts: the people who log in, what names and passwords are acceptable, and who is refused.
+
+Hashing is `passwords`' work; keeping accounts, `store.accounts`'.
+"""
+
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from issuer.accounts.weak_passwords import is_easy
+from issuer.oauth import InvalidRequest
+
+USERNAME_LENGTH = 64
+PASSWORD_LEAST_CHARACTERS = 12
+PASSWORD_MOST_BYTES = 1024
+VERIFIED_MOST_BYTES = 4096
+"""Of a password that is verified: accounts from elsewhere may have longer ones than are accepted here."""
+# Letters, marks, numbers; separators, control and format characters stay out, with look-alike spaces.
+_NAME_CATEGORIES = ("L", "M", "N")
+_NAME_PUNCTUATION = frozenset("._-@+")
+
+
+@dataclass(frozen=True)
+class User:
+    """An account; `id` is the stable `sub` of its tokens, `username` may be shown."""
+
+    id: str
+    username: str
+    password_hash: str = field(repr=False)
+    scope: frozenset[str]
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+
+def canonical_username(username: str) -> str:
+    """Return the form in which two spellings of one name are equal: NFKC, case-folded."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+
+
+def require_username(username: str) -> str:
+    """Return `username` as it will be shown (NFKC); raise InvalidRequest for an unacceptable one."""
+    # Normalising is quadratic in a run of combining marks: never before the length is known.
+    name = unicodedata.normalize("NFKC", username[: 4 * USERNAME_LENGTH])
+    if not 1 <= len(name) <= USERNAME_LENGTH or len(username) > 4 * USERNAME_LENGTH:
+        raise InvalidRequest(f"username must have 1 to {USERNAME_LENGTH} characters")
+    for character in name:
+        if character not in _NAME_PUNCTUATION and unicodedata.category(character)[0] not in _NAME_CATEGORIES:
+            raise InvalidRequest("username may hold letters, digits and any of . _ - @ +")
+    if not any(map(str.isalnum, name)):  # `..` is a path to services that make one of it
+        raise InvalidRequest("username must hold a letter or a digit")
+    if not name.isascii():
+        # Only here: its tables take 18 MiB, and most names need none of it.
+        from issuer.accounts.confusables import require_plain  # noqa: PLC0415
+
+        require_plain(name)
+    return name
+
+
+def canonical_password(password: str) -> str:
+    """Return a hashable `password` in the one form that is hashed (NFC): keyboards differ in composing."""
+    return unicodedata.normalize("NFC", password)
+
+
+def require_password(password: str, username: str, common: frozenset[str]) -> str:
+    """Return `password` as it is hashed; raise InvalidRequest for one too short, too long or too easy.
+
+    No composition rules, as NIST SP 800-63B section 3.1.1.2 advises.
+    """
+    if not hashable(password):
+        raise InvalidRequest(f"password must be valid Unicode of at most {PASSWORD_MOST_BYTES} bytes")
+    chosen = canonical_password(password)
+    if len(chosen) < PASSWORD_LEAST_CHARACTERS:
+        raise InvalidRequest(f"password must have at least {PASSWORD_LEAST_CHARACTERS} characters")
+    if canonical_username(chosen) == canonical_username(username):
+        raise InvalidRequest("password must differ from username")
+    if is_easy(chosen, canonical_username(username), common):
+        raise InvalidRequest(
+            "password is among the most common ones, or a common word with little added; choose another"
+        )
+    return chosen
+
+
+def hashable(password: str, most_bytes: int = PASSWORD_MOST_BYTES) -> bool:
+    """Whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
+    try:
+        return len(password.encode()) <= most_bytes and "\0" not in password
+    except UnicodeEncodeError:
+        return False

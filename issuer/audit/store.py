@@ -1,0 +1,124 @@
+"""The audit, as a table that is only ever added to; triggers of the database refuse everything else.
+
+What is recorded, and whether the chain is whole, is decided in `issuer.audit.chain`.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Connection,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from issuer.audit.chain import EMPTY, Entry, Head, Link, chained
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import Instant, each_readable, reads
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("kid", String(64)),
+    Column("ring_version", Integer),
+    Column("reason", Text),
+    Column("digest", String(64), nullable=False),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    CheckConstraint("id = 1", name="one_head"),
+)
+
+
+_ALL = select(audit).order_by(audit.c.number)
+
+MOST_ENTRIES: Final = 2_000_000_000
+"""A column of PostgreSQL holds a little more."""
+
+
+def append(connection: Connection, entries: Iterable[Entry]) -> None:
+    """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
+    # Others who append wait here.
+    row = connection.execute(select(audit_head).with_for_update()).one_or_none()
+    # Somebody may have tampered with either: no emergency fails for that, and `fault` tells.
+    newest = _number(connection.scalar(select(func.max(audit.c.number)).where(audit.c.number < MOST_ENTRIES)))
+    head = Head(max(_number(row.number), newest), str(row.digest)) if row else Head(newest, "")
+    for entry in entries:
+        link = chained(head, entry)
+        connection.execute(insert(audit).values(number=link.number, digest=link.digest, **vars(entry)))
+        head = Head(link.number, link.digest)
+    connection.execute(update(audit_head).values(number=head.number, digest=head.digest))
+
+
+def _number(value: object) -> int:
+    """Return a number that this program can have written; 0 for any other, after which nothing could be added."""
+    return value if isinstance(value, int) and 0 <= value < MOST_ENTRIES else 0
+
+
+def head_of(connection: Connection) -> Head:
+    """Return the newest link of the chain, as it is in the chain itself."""
+    row = connection.execute(
+        select(audit.c.number, audit.c.digest).order_by(audit.c.number.desc()).limit(1)
+    ).one_or_none()
+    return Head(_number(row.number), str(row.digest)) if row else EMPTY
+
+
+def holds(connection: Connection, head: Head) -> bool:
+    """Whether the chain still has the link that was its newest once."""
+    found = connection.scalar(select(audit.c.digest).where(audit.c.number == head.number))
+    return head == EMPTY or found == head.digest
+
+
+class AuditStore:
+    """Keeps the audit."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def record(self, entry: Entry) -> None:
+        """Add one entry."""
+        with self._database.write() as connection:
+            append(connection, [entry])
+
+    def chain(self) -> tuple[list[Link], Head]:
+        """Return all of it, oldest first, and where it ends; raise DatabaseDamaged for an entry that is none."""
+        with self._database.snapshot() as connection:
+            rows = connection.execute(_ALL).all()
+            head = connection.execute(select(audit_head)).one_or_none()
+        return [_link(row) for row in rows], _head(head) if head else EMPTY
+
+    def readable(self) -> tuple[list[Link], list[DatabaseDamaged]]:
+        """Return the entries that can be read, oldest first, and what is wrong with the others."""
+        with self._database.read() as connection:
+            rows = connection.execute(_ALL).all()
+        return each_readable(rows, _link)
+
+
+@reads(audit)
+def _link(row: Row[Any]) -> Link:
+    entry = Entry(row.at, row.actor, row.action, row.kid, row.ring_version, row.reason)
+    return Link(row.number, row.digest, entry)
+
+
+@reads(audit_head)
+def _head(row: Row[Any]) -> Head:
+    return Head(row.number, row.digest)

@@ -1,0 +1,194 @@
+"""All checks of one installation, in the order in which one thing rests on another.
+
+A check whose preconditions fail is left out: it runs once those are fixed.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from issuer.audit.store import AuditStore
+from issuer.checks import configuration, passphrases, private_keys, ring, storage
+from issuer.checks.finding import Finding, Severity, problem
+from issuer.database.database import Database
+from issuer.database.errors import StoreError
+from issuer.errors import KeyRingError
+from issuer.fixes import Fix, Kind
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.policy import Policy
+from issuer.keyring.rotation import Clock, Rotation
+from issuer.keyring.store import RingStore
+from issuer.settings.env_file import BadEnvFile
+from issuer.settings.settings import BadSettings, Settings, load_settings
+from issuer.settings.sources import source
+from issuer.wiring import signer_for, token_signer_for, vault_for
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What was looked at, and what was found."""
+
+    at: str
+    findings: tuple[Finding, ...]
+    note: str = ""
+    """What is to be known although nothing is wrong with it."""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the next check can run."""
+        return all(finding.severity is not Severity.PROBLEM for finding in self.findings)
+
+
+def look(clock: Clock) -> Iterator[Looked]:
+    """Yield everything that was looked at; make and change nothing."""
+    try:
+        settings = load_settings()
+    except BadSettings as error:
+        yield Looked("settings", tuple(_refused(error)), _source())
+        return
+    configured = Looked("settings", tuple(_configured(settings)), _source())
+    yield configured
+    kept: tuple[Finding, ...] = ()
+    if place := settings.key_directory:
+        kept = (*private_keys.directory(place), *storage.room(_existing(place)))
+        yield Looked("key directory", kept)
+    url = settings.database_url.get_secret_value()
+    try:
+        database = Database(url)
+    except StoreError as error:
+        form = Fix(Kind.DATABASE_URL, f"ISSUER_DATABASE_URL={storage.url_form(url)}")
+        yield Looked("database", (problem(str(error), form),))
+        yield from _token(settings, configured)
+        return
+    try:
+        stored = Looked("database", tuple(_stored(settings, database)))
+        yield stored
+        if configured.is_sound and stored.is_sound and _is_current(database):
+            told = {finding.wrong for finding in kept}
+            for looked in _ring(settings, settings.policy(), database, clock):
+                new = tuple(_once(looked.findings, told))
+                if new or not looked.findings:  # what was found before is not well
+                    yield replace(looked, findings=new)
+        else:
+            yield from _token(settings, configured)
+    finally:
+        database.close()
+
+
+def _source() -> str:
+    try:
+        return f"from {source()}"
+    except BadEnvFile:
+        return ""
+
+
+def _refused(error: BadSettings) -> Iterator[Finding]:
+    """Yield what was refused, and what is wrong with the rest."""
+    yield from configuration.refused(error)
+    if error.rest:
+        told = {str(each) for each in error.rest.contradictions(besides=error.faults)}
+        yield from (each for each in _contradictions(error.rest) if each.wrong in told)
+
+
+def _contradictions(settings: Settings) -> Iterator[Finding]:
+    yield from configuration.contradictions(settings)
+    yield from passphrases.passphrase(settings)
+    yield from configuration.hardware_token(settings)
+
+
+def _configured(settings: Settings) -> Iterator[Finding]:
+    yield from _contradictions(settings)
+    yield from configuration.given_as_meant()
+    yield from configuration.not_as_thought(settings)
+    yield from configuration.to_think_about(settings)
+
+
+def _stored(settings: Settings, database: Database) -> Iterator[Finding]:
+    file = database.file
+    # Before it is opened: SQLite makes files beside it, with the same rights.
+    rights = list(storage.rights(file)) if file and not database.is_missing else []
+    foreign = list(storage.foreign(database))
+    if foreign:  # the rights of another program's file are not ours to advise on
+        yield from foreign
+        return
+    yield from rights
+    if file:
+        yield from storage.room(_existing(file.absolute().parent))
+    for finding in storage.schema(database):
+        is_new = finding.fix.kind is Kind.DATABASE_MISSING
+        yield from (is_new and list(_lost(settings, database))) or [finding]
+    yield from storage.pooler(database)
+
+
+def _lost(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Yield why the first start in a new database would fail: there are private keys from before."""
+    if settings.keys == "database":
+        return
+    try:
+        signer = signer_for(settings, database)
+        yield from ring.lost(signer, storage.restore(database), private_keys.remove_note(settings))
+    except (BadSettings, KeyRingError):
+        return  # found with the directory, or told of the token once there is a database
+
+
+def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[Looked]:
+    try:
+        signer = signer_for(settings, database)
+        signer.kept()
+    except (BadSettings, KeyRingError) as error:
+        if not settings.key_directory:  # a directory was looked at before
+            fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
+            yield Looked("private keys", (problem(str(error), fix),))
+        return
+    rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
+    findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
+    found = ring.load(rotation, database, findings, private_keys.remove_note(settings))
+    if found:
+        findings += ring.goes_on(found, policy, now)
+    yield Looked("key ring", tuple(findings))
+    yield Looked("audit", tuple(ring.audit(AuditStore(database), rotation if found else None, database)))
+    if found:
+        keys = found.published_keys(now)
+        unusable = private_keys.published(settings, database, signer, keys)
+        strays = private_keys.strays(settings, signer, found, now)
+        unnoted = private_keys.unnoted(settings, signer)
+        weak = () if settings.keys == "pkcs11" else _weak(settings, database)
+        yield Looked("private keys", (*unusable, *weak, *strays, *unnoted))
+
+
+def _token(settings: Settings, configured: Looked) -> Iterator[Looked]:
+    """Yield whether the PKCS#11 token opens, where the key ring that would need it cannot be looked at."""
+    if settings.keys != "pkcs11" or not configured.is_sound:
+        return
+    findings: tuple[Finding, ...] = ()
+    try:
+        signer = token_signer_for(settings)
+        if signer:
+            signer.kept()
+    except (BadSettings, KeyRingError) as error:
+        fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
+        findings = (problem(str(error), fix),)
+    yield Looked("private keys", findings)
+
+
+def _weak(settings: Settings, database: Database) -> Iterator[Finding]:
+    return private_keys.encrypted_weakly(vault_for(settings, database), settings.passphrase())
+
+
+def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
+    """Yield each finding once: a directory that cannot be used would be reported for each key in it."""
+    for finding in findings:
+        if finding.wrong not in told:
+            told.add(finding.wrong)
+            yield finding
+
+
+def _is_current(database: Database) -> bool:
+    """Whether the tables are there as this program knows them; another check has told if not."""
+    return not database.is_missing and database.is_current()
+
+
+def _existing(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists; what may not be looked at does not."""
+    return next((each for each in (path, *path.absolute().parents) if os.path.isdir(each)), Path())  # noqa: PTH112

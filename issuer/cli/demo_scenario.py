@@ -1,0 +1,198 @@
+"""The story of `issuer demo --once`: each step is told, checked against the live servers, and may fail the whole.
+
+The servers are started by `demo`.
+"""
+
+import json
+import secrets
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import httpx2
+import jwt
+from rich.markup import escape
+
+from issuer.cli.output import CommandError, Exit, console, draw
+from issuer.cli.ring_view import brief
+from issuer.keyring.policy import instant
+from issuer.wiring import clock
+
+REFUSED_WITHIN_SECONDS = 30
+OUTAGE_SECONDS = 4
+
+T = TypeVar("T")
+
+
+class Stage(Protocol):
+    """What the story is played on."""
+
+    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run an operator's command."""
+
+    def stop(self, name: str) -> None:
+        """Stop one of the servers."""
+
+
+def play(stage: Stage, issuer_url: str, service_url: str, timings: Mapping[str, str]) -> None:
+    """Play the story; raise CommandError at the first step that does not come out as it should."""
+    with httpx2.Client(timeout=10, trust_env=False) as http:
+        Story(stage, http, issuer_url, service_url, timings).play()
+
+
+class Story:
+    """The steps, in order."""
+
+    def __init__(
+        self, stage: Stage, http: httpx2.Client, issuer_url: str, service_url: str, timings: Mapping[str, str]
+    ) -> None:
+        self._timings = timings
+        self._stage = stage
+        self._http = http
+        self._issuer_url = issuer_url
+        self._service_url = service_url
+        self.username = "alice"
+        self._credentials = {"username": self.username, "password": secrets.token_urlsafe(16)}
+        self._terminal = console()
+        self._step = 0
+
+    def play(self) -> None:
+        """Play all of it."""
+        self._say("The rules of production, with seconds in place of hours:")
+        self._say("  ".join(f"{name} {value}" for name, value in self._timings.items()))
+        self._show_ring(self._command("keys", "list"))
+        old = self._register_and_log_in()
+        new, old_kid = self._rotate(old)
+        self._guard()
+        self._revoke(old, old_kid)
+        self._outage(new)
+        self._say("\nAll steps passed.")
+
+    def _register_and_log_in(self) -> str:
+        self._begin("Alice registers and logs in")
+        answer = self._http.post(f"{self._issuer_url}/users", json=self._credentials)
+        self._expect(answer.status_code == httpx2.codes.CREATED, f"POST /users answered {answer.status_code}")
+        token = self._log_in()
+        header, claims = (
+            jwt.get_unverified_header(token),
+            jwt.decode(token, options={"verify_signature": False}),
+        )
+        self._say(f"header  {json.dumps(header)}\nclaims  {json.dumps(claims)}")
+        self._begin("The service, which knows the issuer by URL only, greets her")
+        self._accepted(token)
+        return token
+
+    def _rotate(self, old: str) -> tuple[str, str]:
+        self._begin(
+            "The operator rotates: the standby, which every verifier knows already, signs from now on"
+        )
+        self._show_ring(self._command("keys", "rotate"))
+        self._begin("The old token is still accepted")
+        self._accepted(old)
+        self._begin("A new token carries the new kid, and is accepted without a restart")
+        old_kid = _kid(old)
+        new = self._until(
+            "the issuer signs with the new key", self._log_in, lambda token: _kid(token) != old_kid
+        )
+        self._say(f"kid {_kid(new)}")
+        self._accepted(new)
+        return new, old_kid
+
+    def _guard(self) -> None:
+        self._begin("A second rotation at once is refused: verifiers may not know the new standby yet")
+        refused = self._stage.command("keys", "rotate", "--json")
+        self._expect(refused.returncode == Exit.REFUSED, f"keys rotate exited {refused.returncode}, not 3")
+        document = json.loads(refused.stdout)
+        self._expect("allowed_from" in document, "the refusal does not say from when")
+        self._say(document["message"])
+
+    def _revoke(self, old: str, old_kid: str) -> None:
+        self._begin("The old key is revoked; its token is refused once the service has refreshed")
+        revoked = self._command("keys", "revoke", old_kid, "--reason", "the demo distrusts it", "--yes")
+        self._show_ring(revoked)
+        self._say(revoked["message"])
+        self._until(
+            "the service refuses the token of the revoked key",
+            lambda: self._greeting(old).status_code,
+            lambda status: status == httpx2.codes.UNAUTHORIZED,
+        )
+        told = revoked["refused_from"]
+        self._expect(instant(clock()) <= told, f"the service refused it later than {told}")
+        self._say(f"GET /protected_route  401  refused at {instant(clock())}, in time")
+
+    def _outage(self, token: str) -> None:
+        self._begin("The issuer stops; the service goes on accepting valid tokens")
+        self._stage.stop("issuer")
+        began = time.monotonic()
+        accepted = 0
+        while time.monotonic() - began < OUTAGE_SECONDS:
+            self._expect(not self._issuer_answers(), "the issuer still answers")
+            self._expect(
+                self._greeting(token).is_success, f"refused after {accepted} requests without the issuer"
+            )
+            accepted += 1
+            time.sleep(0.1)
+        self._say(f"accepted {accepted} times in {OUTAGE_SECONDS} s without the issuer, past its max-age")
+
+    def _issuer_answers(self) -> bool:
+        try:
+            self._http.get(f"{self._issuer_url}/healthz")
+        except httpx2.TransportError:
+            return False
+        return True
+
+    def _log_in(self) -> str:
+        answer = self._http.post(f"{self._issuer_url}/login", data=self._credentials)
+        self._expect(answer.is_success, f"POST /login answered {answer.status_code}: {answer.text}")
+        token: str = answer.json()["access_token"]
+        return token
+
+    def _greeting(self, token: str) -> httpx2.Response:
+        return self._http.get(
+            f"{self._service_url}/protected_route", headers={"Authorization": f"Bearer {token}"}
+        )
+
+    def _accepted(self, token: str) -> None:
+        answer = self._greeting(token)
+        greeting = {"message": f"Hello, {self.username}"}
+        self._expect(
+            answer.is_success and answer.json() == greeting,
+            f"GET /protected_route answered {answer.status_code}: {answer.text}",
+        )
+        self._say(f"GET /protected_route  {answer.status_code}  {answer.text}")
+
+    def _command(self, *arguments: str) -> dict[str, Any]:
+        done = self._stage.command(*arguments, "--json")
+        command = " ".join(("issuer", *arguments[:2]))
+        self._expect(
+            done.returncode == Exit.DONE, f"{command} exited {done.returncode}: {done.stdout}{done.stderr}"
+        )
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    def _until(self, what: str, ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
+        deadline = time.monotonic() + REFUSED_WITHIN_SECONDS
+        while not enough(answer := ask()):
+            self._expect(time.monotonic() < deadline, f"not so after {REFUSED_WITHIN_SECONDS} s: {what}")
+            time.sleep(0.2)
+        return answer
+
+    def _show_ring(self, ring: dict[str, Any]) -> None:
+        draw([brief(key) for key in ring["keys"]], self._terminal)
+
+    def _begin(self, text: str) -> None:
+        self._step += 1
+        self._terminal.print(f"\n[bold]{self._step}. {escape(text)}[/bold]")
+
+    def _say(self, text: str) -> None:
+        self._terminal.print(text, markup=False, soft_wrap=True)
+
+    @staticmethod
+    def _expect(held: bool, otherwise: str) -> None:
+        if not held:
+            raise CommandError(otherwise)
+
+
+def _kid(token: str) -> str:
+    return str(jwt.get_unverified_header(token)["kid"])

@@ -1,0 +1,119 @@
+"""How commands show the key ring: one row for each key, for people in 80 columns and for scripts in full."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+import typer
+
+from issuer.cli.output import Row, show, warn
+from issuer.keyring.key import Key
+from issuer.keyring.policy import Policy, instant
+from issuer.keyring.ring import KeyRing
+from issuer.keyring.view import Acknowledgement, Heartbeat
+from issuer.wiring import Issuer
+
+REASON_MOST_CHARACTERS = 500
+KID_SHOWN = 12
+"""How much of a kid fits; commands take this much, or any unique beginning, as well."""
+
+
+def show_ring(
+    issuer: Issuer,
+    ring: KeyRing,
+    *,
+    as_json: bool,
+    says: Sequence[str] = (),
+    hint: str = "",
+    warnings: Sequence[str] = (),
+    **more: object,
+) -> None:
+    """Print the ring, what was done with it, and what to be wary of."""
+    now = max(issuer.clock(), ring.changed_at)
+    described = [describe(key, ring, issuer.policy, now) for key in ring.in_order]
+    message = "\n".join(says)
+    show(
+        {"version": ring.version, "keys": described, "message": message, "warnings": list(warnings), **more},
+        as_json=as_json,
+        rows=[brief(row) for row in described],
+        says=message or hint,
+    )
+    if not as_json:
+        for warning in warnings:
+            warn(warning)
+
+
+def require_reason(reason: str) -> None:
+    """Raise BadParameter for a reason that says nothing, or too much to be read."""
+    if not reason.strip() or len(reason) > REASON_MOST_CHARACTERS:
+        raise typer.BadParameter(f"--reason must say why, in at most {REASON_MOST_CHARACTERS} characters")
+
+
+def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
+    """Return what an operator wants to know of `key` at `now`; instants are RFC 3339, in UTC."""
+    return {
+        "phase": ring.phase(key, now).value,
+        "kid": key.kid,
+        "alg": key.alg,
+        "age": _age(now - key.published_at),
+        "published_at": instant(key.published_at),
+        "may_sign_from": instant(ring.ripe_at(key)),
+        "signs_from": instant(key.activates_at) if key.activates_at else "manually",
+        "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
+        "tokens_alive_until": told(_tokens_until(key, ring, policy)),
+        "revoked_at": told(key.revoked_at),
+        "revoked_reason": key.revoked_reason,
+        "compromised": key.compromised,
+        "imported": key.imported,
+    }
+
+
+def brief(row: Row) -> Row:
+    """Return of such a row what fits a terminal of 80 columns."""
+    return {
+        "phase": row["phase"],
+        "kid": str(row["kid"])[:KID_SHOWN],
+        "alg": row["alg"],
+        "age": row["age"],
+        "signs from": row["signs_from"],
+        "leaves JWKS": row["leaves_jwks_at"],
+        "tokens until": row["tokens_alive_until"],
+    }
+
+
+def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
+    """Yield what may break because the current key signs before every verifier knows it, and until when."""
+    current = ring.current(max(now, ring.changed_at))
+    ripe_at = ring.ripe_at(current)
+    if ripe_at > now:
+        yield (
+            f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that fetched"
+            f" the key set before, and does not fetch it again for an unknown kid, may refuse its tokens until"
+            f" {instant(ripe_at)}"
+        )
+
+
+def running(issuer: Issuer, now: datetime) -> list[Heartbeat]:
+    """Return the heartbeats of the processes that run, or ended without a word not long ago."""
+    beats = Acknowledgement.of(issuer.heartbeats.all(), 0, issuer.policy, now).done
+    return sorted(beats, key=lambda beat: beat.name)
+
+
+def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
+    """Return when the last token that a superseded key may have signed expires."""
+    superseded_at = ring.superseded_at(key)
+    if superseded_at is None or key.revoked_at:
+        return None
+    return superseded_at + key.token_lifetime + key.margin - policy.clock_skew
+
+
+def told(when: datetime | None) -> str | None:
+    """Return an instant in RFC 3339, or None."""
+    return instant(when) if when else None
+
+
+def _age(span: timedelta) -> str:
+    seconds = int(span.total_seconds())
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds // length}{unit}"
+    return f"{max(0, seconds)}s"

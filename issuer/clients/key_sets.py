@@ -1,0 +1,239 @@
+"""The public keys of clients that authenticate by assertion: registered, or fetched from where the client says.
+
+What is signed with them is defined in `assertion`.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from itertools import islice
+from threading import BoundedSemaphore, Lock
+from typing import TYPE_CHECKING, Any
+
+import jwt
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from issuer.clients.client import Client
+from issuer.clients.host_lookup import Lookups
+from issuer.jose import MALFORMED, PRIVATE_MEMBERS, is_for_verifying, is_written_by_the_standard
+from issuer.oauth import Unavailable, is_loopback
+from issuer.strict_json import read_document
+from issuer.urls import BadURL, http_parts
+
+if TYPE_CHECKING:
+    import httpx2
+
+ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
+KEYS_MOST = 100
+"""Usable keys of one set, beyond which they are ignored; members for other purposes do not count."""
+RSA_BITS = range(2048, 8193)
+DOCUMENT_MOST_BYTES = 64 * 1024
+FETCH_SECONDS = 3.0
+"""For everything: looking up the host, connecting, and the whole answer."""
+FETCHES_AT_ONCE = 4
+WAITING_MOST = 8
+"""Requests that wait for a fetch; each holds one of the 40 threads that answer everything else, too."""
+FRESH = timedelta(minutes=5)
+"""How long a fetched document is used without asking again."""
+STALE = timedelta(hours=1)
+"""How long it is used when it cannot be fetched again."""
+COOLDOWN = timedelta(seconds=30)
+"""How long after one fetch no unknown kid, and no failure, leads to the next."""
+
+log = structlog.get_logger("issuer.clients")
+
+PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+
+
+class BadKeySet(ValueError):
+    """A JWKS has no key that may be used; says why, for who registers it."""
+
+
+@dataclass(frozen=True)
+class ClientKey:
+    """One usable public key, RFC 7517."""
+
+    key: PublicHalf
+    kid: str | None
+    alg: str | None
+
+    def suits(self, alg: str, kid: str | None) -> bool:
+        """Whether an assertion with such a header may be signed by it."""
+        if (self.alg or alg) != alg or (kid is not None and self.kid is not None and kid != self.kid):
+            return False
+        match self.key:
+            case RSAPublicKey():
+                return alg in {"RS256", "PS256"}
+            case EllipticCurvePublicKey():
+                return alg == "ES256"
+        return alg == "EdDSA"
+
+
+def is_fetchable(url: str) -> bool:
+    """Whether keys may be fetched from `url`: by https, or by http from this machine."""
+    try:
+        parts = http_parts(url)
+    except BadURL:
+        return False
+    return not set("#@") & set(url) and (parts.scheme == "https" or is_loopback(url))
+
+
+def read_key_set(document: object) -> list[ClientKey]:
+    """Return the usable keys of a JWKS, skipping what is not for this; raise BadKeySet if there is none."""
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
+    if any(isinstance(each, dict) and PRIVATE_MEMBERS & each.keys() for each in keys):
+        raise BadKeySet("it holds a private or secret key: give public keys only")
+    usable = (key for each in keys if (key := _read(each)) is not None)
+    found = list(islice(usable, KEYS_MOST))
+    if not found:
+        raise BadKeySet(f"none of its keys is for {', '.join(ALGORITHMS)} (RSA of 2048 to 8192 bits, P-256)")
+    return found
+
+
+def _read(jwk: Any) -> ClientKey | None:
+    if not isinstance(jwk, dict) or not is_for_verifying(jwk) or not is_written_by_the_standard(jwk):
+        return None
+    try:
+        key = jwt.PyJWK(jwk).key
+    except MALFORMED:
+        return None
+    match key:
+        case RSAPublicKey():
+            sound = key.key_size in RSA_BITS and key.public_numbers().e == 65537  # noqa: PLR2004 - F4
+        case EllipticCurvePublicKey():
+            sound = isinstance(key.curve, SECP256R1)
+        case _:
+            sound = isinstance(key, Ed25519PublicKey)
+    alg, kid = jwk.get("alg"), jwk.get("kid")
+    is_named = kid is None or isinstance(kid, str)
+    if not sound or not is_named or (alg is not None and alg not in ALGORITHMS):
+        return None
+    return ClientKey(key, kid, alg)
+
+
+def _registered(jwks: str | None) -> list[ClientKey]:
+    try:
+        return read_key_set(json.loads(jwks or "{}"))
+    except BadKeySet:  # it was good when it was registered; what is usable is decided by this version
+        return []
+
+
+@dataclass
+class _Held:
+    """What is known of one URL."""
+
+    keys: list[ClientKey] = field(default_factory=list)
+    fetched_at: datetime | None = None
+    asked_at: datetime | None = None
+    fetch: Future[None] | None = None
+    lock: Lock = field(default_factory=Lock)
+    """Never held while anything is waited for."""
+
+    def set_back(self, now: datetime) -> None:
+        """Bring instants after `now` back to it: a clock that was set back makes nothing last longer than usual."""
+        self.fetched_at = self.fetched_at and min(self.fetched_at, now)
+        self.asked_at = self.asked_at and min(self.asked_at, now)
+
+
+class ClientKeys:
+    """Finds the keys of a client; documents are fetched one at a time for each URL, and kept for a while."""
+
+    def __init__(self, authorities: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
+        self._authorities = authorities
+        self._proxy = proxy
+        self._held: dict[str, _Held] = {}
+        self._fetches = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="client keys")
+        self._lookups = Lookups()
+        self._waiting = BoundedSemaphore(WAITING_MOST)
+
+    def keys(self, client: Client, kid: str | None, now: datetime) -> Iterable[ClientKey]:
+        """Return the keys of `client`, fetched anew if none has the `kid`; none if they cannot be had.
+
+        Raise Unavailable when too many requests wait for such fetches already.
+        """
+        if client.jwks_uri is None:
+            return _registered(client.jwks)
+        held = self._held.setdefault(client.jwks_uri, _Held())
+        with held.lock:
+            held.set_back(now)
+            known = kid is None or any(key.kid in {None, kid} for key in held.keys)
+            fresh = held.fetched_at is not None and now - held.fetched_at < FRESH
+            cooling = held.asked_at is not None and now - held.asked_at < COOLDOWN
+            if not (fresh and known) and not cooling and (held.fetch is None or held.fetch.done()):
+                held.fetch = self._fetches.submit(self._fetch, client.jwks_uri, held, now)
+                held.asked_at = now  # not if there is no thread for it: the next request tries again
+            fetch = held.fetch
+        if fetch and not fetch.done() and not (fresh and known):
+            self._wait(fetch)
+        if held.fetched_at is None or now - held.fetched_at > STALE:
+            return []
+        return held.keys
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._fetches.shutdown(wait=False, cancel_futures=True)
+
+    def _wait(self, fetch: Future[None]) -> None:
+        if not self._waiting.acquire(blocking=False):
+            raise Unavailable("the keys of clients are being fetched; try again later", timedelta(seconds=2))
+        try:
+            wait([fetch], FETCH_SECONDS + 1)
+        finally:
+            self._waiting.release()
+
+    def _fetch(self, url: str, held: _Held, now: datetime) -> None:
+        try:
+            held.keys, held.fetched_at = read_key_set(read_document(self._get(url))), now
+        except Exception as error:  # noqa: BLE001 - whatever it is, requests that wait go on without these keys
+            log.warning(
+                "the keys of a client cannot be fetched", url=url, reason=str(error) or "it takes too long"
+            )
+
+    def _get(self, url: str) -> bytes:
+        """Return a small document, without following redirects; raise BadKeySet or TimeoutError.
+
+        By the proxy and the authorities of the settings: those of the environment are meant for other programs.
+        """
+        import httpx2  # noqa: PLC0415 - most issuers have no client whose keys are elsewhere
+
+        http = httpx2.AsyncClient(
+            trust_env=False,
+            timeout=FETCH_SECONDS,
+            verify=self._authorities or True,
+            proxy=None if is_loopback(url) else self._proxy,
+        )
+        try:
+            with asyncio.Runner(loop_factory=self._loop) as loop:
+                return loop.run(_get_in_time(http, url))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise BadKeySet(str(error)) from error
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """Return a loop whose lookups of names can be left behind: the one of the server may be another kind."""
+        loop = asyncio.SelectorEventLoop()
+        loop.set_default_executor(self._lookups)
+        return loop
+
+
+async def _get_in_time(http: "httpx2.AsyncClient", url: str) -> bytes:
+    # Asynchronous for its deadline: a timeout of httpx is one of each read, and a byte a second never runs into it.
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    body = bytearray()
+    async with asyncio.timeout(FETCH_SECONDS), http, http.stream("GET", url, headers=headers) as answer:
+        if answer.status_code != HTTPStatus.OK:
+            raise BadKeySet(f"the answer is {answer.status_code}")
+        async for chunk in answer.aiter_raw():
+            body += chunk
+            if len(body) > DOCUMENT_MOST_BYTES:
+                raise BadKeySet("the answer is too large")
+    return bytes(body)

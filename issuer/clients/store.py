@@ -1,0 +1,188 @@
+"""Clients: one row a registered client; the built-in one is never stored. Also the assertions that they used.
+
+What a client may ask for is decided in `clients`.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+
+from issuer.blocking import may_wait
+from issuer.clients.client import FIRST_PARTY, FIRST_PARTY_ID, Client
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import Instant, each_readable, reads, texts
+from issuer.database.subjects import claim
+from issuer.errors import Refused
+from issuer.oauth import AuthMethod, format_scope, parse_scope
+from issuer.throttling.limits import named
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("auth_method", String(32), nullable=False),
+    Column("secret_digest", LargeBinary),
+    Column("scope", Text, nullable=False),
+    Column("audiences", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("disabled_at", Instant),
+    Column("old_secret_digest", LargeBinary),
+    Column("old_secret_until", Instant),
+    Column("jwks", Text),
+    Column("jwks_uri", Text),
+)
+
+assertions = Table(
+    "assertions",
+    metadata,
+    Column("assertion", LargeBinary, primary_key=True),
+    Column("expires_at", Instant, nullable=False, index=True),
+)
+
+
+_BY_ID = select(clients).where(clients.c.id == bindparam("client_id"))
+"""Made once: building it takes longer than the database does to answer."""
+
+
+MEMORY = timedelta(seconds=1)
+"""For so long a process lets in a client as it was when it was looked up; commands that shut one out wait for it."""
+REMEMBERED_MOST = 1024
+
+
+@dataclass(eq=False)
+class _Seen:
+    """A client as it was looked up, and whether somebody who may not wait has left to look again."""
+
+    client: Client
+    at: datetime
+    left: bool = False
+
+
+class ClientStore:
+    """Keeps clients."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: dict[str, _Seen] = {}
+
+    def add(self, client: Client) -> None:
+        """Keep a new client; raise Refused if another client or an account has its identifier."""
+        row = {
+            **vars(client),
+            "auth_method": client.auth_method.value,
+            "scope": format_scope(client.scope),
+            "audiences": json.dumps(client.audiences),
+        }
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(clients).values(row))
+                claim(connection, [client.id])
+        except IntegrityError:
+            raise Refused(f"another client or an account has the identifier {client.id}") from None
+
+    def remove(self, client_id: str) -> None:
+        """Remove a client that has not been used yet."""
+        with self._database.write() as connection:
+            connection.execute(delete(clients).where(clients.c.id == client_id))
+        self._seen.pop(client_id, None)
+
+    def by_id(self, client_id: str, now: datetime | None = None) -> Client | None:
+        """Return the client, the built-in one included, or None; asked `now`, it is remembered for `recent`."""
+        if client_id == FIRST_PARTY_ID:
+            return FIRST_PARTY
+        with self._database.read() as connection:
+            row = connection.execute(_BY_ID, {"client_id": client_id}).one_or_none()
+        client = _client(row) if row else None
+        if client and now:
+            if len(self._seen) >= REMEMBERED_MOST:
+                self._seen.clear()
+            self._seen[client_id] = _Seen(client, now)
+        return client
+
+    def recent(self, client_id: str, now: datetime) -> Client | None:
+        """Return the client as it was within the last second, if it was looked up then; asks nobody.
+
+        In the second half of it one who asks gets nothing, and looks again: or at its end all would have to at once.
+        """
+        if client_id == FIRST_PARTY_ID:
+            return FIRST_PARTY
+        seen = self._seen.get(client_id)
+        if seen is None or not timedelta(0) <= now - seen.at < MEMORY:
+            return None
+        if now - seen.at >= MEMORY / 2 and (may_wait() or not seen.left):
+            seen.left = True
+            return None
+        return seen.client
+
+    def all(self) -> tuple[list[Client], list[DatabaseDamaged]]:
+        """Return all registered clients, oldest first, and what is wrong with those that cannot be read."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(clients).order_by(clients.c.created_at, clients.c.id)).all()
+        return each_readable(rows, _client)
+
+    def set_disabled(self, client_id: str, disabled_at: datetime | None) -> None:
+        """Disable the client from an instant on, or enable it."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
+            )
+        self._seen.pop(client_id, None)
+
+    def set_secret(self, client: Client, before: bytes | None) -> bool:
+        """Keep the secrets of `client`; False, and nothing done, if its newest is not the one `before` any more."""
+        secrets = {
+            "secret_digest": client.secret_digest,
+            "old_secret_digest": client.old_secret_digest,
+            "old_secret_until": client.old_secret_until,
+        }
+        same = clients.c.id == client.id, clients.c.secret_digest == before
+        with self._database.write() as connection:
+            changed = connection.execute(update(clients).where(*same).values(secrets)).rowcount > 0
+        self._seen.pop(client.id, None)
+        return changed
+
+    def use_assertion(self, client_id: str, jti: str, expires_at: datetime) -> bool:
+        """Use up an assertion; False if it was used before. It is remembered until it has expired."""
+        row = {"assertion": named("assertion", client_id, jti), "expires_at": expires_at}
+        try:
+            with self._database.write() as connection:
+                connection.execute(insert(assertions).values(row))
+        except IntegrityError:
+            return False
+        return True
+
+
+@reads(clients)
+def _client(row: Row[Any]) -> Client:
+    return Client(
+        id=row.id,
+        name=row.name,
+        auth_method=AuthMethod(row.auth_method),
+        scope=parse_scope(row.scope),
+        created_at=row.created_at,
+        audiences=texts(row.audiences),
+        secret_digest=row.secret_digest,
+        disabled_at=row.disabled_at,
+        old_secret_digest=row.old_secret_digest,
+        old_secret_until=row.old_secret_until,
+        jwks=row.jwks,
+        jwks_uri=row.jwks_uri,
+    )

@@ -1,0 +1,340 @@
+"""The database itself: transactions, and bringing the schema up to date.
+
+Tables are defined by the modules that own them, types of columns by `rows`, errors by `errors`.
+"""
+
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, MetaData, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from issuer.blocking import require_patience
+from issuer.callbacks import notify
+from issuer.database.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
+from issuer.database.errors import (
+    DatabaseDamaged,
+    DatabaseForeign,
+    DatabaseNewer,
+    DatabaseUnavailable,
+    Locked,
+    StoreError,
+)
+from issuer.database.schema import Damaged, Elsewhere, NotOurs, Schema, look
+from issuer.database.url import BadURL, for_programs, of_file, parse, shown
+from issuer.fixes import Kind, setting
+
+SCHEMA: Final = "0006"
+"""The newest migration; a test compares it with the files."""
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
+CORRUPTED: Final = frozenset({"XX001", "XX002"})
+UNDECODABLE: Final = "Could not decode to UTF-8"  # Python's sqlite3, which has no code for it
+_CURRENT: Final = Schema(SCHEMA, is_marked=True)
+_MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
+
+metadata = MetaData()
+
+
+class Database:
+    """One database; every use is a transaction that commits as a whole or not at all."""
+
+    def __init__(self, url: str, *, reads: bool = False) -> None:
+        """Connect to nothing yet; one that only `reads` never makes a file, and needs no right to write."""
+        try:
+            self._url = parse(url)
+            self._engine = connect(self._url, reads=reads)
+        except BadURL as error:
+            raise DatabaseUnavailable(str(error)) from None
+        self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self.is_new = False
+        """Whether `migrate` made the first tables."""
+        # Made once: each costs as much as a query.
+        self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
+        self._joint = threading.local()
+        self._opened: tuple[int, int] | None = None
+        """Which file of SQLite the connections are to: its device and inode, once there is one."""
+        self.ticks: Callable[[], int | None] = host_ticks if self.is_sqlite else lambda: None
+        """Microseconds by a clock that is one for all nodes, and that setting the time of a node does not move.
+
+        For SQLite the machine's time since its start; None: the clock of the PostgreSQL server is to be asked.
+        """
+        self.took: Callable[[str, float], None] = lambda _use, _seconds: None
+        """Called after each transaction with `read` or `write`, and how many seconds it took."""
+
+    def __str__(self) -> str:
+        if self.is_sqlite and self._url.database:
+            return of_file(Path(self._url.database).resolve())
+        return shown(self._url)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection for one statement that changes nothing; raise DatabaseUnavailable."""
+        with self._transaction(Mode.SINGLE, writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """Yield a connection for one statement, durable once it has been executed; raise DatabaseUnavailable."""
+        with self._transaction(Mode.SINGLE, writes=True) as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """Yield a connection whose statements all see one state; raise DatabaseUnavailable."""
+        with self._transaction(Mode.SNAPSHOT, writes=False) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self, *, lock_seconds: float | None = None) -> Iterator[Connection]:
+        """Yield a connection whose changes are committed at the end, durably, or not at all.
+
+        Raise DatabaseUnavailable; or Locked, if others hold one of the rows for longer than `lock_seconds`.
+        """
+        with self._transaction(Mode.WRITE, writes=True) as connection:
+            if lock_seconds is not None and not self.is_sqlite:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{lock_seconds}s'"))
+            yield connection
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let all that this thread reads and writes in the block be one transaction, committed at its end.
+
+        Raise DatabaseUnavailable, also from within.
+        """
+        with self._transaction(Mode.WRITE, writes=True) as connection:
+            self._joint.connection = connection
+            try:
+                yield
+            finally:
+                self._joint.connection = None
+
+    @contextmanager
+    def _transaction(self, mode: Mode, *, writes: bool) -> Iterator[Connection]:
+        require_patience()
+        joint: Connection | None = getattr(self._joint, "connection", None)
+        began = time.perf_counter()
+        try:
+            if joint is not None:
+                yield joint
+                return
+            engine, alone = self._engines[mode], mode is Mode.SINGLE
+            self._require_in_place()
+            with engine.connect() as connection, nullcontext() if alone else connection.begin():
+                self._opened = self._opened or _identity(self.file)
+                yield connection
+        except IntegrityError:
+            raise
+        except (DBAPIError, PoolTimeout) as error:
+            cause = getattr(error, "orig", None)
+            reason = _reason(cause or error)
+            raise _kind(cause)(f"the database {self} cannot be used: {reason}") from error
+        finally:
+            if joint is None:
+                notify(self.took, "write" if writes else "read", time.perf_counter() - began)
+
+    def _require_in_place(self) -> None:
+        """Refuse to go on in a file that nobody else finds any more: a revocation elsewhere would not be seen here.
+
+        The connections stay as they are. SQLite removes a `-wal` by its name when the last one is closed, and that of
+        the file that is there now may be in use.
+        """
+        if self._opened and _identity(self.file) != self._opened:
+            raise DatabaseUnavailable(
+                f"the database {self} cannot be used: its file was moved, removed or replaced while this process had"
+                " it open; put it back, or restart the process"
+            )
+
+    def migrate(self) -> None:
+        """Bring the schema up to date, once, however many processes start together.
+
+        Raise what `schema` raises; nothing is changed then.
+        """
+        found = self.schema()  # before the file is touched: it may be another program's
+        if self.is_sqlite:
+            self._prepare_file()
+        if found == _CURRENT:
+            return
+        self.is_new = found.revision is None
+        # alembic takes a third of a second to import, and most starts need none of it
+        from issuer.database.migrations import UnknownRevision, upgrade  # noqa: PLC0415
+
+        with self.write() as connection:  # on SQLite this holds the only write lock already
+            if not self.is_sqlite:
+                _require_utf8(connection)
+                take_time(connection)  # another may migrate for long
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            if self._look(connection) == _CURRENT:
+                return  # another process was faster
+            try:
+                upgrade(connection)
+            except UnknownRevision as error:
+                raise self._newer() from error
+
+    def schema(self) -> Schema:
+        """Return what the database holds; nothing is made or changed.
+
+        Raise DatabaseNewer for a schema of a later version, DatabaseForeign for what another program made,
+        DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
+        """
+        if self.is_missing:
+            return Schema()
+        try:
+            facts = self.file.stat() if self.file else None
+        except OSError as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
+        if facts and not stat.S_ISREG(facts.st_mode):  # a device would be closed to everybody else
+            raise DatabaseUnavailable(f"the database {self} cannot be used: it is no regular file")
+        if facts and not facts.st_size:
+            return Schema()
+        with self.snapshot() as connection:
+            if not self.is_sqlite:
+                _require_utf8(connection)
+            return self._look(connection)
+
+    def is_current(self) -> bool:
+        """Whether the schema is the newest that this program knows."""
+        return self.schema() == _CURRENT
+
+    @property
+    def file(self) -> Path | None:
+        """The file of SQLite, or None."""
+        return Path(self._url.database) if self.is_sqlite and self._url.database else None
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a file of SQLite that does not exist; `schema` reports one that may not be looked at."""
+        try:
+            return self.file is not None and not self.file.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False
+
+    @property
+    def name(self) -> str:
+        """The name of the database, or the path of its file."""
+        return self._url.database or ""
+
+    def url_for_programs(self, name: str | None = None) -> str:
+        """Return the URL of PostgreSQL, or of the database `name` beside it, for psql: without passwords."""
+        return for_programs(self._url.set(database=name) if name else self._url)
+
+    def _look(self, connection: Connection) -> Schema:
+        try:
+            found = look(connection, metadata.tables, SCHEMA)
+        except NotOurs as error:
+            raise self._foreign(error.held) from None
+        except Damaged as error:
+            raise DatabaseDamaged(
+                f"the database {self} is not as this program left it: {error}; restore the backup"
+            ) from None
+        except Elsewhere as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from None
+        if found.revision is not None and found.revision > SCHEMA:
+            raise self._newer()
+        return found
+
+    def _foreign(self, held: str) -> DatabaseForeign:
+        own = "database" if self.is_sqlite else "database, or a schema,"
+        url = "postgresql://USER@HOST/NEW_DATABASE"
+        if self.file:
+            url = of_file(self.file.with_name("jwks-issuer.db"))
+        return DatabaseForeign(
+            f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
+            f" nothing was changed; give the issuer a {own} of its own",
+            held,
+            setting(Kind.DATABASE_FOREIGN, "ISSUER_DATABASE_URL", url),
+        )
+
+    def _newer(self) -> DatabaseNewer:
+        return DatabaseNewer(
+            f"the database {self} was migrated by a newer version of this program (this one knows revision {SCHEMA});"
+            " install that version, or restore the backup made before the upgrade"
+        )
+
+    def _prepare_file(self) -> None:
+        try:
+            prepare_file(Path(self._url.database or ""))
+        except OSError as error:
+            raise DatabaseUnavailable(f"cannot make the database {self}: {error.strerror}") from error
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
+
+    def clock(self) -> datetime | None:
+        """Return what the server's clock says, or None where the database has none but ours; DatabaseUnavailable."""
+        if self.is_sqlite:
+            return None
+        with self.read() as connection:
+            now: datetime | None = connection.scalar(text("SELECT clock_timestamp()"))
+        return now
+
+    def pooler(self) -> Pooler | None:
+        """Return the connection pooler in front of PostgreSQL, or None; raise DatabaseUnavailable."""
+        if self.is_sqlite:
+            return None
+        with self.read() as connection:
+            return pooler(connection)
+
+    def ping(self) -> None:
+        """Ask for a sign of life; raise DatabaseUnavailable, also where nothing can be changed."""
+        with self.read() as connection:
+            if self.is_sqlite:
+                connection.execute(text("SELECT 1"))
+            elif connection.scalar(text("SHOW transaction_read_only")) == "on":
+                connection.invalidate()
+                raise DatabaseUnavailable(
+                    f"the database {self} cannot be used: the server is read-only, a standby"
+                )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def host_ticks() -> int:
+    """Return the microseconds since this machine was started, sleep included where the platform counts it."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first is Linux's
+    return time.clock_gettime_ns(clock) // 1000
+
+
+def _identity(file: Path | None) -> tuple[int, int] | None:
+    if file is None:
+        return None
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def _kind(cause: BaseException | None) -> type[StoreError]:
+    """Return which error what the driver raised is."""
+    state = getattr(cause, "sqlstate", None)
+    code = getattr(cause, "sqlite_errorcode", None) or 0
+    if state == LOCK_NOT_AVAILABLE:
+        return Locked
+    if state in CORRUPTED or code & 0xFF == sqlite3.SQLITE_CORRUPT or UNDECODABLE in str(cause):
+        return DatabaseDamaged
+    return DatabaseUnavailable
+
+
+def _reason(error: BaseException) -> str:
+    """Return what the driver says in one line, and what to do where that is known."""
+    said = " ".join(str(error).split())
+    if "unsupported startup parameter" in said:
+        said += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
+    return said
+
+
+def _require_utf8(connection: Connection) -> None:
+    encoding = connection.scalar(text("SHOW server_encoding"))
+    if encoding != "UTF8":
+        raise DatabaseUnavailable(f"the database is encoded in {encoding}; create it with: ENCODING 'UTF8'")

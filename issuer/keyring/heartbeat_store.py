@@ -1,0 +1,67 @@
+"""The heartbeats of all processes that serve: which version of the ring each holds, and what it may still do.
+
+What follows from them is defined in `nodes`.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Integer, Row, String, Table, Text, delete, insert, select
+
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import Instant
+from issuer.keyring.validity import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
+from issuer.keyring.view import Heartbeat
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("refreshed_at", Instant, nullable=False),
+    Column("signs_until", Instant, nullable=False),
+    Column("served_until", Instant, nullable=False),
+    Column("max_age", Integer, nullable=False),
+)
+
+
+class HeartbeatStore:
+    """Keeps one row for each process, as long as what it served may be alive."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def beat(self, heartbeat: Heartbeat, forget_before: datetime) -> None:
+        """Keep the latest heartbeat of a process, and forget those whose documents ran out before an instant."""
+        values = {**vars(heartbeat), "max_age": int(heartbeat.max_age.total_seconds())}
+        over = select(heartbeats.c.id).where(heartbeats.c.served_until < forget_before)
+        # A process that was stopped while it wrote its own row still holds it: nobody waits for that.
+        gone = over.with_for_update(skip_locked=True)
+        with self._database.write() as connection:
+            connection.execute(delete(heartbeats).where(heartbeats.c.id.in_(gone)))
+            connection.execute(delete(heartbeats).where(heartbeats.c.id == heartbeat.id))
+            connection.execute(insert(heartbeats).values(**values))
+
+    def all(self) -> tuple[Heartbeat, ...]:
+        """Return the latest heartbeat of each process, by name; raise DatabaseDamaged for one that is none."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(heartbeats).order_by(heartbeats.c.name)).all()
+        return tuple(map(_heartbeat, rows))
+
+
+def _heartbeat(row: Row[Any]) -> Heartbeat:
+    """Return the heartbeat in a row, which another program may have written: SQLite keeps any type in any column."""
+    numbers, texts = (row.version, row.max_age), (row.id, row.name)
+    instants = (row.refreshed_at, row.signs_until, row.served_until)
+    if (
+        all(isinstance(each, int) and 0 <= each <= MOST_VERSIONS for each in numbers)
+        and all(isinstance(each, str) for each in texts)
+        and all(isinstance(each, datetime) and FIRST_INSTANT <= each <= LAST_INSTANT for each in instants)
+    ):
+        return Heartbeat(*texts, row.version, *instants, timedelta(seconds=row.max_age))
+    raise DatabaseDamaged(
+        "a heartbeat in the database is damaged: find out who can write there, and remove all heartbeats (DELETE FROM"
+        " heartbeats); running processes write theirs anew"
+    )

@@ -1,0 +1,349 @@
+"""What an operator may set: names, defaults, and what is refused before anything starts.
+
+What is built from it is defined in `wiring`.
+"""
+
+import errno
+import re
+import ssl
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from itertools import starmap
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from issuer import urls
+from issuer.fixes import Concern, Fix, Kind
+from issuer.keyring.policy import BadPolicy, Policy
+from issuer.oauth import is_loopback
+from issuer.settings import passphrase as passphrases
+from issuer.settings import values as values
+from issuer.settings.env_file import BadEnvFile, read_env_file
+from issuer.settings.sources import (
+    GivenTwice,
+    cleaned,
+    file_concerns,
+    given_settings,
+    misspelt_in_environment,
+)
+
+
+class BadSettings(Exception):
+    """The settings cannot be used; the message names each one and what is wrong with it.
+
+    `faults` are the same one by one; `fix` clears the fault, where it is one and can be cleared by a line. What else
+    is wrong can be told of the `rest`: the settings with defaults in place of those that have a fault.
+    """
+
+    def __init__(self, *faults: str, fix: Fix | None = None, rest: "Settings | None" = None) -> None:
+        others = [] if rest is None else map(str, rest.contradictions(besides=faults))
+        super().__init__("; ".join([*faults, *others]))
+        self.faults = faults
+        self.fix = fix
+        self.rest = rest
+
+
+class Settings(BaseSettings):
+    """What an operator may set, from the environment or a file `.env`; each field is `ISSUER_` and its name."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ISSUER_", extra="ignore", hide_input_in_errors=True, frozen=True
+    )
+
+    url: str = Field(
+        "http://127.0.0.1:8000", description="The issuer's URL: `iss`, and where clients find it."
+    )
+    database_url: SecretStr = Field(
+        SecretStr("sqlite:///issuer.db"),
+        description="SQLite, or `postgresql://…` for several nodes; it may name several hosts: `a:5432,b:5432`.",
+    )
+    keys: str = Field(
+        "keys",
+        min_length=1,
+        description="Where private keys live: a directory, `database`, or `pkcs11` (an HSM).",
+    )
+    keys_passphrase: SecretStr | None = Field(
+        None, description="Encrypts private keys at rest; with `pkcs11` the PIN of the token."
+    )
+    keys_passphrase_file: values.FilePath | None = Field(
+        None, description="A file that holds the passphrase or PIN."
+    )
+    pkcs11_module: values.FilePath | None = Field(
+        None, description="With `pkcs11`: the shared library of the token."
+    )
+    pkcs11_token: str | None = Field(None, description="With `pkcs11`: the label of the token.")
+    algorithm: str = Field(
+        "RS256", description="Algorithm of new keys: `RS256`, `PS256`, `ES256` or `EdDSA`."
+    )
+    audience: str = Field("http://127.0.0.1:8001", description="The default audience of tokens.")
+    access_token_lifetime: values.Lifetime = Field(
+        timedelta(minutes=10), description="Lifetime of an access token."
+    )
+    refresh_token_lifetime: values.Lifetime = Field(
+        timedelta(days=30), description="Lifetime of an unused refresh token."
+    )
+    rotation_period: values.Duration = Field(
+        timedelta(days=30), description="How long a key signs; `0`: only manual rotation."
+    )
+    publish_lead: values.Duration = Field(
+        timedelta(hours=24), description="How long a key is published before it signs."
+    )
+    jwks_max_age: values.Duration = Field(
+        timedelta(minutes=5), description="For how long verifiers may cache the JWKS."
+    )
+    standby_keys: int = Field(1, ge=1, le=10, description="How many standby keys are published.")
+    outage_limit: values.Duration = Field(
+        timedelta(hours=1), description="How long a node without its database goes on publishing."
+    )
+    node_timeout: values.Duration = Field(
+        timedelta(seconds=30), description="After this a node that has not seen the key ring stops signing."
+    )
+    clock_skew: values.Duration = Field(timedelta(seconds=30), description="How far clocks may differ.")
+    registration: Annotated[Literal["open", "closed"], values.ANY_CASE] = Field(
+        "open", description="Whether anybody may make an account."
+    )
+    password_login: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
+        "on", description="Whether users may log in by password."
+    )
+    assertion_audience: Annotated[Literal["issuer", "any"], values.ANY_CASE] = Field(
+        "issuer",
+        description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint"
+        " or a list, for old libraries.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of browser apps that may log in here, separated by commas."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+    )
+    metrics_token: SecretStr | None = Field(
+        None, min_length=16, description="The bearer token for `/metrics`; none is needed on a loopback URL."
+    )
+    ca_file: values.FilePath | None = Field(
+        None,
+        description="PEM certificates of authorities that are trusted in addition to the system's for the key sets of"
+        " clients (`jwks_uri`).",
+    )
+    proxy: SecretStr | None = Field(
+        None,
+        description="The proxy through which key sets of clients are fetched: `http://HOST:PORT`.",
+    )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: D102 - this, too, is pydantic's
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del env_settings, dotenv_settings, file_secret_settings  # `given` reads both, by one set of rules
+        return init_settings, _GivenSource(settings_cls)
+
+    _split = field_validator("cors_origins", "trusted_proxies", mode="before")(values.split)
+    _are_origins = field_validator("cors_origins")(values.origins)
+    _are_networks = field_validator("trusted_proxies")(values.networks)
+    _is_database_url = field_validator("database_url")(values.database_url)
+    _is_issuer_url = field_validator("url")(urls.issuer_url)
+    _is_resource = field_validator("audience")(urls.default_resource)
+    _is_unambiguous = field_validator("keys_passphrase")(values.unambiguous)
+    _is_header_text = field_validator("metrics_token")(values.header_text)
+    _is_proxy = field_validator("proxy")(values.proxy)
+    _is_known_place = field_validator("keys")(values.place_of_keys)
+    _is_known = field_validator("algorithm")(values.algorithm)
+    _is_one_line = field_validator("*", mode="before")(values.one_line)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the issuer can be reached from this machine only."""
+        return is_loopback(self.url)
+
+    @property
+    def key_directory(self) -> Path | None:
+        """The directory of private keys; None where they are in the database or in a token."""
+        return None if self.keys in values.NOT_IN_FILES else Path(self.keys)
+
+    def passphrase(self) -> str | None:
+        """Return the passphrase for private keys; raise BadSettings if a reachable issuer has none."""
+        written = self.keys_passphrase.get_secret_value() if self.keys_passphrase else None
+        try:
+            file = self.keys_passphrase_file
+            passphrase = passphrases.read_passphrase(file) if file else written
+            if passphrase is not None:
+                passphrases.require_usable(passphrase)
+        except passphrases.BadPassphrase as error:
+            raise BadSettings(str(error)) from error
+        if written is not None and passphrase != written:
+            raise BadSettings(
+                "ISSUER_KEYS_PASSPHRASE and ISSUER_KEYS_PASSPHRASE_FILE are different passphrases: set one of them,"
+                " not both"
+            )
+        if passphrase is None and not self.is_loopback:
+            raise BadSettings(
+                f"ISSUER_URL is {self.url}, which others can reach, so private keys must be encrypted: set"
+                " ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE"
+            )
+        return passphrase
+
+    def passphrase_concerns(self) -> Iterator[Concern]:
+        """Yield concerns about the passphrase as it is now; nothing if it cannot be read."""
+        file = self.keys_passphrase_file
+        if file:
+            yield from passphrases.file_concerns(file)
+        with suppress(BadSettings, BadEnvFile, GivenTwice):  # reported by those who need them
+            passphrase = self.passphrase()
+            if passphrase is not None and self.keys != "pkcs11" and passphrases.is_short(passphrase):
+                given = given_settings().get("ISSUER_KEYS_PASSPHRASE")
+                yield Concern(
+                    f"the passphrase of the private keys has fewer than {passphrases.LEAST_CHARACTERS} characters:"
+                    " somebody who has a copy of the keys can guess it",
+                    passphrases.longer(file, given, self.key_directory),
+                )
+
+    def trusted_authorities(self) -> ssl.SSLContext | None:
+        """Return the authorities that other servers are verified by, None for the system's; raise BadSettings."""
+        if self.ca_file is None:
+            return None
+        context = ssl.create_default_context()
+        try:
+            _require_file(self.ca_file)
+            context.load_verify_locations(cafile=self.ca_file)
+        except OSError as error:  # an SSLError is one
+            why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            raise BadSettings(
+                f"ISSUER_CA_FILE: cannot use {self.ca_file}: {why}",
+                fix=Fix(Kind.CA_FILE, "ISSUER_CA_FILE=FILE"),
+            ) from error
+        return context
+
+    def hardware_token(self) -> tuple[Path, str] | None:
+        """Return module and label of the PKCS#11 token with the private keys, or None; raise BadSettings."""
+        if self.keys != "pkcs11":
+            return None
+        pin = self.keys_passphrase or self.keys_passphrase_file
+        if self.pkcs11_module and self.pkcs11_token and pin:
+            return self.pkcs11_module, self.pkcs11_token
+        needed = (
+            (self.pkcs11_module, "ISSUER_PKCS11_MODULE", "=/usr/lib/MODULE.so", ""),
+            (self.pkcs11_token, "ISSUER_PKCS11_TOKEN", "=LABEL", ""),
+            (pin, "ISSUER_KEYS_PASSPHRASE_FILE", "=FILE", " or ISSUER_KEYS_PASSPHRASE, the PIN"),
+        )
+        missing = [(name + value, name + more) for given, name, value, more in needed if not given]
+        lines, names = zip(*missing, strict=True)
+        raise BadSettings(
+            f"ISSUER_KEYS is pkcs11, which needs more settings: {'; '.join(names)}",
+            fix=Fix(Kind.PKCS11_SETTINGS, "\n".join(lines)),
+        )
+
+    def contradictions(self, besides: Iterable[str] = ()) -> Iterator["BadSettings"]:
+        """Yield why these settings cannot be used together, or with what is there.
+
+        Nothing is told of a setting that has one of the faults told `besides`: it is not as it was given here.
+        """
+        told = {setting_of(fault) for fault in besides}
+        for look in (self.policy, self.trusted_authorities, self.passphrase, self.hardware_token):
+            try:
+                look()
+            except BadSettings as error:
+                if not any(name in str(error) for name in told):
+                    yield error
+
+    def require_usable(self) -> None:
+        """Raise BadSettings that tells all contradictions."""
+        found = list(self.contradictions())
+        if found:
+            raise BadSettings(*(fault for each in found for fault in each.faults), fix=found[0].fix)
+
+    def policy(self) -> Policy:
+        """Return the timing rules; raise BadSettings, with the arithmetic, if they cannot hold."""
+        try:
+            return Policy(
+                algorithm=self.algorithm,
+                token_lifetime=self.access_token_lifetime,
+                rotation_period=self.rotation_period,
+                publish_lead=self.publish_lead,
+                max_age=self.jwks_max_age,
+                node_timeout=self.node_timeout,
+                outage_limit=self.outage_limit,
+                clock_skew=self.clock_skew,
+                standby_keys=self.standby_keys,
+            )
+        except BadPolicy as error:
+            raise BadSettings(str(error), fix=error.fix) from error
+
+
+class _GivenSource(PydanticBaseSettingsSource):
+    """The environment and `.env`, as `given` reads them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Return nothing: all values come at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        given = given_settings()
+        names = {field: f"ISSUER_{field.upper()}" for field in self.settings_cls.model_fields}
+        return {field: cleaned(given[name]) for field, name in names.items() if name in given}
+
+
+def _require_file(path: Path) -> None:
+    """Raise OSError for what is no file: a pipe may have no end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process; raise BadSettings naming each that is wrong, without its value."""
+    try:
+        unread = _unread_lines()
+        settings = Settings()
+    except ValidationError as error:
+        wrong = {
+            str(problem["loc"][0]): values.reason(problem) for problem in error.errors(include_url=False)
+        }
+        defaults = {name: Settings.model_fields[name].default for name in wrong}
+        # What a line that cannot be read was to set is not known: nothing else can be told of the rest then.
+        rest = None if unread else Settings(**defaults)
+        raise BadSettings(*unread, *starmap(_fault, wrong.items()), rest=rest) from None
+    except (BadEnvFile, GivenTwice) as error:
+        raise BadSettings(str(error), fix=error.fix) from error
+    if unread:
+        raise BadSettings(*unread)
+    return settings
+
+
+def _fault(field: str, reason: str) -> str:
+    """Return the fault of a setting with its name, and where it was given in `.env`."""
+    name = f"ISSUER_{field.upper()}"
+    told = reason if reason.startswith(name) else f"{name}: {reason}"
+    given = given_settings().get(name)
+    return f"{told} ({given.where})" if given and given.line else told
+
+
+def setting_of(fault: str) -> str:
+    """Return the name with which a fault begins."""
+    return re.split(r"\W", fault, maxsplit=1)[0]
+
+
+def _unread_lines() -> list[str]:
+    """Return what is wrong with each line of `.env` that may be a setting and cannot be read; raise BadEnvFile."""
+    file = read_env_file()
+    faults = [each for each in file.unread if each.names_setting] if file else []
+    return [f"line {each.line} of .env cannot be read: write NAME=value" for each in faults]
+
+
+def concerns() -> Iterator[Concern]:
+    """Yield what is given and is not used, or not as it was probably meant; raise BadEnvFile."""
+    yield from file_concerns(NAMES)
+    yield from misspelt_in_environment(NAMES)
+
+
+NAMES = frozenset(f"ISSUER_{name.upper()}" for name in Settings.model_fields)
+SECRETS = frozenset({"ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN", "ISSUER_DATABASE_URL", "ISSUER_PROXY"})

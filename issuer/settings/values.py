@@ -1,0 +1,169 @@
+"""What the value of a setting may look like: each function returns it in its one form, or raises ValueError.
+
+The messages follow the name of the setting; none shows a value, which may be secret.
+"""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, SecretStr
+from pydantic_core import ErrorDetails
+
+from issuer import urls
+from issuer.addresses import parse_network
+from issuer.database.url import parse
+from issuer.signing.algorithms import ALGORITHMS
+
+LONGEST = timedelta(days=3650)
+NOT_IN_FILES = frozenset({"database", "pkcs11"})
+"""Values of ISSUER_KEYS that name no directory."""
+_SHOWN_MOST = 100
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_REASONS = {
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of at most 4300 digits",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "too_short": "must have at least {min_length} characters",
+    "string_too_short": "must have at least {min_length} characters",
+}
+"""By pydantic's kind of error."""
+_DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
+
+
+def parse_duration(value: object) -> timedelta:
+    """Return the span that `value` says; raise ValueError."""
+    if isinstance(value, timedelta):
+        return value
+    match = _DURATION.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError("write a duration as whole seconds or as 30d, 24h, 10m, 45s")
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise ValueError(f"the longest duration is {LONGEST.days}d")
+    return timedelta(seconds=seconds)
+
+
+def _at_least_a_second(span: timedelta) -> timedelta:
+    if not span:
+        raise ValueError("must be at least 1s")
+    return span
+
+
+def expanded(path: object) -> Path:
+    """Return a path with the home directory in place of `~`."""
+    try:
+        return Path(str(path)).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, and the home directory is not known: give the whole path") from None
+
+
+def possible(path: Path) -> Path:
+    """Return a path to what is there or could be made; a name too long or a loop of links leads nowhere."""
+    try:
+        path.stat()
+    except (FileNotFoundError, PermissionError):  # reported by who reads or makes it
+        return path
+    except OSError as error:
+        shown = str(path) if len(str(path)) <= _SHOWN_MOST else f"{str(path)[:_SHOWN_MOST]}…"
+        raise ValueError(f"cannot be the path {shown}: {error.strerror}; give another") from None
+    return path
+
+
+def database_url(value: SecretStr) -> SecretStr:
+    """Return the URL of a database that this program knows."""
+    url = parse(value.get_secret_value())
+    if url.get_backend_name() == "sqlite":
+        possible(Path(str(url.database)))
+    return value
+
+
+def reason(fault: ErrorDetails) -> str:
+    """Return in words of ours why a value was refused."""
+    words = _REASONS.get(fault["type"])
+    if words is None:
+        return fault["msg"].removeprefix("Value error, ")
+    return words.format(**fault.get("ctx", {}))
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+Lifetime = Annotated[Duration, AfterValidator(_at_least_a_second)]
+FilePath = Annotated[Path, BeforeValidator(expanded), AfterValidator(possible)]
+ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+
+def one_line(value: object) -> object:
+    """Return any value but a text of several lines, or one that begins with a mark that nobody sees."""
+    if isinstance(value, str) and any(character in value for character in "\r\n\0"):
+        raise ValueError("holds a line break or a zero byte")
+    if isinstance(value, str) and value.startswith("\ufeff"):  # of a file whose content was put here
+        raise ValueError("begins with a byte order mark, U+FEFF, which is not visible: leave that away")
+    return value
+
+
+def header_text(value: SecretStr | None) -> SecretStr | None:
+    """Return a secret that arrives in a header as it was sent: other characters have no one encoding there."""
+    text = value.get_secret_value() if value else ""
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError("must be printable ASCII: no other character arrives in a header as it was sent")
+    return value
+
+
+def split(value: object) -> object:
+    """Return the parts of a list by commas."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return origins as browsers send them, each once."""
+    return tuple(dict.fromkeys(urls.origin(each) for each in value))
+
+
+def networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses and networks, IPv4 ones as such."""
+    try:
+        return tuple(str(parse_network(each)) for each in value)
+    except ValueError:
+        raise ValueError("each must be an address, or a network such as 10.0.0.0/8") from None
+
+
+def unambiguous(passphrase: SecretStr | None) -> SecretStr | None:
+    """Return a passphrase; raise ValueError where quotes or blanks around it may or may not belong to it."""
+    text = passphrase.get_secret_value() if passphrase else ""
+    in_quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    if text != text.strip() or in_quotes:
+        raise ValueError(
+            "is in quotes, or has a blank at an end: remove that; or if it is part of the passphrase, put it in a"
+            " file and name that in ISSUER_KEYS_PASSPHRASE_FILE"
+        )
+    return passphrase
+
+
+def proxy(value: SecretStr | None) -> SecretStr | None:
+    """Return the URL of a proxy, perhaps with a user and a password."""
+    if value is not None:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            urls.origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}")
+        except ValueError as error:
+            raise ValueError(f"{error}; write http://[USER:PASSWORD@]HOST:PORT") from None
+    return value
+
+
+def place_of_keys(keys: str) -> str:
+    """Return `database`, `pkcs11` or the path of a directory."""
+    return keys.lower() if keys.lower() in NOT_IN_FILES else str(possible(expanded(keys)))
+
+
+def algorithm(name: str) -> str:
+    """Return the name of an algorithm as RFC 7518 writes it."""
+    for known in ALGORITHMS:
+        if name.lower() == known.lower():
+            return known
+    raise ValueError(f"must be one of {', '.join(ALGORITHMS)}")

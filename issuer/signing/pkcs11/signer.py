@@ -1,0 +1,263 @@
+"""Private keys in a PKCS#11 token (an HSM): made inside it, never extractable, found by CKA_ID.
+
+How a token does each algorithm is defined in `signing.mechanisms`; how a process holds its session, and what it says
+when the token fails, in `signing.cryptoki`; what is noted beside the keys, in `signing.noting`.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import jwt
+from pkcs11 import Attribute, Key, Mechanism, ObjectClass, PKCS11Error, Session, SignMixin
+from pkcs11 import PublicKey as PublicObject
+
+from issuer.blocking import require_patience
+from issuer.errors import KeyUnavailable, Refused
+from issuer.keyring.key import PublicKey
+from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
+from issuer.signing.pkcs11.checkpoint import TokenNote
+from issuer.signing.pkcs11.mechanisms import METHODS, Method
+from issuer.signing.pkcs11.session import HANDLE_GONE, Token, search
+
+PENDING = "jwks-issuer pending"
+KEPT = "jwks-issuer kept"
+"""CKA_LABEL: a tag that many objects share, and never a name."""
+
+_CHALLENGE = b"which private key is this?"
+
+
+class Pkcs11Signer:
+    """Signs with keys that never leave their token.
+
+    The CKA_ID of both key objects is the kid, as the 43 bytes of its ASCII form; a key is looked up by nothing else.
+    """
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self._note = TokenNote(token)
+        self._loaded: dict[str, str] = {}
+        self._handles: dict[str, SignMixin] = {}  # a handle is good in the session that it was found in
+
+    def generate(self, alg: str) -> PublicKey:
+        """Make a key pair inside the token, pending."""
+        return self._token.perform(lambda session: self._make(session, alg))
+
+    def adopt(self, key: PrivateKey, alg: str) -> NoReturn:
+        """Refuse: a key that was outside once cannot be known to be nowhere else."""
+        del key, alg
+        raise Refused(
+            "with ISSUER_KEYS=pkcs11 private keys are generated inside the token and never leave it: existing keys"
+            " cannot be imported"
+        )
+
+    def keep(self, kid: str) -> None:
+        """Label both key objects as kept."""
+
+        def keep(session: Session) -> None:
+            for kind in (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY):
+                for key in _found(session, kind, {**_bearing(kid), Attribute.LABEL: PENDING}):
+                    key[Attribute.LABEL] = KEPT
+
+        self._token.perform(keep)
+
+    def load(self, kid: str, alg: str) -> None:
+        """Find `kid`, whichever process made it, and have it prove that it is the key its name says."""
+
+        def load(session: Session) -> None:
+            self._handles[kid] = self._proven(session, kid, alg)
+            self._loaded[kid] = alg
+
+        if kid not in self._loaded:
+            self._token.perform(load)
+
+    def sign(self, kid: str, data: bytes) -> bytes:
+        """Return the JWS signature of `data`."""
+        require_patience()  # a token in hardware takes its time
+
+        def sign(session: Session) -> bytes:
+            if kid not in self._loaded:
+                raise KeyUnavailable(f"the private key {kid} is not loaded")
+            alg = self._loaded[kid]
+            key = self._handles.get(kid)
+            if key is None or key.session is not session:
+                key = self._handles[kid] = self._proven(session, kid, alg)
+            try:
+                return METHODS[alg].sign(key, data)
+            except HANDLE_GONE:
+                self._handles.pop(kid)
+                raise
+
+        return self._token.perform(sign)
+
+    def unload_all_but(self, kids: Collection[str]) -> None:
+        """Drop the handles of other keys; the token is not asked, it may be away."""
+        for kid in set(self._loaded) - set(kids):
+            self._forget(kid)
+
+    def destroy(self, kid: str) -> bool:
+        """Remove the private key object, then the public one; if this is interrupted, another call completes it.
+
+        Only under our labels: other programs may keep their keys in the same token. Raise KeyUnavailable if one
+        remains that bears the kid and not our label.
+        """
+
+        def destroy(session: Session) -> bool:
+            self._forget(kid)
+            private = _ours(session, ObjectClass.PRIVATE_KEY, kid)
+            for key in (*private, *_ours(session, ObjectClass.PUBLIC_KEY, kid)):
+                with suppress(*HANDLE_GONE):  # another process was quicker
+                    key.destroy()
+            if _private(session, kid):
+                raise KeyUnavailable(
+                    f"{self._token} holds a private key with the CKA_ID {kid} and not the label of this program: it"
+                    " was left as it is; if it is not another program's, destroy it with the token's own tool"
+                )
+            return bool(private)
+
+        return self._token.perform(destroy)
+
+    def kept(self) -> frozenset[str]:
+        """Return the kids of all private keys with the label of kept ones."""
+        return self._token.perform(
+            lambda session: frozenset(
+                _name(key) for key in _found(session, ObjectClass.PRIVATE_KEY, {Attribute.LABEL: KEPT})
+            )
+        )
+
+    def strays(self, kids: Collection[str]) -> list[str]:
+        """Return the kids of key objects under our labels that belong to none of `kids`, each with its class."""
+
+        def strays(session: Session) -> list[str]:
+            ours = [
+                (_name(key), kind)
+                for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
+                for label in (PENDING, KEPT)
+                for key in _found(session, kind, {Attribute.LABEL: label})
+            ]
+            return sorted(f"{name or 'unnamed'} ({kind.name})" for name, kind in ours if name not in kids)
+
+        return self._token.perform(strays)
+
+    def noted(self) -> Sequence[bytes]:
+        """Return what is noted in the token; it is asked every few seconds at most."""
+        return self._note.read()
+
+    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+        """Note `text` in the token if it `replaces` what is noted; a token that takes no note is logged."""
+        self._note.write(text, replaces)
+
+    def rewrap(self, passphrase: str) -> NoReturn:
+        """Refuse: keys in a token are under no passphrase of ours."""
+        del passphrase
+        raise Refused(
+            "with ISSUER_KEYS=pkcs11 the token guards its keys itself: change its PIN with its own tool, then in"
+            " ISSUER_KEYS_PASSPHRASE[_FILE]"
+        )
+
+    def _forget(self, kid: str) -> None:
+        self._loaded.pop(kid, None)
+        self._handles.pop(kid, None)
+
+    def _make(self, session: Session, alg: str) -> PublicKey:
+        method = METHODS[alg]
+        self._require(session, alg, method.making, method.signing)
+        halves = method.make(session, PENDING)
+        try:
+            public = self._named(method, alg, halves[0])
+            for half in halves:
+                half[Attribute.ID] = public.kid.encode()
+            self._handles[public.kid] = self._proven(session, public.kid, alg)
+        except BaseException:
+            for half in reversed(halves):
+                with suppress(PKCS11Error):  # the first failure is the one that is raised
+                    half.destroy()
+            raise
+        self._loaded[public.kid] = alg
+        return public
+
+    def _named(self, method: Method, alg: str, half: PublicObject) -> PublicKey:
+        try:
+            return ALGORITHMS[alg].named(method.read(half))
+        except ValueError as error:
+            raise KeyUnavailable(
+                f"{self._token} made a key for {alg} whose public key cannot be read: {error}; choose another"
+                " ISSUER_ALGORITHM, or another token"
+            ) from error
+
+    def _require(self, session: Session, alg: str, *needed: Mechanism) -> None:
+        mechanisms = session.token.slot.get_mechanisms()
+        missing = [mechanism.name for mechanism in needed if mechanism not in mechanisms]
+        if missing:
+            raise KeyUnavailable(
+                f"{self._token} has no {alg} (it lacks {', '.join(missing)}): choose another ISSUER_ALGORITHM, or"
+                " another token"
+            )
+
+    def _proven(self, session: Session, kid: str, alg: str) -> SignMixin:
+        """Return the private key `kid`, after it signed what the public key of that thumbprint verifies."""
+        found = _private(session, kid)
+        if not found:
+            raise KeyUnavailable(
+                f"the private key {kid} is missing in {self._token}: restore the token from its backup; the issuer"
+                " never makes another in its place"
+            )
+        if len(found) > 1:
+            raise KeyUnavailable(
+                f"{self._token} holds {len(found)} private keys with the CKA_ID {kid}: destroy those that the issuer"
+                " did not make, with the token's own tool"
+            )
+        (key,) = found
+        method, algorithm = METHODS[alg], ALGORITHMS[alg]
+        self._require(session, alg, method.signing)
+        if not key[Attribute.SENSITIVE] or key[Attribute.EXTRACTABLE]:
+            raise KeyUnavailable(f"the private key {kid} could be read out of {self._token}: revoke it")
+        if not isinstance(key, SignMixin) or key.key_type != method.key_type:
+            raise _swapped(kid)
+        for half in _halves(session, kid, method):
+            if algorithm.named(half).kid == kid:
+                try:
+                    algorithm.require_signed(half, _CHALLENGE, method.sign(key, _CHALLENGE))
+                except jwt.InvalidSignatureError as error:
+                    raise _swapped(kid) from error
+                return key
+        raise KeyUnavailable(
+            f"the public key of {kid} is missing in {self._token}, or is another key's: restore the token from its"
+            " backup"
+        )
+
+
+def _swapped(kid: str) -> KeyUnavailable:
+    return KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
+
+
+def _halves(session: Session, kid: str, method: Method) -> Iterator[PublicHalf]:
+    for key in _found(session, ObjectClass.PUBLIC_KEY, _bearing(kid)):
+        if isinstance(key, PublicObject) and key.key_type == method.key_type:
+            with suppress(ValueError):  # damaged, and so not the one that is looked for
+                yield method.read(key)
+
+
+def _found(session: Session, kind: ObjectClass, attributes: Mapping[Attribute, object]) -> list[Key]:
+    found = search(session, {Attribute.CLASS: kind, **attributes})
+    return [key for key in found if isinstance(key, Key)]
+
+
+def _private(session: Session, kid: str) -> list[Key]:
+    return _found(session, ObjectClass.PRIVATE_KEY, _bearing(kid))
+
+
+def _ours(session: Session, kind: ObjectClass, kid: str) -> list[Key]:
+    return [
+        key
+        for label in (PENDING, KEPT)
+        for key in _found(session, kind, {**_bearing(kid), Attribute.LABEL: label})
+    ]
+
+
+def _bearing(kid: str) -> Mapping[Attribute, object]:
+    return {Attribute.ID: kid.encode()}
+
+
+def _name(key: Key) -> str:
+    return key.id.decode("ascii", "backslashreplace")

@@ -1,0 +1,40 @@
+"""Proof that a private key exists and matches its public key: it signs, and the signature verifies.
+
+Storing private keys is left to the signer.
+"""
+
+import secrets
+
+import jwt
+
+from issuer.errors import KeyUnavailable
+from issuer.keyring.key import PublicKey
+from issuer.signing.signer import Signer
+
+
+def prove(signer: Signer, key: PublicKey) -> None:
+    """Sign with the private key of `key` and verify with its JWK; raise KeyUnavailable, with what to do."""
+    public = require_sound(key)
+    signer.load(key.kid, key.alg)
+    data = secrets.token_bytes(32)
+    if not jwt.get_algorithm_by_name(key.alg).verify(data, public.key, signer.sign(key.kid, data)):
+        raise KeyUnavailable(
+            f"what {key.kid} signs does not verify with its public key: revoke it and restore the backup"
+        )
+
+
+def require_sound(key: PublicKey) -> jwt.PyJWK:
+    """Return the public key; raise KeyUnavailable for one that this program did not make, or that is no key at all.
+
+    Somebody who writes the database may have put it there.
+    """
+    wrong = key.integrity_error()
+    try:
+        if wrong is None:
+            return jwt.PyJWK(dict(key.jwk), algorithm=key.alg)
+    except (jwt.PyJWTError, ValueError):  # numbers that are no point of the curve, for example
+        wrong = "a public key cannot be read"
+    raise KeyUnavailable(
+        f"the key ring in the database was changed by another program, {wrong}: restore the backup, and find out who"
+        " can write there"
+    )

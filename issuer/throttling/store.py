@@ -1,0 +1,180 @@
+"""Failures that limit further attempts, shared by all workers and nodes, and the devices that people log in from.
+
+How long to wait is decided in `throttle`. People type passwords where names belong: names are kept as digests under
+a secret of the installation, so that they can be compared with no other list.
+"""
+
+import hmac
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    Row,
+    Table,
+    bindparam,
+    case,
+    delete,
+    exists,
+    select,
+    update,
+)
+
+from issuer.database.database import Database, metadata
+from issuer.database.rows import Instant, reads, upserting
+from issuer.database.secrets import SecretStore
+from issuer.throttling.limits import DEVICE_MEMORY, Bucket, Count, Limit
+
+SECRET = "limits"  # noqa: S105 - its name
+
+throttle = Table(
+    "throttle",
+    metadata,
+    Column("bucket", LargeBinary, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("since", Instant, nullable=False, index=True),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("device", LargeBinary, primary_key=True),
+    Column("seen_at", Instant, nullable=False, index=True),
+)
+
+
+# Made once: building them takes longer than the database does to answer.
+_COUNTS = select(throttle).where(throttle.c.bucket.in_(bindparam("buckets", expanding=True)))
+_IS_COUNTED = select(exists().where(throttle.c.bucket == bindparam("bucket")))
+_KNOWN = select(devices).where(
+    devices.c.device.in_(bindparam("names", expanding=True)),
+    devices.c.seen_at.between(bindparam("since"), bindparam("until")),
+)
+
+
+class ThrottleStore:
+    """Counts failures and remembers devices."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return SecretStore(self._database).secret(SECRET)
+
+    def _kept(self, name: bytes) -> bytes:
+        """Return the digest under which `name` is kept."""
+        return hmac.digest(self._secret, name, "sha256")
+
+    def _in_order(self, buckets: Iterable[Bucket]) -> list[tuple[Bucket, bytes]]:
+        """Return buckets with their digests, in the same order for all: no two transactions wait for each other."""
+        return sorted(((each, self._kept(each.id)) for each in buckets), key=lambda pair: pair[1])
+
+    def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
+        """Return the count of each bucket that has one."""
+        by_digest = {self._kept(bucket.id): bucket for bucket in buckets}
+        with self._database.read() as connection:
+            rows = connection.execute(_COUNTS, {"buckets": list(by_digest)}).all()
+        return {by_digest[row.bucket]: _read_count(row) for row in rows}
+
+    def set_back(self, buckets: Iterable[Bucket], now: datetime) -> None:
+        """Bring the latest failure of each bucket back to `now`, where it was written down as of later."""
+        in_order = self._in_order(buckets)
+        with self._database.write() as connection:
+            for _, digest in in_order:
+                ahead = throttle.c.bucket == digest, throttle.c.since > now
+                connection.execute(update(throttle).where(*ahead).values(since=now))
+
+    def claim(self, seen: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> bool:
+        """Count a failure for each bucket as it was `seen`; False, without counting any, if one has changed since.
+
+        Those that are `free` may have been counted by others meanwhile, as long as the next failure is free, too.
+        """
+        in_order = self._in_order(seen)
+        with self._database.write() as connection:
+            for bucket, digest in in_order:
+                count = seen[bucket]
+                if bucket in free:
+                    same = throttle.c.failures >= count.failures, throttle.c.failures < bucket.limit.free
+                else:
+                    same = throttle.c.failures == count.failures, throttle.c.since == count.since
+                change = update(throttle).where(throttle.c.bucket == digest, *same)
+                more = change.values(failures=throttle.c.failures + 1, since=now)
+                if not connection.execute(more).rowcount:
+                    connection.rollback()
+                    return False
+        return True
+
+    def fail(self, buckets: Iterable[Bucket], now: datetime) -> None:
+        """Count a failure for each bucket."""
+        in_order = self._in_order(buckets)
+        with self._database.write() as connection:
+            for bucket, digest in in_order:
+                _count(connection, digest, bucket.limit, now)
+
+    def forgive(self, claimed: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> None:
+        """Take back what was claimed at `now`: it was no failure, and nobody waits for it."""
+        if not claimed:
+            return
+        in_order = self._in_order(claimed)
+        with self._database.write() as connection:
+            for bucket, digest in in_order:
+                count = claimed[bucket]
+                change = update(throttle).where(throttle.c.bucket == digest)
+                if bucket in free:
+                    change = change.where(throttle.c.failures > 0).values(failures=throttle.c.failures - 1)
+                else:
+                    change = change.where(throttle.c.since == now, throttle.c.failures == count.failures + 1)
+                    change = change.values(failures=count.failures, since=count.since)
+                connection.execute(change)
+
+    def forget(self, bucket: Bucket) -> None:
+        """Forget all failures of a bucket."""
+        digest = self._kept(bucket.id)
+        with self._database.read() as connection:  # most of the time there is nothing to write
+            if not connection.scalar(_IS_COUNTED, {"bucket": digest}):
+                return
+        with self._database.write() as connection:
+            connection.execute(delete(throttle).where(throttle.c.bucket == digest))
+
+    def known(self, names: Sequence[bytes], now: datetime) -> dict[bytes, datetime]:
+        """Return which devices of those names are known, and when each was last seen."""
+        by_digest = {self._kept(name): name for name in names}
+        asked = {"names": list(by_digest), "since": now - DEVICE_MEMORY, "until": now + DEVICE_MEMORY}
+        with self._database.read() as connection:
+            rows = connection.execute(_KNOWN, asked).all()
+        return {by_digest[row.device]: _read_seen_at(row) for row in rows}
+
+    def remember(self, seen: Mapping[bytes, datetime]) -> None:
+        """Know the devices of those names, each as of when it was seen."""
+        by_digest = {self._kept(name): seen_at for name, seen_at in seen.items()}
+        with self._database.write() as connection:
+            for digest, seen_at in sorted(by_digest.items()):
+                row = upserting(connection, devices).values(device=digest, seen_at=seen_at)
+                again = {"seen_at": seen_at}
+                connection.execute(row.on_conflict_do_update(index_elements=["device"], set_=again))
+
+
+def _count(connection: Connection, digest: bytes, limit: Limit, now: datetime) -> None:
+    forgotten = throttle.c.since < now - limit.forgotten_after
+    failures = case((forgotten, 1), else_=throttle.c.failures + 1)
+    row = upserting(connection, throttle).values(bucket=digest, failures=1, since=now)
+    connection.execute(
+        row.on_conflict_do_update(index_elements=["bucket"], set_={"failures": failures, "since": now})
+    )
+
+
+@reads(throttle)
+def _read_count(row: Row[Any]) -> Count:
+    return Count(row.failures, row.since)
+
+
+@reads(devices)
+def _read_seen_at(row: Row[Any]) -> datetime:
+    seen_at: datetime = row.seen_at
+    return seen_at

@@ -1,0 +1,122 @@
+"""Sessions: families of refresh tokens, started, renewed and ended; repeats and replays are recorded for operators.
+
+What presenting a token leads to is decided in `tokens`; single use is enforced by the store.
+"""
+
+import uuid
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+
+from issuer.audit.chain import SessionEvent
+from issuer.grants.context import AccountChanged, Origin, RepeatRefused, Replayed
+from issuer.oauth import InvalidGrant
+from issuer.throttling.limits import site
+from issuer.tokens.event_store import SessionEventStore
+from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.redemption import redeem
+from issuer.tokens.refresh import (
+    Authorization,
+    Family,
+    NewFamily,
+    Redemption,
+    Renewal,
+    new_refresh_token,
+    refresh_token_digest,
+    stored,
+    successor,
+)
+
+FAMILY_IDLE_LIFETIMES = 12
+"""A session ends for good after this many lifetimes of an unused refresh token."""
+
+log = structlog.get_logger("issuer.sessions")
+
+
+class Sessions:
+    """Starts, renews and ends sessions."""
+
+    def __init__(
+        self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, skew: timedelta
+    ) -> None:
+        self._families = families
+        self._events = events
+        self._idle_lifetime = idle_lifetime
+        self._skew = skew
+
+    def start(
+        self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
+    ) -> tuple[str, str]:
+        """Start a session; return its first refresh token and its id. AccountChanged if it is too late."""
+        family = Family(
+            id=str(uuid.uuid4()),
+            user_id=authorization.subject,
+            client_id=authorization.client_id,
+            scope=authorization.scope,
+            audience=authorization.audience,
+            created_at=now,
+            expires_at=now + FAMILY_IDLE_LIFETIMES * self._idle_lifetime,
+            user_agent=origin.user_agent,
+            address=origin.address,
+        )
+        token = new_refresh_token(family.id)
+        record = stored(token, family, now, self._idle_lifetime, site(origin.address))
+        if not self._families.start(family, record, new):
+            raise AccountChanged
+        return token, family.id
+
+    def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> tuple[str, bool]:
+        """Return the refresh token to answer with, and whether it was given before: this is a repeat.
+
+        It is the successor of the presented one; or that itself, if the session must not rotate yet.
+
+        Raise RepeatRefused, Replayed, or InvalidGrant if the session has ended.
+        """
+        here = site(origin.address)
+        if renewal.redemption is Redemption.ROTATE:
+            token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
+            record = stored(token, renewal.family, now, self._idle_lifetime, here, renewal.token)
+            if self._families.rotate(renewal.token, record, now):
+                return token, False
+            # Another request was faster, or the session ended meanwhile: look again and decide again.
+            renewal = self._decided_again(renewal, here, now)
+        if renewal.following is None:
+            return renewal.presented, False
+        if not self._families.claim_repeat(refresh_token_digest(renewal.following), now):
+            self._tell(SessionEvent.REPEAT_REFUSED, renewal.family, now)
+            raise RepeatRefused
+        self._tell(SessionEvent.REPEATED, renewal.family, now)
+        return renewal.following, True
+
+    def replayed(self, replay: Replayed, now: datetime) -> None:
+        """End the session of a token that was used before: somebody else holds a copy of it."""
+        if self._families.end(replay.family.id, now):
+            event = SessionEvent.ELSEWHERE if replay.elsewhere else SessionEvent.REPLAYED
+            self._tell(event, replay.family, now)
+
+    def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
+        found = self._families.find(refresh_token_digest(renewal.presented))
+        again = redeem(self._families, renewal.presented, found, here, now, self._skew) if found else None
+        if again is None or again.redemption is not Redemption.REPEAT:
+            raise InvalidGrant("the session has ended; log in again")
+        return again
+
+    def _tell(self, event: SessionEvent, family: Family, now: datetime) -> None:
+        """Record and log `event` after it happened; a failure to record it is logged and not raised."""
+        try:
+            self._events.record(event, family, now)
+        except Exception:  # the request is answered in any case
+            with suppress(Exception):
+                log.exception("cannot record what happened to a session", happened=event.value)
+        with suppress(Exception):
+            write = log.info if event is SessionEvent.REPEATED else log.warning
+            write(_SAYS[event], session=family.id, user=family.user_id, client=family.client_id)
+
+
+_SAYS = {
+    SessionEvent.REPEATED: "refresh token repeated: answered once more",
+    SessionEvent.REPEAT_REFUSED: "refresh token repeated too often: refused",
+    SessionEvent.REPLAYED: "refresh token reuse detected; the session was ended",
+    SessionEvent.ELSEWHERE: "refresh token reuse detected from another address; the session was ended",
+}

@@ -1,0 +1,313 @@
+"""Sessions as stored: families of refresh tokens, started, found and ended.
+
+What presenting a token leads to is decided in `tokens`; single use is enforced in `rotations`.
+"""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row, bindparam, func, insert, join, select, update
+
+from issuer.accounts.store import read_user, users
+from issuer.accounts.user import User
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import damaged, each_readable, reads, texts
+from issuer.oauth import format_scope, parse_scope
+from issuer.tokens.refresh import (
+    Family,
+    Issued,
+    NewFamily,
+    RefreshToken,
+    refresh_token_digest,
+    session_and_proof,
+)
+from issuer.tokens.refresh_rotation import (
+    DATABASE_TICK,
+    Rotation,
+    families,
+    refresh_tokens,
+    rotate,
+    token_row,
+)
+
+SESSIONS_MOST = 100
+"""Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
+
+# Statements are made once: building them takes longer than the database does to answer.
+_TOKEN, _OWNER = "token_", "owner_"
+_WITH_OWNER = (
+    select(
+        *families.c,
+        *(column.label(_TOKEN + column.name) for column in refresh_tokens.c),
+        *(column.label(_OWNER + column.name) for column in users.c),
+    )
+    .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
+    .join(users, users.c.id == families.c.user_id)
+)
+_BY_DIGESTS = _WITH_OWNER.where(refresh_tokens.c.digest.in_(bindparam("digests", expanding=True)))
+_BY_PROOF = _WITH_OWNER.where(
+    families.c.id == bindparam("family"), refresh_tokens.c.proof_digest == bindparam("proof")
+).limit(1)
+_ISSUED = select(refresh_tokens.c.digest, refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
+    refresh_tokens.c.digest.in_(bindparam("digests", expanding=True))
+)
+_ISSUED_BY_DATABASE = _ISSUED.add_columns(DATABASE_TICK.label("tick"))
+_CLAIM_REPEAT = (
+    update(refresh_tokens)
+    .where(refresh_tokens.c.digest == bindparam("token"), refresh_tokens.c.repeated_at.is_(None))
+    .values(repeated_at=bindparam("now"))
+)
+_KEEP = insert(refresh_tokens)
+_KEEP_FAMILY = insert(families)
+_UNCHANGED = (
+    select(users.c.id)
+    .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("verified_hash"))
+    .where(users.c.disabled_at.is_(None))
+    .with_for_update()
+)
+_OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
+# The new one stays, whatever the clocks were by which the others were started.
+_OTHERS = *_OPEN, families.c.id != bindparam("new")
+_NEWEST = (
+    select(families.c.id).where(*_OTHERS).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST - 1)
+)
+_END_OLDEST = (
+    update(families).where(*_OTHERS, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
+)
+
+
+class Found(NamedTuple):
+    """A refresh token that was issued once, and what it belongs to."""
+
+    token: RefreshToken
+    family: Family
+    user: User
+
+
+class FamilyStore:
+    """Keeps families and their tokens."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ahead = threading.local()
+
+    def start(self, family: Family, token: RefreshToken, new: NewFamily) -> bool:
+        """Keep a new family with its first token, and the better hash; False, and nothing done, if too late.
+
+        It is too late when the account was disabled or its password changed since it was verified.
+        """
+        verified = {"user": family.user_id, "verified_hash": new.verified_hash}
+        with self._database.write() as connection:
+            if connection.execute(_UNCHANGED, verified).one_or_none() is None:
+                return False
+            if new.better_hash:
+                account = update(users).where(users.c.id == family.user_id)
+                connection.execute(account.values(password_hash=new.better_hash))
+            connection.execute(_KEEP_FAMILY, _family_row(family))
+            connection.execute(_KEEP, token_row(token))
+            oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
+            connection.execute(_END_OLDEST, oldest)
+        return True
+
+    def find(self, digest: bytes) -> Found | None:
+        """Return the token with that digest, its family and whose it is, or None; raise DatabaseDamaged."""
+        ahead: Mapping[bytes, Found] = getattr(self._ahead, "found", {})
+        if digest in ahead:
+            return ahead[digest]
+        return next(map(_found, self._rows([digest])), None)
+
+    def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
+        """Return the tokens of these digests that exist and can be read; `find` raises what is wrong with others."""
+        found, _ = each_readable(self._rows(digests), _found)
+        return {each.token.digest: each for each in found}
+
+    def _rows(self, digests: Sequence[bytes]) -> Sequence[Row[Any]]:
+        with self._database.read() as connection:
+            return connection.execute(_BY_DIGESTS, {"digests": digests}).all()
+
+    def find_superseded(self, token: str) -> Found | None:
+        """Return what a token belongs to that is not stored any more, by the proof that it carries; or None."""
+        claimed = session_and_proof(token)
+        if claimed is None:
+            return None
+        with self._database.read() as connection:
+            row = connection.execute(
+                _BY_PROOF, dict(zip(("family", "proof"), claimed, strict=True))
+            ).one_or_none()
+        if row is None:
+            return None
+        found = _found(row)
+        digest = refresh_token_digest(token)
+        return found._replace(token=RefreshToken(digest, row.id, row.token_expires_at, b"", superseded=True))
+
+    def issued(self, digests: Sequence[bytes]) -> Issued | None:
+        """Return the one of these tokens that was issued, with its age by the clock of the database."""
+        tick = self._database.ticks()
+        with self._database.read() as connection:
+            statement = _ISSUED_BY_DATABASE if tick is None else _ISSUED
+            row = connection.execute(statement, {"digests": digests}).first()
+        if row is None:
+            return None
+        if not isinstance(row.issued_tick, int | None):  # SQLite keeps any type in any column
+            raise damaged(refresh_tokens, row.digest)
+        now = row.tick if tick is None else tick
+        age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
+        return Issued(row.digest, row.site, age)
+
+    def claim_repeat(self, digest: bytes, now: datetime) -> bool:
+        """Note that a token is given again to the holder of its predecessor; False if it was already."""
+        with self._database.write() as connection:
+            return connection.execute(_CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
+
+    def rotate(self, used: RefreshToken, successor: RefreshToken, now: datetime) -> bool:
+        """Use up a token and keep its successor; False, and nothing done, if it is used or its family over."""
+        rotation = Rotation(used, successor, now)
+        put_off: list[Rotation] | None = getattr(self._ahead, "rotations", None)
+        if put_off is not None:
+            put_off.append(rotation)
+            return True
+        return bool(rotate(self._database, [rotation], skip_locked=False))
+
+    def rotate_all(self, rotations: Sequence[Rotation]) -> frozenset[bytes]:
+        """Rotate all that can be rotated without waiting for others, and return the digests of the tokens used up."""
+        return rotate(self._database, rotations, skip_locked=True)
+
+    @contextmanager
+    def putting_off(self, found: Mapping[bytes, Found]) -> Iterator[list[Rotation]]:
+        """On this thread, answer `find` from `found`, and queue `rotate` calls in the list that is yielded.
+
+        Queued calls return True optimistically; `rotate_all` writes them and tells which succeeded.
+        """
+        self._ahead.found, self._ahead.rotations = found, []
+        try:
+            yield self._ahead.rotations
+        finally:
+            del self._ahead.found, self._ahead.rotations
+
+    def living(
+        self, user_id: str, now: datetime
+    ) -> tuple[list[tuple[Family, datetime]], list[DatabaseDamaged]]:
+        """Return the families of a user that could be refreshed, each with when it last was, newest first.
+
+        With them, what is wrong with those that cannot be read.
+        """
+        columns = [*families.c, func.max(refresh_tokens.c.used_at).label("used_at")]
+        both = join(families, refresh_tokens, refresh_tokens.c.family_id == families.c.id)
+        found = (
+            select(*columns)
+            .select_from(both)
+            .where(families.c.user_id == user_id, *_living(now))
+            .group_by(families.c.id)
+            .having(func.max(refresh_tokens.c.expires_at) > now)
+            .order_by(families.c.created_at.desc(), families.c.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(found).all()
+        return each_readable(rows, _used_family)
+
+    def is_living(self, family_id: str, now: datetime) -> bool:
+        """Whether a family has not ended."""
+        found = select(families.c.id).where(families.c.id == family_id, *_living(now))
+        with self._database.read() as connection:
+            return connection.scalar(found) is not None
+
+    def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
+        """End one family, if need be only one of this user; False if it has ended already."""
+        living = update(families).where(families.c.id == family_id, *_living(now))
+        if user_id is not None:
+            living = living.where(families.c.user_id == user_id)
+        with self._database.write() as connection:
+            return connection.execute(living.values(ended_at=now)).rowcount > 0
+
+    def end_all(self, now: datetime, user_id: str | None = None) -> int:
+        """End every family, or every one of this user, and return how many there were."""
+        living = update(families).where(*_living(now))
+        if user_id is not None:
+            living = living.where(families.c.user_id == user_id)
+        with self._database.write() as connection:
+            return connection.execute(living.values(ended_at=now)).rowcount
+
+    def count_living(self, now: datetime) -> int:
+        """Return how many families could still be refreshed, were their tokens known."""
+        with self._database.read() as connection:
+            return connection.scalar(select(func.count()).select_from(families).where(*_living(now))) or 0
+
+    def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
+        """Replace the hash of a password and end every family that the old one started."""
+        self._change_account(user_id, now, password_hash=password_hash)
+
+    def disable(self, user_id: str, now: datetime) -> None:
+        """Disable an account from `now` on and end all its families."""
+        self._change_account(user_id, now, disabled_at=now)
+
+    def _change_account(self, user_id: str, now: datetime, **values: object) -> None:
+        """Change the account first: a log-in that began before then starts no family, see `start`."""
+        living = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
+        with self._database.write() as connection:
+            connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            connection.execute(living.values(ended_at=now))
+
+
+def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return families.c.ended_at.is_(None), families.c.expires_at > now
+
+
+def _family_row(family: Family) -> dict[str, object]:
+    return {
+        "id": family.id,
+        "user_id": family.user_id,
+        "client_id": family.client_id,
+        "scope": format_scope(family.scope),
+        "audience": json.dumps(family.audience),
+        "created_at": family.created_at,
+        "expires_at": family.expires_at,
+        "ended_at": family.ended_at,
+        "user_agent": family.user_agent,
+        "address": family.address,
+    }
+
+
+def _found(row: Row[Any]) -> Found:
+    return Found(_token(row, _TOKEN), _family(row), read_user(row, _OWNER))
+
+
+@reads(refresh_tokens)
+def _token(row: Row[Any], _prefix: str) -> RefreshToken:
+    return RefreshToken(
+        row.token_digest,
+        row.token_family_id,
+        row.token_expires_at,
+        row.token_successor_seed,
+        row.token_used_at,
+        row.token_proof_digest,
+        row.token_site,
+        row.token_paced_until,
+    )
+
+
+@reads(families)
+def _used_family(row: Row[Any]) -> tuple[Family, datetime]:
+    if not isinstance(row.used_at, datetime | None):
+        raise TypeError("used_at")
+    return _family(row), row.used_at or row.created_at
+
+
+@reads(families)
+def _family(row: Row[Any]) -> Family:
+    return Family(
+        id=row.id,
+        user_id=row.user_id,
+        client_id=row.client_id,
+        scope=parse_scope(row.scope),
+        audience=texts(row.audience),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        ended_at=row.ended_at,
+        user_agent=row.user_agent,
+        address=row.address,
+    )

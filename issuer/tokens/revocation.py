@@ -1,0 +1,51 @@
+"""Revocation, RFC 7009: a client hands back a refresh token, or an access token of a session."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from issuer.clients.client import Client
+from issuer.oauth import AuthMethod, InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
+from issuer.tokens.access_tokens import Mint
+from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.refresh import refresh_token_digest
+
+
+class Revocation:
+    """Ends the session of a token; what has ended already, or never was, is no error (section 2.2)."""
+
+    def __init__(self, families: FamilyStore, mint: Mint) -> None:
+        self._families = families
+        self._mint = mint
+
+    def revoke(self, client: Client, parameters: Mapping[str, str], now: datetime) -> None:
+        """Revoke the parameter `token`; raise UnauthorizedClient for a token of another client.
+
+        `token_type_hint` is not needed, as section 2.1 allows. Access tokens stay valid elsewhere until they
+        expire; one that belongs to no session cannot be revoked at all: UnsupportedTokenType. Nor can one that is not
+        for this issuer, by a public client: anybody can name such a client, so a service could log its users out with
+        the tokens that it receives.
+        """
+        token = parameters.get("token")
+        if not token:
+            raise InvalidRequest("the parameter token is missing")
+        found = self._families.find(refresh_token_digest(token)) or self._families.find_superseded(token)
+        if found is not None:
+            self._end(client, found.family.client_id, found.family.id, now)
+            return
+        try:
+            claims = self._mint.claims(token, now)
+        except InvalidToken:
+            return
+        if client.auth_method is AuthMethod.NONE and not self._mint.is_for_issuer(claims):
+            raise UnsupportedTokenType("this access token is for other services; revoke the refresh token")
+        session = claims.get("sid")
+        self._end(client, claims["client_id"], session if isinstance(session, str) else None, now)
+
+    def _end(self, client: Client, client_id: object, session: str | None, now: datetime) -> None:
+        if client_id != client.id:
+            raise UnauthorizedClient("the token was issued to another client")
+        if session is None:
+            raise UnsupportedTokenType(
+                "an access token of a machine cannot be revoked; it is valid until it expires"
+            )
+        self._families.end(session, now)

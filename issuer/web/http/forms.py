@@ -1,0 +1,113 @@
+"""Forms of OAuth endpoints: one reading of their parameters for all of them, RFC 6749 section 3.2."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from email.message import Message
+from typing import Annotated, Any
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request
+
+from issuer.grants.context import Form
+from issuer.oauth import InvalidRequest
+from issuer.web.http.body_limit import read_body
+
+FORM = "application/x-www-form-urlencoded"
+FIELDS_MOST = 50
+UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+VERBATIM = frozenset({"password"})
+"""What people choose freely: blanks around it count."""
+TOKEN_SCHEMES = frozenset({"bearer", "dpop"})
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
+
+
+def media_type(content_type: str) -> str:
+    """Return the media type in a Content-Type header, without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def require_type(content_type: str, accepted: Sequence[str]) -> None:
+    """Raise InvalidRequest, naming what was sent, unless it is one of the `accepted` media types."""
+    kind = media_type(content_type)
+    if kind not in accepted:
+        sent = f"not {kind}" if _MEDIA_TYPE.fullmatch(kind) else "and name that in Content-Type"
+        raise InvalidRequest(f"send the body as {' or '.join(accepted)}, {sent}")
+
+
+def require_once(names: Iterable[str], what: str) -> None:
+    """Raise InvalidRequest if a name comes twice."""
+    seen = list(names)
+    if len(seen) != len(set(seen)):
+        raise InvalidRequest(f"a {what} is repeated")
+
+
+def read_fields(content_type: str, body: bytes) -> list[tuple[str, str]]:
+    """Return the parameters of a form in their order; raise InvalidRequest, RFC 6749 section 3.2.
+
+    A parameter without a value counts as left out (section 3.1); only `resource` may be repeated (RFC 8707,
+    section 2). Blanks and line ends around a value are no part of it, except in a password.
+    """
+    require_type(content_type, (FORM,))
+    try:
+        # A line end after the last value is what editors and shells add; inside a form it is always escaped.
+        text = body.decode("utf-8-sig").rstrip("\r\n")
+        fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MOST)
+    except UnicodeDecodeError:
+        raise InvalidRequest("the form is not UTF-8, RFC 6749 appendix B") from None
+    except ValueError:
+        raise InvalidRequest(f"the form has more than {FIELDS_MOST} parameters") from None
+    _require_charset(content_type, fields)
+    given = [(name, value if name in VERBATIM else value.strip(" \t\r\n")) for name, value in fields]
+    given = [(name, value) for name, value in given if value]
+    require_once((name for name, _ in given if name != "resource"), "parameter")
+    return given
+
+
+def _require_charset(content_type: str, fields: Iterable[tuple[str, str]]) -> None:
+    """Raise InvalidRequest for a form in another charset that could be read as something else than was meant."""
+    message = Message()
+    message["content-type"] = content_type
+    charset = str(message.get_param("charset", "utf-8")).strip().lower()
+    if charset not in UTF_8 and not all(name.isascii() and value.isascii() for name, value in fields):
+        raise InvalidRequest("the form has characters beyond ASCII: send it with charset=UTF-8")
+
+
+def read_form(content_type: str, body: bytes) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the parameters of a form and its `resource` values; raise InvalidRequest."""
+    fields = read_fields(content_type, body)
+    resources = tuple(value for name, value in fields if name == "resource")
+    return {name: value for name, value in fields if name != "resource"}, resources
+
+
+async def get_form(request: Request) -> Form:
+    """Return the form of a request."""
+    parameters, resources = read_form(request.headers.get("content-type", ""), await read_body(request))
+    return Form(parameters, resources, _authorization(request, parameters))
+
+
+def _authorization(request: Request, parameters: Mapping[str, str]) -> str | None:
+    """Return the Authorization header; None for an empty one, and for an access token beside the client's own proof.
+
+    Applications that add their token to every request send one here too. It authenticates no client, so where the
+    form names the client it is ignored.
+    """
+    authorization = request.headers.get("authorization", "")
+    scheme = authorization.partition(" ")[0].lower()
+    named = parameters.keys() & {"client_id", "client_assertion"}
+    return None if named and scheme in TOKEN_SCHEMES else authorization or None
+
+
+FormDep = Annotated[Form, Depends(get_form)]
+
+_CLIENT: dict[str, Any] = {
+    "client_id": {"type": "string"},
+    "client_secret": {"type": "string", "format": "password"},
+    "client_assertion_type": {"type": "string"},
+    "client_assertion": {"type": "string"},
+}
+
+
+def described(required: list[str], **properties: Any) -> dict[str, Any]:
+    """Return the OpenAPI of a form with these parameters, and those by which clients authenticate."""
+    schema = {"type": "object", "required": required, "properties": {**properties, **_CLIENT}}
+    return {"requestBody": {"required": True, "content": {FORM: {"schema": schema}}}}

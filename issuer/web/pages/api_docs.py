@@ -1,0 +1,75 @@
+"""`GET /openapi.json`, and `GET /docs`: Swagger UI from this origin alone.
+
+Its Authorize button works below the issuer's URL.
+
+What browsers may load for it is limited by `security_headers`. The verifier example has a page of the same kind.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fastapi_offline
+from fastapi import FastAPI, Response
+from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
+from fastapi.responses import HTMLResponse
+
+from issuer.connections.files import HeldFiles
+from issuer.web.http.security_headers import page_policy
+
+DOCUMENT, PAGE, REDIRECT, FILES = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
+
+
+def install(app: FastAPI, prefix: str) -> None:
+    """Add the document, the page and the files that it loads; browsers find them below `prefix`."""
+    page = get_swagger_ui_html(
+        openapi_url=f"{prefix}{DOCUMENT}",
+        title=f"{app.title} - Swagger UI",
+        oauth2_redirect_url=f"{prefix}{REDIRECT}",
+        swagger_js_url=f"{prefix}{FILES}/swagger-ui-bundle.js",
+        swagger_css_url=f"{prefix}{FILES}/swagger-ui.css",
+        swagger_favicon_url=f"{prefix}{FILES}/favicon.png",
+    )
+    redirect = get_swagger_ui_oauth2_redirect_html()
+    app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    for path, html in ((PAGE, page), (REDIRECT, redirect)):
+        app.add_api_route(path, _answering(html), include_in_schema=False, response_class=HTMLResponse)
+    app.add_api_route(DOCUMENT, _describing(app), include_in_schema=False)
+    _name_token_url(app, prefix)
+
+
+def _answering(html: HTMLResponse) -> Any:
+    text = bytes(html.body).decode()
+    headers = {"Content-Security-Policy": page_policy(text)}
+
+    async def answer() -> HTMLResponse:
+        return HTMLResponse(text, headers=headers)
+
+    return answer
+
+
+def _describing(app: FastAPI) -> Any:
+    @cache  # rendering takes milliseconds of every other request
+    def rendered() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    async def answer() -> Response:
+        return Response(rendered(), media_type="application/json")
+
+    return answer
+
+
+def _name_token_url(app: FastAPI, prefix: str) -> None:
+    """Let OpenAPI name the path of the log-in as browsers see it: Swagger UI resolves it against the origin."""
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = described()
+        for scheme in document.get("components", {}).get("securitySchemes", {}).values():
+            for flow in scheme.get("flows", {}).values():
+                if "tokenUrl" in flow:
+                    flow["tokenUrl"] = prefix + flow["tokenUrl"].removeprefix(prefix)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,75 @@
+"""`GET /.well-known/jwks.json`: the public keys, RFC 7517, rendered once for each set of keys."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+from fastapi import APIRouter, Request, Response
+
+from issuer.errors import StaleView
+from issuer.keyring.key import Key
+from issuer.web.deps import get_issuer
+from issuer.web.http.errors import documented
+from issuer.web.instruments import Figures
+
+router = APIRouter(tags=["verification"])
+
+PATH = "/.well-known/jwks.json"
+IF_NONE_MATCH_MOST = 4096
+
+
+class RenderedKeySet:
+    """The bytes and the ETag of the latest key set, made anew only when its keys change."""
+
+    def __init__(self) -> None:
+        self._rendered: tuple[tuple[str, ...], bytes, str] = ((), b"", "")
+
+    def of(self, keys: Iterable[Key]) -> tuple[bytes, str]:
+        """Return the body and the strong ETag (RFC 9110 section 8.8.3) for `keys`."""
+        keys = tuple(keys)
+        kids = tuple(key.kid for key in keys)
+        if self._rendered[0] != kids:
+            body = json.dumps({"keys": [dict(key.jwk) for key in keys]}, separators=(",", ":")).encode()
+            self._rendered = (kids, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+        return self._rendered[1:]
+
+
+@router.get(
+    PATH,
+    name="jwks_uri",
+    responses={
+        200: {"content": {"application/json": {"example": {"keys": [{"kty": "RSA", "kid": "…"}]}}}},
+        304: {"description": "The key set is still the one named by If-None-Match."},
+        **documented(503),
+    },
+    response_class=Response,
+)
+async def jwks(request: Request) -> Response:
+    """Return the public keys that verify this issuer's tokens, including keys that will sign next."""
+    issuer = await get_issuer(request)
+    now = issuer.clock()
+    view = issuer.node.view
+    figures = Figures.of(request)
+    try:
+        max_age = view.max_age(issuer.policy, now)
+    except StaleView:
+        figures.key_set("503", view.ring.version)
+        raise
+    body, etag = request.app.state.key_set.of(view.published_keys)
+    headers = {
+        "ETag": etag,
+        "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
+    }
+    if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]):
+        figures.key_set("304", view.ring.version)
+        return Response(status_code=304, headers=headers)
+    figures.key_set("200", view.ring.version)
+    return Response(body, media_type="application/json", headers=headers)
+
+
+DIRECT = {("GET", PATH): jwks}
+
+
+def _etags(if_none_match: str) -> set[str]:
+    """Return the tags of If-None-Match, which compares weakly: RFC 9110 section 13.1.2."""
+    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
