@@ -18,13 +18,14 @@ from seeding import add_accounts, add_families
 from sqlalchemy import Engine, event
 
 from issuer.administration.clients import register_client
-from issuer.grants.context import Form, Origin
+from issuer.grants.context import Form
 from issuer.grants.pipeline import TokenResponse
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.policy import Policy
-from issuer.keyring.view import Heartbeat
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
+from issuer.throttling.origin import Origin
 from issuer.web.well_known.jwks import RenderedKeySet
 from issuer.wiring import Issuer, build
 

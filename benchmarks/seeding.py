@@ -16,7 +16,8 @@ from issuer.accounts.store import users
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
-from issuer.tokens.refresh import new_refresh_token, refresh_token_digest
+from issuer.digests import refresh_token_digest
+from issuer.tokens.refresh import new_refresh_token
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 
 BATCH = 10_000

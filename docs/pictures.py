@@ -12,11 +12,13 @@ from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree as ET  # only ever written here
 
-from issuer.keyring.key import Key, PublicKey
+from issuer.clock import duration
+from issuer.keyring.key import Key
 from issuer.keyring.plan import completed
-from issuer.keyring.policy import DECISION_LIFETIME, Policy, duration
+from issuer.keyring.policy import DECISION_LIFETIME, Policy
 from issuer.keyring.ring import KeyRing
 from issuer.settings.settings import Settings
+from issuer.signing.public_key import PublicKey
 
 HERE = Path(__file__).parent
 WIDTH, LEFT, RIGHT = 900, 150, 20

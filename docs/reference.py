@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
 from issuer.cli.commands import app as commands
-from issuer.keyring.policy import duration
+from issuer.clock import duration
 from issuer.oauth import OAuthError
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app

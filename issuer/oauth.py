@@ -231,3 +231,7 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+class UnknownToken(InvalidGrant):
+    """The refresh token never was, or not this client's: perhaps a guess."""

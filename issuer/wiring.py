@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from issuer.audit.store import AuditStore
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
+from issuer.clock import Clock
 from issuer.database.database import Database, host_ticks
 from issuer.database.errors import StoreError
 from issuer.errors import KeyUnavailable
@@ -31,7 +32,7 @@ from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.policy import Policy
 from issuer.keyring.recovery import Recovery
-from issuer.keyring.rotation import Clock, Rotation
+from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import BadSettings, Settings
 from issuer.signing.pem import PemSigner, Vault
@@ -51,11 +52,6 @@ from issuer.tokens.revocation import Revocation
 
 # With the interpreter that runs this: another `pip` would install it elsewhere.
 INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
-
-
-def clock() -> datetime:
-    """Return the present; nothing else in this package reads the clock."""
-    return datetime.now(UTC)
 
 
 def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

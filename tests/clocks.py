@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from given import MovableClock
 
 from issuer.database.database import Database
-from issuer.grants.context import Origin
 from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.throttling.guard import Guard
+from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 
 SKEW = timedelta(seconds=30)

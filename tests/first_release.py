@@ -18,9 +18,9 @@ from sqlalchemy import Connection, text
 
 from issuer.database.database import Database
 from issuer.database.migrations import config
-from issuer.keyring.key import PublicKey
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.public_key import PublicKey
 
 PASSWORD = "violet otters juggle pancakes"
 PASSWORD_HASH = (

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from issuer.keyring.key import PublicKey, thumbprint
 from issuer.settings.settings import Settings
+from issuer.signing.public_key import PublicKey, thumbprint
 from issuer.wiring import Issuer
 
 T = TypeVar("T")

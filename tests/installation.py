@@ -16,10 +16,10 @@ from running import PATIENCE_SECONDS, eventually, free_port, is_free
 
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import Looked, look
-from issuer.keyring.rotation import Clock
+from issuer.clock import Clock, system_clock
 from issuer.settings.settings import load_settings
 from issuer.signing import encryption
-from issuer.wiring import build, clock
+from issuer.wiring import build
 
 PASSPHRASE = "sixteen silent penguins"
 SETTINGS = {"ISSUER_ALGORITHM": "ES256", "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
@@ -37,7 +37,7 @@ class Site:
 
     folder: Path
     patch: pytest.MonkeyPatch
-    clock: Clock = clock
+    system_clock: Clock = system_clock
 
     @property
     def keys(self) -> Path:

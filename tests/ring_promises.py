@@ -8,10 +8,10 @@ from datetime import datetime
 
 from ring_world import Actor, Node, World
 
+from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.keyring.validity import invalid_reason
-from issuer.keyring.view import Acknowledgement
 
 
 def judge(world: World, signed: dict[str, Key]) -> None:

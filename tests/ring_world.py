@@ -12,10 +12,12 @@ from typing import Any
 from given import START
 
 from issuer.errors import KeyUnavailable, StaleView
-from issuer.keyring.key import Key, PublicKey
+from issuer.keyring.heartbeat import Heartbeat
+from issuer.keyring.key import Key
 from issuer.keyring.policy import DECISION_LIFETIME, Policy
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.view import Heartbeat, View
+from issuer.keyring.view import View
+from issuer.signing.public_key import PublicKey
 
 Move = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)

@@ -15,9 +15,9 @@ from typing import Any
 import pkcs11
 import pytest
 
-from issuer.keyring.key import PublicKey
 from issuer.signing.pkcs11.session import Token
 from issuer.signing.pkcs11.signer import Pkcs11Signer
+from issuer.signing.public_key import PublicKey
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 LABEL = "issuer tests"

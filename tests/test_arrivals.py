@@ -16,8 +16,8 @@ from issuer.administration.user_import import read_arrivals
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.errors import Refused
-from issuer.grants.context import Origin
 from issuer.oauth import AuthMethod, UsernameTaken
+from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer
 
 passwords = Passwords()

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 import pytest
 from test_keyring import DAY, POLICY, SECOND, START, founded, public
 
-from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, fault, transitions
+from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, fault
 from issuer.keyring.ring import KeyRing
+from issuer.keyring.transitions import transitions
 
 
 def chain(*reasons: str) -> tuple[list[Link], Head]:

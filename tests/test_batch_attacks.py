@@ -23,12 +23,13 @@ from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database import engines
 from issuer.database.errors import DatabaseUnavailable
-from issuer.grants.context import Form, Origin
+from issuer.digests import refresh_token_digest
+from issuer.grants.context import Form
 from issuer.grants.pipeline import Granted
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
+from issuer.throttling.origin import Origin
 from issuer.tokens.group_commit import Batches
-from issuer.tokens.refresh import refresh_token_digest
 from issuer.wiring import Issuer
 
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -23,12 +23,14 @@ from sqlalchemy import select, text, update
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
-from issuer.grants.context import Form, Origin, RepeatRefused
+from issuer.digests import refresh_token_digest
+from issuer.grants.context import Form
 from issuer.grants.pipeline import Granted
 from issuer.oauth import InvalidGrant
 from issuer.settings.settings import Settings
+from issuer.throttling.origin import Origin
 from issuer.tokens.group_commit import MOST, Batches
-from issuer.tokens.refresh import refresh_token_digest
+from issuer.tokens.refresh import RepeatRefused
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 from issuer.wiring import Issuer
 

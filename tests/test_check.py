@@ -23,13 +23,14 @@ from issuer.checks import storage
 from issuer.checks.finding import Severity
 from issuer.checks.installation import look
 from issuer.cli.commands import app
+from issuer.clock import system_clock
 from issuer.database.database import SCHEMA, Database
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.store import RingStore
-from issuer.keyring.view import Heartbeat
 from issuer.settings.settings import BadSettings, load_settings
 from issuer.signing.pem_directory import NOTE
-from issuer.wiring import build, clock
+from issuer.wiring import build
 
 __all__ = ["empty", "installed", "site"]  # fixtures
 
@@ -444,7 +445,7 @@ def test_a_disk_that_is_nearly_full_is_told(site: Site) -> None:
 def beat(site: Site, name: str) -> None:
     settings = load_settings()
     database = Database(settings.database_url.get_secret_value())
-    now = clock()
+    now = system_clock()
     HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now), now)
     database.close()
 
@@ -471,7 +472,7 @@ def test_a_directory_of_keys_must_be_shared_by_several_hosts(empty: Site, postgr
 def test_an_older_ring_that_was_restored_is_told_with_the_way_out(site: Site) -> None:
     shutil.copy(site.folder / "issuer.db", site.folder / "backup.db")
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(clock())[0].kid
+    kid = issuer.rotation.ring().standbys(system_clock())[0].kid
     issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(site.folder / "backup.db", site.folder / "issuer.db")
@@ -502,7 +503,7 @@ def test_a_missing_standby_and_an_overdue_rotation_are_told(site: Site) -> None:
     assert "1 of 2 standby keys are missing" in site.one().wrong
     site.set(ISSUER_STANDBY_KEYS="1")
     later = MovableClock()
-    later.now = clock() + timedelta(days=29)
+    later.now = system_clock() + timedelta(days=29)
     site.set(ISSUER_ROTATION_PERIOD="10d")
     (finding,) = (each for looked in look(later) for each in looked.findings if "overdue" in each.wrong)
     assert finding.fix.line == "issuer serve"
@@ -512,7 +513,7 @@ def test_a_clock_far_from_the_databases_is_told(empty: Site, postgresql: str) ->
     empty.set(ISSUER_DATABASE_URL=new_database(postgresql))
     empty.make()
     ahead = MovableClock()
-    ahead.now = clock() + timedelta(minutes=5)
+    ahead.now = system_clock() + timedelta(minutes=5)
     (finding,) = (each for looked in look(ahead) for each in looked.findings)
     assert (finding.fix.line, "by NTP" in finding.wrong) == ("timedatectl set-ntp true", True)
 
@@ -665,7 +666,7 @@ def test_private_keys_that_the_directory_was_told_of_are_not_said_to_be_well(sit
 def test_keys_are_restored_into_a_directory_that_is_made_again(site: Site) -> None:
     names = [path.name for path in site.keys.glob("*.pem")]
     site.keys.rename(site.folder / "BACKUP")
-    findings = [finding for each in look(clock) for finding in each.findings]
+    findings = [finding for each in look(system_clock) for finding in each.findings]
     assert sorted(finding.fix.line for finding in findings) == sorted(
         f"mkdir -p -m 700 keys && install -m 600 BACKUP/{name} keys/" for name in names
     )

@@ -13,12 +13,13 @@ from crashing import killed_at_each_write
 from given import PASSWORD, START, MovableClock
 from pydantic import SecretStr
 
-from issuer.grants.context import Form, Origin
+from issuer.digests import refresh_token_digest
+from issuer.grants.context import Form
 from issuer.grants.pipeline import Granted
 from issuer.keyring.ring import Phase
 from issuer.oauth import LoginFailed, UsernameTaken
 from issuer.settings.settings import Settings
-from issuer.tokens.refresh import refresh_token_digest
+from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer, build
 
 ORIGIN = Origin("curl", "127.0.0.1")

@@ -18,9 +18,10 @@ from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
-from issuer.grants.context import Form, Origin
+from issuer.grants.context import Form
 from issuer.oauth import InvalidGrant, LoginFailed, TooManyAttempts
 from issuer.throttling.limits import ACCOUNT
+from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer
 
 OURS = Passwords(memory_kib=8, passes=1).hash("violet otters juggle")

@@ -28,16 +28,17 @@ from postgresql import new_database
 
 from issuer.checks import storage
 from issuer.checks.finding import Severity
+from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.fixes import Kind, assignment, quoted
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.store import RingStore
-from issuer.keyring.view import Heartbeat
 from issuer.settings.env_file import read_env_file
 from issuer.settings.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem_directory import NOTE
-from issuer.wiring import build, clock
+from issuer.wiring import build
 
 __all__ = ["installed", "site"]  # fixtures
 
@@ -674,7 +675,7 @@ def _(stage: Stage) -> None:
 
 def beat(name: str) -> None:
     settings = load_settings()
-    database, now = Database(settings.database_url.get_secret_value()), clock()
+    database, now = Database(settings.database_url.get_secret_value()), system_clock()
     HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now), now)
     database.close()
 
@@ -715,7 +716,7 @@ def stub_nodes_stopped(stage: Stage) -> None:
     def stopped_first(line: str, *, must_work: bool = True) -> None:
         database = Database(load_settings().database_url.get_secret_value())
         for beat_left in HeartbeatStore(database).all():
-            HeartbeatStore(database).beat(beat_left.last(clock()), clock())
+            HeartbeatStore(database).beat(beat_left.last(system_clock()), system_clock())
         database.close()
         real(line, must_work=must_work)
 
@@ -735,7 +736,7 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     stage.back_up()
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(clock())[0].kid
+    kid = issuer.rotation.ring().standbys(system_clock())[0].kid
     issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(stage.site.folder / "backup.db", stage.site.folder / "issuer.db")
@@ -762,7 +763,7 @@ def _(stage: Stage) -> None:
     store = RingStore(database)
     ring = store.load()
     assert ring
-    first = min(ring.keys, key=lambda key: key.activates_at or clock())
+    first = min(ring.keys, key=lambda key: key.activates_at or system_clock())
     old = []
     for days in range(59, 0, -1):
         public = ALGORITHMS["ES256"].public_key(ALGORITHMS["ES256"].generate())
@@ -780,12 +781,12 @@ def _(stage: Stage) -> None:
     stage.site.set(ISSUER_DATABASE_URL=stage.postgresql())
     stage.site.make()
     ahead = MovableClock()
-    ahead.now = clock() + timedelta(minutes=5)
+    ahead.now = system_clock() + timedelta(minutes=5)
     stage.site.clock = ahead
     stub(stage, "timedatectl", 'test "$*" = "set-ntp true" && touch ntp')
 
     def corrected() -> None:
         assert (stage.site.folder / "ntp").exists()
-        stage.site.clock = clock
+        stage.site.clock = system_clock
 
     stage.then = corrected

@@ -27,9 +27,10 @@ from issuer.accounts.hashing_pool import QUEUE_LIMIT
 from issuer.accounts.passwords import WrongPassword
 from issuer.database.database import Database
 from issuer.database.secrets import SecretStore
-from issuer.grants.context import Origin
+from issuer.digests import named
 from issuer.oauth import TooManyAttempts
-from issuer.throttling.limits import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, named, networks_of
+from issuer.throttling.limits import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, networks_of
+from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.wiring import Issuer

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
-from issuer.audit.chain import Action, Entry, SessionEvent, fault
+from issuer.audit.chain import Action, Entry, fault
 from issuer.audit.store import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.cli.commands import app
 from issuer.clients.client import Client
@@ -31,24 +31,25 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import require_types
 from issuer.errors import KeyUnavailable
+from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
-from issuer.keyring.key import JWK_MEMBERS, PublicKey
 from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import Moved, RingStore, Unreadable, key_ring, read
-from issuer.keyring.view import Acknowledgement, Heartbeat
 from issuer.maintenance.copy import copy
 from issuer.oauth import AuthMethod
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_database import PrivateKeyStore, private_keys
 from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.public_key import JWK_MEMBERS, PublicKey
 from issuer.signing.self_test import require_sound
 from issuer.throttling.limits import ACCOUNT, Bucket, bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import Family, NewFamily, RefreshToken
+from issuer.tokens.session_events import SessionEvent
 
 Document = dict[str, Any]
 Change = Callable[[Document], None]
@@ -253,7 +254,7 @@ def test_every_key_that_this_program_makes_is_accepted(alg: str, keys: Path) -> 
 
 
 def test_a_point_that_is_not_on_its_curve_is_refused_in_words() -> None:
-    from issuer.keyring.key import thumbprint  # noqa: PLC0415
+    from issuer.signing.public_key import thumbprint  # noqa: PLC0415
 
     jwk = {"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "A" * 43}
     kid = thumbprint(jwk)

@@ -15,8 +15,8 @@ from passlib.hash import bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
 
 from issuer.accounts.passwords import BadHash, Passwords, WrongPassword
 from issuer.accounts.registration import register_user
-from issuer.grants.context import Origin
 from issuer.oauth import LoginFailed
+from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer
 
 passwords = Passwords()

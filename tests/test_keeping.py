@@ -14,16 +14,16 @@ from test_rotation import FAST
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.errors import KeyUnavailable, OlderRing
+from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.keyring.key import PublicKey
 from issuer.keyring.node import Node
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore, key_ring
-from issuer.keyring.view import Acknowledgement, Heartbeat
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.public_key import PublicKey
 
 
 @dataclass

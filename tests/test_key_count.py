@@ -8,11 +8,11 @@ import pytest
 from test_keyring import DAY, POLICY, START, founded, public
 
 from issuer.errors import Refused
-from issuer.keyring.key import PublicKey
 from issuer.keyring.key_count import DOCUMENT_MOST_BYTES
 from issuer.keyring.plan import completed
 from issuer.keyring.policy import PUBLISHED_MOST, Policy
 from issuer.keyring.ring import KeyRing
+from issuer.signing.public_key import PublicKey
 from verifier_example import verifier
 
 HOUR = timedelta(hours=1)

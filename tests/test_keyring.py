@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from issuer.errors import Refused, UnknownKey
-from issuer.keyring.key import PublicKey
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
+from issuer.signing.public_key import PublicKey
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -19,14 +19,16 @@ from issuer.audit.chain import Action, fault
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
+from issuer.digests import named
 from issuer.errors import KeyUnavailable, NoRing, NothingToDo, Refused
-from issuer.grants.context import Form, Origin
+from issuer.grants.context import Form
 from issuer.keyring.store import Moved, RingStore
 from issuer.maintenance.copy import ROWS_AT_ONCE, counted
 from issuer.maintenance.move import Contents, Move, Place, take_back
 from issuer.settings.settings import Settings
 from issuer.signing.pem_directory import PemDirectory
-from issuer.throttling.limits import ACCOUNT, bucket, named, site
+from issuer.throttling.limits import ACCOUNT, bucket, site
+from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore, devices
 from issuer.wiring import Issuer, signer_for, vault_for
 

@@ -11,8 +11,9 @@ from given import START
 from test_keyring import DAY, POLICY, SECOND, founded, rotated
 
 from issuer.errors import KeyUnavailable, StaleView
+from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.view import Acknowledgement, Heartbeat, View
+from issuer.keyring.view import View
 
 SKEW = POLICY.clock_skew
 SIGNS = POLICY.heartbeat_interval + POLICY.node_timeout + SKEW

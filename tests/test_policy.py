@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 from test_keyring import POLICY
 
-from issuer.keyring.policy import BadPolicy, duration
+from issuer.clock import duration
+from issuer.keyring.policy import BadPolicy
 from issuer.settings.values import parse_duration
 
 

@@ -28,10 +28,10 @@ from issuer.checks import storage
 from issuer.checks.finding import Severity
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore
-from issuer.keyring.view import Heartbeat
 from issuer.signing.pem_database import PrivateKeyStore
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)

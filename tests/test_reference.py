@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
-from issuer.keyring.policy import duration
+from issuer.clock import duration
 from issuer.settings.settings import Settings
 from issuer.throttling import limits
 from verifier_example import app as example

@@ -21,18 +21,14 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from issuer.administration.clients import register_client
-from issuer.audit.chain import Action, Entry, SessionEvent
+from issuer.audit.chain import Action, Entry
 from issuer.cli.commands import app
+from issuer.digests import refresh_token_digest
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
-from issuer.tokens.refresh import (
-    REFRESH_GRACE,
-    ROTATION_BURST,
-    ROTATION_INTERVAL,
-    refresh_token_digest,
-    session_and_proof,
-)
+from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, session_and_proof
 from issuer.tokens.refresh_rotation import refresh_tokens
+from issuer.tokens.session_events import SessionEvent
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 

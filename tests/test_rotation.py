@@ -17,13 +17,13 @@ from issuer.checks.ring import clock as clock_findings
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable, NoRing, OlderRing, Refused, StaleView, WrongClock
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.keyring.key import PublicKey
 from issuer.keyring.node import Node
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.public_key import PublicKey
 
 Timely = Callable[[], bool]
 FAST = replace(POLICY, algorithm="ES256")

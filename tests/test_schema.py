@@ -20,10 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.accounts.registration import register_user
 from issuer.administration.clients import register_client
-from issuer.grants.context import Origin
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.forms import FORM

@@ -27,17 +27,20 @@ from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
-from issuer.grants.context import Form, Means, Origin
+from issuer.digests import refresh_token_digest
+from issuer.grants.context import Form, Means
 from issuer.grants.pipeline import Pipeline
 from issuer.maintenance.pruning import prune
 from issuer.oauth import InvalidGrant
 from issuer.settings.settings import Settings
 from issuer.throttling.guard import Guard
+from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore
-from issuer.tokens.refresh import REFRESH_GRACE, Authorization, NewFamily, refresh_token_digest
+from issuer.tokens.refresh import REFRESH_GRACE, NewFamily
 from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.web.app import create_app
 from issuer.wiring import build

@@ -11,7 +11,8 @@ from fastapi.testclient import TestClient
 from figures import Figures
 from given import ALICE, START, MovableClock, bearer
 
-from issuer.administration.clients import disable_user, register_client, set_password
+from issuer.administration.clients import register_client
+from issuer.administration.users import disable_user, set_password
 from issuer.keyring.ring import KeyRing
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod

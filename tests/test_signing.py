@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable
-from issuer.keyring.key import PublicKey
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_database import PrivateKeyStore
 from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
 PASSPHRASE = "correct horse"

@@ -31,24 +31,17 @@ from issuer.database.database import SCHEMA, Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
 from issuer.database.migrations import config
 from issuer.database.schema import VERSION_TABLE
+from issuer.digests import refresh_token_digest
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore, key_ring
-from issuer.keyring.view import Heartbeat
 from issuer.maintenance.pruning import BATCH, prune
 from issuer.oauth import AuthMethod, UsernameTaken
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore, families
-from issuer.tokens.refresh import (
-    Family,
-    NewFamily,
-    RefreshToken,
-    new_refresh_token,
-    refresh_token_digest,
-    stored,
-    successor,
-)
+from issuer.tokens.refresh import Family, NewFamily, RefreshToken, new_refresh_token, stored, successor
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)

@@ -11,8 +11,7 @@ import pytest
 from issuer.cli import demo_scenario
 from issuer.cli.demo_scenario import Story
 from issuer.cli.output import CommandError, Exit
-from issuer.keyring.policy import instant
-from issuer.wiring import clock
+from issuer.clock import instant, system_clock
 
 ISSUER, SERVICE = "http://issuer.test", "http://service.test"
 SECRET = "a secret that only this pretended issuer has"
@@ -68,7 +67,7 @@ class World:
 
     def _refused_from(self) -> str:
         late = self.lie == "the refusal is late"
-        return instant(clock() - timedelta(hours=1) if late else clock() + timedelta(hours=1))
+        return instant(system_clock() - timedelta(hours=1) if late else system_clock() + timedelta(hours=1))
 
     def stop(self, name: str) -> None:
         self.down = True

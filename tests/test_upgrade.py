@@ -32,16 +32,18 @@ from given import bearer
 from pydantic import SecretStr
 from sqlalchemy import Connection, insert, inspect, select, text
 
+from issuer.clock import system_clock
 from issuer.database.database import SCHEMA, Database
 from issuer.database.migrations import config
 from issuer.database.schema import VERSION_TABLE
+from issuer.digests import named
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ACCOUNT, bucket, named
+from issuer.throttling.limits import ACCOUNT, bucket
 from issuer.throttling.store import ThrottleStore, devices, throttle
 from issuer.tokens.refresh import session_and_proof
 from issuer.web.app import create_app
-from issuer.wiring import Issuer, build, clock
+from issuer.wiring import Issuer, build
 
 ISSUER, SERVICE = "http://127.0.0.1:8000", "http://127.0.0.1:8001"
 REVISIONS = sorted(script.revision for script in ScriptDirectory.from_config(config()).walk_revisions())
@@ -49,7 +51,7 @@ REVISIONS = sorted(script.revision for script in ScriptDirectory.from_config(con
 
 @pytest.fixture
 def first(url: str, keys: Path) -> FirstRelease:
-    made = FirstRelease(ISSUER, SERVICE, clock() - timedelta(minutes=1), "a passphrase for tests")
+    made = FirstRelease(ISSUER, SERVICE, system_clock() - timedelta(minutes=1), "a passphrase for tests")
     made.make(url, keys)
     return made
 
@@ -105,7 +107,7 @@ def test_the_ring_of_the_first_release_rotates_and_its_key_can_be_revoked(
     old, standby = (key.kid for key in first.keys)
     policy = upgraded.policy
     ring = upgraded.rotation.change(lambda ring, now: ring.promoted(policy, now))  # founders are ripe at once
-    assert ring.current(clock()).kid == standby
+    assert ring.current(system_clock()).kid == standby
     upgraded.node.refresh()
     assert verifies(web, first.access_token)
     upgraded.rotation.change(lambda ring, now: ring.revoked(old, "a test", policy, now))
@@ -121,7 +123,7 @@ def test_the_first_release_goes_on_beside_this_one(
 ) -> None:
     """Its frozen statements work on the newest schema, and each version reads what the other wrote."""
     made_here = web.post("/login", data={"username": "bob", "password": PASSWORD}).json()
-    beside = FirstRelease(ISSUER, SERVICE, clock(), keys=first.keys)
+    beside = FirstRelease(ISSUER, SERVICE, system_clock(), keys=first.keys)
     with upgraded.database.write() as connection:
         beside.write(connection, "carol")
         connection.execute(text(ADD_PRIVATE_KEY), {"kid": "x", "pem": b"x", "kept": False})
@@ -142,7 +144,7 @@ def test_of_two_versions_that_use_a_refresh_token_one_does(
         found = connection.execute(
             text("SELECT digest, family_id FROM refresh_tokens WHERE used_at IS NOT NULL")
         ).one()
-        use = {"digest": found.digest, "family_id": found.family_id, "now": first._at(clock())}
+        use = {"digest": found.digest, "family_id": found.family_id, "now": first._at(system_clock())}
         assert connection.execute(text(USE_TOKEN), use).rowcount == 0
 
 
@@ -166,7 +168,7 @@ def used_by_the_first_release(upgraded: Issuer, first: FirstRelease, token: str)
         found = connection.execute(look, {"digest": digest}).one()
         mac = hmac.digest(token.encode(), found.successor_seed, "sha256")
         successor = base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
-        use = {"digest": digest, "family_id": found.family_id, "now": first._at(clock())}
+        use = {"digest": digest, "family_id": found.family_id, "now": first._at(system_clock())}
         assert connection.execute(text(USE_TOKEN), use).rowcount == 1
         kept = {"digest": hashlib.sha256(successor.encode()).digest(), "family_id": found.family_id}
         kept |= {"expires_at": found.expires_at, "successor_seed": secrets.token_bytes(32)}
@@ -261,7 +263,7 @@ def test_the_revisions_are_one_line_of_four_digits_up_to_the_newest() -> None:
 
 
 def test_failures_and_devices_stay_known_when_their_names_become_keyed(url: str) -> None:
-    database, now = Database(url), clock()
+    database, now = Database(url), system_clock()
     if database.file:
         database.file.touch()
     account, device = bucket(ACCOUNT, "account", "alice"), named("cookie", "alice", "a name")

@@ -27,9 +27,10 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from issuer.accounts.passwords import WrongPassword
-from issuer.administration.clients import disable_user, register_client
+from issuer.administration.clients import register_client
+from issuer.administration.users import disable_user
+from issuer.clock import instant
 from issuer.database.errors import DatabaseUnavailable
-from issuer.keyring.policy import instant
 from issuer.logs import configure_log
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings

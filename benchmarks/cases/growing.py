@@ -23,13 +23,14 @@ from seeding import add_accounts, add_clients, add_families, analyze, client_id,
 from servers import Running, free_port, fresh_database, installed, issuer, postgresql
 from timing import cpu_us
 
-from issuer.clients.client import digest
 from issuer.database.database import Database
-from issuer.grants.context import Form, Origin
+from issuer.digests import digest
+from issuer.grants.context import Form
 from issuer.keyring.key import Key
 from issuer.maintenance.pruning import prune
 from issuer.oauth import GrantType
 from issuer.settings.settings import Settings
+from issuer.throttling.origin import Origin
 from issuer.web.well_known.jwks import RenderedKeySet
 from issuer.wiring import Issuer, build
 from verifier_example.testing import KeyPair

@@ -19,9 +19,10 @@ from servers import installed, issuer, provider
 from timing import cpu_us
 
 from issuer.administration.clients import register_client
-from issuer.grants.context import Form, Origin
+from issuer.grants.context import Form
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
+from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer, build
 
 CONNECTIONS = (1, 8, 32)

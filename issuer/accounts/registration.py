@@ -9,9 +9,10 @@ from datetime import datetime
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, require_password, require_username
-from issuer.grants.context import Means, Origin
+from issuer.grants.context import Means
 from issuer.oauth import AccessDenied, UsernameTaken
 from issuer.throttling.guard import Guard
+from issuer.throttling.origin import Origin
 
 
 def register_user(

@@ -5,52 +5,19 @@ Which names and passwords are acceptable is decided in `accounts`.
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
-from issuer.accounts.passwords import COMMON, Passwords
-from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User, require_password
-from issuer.audit.chain import Action, Entry
-from issuer.audit.store import AuditStore
-from issuer.clients.client import Client, digest, new_secret
+from issuer.clients.client import Client, new_secret
 from issuer.clients.store import ClientStore
+from issuer.clock import instant
+from issuer.digests import digest
 from issuer.errors import Refused
-from issuer.keyring.policy import instant
 from issuer.oauth import AuthMethod, InvalidRequest, InvalidScope, format_scope, parse_scope
-from issuer.tokens.family_store import FamilyStore
 from issuer.urls import BadURL, resource
 
 NAME_MOST_CHARACTERS = 200
 SCOPE_MOST_CHARACTERS = 2000
 """Tokens of up to 8 KiB are read everywhere; scope is one part of them."""
-
-
-def set_password(
-    families: FamilyStore, passwords: Passwords, user: User, password: str, now: datetime
-) -> None:
-    """Change a password and end every session that the old one opened; raise InvalidRequest."""
-    chosen = require_password(password, user.username, COMMON)
-    families.set_password_hash(user.id, passwords.hash(chosen), now)
-
-
-def disable_user(families: FamilyStore, user: User, now: datetime) -> User:
-    """Shut a user out: no log-in and no refresh from now on; access tokens live until they expire."""
-    families.disable(user.id, now)
-    return replace(user, disabled_at=now)
-
-
-def enable_user(accounts: AccountStore, user: User) -> User:
-    """Let a disabled user log in again; ended sessions stay ended."""
-    accounts.enable(user.id)
-    return replace(user, disabled_at=None)
-
-
-def end_all_sessions(families: FamilyStore, audit: AuditStore, actor: str, reason: str, now: datetime) -> int:
-    """End every session and tell how many there were; everybody has to log in again."""
-    ended = families.end_all(now)
-    audit.record(Entry(now, actor, Action.SESSIONS_ENDED, reason=f"{ended} sessions: {reason}"))
-    return ended
 
 
 def renew_secret(

@@ -5,13 +5,10 @@ Keeping it is the store's work; pure functions tell what is to be recorded and w
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-
-from issuer.keyring.key import Key
-from issuer.keyring.ring import KeyRing
 
 
 class Action(StrEnum):
@@ -28,35 +25,6 @@ class Action(StrEnum):
     SESSIONS_ENDED = "sessions ended"
     REPLAYED = "refresh token replayed"
     """Written by earlier releases only; what happens to sessions is summed apart, see `SessionEvent`."""
-
-
-class SessionEvent(StrEnum):
-    """What may happen to a session that an operator should know; summed by user, and not in the chain.
-
-    Whoever has an account can cause any number of them: in the chain they would bury the events of keys.
-    """
-
-    REPLAYED = "refresh token replayed"
-    """A used token came after its grace, and ended its session."""
-    ELSEWHERE = "refresh token repeated from another address"
-    """A used token came within its grace from another address, and ended its session."""
-    REPEATED = "refresh token repeated"
-    """A used token came within its grace, and was given its successor again."""
-    REPEAT_REFUSED = "refresh token repeat refused"
-    """A used token came within its grace for the third time or more."""
-
-
-@dataclass(frozen=True)
-class SessionEvents:
-    """How often one event happened to the sessions of one user since `first_at`, and the latest of them."""
-
-    user_id: str
-    event: str
-    count: int
-    first_at: datetime
-    last_at: datetime
-    session: str
-    client_id: str
 
 
 @dataclass(frozen=True)
@@ -118,43 +86,3 @@ def fault(links: Iterable[Link], head: Head) -> str | None:
     if end != head:
         return f"the audit ends with entry {end.number}, but {head.number} were made"
     return None
-
-
-def transitions(before: KeyRing | None, after: KeyRing, actor: str, reason: str | None) -> list[Entry]:
-    """Return what happened to each key since `before`, in the order of time.
-
-    A turn that came by itself bears its own instant; `reason` belongs to what an operator did.
-    """
-    old = {key.kid: key for key in before.keys} if before else {}
-    events = [
-        event for key in after.keys for event in _events(key, old.get(key.kid), before, after, actor, reason)
-    ]
-    remaining = {key.kid for key in after.keys}
-    events += [
-        Entry(after.changed_at, actor, Action.RETIRED, kid, after.version) for kid in old.keys() - remaining
-    ]
-    return sorted(events, key=lambda event: event.at)
-
-
-def _events(
-    key: Key, old: Key | None, before: KeyRing | None, after: KeyRing, actor: str, reason: str | None
-) -> Iterator[Entry]:
-    now = after.changed_at
-    if old is None:
-        action = Action.IMPORTED if key.imported else Action.PUBLISHED
-        yield Entry(now, actor, action, key.kid, after.version, reason if key.imported else None)
-    if key.revoked_at and (
-        old is None or (old.revoked_at, old.compromised) != (key.revoked_at, key.compromised)
-    ):
-        why = f"compromised: {key.revoked_reason}" if key.compromised else key.revoked_reason
-        yield Entry(now, actor, Action.REVOKED, key.kid, after.version, why)
-    if key.activates_at and key.activated_by(now) and _is_new(key.activates_at, old, before):
-        by_hand = old is None or old.activates_at != key.activates_at
-        why = reason if by_hand else None
-        yield Entry(key.activates_at, actor, Action.ACTIVATED, key.kid, after.version, why)
-
-
-def _is_new(activates_at: datetime, old: Key | None, before: KeyRing | None) -> bool:
-    if before is None or old is None or old.activates_at != activates_at:
-        return True
-    return activates_at > before.changed_at

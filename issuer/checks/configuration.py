@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 from issuer.checks.finding import Finding, problem, warning, warnings
 from issuer.checks.storage import url_form
+from issuer.clock import duration
 from issuer.fixes import Fix, Kind, quoted, setting
-from issuer.keyring.policy import duration
 from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.settings.settings import SECRETS, BadSettings, Settings, concerns, setting_of
 from issuer.settings.sources import Given, GivenTwice, cleaned, given_settings

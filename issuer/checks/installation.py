@@ -11,13 +11,14 @@ from pathlib import Path
 from issuer.audit.store import AuditStore
 from issuer.checks import configuration, passphrases, private_keys, ring, storage
 from issuer.checks.finding import Finding, Severity, problem
+from issuer.clock import Clock
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
 from issuer.fixes import Fix, Kind
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.policy import Policy
-from issuer.keyring.rotation import Clock, Rotation
+from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.env_file import BadEnvFile
 from issuer.settings.settings import BadSettings, Settings, load_settings

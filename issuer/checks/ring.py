@@ -9,13 +9,14 @@ from issuer.audit.chain import fault
 from issuer.audit.store import AuditStore
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
+from issuer.clock import duration
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, StoreError
 from issuer.errors import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.fixes import Fix, Kind, setting
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import wanting
-from issuer.keyring.policy import PUBLISHED_MOST, Policy, duration
+from issuer.keyring.policy import PUBLISHED_MOST, Policy
 from issuer.keyring.private_keys import DamagedNote, PrivateHalves
 from issuer.keyring.restore_detection import WAY_OUT, contradiction, without_ring
 from issuer.keyring.ring import KeyRing

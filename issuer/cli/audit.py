@@ -6,11 +6,12 @@ from typing import Annotated
 
 import typer
 
-from issuer.audit.chain import Action, Link, SessionEvents, fault
+from issuer.audit.chain import Action, Link, fault
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.cli.ring_view import KID_SHOWN
+from issuer.clock import instant
 from issuer.database.errors import DatabaseDamaged
-from issuer.keyring.policy import instant
+from issuer.tokens.session_events import SessionEvents
 from issuer.wiring import Issuer
 
 DIGEST = re.compile(r"[0-9a-f]{64}")

@@ -8,8 +8,8 @@ from rich.text import Text
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import Looked, look
 from issuer.cli.output import Exit, Json, console, show
+from issuer.clock import system_clock
 from issuer.logs import harmless
-from issuer.wiring import clock
 
 MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
 WELL = ("✓", "green")
@@ -21,7 +21,7 @@ def check(*, as_json: Json = False) -> None:
 
     Changes nothing. Exit 1 if there is a problem; warnings alone exit 0.
     """
-    looked = list(look(clock))
+    looked = list(look(system_clock))
     found = [finding for each in looked for finding in each.findings]
     counts = {severity: sum(finding.severity is severity for finding in found) for severity in Severity}
     document = {

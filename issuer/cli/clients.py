@@ -25,9 +25,9 @@ from issuer.cli.streams import OutputLost, require_output
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.key_sets import is_fetchable, read_key_set
 from issuer.clients.store import MEMORY
+from issuer.clock import instant
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
-from issuer.keyring.policy import instant
 from issuer.oauth import AuthMethod, format_scope
 from issuer.settings.settings import load_settings
 from issuer.settings.values import parse_duration

@@ -16,8 +16,7 @@ from rich.markup import escape
 
 from issuer.cli.output import CommandError, Exit, console, draw
 from issuer.cli.ring_view import brief
-from issuer.keyring.policy import instant
-from issuer.wiring import clock
+from issuer.clock import instant, system_clock
 
 REFUSED_WITHIN_SECONDS = 30
 OUTAGE_SECONDS = 4
@@ -118,8 +117,8 @@ class Story:
             lambda status: status == httpx2.codes.UNAUTHORIZED,
         )
         told = revoked["refused_from"]
-        self._expect(instant(clock()) <= told, f"the service refused it later than {told}")
-        self._say(f"GET /protected_route  401  refused at {instant(clock())}, in time")
+        self._expect(instant(system_clock()) <= told, f"the service refused it later than {told}")
+        self._say(f"GET /protected_route  401  refused at {instant(system_clock())}, in time")
 
     def _outage(self, token: str) -> None:
         self._begin("The issuer stops; the service goes on accepting valid tokens")

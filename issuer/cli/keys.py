@@ -10,10 +10,11 @@ import typer
 from issuer.cli import private_keys, recover, revoke, timeline
 from issuer.cli.output import Access, Json, Row, console, opened, show
 from issuer.cli.ring_view import require_reason, running, show_ring, unripe
+from issuer.clock import instant
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.plan import plan
-from issuer.keyring.policy import Policy, instant
+from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.view import Heartbeat
 from issuer.wiring import Issuer
 
 app = typer.Typer(help="Show, rotate and revoke signing keys.", no_args_is_help=True)

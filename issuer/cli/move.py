@@ -12,12 +12,13 @@ from rich.progress import Progress
 
 from issuer.cli.output import CommandError, Json, Row, operator, require_existing, show, warn
 from issuer.cli.private_keys import line_of
+from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
 from issuer.fixes import assignment
 from issuer.maintenance.move import Contents, Move, Place, Told, take_back
 from issuer.settings.settings import Settings, load_settings
-from issuer.wiring import clock, signer_for, vault_for
+from issuer.wiring import signer_for, vault_for
 
 URL = "URL of the new database"
 
@@ -69,7 +70,7 @@ def _moving(settings: Settings, old: Database, new: Database) -> Move:
         Place(new, signer_for(after, new)),
         None if in_token else vault_for(settings, old),
         settings.policy(),
-        clock,
+        system_clock,
         operator(),
     )
 
@@ -129,7 +130,7 @@ def _show(
 
 
 def _go_back(old: Database, *, as_json: bool) -> None:
-    to = take_back(old, operator(), clock())
+    to = take_back(old, operator(), system_clock())
     show(
         {"from": to, "to": str(old)},
         as_json=as_json,

@@ -21,10 +21,10 @@ from typer.exceptions import TyperException
 
 from issuer.cli import INTERRUPTED
 from issuer.cli.streams import OutputLost
+from issuer.clock import instant
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, NothingToDo, Refused
-from issuer.keyring.policy import instant
 from issuer.logs import harmless
 from issuer.oauth import OAuthError
 from issuer.settings.settings import BadSettings, Settings, load_settings

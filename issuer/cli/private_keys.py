@@ -10,9 +10,9 @@ import typer
 from issuer.audit.chain import Action, Entry
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show, warn
 from issuer.cli.ring_view import KID_SHOWN, show_ring
+from issuer.clock import instant
 from issuer.errors import KeyUnavailable, NothingToDo
 from issuer.keyring.key import Key
-from issuer.keyring.policy import instant
 from issuer.keyring.ring import PUBLISHED, Phase
 from issuer.settings.passphrase import (
     LEAST_CHARACTERS,

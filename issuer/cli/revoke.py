@@ -9,14 +9,14 @@ from typing import Annotated
 
 import typer
 
-from issuer.administration.clients import end_all_sessions
+from issuer.administration.sessions import end_all_sessions
 from issuer.cli.output import Access, CommandError, Json, opened
 from issuer.cli.ring_view import require_reason, show_ring, unripe
+from issuer.clock import instant
 from issuer.errors import NothingToDo, Refused
+from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
-from issuer.keyring.policy import instant
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.view import Acknowledgement
 from issuer.logs import harmless
 from issuer.wiring import Issuer
 

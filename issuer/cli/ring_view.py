@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 import typer
 
 from issuer.cli.output import Row, show, warn
+from issuer.clock import instant
+from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.key import Key
-from issuer.keyring.policy import Policy, instant
+from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.view import Acknowledgement, Heartbeat
 from issuer.wiring import Issuer
 
 REASON_MOST_CHARACTERS = 500

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from issuer.cli.output import Row
 from issuer.cli.ring_view import KID_SHOWN, told
+from issuer.clock import instant
 from issuer.keyring.plan import UNMADE, Life, Plan
-from issuer.keyring.policy import instant
 from issuer.logs import harmless
 
 LEAST_COLUMNS = 20

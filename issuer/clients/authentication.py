@@ -14,9 +14,10 @@ from issuer.clients.assertion import ASSERTION_TYPE, Assertion
 from issuer.clients.client import Client, secret_matches
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
-from issuer.grants.context import Form, Origin
+from issuer.grants.context import Form
 from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest
 from issuer.throttling.guard import Guard
+from issuer.throttling.origin import Origin
 
 _ALIKE = "client authentication failed"
 BASIC_MOST_CHARACTERS = 2048

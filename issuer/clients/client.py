@@ -3,13 +3,13 @@
 How a client is kept belongs to `store.clients`; how its secret travels, to `grants.authentication`.
 """
 
-import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
+from issuer.digests import digest
 from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
 from issuer.urls import comparable
 
@@ -78,11 +78,6 @@ FIRST_PARTY = Client(FIRST_PARTY_ID, "first-party log-in", AuthMethod.NONE, froz
 def new_secret() -> str:
     """Return a client secret of 256 random bits."""
     return secrets.token_urlsafe(32)
-
-
-def digest(secret: str) -> bytes:
-    """Return what is stored of a random secret: a plain fast hash, as there is nothing to guess."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 NO_CLIENT_DIGEST = digest(new_secret())

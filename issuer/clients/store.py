@@ -29,9 +29,9 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import Instant, each_readable, reads, texts
 from issuer.database.subjects import claim
+from issuer.digests import named
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, format_scope, parse_scope
-from issuer.throttling.limits import named
 
 clients = Table(
     "clients",

@@ -1,7 +1,7 @@
 """The grant `client_credentials`, RFC 6749 section 4.4: a machine acts for itself."""
 
 from issuer.grants.context import Means, TokenRequest
-from issuer.tokens.refresh import Authorization
+from issuer.tokens.authorization import Authorization
 
 
 def grant(request: TokenRequest, means: Means) -> Authorization:

@@ -11,21 +11,10 @@ from typing import Protocol
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.store import AccountStore
 from issuer.clients.client import Client
-from issuer.oauth import InvalidGrant, InvalidRequest, LoginFailed
+from issuer.oauth import InvalidRequest
+from issuer.throttling.origin import Origin
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Authorization, Family
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a request came from: a label for who looks at a list of sessions, and what limits count by."""
-
-    user_agent: str = ""
-    address: str = ""
-    device: str = field(default="", repr=False)
-    """The random name that a browser was given and brings back; empty: it brought none."""
-    given_device: str = field(default="", repr=False)
-    """The name that it is given with the answer to this request, if it brought none."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +59,6 @@ class Means:
     client_audience: tuple[str, ...]
     clock_skew: timedelta
     """By how much the clocks of two nodes may differ."""
-
-
-class UnknownToken(InvalidGrant):
-    """The refresh token never was, or not this client's: perhaps a guess."""
-
-
-class Replayed(InvalidGrant):
-    """A used refresh token was presented again, after its grace or from another site: its session ends."""
-
-    def __init__(self, description: str, family: Family, *, elsewhere: bool = False) -> None:
-        super().__init__(description)
-        self.family = family
-        self.elsewhere = elsewhere
-        """Whether it came within its grace, from another site."""
-
-
-class RepeatRefused(InvalidGrant):
-    """A used refresh token came within its grace, but has yielded its successor a second time already."""
-
-    def __init__(self) -> None:
-        super().__init__("the refresh token was used, and its successor given twice; use the successor")
-
-
-class AccountChanged(LoginFailed):
-    """The account is not as it was when its password was verified; the pipeline asks the grant once more."""
 
 
 class Grant(Protocol):

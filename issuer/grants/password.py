@@ -7,7 +7,8 @@ from issuer.accounts.passwords import WrongPassword
 from issuer.accounts.user import VERIFIED_MOST_BYTES, hashable
 from issuer.grants.context import Means, TokenRequest
 from issuer.oauth import LoginFailed
-from issuer.tokens.refresh import Authorization, NewFamily
+from issuer.tokens.authorization import Authorization
+from issuer.tokens.refresh import NewFamily
 
 
 def grant(request: TokenRequest, means: Means) -> Authorization:

@@ -10,7 +10,7 @@ from datetime import datetime
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
-from issuer.grants.context import AccountChanged, Form, Grant, Means, Origin, Replayed, TokenRequest
+from issuer.grants.context import Form, Grant, Means, TokenRequest
 from issuer.keyring.key import Key
 from issuer.oauth import (
     AccessDenied,
@@ -26,9 +26,11 @@ from issuer.oauth import (
 )
 from issuer.throttling.guard import Guard, account_name
 from issuer.throttling.limits import networks_of
+from issuer.throttling.origin import Origin
 from issuer.tokens.access_tokens import Mint
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
-from issuer.tokens.refresh import Authorization, NewFamily, Renewal
+from issuer.tokens.refresh import AccountChanged, NewFamily, Renewal, Replayed
 
 SCOPE_MOST_CHARACTERS = 4096
 

@@ -3,11 +3,12 @@
 What presenting a token leads to is decided in `tokens`; single use is enforced by the store.
 """
 
-from issuer.grants.context import Means, TokenRequest, UnknownToken
-from issuer.oauth import InvalidGrant, InvalidScope
+from issuer.digests import refresh_token_digest
+from issuer.grants.context import Means, TokenRequest
+from issuer.oauth import InvalidGrant, InvalidScope, UnknownToken
 from issuer.throttling.limits import site
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.redemption import NOT_VALID, redeem
-from issuer.tokens.refresh import Authorization, refresh_token_digest
 
 
 def grant(request: TokenRequest, means: Means) -> Authorization:

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from issuer.clock import Clock, instant
 from issuer.database.errors import DatabaseDamaged, StoreError
 from issuer.errors import KeyRingError, KeyUnavailable, StaleView
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.keyring.policy import PUBLISHED_MOST, REFRESH_INTERVAL, Policy, instant
+from issuer.keyring.policy import PUBLISHED_MOST, REFRESH_INTERVAL, Policy
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.rotation import Clock, Rotation
-from issuer.keyring.view import Heartbeat, View
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.view import View
 from issuer.signing.self_test import require_sound
 from issuer.signing.signer import Signer
 

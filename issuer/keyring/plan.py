@@ -9,9 +9,10 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import uuid4
 
-from issuer.keyring.key import Key, PublicKey
+from issuer.keyring.key import Key
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
+from issuer.signing.public_key import PublicKey
 
 UNMADE = "(a new key)"
 

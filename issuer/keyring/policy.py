@@ -4,8 +4,9 @@ What follows from them for a key is `keyring`'s work.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
+from issuer.clock import duration
 from issuer.fixes import Fix, Kind
 
 REFRESH_INTERVAL = timedelta(seconds=1)
@@ -135,20 +136,6 @@ class Policy:
         """
         most = self.publish_lead - self.max_age - self.clock_skew - DECISION_LIFETIME
         return max(self.node_timeout, min(self.outage_limit, most))
-
-
-def instant(when: datetime) -> str:
-    """Return `when` as people and scripts read it, in UTC, RFC 3339."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def duration(span: timedelta) -> str:
-    """Return `span` in the form in which settings are written: `30d`, `24h`, `10m`, `45s`."""
-    whole = int(span.total_seconds())
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if whole and whole % length == 0:
-            return f"{whole // length}{unit}"
-    return f"{whole}s" if span == timedelta(seconds=whole) else f"{span.total_seconds():g}s"
 
 
 def _rounded(span: timedelta) -> str:

@@ -10,10 +10,10 @@ from dataclasses import replace
 from issuer.audit.chain import Action, Entry, Head
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, KeyUnavailable
-from issuer.keyring.key import PublicKey
 from issuer.keyring.restore_detection import WAY_OUT
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore, Unreadable, checkpoint, noted_head, read
+from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
 

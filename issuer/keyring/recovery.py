@@ -5,14 +5,16 @@ How the two rings become one is decided in `lineage`; that nobody goes on by the
 
 from dataclasses import replace
 
-from issuer.audit.chain import Action, Entry, transitions
+from issuer.audit.chain import Action, Entry
+from issuer.clock import Clock
 from issuer.database.errors import DatabaseUnavailable
 from issuer.errors import NothingToDo, Refused
 from issuer.keyring.policy import DECISION_LIFETIME, Policy
 from issuer.keyring.restore_detection import comes_after, reunited
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.rotation import ATTEMPTS, Clock, Rotation
+from issuer.keyring.rotation import ATTEMPTS, Rotation
 from issuer.keyring.store import RingStore
+from issuer.keyring.transitions import transitions
 from issuer.signing.self_test import require_sound
 from issuer.signing.signer import Signer
 

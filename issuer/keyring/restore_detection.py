@@ -7,8 +7,8 @@ noted with the private keys, by `halves`; the way out is performed in `recovery`
 from collections.abc import Collection
 from dataclasses import replace
 
+from issuer.clock import instant
 from issuer.keyring.key import Key
-from issuer.keyring.policy import instant
 from issuer.keyring.ring import KeyRing
 
 WAY_OUT = "issuer keys recover --reason TEXT"

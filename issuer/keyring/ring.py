@@ -12,10 +12,12 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Self
 
+from issuer.clock import duration, instant
 from issuer.errors import NothingToDo, Refused, UnknownKey
-from issuer.keyring.key import Key, PublicKey
+from issuer.keyring.key import Key
 from issuer.keyring.key_count import Published, fits_document, room_from
-from issuer.keyring.policy import PUBLISHED_MOST, Policy, duration, instant
+from issuer.keyring.policy import PUBLISHED_MOST, Policy
+from issuer.signing.public_key import PublicKey
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 

@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from issuer.audit.chain import transitions
+from issuer.clock import Clock, duration, instant
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable, StoreError
 from issuer.errors import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
-from issuer.keyring.key import PublicKey
 from issuer.keyring.plan import completed
-from issuer.keyring.policy import DECISION_LIFETIME, Policy, duration, instant
+from issuer.keyring.policy import DECISION_LIFETIME, Policy
 from issuer.keyring.private_keys import PrivateHalves
 from issuer.keyring.restore_detection import comes_after, contradiction, without_ring
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore
+from issuer.keyring.transitions import transitions
+from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
 Move = Callable[[KeyRing, datetime], KeyRing]
 """A decision about the ring at an instant; raises KeyRingError to refuse."""
 
-Clock = Callable[[], datetime]
 
 MAKE_AGAIN = timedelta(seconds=10)
 """How long after a key could not be made it is tried again."""

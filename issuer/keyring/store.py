@@ -17,10 +17,10 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.audit.chain import Action, Entry, Head
 from issuer.audit.store import MOST_ENTRIES, append, audit, head_of, holds
+from issuer.clock import instant
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, Locked, StoreError
 from issuer.database.url import BadURL, parse
-from issuer.keyring.policy import instant
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.validity import invalid_reason
 

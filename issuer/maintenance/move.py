@@ -12,12 +12,13 @@ from sqlalchemy.exc import IntegrityError
 from issuer.audit.chain import Action, Entry, fault
 from issuer.audit.store import AuditStore, append
 from issuer.callbacks import notify
+from issuer.clock import instant
 from issuer.database.database import SCHEMA, Database
 from issuer.database.engines import take_time
 from issuer.database.errors import DatabaseDamaged, DatabaseForeign
 from issuer.errors import NoRing, NothingToDo, Refused
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.keyring.policy import Policy, instant
+from issuer.keyring.policy import Policy
 from issuer.keyring.ring import PUBLISHED, KeyRing
 from issuer.keyring.store import RingStore
 from issuer.maintenance.copy import copy, counted, keep

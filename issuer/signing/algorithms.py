@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from issuer.keyring.key import JWK_MEMBERS, PublicKey, thumbprint
+from issuer.signing.public_key import JWK_MEMBERS, PublicKey, thumbprint
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
 PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey

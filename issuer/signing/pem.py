@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from issuer.errors import KeyUnavailable, WrongPassphrase
 from issuer.fixes import Fix, Kind
-from issuer.keyring.key import PublicKey
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.encryption import is_current, is_encrypted, is_whole, pem_of
+from issuer.signing.public_key import PublicKey
 
 ENCRYPT_ANEW = "issuer keys rewrap --same-passphrase"
 

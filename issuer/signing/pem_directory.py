@@ -14,7 +14,7 @@ from pathlib import Path
 
 from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, as_root, quoted
-from issuer.keyring.key import is_kid
+from issuer.signing.public_key import is_kid
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600

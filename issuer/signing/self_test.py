@@ -8,7 +8,7 @@ import secrets
 import jwt
 
 from issuer.errors import KeyUnavailable
-from issuer.keyring.key import PublicKey
+from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
 

@@ -6,8 +6,8 @@ Which key signs is decided in `keyring`; backends are sibling modules.
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from issuer.keyring.key import PublicKey
 from issuer.signing.algorithms import PrivateKey
+from issuer.signing.public_key import PublicKey
 
 
 class Signer(Protocol):

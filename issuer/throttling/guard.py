@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from issuer.accounts.user import canonical_username, hashable
-from issuer.grants.context import Origin, UnknownToken
-from issuer.oauth import InvalidClient, LoginFailed, TooManyAttempts
+from issuer.digests import named
+from issuer.oauth import InvalidClient, LoginFailed, TooManyAttempts, UnknownToken
 from issuer.throttling.allowances import Allowances
 from issuer.throttling.limits import (
     ACCOUNT,
@@ -31,9 +31,9 @@ from issuer.throttling.limits import (
     Count,
     address_buckets,
     bucket,
-    named,
     site,
 )
+from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 
 SEEN_EVERY = timedelta(days=1)

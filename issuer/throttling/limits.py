@@ -3,13 +3,13 @@
 Counting is `store.throttle`'s work; which requests are limited is decided in `grants.guard`.
 """
 
-import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
 from typing import Self
 
 from issuer.addresses import parse_address
+from issuer.digests import named
 
 IPV6_SITE = 64
 """Whoever has one IPv6 address has all with the same first 64 bits."""
@@ -129,12 +129,6 @@ class Allowance:
 def bucket(limit: Limit, *names: str) -> Bucket:
     """Return the bucket of that name, which tells nothing of it."""
     return Bucket(named(*names), limit)
-
-
-def named(*names: str) -> bytes:
-    """Return a digest that stands for `names` without telling them to who reads the database."""
-    parts = [name.encode("utf-8", "surrogatepass") for name in names]
-    return hashlib.sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
 
 
 def address_buckets(limit: Limit, kind: str, address: str) -> list[Bucket]:

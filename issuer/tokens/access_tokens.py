@@ -21,7 +21,7 @@ from issuer.keyring.ring import PUBLISHED
 from issuer.keyring.view import View
 from issuer.oauth import InvalidToken, Unavailable
 from issuer.signing.signer import Signer
-from issuer.tokens.refresh import Authorization, access_token_claims
+from issuer.tokens.authorization import Authorization, access_token_claims
 
 ACCESS_TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of RFC 9068 section 2.1
 TOKEN_MOST_CHARACTERS = 8192

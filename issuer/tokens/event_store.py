@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, Row, String, Table, case, select
 
-from issuer.audit.chain import SessionEvent, SessionEvents
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import Instant, each_readable, reads, upserting
 from issuer.tokens.refresh import Family
+from issuer.tokens.session_events import SessionEvent, SessionEvents
 
 EVENTS_KEPT = timedelta(days=90)
 """For how long after the latest."""

@@ -9,24 +9,27 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from issuer.audit.chain import SessionEvent
-from issuer.grants.context import AccountChanged, Origin, RepeatRefused, Replayed
+from issuer.digests import refresh_token_digest
 from issuer.oauth import InvalidGrant
 from issuer.throttling.limits import site
+from issuer.throttling.origin import Origin
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.redemption import redeem
 from issuer.tokens.refresh import (
-    Authorization,
+    AccountChanged,
     Family,
     NewFamily,
     Redemption,
     Renewal,
+    RepeatRefused,
+    Replayed,
     new_refresh_token,
-    refresh_token_digest,
     stored,
     successor,
 )
+from issuer.tokens.session_events import SessionEvent
 
 FAMILY_IDLE_LIFETIMES = 12
 """A session ends for good after this many lifetimes of an unused refresh token."""

@@ -17,15 +17,9 @@ from issuer.accounts.user import User
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import damaged, each_readable, reads, texts
+from issuer.digests import refresh_token_digest
 from issuer.oauth import format_scope, parse_scope
-from issuer.tokens.refresh import (
-    Family,
-    Issued,
-    NewFamily,
-    RefreshToken,
-    refresh_token_digest,
-    session_and_proof,
-)
+from issuer.tokens.refresh import Family, Issued, NewFamily, RefreshToken, session_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
     Rotation,

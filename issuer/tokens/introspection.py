@@ -7,10 +7,11 @@ from typing import Any
 from issuer.accounts.store import AccountStore
 from issuer.clients.client import Client
 from issuer.clients.store import ClientStore
+from issuer.digests import refresh_token_digest
 from issuer.oauth import InvalidGrant, InvalidRequest, InvalidToken, format_scope
 from issuer.tokens.access_tokens import Mint
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Redemption, redemption, refresh_token_digest
+from issuer.tokens.refresh import Redemption, redemption
 
 INACTIVE: Mapping[str, Any] = {"active": False}
 """Section 2.2: nothing more, whatever the reason."""

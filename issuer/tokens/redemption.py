@@ -5,9 +5,8 @@ The decision itself is made in `tokens`, what is done then in `sessions`.
 
 from datetime import datetime, timedelta
 
-from issuer.grants.context import Replayed
 from issuer.tokens.family_store import FamilyStore, Found
-from issuer.tokens.refresh import Redemption, Renewal, possible_successors, redemption
+from issuer.tokens.refresh import Redemption, Renewal, Replayed, possible_successors, redemption
 
 NOT_VALID = "the refresh token is not valid; log in again"
 

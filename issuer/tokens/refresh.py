@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from issuer.oauth import InvalidGrant, format_scope
+from issuer.digests import refresh_token_digest
+from issuer.oauth import InvalidGrant, LoginFailed
 
 REFRESH_GRACE = timedelta(seconds=30)
 """How long a used refresh token still yields its successor, once: a second tab, or a response that was lost."""
@@ -28,8 +29,6 @@ cause hundreds of them a second.
 
 _PROOF_BYTES = 16
 _TOKEN_CHARACTERS = 86
-
-Claims = dict[str, str | int | list[str]]
 
 
 @dataclass(frozen=True)
@@ -100,41 +99,6 @@ class Renewal:
     """The successor that a repeat yields again."""
 
 
-@dataclass(frozen=True)
-class Authorization:
-    """What a grant allows at most: who is spoken for, to which client; the pipeline narrows it."""
-
-    subject: str
-    client_id: str
-    scope: frozenset[str]
-    audience: tuple[str, ...]
-    """The `aud` of a request that names no resource, and the resources that it may name."""
-    username: str | None = None
-    family: NewFamily | Renewal | None = None
-
-
-def access_token_claims(
-    authorization: Authorization, session: str | None, issuer: str, now: datetime, lifetime: timedelta
-) -> Claims:
-    """Return the claims of an access token, RFC 9068 section 2.2; `username` and `sid` only for a user."""
-    issued_at = int(now.timestamp())
-    claims: Claims = {
-        "iss": issuer,
-        "sub": authorization.subject,
-        "aud": list(authorization.audience),
-        "client_id": authorization.client_id,
-        "iat": issued_at,
-        "exp": issued_at + int(lifetime.total_seconds()),
-        "jti": secrets.token_urlsafe(16),
-        "scope": format_scope(authorization.scope),
-    }
-    if authorization.username is not None:
-        claims["username"] = authorization.username
-    if session is not None:
-        claims["sid"] = session
-    return claims
-
-
 class Redemption(StrEnum):
     """What presenting a refresh token leads to."""
 
@@ -197,11 +161,6 @@ def _paced_until(before: RefreshToken | None, now: datetime) -> datetime | None:
 def new_refresh_token(family_id: str) -> str:
     """Return the first refresh token of a session: a proof of 128 and a secret of 256 random bits."""
     return _composed(family_id, secrets.token_bytes(_PROOF_BYTES), secrets.token_bytes(32))
-
-
-def refresh_token_digest(token: str) -> bytes:
-    """Return what a refresh token is looked up by: a plain fast hash, as there is nothing to guess."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def session_and_proof(token: str) -> tuple[str, bytes] | None:
@@ -275,3 +234,24 @@ def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
     if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
         return None
     return uuid.UUID(bytes=raw[48:]), raw[32:48]
+
+
+class Replayed(InvalidGrant):
+    """A used refresh token was presented again, after its grace or from another site: its session ends."""
+
+    def __init__(self, description: str, family: Family, *, elsewhere: bool = False) -> None:
+        super().__init__(description)
+        self.family = family
+        self.elsewhere = elsewhere
+        """Whether it came within its grace, from another site."""
+
+
+class RepeatRefused(InvalidGrant):
+    """A used refresh token came within its grace, but has yielded its successor a second time already."""
+
+    def __init__(self) -> None:
+        super().__init__("the refresh token was used, and its successor given twice; use the successor")
+
+
+class AccountChanged(LoginFailed):
+    """The account is not as it was when its password was verified; the pipeline asks the grant once more."""

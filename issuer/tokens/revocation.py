@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from issuer.clients.client import Client
+from issuer.digests import refresh_token_digest
 from issuer.oauth import AuthMethod, InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
 from issuer.tokens.access_tokens import Mint
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import refresh_token_digest
 
 
 class Revocation:

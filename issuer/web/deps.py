@@ -6,7 +6,7 @@ import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
-from issuer.grants.context import Origin
+from issuer.throttling.origin import Origin
 from issuer.tokens.bearer import Caller
 from issuer.web.http.errors import MissingToken
 from issuer.wiring import Issuer

@@ -14,12 +14,12 @@ import pytest
 from pydantic import SecretStr
 from running import PASSPHRASE, Done, Installation, Server
 
-from issuer.keyring.key import PublicKey
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import Settings
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.public_key import PublicKey
 from issuer.wiring import build
 
 PASSWORD = "violet otters juggle pancakes"

@@ -7,7 +7,7 @@ from first_release import PASSWORD, FirstRelease
 from running import PASSPHRASE, QUICK, RULES, Installation
 
 from issuer.cli import demo_scenario
-from issuer.wiring import clock
+from issuer.clock import system_clock
 
 
 class Stage:
@@ -30,7 +30,7 @@ def test_the_story_comes_out_on_what_the_first_release_left(
 ) -> None:
     site = installation
     site.settings |= {**QUICK, "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
-    first = FirstRelease(site.url, site.service_url, clock(), PASSPHRASE)
+    first = FirstRelease(site.url, site.service_url, system_clock(), PASSPHRASE)
     first.make(f"sqlite:///{site.folder}/issuer.db", site.keys)
     before = site.key_files()
     stage = Stage(site)

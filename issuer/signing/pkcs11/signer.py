@@ -14,11 +14,11 @@ from pkcs11 import PublicKey as PublicObject
 
 from issuer.blocking import require_patience
 from issuer.errors import KeyUnavailable, Refused
-from issuer.keyring.key import PublicKey
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
 from issuer.signing.pkcs11.checkpoint import TokenNote
 from issuer.signing.pkcs11.mechanisms import METHODS, Method
 from issuer.signing.pkcs11.session import HANDLE_GONE, Token, search
+from issuer.signing.public_key import PublicKey
 
 PENDING = "jwks-issuer pending"
 KEPT = "jwks-issuer kept"

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Response
 
-from issuer.grants.context import Origin
 from issuer.throttling.limits import DEVICE_MEMORY
+from issuer.throttling.origin import Origin
 from issuer.web.deps import IssuerDep, OriginDep
 from issuer.web.http.prefix import path_of
 

@@ -20,8 +20,8 @@ from issuer.accounts.hashing_pool import QueueFull
 from issuer.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
-from issuer.grants.context import RepeatRefused, Replayed
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
+from issuer.tokens.refresh import RepeatRefused, Replayed
 from issuer.web.http.methods import allowed
 from issuer.web.instruments import Figures
 

@@ -7,9 +7,9 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from issuer.digests import refresh_token_digest
 from issuer.grants.pipeline import Granted, TokenResponse
 from issuer.oauth import GrantType
-from issuer.tokens.refresh import refresh_token_digest
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.fast_path import answer

@@ -17,9 +17,9 @@ from prometheus_client.samples import Sample
 
 from issuer.callbacks import notify
 from issuer.database.errors import StoreError
+from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.plan import Happening, next_changes
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.view import Acknowledgement
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
 from issuer.web.http.errors import NO_STORE, MissingToken, documented

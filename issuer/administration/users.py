@@ -1,0 +1,29 @@
+"""What operators do to users: change a password, disable, enable; which passwords are accepted is decided in `accounts`."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from issuer.accounts.passwords import COMMON, Passwords
+from issuer.accounts.store import AccountStore
+from issuer.accounts.user import User, require_password
+from issuer.tokens.family_store import FamilyStore
+
+
+def set_password(
+    families: FamilyStore, passwords: Passwords, user: User, password: str, now: datetime
+) -> None:
+    """Change a password and end every session that the old one opened; raise InvalidRequest."""
+    chosen = require_password(password, user.username, COMMON)
+    families.set_password_hash(user.id, passwords.hash(chosen), now)
+
+
+def disable_user(families: FamilyStore, user: User, now: datetime) -> User:
+    """Shut a user out: no log-in and no refresh from now on; access tokens live until they expire."""
+    families.disable(user.id, now)
+    return replace(user, disabled_at=now)
+
+
+def enable_user(accounts: AccountStore, user: User) -> User:
+    """Let a disabled user log in again; ended sessions stay ended."""
+    accounts.enable(user.id)
+    return replace(user, disabled_at=None)
