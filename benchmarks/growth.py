@@ -26,8 +26,8 @@ from asking import number, pgbench  # noqa: E402
 from layouts import LAYOUTS, Layout, families_of, fill, token_of  # noqa: E402
 from node import issuing, ring  # noqa: E402
 from plot import write  # noqa: E402
-from postgresql import new_database, temporary_server  # noqa: E402
 from scaling import DOCUMENT, Section, count, with_tables  # noqa: E402
+from support.postgresql import new_database, temporary_server  # noqa: E402
 
 from issuer.database.database import Database  # noqa: E402
 from issuer.maintenance.pruning import prune  # noqa: E402

@@ -11,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 from asking import cpu_seconds, pgbench
-from postgresql import new_database
 from pydantic import SecretStr
 from scaling import Section, count
 from seeding import add_accounts, add_families
 from sqlalchemy import Engine, event
+from support.postgresql import new_database
 
 from issuer.administration.clients import register_client
 from issuer.grants.context import Form

@@ -19,8 +19,8 @@ TESTS = HERE.parent / "tests"
 sys.path.append(str(TESTS))
 
 import pytest  # noqa: E402
-from postgresql import Cluster, new_database  # noqa: E402
-from running import HOST, Installation, free_port  # noqa: E402
+from support.postgresql import Cluster, new_database  # noqa: E402
+from support.servers import HOST, Installation, free_port  # noqa: E402
 
 PEERS = HERE / "peers"
 NODE = PEERS / "node_modules" / "node" / "bin" / "node"

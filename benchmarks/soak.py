@@ -19,12 +19,12 @@ from rich.table import Table
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))  # before this folder, where a file is called soak, too
 
-from replicated import temporary_pair  # noqa: E402
-from running import HOST  # noqa: E402
 from soak.faults import Fault  # noqa: E402
 from soak.findings import Findings  # noqa: E402
 from soak.rules import Rules  # noqa: E402
 from soak.run import soak  # noqa: E402
+from support.replication import temporary_pair  # noqa: E402
+from support.servers import HOST  # noqa: E402
 
 FAULTS = {
     "kills": (Fault.KILL, Fault.KILL_WORKER),

@@ -1,7 +1,7 @@
 """What verifying costs, and what a bad day costs: this project's verifier beside raw RSA and PyJWT's PyJWKClient.
 
 All in one run: CPU time in alternating rounds, medians, ratios; stalls of the event loop; fetches, as the server
-counts them. The server is `tests/verifier/hostile.py`, or a small one here whose keys can be changed.
+counts them. The server is `tests/support/attacks/hostile_server.py`, or a small one here whose keys can be changed.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ from timing import measured, show
 from verifier_example.testing import KeyPair, make_token
 from verifier_example.verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "tests" / "verifier"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
-from hostile import HostileServer, Stall
+from support.attacks.hostile_server import HostileServer, Stall
 
 ISSUER, AUDIENCE = "https://issuer.test", "https://api.test"
 JUNK = "a" * 200_000

@@ -8,9 +8,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 from fastapi.testclient import TestClient
-from given import ALICE, START, Build, MovableClock
-from postgresql import new_database, temporary_server
 from pydantic import SecretStr
+from support.defaults import ALICE, START, Build, MovableClock
+from support.postgresql import new_database, temporary_server
 
 from issuer.administration.clients import register_client
 from issuer.database.database import Database

@@ -4,11 +4,11 @@ import socket
 
 import pytest
 from fastapi.testclient import TestClient
-from given import ALICE, Build
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from running import free_port
+from support.defaults import ALICE, Build
+from support.servers import free_port
 
 from issuer.addresses import canonical_address, parse_network
 from issuer.cli.output import CommandError

@@ -13,14 +13,14 @@ from typing import Any
 
 import jwt
 import pytest
-from clocks import ADMITTED, PATTERNS, SKEW, STEP, Gate, ShiftedClock
 from cryptography.hazmat.primitives.asymmetric import ec
+from database.test_database import database  # noqa: F401 - a fixture
 from fastapi.testclient import TestClient
-from given import ALICE, START, MovableClock, bearer
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from test_store import database  # noqa: F401 - a fixture
+from support.clocks import ADMITTED, PATTERNS, SKEW, STEP, Gate, ShiftedClock
+from support.defaults import ALICE, START, MovableClock, bearer
 
 from issuer.administration.clients import register_client
 from issuer.clients.assertion import Assertion

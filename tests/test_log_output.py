@@ -20,7 +20,7 @@ from typing import BinaryIO, TextIO
 
 import pytest
 import structlog
-from running import eventually
+from support.servers import eventually
 
 from issuer import log_output
 from issuer.log_output import LogOutput

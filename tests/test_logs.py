@@ -14,7 +14,7 @@ from contextlib import redirect_stderr
 import pytest
 import structlog
 from fastapi.testclient import TestClient
-from given import ALICE, Build, same
+from support.defaults import ALICE, Build, same
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.database.database import Database

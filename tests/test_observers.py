@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from given import ALICE, MovableClock
 from sqlalchemy import text
+from support.defaults import ALICE, MovableClock
 
 from issuer import callbacks
 from issuer.callbacks import notify, take_failures

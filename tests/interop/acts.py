@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from joserfc.jwk import KeySet
 from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 from requests_oauthlib import OAuth2Session as RequestsOauthlibSession
-from running import Installation
+from support.servers import Installation
 
 from verifier_example.testing import KeyPair
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
 
 import httpx2
-import joserfc_verifier
 import jwt
-import pyjwt_verifier
-from fetched import HERE, JAVA, NODE
-from gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
+from interop import joserfc_verifier, pyjwt_verifier
+from interop.fetched import HERE, JAVA, NODE
+from interop.gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
 from joserfc.errors import JoseError
-from running import PATIENCE_SECONDS
+from support.servers import PATIENCE_SECONDS
 
 
 class Judgement(NamedTuple):

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from fetched import lack
-from gateways import Answer, Place
-from judges import STACKS, Judge, Judgement
-from refusals import CANNOT_HURRY, REFUSABLE
-from running import Installation, Server, eventually, kid_of
+from interop.fetched import lack
+from interop.gateways import Answer, Place
+from interop.judges import STACKS, Judge, Judgement
+from interop.refusals import CANNOT_HURRY, REFUSABLE
+from support.servers import Installation, Server, eventually, kid_of
 
 from verifier_example.testing import KeyPair, make_token
 

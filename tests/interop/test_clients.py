@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
-from acts import (
+from interop.acts import (
     CLIENTS_IN_PYTHON,
     FIRST_PARTY,
     METHODS,
@@ -24,10 +24,10 @@ from acts import (
     outcome,
     play,
 )
-from fetched import HERE, NODE, require
-from given import ALICE, PASSWORD
+from interop.fetched import HERE, NODE, require
 from jwt.algorithms import RSAAlgorithm
-from running import PATIENCE_SECONDS, Installation, access_token, kid_of
+from support.defaults import ALICE, PASSWORD
+from support.servers import PATIENCE_SECONDS, Installation, access_token, kid_of
 
 from verifier_example.testing import KeyPair, make_token
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jwt
 import pytest
-from fetched import HERE, require
-from judges import STACKS
-from refusals import ACCEPTED, AFTER_THE_CACHE, CANNOT_HURRY, REFUSABLE
+from interop.fetched import HERE, require
+from interop.judges import STACKS
+from interop.refusals import ACCEPTED, AFTER_THE_CACHE, CANNOT_HURRY, REFUSABLE
 
 PAGE = (HERE.parents[1] / "docs" / "verifying.md").read_text("utf-8")
 PROGRAMS = {

@@ -4,12 +4,12 @@ All of them live through one rotation of a real server, which is `rotation`; eac
 """
 
 import pytest
-from fetched import require
-from gateways import Answer, Place
-from judges import STACKS, Judgement
-from refusals import ACCEPTED, CANNOT_HURRY, OUTAGE, REFUSABLE, RETIRED
-from rotation import Record, Token, recorded
-from running import HOST, free_port
+from interop.fetched import require
+from interop.gateways import Answer, Place
+from interop.judges import STACKS, Judgement
+from interop.refusals import ACCEPTED, CANNOT_HURRY, OUTAGE, REFUSABLE, RETIRED
+from interop.rotation import Record, Token, recorded
+from support.servers import HOST, free_port
 
 from verifier_example.testing import KeyPair, make_token
 

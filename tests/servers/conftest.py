@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import PASSPHRASE, Installation
+from support.servers import PASSPHRASE, Installation
 
 
 @pytest.fixture

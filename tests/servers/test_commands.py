@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from running import PASSPHRASE, Done, Installation, Server
+from support.servers import PASSPHRASE, Done, Installation, Server
 
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore

@@ -20,8 +20,8 @@ from typing import NamedTuple, Self
 
 import httpx2
 import pytest
-from certificates import certificate
-from running import HOST, PATIENCE_SECONDS, Installation, Server, eventually, free_port
+from support.certificates import certificate
+from support.servers import HOST, PATIENCE_SECONDS, Installation, Server, eventually, free_port
 from websockets.sync.client import connect
 
 LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

@@ -14,8 +14,8 @@ from threading import Event, Lock
 import httpx2
 import psycopg
 import pytest
-from postgresql import new_database
-from running import PASSPHRASE, PATIENCE_SECONDS, Installation, Server, eventually, is_running
+from support.postgresql import new_database
+from support.servers import PASSPHRASE, PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 PASSWORD = "violet otters juggle pancakes"
 SESSIONS = 6

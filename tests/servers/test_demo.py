@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from running import PATIENCE_SECONDS, free_port
+from support.servers import PATIENCE_SECONDS, free_port
 
 from issuer.cli.demo import HOST, ISSUER_PORT, SERVICE_PORT, Ports
 

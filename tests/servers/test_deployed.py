@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from machine import GIVEN, Machine, not_tested
-from running import PATIENCE_SECONDS, eventually
-from test_docs_lines import sections
+from servers.test_docs_lines import sections
+from support.servers import PATIENCE_SECONDS, eventually
+from support.systemd_machine import GIVEN, Machine, not_tested
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deploy.md").read_text("utf-8")

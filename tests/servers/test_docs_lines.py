@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
-from postgresql import new_database, temporary_server
-from running import PATIENCE_SECONDS, free_port
-from softhsm import require_softhsm
+from support.postgresql import new_database, temporary_server
+from support.servers import PATIENCE_SECONDS, free_port
+from support.softhsm import require_softhsm
 
 DOCS = Path(__file__).parents[2] / "docs"
 BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from running import Installation, eventually
+from support.servers import Installation, eventually
 
 ROTATIONS = 3
 

@@ -11,8 +11,8 @@ from contextlib import closing
 import httpx2
 import psycopg
 import pytest
-from postgresql import new_database
-from running import PATIENCE_SECONDS, Installation, access_token, eventually
+from support.postgresql import new_database
+from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually
 
 from issuer.database.database import Database
 

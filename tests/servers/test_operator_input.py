@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from running import PASSPHRASE, Done, Installation
+from support.servers import PASSPHRASE, Done, Installation
 
 PASSWORD = "violet otters juggle pancakes"
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from browser import Page, page
-from running import PASSPHRASE, Installation, eventually, free_port, is_free
+from support.browser import Page, page
+from support.servers import PASSPHRASE, Installation, eventually, free_port, is_free
 
 PASSWORD = "violet otters juggle pancakes"
 STRIPPING = """

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from running import Installation, eventually, kid_of
-from softhsm import CONF, LABEL, MODULE, PIN, configured, initialise, require_softhsm
+from support.servers import Installation, eventually, kid_of
+from support.softhsm import CONF, LABEL, MODULE, PIN, configured, initialise, require_softhsm
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import Installation, Server, eventually, is_running
+from support.servers import Installation, Server, eventually, is_running
 
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 NAMES = (

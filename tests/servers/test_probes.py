@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import httpx2
 import jwt
 import pytest
-from running import PATIENCE_SECONDS, Installation
+from support.servers import PATIENCE_SECONDS, Installation
 
 PASSWORD = "violet otters juggle pancakes"
 FORM = "application/x-www-form-urlencoded"

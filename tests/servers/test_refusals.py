@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from running import HOST, Done, Installation
+from support.servers import HOST, Done, Installation
 
 
 def refusal(done: Done) -> str:

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import httpx2
 import psycopg
 import pytest
-from postgresql import new_database
-from running import HOST, PATIENCE_SECONDS, Installation, Server
+from support.postgresql import new_database
+from support.servers import HOST, PATIENCE_SECONDS, Installation, Server
 
 METHODS = ("get", "post", "put", "delete", "patch")
 FIELDS = (

@@ -13,8 +13,8 @@ from threading import Event
 
 import httpx2
 import psycopg
-from postgresql import Cluster, new_database
-from running import (
+from support.postgresql import Cluster, new_database
+from support.servers import (
     HOST,
     PASSPHRASE,
     Installation,

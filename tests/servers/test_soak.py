@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from replicated import temporary_pair
-from running import HOST
 from soak.faults import Fault
 from soak.findings import Findings
 from soak.rules import BUSY, Rules
 from soak.run import KINDS, soak
+from support.replication import temporary_pair
+from support.servers import HOST
 
 SECONDS = 20.0
 SEED = 72

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from certificates import certificate
-from running import HOST, PATIENCE_SECONDS, Installation, Server, eventually, is_free, is_running
+from support.certificates import certificate
+from support.servers import HOST, PATIENCE_SECONDS, Installation, Server, eventually, is_free, is_running
 
 LOG_INS = 12
 LOG_IN = b"username=nobody&password=wrong"

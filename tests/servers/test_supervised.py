@@ -9,8 +9,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from figures import Figures
-from running import PATIENCE_SECONDS, Installation, Server, eventually, is_running
+from support.prometheus import Figures
+from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 BROKEN = """
 import asyncio, os, pathlib, threading, time

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 import typer
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from running import PASSPHRASE, Installation
+from support.servers import PASSPHRASE, Installation
 
 from issuer.cli.commands import app
 from issuer.signing.encryption import pem_of

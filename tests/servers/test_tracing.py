@@ -9,7 +9,7 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from running import HOST, Installation
+from support.servers import HOST, Installation
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
 CANARY = "Canary-0123456789"

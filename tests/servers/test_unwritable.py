@@ -17,8 +17,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from figures import Figures
-from running import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
+from support.prometheus import Figures
+from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
 PASSWORD = "violet otters juggle pancakes"
 ISSUER = str(Path(sys.executable).with_name("issuer"))

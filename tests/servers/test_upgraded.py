@@ -3,8 +3,8 @@
 import subprocess
 
 import pytest
-from first_release import PASSWORD, FirstRelease
-from running import PASSPHRASE, QUICK, RULES, Installation
+from support.first_release import PASSWORD, FirstRelease
+from support.servers import PASSPHRASE, QUICK, RULES, Installation
 
 from issuer.cli import demo_scenario
 from issuer.clock import system_clock

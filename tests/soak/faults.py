@@ -11,7 +11,7 @@ from contextlib import suppress
 from enum import StrEnum
 from random import Random
 
-from replicated import Pair
+from support.replication import Pair
 
 from soak.findings import Findings
 from soak.nodes import Node

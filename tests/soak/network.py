@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 
-from running import HOST
+from support.servers import HOST
 
 PIECE = 65536
 PATIENCE_SECONDS = 0.8

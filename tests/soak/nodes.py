@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import httpx2
-from running import Installation, Server, is_running
+from support.servers import Installation, Server, is_running
 
 from soak.network import Line
 from soak.rules import Pace

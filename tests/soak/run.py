@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from postgresql import USER, new_database
-from replicated import Pair
-from running import HOST, Installation
+from support.postgresql import USER, new_database
+from support.replication import Pair
+from support.servers import HOST, Installation
 
 from soak import verifiers, watch
 from soak.faults import Misfortune

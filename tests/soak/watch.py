@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx2
 import psycopg
-from replicated import Pair
-from running import Installation
+from support.replication import Pair
+from support.servers import Installation
 
 from soak.findings import Findings, Token
 from soak.nodes import Node

@@ -11,14 +11,14 @@ from typing import Any
 
 import httpx2
 import pytest
-from answer_attacks import OLD_SET_KEPT, WAYS, AnswerRow, WayRow
-from claim_attacks import ACCEPTED, CLAIMS
 from fastapi.testclient import TestClient
-from forging import AUDIENCE, Row
-from form_attacks import FORM
-from header_attacks import HEADER, SIGNATURE, UNKNOWN_KID
-from key_attacks import SKIPPED, UNFIT_FOR_ES256, UNREADABLE, USED, KeyRow, UnreadableRow
-from mixed_attacks import ALGORITHMS, MIXED, MixedRow, Signers
+from support.attacks.answers import OLD_SET_KEPT, WAYS, AnswerRow, WayRow
+from support.attacks.claims import ACCEPTED, CLAIMS
+from support.attacks.forging import AUDIENCE, Row
+from support.attacks.forms import FORM
+from support.attacks.headers import HEADER, SIGNATURE, UNKNOWN_KID
+from support.attacks.keys import SKIPPED, UNFIT_FOR_ES256, UNREADABLE, USED, KeyRow, UnreadableRow
+from support.attacks.mixed import ALGORITHMS, MIXED, MixedRow, Signers
 
 from verifier_example.app import create_app
 from verifier_example.settings import Settings

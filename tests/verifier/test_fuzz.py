@@ -13,7 +13,7 @@ from typing import Any
 
 import jwt
 import pytest
-from mutants import Mutants
+from support.attacks.mutants import Mutants
 
 from verifier_example.testing import InProcessIssuer
 from verifier_example.verifier import AccessToken, InvalidToken, JwksCache, Reason, TokenVerifier

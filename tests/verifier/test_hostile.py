@@ -12,8 +12,8 @@ from itertools import groupby
 from typing import Any
 
 import pytest
-from hostile import HOSTILE, HostileServer, Stall, hostile_server
-from running import PATIENCE_SECONDS
+from support.attacks.hostile_server import HOSTILE, HostileServer, Stall, hostile_server
+from support.servers import PATIENCE_SECONDS
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import (

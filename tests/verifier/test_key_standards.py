@@ -11,10 +11,10 @@ import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from forging import NOW
-from forms import ABSENT, NOT_TEXT, Form, Jwk, changed, forms
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
-from key_attacks import another, number, value
+from support.attacks.forging import NOW
+from support.attacks.keys import another, number, value
+from support.attacks.value_forms import ABSENT, NOT_TEXT, Form, Jwk, changed, forms
 
 from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
 from verifier_example.verifier import MAX_KEYS, Event, JwksCache, KeysUnavailable, import_key

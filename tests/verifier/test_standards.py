@@ -9,8 +9,8 @@ import json
 from typing import Any
 
 import pytest
-from forging import AUDIENCE, NOW
-from forms import ABSENT, NOT_TEXT, Form, Jwk, Raw, changed, forms, spelled
+from support.attacks.forging import AUDIENCE, NOW
+from support.attacks.value_forms import ABSENT, NOT_TEXT, Form, Jwk, Raw, changed, forms, spelled
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import InvalidToken, TokenVerifier

@@ -1,0 +1,269 @@
+"""Users from elsewhere: which hashes and lines are taken in, that it is all or nothing, and what is said if not."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from passlib.hash import argon2, bcrypt, bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
+from support.defaults import PASSWORD, START
+from typer.testing import CliRunner, Result
+
+from issuer.accounts.passwords import BadHash, Passwords
+from issuer.accounts.user import User
+from issuer.administration.clients import register_client
+from issuer.administration.user_import import read_arrivals
+from issuer.cli.commands import app
+from issuer.cli.output import CommandError
+from issuer.errors import Refused
+from issuer.oauth import AuthMethod, UsernameTaken
+from issuer.throttling.origin import Origin
+from issuer.wiring import Issuer
+
+passwords = Passwords()
+HASHES = {
+    "argon2": argon2.using(memory_cost=64, time_cost=1, parallelism=1).hash(PASSWORD),
+    "scrypt": scrypt.using(rounds=4).hash(PASSWORD),
+    "bcrypt": bcrypt.using(rounds=4).hash(PASSWORD),
+    "bcrypt_sha256": bcrypt_sha256.using(rounds=4).hash(PASSWORD),
+    "pbkdf2_sha256": pbkdf2_sha256.using(rounds=1000).hash(PASSWORD),
+    "pbkdf2_sha512": pbkdf2_sha512.using(rounds=1000).hash(PASSWORD),
+}
+BCRYPT = HASHES["bcrypt"]
+ARGON2 = HASHES["argon2"]
+SUB = "6f0c2a4e-5d1b-4a52-9d7e-3b8f00c1d2e3"
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+def test_a_hash_that_passlib_wrote_is_taken_in(scheme: str) -> None:
+    passwords.require_verifiable(HASHES[scheme])
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+@pytest.mark.parametrize(
+    "line",
+    ["ann;{};a", "ann\t{}\ta", "ann|{}|a", "{},ann,a", "{}", "{},a", "ann:{}:a", "ann,{},a,b,c"],
+    ids=["semicolons", "tabs", "bars", "swapped", "alone", "no name", "colons", "too many"],
+)
+def test_no_hash_is_shown_of_a_line_that_is_wrong(scheme: str, line: str) -> None:
+    arrivals, faults = read_arrivals([line.format(HASHES[scheme])], passwords, START)
+    assert not arrivals
+    assert faults
+    digest = HASHES[scheme].rpartition("$")[2]
+    assert all(digest[-16:] not in f"{fault.username} {fault.wrong}" for fault in faults)
+
+
+def test_a_header_in_capitals_and_blanks_around_fields_are_understood() -> None:
+    lines = ["Username,Password_Hash,Scope\r\n", f" ann , {BCRYPT} , items:read \r\n"]
+    (arrival,), faults = read_arrivals(lines, passwords, START)
+    assert faults == []
+    assert (arrival.user.username, arrival.user.password_hash) == ("ann", BCRYPT)
+
+
+@pytest.mark.parametrize("scheme", HASHES)
+def test_a_hash_without_its_end_its_digest_or_a_number_is_malformed(scheme: str) -> None:
+    whole = HASHES[scheme]
+    head, _, _ = whole.rpartition("$")
+    for broken in (
+        whole[:-2],
+        head,
+        whole + "!",
+        whole + " ",
+        whole.replace("=1", "=0").replace("$1000$", "$0$"),
+    ):
+        if broken != whole:
+            with pytest.raises(BadHash) as refusal:
+                passwords.require_verifiable(broken)
+            assert whole[-20:-2] not in str(refusal.value)
+
+
+def numbered(_hash: str) -> str:
+    """Tests that run side by side must have the same names, and hashes are made anew each time."""
+    return "hash"
+
+
+@pytest.mark.parametrize(
+    "never",
+    [
+        "",
+        PASSWORD,
+        "5f4dcc3b5aa765d61d8327deb882cf99",
+        BCRYPT.replace("$2b$04", "$2x$04"),
+        BCRYPT.replace("$04$", "$03$"),
+        BCRYPT[:28] + "/" + BCRYPT[29:],
+        ARGON2.replace("p=1", "p=16"),
+        ARGON2.replace("p=1", "p=1,keyid=YWJj"),
+        ARGON2.replace("p=1", "p=1,data=YWJj"),
+        ARGON2.rpartition("$")[0] + "$YQ",
+        ARGON2 + "A" * 512,
+    ],
+    ids=numbered,
+)
+def test_what_can_never_verify_is_refused(never: str) -> None:
+    with pytest.raises(BadHash):
+        passwords.require_verifiable(never)
+
+
+@pytest.mark.parametrize(
+    "costly",
+    [
+        BCRYPT.replace("$04$", "$15$"),
+        HASHES["bcrypt_sha256"].replace("r=4", "r=20"),
+        HASHES["pbkdf2_sha256"].replace("$1000$", "$4000001$"),
+        HASHES["pbkdf2_sha512"].replace("$1000$", "$4294967295$"),
+        HASHES["scrypt"].replace("ln=4", "ln=19"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=17,r=8,p=9"),
+        ARGON2.replace("m=64", "m=262145"),
+        ARGON2.replace("t=1", "t=16385"),
+        ARGON2.replace("m=64,t=1,p=1", "m=1024,t=1024,p=128"),
+        ARGON2.replace("m=64,t=1,p=1", "m=1024,t=1,p=17"),
+        ARGON2.replace("m=64,t=1,p=1", "m=1024,t=1024,p=16"),
+        ARGON2.replace("m=64,t=1,p=1", "m=64,t=4000,p=8"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=1,r=8,p=1000000"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=1,r=4194304,p=1"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=16,r=8,p=8"),
+    ],
+    ids=numbered,
+)
+def test_a_hash_that_would_keep_a_thread_or_the_memory_for_long_is_refused(costly: str) -> None:
+    with pytest.raises(BadHash, match="costs too much"):
+        passwords.require_verifiable(costly)
+
+
+@pytest.mark.parametrize(
+    "usual",
+    [
+        BCRYPT.replace("$04$", "$12$"),
+        HASHES["pbkdf2_sha256"].replace("$1000$", "$1200000$"),
+        HASHES["scrypt"].replace("ln=4", "ln=17"),
+        ARGON2.replace("m=64,t=1,p=1", "m=102400,t=2,p=8"),
+        ARGON2.replace("m=64,t=1,p=1", "m=65536,t=3,p=4"),
+        ARGON2.replace("m=64,t=1,p=1", "m=262144,t=3,p=1"),
+        HASHES["scrypt"].replace("ln=4,r=8,p=1", "ln=16,r=8,p=5"),
+        HASHES["bcrypt_sha256"].replace("r=4", "r=13"),
+    ],
+    ids=numbered,
+)
+def test_what_others_make_by_default_is_taken_in(usual: str) -> None:
+    passwords.require_verifiable(usual)
+
+
+def run(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, text: str | bytes, *options: str) -> Result:
+    """Run the command on a file with this text, with the settings of `issuer`."""
+    monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
+    file = Path("users.csv")
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    return CliRunner().invoke(app, ["users", "import", str(file), *options])
+
+
+def test_users_come_in_with_password_scope_and_id(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    carol, zoe = f"carol,{BCRYPT},items:read items:write,{SUB}", f'zoë,"{ARGON2}",,'
+    lines = f"username,password_hash,scope,id\n{carol}\n\n{zoe}\n"
+    done = run(issuer, monkeypatch, "\ufeff" + lines.replace("\n", "\r\n"), "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"imported": 2, "users": 2, "dry_run": False}
+    first, second = issuer.accounts.by_username("Carol"), issuer.accounts.by_username("zoë")
+    assert first
+    assert second
+    assert (first.id, first.scope) == (SUB, {"items:read", "items:write"})
+    assert second.scope == frozenset()
+    assert passwords.verify(PASSWORD, first.password_hash)
+
+
+def test_every_wrong_line_is_named_and_no_user_comes_in(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.grants.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
+    lines = [
+        f"carol,{BCRYPT},",
+        f"Alice,{BCRYPT},",
+        f"CAROL,{BCRYPT},",
+        f"dave,{BCRYPT},a\\b",
+        f"erin,{BCRYPT[:-1]},",
+        f"frank,{BCRYPT}",
+        f"two words,{BCRYPT},",
+        f"grace,{BCRYPT},,{SUB}",
+        f"heidi,{BCRYPT},,{SUB}",
+        f"ivan,{BCRYPT},,{SUB.upper()}",
+        f"kim,{ARGON2},",
+        f'judy,"{BCRYPT}"x,',
+    ]
+    done = run(issuer, monkeypatch, "\n".join(lines), "--json")
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert [(fault["line"], fault["username"]) for fault in told["faults"]] == [
+        (2, "Alice"),
+        (3, "CAROL"),
+        (4, "dave"),
+        (5, "erin"),
+        (6, "frank"),
+        (7, "two words"),
+        (9, "heidi"),
+        (10, "ivan"),
+        (11, "kim"),
+        (12, ""),
+    ]
+    assert "another account has this username" in told["faults"][0]["wrong"]
+    assert told["faults"][1]["wrong"] == "line 1 has this username, too"
+    assert told["faults"][6]["wrong"] == "line 8 has this id, too"
+    assert "double quotes" in told["faults"][8]["wrong"]
+    assert BCRYPT[10:40] not in done.output
+    assert [user.username for user in issuer.accounts.all()[0]] == ["alice"]
+
+
+def test_people_are_told_the_first_twenty_and_nothing_that_a_terminal_obeys(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run(issuer, monkeypatch, f"\x1b[2Jmallory,{BCRYPT},\n" * 23)
+    assert isinstance(done.exception, CommandError)
+    assert done.stderr.count("line ") == 20
+    assert "and 3 more" in done.stderr
+    assert "\x1b" not in done.output
+    assert BCRYPT[10:40] not in done.output
+
+
+def test_a_dry_run_makes_no_account(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(issuer, monkeypatch, f"carol,{BCRYPT},items:read\n", "--dry-run")
+    assert done.exit_code == 0
+    assert "accounts that would be made: 1\n" in done.stdout
+    assert issuer.accounts.all()[0] == []
+
+
+def test_a_file_that_is_no_text_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(issuer, monkeypatch, b"caf\xe9," + BCRYPT.encode() + b",\n")
+    assert "is not UTF-8" in str(done.exception)
+    assert issuer.accounts.all()[0] == []
+
+
+def test_users_are_taken_in_from_standard_input(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
+    done = CliRunner().invoke(app, ["users", "import", "-"], input=f"carol,{BCRYPT},\n")
+    assert done.exit_code == 0, done
+    assert issuer.accounts.by_username("carol")
+
+
+def test_an_id_that_somebody_has_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
+    done = run(issuer, monkeypatch, f"dave,{BCRYPT},,{SUB}\n", "--json")
+    assert [fault["wrong"] for fault in json.loads(done.stdout)["faults"]] == ["another account has this id"]
+
+
+def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a_user(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, _ = register_client(
+        issuer.clients, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+    )
+    for option in ("--dry-run", "--json"):
+        done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
+        assert done.exit_code == 1
+        told = [fault["wrong"] for fault in json.loads(done.stdout)["faults"]]
+        assert told == ["a client has this id, or an account had it that was removed"]
+    carol = User(client.id, "carol", BCRYPT, frozenset(), START)
+    with pytest.raises(UsernameTaken):
+        issuer.accounts.add(carol)
+    assert issuer.accounts.all()[0] == []
+    assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
+    with pytest.raises(Refused, match="identifier"):
+        issuer.clients.add(replace(client, id=SUB))
+    assert [each.id for each in issuer.clients.all()[0]] == [client.id]

@@ -1,0 +1,55 @@
+"""Owns that the alert rules are right: promtool reads them, they fire on what they are for, and name what exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+from docs.test_documents import all_commands
+from interop.fetched import require
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "docs" / "alerts.yml"
+HISTORIES = ROOT / "tests" / "alerts_test.yml"
+ALERTS = [rule for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"] for rule in group["rules"]]
+
+
+def promtool(*arguments: str) -> None:
+    require("promtool")
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_the_rules() -> None:
+    promtool("check", "rules", str(RULES))
+
+
+def test_each_alert_fires_when_its_thing_happens_and_none_on_a_day_like_any_other() -> None:
+    promtool("test", "rules", str(HISTORIES))
+
+
+def test_each_alert_is_made_to_fire_by_some_history() -> None:
+    fired = set(re.findall(r'alertname="(\w+)"\}\'', HISTORIES.read_text("utf-8")))
+    assert fired == {rule["alert"] for rule in ALERTS}
+
+
+def test_alerts_ask_for_figures_and_labels_that_are_documented() -> None:
+    document = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", document, re.MULTILINE)
+    figures = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    for rule in ALERTS:
+        asked = re.findall(r"((?:issuer|verifier)_\w+?)(?:_bucket)?\b(?:\{([^}]*)\})?", rule["expr"])
+        assert asked, rule
+        for name, matchers in asked:
+            assert set(re.findall(r"(\w+)=", matchers)) <= figures[name], rule
+
+
+def test_each_alert_has_a_severity_and_names_a_command_that_exists() -> None:
+    commands = set(all_commands())
+    for rule in ALERTS:
+        assert rule["labels"]["severity"] in {"warning", "critical"}
+        assert rule["for"]
+        following = rule["annotations"]["next"]
+        assert following in commands or following.startswith("curl -fsS "), following

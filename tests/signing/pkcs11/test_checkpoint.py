@@ -1,0 +1,397 @@
+"""What is noted of the key ring in a PKCS#11 token: by several nodes at once, seldom, and not where it cannot be.
+
+What the note is good for is told in `test_restoring`.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pkcs11
+import pytest
+from keyring.test_rotation import FAST
+from pkcs11 import Attribute, ObjectClass, PKCS11Error, Session
+from structlog.testing import capture_logs
+from support.defaults import MovableClock
+from support.softhsm import LABEL, MODULE, PIN, fresh_token, kept_key, session, signer
+
+from issuer.checks.finding import Finding, Severity
+from issuer.checks.installation import look
+from issuer.clock import system_clock
+from issuer.database.database import Database
+from issuer.keyring.heartbeat_store import HeartbeatStore
+from issuer.keyring.node import Node
+from issuer.keyring.private_keys import DamagedNote, PrivateHalves
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore
+from issuer.settings.settings import load_settings
+from issuer.signing.pkcs11.checkpoint import APPLICATION, LOOK_AGAIN_SECONDS, NOTE, TokenNote
+from issuer.signing.pkcs11.session import SESSION_GONE, Token
+from issuer.signing.pkcs11.signer import Pkcs11Signer
+from issuer.wiring import build
+
+T = TypeVar("T")
+
+
+@pytest.fixture(autouse=True)
+def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Each test has an empty token of its own."""
+    with fresh_token(tmp_path / "softhsm", monkeypatch) as conf:
+        yield conf
+
+
+@dataclass(frozen=True)
+class OlderThan:
+    number: int
+
+    def __call__(self, noted: bytes) -> bool:
+        return int(noted) < self.number
+
+
+def note(number: int, ours: Pkcs11Signer | None = None) -> None:
+    (ours or signer()).note(b"%d" % number, OlderThan(number))
+
+
+def noted() -> list[int]:
+    """Return what a process that starts finds."""
+    return sorted(int(text) for text in signer().noted())
+
+
+def notes(opened: Session) -> list[pkcs11.Object]:
+    return list(opened.get_objects({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: NOTE}))
+
+
+def put(opened: Session, text: bytes) -> None:
+    """Note without a look at what is noted, as a node does that looked before others wrote."""
+    opened.create_object(
+        {
+            Attribute.CLASS: ObjectClass.DATA,
+            Attribute.APPLICATION: APPLICATION,
+            Attribute.LABEL: NOTE,
+            Attribute.TOKEN: True,
+            Attribute.PRIVATE: True,
+            Attribute.VALUE: text,
+        }
+    )
+
+
+# What is there
+
+
+def test_the_note_is_one_data_object_that_is_read_after_the_log_in_only() -> None:
+    kept_key()
+    for number in (1, 2, 1, 3):
+        note(number)
+    with session() as opened:
+        (there,) = notes(opened)
+        assert (there[Attribute.APPLICATION], there[Attribute.VALUE]) == (APPLICATION, b"3")
+        assert there[Attribute.PRIVATE] is True
+        assert there[Attribute.TOKEN] is True
+    assert all("DATA" not in name for name in signer().strays(()))
+    pkcs11.lib(str(MODULE)).reinitialize()
+    assert notes(pkcs11.lib(str(MODULE)).get_token(token_label=LABEL).open()) == []
+    pkcs11.lib(str(MODULE)).reinitialize()
+
+
+def test_a_token_without_keys_gets_no_note() -> None:
+    note(1)
+    assert noted() == []
+    kept_key()
+    note(1)
+    assert noted() == [1]
+
+
+def test_what_stopped_between_two_notes_is_read_and_made_good_by_the_next() -> None:
+    kept_key()
+    with session() as opened:
+        for text in (b"1", b"3", b"3", b"2"):
+            put(opened, text)
+    assert noted() == [1, 2, 3, 3]
+    note(2)
+    assert noted() == [2, 3, 3]
+    note(3)
+    assert noted() == [3, 3]
+    note(4)
+    assert noted() == [4]
+
+
+def note_and_look(numbers: range) -> list[int]:
+    """Note these in a process of its own; return the newest that it finds after each."""
+    ours, found = Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)), []
+    for number in numbers:
+        note(number, ours)
+        texts = TokenNote(ours._token).read()
+        found.append(max(map(int, texts), default=0))  # another's newest may hide for a moment
+    return found
+
+
+def test_nodes_that_note_at_once_leave_the_newest_and_there_is_always_one() -> None:
+    kept_key()
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        looks = [pool.submit(note_and_look, range(start, 90, 3)) for start in (1, 2, 3)]
+        looks += [pool.submit(note_and_look, range(1, 90, 2))]
+        for each in looks:
+            found = each.result()
+            assert all(found)
+    assert max(noted()) == 89
+    note(90)
+    assert noted() == [90]
+
+
+# The newest of several, as the ring sees it
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/issuer.db")
+    database.migrate()
+    yield database
+    database.close()
+
+
+def rotation(database: Database, clock: MovableClock, ours: Pkcs11Signer | None = None) -> Rotation:
+    return Rotation(RingStore(database), ours or signer(), FAST, system_clock, "tests")
+
+
+def node_with(database: Database, clock: MovableClock, ours: Pkcs11Signer) -> Node:
+    return Node(
+        rotation(database, system_clock, ours), ours, HeartbeatStore(database), FAST, system_clock, "a"
+    )
+
+
+def revoke_a_standby(database: Database, clock: MovableClock) -> None:
+    system_clock.advance(seconds=1)
+    rotation(database, system_clock).change(
+        lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now)
+    )
+
+
+def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
+    database: Database, clock: MovableClock
+) -> None:
+    rotation(database, system_clock).reconcile()
+    with session() as opened:
+        (first,) = (each[Attribute.VALUE] for each in notes(opened))
+        revoke_a_standby(database, system_clock)
+        put(opened, first)
+        put(opened, b"{")
+        assert PrivateHalves(signer()).noted() == RingStore(database).load()
+        for each in notes(opened):
+            if each[Attribute.VALUE] != b"{":
+                each.destroy()
+        with pytest.raises(DamagedNote, match="data object jwks-issuer ring"):
+            PrivateHalves(signer()).noted()
+    ring = RingStore(database).load()
+    assert ring
+    PrivateHalves(signer()).note(ring)
+    assert PrivateHalves(signer()).noted() == ring
+
+
+# Seldom
+
+
+class CountedToken(Token):
+    """Counts what it is asked, and lets a session refuse what a test says."""
+
+    def __init__(self) -> None:
+        super().__init__(MODULE, LABEL, lambda: PIN, ())
+        self.asked = 0
+        self.made = 0
+        self.refuses: dict[str, type[PKCS11Error]] = {}
+
+    def perform(self, work: Callable[[Session], T]) -> T:
+        self.asked += 1
+        return super().perform(lambda session: work(RefusingSession(session, self)))  # type: ignore[arg-type]
+
+
+class RefusingSession:
+    """A session of the package, but for what the token refuses."""
+
+    def __init__(self, session: Session, token: CountedToken) -> None:
+        self._session = session
+        self._token = token
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def create_object(self, template: dict[Attribute, Any]) -> pkcs11.Object:
+        self._token.made += 1
+        self._refuse("create")
+        return self._session.create_object(template)
+
+    def get_objects(self, template: dict[Attribute, Any]) -> Iterator[pkcs11.Object]:
+        if template[Attribute.CLASS] is ObjectClass.DATA:
+            self._refuse("search")
+        return self._session.get_objects(template)
+
+    def _refuse(self, what: str) -> None:
+        if error := self._token.refuses.get(what):
+            raise error
+
+
+def test_a_note_is_looked_for_every_few_seconds_at_most_and_found_at_last() -> None:
+    kept_key()
+    seconds, token = [1000.0], CountedToken()
+    ours = TokenNote(token, lambda: seconds[0])
+    assert [*ours.read(), *ours.read()] == []
+    asked = token.asked
+    note(1)
+    seconds[0] += LOOK_AGAIN_SECONDS - 1
+    assert (ours.read(), token.asked) == ([], asked)
+    seconds[0] += 1
+    assert (ours.read(), ours.read(), token.asked) == ([b"1"], [b"1"], asked + 1)
+    ours.write(b"2", OlderThan(2))
+    assert (ours.read(), token.asked) == ([b"2"], asked + 2)
+
+
+def test_a_node_asks_the_token_for_no_note_as_long_as_the_ring_stays(
+    database: Database, clock: MovableClock
+) -> None:
+    ours = Pkcs11Signer(CountedToken())
+    ours._note = TokenNote(token := CountedToken(), lambda: 1000.0)
+    node = node_with(database, system_clock, ours)
+    node.refresh()
+    asked = token.asked
+    for _ in range(5):
+        system_clock.advance(seconds=1)
+        node.refresh()
+    assert token.asked == asked
+    revoke_a_standby(database, system_clock)
+    for _ in range(5):
+        system_clock.advance(seconds=1)
+        node.refresh()
+    assert token.asked == asked + 1
+
+
+# Tokens that take none
+
+
+REFUSALS = sorted(
+    {PKCS11Error, *PKCS11Error.__subclasses__()} - set(SESSION_GONE), key=lambda error: error.__name__
+)
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_whatever_a_token_says_of_a_data_object_it_is_asked_once(error: type[PKCS11Error]) -> None:
+    kept_key()
+    token = CountedToken()
+    token.refuses["create"] = error
+    ours = TokenNote(token)
+    with capture_logs() as lines:
+        for _ in range(3):
+            ours.write(b"1", OlderThan(1))
+    assert (token.made, len(lines), noted()) == (1, 1, [])
+
+
+@pytest.mark.parametrize("error", [pkcs11.AttributeTypeInvalid, pkcs11.TemplateInconsistent, PKCS11Error])
+def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
+    database: Database, clock: MovableClock, error: type[PKCS11Error]
+) -> None:
+    token = CountedToken()
+    token.refuses["create"] = error
+    node = node_with(database, system_clock, Pkcs11Signer(token))
+    with capture_logs() as lines:
+        for _ in range(3):
+            node.refresh()
+            system_clock.advance(seconds=1)
+        assert token.made == 1
+        node._rotation.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now))
+        node.refresh()
+        assert token.made == 2
+    assert node.warnings() == []
+    (line,) = (line for line in lines if line["log_level"] == "warning")
+    assert f"takes no data object of ours ({error.__name__})" in line["reason"]
+    assert noted_ring() is None
+
+
+def noted_ring() -> object:
+    return PrivateHalves(signer()).noted()
+
+
+def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
+    database: Database, clock: MovableClock
+) -> None:
+    token = CountedToken()
+    token.refuses["search"] = pkcs11.AttributeValueInvalid
+    node = node_with(database, system_clock, Pkcs11Signer(token))
+    with capture_logs() as lines:
+        for _ in range(3):
+            node.refresh()
+    assert (node.warnings(), token.made) == ([], 0)
+    assert [line["log_level"] for line in lines] == ["warning"]
+
+
+@pytest.mark.parametrize("error", SESSION_GONE)
+def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
+    database: Database, clock: MovableClock, error: type[PKCS11Error]
+) -> None:
+    token = CountedToken()
+    token.refuses["create"] = error
+    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node.refresh()
+    assert "could not be noted with its private keys" in node.warnings()[0]
+    token.refuses.clear()
+    system_clock.advance(seconds=1)
+    node.refresh()
+    assert (node.warnings(), noted_ring()) == ([], RingStore(database).load())
+
+
+# What `issuer check` says
+
+
+def found() -> list[Finding]:
+    return [finding for looked in look(system_clock) for finding in looked.findings]
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tmp_path.chmod(0o700)
+    (tmp_path / "pin").touch(0o600)
+    (tmp_path / "pin").write_text(PIN)
+    for name, value in {
+        "ISSUER_ALGORITHM": "ES256",
+        "ISSUER_KEYS": "pkcs11",
+        "ISSUER_PKCS11_MODULE": str(MODULE),
+        "ISSUER_PKCS11_TOKEN": LABEL,
+        "ISSUER_KEYS_PASSPHRASE_FILE": str(tmp_path / "pin"),
+    }.items():
+        monkeypatch.setenv(name, value)
+    start()
+    return tmp_path
+
+
+def start() -> None:
+    issuer = build(load_settings())
+    issuer.node.refresh()
+    issuer.close()
+
+
+def test_a_token_without_a_note_is_a_finding(site: Path) -> None:
+    assert found() == []
+    with session() as opened:
+        for each in notes(opened):
+            each.destroy()
+    (finding,) = found()
+    assert finding.severity is Severity.WARNING
+    assert f"nothing in the PKCS#11 token {LABEL} tells of the key ring" in finding.wrong
+    assert finding.fix.line == "issuer audit verify"
+    start()
+    assert found() == []
+
+
+def test_a_damaged_note_is_a_finding_with_the_command_that_removes_it(site: Path) -> None:
+    with session() as opened:
+        (there,) = notes(opened)
+        there.destroy()
+        put(opened, b"{")
+    (finding,) = found()
+    assert finding.severity is Severity.PROBLEM
+    assert finding.fix.line == (
+        f"pkcs11-tool --module {MODULE} --token-label '{LABEL}' --login --delete-object --type data"
+        f" --label '{NOTE}'"
+    )
+    with pytest.raises(DamagedNote):
+        start()

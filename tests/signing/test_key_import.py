@@ -1,0 +1,373 @@
+"""Private keys taken in from elsewhere and put under another passphrase, in a directory and in the database."""
+
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+from keyring.test_rotation import FAST, files, kids
+from support.defaults import MovableClock
+
+from issuer.database.database import Database
+from issuer.errors import KeyUnavailable, NoRing, Refused, WrongPassphrase
+from issuer.keyring.ring import Phase
+from issuer.keyring.rotation import Rotation
+from issuer.keyring.store import RingStore
+from issuer.signing import key_import
+from issuer.signing.key_import import PassphraseNeeded, algorithm_for, read_private_key
+from issuer.signing.pem import PemSigner, Vault
+from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.self_test import prove
+
+OLD, NEW = "the old passphrase", "the new passphrase"
+
+
+@pytest.fixture(params=["directory", "database"])
+def vault(request: pytest.FixtureRequest, database: Database, keys: Path) -> Vault:
+    return PrivateKeyStore(database) if request.param == "database" else PemDirectory(keys)
+
+
+def made(vault: Vault, count: int, passphrase: str | None = OLD) -> list[str]:
+    signer = PemSigner(vault, lambda: passphrase)
+    made = [signer.generate("ES256").kid for _ in range(count)]
+    for kid in made[:-1]:  # the last one is pending
+        signer.keep(kid)
+    return made
+
+
+def opens(vault: Vault, kid: str, passphrase: str | None) -> bool:
+    try:
+        PemSigner(vault, lambda: passphrase).load(kid, "ES256")
+    except KeyUnavailable:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("old", [OLD, None])
+def test_rewrapping_puts_every_key_under_the_new_passphrase_and_doing_it_again_changes_nothing(
+    vault: Vault, old: str | None
+) -> None:
+    made_kids = made(vault, 3, old)
+    assert PemSigner(vault, lambda: old).rewrap(NEW) == 3
+    assert all(opens(vault, kid, NEW) and not opens(vault, kid, old) for kid in made_kids)
+    assert PemSigner(vault, lambda: old).rewrap(NEW) == 0
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+def test_an_interrupted_rewrapping_loses_no_key_and_is_completed_by_the_next(vault: Vault) -> None:
+    made_kids = made(vault, 3)
+    rewrite, done = vault.rewrite, []
+
+    def crash_at_the_second(kid: str, pem: bytes) -> None:
+        if done:
+            raise Crash
+        rewrite(kid, pem)
+        done.append(kid)
+
+    vault.rewrite = crash_at_the_second  # type: ignore[method-assign]
+    with pytest.raises(Crash):
+        PemSigner(vault, lambda: OLD).rewrap(NEW)
+    vault.rewrite = rewrite  # type: ignore[method-assign]
+    assert sorted(opens(vault, kid, NEW) for kid in made_kids) == [False, False, True]
+    assert PemSigner(vault, lambda: OLD).rewrap(NEW) == 2
+    assert all(opens(vault, kid, NEW) for kid in made_kids)
+
+
+def test_a_key_that_opens_with_neither_passphrase_stops_the_rewrapping_before_anything_is_changed(
+    vault: Vault,
+) -> None:
+    made_kids = made(vault, 3)
+    with pytest.raises(KeyUnavailable, match="does not open"):
+        PemSigner(vault, lambda: "another").rewrap(NEW)
+    assert all(opens(vault, kid, OLD) for kid in made_kids)
+
+
+def test_a_node_that_knows_only_the_old_passphrase_signs_on_but_makes_no_key_that_others_could_not_open(
+    vault: Vault,
+) -> None:
+    passphrases = [OLD]
+    node = PemSigner(vault, lambda: passphrases[-1])
+    public = node.generate("ES256")
+    node.keep(public.kid)
+    PemSigner(vault, lambda: OLD).rewrap(NEW)
+    assert node.sign(public.kid, b"data")
+    with pytest.raises(KeyUnavailable, match="passphrase"):
+        node.generate("ES256")
+    passphrases.append(NEW)  # its file was changed, and it reads it again
+    assert opens(vault, node.generate("ES256").kid, NEW)
+
+
+def test_a_key_that_is_removed_while_it_is_rewrapped_stays_removed(vault: Vault) -> None:
+    made(vault, 2)
+    rewrite = vault.rewrite
+
+    def too_late(kid: str, pem: bytes) -> None:
+        vault.remove(kid)
+        rewrite(kid, pem)
+
+    vault.rewrite = too_late  # type: ignore[method-assign]
+    PemSigner(vault, lambda: OLD).rewrap(NEW)
+    assert vault.kept() | vault.pending() == frozenset()
+
+
+def test_two_rewrappings_at_once_do_not_both_claim_to_have_done_it(vault: Vault) -> None:
+    made(vault, 2)
+    rewrite, others = vault.rewrite, [1]
+
+    def interrupted(kid: str, pem: bytes) -> None:
+        rewrite(kid, pem)
+        if others:
+            others.pop()
+            PemSigner(vault, lambda: NEW).rewrap("a third") if opens(vault, kid, NEW) else None
+
+    vault.rewrite = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyUnavailable):
+        PemSigner(vault, lambda: OLD).rewrap(NEW)
+
+
+def test_a_kept_key_is_not_overwritten_by_a_pending_one_of_its_name(vault: Vault) -> None:
+    kid, _ = made(vault, 2)
+    if isinstance(vault, PrivateKeyStore):
+        with pytest.raises(KeyUnavailable, match="already"):
+            vault.write(kid, b"another text")
+    else:
+        vault.write(kid, b"another text")
+        vault.keep(kid)
+    assert opens(vault, kid, OLD)
+
+
+def test_strays_are_told_by_name(vault: Vault, keys: Path) -> None:
+    first, second = made(vault, 2)
+    assert vault.strays([first, second]) == []
+    (stray,) = vault.strays([first])
+    assert second in stray
+    if isinstance(vault, PemDirectory):
+        (keys / "lost+found").mkdir()  # the file system's, on a volume for keys alone
+        (keys / "notes.txt").touch()
+        assert vault.strays([first, second]) == ["notes.txt"]
+
+
+@pytest.mark.parametrize("remains", [0.0, 0.5])
+@pytest.mark.parametrize("passphrase", [None, OLD], ids=["plain", "encrypted"])
+def test_a_file_that_was_cut_off_is_told_apart_from_a_wrong_passphrase(
+    keys: Path, passphrase: str | None, remains: float
+) -> None:
+    signer = PemSigner(PemDirectory(keys), lambda: passphrase)
+    kid = signer.generate("ES256").kid
+    signer.keep(kid)
+    file = keys / f"{kid}.pem"
+    file.write_bytes(file.read_bytes()[: int(remains * file.stat().st_size)])
+    with pytest.raises(KeyUnavailable, match="is damaged, and no passphrase opens it") as refused:
+        PemSigner(PemDirectory(keys), lambda: passphrase).load(kid, "ES256")
+    assert not isinstance(refused.value, WrongPassphrase)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK], ids=["a FIFO", "a socket"])
+@pytest.mark.parametrize("use", ["load", "rewrap", "generate"])
+def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
+    keys: Path, kind: int, use: str
+) -> None:
+    kid, _ = made(PemDirectory(keys), 2)
+    file = keys / f"{kid}.pem"
+    file.unlink()
+    os.mknod(file, kind | 0o600)
+    signer = PemSigner(PemDirectory(keys), lambda: OLD)
+    uses: dict[str, Callable[[], object]] = {
+        "load": lambda: signer.load(kid, "ES256"),
+        "rewrap": lambda: signer.rewrap(NEW),
+        "generate": lambda: signer.generate("ES256"),
+    }
+    with ThreadPoolExecutor(1) as pool:
+        told = pool.submit(uses[use])
+        wait([told], timeout=60)
+        with suppress(OSError):  # lets go who waits for a writer after all; refused if nobody does
+            os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
+        with pytest.raises(KeyUnavailable, match=f"{kid}.pem is no file"):
+            told.result()
+
+
+def test_what_is_no_directory_in_place_of_one_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    fifo = tmp_path / "keys"
+    os.mkfifo(fifo, 0o700)
+    somebody = os.open(fifo, os.O_RDWR)  # who opens it to read would wait for a writer otherwise
+    with pytest.raises(KeyUnavailable, match="Not a directory"):
+        PemDirectory(fifo).keep("a" * 43)
+    os.close(somebody)
+
+
+# Taking in
+
+
+def pem_of(key: Any, passphrase: str | None = None) -> bytes:
+    encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    pem: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return pem
+
+
+SOUND = rsa.generate_private_key(65537, 2048)
+
+
+@pytest.mark.parametrize(
+    ("key", "preferred", "alg"),
+    [
+        (SOUND, "RS256", "RS256"),
+        (SOUND, "PS256", "PS256"),
+        (SOUND, "ES256", "RS256"),
+        (ec.generate_private_key(ec.SECP256R1()), "RS256", "ES256"),
+        (ed25519.Ed25519PrivateKey.generate(), "RS256", "EdDSA"),
+    ],
+)
+def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, alg: str) -> None:
+    assert algorithm_for(read_private_key(pem_of(key), None), preferred) == alg
+    assert algorithm_for(read_private_key(pem_of(key, OLD), OLD), preferred) == alg
+
+
+@pytest.mark.parametrize(
+    ("pem", "passphrase", "says"),
+    [
+        (b"nonsense", None, "no PEM"),
+        (pem_of(SOUND) * 2, None, "more than one"),
+        (pem_of(SOUND, OLD), NEW, "passphrase"),
+        (pem_of(SOUND), OLD, "not encrypted"),
+        (pem_of(dsa.generate_private_key(2048)), None, "must be RSA"),
+    ],
+)
+def test_what_is_no_readable_key_is_refused(pem: bytes, passphrase: str | None, says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        read_private_key(pem, passphrase)
+
+
+def test_an_encrypted_key_asks_for_its_passphrase() -> None:
+    with pytest.raises(PassphraseNeeded):
+        read_private_key(pem_of(SOUND, OLD), None)
+
+
+def close_primes() -> rsa.RSAPrivateKey:
+    """Return a key whose primes are neighbours."""
+    p = SOUND.private_numbers().p | 1
+    q = next(n for n in range(p + 2, p + 20_000, 2) if pow(2, n - 1, n) == 1)
+    return composed(p, q)
+
+
+def roca() -> rsa.RSAPrivateKey:
+    """Return a key as the generator of CVE-2017-15361 made them: each prime is a power of 65537 modulo M."""
+    product = 1
+    for prime in key_import._ROCA_PRIMES:
+        product *= prime
+    primes: list[int] = []
+    number = 3 << 1022
+    number += pow(65537, 123, product) - number % product
+    while len(primes) < 2:
+        number += product
+        if number % 2 and pow(2, number - 1, number) == 1:
+            primes.append(number)
+            number += product << 900 - product.bit_length()
+    return composed(*primes)
+
+
+def composed(p: int, q: int) -> rsa.RSAPrivateKey:
+    d = pow(65537, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    parts = (d % (p - 1), d % (q - 1), pow(q, -1, p))
+    return rsa.RSAPrivateNumbers(p, q, d, *parts, public).private_key(unsafe_skip_rsa_key_validation=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: rsa.generate_private_key(65537, 1024), "1024 bits"),  # noqa: S505 - that is the point
+        (lambda: rsa.generate_private_key(3, 2048), "exponent is 3"),
+        (close_primes, "so close"),
+        (roca, "CVE-2017-15361"),
+        (lambda: ec.generate_private_key(ec.SECP384R1()), "P-256"),
+    ],
+)
+def test_a_weak_key_is_refused(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises(Refused, match=says):
+        algorithm_for(make(), "RS256")
+
+
+@pytest.fixture
+def signer(keys: Path) -> PemSigner:
+    return PemSigner(PemDirectory(keys), lambda: OLD)
+
+
+@pytest.fixture
+def rotation(database: Database, signer: PemSigner, clock: MovableClock) -> Rotation:
+    return Rotation(RingStore(database), signer, FAST, clock, "me")
+
+
+def test_an_imported_key_waits_as_a_standby_for_its_lead(
+    rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
+) -> None:
+    rotation.reconcile()
+    public = signer.adopt(SOUND, "RS256")
+    ring = rotation.take_in(public, current=False, reason="imported")
+    key = ring.find(public.kid)
+    assert ring.phase(key, clock()) is Phase.STANDBY
+    assert ring.ripe_at(key) == clock() + FAST.publish_lead
+    assert files(keys) == kids(ring)
+    prove(signer, key)
+
+
+def test_a_key_that_the_ring_has_is_refused_and_not_lost(
+    rotation: Rotation, signer: PemSigner, keys: Path
+) -> None:
+    rotation.reconcile()
+    public = signer.adopt(SOUND, "RS256")
+    ring = rotation.take_in(public, current=False, reason="imported")
+    with pytest.raises(Refused, match="already"):
+        rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
+    assert files(keys) == kids(ring)
+    with pytest.raises(Refused, match="already"):
+        rotation.require_place(public, current=False)
+
+
+def test_a_revoked_key_does_not_come_back_by_an_import(
+    rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
+) -> None:
+    rotation.reconcile()
+    public = signer.adopt(SOUND, "RS256")
+    rotation.take_in(public, current=False, reason="imported")
+    ring = rotation.change(lambda ring, now: ring.revoked(public.kid, "stolen", FAST, now))
+    with pytest.raises(Refused, match="already"):
+        rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
+    assert ring.phase(rotation.ring().find(public.kid), clock()) is Phase.REVOKED
+    assert files(keys) == kids(ring)
+
+
+def test_a_first_ring_can_begin_with_an_imported_key_that_signs_at_once(
+    rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
+) -> None:
+    public = signer.adopt(SOUND, "RS256")
+    with pytest.raises(NoRing):
+        rotation.take_in(public, current=False, reason="imported")
+    ring = rotation.take_in(signer.adopt(SOUND, "RS256"), current=True, reason="imported")
+    assert ring.current(clock()).kid == public.kid
+    assert len(ring.standbys(clock())) == FAST.standby_keys
+    assert files(keys) == kids(ring)
+
+
+def test_a_second_first_key_is_refused_and_destroyed(
+    rotation: Rotation, signer: PemSigner, keys: Path
+) -> None:
+    ring = rotation.reconcile()
+    with pytest.raises(Refused, match="already"):
+        rotation.take_in(signer.adopt(SOUND, "RS256"), current=True, reason="imported")
+    assert files(keys) == kids(ring)
+    assert rotation.ring() == ring

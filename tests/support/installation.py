@@ -1,0 +1,147 @@
+"""An installation in a folder, for the tests that break it, run what `issuer check` prints, and look again."""
+
+import os
+import shlex
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from issuer.checks.finding import Finding, Severity
+from issuer.checks.installation import Looked, look
+from issuer.clock import Clock, system_clock
+from issuer.settings.settings import load_settings
+from issuer.signing import encryption
+from issuer.wiring import build
+from support.servers import PATIENCE_SECONDS, eventually, free_port, is_free
+
+PASSPHRASE = "sixteen silent penguins"
+SETTINGS = {"ISSUER_ALGORITHM": "ES256", "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
+REACHABLE = {
+    "ISSUER_URL": "https://issuer.example",
+    "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
+    "ISSUER_METRICS_TOKEN": "a token of sixteen characters",
+    "ISSUER_REGISTRATION": "closed",
+}
+
+
+@dataclass
+class Site:
+    """An installation in the working directory of the test, with settings in its environment or `.env`."""
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    system_clock: Clock = system_clock
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / "keys"
+
+    def set(self, **settings: str) -> None:
+        for name, value in settings.items():
+            self.patch.setenv(name, value)
+
+    def found(self) -> list[Finding]:
+        return [finding for looked in self.look() for finding in looked.findings]
+
+    def look(self) -> list[Looked]:
+        return list(look(self.clock))
+
+    def one(self, severity: Severity = Severity.PROBLEM) -> Finding:
+        (finding,) = self.found()
+        assert finding.severity is severity, finding
+        assert finding.fix.line
+        return finding
+
+    def apply(self, line: str, *, must_work: bool = True) -> None:
+        """Do what a finding says: set a line for `.env`, run everything else; what it exports stays."""
+        if is_setting(line):
+            name, _, value = line.partition("=")
+            self.set(**{name: shlex.split(value)[0] if value else ""})
+        elif line == "issuer serve":
+            self._serve()
+        else:
+            self._run(line, must_work=must_work)
+
+    def _run(self, line: str, *, must_work: bool) -> None:
+        issuer = f'issuer() {{ "{sys.executable}" -m issuer.cli "$@"; }}\n'
+        environment = f"{issuer}trap 'env -0 >exported' EXIT\n{line}"
+        done = subprocess.run(["bash", "-uc", environment], cwd=self.folder, check=False)
+        assert done.returncode not in {126, 127}, f"there is no such command: {line}"
+        assert done.returncode == 0 or not must_work, line
+        exported = (self.folder / "exported").read_bytes().decode().split("\0")
+        (self.folder / "exported").unlink()
+        after = dict(each.split("=", 1) for each in exported if each.upper().startswith("ISSUER_"))
+        for name in [name for name in os.environ if name.upper().startswith("ISSUER_")]:
+            if name not in after:
+                self.patch.delenv(name)
+        self.set(**after)
+
+    def _serve(self) -> None:
+        """Let an issuer run until it is ready, and stop it."""
+        port = free_port()
+        command = [sys.executable, "-m", "issuer.cli", "serve", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.DEVNULL)
+        try:
+            eventually(lambda: not is_free(port), "the issuer listens")
+            url = f"http://127.0.0.1:{port}/readyz"
+            eventually(lambda: httpx2.get(url, trust_env=False).is_success, "it is ready")
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+
+    def require_fixed(self, finding: Finding) -> None:
+        self.apply(finding.fix.line)
+        assert self.found() == []
+
+    def make(self) -> None:
+        """Let an issuer make database, ring and keys."""
+        issuer = build(load_settings())
+        issuer.node.refresh()
+        issuer.close()
+
+    def change(self, statement: str, *values: object) -> None:
+        with closing(sqlite3.connect(self.folder / "issuer.db")) as connection, connection:
+            connection.execute(statement, values)
+
+
+def is_setting(line: str) -> bool:
+    """Whether a fix is a line for `.env`."""
+    name, equals, _ = line.partition("=")
+    return bool(equals) and name.startswith("ISSUER_") and name.replace("_", "").isalnum()
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    tmp_path.chmod(0o700)
+    site = Site(tmp_path, monkeypatch)
+    site.set(**SETTINGS)
+    return site
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with database, ring and keys, for copies."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(encryption, "ROUNDS", 600_000)  # commands that are run on copies ask for them
+        made = Site(folder, patch)
+        made.set(**SETTINGS)
+        made.make()
+        assert {each.at for each in made.look()} > {"key ring", "audit"}
+    return folder
+
+
+@pytest.fixture
+def site(empty: Site, installed: Path) -> Site:
+    """An installation that is well."""
+    shutil.copytree(installed, empty.folder, dirs_exist_ok=True)
+    empty.folder.chmod(0o700)
+    return empty

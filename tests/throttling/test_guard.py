@@ -1,0 +1,335 @@
+"""What limits count and what they let out: IPv6 networks, answers to neighbours, many attempts at once, names.
+
+How long who has to wait is in `test_limits`, and under which clocks in `test_clocks`.
+"""
+
+import asyncio
+import itertools
+import tempfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+
+import httpx2
+import pytest
+from database.test_database import database  # noqa: F401 - a fixture
+from fastapi.testclient import TestClient
+from hypothesis import given as given_any
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from support.clocks import ADMITTED, Gate, ShiftedClock
+from support.defaults import ALICE, PASSWORD, START, MovableClock, bearer
+from throttling.test_limits import From, client_from, guess, log_in, waits  # noqa: F401 - with a fixture
+
+from issuer.accounts.hashing_pool import QUEUE_LIMIT
+from issuer.accounts.passwords import WrongPassword
+from issuer.database.database import Database
+from issuer.database.secrets import SecretStore
+from issuer.digests import named
+from issuer.oauth import TooManyAttempts
+from issuer.throttling.limits import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, networks_of
+from issuer.throttling.origin import Origin
+from issuer.throttling.store import ThrottleStore
+from issuer.web.app import create_app
+from issuer.wiring import Issuer
+
+# IPv6 networks
+
+
+def test_the_sites_of_an_ipv6_network_share_a_limit(database: Database, clock: MovableClock) -> None:  # noqa: F811
+    gate, most = Gate.of(database, ShiftedClock(clock)), ADDRESS.of_network.free
+    for number in range(most + 1):
+        assert gate.attempt(f"user {number}", f"2001:db8:1:{number:x}::1", right=False) == ADMITTED
+    assert gate.attempt("another", "2001:db8:1:ffff::1", right=False) == timedelta(seconds=1)
+    assert gate.attempt("another", "2001:db8:2:1::1", right=False) == ADMITTED
+    clock.advance(seconds=1)
+    assert gate.attempt("another", "2001:db8:1:ffff::1", right=True) == ADMITTED
+
+
+def test_accounts_made_from_an_ipv6_network_share_a_limit(database: Database, clock: MovableClock) -> None:  # noqa: F811
+    guard, most = Gate.of(database, ShiftedClock(clock)).guard, REGISTRATION.of_network.free
+    for number in range(most + 1):
+        guard.register(Origin(address=f"2001:db8:1:{number:x}::1"), clock())
+    with pytest.raises(TooManyAttempts):
+        guard.register(Origin(address="2001:db8:1:ffff::1"), clock())
+    guard.register(Origin(address="2001:db8:2:1::1"), clock())
+
+
+@pytest.mark.parametrize(
+    ("address", "networks"),
+    [
+        ("192.0.2.1", ("192.0.2.1",)),
+        ("::ffff:192.0.2.1", ("192.0.2.1",)),
+        ("2001:db8:1:2:3:4:5:6", ("2001:db8:1::/48", "2001:db8:1:2::")),
+        ("2001:db8:1::1", ("2001:db8:1::/48", "2001:db8:1::")),
+        ("", ("",)),
+    ],
+)
+def test_an_address_is_counted_by_its_site_and_its_network(address: str, networks: tuple[str, ...]) -> None:
+    assert networks_of(address) == networks
+
+
+# What answers tell
+
+
+def sessions(web: TestClient, token: str) -> int:
+    return len(web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"])
+
+
+def test_a_right_password_with_a_scope_that_nobody_has_leaves_a_session_behind(
+    web: TestClient, alice: str
+) -> None:
+    first = log_in(web).json()["access_token"]
+    answer = web.post("/login", data={**ALICE, "scope": "nobody:has:this"})
+    assert (answer.status_code, answer.json()["scope"]) == (200, "")
+    assert sessions(web, first) == 2
+    wrong = web.post("/login", data={**ALICE, "password": "wrong", "scope": "nobody:has:this"})
+    assert wrong.status_code == 401
+
+
+def test_a_resource_that_cannot_be_had_tells_nothing_of_the_password(
+    web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[object] = []
+    monkeypatch.setattr(issuer.passwords, "verify", lambda *given: hashed.append(given))
+    form = {"grant_type": "password", "client_id": "first-party", "resource": "https://elsewhere.example"}
+    answers = [
+        web.post("/oauth2/token", data={**form, "username": "alice", "password": password})
+        for password in (PASSWORD, "wrong")
+    ]
+    assert [answer.json()["error"] for answer in answers] == ["invalid_target"] * 2
+    assert hashed == []
+
+
+def test_a_node_that_cannot_sign_tells_nothing_of_the_password(
+    issuer: Issuer, web: TestClient, alice: str, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[object] = []
+    monkeypatch.setattr(issuer.node, "refresh", lambda: issuer.node.view)
+    monkeypatch.setattr(issuer.passwords, "verify", lambda *given: hashed.append(given))
+    clock.advance(hours=1)
+    assert [log_in(web, password).status_code for password in (PASSWORD, "wrong")] == [503, 503]
+    assert hashed == []
+
+
+@given_any(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["shared", "second"]), st.sampled_from([1, 11]), st.sampled_from([0, 1, 60, 900])
+        ),
+        max_size=8,
+    )
+)
+@hypothesis_settings(max_examples=30, deadline=None)
+def test_a_neighbour_with_a_second_address_gets_the_same_answers_whoever_logs_in_there(
+    shared_by_examples: Database, numbers: Iterator[int], guesses: list[tuple[str, int, int]]
+) -> None:
+    answers = []
+    for is_used in (True, False):
+        clock, number = MovableClock(), next(numbers)
+        gate = Gate.of(shared_by_examples, ShiftedClock(clock))
+        account = f"account {number}"
+        of = {
+            place: f"10.{which}.{number >> 8 & 255}.{number & 255}"
+            for which, place in enumerate(["shared", "second"])
+        }
+        if is_used:
+            assert gate.attempt(account, of["shared"], right=True) == ADMITTED
+        told = []
+        for place, times, pause in guesses:
+            told += [gate.attempt(account, of[place], right=False) for _ in range(times)]
+            clock.advance(seconds=pause)
+        answers.append(told)
+    assert answers[0] == answers[1]
+
+
+@pytest.fixture(scope="module")
+def shared_by_examples() -> Iterator[Database]:
+    with tempfile.TemporaryDirectory() as folder:
+        made = Database(f"sqlite:///{folder}/issuer.db")
+        made.migrate()
+        yield made
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def numbers() -> Iterator[int]:
+    return itertools.count()
+
+
+def test_a_neighbour_causes_the_same_work_and_does_not_hold_the_owner_up(
+    client_from: From,  # noqa: F811
+    alice: str,
+    issuer: Issuer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert log_in(client_from("198.51.100.1")).status_code == 200
+    for username in ("alice", "nobody"):
+        guess(client_from(f"203.0.113.{len(username)}"), ACCOUNT.free + 1, username)
+    hashed: list[str] = []
+    real = issuer.passwords.verify
+
+    def verify(password: str, *against: str | None) -> str | None:
+        hashed.append(password)
+        return real(password, *against)
+
+    monkeypatch.setattr(issuer.passwords, "verify", verify)
+    for username in ("alice", "nobody"):
+        assert waits(log_in(client_from("198.51.100.1"), "wrong", username)) == 1
+    assert hashed == ["wrong", "wrong"]
+    assert log_in(client_from("198.51.100.1")).status_code == 200
+
+
+# Many at once
+
+
+def test_guesses_that_are_under_way_are_counted_as_if_they_had_failed(
+    database: Database,  # noqa: F811
+    clock: MovableClock,
+) -> None:
+    gate, addresses = Gate.of(database, ShiftedClock(clock)), itertools.count()
+    for _ in range(ACCOUNT.free // 2):
+        assert gate.attempt("alice", f"192.0.2.{next(addresses)}", right=False) == ADMITTED
+    with ExitStack() as under_way:
+        for _ in range(ACCOUNT.free - ACCOUNT.free // 2 + 1):
+            origin = Origin(address=f"192.0.2.{next(addresses)}")
+            assert under_way.enter_context(gate.guard.log_in("alice", origin, clock()))
+        for _ in range(3):
+            assert gate.attempt("alice", f"192.0.2.{next(addresses)}", right=True) == timedelta(seconds=1)
+    # All of them were right, and left no trace.
+    assert [gate.attempt("alice", f"192.0.2.{next(addresses)}", right=False) for _ in range(6)] == [
+        ADMITTED
+    ] * 6
+
+
+def test_one_account_logs_in_from_one_site_no_faster_than_its_rate(
+    database: Database,  # noqa: F811
+    clock: MovableClock,
+) -> None:
+    gate = Gate.of(database, ShiftedClock(clock))
+    for _ in range(LOG_IN.burst):
+        assert gate.attempt("alice", "192.0.2.1", right=True) == ADMITTED
+    wait = gate.attempt("alice", "192.0.2.1", right=True)
+    assert ADMITTED < wait <= timedelta(seconds=1)
+    with pytest.raises(TooManyAttempts):  # before it takes a place in the queue
+        gate.guard.admit("alice", Origin(address="192.0.2.1"), clock())
+    assert gate.attempt("alice", "192.0.2.2", right=True) == ADMITTED
+    assert gate.attempt("bob", "192.0.2.1", right=True) == ADMITTED
+    clock.advance(seconds=1)
+    assert gate.attempt("alice", "192.0.2.1", right=True) == ADMITTED
+
+
+CHEAP = {
+    "an address that has to wait": ("/login", {"username": "another", "password": "wrong"}, 429),
+    "a malformed scope": ("/login", {**ALICE, "scope": 'a"b'}, 400),
+    "no password": ("/login", {"username": "alice"}, 400),
+    "a client that may not": ("/oauth2/token", {"grant_type": "password", "client_id": "x", **ALICE}, 401),
+    "a resource": (
+        "/oauth2/token",
+        {"grant_type": "password", "client_id": "first-party", "resource": "https://x.test", **ALICE},
+        400,
+    ),
+    "a log-in that would be made": (
+        "/oauth2/token",
+        {"grant_type": "password", "client_id": "first-party", **ALICE},
+        503,
+    ),
+}
+CHEAP_JSON = {
+    "a name that is taken": ({"username": "alice", "password": PASSWORD}, 409),
+    "a name that nobody may have": ({"username": "a b", "password": PASSWORD}, 400),
+    "a password that is too short": ({"username": "bob", "password": "short"}, 400),
+    "an account that would be made": ({"username": "bob", "password": PASSWORD}, 503),
+}
+
+
+def test_what_can_be_refused_without_hashing_takes_no_place_in_the_queue(
+    issuer: Issuer,
+    client_from: From,  # noqa: F811
+    alice: str,
+    web: TestClient,
+) -> None:
+    spray = client_from("203.0.113.1")
+    for number in range(ADDRESS.free + 1):
+        guess(spray, 1, f"user{number}")
+    gate = threading.Event()
+
+    async def full() -> dict[str, int]:
+        most = QUEUE_LIMIT + issuer.hashing._threads
+        jobs = [asyncio.create_task(issuer.hashing.run((f"site {n}",), gate.wait)) for n in range(most)]
+        await asyncio.sleep(0)
+        given = {}
+        for name, (path, form, _) in CHEAP.items():
+            client = spray if name == "an address that has to wait" else web
+            given[name] = (await asyncio.to_thread(client.post, path, data=form)).status_code
+        for name, (body, _) in CHEAP_JSON.items():
+            given[name] = (await asyncio.to_thread(web.post, "/users", json=body)).status_code
+        gate.set()
+        await asyncio.gather(*jobs)
+        return given
+
+    expected = {name: status for name, (*_, status) in (CHEAP | CHEAP_JSON).items()}
+    assert asyncio.run(full()) == expected
+
+
+def test_a_storm_of_log_ins_from_one_address_costs_nobody_else_theirs(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, app = threading.Event(), create_app(issuer)
+
+    def hold(*_given: str | None) -> None:
+        gate.wait(60)
+        raise WrongPassword
+
+    monkeypatch.setattr(issuer.passwords, "verify", hold)
+
+    async def asked(address: str, username: str) -> int:
+        transport = httpx2.ASGITransport(app, client=(address, 50000))
+        async with httpx2.AsyncClient(transport=transport, base_url=issuer.settings.url) as web:
+            return (await web.post("/login", data={"username": username, "password": "wrong"})).status_code
+
+    async def storm() -> tuple[set[int], list[int]]:
+        async with app.router.lifespan_context(app):
+            stormy = [asyncio.create_task(asked("203.0.113.1", "alice")) for _ in range(80)]
+            others = [asyncio.create_task(asked(f"198.51.100.{n}", f"user{n}")) for n in range(49)]
+            # Each of the others that finds the queue full takes the place of one of the storm.
+            refused = 80 + 49 - QUEUE_LIMIT - issuer.hashing._threads
+            turned_away = [await each for each in itertools.islice(asyncio.as_completed(stormy), refused)]
+            gate.set()
+            return set(turned_away), await asyncio.gather(*others)
+
+    turned_away, answers = asyncio.run(storm())
+    assert turned_away == {503}
+    assert answers == [401] * 49
+
+
+# Names
+
+
+def test_names_are_kept_under_a_secret_of_the_installation(
+    database: Database,  # noqa: F811
+    clock: MovableClock,
+) -> None:
+    gate = Gate.of(database, ShiftedClock(clock))
+    gate.attempt("a password typed as a name", "192.0.2.1", right=False)
+    gate.attempt("alice", "192.0.2.1", right=True)
+    plain = {named("account", "a password typed as a name"), named("site", "alice", "192.0.2.1")}
+    with database.read() as connection:
+        counted = set(connection.exec_driver_sql("SELECT bucket FROM throttle").scalars())
+    with database.read() as connection:
+        known = set(connection.exec_driver_sql("SELECT device FROM devices").scalars())
+    assert (len(counted), len(known)) == (2, 1)
+    assert not (counted | known) & plain
+
+
+def test_all_nodes_make_one_secret_and_another_installation_another(database: Database) -> None:  # noqa: F811
+    with ThreadPoolExecutor(4) as pool:
+        made = set(pool.map(lambda _: SecretStore(database).secret("limits"), range(8)))
+    assert len(made) == 1
+    assert SecretStore(database).secret("another") not in made
+    assert ThrottleStore(database).counts([]) == {}
+    store, each = ThrottleStore(database), bucket(ACCOUNT, "a")
+    store.fail([each], START)
+    assert ThrottleStore(database).counts([each])[each].failures == 1

@@ -1,0 +1,429 @@
+"""Owns that refreshes done together end as if each had been done alone, and are durable before anybody is told.
+
+On SQLite and on a real PostgreSQL, on one core and with a second.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import select, text, update
+from support.defaults import PASSWORD, Build, MovableClock, same
+from support.postgresql import new_database
+from support.servers import eventually
+
+from issuer.clients.client import FIRST_PARTY_ID
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
+from issuer.digests import refresh_token_digest
+from issuer.grants.context import Form
+from issuer.grants.pipeline import Granted
+from issuer.oauth import InvalidGrant
+from issuer.settings.settings import Settings
+from issuer.throttling.origin import Origin
+from issuer.tokens.group_commit import MOST, Batches
+from issuer.tokens.refresh import RepeatRefused
+from issuer.tokens.refresh_rotation import families, refresh_tokens
+from issuer.wiring import Issuer
+
+PEOPLE = 12
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture
+def clock() -> MovableClock:
+    """As late as it is: the database server has a clock, too."""
+    clock = MovableClock()
+    clock.now = datetime.now(UTC)
+    return clock
+
+
+@pytest.fixture
+def settings(settings: Settings, url: str) -> Settings:
+    return settings.model_copy(update={"database_url": SecretStr(url)})
+
+
+@pytest.fixture
+def issuer(made: Build, settings: Settings) -> Issuer:
+    issuer = made(settings)
+    issuer.node.refresh()
+    return issuer
+
+
+@pytest.fixture(params=["on one core", "with a second"])
+def batches(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[Batches]:
+    batches = Batches(issuer.families)
+    if request.param == "with a second":
+        batches.finish_beside()
+    yield batches
+    batches.close()
+
+
+@pytest.fixture
+def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
+    """A refresh token of each of so many people."""
+    issued = []
+    for name in (f"person{number}" for number in range(PEOPLE)):
+        issuer.grants.registration.register(name, PASSWORD, Origin(), clock())
+        credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
+        issued.append(issuer.grants.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
+    return issued
+
+
+def grant(issuer: Issuer, token: str, **more: str) -> Granted:
+    form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
+    return issuer.grants.pipeline.grant(Form(form), Origin(), issuer.clock())
+
+
+def ask(batches: Batches, token: str, work: Callable[[], Granted], then: Callable[[Any], Any] = same) -> Any:
+    return batches.run(refresh_token_digest(token), work, then)
+
+
+def together(batches: Batches, works: Sequence[tuple[str, Callable[[], Granted]]]) -> list[Any]:
+    """Ask for all before any is begun; return the successor of each token, or why there is none."""
+
+    async def run() -> list[Any]:
+        asked = (ask(batches, token, work) for token, work in works)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return [each.refresh_token if isinstance(each, Granted) else each for each in asyncio.run(run())]
+
+
+def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Callable[[], Granted]]]:
+    return [(token, partial(grant, issuer, token)) for token in tokens]
+
+
+def used(issuer: Issuer) -> Mapping[bytes, bool]:
+    """Return of each refresh token whether it is used, as another process sees it."""
+    other = Database(issuer.settings.database_url.get_secret_value())
+    with other.read() as connection:
+        rows = connection.execute(select(refresh_tokens.c.digest, refresh_tokens.c.used_at)).all()
+    other.close()
+    return {row.digest: row.used_at is not None for row in rows}
+
+
+def test_all_that_wait_at_once_are_looked_up_at_once_and_written_at_once(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    transactions: list[str] = []
+    issuer.database.took = lambda kind, _seconds: transactions.append(kind)
+    successors = together(batches, plainly(issuer, tokens))
+    assert sorted(transactions) == ["read", "write"]
+    assert len(set(successors)) == PEOPLE
+    told = used(issuer)
+    assert all(told[refresh_token_digest(token)] for token in tokens)
+    assert not any(told[refresh_token_digest(successor)] for successor in successors)
+
+
+def test_a_chain_of_refreshes_goes_on_for_each(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    seen = set(tokens)
+    for _ in range(5):
+        tokens = together(batches, plainly(issuer, tokens))
+        assert seen.isdisjoint(tokens)
+        seen.update(tokens)
+
+
+def test_nobody_is_told_before_others_can_see_what_changed(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    async def run() -> None:
+        await ask(batches, tokens[0], partial(grant, issuer, tokens[0]))
+        assert used(issuer)[refresh_token_digest(tokens[0])]
+
+    asyncio.run(run())
+
+
+def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_twice(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    told = together(batches, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
+    given = [each for each in told[:5] if isinstance(each, str)]
+    assert (len(given), len(set(given))) == (2, 1)
+    assert all(isinstance(each, str | RepeatRefused) for each in told)
+    assert len({*given, *told[5:]}) == PEOPLE
+    assert len(used(issuer)) == 2 * PEOPLE
+
+
+def test_more_than_are_done_at_once_are_all_done(
+    issuer: Issuer, batches: Batches, tokens: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
+    assert MOST > PEOPLE
+    assert len(set(together(batches, plainly(issuer, tokens)))) == PEOPLE
+
+
+def test_who_is_refused_disturbs_no_other(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    works = [
+        ("no such token", partial(grant, issuer, "no such token")),
+        (tokens[0], partial(grant, issuer, tokens[0], scope="everything")),
+        *plainly(issuer, tokens[1:]),
+    ]
+    unknown, too_much, *others = together(batches, works)
+    assert isinstance(unknown, InvalidGrant)
+    assert too_much.code == "invalid_scope"
+    assert len(set(others)) == PEOPLE - 1
+    assert not used(issuer)[refresh_token_digest(tokens[0])]
+
+
+def test_a_failure_is_nobody_elses(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    def fail() -> Granted:
+        raise DatabaseUnavailable("only for this one")
+
+    failed, *others = together(batches, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
+    assert isinstance(failed, DatabaseUnavailable)
+    assert len(set(others)) == PEOPLE - 1
+
+
+def test_who_signs_in_vain_is_told_and_nobody_else(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    def sign(granted: Granted) -> Granted:
+        if granted.refresh_token == first:
+            raise InvalidGrant("revoked in this very moment")
+        return granted
+
+    first = grant(issuer, tokens[0]).refresh_token
+
+    async def run() -> list[Any]:
+        asked = (ask(batches, token, partial(grant, issuer, token), sign) for token in tokens)
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    failed, *others = asyncio.run(run())
+    assert isinstance(failed, InvalidGrant)
+    assert all(isinstance(other, Granted) for other in others)
+
+
+def meanwhile(
+    issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build
+) -> Callable[[], Granted]:
+    """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
+    elsewhere = made(issuer.settings)
+    elsewhere.node.refresh()
+    times = iter([True])
+
+    def work() -> Granted:
+        granted = grant(issuer, token)
+        if next(times, False):
+            happens(elsewhere)
+        return granted
+
+    return work
+
+
+def test_a_token_that_another_node_uses_meanwhile_yields_the_same_successor(
+    issuer: Issuer, batches: Batches, tokens: list[str], made: Build
+) -> None:
+    theirs: list[str | None] = []
+    work = meanwhile(
+        issuer, tokens[0], lambda other: theirs.append(grant(other, tokens[0]).refresh_token), made
+    )
+    mine, *others = together(batches, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    assert [mine] == theirs
+    assert len({mine, *others}) == PEOPLE
+
+
+def test_a_session_that_ends_meanwhile_is_not_renewed(
+    issuer: Issuer, batches: Batches, tokens: list[str], made: Build
+) -> None:
+    user = issuer.accounts.by_username("person0")
+    assert user
+    work = meanwhile(issuer, tokens[0], lambda other: other.families.end_all(other.clock(), user.id), made)
+    ended, *others = together(batches, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    assert isinstance(ended, InvalidGrant)
+    assert len(set(others)) == PEOPLE - 1
+    assert not used(issuer)[refresh_token_digest(tokens[0])]
+
+
+def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
+    issuer: Issuer, batches: Batches, tokens: list[str], clock: MovableClock
+) -> None:
+    successor = grant(issuer, tokens[0]).refresh_token or ""
+    with issuer.database.write() as connection:
+        used_long_ago = update(refresh_tokens).where(refresh_tokens.c.used_at.is_not(None))
+        connection.execute(used_long_ago.values(used_at=clock() - timedelta(hours=1)))
+    replayed, *others = together(batches, plainly(issuer, tokens))
+    assert isinstance(replayed, InvalidGrant)
+    assert len(set(others)) == PEOPLE - 1
+    (gone,) = together(batches, plainly(issuer, [successor]))
+    assert isinstance(gone, InvalidGrant)
+
+
+def test_who_goes_away_holds_nobody_up(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+    async def run() -> None:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow() -> Granted:
+            begun.set()
+            go_on.wait(PATIENCE_SECONDS)
+            return grant(issuer, tokens[0])
+
+        gone = asyncio.create_task(ask(batches, tokens[0], slow))
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        patient = asyncio.create_task(ask(batches, tokens[1], partial(grant, issuer, tokens[1])))
+        gone.cancel()
+        go_on.set()
+        assert (await patient).refresh_token
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+
+    asyncio.run(run())
+
+
+def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) -> None:
+    batches = Batches(issuer.families)
+    batches.close()
+    (failed,) = together(batches, plainly(issuer, tokens[:1]))
+    assert isinstance(failed, RuntimeError)
+    assert not used(issuer)[refresh_token_digest(tokens[0])]
+
+
+def test_who_is_being_served_at_the_end_is_served(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    async def run() -> list[Any]:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def slow(granted: Granted) -> Granted:
+            begun.set()
+            go_on.wait(PATIENCE_SECONDS)
+            return granted
+
+        asked = [
+            asyncio.create_task(ask(batches, token, partial(grant, issuer, token), slow)) for token in tokens
+        ]
+        await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+        batches.close()
+        go_on.set()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert all(isinstance(each, Granted | RuntimeError) for each in asyncio.run(run()))
+
+
+# Locks of PostgreSQL: whoever locks many rows and waits for one may meet somebody who waits for him
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
+    issuer: Issuer, batches: Batches, tokens: list[str]
+) -> None:
+    user = issuer.accounts.by_username("person0")
+    assert user
+
+    async def run() -> None:
+        with issuer.database.write() as connection:
+            connection.execute(update(families).where(families.c.user_id == user.id).values(address="x"))
+            asked = [
+                asyncio.create_task(ask(batches, token, partial(grant, issuer, token))) for token in tokens
+            ]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.gather(*asked[1:])
+            assert not asked[0].done()
+        assert (await asked[0]).refresh_token
+
+    asyncio.run(run())
+
+
+def deadlocks(url: str) -> int:
+    """Return how many PostgreSQL had to end, once everybody has left: a session tells what it counted at its end."""
+    others = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        eventually(lambda: connection.execute(others).fetchone() == (0,), "all have left")
+        row = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        ).fetchone()
+    assert row
+    return int(row[0])
+
+
+def test_a_deadlock_is_counted(postgresql: str) -> None:
+    url = new_database(postgresql)
+    with psycopg.connect(url) as one, psycopg.connect(url) as other, ThreadPoolExecutor(1) as thread:
+        one.execute("SELECT pg_advisory_xact_lock(1)")
+        other.execute("SELECT pg_advisory_xact_lock(2)")
+        waiting = thread.submit(one.execute, "SELECT pg_advisory_xact_lock(2)")
+        with suppress(psycopg.errors.DeadlockDetected):
+            other.execute("SELECT pg_advisory_xact_lock(1)")
+        other.rollback()
+        with suppress(psycopg.errors.DeadlockDetected):
+            waiting.result()
+        one.rollback()
+    assert deadlocks(url) == 1
+
+
+@pytest.mark.parametrize("url", ["postgresql"], indirect=True)
+def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
+    issuer: Issuer, tokens: list[str], made: Build, url: str
+) -> None:
+    nodes = [issuer, made(issuer.settings)]
+    outcomes: list[list[Any]] = []
+
+    def refresh(node: Issuer, order: list[str]) -> None:
+        batches = Batches(node.families)
+        outcomes.append(sorted(together(batches, plainly(node, order))))
+        batches.close()
+
+    for node in nodes:
+        node.node.refresh()
+    for _ in range(10):
+        orders = [tokens, tokens[::-1]]
+        threads = [threading.Thread(target=refresh, args=pair) for pair in zip(nodes, orders, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes[0] == outcomes[1]
+        tokens = outcomes[0]
+        outcomes.clear()
+    for node in nodes:
+        node.close()
+    assert deadlocks(url) == 0, "each holds everybody up for a second"
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("users", "scope = 'a  \\'"),
+        ("users", "disabled_at = 'x'"),
+        ("families", "audience = '{}'"),
+        ("families", "scope = CAST(x'ff' AS TEXT)"),
+        ("families", "expires_at = 'x'"),
+        ("refresh_tokens", "expires_at = 'x'"),
+        ("refresh_tokens", "paced_until = x'00'"),
+        ("refresh_tokens", "successor_seed = 'x'"),
+        ("refresh_tokens", "proof_digest = 5"),
+    ],
+)
+def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
+    issuer: Issuer, batches: Batches, tokens: list[str], table: str, change: str
+) -> None:
+    of_sqlite = "CAST" in change or not change.endswith(("'{}'", "\\'"))
+    if of_sqlite and not issuer.database.is_sqlite:
+        pytest.skip("PostgreSQL keeps the types of its columns")
+    found = issuer.families.find(refresh_token_digest(tokens[0]))
+    assert found
+    name, value = {
+        "users": ("id", found.user.id),
+        "families": ("id", found.family.id),
+        "refresh_tokens": ("family_id", found.family.id),
+    }[table]
+    with issuer.database.write() as connection:
+        connection.execute(text(f"UPDATE {table} SET {change} WHERE {name} = '{value}'"))  # noqa: S608
+    successors = together(batches, plainly(issuer, tokens))
+    assert isinstance(successors[0], DatabaseDamaged)
+    if "CAST" not in change:
+        row = value if table != "refresh_tokens" else refresh_token_digest(tokens[0]).hex()[:48]
+        assert f"{row}" in str(successors[0])
+    assert all(isinstance(each, str) for each in successors[1:])
+    told = used(issuer)
+    assert all(told[refresh_token_digest(token)] for token in tokens[1:])

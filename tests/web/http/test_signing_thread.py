@@ -1,0 +1,146 @@
+"""Owns that signatures are shared with a second thread where that helps, and that nobody is told of another's."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import jwt
+import pytest
+from support.defaults import MovableClock
+
+from issuer.administration.clients import register_client
+from issuer.oauth import AuthMethod
+from issuer.web.app import create_app
+from issuer.web.http.fast_path import answer
+from issuer.web.http.signing_thread import Aside
+from issuer.wiring import Issuer, cores
+
+
+def who() -> str:
+    """Return the name of the thread that this is done on."""
+    return threading.current_thread().name
+
+
+async def together(*works: Callable[[], str]) -> list[str | BaseException]:
+    """Ask for all at once, and return what each was told."""
+    aside = Aside()
+    return await asyncio.gather(*(aside.run(work) for work in works), return_exceptions=True)
+
+
+def test_what_is_alone_is_not_handed_over() -> None:
+    assert asyncio.run(together(who)) == [who()]
+
+
+def test_of_what_comes_at_once_one_is_done_aside_and_the_others_here_meanwhile() -> None:
+    assert asyncio.run(together(*[who] * 5)) == ["aside", *[who()] * 4]
+
+
+def test_who_comes_when_the_thread_is_free_again_is_served_by_it() -> None:
+    async def twice() -> list[str]:
+        aside = Aside()
+        first = await asyncio.gather(aside.run(who), aside.run(who))
+        return first + await asyncio.gather(aside.run(who), aside.run(who))
+
+    assert asyncio.run(twice()) == ["aside", who()] * 2
+
+
+def test_each_is_told_its_own_outcome_and_a_failure_is_nobody_elses() -> None:
+    def fail() -> str:
+        raise KeyError("lost")
+
+    one, failed, two = asyncio.run(together(lambda: "one", fail, lambda: "two"))
+    assert (one, two) == ("one", "two")
+    assert isinstance(failed, KeyError)
+
+
+@pytest.mark.parametrize("worse", [SystemExit, StopIteration, KeyboardInterrupt])
+def test_nothing_that_is_raised_ends_the_thread(worse: type[BaseException]) -> None:
+    def fail() -> str:
+        raise worse
+
+    async def again() -> list[str | BaseException]:
+        aside = Aside()
+        failed = await asyncio.gather(aside.run(fail), aside.run(who), return_exceptions=True)
+        return [failed[0], *await asyncio.gather(aside.run(who), aside.run(who))]
+
+    failed, *others = asyncio.run(again())
+    assert isinstance(failed, RuntimeError)
+    assert isinstance(failed.__cause__, worse)
+    assert others == ["aside", who()]
+
+
+def test_one_that_went_away_holds_nobody_up() -> None:
+    async def leave() -> tuple[str, bool, str]:
+        aside, gate = Aside(), threading.Event()
+        leaves = asyncio.create_task(aside.run(lambda: str(gate.wait(10))))
+        stays = asyncio.create_task(aside.run(who))
+        for _ in range(3):  # till one is given away, and the other done
+            await asyncio.sleep(0)
+        leaves.cancel()
+        gate.set()
+        told = await stays
+        await asyncio.wait([leaves])
+        while "aside" not in await asyncio.gather(aside.run(who), aside.run(who)):  # till the thread is free
+            pass
+        return told, leaves.cancelled(), await aside.run(who)
+
+    assert asyncio.run(leave()) == (who(), True, who())
+
+
+def test_tokens_asked_for_at_once_are_each_whole(issuer: Issuer, clock: MovableClock) -> None:
+    scope = frozenset({"items:read"})
+    client, secret = register_client(issuer.clients, "m", AuthMethod.BASIC, scope, (), clock())
+    issuer.node.refresh()
+    app = create_app(issuer, alone=True)
+    app.state.signing = Aside().run  # also on a machine with a single core
+
+    async def ask() -> list[httpx2.Response]:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://issuer.test") as web:
+            form = {"grant_type": "client_credentials"}
+            asked = (web.post("/oauth2/token", data=form, auth=(client.id, secret or "")) for _ in range(20))
+            return await asyncio.gather(*asked)
+
+    answers = asyncio.run(ask())
+    keys = jwt.PyJWKSet([dict(key.jwk) for key in issuer.node.view.ring.published_keys(clock())])
+    claims = [_claims(answer.json()["access_token"], keys) for answer in answers]
+    assert {each["sub"] for each in claims} == {client.id}
+    assert len({each["jti"] for each in claims}) == len(answers)
+
+
+def test_a_process_hands_over_only_where_it_is_alone_with_a_core_to_spare(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.web.app.cores", lambda: 2)
+    assert create_app(issuer, alone=True).state.signing is not answer
+    assert create_app(issuer).state.signing is answer
+    in_a_token = replace(issuer, settings=issuer.settings.model_copy(update={"keys": "pkcs11"}))
+    assert create_app(in_a_token, alone=True).state.signing is answer
+    monkeypatch.setattr("issuer.web.app.cores", lambda: 1)
+    assert create_app(issuer, alone=True).state.signing is answer
+
+
+def _claims(token: str, keys: jwt.PyJWKSet) -> dict[str, str]:
+    key = keys[jwt.get_unverified_header(token)["kid"]]
+    return dict(jwt.decode(token, key, ["RS256"], options={"verify_aud": False, "verify_exp": False}))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that tells")
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", None), ("", None)],
+)
+def test_a_container_has_as_many_cores_as_its_limit_lets_it(
+    tmp_path: Path, told: str, used: int | None
+) -> None:
+    limit = tmp_path / "cpu.max"
+    limit.write_text(told)
+    assert cores(limit) == (used or len(os.sched_getaffinity(0)))
+
+
+def test_without_a_limit_all_cores_are_used(tmp_path: Path) -> None:
+    assert cores(tmp_path / "none") == len(os.sched_getaffinity(0))

@@ -1,0 +1,282 @@
+"""Owns what one process tells at `/metrics`: each figure moves when its thing happens, and each is documented.
+
+What several workers tell together is told in `servers/test_figures`.
+"""
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+from support.defaults import ALICE, Build, MovableClock
+from support.prometheus import Figures
+from support.servers import eventually
+
+from issuer.accounts.hashing_pool import QUEUE_LIMIT
+from issuer.database.errors import DatabaseUnavailable
+from issuer.settings.settings import Settings
+from issuer.throttling.limits import SECRET
+from issuer.web.app import create_app
+from issuer.web.instruments import OTHER
+from issuer.web.operation.metrics import VERSIONS_TOLD
+from issuer.wiring import Issuer
+from verifier_example import app as example
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")
+WRONG = ("nobody", "a wrong secret")
+MACHINES = {"grant_type": "client_credentials"}
+
+
+def told(web: TestClient) -> Figures:
+    answer = web.get("/metrics")
+    assert answer.status_code == 200
+    return Figures(answer.text)
+
+
+@pytest.fixture
+def moved(web: TestClient) -> Callable[..., float]:
+    """Tell by how much a figure moved since the test began."""
+    before = told(web)
+    return lambda name, **labels: told(web).total(name, **labels) - before.total(name, **labels)
+
+
+def current(issuer: Issuer) -> str:
+    return issuer.node.view.ring.current(issuer.clock()).kid
+
+
+# Documents
+
+
+def documented(prefix: str) -> set[tuple[str, frozenset[str]]]:
+    rows = re.findall(rf"^\| `({prefix}_[a-z_]+)` \|([^|]*)\|", DOCUMENT, re.MULTILINE)
+    return {(name, frozenset(re.findall(r"`([a-z_]+)`", labels))) for name, labels in rows}
+
+
+def test_the_document_has_each_figure_of_the_issuer_with_its_labels_and_no_other(
+    web: TestClient, machine: tuple[str, str]
+) -> None:
+    assert web.post("/oauth2/token", auth=machine, data=MACHINES).status_code == 200
+    web.get("/.well-known/jwks.json")
+    assert set(told(web).described()) == documented("issuer")
+
+
+def test_the_document_has_each_figure_of_the_example_with_its_labels_and_no_other() -> None:
+    with TestClient(example.create_app()) as service:
+        assert set(told(service).described()) == documented("verifier")
+
+
+@pytest.mark.parametrize(
+    ("url", "needs"), [("http://127.0.0.1:8000", False), ("https://issuer.example", True)]
+)
+def test_openapi_says_whether_metrics_need_a_token(
+    made: Build, settings: Settings, url: str, *, needs: bool
+) -> None:
+    document = create_app(made(settings.model_copy(update={"url": url}))).openapi()
+    assert ({} in document["paths"]["/metrics"]["get"]["security"]) is not needs
+
+
+# Tokens and refusals
+
+
+def test_tokens_are_counted_by_grant_and_kid(
+    web: TestClient, issuer: Issuer, machine: tuple[str, str], alice: str, moved: Callable[..., float]
+) -> None:
+    first_party = {"client_id": "first-party"}
+    web.post("/oauth2/token", auth=machine, data=MACHINES)
+    body = web.post("/login", data=ALICE).json()
+    web.post("/oauth2/token", data={"grant_type": "password", **ALICE, **first_party})
+    refreshing = {"grant_type": "refresh_token", "refresh_token": body["refresh_token"], **first_party}
+    assert web.post("/oauth2/token", data=refreshing).status_code == 200
+    for grant, count in (("client_credentials", 1), ("password", 2), ("refresh_token", 1)):
+        assert moved("issuer_tokens_issued_total", grant=grant, kid=current(issuer)) == count
+    assert moved("issuer_tokens_issued_total") == 4
+    assert moved("issuer_refusals_total") == 0
+
+
+def test_refusals_are_counted_by_endpoint_grant_and_reason(
+    web: TestClient, alice: str, moved: Callable[..., float]
+) -> None:
+    password = {"grant_type": "password", "client_id": "first-party", **ALICE, "password": "a wrong password"}
+    requests = [
+        ("/oauth2/token", MACHINES, "client_credentials", "invalid_client"),
+        ("/oauth2/token", password, "password", "invalid_grant"),
+        ("/login", {**ALICE, "password": "a wrong password"}, "password", "invalid_grant"),
+        ("/oauth2/token", {"grant_type": "a stranger's"}, OTHER, "unsupported_grant_type"),
+        ("/oauth2/introspect", {"token": "x"}, "", "invalid_client"),
+    ]
+    for path, form, grant, reason in requests:
+        auth = None if "client_id" in form or path == "/login" else WRONG
+        assert web.post(path, data=form, auth=auth).json()["error"] == reason
+        assert moved("issuer_refusals_total", endpoint=path, grant=grant, reason=reason) == 1
+    assert moved("issuer_refusals_total") == len(requests)
+
+
+def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Callable[..., float]) -> None:
+    for path in ("/a", "/b", "/.well-known/jwks.json/c", "/users/me/sessions/d"):
+        web.get(path)
+    web.delete("/users/me/sessions/e")
+    web.post("/oauth2/token", data={"grant_type": "f", "client_id": "g"})
+    figures = told(web)
+    known = {"/login", "/oauth2/token", "/users/me/sessions/{session_id}", "/users/me/sessions/{id}", OTHER}
+    assert figures.labels("issuer_refusals_total", "endpoint") <= known
+    assert figures.labels("issuer_refusals_total", "grant") <= {
+        "client_credentials", "password", "refresh_token", OTHER, ""
+    }  # fmt: skip
+    assert moved("issuer_refusals_total", endpoint=OTHER) == 3
+
+
+def test_limits_are_counted_where_they_hold_somebody_up(web: TestClient, moved: Callable[..., float]) -> None:
+    statuses = [
+        web.post("/oauth2/token", auth=WRONG, data=MACHINES).status_code for _ in range(SECRET.free + 2)
+    ]
+    limited = statuses.count(429)
+    assert limited
+    assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason="too_many_attempts") == limited
+    assert moved("issuer_refusals_total", reason="invalid_client") == len(statuses) - limited
+
+
+def test_an_outage_and_a_defect_are_counted_by_reason(
+    web: TestClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch, moved: Callable[..., float]
+) -> None:
+    for error, reason in (
+        (DatabaseUnavailable("down"), "temporarily_unavailable"),
+        (ZeroDivisionError(), "server_error"),
+    ):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(issuer.clients, "recent", fail)
+        assert web.post("/oauth2/token", auth=WRONG, data=MACHINES).json()["error"] == reason
+        assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason=reason) == 1
+
+
+# The JWKS
+
+
+def test_requests_for_the_jwks_are_counted_by_status_and_version(
+    web: TestClient, issuer: Issuer, clock: MovableClock, moved: Callable[..., float]
+) -> None:
+    path = "/.well-known/jwks.json"
+    etag = web.get(path).headers["ETag"]
+    web.get(path, headers={"If-None-Match": etag})
+    web.get(path)
+    version = issuer.node.view.ring.version
+    issuer.ring_database.close()
+    clock.advance(days=1)
+    assert web.get(path).status_code == 503
+    for status, count in (("200", 2), ("304", 1), ("503", 1)):
+        assert moved("issuer_jwks_requests_total", status=status, version=str(version)) == count
+
+
+def test_what_has_left_the_ring_is_told_no_more(
+    web: TestClient, issuer: Issuer, machine: tuple[str, str], clock: MovableClock
+) -> None:
+    first = current(issuer)
+    web.post("/oauth2/token", auth=machine, data=MACHINES)
+    web.get("/.well-known/jwks.json")
+    version = issuer.node.view.ring.version
+    assert first in told(web).labels("issuer_tokens_issued_total", "kid")
+    while issuer.node.view.ring.version < version + VERSIONS_TOLD:
+        clock.advance(days=31)
+        issuer.node.refresh()
+    web.get("/.well-known/jwks.json")
+    figures = told(web)
+    assert first not in figures.labels("issuer_tokens_issued_total", "kid")
+    assert str(version) not in figures.labels("issuer_jwks_requests_total", "version")
+    assert str(issuer.node.view.ring.version) in figures.labels("issuer_jwks_requests_total", "version")
+
+
+# The key ring
+
+
+def test_the_next_transitions_are_told_in_seconds(
+    web: TestClient, issuer: Issuer, clock: MovableClock
+) -> None:
+    period, figure = issuer.policy.rotation_period, "issuer_next_transition_seconds"
+    assert told(web).total(figure, transition="signs") == period.total_seconds()
+    clock.advance(seconds=period.total_seconds())
+    issuer.node.refresh()
+    ring = issuer.node.view.ring
+    leaves_at = min(at for key in ring.keys if (at := ring.leaves_at(key)) and at > clock())
+    assert told(web).total(figure, transition="leaves") == (leaves_at - clock()).total_seconds() < 3600
+    assert told(web).total(figure, transition="signs") == period.total_seconds()
+    assert told(web).total("issuer_current_key_age_seconds") == 0
+
+
+def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
+    web: TestClient, issuer: Issuer, clock: MovableClock
+) -> None:
+    assert told(web).total("issuer_rotation_overdue_seconds") == 0
+    view = issuer.node.view
+    alone = replace(view.ring, keys=(view.ring.current(clock()),))
+    clock.advance(seconds=issuer.policy.rotation_period.total_seconds() + 90)
+    issuer.node._view = replace(view, ring=alone)
+    assert told(web).total("issuer_rotation_overdue_seconds") == 90
+    assert told(web).total("issuer_standbys_missing") == 1
+
+
+def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient, issuer: Issuer) -> None:
+    assert told(web).total("issuer_clock_ahead_seconds") == 0  # SQLite has none of its own
+    issuer.rotation.clock_ahead = timedelta(seconds=-7)
+    assert told(web).total("issuer_clock_ahead_seconds") == -7
+
+
+def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
+    made: Build, settings: Settings, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("issuer.web.operation.background.REFRESH_INTERVAL", timedelta(milliseconds=5))
+    issuer = made(settings)
+    figure = "issuer_key_ring_trouble_seconds"
+    with TestClient(create_app(issuer)) as web:
+        with issuer.database.write() as connection:
+            connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
+        eventually(lambda: told(web).total("issuer_key_ring_refresh_failures_total") > 1, "it is counted")
+        clock.advance(seconds=2)
+        assert told(web).total(figure) == 2
+        with issuer.database.write() as connection:
+            connection.execute(text("ALTER TABLE elsewhere RENAME TO key_ring"))
+        eventually(lambda: told(web).total(figure) == 0, "well again")
+
+
+# Database and hashing
+
+
+def test_transactions_are_timed_by_what_they_are(
+    web: TestClient, issuer: Issuer, moved: Callable[..., float]
+) -> None:
+    figure = "issuer_database_transaction_seconds_count"
+    writes = moved(figure, kind="write")
+    with issuer.database.write(), issuer.database.read():
+        pass
+    with issuer.database.together(), issuer.database.write():  # a part of a whole is not timed by itself
+        pass
+    assert moved(figure, kind="write") >= writes + 2
+    issuer.database.ping()
+    assert moved(figure, kind="read") >= 2
+    assert moved("issuer_database_transaction_seconds_sum") > 0
+
+
+def test_the_hashing_queue_shows_who_waits_and_who_is_turned_away(
+    web: TestClient, issuer: Issuer, moved: Callable[..., float]
+) -> None:
+    gate, most = threading.Event(), QUEUE_LIMIT + issuer.hashing._threads
+
+    async def fill() -> int:
+        jobs = [asyncio.create_task(issuer.hashing.run((str(n),), gate.wait)) for n in range(most)]
+        await asyncio.sleep(0)
+        assert moved("issuer_hashing_jobs") == most
+        answer = await asyncio.to_thread(web.post, "/login", data=ALICE)
+        gate.set()
+        await asyncio.gather(*jobs)
+        return answer.status_code
+
+    assert asyncio.run(fill()) == 503
+    assert moved("issuer_hashing_turned_away_total") == 1
+    assert moved("issuer_refusals_total", endpoint="/login", reason="temporarily_unavailable") == 1
