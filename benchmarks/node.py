@@ -18,12 +18,11 @@ from sqlalchemy import Engine, event
 from support.postgresql import new_database
 
 from issuer.administration.clients import register_client
-from issuer.grants.context import Form
 from issuer.grants.pipeline import TokenResponse
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.policy import Policy
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.web.well_known.jwks import RenderedKeySet
@@ -60,7 +59,7 @@ def issuing(server: str) -> Section:
 
     def token(parameters: Mapping[str, str]) -> TokenResponse:
         pipeline = issuer.grants.pipeline
-        return pipeline.sign(pipeline.grant(Form(parameters), Origin(), issuer.clock()))
+        return pipeline.sign(pipeline.grant(OAuthRequest(parameters), Origin(), issuer.clock()))
 
     def refresh() -> None:
         held = {"grant_type": "refresh_token", "client_id": "first-party"}

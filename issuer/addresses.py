@@ -1,6 +1,6 @@
 """One canonical spelling for IP addresses, used wherever addresses are compared, counted, logged or stored.
 
-Which peers may name another address is decided in `web.proxies`.
+Which peers may name another address is decided in `web.http.proxies`.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network

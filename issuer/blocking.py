@@ -1,7 +1,7 @@
 """Keeps blocking calls off the event loop, which serves all requests of the process.
 
 Code that may block (on a database, an HSM or another server) calls `require_patience()` first, which raises WouldWait
-on that thread. Running the work again on a thread that may block is left to `web.aside`.
+on that thread. Running the work again on a thread that may block is left to `web.http.signing_thread`.
 """
 
 import threading

@@ -24,6 +24,6 @@ def duration(span: timedelta) -> str:
 Clock = Callable[[], datetime]
 
 
-def clock() -> datetime:
+def system_clock() -> datetime:
     """Return the present; nothing else in this package reads the clock."""
     return datetime.now(UTC)

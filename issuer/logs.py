@@ -1,8 +1,8 @@
 """The log: a JSON object a line, or readable where standard error is a terminal; uvicorn's own lines too.
 
 Logging never raises and never waits: whatever goes wrong with a line, the work that logs it goes on. Which request a
-line belongs to is defined by `request_id`; what is logged of each request, in `web.requests`; writing is left to
-`log_output`.
+line belongs to is defined by `request_id`; what is logged of each request, in `web.http.access_log`; writing is left
+to `log_output`.
 """
 
 import atexit

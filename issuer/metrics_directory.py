@@ -1,6 +1,7 @@
 """The directory in which the processes of one server count, so that each of them can report the sum.
 
-It must be named in the environment before prometheus-client is imported. What is counted is defined in `web.figures`.
+It must be named in the environment before prometheus-client is imported. What is counted is defined
+in `web.instruments`.
 """
 
 import os

@@ -1,10 +1,11 @@
 """The protocol's words: errors with their code and status, grant names, client authentication, scopes.
 
-What a client may ask for is decided in `clients`; how an error is written, in `web.errors`.
+What a client may ask for is decided in `clients`; how an error is written, in `web.http.errors`.
 """
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import ip_address
@@ -235,3 +236,13 @@ def is_loopback(url: str) -> bool:
 
 class UnknownToken(InvalidGrant):
     """The refresh token never was, or not this client's: perhaps a guess."""
+
+
+@dataclass(frozen=True)
+class OAuthRequest:
+    """The parameters of a request, with the Authorization header that may go with them."""
+
+    parameters: Mapping[str, str] = field(repr=False)
+    resources: tuple[str, ...] = ()
+    """The values of the one parameter that may be repeated, RFC 8707."""
+    authorization: str | None = field(default=None, repr=False)

@@ -21,7 +21,7 @@ from issuer.audit.store import AuditStore
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
-from issuer.clock import Clock
+from issuer.clock import Clock, system_clock
 from issuer.database.database import Database, host_ticks
 from issuer.database.errors import StoreError
 from issuer.errors import KeyUnavailable
@@ -112,11 +112,8 @@ class Issuer:
         self.ring_database.close()
 
 
-present = clock
-
-
 def build(
-    settings: Settings, clock: Clock = clock, actor: str | None = None, *, reads: bool = False
+    settings: Settings, clock: Clock = system_clock, actor: str | None = None, *, reads: bool = False
 ) -> Issuer:
     """Return the issuer for `settings`, its database brought up to date, or as it is for one that only `reads`.
 
@@ -166,7 +163,7 @@ def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Databa
     """Return the database for requests and that for the ring: requests must not delay the upkeep of the ring."""
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
-    if clock is not present:
+    if clock is not system_clock:
         database.ticks = ticks_by(clock)
     return database, ring_database
 
@@ -208,7 +205,9 @@ def _grants(
             mint=mint,
             password_login=settings.password_login == "on",  # noqa: S105 - a switch
         ),
-        registration=Registration(means, guard, is_open=settings.registration == "open"),
+        registration=Registration(
+            means.accounts, means.passwords, guard, is_open=settings.registration == "open"
+        ),
         bearer=BearerAuthentication(means.accounts, means.families, mint),
         revocation=Revocation(means.families, mint),
         introspection=Introspection(means.accounts, clients, means.families, mint),

@@ -25,10 +25,9 @@ from timing import cpu_us
 
 from issuer.database.database import Database
 from issuer.digests import digest
-from issuer.grants.context import Form
 from issuer.keyring.key import Key
 from issuer.maintenance.pruning import prune
-from issuer.oauth import GrantType
+from issuer.oauth import GrantType, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.web.well_known.jwks import RenderedKeySet
@@ -108,13 +107,13 @@ def requests(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
                 "client_id": client_id(drawn.randrange(place.size)),
                 "client_secret": SECRET,
             }
-            grants.pipeline.sign(grants.pipeline.grant(Form(form), origin, made.clock()))
+            grants.pipeline.sign(grants.pipeline.grant(OAuthRequest(form), origin, made.clock()))
 
     def refresh(calls: int) -> None:
         for _ in range(calls):
             form = {"grant_type": GrantType.REFRESH_TOKEN.value, "client_id": "first-party"}
             form["refresh_token"] = refresh_tokens.pop()
-            grants.pipeline.sign(grants.pipeline.grant(Form(form), origin, made.clock()))
+            grants.pipeline.sign(grants.pipeline.grant(OAuthRequest(form), origin, made.clock()))
 
     known = made.clients.by_id(client_id(0))
     assert known is not None, "clients were added"  # noqa: S101 - a benchmark of nothing is none

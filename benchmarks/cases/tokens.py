@@ -19,8 +19,7 @@ from servers import installed, issuer, provider
 from timing import cpu_us
 
 from issuer.administration.clients import register_client
-from issuer.grants.context import Form
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer, build
@@ -51,7 +50,7 @@ def below_http(issuer: Issuer) -> Contestant:
     def tokens(calls: int) -> None:
         pipeline = issuer.grants.pipeline
         for _ in range(calls):
-            pipeline.sign(pipeline.grant(Form(form), Origin(), issuer.clock()))
+            pipeline.sign(pipeline.grant(OAuthRequest(form), Origin(), issuer.clock()))
 
     def sample() -> Sample:
         issuer.node.refresh()  # a node that has not looked for long does not sign

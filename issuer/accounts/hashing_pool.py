@@ -1,6 +1,6 @@
 """The threads on which passwords are hashed, and the queue before them, which is shared fairly between sites.
 
-Which requests may queue at all is decided in `grants.guard`, and what is hashed in `passwords`.
+Which requests may queue at all is decided in `throttling.guard`, and what is hashed in `passwords`.
 """
 
 import asyncio

@@ -8,8 +8,7 @@ from datetime import datetime
 
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User, require_password, require_username
-from issuer.grants.context import Means
+from issuer.accounts.user import User, account_name, require_password, require_username
 from issuer.oauth import AccessDenied, UsernameTaken
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
@@ -34,8 +33,9 @@ def register_user(
 class Registration:
     """Makes accounts for whoever asks."""
 
-    def __init__(self, means: Means, guard: Guard, *, is_open: bool) -> None:
-        self._means = means
+    def __init__(self, accounts: AccountStore, passwords: Passwords, guard: Guard, *, is_open: bool) -> None:
+        self._accounts = accounts
+        self._passwords = passwords
         self._guard = guard
         self._is_open = is_open
 
@@ -49,13 +49,13 @@ class Registration:
         self.require_open()
         self._guard.register(origin, now)
         require_password(password, require_username(username), COMMON)
-        if self._means.accounts.by_username(username) is not None:
+        if self._accounts.by_username(username) is not None:
             raise UsernameTaken("this username is taken; choose another")
 
     def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
         """Make an account that was admitted; raise UsernameTaken if another was faster."""
-        user = register_user(self._means.accounts, self._means.passwords, username, password, now)
-        self._guard.know(username, origin, now)
+        user = register_user(self._accounts, self._passwords, username, password, now)
+        self._guard.know(account_name(username), origin, now)
         return user
 
     def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:

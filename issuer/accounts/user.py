@@ -1,6 +1,6 @@
 """Accounts: the people who log in, what names and passwords are acceptable, and who is refused.
 
-Hashing is `passwords`' work; keeping accounts, `store.accounts`'.
+Hashing is `passwords`' work; keeping accounts, `store`'.
 """
 
 import unicodedata
@@ -35,6 +35,11 @@ class User:
 def canonical_username(username: str) -> str:
     """Return the form in which two spellings of one name are equal: NFKC, case-folded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
+
+
+def account_name(username: str) -> str:
+    """Return what all spellings of a name are counted by, whether there is such an account or not."""
+    return canonical_username(username) if hashable(username) else username
 
 
 def require_username(username: str) -> str:

@@ -1,6 +1,6 @@
 """Users who come from elsewhere, with their passwords: what a file of them says, and what is wrong with it.
 
-Which hashes are verified is defined in `passwords`, which names are acceptable in `accounts`.
+Which hashes are verified is defined in `accounts.passwords`, which names are acceptable in `accounts`.
 """
 
 import csv

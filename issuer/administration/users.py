@@ -1,4 +1,7 @@
-"""What operators do to users: change a password, disable, enable; which passwords are accepted is decided in `accounts`."""
+"""What operators do to users: change a password, disable, enable.
+
+Which passwords are accepted is decided in `accounts`.
+"""
 
 from dataclasses import replace
 from datetime import datetime

@@ -178,7 +178,7 @@ def _config(
         server_header=False,
         log_config=None,
         ws="none",
-        access_log=False,  # `web.requests` tells of each request
+        access_log=False,  # `web.http.access_log` tells of each request
         proxy_headers=False,  # the application knows which proxies to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,

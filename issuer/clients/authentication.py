@@ -14,8 +14,7 @@ from issuer.clients.assertion import ASSERTION_TYPE, Assertion
 from issuer.clients.client import Client, secret_matches
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
-from issuer.grants.context import Form
-from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest
+from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest, OAuthRequest
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 
@@ -41,7 +40,7 @@ class ClientAuthentication:
         self._audiences = audiences
         self._leeway = leeway
 
-    def client(self, form: Form, origin: Origin, now: datetime) -> Client:
+    def client(self, form: OAuthRequest, origin: Origin, now: datetime) -> Client:
         """Return the client of a request; raise InvalidClient alike for unknown, disabled and wrong.
 
         More than one method at once is InvalidRequest, section 2.3.
@@ -55,7 +54,7 @@ class ClientAuthentication:
                 return self._by_assertion(parameters, now)
             return self._by_secret(parameters, form.authorization, now)
 
-    def confidential(self, form: Form, origin: Origin, now: datetime) -> Client:
+    def confidential(self, form: OAuthRequest, origin: Origin, now: datetime) -> Client:
         """Return the client of a request, which must have proven who it is."""
         client = self.client(form, origin, now)
         if client.auth_method is AuthMethod.NONE:

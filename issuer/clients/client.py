@@ -1,6 +1,6 @@
 """Clients: who may ask for tokens, by which grants, for which scope and audiences.
 
-How a client is kept belongs to `store.clients`; how its secret travels, to `grants.authentication`.
+How a client is kept belongs to `store`; how its secret travels, to `authentication`.
 """
 
 import hmac

@@ -1,1 +1,4 @@
-"""What is kept, in SQLite or PostgreSQL through SQLAlchemy Core: one file for each group of tables."""
+"""The database: URLs, engines, transactions, migrations, and what all tables share.
+
+Each table belongs to the package whose facts it holds.
+"""

@@ -1,6 +1,6 @@
 """Why the database cannot be used: one tree of errors for everything in this folder.
 
-Each is raised where it is found; `checks` and `web.errors` report them.
+Each is raised where it is found; `checks` and `web.http.errors` report them.
 """
 
 from issuer.fixes import Fix

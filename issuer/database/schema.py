@@ -1,6 +1,6 @@
 """Whose tables a database holds, and at which revision: only what bears this program's mark is used or migrated.
 
-Looking changes nothing. The migrations themselves are in `migrations`, and run by `store.database`.
+Looking changes nothing. The migrations themselves are in `migrations`, and run by `database`.
 """
 
 from collections.abc import Collection, Mapping

@@ -18,16 +18,6 @@ from issuer.tokens.family_store import FamilyStore
 
 
 @dataclass(frozen=True)
-class Form:
-    """The parameters of a request, with the Authorization header that may go with them."""
-
-    parameters: Mapping[str, str] = field(repr=False)
-    resources: tuple[str, ...] = ()
-    """The values of the one parameter that may be repeated, RFC 8707."""
-    authorization: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
 class TokenRequest:
     """A token request whose client is authenticated and may use the grant."""
 
@@ -36,7 +26,7 @@ class TokenRequest:
     scope: frozenset[str] | None
     """None: the client leaves it to us, RFC 6749 section 3.3."""
     now: datetime
-    origin: Origin = Origin()
+    origin: Origin = field(default_factory=Origin)
     may_succeed: bool = True
     """If not, the same work is done, and then refused: too many guesses were made."""
 

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from issuer.accounts.user import account_name
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.grants import client_credentials, password, refresh_token
-from issuer.grants.context import Form, Grant, Means, TokenRequest
+from issuer.grants.context import Grant, Means, TokenRequest
 from issuer.keyring.key import Key
 from issuer.oauth import (
     AccessDenied,
@@ -19,12 +20,13 @@ from issuer.oauth import (
     InvalidRequest,
     InvalidScope,
     LoginFailed,
+    OAuthRequest,
     UnauthorizedClient,
     UnsupportedGrantType,
     format_scope,
     parse_scope,
 )
-from issuer.throttling.guard import Guard, account_name
+from issuer.throttling.guard import Guard
 from issuer.throttling.limits import networks_of
 from issuer.throttling.origin import Origin
 from issuer.tokens.access_tokens import Mint
@@ -102,7 +104,7 @@ class Pipeline:
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
-    def admit(self, form: Form, origin: Origin, now: datetime) -> Admitted:
+    def admit(self, form: OAuthRequest, origin: Origin, now: datetime) -> Admitted:
         """Return a request to the token endpoint that may be granted; raise OAuthError.
 
         All that can be refused without hashing is refused here, and answered alike whether the password is right.
@@ -119,7 +121,7 @@ class Pipeline:
         client = self._authentication.client(form, origin, now)
         return self._admit(client, grant_type, form, origin, now)
 
-    def grant(self, form: Form, origin: Origin, now: datetime) -> Granted:
+    def grant(self, form: OAuthRequest, origin: Origin, now: datetime) -> Granted:
         """Answer a request to the token endpoint, RFC 6749 section 3.2, but for the signature; raise OAuthError.
 
         That takes long and needs no database: `sign` does it.
@@ -137,7 +139,7 @@ class Pipeline:
         """Return a first-party log-in that may be granted, as `admit` does."""
         if GrantType.PASSWORD not in self.grants:
             raise AccessDenied("log-in by password is switched off here")
-        return self._admit(FIRST_PARTY, GrantType.PASSWORD, Form(parameters), origin, now)
+        return self._admit(FIRST_PARTY, GrantType.PASSWORD, OAuthRequest(parameters), origin, now)
 
     def login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> TokenResponse:
         """Answer a first-party log-in: the grant `password` for the built-in client."""
@@ -155,7 +157,7 @@ class Pipeline:
         return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, refreshed, is_repeat)
 
     def _admit(
-        self, client: Client, grant_type: GrantType, form: Form, origin: Origin, now: datetime
+        self, client: Client, grant_type: GrantType, form: OAuthRequest, origin: Origin, now: datetime
     ) -> Admitted:
         client.require_grant(grant_type)
         scope = _asked(form.parameters.get("scope"))
@@ -164,7 +166,7 @@ class Pipeline:
             username, _ = request.require("username"), request.require("password")
             client.audience_for(form.resources, self._means.user_audience)
             self._mint.key(now)
-            self._guard.admit(username, origin, now)
+            self._guard.admit(account_name(username), origin, now)
         return Admitted(grant_type, request, form.resources)
 
     def _grant(self, admitted: Admitted, now: datetime) -> Granted:
@@ -174,7 +176,8 @@ class Pipeline:
             with self._guard.prove(origin, now):
                 return self._decide(admitted)
         key = self._mint.key(now)
-        with self._guard.log_in(admitted.request.require("username"), origin, now) as may_succeed:
+        account = account_name(admitted.request.require("username"))
+        with self._guard.log_in(account, origin, now) as may_succeed:
             try:
                 return self._decide(admitted, key, may_succeed=may_succeed)
             except AccountChanged:  # perhaps another log-in brought a better hash of the same password

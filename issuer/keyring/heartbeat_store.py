@@ -1,6 +1,6 @@
 """The heartbeats of all processes that serve: which version of the ring each holds, and what it may still do.
 
-What follows from them is defined in `nodes`.
+What follows from them is defined in `view`.
 """
 
 from datetime import datetime, timedelta

@@ -1,6 +1,6 @@
 """Keeping the ring in view: what each process that serves does every second, and what is wrong when it cannot.
 
-Changing the ring is `rotation`'s work, and what a view allows is defined in `nodes`.
+Changing the ring is `rotation`'s work, and what a view allows is defined in `view`.
 """
 
 import uuid

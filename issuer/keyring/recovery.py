@@ -1,6 +1,6 @@
 """The way out after an older database was restored: the key ring is put back as its private keys know it.
 
-How the two rings become one is decided in `lineage`; that nobody goes on by the older one is `rotation`'s work.
+How the two rings become one is decided in `restore_detection`; `rotation` refuses to continue with the older one.
 """
 
 from dataclasses import replace

@@ -1,7 +1,7 @@
 """Whether a key ring comes after one that was seen before, and how the two become one again if it does not.
 
 Who restores an older database brings back keys that were revoked since, and loses those made since. What was seen is
-noted with the private keys, by `halves`; the way out is performed in `recovery`.
+noted with the private keys, by `private_keys`; the way out is performed in `recovery`.
 """
 
 from collections.abc import Collection

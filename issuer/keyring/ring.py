@@ -1,7 +1,7 @@
 """The key ring: which key signs, which are published and what is due, as pure functions of `now`.
 
 Making keys and saving the ring is `rotation`'s work; private keys are in `signing`; what one node may do by
-what it knows of the ring is defined in `nodes`.
+what it knows of the ring is defined in `view`.
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Reconcile: load the ring, decide what is due, make keys, and save if nobody else did.
 
 The rules are `keyring`'s; this file performs them, for the timer and for operators alike. Keeping and
-removing private keys is left to `halves`; running it every second in each process, to `keeping`.
+removing private keys is left to `private_keys`; running it every second in each process, to `node`.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
 """The key ring as one versioned document, changed only by compare-and-swap, each change with its audit.
 
-What a ring may look like is `keyring`'s business. One that was moved leaves a mark in its place, see `moving`.
+What a ring may look like is decided in `validity`. One that was moved leaves a mark in its place, see
+`maintenance.move`.
 """
 
 import json

@@ -1,6 +1,6 @@
 """What no ring that this program saved can hold: repeated keys, instants and numbers out of range.
 
-The form of the document is checked in `store.ring`, each single key in `key`.
+The form of the document is checked in `store`, each single key in `key`.
 """
 
 from collections.abc import Iterable

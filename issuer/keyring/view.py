@@ -1,6 +1,6 @@
 """What one node may do by what it knows of the ring, and what the others may expect of it, as functions of `now`.
 
-Refreshing a view and sending heartbeats is `keeping`'s work.
+Refreshing a view and sending heartbeats is `node`'s work.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """All rows of one database taken into another, a few at a time; each within a transaction of the caller's.
 
-When that may be done, and what must hold afterwards, is defined in `moving`.
+When that may be done, and what must hold afterwards, is defined in `move`.
 """
 
 from collections.abc import Callable, Mapping

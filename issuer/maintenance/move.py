@@ -1,6 +1,6 @@
 """Moving into another database: what must hold before, the copy in one transaction, and the proof that all arrived.
 
-Rows are copied by `store.moves`. The mark by which nothing starts on the old database is kept by `store.ring`.
+Rows are copied by `copy`. The mark by which nothing starts on the old database is kept by `keyring.store`.
 """
 
 from collections.abc import Callable, Mapping

@@ -56,7 +56,7 @@ class _Worker(ForkServerProcess):
     @staticmethod
     def _Popen(process_obj: BaseProcess) -> Any:  # noqa: N802 - how multiprocessing starts a process of any kind
         resource_tracker.ensure_running()  # it would unblock signals when it starts
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_SERVERS)  # is inherited, see `web.forking`
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FOR_SERVERS)  # is inherited, see `serving.preload`
         try:
             return ForkServerProcess._Popen(process_obj)  # noqa: SLF001 - as above
         except (OSError, EOFError) as error:

@@ -23,7 +23,7 @@ from issuer.fixes import Concern, Fix, Kind
 from issuer.keyring.policy import BadPolicy, Policy
 from issuer.oauth import is_loopback
 from issuer.settings import passphrase as passphrases
-from issuer.settings import values as values
+from issuer.settings import values
 from issuer.settings.env_file import BadEnvFile, read_env_file
 from issuer.settings.sources import (
     GivenTwice,

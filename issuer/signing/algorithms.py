@@ -1,6 +1,6 @@
 """The algorithm table: for each JWS algorithm (RFC 7518, RFC 8037) how a key is made, and PyJWT's implementation.
 
-What a JWK of each may look like is defined in `key`.
+What a JWK of each may look like is defined in `keyring.key`.
 """
 
 from collections.abc import Callable, Mapping

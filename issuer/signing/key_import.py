@@ -1,6 +1,6 @@
 """Private keys made elsewhere: reading their PEM, and refusing those that are weak.
 
-Taking them in is the signer's work, giving them a place in the ring `rotation`'s.
+Taking them in is the signer's work, giving them a place in the ring `keyring.rotation`'s.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Private keys as PKCS#8 PEM, encrypted under the passphrase; a vault says where the text is kept.
 
-The vault that is a directory is `directory`, the one in the database `store.private_keys`.
+The vault that is a directory is `directory`, the one in the database `pem_database`.
 """
 
 import threading

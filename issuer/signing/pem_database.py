@@ -1,6 +1,6 @@
 """Private keys as encrypted PEM text in the database, for issuers of several nodes.
 
-How the text is made and opened is defined in `signing.pem`; this is its other vault.
+How the text is made and opened is defined in `pem`; this is its other vault.
 """
 
 from collections.abc import Callable, Collection, Sequence

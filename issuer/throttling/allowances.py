@@ -1,6 +1,6 @@
 """How many log-ins each account has left at each site, in this process: what protects its cores needs no database.
 
-The rate is defined in `throttle`.
+The rate is defined in `limits`.
 """
 
 from collections import OrderedDict

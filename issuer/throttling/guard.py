@@ -1,6 +1,6 @@
 """Limits on guessing passwords, secrets and tokens, and on making accounts: who must wait before trying again.
 
-How long is decided in `throttle`. Whoever has the right password on a device that logged in before is not held up
+How long is decided in `limits`. Whoever has the right password on a device that logged in before is not held up
 by what strangers try; whoever has the right client secret or refresh token is never held up.
 
 A device that brings its cookie back has a count of its own. One that is known by its address alone shares it with
@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
-from issuer.accounts.user import canonical_username, hashable
 from issuer.digests import named
 from issuer.oauth import InvalidClient, LoginFailed, TooManyAttempts, UnknownToken
 from issuer.throttling.allowances import Allowances
@@ -42,11 +41,6 @@ UNPROVEN = timedelta(days=7)
 """How long the name of a device is known that did not bring it back yet."""
 
 
-def account_name(username: str) -> str:
-    """Return what all spellings of a name are counted by, whether there is such an account or not."""
-    return canonical_username(username) if hashable(username) else username
-
-
 @dataclass(frozen=True)
 class _Device:
     """What a request says of the device it comes from, by which the device is known for one account."""
@@ -57,11 +51,10 @@ class _Device:
     site: bytes
 
     @classmethod
-    def of(cls, username: str, origin: Origin) -> Self:
-        name = account_name(username)
-        brought = named("cookie", name, origin.device) if origin.device else None
-        given = named("cookie", name, origin.given_device) if origin.given_device else None
-        return cls(name, brought, given, named("site", name, site(origin.address)))
+    def of(cls, account: str, origin: Origin) -> Self:
+        brought = named("cookie", account, origin.device) if origin.device else None
+        given = named("cookie", account, origin.given_device) if origin.given_device else None
+        return cls(account, brought, given, named("site", account, site(origin.address)))
 
     @property
     def names(self) -> list[bytes]:
@@ -93,25 +86,28 @@ class _Attempt:
 
 
 class Guard:
-    """Admits attempts, and counts those that fail; the counts are the database's, for all workers and nodes."""
+    """Admits attempts, and counts those that fail; the counts are the database's, for all workers and nodes.
+
+    An `account` is the name under which all spellings of a username are counted: `accounts.user.account_name`.
+    """
 
     def __init__(self, store: ThrottleStore) -> None:
         self._store = store
         self._log_ins = Allowances(LOG_IN)
 
-    def admit(self, username: str, origin: Origin, now: datetime) -> None:
+    def admit(self, account: str, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for a log-in that would be refused whatever its password is; count nothing."""
-        attempt = self._look(username, origin, now)
+        attempt = self._look(account, origin, now)
         if wait := self._log_ins.wait(attempt.device.site, now):
             raise TooManyAttempts(wait)
 
     @contextmanager
-    def log_in(self, username: str, origin: Origin, now: datetime) -> Iterator[bool]:
+    def log_in(self, account: str, origin: Origin, now: datetime) -> Iterator[bool]:
         """Let a password be tried; raise TooManyAttempts alike for accounts that exist and that do not.
 
         Yields whether it may succeed. If not it must be verified all the same, and LoginFailed be raised.
         """
-        attempt = self._look(username, origin, now)
+        attempt = self._look(account, origin, now)
         if wait := self._log_ins.take(attempt.device.site, now):
             raise TooManyAttempts(wait)
         claimed, free = self._claim(attempt.counted, now)
@@ -144,29 +140,29 @@ class Guard:
         """Count an account that is about to be made; raise TooManyAttempts."""
         self._count(address_buckets(REGISTRATION, "registration", origin.address), now)
 
-    def know(self, username: str, origin: Origin, now: datetime) -> None:
+    def know(self, account: str, origin: Origin, now: datetime) -> None:
         """Know the device on which an account was made."""
-        self._store.remember(_Device.of(username, origin).worth_remembering({}, now))
+        self._store.remember(_Device.of(account, origin).worth_remembering({}, now))
 
-    def _look(self, username: str, origin: Origin, now: datetime) -> _Attempt:
+    def _look(self, account: str, origin: Origin, now: datetime) -> _Attempt:
         """Return what an attempt counts for; raise TooManyAttempts where its device or address has to wait."""
-        device = _Device.of(username, origin)
+        device = _Device.of(account, origin)
         known = self._store.known(device.names, now)
         if device.brought is not None and device.brought in known:
             own = Bucket(device.brought, DEVICE)
             counts = self._counts([own], now)
             _require_no_wait(counts, now)
             return _Attempt(device, known, own, counts, timedelta(0), may_succeed=True)
-        account = bucket(ACCOUNT, "account", device.account)
+        everywhere = bucket(ACCOUNT, "account", device.account)
         own_site = Bucket(device.site, DEVICE) if device.site in known else None
         addresses = address_buckets(ADDRESS, "address", origin.address)
-        counts = self._counts([account, *([own_site] if own_site else []), *addresses], now)
+        counts = self._counts([everywhere, *([own_site] if own_site else []), *addresses], now)
         _require_no_wait({each: counts[each] for each in addresses}, now)
         waits = {each: wait for each in counts if (wait := _wait(each, counts[each], now))}
         counted = {each: count for each, count in counts.items() if each not in waits}
-        may_succeed = account in counted or own_site in counted
+        may_succeed = everywhere in counted or own_site in counted
         return _Attempt(
-            device, known, own_site, counted, waits.get(account, timedelta(0)), may_succeed=may_succeed
+            device, known, own_site, counted, waits.get(everywhere, timedelta(0)), may_succeed=may_succeed
         )
 
     def _counts(self, buckets: Sequence[Bucket], now: datetime) -> dict[Bucket, Count | None]:

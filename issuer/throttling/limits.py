@@ -1,6 +1,6 @@
 """Limits on guessing: how long to wait after how many failures, and whose failures are counted together.
 
-Counting is `store.throttle`'s work; which requests are limited is decided in `grants.guard`.
+Counting is `store`'s work; which requests are limited is decided in `guard`.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,7 @@
-"""Where a request came from, as limits and lists of sessions need it; reading it from a request is the work of `web`."""
+"""Where a request came from, as limits and lists of sessions need it.
+
+Reading it from a request is the work of `web`.
+"""
 
 from dataclasses import dataclass, field
 

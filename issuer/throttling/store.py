@@ -1,6 +1,6 @@
 """Failures that limit further attempts, shared by all workers and nodes, and the devices that people log in from.
 
-How long to wait is decided in `throttle`. People type passwords where names belong: names are kept as digests under
+How long to wait is decided in `limits`. People type passwords where names belong: names are kept as digests under
 a secret of the installation, so that they can be compared with no other list.
 """
 

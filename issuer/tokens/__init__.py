@@ -1,1 +1,4 @@
-"""TODO."""
+"""Tokens: access tokens, and refresh tokens with their families; made, kept, rotated, introspected and revoked.
+
+Who may have one is decided in `grants`.
+"""

@@ -1,4 +1,7 @@
-"""What a grant allows, and the claims of an access token (RFC 9068 section 2.2); signing is the work of `access_tokens`."""
+"""What a grant allows, and the claims of an access token (RFC 9068 section 2.2).
+
+Signing is the work of `access_tokens`.
+"""
 
 import secrets
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Tokens: the claims of an access token, and the rules of refresh-token sessions, as pure functions.
 
 A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that every token of its session carries
-(16), and the id of the session (16). Signing is the work of `signing`, storing sessions that of `store.families`.
+(16), and the id of the session (16). Signing is the work of `signing`, storing sessions that of `family_store`.
 """
 
 import base64

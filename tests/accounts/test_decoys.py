@@ -18,8 +18,7 @@ from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
-from issuer.grants.context import Form
-from issuer.oauth import InvalidGrant, LoginFailed, TooManyAttempts
+from issuer.oauth import InvalidGrant, LoginFailed, OAuthRequest, TooManyAttempts
 from issuer.throttling.limits import ACCOUNT
 from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer
@@ -143,7 +142,7 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
         pipeline, token = issuer.grants.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
         calls = {
             "login": partial(pipeline.login, form, origin, START),
-            "token": partial(pipeline.grant, Form({**form, **token}), origin, START),
+            "token": partial(pipeline.grant, OAuthRequest({**form, **token}), origin, START),
         }
         with pytest.raises((LoginFailed, InvalidGrant, TooManyAttempts)):
             calls[endpoint]()

@@ -14,10 +14,9 @@ from support.crashing import killed_at_each_write
 from support.defaults import PASSWORD, START, MovableClock
 
 from issuer.digests import refresh_token_digest
-from issuer.grants.context import Form
 from issuer.grants.pipeline import Granted
 from issuer.keyring.ring import Phase
-from issuer.oauth import LoginFailed, UsernameTaken
+from issuer.oauth import LoginFailed, OAuthRequest, UsernameTaken
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer, build
@@ -148,7 +147,7 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
 
 def grant(issuer: Issuer, clock: MovableClock, token: str) -> Granted:
     form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-    return issuer.grants.pipeline.grant(Form(form), ORIGIN, clock())
+    return issuer.grants.pipeline.grant(OAuthRequest(form), ORIGIN, clock())
 
 
 def refreshed(issuer: Issuer, clock: MovableClock, token: str) -> str:

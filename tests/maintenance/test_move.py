@@ -21,10 +21,10 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
 from issuer.digests import named
 from issuer.errors import KeyUnavailable, NoRing, NothingToDo, Refused
-from issuer.grants.context import Form
 from issuer.keyring.store import Moved, RingStore
 from issuer.maintenance.copy import ROWS_AT_ONCE, counted
 from issuer.maintenance.move import Contents, Move, Place, take_back
+from issuer.oauth import OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.signing.pem_directory import PemDirectory
 from issuer.throttling.limits import ACCOUNT, bucket, site
@@ -129,7 +129,7 @@ def test_a_refresh_whose_answer_was_lost_before_the_move_is_repeated_after_it(
 ) -> None:
     def refresh(there: Issuer, token: str) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-        return there.grants.pipeline.grant(Form(form), ORIGIN, clock()).refresh_token or ""
+        return there.grants.pipeline.grant(OAuthRequest(form), ORIGIN, clock()).refresh_token or ""
 
     clock.now = datetime.now(UTC)
     issuer.node.refresh()

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from support.servers import PASSPHRASE, Done, Installation, Server
+from support.commands import OTHER_PASSWORD, PASSWORD, run, told
+from support.servers import PASSPHRASE, Installation, Server
 
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
@@ -21,25 +21,6 @@ from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.public_key import PublicKey
 from issuer.wiring import build
-
-PASSWORD = "violet otters juggle pancakes"
-OTHER_PASSWORD = "orange badgers fold umbrellas"
-NEVER_PRINTED = (PASSWORD, OTHER_PASSWORD, PASSPHRASE, "$argon2", "PRIVATE KEY")
-
-
-def run(installation: Installation, *arguments: str, stdin: str = "") -> Done:
-    """Run a command, and fail if it prints what nobody may read."""
-    done = installation.command(*arguments, stdin=stdin)
-    assert not [secret for secret in NEVER_PRINTED if secret in done.out + done.err]
-    assert "Traceback" not in done.err
-    return done
-
-
-def told(installation: Installation, *arguments: str, stdin: str = "", code: int = 0) -> Any:
-    """Run a command with `--json` and return the document, which must be all of stdout."""
-    done = run(installation, *arguments, "--json", stdin=stdin)
-    assert done.code == code, done
-    return done.document
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers.test_docs_lines import sections
+from support.documents import sections
 from support.servers import PATIENCE_SECONDS, eventually
 from support.systemd_machine import GIVEN, Machine, not_tested
 

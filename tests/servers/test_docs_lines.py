@@ -15,23 +15,13 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+from support.documents import sections
 from support.postgresql import new_database, temporary_server
 from support.servers import PATIENCE_SECONDS, free_port
 from support.softhsm import require_softhsm
 
-DOCS = Path(__file__).parents[2] / "docs"
 BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"
 """What the lines leave running is the shell's own, and ends with it."""
-
-
-def sections(name: str) -> dict[str, str]:
-    """Return the bash lines under each heading of a document."""
-    first, *parts = re.split(r"^##+ (.*)$", (DOCS / name).read_text("utf-8"), flags=re.MULTILINE)
-    texts = {"": first, **dict(zip(parts[::2], parts[1::2], strict=True))}
-    return {
-        heading: "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-        for heading, text in texts.items()
-    }
 
 
 START = sections("start.md")

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from servers.test_commands import PASSWORD, run, told
-from servers.test_serve import held_up, use_postgresql
+from support.commands import PASSWORD, run, told
 from support.prometheus import Figures
 from support.servers import PASSPHRASE, PATIENCE_SECONDS, QUICK, Installation, Server, eventually, kid_of
+from support.shared_database import held_up, use_postgresql
 
 NEW_PASSPHRASE = "seventeen noisy walruses"
 MAX_AGE_AND_SKEW = timedelta(seconds=1 + 1)

@@ -5,7 +5,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,10 +13,9 @@ from threading import Event
 
 import httpx2
 import psycopg
-from support.postgresql import Cluster, new_database
+from support.postgresql import Cluster
 from support.servers import (
     HOST,
-    PASSPHRASE,
     Installation,
     Server,
     access_token,
@@ -26,6 +25,7 @@ from support.servers import (
     is_running,
     kid_of,
 )
+from support.shared_database import held_up, use_postgresql
 
 from issuer.database.database import _MIGRATION_LOCK
 
@@ -78,33 +78,6 @@ def test_servers_started_at_once_on_an_empty_folder_make_one_ring(installation: 
     }
     assert len(key_sets) == 1
     require_one_ring(installation)
-
-
-@contextmanager
-def held_up(database: str, lock: str) -> Iterator[Callable[[int], None]]:
-    """Take a lock for the block, and yield what waits until so many wait for it, to go on all at once."""
-    waiting = (
-        "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid"
-        " WHERE NOT granted AND datname = current_database()"
-    )
-    with psycopg.connect(database) as connection:
-        connection.execute(lock)
-
-        def until_waiting(count: int) -> None:
-            eventually(lambda: connection.execute(waiting).fetchone() == (count,), f"{count} wait")
-
-        yield until_waiting
-
-
-def use_postgresql(installation: Installation, server: str) -> str:
-    """Let ring and private keys be in an empty database, and return its URL."""
-    database = new_database(server)
-    installation.settings |= {
-        "ISSUER_DATABASE_URL": database,
-        "ISSUER_KEYS": "database",
-        "ISSUER_KEYS_PASSPHRASE": PASSPHRASE,
-    }
-    return database
 
 
 def test_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_no_other_key(

@@ -1,1 +1,1 @@
-"""What tests share: real servers and databases, clocks, worlds of keys, a browser; the tests themselves are beside it."""
+"""What tests share: real servers and databases, clocks, a model of the key ring, a browser."""

@@ -24,9 +24,8 @@ from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.digests import refresh_token_digest
-from issuer.grants.context import Form
 from issuer.grants.pipeline import Granted
-from issuer.oauth import InvalidGrant
+from issuer.oauth import InvalidGrant, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.tokens.group_commit import MOST, Batches
@@ -80,7 +79,7 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
 
 def grant(issuer: Issuer, token: str, **more: str) -> Granted:
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
-    return issuer.grants.pipeline.grant(Form(form), Origin(), issuer.clock())
+    return issuer.grants.pipeline.grant(OAuthRequest(form), Origin(), issuer.clock())
 
 
 def ask(batches: Batches, token: str, work: Callable[[], Granted], then: Callable[[Any], Any] = same) -> Any:

@@ -24,9 +24,8 @@ from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database import engines
 from issuer.database.errors import DatabaseUnavailable
 from issuer.digests import refresh_token_digest
-from issuer.grants.context import Form
 from issuer.grants.pipeline import Granted
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.tokens.group_commit import Batches
@@ -53,7 +52,7 @@ def logged_in(issuer: Issuer, people: int) -> list[str]:
 async def refreshed(issuer: Issuer, batches: Batches, token: str, then: Callable[[Granted], Granted]) -> str:
     """Return the successor of a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token}
-    work = partial(issuer.grants.pipeline.grant, Form(form), Origin(), START)
+    work = partial(issuer.grants.pipeline.grant, OAuthRequest(form), Origin(), START)
     return (await batches.run(refresh_token_digest(token), work, then)).refresh_token or ""
 
 

@@ -28,10 +28,10 @@ from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
 from issuer.digests import refresh_token_digest
-from issuer.grants.context import Form, Means
+from issuer.grants.context import Means
 from issuer.grants.pipeline import Pipeline
 from issuer.maintenance.pruning import prune
-from issuer.oauth import InvalidGrant
+from issuer.oauth import InvalidGrant, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
@@ -95,7 +95,7 @@ class Node:
 
     def refresh(self, token: str, address: str = HERE) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-        granted = self._pipeline.grant(Form(form), Origin("", address), self.now)
+        granted = self._pipeline.grant(OAuthRequest(form), Origin("", address), self.now)
         assert granted.refresh_token
         return granted.refresh_token
 

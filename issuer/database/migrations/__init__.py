@@ -1,6 +1,6 @@
 """Migrations of the schema, by alembic: one file in `versions/` a change, forward only.
 
-When they run, and under which lock, is defined in `store.database`.
+When they run, and under which lock, is defined in `database.database`.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Private keys in a PKCS#11 token (an HSM): made inside it, never extractable, found by CKA_ID.
 
-How a token does each algorithm is defined in `signing.mechanisms`; how a process holds its session, and what it says
-when the token fails, in `signing.cryptoki`; what is noted beside the keys, in `signing.noting`.
+How a token does each algorithm is defined in `mechanisms`; how a process holds its session, and what it says
+when the token fails, in `session`; what is noted beside the keys, in `checkpoint`.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The cookie that names a device, so that wrong passwords tried elsewhere do not hold its owner up.
 
-What the name allows is decided in `grants.guard`.
+What the name allows is decided in `throttling.guard`.
 """
 
 import re

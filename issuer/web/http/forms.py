@@ -8,8 +8,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
-from issuer.grants.context import Form
-from issuer.oauth import InvalidRequest
+from issuer.oauth import InvalidRequest, OAuthRequest
 from issuer.web.http.body_limit import read_body
 
 FORM = "application/x-www-form-urlencoded"
@@ -79,10 +78,10 @@ def read_form(content_type: str, body: bytes) -> tuple[dict[str, str], tuple[str
     return {name: value for name, value in fields if name != "resource"}, resources
 
 
-async def get_form(request: Request) -> Form:
+async def get_form(request: Request) -> OAuthRequest:
     """Return the form of a request."""
     parameters, resources = read_form(request.headers.get("content-type", ""), await read_body(request))
-    return Form(parameters, resources, _authorization(request, parameters))
+    return OAuthRequest(parameters, resources, _authorization(request, parameters))
 
 
 def _authorization(request: Request, parameters: Mapping[str, str]) -> str | None:
@@ -97,7 +96,7 @@ def _authorization(request: Request, parameters: Mapping[str, str]) -> str | Non
     return None if named and scheme in TOKEN_SCHEMES else authorization or None
 
 
-FormDep = Annotated[Form, Depends(get_form)]
+FormDep = Annotated[OAuthRequest, Depends(get_form)]
 
 _CLIENT: dict[str, Any] = {
     "client_id": {"type": "string"},

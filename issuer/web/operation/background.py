@@ -1,6 +1,6 @@
 """The background tasks of a process: they refresh the key ring, warn operators, and delete expired rows.
 
-What a refresh does is defined in `keeping`; that the tasks go on is left to `supervision`.
+What a refresh does is defined in `keyring.node`; that the tasks go on is left to `supervision`.
 """
 
 import asyncio

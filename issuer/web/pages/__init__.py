@@ -1,1 +1,4 @@
-"""TODO."""
+"""Pages for people with a browser.
+
+JSON endpoints are in `account`.
+"""

@@ -1,1 +1,4 @@
-"""TODO."""
+"""Documents under `/.well-known/`: the key set and discovery.
+
+Which keys are published is decided in `keyring`.
+"""
