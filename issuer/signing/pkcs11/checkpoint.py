@@ -1,7 +1,7 @@
 """What is noted with the private keys in a PKCS#11 token: a data object of ours, in place of the one before.
 
-What it says is decided in `keyring.private_keys`. Nothing locks a token, and several nodes note at once: each writes its
-own before it destroys those in whose place it comes, so that there is always one, and for a while perhaps more.
+What it says is decided in `keyring.private_keys`. Nothing locks a token, and several nodes note at once: each writes
+its own before it destroys those in whose place it comes, so that there is always one, and for a while perhaps more.
 """
 
 import time
