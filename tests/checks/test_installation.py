@@ -83,7 +83,7 @@ def test_a_path_that_may_not_be_looked_at_is_a_problem_and_the_rest_is_checked(
 ) -> None:
     empty.set(**settings)
     problems = [each for each in empty.found() if each.severity is Severity.PROBLEM]
-    assert any(NO_NAME in each.wrong for each in problems)
+    assert any(NO_NAME in each.wrong for each in problems), problems
     assert "database" in {looked.at for looked in empty.look()}
 
 

@@ -37,7 +37,7 @@ class Site:
 
     folder: Path
     patch: pytest.MonkeyPatch
-    system_clock: Clock = system_clock
+    clock: Clock = system_clock
 
     @property
     def keys(self) -> Path:
