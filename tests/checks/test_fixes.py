@@ -586,7 +586,7 @@ def _(stage: Stage) -> None:
 
 # The database
 
-setting(Kind.DATABASE_URL, ISSUER_DATABASE_URL="sqlite://")
+setting(Kind.DATABASE_URL, ISSUER_DATABASE_URL="sqlite:///keys")  # a folder
 
 
 @scenario(Kind.DATABASE_MISSING)

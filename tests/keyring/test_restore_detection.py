@@ -407,10 +407,7 @@ def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restore
         work = [processes.submit(do, each) for each in range(2) for do in (revoke_often, look_often)]
         for each in work:
             each.result()
-    assert (
-        json.loads((keys / NOTE).read_bytes())["version"]
-        == rotation(shared, keys, clock).ring().version
-    )
+    assert json.loads((keys / NOTE).read_bytes())["version"] == rotation(shared, keys, clock).ring().version
 
 
 # What follows what, as pure functions

@@ -172,7 +172,7 @@ def test_the_lines_of_the_page_make_a_service_that_people_log_in_to(service: Mac
     assert len(key_set["keys"]) == 2
     shown = service.show("issuer")
     assert (shown["UnitFileState"], shown["User"], shown["NRestarts"]) == ("enabled", "issuer", "0")
-    assert set(re.findall(r'"level": "(\w+)"', log(service))) == {"info"}
+    assert set(re.findall(r'"level": "(\w+)"', log(service))) == {"info"}, log(service)
 
 
 def test_the_operators_line_shows_the_keys_of_the_service(service: Machine) -> None:

@@ -168,7 +168,7 @@ def test_it_speaks_tls_for_those_without_a_proxy(founded: Installation, tmp_path
 def test_a_certificate_that_cannot_be_used_is_one_line(installation: Installation, tmp_path: Path) -> None:
     chain, key = certificate(tmp_path, encrypted=True)
     for arguments, says in (
-        (["--ssl-certfile", str(tmp_path / "none.pem")], "No such file"),
+        (["--ssl-certfile", str(tmp_path / "none.pem")], "no such file"),
         (["--ssl-certfile", str(chain), "--ssl-keyfile", str(key)], "must not be encrypted"),
     ):
         done = installation.command("serve", "--port", str(installation.port), *arguments)

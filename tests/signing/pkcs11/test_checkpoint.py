@@ -157,9 +157,7 @@ def rotation(database: Database, clock: MovableClock, ours: Pkcs11Signer | None 
 
 
 def node_with(database: Database, clock: MovableClock, ours: Pkcs11Signer) -> Node:
-    return Node(
-        rotation(database, clock, ours), ours, HeartbeatStore(database), FAST, clock, "a"
-    )
+    return Node(rotation(database, clock, ours), ours, HeartbeatStore(database), FAST, clock, "a")
 
 
 def revoke_a_standby(database: Database, clock: MovableClock) -> None:
