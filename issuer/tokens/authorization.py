@@ -29,7 +29,11 @@ class Authorization:
 def access_token_claims(
     authorization: Authorization, session: str | None, issuer: str, now: datetime, lifetime: timedelta
 ) -> Claims:
-    """Return the claims of an access token, RFC 9068 section 2.2; `username` and `sid` only for a user."""
+    """Return the claims of an access token, RFC 9068 section 2.2; `username` and `grant_id` only for a user.
+
+    `grant_id` is the id of the session, in the sense of Grant Management for OAuth 2.0. `sid` is left to OpenID
+    Connect, where it names a browser session at the issuer.
+    """
     issued_at = int(now.timestamp())
     claims: Claims = {
         "iss": issuer,
@@ -44,5 +48,5 @@ def access_token_claims(
     if authorization.username is not None:
         claims["username"] = authorization.username
     if session is not None:
-        claims["sid"] = session
+        claims["grant_id"] = session
     return claims

@@ -35,7 +35,7 @@ class BearerAuthentication:
         Other services accept a token until it expires; here it ends with its session.
         """
         claims = self._mint.claims(token, now, for_issuer=True)
-        session = claims.get("sid")
+        session = claims.get("grant_id")
         user = self._accounts.by_id(str(claims["sub"])) if isinstance(session, str) else None
         if user is None or user.disabled_at is not None or not self._families.is_living(str(session), now):
             raise InvalidToken(NOT_VALID)

@@ -48,7 +48,7 @@ class Introspection:
         return {"active": True, "token_type": "Bearer", **told}
 
     def _is_active(self, claims: Mapping[str, Any], now: datetime) -> bool:
-        client, session = self._clients.by_id(claims["client_id"]), claims.get("sid")
+        client, session = self._clients.by_id(claims["client_id"]), claims.get("grant_id")
         if client is None or client.disabled_at is not None:
             return False
         if session is None:

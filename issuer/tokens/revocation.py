@@ -38,7 +38,7 @@ class Revocation:
             return
         if client.auth_method is AuthMethod.NONE and not self._mint.is_for_issuer(claims):
             raise UnsupportedTokenType("this access token is for other services; revoke the refresh token")
-        session = claims.get("sid")
+        session = claims.get("grant_id")
         self._end(client, claims["client_id"], session if isinstance(session, str) else None, now)
 
     def _end(self, client: Client, client_id: object, session: str | None, now: datetime) -> None:

@@ -104,7 +104,7 @@ def test_an_access_token_is_as_rfc_9068_has_it_and_holds_nothing_personal_but_th
         "exp": int(START.timestamp()) + 600,
         "scope": "items:read items:write",
         "username": "alice",
-        "sid": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
+        "grant_id": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
     }
 
 

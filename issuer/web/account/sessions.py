@@ -27,7 +27,7 @@ ENDED: dict[int | str, dict[str, Any]] = {
 class Session(BaseModel):
     """One log-in that can be refreshed."""
 
-    id: str = Field(description="The `sid` of its access tokens.")
+    id: str = Field(description="The `grant_id` of its access tokens.")
     client_id: str
     scope: str
     created_at: datetime = Field(description="When it began, to the minute.")
