@@ -32,6 +32,14 @@ class User:
     disabled_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class VerifiedPassword:
+    """The hash that a password was verified against, and what to store in its place if its scheme is outdated."""
+
+    current_hash: str = field(repr=False)
+    upgraded_hash: str | None = field(default=None, repr=False)
+
+
 def canonical_username(username: str) -> str:
     """Return the form in which two spellings of one name are equal: NFKC, case-folded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())

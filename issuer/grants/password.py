@@ -4,7 +4,7 @@ RFC 9700 section 2.4 retires it for everybody else: other clients would see the 
 """
 
 from issuer.accounts.passwords import WrongPassword
-from issuer.accounts.user import VERIFIED_MOST_BYTES, hashable
+from issuer.accounts.user import VERIFIED_MOST_BYTES, VerifiedPassword, hashable
 from issuer.grants.context import Means, TokenRequest
 from issuer.oauth import LoginFailed
 from issuer.tokens.authorization import Authorization
@@ -29,7 +29,7 @@ def grant(request: TokenRequest, means: Means) -> Authorization:
         raise LoginFailed from None
     if admitted is None:
         raise LoginFailed
-    family = NewFamily(admitted.password_hash, better_hash)
+    family = NewFamily(VerifiedPassword(admitted.password_hash, better_hash))
     return Authorization(
         admitted.id, request.client.id, admitted.scope, means.user_audience, admitted.username, family
     )

@@ -51,7 +51,7 @@ class Sessions:
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
     ) -> tuple[str, str]:
-        """Start a session; return its first refresh token and its id. AccountChanged if it is too late."""
+        """Start a session; return its first refresh token and its id. Raise AccountChanged if the account did."""
         family = Family(
             id=str(uuid.uuid4()),
             user_id=authorization.subject,
@@ -65,7 +65,7 @@ class Sessions:
         )
         token = new_refresh_token(family.id)
         record = stored(token, family, now, self._idle_lifetime, site(origin.address))
-        if not self._families.start(family, record, new):
+        if not self._families.start(family, record, new.password):
             raise AccountChanged
         return token, family.id
 

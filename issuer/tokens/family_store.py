@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Row, bindparam, func, insert, join, select, update
 
 from issuer.accounts.store import read_user, users
-from issuer.accounts.user import User
+from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import damaged, each_readable, reads, texts
 from issuer.digests import refresh_token_digest
 from issuer.oauth import format_scope, parse_scope
-from issuer.tokens.refresh import Family, Issued, NewFamily, RefreshToken, session_and_proof
+from issuer.tokens.refresh import Family, Issued, RefreshToken, session_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
     Rotation,
@@ -58,10 +58,9 @@ _CLAIM_REPEAT = (
 )
 _KEEP = insert(refresh_tokens)
 _KEEP_FAMILY = insert(families)
-_UNCHANGED = (
-    select(users.c.id)
-    .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("verified_hash"))
-    .where(users.c.disabled_at.is_(None))
+_LOCK_ENABLED = (
+    select(users.c.password_hash)
+    .where(users.c.id == bindparam("user"), users.c.disabled_at.is_(None))
     .with_for_update()
 )
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
@@ -90,18 +89,18 @@ class FamilyStore:
         self._database = database
         self._ahead = threading.local()
 
-    def start(self, family: Family, token: RefreshToken, new: NewFamily) -> bool:
-        """Keep a new family with its first token, and the better hash; False, and nothing done, if too late.
+    def start(self, family: Family, token: RefreshToken, password: VerifiedPassword | None = None) -> bool:
+        """Store a new family with its first token; return False and store nothing for a disabled account.
 
-        It is too late when the account was disabled or its password changed since it was verified.
+        With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any.
         """
-        verified = {"user": family.user_id, "verified_hash": new.verified_hash}
         with self._database.write() as connection:
-            if connection.execute(_UNCHANGED, verified).one_or_none() is None:
+            account = connection.execute(_LOCK_ENABLED, {"user": family.user_id}).one_or_none()
+            if account is None or (password and account.password_hash != password.current_hash):
                 return False
-            if new.better_hash:
-                account = update(users).where(users.c.id == family.user_id)
-                connection.execute(account.values(password_hash=new.better_hash))
+            if password and password.upgraded_hash:
+                change = update(users).where(users.c.id == family.user_id)
+                connection.execute(change.values(password_hash=password.upgraded_hash))
             connection.execute(_KEEP_FAMILY, _family_row(family))
             connection.execute(_KEEP, token_row(token))
             oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}

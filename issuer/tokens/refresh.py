@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from issuer.accounts.user import VerifiedPassword
 from issuer.digests import refresh_token_digest
 from issuer.oauth import InvalidGrant, LoginFailed
 
@@ -80,11 +81,10 @@ class Issued:
 
 @dataclass(frozen=True)
 class NewFamily:
-    """A log-in that starts a family, as long as the password that was verified is still the user's."""
+    """Start a family for the user of the authorization, who must exist and not be disabled."""
 
-    verified_hash: str = field(repr=False)
-    better_hash: str | None = field(repr=False)
-    """To keep in place of `verified_hash`, if that is of an older scheme."""
+    password: VerifiedPassword | None = None
+    """For a log-in by password: the family starts only while its hash is still the user's."""
 
 
 @dataclass(frozen=True)
@@ -254,4 +254,4 @@ class RepeatRefused(InvalidGrant):
 
 
 class AccountChanged(LoginFailed):
-    """The account is not as it was when its password was verified; the pipeline asks the grant once more."""
+    """The account was disabled, or its password changed, after the user was authenticated."""

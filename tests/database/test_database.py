@@ -22,7 +22,7 @@ from support.defaults import sound_key
 from support.postgresql import new_database
 
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User
+from issuer.accounts.user import User, VerifiedPassword
 from issuer.audit.chain import EMPTY, Action, Entry, fault
 from issuer.audit.store import AuditStore
 from issuer.clients.client import FIRST_PARTY, Client
@@ -41,11 +41,10 @@ from issuer.oauth import AuthMethod, UsernameTaken
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore, families
-from issuer.tokens.refresh import Family, NewFamily, RefreshToken, new_refresh_token, stored, successor
+from issuer.tokens.refresh import Family, RefreshToken, new_refresh_token, stored, successor
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)
-VERIFIED = NewFamily("a hash", None)
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def family_with_token(database: Database) -> tuple[Family, str]:
         "::1",
     )
     token = new_refresh_token(family.id)
-    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH), VERIFIED)
+    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH))
     return family, token
 
 
@@ -386,7 +385,7 @@ def test_beyond_the_most_sessions_of_a_user_the_oldest_end(database: Database) -
         began = replace(
             family, id=str(uuid.uuid4()), user_id=of.id, created_at=NOW + timedelta(seconds=number)
         )
-        assert store.start(began, stored(new_refresh_token(began.id), began, NOW, MONTH), VERIFIED)
+        assert store.start(began, stored(new_refresh_token(began.id), began, NOW, MONTH))
 
     start(other, 0)
     for number in range(SESSIONS_MOST + 2):
@@ -401,7 +400,7 @@ def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database:
     family = replace(idle, id=str(uuid.uuid4()), expires_at=NOW + 3 * MONTH)
     first = new_refresh_token(family.id)
     store = FamilyStore(database)
-    assert store.start(family, stored(first, family, NOW, MONTH), VERIFIED)
+    assert store.start(family, stored(first, family, NOW, MONTH))
     token, _ = found(database, first)
     second = successor(first, token.successor_seed, family.id)
     then = NOW + MONTH - timedelta(days=1)
@@ -438,18 +437,30 @@ def test_a_log_in_whose_password_was_changed_meanwhile_starts_nothing_and_undoes
     family, _ = family_with_token(database)
     store.set_password_hash(family.user_id, "changed", NOW)
     late = replace(family, id="late")
-    assert not store.start(late, stored("late", late, NOW, MONTH), NewFamily("a hash", "an upgrade"))
+    assert not store.start(late, stored("late", late, NOW, MONTH), VerifiedPassword("a hash", "an upgrade"))
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "changed"
     assert store.find(refresh_token_digest("late")) is None
 
 
+def test_a_family_starts_without_a_password_for_an_account_that_is_not_disabled(database: Database) -> None:
+    store = FamilyStore(database)
+    family, _ = family_with_token(database)
+    store.set_password_hash(family.user_id, "changed", NOW)
+    again = replace(family, id="again")
+    assert store.start(again, stored("again", again, NOW, MONTH))
+    store.disable(family.user_id, NOW)
+    late = replace(family, id="late")
+    assert not store.start(late, stored("late", late, NOW, MONTH))
+    assert store.find(refresh_token_digest("late")) is None
+
+
 def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Database) -> None:
     family, _ = family_with_token(database)
     again = replace(family, id="again")
-    new = NewFamily("a hash", "a better hash")
-    assert FamilyStore(database).start(again, stored("again", again, NOW, MONTH), new)
+    password = VerifiedPassword("a hash", "a better hash")
+    assert FamilyStore(database).start(again, stored("again", again, NOW, MONTH), password)
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "a better hash"

@@ -48,7 +48,7 @@ from issuer.throttling.limits import ACCOUNT, Bucket, bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Family, NewFamily, RefreshToken
+from issuer.tokens.refresh import Family, RefreshToken
 from issuer.tokens.session_events import SessionEvent
 
 Document = dict[str, Any]
@@ -481,7 +481,7 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
     ThrottleStore(database).fail([counted], now)
     SessionEventStore(database).record(SessionEvent.REPEATED, family, now)
     AccountStore(database).add(User("2", "alice", "a hash", frozenset(), now))
-    FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed"), NewFamily("a hash", None))
+    FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed"))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {change}"))
 

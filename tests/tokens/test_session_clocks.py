@@ -90,7 +90,7 @@ class Node:
 
     def log_in(self) -> str:
         authorization = Authorization(OWNER.id, "first-party", OWNER.scope, ("x",))
-        new = NewFamily(OWNER.password_hash, None)
+        new = NewFamily()
         return self.sessions.start(new, authorization, Origin("", HERE), self.now)[0]
 
     def refresh(self, token: str, address: str = HERE) -> str:
