@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from support.postgresql import new_database
 
 from issuer.administration.clients import register_client
-from issuer.grants.pipeline import TokenResponse
+from issuer.grants.response import TokenResponse
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.policy import Policy

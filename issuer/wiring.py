@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
@@ -26,7 +27,7 @@ from issuer.database.database import Database, host_ticks
 from issuer.database.errors import StoreError
 from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, quoted
-from issuer.grants.context import Means
+from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
@@ -132,8 +133,8 @@ def build(
     rotation = Rotation(ring_store, signer, policy, clock, actor)
     heartbeats = HeartbeatStore(ring_database)
     node = Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings))
-    clients, means = ClientStore(database), _means(settings, database, policy)
-    events = SessionEventStore(database)
+    accounts, clients, passwords = AccountStore(database), ClientStore(database), Passwords()
+    families, events = FamilyStore(database), SessionEventStore(database)
     mint = Mint(signer, lambda: node.view, policy, settings.url)
     return Issuer(
         settings=settings,
@@ -142,12 +143,12 @@ def build(
         actor=actor,
         database=database,
         ring_database=ring_database,
-        accounts=means.accounts,
+        accounts=accounts,
         clients=clients,
-        families=means.families,
+        families=families,
         session_events=events,
-        batches=Batches(means.families),
-        passwords=means.passwords,
+        batches=Batches(families),
+        passwords=passwords,
         hashing=HashingPool(cores()),
         signer=signer,
         rotation=rotation,
@@ -155,7 +156,17 @@ def build(
         audit=AuditStore(ring_database),
         heartbeats=heartbeats,
         node=node,
-        grants=_grants(settings, policy, events, means, clients, mint, Guard(ThrottleStore(database))),
+        grants=_grants(
+            settings,
+            policy,
+            accounts,
+            passwords,
+            clients,
+            families,
+            events,
+            mint,
+            Guard(ThrottleStore(database)),
+        ),
     )
 
 
@@ -168,49 +179,45 @@ def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Databa
     return database, ring_database
 
 
-def _means(settings: Settings, database: Database, policy: Policy) -> Means:
-    return Means(
-        accounts=AccountStore(database),
-        families=FamilyStore(database),
-        passwords=Passwords(),
-        user_audience=(settings.audience, settings.url),
-        client_audience=(settings.audience,),
-        clock_skew=policy.clock_skew,
-    )
-
-
 def _grants(
     settings: Settings,
     policy: Policy,
-    events: SessionEventStore,
-    means: Means,
+    accounts: AccountStore,
+    passwords: Passwords,
     clients: ClientStore,
+    families: FamilyStore,
+    events: SessionEventStore,
     mint: Mint,
     guard: Guard,
 ) -> Grants:
-    sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     keys = ClientKeys(settings.trusted_authorities(), proxy)
     endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
     audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
+    context = GrantContext(
+        login=PasswordLogin(accounts, passwords, guard),
+        families=families,
+        signing_key=mint.key,
+        user_audience=(settings.audience, settings.url),
+        client_audience=(settings.audience,),
+        clock_skew=policy.clock_skew,
+    )
     return Grants(
         client_keys=keys,
         authentication=authentication,
         pipeline=Pipeline(
-            means=means,
+            context=context,
             authentication=authentication,
             guard=guard,
-            sessions=sessions,
+            sessions=Sessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
             mint=mint,
             password_login=settings.password_login == "on",  # noqa: S105 - a switch
         ),
-        registration=Registration(
-            means.accounts, means.passwords, guard, is_open=settings.registration == "open"
-        ),
-        bearer=BearerAuthentication(means.accounts, means.families, mint),
-        revocation=Revocation(means.families, mint),
-        introspection=Introspection(means.accounts, clients, means.families, mint),
+        registration=Registration(accounts, passwords, guard, is_open=settings.registration == "open"),
+        bearer=BearerAuthentication(accounts, families, mint),
+        revocation=Revocation(families, mint),
+        introspection=Introspection(accounts, clients, families, mint),
     )
 
 

@@ -55,7 +55,7 @@ class Registration:
     def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
         """Make an account that was admitted; raise UsernameTaken if another was faster."""
         user = register_user(self._accounts, self._passwords, username, password, now)
-        self._guard.know(account_name(username), origin, now)
+        self._guard.remember_device(account_name(username), origin, now)
         return user
 
     def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:

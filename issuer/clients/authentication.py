@@ -49,7 +49,7 @@ class ClientAuthentication:
         given = [form.authorization, parameters.get("client_secret"), parameters.get("client_assertion")]
         if sum(each is not None for each in given) > 1:
             raise InvalidRequest("use one method of client authentication, not two")
-        with self._guard.prove(origin, now):
+        with self._guard.limit_credentials(origin, now):
             if "client_assertion" in parameters:
                 return self._by_assertion(parameters, now)
             return self._by_secret(parameters, form.authorization, now)

@@ -95,7 +95,7 @@ class Guard:
         self._store = store
         self._log_ins = Allowances(LOG_IN)
 
-    def admit(self, account: str, origin: Origin, now: datetime) -> None:
+    def check(self, account: str, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for a log-in that would be refused whatever its password is; count nothing."""
         attempt = self._look(account, origin, now)
         if wait := self._log_ins.wait(attempt.device.site, now):
@@ -128,7 +128,7 @@ class Guard:
             self._store.remember(fresh)
 
     @contextmanager
-    def prove(self, origin: Origin, now: datetime) -> Iterator[None]:
+    def limit_credentials(self, origin: Origin, now: datetime) -> Iterator[None]:
         """Count wrong client secrets and unknown refresh tokens by address; raise TooManyAttempts beyond."""
         try:
             yield
@@ -140,7 +140,7 @@ class Guard:
         """Count an account that is about to be made; raise TooManyAttempts."""
         self._count(address_buckets(REGISTRATION, "registration", origin.address), now)
 
-    def know(self, account: str, origin: Origin, now: datetime) -> None:
+    def remember_device(self, account: str, origin: Origin, now: datetime) -> None:
         """Know the device on which an account was made."""
         self._store.remember(_Device.of(account, origin).worth_remembering({}, now))
 

@@ -15,7 +15,7 @@ Claims = dict[str, str | int | list[str]]
 
 @dataclass(frozen=True)
 class Authorization:
-    """What a grant allows at most: who is spoken for, to which client; the pipeline narrows it."""
+    """The most that a grant allows: to which client, and in whose name; the pipeline narrows it."""
 
     subject: str
     client_id: str
@@ -24,6 +24,9 @@ class Authorization:
     """The `aud` of a request that names no resource, and the resources that it may name."""
     username: str | None = None
     family: NewFamily | Renewal | None = None
+    may_have_no_scope: bool = False
+    """Whether nothing may remain of the scope. An error after a password was verified would tell that it is right,
+    without a session that the owner of the account can see."""
 
 
 def access_token_claims(

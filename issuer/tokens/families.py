@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from issuer.accounts.login import AccountChanged
 from issuer.digests import refresh_token_digest
 from issuer.oauth import InvalidGrant
 from issuer.throttling.limits import site
@@ -18,7 +19,6 @@ from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.redemption import redeem
 from issuer.tokens.refresh import (
-    AccountChanged,
     Family,
     NewFamily,
     Redemption,

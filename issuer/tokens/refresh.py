@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from issuer.accounts.user import VerifiedPassword
 from issuer.digests import refresh_token_digest
-from issuer.oauth import InvalidGrant, LoginFailed
+from issuer.oauth import InvalidGrant
 
 REFRESH_GRACE = timedelta(seconds=30)
 """How long a used refresh token still yields its successor, once: a second tab, or a response that was lost."""
@@ -251,7 +251,3 @@ class RepeatRefused(InvalidGrant):
 
     def __init__(self) -> None:
         super().__init__("the refresh token was used, and its successor given twice; use the successor")
-
-
-class AccountChanged(LoginFailed):
-    """The account was disabled, or its password changed, after the user was authenticated."""

@@ -14,7 +14,7 @@ from support.crashing import killed_at_each_write
 from support.defaults import PASSWORD, START, MovableClock
 
 from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted
+from issuer.grants.response import UnsignedTokenResponse
 from issuer.keyring.ring import Phase
 from issuer.oauth import LoginFailed, OAuthRequest, UsernameTaken
 from issuer.settings.settings import Settings
@@ -145,7 +145,7 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
     assert seen >= 5
 
 
-def grant(issuer: Issuer, clock: MovableClock, token: str) -> Granted:
+def grant(issuer: Issuer, clock: MovableClock, token: str) -> UnsignedTokenResponse:
     form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
     return issuer.grants.pipeline.grant(OAuthRequest(form), ORIGIN, clock())
 

@@ -214,7 +214,7 @@ def test_one_account_logs_in_from_one_site_no_faster_than_its_rate(
     wait = gate.attempt("alice", "192.0.2.1", right=True)
     assert ADMITTED < wait <= timedelta(seconds=1)
     with pytest.raises(TooManyAttempts):  # before it takes a place in the queue
-        gate.guard.admit("alice", Origin(address="192.0.2.1"), clock())
+        gate.guard.check("alice", Origin(address="192.0.2.1"), clock())
     assert gate.attempt("alice", "192.0.2.2", right=True) == ADMITTED
     assert gate.attempt("bob", "192.0.2.1", right=True) == ADMITTED
     clock.advance(seconds=1)

@@ -24,7 +24,7 @@ from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted
+from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import InvalidGrant, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
@@ -77,26 +77,30 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
     return issued
 
 
-def grant(issuer: Issuer, token: str, **more: str) -> Granted:
+def grant(issuer: Issuer, token: str, **more: str) -> UnsignedTokenResponse:
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
     return issuer.grants.pipeline.grant(OAuthRequest(form), Origin(), issuer.clock())
 
 
-def ask(batches: Batches, token: str, work: Callable[[], Granted], then: Callable[[Any], Any] = same) -> Any:
+def ask(
+    batches: Batches, token: str, work: Callable[[], UnsignedTokenResponse], then: Callable[[Any], Any] = same
+) -> Any:
     return batches.run(refresh_token_digest(token), work, then)
 
 
-def together(batches: Batches, works: Sequence[tuple[str, Callable[[], Granted]]]) -> list[Any]:
+def together(batches: Batches, works: Sequence[tuple[str, Callable[[], UnsignedTokenResponse]]]) -> list[Any]:
     """Ask for all before any is begun; return the successor of each token, or why there is none."""
 
     async def run() -> list[Any]:
         asked = (ask(batches, token, work) for token, work in works)
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    return [each.refresh_token if isinstance(each, Granted) else each for each in asyncio.run(run())]
+    return [
+        each.refresh_token if isinstance(each, UnsignedTokenResponse) else each for each in asyncio.run(run())
+    ]
 
 
-def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Callable[[], Granted]]]:
+def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Callable[[], UnsignedTokenResponse]]]:
     return [(token, partial(grant, issuer, token)) for token in tokens]
 
 
@@ -173,7 +177,7 @@ def test_who_is_refused_disturbs_no_other(issuer: Issuer, batches: Batches, toke
 
 
 def test_a_failure_is_nobody_elses(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
-    def fail() -> Granted:
+    def fail() -> UnsignedTokenResponse:
         raise DatabaseUnavailable("only for this one")
 
     failed, *others = together(batches, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
@@ -184,7 +188,7 @@ def test_a_failure_is_nobody_elses(issuer: Issuer, batches: Batches, tokens: lis
 def test_who_signs_in_vain_is_told_and_nobody_else(
     issuer: Issuer, batches: Batches, tokens: list[str]
 ) -> None:
-    def sign(granted: Granted) -> Granted:
+    def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
         if granted.refresh_token == first:
             raise InvalidGrant("revoked in this very moment")
         return granted
@@ -197,18 +201,18 @@ def test_who_signs_in_vain_is_told_and_nobody_else(
 
     failed, *others = asyncio.run(run())
     assert isinstance(failed, InvalidGrant)
-    assert all(isinstance(other, Granted) for other in others)
+    assert all(isinstance(other, UnsignedTokenResponse) for other in others)
 
 
 def meanwhile(
     issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build
-) -> Callable[[], Granted]:
+) -> Callable[[], UnsignedTokenResponse]:
     """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
     elsewhere = made(issuer.settings)
     elsewhere.node.refresh()
     times = iter([True])
 
-    def work() -> Granted:
+    def work() -> UnsignedTokenResponse:
         granted = grant(issuer, token)
         if next(times, False):
             happens(elsewhere)
@@ -259,7 +263,7 @@ def test_who_goes_away_holds_nobody_up(issuer: Issuer, batches: Batches, tokens:
     async def run() -> None:
         begun, go_on = threading.Event(), threading.Event()
 
-        def slow() -> Granted:
+        def slow() -> UnsignedTokenResponse:
             begun.set()
             go_on.wait(PATIENCE_SECONDS)
             return grant(issuer, tokens[0])
@@ -290,7 +294,7 @@ def test_who_is_being_served_at_the_end_is_served(
     async def run() -> list[Any]:
         begun, go_on = threading.Event(), threading.Event()
 
-        def slow(granted: Granted) -> Granted:
+        def slow(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
             begun.set()
             go_on.wait(PATIENCE_SECONDS)
             return granted
@@ -304,7 +308,7 @@ def test_who_is_being_served_at_the_end_is_served(
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await asyncio.gather(*asked, return_exceptions=True)
 
-    assert all(isinstance(each, Granted | RuntimeError) for each in asyncio.run(run()))
+    assert all(isinstance(each, UnsignedTokenResponse | RuntimeError) for each in asyncio.run(run()))
 
 
 # Locks of PostgreSQL: whoever locks many rows and waits for one may meet somebody who waits for him

@@ -24,7 +24,7 @@ from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database import engines
 from issuer.database.errors import DatabaseUnavailable
 from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted
+from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
@@ -49,7 +49,12 @@ def logged_in(issuer: Issuer, people: int) -> list[str]:
     return issued
 
 
-async def refreshed(issuer: Issuer, batches: Batches, token: str, then: Callable[[Granted], Granted]) -> str:
+async def refreshed(
+    issuer: Issuer,
+    batches: Batches,
+    token: str,
+    then: Callable[[UnsignedTokenResponse], UnsignedTokenResponse],
+) -> str:
     """Return the successor of a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token}
     work = partial(issuer.grants.pipeline.grant, OAuthRequest(form), Origin(), START)
@@ -151,7 +156,7 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     passed_by: list[int] = []
     over = threading.Event()
 
-    def sign(granted: Granted) -> Granted:
+    def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
         next(signed)
         time.sleep(0.0002)
         return granted

@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 from support.defaults import ALICE, PASSWORD, START, MovableClock
 from support.postgresql import new_database
 
+from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
@@ -28,7 +29,7 @@ from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
 from issuer.digests import refresh_token_digest
-from issuer.grants.context import Means
+from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.maintenance.pruning import prune
 from issuer.oauth import InvalidGrant, OAuthRequest
@@ -76,7 +77,14 @@ class Node:
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
         self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, SKEW)
         self._pipeline = Pipeline(
-            means=Means(AccountStore(database), self.families, Passwords(), ("x",), ("x",), SKEW),
+            context=GrantContext(
+                login=PasswordLogin(AccountStore(database), Passwords(), guard),
+                families=self.families,
+                signing_key=cast("Any", Signs()).key,
+                user_audience=("x",),
+                client_audience=("x",),
+                clock_skew=SKEW,
+            ),
             authentication=ClientAuthentication(clients, ClientKeys(), guard, ("x",), SKEW),
             guard=guard,
             sessions=self.sessions,

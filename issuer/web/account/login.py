@@ -35,10 +35,10 @@ async def login(
     request.scope["grant"] = GrantType.PASSWORD.value
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
     pipeline = issuer.grants.pipeline
-    admitted = await anyio.to_thread.run_sync(pipeline.admit_login, parameters, origin, issuer.clock())
-    # The clock is read when the job's turn comes, which may be a while after it was queued.
+    checked = await anyio.to_thread.run_sync(pipeline.check_login, parameters, origin, issuer.clock())
+    # Read the clock when the job runs: it may have been queued for a while.
     answer = await issuer.hashing.run(
-        admitted.place, lambda: pipeline.login_admitted(admitted, issuer.clock())
+        checked.hashing_queue, lambda: pipeline.execute_login(checked, issuer.clock())
     )
     Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)
