@@ -75,6 +75,7 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
                 "secret_digest": secret_digest,
                 "scope": SCOPE,
                 "audiences": "[]",
+                "grant_types": '["client_credentials", "refresh_token"]',
                 "created_at": now,
             }
             for number in numbers

@@ -31,7 +31,7 @@ from issuer.database.rows import Instant, each_readable, reads, texts
 from issuer.database.subjects import claim
 from issuer.digests import named
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod, format_scope, parse_scope
+from issuer.oauth import AuthMethod, GrantType, format_scope, parse_scope
 
 clients = Table(
     "clients",
@@ -48,6 +48,7 @@ clients = Table(
     Column("old_secret_until", Instant),
     Column("jwks", Text),
     Column("jwks_uri", Text),
+    Column("grant_types", Text, nullable=False, server_default="[]"),
 )
 
 assertions = Table(
@@ -90,6 +91,7 @@ class ClientStore:
             "auth_method": client.auth_method.value,
             "scope": format_scope(client.scope),
             "audiences": json.dumps(client.audiences),
+            "grant_types": json.dumps(sorted(client.grant_types)),
         }
         try:
             with self._database.write() as connection:
@@ -185,4 +187,5 @@ def _client(row: Row[Any]) -> Client:
         old_secret_until=row.old_secret_until,
         jwks=row.jwks,
         jwks_uri=row.jwks_uri,
+        grant_types=frozenset(map(GrantType, texts(row.grant_types))),
     )

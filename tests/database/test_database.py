@@ -37,7 +37,7 @@ from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore, key_ring
 from issuer.maintenance.pruning import BATCH, prune
-from issuer.oauth import AuthMethod, UsernameTaken
+from issuer.oauth import AuthMethod, GrantType, UsernameTaken
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore, families
@@ -328,7 +328,16 @@ def test_an_account_can_be_changed(database: Database) -> None:
 
 def test_a_client_comes_back_as_it_was_kept(database: Database) -> None:
     store = ClientStore(database)
-    client = Client("id", "a machine", AuthMethod.BASIC, frozenset({"a"}), NOW, ("x", "y"), b"digest")
+    client = Client(
+        "id",
+        "a machine",
+        AuthMethod.BASIC,
+        frozenset({"a"}),
+        NOW,
+        ("x", "y"),
+        b"digest",
+        grant_types=frozenset(GrantType),
+    )
     store.add(client)
     assert store.by_id("id") == client
     assert store.by_id("other") is None
