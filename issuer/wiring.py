@@ -42,7 +42,7 @@ from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.signer import Signer
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
-from issuer.tokens.access_tokens import Mint
+from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
@@ -50,6 +50,7 @@ from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import Batches
 from issuer.tokens.introspection import Introspection
 from issuer.tokens.revocation import Revocation
+from issuer.tokens.signed_jwt import JwtSigner
 
 # With the interpreter that runs this: another `pip` would install it elsewhere.
 INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
@@ -135,7 +136,7 @@ def build(
     node = Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings))
     accounts, clients, passwords = AccountStore(database), ClientStore(database), Passwords()
     families, events = FamilyStore(database), SessionEventStore(database)
-    mint = Mint(signer, lambda: node.view, policy, settings.url)
+    access_tokens = AccessTokens(JwtSigner(signer, lambda: node.view, policy, settings.url))
     return Issuer(
         settings=settings,
         policy=policy,
@@ -164,7 +165,7 @@ def build(
             clients,
             families,
             events,
-            mint,
+            access_tokens,
             Guard(ThrottleStore(database)),
         ),
     )
@@ -187,7 +188,7 @@ def _grants(
     clients: ClientStore,
     families: FamilyStore,
     events: SessionEventStore,
-    mint: Mint,
+    access_tokens: AccessTokens,
     guard: Guard,
 ) -> Grants:
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
@@ -198,7 +199,7 @@ def _grants(
     context = GrantContext(
         login=PasswordLogin(accounts, passwords, guard),
         families=families,
-        signing_key=mint.key,
+        signing_key=access_tokens.signing_key,
         user_audience=(settings.audience, settings.url),
         client_audience=(settings.audience,),
         clock_skew=policy.clock_skew,
@@ -211,13 +212,13 @@ def _grants(
             authentication=authentication,
             guard=guard,
             sessions=Sessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
-            mint=mint,
+            access_tokens=access_tokens,
             password_login=settings.password_login == "on",  # noqa: S105 - a switch
         ),
         registration=Registration(accounts, passwords, guard, is_open=settings.registration == "open"),
-        bearer=BearerAuthentication(accounts, families, mint),
-        revocation=Revocation(families, mint),
-        introspection=Introspection(accounts, clients, families, mint),
+        bearer=BearerAuthentication(accounts, families, access_tokens),
+        revocation=Revocation(families, access_tokens),
+        introspection=Introspection(accounts, clients, families, access_tokens),
     )
 
 

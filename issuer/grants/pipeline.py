@@ -29,7 +29,7 @@ from issuer.oauth import (
 )
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
-from issuer.tokens.access_tokens import Mint
+from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
 from issuer.tokens.refresh import NewFamily, Renewal, Replayed
@@ -60,14 +60,14 @@ class Pipeline:
         authentication: ClientAuthentication,
         guard: Guard,
         sessions: Sessions,
-        mint: Mint,
+        access_tokens: AccessTokens,
         password_login: bool,
     ) -> None:
         self._context = context
         self._authentication = authentication
         self._guard = guard
         self._sessions = sessions
-        self._mint = mint
+        self._access_tokens = access_tokens
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
@@ -115,7 +115,7 @@ class Pipeline:
 
     def sign(self, response: UnsignedTokenResponse) -> TokenResponse:
         """Sign the access token; raise Unavailable if this node no longer can."""
-        token = self._mint.sign(response.authorization, response.session, response.key, response.now)
+        token = self._access_tokens.sign(response.authorization, response.session, response.key, response.now)
         return TokenResponse(
             token.text,
             token.expires_in,
@@ -152,7 +152,7 @@ class Pipeline:
         audience = request.client.audience_for(request.resources, allowed.audience)
         scope = _narrowed(request.scope, allowed)
         # Before the session changes: a node that cannot sign must not use up a refresh token.
-        key = key or self._mint.key(now)
+        key = key or self._access_tokens.signing_key(now)
         refresh_token, session, is_repeat = None, None, False
         match allowed.family:
             case NewFamily() as new:

@@ -6,16 +6,16 @@ from datetime import datetime
 from issuer.clients.client import Client
 from issuer.digests import refresh_token_digest
 from issuer.oauth import AuthMethod, InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
-from issuer.tokens.access_tokens import Mint
+from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.family_store import FamilyStore
 
 
 class Revocation:
     """Ends the session of a token; what has ended already, or never was, is no error (section 2.2)."""
 
-    def __init__(self, families: FamilyStore, mint: Mint) -> None:
+    def __init__(self, families: FamilyStore, access_tokens: AccessTokens) -> None:
         self._families = families
-        self._mint = mint
+        self._access_tokens = access_tokens
 
     def revoke(self, client: Client, parameters: Mapping[str, str], now: datetime) -> None:
         """Revoke the parameter `token`; raise UnauthorizedClient for a token of another client.
@@ -33,15 +33,14 @@ class Revocation:
             self._end(client, found.family.client_id, found.family.id, now)
             return
         try:
-            claims = self._mint.claims(token, now)
+            claims = self._access_tokens.verify(token, now)
         except InvalidToken:
             return
-        if client.auth_method is AuthMethod.NONE and not self._mint.is_for_issuer(claims):
+        if client.auth_method is AuthMethod.NONE and not claims.is_for_issuer:
             raise UnsupportedTokenType("this access token is for other services; revoke the refresh token")
-        session = claims.get("grant_id")
-        self._end(client, claims["client_id"], session if isinstance(session, str) else None, now)
+        self._end(client, claims.client_id, claims.grant_id, now)
 
-    def _end(self, client: Client, client_id: object, session: str | None, now: datetime) -> None:
+    def _end(self, client: Client, client_id: str, session: str | None, now: datetime) -> None:
         if client_id != client.id:
             raise UnauthorizedClient("the token was issued to another client")
         if session is None:

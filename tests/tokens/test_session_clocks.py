@@ -63,7 +63,7 @@ class Time:
 class Signs:
     """A key ring that always has a key; what is signed is none of a session's business."""
 
-    def key(self, now: datetime) -> datetime:
+    def signing_key(self, now: datetime) -> datetime:
         return now
 
 
@@ -80,7 +80,7 @@ class Node:
             context=GrantContext(
                 login=PasswordLogin(AccountStore(database), Passwords(), guard),
                 families=self.families,
-                signing_key=cast("Any", Signs()).key,
+                signing_key=cast("Any", Signs()).signing_key,
                 user_audience=("x",),
                 client_audience=("x",),
                 clock_skew=SKEW,
@@ -88,7 +88,7 @@ class Node:
             authentication=ClientAuthentication(clients, ClientKeys(), guard, ("x",), SKEW),
             guard=guard,
             sessions=self.sessions,
-            mint=cast("Any", Signs()),
+            access_tokens=cast("Any", Signs()),
             password_login=True,
         )
 
