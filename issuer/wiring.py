@@ -47,7 +47,7 @@ from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.group_commit import Batches
+from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.introspection import Introspection
 from issuer.tokens.revocation import Revocation
 from issuer.tokens.signed_jwt import JwtSigner
@@ -92,7 +92,7 @@ class Issuer:
     clients: ClientStore
     families: FamilyStore
     session_events: SessionEventStore
-    batches: Batches
+    group_commit: GroupCommit
     passwords: Passwords
     hashing: HashingPool
     signer: Signer
@@ -106,7 +106,7 @@ class Issuer:
     def close(self) -> None:
         """Let threads and connections go, and tell the other nodes."""
         self.hashing.close()
-        self.batches.close()
+        self.group_commit.close()
         self.grants.client_keys.close()
         with suppress(StoreError):  # what others expect of a process that cannot tell runs out by itself
             self.node.leave()
@@ -148,7 +148,7 @@ def build(
         clients=clients,
         families=families,
         session_events=events,
-        batches=Batches(families),
+        group_commit=GroupCommit(families),
         passwords=passwords,
         hashing=HashingPool(cores()),
         signer=signer,

@@ -16,7 +16,7 @@ from issuer.keyring.key import Key
 from issuer.oauth import GrantType, InvalidRequest
 from issuer.throttling.origin import Origin
 from issuer.tokens.authorization import Authorization
-from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.family_store import FamilyStore, Found
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class TokenRequest:
     origin: Origin = field(default_factory=Origin)
     resources: tuple[str, ...] = ()
     """The values of the parameter `resource`, RFC 8707."""
+    found: Found | None = field(default=None, repr=False)
+    """The presented refresh token, if it was looked up already: its rotation is then stored by the caller."""
 
     def require(self, name: str) -> str:
         """Return a parameter of the grant; raise InvalidRequest when it is missing."""

@@ -32,6 +32,7 @@ from issuer.throttling.origin import Origin
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
+from issuer.tokens.family_store import Found
 from issuer.tokens.refresh import NewFamily, Renewal, Replayed
 
 SCOPE_MOST_CHARACTERS = 4096
@@ -78,6 +79,12 @@ class Pipeline:
         """
         return self.execute(self.check(form, origin, now), now)
 
+    def decide(
+        self, form: OAuthRequest, origin: Origin, now: datetime, found: Found
+    ) -> UnsignedTokenResponse:
+        """Answer a refresh as `grant` does, for a token that was looked up, but leave its rotation to the caller."""
+        return self._execute(self.check(form, origin, now), now, found)
+
     def check(self, form: OAuthRequest, origin: Origin, now: datetime) -> CheckedRequest:
         """Authenticate the client and refuse whatever can be refused without hashing; raise OAuthError."""
         name = form.parameters.get("grant_type")
@@ -122,7 +129,7 @@ class Pipeline:
             format_scope(response.authorization.scope),
             response.key.kid,
             response.refresh_token,
-            response.is_repeat,
+            is_repeat=bool(response.renewed and response.renewed.is_repeat),
         )
 
     def _check(
@@ -134,8 +141,10 @@ class Pipeline:
         grant.check(request, self._context)
         return CheckedRequest(grant, request)
 
-    def _execute(self, checked: CheckedRequest, now: datetime) -> UnsignedTokenResponse:
-        request = replace(checked.request, now=now)
+    def _execute(
+        self, checked: CheckedRequest, now: datetime, found: Found | None = None
+    ) -> UnsignedTokenResponse:
+        request = replace(checked.request, now=now, found=found)
 
         def issue(authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
             return self._issue(request, authorization, key)
@@ -153,15 +162,16 @@ class Pipeline:
         scope = _narrowed(request.scope, allowed)
         # Before the session changes: a node that cannot sign must not use up a refresh token.
         key = key or self._access_tokens.signing_key(now)
-        refresh_token, session, is_repeat = None, None, False
+        renewed, session = None, None
         match allowed.family:
             case NewFamily() as new:
-                refresh_token, session = self._sessions.start(new, replace(allowed, scope=scope), origin, now)
+                renewed, session = self._sessions.start(new, replace(allowed, scope=scope), origin, now)
             case Renewal() as renewal:
-                refresh_token, is_repeat = self._sessions.renew(renewal, origin, now)
-                session = renewal.family.id
+                renewed, session = self._sessions.renew(renewal, origin, now), renewal.family.id
+                if request.found is None:
+                    renewed = self._sessions.rotate(renewal, renewed, origin, now)
         authorization = replace(allowed, scope=scope, audience=audience)
-        return UnsignedTokenResponse(authorization, session, key, now, refresh_token, is_repeat)
+        return UnsignedTokenResponse(authorization, session, key, now, renewed)
 
 
 def _requested_scope(scope: str | None) -> frozenset[str] | None:

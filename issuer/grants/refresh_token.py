@@ -15,7 +15,11 @@ from issuer.tokens.redemption import NOT_VALID, redeem
 def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
     """Authorize the holder of a valid refresh token for the scope of its session, as far as the user still has it."""
     presented = request.require("refresh_token")
-    found = context.families.find(digest(presented)) or context.families.find_superseded(presented)
+    found = (
+        request.found
+        or context.families.find(digest(presented))
+        or context.families.find_superseded(presented)
+    )
     if found is None or found.family.client_id != request.client.id:
         raise UnknownToken(NOT_VALID)
     address = site(request.origin.address)

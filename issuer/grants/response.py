@@ -5,18 +5,29 @@ from datetime import datetime
 
 from issuer.keyring.key import Key
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.refresh import RefreshRotation, Renewed
 
 
 @dataclass(frozen=True)
 class UnsignedTokenResponse:
-    """A granted request: all that is stored is stored, and only the access token has to be signed."""
+    """The response to a granted request, but for the signature of the access token."""
 
     authorization: Authorization
     session: str | None
     key: Key
     now: datetime
-    refresh_token: str | None = field(default=None, repr=False)
-    is_repeat: bool = False
+    renewed: Renewed | None = None
+    """The refresh token, if there is one."""
+
+    @property
+    def rotation(self) -> RefreshRotation | None:
+        """What has to be stored before the response is sent; None: nothing."""
+        return self.renewed.rotation if self.renewed else None
+
+    @property
+    def refresh_token(self) -> str | None:
+        """The refresh token, if there is one."""
+        return self.renewed.token if self.renewed else None
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ What presenting a token leads to is decided in `tokens`; single use is enforced 
 
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from issuer.accounts.login import AccountChanged
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.oauth import InvalidGrant
 from issuer.throttling.limits import site
 from issuer.throttling.origin import Origin
@@ -22,7 +23,9 @@ from issuer.tokens.refresh import (
     Family,
     NewFamily,
     Redemption,
+    RefreshRotation,
     Renewal,
+    Renewed,
     RepeatRefused,
     Replayed,
     new_refresh_token,
@@ -50,7 +53,7 @@ class Sessions:
 
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
-    ) -> tuple[str, str]:
+    ) -> tuple[Renewed, str]:
         """Start a session; return its first refresh token and its id. Raise AccountChanged if the account did."""
         family = Family(
             id=str(uuid.uuid4()),
@@ -67,30 +70,34 @@ class Sessions:
         record = stored(token, family, now, self._idle_lifetime, site(origin.address))
         if not self._families.start(family, record, new.password):
             raise AccountChanged
-        return token, family.id
+        return Renewed(token), family.id
 
-    def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> tuple[str, bool]:
-        """Return the refresh token to answer with, and whether it was given before: this is a repeat.
+    def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> Renewed:
+        """Decide which refresh token to answer with: the successor, or the presented one if it must not rotate yet.
 
-        It is the successor of the presented one; or that itself, if the session must not rotate yet.
-
-        Raise RepeatRefused, Replayed, or InvalidGrant if the session has ended.
+        A rotation is not stored here: see `rotate`. Raise RepeatRefused.
         """
-        here = site(origin.address)
         if renewal.redemption is Redemption.ROTATE:
             token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
+            here = site(origin.address)
             record = stored(token, renewal.family, now, self._idle_lifetime, here, renewal.token)
-            if self._families.rotate(renewal.token, record, now):
-                return token, False
-            # Another request was faster, or the session ended meanwhile: look again and decide again.
-            renewal = self._decided_again(renewal, here, now)
+            return Renewed(token, rotation=RefreshRotation(renewal.token, record, now))
         if renewal.following is None:
-            return renewal.presented, False
-        if not self._families.claim_repeat(refresh_token_digest(renewal.following), now):
+            return Renewed(renewal.presented)
+        if not self._families.claim_repeat(digest(renewal.following), now):
             self._tell(SessionEvent.REPEAT_REFUSED, renewal.family, now)
             raise RepeatRefused
         self._tell(SessionEvent.REPEATED, renewal.family, now)
-        return renewal.following, True
+        return Renewed(renewal.following, is_repeat=True)
+
+    def rotate(self, renewal: Renewal, renewed: Renewed, origin: Origin, now: datetime) -> Renewed:
+        """Store the rotation of `renewed`, if it has one. If another request used the token first, this is a repeat.
+
+        Raise RepeatRefused, Replayed, or InvalidGrant if the session has ended.
+        """
+        if renewed.rotation is None or self._families.rotate(renewed.rotation):
+            return replace(renewed, rotation=None)
+        return self.renew(self._decided_again(renewal, site(origin.address), now), origin, now)
 
     def replayed(self, replay: Replayed, now: datetime) -> None:
         """End the session of a token that was used before: somebody else holds a copy of it."""
@@ -99,7 +106,7 @@ class Sessions:
             self._tell(event, replay.family, now)
 
     def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
-        found = self._families.find(refresh_token_digest(renewal.presented))
+        found = self._families.find(digest(renewal.presented))
         again = redeem(self._families, renewal.presented, found, here, now, self._skew) if found else None
         if again is None or again.redemption is not Redemption.REPEAT:
             raise InvalidGrant("the session has ended; log in again")

@@ -4,9 +4,7 @@ What presenting a token leads to is decided in `tokens`; single use is enforced 
 """
 
 import json
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,12 +15,11 @@ from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import damaged, each_readable, reads, texts
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.oauth import format_scope, parse_scope
-from issuer.tokens.refresh import Family, Issued, RefreshToken, session_and_proof
+from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, session_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
-    Rotation,
     families,
     refresh_tokens,
     rotate,
@@ -87,7 +84,6 @@ class FamilyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._ahead = threading.local()
 
     def start(self, family: Family, token: RefreshToken, password: VerifiedPassword | None = None) -> bool:
         """Store a new family with its first token; return False and store nothing for a disabled account.
@@ -109,9 +105,6 @@ class FamilyStore:
 
     def find(self, digest: bytes) -> Found | None:
         """Return the token with that digest, its family and whose it is, or None; raise DatabaseDamaged."""
-        ahead: Mapping[bytes, Found] = getattr(self._ahead, "found", {})
-        if digest in ahead:
-            return ahead[digest]
         return next(map(_found, self._rows([digest])), None)
 
     def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
@@ -135,8 +128,8 @@ class FamilyStore:
         if row is None:
             return None
         found = _found(row)
-        digest = refresh_token_digest(token)
-        return found._replace(token=RefreshToken(digest, row.id, row.token_expires_at, b"", superseded=True))
+        stored = RefreshToken(digest(token), row.id, row.token_expires_at, b"", superseded=True)
+        return found._replace(token=stored)
 
     def issued(self, digests: Sequence[bytes]) -> Issued | None:
         """Return the one of these tokens that was issued, with its age by the clock of the database."""
@@ -157,30 +150,13 @@ class FamilyStore:
         with self._database.write() as connection:
             return connection.execute(_CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
 
-    def rotate(self, used: RefreshToken, successor: RefreshToken, now: datetime) -> bool:
-        """Use up a token and keep its successor; False, and nothing done, if it is used or its family over."""
-        rotation = Rotation(used, successor, now)
-        put_off: list[Rotation] | None = getattr(self._ahead, "rotations", None)
-        if put_off is not None:
-            put_off.append(rotation)
-            return True
+    def rotate(self, rotation: RefreshRotation) -> bool:
+        """Store a rotation; return False and store nothing if its token is used or its family has ended."""
         return bool(rotate(self._database, [rotation], skip_locked=False))
 
-    def rotate_all(self, rotations: Sequence[Rotation]) -> frozenset[bytes]:
-        """Rotate all that can be rotated without waiting for others, and return the digests of the tokens used up."""
+    def rotate_all(self, rotations: Sequence[RefreshRotation]) -> frozenset[bytes]:
+        """Store all rotations that need not wait for locks of others; return the digests of the tokens now used."""
         return rotate(self._database, rotations, skip_locked=True)
-
-    @contextmanager
-    def putting_off(self, found: Mapping[bytes, Found]) -> Iterator[list[Rotation]]:
-        """On this thread, answer `find` from `found`, and queue `rotate` calls in the list that is yielded.
-
-        Queued calls return True optimistically; `rotate_all` writes them and tells which succeeded.
-        """
-        self._ahead.found, self._ahead.rotations = found, []
-        try:
-            yield self._ahead.rotations
-        finally:
-            del self._ahead.found, self._ahead.rotations
 
     def living(
         self, user_id: str, now: datetime

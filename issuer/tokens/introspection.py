@@ -7,7 +7,7 @@ from typing import Any
 from issuer.accounts.store import AccountStore
 from issuer.clients.client import Client
 from issuer.clients.store import ClientStore
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.oauth import InvalidGrant, InvalidRequest, InvalidToken, format_scope
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.claims import AccessTokenClaims
@@ -60,7 +60,7 @@ class Introspection:
         return user is not None and user.disabled_at is None
 
     def _refresh_token(self, client: Client, token: str, now: datetime) -> Mapping[str, Any]:
-        found = self._families.find(refresh_token_digest(token))
+        found = self._families.find(digest(token))
         if found is None or found.family.client_id != client.id:
             return INACTIVE
         record, family, user = found

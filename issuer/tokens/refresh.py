@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from issuer.accounts.user import VerifiedPassword
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.oauth import InvalidGrant
 
 REFRESH_GRACE = timedelta(seconds=30)
@@ -97,6 +97,26 @@ class Renewal:
     redemption: "Redemption"
     following: str | None = field(default=None, repr=False)
     """The successor that a repeat yields again."""
+
+
+@dataclass(frozen=True)
+class RefreshRotation:
+    """A decided rotation: mark `used` as used and store its `successor`, unless it was used meanwhile."""
+
+    used: RefreshToken
+    successor: RefreshToken
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """The refresh token that a renewal is answered with."""
+
+    token: str = field(repr=False)
+    is_repeat: bool = False
+    """Whether it was given before."""
+    rotation: RefreshRotation | None = field(default=None, repr=False)
+    """What has to be stored before the token is valid; None: nothing."""
 
 
 class Redemption(StrEnum):
@@ -191,7 +211,7 @@ def possible_successors(token: str, seed: bytes, family_id: str) -> dict[bytes, 
     During an upgrade nodes of both run side by side.
     """
     earlier = base64.urlsafe_b64encode(_mac(token, seed)).rstrip(b"=").decode()
-    return {refresh_token_digest(each): each for each in (successor(token, seed, family_id), earlier)}
+    return {digest(each): each for each in (successor(token, seed, family_id), earlier)}
 
 
 def stored(
@@ -205,7 +225,7 @@ def stored(
     """Return the record to keep of a `token` newly issued to `site`; it never outlives its session."""
     decoded = _decoded(token)
     return RefreshToken(
-        refresh_token_digest(token),
+        digest(token),
         family.id,
         min(now + idle, family.expires_at),
         secrets.token_bytes(32),

@@ -5,7 +5,7 @@ That each is used once is enforced here, by the database. What else is done with
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -34,7 +34,7 @@ from sqlalchemy.types import TypeEngine
 
 from issuer.database.database import Database, metadata
 from issuer.database.rows import Instant
-from issuer.tokens.refresh import RefreshToken
+from issuer.tokens.refresh import RefreshRotation, RefreshToken
 
 families = Table(
     "families",
@@ -92,15 +92,9 @@ _FORGET = delete(refresh_tokens).where(
 )
 
 
-class Rotation(NamedTuple):
-    """A token that is used up, and the one that comes after it."""
-
-    used: RefreshToken
-    successor: RefreshToken
-    now: datetime
-
-
-def rotate(database: Database, rotations: Sequence[Rotation], *, skip_locked: bool) -> frozenset[bytes]:
+def rotate(
+    database: Database, rotations: Sequence[RefreshRotation], *, skip_locked: bool
+) -> frozenset[bytes]:
     """Rotate what is unused and of a living family, durably; return the digests of the tokens that were used up.
 
     What others have locked is waited for, or with `skip_locked` left as it is. Raise DatabaseUnavailable.
@@ -113,7 +107,7 @@ def rotate(database: Database, rotations: Sequence[Rotation], *, skip_locked: bo
     return _on_postgresql(database, rotations, now, skip_locked=skip_locked)
 
 
-def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime) -> frozenset[bytes]:
+def _on_sqlite(database: Database, rotations: Sequence[RefreshRotation], now: datetime) -> frozenset[bytes]:
     asked = {"used": [rotation.used.digest for rotation in rotations], "now": now}
     with database.write() as connection:  # SQLite changes one table a statement
         done = frozenset(connection.scalars(_USE, asked))
@@ -127,7 +121,7 @@ def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime)
 
 
 def _on_postgresql(
-    database: Database, rotations: Sequence[Rotation], now: datetime, *, skip_locked: bool
+    database: Database, rotations: Sequence[RefreshRotation], now: datetime, *, skip_locked: bool
 ) -> frozenset[bytes]:
     used = {rotation.successor.digest: rotation.used.digest for rotation in rotations}
     asked = {

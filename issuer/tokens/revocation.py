@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from issuer.clients.client import Client
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.oauth import AuthMethod, InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.family_store import FamilyStore
@@ -28,7 +28,7 @@ class Revocation:
         token = parameters.get("token")
         if not token:
             raise InvalidRequest("the parameter token is missing")
-        found = self._families.find(refresh_token_digest(token)) or self._families.find_superseded(token)
+        found = self._families.find(digest(token)) or self._families.find_superseded(token)
         if found is not None:
             self._end(client, found.family.client_id, found.family.id, now)
             return

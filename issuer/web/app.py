@@ -85,7 +85,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
 def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
     if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":  # whose signatures wait for each other
         return answer
-    issuer.batches.finish_beside()
+    issuer.group_commit.use_second_core()
     return Aside().run
 
 
@@ -125,7 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
             await anyio.to_thread.run_sync(issuer.node.refresh)
         issuer.hashing.start()
-        issuer.batches.start()
+        issuer.group_commit.start()
         supervisor: Supervisor = app.state.supervisor
         watchdog = Watchdog(lambda: supervisor.ticks)
         supervising = asyncio.create_task(supervisor.run())

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from support.crashing import killed_at_each_write
 from support.defaults import PASSWORD, START, MovableClock
 
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.keyring.ring import Phase
 from issuer.oauth import LoginFailed, OAuthRequest, UsernameTaken
@@ -175,8 +175,10 @@ def test_a_session_whose_refresh_is_killed_at_any_write_goes_on_and_never_twice(
 
     def refresh(issuer: Issuer, clock: MovableClock) -> None:
         issuer.node.refresh()
-        granted = partial(grant, issuer, clock, token)
-        asyncio.run(issuer.batches.run(refresh_token_digest(token), granted, issuer.grants.pipeline.sign))
+        form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
+        decide = partial(issuer.grants.pipeline.decide, OAuthRequest(form), ORIGIN, clock())
+        alone = partial(grant, issuer, clock, token)
+        asyncio.run(issuer.group_commit.run(digest(token), decide, alone, issuer.grants.pipeline.sign))
 
     seen = 0
     for seen in kills(refresh, folder, clock):  # noqa: B007 - as above

@@ -31,7 +31,7 @@ from issuer.database.database import SCHEMA, Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
 from issuer.database.migrations import config
 from issuer.database.schema import VERSION_TABLE
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.ring import KeyRing
@@ -41,7 +41,7 @@ from issuer.oauth import AuthMethod, GrantType, UsernameTaken
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore, families
-from issuer.tokens.refresh import Family, RefreshToken, new_refresh_token, stored, successor
+from issuer.tokens.refresh import Family, RefreshRotation, RefreshToken, new_refresh_token, stored, successor
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)
@@ -80,7 +80,7 @@ def family_with_token(database: Database) -> tuple[Family, str]:
 
 
 def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
-    result = FamilyStore(database).find(refresh_token_digest(token))
+    result = FamilyStore(database).find(digest(token))
     assert result is not None
     return result.token, result.family
 
@@ -368,7 +368,7 @@ def test_of_fifty_redemptions_at_once_one_rotates_and_there_is_one_successor(dat
     record, _ = found(database, token)
     next_token = stored(successor(token, record.successor_seed, family.id), family, NOW, MONTH)
     with ThreadPoolExecutor(50) as pool:
-        rotated = list(pool.map(lambda _: store.rotate(record, next_token, NOW), range(50)))
+        rotated = list(pool.map(lambda _: store.rotate(RefreshRotation(record, next_token, NOW)), range(50)))
     assert rotated.count(True) == 1
     assert found(database, token)[0].used_at == NOW
     assert found(database, successor(token, record.successor_seed, family.id))[0] == next_token
@@ -379,7 +379,7 @@ def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
     family, token = family_with_token(database)
     record, _ = found(database, token)
     store.end(family.id, NOW)
-    assert not store.rotate(record, stored("next", family, NOW, MONTH), NOW)
+    assert not store.rotate(RefreshRotation(record, stored("next", family, NOW, MONTH), NOW))
     assert found(database, token)[1].ended_at == NOW
 
 
@@ -413,7 +413,7 @@ def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database:
     token, _ = found(database, first)
     second = successor(first, token.successor_seed, family.id)
     then = NOW + MONTH - timedelta(days=1)
-    assert store.rotate(token, stored(second, family, then, MONTH), then)
+    assert store.rotate(RefreshRotation(token, stored(second, family, then, MONTH), then))
     buckets = [Bucket(number.to_bytes(8), ACCOUNT) for number in range(BATCH + 10)]
     ThrottleStore(database).fail(buckets, NOW)
     later = NOW + MONTH + timedelta(days=1)
@@ -450,7 +450,7 @@ def test_a_log_in_whose_password_was_changed_meanwhile_starts_nothing_and_undoes
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "changed"
-    assert store.find(refresh_token_digest("late")) is None
+    assert store.find(digest("late")) is None
 
 
 def test_a_family_starts_without_a_password_for_an_account_that_is_not_disabled(database: Database) -> None:
@@ -462,7 +462,7 @@ def test_a_family_starts_without_a_password_for_an_account_that_is_not_disabled(
     store.disable(family.user_id, NOW)
     late = replace(family, id="late")
     assert not store.start(late, stored("late", late, NOW, MONTH))
-    assert store.find(refresh_token_digest("late")) is None
+    assert store.find(digest("late")) is None
 
 
 def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Database) -> None:

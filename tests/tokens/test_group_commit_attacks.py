@@ -23,12 +23,12 @@ from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database import engines
 from issuer.database.errors import DatabaseUnavailable
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.tokens.group_commit import Batches
+from issuer.tokens.group_commit import GroupCommit
 from issuer.wiring import Issuer
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -51,14 +51,15 @@ def logged_in(issuer: Issuer, people: int) -> list[str]:
 
 async def refreshed(
     issuer: Issuer,
-    batches: Batches,
+    group_commit: GroupCommit,
     token: str,
     then: Callable[[UnsignedTokenResponse], UnsignedTokenResponse],
 ) -> str:
     """Return the successor of a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token}
-    work = partial(issuer.grants.pipeline.grant, OAuthRequest(form), Origin(), START)
-    return (await batches.run(refresh_token_digest(token), work, then)).refresh_token or ""
+    decide = partial(issuer.grants.pipeline.decide, OAuthRequest(form), Origin(), START)
+    alone = partial(issuer.grants.pipeline.grant, OAuthRequest(form), Origin(), START)
+    return (await group_commit.run(digest(token), decide, alone, then)).refresh_token or ""
 
 
 def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_another(
@@ -71,7 +72,7 @@ def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_anot
     issuer.database.took = lambda kind, _seconds: waits.append(kind)
 
     async def run() -> list[str | BaseException]:
-        asked = (refreshed(issuer, issuer.batches, token, same) for token in tokens)
+        asked = (refreshed(issuer, issuer.group_commit, token, same) for token in tokens)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None)) as other:
@@ -149,7 +150,7 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_a_second_core: bool
 ) -> None:
     if with_a_second_core:
-        issuer.batches.finish_beside()
+        issuer.group_commit.use_second_core()
     monkeypatch.setattr("issuer.tokens.refresh.ROTATION_BURST", 10**9)
     tokens = logged_in(issuer, PEOPLE)
     signed = itertools.count()
@@ -175,7 +176,7 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     async def run() -> None:
         async def user(token: str) -> None:
             while not over.is_set():
-                used, token = token, await refreshed(issuer, issuer.batches, token, sign)
+                used, token = token, await refreshed(issuer, issuer.group_commit, token, sign)
                 assert token != used
 
         await asyncio.gather(*(user(token) for token in tokens))

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from issuer.administration.clients import register_client
 from issuer.audit.chain import Action, Entry
 from issuer.cli.commands import app
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
 from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, session_and_proof
@@ -182,7 +182,7 @@ def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were
 ) -> None:
     first = log_in(web)["refresh_token"]
     newest = rotated(web, issuer, first, 5)
-    assert issuer.families.find(refresh_token_digest(first)) is None
+    assert issuer.families.find(digest(first)) is None
     assert refresh(web, first).json()["error"] == "invalid_grant"
     assert not is_living(web, newest)
     assert events(issuer) == {"refresh token replayed": 1}
@@ -350,7 +350,7 @@ def test_replays_do_not_bury_what_happened_to_keys(
     now = issuer.clock()
     issuer.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
     first = log_in(web)["refresh_token"]
-    found = issuer.families.find(refresh_token_digest(first))
+    found = issuer.families.find(digest(first))
     assert found
     for number in range(60):  # of as many accounts; and as the release before recorded them
         family = replace(found.family, user_id=str(uuid.UUID(int=number)))

@@ -28,7 +28,7 @@ from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.maintenance.pruning import prune
@@ -249,7 +249,7 @@ def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, ti
         newest = node.refresh(late)
         with node.database.write() as connection:  # as if it had been issued 31 seconds ago
             earlier = refresh_tokens.c.issued_tick - 31_000_000
-            issued = update(refresh_tokens).where(refresh_tokens.c.digest == refresh_token_digest(newest))
+            issued = update(refresh_tokens).where(refresh_tokens.c.digest == digest(newest))
             assert connection.execute(issued.values(issued_tick=earlier)).rowcount == 1
         assert other.refuses(late)
         assert node.refuses(newest)
@@ -259,9 +259,7 @@ def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, ti
         time.now += timedelta(minutes=10)
         successor = nodes[0].refresh(successor)
     with nodes[0].database.read() as connection:
-        family = select(refresh_tokens.c.family_id).where(
-            refresh_tokens.c.digest == refresh_token_digest(successor)
-        )
+        family = select(refresh_tokens.c.family_id).where(refresh_tokens.c.digest == digest(successor))
         kept = select(func.count()).where(refresh_tokens.c.family_id == family.scalar_subquery())
         assert connection.scalar(kept) == 2
     for node in nodes:

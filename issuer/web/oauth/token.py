@@ -15,6 +15,7 @@ from issuer.grants.registry import GRANTS
 from issuer.grants.response import TokenResponse, UnsignedTokenResponse
 from issuer.oauth import OAuthRequest
 from issuer.throttling.origin import Origin
+from issuer.tokens.family_store import Found
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.fast_path import answer
@@ -59,6 +60,10 @@ class TokenCall:
         """Do all but sign."""
         return self.issuer.grants.pipeline.grant(self.form, self.origin, self.issuer.clock())
 
+    def decide(self, found: Found) -> UnsignedTokenResponse:
+        """Do all but store the rotation of the token that was looked up, and sign."""
+        return self.issuer.grants.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
+
 
 async def _sign(call: TokenCall) -> TokenResponse:
     """Execute on the event loop if nothing blocks: handing over costs more than the work."""
@@ -79,7 +84,9 @@ async def _hash(call: TokenCall) -> TokenResponse:
 async def _rotate(call: TokenCall) -> TokenResponse:
     """Execute in a group commit: rotations that arrive together wait for the disk once."""
     token = digest(call.form.parameters.get("refresh_token", ""))
-    return await call.issuer.batches.run(token, call.grant, call.issuer.grants.pipeline.sign)
+    return await call.issuer.group_commit.run(
+        token, call.decide, call.grant, call.issuer.grants.pipeline.sign
+    )
 
 
 EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = {
