@@ -271,13 +271,13 @@ def test_of_many_who_see_the_same_count_one_claims_it(database: Database, clock:
     store.fail([one, other], clock())
     seen = store.counts([one, other])
     with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(lambda _: store.claim(seen, clock()), range(8))) == [False] * 7 + [True]
-    assert not store.claim({one: seen[one]}, clock())
-    assert not store.claim({other: seen[other]}, clock())
+        assert sorted(pool.map(lambda _: store.reserve(seen, clock()), range(8))) == [False] * 7 + [True]
+    assert not store.reserve({one: seen[one]}, clock())
+    assert not store.reserve({other: seen[other]}, clock())
     assert {each: count.failures for each, count in store.counts([one, other]).items()} == {one: 2, other: 2}
-    store.forgive(seen, clock())
+    store.release(seen, clock())
     assert store.counts([one, other]) == seen
-    store.forget(other)
+    store.reset(other)
     assert store.counts([one, other]) == {one: seen[one]}
 
 
