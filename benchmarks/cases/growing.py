@@ -138,7 +138,7 @@ def requests(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
 def upkeep(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
     """Yield what no request waits for costs at the present size."""
     prunes = function.repeated(lambda: prune(made.database, made.clock()))
-    counts = function.repeated(lambda: made.families.count_living(made.clock()))
+    counts = function.repeated(lambda: made.families.count_active(made.clock()))
     yield "pruning, nothing to let go", place.cost(prunes, UPKEEP_CALLS)
     yield "counting sessions", place.cost(counts, UPKEEP_CALLS)
 

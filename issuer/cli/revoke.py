@@ -72,7 +72,7 @@ def revoke(
             says=_report(issuer, ring, ring.find(key.kid), acknowledgement, ended),
             refused_from=refused_from,
             acknowledged=len(acknowledgement.done),
-            refresh_families=issuer.families.count_living(issuer.clock()),
+            refresh_families=issuer.families.count_active(issuer.clock()),
         )
 
 
@@ -107,7 +107,7 @@ def _report(
         *unripe(ring, now),
         *_way_back(issuer, ring, now),
         *_forgeries(key, refused_from),
-        _sessions(ended, issuer.families.count_living(now)),
+        _sessions(ended, issuer.families.count_active(now)),
     ]
 
 

@@ -33,7 +33,7 @@ from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import Found
-from issuer.tokens.refresh import NewFamily, Renewal, Replayed
+from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected
 
 SCOPE_MOST_CHARACTERS = 4096
 
@@ -152,8 +152,8 @@ class Pipeline:
         with self._guard.limit_credentials(request.origin, now):
             try:
                 return checked.grant.execute(request, self._context, issue)
-            except Replayed as replay:
-                self._sessions.replayed(replay, now)
+            except ReuseDetected as reuse:
+                self._sessions.end_reused(reuse, now)
                 raise
 
     def _issue(self, request: TokenRequest, allowed: Authorization, key: Key | None) -> UnsignedTokenResponse:

@@ -37,6 +37,6 @@ class BearerAuthentication:
         claims = self._access_tokens.verify(token, now, for_issuer=True)
         session = claims.grant_id
         user = self._accounts.by_id(claims.sub) if session else None
-        if not session or user is None or user.disabled_at or not self._families.is_living(session, now):
+        if not session or user is None or user.disabled_at or not self._families.is_active(session, now):
             raise InvalidToken(NOT_VALID)
         return Caller(user, session)

@@ -1,6 +1,6 @@
-"""Sessions: families of refresh tokens, started, renewed and ended; repeats and replays are recorded for operators.
+"""Refresh families: started, renewed, and ended when a used token is reused; recorded for operators.
 
-What presenting a token leads to is decided in `tokens`; single use is enforced by the store.
+What presenting a token leads to is decided in `refresh`; `refresh_rotation` enforces single use.
 """
 
 import uuid
@@ -27,7 +27,7 @@ from issuer.tokens.refresh import (
     Renewal,
     Renewed,
     RepeatRefused,
-    Replayed,
+    ReuseDetected,
     new_refresh_token,
     stored,
     successor,
@@ -41,7 +41,7 @@ log = structlog.get_logger("issuer.sessions")
 
 
 class Sessions:
-    """Starts, renews and ends sessions."""
+    """Starts, renews and ends refresh families. Users and operators know a family as a session."""
 
     def __init__(
         self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, skew: timedelta
@@ -85,25 +85,25 @@ class Sessions:
         if renewal.following is None:
             return Renewed(renewal.presented)
         if not self._families.claim_repeat(digest(renewal.following), now):
-            self._tell(SessionEvent.REPEAT_REFUSED, renewal.family, now)
+            self._record(SessionEvent.REPEAT_REFUSED, renewal.family, now)
             raise RepeatRefused
-        self._tell(SessionEvent.REPEATED, renewal.family, now)
+        self._record(SessionEvent.REPEATED, renewal.family, now)
         return Renewed(renewal.following, is_repeat=True)
 
     def rotate(self, renewal: Renewal, renewed: Renewed, origin: Origin, now: datetime) -> Renewed:
         """Store the rotation of `renewed`, if it has one. If another request used the token first, this is a repeat.
 
-        Raise RepeatRefused, Replayed, or InvalidGrant if the session has ended.
+        Raise RepeatRefused, ReuseDetected, or InvalidGrant if the session has ended.
         """
         if renewed.rotation is None or self._families.rotate(renewed.rotation):
             return replace(renewed, rotation=None)
         return self.renew(self._decided_again(renewal, site(origin.address), now), origin, now)
 
-    def replayed(self, replay: Replayed, now: datetime) -> None:
-        """End the session of a token that was used before: somebody else holds a copy of it."""
-        if self._families.end(replay.family.id, now):
-            event = SessionEvent.ELSEWHERE if replay.elsewhere else SessionEvent.REPLAYED
-            self._tell(event, replay.family, now)
+    def end_reused(self, reuse: ReuseDetected, now: datetime) -> None:
+        """End the session of a used token: it may be in the hands of an attacker (RFC 9700 section 4.14.2)."""
+        if self._families.end(reuse.family.id, now):
+            other = SessionEvent.REUSED_FROM_OTHER_SITE
+            self._record(other if reuse.from_other_site else SessionEvent.REUSED, reuse.family, now)
 
     def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
         found = self._families.find(digest(renewal.presented))
@@ -112,21 +112,21 @@ class Sessions:
             raise InvalidGrant("the session has ended; log in again")
         return again
 
-    def _tell(self, event: SessionEvent, family: Family, now: datetime) -> None:
-        """Record and log `event` after it happened; a failure to record it is logged and not raised."""
+    def _record(self, event: SessionEvent, family: Family, now: datetime) -> None:
+        """Record and log an event; log a failure to record it, without raising it."""
         try:
             self._events.record(event, family, now)
         except Exception:  # the request is answered in any case
             with suppress(Exception):
-                log.exception("cannot record what happened to a session", happened=event.value)
+                log.exception("cannot record an event of a session", happened=event.value)
         with suppress(Exception):
             write = log.info if event is SessionEvent.REPEATED else log.warning
-            write(_SAYS[event], session=family.id, user=family.user_id, client=family.client_id)
+            write(_MESSAGES[event], session=family.id, user=family.user_id, client=family.client_id)
 
 
-_SAYS = {
+_MESSAGES = {
     SessionEvent.REPEATED: "refresh token repeated: answered once more",
     SessionEvent.REPEAT_REFUSED: "refresh token repeated too often: refused",
-    SessionEvent.REPLAYED: "refresh token reuse detected; the session was ended",
-    SessionEvent.ELSEWHERE: "refresh token reuse detected from another address; the session was ended",
+    SessionEvent.REUSED: "refresh token reuse detected; the session was ended",
+    SessionEvent.REUSED_FROM_OTHER_SITE: "refresh token reuse detected from another address; the session was ended",
 }

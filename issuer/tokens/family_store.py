@@ -158,7 +158,7 @@ class FamilyStore:
         """Store all rotations that need not wait for locks of others; return the digests of the tokens now used."""
         return rotate(self._database, rotations, skip_locked=True)
 
-    def living(
+    def active(
         self, user_id: str, now: datetime
     ) -> tuple[list[tuple[Family, datetime]], list[DatabaseDamaged]]:
         """Return the families of a user that could be refreshed, each with when it last was, newest first.
@@ -170,7 +170,7 @@ class FamilyStore:
         found = (
             select(*columns)
             .select_from(both)
-            .where(families.c.user_id == user_id, *_living(now))
+            .where(families.c.user_id == user_id, *_active(now))
             .group_by(families.c.id)
             .having(func.max(refresh_tokens.c.expires_at) > now)
             .order_by(families.c.created_at.desc(), families.c.id)
@@ -179,32 +179,32 @@ class FamilyStore:
             rows = connection.execute(found).all()
         return each_readable(rows, _used_family)
 
-    def is_living(self, family_id: str, now: datetime) -> bool:
+    def is_active(self, family_id: str, now: datetime) -> bool:
         """Whether a family has not ended."""
-        found = select(families.c.id).where(families.c.id == family_id, *_living(now))
+        found = select(families.c.id).where(families.c.id == family_id, *_active(now))
         with self._database.read() as connection:
             return connection.scalar(found) is not None
 
     def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
         """End one family, if need be only one of this user; False if it has ended already."""
-        living = update(families).where(families.c.id == family_id, *_living(now))
+        active = update(families).where(families.c.id == family_id, *_active(now))
         if user_id is not None:
-            living = living.where(families.c.user_id == user_id)
+            active = active.where(families.c.user_id == user_id)
         with self._database.write() as connection:
-            return connection.execute(living.values(ended_at=now)).rowcount > 0
+            return connection.execute(active.values(ended_at=now)).rowcount > 0
 
     def end_all(self, now: datetime, user_id: str | None = None) -> int:
         """End every family, or every one of this user, and return how many there were."""
-        living = update(families).where(*_living(now))
+        active = update(families).where(*_active(now))
         if user_id is not None:
-            living = living.where(families.c.user_id == user_id)
+            active = active.where(families.c.user_id == user_id)
         with self._database.write() as connection:
-            return connection.execute(living.values(ended_at=now)).rowcount
+            return connection.execute(active.values(ended_at=now)).rowcount
 
-    def count_living(self, now: datetime) -> int:
+    def count_active(self, now: datetime) -> int:
         """Return how many families could still be refreshed, were their tokens known."""
         with self._database.read() as connection:
-            return connection.scalar(select(func.count()).select_from(families).where(*_living(now))) or 0
+            return connection.scalar(select(func.count()).select_from(families).where(*_active(now))) or 0
 
     def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
         """Replace the hash of a password and end every family that the old one started."""
@@ -216,13 +216,13 @@ class FamilyStore:
 
     def _change_account(self, user_id: str, now: datetime, **values: object) -> None:
         """Change the account first: a log-in that began before then starts no family, see `start`."""
-        living = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
+        active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
-            connection.execute(living.values(ended_at=now))
+            connection.execute(active.values(ended_at=now))
 
 
-def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return families.c.ended_at.is_(None), families.c.expires_at > now
 
 

@@ -53,7 +53,7 @@ class Introspection:
             return False
         if claims.grant_id is None:
             return True
-        return self._is_enabled(claims.sub) and self._families.is_living(claims.grant_id, now)
+        return self._is_enabled(claims.sub) and self._families.is_active(claims.grant_id, now)
 
     def _is_enabled(self, user_id: str) -> bool:
         user = self._accounts.by_id(user_id)

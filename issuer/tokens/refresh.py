@@ -129,8 +129,8 @@ class Redemption(StrEnum):
     """Used within the grace, from the same site: the same successor again."""
     REUSE = "reuse"
     """Used before that: stolen, or kept by mistake. The session ends."""
-    ELSEWHERE = "elsewhere"
-    """Used within the grace, but from another site. The session ends."""
+    REUSE_FROM_OTHER_SITE = "reuse_from_other_site"
+    """Used within the grace period, but presented from another site. The session ends."""
 
 
 def redemption(
@@ -145,7 +145,7 @@ def redemption(
     if token.used_at is not None or token.superseded:
         if token.used_at is None or issued is None or not _is_recent(issued.age, now - token.used_at, skew):
             return Redemption.REUSE
-        return Redemption.REPEAT if issued.site in (None, site) else Redemption.ELSEWHERE
+        return Redemption.REPEAT if issued.site in (None, site) else Redemption.REUSE_FROM_OTHER_SITE
     if token.expires_at <= now:
         raise InvalidGrant("the refresh token has expired; log in again")
     return Redemption.KEEP if _is_paced(token.paced_until, now, skew) else Redemption.ROTATE
@@ -256,14 +256,14 @@ def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
     return uuid.UUID(bytes=raw[48:]), raw[32:48]
 
 
-class Replayed(InvalidGrant):
+class ReuseDetected(InvalidGrant):
     """A used refresh token was presented again, after its grace or from another site: its session ends."""
 
-    def __init__(self, description: str, family: Family, *, elsewhere: bool = False) -> None:
+    def __init__(self, description: str, family: Family, *, from_other_site: bool = False) -> None:
         super().__init__(description)
         self.family = family
-        self.elsewhere = elsewhere
-        """Whether it came within its grace, from another site."""
+        self.from_other_site = from_other_site
+        """Whether that was within its grace period, from another site."""
 
 
 class RepeatRefused(InvalidGrant):

@@ -188,7 +188,7 @@ def test_a_session_whose_refresh_is_killed_at_any_write_goes_on_and_never_twice(
             assert refreshed(issuer, clock, successor) not in {token, successor}
             user = issuer.accounts.by_username("alice")
             assert user
-            assert len(issuer.families.living(user.id, clock())[0]) == 1
+            assert len(issuer.families.active(user.id, clock())[0]) == 1
     assert seen >= 5
 
 

@@ -399,9 +399,9 @@ def test_beyond_the_most_sessions_of_a_user_the_oldest_end(database: Database) -
     start(other, 0)
     for number in range(SESSIONS_MOST + 2):
         start(owner, number)
-    living = [each.created_at for each, _ in store.living(owner.id, NOW)[0]]
+    living = [each.created_at for each, _ in store.active(owner.id, NOW)[0]]
     assert (len(living), living[-1]) == (SESSIONS_MOST, NOW + timedelta(seconds=2))
-    assert len(store.living(other.id, NOW)[0]) == 1
+    assert len(store.active(other.id, NOW)[0]) == 1
 
 
 def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database: Database) -> None:

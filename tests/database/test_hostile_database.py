@@ -593,7 +593,7 @@ def test_a_damaged_sum_of_session_events_hides_no_other(database: Database) -> N
     store, now = SessionEventStore(database), datetime(2026, 1, 1, tzinfo=UTC)
     for user in ("alice", "bob"):
         family = Family("f", user, "c", frozenset(), (), now, now)
-        store.record(SessionEvent.REPLAYED, family, now)
+        store.record(SessionEvent.REUSED, family, now)
     damage(database, "session_events", "first_at = 'x'", "user_id = 'bob'")
     sums, damaged = store.newest(10)
     assert [each.user_id for each in sums] == ["alice"]

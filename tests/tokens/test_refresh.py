@@ -123,7 +123,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     with capture_logs() as logged:
         assert refresh(thief, first).json()["error"] == "invalid_grant"
     assert not is_living(owner, second)
-    assert events(issuer) == {"refresh token repeated from another address": 1}
+    assert events(issuer) == {"refresh token reused from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
     assert Figures(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
 
@@ -185,7 +185,7 @@ def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were
     assert issuer.families.find(digest(first)) is None
     assert refresh(web, first).json()["error"] == "invalid_grant"
     assert not is_living(web, newest)
-    assert events(issuer) == {"refresh token replayed": 1}
+    assert events(issuer) == {"refresh token reused": 1}
 
 
 def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
@@ -354,9 +354,9 @@ def test_replays_do_not_bury_what_happened_to_keys(
     assert found
     for number in range(60):  # of as many accounts; and as the release before recorded them
         family = replace(found.family, user_id=str(uuid.UUID(int=number)))
-        issuer.session_events.record(SessionEvent.REPLAYED, family, now)
+        issuer.session_events.record(SessionEvent.REUSED, family, now)
         issuer.audit.record(Entry(now, "a node", Action.REPLAYED, reason="session x"))
-    issuer.session_events.record(SessionEvent.REPLAYED, found.family, now + timedelta(seconds=1))
+    issuer.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
     listed = told("list", "--json")
     assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
     assert len(listed["sessions"]) == 50

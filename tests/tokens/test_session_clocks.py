@@ -208,7 +208,7 @@ def test_a_session_that_begins_while_the_clock_is_an_hour_behind_is_not_the_olde
     nodes[0].off -= HOUR
     token = nodes[0].log_in()
     assert nodes[0].refresh(token)
-    assert len(nodes[0].families.living(OWNER.id, nodes[0].now)[0]) == SESSIONS_MOST
+    assert len(nodes[0].families.active(OWNER.id, nodes[0].now)[0]) == SESSIONS_MOST
 
 
 def test_a_session_rotates_again_soon_after_a_clock_was_an_hour_ahead(nodes: list[Node], time: Time) -> None:

@@ -67,7 +67,7 @@ def _floored(at: datetime, unit: timedelta) -> datetime:
 @router.get("/users/me/sessions", responses=documented(401, 503))
 async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response) -> Sessions:
     """List the caller's sessions."""
-    found, damaged = await anyio.to_thread.run_sync(issuer.families.living, caller.user.id, issuer.clock())
+    found, damaged = await anyio.to_thread.run_sync(issuer.families.active, caller.user.id, issuer.clock())
     for error in damaged:
         log.error("session left out of a list", reason=str(error))
     no_store(response)
