@@ -27,13 +27,13 @@ class Client:
     created_at: datetime | None
     """None: built in."""
     audiences: tuple[str, ...] = ()
-    """The resources it may ask tokens for, RFC 8707; none means the default audience."""
+    """The resources that it may request tokens for, RFC 8707; none: the default audience."""
     secret_digest: bytes | None = field(default=None, repr=False)
     old_secret_digest: bytes | None = field(default=None, repr=False)
-    """The secret before; it counts until `old_secret_until`."""
+    """The secret before; valid until `old_secret_until`."""
     old_secret_until: datetime | None = None
     jwks: str | None = field(default=None, repr=False)
-    """The public keys of a client that signs assertions, as JSON (RFC 7517 section 5); or else `jwks_uri`."""
+    """The public keys of a client that signs assertions, as a JWKS (RFC 7517 section 5); or else `jwks_uri`."""
     jwks_uri: str | None = None
     disabled_at: datetime | None = None
     grant_types: frozenset[GrantType] = frozenset()
@@ -54,13 +54,15 @@ class Client:
             raise UnauthorizedClient(f"this client may not use the grant {grant_type}")
 
     def audience_for(self, resources: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the `aud` for the `resources` asked for, RFC 8707 section 2; raise InvalidTarget otherwise."""
+        """Return the `aud` for the requested `resources`, RFC 8707 section 2; raise InvalidTarget."""
         allowed = self.audiences or default
         equivalent = {comparable(audience): audience for audience in reversed(allowed)}
         found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
         if None in found:
             raise InvalidTarget("this client may not request tokens for that resource")
-        return tuple(dict.fromkeys(filter(None, found))) or allowed  # as verifiers compare it: to the letter
+        return (
+            tuple(dict.fromkeys(filter(None, found))) or allowed
+        )  # as registered: verifiers compare it exactly
 
 
 def default_grants(auth_method: AuthMethod) -> frozenset[GrantType]:
@@ -87,11 +89,11 @@ def new_secret() -> str:
 
 
 NO_CLIENT_DIGEST = digest(new_secret())
-"""Compared against when the client is unknown, so that it costs the same as a wrong secret."""
+"""Compared with when the client is unknown, which then costs the same as a wrong secret."""
 
 
 def secret_matches(client: Client | None, secret: str, now: datetime) -> bool:
-    """Whether `secret` is the client's, in constant time, an unknown client included."""
+    """Return whether `secret` is the client's, in constant time, also for an unknown client."""
     given = digest(secret)
     newest = client.secret_digest if client else None
     old = client.old_secret_digest if client and (client.old_secret_until or now) > now else None

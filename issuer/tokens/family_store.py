@@ -1,6 +1,6 @@
-"""Sessions as stored: families of refresh tokens, started, found and ended.
+"""Refresh families as stored: started, found, listed and ended.
 
-What presenting a token leads to is decided in `tokens`; single use is enforced in `rotations`.
+What presenting a token leads to is decided in `refresh`; the tables and the rotation are in `refresh_rotation`.
 """
 
 import json
@@ -17,7 +17,7 @@ from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import damaged, each_readable, reads, texts
 from issuer.digests import digest
 from issuer.oauth import format_scope, parse_scope
-from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, session_and_proof
+from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, family_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
     families,
@@ -27,9 +27,9 @@ from issuer.tokens.refresh_rotation import (
 )
 
 SESSIONS_MOST = 100
-"""Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
+"""Of one user; beyond that the oldest end, as programs that log in again and again would accumulate them."""
 
-# Statements are made once: building them takes longer than the database does to answer.
+# Statements are built once: that takes longer than executing them.
 _TOKEN, _OWNER = "token_", "owner_"
 _WITH_OWNER = (
     select(
@@ -61,7 +61,7 @@ _LOCK_ENABLED = (
     .with_for_update()
 )
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
-# The new one stays, whatever the clocks were by which the others were started.
+# Never the new one, whatever clock the others were started by.
 _OTHERS = *_OPEN, families.c.id != bindparam("new")
 _NEWEST = (
     select(families.c.id).where(*_OTHERS).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST - 1)
@@ -72,7 +72,7 @@ _END_OLDEST = (
 
 
 class Found(NamedTuple):
-    """A refresh token that was issued once, and what it belongs to."""
+    """A refresh token with its family and user."""
 
     token: RefreshToken
     family: Family
@@ -80,7 +80,7 @@ class Found(NamedTuple):
 
 
 class FamilyStore:
-    """Keeps families and their tokens."""
+    """Stores refresh families and their tokens."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -104,11 +104,11 @@ class FamilyStore:
         return True
 
     def find(self, digest: bytes) -> Found | None:
-        """Return the token with that digest, its family and whose it is, or None; raise DatabaseDamaged."""
+        """Return the token with that digest, its family and user, or None; raise DatabaseDamaged."""
         return next(map(_found, self._rows([digest])), None)
 
     def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
-        """Return the tokens of these digests that exist and can be read; `find` raises what is wrong with others."""
+        """Return the tokens of these digests that exist and are readable; `find` raises what is wrong with others."""
         found, _ = each_readable(self._rows(digests), _found)
         return {each.token.digest: each for each in found}
 
@@ -117,8 +117,8 @@ class FamilyStore:
             return connection.execute(_BY_DIGESTS, {"digests": digests}).all()
 
     def find_superseded(self, token: str) -> Found | None:
-        """Return what a token belongs to that is not stored any more, by the proof that it carries; or None."""
-        claimed = session_and_proof(token)
+        """Return the family of a token that is no longer stored, by the proof that it carries; or None."""
+        claimed = family_and_proof(token)
         if claimed is None:
             return None
         with self._database.read() as connection:
@@ -146,7 +146,7 @@ class FamilyStore:
         return Issued(row.digest, row.site, age)
 
     def claim_repeat(self, digest: bytes, now: datetime) -> bool:
-        """Note that a token is given again to the holder of its predecessor; False if it was already."""
+        """Record that a token is given a second time to the holder of its predecessor; False if it was already."""
         with self._database.write() as connection:
             return connection.execute(_CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
 
@@ -161,9 +161,9 @@ class FamilyStore:
     def active(
         self, user_id: str, now: datetime
     ) -> tuple[list[tuple[Family, datetime]], list[DatabaseDamaged]]:
-        """Return the families of a user that could be refreshed, each with when it last was, newest first.
+        """Return the families of a user that can be refreshed, newest first, each with when it last was.
 
-        With them, what is wrong with those that cannot be read.
+        Also return what is wrong with those that cannot be read.
         """
         columns = [*families.c, func.max(refresh_tokens.c.used_at).label("used_at")]
         both = join(families, refresh_tokens, refresh_tokens.c.family_id == families.c.id)
@@ -180,13 +180,13 @@ class FamilyStore:
         return each_readable(rows, _used_family)
 
     def is_active(self, family_id: str, now: datetime) -> bool:
-        """Whether a family has not ended."""
+        """Return whether a family has not ended."""
         found = select(families.c.id).where(families.c.id == family_id, *_active(now))
         with self._database.read() as connection:
             return connection.scalar(found) is not None
 
     def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
-        """End one family, if need be only one of this user; False if it has ended already."""
+        """End a family, with `user_id` only if it is of this user; return False if none was active."""
         active = update(families).where(families.c.id == family_id, *_active(now))
         if user_id is not None:
             active = active.where(families.c.user_id == user_id)
@@ -202,7 +202,7 @@ class FamilyStore:
             return connection.execute(active.values(ended_at=now)).rowcount
 
     def count_active(self, now: datetime) -> int:
-        """Return how many families could still be refreshed, were their tokens known."""
+        """Return how many families have not ended."""
         with self._database.read() as connection:
             return connection.scalar(select(func.count()).select_from(families).where(*_active(now))) or 0
 
@@ -215,7 +215,7 @@ class FamilyStore:
         self._change_account(user_id, now, disabled_at=now)
 
     def _change_account(self, user_id: str, now: datetime, **values: object) -> None:
-        """Change the account first: a log-in that began before then starts no family, see `start`."""
+        """Change the account first, so that a log-in that began before starts no family: see `start`."""
         active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))

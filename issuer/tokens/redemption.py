@@ -1,7 +1,4 @@
-"""Redeeming a refresh token: what is stored of it and of its successor, and what presenting it leads to.
-
-The decision itself is made in `tokens`, what is done then in `sessions`.
-"""
+"""Redemption of a refresh token: reads what the decision needs. `refresh` decides, and `families` applies it."""
 
 from datetime import datetime, timedelta
 
@@ -14,9 +11,9 @@ NOT_VALID = "the refresh token is not valid; log in again"
 def redeem(
     families: FamilyStore, presented: str, found: Found, site: str, now: datetime, skew: timedelta
 ) -> Renewal:
-    """Return what the holder of the token `presented` from `site` gets.
+    """Return what presenting a token from `site` leads to.
 
-    Raise InvalidGrant for an expired token or an ended session, ReuseDetected for a token that must end its session.
+    Raise InvalidGrant for an expired token or an ended family, ReuseDetected for one that must end its family.
     """
     token, family, _ = found
     successors, issued = {}, None

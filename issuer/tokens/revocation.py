@@ -1,4 +1,4 @@
-"""Revocation, RFC 7009: a client hands back a refresh token, or an access token of a session."""
+"""Revocation, RFC 7009, of a refresh token or of an access token of a session."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,7 +11,7 @@ from issuer.tokens.family_store import FamilyStore
 
 
 class Revocation:
-    """Ends the session of a token; what has ended already, or never was, is no error (section 2.2)."""
+    """Ends the session of a token; a token that is not valid is no error (section 2.2)."""
 
     def __init__(self, families: FamilyStore, access_tokens: AccessTokens) -> None:
         self._families = families
@@ -20,10 +20,10 @@ class Revocation:
     def revoke(self, client: Client, parameters: Mapping[str, str], now: datetime) -> None:
         """Revoke the parameter `token`; raise UnauthorizedClient for a token of another client.
 
-        `token_type_hint` is not needed, as section 2.1 allows. Access tokens stay valid elsewhere until they
-        expire; one that belongs to no session cannot be revoked at all: UnsupportedTokenType. Nor can one that is not
-        for this issuer, by a public client: anybody can name such a client, so a service could log its users out with
-        the tokens that it receives.
+        `token_type_hint` is ignored, as section 2.1 allows. Other services accept an access token until it expires.
+        Raise UnsupportedTokenType for one without a session, and for one that a public client sends and that is not
+        for this issuer: anyone can name a public client, so a service could log out its users with the tokens that it
+        receives.
         """
         token = parameters.get("token")
         if not token:

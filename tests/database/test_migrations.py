@@ -41,7 +41,7 @@ from issuer.keyring.store import RingStore
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ACCOUNT, bucket
 from issuer.throttling.store import ThrottleStore, devices, throttle
-from issuer.tokens.refresh import session_and_proof
+from issuer.tokens.refresh import family_and_proof
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
@@ -152,12 +152,12 @@ def test_a_session_of_the_first_release_is_protected_like_any_other_from_its_nex
     first: FirstRelease, web: TestClient
 ) -> None:
     successor = refresh(web, first.refresh_token).json()["refresh_token"]
-    assert session_and_proof(first.refresh_token) is None
-    assert session_and_proof(successor)
+    assert family_and_proof(first.refresh_token) is None
+    assert family_and_proof(successor)
     assert refresh(web, first.refresh_token).json()["refresh_token"] == successor
     assert refresh(web, first.refresh_token).status_code == 400
     newest = refresh(web, successor).json()["refresh_token"]
-    assert session_and_proof(newest) == session_and_proof(successor)
+    assert family_and_proof(newest) == family_and_proof(successor)
 
 
 def used_by_the_first_release(upgraded: Issuer, first: FirstRelease, token: str) -> str:

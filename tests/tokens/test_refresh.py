@@ -26,7 +26,7 @@ from issuer.cli.commands import app
 from issuer.digests import digest
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
-from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, session_and_proof
+from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, family_and_proof
 from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.tokens.session_events import SessionEvent
 from issuer.web.app import create_app
@@ -203,7 +203,7 @@ def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
 
 def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, issuer: Issuer) -> None:
     body, other = log_in(web), log_in(web)
-    session, _ = session_and_proof(body["refresh_token"]) or ("", b"")
+    session, _ = family_and_proof(body["refresh_token"]) or ("", b"")
     raw = base64.urlsafe_b64decode(body["refresh_token"] + "==")
     theirs = base64.urlsafe_b64decode(other["refresh_token"] + "==")
     made_up = [
@@ -384,7 +384,7 @@ def test_a_service_does_not_log_its_users_out_with_a_token_that_is_for_it_alone(
     for hint in ({}, {"token_type_hint": "access_token"}, {"token_type_hint": "refresh_token"}):
         answer = web.post("/oauth2/revoke", data={"token": access, **PUBLIC, **hint})
         assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
-    session = session_and_proof(token)
+    session = family_and_proof(token)
     assert session
     for method, path in (
         ("POST", "/logout"),
