@@ -102,9 +102,12 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
     lines: Lines, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = structlog.get_logger("test")
-    real = issuer.passwords.verify
+    real = issuer.accounts.passwords.verify
     monkeypatch.setattr(
-        issuer.passwords, "verify", lambda *given: (log.info("hashes"), real(*given))[1], raising=True
+        issuer.accounts.passwords,
+        "verify",
+        lambda *given: (log.info("hashes"), real(*given))[1],
+        raising=True,
     )
     with TestClient(create_app(issuer)) as web:
         assert web.post("/users", json=ALICE).status_code == 201

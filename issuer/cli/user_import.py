@@ -33,14 +33,14 @@ def import_users(
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
-            arrivals, faults = read_arrivals(lines, issuer.passwords, issuer.clock())
+            arrivals, faults = read_arrivals(lines, issuer.accounts.passwords, issuer.clock())
         except UnicodeDecodeError:
             raise CommandError(f"{file} is not UTF-8") from None
-        faults += clashes(arrivals, issuer.accounts)
+        faults += clashes(arrivals, issuer.accounts.store)
         if faults:
             _refuse(sorted(faults, key=lambda fault: fault.line), as_json=as_json)
         if not dry_run:
-            issuer.accounts.add_all([arrival.user for arrival in arrivals])
+            issuer.accounts.store.add_all([arrival.user for arrival in arrivals])
         done = "accounts that would be made" if dry_run else "accounts made"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(

@@ -472,8 +472,8 @@ def test_a_directory_of_keys_must_be_shared_by_several_hosts(empty: Site, postgr
 def test_an_older_ring_that_was_restored_is_told_with_the_way_out(site: Site) -> None:
     shutil.copy(site.folder / "issuer.db", site.folder / "backup.db")
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(system_clock())[0].kid
-    issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
+    kid = issuer.keys.rotation.ring().standbys(system_clock())[0].kid
+    issuer.keys.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(site.folder / "backup.db", site.folder / "issuer.db")
     finding = site.one()

@@ -52,8 +52,8 @@ def test_claims_of_another_type_are_refused(name: str, value: Any) -> None:
 
 
 def test_a_token_of_another_type_with_the_same_claims_is_no_access_token(issuer: Issuer) -> None:
-    issuer.node.refresh()
-    signer = JwtSigner(issuer.signer, lambda: issuer.node.view, issuer.policy, "x")
+    issuer.keys.node.refresh()
+    signer = JwtSigner(issuer.keys.signer, lambda: issuer.keys.node.view, issuer.policy, "x")
     key, members = signer.signing_key(START), claims(USER, "a session").members()
     assert AccessTokens(signer).verify(signer.sign(ACCESS_TOKEN, members, key), START).sub == "a user"
     with pytest.raises(InvalidToken):

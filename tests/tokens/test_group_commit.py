@@ -57,13 +57,13 @@ def settings(settings: Settings, url: str) -> Settings:
 @pytest.fixture
 def issuer(made: Build, settings: Settings) -> Issuer:
     issuer = made(settings)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     return issuer
 
 
 @pytest.fixture(params=["on one core", "with a second"])
 def group_commit(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[GroupCommit]:
-    group_commit = GroupCommit(issuer.families)
+    group_commit = GroupCommit(issuer.tokens.families)
     if request.param == "with a second":
         group_commit.use_second_core()
     yield group_commit
@@ -75,15 +75,15 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
     """A refresh token of each of so many people."""
     issued = []
     for name in (f"person{number}" for number in range(PEOPLE)):
-        issuer.grants.registration.register(name, PASSWORD, Origin(), clock())
+        issuer.accounts.registration.register(name, PASSWORD, Origin(), clock())
         credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
-        issued.append(issuer.grants.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
+        issued.append(issuer.tokens.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
     return issued
 
 
 def grant(issuer: Issuer, token: str, found: Found | None = None, **more: str) -> UnsignedTokenResponse:
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
-    request, pipeline = OAuthRequest(form), issuer.grants.pipeline
+    request, pipeline = OAuthRequest(form), issuer.tokens.pipeline
     if found is None:
         return pipeline.grant(request, Origin(), issuer.clock())
     return pipeline.decide(request, Origin(), issuer.clock(), found)
@@ -216,7 +216,7 @@ def test_who_signs_in_vain_is_told_and_nobody_else(
 def meanwhile(issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build) -> Work:
     """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
     elsewhere = made(issuer.settings)
-    elsewhere.node.refresh()
+    elsewhere.keys.node.refresh()
     times = iter([True])
 
     def work(found: Found | None) -> UnsignedTokenResponse:
@@ -243,9 +243,11 @@ def test_a_token_that_another_node_uses_meanwhile_yields_the_same_successor(
 def test_a_session_that_ends_meanwhile_is_not_renewed(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], made: Build
 ) -> None:
-    user = issuer.accounts.by_username("person0")
+    user = issuer.accounts.store.by_username("person0")
     assert user
-    work = meanwhile(issuer, tokens[0], lambda other: other.families.end_all(other.clock(), user.id), made)
+    work = meanwhile(
+        issuer, tokens[0], lambda other: other.tokens.families.end_all(other.clock(), user.id), made
+    )
     ended, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
     assert isinstance(ended, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
@@ -288,7 +290,7 @@ def test_who_goes_away_holds_nobody_up(issuer: Issuer, group_commit: GroupCommit
 
 
 def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) -> None:
-    group_commit = GroupCommit(issuer.families)
+    group_commit = GroupCommit(issuer.tokens.families)
     group_commit.close()
     (failed,) = together(group_commit, plainly(issuer, tokens[:1]))
     assert isinstance(failed, RuntimeError)
@@ -326,7 +328,7 @@ def test_who_is_being_served_at_the_end_is_served(
 def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    user = issuer.accounts.by_username("person0")
+    user = issuer.accounts.store.by_username("person0")
     assert user
 
     async def run() -> None:
@@ -381,12 +383,12 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
     outcomes: list[list[Any]] = []
 
     def refresh(node: Issuer, order: list[str]) -> None:
-        group_commit = GroupCommit(node.families)
+        group_commit = GroupCommit(node.tokens.families)
         outcomes.append(sorted(together(group_commit, plainly(node, order))))
         group_commit.close()
 
     for node in nodes:
-        node.node.refresh()
+        node.keys.node.refresh()
     for _ in range(10):
         orders = [tokens, tokens[::-1]]
         threads = [threading.Thread(target=refresh, args=pair) for pair in zip(nodes, orders, strict=True)]
@@ -422,7 +424,7 @@ def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
     of_sqlite = "CAST" in change or not change.endswith(("'{}'", "\\'"))
     if of_sqlite and not issuer.database.is_sqlite:
         pytest.skip("PostgreSQL keeps the types of its columns")
-    found = issuer.families.find(digest(tokens[0]))
+    found = issuer.tokens.families.find(digest(tokens[0]))
     assert found
     name, value = {
         "users": ("id", found.user.id),

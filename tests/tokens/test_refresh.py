@@ -42,7 +42,7 @@ def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
     """Return a client of the issuer at that address."""
     assert alice
     app = create_app(issuer)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
 
     def at(address: str) -> TestClient:
         return TestClient(app, client=(address, 50000), raise_server_exceptions=False)
@@ -72,7 +72,7 @@ def is_living(web: TestClient, token: str) -> bool:
 
 
 def events(issuer: Issuer) -> dict[str, int]:
-    return {each.event: each.count for each in issuer.session_events.newest(100)[0]}
+    return {each.event: each.count for each in issuer.tokens.session_events.newest(100)[0]}
 
 
 def rows(issuer: Issuer) -> int:
@@ -172,7 +172,7 @@ def test_a_tab_that_is_two_rotations_behind_within_the_grace_catches_up(web: Tes
 def rotated(web: TestClient, issuer: Issuer, token: str, times: int) -> str:
     for _ in range(times):
         issuer.clock.advance(minutes=10)  # type: ignore[attr-defined]  # it is the movable one
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         token = successor(web, token)
     return token
 
@@ -182,7 +182,7 @@ def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were
 ) -> None:
     first = log_in(web)["refresh_token"]
     newest = rotated(web, issuer, first, 5)
-    assert issuer.families.find(digest(first)) is None
+    assert issuer.tokens.families.find(digest(first)) is None
     assert refresh(web, first).json()["error"] == "invalid_grant"
     assert not is_living(web, newest)
     assert events(issuer) == {"refresh token reused": 1}
@@ -251,7 +251,7 @@ def test_a_session_that_refreshes_without_a_pause_goes_on_and_adds_few_rows(
         issued.add(token)
         most = max(most, rows(issuer))
         clock.advance(seconds=1)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
     paced = 300 // ROTATION_INTERVAL.total_seconds()
     assert paced < len(issued) <= 1 + ROTATION_BURST + paced
     assert most <= 37
@@ -303,7 +303,7 @@ def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_
     assert successor(web, first) == second
     assert refresh(web, first).json()["error"] == "invalid_grant"
     clock.advance(seconds=REFRESH_GRACE.total_seconds() + 1)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     answer = refresh(web, first)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     assert not is_living(web, second)
@@ -316,15 +316,15 @@ def test_events_are_summed_by_user_for_thirty_days_and_forgotten_after_ninety(
         first = log_in(web)["refresh_token"]
         successor(web, first)
         successor(web, first)
-    assert [(each.event, each.count) for each in issuer.session_events.newest(10)[0]] == [
+    assert [(each.event, each.count) for each in issuer.tokens.session_events.newest(10)[0]] == [
         ("refresh token repeated", 20)
     ]
-    assert {link.entry.action for link in issuer.audit.chain()[0]} == {"published", "activated"}
+    assert {link.entry.action for link in issuer.keys.audit.chain()[0]} == {"published", "activated"}
     clock.advance(days=31)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     first = log_in(web)["refresh_token"]
     assert successor(web, first) == successor(web, first)
-    [event], _ = issuer.session_events.newest(10)
+    [event], _ = issuer.tokens.session_events.newest(10)
     assert (event.count, event.first_at, event.last_at) == (1, clock(), clock())
     clock.advance(days=89)
     prune(issuer.database, clock())
@@ -348,15 +348,15 @@ def test_replays_do_not_bury_what_happened_to_keys(
     assert "no events in the last 90 days" in told("sessions")
     assert told("list", "--json")["sessions"] == []
     now = issuer.clock()
-    issuer.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
+    issuer.keys.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
     first = log_in(web)["refresh_token"]
-    found = issuer.families.find(digest(first))
+    found = issuer.tokens.families.find(digest(first))
     assert found
     for number in range(60):  # of as many accounts; and as the release before recorded them
         family = replace(found.family, user_id=str(uuid.UUID(int=number)))
-        issuer.session_events.record(SessionEvent.REUSED, family, now)
-        issuer.audit.record(Entry(now, "a node", Action.REPLAYED, reason="session x"))
-    issuer.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
+        issuer.tokens.session_events.record(SessionEvent.REUSED, family, now)
+        issuer.keys.audit.record(Entry(now, "a node", Action.REPLAYED, reason="session x"))
+    issuer.tokens.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
     listed = told("list", "--json")
     assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
     assert len(listed["sessions"]) == 50
@@ -408,7 +408,7 @@ def test_a_public_client_revokes_an_access_token_that_is_for_the_issuer_too(
 def test_another_public_client_revokes_nothing_that_is_not_its_own(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
-    other, _ = register_client(issuer.clients, "other", AuthMethod.NONE, frozenset(), (), clock())
+    other, _ = register_client(issuer.clients.store, "other", AuthMethod.NONE, frozenset(), (), clock())
     body = log_in(web)
     for token in (body["access_token"], body["refresh_token"], for_service(web)[0]):
         answer = web.post("/oauth2/revoke", data={"token": token, "client_id": other.id})

@@ -272,8 +272,8 @@ def test_two_whole_issuers_whose_clocks_are_apart_agree_on_what_is_a_second_tab(
     apart = timedelta(seconds=12.5)
     issuers = [build(settings, lambda off=off: clock() + off) for off in (apart, -apart)]  # type: ignore[misc]
     for issuer in issuers:
-        issuer.node.refresh()
-    issuers[0].grants.registration.register("alice", PASSWORD, Origin("", HERE), clock())
+        issuer.keys.node.refresh()
+    issuers[0].accounts.registration.register("alice", PASSWORD, Origin("", HERE), clock())
     webs = [TestClient(create_app(issuer)) for issuer in issuers]
 
     def refresh(web: TestClient, token: str) -> tuple[int, str]:
@@ -287,7 +287,7 @@ def test_two_whole_issuers_whose_clocks_are_apart_agree_on_what_is_a_second_tab(
             _, successor = refresh(one, token)
             clock.advance(seconds=seconds)
             for issuer in issuers:
-                issuer.node.refresh()
+                issuer.keys.node.refresh()
             assert refresh(other, token)[0] == status
             assert refresh(one, successor)[0] == status
     for issuer in issuers:

@@ -58,25 +58,25 @@ class TokenCall:
 
     def grant(self) -> UnsignedTokenResponse:
         """Do all but sign."""
-        return self.issuer.grants.pipeline.grant(self.form, self.origin, self.issuer.clock())
+        return self.issuer.tokens.pipeline.grant(self.form, self.origin, self.issuer.clock())
 
     def decide(self, found: Found) -> UnsignedTokenResponse:
         """Do all but store the rotation of the token that was looked up, and sign."""
-        return self.issuer.grants.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
+        return self.issuer.tokens.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
 
 
 async def _sign(call: TokenCall) -> TokenResponse:
     """Execute on the event loop if nothing blocks: handing over costs more than the work."""
     unsigned = await answer(call.grant)
-    return await call.signing(partial(call.issuer.grants.pipeline.sign, unsigned))
+    return await call.signing(partial(call.issuer.tokens.pipeline.sign, unsigned))
 
 
 async def _hash(call: TokenCall) -> TokenResponse:
     """Execute on the hashing pool, which is shared fairly between networks; check before the request may queue."""
-    issuer, pipeline = call.issuer, call.issuer.grants.pipeline
+    issuer, pipeline = call.issuer, call.issuer.tokens.pipeline
     checked = await anyio.to_thread.run_sync(pipeline.check, call.form, call.origin, issuer.clock())
     # Read the clock when the job runs: it may have been queued for a while.
-    return await issuer.hashing.run(
+    return await issuer.accounts.hashing_pool.run(
         checked.hashing_queue, lambda: pipeline.sign(pipeline.execute(checked, issuer.clock()))
     )
 
@@ -84,8 +84,8 @@ async def _hash(call: TokenCall) -> TokenResponse:
 async def _rotate(call: TokenCall) -> TokenResponse:
     """Execute in a group commit: rotations that arrive together wait for the disk once."""
     token = digest(call.form.parameters.get("refresh_token", ""))
-    return await call.issuer.group_commit.run(
-        token, call.decide, call.grant, call.issuer.grants.pipeline.sign
+    return await call.issuer.tokens.group_commit.run(
+        token, call.decide, call.grant, call.issuer.tokens.pipeline.sign
     )
 
 
