@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert, text
 
-from issuer.accounts.store import users
+from issuer.accounts.store import DRAW_BITS, users
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
@@ -55,6 +55,7 @@ def add_accounts(database: Database, numbers: range, password_hash: str) -> None
                 "scope": SCOPE,
                 "created_at": now,
                 "disabled_at": None,
+                "draw": secrets.randbits(DRAW_BITS),
             }
             for number in numbers
         ),

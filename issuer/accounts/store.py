@@ -36,7 +36,7 @@ users = Table(
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
     # Random, so that a row can be drawn at random: identifiers that came from elsewhere are not.
-    Column("draw", BigInteger, nullable=False, index=True, server_default="0"),
+    Column("draw", BigInteger, nullable=False, index=True),
 )
 
 

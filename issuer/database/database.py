@@ -32,12 +32,12 @@ from issuer.database.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
 from issuer.fixes import Kind, setting
 
-SCHEMA: Final = "0006"
+SCHEMA: Final = "0001"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 CORRUPTED: Final = frozenset({"XX001", "XX002"})
 UNDECODABLE: Final = "Could not decode to UTF-8"  # Python's sqlite3, which has no code for it
-_CURRENT: Final = Schema(SCHEMA, is_marked=True)
+_CURRENT: Final = Schema(SCHEMA)
 _MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
 
 metadata = MetaData()

@@ -7,35 +7,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 PROGRAM: Final = "jwks-issuer"
 VERSION_TABLE: Final = "issuer_schema_version"
 """Not alembic's default name, under which another program would take our revision for its own, and we its."""
 
-MAKE_VERSION_TABLE: Final = (
-    f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY,"
+CREATE_VERSION_TABLE: Final = (
+    f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY,"
     f" program VARCHAR(32) DEFAULT '{PROGRAM}' NOT NULL)"
 )
-_MARK: Final = {"version_num", "program"}
-
-FIRST_VERSION_TABLE: Final = "alembic_version"
-_FIRST_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
-    "clients": frozenset({"id", "name", "auth_method", "secret_digest", "scope", "audiences"}),
-    "families": frozenset({"id", "user_id", "client_id", "scope", "audience", "user_agent", "address"}),
-    "key_ring": frozenset({"id", "version", "document"}),
-    "private_keys": frozenset({"kid", "pem", "kept"}),
-    "refresh_tokens": frozenset({"digest", "family_id", "expires_at", "successor_seed", "used_at"}),
-    "users": frozenset({"id", "username", "canonical_username", "password_hash", "scope"}),
-}
-FIRST_TABLES: Final[Mapping[str, frozenset[str]]] = {
-    "0001": frozenset(_FIRST_COLUMNS),
-    "0002": frozenset({*_FIRST_COLUMNS, "audit", "audit_head", "heartbeats"}),
-    "0003": frozenset(
-        {*_FIRST_COLUMNS, "audit", "audit_head", "heartbeats", "throttle", "devices", "assertions"}
-    ),
-}
-"""The tables of each revision that was kept in `alembic_version`; later ones are kept in our own table."""
+_COLUMNS: Final = {"version_num", "program"}
 
 _RELATIONS_OF_POSTGRESQL: Final = """
     SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('r', 'p') AS is_table
@@ -54,8 +36,6 @@ class Schema:
     """What a database holds: nothing, or this program's tables at `revision`."""
 
     revision: str | None = None
-    is_marked: bool = False
-    """Whether the revision is in our own version table; the next migration moves it there."""
 
 
 class NotOurs(Exception):
@@ -85,13 +65,8 @@ def look(connection: Connection, tables: Collection[str], newest: str) -> Schema
         missing = sorted(set(tables) - held.keys()) if revision == newest else []
         if missing:
             raise Damaged(f"the tables {', '.join(missing)} are missing")
-        return Schema(revision, is_marked=True)
-    names = {name.lower() for name in held}
-    if FIRST_VERSION_TABLE in names:
-        revisions = _revisions(connection, held)
-        if len(revisions) == 1 and _is_first(connection, held, revisions[0]):
-            return Schema(revisions[0])
-    if names:
+        return Schema(revision)
+    if held:
         raise NotOurs(_named(held))
     return Schema()
 
@@ -122,7 +97,7 @@ def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
 
 def _marked_revision(connection: Connection, held: Mapping[str, bool], place: str | None) -> str:
     columns = {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE, schema=place)}
-    if not held[VERSION_TABLE] or columns != _MARK:
+    if not held[VERSION_TABLE] or columns != _COLUMNS:
         raise NotOurs(f"an {VERSION_TABLE} that this program did not make")
     rows = connection.execute(text(f"SELECT version_num, program FROM {VERSION_TABLE}")).all()  # noqa: S608
     if any(row.program != PROGRAM for row in rows):
@@ -132,46 +107,12 @@ def _marked_revision(connection: Connection, held: Mapping[str, bool], place: st
     return str(rows[0].version_num)
 
 
-def _revisions(connection: Connection, held: Mapping[str, bool]) -> list[str]:
-    """Return what another alembic, or an earlier version of this program, wrote as its revisions."""
-    if not held.get(FIRST_VERSION_TABLE):
-        return []
-    columns = {column["name"] for column in inspect(connection).get_columns(FIRST_VERSION_TABLE)}
-    if columns != {"version_num"}:
-        return []
-    found = text(f"SELECT version_num FROM {FIRST_VERSION_TABLE}")  # noqa: S608 - a constant
-    return [str(revision) for revision in connection.scalars(found)]
-
-
-def _is_first(connection: Connection, held: Mapping[str, bool], revision: str) -> bool:
-    """Whether all tables are there that an earlier version of this program left with this revision."""
-    tables = FIRST_TABLES.get(revision)
-    if tables is None or not all(held.get(table) for table in tables):
-        return False
-    looked = inspect(connection)
-    return all(
-        columns <= {column["name"] for column in looked.get_columns(table)}
-        for table, columns in _FIRST_COLUMNS.items()
-    )
-
-
 def _named(held: Mapping[str, bool], most: int = 5) -> str:
     names = sorted(held)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"
 
 
-def carry_over(connection: Connection) -> None:
-    """Make our version table, and move the revision of an earlier version of this program into it.
-
-    Its `alembic_version` is removed: another program that shares the database would take our revision for its own.
-    Call it for what `look` returned, within the transaction of the migration.
-    """
-    _, held = _held(connection)
-    if VERSION_TABLE in held:
-        return
-    connection.execute(text(MAKE_VERSION_TABLE))
-    for revision in _revisions(connection, held):
-        add = text(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (:revision)")  # noqa: S608 - a constant
-        connection.execute(add.bindparams(bindparam("revision", revision)))
-        connection.execute(text(f"DROP TABLE {FIRST_VERSION_TABLE}"))
+def create_version_table(connection: Connection) -> None:
+    """Create the version table unless it exists: alembic's own would lack the name of the program."""
+    connection.execute(text(CREATE_VERSION_TABLE))

@@ -265,7 +265,7 @@ def read(document: object) -> KeyRing:
     if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
         raise Unreadable("it is no document of a ring")
     try:
-        ring = _validated(document)
+        ring = _DOCUMENT.validate_json(document)
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
@@ -273,13 +273,3 @@ def read(document: object) -> KeyRing:
     if fault:
         raise Unreadable(fault)
     return ring
-
-
-def _validated(document: str | bytes) -> KeyRing:
-    try:
-        return _DOCUMENT.validate_json(document)
-    except ValidationError:
-        # A node of the first release, which runs beside us while others are upgraded, does not say when it saved.
-        older = json.loads(document)
-        older.setdefault("changed_at", max(key["published_at"] for key in older["keys"]))
-        return _DOCUMENT.validate_python(older, strict=False)

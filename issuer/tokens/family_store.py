@@ -47,8 +47,8 @@ _BY_DIGESTS = _WITH_OWNER.where(refresh_tokens.c.digest.in_(bindparam("digests",
 _BY_PROOF = _WITH_OWNER.where(
     families.c.id == bindparam("family"), refresh_tokens.c.proof_digest == bindparam("proof")
 ).limit(1)
-_ISSUED = select(refresh_tokens.c.digest, refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
-    refresh_tokens.c.digest.in_(bindparam("digests", expanding=True))
+_ISSUED = select(refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
+    refresh_tokens.c.digest == bindparam("wanted")
 )
 _ISSUED_BY_DATABASE = _ISSUED.add_columns(DATABASE_TICK.label("tick"))
 _CLAIM_REPEAT = (
@@ -136,22 +136,25 @@ class FamilyStore:
         if row is None:
             return None
         found = _found(row)
-        digest = refresh_token_digest(token)
-        return found._replace(token=RefreshToken(digest, row.id, row.token_expires_at, b"", superseded=True))
+        expires_at, proof = found.token.expires_at, found.token.proof_digest
+        superseded = RefreshToken(
+            refresh_token_digest(token), found.family.id, expires_at, b"", proof, superseded=True
+        )
+        return found._replace(token=superseded)
 
-    def issued(self, digests: Sequence[bytes]) -> Issued | None:
-        """Return the one of these tokens that was issued, with its age by the clock of the database."""
+    def issued(self, digest: bytes) -> Issued | None:
+        """Return when and to which network a token was issued, by the clock of the database; None for no token."""
         tick = self._database.ticks()
         with self._database.read() as connection:
             statement = _ISSUED_BY_DATABASE if tick is None else _ISSUED
-            row = connection.execute(statement, {"digests": digests}).first()
+            row = connection.execute(statement, {"wanted": digest}).one_or_none()
         if row is None:
             return None
         if not isinstance(row.issued_tick, int | None):  # SQLite keeps any type in any column
-            raise damaged(refresh_tokens, row.digest)
+            raise damaged(refresh_tokens, digest)
         now = row.tick if tick is None else tick
         age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
-        return Issued(row.digest, row.site, age)
+        return Issued(row.site, age)
 
     def claim_repeat(self, digest: bytes, now: datetime) -> bool:
         """Note that a token is given again to the holder of its predecessor; False if it was already."""
@@ -277,8 +280,8 @@ def _token(row: Row[Any], _prefix: str) -> RefreshToken:
         row.token_family_id,
         row.token_expires_at,
         row.token_successor_seed,
-        row.token_used_at,
         row.token_proof_digest,
+        row.token_used_at,
         row.token_site,
         row.token_paced_until,
     )

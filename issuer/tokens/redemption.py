@@ -5,8 +5,9 @@ The decision itself is made in `tokens`, what is done then in `sessions`.
 
 from datetime import datetime, timedelta
 
+from issuer.digests import refresh_token_digest
 from issuer.tokens.family_store import FamilyStore, Found
-from issuer.tokens.refresh import Redemption, Renewal, Replayed, possible_successors, redemption
+from issuer.tokens.refresh import Redemption, Renewal, Replayed, redemption, successor
 
 NOT_VALID = "the refresh token is not valid; log in again"
 
@@ -19,12 +20,11 @@ def redeem(
     Raise InvalidGrant for an expired token or an ended session, Replayed for a token that must end its session.
     """
     token, family, _ = found
-    successors, issued = {}, None
+    following, issued = None, None
     if token.used_at is not None:
-        successors = possible_successors(presented, token.successor_seed, family.id)
-        issued = families.issued(list(successors))
+        following = successor(presented, token.successor_seed, family.id)
+        issued = families.issued(refresh_token_digest(following))
     outcome = redemption(token, family, issued, site, now, skew)
     if outcome in (Redemption.REUSE, Redemption.ELSEWHERE):
         raise Replayed(NOT_VALID, family, elsewhere=outcome is Redemption.ELSEWHERE)
-    following = successors[issued.digest] if issued else None
     return Renewal(presented, token, family, outcome, following)

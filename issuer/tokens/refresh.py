@@ -57,9 +57,9 @@ class RefreshToken:
     expires_at: datetime
     successor_seed: bytes = field(repr=False)
     """With the token, and only with it, this yields the successor; on its own it is noise."""
+    proof_digest: bytes = field(repr=False)
+    """SHA-256 of the session's proof."""
     used_at: datetime | None = None
-    proof_digest: bytes | None = field(default=None, repr=False)
-    """SHA-256 of the session's proof; None for a token of an earlier release, which carries no proof."""
     site: str | None = None
     """The network that the token was issued to; None: unknown."""
     paced_until: datetime | None = None
@@ -72,7 +72,6 @@ class RefreshToken:
 class Issued:
     """What is stored of the successor of a used token: when and to whom it was issued."""
 
-    digest: bytes = field(repr=False)
     site: str | None
     age: timedelta | None
     """By the clock of the database; None where that is unknown."""
@@ -135,7 +134,7 @@ def _is_recent(by_database: timedelta | None, by_nodes: timedelta, skew: timedel
     """Return whether a token was used within the grace.
 
     Clocks of nodes differ, and are set back and forth; the clock of the database is one for all of them. It is not
-    known for a token that a node of an earlier release used, and starts anew with its machine.
+    known after a move to another database, and on SQLite it starts anew with the machine.
     """
     if by_database is None or by_database < -skew:
         return -skew <= by_nodes <= REFRESH_GRACE
@@ -180,18 +179,7 @@ def successor(token: str, seed: bytes, family_id: str) -> str:
 
     A lost response can thus be answered again, while nothing usable is stored.
     """
-    decoded = _decoded(token)
-    proof = decoded[1] if decoded else _mac(token, seed + b"proof")[:_PROOF_BYTES]
-    return _composed(family_id, proof, _mac(token, seed))
-
-
-def possible_successors(token: str, seed: bytes, family_id: str) -> dict[bytes, str]:
-    """Return by digest the successors that this release and the one before it issue for `token`.
-
-    During an upgrade nodes of both run side by side.
-    """
-    earlier = base64.urlsafe_b64encode(_mac(token, seed)).rstrip(b"=").decode()
-    return {refresh_token_digest(each): each for each in (successor(token, seed, family_id), earlier)}
+    return _composed(family_id, _proof(token), _mac(token, seed))
 
 
 def stored(
@@ -203,13 +191,12 @@ def stored(
     before: RefreshToken | None = None,
 ) -> RefreshToken:
     """Return the record to keep of a `token` newly issued to `site`; it never outlives its session."""
-    decoded = _decoded(token)
     return RefreshToken(
         refresh_token_digest(token),
         family.id,
         min(now + idle, family.expires_at),
         secrets.token_bytes(32),
-        proof_digest=hashlib.sha256(decoded[1]).digest() if decoded else None,
+        hashlib.sha256(_proof(token)).digest(),
         site=site,
         paced_until=_paced_until(before, now),
     )
@@ -217,6 +204,14 @@ def stored(
 
 def _mac(token: str, message: bytes) -> bytes:
     return hmac.digest(token.encode("utf-8", "surrogatepass"), message, "sha256")
+
+
+def _proof(token: str) -> bytes:
+    """Return the proof in a token of this issuer; raise ValueError for any other text."""
+    decoded = _decoded(token)
+    if decoded is None:
+        raise ValueError("not in the form of a refresh token")
+    return decoded[1]
 
 
 def _composed(family_id: str, proof: bytes, secret: bytes) -> str:

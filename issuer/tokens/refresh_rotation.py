@@ -59,7 +59,7 @@ refresh_tokens = Table(
     Column("expires_at", Instant, nullable=False, index=True),
     Column("successor_seed", LargeBinary, nullable=False),
     Column("used_at", Instant),
-    Column("proof_digest", LargeBinary),
+    Column("proof_digest", LargeBinary, nullable=False),
     Column("site", Text),
     Column("paced_until", Instant),
     Column("issued_tick", BigInteger),
@@ -67,8 +67,7 @@ refresh_tokens = Table(
 )
 """Of each session the newest token and those used in the last minutes: older ones are known by their proof.
 
-A used token without a proof, of an earlier release, is kept until it expires. `issued_tick`: see `Database.ticks`;
-`repeated_at`: when the token was given again to the holder of its predecessor.
+`issued_tick`: see `Database.ticks`; `repeated_at`: when the token was given again to the holder of its predecessor.
 """
 
 USED_KEPT = timedelta(minutes=2)

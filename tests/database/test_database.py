@@ -1,6 +1,5 @@
 """What the store promises, on SQLite and on a real PostgreSQL alike."""
 
-import json
 import stat
 import uuid
 from collections.abc import Iterator
@@ -10,13 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from keyring.test_ring import POLICY, START
-from pydantic import TypeAdapter
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.exc import IntegrityError
 from support.defaults import sound_key
 from support.postgresql import new_database
@@ -27,10 +21,8 @@ from issuer.audit.chain import EMPTY, Action, Entry, fault
 from issuer.audit.store import AuditStore
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.store import ClientStore
-from issuer.database.database import SCHEMA, Database, metadata
-from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
-from issuer.database.migrations import config
-from issuer.database.schema import VERSION_TABLE
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable, StoreError
 from issuer.digests import refresh_token_digest
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
@@ -279,22 +271,6 @@ def test_what_is_read_in_one_transaction_is_one_state(url: str, database: Databa
     other.close()
 
 
-def test_a_ring_of_the_first_schema_goes_on_under_the_newest(url: str) -> None:
-    database = Database(url)
-    if database.is_sqlite:
-        Path(url.removeprefix("sqlite:///")).touch()
-    with database.write() as connection:
-        command.upgrade(config(connection), "0001")
-        document = json.loads(TypeAdapter(KeyRing).dump_json(FIRST))
-        del document["changed_at"]
-        values = {"id": 1, "version": 1, "document": json.dumps(document)}
-        connection.execute(insert(key_ring).values(values))
-    database.migrate()
-    assert RingStore(database).load() == FIRST
-    assert RingStore(database).save(after(FIRST, "c"), [ENTRY]) is not None
-    database.close()
-
-
 def test_an_account_is_found_by_id_and_by_any_spelling_of_its_name(database: Database) -> None:
     store = AccountStore(database)
     alice = user("Älice")
@@ -371,7 +347,7 @@ def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
     family, token = family_with_token(database)
     record, _ = found(database, token)
     store.end(family.id, NOW)
-    assert not store.rotate(record, stored("next", family, NOW, MONTH), NOW)
+    assert not store.rotate(record, stored(new_refresh_token(family.id), family, NOW, MONTH), NOW)
     assert found(database, token)[1].ended_at == NOW
 
 
@@ -437,56 +413,24 @@ def test_a_log_in_whose_password_was_changed_meanwhile_starts_nothing_and_undoes
     store = FamilyStore(database)
     family, _ = family_with_token(database)
     store.set_password_hash(family.user_id, "changed", NOW)
-    late = replace(family, id="late")
-    assert not store.start(late, stored("late", late, NOW, MONTH), NewFamily("a hash", "an upgrade"))
+    late = replace(family, id=str(uuid.uuid4()))
+    token = new_refresh_token(late.id)
+    assert not store.start(late, stored(token, late, NOW, MONTH), NewFamily("a hash", "an upgrade"))
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "changed"
-    assert store.find(refresh_token_digest("late")) is None
+    assert store.find(refresh_token_digest(token)) is None
 
 
 def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Database) -> None:
     family, _ = family_with_token(database)
-    again = replace(family, id="again")
+    again = replace(family, id=str(uuid.uuid4()))
     new = NewFamily("a hash", "a better hash")
-    assert FamilyStore(database).start(again, stored("again", again, NOW, MONTH), new)
+    token = stored(new_refresh_token(again.id), again, NOW, MONTH)
+    assert FamilyStore(database).start(again, token, new)
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "a better hash"
-
-
-def test_migrations_make_exactly_the_tables_of_the_code(database: Database) -> None:
-    with database.read() as connection:
-        context = MigrationContext.configure(
-            connection, opts={"compare_type": True, "version_table": VERSION_TABLE}
-        )
-        assert compare_metadata(context, metadata) == []
-
-
-def test_the_newest_migration_is_the_schema_the_code_names() -> None:
-    assert ScriptDirectory.from_config(config()).get_current_head() == SCHEMA
-
-
-def test_processes_that_start_together_migrate_once(url: str) -> None:
-    def migrate(_number: int) -> None:
-        database = Database(url)
-        database.migrate()
-        database.close()
-
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(migrate, range(6)))
-    database = Database(url)
-    assert RingStore(database).load() is None
-    database.close()
-
-
-def test_a_database_newer_than_the_code_is_refused_and_left_alone(database: Database) -> None:
-    with database.write() as connection:
-        connection.execute(text("UPDATE issuer_schema_version SET version_num = '9999'"))
-    with pytest.raises(DatabaseNewer, match="newer version"):
-        database.migrate()
-    with database.read() as connection:
-        assert connection.scalar(text("SELECT version_num FROM issuer_schema_version")) == "9999"
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password() -> None:

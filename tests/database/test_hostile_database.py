@@ -481,7 +481,9 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
     ThrottleStore(database).fail([counted], now)
     SessionEventStore(database).record(SessionEvent.REPEATED, family, now)
     AccountStore(database).add(User("2", "alice", "a hash", frozenset(), now))
-    FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed"), NewFamily("a hash", None))
+    FamilyStore(database).start(
+        family, RefreshToken(token, "1", now, b"seed", b"proof"), NewFamily("a hash", None)
+    )
     with database.write() as connection:
         connection.execute(text(f"UPDATE {change}"))
 
@@ -494,7 +496,7 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
         "secrets": lambda: ThrottleStore(database).counts([counted]),
         "throttle": lambda: ThrottleStore(database).counts([counted]),
         "session_events": sums,
-        "refresh_tokens": lambda: FamilyStore(database).issued([token]),
+        "refresh_tokens": lambda: FamilyStore(database).issued(token),
     }
     with pytest.raises(DatabaseDamaged, match="restore the backup"):
         read_it[change.partition(" ")[0]]()

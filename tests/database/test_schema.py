@@ -1,23 +1,17 @@
-"""Databases in which another program lives, or an earlier version of this one: whose tables are used.
-
-What the migrations make is told in `test_store`, what the first release left in `test_upgrade`.
-"""
+"""Databases that another program uses: only tables of this program are used or migrated."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
 from sqlalchemy import inspect, text
-from support.first_release import VERSION_AS_IT_WAS
 from support.postgresql import new_database
 
 from issuer.checks import storage
 from issuer.database.database import SCHEMA, Database
 from issuer.database.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable
-from issuer.database.migrations import config
-from issuer.database.schema import FIRST_TABLES, Schema
+from issuer.database.schema import Schema
 from issuer.keyring.store import RingStore
 
 ALEMBIC = "CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"
@@ -49,7 +43,7 @@ FOREIGN = {
     "names that we do not have": ["CREATE TABLE posts (id INTEGER)"],
     "all our names": [
         *with_revisions("0003"),
-        *(f"CREATE TABLE {name} (id INTEGER)" for name in sorted(FIRST_TABLES["0003"])),
+        *(f"CREATE TABLE {name} (id INTEGER)" for name in ("users", "clients", "families", "key_ring")),
     ],
     "our version table by another": ["CREATE TABLE issuer_schema_version (version_num TEXT)", THEIRS],
     "our version table with another's mark": [
@@ -125,22 +119,7 @@ def test_looking_at_a_database_that_is_not_there_does_not_make_it(tmp_path: Path
 def test_another_program_that_uses_alembic_finds_no_revision_of_ours(database: Database) -> None:
     database.migrate()
     assert "alembic_version" not in tables(database)
-    assert database.schema() == Schema(SCHEMA, is_marked=True)
-
-
-@pytest.mark.parametrize("revision", FIRST_TABLES)
-def test_a_database_of_an_earlier_version_is_carried_over_and_leaves_no_revision_under_alembics_name(
-    database: Database, revision: str
-) -> None:
-    with database.write() as connection:
-        command.upgrade(config(connection), revision)
-    perform(database, VERSION_AS_IT_WAS)
-    assert database.schema() == Schema(revision)
-    assert not database.is_current()
-    database.migrate()
-    assert database.is_current()
-    assert not database.is_new
-    assert "alembic_version" not in tables(database)
+    assert database.schema() == Schema(SCHEMA)
 
 
 def test_our_tables_beside_those_of_another_program_stay_usable(database: Database) -> None:

@@ -371,14 +371,14 @@ def test_a_database_of_another_program_is_no_target(lived: Issuer, new: Database
 
 def test_a_database_of_another_version_is_no_target(lived: Issuer, new: Database) -> None:
     new.migrate()
-    for revision, refusal in (("0002", Refused), ("9999", DatabaseNewer)):
+    for revision, refusal in (("0000", Refused), ("9999", DatabaseNewer)):
         set_revision(new, revision)
         with pytest.raises(refusal):
             moving(lived, new).perform(quiet)
 
 
 def test_an_old_database_of_another_version_is_left_as_it_is(lived: Issuer, new: Database) -> None:
-    for revision, refusal in (("0002", Refused), ("9999", DatabaseNewer)):
+    for revision, refusal in (("0000", Refused), ("9999", DatabaseNewer)):
         set_revision(lived.database, revision)
         with pytest.raises(refusal):
             moving(lived, new).perform(quiet)

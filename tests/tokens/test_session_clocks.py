@@ -181,7 +181,7 @@ def test_a_second_tab_works_though_the_clock_is_set_back_meanwhile(nodes: list[N
 def test_without_a_comparable_clock_of_the_database_instants_are_compared_on_both_sides(
     nodes: list[Node], time: Time, age: str | None
 ) -> None:
-    """As after an upgrade from a release that did not write it down, or a restart of the machine."""
+    """As after a move to another database, or a restart of the machine."""
     tick = None if age is None else 2**60
     for ahead, is_repeated in ((HOUR, False), (SKEW, True), (timedelta(0), True), (-HOUR, False)):
         token = nodes[0].log_in()

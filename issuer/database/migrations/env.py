@@ -2,10 +2,10 @@
 
 from alembic import context
 
-from issuer.database.schema import VERSION_TABLE, carry_over
+from issuer.database.schema import VERSION_TABLE, create_version_table
 
 connection = context.config.attributes["connection"]
-carry_over(connection)
+create_version_table(connection)
 context.configure(
     connection=connection,
     version_table=VERSION_TABLE,
