@@ -4,12 +4,11 @@ A database that is moved takes them along. Each is made by the first process tha
 """
 
 import secrets as random
-from typing import Any
 
-from sqlalchemy import Column, LargeBinary, Row, String, Table, bindparam, select
+from sqlalchemy import Column, LargeBinary, String, Table, bindparam, select
 
 from issuer.database.database import Database, metadata
-from issuer.database.rows import reads, upserting
+from issuer.database.rows import checked, upserting
 
 SECRET_BYTES = 32
 
@@ -37,10 +36,5 @@ class SecretStore:
             with self._database.write() as connection:  # another process may have been faster
                 connection.execute(upserting(connection, secrets).values(made).on_conflict_do_nothing())
                 row = connection.execute(_NAMED, {"wanted": name}).one()
-        return _secret(row)
-
-
-@reads(secrets)
-def _secret(row: Row[Any]) -> bytes:
-    secret: bytes = row.secret
-    return secret
+        secret: bytes = checked(secrets, row)["secret"]
+        return secret

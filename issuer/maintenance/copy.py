@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 
 from issuer.audit.store import audit_head
 from issuer.database.database import metadata
-from issuer.database.rows import require_types
+from issuer.database.rows import checked
 from issuer.keyring.store import key_ring, marked
 from issuer.signing.pem_database import private_keys
 from issuer.tokens.refresh_rotation import refresh_tokens
@@ -53,9 +53,7 @@ def _copy_table(
     count = 0
     found = source.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
     for some in found.partitions():
-        for row in some:
-            require_types(table, row)
-        rows = [dict(row._mapping) for row in some]  # noqa: SLF001 - its public name
+        rows = [checked(table, row) for row in some]
         target.execute(insert(table), [_adapted(table, row) for row in rows])
         count += len(rows)
         told(table.name, len(rows))

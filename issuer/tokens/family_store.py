@@ -3,7 +3,6 @@
 What presenting a token leads to is decided in `tokens`; single use is enforced in `rotations`.
 """
 
-import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,9 +15,8 @@ from issuer.accounts.store import read_user, users
 from issuer.accounts.user import User
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import damaged, each_readable, reads, texts
+from issuer.database.rows import checked, damaged, each_readable
 from issuer.digests import refresh_token_digest
-from issuer.oauth import format_scope, parse_scope
 from issuer.tokens.refresh import Family, Issued, NewFamily, RefreshToken, session_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
@@ -102,7 +100,7 @@ class FamilyStore:
             if new.better_hash:
                 account = update(users).where(users.c.id == family.user_id)
                 connection.execute(account.values(password_hash=new.better_hash))
-            connection.execute(_KEEP_FAMILY, _family_row(family))
+            connection.execute(_KEEP_FAMILY, vars(family))
             connection.execute(_KEEP, token_row(token))
             oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
             connection.execute(_END_OLDEST, oldest)
@@ -254,57 +252,21 @@ def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return families.c.ended_at.is_(None), families.c.expires_at > now
 
 
-def _family_row(family: Family) -> dict[str, object]:
-    return {
-        "id": family.id,
-        "user_id": family.user_id,
-        "client_id": family.client_id,
-        "scope": format_scope(family.scope),
-        "audience": json.dumps(family.audience),
-        "created_at": family.created_at,
-        "expires_at": family.expires_at,
-        "ended_at": family.ended_at,
-        "user_agent": family.user_agent,
-        "address": family.address,
-    }
-
-
 def _found(row: Row[Any]) -> Found:
-    return Found(_token(row, _TOKEN), _family(row), read_user(row, _OWNER))
+    return Found(_token(row), _family(row), read_user(row, _OWNER))
 
 
-@reads(refresh_tokens)
-def _token(row: Row[Any], _prefix: str) -> RefreshToken:
-    return RefreshToken(
-        row.token_digest,
-        row.token_family_id,
-        row.token_expires_at,
-        row.token_successor_seed,
-        row.token_proof_digest,
-        row.token_used_at,
-        row.token_site,
-        row.token_paced_until,
-    )
+def _token(row: Row[Any]) -> RefreshToken:
+    values = checked(refresh_tokens, row, _TOKEN)
+    del values["issued_tick"], values["repeated_at"]
+    return RefreshToken(**values)
 
 
-@reads(families)
 def _used_family(row: Row[Any]) -> tuple[Family, datetime]:
     if not isinstance(row.used_at, datetime | None):
-        raise TypeError("used_at")
+        raise damaged(families, row.id)
     return _family(row), row.used_at or row.created_at
 
 
-@reads(families)
 def _family(row: Row[Any]) -> Family:
-    return Family(
-        id=row.id,
-        user_id=row.user_id,
-        client_id=row.client_id,
-        scope=parse_scope(row.scope),
-        audience=texts(row.audience),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        ended_at=row.ended_at,
-        user_agent=row.user_agent,
-        address=row.address,
-    )
+    return Family(**checked(families, row))

@@ -33,7 +33,7 @@ from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
 from issuer.database.database import Database, metadata
-from issuer.database.rows import Instant
+from issuer.database.types import Instant, Scope, Texts
 from issuer.tokens.refresh import RefreshToken
 
 families = Table(
@@ -42,8 +42,8 @@ families = Table(
     Column("id", String(36), primary_key=True),
     Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
     Column("client_id", String(36), nullable=False),
-    Column("scope", Text, nullable=False),
-    Column("audience", Text, nullable=False),
+    Column("scope", Scope, nullable=False),
+    Column("audience", Texts, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
     Column("ended_at", Instant, index=True),

@@ -29,7 +29,7 @@ from issuer.clients.client import Client
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import require_types
+from issuer.database.rows import checked
 from issuer.errors import KeyUnavailable
 from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
@@ -642,4 +642,4 @@ def test_a_damaged_count_of_failures_is_named(database: Database, table: str, ch
 def read_row(database: Database, table: str) -> None:
     with database.read() as connection:
         row = connection.execute(select(metadata.tables[table])).one()
-    require_types(metadata.tables[table], row)
+    checked(metadata.tables[table], row)

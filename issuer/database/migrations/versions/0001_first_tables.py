@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from issuer.database.rows import Instant
+from issuer.database.types import Instant
 
 revision: str = "0001"
 down_revision: str | None = None
