@@ -15,7 +15,7 @@ class StoreError(Exception):
       DatabaseNewer        it was migrated by a newer version of this program
       DatabaseForeign      it is another program's
       DatabaseDamaged      what is in it cannot be what this program wrote
-      ring.Moved           its key ring was moved into another
+      tombstone.Moved      its key ring was moved to another database
     """
 
 

@@ -35,8 +35,9 @@ from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import Moved, RingStore, Unreadable, key_ring, read
-from issuer.maintenance.copy import copy
+from issuer.keyring.store import RingStore, Unreadable, key_ring, read
+from issuer.keyring.tombstone import Moved
+from issuer.maintenance.copy import copy_tables
 from issuer.oauth import AuthMethod
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem import PemSigner
@@ -163,8 +164,8 @@ DOCUMENTS: dict[str, Any] = {
     "deep": "[" * 100_000,
     "deep objects": '{"keys":' * 50_000,
     "half a character": '"\\ud800"',
-    "a mark to nowhere": json.dumps({"moved_to": "x", "moved_at": "y", "document": "z"}),
-    "a mark with a line of settings": json.dumps(
+    "a tombstone without a database": json.dumps({"moved_to": "x", "moved_at": "y", "document": "z"}),
+    "a tombstone with a line of settings": json.dumps(
         {
             "moved_to": "sqlite:///x.db\nISSUER_KEYS=/tmp/theirs",
             "moved_at": "2026-01-01T00:00:00Z",
@@ -514,7 +515,7 @@ def test_a_private_key_of_another_type_is_reported_as_damaged(database: Database
 def test_a_mark_of_a_move_leads_to_a_database_or_is_none(node: Node, database: Database) -> None:
     node.refresh()
     store = RingStore(database)
-    store.leave("postgresql://u:***@host/name", datetime(2026, 1, 1, tzinfo=UTC))
+    store.mark_moved("postgresql://u:***@host/name", datetime(2026, 1, 1, tzinfo=UTC))
     with pytest.raises(Moved):
         store.load()
     with database.write() as connection:
@@ -522,7 +523,7 @@ def test_a_mark_of_a_move_leads_to_a_database_or_is_none(node: Node, database: D
             text("UPDATE key_ring SET document = replace(document, '\"keys\\\":', '\"locks\\\":')")
         )
     with pytest.raises(DatabaseDamaged):
-        store.come_back()
+        store.unmark_moved()
     with pytest.raises(Moved):
         store.load()
 
@@ -614,7 +615,7 @@ def test_a_database_with_a_damaged_row_is_not_moved(database: Database, tmp_path
         pytest.raises(DatabaseDamaged, match="the row 'id-bob' of users"),
         target.write() as connection,
     ):
-        copy(source, connection, lambda _table, _rows: None)
+        copy_tables(source, connection, lambda _table, _rows: None)
     target.close()
 
 

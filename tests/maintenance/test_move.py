@@ -21,9 +21,10 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
 from issuer.digests import named
 from issuer.errors import KeyUnavailable, NoRing, NothingToDo, Refused
-from issuer.keyring.store import Moved, RingStore
-from issuer.maintenance.copy import ROWS_AT_ONCE, counted
-from issuer.maintenance.move import Contents, Move, Place, take_back
+from issuer.keyring.store import RingStore
+from issuer.keyring.tombstone import Moved
+from issuer.maintenance.copy import BATCH_ROWS, count_rows
+from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.oauth import OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.signing.pem_directory import PemDirectory
@@ -93,7 +94,7 @@ def is_empty(database: Database) -> bool:
     if database.file and not database.file.exists():
         return True
     with database.snapshot() as connection:
-        return not inspect(connection).get_table_names() or not any(counted(connection).values())
+        return not inspect(connection).get_table_names() or not any(count_rows(connection).values())
 
 
 def settings_after(settings: Settings, new: Database) -> Settings:
@@ -191,15 +192,15 @@ def test_what_draws_the_progress_may_fail(lived: Issuer, new: Database) -> None:
 
 
 def test_more_rows_than_fit_at_once_arrive_and_are_told(lived: Issuer, new: Database) -> None:
-    many = [{"device": number.to_bytes(4), "seen_at": START} for number in range(2 * ROWS_AT_ONCE + 1)]
+    many = [{"device": number.to_bytes(4), "seen_at": START} for number in range(2 * BATCH_ROWS + 1)]
     with lived.database.write() as connection:
         connection.execute(devices.insert(), many)
     told: list[int] = []
     contents = moving(lived, new).perform(
         lambda table, more: told.append(more) if table == "devices" else None
     )
-    assert sum(told) == contents.rows["devices"] > 2 * ROWS_AT_ONCE
-    assert max(told) == ROWS_AT_ONCE
+    assert sum(told) == contents.rows["devices"] > 2 * BATCH_ROWS
+    assert max(told) == BATCH_ROWS
 
 
 def test_nothing_starts_on_what_was_moved_until_it_is_taken_back(
@@ -216,12 +217,12 @@ def test_nothing_starts_on_what_was_moved_until_it_is_taken_back(
     ):
         with pytest.raises(Moved, match="issuer move --back"):
             use()
-    assert take_back(lived.database, "an operator", lived.clock()) == str(new)
+    assert undo_move(lived.database, "an operator", lived.clock()) == str(new)
     assert lived.rotation.ring() == ring
     assert fault(*lived.audit.chain()) is None
     made(lived.settings).node.refresh()
     with pytest.raises(NothingToDo):
-        take_back(lived.database, "an operator", lived.clock())
+        undo_move(lived.database, "an operator", lived.clock())
 
 
 def test_who_has_read_the_ring_before_the_mark_saves_nothing_over_it(lived: Issuer, new: Database) -> None:
@@ -258,13 +259,13 @@ def test_a_node_that_starts_while_the_mark_is_set_stops_the_move(
     lived: Issuer, new: Database, made: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring, node = lived.rotation.ring(), made(lived.settings).node
-    leave = RingStore.leave
+    mark_moved = RingStore.mark_moved
 
     def late(store: RingStore, to: str, now: object) -> None:
         node.refresh()
-        leave(store, to, START)
+        mark_moved(store, to, START)
 
-    monkeypatch.setattr(RingStore, "leave", late)
+    monkeypatch.setattr(RingStore, "mark_moved", late)
     with pytest.raises(Refused, match=node.name):
         moving(lived, new).perform(quiet)
     assert lived.rotation.ring() == ring
@@ -304,7 +305,7 @@ def test_whether_a_commit_that_failed_came_through_is_for_the_operator_to_see(
     assert is_empty(new)
     with pytest.raises(Moved, match="if the move was interrupted"):
         moving(lived, new).perform(quiet)
-    take_back(lived.database, "an operator", lived.clock())
+    undo_move(lived.database, "an operator", lived.clock())
     moving(lived, new).perform(quiet)
 
 
@@ -320,7 +321,7 @@ def test_rows_that_do_not_arrive_are_noticed(lived: Issuer, new: Database) -> No
     with lived.database.write() as connection:  # or the session would miss its user
         connection.execute(text("DELETE FROM families"))
     event.listen(new._engine, "before_cursor_execute", lose, retval=True)
-    with pytest.raises(DatabaseDamaged, match="not all rows"):
+    with pytest.raises(DatabaseDamaged, match="does not hold all rows"):
         moving(lived, new).perform(quiet)
 
 
@@ -402,7 +403,7 @@ def test_what_has_no_ring_is_not_moved(issuer: Issuer, new: Database, tmp_path: 
         moving(issuer, new).perform(quiet)
     missing = tmp_path / "missing.db"
     with closing(Database(f"sqlite:///{missing}")) as nothing, pytest.raises(NoRing):
-        take_back(nothing, "an operator", START)
+        undo_move(nothing, "an operator", START)
     assert not missing.exists()
 
 
