@@ -1,6 +1,6 @@
-"""Whose tables a database holds, and at which revision: only what bears this program's mark is used or migrated.
+"""Inspects a database: whether its tables are this program's, and their revision. Nothing is changed.
 
-Looking changes nothing. The migrations themselves are in `migrations`, and run by `database`.
+Only a database with this program's version table is used or migrated. Migrations are in `migrations`.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, text
 
 PROGRAM: Final = "jwks-issuer"
 VERSION_TABLE: Final = "issuer_schema_version"
-"""Not alembic's default name, under which another program would take our revision for its own, and we its."""
+"""Not alembic's default name: another program that uses alembic in the same database would read this revision."""
 
 CREATE_VERSION_TABLE: Final = (
     f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY,"
@@ -28,18 +28,18 @@ _RELATIONS_OF_POSTGRESQL: Final = """
         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
     )
     ORDER BY n.nspname, c.relname
-"""  # what an extension made belongs to no program
+"""  # tables of extensions are ignored
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a database holds: nothing, or this program's tables at `revision`."""
+    """The schema of a database: empty, or this program's tables at `revision`."""
 
     revision: str | None = None
 
 
 class NotOurs(Exception):
-    """The database holds something that this program did not make; `held` says what, in plain words."""
+    """The database contains tables of another program, named in `held`."""
 
     def __init__(self, held: str) -> None:
         super().__init__(held)
@@ -47,15 +47,15 @@ class NotOurs(Exception):
 
 
 class Damaged(Exception):
-    """The database is this program's, and is not as it left it; says how."""
+    """The database is this program's, and tables or the revision are missing; the message says which."""
 
 
 class Elsewhere(Exception):
-    """New tables would not be made where this program's tables are, or nowhere; says why and what to do."""
+    """The search_path leads to another schema than that of this program's tables, or to none."""
 
 
 def look(connection: Connection, tables: Collection[str], newest: str) -> Schema:
-    """Return what the database holds; `tables` are those of the revision `newest`.
+    """Return the schema of the database; `tables` are those of the revision `newest`.
 
     Raise NotOurs, Damaged or Elsewhere.
     """
@@ -72,7 +72,7 @@ def look(connection: Connection, tables: Collection[str], newest: str) -> Schema
 
 
 def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
-    """Return the schema in which tables are made, and the relations in it: by name, whether it is a table."""
+    """Return the schema where tables are created, and its relations: for each name, whether it is a table."""
     if connection.dialect.name == "sqlite":
         looked = inspect(connection)
         tables = dict.fromkeys(looked.get_table_names(), True)
@@ -88,9 +88,9 @@ def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
     for row in rows:
         if row.name == VERSION_TABLE and row.schema != place:
             raise Elsewhere(
-                f"the tables of this program are in the schema {row.schema}, but new ones would be made in {place},"
-                f" which comes before it in the search_path; put {row.schema} first: ALTER ROLE CURRENT_USER SET"
-                f" search_path = {connection.dialect.identifier_preparer.quote(row.schema)}"
+                f"the tables of this program are in the schema {row.schema}, but new ones would be created in"
+                f" {place}, which comes before it in the search_path; put {row.schema} first: ALTER ROLE CURRENT_USER"
+                f" SET search_path = {connection.dialect.identifier_preparer.quote(row.schema)}"
             )
     return place, {row.name: row.is_table for row in rows if row.schema == place}
 
@@ -98,10 +98,10 @@ def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
 def _marked_revision(connection: Connection, held: Mapping[str, bool], place: str | None) -> str:
     columns = {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE, schema=place)}
     if not held[VERSION_TABLE] or columns != _COLUMNS:
-        raise NotOurs(f"an {VERSION_TABLE} that this program did not make")
+        raise NotOurs(f"a table {VERSION_TABLE} that this program did not create")
     rows = connection.execute(text(f"SELECT version_num, program FROM {VERSION_TABLE}")).all()  # noqa: S608
     if any(row.program != PROGRAM for row in rows):
-        raise NotOurs(f"an {VERSION_TABLE} of another program")
+        raise NotOurs(f"a table {VERSION_TABLE} of another program")
     if len(rows) != 1 or not (str(rows[0].version_num).isdecimal() and len(rows[0].version_num) == 4):  # noqa: PLR2004
         raise Damaged(f"{VERSION_TABLE} does not hold one revision of this program")
     return str(rows[0].version_num)

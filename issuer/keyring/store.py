@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from issuer.audit.chain import Action, Entry, Head
 from issuer.audit.store import MOST_ENTRIES, append, audit, head_of, holds
 from issuer.database.database import Database, metadata
-from issuer.database.errors import DatabaseDamaged, Locked
+from issuer.database.errors import DatabaseDamaged, Locked, StoreError
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.tombstone import LONGEST_DOCUMENT, Tombstone, read_tombstone
+from issuer.keyring.tombstone import LONGEST_DOCUMENT, Tombstone
 from issuer.keyring.validity import invalid_reason
 
 key_ring = Table(
@@ -39,6 +39,14 @@ class Unreadable(ValueError):
     """The document of a ring is damaged; says how."""
 
 
+class Moved(StoreError):
+    """The key ring was moved to another database, `to`, and this one is no longer used."""
+
+    def __init__(self, message: str, to: str) -> None:
+        super().__init__(message)
+        self.to = to
+
+
 class RingStore:
     """Keeps the ring."""
 
@@ -56,8 +64,8 @@ class RingStore:
             if ring.version != row.version:
                 raise Unreadable("its two versions differ")  # noqa: TRY301 - one way out of all that is unreadable
         except Unreadable as error:
-            if tombstone := read_tombstone(row.document):
-                raise tombstone.moved() from None
+            if tombstone := Tombstone.read(row.document):
+                raise _moved(tombstone) from None
             raise _damaged(error) from None
         return ring
 
@@ -129,8 +137,8 @@ class RingStore:
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one()
-            if tombstone := read_tombstone(row.document):
-                raise tombstone.moved()
+            if tombstone := Tombstone.read(row.document):
+                raise _moved(tombstone)
             document = Tombstone.of(row.document, to, now).written()
             # Another version: a process that loaded the ring before cannot save over the tombstone.
             connection.execute(update(key_ring).values(version=row.version + 1, document=document))
@@ -142,7 +150,7 @@ class RingStore:
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one_or_none()
-            tombstone = read_tombstone(row.document) if row else None
+            tombstone = Tombstone.read(row.document) if row else None
             if tombstone is None:
                 return None
             connection.execute(update(key_ring).values(ring_values(tombstone)))
@@ -171,6 +179,15 @@ def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
 def _damaged(why: Unreadable) -> DatabaseDamaged:
     return DatabaseDamaged(
         f"the key ring in the database is damaged, {why}: restore the backup, and find out who can write there"
+    )
+
+
+def _moved(tombstone: Tombstone) -> Moved:
+    return Moved(
+        f"all data here was moved to {tombstone.moved_to} at {tombstone.moved_at}: set ISSUER_DATABASE_URL"
+        " to that one; to go back before anything was issued there, or if the move was interrupted:"
+        " issuer move --back",
+        tombstone.moved_to,
     )
 
 

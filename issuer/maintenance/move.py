@@ -14,7 +14,7 @@ from issuer.audit.store import AuditStore, append
 from issuer.callbacks import notify
 from issuer.clock import instant
 from issuer.database.database import SCHEMA, Database
-from issuer.database.engines import take_time
+from issuer.database.engines import lift_time_limits
 from issuer.database.errors import DatabaseDamaged, DatabaseForeign
 from issuer.errors import NoRing, NothingToDo, Refused
 from issuer.keyring.heartbeat_store import HeartbeatStore
@@ -114,8 +114,8 @@ class Move:
     def _copy(self, ring: KeyRing, before: Contents, progress: Progress) -> Contents:
         pems = self._pems(ring)
         with self._old.database.snapshot() as source, self._new.database.write() as target:
-            take_time(source)
-            take_time(target)
+            lift_time_limits(source)
+            lift_time_limits(target)
             rows = copy_tables(source, target, lambda table, rows: notify(progress, table, rows))
             store_private_keys(target, pems)
             if count_rows(target) != {**rows, "private_keys": len(pems)}:

@@ -142,7 +142,7 @@ class FamilyStore:
 
     def issued(self, digest: bytes) -> Issued | None:
         """Return when and to which network a token was issued, by the clock of the database; None for no token."""
-        tick = self._database.ticks()
+        tick = self._database.shared_clock()
         with self._database.read() as connection:
             statement = _ISSUED_BY_DATABASE if tick is None else _ISSUED
             row = connection.execute(statement, {"wanted": digest}).one_or_none()

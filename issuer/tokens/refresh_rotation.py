@@ -67,7 +67,8 @@ refresh_tokens = Table(
 )
 """Of each session the newest token and those used in the last minutes: older ones are known by their proof.
 
-`issued_tick`: see `Database.ticks`; `repeated_at`: when the token was given again to the holder of its predecessor.
+`issued_tick` is in microseconds of `Database.shared_clock`; `repeated_at` is when the token was returned again to the
+holder of its predecessor.
 """
 
 USED_KEPT = timedelta(minutes=2)
@@ -118,7 +119,7 @@ def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime)
         done = frozenset(connection.scalars(_USE, asked))
         kept = [rotation.successor for rotation in rotations if rotation.used.digest in done]
         if kept:
-            tick = database.ticks()
+            tick = database.shared_clock()
             connection.execute(_KEEP, [{**token_row(token), "issued_tick": tick} for token in kept])
             forgotten = {"families": [token.family_id for token in kept], "before": now - USED_KEPT}
             connection.execute(_FORGET, {**forgotten, "proofs": [token.proof_digest for token in kept]})
@@ -133,7 +134,7 @@ def _on_postgresql(
         "used": list(used.values()),
         "families": [rotation.used.family_id for rotation in rotations],
         "now": now,
-        "tick": database.ticks(),
+        "tick": database.shared_clock(),
         "before": now - USED_KEPT,
         **{name: [getattr(each.successor, of) for each in rotations] for name, of in _NEXT.items()},
     }

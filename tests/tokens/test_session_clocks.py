@@ -71,7 +71,7 @@ class Node:
 
     def __init__(self, database: Database, time: Time, off: timedelta) -> None:
         self.time, self.off = time, off
-        database.ticks = lambda: int(time.now.timestamp() * 1_000_000)
+        database.shared_clock = lambda: int(time.now.timestamp() * 1_000_000)
         self.database, self.families = database, FamilyStore(database)
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
         self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, SKEW)
@@ -232,7 +232,7 @@ def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, ti
     time.now = datetime.now(UTC)
     nodes = two_nodes(new_database(postgresql), time)
     for node in nodes:
-        node.database.ticks = lambda: None
+        node.database.shared_clock = lambda: None
     for node, other in (nodes, nodes[::-1]):
         token = node.log_in()
         successor = node.refresh(token)

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection, and inside the transaction, that `database.database` hands over."""
+"""Alembic's environment: runs migrations in the transaction that `database.database` has begun."""
 
 from alembic import context
 
@@ -9,6 +9,6 @@ create_version_table(connection)
 context.configure(
     connection=connection,
     version_table=VERSION_TABLE,
-    render_as_batch=True,  # SQLite alters a table by making it anew
+    render_as_batch=True,  # SQLite changes a table by creating a new one
 )
 context.run_migrations()

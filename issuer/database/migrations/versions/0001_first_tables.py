@@ -10,7 +10,7 @@ down_revision: str | None = None
 
 
 def upgrade() -> None:
-    """Go forward."""
+    """Create all tables."""
     _create_accounts_and_clients()
     _create_sessions()
     _create_keys()
