@@ -21,9 +21,9 @@ class Kind(StrEnum):
     POLICY = "settings contradict each other"
     METRICS_TOKEN_SHORT = "the token for /metrics is too short"  # noqa: S105 - a description
     METRICS_TOKEN_MISSING = "there is no token for /metrics"  # noqa: S105 - a description
-    MISSPELT_IN_FILE = "a name in .env is no setting and resembles one"
-    UNKNOWN_IN_FILE = "a name in .env is no setting"
-    UNKNOWN_IN_ENVIRONMENT = "a name in the environment is no setting"
+    MISSPELT_IN_FILE = "a name in .env is not a setting, but similar to one"
+    UNKNOWN_IN_FILE = "a name in .env is not a setting"
+    UNKNOWN_IN_ENVIRONMENT = "a name in the environment is not a setting"
     TWICE_IN_ENVIRONMENT = "the environment has a setting under two spellings"
     OVERRIDDEN_LINE = "a line of .env is overridden by a later one"
     URL_NOT_HTTPS = "ISSUER_URL is plain http"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
     ENV_OWNER = ".env belongs to another user"
     ENV_WRITABLE = "others may write to .env"
     ENV_READABLE = "others may read secrets in .env"
-    ENV_NOT_A_FILE = ".env is no regular file"
+    ENV_NOT_A_FILE = ".env is not a regular file"
     ENV_UNREADABLE = ".env may not be read"
     ENV_ENCODING = ".env is not UTF-8"
     ENV_BYTE_ORDER_MARK = ".env begins with a byte order mark"
@@ -121,10 +121,10 @@ class Fix:
 
 
 @dataclass(frozen=True)
-class Concern:
-    """Something that works and is probably a mistake, with its fix."""
+class ConfigWarning:
+    """A setting or file that works but is probably a mistake, with its fix."""
 
-    wrong: str
+    message: str
     fix: Fix
 
 

@@ -11,8 +11,8 @@ from issuer.checks.storage import url_form
 from issuer.clock import duration
 from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
-from issuer.settings.settings import SECRETS, BadSettings, Settings, concerns, setting_of
-from issuer.settings.sources import Given, GivenTwice, cleaned, given_settings
+from issuer.settings.settings import SECRETS, BadSettings, Settings, setting_of, setting_warnings
+from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, raw_settings
 from issuer.urls import meant_as_issuer_url, meant_as_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
@@ -27,14 +27,14 @@ MAKE_METRICS_TOKEN = (
 def refused(error: BadSettings) -> Iterator[Finding]:
     """Yield what `load_settings` refused, setting by setting, and whatever else can be said of the settings then."""
     try:
-        file, given = read_env_file(), given_settings()
-    except (BadEnvFile, GivenTwice) as other:
+        file, given = read_env_file(), raw_settings()
+    except (BadEnvFile, DuplicateSetting) as other:
         yield problem(str(other), other.fix)
         return
     unread = [each for each in file.unread if each.names_setting] if file else []
-    for each, fault in zip(unread, error.faults, strict=False):
+    for each, fault in zip(unread, error.errors, strict=False):
         yield problem(fault, each.fix)
-    for fault in error.faults[len(unread) :]:
+    for fault in error.errors[len(unread) :]:
         name = setting_of(fault)
         yield problem(fault, _value_fix(name, given.get(name)))
     yield from given_as_meant()
@@ -51,11 +51,11 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
 
 
 def given_as_meant() -> Iterator[Finding]:
-    """Yield who else may read secrets in `.env`, and the concerns about what is given."""
+    """Yield that others can read secrets in `.env`, and the warnings about settings that have no effect."""
     file = read_env_file()
     if file:
         yield from _exposed(file)
-    yield from warnings(concerns())
+    yield from warnings(setting_warnings())
 
 
 def _exposed(file: EnvFile) -> Iterator[Finding]:
@@ -132,9 +132,9 @@ def to_think_about(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _value_fix(name: str, given: Given | None) -> Fix:
+def _value_fix(name: str, given: RawSetting | None) -> Fix:
     """Return the line in place of one that was refused: as it was meant, or else the default."""
-    value = cleaned(given) if given else ""
+    value = normalized(given) if given else ""
     if name == "ISSUER_METRICS_TOKEN":
         if given is None or given.line is None:
             return Fix(Kind.METRICS_TOKEN_SHORT, f"export {name}=$({_NEW_TOKEN})")

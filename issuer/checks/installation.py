@@ -88,7 +88,7 @@ def _refused(error: BadSettings) -> Iterator[Finding]:
     """Yield what was refused, and what is wrong with the rest."""
     yield from configuration.refused(error)
     if error.rest:
-        told = {str(each) for each in error.rest.contradictions(besides=error.faults)}
+        told = {str(each) for each in error.rest.contradictions(besides=error.errors)}
         yield from (each for each in _contradictions(error.rest) if each.wrong in told)
 
 

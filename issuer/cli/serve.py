@@ -238,5 +238,5 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
     thought = configuration.not_as_thought(settings, tls=tls)
     for finding in (*thought, *configuration.given_as_meant(), *strays):
         yield finding.wrong
-    for concern in settings.passphrase_concerns():
-        yield concern.wrong
+    for warning in settings.passphrase_warnings():
+        yield warning.message

@@ -9,11 +9,11 @@ from typing import Annotated, TextIO
 import typer
 
 from issuer.accounts.user import USERNAME_LENGTH
-from issuer.administration.user_import import Fault, clashes, read_arrivals
+from issuer.administration.user_import import RowError, find_conflicts, read_rows
 from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
 from issuer.logs import harmless
 
-FAULTS_SHOWN = 20
+ERRORS_SHOWN = 20
 STDIN = Path("-")
 
 
@@ -33,20 +33,20 @@ def import_users(
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
-            arrivals, faults = read_arrivals(lines, issuer.accounts.passwords, issuer.clock())
+            rows, errors = read_rows(lines, issuer.accounts.passwords, issuer.clock())
         except UnicodeDecodeError:
             raise CommandError(f"{file} is not UTF-8") from None
-        faults += clashes(arrivals, issuer.accounts.store)
-        if faults:
-            _refuse(sorted(faults, key=lambda fault: fault.line), as_json=as_json)
+        errors += find_conflicts(rows, issuer.accounts.store)
+        if errors:
+            _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         if not dry_run:
-            issuer.accounts.store.add_all([arrival.user for arrival in arrivals])
+            issuer.accounts.store.add_all([row.user for row in rows])
         done = "accounts that would be made" if dry_run else "accounts made"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(
-            {"imported": 0 if dry_run else len(arrivals), "users": len(arrivals), "dry_run": dry_run},
+            {"imported": 0 if dry_run else len(rows), "users": len(rows), "dry_run": dry_run},
             as_json=as_json,
-            says=f"{done}: {len(arrivals)}{more}",
+            says=f"{done}: {len(rows)}{more}",
         )
 
 
@@ -60,17 +60,17 @@ def _lines(file: Path) -> Iterator[TextIO]:
         yield lines
 
 
-def _refuse(faults: Sequence[Fault], *, as_json: bool) -> None:
-    """Tell what is wrong, all of it to a script, and end the command."""
-    message = f"no account was made; faults in the file: {len(faults)}"
+def _refuse(errors: Sequence[RowError], *, as_json: bool) -> None:
+    """Print the first errors, or all as JSON, and end the command."""
+    message = f"no account was created; errors in the file: {len(errors)}"
     if as_json:
-        found = [{"line": fault.line, "username": fault.username, "wrong": fault.wrong} for fault in faults]
+        found = [{"line": error.line, "username": error.username, "wrong": error.reason} for error in errors]
         show({"error": "failed", "message": message, "faults": found}, as_json=True)
         raise typer.Exit(Exit.FAILED)
-    for fault in faults[:FAULTS_SHOWN]:
-        name = harmless(fault.username[: USERNAME_LENGTH + 1])
-        told = f", {name!r}" if name else ""
-        sys.stderr.write(f"line {fault.line}{told}: {harmless(fault.wrong)}\n")
-    if len(faults) > FAULTS_SHOWN:
-        sys.stderr.write(f"and {len(faults) - FAULTS_SHOWN} more\n")
+    for error in errors[:ERRORS_SHOWN]:
+        name = harmless(error.username[: USERNAME_LENGTH + 1])
+        shown = f", {name!r}" if name else ""
+        sys.stderr.write(f"line {error.line}{shown}: {harmless(error.reason)}\n")
+    if len(errors) > ERRORS_SHOWN:
+        sys.stderr.write(f"and {len(errors) - ERRORS_SHOWN} more\n")
     raise CommandError(message)

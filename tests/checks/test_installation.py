@@ -385,9 +385,9 @@ def test_a_database_of_a_newer_version_is_told(site: Site) -> None:
 
 
 def test_a_database_of_an_older_version_is_to_be_backed_up_before_the_next_start(site: Site) -> None:
-    site.change("UPDATE issuer_schema_version SET version_num = '0001'")
+    site.change("UPDATE issuer_schema_version SET version_num = '0000'")
     finding = site.one(Severity.WARNING)
-    assert f"is at revision 0001, and the next start brings it to {SCHEMA}" in finding.wrong
+    assert f"is at revision 0000, and the next start brings it to {SCHEMA}" in finding.wrong
     site.apply(finding.fix.line)
     assert (site.folder / "BACKUP").exists()
 

@@ -81,5 +81,5 @@ def _checks(issuer: Issuer) -> Result:
 
 def _advice(issuer: Issuer, *, in_detail: bool) -> list[str]:
     """Return what is doubtful about the passphrase: logged once, at the start, and shown here while it is so."""
-    advice = [concern.wrong for concern in issuer.settings.passphrase_concerns()]
+    advice = [warning.message for warning in issuer.settings.passphrase_warnings()]
     return advice if in_detail or not advice else ["the settings need attention; see: issuer check"]
