@@ -74,7 +74,7 @@ def chained(head: Head, entry: Entry) -> Link:
     return Link(head.number + 1, hashlib.sha256(covered.encode()).hexdigest(), entry)
 
 
-def fault(links: Iterable[Link], head: Head) -> str | None:
+def integrity_error(links: Iterable[Link], head: Head) -> str | None:
     """Return the first thing wrong with a chain, or None: a link changed, removed, added or moved."""
     end = EMPTY
     for link in links:

@@ -59,7 +59,7 @@ def append(connection: Connection, entries: Iterable[Entry]) -> None:
     """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
     # Others who append wait here.
     row = connection.execute(select(audit_head).with_for_update()).one_or_none()
-    # Somebody may have tampered with either: no emergency fails for that, and `fault` tells.
+    # Somebody may have tampered with either: no emergency fails for that, and `integrity_error` finds it.
     newest = _number(connection.scalar(select(func.max(audit.c.number)).where(audit.c.number < MOST_ENTRIES)))
     head = Head(max(_number(row.number), newest), str(row.digest)) if row else Head(newest, "")
     for entry in entries:

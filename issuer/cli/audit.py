@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.audit.chain import Action, Link, fault
+from issuer.audit.chain import Action, Link, integrity_error
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.cli.ring_view import KID_SHOWN
 from issuer.clock import instant
@@ -100,15 +100,15 @@ def verify(
         )
     with opened(Access.READ) as issuer:
         links, head = issuer.audit.chain()
-        problem = fault(links, head)
+        problem = integrity_error(links, head)
         if problem is None and noted is not None and noted.strip() not in {link.digest for link in links}:
             problem = (
                 "no entry has the noted digest: the audit log was replaced, or an older backup was restored"
             )
-        problem = problem or issuer.rotation.halves.audit_error()
+        problem = problem or issuer.rotation.private_keys.audit_error()
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
-        compared = issuer.rotation.halves.noted_entries()
+        compared = issuer.rotation.private_keys.checkpointed_entry()
         told = (
             "there is no note outside the database to compare it with"
             if compared is None

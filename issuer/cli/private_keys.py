@@ -55,13 +55,13 @@ def import_key(
         public = ALGORITHMS[alg].public_key(key)
         issuer.rotation.require_place(public, current=current)
         try:
-            issuer.signer.adopt(key, alg)
+            issuer.signer.import_key(key, alg)
         except KeyUnavailable:
             issuer.rotation.require_place(public, current=current)  # somebody imported it at this moment
             raise
-        ring = issuer.rotation.take_in(public, current=current, reason=f"imported from {pem.name}")
-        ripe_at = ring.ripe_at(ring.find(public.kid))
-        does = "signs" if current else f"is published, and may sign from {instant(ripe_at)} on"
+        ring = issuer.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
+        may_sign_from = ring.may_sign_from(ring.find(public.kid))
+        does = "signs" if current else f"is published, and may sign from {instant(may_sign_from)} on"
         show_ring(issuer, ring, as_json=as_json, says=[f"{public.kid} {does}"], warnings=_exposed(pem))
 
 
@@ -108,7 +108,7 @@ def verify(*, as_json: Json = False) -> None:
         ring, now = issuer.rotation.ring(), issuer.clock()
         keys = [key for key in ring.keys if ring.phase(key, now) in PUBLISHED]
         rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
-        strays = issuer.signer.strays([key.kid for key in keys])
+        strays = issuer.signer.orphans([key.kid for key in keys])
         bad = sum(row["result"] != "ok" for row in rows)
         show(
             {"keys": rows, "strays": strays},

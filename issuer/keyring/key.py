@@ -30,7 +30,7 @@ class Key(PublicKey):
     """Revoked because somebody else may have the private key."""
     imported: bool = False
     """Imported: its private key existed outside once."""
-    withdrawn: bool = False
+    rolled_back_from: bool = False
     """A rollback took its place: going back does not lead to it again."""
 
     def activated_by(self, now: datetime) -> bool:

@@ -31,7 +31,7 @@ class Published:
         known = self.waiting + 1  # and the current one
         instants = [now]
         if policy.rotation_period and self.next_turn:
-            turns = -(-policy.keeps // policy.rotation_period)
+            turns = -(-policy.retention // policy.rotation_period)
             instants += [self.next_turn + turn * policy.rotation_period for turn in range(turns)]
         return max(
             known + turn + sum(leaves_at > at for leaves_at in self.leaving)
@@ -42,7 +42,7 @@ class Published:
         """Return what is published at a later instant, after the turns that the timer has made by then."""
         leaving, turn = list(self.leaving), self.next_turn
         while policy.rotation_period and turn and turn <= at:
-            leaving.append(turn + policy.keeps)
+            leaving.append(turn + policy.retention)
             turn += policy.rotation_period
         return Published([each for each in leaving if each > at], self.waiting, turn)
 

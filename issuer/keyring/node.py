@@ -22,14 +22,14 @@ from issuer.signing.signer import Signer
 
 
 @dataclass(frozen=True)
-class Trouble:
+class Failure:
     """Why the ring could not be cared for, and since when; `reason` says what to do."""
 
     since: datetime
     reason: str
 
 
-def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
+def ring_warnings(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
     """Return what the ring should have, and has not."""
     overdue = ring.overdue_since(policy, now)
     missing = ring.shortfall(now, policy)
@@ -59,7 +59,7 @@ class Node:
         policy: Policy,
         clock: Clock,
         name: str,
-        storage_fault: Callable[[], KeyUnavailable | None] = lambda: None,
+        storage_error: Callable[[], KeyUnavailable | None] = lambda: None,
     ) -> None:
         self._rotation = rotation
         self._signer = signer
@@ -67,15 +67,15 @@ class Node:
         self._policy = policy
         self._clock = clock
         self.name = name
-        self._storage_fault = storage_fault
+        self._storage_error = storage_error
         self._view: View | None = None
         self._beat: Heartbeat | None = None
-        self._trouble: Trouble | None = None
+        self._failure: Failure | None = None
         self._missing: list[str] = []
         self._audit_error: str | None = None
 
     @property
-    def has_view(self) -> bool:
+    def has_seen_ring(self) -> bool:
         """Whether this node has seen the key ring at all."""
         return self._view is not None
 
@@ -102,32 +102,32 @@ class Node:
         if complaints:
             self._complain("; ".join(complaints))
         else:
-            self._trouble = None
+            self._failure = None
         return self.view
 
     @property
-    def trouble(self) -> Trouble | None:
+    def failure(self) -> Failure | None:
         """The failure of the latest refresh, or that it has not finished."""
         view = self.view
         # A view from after now counts as old, as it does where it is used: the clock was set back since.
-        if self._trouble is None and abs(self._clock() - view.refreshed_at) > 3 * REFRESH_INTERVAL:
-            return Trouble(
+        if self._failure is None and abs(self._clock() - view.refreshed_at) > 3 * REFRESH_INTERVAL:
+            return Failure(
                 view.refreshed_at,
                 "the refresh of the key ring has not finished: the database, the disk or the PKCS#11 token may hang",
             )
-        return self._trouble
+        return self._failure
 
     def warnings(self, *, in_detail: bool = True) -> list[str]:
         """Return what an operator should know although the node can do its work.
 
         The reason of a failure may name addresses and paths; without `in_detail` the text refers to the log.
         """
-        now, trouble = self._clock(), self.trouble
+        now, trouble = self._clock(), self.failure
         reason = trouble.reason if trouble and in_detail else "the key ring needs attention; see the log"
         return [
             *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
             *([clock] if (clock := self._rotation.clock_warning()) else []),
-            *wanting(self.view.ring, self._policy, now),
+            *ring_warnings(self.view.ring, self._policy, now),
         ]
 
     @property
@@ -142,8 +142,8 @@ class Node:
             self._heartbeats.beat(self._beat.last(now), now - self._policy.clock_skew)
 
     def _complain(self, reason: str) -> None:
-        since = self._trouble.since if self._trouble else self._clock()
-        self._trouble = Trouble(since, reason)
+        since = self._failure.since if self._failure else self._clock()
+        self._failure = Failure(since, reason)
 
     def _refreshed(self) -> list[str]:
         seen_at = self._clock()
@@ -158,12 +158,17 @@ class Node:
         if complaints and self._view is None:
             raise KeyUnavailable("; ".join(complaints))
         self._take_up(ring, seen_at, opened)
-        halves, fault = self._rotation.halves, self._storage_fault()
+        private_keys, storage_error = self._rotation.private_keys, self._storage_error()
         if self._audit_error:  # until an operator has accepted it
-            self._audit_error = halves.audit_error()
-        unstorable = str(fault) if fault else None  # told before the next key is needed
-        others = (self._rotation.unmade, unstorable, halves.unnoted, self._audit_error)
-        return [*complaints, *self._missing, *filter(None, others), *halves.undestroyed.values()]
+            self._audit_error = private_keys.audit_error()
+        unstorable = str(storage_error) if storage_error else None  # told before the next key is needed
+        others = (
+            self._rotation.generation_error,
+            unstorable,
+            private_keys.checkpoint_error,
+            self._audit_error,
+        )
+        return [*complaints, *self._missing, *filter(None, others), *private_keys.destruction_errors.values()]
 
     def _require_true(self, ring: KeyRing) -> None:
         """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
@@ -178,7 +183,7 @@ class Node:
         for key in ring.keys:
             require_sound(key)
         self._missing = self._missed(ring)
-        self._audit_error = self._rotation.halves.audit_error()
+        self._audit_error = self._rotation.private_keys.audit_error()
 
     def _missed(self, ring: KeyRing) -> list[str]:
         """Return a complaint for each published key whose private key is not here."""

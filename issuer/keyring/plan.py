@@ -14,10 +14,10 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.signing.public_key import PublicKey
 
-UNMADE = "(a new key)"
+PLACEHOLDER = "(a new key)"
 
 
-class Happening(StrEnum):
+class EventKind(StrEnum):
     """What the plan tells of a key."""
 
     PUBLISHED = "is published"
@@ -31,13 +31,13 @@ class Step:
     """One thing that will happen; `kid` is None for a key that is yet to be made."""
 
     at: datetime
-    happening: Happening
+    kind: EventKind
     kid: str | None
     alg: str
 
 
 @dataclass(frozen=True)
-class Life:
+class KeyTimeline:
     """The life of one key as planned; an instant is None where it is beyond the plan, or by manual rotation only."""
 
     kid: str | None
@@ -55,7 +55,7 @@ class Plan:
     start: datetime
     end: datetime
     steps: tuple[Step, ...]
-    lives: tuple[Life, ...]
+    lives: tuple[KeyTimeline, ...]
 
 
 def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
@@ -63,10 +63,10 @@ def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
     end = now + policy.rotation_period + policy.publish_lead
     start = now
     steps: list[Step] = []
-    lives: dict[str, Life] = {}
+    lives: dict[str, KeyTimeline] = {}
     while True:
         ring, made = completed(ring, policy, now)
-        steps += [Step(now, Happening.PUBLISHED, None, key.alg) for key in made]
+        steps += [Step(now, EventKind.PUBLISHED, None, key.alg) for key in made]
         lives |= {key.kid: _life(ring, key) for key in ring.keys if ring.phase(key, now) is not Phase.REVOKED}
         upcoming = list(_upcoming(ring, now))
         next_at = min((step.at for step in upcoming), default=end)
@@ -78,32 +78,32 @@ def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
 
 def completed(ring: KeyRing, policy: Policy, now: datetime) -> tuple[KeyRing, list[PublicKey]]:
     """Return the ring with what a reconcile would do at `now`, and stand-ins for the keys that it would make."""
-    tended = ring.tended(policy, now)
-    missing = tended.shortfall(now, policy)
-    made = [PublicKey(f"{UNMADE} {uuid4()}", policy.algorithm, {}) for _ in range(missing)]
-    return tended.published(made, policy, now), made
+    maintained = ring.maintained(policy, now)
+    missing = maintained.shortfall(now, policy)
+    made = [PublicKey(f"{PLACEHOLDER} {uuid4()}", policy.algorithm, {}) for _ in range(missing)]
+    return maintained.published(made, policy, now), made
 
 
-def next_changes(ring: KeyRing, now: datetime) -> dict[Happening, datetime]:
+def next_changes(ring: KeyRing, now: datetime) -> dict[EventKind, datetime]:
     """Return when the next key begins to sign, and when the next leaves the JWKS, as far as that is settled."""
     steps = sorted(_upcoming(ring, now), key=lambda step: step.at, reverse=True)
-    return {step.happening: step.at for step in steps if step.happening is not Happening.MAY_SIGN}
+    return {step.kind: step.at for step in steps if step.kind is not EventKind.MAY_SIGN}
 
 
 def _upcoming(ring: KeyRing, now: datetime) -> Iterator[Step]:
     for key in ring.keys:
         waits = ring.phase(key, now) is Phase.STANDBY
-        ripe_at, leaves_at = ring.ripe_at(key), ring.leaves_at(key)
-        if waits and ripe_at > now and (key.activates_at is None or ripe_at < key.activates_at):
-            yield Step(ripe_at, Happening.MAY_SIGN, _kid(key), key.alg)
+        may_sign_from, leaves_at = ring.may_sign_from(key), ring.leaves_at(key)
+        if waits and may_sign_from > now and (key.activates_at is None or may_sign_from < key.activates_at):
+            yield Step(may_sign_from, EventKind.MAY_SIGN, _kid(key), key.alg)
         if waits and key.activates_at:
-            yield Step(key.activates_at, Happening.SIGNS, _kid(key), key.alg)
+            yield Step(key.activates_at, EventKind.SIGNS, _kid(key), key.alg)
         if leaves_at and leaves_at > now and key.revoked_at is None:
-            yield Step(leaves_at, Happening.LEAVES, _kid(key), key.alg)
+            yield Step(leaves_at, EventKind.LEAVES, _kid(key), key.alg)
 
 
-def _life(ring: KeyRing, key: Key) -> Life:
-    return Life(
+def _life(ring: KeyRing, key: Key) -> KeyTimeline:
+    return KeyTimeline(
         kid=_kid(key),
         alg=key.alg,
         published_at=key.published_at,
@@ -114,4 +114,4 @@ def _life(ring: KeyRing, key: Key) -> Life:
 
 
 def _kid(key: PublicKey) -> str | None:
-    return None if key.kid.startswith(UNMADE) else key.kid
+    return None if key.kid.startswith(PLACEHOLDER) else key.kid

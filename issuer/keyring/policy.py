@@ -91,27 +91,27 @@ class Policy:
             return  # each rotation is decided by an operator, and refused when it would be one too many
         if self.planned_keys > PLANNED_MOST:
             room = PLANNED_MOST - 1 - self.standby_keys
-            period = max(self.publish_lead, -(-self.keeps // room))
+            period = max(self.publish_lead, -(-self.retention // room))
             raise BadPolicy(
                 f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be at least {_rounded(period)}:"
                 f" a replaced key is published for ISSUER_ACCESS_TOKEN_LIFETIME {duration(self.token_lifetime)} +"
                 f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)} + 2 x ISSUER_CLOCK_SKEW"
-                f" {duration(self.clock_skew)} + {duration(DECISION_LIFETIME)} = {duration(self.keeps)}, which makes"
-                f" {self.planned_keys - 1 - self.standby_keys} replaced keys + the current key + ISSUER_STANDBY_KEYS"
+                f" {duration(self.clock_skew)} + {duration(DECISION_LIFETIME)} = {duration(self.retention)}, which"
+                f" makes {self.planned_keys - 1 - self.standby_keys} replaced keys + the current key + ISSUER_STANDBY_KEYS"
                 f" {self.standby_keys} = {self.planned_keys} keys, and verifiers read at most {PUBLISHED_MOST}, of"
                 f" which {PUBLISHED_MOST - PLANNED_MOST} are for rotations and imports by an operator",
                 f"ISSUER_ROTATION_PERIOD={_rounded(period)}",
             )
 
     @property
-    def keeps(self) -> timedelta:
+    def retention(self) -> timedelta:
         """How long a replaced key stays published."""
         return self.token_lifetime + self.margin
 
     @property
     def planned_keys(self) -> int:
         """The most keys that are published at once when only the timer rotates."""
-        replaced = -(-self.keeps // self.rotation_period) if self.rotation_period else 0
+        replaced = -(-self.retention // self.rotation_period) if self.rotation_period else 0
         return replaced + 1 + self.standby_keys
 
     @property

@@ -12,61 +12,61 @@ from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, KeyUnavailable
 from issuer.keyring.restore_detection import WAY_OUT
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.store import RingStore, Unreadable, checkpoint, noted_head, read
+from issuer.keyring.store import RingStore, Unreadable, checkpoint_document, checkpoint_head, read
 from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
 
-class DamagedNote(KeyRingError):
+class DamagedCheckpoint(KeyRingError):
     """What is noted of the ring beside the private keys cannot be read."""
 
 
-class PrivateHalves:
+class PrivateKeys:
     """Brings the private keys in line with the ring; harmless to repeat."""
 
     def __init__(self, signer: Signer, chain: RingStore | None = None) -> None:
         self._signer = signer
         self._chain = chain
         self._settled: set[tuple[str, bool]] = set()
-        self.undestroyed: dict[str, str] = {}
+        self.destruction_errors: dict[str, str] = {}
         """Why a private key could not be removed, by kid."""
         self.destroyed: dict[str, bool] = {}
         """Whether there was a private key to remove, by kid."""
-        self.unnoted: str | None = None
+        self.checkpoint_error: str | None = None
         """Why the ring could not be noted beside them."""
-        self._note: tuple[bytes, KeyRing] | None = None
+        self._checkpoint: tuple[bytes, KeyRing] | None = None
 
-    def noted(self) -> KeyRing | None:
+    def checkpoint(self) -> KeyRing | None:
         """Return the newest ring that was noted with the private keys, or None.
 
         It lags behind the database and never leads: who compares the two reads this one first. Where private
         keys are out of reach it is what this process saw last: a revocation counts all the same. Raise
-        DamagedNote for one that is damaged and that this process never saw.
+        DamagedCheckpoint for one that is damaged and that this process never saw.
         """
         with suppress(KeyUnavailable):
-            texts = self._signer.noted()
+            texts = self._signer.checkpoints()
             if not texts:
-                self._note = None
-            elif self._note is None or self._note[0] not in texts or len(texts) > 1:
+                self._checkpoint = None
+            elif self._checkpoint is None or self._checkpoint[0] not in texts or len(texts) > 1:
                 self._read(max(texts, key=_version))
-        return self._note[1] if self._note else None
+        return self._checkpoint[1] if self._checkpoint else None
 
-    def note(self, ring: KeyRing, *, accept_audit: bool = False) -> None:
+    def write_checkpoint(self, ring: KeyRing, *, accept_audit: bool = False) -> None:
         """Note the ring, once it is saved and before any private key is removed: it tells of an older one restored.
 
         With it the newest link of the audit; but the link noted before stays while the audit lacks it, unless an
         operator accepts the audit as it is: who cuts it off could else have the next rotation cover that up.
         A failure to note is kept in `unnoted` and is not raised: the ring is saved.
         """
-        self.unnoted = None
-        if self._note and self._note[1].version >= ring.version and not accept_audit:
+        self.checkpoint_error = None
+        if self._checkpoint and self._checkpoint[1].version >= ring.version and not accept_audit:
             return
         try:
             before = None if accept_audit else self._noted_head()
-            text = checkpoint(ring, self._next_head(before))
-            self._signer.note(text, lambda noted: _version(noted) < ring.version)
+            text = checkpoint_document(ring, self._next_head(before))
+            self._signer.write_checkpoint(text, lambda noted: _version(noted) < ring.version)
         except (KeyUnavailable, OSError) as error:
-            self.unnoted = f"the key ring could not be noted with its private keys: {error}"
+            self.checkpoint_error = f"the key ring could not be noted with its private keys: {error}"
 
     def audit_error(self) -> str | None:
         """Return that the audit lacks the link noted with the private keys, or None; raise StoreError.
@@ -83,7 +83,7 @@ class PrivateHalves:
                 )
         return None
 
-    def noted_entries(self) -> int | None:
+    def checkpointed_entry(self) -> int | None:
         """Return up to which entry the audit was noted with the private keys, or None."""
         with suppress(KeyUnavailable):
             head = self._noted_head()
@@ -91,8 +91,8 @@ class PrivateHalves:
         return None
 
     def _noted_head(self) -> Head | None:
-        texts = self._signer.noted()
-        return noted_head(max(texts, key=_version)) if texts else None
+        texts = self._signer.checkpoints()
+        return checkpoint_head(max(texts, key=_version)) if texts else None
 
     def _next_head(self, before: Head | None) -> Head | None:
         if self._chain is None:
@@ -104,11 +104,11 @@ class PrivateHalves:
         except StoreError:
             return before
 
-    def settle(self, ring: KeyRing, *, again: bool = False) -> None:
+    def sync(self, ring: KeyRing, *, again: bool = False) -> None:
         """Keep those that the ring names and destroy those that it distrusts; `again`, all of them."""
         if again:
             self._settled.clear()
-        for kid in self.undestroyed.keys() - {key.kid for key in ring.keys}:
+        for kid in self.destruction_errors.keys() - {key.kid for key in ring.keys}:
             self._destroy(kid)
         for key in ring.keys:
             trusted = key.revoked_at is None
@@ -122,7 +122,7 @@ class PrivateHalves:
             if key.kid not in trusted:
                 self._destroy(key.kid)
 
-    def let_go(self, entries: Iterable[Entry]) -> list[Entry]:
+    def destroy_retired(self, entries: Iterable[Entry]) -> list[Entry]:
         """Destroy those of retired keys before the ring forgets them: a crash leaves none behind."""
         return [
             replace(entry, reason=self._destroy(entry.kid or "")) if entry.action is Action.RETIRED else entry
@@ -131,10 +131,10 @@ class PrivateHalves:
 
     def _read(self, text: bytes) -> None:
         try:
-            self._note = text, read(text)
+            self._checkpoint = text, read(text)
         except Unreadable as error:
-            if self._note is None:
-                raise DamagedNote(
+            if self._checkpoint is None:
+                raise DamagedCheckpoint(
                     f"the note of the key ring with its private keys is damaged, {error}: if no older backup of the"
                     " database was restored, remove it (in a directory ring.json, in a PKCS#11 token the data object"
                     " jwks-issuer ring); nodes write it anew"
@@ -152,12 +152,12 @@ class PrivateHalves:
 
     def _destroy(self, kid: str) -> str | None:
         """Destroy a private key, or return why it could not be done: the ring goes on without it all the same."""
-        self.undestroyed.pop(kid, None)
+        self.destruction_errors.pop(kid, None)
         try:
             self.destroyed[kid] = self._signer.destroy(kid)
         except (KeyRingError, StoreError) as error:
-            self.undestroyed[kid] = f"the private key of {kid} could not be removed: {error}"
-        return self.undestroyed.get(kid)
+            self.destruction_errors[kid] = f"the private key of {kid} could not be removed: {error}"
+        return self.destruction_errors.get(kid)
 
 
 def _version(noted: bytes) -> int:

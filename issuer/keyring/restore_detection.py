@@ -24,7 +24,7 @@ def comes_after(ring: KeyRing | None, noted: KeyRing) -> bool:
     return _revoked(noted) <= _revoked(ring) and (ring.version > noted.version or _kids(ring) == _kids(noted))
 
 
-def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
+def describe_conflict(ring: KeyRing | None, noted: KeyRing) -> str:
     """Return what is wrong with a ring that does not come after `noted`, for an operator."""
     seen = f"the note with the private keys has version {noted.version} of {instant(noted.changed_at)}"
     back = f"restore the key ring from the note with its private keys: {WAY_OUT}"
@@ -46,7 +46,7 @@ def contradiction(ring: KeyRing | None, noted: KeyRing) -> str:
     return "; ".join(told)
 
 
-def without_ring(private_keys: int) -> str:
+def describe_missing_ring(private_keys: int) -> str:
     """Return why no ring is founded beside private keys of which nothing is noted."""
     return (
         f"there are {private_keys} private keys but no key ring in the database: restore the database or correct"
@@ -54,7 +54,7 @@ def without_ring(private_keys: int) -> str:
     )
 
 
-def reunited(ring: KeyRing | None, noted: KeyRing, here: Collection[str]) -> KeyRing:
+def merged(ring: KeyRing | None, noted: KeyRing, here: Collection[str]) -> KeyRing:
     """Merge two divergent rings into a version that follows both.
 
     A key revoked in either is revoked, and the longer lifetimes win. A key that only `ring` holds is kept if it is

@@ -50,14 +50,14 @@ class KeyRing:
     """The longest lead of any node since the newest key: documents of that day may live as long."""
 
     @classmethod
-    def found(cls, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
+    def create(cls, fresh: Iterable[PublicKey], policy: Policy, now: datetime) -> Self:
         """Return a new ring, whose first key signs at once: no older document can be in any cache."""
         first, *rest = (Key.standby(public, policy, now, lead=timedelta(0)) for public in fresh)
         keys = (replace(first, activates_at=now), *rest)
         return cls(version=0, changed_at=now, keys=keys, lead=policy.publish_lead).scheduled(policy, now)
 
     @cached_property
-    def in_order(self) -> tuple[Key, ...]:
+    def by_activation(self) -> tuple[Key, ...]:
         """The keys in the order of their turns."""
         return tuple(sorted(self.keys, key=lambda key: key.activates_at or NEVER))
 
@@ -78,13 +78,13 @@ class KeyRing:
         By a clock that is behind, the turn of a revoked key's successor may be yet to come: it is taken all
         the same, and never a key before it, whose retention has begun.
         """
-        order = self.in_order
+        order = self.by_activation
         started = [place for place, key in enumerate(order) if key.activated_by(now)]
         return next(key for key in order[max(started, default=0) :] if key.revoked_at is None)
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys waiting to sign, in the order in which their turn comes: none is ripe before another."""
-        return tuple(key for key in self.in_order if self.phase(key, now) is Phase.STANDBY)
+        return tuple(key for key in self.by_activation if self.phase(key, now) is Phase.STANDBY)
 
     def published_keys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
@@ -106,7 +106,7 @@ class KeyRing:
         """
         return max(clock, min(self.changed_at, clock + policy.clock_skew))
 
-    def ripe_at(self, key: Key) -> datetime:
+    def may_sign_from(self, key: Key) -> datetime:
         """Return when every verifier knows `key`, by the rules of the day it was published.
 
         Shorter settings since then do not shorten the life of documents already given out.
@@ -139,15 +139,15 @@ class KeyRing:
         """Return the ring with `fresh` keys as standbys, each in its turn.
 
         A document without them, given out under longer settings or before the key before them, may live on.
-        The ring has heard of this policy by then; see `tended`.
+        The ring has heard of this policy by then; see `maintained`.
         """
-        lead = max(self.lead, *(self.ripe_at(key) - now for key in self.keys))
+        lead = max(self.lead, *(self.may_sign_from(key) - now for key in self.keys))
         standbys = tuple(Key.standby(public, policy, now, lead) for public in fresh)
         if not standbys:
             return self
         return replace(self, keys=self.keys + standbys, lead=policy.publish_lead).scheduled(policy, now)
 
-    def joined(self, public: PublicKey, policy: Policy, now: datetime) -> Self:
+    def imported(self, public: PublicKey, policy: Policy, now: datetime) -> Self:
         """Return the ring with a key made elsewhere as the last standby; refuse one that it has, or had revoked."""
         if any(key.kid == public.kid for key in self.keys):
             raise Refused(f"the ring has {public.kid} already; see: issuer keys list")
@@ -160,13 +160,13 @@ class KeyRing:
     def promoted(self, policy: Policy, now: datetime, *, forced: bool = False) -> Self:
         """Return the ring with the next standby signing from `now`; refuse one that verifiers may not know.
 
-        Forced, it signs all the same: see `ripe_at` for how long verifiers may refuse it.
+        Forced, it signs all the same: see `may_sign_from` for how long verifiers may refuse it.
         """
         standbys = self.standbys(now)
         if not standbys:
             raise Refused("there is no standby key")
         if not forced:
-            self._require_ripe(standbys[0], now)
+            self._require_lead(standbys[0], now)
         self._require_room(policy, now, waiting=len(standbys) - 1, replaced=self.current(now))
         return self.activated(standbys[0], policy, now)
 
@@ -181,7 +181,7 @@ class KeyRing:
 
         Within its margin of leaving the JWKS, a node whose clock is ahead may be letting it go at this moment.
         """
-        previous = (key for key in reversed(self.in_order) if self.phase(key, now) is Phase.PREVIOUS)
+        previous = (key for key in reversed(self.by_activation) if self.phase(key, now) is Phase.PREVIOUS)
         chosen = next(previous, None)
         if chosen is None or self._may_be_gone(chosen, now):
             raise Refused(
@@ -189,10 +189,10 @@ class KeyRing:
                 " tokens have expired; rotate to the next key instead: issuer keys rotate"
             )
         if not forced:
-            self._require_ripe(chosen, now)
+            self._require_lead(chosen, now)
             self._require_not_withdrawn(chosen)
         current = self.current(now)
-        keys = tuple(replace(key, withdrawn=True) if key == current else key for key in self.keys)
+        keys = tuple(replace(key, rolled_back_from=True) if key == current else key for key in self.keys)
         return replace(self, keys=keys).activated(chosen, policy, now)
 
     def revoked(
@@ -229,13 +229,15 @@ class KeyRing:
         keys = (replace(key, activates_at=turns.get(key.kid, key.activates_at)) for key in self.keys)
         return replace(self, keys=tuple(keys))
 
-    def tended(self, policy: Policy, now: datetime) -> Self:
+    def maintained(self, policy: Policy, now: datetime) -> Self:
         """Drop retired keys, and raise each key's recorded lifetime and margin to the current policy.
 
         They are never lowered, since older tokens and cached key sets may still be valid. A retired key stays while
         a key that it superseded does: its activation tells how long that one is published.
         """
-        ended = takewhile(lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.in_order)
+        ended = takewhile(
+            lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.by_activation
+        )
         gone = [key.kid for key in ended if key.revoked_at is None]
         keys = tuple(self._raised(key, policy, now) for key in self.keys if key.kid not in gone)
         return replace(self, keys=keys, lead=max(self.lead, policy.publish_lead))
@@ -263,18 +265,18 @@ class KeyRing:
         A rollback moves the turn of the key that superseded the ones before it: they are kept for longer since,
         and a node that decided before may have destroyed them already.
         """
-        passed_over = any(each.withdrawn for each in self._after(key))
+        passed_over = any(each.rolled_back_from for each in self._after(key))
         return passed_over or (self.leaves_at(key) or now) - key.margin <= now
 
     def _require_not_withdrawn(self, key: Key) -> None:
-        if key.withdrawn:
+        if key.rolled_back_from:
             raise Refused(
                 f"{key.kid} was rolled back; rotate to the next key instead: issuer keys rotate"
                 " (or use --force and --reason)"
             )
 
-    def _require_ripe(self, key: Key, now: datetime) -> None:
-        allowed_from = self.ripe_at(key)
+    def _require_lead(self, key: Key, now: datetime) -> None:
+        allowed_from = self.may_sign_from(key)
         if allowed_from > now:
             raise Refused(
                 f"not before {instant(allowed_from)}: {key.kid} was published at {instant(key.published_at)}, and a"
@@ -293,7 +295,7 @@ class KeyRing:
     ) -> None:
         """Refuse what would publish more keys than verifiers read, forced or not: they would refuse them all."""
         published = self.published_now(now, max(waiting, policy.standby_keys))
-        keeps = max(policy.keeps, replaced.token_lifetime + replaced.margin) if replaced else None
+        keeps = max(policy.retention, replaced.token_lifetime + replaced.margin) if replaced else None
         allowed_from = room_from(published, policy, now, keeps)
         if allowed_from != now:
             when = f"not before {instant(allowed_from)}" if allowed_from else "not with these settings"
@@ -306,16 +308,16 @@ class KeyRing:
             )
 
     def _after(self, key: Key) -> tuple[Key, ...]:
-        order = self.in_order
+        order = self.by_activation
         return order[order.index(key) + 1 :]
 
     def activated(self, chosen: Key, policy: Policy, now: datetime) -> Self:
         """Return the ring with `chosen` signing from `now`; whether it may is decided before."""
         others = tuple(key for key in self.keys if key != chosen)
-        begun = replace(chosen, activates_at=now, withdrawn=False)
+        begun = replace(chosen, activates_at=now, rolled_back_from=False)
         return replace(self, keys=(*others, begun)).scheduled(policy, now)
 
     def _turn(self, key: Key, before: datetime | None, policy: Policy, soon: datetime) -> datetime | None:
         if not (policy.rotation_period and before):
             return None
-        return max(before + policy.rotation_period, self.ripe_at(key), soon)
+        return max(before + policy.rotation_period, self.may_sign_from(key), soon)

@@ -14,8 +14,8 @@ from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable, StoreEr
 from issuer.errors import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
 from issuer.keyring.plan import completed
 from issuer.keyring.policy import DECISION_LIFETIME, Policy
-from issuer.keyring.private_keys import PrivateHalves
-from issuer.keyring.restore_detection import comes_after, contradiction, without_ring
+from issuer.keyring.private_keys import PrivateKeys
+from issuer.keyring.restore_detection import comes_after, describe_conflict, describe_missing_ring
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore
 from issuer.keyring.transitions import transitions
@@ -26,7 +26,7 @@ Move = Callable[[KeyRing, datetime], KeyRing]
 """A decision about the ring at an instant; raises KeyRingError to refuse."""
 
 
-MAKE_AGAIN = timedelta(seconds=10)
+GENERATION_RETRY = timedelta(seconds=10)
 """How long after a key could not be made it is tried again."""
 
 CLOCKS_AGREE = timedelta(seconds=5)
@@ -44,10 +44,10 @@ class _Asked:
     reason: str | None = None
     first: PublicKey | None = None
     """The key of a new ring that was made elsewhere."""
-    may_found: bool = False
-    may_lack: bool = False
+    may_create: bool = False
+    may_lack_standby: bool = False
     """Do it although what is due besides, a new standby, cannot be made."""
-    blindly: bool = False
+    skip_open_check: bool = False
     """Do not see whether what is to sign opens."""
 
 
@@ -60,8 +60,8 @@ class Rotation:
         self._policy = policy
         self._clock = clock
         self._actor = actor
-        self.halves = PrivateHalves(signer, store)
-        self.unmade: str | None = None
+        self.private_keys = PrivateKeys(signer, store)
+        self.generation_error: str | None = None
         """Why what is due could not be done here, or not all of it."""
         self._make_from: datetime | None = None
         self.clock_ahead: timedelta | None = None
@@ -85,10 +85,10 @@ class Rotation:
         return ring
 
     def _load(self) -> KeyRing | None:
-        noted = self.halves.noted()  # before the database: it never leads
+        noted = self.private_keys.checkpoint()  # before the database: it never leads
         ring = self._store.load()
         if noted and not comes_after(ring, noted):
-            raise OlderRing(contradiction(ring, noted))
+            raise OlderRing(describe_conflict(ring, noted))
         return ring
 
     def reconcile(self, *, starting: bool = False) -> KeyRing:
@@ -101,23 +101,23 @@ class Rotation:
             self.ring()  # looks closer
         move: Move = (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unmoved
         try:
-            return self._save(_Asked(move, may_found=True, may_lack=True))
+            return self._save(_Asked(move, may_create=True, may_lack_standby=True))
         except KeyUnavailable as error:
             ring = self._store.load()
             if ring is None:
                 raise
-            self.unmade = str(error)
+            self.generation_error = str(error)
             return ring
 
     def change(
-        self, move: Move, reason: str | None = None, *, emergency: bool = False, blindly: bool = False
+        self, move: Move, reason: str | None = None, *, emergency: bool = False, skip_open_check: bool = False
     ) -> KeyRing:
         """Perform an operator's `move`, with everything that is due after it, in one save.
 
         Raise KeyUnavailable if a new standby cannot be made, which an `emergency` does not wait for, or if nodes
-        may be unable to open what is to sign; `blindly` does not look.
+        may be unable to open what is to sign; `skip_open_check` does not look.
         """
-        return self._save(_Asked(move, reason, may_lack=emergency, blindly=blindly))
+        return self._save(_Asked(move, reason, may_lack_standby=emergency, skip_open_check=skip_open_check))
 
     def preview(self, move: Move) -> KeyRing:
         """Return the ring as `move` would leave it, raising what it would raise; nothing is made or saved."""
@@ -128,32 +128,32 @@ class Rotation:
         self._require_openable(after, [*unmade, *more], now)
         return replace(after, changed_at=now)
 
-    def take_in(self, key: PublicKey, *, current: bool, reason: str) -> KeyRing:
+    def import_key(self, key: PublicKey, *, current: bool, reason: str) -> KeyRing:
         """Let a key that the signer adopted be a standby, or with `current` the first key of a new ring.
 
         Raise what `require_place` raises.
         """
         try:
             if current:
-                return self._save(_Asked(_refuse_another_ring, reason, first=key, may_found=True))
-            return self.change(lambda ring, now: ring.joined(key, self._policy, now), reason)
+                return self._save(_Asked(_refuse_another_ring, reason, first=key, may_create=True))
+            return self.change(lambda ring, now: ring.imported(key, self._policy, now), reason)
         except Exception:
             ring = self._store.load()
-            self.halves.discard([key], ring)
+            self.private_keys.discard([key], ring)
             if ring is not None:
-                self.settle()  # it may be there already, and was pending beside itself
+                self.sync()  # it may be there already, and was pending beside itself
             raise
 
-    def settle(self) -> None:
+    def sync(self) -> None:
         """Keep and destroy private keys as the ring says: what a crash after a save left undone."""
-        self.halves.settle(self.ring(), again=True)
+        self.private_keys.sync(self.ring(), again=True)
 
     def require_place(self, key: PublicKey, *, current: bool) -> None:
         """Raise Refused if the ring has `key`, or for `current` if there is a ring; NoRing otherwise if not."""
         ring = self._load() if current else self.ring()
         if ring is not None:
             now = self._clock()
-            _refuse_another_ring(ring, now) if current else ring.joined(key, self._policy, now)
+            _refuse_another_ring(ring, now) if current else ring.imported(key, self._policy, now)
 
     def _save(self, asked: _Asked) -> KeyRing:
         fresh: list[PublicKey] = []
@@ -161,18 +161,20 @@ class Rotation:
         for _ in range(ATTEMPTS):
             saved = self._attempt(asked, fresh)
             if saved is not None:
-                self.halves.note(saved)  # before a half is destroyed that an older ring would miss
-                self.halves.discard(fresh, saved)
-                self.halves.settle(saved)
+                self.private_keys.write_checkpoint(
+                    saved
+                )  # before a half is destroyed that an older ring would miss
+                self.private_keys.discard(fresh, saved)
+                self.private_keys.sync(saved)
                 return saved
-        self.halves.discard(fresh, self._store.load())
+        self.private_keys.discard(fresh, self._store.load())
         raise DatabaseUnavailable(f"the key ring was changed by others {ATTEMPTS} times meanwhile: try again")
 
     def _attempt(self, asked: _Asked, fresh: list[PublicKey]) -> KeyRing | None:
         """Return the ring as asked; None if others were faster, or we too slow to save what we decided."""
         clock = self._clock()  # before we look: a process stopped in between would judge an old ring
-        before = self._load() if asked.may_found else self.ring()
-        if before is None and not self.may_found():
+        before = self._load() if asked.may_create else self.ring()
+        if before is None and not self.require_creatable():
             return None  # another process founded it since we looked
         now = before.decision_instant(self._policy, clock) if before else clock
         try:
@@ -180,19 +182,21 @@ class Rotation:
             version = replace(after, version=after.version + 1, changed_at=now)
             entries = transitions(before, version, self._actor, asked.reason)
             changes = before is None or after != before or bool(entries)
-            if before is not None and changes and not asked.blindly:
+            if before is not None and changes and not asked.skip_open_check:
                 self._require_openable(after, fresh, now)
         except Exception as error:
             if isinstance(error, KeyUnavailable) and self._has_moved_on(before):
                 return None  # somebody else destroyed it, by a change that we have not seen
-            self.halves.discard(fresh, before)
+            self.private_keys.discard(fresh, before)
             raise
         if not changes:
             return before
         if not self._is_timely(clock):
             return None
         # If this raises, the save may have come through all the same: the fresh keys stay.
-        return self._store.save(version, self.halves.let_go(entries), partial(self._is_timely, clock))
+        return self._store.save(
+            version, self.private_keys.destroy_retired(entries), partial(self._is_timely, clock)
+        )
 
     def require_clock(self) -> None:
         """Raise WrongClock rather than decide by a clock that is further from the others than S."""
@@ -247,27 +251,32 @@ class Rotation:
         if before is None:
             known = [asked.first] if asked.first else []
             made = self._make(fresh, 1 + self._policy.standby_keys - len(known), fresh)
-            return KeyRing.found([*known, *made], self._policy, now)
+            return KeyRing.create([*known, *made], self._policy, now)
         # First what was due anyway: an emergency must not fail for want of a standby.
-        ready = self._complete(before, fresh, now, may_lack=asked.may_lack)
-        return self._complete(asked.move(ready, now), fresh, now, may_lack=asked.may_lack)
+        ready = self._complete(before, fresh, now, may_lack_standby=asked.may_lack_standby)
+        return self._complete(asked.move(ready, now), fresh, now, may_lack_standby=asked.may_lack_standby)
 
-    def _complete(self, ring: KeyRing, fresh: list[PublicKey], now: datetime, *, may_lack: bool) -> KeyRing:
-        tended = ring.tended(self._policy, now)
-        unused = [key for key in fresh if key.kid not in {each.kid for each in tended.keys}]
-        missing = tended.shortfall(now, self._policy)
+    def _complete(
+        self, ring: KeyRing, fresh: list[PublicKey], now: datetime, *, may_lack_standby: bool
+    ) -> KeyRing:
+        maintained = ring.maintained(self._policy, now)
+        unused = [key for key in fresh if key.kid not in {each.kid for each in maintained.keys}]
+        missing = maintained.shortfall(now, self._policy)
         if not missing:
-            self.unmade = None
-        elif may_lack and self._make_from and now < self._make_from <= now + MAKE_AGAIN:
-            return tended
+            self.generation_error = None
+        elif may_lack_standby and self._make_from and now < self._make_from <= now + GENERATION_RETRY:
+            return maintained
         try:
             made = self._make(unused, missing, fresh)
         except (KeyRingError, StoreError) as error:
-            if not may_lack:
+            if not may_lack_standby:
                 raise
-            self.unmade, self._make_from = f"no standby can be made: {error}", now + MAKE_AGAIN
-            return tended
-        return tended.published(made, self._policy, now)
+            self.generation_error, self._make_from = (
+                f"no standby can be made: {error}",
+                now + GENERATION_RETRY,
+            )
+            return maintained
+        return maintained.published(made, self._policy, now)
 
     def _make(self, unused: list[PublicKey], count: int, fresh: list[PublicKey]) -> list[PublicKey]:
         """Return `count` new keys; those of an attempt that came too late are used first."""
@@ -277,14 +286,14 @@ class Rotation:
             fresh.append(made[-1])
         return made
 
-    def may_found(self) -> bool:
+    def require_creatable(self) -> bool:
         """Whether there is no ring still; refuse to found one beside the private keys of another.
 
         Its database was lost or is elsewhere, and a new ring would break every token of the old one.
         """
         kept = self._signer.kept()
         if kept and self._store.load() is None:
-            raise KeyUnavailable(without_ring(len(kept)))
+            raise KeyUnavailable(describe_missing_ring(len(kept)))
         return not kept
 
 

@@ -236,16 +236,16 @@ def written(ring: KeyRing) -> bytes:
     return _DOCUMENT.dump_json(ring)
 
 
-def checkpoint(ring: KeyRing, head: Head | None) -> bytes:
-    """Return what is noted with the private keys: the ring, and the newest link of the audit."""
+def checkpoint_document(ring: KeyRing, head: Head | None) -> bytes:
+    """Return what is stored beside the private keys: the ring, and the newest link of the audit."""
     noted = json.loads(written(ring))
     if head is not None:
         noted["audit"] = {"number": head.number, "digest": head.digest}
     return json.dumps(noted, separators=(",", ":")).encode()
 
 
-def noted_head(text: bytes) -> Head | None:
-    """Return the link of the audit in what `checkpoint` returned; None where there is none, or it cannot be read."""
+def checkpoint_head(text: bytes) -> Head | None:
+    """Return the audit link in a checkpoint document; None where there is none, or it cannot be read."""
     try:
         noted = json.loads(text)["audit"]
         number, digest = noted["number"], noted["digest"]
@@ -269,9 +269,9 @@ def read(document: object) -> KeyRing:
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
-    fault = invalid_reason(ring) or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
-    if fault:
-        raise Unreadable(fault)
+    error = invalid_reason(ring) or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
+    if error:
+        raise Unreadable(error)
     return ring
 
 

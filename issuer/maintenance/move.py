@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 
-from issuer.audit.chain import Action, Entry, fault
+from issuer.audit.chain import Action, Entry, integrity_error
 from issuer.audit.store import AuditStore, append
 from issuer.callbacks import notify
 from issuer.clock import instant
@@ -22,7 +22,7 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import PUBLISHED, KeyRing
 from issuer.keyring.store import RingStore
 from issuer.maintenance.copy import copy, counted, keep
-from issuer.signing.pem import Vault
+from issuer.signing.pem import PemStorage
 from issuer.signing.self_test import prove
 from issuer.signing.signer import Signer
 
@@ -57,14 +57,14 @@ class Move:
         self,
         old: Place,
         new: Place,
-        vault: Vault | None,
+        storage: PemStorage | None,
         policy: Policy,
         clock: Callable[[], datetime],
         actor: str,
     ) -> None:
         self._old = old
         self._new = new
-        self._vault = vault  # of the old one; None where private keys stay in a token
+        self._storage = storage  # of the old one; None where private keys stay in a token
         self._policy = policy
         self._clock = clock
         self._actor = actor
@@ -83,7 +83,7 @@ class Move:
         with self._old.database.snapshot() as connection:
             rows = counted(connection)
         del rows["private_keys"]  # those of the ring are reported separately
-        wrong = fault(*AuditStore(self._old.database).chain())
+        wrong = integrity_error(*AuditStore(self._old.database).chain())
         return Contents(rows, len(self._pems(ring)), wrong)
 
     def perform(self, told: Told) -> Contents:
@@ -125,7 +125,7 @@ class Move:
                 raise DatabaseDamaged(f"not all rows arrived in {self._new.database}: nothing was moved")
             if RingStore(self._new.database).load() != ring:
                 raise DatabaseDamaged("the key ring did not arrive as it was: nothing was moved")
-            wrong = fault(*AuditStore(self._new.database).chain())
+            wrong = integrity_error(*AuditStore(self._new.database).chain())
             if wrong and before.audit_fault is None:
                 raise DatabaseDamaged(f"the audit did not arrive whole, {wrong}: nothing was moved")
             self._prove(self._new.signer, ring)
@@ -136,11 +136,13 @@ class Move:
 
     def _pems(self, ring: KeyRing) -> dict[str, bytes]:
         """Return the private keys, in encrypted form, of all keys that the ring trusts."""
-        if self._vault is None:
+        if self._storage is None:
             return {}
-        here = self._vault.kept() | self._vault.pending()
+        here = self._storage.kept() | self._storage.pending()
         return {
-            key.kid: self._vault.read(key.kid) for key in ring.keys if not key.revoked_at and key.kid in here
+            key.kid: self._storage.read(key.kid)
+            for key in ring.keys
+            if not key.revoked_at and key.kid in here
         }
 
     def _prove(self, signer: Signer, ring: KeyRing) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from issuer.signing.public_key import JWK_MEMBERS, PublicKey, thumbprint
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
-PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+CryptoPublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 RSA_BITS = 2048
 
@@ -36,14 +36,14 @@ class Algorithm:
         """Return the public key of `key`, named by its thumbprint."""
         return self.named(key.public_key())
 
-    def named(self, half: PublicHalf) -> PublicKey:
+    def named(self, half: CryptoPublicKey) -> PublicKey:
         """Return `half`, named by its thumbprint."""
         jwk = jwt.get_algorithm_by_name(self.name).to_jwk(half, as_dict=True)
         members = {name: str(jwk[name]) for name in sorted(JWK_MEMBERS[self.name])}
         kid = thumbprint(members)
         return PublicKey(kid, self.name, {**members, "use": "sig", "alg": self.name, "kid": kid})
 
-    def require_signed(self, half: PublicHalf, data: bytes, signature: bytes) -> None:
+    def require_signed(self, half: CryptoPublicKey, data: bytes, signature: bytes) -> None:
         """Raise InvalidSignatureError unless `signature`, in JWS form, was made of `data` with its private key."""
         if not jwt.get_algorithm_by_name(self.name).verify(data, half, signature):
             raise jwt.InvalidSignatureError

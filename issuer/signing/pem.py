@@ -1,6 +1,6 @@
-"""Private keys as PKCS#8 PEM, encrypted under the passphrase; a vault says where the text is kept.
+"""Private keys as PKCS#8 PEM, encrypted under the passphrase; a storage says where the text is kept.
 
-The vault that is a directory is `directory`, the one in the database `pem_database`.
+The storage that is a directory is `directory`, the one in the database `pem_database`.
 """
 
 import threading
@@ -20,7 +20,7 @@ from issuer.signing.public_key import PublicKey
 ENCRYPT_ANEW = "issuer keys rewrap --same-passphrase"
 
 
-class Vault(Protocol):
+class PemStorage(Protocol):
     """Where PEM text is kept, by kid."""
 
     def write(self, kid: str, pem: bytes) -> None:
@@ -44,47 +44,47 @@ class Vault(Protocol):
     def pending(self) -> frozenset[str]:
         """Return the kids of all pending texts."""
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the names of what lies here and belongs to none of `kids`."""
 
-    def noted(self) -> Sequence[bytes]:
+    def checkpoints(self) -> Sequence[bytes]:
         """Return what was noted last, or nothing."""
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` if it `replaces` what is noted."""
 
 
 class PemSigner:
-    """Signs with PEM keys from a vault; loaded keys stay in memory, as opening one costs 0.2 s."""
+    """Signs with PEM keys from a storage; loaded keys stay in memory, as opening one costs 0.2 s."""
 
-    def __init__(self, vault: Vault, passphrase: Callable[[], str | None]) -> None:
-        self._vault = vault
+    def __init__(self, storage: PemStorage, passphrase: Callable[[], str | None]) -> None:
+        self._storage = storage
         self._passphrase = passphrase  # asked each time: it may be changed while we run
         self._keys: dict[str, tuple[str, PrivateKey]] = {}
         self._lock = threading.Lock()
 
     def generate(self, alg: str) -> PublicKey:
         """Make a private key for `alg`, pending."""
-        return self.adopt(ALGORITHMS[alg].generate(), alg)
+        return self.import_key(ALGORITHMS[alg].generate(), alg)
 
-    def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
+    def import_key(self, key: PrivateKey, alg: str) -> PublicKey:
         """Import a private key, pending; refuse while our passphrase is not the one that encrypts the others."""
         passphrase = self._passphrase()
         self._require_in_use(passphrase)
         public = ALGORITHMS[alg].public_key(key)
-        self._vault.write(public.kid, pem_of(key, passphrase))
+        self._storage.write(public.kid, pem_of(key, passphrase))
         self._hold(public.kid, alg, key)
         return public
 
     def keep(self, kid: str) -> None:
         """Make a pending key permanent."""
-        self._vault.keep(kid)
+        self._storage.keep(kid)
 
     def load(self, kid: str, alg: str) -> None:
         """Open `kid` and check that it is the key that its name says."""
         if kid in self._keys and self._keys[kid][0] == alg:
             return
-        key = _opened(kid, self._vault.read(kid), self._passphrase())
+        key = _opened(kid, self._storage.read(kid), self._passphrase())
         algorithm = ALGORITHMS[alg]
         if not isinstance(key, algorithm.key_type) or algorithm.public_key(key).kid != kid:
             raise KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
@@ -102,11 +102,11 @@ class PemSigner:
         """Remove the private key."""
         with self._lock:
             self._keys.pop(kid, None)
-        return self._vault.remove(kid)
+        return self._storage.remove(kid)
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent private keys."""
-        return self._vault.kept()
+        return self._storage.kept()
 
     def unload_all_but(self, kids: Collection[str]) -> None:
         """Drop other keys from memory."""
@@ -117,17 +117,17 @@ class PemSigner:
         with self._lock:
             self._keys[kid] = (alg, key)
 
-    def strays(self, kids: Collection[str]) -> list[str]:
-        """Return the names of what lies in the vault and belongs to none of `kids`."""
-        return self._vault.strays(kids)
+    def orphans(self, kids: Collection[str]) -> list[str]:
+        """Return the names of what lies in the storage and belongs to none of `kids`."""
+        return self._storage.orphans(kids)
 
-    def noted(self) -> Sequence[bytes]:
+    def checkpoints(self) -> Sequence[bytes]:
         """Return what was noted last beside the private keys, or nothing."""
-        return self._vault.noted()
+        return self._storage.checkpoints()
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` if it `replaces` what is noted."""
-        self._vault.note(text, replaces)
+        self._storage.write_checkpoint(text, replaces)
 
     def rewrap(self, passphrase: str) -> int:
         """Encrypt all private keys under `passphrase`."""
@@ -138,7 +138,7 @@ class PemSigner:
             for kid in todo:
                 key = self._under_old(kid, passphrase)
                 if key:
-                    self._vault.rewrite(kid, pem_of(key, passphrase))
+                    self._storage.rewrite(kid, pem_of(key, passphrase))
                 done[kid] = key is not None
         if any(self._under_old(kid, passphrase) for kid in self._kids()):
             raise KeyUnavailable(
@@ -147,12 +147,12 @@ class PemSigner:
         return sum(done.values())
 
     def _kids(self) -> frozenset[str]:
-        return self._vault.kept() | self._vault.pending()
+        return self._storage.kept() | self._storage.pending()
 
     def _under_old(self, kid: str, new: str) -> PrivateKey | None:
         """Return a private key that is not under the new passphrase as we encrypt now; None if it is, or is gone."""
         try:
-            pem = self._vault.read(kid)
+            pem = self._storage.read(kid)
         except KeyUnavailable:
             if kid not in self._kids():
                 return None
@@ -165,9 +165,9 @@ class PemSigner:
     def _require_in_use(self, passphrase: str | None) -> None:
         """Refuse to make a key under a passphrase that `rewrap` has replaced: the nodes could not open it."""
         refusal: KeyUnavailable | None = None
-        for kid in self._vault.kept():
+        for kid in self._storage.kept():
             try:
-                _opened(kid, self._vault.read(kid), passphrase)
+                _opened(kid, self._storage.read(kid), passphrase)
             except KeyUnavailable as error:
                 refusal = error
             else:

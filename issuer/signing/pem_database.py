@@ -1,6 +1,6 @@
 """Private keys as encrypted PEM text in the database, for issuers of several nodes.
 
-How the text is made and opened is defined in `pem`; this is its other vault.
+How the text is made and opened is defined in `pem`; this is its other storage.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,7 +20,7 @@ private_keys = Table(
 )
 
 
-class PrivateKeyStore:
+class PemDatabase:
     """Keeps PEM texts by kid."""
 
     def __init__(self, database: Database) -> None:
@@ -72,15 +72,15 @@ class PrivateKeyStore:
         """Return the kids of all pending texts."""
         return self._kids(kept=False)
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the kids of texts that are none of `kids`."""
         return sorted((self.kept() | self.pending()) - set(kids))
 
-    def noted(self) -> Sequence[bytes]:
+    def checkpoints(self) -> Sequence[bytes]:
         """Return nothing: what is kept in the database is restored together with the ring."""
         return ()
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Do nothing."""
 
     def _kids(self, *, kept: bool) -> frozenset[str]:

@@ -21,10 +21,10 @@ FILE_MODE = 0o600
 OTHERS = 0o077
 LEAST_FREE_BYTES = 1024 * 1024
 _OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
-NOTE = "ring.json"
+CHECKPOINT = "ring.json"
 NOTE_MOST_BYTES = 32 * 1024 * 1024
 PEM_MOST_BYTES = 64 * 1024
-_OWN_NAMES = frozenset({"README.md", ".gitignore", NOTE})
+_OWN_NAMES = frozenset({"README.md", ".gitignore", CHECKPOINT})
 _OF_THE_FILE_SYSTEM = frozenset({"lost+found", ".snapshot", ".zfs"})
 """What a file system puts into the directory where it is mounted, and its owner cannot move away."""
 
@@ -97,14 +97,14 @@ class PemDirectory:
         """Return the kids of all pending files."""
         return self._stems(".pending")
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the names of files that belong to none of `kids`."""
         own = {f"{kid}{suffix}" for kid in kids for suffix in (".pem", ".pending")}
         expected = own | _OWN_NAMES | _OF_THE_FILE_SYSTEM
         with self._told():
             return sorted(path.name for path in self._entries() if path.name not in expected)
 
-    def faults(self) -> Iterator[KeyUnavailable]:
+    def permission_errors(self) -> Iterator[KeyUnavailable]:
         """Yield what is wrong with owner, rights or kind of the directory and of each file that is ours."""
         try:
             with self._told():
@@ -121,7 +121,7 @@ class PemDirectory:
             except KeyUnavailable as error:
                 yield error
 
-    def storage_fault(self) -> KeyUnavailable | None:
+    def storage_error(self) -> KeyUnavailable | None:
         """Return why no new key could be stored, or None: the next rotation would fail."""
         try:
             place = self._directory if self._directory.exists() else self._nearest()
@@ -154,18 +154,18 @@ class PemDirectory:
         """Return the nearest place above the directory that is there: it is made there with the first key."""
         return next(each for each in self._directory.absolute().parents if os.path.lexists(each))
 
-    def noted(self) -> Sequence[bytes]:
+    def checkpoints(self) -> Sequence[bytes]:
         """Return the text of the note, or nothing."""
         with self._told(), suppress(FileNotFoundError):
-            return [_content(self._directory / NOTE, NOTE_MOST_BYTES)]
+            return [_content(self._directory / CHECKPOINT, NOTE_MOST_BYTES)]
         return []
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Replace the note, in a directory that holds private keys: any other was named by mistake."""
         if self.kept() or self.pending():
             with self._told(), self._alone():
-                if all(map(replaces, self.noted())):
-                    self._replace(self._directory / NOTE, text)
+                if all(map(replaces, self.checkpoints())):
+                    self._replace(self._directory / CHECKPOINT, text)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ class Signer(Protocol):
     def generate(self, alg: str) -> PublicKey:
         """Make a private key for the JWS algorithm `alg`, pending, and return its public key."""
 
-    def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
+    def import_key(self, key: PrivateKey, alg: str) -> PublicKey:
         """Import a private key, pending; raise Refused where keys can only be generated inside."""
 
     def keep(self, kid: str) -> None:
@@ -37,17 +37,17 @@ class Signer(Protocol):
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent private keys, without opening them."""
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the names of what lies among the private keys and belongs to none of `kids`."""
 
-    def noted(self) -> Sequence[bytes]:
+    def checkpoints(self) -> Sequence[bytes]:
         """Return what was noted last beside the private keys; nothing where nothing can be noted.
 
         It is several texts where nodes noted at once and nothing keeps them apart. Raise KeyUnavailable when it
         cannot be read.
         """
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` if it `replaces` all that is noted, and never let there be none in between.
 
         Do nothing where nothing can be noted.

@@ -122,7 +122,9 @@ def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
-        if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
+        if (
+            not issuer.node.has_seen_ring
+        ):  # without a usable ring it does not start; who has one looks again soon
             await anyio.to_thread.run_sync(issuer.node.refresh)
         issuer.hashing.start()
         issuer.batches.start()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 from keyring.test_ring import DAY, POLICY, SECOND, START, founded, public
 
-from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, fault
+from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, integrity_error
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.transitions import transitions
 
@@ -35,8 +35,8 @@ FIRST = version(founded(), 1, START)
 
 
 def test_a_whole_chain_has_no_fault() -> None:
-    assert fault(*chain("one", "two", "three")) is None
-    assert fault([], EMPTY) is None
+    assert integrity_error(*chain("one", "two", "three")) is None
+    assert integrity_error([], EMPTY) is None
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_changed_removed_moved_or_added_entry_is_found(
     tampered: Callable[[list[Link]], list[Link]], says: str
 ) -> None:
     links, head = chain("one", "two", "three")
-    problem = fault(tampered(links), head)
+    problem = integrity_error(tampered(links), head)
     assert problem is not None
     assert says in problem
 
@@ -113,7 +113,7 @@ def test_a_revocation_and_its_successor_are_recorded() -> None:
 
 
 def test_an_import_is_recorded_as_one_with_where_it_came_from() -> None:
-    ring = version(FIRST.joined(public("c"), POLICY, START + DAY), 2, START + DAY)
+    ring = version(FIRST.imported(public("c"), POLICY, START + DAY), 2, START + DAY)
     assert told(FIRST, ring) == [("imported", "c", START + DAY, "why")]
 
 
@@ -136,4 +136,4 @@ def test_a_retired_key_is_recorded_when_the_ring_forgets_it() -> None:
     now = START + DAY
     second = version(FIRST.promoted(POLICY, now), 2, now)
     gone = now + timedelta(minutes=12)
-    assert told(second, version(second.tended(POLICY, gone), 3, gone)) == [("retired", "a", gone, None)]
+    assert told(second, version(second.maintained(POLICY, gone), 3, gone)) == [("retired", "a", gone, None)]

@@ -15,7 +15,7 @@ from sqlalchemy import delete, text, update
 from support import softhsm
 from support.defaults import MovableClock
 
-from issuer.audit.chain import EMPTY, Action, Entry, Head, chained, fault
+from issuer.audit.chain import EMPTY, Action, Entry, Head, chained, integrity_error
 from issuer.audit.store import AuditStore, audit, audit_head
 from issuer.checks import ring as ring_checks
 from issuer.database.database import Database
@@ -23,13 +23,13 @@ from issuer.database.errors import DatabaseUnavailable
 from issuer.errors import NothingToDo
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import PrivateHalves
+from issuer.keyring.private_keys import PrivateKeys
 from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import RingStore, noted_head, read
+from issuer.keyring.store import RingStore, checkpoint_head, read
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_database import PemDatabase
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.signer import Signer
 
 
@@ -79,7 +79,7 @@ def cut(database: Database, keep: int) -> None:
             audit.select().order_by(audit.c.number.desc()).limit(1)
         ).one_or_none() or Head(0, "")
         connection.execute(update(audit_head).values(number=last.number, digest=last.digest))
-    assert fault(*AuditStore(database).chain()) is None
+    assert integrity_error(*AuditStore(database).chain()) is None
 
 
 def make_anew(database: Database) -> None:
@@ -93,7 +93,7 @@ def make_anew(database: Database) -> None:
         store.record(changed)
         head = Head(link.number, chained(head, changed).digest)
     assert store.chain()[1] == head
-    assert fault(*store.chain()) is None
+    assert integrity_error(*store.chain()) is None
 
 
 def test_an_audit_that_only_grew_is_as_it_was_noted(
@@ -102,7 +102,7 @@ def test_an_audit_that_only_grew_is_as_it_was_noted(
     node.refresh()
     rotate(node, clock)
     AuditStore(database).record(Entry(clock(), "tests", Action.SESSIONS_ENDED))
-    assert rotation_on(database, signer, clock).halves.audit_error() is None
+    assert rotation_on(database, signer, clock).private_keys.audit_error() is None
     assert not any("audit" in warning for warning in node.warnings())
 
 
@@ -114,7 +114,7 @@ def test_entries_that_are_cut_off_or_made_anew_are_missed_at_a_start_and_wheneve
     rotate(node, clock)
     assert callable(tamper)
     tamper(database)
-    error = rotation_on(database, signer, clock).halves.audit_error()
+    error = rotation_on(database, signer, clock).private_keys.audit_error()
     assert error
     assert "the audit lacks entry" in error
     (finding,) = ring_checks.audit(AuditStore(database), rotation_on(database, signer, clock), database)
@@ -136,10 +136,10 @@ def test_the_next_rotation_does_not_cover_up_what_was_cut_off(
     cut(database, 2)
     for _ in range(3):
         rotate(node, clock)
-    error = rotation_on(database, signer, clock).halves.audit_error()
+    error = rotation_on(database, signer, clock).private_keys.audit_error()
     assert error
     assert "the audit lacks entry" in error
-    (noted,) = signer().noted()
+    (noted,) = signer().checkpoints()
     assert read(noted) == RingStore(database).load()
 
 
@@ -158,9 +158,9 @@ def test_an_operator_who_found_out_why_accepts_the_audit_and_that_is_recorded(
     assert saved.keys == before.keys
     newest = AuditStore(database).chain()[0][-1].entry
     assert (newest.action, newest.actor, newest.reason) == (Action.RECOVERED, "alice", "it was I")
-    assert rotation_on(database, signer, clock).halves.audit_error() is None
+    assert rotation_on(database, signer, clock).private_keys.audit_error() is None
     clock.advance(seconds=10)
-    node._signer.note(b"", lambda _: False)  # a token is read every ten seconds
+    node._signer.write_checkpoint(b"", lambda _: False)  # a token is read every ten seconds
     node.refresh()
     assert not any("audit" in warning for warning in node.warnings())
     with pytest.raises(NothingToDo):
@@ -172,11 +172,11 @@ def test_a_note_of_the_version_before_says_nothing_of_the_audit(
 ) -> None:
     node = node_on(database, PemSigner(PemDirectory(keys), lambda: "a passphrase for tests"), clock)
     node.refresh()
-    noted = json.loads((keys / NOTE).read_text())
+    noted = json.loads((keys / CHECKPOINT).read_text())
     del noted["audit"]
-    (keys / NOTE).write_text(json.dumps(noted))
+    (keys / CHECKPOINT).write_text(json.dumps(noted))
     cut(database, 0)
-    assert node._rotation.halves.audit_error() is None
+    assert node._rotation.private_keys.audit_error() is None
 
 
 def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_can_be(
@@ -184,8 +184,8 @@ def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_
 ) -> None:
     node = node_on(database, PemSigner(PemDirectory(keys), lambda: "a passphrase for tests"), clock)
     node.refresh()
-    (keys / NOTE).unlink()
-    (keys / NOTE / "in the way").mkdir(parents=True)
+    (keys / CHECKPOINT).unlink()
+    (keys / CHECKPOINT / "in the way").mkdir(parents=True)
     before = node.view.ring.current(clock()).kid
     rotate(node, clock)
     ring = RingStore(database).load()
@@ -195,11 +195,11 @@ def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_
     assert any("could not be noted" in warning for warning in node.warnings())
     assert node.view.signing_key(FAST, clock())
     assert not list(keys.glob("*.new"))
-    shutil.rmtree(keys / NOTE)
+    shutil.rmtree(keys / CHECKPOINT)
     clock.advance(seconds=1)
     node.refresh()
     assert node.warnings() == []
-    assert read((keys / NOTE).read_bytes()) == ring
+    assert read((keys / CHECKPOINT).read_bytes()) == ring
 
 
 def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_read(
@@ -208,14 +208,14 @@ def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_
     ours = PemSigner(PemDirectory(keys), lambda: "a passphrase for tests")
     node = node_on(database, ours, clock)
     ring = node.refresh().ring
-    (keys / NOTE).unlink()
+    (keys / CHECKPOINT).unlink()
 
     class Unreadable(RingStore):
         def audit_head(self) -> Head:
             raise DatabaseUnavailable("away")
 
-    PrivateHalves(ours, Unreadable(database)).note(ring)
-    assert read((keys / NOTE).read_bytes()) == ring
+    PrivateKeys(ours, Unreadable(database)).write_checkpoint(ring)
+    assert read((keys / CHECKPOINT).read_bytes()) == ring
 
 
 @pytest.mark.parametrize(
@@ -232,15 +232,15 @@ def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_
     ],
 )
 def test_a_note_that_cannot_be_read_says_nothing_of_the_audit(value: bytes) -> None:
-    assert noted_head(value) is None
+    assert checkpoint_head(value) is None
 
 
 def test_with_keys_in_the_database_nothing_is_noted_elsewhere(
     database: Database, clock: MovableClock
 ) -> None:
-    ours = PemSigner(PrivateKeyStore(database), lambda: "a passphrase for tests")
+    ours = PemSigner(PemDatabase(database), lambda: "a passphrase for tests")
     node = node_on(database, ours, clock)
     node.refresh()
     rotate(node, clock)
     cut(database, 1)
-    assert node._rotation.halves.audit_error() is None
+    assert node._rotation.private_keys.audit_error() is None

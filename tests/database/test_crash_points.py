@@ -137,7 +137,7 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
             assert Phase.STANDBY in after.values()
             published = {key.kid for key in issuer.node.view.published_keys}
             assert living - revoked <= published
-            assert published <= issuer.signer.kept() | set(issuer.signer.strays(()))
+            assert published <= issuer.signer.kept() | set(issuer.signer.orphans(()))
             assert not revoked & (published | issuer.signer.kept())
             signing = issuer.node.view.signing_key(issuer.policy, clock())
             assert issuer.signer.sign(signing.kid, b"data")

@@ -23,7 +23,7 @@ from support.postgresql import new_database
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
-from issuer.audit.chain import EMPTY, Action, Entry, fault
+from issuer.audit.chain import EMPTY, Action, Entry, integrity_error
 from issuer.audit.store import AuditStore
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.store import ClientStore
@@ -86,7 +86,7 @@ def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
     return result.token, result.family
 
 
-FIRST = replace(KeyRing.found([sound_key("a"), sound_key("b")], POLICY, START), version=1)
+FIRST = replace(KeyRing.create([sound_key("a"), sound_key("b")], POLICY, START), version=1)
 ENTRY = Entry(NOW, "node ä", Action.PUBLISHED, "a", 1)
 
 
@@ -157,7 +157,7 @@ def test_the_audit_comes_back_in_order_and_whole_however_many_write_at_once(
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(record, entries))
     links, head = AuditStore(database).chain()
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
     assert sorted((link.entry for link in links), key=lambda entry: entry.ring_version or 0) == entries
 
 
@@ -168,7 +168,7 @@ def test_the_database_refuses_to_change_the_audit(database: Database, change: st
         connection.execute(text(change))
     links, head = AuditStore(database).chain()
     assert [link.entry for link in links] == [ENTRY]
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
 
 
 def test_a_process_has_one_heartbeat_the_latest(database: Database) -> None:
@@ -255,7 +255,7 @@ def test_a_tampered_audit_is_read_and_goes_on_and_its_fault_is_told(database: Da
     store.record(ENTRY)
     links, head = store.chain()
     assert [link.number for link in links] == [1, 2, 3, 4]
-    assert "entry 4 was changed" in str(fault(links, head))
+    assert "entry 4 was changed" in str(integrity_error(links, head))
     with pytest.raises((DatabaseUnavailable, IntegrityError)), database.write() as connection:
         connection.execute(text("DELETE FROM audit_head"))
 

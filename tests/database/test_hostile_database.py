@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
-from issuer.audit.chain import Action, Entry, fault
+from issuer.audit.chain import Action, Entry, integrity_error
 from issuer.audit.store import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.cli.commands import app
 from issuer.clients.client import Client
@@ -40,8 +40,8 @@ from issuer.maintenance.copy import copy
 from issuer.oauth import AuthMethod
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore, private_keys
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_database import PemDatabase, private_keys
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.public_key import JWK_MEMBERS, PublicKey
 from issuer.signing.self_test import require_sound
 from issuer.throttling.limits import ACCOUNT, Bucket, bucket
@@ -196,7 +196,7 @@ def require_refused_and_nothing_destroyed(node: Node, database: Database, tmp_pa
         node.refresh,
         RingStore(database).load,
         node._rotation.reconcile,
-        node._rotation.settle,
+        node._rotation.sync,
         lambda: node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True)),
         lambda: node._rotation.reconcile(starting=True),
     ):
@@ -284,30 +284,30 @@ def test_a_corrupted_note_destroys_nothing_and_a_running_node_writes_it_anew(
 ) -> None:
     node.refresh()
     node.refresh()
-    before = {name: content for name, content in everything(keys).items() if NOTE not in name}
-    (keys / NOTE).write_text(document)
+    before = {name: content for name, content in everything(keys).items() if CHECKPOINT not in name}
+    (keys / CHECKPOINT).write_text(document)
     clock.advance(seconds=1)
     node.refresh()
     node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True))
-    assert read((keys / NOTE).read_text()) == RingStore(database).load()
+    assert read((keys / CHECKPOINT).read_text()) == RingStore(database).load()
     assert before.items() <= everything(keys).items()
 
 
 @pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder"])
 def test_a_note_that_is_no_file_is_told_and_not_read(node: Node, keys: Path, kind: str) -> None:
     node.refresh()
-    (keys / NOTE).unlink()
+    (keys / CHECKPOINT).unlink()
     match kind:
         case "link":
-            (keys / NOTE).symlink_to("/dev/zero")
+            (keys / CHECKPOINT).symlink_to("/dev/zero")
         case "pipe":
-            os.mkfifo(keys / NOTE)
+            os.mkfifo(keys / CHECKPOINT)
         case "device":
-            (keys / NOTE).symlink_to("/dev/full")
+            (keys / CHECKPOINT).symlink_to("/dev/full")
         case "folder":
-            (keys / NOTE).mkdir()
+            (keys / CHECKPOINT).mkdir()
     with pytest.raises(KeyUnavailable):
-        PemDirectory(keys).noted()
+        PemDirectory(keys).checkpoints()
     assert node.refresh()
 
 
@@ -320,12 +320,12 @@ def test_a_private_key_that_is_a_link_is_not_used_as_its_target_would_survive_it
     path.symlink_to(tmp_path / "elsewhere.pem")
     with pytest.raises(KeyUnavailable, match="symbolic link") as refusal:
         PemDirectory(keys).read(ring.keys[0].kid)
-    fixes = [error.fix for error in PemDirectory(keys).faults()]
+    fixes = [error.fix for error in PemDirectory(keys).permission_errors()]
     assert refusal.value.fix
     assert fixes == [refusal.value.fix]
     subprocess.run(["bash", "-c", refusal.value.fix.line], check=True)
     assert PemDirectory(keys).read(ring.keys[0].kid)
-    assert not list(PemDirectory(keys).faults())
+    assert not list(PemDirectory(keys).permission_errors())
 
 
 # Directories that other programs use
@@ -344,8 +344,8 @@ def test_the_rights_of_other_programs_files_are_not_complained_about(keys: Path)
     keys.mkdir(mode=0o700)
     (keys / "server.pem").write_text("the certificate of another program")
     (keys / "server.pem").chmod(0o644)
-    assert not list(PemDirectory(keys).faults())
-    assert PemDirectory(keys).strays([]) == ["server.pem"]
+    assert not list(PemDirectory(keys).permission_errors())
+    assert PemDirectory(keys).orphans([]) == ["server.pem"]
 
 
 # Other tables
@@ -414,7 +414,7 @@ def test_an_entry_of_the_highest_number_does_not_keep_others_from_being_added(
     store.record(ENTRY)
     links, head = store.chain()
     assert [link.number for link in links] == [1, 2, number]
-    assert fault(links, head)
+    assert integrity_error(links, head)
 
 
 @pytest.mark.parametrize("change", ["ring_version = 'x'", "at = 'x'", "at = x'00'"])
@@ -506,7 +506,7 @@ def test_a_private_key_of_another_type_is_reported_as_damaged(database: Database
         connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))
         connection.execute(text("UPDATE private_keys SET pem = 'text'"))
     with pytest.raises((KeyUnavailable, StatementError), match=r"damaged|bytes"):
-        PrivateKeyStore(database).read(kid)
+        PemDatabase(database).read(kid)
 
 
 def test_a_mark_of_a_move_leads_to_a_database_or_is_none(node: Node, database: Database) -> None:
@@ -617,11 +617,11 @@ def test_a_database_with_a_damaged_row_is_not_moved(database: Database, tmp_path
 
 
 def test_a_private_key_under_what_is_no_text_hides_no_other(database: Database) -> None:
-    kid, store = sound_key("a").kid, PrivateKeyStore(database)
+    kid, store = sound_key("a").kid, PemDatabase(database)
     with database.write() as connection:
         connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))
         connection.execute(text("INSERT INTO private_keys (kid, pem, kept) VALUES (x'ff', x'00', true)"))
-    assert store.strays([kid]) == ["b'\\xff'"]
+    assert store.orphans([kid]) == ["b'\\xff'"]
 
 
 @pytest.mark.parametrize(("table", "change"), [("throttle", "since = 'x'"), ("devices", "seen_at = x'00'")])

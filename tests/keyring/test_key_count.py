@@ -94,4 +94,4 @@ def test_imported_keys_are_refused_before_the_key_set_is_too_large_in_number_or_
 def filled(ring: KeyRing, policy: Policy, key: PublicKey) -> None:
     for number in range(2, PUBLISHED_MOST + 1):
         assert len(ring.published_keys(START)) == number
-        ring = ring.joined(replace(key, kid=f"{key.kid} {number}"), policy, START)
+        ring = ring.imported(replace(key, kid=f"{key.kid} {number}"), policy, START)

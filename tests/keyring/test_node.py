@@ -22,7 +22,7 @@ from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore, key_ring
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.public_key import PublicKey
 
 
@@ -231,13 +231,13 @@ def test_a_process_that_can_make_no_key_goes_on_signing_and_publishing_and_says_
         site.clock.advance(seconds=1)
     began = site.clock() - timedelta(seconds=40)
     assert node.view.signing_key(FAST, site.clock()).kid == standby.kid
-    assert node.trouble is not None
-    assert (node.trouble.since, "chmod 700" in node.trouble.reason) == (began, True)
+    assert node.failure is not None
+    assert (node.failure.since, "chmod 700" in node.failure.reason) == (began, True)
     assert any("1 of 1 standby keys are missing" in warning for warning in node.warnings())
     site.keys.chmod(0o700)
     site.clock.advance(seconds=10)
     node.refresh()
-    assert (node.trouble, node.warnings()) == (None, [])
+    assert (node.failure, node.warnings()) == (None, [])
 
 
 def test_an_emergency_does_not_wait_for_a_new_standby(site: Site) -> None:
@@ -248,7 +248,7 @@ def test_an_emergency_does_not_wait_for_a_new_standby(site: Site) -> None:
     after = operator.change(lambda ring, now: ring.revoked(stolen, "stolen", FAST, now), emergency=True)
     assert after.current(site.clock()).kid == ring.standbys(site.clock())[0].kid
     assert after.standbys(site.clock()) == ()
-    assert operator.unmade is not None
+    assert operator.generation_error is not None
 
 
 def unable(alg: str) -> PublicKey:
@@ -264,9 +264,9 @@ def test_a_revocation_counts_though_the_private_keys_are_out_of_reach(site: Site
     site.keys.write_text("no directory")
     operator = site.rotation()
     after = operator.change(
-        lambda ring, now: ring.revoked(stolen, "stolen", FAST, now), emergency=True, blindly=True
+        lambda ring, now: ring.revoked(stolen, "stolen", FAST, now), emergency=True, skip_open_check=True
     )
-    assert stolen in operator.halves.undestroyed
+    assert stolen in operator.private_keys.destruction_errors
     view = node.refresh()
     assert stolen not in {key.kid for key in view.published_keys}
     assert site.beats()["a"] == after.version
@@ -308,12 +308,12 @@ def test_a_failing_refresh_is_told_since_when_and_over_when_it_is_over(site: Sit
         with pytest.raises(DatabaseUnavailable):
             node.refresh()
         site.clock.advance(seconds=1)
-    assert node.trouble is not None
-    assert node.trouble.since == began
+    assert node.failure is not None
+    assert node.failure.since == began
     with site.database.write() as connection:
         connection.execute(text("ALTER TABLE elsewhere RENAME TO key_ring"))
     node.refresh()
-    assert (node.trouble, node.warnings()) == (None, [])
+    assert (node.failure, node.warnings()) == (None, [])
 
 
 def test_a_ring_that_went_back_is_refused_by_the_processes_that_saw_the_newer_one(site: Site) -> None:
@@ -337,7 +337,7 @@ def test_where_nothing_is_noted_a_process_that_saw_the_newer_ring_still_refuses_
     site.clock.advance(days=1)
     site.rotation().change(lambda ring, now: ring.promoted(FAST, now))
     seen = node.refresh()
-    (site.keys / NOTE).unlink()
+    (site.keys / CHECKPOINT).unlink()
     with site.database.write() as connection:
         document = TypeAdapter(KeyRing).dump_json(older).decode()
         connection.execute(update(key_ring).values(version=older.version, document=document))
@@ -364,10 +364,10 @@ def test_a_refresh_that_hangs_is_told(site: Site) -> None:
     node.refresh()
     began = site.clock()
     site.clock.advance(seconds=3)
-    assert node.trouble is None
+    assert node.failure is None
     site.clock.advance(seconds=1)
-    assert node.trouble is not None
-    assert (node.trouble.since, node.warnings()[0].endswith("may hang")) == (began, True)
+    assert node.failure is not None
+    assert (node.failure.since, node.warnings()[0].endswith("may hang")) == (began, True)
 
 
 def test_an_overdue_rotation_is_told(site: Site) -> None:

@@ -49,7 +49,7 @@ class RingOverTime(History):
     def found(self, offsets: list[float], start: Change, others: Change, hurried: bool) -> None:
         """Hurried, an operator rotates past the keys of the first save, and the founder does not look again."""
         self.steps = 0
-        self.withdrawn = set()
+        self.rolled_back_from = set()
         policy = replace(POLICY, **start)
         self.world = World([seconds(offset) for offset in offsets], policy, ring_promises.judge)
         self.the_promises_hold()
@@ -242,14 +242,14 @@ class RingOverTime(History):
         policy = self.world.operator.policy
         public = self.world.made(policy)
         self.world.imported.add(public.kid)
-        self.world.moved_by_hand(lambda ring, now: ring.joined(public, policy, now))
+        self.world.moved_by_hand(lambda ring, now: ring.imported(public, policy, now))
 
     @rule(pick=st.integers(0, 9))
     def an_operator_imports_a_key_that_the_ring_has(self, pick: int) -> None:
         policy = self.world.operator.policy
         with pytest.raises(Refused, match="already"):
             self.world.moved_by_hand(
-                lambda ring, now: ring.joined(ring.keys[pick % len(ring.keys)], policy, now)
+                lambda ring, now: ring.imported(ring.keys[pick % len(ring.keys)], policy, now)
             )
 
     @rule(change=st.sampled_from(CHANGES))
@@ -330,7 +330,7 @@ class RingOverTime(History):
         for _ in range(2):
             self.an_operator_imports_a_key()
             ring = self.world.saved
-            waits = max(ring.ripe_at(key) for key in ring.keys) - ring.changed_at
+            waits = max(ring.may_sign_from(key) for key in ring.keys) - ring.changed_at
             self.world.go_to(self.world.now + waits + seconds(3))
             self._refresh((0, 1, 2))
         assert waits == self.world.operator.policy.publish_lead

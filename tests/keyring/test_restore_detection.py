@@ -19,22 +19,23 @@ from support import softhsm
 from support.defaults import MovableClock
 from support.postgresql import new_database
 
-from issuer.audit.chain import Action, fault
+from issuer.audit.chain import Action, integrity_error
 from issuer.audit.store import AuditStore
+from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.errors import KeyUnavailable, NothingToDo, OlderRing, Refused
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import DamagedNote, PrivateHalves
+from issuer.keyring.private_keys import DamagedCheckpoint, PrivateKeys
 from issuer.keyring.recovery import Recovery
-from issuer.keyring.restore_detection import comes_after, contradiction, reunited
+from issuer.keyring.restore_detection import comes_after, contradiction, merged
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore, key_ring
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_database import PemDatabase
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.pkcs11.signer import Pkcs11Signer
 
 DUE = {"days": 1}
@@ -46,7 +47,7 @@ class Place:
     def __init__(
         self, folder: Path, clock: MovableClock, signer: Callable[[], PemSigner | Pkcs11Signer]
     ) -> None:
-        self.path, self.keys, self.clock = folder / "issuer.db", folder / "keys", clock
+        self.path, self.keys, self.clock = folder / "issuer.db", folder / "keys", system_clock
         self.signer = signer
         self.database = self._opened()
         self.rotation.reconcile()
@@ -97,15 +98,15 @@ class Place:
     def start(self) -> KeyRing:
         return self.node()[1].refresh().ring
 
-    def noted(self) -> KeyRing:
-        ring = PrivateHalves(self.signer()).noted()
+    def checkpoint(self) -> KeyRing:
+        ring = PrivateKeys(self.signer()).checkpoint()
         assert ring
         return ring
 
 
 @pytest.fixture
 def in_files(tmp_path: Path, clock: MovableClock) -> Place:
-    return Place(tmp_path, clock, lambda: signer(tmp_path / "keys"))
+    return Place(tmp_path, system_clock, lambda: signer(tmp_path / "keys"))
 
 
 @pytest.fixture(params=["directory", "pkcs11"])
@@ -116,7 +117,7 @@ def place(
         yield request.getfixturevalue("in_files")
     else:
         with softhsm.fresh_token(tmp_path / "softhsm", monkeypatch):
-            yield Place(tmp_path, clock, softhsm.signer)
+            yield Place(tmp_path, system_clock, softhsm.signer)
 
 
 def test_the_newest_backup_is_restored_without_a_word(place: Place) -> None:
@@ -149,7 +150,7 @@ def test_an_older_ring_is_refused_and_recovered_with_what_was_revoked_and_made_s
     assert place.phases()[first] is Phase.REVOKED
     assert {f"{kid}.pem" for kid in place.signer().kept()} == kids(ring)
     links, head = AuditStore(place.database).chain()
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
     told = [(link.entry.action, link.entry.kid) for link in links if link.entry.ring_version == ring.version]
     assert (Action.REVOKED, first) in told
     assert told[-1] == (Action.RECOVERED, None)
@@ -181,8 +182,8 @@ def test_a_recovery_that_stops_right_after_its_save_is_complete_after_the_next_s
     ring = place.revoke(stolen)
     place.restore(backup)
     recovery = place.recovery
-    recovery._halves.note = lambda _, **__: None  # type: ignore[method-assign]
-    recovery._halves.settle = lambda _, **__: None  # type: ignore[method-assign]
+    recovery._private_keys.write_checkpoint = lambda _, **__: None  # type: ignore[method-assign]
+    recovery._private_keys.sync = lambda _, **__: None  # type: ignore[method-assign]
     recovery.recover("the disk died")
     assert place.start().version == ring.version + 1
     place.restore(backup)
@@ -246,7 +247,7 @@ def test_a_lost_private_half_is_told_before_a_recovery_and_may_be_gone_for_good(
     place.signer().destroy(current)
     with pytest.raises(KeyUnavailable, match=current):
         place.recovery.recover("the disk died")
-    place.recovery.recover("the disk died", blindly=True)
+    place.recovery.recover("the disk died", skip_open_check=True)
     assert place.rotation.ring().current(place.clock()).kid == current
 
 
@@ -258,7 +259,7 @@ def test_a_running_process_refuses_an_older_ring_before_it_changes_it_and_follow
     _, node = place.node()
     seen = node.refresh()
     place.restore(backup)
-    node._rotation._store = node._rotation.halves._store = RingStore(place.database)
+    node._rotation._store = node._rotation.private_keys._store = RingStore(place.database)
     node._heartbeats._database = place.database
     place.clock.advance(seconds=1)
     with pytest.raises(OlderRing):
@@ -278,9 +279,9 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
     backup = place.back_up()
     crashes = place.rotation
     place.clock.advance(**DUE)
-    crashes.halves.note = lambda _, **__: None  # type: ignore[method-assign]
+    crashes.private_keys.write_checkpoint = lambda _, **__: None  # type: ignore[method-assign]
     ring = crashes.change(lambda ring, now: ring.promoted(FAST, now))
-    assert place.noted().version == ring.version - 1
+    assert place.checkpoint().version == ring.version - 1
     assert place.start().version == ring.version
     place.restore(backup)
     with pytest.raises(OlderRing):
@@ -290,20 +291,20 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
 def test_the_note_never_goes_back(place: Place) -> None:
     older = place.rotation.ring()
     newer = place.rotate()
-    late = PrivateHalves(place.signer())
-    late.note(older)
-    assert late.noted() == place.noted() == newer
+    late = PrivateKeys(place.signer())
+    late.write_checkpoint(older)
+    assert late.checkpoint() == place.checkpoint() == newer
 
 
 def test_the_note_is_for_the_owner_only(in_files: Place) -> None:
-    assert (in_files.keys / NOTE).stat().st_mode & 0o077 == 0
+    assert (in_files.keys / CHECKPOINT).stat().st_mode & 0o077 == 0
 
 
 def test_a_directory_without_keys_gets_no_note(in_files: Place, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    PrivateHalves(signer(elsewhere)).note(in_files.rotation.ring())
-    PrivateHalves(signer(tmp_path / "nowhere")).note(in_files.rotation.ring())
+    PrivateKeys(signer(elsewhere)).write_checkpoint(in_files.rotation.ring())
+    PrivateKeys(signer(tmp_path / "nowhere")).write_checkpoint(in_files.rotation.ring())
     assert list(elsewhere.iterdir()) == []
     assert not (tmp_path / "nowhere").exists()
 
@@ -311,8 +312,8 @@ def test_a_directory_without_keys_gets_no_note(in_files: Place, tmp_path: Path) 
 def test_a_damaged_note_stops_a_start_and_not_a_process_that_runs(in_files: Place) -> None:
     _, node = in_files.node()
     node.refresh()
-    (in_files.keys / NOTE).write_text('{"version": 1')
-    with pytest.raises(DamagedNote, match="remove it"):
+    (in_files.keys / CHECKPOINT).write_text('{"version": 1')
+    with pytest.raises(DamagedCheckpoint, match="remove it"):
         in_files.start()
     in_files.clock.advance(seconds=1)
     assert node.refresh()
@@ -327,9 +328,9 @@ def test_a_note_that_cannot_be_written_is_told_and_stops_nothing(in_files: Place
     def full(text: bytes, replaces: Callable[[bytes], bool]) -> None:
         raise KeyUnavailable("no space left on the device")
 
-    holder.note = full  # type: ignore[method-assign]
+    holder.write_checkpoint = full  # type: ignore[method-assign]
     in_files.rotate()
-    (in_files.keys / NOTE).unlink()
+    (in_files.keys / CHECKPOINT).unlink()
     in_files.clock.advance(seconds=1)
     assert node.refresh().ring.version == 2
     assert any("no space left" in warning for warning in node.warnings())
@@ -346,7 +347,7 @@ def test_an_older_directory_of_keys_brings_no_revoked_key_back(in_files: Place, 
     (tmp_path / "backup").rename(in_files.keys)
     ring = in_files.start()
     assert files(in_files.keys) == made == kids(ring)
-    assert json.loads((in_files.keys / NOTE).read_bytes())["version"] == ring.version
+    assert json.loads((in_files.keys / CHECKPOINT).read_bytes())["version"] == ring.version
 
 
 # Where nothing can be noted
@@ -354,7 +355,7 @@ def test_an_older_directory_of_keys_brings_no_revoked_key_back(in_files: Place, 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Iterator[Database]:
-    clock.now = clock()  # the server has a clock, too
+    system_clock.now = system_clock()  # the server has a clock, too
     url = f"sqlite:///{tmp_path}/shared.db"
     if request.param == "postgresql":
         url = new_database(request.getfixturevalue("postgresql"))
@@ -367,15 +368,15 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) 
 def test_with_keys_in_the_database_the_audit_tells_that_the_ring_alone_was_put_back(
     shared: Database, clock: MovableClock
 ) -> None:
-    vault = PemSigner(PrivateKeyStore(shared), lambda: "passphrase")
+    storage = PemSigner(PemDatabase(shared), lambda: "passphrase")
 
     def performs() -> Rotation:
-        return Rotation(RingStore(shared), vault, FAST, clock, "tests")
+        return Rotation(RingStore(shared), storage, FAST, system_clock, "tests")
 
     performs().reconcile()
     with shared.read() as connection:
         older = connection.execute(key_ring.select()).mappings().one()
-    clock.advance(seconds=1)
+    system_clock.advance(seconds=1)
     performs().change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
     with shared.write() as connection:
         connection.execute(key_ring.update().values(**older))
@@ -385,21 +386,21 @@ def test_with_keys_in_the_database_the_audit_tells_that_the_ring_alone_was_put_b
         performs().ring()
     store = RingStore(shared)
     with pytest.raises(Refused, match="newest backup"):
-        Recovery(performs(), store, vault, FAST, clock, "operator").recover("the disk died")
+        Recovery(performs(), store, storage, FAST, system_clock, "operator").recover("the disk died")
 
 
 def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restored_backup(
     shared: Database, keys: Path, clock: MovableClock
 ) -> None:
-    rotation(shared, keys, clock).reconcile()
+    rotation(shared, keys, system_clock).reconcile()
 
     def revoke_often(_: int) -> None:
-        performs = rotation(shared, keys, clock)
+        performs = rotation(shared, keys, system_clock)
         for _ in range(6):
             performs.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "a test", FAST, now))
 
     def look_often(_: int) -> None:
-        performs = rotation(shared, keys, clock)
+        performs = rotation(shared, keys, system_clock)
         for _ in range(60):
             performs.reconcile()
 
@@ -408,8 +409,8 @@ def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restore
         for each in work:
             each.result()
     assert (
-        json.loads((keys / NOTE).read_bytes())["version"]
-        == rotation(shared, keys, clock).ring().version
+        json.loads((keys / CHECKPOINT).read_bytes())["version"]
+        == rotation(shared, keys, system_clock).ring().version
     )
 
 
@@ -434,18 +435,18 @@ def test_of_two_histories_each_key_has_the_worst_of_both(in_files: Place) -> Non
     revoked = replace(standby, revoked_at=START, revoked_reason="stolen", compromised=True)
     elsewhere = replace(first, version=7, keys=(current, revoked))
     noted = in_files.rotate()
-    both = reunited(elsewhere, noted, here=frozenset())
+    both = merged(elsewhere, noted, here=frozenset())
     assert both.version == 8
     assert both.find(standby.kid).compromised
     assert both.find(standby.kid).revoked_reason == "stolen"
     assert {key.kid for key in both.keys} == {key.kid for key in noted.keys}
     stray = replace(current, kid="made elsewhere")
     other = replace(elsewhere, keys=(*elsewhere.keys, stray))
-    assert stray not in reunited(other, noted, here=frozenset()).keys
-    assert stray in reunited(other, noted, here=frozenset({stray.kid})).keys
+    assert stray not in merged(other, noted, here=frozenset()).keys
+    assert stray in merged(other, noted, here=frozenset({stray.kid})).keys
 
 
 def test_the_directory_says_what_hinders_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyUnavailable, match="ISSUER_KEYS"):
-        PemDirectory(tmp_path / "file").noted()
+        PemDirectory(tmp_path / "file").checkpoints()

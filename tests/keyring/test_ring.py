@@ -33,7 +33,7 @@ def public(kid: str) -> PublicKey:
 
 
 def founded(policy: Policy = POLICY) -> KeyRing:
-    return KeyRing.found([public("a"), public("b")], policy, START)
+    return KeyRing.create([public("a"), public("b")], policy, START)
 
 
 def phases(ring: KeyRing, now: datetime) -> dict[str, Phase]:
@@ -65,11 +65,11 @@ def test_a_superseded_key_stays_published_until_its_last_token_is_dead_everywher
     assert phases(ring, leaves_at - SECOND)["a"] is Phase.PREVIOUS
     assert phases(ring, leaves_at)["a"] is Phase.RETIRED
     assert [key.kid for key in ring.published_keys(leaves_at)] == ["b", "c"]
-    assert "a" not in phases(ring.tended(POLICY, leaves_at), leaves_at)
+    assert "a" not in phases(ring.maintained(POLICY, leaves_at), leaves_at)
 
 
 def test_a_kid_may_be_given_by_any_unique_beginning() -> None:
-    ring = KeyRing.found([public("-abc"), public("-abd")], POLICY, START)
+    ring = KeyRing.create([public("-abc"), public("-abd")], POLICY, START)
     assert ring.find("-abd").kid == "-abd"
     for ambiguous in ("-ab", "", "x"):
         with pytest.raises(UnknownKey):
@@ -80,23 +80,23 @@ def test_nodes_of_two_settings_keep_keys_by_the_longer_timeouts_whoever_decides_
     slower = replace(POLICY, node_timeout=timedelta(minutes=2), clock_skew=timedelta(minutes=1))
     assert slower.margin > POLICY.margin
     for one, other in ((POLICY, slower), (slower, POLICY)):
-        ring = founded(one).tended(other, START)
+        ring = founded(one).maintained(other, START)
         assert {key.margin for key in ring.keys} == {slower.margin}
-        assert ring.tended(one, START) == ring  # they do not overrule each other without end
-        assert ring.tended(other, START) == ring
+        assert ring.maintained(one, START) == ring  # they do not overrule each other without end
+        assert ring.maintained(other, START) == ring
 
 
 def test_a_longer_token_lifetime_is_known_to_the_ring_before_and_a_shorter_one_never() -> None:
     longer = replace(POLICY, token_lifetime=timedelta(hours=2))
-    ring = founded().tended(longer, START)
+    ring = founded().maintained(longer, START)
     assert {key.token_lifetime for key in ring.keys} == {timedelta(hours=2)}
-    assert ring.tended(POLICY, START) == ring
+    assert ring.maintained(POLICY, START) == ring
 
 
 def test_a_superseded_key_keeps_the_lifetime_it_signed_with() -> None:
     longer = replace(POLICY, token_lifetime=timedelta(hours=2))
     now = START + DAY + SECOND
-    assert rotated().tended(longer, now).find("a").token_lifetime == POLICY.token_lifetime
+    assert rotated().maintained(longer, now).find("a").token_lifetime == POLICY.token_lifetime
 
 
 def test_a_changed_rotation_period_moves_the_turn_but_never_before_the_key_is_ripe() -> None:
@@ -119,7 +119,7 @@ def test_what_is_near_is_told_by_the_longest_settings_of_any_node_and_not_by_tho
     slow = replace(POLICY, node_timeout=timedelta(minutes=10))
     now = START + 30 * DAY - timedelta(minutes=10)
     longer = replace(POLICY, rotation_period=60 * DAY)
-    ring = founded().tended(slow, START)
+    ring = founded().maintained(slow, START)
     assert ring.scheduled(longer, now).find("b").activates_at == START + 30 * DAY
 
 
@@ -133,28 +133,28 @@ def test_shorter_settings_do_not_let_a_published_key_sign_earlier() -> None:
     short = replace(POLICY, publish_lead=timedelta(minutes=10), max_age=timedelta(minutes=1))
     now = START + DAY + timedelta(hours=1)
     with pytest.raises(Refused) as refusal:
-        rotated().tended(short, now).promoted(short, now)
+        rotated().maintained(short, now).promoted(short, now)
     assert refusal.value.allowed_from == START + 2 * DAY
 
 
 def test_a_key_published_right_after_the_settings_became_shorter_waits_out_older_documents() -> None:
     short = replace(POLICY, publish_lead=timedelta(minutes=10), max_age=timedelta(minutes=1))
     now = START + 3 * DAY
-    ring = rotated().tended(short, now).published([public("d")], short, now)
-    assert ring.ripe_at(ring.find("d")) == now + DAY
+    ring = rotated().maintained(short, now).published([public("d")], short, now)
+    assert ring.may_sign_from(ring.find("d")) == now + DAY
     soon = now + timedelta(minutes=1)
     ring = ring.published([public("e")], short, soon)
-    assert ring.ripe_at(ring.find("e")) == now + DAY
+    assert ring.may_sign_from(ring.find("e")) == now + DAY
     later = now + 2 * DAY
     ring = ring.published([public("f")], short, later)
-    assert ring.ripe_at(ring.find("f")) == later + timedelta(minutes=10)
+    assert ring.may_sign_from(ring.find("f")) == later + timedelta(minutes=10)
 
 
 def test_settings_that_were_longer_for_a_while_are_waited_out_too() -> None:
     long = replace(POLICY, publish_lead=3 * DAY, max_age=2 * DAY)
     now = START + 2 * DAY
-    ring = rotated().tended(long, now).tended(POLICY, now).published([public("d")], POLICY, now)
-    assert ring.ripe_at(ring.find("d")) == now + 3 * DAY
+    ring = rotated().maintained(long, now).maintained(POLICY, now).published([public("d")], POLICY, now)
+    assert ring.may_sign_from(ring.find("d")) == now + 3 * DAY
 
 
 def test_shorter_settings_do_not_let_a_superseded_key_leave_earlier() -> None:
@@ -167,7 +167,7 @@ def test_shorter_settings_do_not_let_a_superseded_key_leave_earlier() -> None:
         outage_limit=2 * SECOND,
     )
     leaves_at = rotated().leaves_at(rotated().find("a"))
-    ring = rotated().tended(short, now)
+    ring = rotated().maintained(short, now)
     assert ring.leaves_at(ring.find("a")) == leaves_at
 
 
@@ -180,7 +180,7 @@ def test_a_node_whose_clock_is_behind_a_revocation_takes_the_successor_and_no_ea
 
 def test_of_two_keys_activated_at_one_instant_the_later_published_signs() -> None:
     for kids in ("ab", "ba"):
-        ring = KeyRing.found([public(kid) for kid in kids], POLICY, START).promoted(POLICY, START)
+        ring = KeyRing.create([public(kid) for kid in kids], POLICY, START).promoted(POLICY, START)
         assert phases(ring, START) == {kids[0]: Phase.PREVIOUS, kids[1]: Phase.CURRENT}
 
 
@@ -201,35 +201,35 @@ def test_a_node_whose_clock_is_behind_the_first_save_signs_with_the_first_key() 
 def test_a_key_made_after_others_is_published_for_as_long_as_the_ring_says_also_under_a_longer_lead() -> None:
     longer = replace(POLICY, publish_lead=3 * DAY)
     now = START + 2 * DAY
-    ring = rotated().tended(longer, now).published([public("d")], longer, now)
-    assert ring.ripe_at(ring.find("d")) == now + 3 * DAY
+    ring = rotated().maintained(longer, now).published([public("d")], longer, now)
+    assert ring.may_sign_from(ring.find("d")) == now + 3 * DAY
 
 
 def test_documents_of_the_ring_as_it_was_founded_are_waited_out_by_who_starts_under_shorter_settings() -> (
     None
 ):
     short = replace(POLICY, publish_lead=timedelta(minutes=10), max_age=timedelta(minutes=1))
-    ring = founded().tended(short, START).published([public("c")], short, START)
-    assert ring.ripe_at(ring.find("c")) == START + DAY
+    ring = founded().maintained(short, START).published([public("c")], short, START)
+    assert ring.may_sign_from(ring.find("c")) == START + DAY
 
 
 def test_what_a_wrong_clock_let_sign_is_the_next_to_have_its_turn_when_the_clock_is_right() -> None:
-    ring = KeyRing.found([public("a"), public("b"), public("c")], POLICY, START)
+    ring = KeyRing.create([public("a"), public("b"), public("c")], POLICY, START)
     ring = ring.promoted(POLICY, START + DAY)
     assert [key.kid for key in ring.standbys(START + SECOND)] == ["b", "c"]
 
 
 def test_a_retired_key_stays_for_as_long_as_one_that_it_superseded() -> None:
     longer = replace(POLICY, token_lifetime=timedelta(hours=2))
-    ring = founded().tended(longer, START).published([public("c")], POLICY, START + DAY)
+    ring = founded().maintained(longer, START).published([public("c")], POLICY, START + DAY)
     ring = ring.promoted(POLICY, START + DAY)
     b = replace(ring.find("b"), token_lifetime=POLICY.token_lifetime)
     ring = replace(ring, keys=tuple(b if key.kid == "b" else key for key in ring.keys))
     ring = ring.promoted(POLICY, START + DAY + SECOND, forced=True)
     now = START + DAY + timedelta(hours=1)
     assert phases(ring, now) == {"a": Phase.PREVIOUS, "b": Phase.RETIRED, "c": Phase.CURRENT}
-    assert ring.tended(POLICY, now).leaves_at(ring.find("a")) == ring.leaves_at(ring.find("a"))
-    assert phases(ring.tended(POLICY, now + 2 * DAY), now + 2 * DAY) == {"c": Phase.CURRENT}
+    assert ring.maintained(POLICY, now).leaves_at(ring.find("a")) == ring.leaves_at(ring.find("a"))
+    assert phases(ring.maintained(POLICY, now + 2 * DAY), now + 2 * DAY) == {"c": Phase.CURRENT}
 
 
 def test_a_decision_by_a_clock_that_is_behind_is_not_before_the_last_change() -> None:

@@ -71,7 +71,7 @@ def test_a_revoked_key_can_be_said_to_be_compromised_later_and_was_revoked_when_
 
 
 def test_revoking_a_standby_lets_the_next_one_have_its_turn() -> None:
-    ring = KeyRing.found([public("a"), public("b"), public("c")], POLICY, START)
+    ring = KeyRing.create([public("a"), public("b"), public("c")], POLICY, START)
     assert ring.revoked("b", "unwanted", POLICY, START + SECOND).find("c").activates_at == START + 30 * DAY
 
 
@@ -85,11 +85,11 @@ def test_forced_the_ripest_standby_signs_before_its_lead() -> None:
     now = START + DAY + SECOND
     ring = rotated().published([public("d")], POLICY, now).promoted(POLICY, now, forced=True)
     assert ring.current(now).kid == "c"
-    assert ring.ripe_at(ring.find("c")) == START + 2 * DAY
+    assert ring.may_sign_from(ring.find("c")) == START + 2 * DAY
 
 
 def test_forced_a_standby_that_is_ripe_goes_first_in_the_order_of_turns() -> None:
-    three = KeyRing.found([public("a"), public("b"), public("c")], POLICY, START)
+    three = KeyRing.create([public("a"), public("b"), public("c")], POLICY, START)
     for forced in (False, True):
         assert three.promoted(POLICY, START + SECOND, forced=forced).current(START + SECOND).kid == "b"
 
@@ -176,11 +176,11 @@ def test_a_rollback_does_not_lead_back_to_the_key_it_took_out_of_use_unless_forc
         ring.rolled_back(POLICY, now + SECOND)
     forced = ring.rolled_back(POLICY, now + SECOND, forced=True)
     assert forced.current(now + SECOND).kid == "b"
-    assert forced.find("a").withdrawn
+    assert forced.find("a").rolled_back_from
     again = forced.promoted(POLICY, now + 2 * SECOND, forced=True).rolled_back(
         POLICY, now + 3 * SECOND, forced=True
     )
-    assert {"a", "c"} <= {key.kid for key in again.keys if key.withdrawn}
+    assert {"a", "c"} <= {key.kid for key in again.keys if key.rolled_back_from}
 
 
 def test_a_rollback_goes_back_to_the_key_that_signed_last() -> None:
@@ -202,9 +202,9 @@ def test_a_rollback_to_a_key_that_was_forced_waits_until_verifiers_know_it_unles
 
 def test_an_imported_key_waits_as_the_last_standby_for_the_lead() -> None:
     now = START + 2 * DAY
-    ring = rotated().joined(public("d"), POLICY, now)
+    ring = rotated().imported(public("d"), POLICY, now)
     assert [key.kid for key in ring.standbys(now)] == ["c", "d"]
-    assert ring.ripe_at(ring.find("d")) == now + DAY
+    assert ring.may_sign_from(ring.find("d")) == now + DAY
     assert [key.kid for key in ring.keys if key.imported] == ["d"]
 
 
@@ -212,10 +212,10 @@ def test_a_key_that_the_ring_has_or_had_revoked_is_not_imported() -> None:
     ring = founded().revoked("b", "stolen", POLICY, START + SECOND)
     for kid in "ab":
         with pytest.raises(Refused, match=r"has [ab] already"):
-            ring.joined(public(kid), POLICY, START + DAY)
+            ring.imported(public(kid), POLICY, START + DAY)
 
 
 def test_a_revoked_key_stays_in_the_ring_and_a_standby_of_it_is_missing() -> None:
-    ring = founded().revoked("b", "unwanted", POLICY, START).tended(POLICY, START + 1000 * DAY)
+    ring = founded().revoked("b", "unwanted", POLICY, START).maintained(POLICY, START + 1000 * DAY)
     assert phases(ring, START + 1000 * DAY) == {"a": Phase.CURRENT, "b": Phase.REVOKED}
     assert ring.shortfall(START + 1000 * DAY, POLICY) == 1

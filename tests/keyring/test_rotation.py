@@ -22,7 +22,7 @@ from issuer.keyring.ring import KeyRing, Phase
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.public_key import PublicKey
 
 Timely = Callable[[], bool]
@@ -44,7 +44,7 @@ def node_on(database: Database, keys: Path, clock: MovableClock) -> tuple[PemSig
 
 
 def files(keys: Path) -> set[str]:
-    return {path.name for path in keys.iterdir() if path.name != NOTE}
+    return {path.name for path in keys.iterdir() if path.name != CHECKPOINT}
 
 
 def kids(ring: KeyRing) -> set[str]:
@@ -210,7 +210,7 @@ def test_a_process_that_cannot_open_the_keys_changes_nothing(
         clock.advance(days=31)
     if move == "reconcile":  # the others do it
         assert stranger.reconcile() == ring
-        assert stranger.unmade is not None
+        assert stranger.generation_error is not None
     else:
         with pytest.raises(KeyUnavailable):
             stranger.change(moves[move], emergency=move == "revoke")
@@ -317,7 +317,7 @@ def test_private_keys_without_a_ring_refuse_to_start_and_nothing_is_made(
     lost.migrate()
     with pytest.raises(OlderRing, match="no key ring in the database"):
         rotation(lost, keys, clock).reconcile()
-    (keys / NOTE).unlink()
+    (keys / CHECKPOINT).unlink()
     with pytest.raises(KeyUnavailable, match="2 private keys but no key ring"):
         rotation(lost, keys, clock).reconcile()
     lost.close()
@@ -480,7 +480,7 @@ def test_operators_are_warned_of_clocks_that_verifiers_need_not_allow_for(
         store.ahead = timedelta(seconds=seconds)
         node.refresh()
         assert node.clock_ahead == store.ahead
-        assert node.trouble is None  # it goes on with its work
+        assert node.failure is None  # it goes on with its work
         assert [says in each for each in node.warnings()] == [True] * bool(says)
         told = list(clock_findings(rotation))
         assert [each.severity for each in told] == [Severity.WARNING] * bool(says)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, event, inspect, select, text
 from support.defaults import ALICE, PASSWORD, START, Build, MovableClock
 from support.postgresql import new_database
 
-from issuer.audit.chain import Action, fault
+from issuer.audit.chain import Action, integrity_error
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
@@ -30,7 +30,7 @@ from issuer.signing.pem_directory import PemDirectory
 from issuer.throttling.limits import ACCOUNT, bucket, site
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore, devices
-from issuer.wiring import Issuer, signer_for, vault_for
+from issuer.wiring import Issuer, pem_storage_for, signer_for
 
 ORIGIN = Origin("a test", "198.18.0.1")
 
@@ -72,7 +72,7 @@ def moving(issuer: Issuer, new: Database) -> Move:
     return Move(
         Place(old, signer_for(settings, old)),
         Place(new, signer_for(after, new)),
-        vault_for(settings, old),
+        pem_storage_for(settings, old),
         issuer.policy,
         issuer.clock,
         "an operator",
@@ -120,7 +120,7 @@ def test_every_row_arrives_as_it_was(lived: Issuer, new: Database) -> None:
         {**{name: len(found) for name, found in before.items()}, "audit": len(entries[0]) - 1}, 3, None
     )
     links, head = AuditStore(new).chain()
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
     assert (links[-1].entry.action, links[-1].entry.reason) == (Action.MOVED, f"from {lived.database}")
 
 
@@ -180,7 +180,7 @@ def test_what_is_in_a_server_moves_to_another_and_back_into_a_file(
             last = made(settings_after(lived.settings, new))
     assert last.node.refresh().ring.keys == ring.keys
     assert last.signer.kept() == kids
-    assert fault(*last.audit.chain()) is None
+    assert integrity_error(*last.audit.chain()) is None
 
 
 def test_what_draws_the_progress_may_fail(lived: Issuer, new: Database) -> None:
@@ -218,7 +218,7 @@ def test_nothing_starts_on_what_was_moved_until_it_is_taken_back(
             use()
     assert take_back(lived.database, "an operator", lived.clock()) == str(new)
     assert lived.rotation.ring() == ring
-    assert fault(*lived.audit.chain()) is None
+    assert integrity_error(*lived.audit.chain()) is None
     made(lived.settings).node.refresh()
     with pytest.raises(NothingToDo):
         take_back(lived.database, "an operator", lived.clock())
@@ -348,7 +348,7 @@ class Mixed(PemDirectory):
 
 def test_private_keys_that_arrive_as_others_are_noticed(lived: Issuer, new: Database, keys: Path) -> None:
     move = moving(lived, new)
-    move._vault = Mixed(keys)
+    move._storage = Mixed(keys)
     with pytest.raises(KeyUnavailable, match="another key"):
         move.perform(quiet)
     assert is_empty(new)

@@ -14,7 +14,7 @@ from issuer.database.database import Database
 from issuer.errors import KeyUnavailable
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
@@ -29,8 +29,8 @@ def pem_place(kind: str, folder: Path) -> Iterator[Reopen]:
     database.migrate()
 
     def signer(passphrase: str | None = PASSPHRASE) -> Signer:
-        vault = PrivateKeyStore(database) if kind == "database" else PemDirectory(folder / "keys")
-        return PemSigner(vault, lambda: passphrase)
+        storage = PemDatabase(database) if kind == "database" else PemDirectory(folder / "keys")
+        return PemSigner(storage, lambda: passphrase)
 
     yield signer
     database.close()

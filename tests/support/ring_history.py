@@ -21,7 +21,7 @@ INSTANTS: dict[str, Callable[[KeyRing], list[datetime | None]]] = {
     "a rollback becomes impossible": lambda ring: [
         end - key.margin for key in ring.keys if (end := ring.leaves_at(key))
     ],
-    "a key is ripe": lambda ring: [ring.ripe_at(key) for key in ring.keys],
+    "a key is ripe": lambda ring: [ring.may_sign_from(key) for key in ring.keys],
 }
 """What matters about a ring, by some clock."""
 
@@ -30,7 +30,7 @@ class History(RuleBasedStateMachine):
     """A world, and what was done in it."""
 
     world: World
-    withdrawn: set[str]
+    rolled_back_from: set[str]
     """The keys that rollbacks took out of use."""
 
     def _go_to(self, instant: str, which: int, nudge: int) -> None:
@@ -102,14 +102,14 @@ class History(RuleBasedStateMachine):
         seen = self._current().kid
         move = {
             "rotate": as_seen(seen, rotate(policy, forced=forced)),
-            "roll back": as_seen(seen, roll_back(policy, self.withdrawn, forced=forced)),
+            "roll back": as_seen(seen, roll_back(policy, self.rolled_back_from, forced=forced)),
             "revoke": revoke(policy, kid or seen, compromised=compromised),
         }[name]
         with suppress(NothingToDo, UnknownKey):
             world.moved_by_hand(move, forced=forced, meanwhile=meanwhile)
             if name == "roll back":
-                self.withdrawn.add(world.decision.before.current(world.decision.at).kid)
-            self.withdrawn.discard(world.saved.current(world.decision.at).kid)
+                self.rolled_back_from.add(world.decision.before.current(world.decision.at).kid)
+            self.rolled_back_from.discard(world.saved.current(world.decision.at).kid)
 
     def _pick(self, number: int) -> str:
         current = self._current()

@@ -94,12 +94,12 @@ def as_seen(kid: str, performed: Move) -> Move:
 def rotate(policy: Policy, *, forced: bool) -> Move:
     def move(ring: KeyRing, now: datetime) -> KeyRing:
         standbys = {key.kid for key in ring.keys if ring.phase(key, now) is Phase.STANDBY}
-        ripe_at = min((ring.ripe_at(ring.find(kid)) for kid in standbys), default=now)
+        may_sign_from = min((ring.may_sign_from(ring.find(kid)) for kid in standbys), default=now)
         try:
             after = ring.promoted(policy, now, forced=forced)
         except Refused as refusal:
             if standbys:
-                _time_mends(refusal, now, forced=forced, only_from=ripe_at)
+                _time_mends(refusal, now, forced=forced, only_from=may_sign_from)
             raise NothingToDo from refusal
         assert after.current(now).kid in standbys, "nothing was rotated"
         return after
@@ -107,7 +107,7 @@ def rotate(policy: Policy, *, forced: bool) -> Move:
     return move
 
 
-def roll_back(policy: Policy, withdrawn: set[str], *, forced: bool) -> Move:
+def roll_back(policy: Policy, rolled_back_from: set[str], *, forced: bool) -> Move:
     def move(ring: KeyRing, now: datetime) -> KeyRing:
         try:
             after = ring.rolled_back(policy, now, forced=forced)
@@ -115,12 +115,14 @@ def roll_back(policy: Policy, withdrawn: set[str], *, forced: bool) -> Move:
             if refusal.allowed_from is not None:
                 _time_mends(refusal, now, forced=forced, only_from=refusal.allowed_from)
             else:
-                _nothing_is_left_to_go_back_to(ring, now, withdrawn, forced=forced)
+                _nothing_is_left_to_go_back_to(ring, now, rolled_back_from, forced=forced)
             raise NothingToDo from refusal
         chosen = ring.find(after.current(now).kid)
         assert ring.phase(chosen, now) is Phase.PREVIOUS, "nothing was rolled back"
-        assert forced or chosen.kid not in withdrawn, "a rollback leads to what another took out of use"
-        assert forced or ring.ripe_at(chosen) <= now, "a key signs again before verifiers know it"
+        assert forced or chosen.kid not in rolled_back_from, (
+            "a rollback leads to what another took out of use"
+        )
+        assert forced or ring.may_sign_from(chosen) <= now, "a key signs again before verifiers know it"
         last = max(_previous(ring, now), key=lambda key: ring.superseded_at(key) or now)
         assert ring.superseded_at(chosen) == ring.superseded_at(last), "that is not the key that signed last"
         return after
@@ -146,8 +148,10 @@ def revoke(policy: Policy, kid: str, *, compromised: bool) -> Move:
         assert after.find(kid).revoked_at == (before.revoked_at or now)
         assert after.current(now).kid != kid
         if before == ring.current(now):
-            ripest = min(ring.ripe_at(key) for key in ring.standbys(now))
-            assert ring.ripe_at(after.current(now)) == ripest, "verifiers would know another key for longer"
+            ripest = min(ring.may_sign_from(key) for key in ring.standbys(now))
+            assert ring.may_sign_from(after.current(now)) == ripest, (
+                "verifiers would know another key for longer"
+            )
         return after
 
     return move
@@ -158,15 +162,15 @@ def _previous(ring: KeyRing, now: datetime) -> list[Key]:
 
 
 def _nothing_is_left_to_go_back_to(
-    ring: KeyRing, now: datetime, withdrawn: set[str], *, forced: bool
+    ring: KeyRing, now: datetime, rolled_back_from: set[str], *, forced: bool
 ) -> None:
     if not (previous := _previous(ring, now)):
         return
     superseded_at, last = max((ring.superseded_at(key) or now, key.kid) for key in previous)
     key = ring.find(last)
-    passed_over = [each for each in ring.keys if each.kid in withdrawn and each.kid != last]
+    passed_over = [each for each in ring.keys if each.kid in rolled_back_from and each.kid != last]
     assert (
-        (last in withdrawn and not forced)
+        (last in rolled_back_from and not forced)
         or superseded_at + key.token_lifetime <= now
         or any((each.activates_at or now) >= superseded_at for each in passed_over)
     ), f"{last} is there to go back to"

@@ -110,7 +110,7 @@ class World:
         self.serial = count()
         self.operator = Actor(operator, policy)
         first = [self.made(policy) for _ in range(1 + policy.standby_keys)]
-        self.saved = KeyRing.found(first, policy, START + nodes[0])
+        self.saved = KeyRing.create(first, policy, START + nodes[0])
         self.first = {key.kid for key in first}
         before = replace(self.saved, keys=self.saved.keys[:1])
         self.decision = Decision(before, self.saved, policy, self.saved.changed_at, START)
@@ -169,8 +169,8 @@ class World:
             for key in node.view.ring.keys:
                 if key.activates_at:
                     yield key.activates_at - node.offset
-        for ripe_at in self.predicted.values():
-            yield ripe_at - self.ahead
+        for may_sign_from in self.predicted.values():
+            yield may_sign_from - self.ahead
 
     def look(self) -> None:
         """Let every node sign and serve all that it will, and judge the world."""
@@ -211,9 +211,9 @@ class World:
         return Decision(before, after, actor.policy, at, self.now)
 
     def complete(self, ring: KeyRing, policy: Policy, at: datetime) -> KeyRing:
-        tended = ring.tended(policy, at)
-        missing = 0 if self.lacking else tended.shortfall(at, policy)
-        return tended.published([self.made(policy) for _ in range(missing)], policy, at)
+        maintained = ring.maintained(policy, at)
+        missing = 0 if self.lacking else maintained.shortfall(at, policy)
+        return maintained.published([self.made(policy) for _ in range(missing)], policy, at)
 
     def save(self, decision: Decision) -> KeyRing | None:
         """Return the ring as saved, or None if the decision is old or somebody was faster."""
@@ -248,7 +248,7 @@ class World:
         self.revoked |= dict.fromkeys(revoked, saved.version)
         if forced or revoked:  # any other command says by its silence that nothing breaks
             current = saved.current(saved.changed_at)
-            self.predicted[current.kid] = saved.ripe_at(current)
+            self.predicted[current.kid] = saved.may_sign_from(current)
         self.look()
         return saved
 

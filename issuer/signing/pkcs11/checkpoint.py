@@ -13,7 +13,7 @@ from pkcs11 import Attribute, FunctionFailed, Object, ObjectClass, PKCS11Error, 
 
 from issuer.signing.pkcs11.session import HANDLE_GONE, SESSION_GONE, Token, is_lost, search
 
-NOTE = "jwks-issuer ring"
+CHECKPOINT = "jwks-issuer ring"
 """CKA_LABEL of the note."""
 APPLICATION = "jwks-issuer"
 
@@ -26,7 +26,7 @@ LOOKS = 5
 PAUSES_SECONDS = (0.05, 0.2)
 """Between looks before it is believed that there is none: what another node is writing may hide for a moment."""
 
-_OURS = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: APPLICATION, Attribute.LABEL: NOTE}
+_OURS = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: APPLICATION, Attribute.LABEL: CHECKPOINT}
 
 _DESTROYED = (*HANDLE_GONE, FunctionFailed)
 """What a token says of an object that another process destroys at this moment."""
@@ -38,7 +38,7 @@ class _NotTaken(Exception):
     """The token takes no note; the cause tells why."""
 
 
-class TokenNote:
+class TokenCheckpoint:
     """The note in a token, private and readable after the log-in alone.
 
     A token that takes none is no reason to stop: it is logged once, and tried again when there is something else to

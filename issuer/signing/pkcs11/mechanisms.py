@@ -17,7 +17,7 @@ from pkcs11 import PrivateKey as PrivateObject
 from pkcs11 import PublicKey as PublicObject
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from issuer.signing.algorithms import RSA_BITS, PublicHalf
+from issuer.signing.algorithms import RSA_BITS, CryptoPublicKey
 
 _ED25519 = "1.3.101.112"  # RFC 8410 section 3
 _INSIDE = {Attribute.EXTRACTABLE: False, Attribute.SENSITIVE: True, Attribute.PRIVATE: True}
@@ -32,7 +32,7 @@ class Method:
     key_type: KeyType
     making: Mechanism
     signing: Mechanism
-    read: Callable[[PublicObject], PublicHalf]
+    read: Callable[[PublicObject], CryptoPublicKey]
     bits: int | None = None
     curve: str | None = None
     parameter: tuple[Mechanism, MGF, int] | None = None
@@ -60,16 +60,16 @@ class Method:
         return key.sign(self.digest(data), mechanism=self.signing, mechanism_param=self.parameter)
 
 
-def _rsa(key: PublicObject) -> PublicHalf:
+def _rsa(key: PublicObject) -> CryptoPublicKey:
     n, e = (int.from_bytes(key[name]) for name in (Attribute.MODULUS, Attribute.PUBLIC_EXPONENT))
     return RSAPublicNumbers(e, n).public_key()
 
 
-def _ec(key: PublicObject) -> PublicHalf:
+def _ec(key: PublicObject) -> CryptoPublicKey:
     return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), _point(key))
 
 
-def _ed25519(key: PublicObject) -> PublicHalf:
+def _ed25519(key: PublicObject) -> CryptoPublicKey:
     return Ed25519PublicKey.from_public_bytes(_point(key))
 
 

@@ -14,8 +14,8 @@ from pkcs11 import PublicKey as PublicObject
 
 from issuer.blocking import require_patience
 from issuer.errors import KeyUnavailable, Refused
-from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
-from issuer.signing.pkcs11.checkpoint import TokenNote
+from issuer.signing.algorithms import ALGORITHMS, CryptoPublicKey, PrivateKey
+from issuer.signing.pkcs11.checkpoint import TokenCheckpoint
 from issuer.signing.pkcs11.mechanisms import METHODS, Method
 from issuer.signing.pkcs11.session import HANDLE_GONE, Token, search
 from issuer.signing.public_key import PublicKey
@@ -35,7 +35,7 @@ class Pkcs11Signer:
 
     def __init__(self, token: Token) -> None:
         self._token = token
-        self._note = TokenNote(token)
+        self._checkpoint = TokenCheckpoint(token)
         self._loaded: dict[str, str] = {}
         self._handles: dict[str, SignMixin] = {}  # a handle is good in the session that it was found in
 
@@ -43,7 +43,7 @@ class Pkcs11Signer:
         """Make a key pair inside the token, pending."""
         return self._token.perform(lambda session: self._make(session, alg))
 
-    def adopt(self, key: PrivateKey, alg: str) -> NoReturn:
+    def import_key(self, key: PrivateKey, alg: str) -> NoReturn:
         """Refuse: a key that was outside once cannot be known to be nowhere else."""
         del key, alg
         raise Refused(
@@ -125,10 +125,10 @@ class Pkcs11Signer:
             )
         )
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the kids of key objects under our labels that belong to none of `kids`, each with its class."""
 
-        def strays(session: Session) -> list[str]:
+        def orphans(session: Session) -> list[str]:
             ours = [
                 (_name(key), kind)
                 for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
@@ -137,15 +137,15 @@ class Pkcs11Signer:
             ]
             return sorted(f"{name or 'unnamed'} ({kind.name})" for name, kind in ours if name not in kids)
 
-        return self._token.perform(strays)
+        return self._token.perform(orphans)
 
-    def noted(self) -> Sequence[bytes]:
+    def checkpoints(self) -> Sequence[bytes]:
         """Return what is noted in the token; it is asked every few seconds at most."""
-        return self._note.read()
+        return self._checkpoint.read()
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Note `text` in the token if it `replaces` what is noted; a token that takes no note is logged."""
-        self._note.write(text, replaces)
+        self._checkpoint.write(text, replaces)
 
     def rewrap(self, passphrase: str) -> NoReturn:
         """Refuse: keys in a token are under no passphrase of ours."""
@@ -231,7 +231,7 @@ def _swapped(kid: str) -> KeyUnavailable:
     return KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
 
 
-def _halves(session: Session, kid: str, method: Method) -> Iterator[PublicHalf]:
+def _halves(session: Session, kid: str, method: Method) -> Iterator[CryptoPublicKey]:
     for key in _found(session, ObjectClass.PUBLIC_KEY, _bearing(kid)):
         if isinstance(key, PublicObject) and key.key_type == method.key_type:
             with suppress(ValueError):  # damaged, and so not the one that is looked for

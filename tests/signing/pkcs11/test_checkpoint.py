@@ -24,11 +24,11 @@ from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import DamagedNote, PrivateHalves
+from issuer.keyring.private_keys import DamagedCheckpoint, PrivateKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import load_settings
-from issuer.signing.pkcs11.checkpoint import APPLICATION, LOOK_AGAIN_SECONDS, NOTE, TokenNote
+from issuer.signing.pkcs11.checkpoint import APPLICATION, CHECKPOINT, LOOK_AGAIN_SECONDS, TokenCheckpoint
 from issuer.signing.pkcs11.session import SESSION_GONE, Token
 from issuer.signing.pkcs11.signer import Pkcs11Signer
 from issuer.wiring import build
@@ -52,16 +52,16 @@ class OlderThan:
 
 
 def note(number: int, ours: Pkcs11Signer | None = None) -> None:
-    (ours or signer()).note(b"%d" % number, OlderThan(number))
+    (ours or signer()).write_checkpoint(b"%d" % number, OlderThan(number))
 
 
 def noted() -> list[int]:
     """Return what a process that starts finds."""
-    return sorted(int(text) for text in signer().noted())
+    return sorted(int(text) for text in signer().checkpoints())
 
 
 def notes(opened: Session) -> list[pkcs11.Object]:
-    return list(opened.get_objects({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: NOTE}))
+    return list(opened.get_objects({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: CHECKPOINT}))
 
 
 def put(opened: Session, text: bytes) -> None:
@@ -70,7 +70,7 @@ def put(opened: Session, text: bytes) -> None:
         {
             Attribute.CLASS: ObjectClass.DATA,
             Attribute.APPLICATION: APPLICATION,
-            Attribute.LABEL: NOTE,
+            Attribute.LABEL: CHECKPOINT,
             Attribute.TOKEN: True,
             Attribute.PRIVATE: True,
             Attribute.VALUE: text,
@@ -90,7 +90,7 @@ def test_the_note_is_one_data_object_that_is_read_after_the_log_in_only() -> Non
         assert (there[Attribute.APPLICATION], there[Attribute.VALUE]) == (APPLICATION, b"3")
         assert there[Attribute.PRIVATE] is True
         assert there[Attribute.TOKEN] is True
-    assert all("DATA" not in name for name in signer().strays(()))
+    assert all("DATA" not in name for name in signer().orphans(()))
     pkcs11.lib(str(MODULE)).reinitialize()
     assert notes(pkcs11.lib(str(MODULE)).get_token(token_label=LABEL).open()) == []
     pkcs11.lib(str(MODULE)).reinitialize()
@@ -123,7 +123,7 @@ def note_and_look(numbers: range) -> list[int]:
     ours, found = Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)), []
     for number in numbers:
         note(number, ours)
-        texts = TokenNote(ours._token).read()
+        texts = TokenCheckpoint(ours._token).read()
         found.append(max(map(int, texts), default=0))  # another's newest may hide for a moment
     return found
 
@@ -153,18 +153,18 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def rotation(database: Database, clock: MovableClock, ours: Pkcs11Signer | None = None) -> Rotation:
-    return Rotation(RingStore(database), ours or signer(), FAST, clock, "tests")
+    return Rotation(RingStore(database), ours or signer(), FAST, system_clock, "tests")
 
 
 def node_with(database: Database, clock: MovableClock, ours: Pkcs11Signer) -> Node:
     return Node(
-        rotation(database, clock, ours), ours, HeartbeatStore(database), FAST, clock, "a"
+        rotation(database, system_clock, ours), ours, HeartbeatStore(database), FAST, system_clock, "a"
     )
 
 
 def revoke_a_standby(database: Database, clock: MovableClock) -> None:
-    clock.advance(seconds=1)
-    rotation(database, clock).change(
+    system_clock.advance(seconds=1)
+    rotation(database, system_clock).change(
         lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now)
     )
 
@@ -172,22 +172,22 @@ def revoke_a_standby(database: Database, clock: MovableClock) -> None:
 def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
     database: Database, clock: MovableClock
 ) -> None:
-    rotation(database, clock).reconcile()
+    rotation(database, system_clock).reconcile()
     with session() as opened:
         (first,) = (each[Attribute.VALUE] for each in notes(opened))
-        revoke_a_standby(database, clock)
+        revoke_a_standby(database, system_clock)
         put(opened, first)
         put(opened, b"{")
-        assert PrivateHalves(signer()).noted() == RingStore(database).load()
+        assert PrivateKeys(signer()).checkpoint() == RingStore(database).load()
         for each in notes(opened):
             if each[Attribute.VALUE] != b"{":
                 each.destroy()
-        with pytest.raises(DamagedNote, match="data object jwks-issuer ring"):
-            PrivateHalves(signer()).noted()
+        with pytest.raises(DamagedCheckpoint, match="data object jwks-issuer ring"):
+            PrivateKeys(signer()).checkpoint()
     ring = RingStore(database).load()
     assert ring
-    PrivateHalves(signer()).note(ring)
-    assert PrivateHalves(signer()).noted() == ring
+    PrivateKeys(signer()).write_checkpoint(ring)
+    assert PrivateKeys(signer()).checkpoint() == ring
 
 
 # Seldom
@@ -235,7 +235,7 @@ class RefusingSession:
 def test_a_note_is_looked_for_every_few_seconds_at_most_and_found_at_last() -> None:
     kept_key()
     seconds, token = [1000.0], CountedToken()
-    ours = TokenNote(token, lambda: seconds[0])
+    ours = TokenCheckpoint(token, lambda: seconds[0])
     assert [*ours.read(), *ours.read()] == []
     asked = token.asked
     note(1)
@@ -251,17 +251,17 @@ def test_a_node_asks_the_token_for_no_note_as_long_as_the_ring_stays(
     database: Database, clock: MovableClock
 ) -> None:
     ours = Pkcs11Signer(CountedToken())
-    ours._note = TokenNote(token := CountedToken(), lambda: 1000.0)
-    node = node_with(database, clock, ours)
+    ours._note = TokenCheckpoint(token := CountedToken(), lambda: 1000.0)
+    node = node_with(database, system_clock, ours)
     node.refresh()
     asked = token.asked
     for _ in range(5):
-        clock.advance(seconds=1)
+        system_clock.advance(seconds=1)
         node.refresh()
     assert token.asked == asked
-    revoke_a_standby(database, clock)
+    revoke_a_standby(database, system_clock)
     for _ in range(5):
-        clock.advance(seconds=1)
+        system_clock.advance(seconds=1)
         node.refresh()
     assert token.asked == asked + 1
 
@@ -279,7 +279,7 @@ def test_whatever_a_token_says_of_a_data_object_it_is_asked_once(error: type[PKC
     kept_key()
     token = CountedToken()
     token.refuses["create"] = error
-    ours = TokenNote(token)
+    ours = TokenCheckpoint(token)
     with capture_logs() as lines:
         for _ in range(3):
             ours.write(b"1", OlderThan(1))
@@ -292,11 +292,11 @@ def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
-    node = node_with(database, clock, Pkcs11Signer(token))
+    node = node_with(database, system_clock, Pkcs11Signer(token))
     with capture_logs() as lines:
         for _ in range(3):
             node.refresh()
-            clock.advance(seconds=1)
+            system_clock.advance(seconds=1)
         assert token.made == 1
         node._rotation.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now))
         node.refresh()
@@ -308,7 +308,7 @@ def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
 
 
 def noted_ring() -> object:
-    return PrivateHalves(signer()).noted()
+    return PrivateKeys(signer()).checkpoint()
 
 
 def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
@@ -316,7 +316,7 @@ def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
 ) -> None:
     token = CountedToken()
     token.refuses["search"] = pkcs11.AttributeValueInvalid
-    node = node_with(database, clock, Pkcs11Signer(token))
+    node = node_with(database, system_clock, Pkcs11Signer(token))
     with capture_logs() as lines:
         for _ in range(3):
             node.refresh()
@@ -330,11 +330,11 @@ def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
-    node = node_with(database, clock, Pkcs11Signer(token))
+    node = node_with(database, system_clock, Pkcs11Signer(token))
     node.refresh()
     assert "could not be noted with its private keys" in node.warnings()[0]
     token.refuses.clear()
-    clock.advance(seconds=1)
+    system_clock.advance(seconds=1)
     node.refresh()
     assert (node.warnings(), noted_ring()) == ([], RingStore(database).load())
 
@@ -391,7 +391,7 @@ def test_a_damaged_note_is_a_finding_with_the_command_that_removes_it(site: Path
     assert finding.severity is Severity.PROBLEM
     assert finding.fix.line == (
         f"pkcs11-tool --module {MODULE} --token-label '{LABEL}' --login --delete-object --type data"
-        f" --label '{NOTE}'"
+        f" --label '{CHECKPOINT}'"
     )
-    with pytest.raises(DamagedNote):
+    with pytest.raises(DamagedCheckpoint):
         start()

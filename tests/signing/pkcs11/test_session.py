@@ -125,7 +125,7 @@ def test_threads_do_everything_at_once() -> None:
         assert all(threads.map(work, range(300)))
 
 
-# Trouble
+# Failure
 
 
 def reinitialised() -> None:
@@ -145,7 +145,7 @@ def finalised() -> None:
         lambda ours, kid: ours.keep(kid),
         lambda ours, _kid: ours.generate("ES256"),
         lambda ours, kid: ours.destroy(kid),
-        lambda ours, kid: ours.strays([kid]),
+        lambda ours, kid: ours.orphans([kid]),
     ],
 )
 def test_a_lost_session_is_opened_again(

@@ -70,7 +70,7 @@ def test_a_private_key_cannot_be_read_copied_out_or_used_for_anything_but_signin
 
 def test_a_key_made_elsewhere_is_not_taken_in() -> None:
     with pytest.raises(Refused, match="generated inside the token"):
-        signer().adopt(ALGORITHMS["ES256"].generate(), "ES256")
+        signer().import_key(ALGORITHMS["ES256"].generate(), "ES256")
     with pytest.raises(Refused, match="PIN with its own tool"):
         signer().rewrap("another")
 
@@ -191,8 +191,8 @@ def test_what_belongs_to_no_key_of_the_ring_is_named() -> None:
     kept, forgotten = kept_key(), ours.generate("ES256")
     with session() as opened:
         objects(opened, ObjectClass.PRIVATE_KEY, forgotten.kid)[0][Attribute.ID] = b""
-    assert ours.strays({kept.kid}) == sorted([f"{forgotten.kid} (PUBLIC_KEY)", "unnamed (PRIVATE_KEY)"])
-    assert ours.strays({kept.kid, forgotten.kid}) == ["unnamed (PRIVATE_KEY)"]
+    assert ours.orphans({kept.kid}) == sorted([f"{forgotten.kid} (PUBLIC_KEY)", "unnamed (PRIVATE_KEY)"])
+    assert ours.orphans({kept.kid, forgotten.kid}) == ["unnamed (PRIVATE_KEY)"]
 
 
 def test_both_halves_of_a_destroyed_key_are_gone_even_if_it_was_stopped_in_between() -> None:
@@ -228,7 +228,7 @@ def test_a_pair_that_cannot_be_named_is_not_left_in_the_token(monkeypatch: pytes
     ours = signer()
     with pytest.raises(KeyUnavailable, match="no point"):
         ours.generate("ES256")
-    assert ours.strays([]) == []
+    assert ours.orphans([]) == []
 
 
 def test_without_the_extra_it_is_said_what_to_install(
