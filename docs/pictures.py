@@ -120,7 +120,7 @@ def _life(ring: KeyRing, key: Key) -> Life:
     signs, superseded, leaves = key.activates_at, ring.superseded_at(key), ring.leaves_at(key)
     if signs is None or superseded is None or leaves is None:
         raise ValueError(key.kid)
-    return Life(key.published_at, ring.may_sign_from(key), signs, superseded, leaves)
+    return Life(key.published_at, key.may_sign_from, signs, superseded, leaves)
 
 
 def key_life(policy: Policy) -> str:

@@ -38,7 +38,7 @@ def list_keys(*, as_json: Json = False) -> None:
     with opened(Access.READ) as issuer:
         ring = issuer.rotation.ring()
         now = issuer.clock()
-        may_sign_from = min((ring.may_sign_from(key) for key in ring.standbys(now)), default=None)
+        may_sign_from = min((key.may_sign_from for key in ring.standbys(now)), default=None)
         show_ring(issuer, ring, as_json=as_json, hint=_hint(may_sign_from, now))
 
 

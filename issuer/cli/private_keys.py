@@ -60,7 +60,7 @@ def import_key(
             issuer.rotation.require_place(public, current=current)  # somebody imported it at this moment
             raise
         ring = issuer.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
-        may_sign_from = ring.may_sign_from(ring.find(public.kid))
+        may_sign_from = ring.find(public.kid).may_sign_from
         does = "signs" if current else f"is published, and may sign from {instant(may_sign_from)} on"
         show_ring(issuer, ring, as_json=as_json, says=[f"{public.kid} {does}"], warnings=_exposed(pem))
 

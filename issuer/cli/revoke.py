@@ -164,7 +164,7 @@ def _silent(acknowledgement: Acknowledgement) -> Iterator[str]:
 
 def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
     """Yield that an older key, which every verifier knows, could sign in place of one that some may not know."""
-    if ring.may_sign_from(ring.current(now)) > now:
+    if ring.current(now).may_sign_from > now:
         with suppress(Refused):
             older = ring.rolled_back(issuer.policy, now).current(now)
             yield f"every verifier knows {older.kid}, which can sign instead: issuer keys rollback"

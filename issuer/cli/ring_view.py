@@ -57,7 +57,7 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "alg": key.alg,
         "age": _age(now - key.published_at),
         "published_at": instant(key.published_at),
-        "may_sign_from": instant(ring.may_sign_from(key)),
+        "may_sign_from": instant(key.may_sign_from),
         "signs_from": instant(key.activates_at) if key.activates_at else "manually",
         "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
         "tokens_alive_until": told(_tokens_until(key, ring, policy)),
@@ -84,7 +84,7 @@ def brief(row: Row) -> Row:
 def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
     """Yield what may break because the current key signs before every verifier knows it, and until when."""
     current = ring.current(max(now, ring.changed_at))
-    may_sign_from = ring.may_sign_from(current)
+    may_sign_from = current.may_sign_from
     if may_sign_from > now:
         yield (
             f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that fetched"

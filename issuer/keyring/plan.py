@@ -93,7 +93,7 @@ def next_changes(ring: KeyRing, now: datetime) -> dict[EventKind, datetime]:
 def _upcoming(ring: KeyRing, now: datetime) -> Iterator[Step]:
     for key in ring.keys:
         waits = ring.phase(key, now) is Phase.STANDBY
-        may_sign_from, leaves_at = ring.may_sign_from(key), ring.leaves_at(key)
+        may_sign_from, leaves_at = key.may_sign_from, ring.leaves_at(key)
         if waits and may_sign_from > now and (key.activates_at is None or may_sign_from < key.activates_at):
             yield Step(may_sign_from, EventKind.MAY_SIGN, _kid(key), key.alg)
         if waits and key.activates_at:

@@ -330,7 +330,7 @@ class RingOverTime(History):
         for _ in range(2):
             self.an_operator_imports_a_key()
             ring = self.world.saved
-            waits = max(ring.may_sign_from(key) for key in ring.keys) - ring.changed_at
+            waits = max(key.may_sign_from for key in ring.keys) - ring.changed_at
             self.world.go_to(self.world.now + waits + seconds(3))
             self._refresh((0, 1, 2))
         assert waits == self.world.operator.policy.publish_lead

@@ -85,7 +85,7 @@ def test_forced_the_ripest_standby_signs_before_its_lead() -> None:
     now = START + DAY + SECOND
     ring = rotated().published([public("d")], POLICY, now).promoted(POLICY, now, forced=True)
     assert ring.current(now).kid == "c"
-    assert ring.may_sign_from(ring.find("c")) == START + 2 * DAY
+    assert ring.find("c").may_sign_from == START + 2 * DAY
 
 
 def test_forced_a_standby_that_is_ripe_goes_first_in_the_order_of_turns() -> None:
@@ -204,7 +204,7 @@ def test_an_imported_key_waits_as_the_last_standby_for_the_lead() -> None:
     now = START + 2 * DAY
     ring = rotated().imported(public("d"), POLICY, now)
     assert [key.kid for key in ring.standbys(now)] == ["c", "d"]
-    assert ring.may_sign_from(ring.find("d")) == now + DAY
+    assert ring.find("d").may_sign_from == now + DAY
     assert [key.kid for key in ring.keys if key.imported] == ["d"]
 
 

@@ -320,7 +320,7 @@ def test_an_imported_key_waits_as_a_standby_for_its_lead(
     ring = rotation.import_key(public, current=False, reason="imported")
     key = ring.find(public.kid)
     assert ring.phase(key, clock()) is Phase.STANDBY
-    assert ring.may_sign_from(key) == clock() + FAST.publish_lead
+    assert key.may_sign_from == clock() + FAST.publish_lead
     assert files(keys) == kids(ring)
     prove(signer, key)
 

@@ -21,7 +21,7 @@ INSTANTS: dict[str, Callable[[KeyRing], list[datetime | None]]] = {
     "a rollback becomes impossible": lambda ring: [
         end - key.margin for key in ring.keys if (end := ring.leaves_at(key))
     ],
-    "a key is ripe": lambda ring: [ring.may_sign_from(key) for key in ring.keys],
+    "a key is ripe": lambda ring: [key.may_sign_from for key in ring.keys],
 }
 """What matters about a ring, by some clock."""
 

@@ -94,7 +94,7 @@ def as_seen(kid: str, performed: Move) -> Move:
 def rotate(policy: Policy, *, forced: bool) -> Move:
     def move(ring: KeyRing, now: datetime) -> KeyRing:
         standbys = {key.kid for key in ring.keys if ring.phase(key, now) is Phase.STANDBY}
-        may_sign_from = min((ring.may_sign_from(ring.find(kid)) for kid in standbys), default=now)
+        may_sign_from = min((ring.find(kid).may_sign_from for kid in standbys), default=now)
         try:
             after = ring.promoted(policy, now, forced=forced)
         except Refused as refusal:
@@ -122,7 +122,7 @@ def roll_back(policy: Policy, rolled_back_from: set[str], *, forced: bool) -> Mo
         assert forced or chosen.kid not in rolled_back_from, (
             "a rollback leads to what another took out of use"
         )
-        assert forced or ring.may_sign_from(chosen) <= now, "a key signs again before verifiers know it"
+        assert forced or chosen.may_sign_from <= now, "a key signs again before verifiers know it"
         last = max(_previous(ring, now), key=lambda key: ring.superseded_at(key) or now)
         assert ring.superseded_at(chosen) == ring.superseded_at(last), "that is not the key that signed last"
         return after
@@ -148,10 +148,8 @@ def revoke(policy: Policy, kid: str, *, compromised: bool) -> Move:
         assert after.find(kid).revoked_at == (before.revoked_at or now)
         assert after.current(now).kid != kid
         if before == ring.current(now):
-            ripest = min(ring.may_sign_from(key) for key in ring.standbys(now))
-            assert ring.may_sign_from(after.current(now)) == ripest, (
-                "verifiers would know another key for longer"
-            )
+            ripest = min(key.may_sign_from for key in ring.standbys(now))
+            assert after.current(now).may_sign_from == ripest, "verifiers would know another key for longer"
         return after
 
     return move

@@ -175,7 +175,7 @@ def turns_follow_each_other_by_a_period(world: World) -> None:
             assert key.activates_at is None, f"{key.kid} has a turn though only operators rotate"
         else:
             assert key.activates_at, f"{key.kid} never has its turn"
-            assert key.activates_at == max(turn + decision.policy.rotation_period, ring.may_sign_from(key))
+            assert key.activates_at == max(turn + decision.policy.rotation_period, key.may_sign_from)
             turn = key.activates_at
 
 
@@ -202,7 +202,7 @@ def a_previous_key_leaves_when_it_was_said(world: World) -> None:
 
 def the_first_keys_may_sign_at_once(world: World) -> None:
     for key in world.saved.keys:
-        assert key.kid not in world.first or world.saved.may_sign_from(key) == key.published_at
+        assert key.kid not in world.first or key.may_sign_from == key.published_at
 
 
 def the_ring_can_be_loaded_and_tells_which_keys_were_imported(world: World) -> None:
@@ -226,7 +226,7 @@ def one_wrong_clock_carries_no_other_along(world: World, actor: Actor) -> None:
     ring = replace(ring, changed_at=ahead)
     now = ring.decision_instant(policy, clock)
     assert now <= clock + policy.clock_skew
-    waiting = [ring.may_sign_from(key) for key in ring.standbys(now)]
+    waiting = [key.may_sign_from for key in ring.standbys(now)]
     assert waiting == sorted(waiting), "a key waits for its turn that verifiers know for longer than the next"
 
 

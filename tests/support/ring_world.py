@@ -248,7 +248,7 @@ class World:
         self.revoked |= dict.fromkeys(revoked, saved.version)
         if forced or revoked:  # any other command says by its silence that nothing breaks
             current = saved.current(saved.changed_at)
-            self.predicted[current.kid] = saved.may_sign_from(current)
+            self.predicted[current.kid] = current.may_sign_from
         self.look()
         return saved
 
