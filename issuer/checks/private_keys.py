@@ -99,7 +99,7 @@ def orphans(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) ->
 def checkpoint_missing(settings: Settings, signer: Signer) -> Iterator[Finding]:
     """Yield that a token holds no note of the key ring: nothing was started yet since it could, or it takes none."""
     with suppress(KeyUnavailable):  # reported with the keys themselves
-        if settings.keys == "pkcs11" and not signer.checkpoints():
+        if settings.keys == "pkcs11" and not signer.checkpoint_storage.read_checkpoints():
             yield warning(
                 f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"
                 " database would not be noticed: a start notes it, or logs that the token takes no data object; then"

@@ -14,11 +14,11 @@ from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, StoreError
 from issuer.errors import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.fixes import Fix, Kind, setting
+from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import ring_warnings
 from issuer.keyring.policy import PUBLISHED_MOST, Policy
-from issuer.keyring.private_keys import DamagedCheckpoint, PrivateKeys
-from issuer.keyring.restore_detection import WAY_OUT, describe_conflict, describe_missing_ring
+from issuer.keyring.restore_detection import RECOVER_COMMAND, describe_conflict, describe_missing_ring
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import Moved
@@ -34,7 +34,7 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
     except NoRing:
         findings.extend(_founding(rotation, restore(database)))
     except OlderRing as error:
-        findings.append(problem(str(error), Fix(Kind.RING_OLDER, WAY_OUT)))
+        findings.append(problem(str(error), Fix(Kind.RING_OLDER, RECOVER_COMMAND)))
     except Moved as error:
         findings.append(problem(str(error), _moved_to(error.to)))
     except DamagedCheckpoint as error:
@@ -47,12 +47,12 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
 def lost(signer: Signer, restored: Fix, remove_note: Fix) -> Iterator[Finding]:
     """Yield that private keys are here and their database is not: the next start would refuse to begin anew."""
     try:
-        noted, kept = PrivateKeys(signer).checkpoint(), signer.kept()
+        noted, kept = RingCheckpoint(signer.checkpoint_storage).ring(), signer.kept()
     except DamagedCheckpoint as error:
         yield problem(str(error), remove_note)
         return
     if noted:
-        yield problem(describe_conflict(None, noted), Fix(Kind.RING_OLDER, WAY_OUT))
+        yield problem(describe_conflict(None, noted), Fix(Kind.RING_OLDER, RECOVER_COMMAND))
     elif kept:
         yield problem(describe_missing_ring(len(kept)), restored)
 
@@ -76,11 +76,11 @@ def _moved_to(url: str) -> Fix:
 def clock(rotation: Rotation) -> Iterator[Finding]:
     """Yield that the clock of this machine is far from that of the database."""
     try:
-        rotation.require_clock()
+        rotation.clocks.require()
     except WrongClock as error:
         yield problem(str(error), Fix(Kind.CLOCK, "timedatectl set-ntp true"))
         return
-    if wrong := rotation.clock_warning():
+    if wrong := rotation.clocks.warning():
         yield warning(wrong, Fix(Kind.CLOCK, "timedatectl set-ntp true"))
 
 
@@ -116,8 +116,8 @@ def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> I
         return
     if wrong:
         yield problem(f"the audit log is not intact: {wrong}", restore(database))
-    elif rotation and (wrong := rotation.private_keys.audit_error()):
-        yield problem(wrong, Fix(Kind.AUDIT_SHORT, WAY_OUT))
+    elif rotation and (wrong := rotation.checkpoint.audit_error()):
+        yield problem(wrong, Fix(Kind.AUDIT_SHORT, RECOVER_COMMAND))
 
 
 def hosts(

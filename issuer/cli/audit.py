@@ -105,10 +105,10 @@ def verify(
             problem = (
                 "no entry has the noted digest: the audit log was replaced, or an older backup was restored"
             )
-        problem = problem or issuer.rotation.private_keys.audit_error()
+        problem = problem or issuer.rotation.checkpoint.audit_error()
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
-        compared = issuer.rotation.private_keys.checkpointed_entry()
+        compared = issuer.rotation.checkpoint.audit_number()
         told = (
             "there is no note outside the database to compare it with"
             if compared is None

@@ -53,11 +53,11 @@ def import_key(
     with opened(Access.MAKE if current else Access.CHANGE) as issuer:
         alg = algorithm_for(key, issuer.settings.algorithm)
         public = ALGORITHMS[alg].public_key(key)
-        issuer.rotation.require_place(public, current=current)
+        issuer.rotation.require_importable(public, current=current)
         try:
             issuer.signer.import_key(key, alg)
         except KeyUnavailable:
-            issuer.rotation.require_place(public, current=current)  # somebody imported it at this moment
+            issuer.rotation.require_importable(public, current=current)  # somebody imported it at this moment
             raise
         ring = issuer.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
         may_sign_from = ring.find(public.kid).may_sign_from

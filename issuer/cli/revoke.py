@@ -87,7 +87,7 @@ def _revoked(
             skip_open_check=force,
         )
     except NothingToDo as already:
-        issuer.rotation.sync()  # perhaps it was interrupted
+        issuer.rotation.sync_private_keys()  # perhaps it was interrupted
         return issuer.rotation.ring(), already
     return ring, None
 

@@ -97,7 +97,8 @@ class Policy:
                 f" {duration(self.clock_skew)} + {duration(DECISION_LIFETIME)} = {duration(self.retention)}, which"
                 f" makes {self.planned_keys - 1 - self.standby_keys} replaced keys + the current key +"
                 f" ISSUER_STANDBY_KEYS {self.standby_keys} = {self.planned_keys} keys, and verifiers read at most"
-                f" {PUBLISHED_MOST}, of which {PUBLISHED_MOST - PLANNED_MOST} are for rotations and imports by an operator",
+                f" {PUBLISHED_MOST}, of which {PUBLISHED_MOST - PLANNED_MOST} are for rotations and imports by an"
+                " operator",
                 f"ISSUER_ROTATION_PERIOD={_rounded(period)}",
             )
 

@@ -21,9 +21,9 @@ from issuer.checks import ring as ring_checks
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
 from issuer.errors import NothingToDo
+from issuer.keyring.checkpoint import RingCheckpoint
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import PrivateKeys
 from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore, checkpoint_head, read
@@ -102,7 +102,7 @@ def test_an_audit_that_only_grew_is_as_it_was_noted(
     node.refresh()
     rotate(node, clock)
     AuditStore(database).record(Entry(clock(), "tests", Action.SESSIONS_ENDED))
-    assert rotation_on(database, signer, clock).private_keys.audit_error() is None
+    assert rotation_on(database, signer, clock).checkpoint.audit_error() is None
     assert not any("audit" in warning for warning in node.warnings())
 
 
@@ -114,7 +114,7 @@ def test_entries_that_are_cut_off_or_made_anew_are_missed_at_a_start_and_wheneve
     rotate(node, clock)
     assert callable(tamper)
     tamper(database)
-    error = rotation_on(database, signer, clock).private_keys.audit_error()
+    error = rotation_on(database, signer, clock).checkpoint.audit_error()
     assert error
     assert "the audit lacks entry" in error
     (finding,) = ring_checks.audit(AuditStore(database), rotation_on(database, signer, clock), database)
@@ -136,10 +136,10 @@ def test_the_next_rotation_does_not_cover_up_what_was_cut_off(
     cut(database, 2)
     for _ in range(3):
         rotate(node, clock)
-    error = rotation_on(database, signer, clock).private_keys.audit_error()
+    error = rotation_on(database, signer, clock).checkpoint.audit_error()
     assert error
     assert "the audit lacks entry" in error
-    (noted,) = signer().checkpoints()
+    (noted,) = signer().checkpoint_storage.read_checkpoints()
     assert read(noted) == RingStore(database).load()
 
 
@@ -158,9 +158,11 @@ def test_an_operator_who_found_out_why_accepts_the_audit_and_that_is_recorded(
     assert saved.keys == before.keys
     newest = AuditStore(database).chain()[0][-1].entry
     assert (newest.action, newest.actor, newest.reason) == (Action.RECOVERED, "alice", "it was I")
-    assert rotation_on(database, signer, clock).private_keys.audit_error() is None
+    assert rotation_on(database, signer, clock).checkpoint.audit_error() is None
     clock.advance(seconds=10)
-    node._signer.write_checkpoint(b"", lambda _: False)  # a token is read every ten seconds
+    node._signer.checkpoint_storage.write_checkpoint(
+        b"", lambda _: False
+    )  # a token is read every ten seconds
     node.refresh()
     assert not any("audit" in warning for warning in node.warnings())
     with pytest.raises(NothingToDo):
@@ -176,7 +178,7 @@ def test_a_note_of_the_version_before_says_nothing_of_the_audit(
     del noted["audit"]
     (keys / CHECKPOINT).write_text(json.dumps(noted))
     cut(database, 0)
-    assert node._rotation.private_keys.audit_error() is None
+    assert node._rotation.checkpoint.audit_error() is None
 
 
 def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_can_be(
@@ -214,7 +216,7 @@ def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_
         def audit_head(self) -> Head:
             raise DatabaseUnavailable("away")
 
-    PrivateKeys(ours, Unreadable(database)).write_checkpoint(ring)
+    RingCheckpoint(ours.checkpoint_storage, Unreadable(database)).write(ring)
     assert read((keys / CHECKPOINT).read_bytes()) == ring
 
 
@@ -243,4 +245,4 @@ def test_with_keys_in_the_database_nothing_is_noted_elsewhere(
     node.refresh()
     rotate(node, clock)
     cut(database, 1)
-    assert node._rotation.private_keys.audit_error() is None
+    assert node._rotation.checkpoint.audit_error() is None

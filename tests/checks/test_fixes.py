@@ -568,7 +568,9 @@ def _(stage: Stage) -> None:
 @scenario(Kind.NOTE_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.patch.setattr("issuer.signing.pkcs11.signer.Pkcs11Signer.write_checkpoint", lambda *_: None)
+    stage.site.patch.setattr(
+        "issuer.signing.pkcs11.checkpoint.TokenCheckpoint.write_checkpoint", lambda *_: None
+    )
     stage.site.make()
 
 

@@ -359,7 +359,7 @@ def test_a_database_that_was_lost_is_no_new_one_and_the_printed_line_brings_its_
     if left == "an empty file":
         (site.folder / "issuer.db").touch(mode=0o600)
     finding = site.one()
-    assert "there is no key ring in the database, and the note" in finding.wrong
+    assert "there is no key ring in the database, and the checkpoint" in finding.wrong
     site.apply(finding.fix.line.replace("TEXT", "'the disk was replaced'"))
     assert site.found() == []
 
@@ -586,7 +586,7 @@ def test_the_missing_private_half_of_a_published_key_is_told(site: Site) -> None
 def test_a_private_half_of_another_key_is_told(site: Site) -> None:
     one, other = sorted(site.keys.glob("*.pem"))
     one.write_bytes(other.read_bytes())
-    assert f"the private key kept as {one.stem} is another key" in site.one().wrong
+    assert f"the private key stored as {one.stem} is another key" in site.one().wrong
 
 
 def test_a_private_half_that_is_missing_in_the_database_is_told(empty: Site) -> None:

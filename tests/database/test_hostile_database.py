@@ -196,7 +196,7 @@ def require_refused_and_nothing_destroyed(node: Node, database: Database, tmp_pa
         node.refresh,
         RingStore(database).load,
         node._rotation.reconcile,
-        node._rotation.sync,
+        node._rotation.sync_private_keys,
         lambda: node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True)),
         lambda: node._rotation.reconcile(starting=True),
     ):
@@ -307,7 +307,7 @@ def test_a_note_that_is_no_file_is_told_and_not_read(node: Node, keys: Path, kin
         case "folder":
             (keys / CHECKPOINT).mkdir()
     with pytest.raises(KeyUnavailable):
-        PemDirectory(keys).checkpoints()
+        PemDirectory(keys).read_checkpoints()
     assert node.refresh()
 
 

@@ -25,11 +25,11 @@ from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.errors import KeyUnavailable, NothingToDo, OlderRing, Refused
+from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import DamagedCheckpoint, PrivateKeys
 from issuer.keyring.recovery import Recovery
-from issuer.keyring.restore_detection import comes_after, contradiction, merged
+from issuer.keyring.restore_detection import comes_after, describe_conflict, merged
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore, key_ring
@@ -99,7 +99,7 @@ class Place:
         return self.node()[1].refresh().ring
 
     def checkpoint(self) -> KeyRing:
-        ring = PrivateKeys(self.signer()).checkpoint()
+        ring = RingCheckpoint(self.signer().checkpoint_storage).ring()
         assert ring
         return ring
 
@@ -182,7 +182,7 @@ def test_a_recovery_that_stops_right_after_its_save_is_complete_after_the_next_s
     ring = place.revoke(stolen)
     place.restore(backup)
     recovery = place.recovery
-    recovery._private_keys.write_checkpoint = lambda _, **__: None  # type: ignore[method-assign]
+    recovery._checkpoint.write = lambda _, **__: None  # type: ignore[method-assign]
     recovery._private_keys.sync = lambda _, **__: None  # type: ignore[method-assign]
     recovery.recover("the disk died")
     assert place.start().version == ring.version + 1
@@ -279,7 +279,7 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
     backup = place.back_up()
     crashes = place.rotation
     place.clock.advance(**DUE)
-    crashes.private_keys.write_checkpoint = lambda _, **__: None  # type: ignore[method-assign]
+    crashes.checkpoint.write = lambda _, **__: None  # type: ignore[method-assign]
     ring = crashes.change(lambda ring, now: ring.promoted(FAST, now))
     assert place.checkpoint().version == ring.version - 1
     assert place.start().version == ring.version
@@ -291,9 +291,9 @@ def test_a_crash_between_a_save_and_its_note_is_made_good_by_the_next_process(pl
 def test_the_note_never_goes_back(place: Place) -> None:
     older = place.rotation.ring()
     newer = place.rotate()
-    late = PrivateKeys(place.signer())
-    late.write_checkpoint(older)
-    assert late.checkpoint() == place.checkpoint() == newer
+    late = RingCheckpoint(place.signer().checkpoint_storage)
+    late.write(older)
+    assert late.ring() == place.checkpoint() == newer
 
 
 def test_the_note_is_for_the_owner_only(in_files: Place) -> None:
@@ -303,8 +303,8 @@ def test_the_note_is_for_the_owner_only(in_files: Place) -> None:
 def test_a_directory_without_keys_gets_no_note(in_files: Place, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    PrivateKeys(signer(elsewhere)).write_checkpoint(in_files.rotation.ring())
-    PrivateKeys(signer(tmp_path / "nowhere")).write_checkpoint(in_files.rotation.ring())
+    RingCheckpoint(signer(elsewhere).checkpoint_storage).write(in_files.rotation.ring())
+    RingCheckpoint(signer(tmp_path / "nowhere").checkpoint_storage).write(in_files.rotation.ring())
     assert list(elsewhere.iterdir()) == []
     assert not (tmp_path / "nowhere").exists()
 
@@ -328,7 +328,7 @@ def test_a_note_that_cannot_be_written_is_told_and_stops_nothing(in_files: Place
     def full(text: bytes, replaces: Callable[[bytes], bool]) -> None:
         raise KeyUnavailable("no space left on the device")
 
-    holder.write_checkpoint = full  # type: ignore[method-assign]
+    holder.checkpoint_storage.write_checkpoint = full  # type: ignore[method-assign]
     in_files.rotate()
     (in_files.keys / CHECKPOINT).unlink()
     in_files.clock.advance(seconds=1)
@@ -426,7 +426,7 @@ def test_versions_only_grow_and_what_is_revoked_stays_revoked(in_files: Place) -
     assert not comes_after(None, first)
     assert not comes_after(replace(first, version=9), second)  # it went on from an older one
     assert not comes_after(replace(second, keys=second.keys[:-1]), second)
-    assert second.keys[-1].kid in contradiction(first, second)
+    assert second.keys[-1].kid in describe_conflict(first, second)
 
 
 def test_of_two_histories_each_key_has_the_worst_of_both(in_files: Place) -> None:
@@ -435,18 +435,18 @@ def test_of_two_histories_each_key_has_the_worst_of_both(in_files: Place) -> Non
     revoked = replace(standby, revoked_at=START, revoked_reason="stolen", compromised=True)
     elsewhere = replace(first, version=7, keys=(current, revoked))
     noted = in_files.rotate()
-    both = merged(elsewhere, noted, here=frozenset())
+    both = merged(elsewhere, noted, private_keys=frozenset())
     assert both.version == 8
     assert both.find(standby.kid).compromised
     assert both.find(standby.kid).revoked_reason == "stolen"
     assert {key.kid for key in both.keys} == {key.kid for key in noted.keys}
     stray = replace(current, kid="made elsewhere")
     other = replace(elsewhere, keys=(*elsewhere.keys, stray))
-    assert stray not in merged(other, noted, here=frozenset()).keys
-    assert stray in merged(other, noted, here=frozenset({stray.kid})).keys
+    assert stray not in merged(other, noted, private_keys=frozenset()).keys
+    assert stray in merged(other, noted, private_keys=frozenset({stray.kid})).keys
 
 
 def test_the_directory_says_what_hinders_it(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(KeyUnavailable, match="ISSUER_KEYS"):
-        PemDirectory(tmp_path / "file").checkpoints()
+        PemDirectory(tmp_path / "file").read_checkpoints()

@@ -479,7 +479,7 @@ def test_operators_are_warned_of_clocks_that_verifiers_need_not_allow_for(
     for seconds, says in ((0, ""), (5, ""), (6, "ahead of"), (-5, ""), (-6, "behind"), (20, "ahead of")):
         store.ahead = timedelta(seconds=seconds)
         node.refresh()
-        assert node.clock_ahead == store.ahead
+        assert node._rotation.clocks.ahead == store.ahead
         assert node.failure is None  # it goes on with its work
         assert [says in each for each in node.warnings()] == [True] * bool(says)
         told = list(clock_findings(rotation))
@@ -492,13 +492,13 @@ def test_a_database_that_is_slow_to_tell_its_clock_has_no_wrong_clock(
     store = SharedClock(database, clock)
     store.takes = timedelta(minutes=2)
     rotation = Rotation(store, PemSigner(PemDirectory(keys), lambda: "passphrase"), FAST, clock, "me")
-    rotation.require_clock()
-    assert rotation.clock_ahead == timedelta(0)
-    assert rotation.clock_warning() is None
+    rotation.clocks.require()
+    assert rotation.clocks.ahead == timedelta(0)
+    assert rotation.clocks.warning() is None
 
 
 def test_sqlite_has_no_clock_to_compare_with(database: Database, keys: Path, clock: MovableClock) -> None:
     _, node = node_on(database, keys, clock)
     node.refresh()
-    assert node.clock_ahead is None
+    assert node._rotation.clocks.ahead is None
     assert not node.warnings()

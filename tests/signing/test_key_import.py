@@ -335,7 +335,7 @@ def test_a_key_that_the_ring_has_is_refused_and_not_lost(
         rotation.import_key(signer.import_key(SOUND, "RS256"), current=False, reason="imported")
     assert files(keys) == kids(ring)
     with pytest.raises(Refused, match="already"):
-        rotation.require_place(public, current=False)
+        rotation.require_importable(public, current=False)
 
 
 def test_a_revoked_key_does_not_come_back_by_an_import(

@@ -110,7 +110,7 @@ class _Told:
         for kind, at in next_changes(ring, now).items():
             coming.add_metric([_TRANSITIONS[kind]], _seconds(at - now))
         yield coming
-        ahead = self._issuer.node.clock_ahead or timedelta(0)
+        ahead = self._issuer.rotation.clocks.ahead or timedelta(0)
         for name, says, value in (
             (
                 "clock_ahead_seconds",

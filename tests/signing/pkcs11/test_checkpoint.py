@@ -22,13 +22,13 @@ from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import look
 from issuer.clock import system_clock
 from issuer.database.database import Database
+from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import DamagedCheckpoint, PrivateKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import load_settings
-from issuer.signing.pkcs11.checkpoint import APPLICATION, CHECKPOINT, LOOK_AGAIN_SECONDS, TokenCheckpoint
+from issuer.signing.pkcs11.checkpoint import APPLICATION, CACHE_SECONDS, CHECKPOINT, TokenCheckpoint
 from issuer.signing.pkcs11.session import SESSION_GONE, Token
 from issuer.signing.pkcs11.signer import Pkcs11Signer
 from issuer.wiring import build
@@ -52,12 +52,12 @@ class OlderThan:
 
 
 def note(number: int, ours: Pkcs11Signer | None = None) -> None:
-    (ours or signer()).write_checkpoint(b"%d" % number, OlderThan(number))
+    (ours or signer()).checkpoint_storage.write_checkpoint(b"%d" % number, OlderThan(number))
 
 
 def noted() -> list[int]:
     """Return what a process that starts finds."""
-    return sorted(int(text) for text in signer().checkpoints())
+    return sorted(int(text) for text in signer().checkpoint_storage.read_checkpoints())
 
 
 def notes(opened: Session) -> list[pkcs11.Object]:
@@ -178,16 +178,16 @@ def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alon
         revoke_a_standby(database, system_clock)
         put(opened, first)
         put(opened, b"{")
-        assert PrivateKeys(signer()).checkpoint() == RingStore(database).load()
+        assert RingCheckpoint(signer().checkpoint_storage).ring() == RingStore(database).load()
         for each in notes(opened):
             if each[Attribute.VALUE] != b"{":
                 each.destroy()
         with pytest.raises(DamagedCheckpoint, match="data object jwks-issuer ring"):
-            PrivateKeys(signer()).checkpoint()
+            RingCheckpoint(signer().checkpoint_storage).ring()
     ring = RingStore(database).load()
     assert ring
-    PrivateKeys(signer()).write_checkpoint(ring)
-    assert PrivateKeys(signer()).checkpoint() == ring
+    RingCheckpoint(signer().checkpoint_storage).write(ring)
+    assert RingCheckpoint(signer().checkpoint_storage).ring() == ring
 
 
 # Seldom
@@ -239,7 +239,7 @@ def test_a_note_is_looked_for_every_few_seconds_at_most_and_found_at_last() -> N
     assert [*ours.read(), *ours.read()] == []
     asked = token.asked
     note(1)
-    seconds[0] += LOOK_AGAIN_SECONDS - 1
+    seconds[0] += CACHE_SECONDS - 1
     assert (ours.read(), token.asked) == ([], asked)
     seconds[0] += 1
     assert (ours.read(), ours.read(), token.asked) == ([b"1"], [b"1"], asked + 1)
@@ -308,7 +308,7 @@ def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
 
 
 def noted_ring() -> object:
-    return PrivateKeys(signer()).checkpoint()
+    return RingCheckpoint(signer().checkpoint_storage).ring()
 
 
 def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(

@@ -242,7 +242,7 @@ def test_a_token_that_appears_while_the_issuer_starts_is_waited_for(conf: Path) 
         initialise(conf, "late")
         yield 0
 
-    assert signer(label="late", patience=patience()).kept() == frozenset()
+    assert signer(label="late", open_pauses=patience()).kept() == frozenset()
 
 
 def test_a_token_that_is_initialised_anew_while_in_use_has_lost_its_keys_and_gets_no_others() -> None:
