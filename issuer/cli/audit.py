@@ -112,7 +112,7 @@ def verify(
         told = (
             "there is no note outside the database to compare it with"
             if compared is None
-            else f"the first {compared} were compared with the note that is kept with the private keys"
+            else f"the first {compared} were compared with the checkpoint with the private keys"
         )
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},

@@ -22,7 +22,7 @@ LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token ex
 def draw(plan: Plan, terminal: Console) -> None:
     """Print a bar for each key."""
     columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
-    for life in plan.lives:
+    for life in plan.timelines:
         label = f"{(life.kid or PLACEHOLDER)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
         terminal.print(_text(harmless(label) + bar(life, plan, columns), terminal), no_wrap=True)
     start, end = instant(plan.start), instant(plan.end)
@@ -85,7 +85,7 @@ def document(plan: Plan) -> dict[str, object]:
                 "signs_until": told(life.signs_until),
                 "leaves_jwks_at": told(life.leaves_at),
             }
-            for life in plan.lives
+            for life in plan.timelines
         ],
     }
 

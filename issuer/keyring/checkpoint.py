@@ -11,9 +11,10 @@ from issuer.audit.chain import Head
 from issuer.audit.store import MOST_ENTRIES
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, KeyUnavailable
+from issuer.keyring.document import Unreadable, read, written
 from issuer.keyring.restore_detection import RECOVER_COMMAND
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.store import RingStore, Unreadable, read, written
+from issuer.keyring.store import RingStore
 from issuer.signing.signer import CheckpointStorage
 
 
@@ -87,7 +88,7 @@ class RingCheckpoint:
 
     def _audit_head(self) -> Head | None:
         texts = self._storage.read_checkpoints()
-        return _head(max(texts, key=_version)) if texts else None
+        return audit_head_in(max(texts, key=_version)) if texts else None
 
     def _next_head(self, before: Head | None) -> Head | None:
         if self._store is None:
@@ -118,7 +119,7 @@ def _document(ring: KeyRing, head: Head | None) -> bytes:
     return json.dumps(members, separators=(",", ":")).encode()
 
 
-def _head(text: bytes) -> Head | None:
+def audit_head_in(text: bytes) -> Head | None:
     """Return the audit link in a checkpoint; None where there is none, or it cannot be read."""
     try:
         members = json.loads(text)["audit"]

@@ -10,7 +10,8 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from issuer.audit.store import audit_head
 from issuer.database.database import metadata
 from issuer.database.rows import require_types
-from issuer.keyring.store import key_ring, marked
+from issuer.keyring.store import key_ring
+from issuer.keyring.tombstone import Tombstone
 from issuer.signing.pem_database import private_keys
 from issuer.tokens.refresh_rotation import refresh_tokens
 
@@ -27,7 +28,7 @@ def counted(connection: Connection) -> dict[str, int]:
 def copy(source: Connection, target: Connection, told: Callable[[str, int], None]) -> dict[str, int]:
     """Copy every table but that of private keys, and return how many rows of each there were.
 
-    A ring that is marked as moved arrives without the mark. `told` hears how many rows of a table were copied since.
+    A ring that was replaced by a tombstone is copied itself. `told` hears how many rows of a table were copied since.
     Raise DatabaseDamaged for a row with values of other types.
     """
     copied = {}
@@ -65,12 +66,8 @@ def _copy_table(
 def _adapted(table: Table, row: dict[str, object]) -> dict[str, object]:
     """Return `row` as it is true in another database."""
     if table is key_ring:
-        return _unmarked(row)
+        tombstone = Tombstone.read(row["document"])
+        return {**row, **tombstone.ring_row} if tombstone else row
     if table is refresh_tokens:  # ticks are by the clock of the source, which no other can be compared with
         return {**row, "issued_tick": None}
     return row
-
-
-def _unmarked(row: dict[str, object]) -> dict[str, object]:
-    mark = marked(str(row["document"]))
-    return {**row, "version": int(str(row["version"])) - 1, "document": mark.document} if mark else row

@@ -96,7 +96,7 @@ class Move:
         if ring is None:
             raise NoRing("the key ring has gone")
         self._new.database.migrate()
-        self._ring_store.leave(str(self._new.database), self._clock())
+        self._ring_store.mark_moved(str(self._new.database), self._clock())
         is_whole = False
         try:
             self._require_nobody()  # who began before the mark is seen by now; who begins after it sees the mark
@@ -105,7 +105,7 @@ class Move:
                 is_whole = True
         except BaseException as error:
             if not is_whole:
-                self._ring_store.come_back()
+                self._ring_store.unmark_moved()
             if isinstance(error, IntegrityError):
                 raise Refused(
                     f"somebody else wrote to {self._new.database} meanwhile: nothing was moved"
@@ -196,7 +196,7 @@ def take_back(database: Database, actor: str, now: datetime) -> str:
     _require_schema(database)
     store = RingStore(database)
     entry = Entry(now, actor, Action.MOVED, reason=f"back to {database}")
-    to = store.come_back([entry])
+    to = store.unmark_moved([entry])
     if to is None:
         raise NothingToDo(f"nothing was moved away from {database}")
     return to

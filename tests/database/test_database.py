@@ -14,11 +14,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from keyring.test_ring import POLICY, START
 from pydantic import TypeAdapter
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from support.defaults import sound_key
+from support.example_rings import POLICY, START
 from support.postgresql import new_database
 
 from issuer.accounts.store import AccountStore

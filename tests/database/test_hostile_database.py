@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from keyring.test_rotation import FAST
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import StatementError
 from support.defaults import MovableClock, sound_key
+from support.ring_nodes import FAST
 from typer.testing import CliRunner
 
 from issuer.accounts.store import AccountStore
@@ -31,11 +31,12 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import require_types
 from issuer.errors import KeyUnavailable
+from issuer.keyring.document import Unreadable, read
 from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import Moved, RingStore, Unreadable, key_ring, read
+from issuer.keyring.store import Moved, RingStore, key_ring
 from issuer.maintenance.copy import copy
 from issuer.oauth import AuthMethod
 from issuer.signing.algorithms import ALGORITHMS
@@ -512,7 +513,7 @@ def test_a_private_key_of_another_type_is_reported_as_damaged(database: Database
 def test_a_mark_of_a_move_leads_to_a_database_or_is_none(node: Node, database: Database) -> None:
     node.refresh()
     store = RingStore(database)
-    store.leave("postgresql://u:***@host/name", datetime(2026, 1, 1, tzinfo=UTC))
+    store.mark_moved("postgresql://u:***@host/name", datetime(2026, 1, 1, tzinfo=UTC))
     with pytest.raises(Moved):
         store.load()
     with database.write() as connection:
@@ -520,7 +521,7 @@ def test_a_mark_of_a_move_leads_to_a_database_or_is_none(node: Node, database: D
             text("UPDATE key_ring SET document = replace(document, '\"keys\\\":', '\"locks\\\":')")
         )
     with pytest.raises(DatabaseDamaged):
-        store.come_back()
+        store.unmark_moved()
     with pytest.raises(Moved):
         store.load()
 

@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from keyring.test_ring import POLICY
 from sqlalchemy import text
 from support.defaults import sound_key
+from support.example_rings import POLICY
 from support.pgbouncer import pooled
 from support.postgresql import binaries, new_database
 

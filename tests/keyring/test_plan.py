@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from keyring.test_ring import DAY, POLICY, SECOND, START, founded, public, rotated
+from support.example_rings import DAY, POLICY, SECOND, START, new_ring, public, rotated
 
 from issuer.cli.timeline import bar
 from issuer.keyring.plan import EventKind, Plan, plan
@@ -16,9 +16,9 @@ def told(planned: Plan) -> list[tuple[datetime, EventKind, str | None]]:
     return [(step.at, step.kind, step.kid) for step in planned.steps]
 
 
-def test_the_turn_of_the_standby_and_what_follows_from_it_are_planned() -> None:
+def test_the_activation_of_the_standby_and_its_consequences_are_planned() -> None:
     turn = START + 30 * DAY
-    assert told(plan(founded(), POLICY, START + SECOND)) == [
+    assert told(plan(new_ring(), POLICY, START + SECOND)) == [
         (turn, EventKind.SIGNS, "b"),
         (turn, EventKind.PUBLISHED, None),
         (turn + POLICY.token_lifetime + POLICY.margin, EventKind.LEAVES, "a"),
@@ -26,7 +26,7 @@ def test_the_turn_of_the_standby_and_what_follows_from_it_are_planned() -> None:
     ]
 
 
-def test_a_key_that_waits_for_its_lead_and_one_that_is_leaving_are_planned() -> None:
+def test_the_end_of_a_lead_and_of_a_retention_are_planned() -> None:
     now = START + DAY + SECOND
     steps = told(plan(rotated(), POLICY, now))
     assert steps[:2] == [
@@ -37,15 +37,15 @@ def test_a_key_that_waits_for_its_lead_and_one_that_is_leaving_are_planned() -> 
 
 def test_without_a_rotation_period_nothing_signs_by_itself() -> None:
     by_hand = replace(POLICY, rotation_period=timedelta(0))
-    ring = founded(by_hand).promoted(by_hand, START + DAY)
+    ring = new_ring(by_hand).promoted(by_hand, START + DAY)
     steps = told(plan(ring, by_hand, START + DAY))
     assert EventKind.SIGNS not in {kind for _, kind, _ in steps}
     assert (START + 2 * DAY, EventKind.MAY_SIGN, None) not in steps  # that is the end of the plan
 
 
-def test_a_changed_algorithm_is_seen_in_the_key_after_the_standby() -> None:
+def test_a_changed_algorithm_applies_to_the_key_after_the_standby() -> None:
     other = replace(POLICY, algorithm="ES256")
-    steps = plan(founded(), other, START).steps
+    steps = plan(new_ring(), other, START).steps
     assert {(step.kind, step.alg) for step in steps} >= {
         (EventKind.SIGNS, "RS256"),
         (EventKind.PUBLISHED, "ES256"),
@@ -61,8 +61,8 @@ def test_a_changed_algorithm_is_seen_in_the_key_after_the_standby() -> None:
         replace(POLICY, rotation_period=2 * DAY, token_lifetime=3 * DAY),
     ],
 )
-def test_what_is_planned_happens_at_its_instant_and_nothing_else_does(policy: Policy) -> None:
-    ring = founded(policy)
+def test_every_planned_step_happens_at_its_instant_and_no_other_does(policy: Policy) -> None:
+    ring = new_ring(policy)
     planned = plan(ring, policy, START)
     expected = {(step.at, step.kind) for step in planned.steps if step.kind is not EventKind.MAY_SIGN}
     happened: set[tuple[datetime, EventKind]] = set()
@@ -88,9 +88,9 @@ def changes(before: KeyRing, after: KeyRing, now: datetime) -> set[EventKind]:
     )
 
 
-def test_each_part_of_a_life_is_drawn_at_its_place_and_none_is_too_short_to_see() -> None:
-    planned = plan(founded(), POLICY, START)
-    first, second, third = (bar(life, planned, 62) for life in planned.lives)
+def test_each_part_of_a_timeline_is_drawn_at_its_place_with_at_least_one_column() -> None:
+    planned = plan(new_ring(), POLICY, START)
+    first, second, third = (bar(life, planned, 62) for life in planned.timelines)
     assert first == "█" * 60 + "▒" + " "
     assert second == "░" * 60 + "██"
     assert third == " " * 60 + "░░"

@@ -258,13 +258,13 @@ def test_a_node_that_starts_while_the_mark_is_set_stops_the_move(
     lived: Issuer, new: Database, made: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ring, node = lived.rotation.ring(), made(lived.settings).node
-    leave = RingStore.leave
+    mark_moved = RingStore.mark_moved
 
     def late(store: RingStore, to: str, now: object) -> None:
         node.refresh()
-        leave(store, to, START)
+        mark_moved(store, to, START)
 
-    monkeypatch.setattr(RingStore, "leave", late)
+    monkeypatch.setattr(RingStore, "mark_moved", late)
     with pytest.raises(Refused, match=node.name):
         moving(lived, new).perform(quiet)
     assert lived.rotation.ring() == ring

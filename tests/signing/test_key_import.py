@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from keyring.test_rotation import FAST, files, kids
 from support.defaults import MovableClock
+from support.ring_nodes import FAST, files, kids
 
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable, NoRing, Refused, WrongPassphrase
@@ -97,7 +97,7 @@ def test_a_key_that_opens_with_neither_passphrase_stops_the_rewrapping_before_an
     assert all(opens(storage, kid, OLD) for kid in made_kids)
 
 
-def test_a_node_that_knows_only_the_old_passphrase_signs_on_but_makes_no_key_that_others_could_not_open(
+def test_a_node_with_the_old_passphrase_goes_on_signing_but_generates_no_key(
     storage: PemStorage,
 ) -> None:
     passphrases = [OLD]
@@ -151,7 +151,7 @@ def test_a_kept_key_is_not_overwritten_by_a_pending_one_of_its_name(storage: Pem
     assert opens(storage, kid, OLD)
 
 
-def test_strays_are_told_by_name(storage: PemStorage, keys: Path) -> None:
+def test_orphans_are_reported_by_name(storage: PemStorage, keys: Path) -> None:
     first, second = made(storage, 2)
     assert storage.orphans([first, second]) == []
     (stray,) = storage.orphans([first])
@@ -164,7 +164,7 @@ def test_strays_are_told_by_name(storage: PemStorage, keys: Path) -> None:
 
 @pytest.mark.parametrize("remains", [0.0, 0.5])
 @pytest.mark.parametrize("passphrase", [None, OLD], ids=["plain", "encrypted"])
-def test_a_file_that_was_cut_off_is_told_apart_from_a_wrong_passphrase(
+def test_a_truncated_file_is_distinguished_from_a_wrong_passphrase(
     keys: Path, passphrase: str | None, remains: float
 ) -> None:
     signer = PemSigner(PemDirectory(keys), lambda: passphrase)
@@ -179,7 +179,7 @@ def test_a_file_that_was_cut_off_is_told_apart_from_a_wrong_passphrase(
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK], ids=["a FIFO", "a socket"])
 @pytest.mark.parametrize("use", ["load", "rewrap", "generate"])
-def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
+def test_a_pipe_or_device_in_place_of_a_private_key_is_reported_without_blocking(
     keys: Path, kind: int, use: str
 ) -> None:
     kid, _ = made(PemDirectory(keys), 2)
@@ -201,7 +201,7 @@ def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
             told.result()
 
 
-def test_what_is_no_directory_in_place_of_one_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_or_file_in_place_of_the_directory_is_reported_without_blocking(tmp_path: Path) -> None:
     fifo = tmp_path / "keys"
     os.mkfifo(fifo, 0o700)
     somebody = os.open(fifo, os.O_RDWR)  # who opens it to read would wait for a writer otherwise
@@ -232,7 +232,7 @@ SOUND = rsa.generate_private_key(65537, 2048)
         (ed25519.Ed25519PrivateKey.generate(), "RS256", "EdDSA"),
     ],
 )
-def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, alg: str) -> None:
+def test_a_strong_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, alg: str) -> None:
     assert algorithm_for(read_private_key(pem_of(key), None), preferred) == alg
     assert algorithm_for(read_private_key(pem_of(key, OLD), OLD), preferred) == alg
 
@@ -247,7 +247,7 @@ def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, al
         (pem_of(dsa.generate_private_key(2048)), None, "must be RSA"),
     ],
 )
-def test_what_is_no_readable_key_is_refused(pem: bytes, passphrase: str | None, says: str) -> None:
+def test_a_pem_that_is_no_readable_key_is_refused(pem: bytes, passphrase: str | None, says: str) -> None:
     with pytest.raises(Refused, match=says):
         read_private_key(pem, passphrase)
 
@@ -351,7 +351,7 @@ def test_a_revoked_key_does_not_come_back_by_an_import(
     assert files(keys) == kids(ring)
 
 
-def test_a_first_ring_can_begin_with_an_imported_key_that_signs_at_once(
+def test_a_new_ring_can_begin_with_an_imported_key_that_signs_at_once(
     rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
 ) -> None:
     public = signer.import_key(SOUND, "RS256")
@@ -363,7 +363,7 @@ def test_a_first_ring_can_begin_with_an_imported_key_that_signs_at_once(
     assert files(keys) == kids(ring)
 
 
-def test_a_second_first_key_is_refused_and_destroyed(
+def test_an_imported_current_key_is_refused_and_destroyed_if_there_is_a_ring(
     rotation: Rotation, signer: PemSigner, keys: Path
 ) -> None:
     ring = rotation.reconcile()

@@ -1,6 +1,6 @@
-"""What is noted of the key ring in a PKCS#11 token: by several nodes at once, seldom, and not where it cannot be.
+"""The checkpoint in a PKCS#11 token: written by several nodes, read seldom, and not where the token cannot store it.
 
-What the note is good for is told in `test_restoring`.
+What it is used for is tested in `keyring.test_checkpoint` and `keyring.test_recovery`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import pkcs11
 import pytest
-from keyring.test_rotation import FAST
 from pkcs11 import Attribute, ObjectClass, PKCS11Error, Session
 from structlog.testing import capture_logs
 from support.defaults import MovableClock
+from support.ring_nodes import FAST
 from support.softhsm import LABEL, MODULE, PIN, fresh_token, kept_key, session, signer
 
 from issuer.checks.finding import Finding, Severity
@@ -47,15 +47,15 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 class OlderThan:
     number: int
 
-    def __call__(self, noted: bytes) -> bool:
-        return int(noted) < self.number
+    def __call__(self, text: bytes) -> bool:
+        return int(text) < self.number
 
 
-def note(number: int, ours: Pkcs11Signer | None = None) -> None:
+def write(number: int, ours: Pkcs11Signer | None = None) -> None:
     (ours or signer()).checkpoint_storage.write_checkpoint(b"%d" % number, OlderThan(number))
 
 
-def noted() -> list[int]:
+def stored() -> list[int]:
     """Return what a process that starts finds."""
     return sorted(int(text) for text in signer().checkpoint_storage.read_checkpoints())
 
@@ -65,7 +65,7 @@ def notes(opened: Session) -> list[pkcs11.Object]:
 
 
 def put(opened: Session, text: bytes) -> None:
-    """Note without a look at what is noted, as a node does that looked before others wrote."""
+    """Write without reading first, like a node that read before others wrote."""
     opened.create_object(
         {
             Attribute.CLASS: ObjectClass.DATA,
@@ -81,10 +81,10 @@ def put(opened: Session, text: bytes) -> None:
 # What is there
 
 
-def test_the_note_is_one_data_object_that_is_read_after_the_log_in_only() -> None:
+def test_the_checkpoint_is_one_data_object_that_is_readable_only_after_log_in() -> None:
     kept_key()
     for number in (1, 2, 1, 3):
-        note(number)
+        write(number)
     with session() as opened:
         (there,) = notes(opened)
         assert (there[Attribute.APPLICATION], there[Attribute.VALUE]) == (APPLICATION, b"3")
@@ -96,39 +96,39 @@ def test_the_note_is_one_data_object_that_is_read_after_the_log_in_only() -> Non
     pkcs11.lib(str(MODULE)).reinitialize()
 
 
-def test_a_token_without_keys_gets_no_note() -> None:
-    note(1)
-    assert noted() == []
+def test_a_token_without_keys_gets_no_checkpoint() -> None:
+    write(1)
+    assert stored() == []
     kept_key()
-    note(1)
-    assert noted() == [1]
+    write(1)
+    assert stored() == [1]
 
 
-def test_what_stopped_between_two_notes_is_read_and_made_good_by_the_next() -> None:
+def test_checkpoints_left_by_an_interrupted_write_are_read_and_replaced_by_the_next() -> None:
     kept_key()
     with session() as opened:
         for text in (b"1", b"3", b"3", b"2"):
             put(opened, text)
-    assert noted() == [1, 2, 3, 3]
-    note(2)
-    assert noted() == [2, 3, 3]
-    note(3)
-    assert noted() == [3, 3]
-    note(4)
-    assert noted() == [4]
+    assert stored() == [1, 2, 3, 3]
+    write(2)
+    assert stored() == [2, 3, 3]
+    write(3)
+    assert stored() == [3, 3]
+    write(4)
+    assert stored() == [4]
 
 
 def note_and_look(numbers: range) -> list[int]:
     """Note these in a process of its own; return the newest that it finds after each."""
     ours, found = Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)), []
     for number in numbers:
-        note(number, ours)
+        write(number, ours)
         texts = TokenCheckpoint(ours._token).read()
         found.append(max(map(int, texts), default=0))  # another's newest may hide for a moment
     return found
 
 
-def test_nodes_that_note_at_once_leave_the_newest_and_there_is_always_one() -> None:
+def test_nodes_that_write_at_the_same_time_leave_the_newest_and_there_is_always_one() -> None:
     kept_key()
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
         looks = [pool.submit(note_and_look, range(start, 90, 3)) for start in (1, 2, 3)]
@@ -136,9 +136,9 @@ def test_nodes_that_note_at_once_leave_the_newest_and_there_is_always_one() -> N
         for each in looks:
             found = each.result()
             assert all(found)
-    assert max(noted()) == 89
-    note(90)
-    assert noted() == [90]
+    assert max(stored()) == 89
+    write(90)
+    assert stored() == [90]
 
 
 # The newest of several, as the ring sees it
@@ -153,29 +153,27 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def rotation(database: Database, clock: MovableClock, ours: Pkcs11Signer | None = None) -> Rotation:
-    return Rotation(RingStore(database), ours or signer(), FAST, system_clock, "tests")
+    return Rotation(RingStore(database), ours or signer(), FAST, clock, "tests")
 
 
 def node_with(database: Database, clock: MovableClock, ours: Pkcs11Signer) -> Node:
-    return Node(
-        rotation(database, system_clock, ours), ours, HeartbeatStore(database), FAST, system_clock, "a"
-    )
+    return Node(rotation(database, clock, ours), ours, HeartbeatStore(database), FAST, clock, "a")
 
 
 def revoke_a_standby(database: Database, clock: MovableClock) -> None:
-    system_clock.advance(seconds=1)
-    rotation(database, system_clock).change(
+    clock.advance(seconds=1)
+    rotation(database, clock).change(
         lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now)
     )
 
 
-def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
+def test_of_several_checkpoints_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
     database: Database, clock: MovableClock
 ) -> None:
-    rotation(database, system_clock).reconcile()
+    rotation(database, clock).reconcile()
     with session() as opened:
         (first,) = (each[Attribute.VALUE] for each in notes(opened))
-        revoke_a_standby(database, system_clock)
+        revoke_a_standby(database, clock)
         put(opened, first)
         put(opened, b"{")
         assert RingCheckpoint(signer().checkpoint_storage).ring() == RingStore(database).load()
@@ -232,13 +230,13 @@ class RefusingSession:
             raise error
 
 
-def test_a_note_is_looked_for_every_few_seconds_at_most_and_found_at_last() -> None:
+def test_a_checkpoint_is_searched_for_every_few_seconds_at_most() -> None:
     kept_key()
     seconds, token = [1000.0], CountedToken()
     ours = TokenCheckpoint(token, lambda: seconds[0])
     assert [*ours.read(), *ours.read()] == []
     asked = token.asked
-    note(1)
+    write(1)
     seconds[0] += CACHE_SECONDS - 1
     assert (ours.read(), token.asked) == ([], asked)
     seconds[0] += 1
@@ -247,21 +245,21 @@ def test_a_note_is_looked_for_every_few_seconds_at_most_and_found_at_last() -> N
     assert (ours.read(), token.asked) == ([b"2"], asked + 2)
 
 
-def test_a_node_asks_the_token_for_no_note_as_long_as_the_ring_stays(
+def test_a_node_does_not_read_the_token_again_while_the_ring_is_unchanged(
     database: Database, clock: MovableClock
 ) -> None:
     ours = Pkcs11Signer(CountedToken())
     ours._note = TokenCheckpoint(token := CountedToken(), lambda: 1000.0)
-    node = node_with(database, system_clock, ours)
+    node = node_with(database, clock, ours)
     node.refresh()
     asked = token.asked
     for _ in range(5):
-        system_clock.advance(seconds=1)
+        clock.advance(seconds=1)
         node.refresh()
     assert token.asked == asked
-    revoke_a_standby(database, system_clock)
+    revoke_a_standby(database, clock)
     for _ in range(5):
-        system_clock.advance(seconds=1)
+        clock.advance(seconds=1)
         node.refresh()
     assert token.asked == asked + 1
 
@@ -275,7 +273,9 @@ REFUSALS = sorted(
 
 
 @pytest.mark.parametrize("error", REFUSALS)
-def test_whatever_a_token_says_of_a_data_object_it_is_asked_once(error: type[PKCS11Error]) -> None:
+def test_any_error_of_a_token_for_a_data_object_is_final_for_that_checkpoint(
+    error: type[PKCS11Error],
+) -> None:
     kept_key()
     token = CountedToken()
     token.refuses["create"] = error
@@ -283,40 +283,38 @@ def test_whatever_a_token_says_of_a_data_object_it_is_asked_once(error: type[PKC
     with capture_logs() as lines:
         for _ in range(3):
             ours.write(b"1", OlderThan(1))
-    assert (token.made, len(lines), noted()) == (1, 1, [])
+    assert (token.made, len(lines), stored()) == (1, 1, [])
 
 
 @pytest.mark.parametrize("error", [pkcs11.AttributeTypeInvalid, pkcs11.TemplateInconsistent, PKCS11Error])
-def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
+def test_a_token_that_cannot_store_a_data_object_is_logged_once_and_stops_nothing(
     database: Database, clock: MovableClock, error: type[PKCS11Error]
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
-    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node = node_with(database, clock, Pkcs11Signer(token))
     with capture_logs() as lines:
         for _ in range(3):
             node.refresh()
-            system_clock.advance(seconds=1)
+            clock.advance(seconds=1)
         assert token.made == 1
         node._rotation.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now))
         node.refresh()
         assert token.made == 2
     assert node.warnings() == []
     (line,) = (line for line in lines if line["log_level"] == "warning")
-    assert f"takes no data object of ours ({error.__name__})" in line["reason"]
-    assert noted_ring() is None
+    assert f"cannot store a data object ({error.__name__})" in line["reason"]
+    assert checkpoint_ring() is None
 
 
-def noted_ring() -> object:
+def checkpoint_ring() -> object:
     return RingCheckpoint(signer().checkpoint_storage).ring()
 
 
-def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
-    database: Database, clock: MovableClock
-) -> None:
+def test_a_token_without_data_objects_stops_nothing(database: Database, clock: MovableClock) -> None:
     token = CountedToken()
     token.refuses["search"] = pkcs11.AttributeValueInvalid
-    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node = node_with(database, clock, Pkcs11Signer(token))
     with capture_logs() as lines:
         for _ in range(3):
             node.refresh()
@@ -325,18 +323,18 @@ def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
 
 
 @pytest.mark.parametrize("error", SESSION_GONE)
-def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
+def test_a_token_that_is_away_during_a_checkpoint_is_reported_and_tried_again(
     database: Database, clock: MovableClock, error: type[PKCS11Error]
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
-    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node = node_with(database, clock, Pkcs11Signer(token))
     node.refresh()
-    assert "could not be noted with its private keys" in node.warnings()[0]
+    assert "checkpoint of the key ring could not be written" in node.warnings()[0]
     token.refuses.clear()
-    system_clock.advance(seconds=1)
+    clock.advance(seconds=1)
     node.refresh()
-    assert (node.warnings(), noted_ring()) == ([], RingStore(database).load())
+    assert (node.warnings(), checkpoint_ring()) == ([], RingStore(database).load())
 
 
 # What `issuer check` says
@@ -369,7 +367,7 @@ def start() -> None:
     issuer.close()
 
 
-def test_a_token_without_a_note_is_a_finding(site: Path) -> None:
+def test_a_token_without_a_checkpoint_is_a_finding(site: Path) -> None:
     assert found() == []
     with session() as opened:
         for each in notes(opened):
@@ -382,7 +380,7 @@ def test_a_token_without_a_note_is_a_finding(site: Path) -> None:
     assert found() == []
 
 
-def test_a_damaged_note_is_a_finding_with_the_command_that_removes_it(site: Path) -> None:
+def test_a_damaged_checkpoint_is_a_finding_with_the_command_that_removes_it(site: Path) -> None:
     with session() as opened:
         (there,) = notes(opened)
         there.destroy()
