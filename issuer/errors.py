@@ -1,4 +1,4 @@
-"""What the key ring says no with; which of them ends a command how is `cli`'s business."""
+"""The errors of the key ring and of private keys; the exit code of each is decided in `cli`."""
 
 from datetime import datetime
 
@@ -6,23 +6,23 @@ from issuer.fixes import Fix
 
 
 class KeyRingError(Exception):
-    """Anything the ring says no to.
+    """An operation on the key ring that was refused or failed.
 
     KeyRingError
-      Refused        a guard holds; `allowed_from` says until when, where waiting is enough
-      UnknownKey     no key, or more than one, answers to that name
-      NothingToDo    the ring is already as asked
+      Refused        a rule forbids it; `allowed_from` is the end of that, where waiting is enough
+      UnknownKey     no key, or more than one, has a kid that begins so
+      NothingToDo    the ring is already as requested
       NoRing         this database has no ring
       StaleView      this node has not seen the ring for so long that it must not sign
       WrongClock     the clock of this machine is too far from that of the database
-      OlderRing      the database has an older ring than its private keys have seen
+      OlderRing      the ring in the database is older than the checkpoint with its private keys
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
         WrongPassphrase it is under another passphrase, or damaged
     """
 
 
 class Refused(KeyRingError):
-    """A guard holds; `allowed_from` is the instant from which the same move is allowed, if waiting is enough."""
+    """A rule forbids it; `allowed_from` is the instant from which it is allowed, if waiting is enough."""
 
     def __init__(self, message: str, allowed_from: datetime | None = None) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class Refused(KeyRingError):
 
 
 class UnknownKey(KeyRingError):
-    """No key, or more than one, answers to that name."""
+    """No key, or more than one, has a kid that begins so."""
 
 
 class NothingToDo(KeyRingError):
-    """The ring is already as asked."""
+    """The ring is already as requested."""
 
 
 class NoRing(KeyRingError):
@@ -46,11 +46,11 @@ class StaleView(KeyRingError):
 
 
 class WrongClock(KeyRingError):
-    """The clock of this machine is too far from that of the database to decide anything by it."""
+    """The clock of this machine is too far from that of the database for any decision."""
 
 
 class OlderRing(KeyRingError):
-    """The database has an older ring than its private keys have seen; says what it would bring back and lose."""
+    """The ring in the database is older than the checkpoint; the message says which keys differ."""
 
 
 class KeyUnavailable(KeyRingError):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Self
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,17 +28,17 @@ class Tombstone:
     document: str
     """The ring that was here."""
 
-    @classmethod
-    def row_for(cls, version: int, document: str, moved_to: str, now: datetime) -> Mapping[str, object]:
+    @staticmethod
+    def row_for(version: int, document: str, moved_to: str, now: datetime) -> Mapping[str, object]:
         """Return the columns that replace those of a ring.
 
         The version is another one, so that no process that loaded the ring before can save over the tombstone.
         """
-        tombstone = cls(moved_to, instant(now), document)
+        tombstone = Tombstone(moved_to, instant(now), document)
         return {"version": version + 1, "document": _TOMBSTONE.dump_json(tombstone).decode()}
 
-    @classmethod
-    def read(cls, document: object) -> Self | None:
+    @staticmethod
+    def read(document: object) -> "Tombstone | None":
         """Return the tombstone in a document, or None.
 
         `moved_to` is shown to operators as a line for their settings, so it must be the URL of a database.
@@ -46,7 +46,7 @@ class Tombstone:
         if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
             return None
         with suppress(ValidationError, BadURL):
-            tombstone = cls(**vars(_TOMBSTONE.validate_json(document)))
+            tombstone = _TOMBSTONE.validate_json(document)
             parse(tombstone.moved_to)
             if tombstone.moved_to.isprintable() and _INSTANT.fullmatch(tombstone.moved_at):
                 return tombstone

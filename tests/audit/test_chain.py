@@ -1,4 +1,4 @@
-"""The record of what happened to the keys: every transition is in it, and no change of it goes unnoticed."""
+"""The audit: every transition of a key is recorded, and every change of an entry is detected."""
 
 from collections.abc import Callable
 from dataclasses import replace

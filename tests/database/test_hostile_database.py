@@ -1,6 +1,6 @@
 """What whoever writes the database can make a node do: nothing is destroyed, and one line says what is wrong.
 
-What an honest ring leads to is told in `test_rotation` and `test_keeping`.
+Valid rings are tested in `keyring.test_rotation` and `keyring.test_node`.
 """
 
 import json
@@ -276,7 +276,7 @@ def test_no_file_is_named_by_what_is_no_kid(keys: Path, tmp_path: Path, kid: str
     assert (keys / "victim.pem").exists()
 
 
-# The note beside the private keys
+# The checkpoint beside the private keys
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS.keys())

@@ -1,4 +1,4 @@
-"""No key set ever has more keys than verifiers read, whatever the timer and operators do."""
+"""The number of published keys: never more than verifiers read, whatever the timer and operators do."""
 
 from contextlib import suppress
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The plan comes true: what it says is what the rules do when time passes."""
+"""The plan: what it says happens when time passes."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta

@@ -1,6 +1,6 @@
-"""Which settings of time are refused, and how spans are told.
+"""Which time settings are refused, and how durations are printed.
 
-What follows from them for a key is `test_keyring`'s.
+What follows from them for keys is tested in `test_ring`.
 """
 
 from dataclasses import replace

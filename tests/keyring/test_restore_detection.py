@@ -14,6 +14,7 @@ from support.postgresql import new_database
 from support.restorable import Place
 from support.ring_nodes import FAST, files, kids, rotation
 
+from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.errors import KeyUnavailable, Refused
@@ -42,7 +43,7 @@ def test_an_older_directory_of_keys_restores_no_revoked_key(in_files: Place, tmp
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Iterator[Database]:
-    clock.now = clock()  # the server has a clock, too
+    clock.now = system_clock()  # the server has a clock, too
     url = f"sqlite:///{tmp_path}/shared.db"
     if request.param == "postgresql":
         url = new_database(request.getfixturevalue("postgresql"))
@@ -67,7 +68,7 @@ def test_with_keys_in_the_database_the_audit_shows_that_only_the_ring_was_restor
     performs().change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
     with shared.write() as connection:
         connection.execute(key_ring.update().values(**older))
-    with pytest.raises(DatabaseDamaged, match="the audit beside it tells of version 2"):
+    with pytest.raises(DatabaseDamaged, match="the audit beside it records version 2"):
         performs().reconcile(starting=True)
     with pytest.raises(DatabaseDamaged):
         performs().ring()

@@ -1,6 +1,6 @@
-"""What an operator does to the ring by hand: rotate, roll back, revoke, import; each with what it refuses.
+"""The operations of operators: rotate, roll back, revoke and import, each with what it refuses.
 
-The rules that time alone obeys are `test_keyring`'s.
+The rules that depend on time alone are tested in `test_ring`.
 """
 
 from dataclasses import replace

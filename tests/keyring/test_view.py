@@ -1,6 +1,6 @@
-"""What one node may do by its view, and what the others reckon of its heartbeats, one by one.
+"""What a node may do with its view, and what others conclude from its heartbeats, one by one.
 
-The ring itself is `test_keyring`'s; all of it over time, `test_keyring_over_time`'s.
+The ring is tested in `test_ring`, all of it over time in `test_promises_over_time`.
 """
 
 from dataclasses import replace

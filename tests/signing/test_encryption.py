@@ -1,4 +1,4 @@
-"""Private keys at rest: readable by other programs, slow to try passphrases on, and old files open still."""
+"""Encrypted private keys: readable by other programs, slow to attack, and files of older versions still open."""
 
 import subprocess
 from pathlib import Path

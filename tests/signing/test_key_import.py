@@ -1,4 +1,4 @@
-"""Private keys taken in from elsewhere and put under another passphrase, in a directory and in the database."""
+"""Private keys that are imported or encrypted under another passphrase, in a directory and in the database."""
 
 import os
 import stat

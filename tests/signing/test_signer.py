@@ -1,4 +1,4 @@
-"""What every place for private keys promises, and what the directory of PEM files promises besides."""
+"""The promises of every signer, and those of the directory of PEM files."""
 
 import stat
 from collections.abc import Callable, Iterator

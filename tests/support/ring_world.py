@@ -254,7 +254,7 @@ class World:
         self.look()
         return saved
 
-    # What a process that serves does, as `keeping.Node` does
+    # What a process does, like `node.Node`
 
     def refresh(
         self,

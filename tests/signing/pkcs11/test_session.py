@@ -1,4 +1,4 @@
-"""What a session on a PKCS#11 token promises: to other processes, after a fork, to threads, and when it is lost."""
+"""The session on a PKCS#11 token: with other processes, after a fork, with threads, and when it is lost."""
 
 import subprocess
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What keys in a PKCS#11 token promise besides what every place for private keys does."""
+"""Keys in a PKCS#11 token, besides the promises of every signer."""
 
 import sys
 from collections.abc import Iterator
