@@ -1,4 +1,4 @@
-"""Repeated attempts to save a decision about the ring, which is made anew if it was too late or another was first.
+"""Attempts to save a decision about the ring: it is repeated if it took too long or another process was first.
 
 What is decided is left to `rotation` and `recovery`.
 """
@@ -22,7 +22,7 @@ class TooManyAttempts(DatabaseUnavailable):
 
 
 class Retry(StrEnum):
-    """Why an attempt saved nothing and the decision must be made anew."""
+    """Why an attempt saved nothing and the decision must be repeated."""
 
     KEY_DESTROYED = "another process destroyed a private key"
     TOO_LATE = "the decision took too long"

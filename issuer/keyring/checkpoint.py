@@ -108,7 +108,7 @@ class RingCheckpoint:
                 raise DamagedCheckpoint(
                     f"the checkpoint with the private keys is damaged, {error}: if no older backup of the database"
                     " was restored, remove it (in a directory ring.json, in a PKCS#11 token the data object"
-                    " jwks-issuer ring); nodes write it anew"
+                    " jwks-issuer ring); nodes write it again"
                 ) from None
 
 

@@ -156,7 +156,7 @@ class Node:
         self._failure = Failure(since, reason)
 
     def _refresh(self) -> list[str]:
-        """Replace the view, and return what is wrong all the same."""
+        """Replace the view, and return the errors that did not prevent it."""
         loaded = self._load()
         if loaded.errors and self._view is None:
             raise KeyUnavailable("; ".join(loaded.errors))
@@ -179,7 +179,7 @@ class Node:
         ]
 
     def _load(self) -> _Loaded:
-        """Load the ring with all that is due, and open its keys; again if it was changed meanwhile."""
+        """Load the ring with all that is due, and open its keys; repeat this if the ring changed meanwhile."""
         for _ in range(LOADS):
             seen_at = self._clock()
             self._rotation.clocks.require()
@@ -235,7 +235,7 @@ class Node:
         return frozenset(opened), errors
 
     def _activate(self, loaded: _Loaded) -> None:
-        """Use the loaded ring, announce its version, and only then let the view count as refreshed.
+        """Use the loaded ring, announce its version, and only then mark the view as refreshed.
 
         If this process stops responding, the others compute from its last heartbeat until when it may sign: the view
         must not be newer than the heartbeat.

@@ -13,7 +13,7 @@ REFRESH_INTERVAL = timedelta(seconds=1)
 """How often a node loads the ring: every node sees a change within two seconds."""
 
 DECISION_LIFETIME = timedelta(seconds=1)
-"""How long after a decision about the ring it may be saved; if it takes longer, the decision is made anew."""
+"""How long after a decision about the ring it may be saved; after that, the decision is repeated."""
 
 PUBLISHED_MOST = 64
 """The most keys in one key set: verifiers read a bounded number (some 64, some clouds 100) and refuse larger sets."""

@@ -1,7 +1,7 @@
 """Whether a key ring is older than one that was seen before, and how two diverged rings are merged.
 
 Restoring an older database brings back keys that were revoked since, and loses keys made since. What was seen is the
-checkpoint that `private_keys` writes beside the private keys; `recovery` performs the merge.
+checkpoint, which `checkpoint` writes beside the private keys; `recovery` performs the merge.
 """
 
 from collections.abc import Collection

@@ -152,7 +152,7 @@ class KeyRing:
         return replace(self, keys=self.keys + standbys, lead=policy.publish_lead).scheduled(policy, now)
 
     def scheduled(self, policy: Policy, now: datetime) -> Self:
-        """Return the ring with the activation time of each standby set anew, as `schedule` defines.
+        """Return the ring with the activation time of each standby computed again by `schedule`.
 
         This happens when a key is published or activated, and when a node starts, whose rotation period may be new.
         At any other time, nodes of different rotation periods would overwrite each other's times without end.
@@ -247,7 +247,7 @@ class KeyRing:
         return ring.activated(standbys[0], policy, now)
 
     def require_current(self, kid: str, now: datetime) -> None:
-        """Raise Refused if the signing key is not the one that the operator saw: somebody else was faster."""
+        """Raise Refused if the signing key is not the one that the operator saw, as another operator was faster."""
         if self.current(now).kid != kid:
             raise Refused(
                 f"{self.current(now).kid} signs now, not {kid}: another operator or the timer was faster;"

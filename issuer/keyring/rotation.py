@@ -93,8 +93,8 @@ class Rotation:
     def reconcile(self, *, starting: bool = False) -> KeyRing:
         """Do what is due and return the ring; create it if there is none.
 
-        A process that is `starting` sets the activation times anew, as its rotation period may have changed. One that
-        cannot make or open keys leaves what is due to the others, and sets `generation_error`.
+        A process that is `starting` computes the activation times again, as its rotation period may have changed. One
+        that cannot make or open keys leaves what is due to the others, and sets `generation_error`.
         """
         if starting and self._load():
             self.ring()  # compares it with the audit, too
@@ -213,7 +213,7 @@ class Rotation:
             raise
         if not is_timely(self._clock, decided_at):
             return Retry.TOO_LATE
-        # If this raises, the ring may have been saved all the same: the fresh keys stay.
+        # If this raises, the ring may have been saved nevertheless: the fresh keys stay.
         entries = self.private_keys.destroy_retired(entries)
         return (
             self._store.save(after, entries, partial(is_timely, self._clock, decided_at)) or Retry.NOT_FIRST
