@@ -1,4 +1,4 @@
-"""The errors of the key ring and of private keys; the exit code of each is decided in `cli`."""
+"""What the key ring says no with; which of them ends a command how is `cli`'s business."""
 
 from datetime import datetime
 
@@ -6,23 +6,23 @@ from issuer.fixes import Fix
 
 
 class KeyRingError(Exception):
-    """An operation on the key ring that was refused or failed.
+    """Anything the ring says no to.
 
     KeyRingError
-      Refused        a rule forbids it; `allowed_from` is the end of that, where waiting is enough
-      UnknownKey     no key, or more than one, has a kid that begins so
-      NothingToDo    the ring is already as requested
+      Refused        a guard holds; `allowed_from` says until when, where waiting is enough
+      UnknownKey     no key, or more than one, answers to that name
+      NothingToDo    the ring is already as asked
       NoRing         this database has no ring
       StaleView      this node has not seen the ring for so long that it must not sign
       WrongClock     the clock of this machine is too far from that of the database
-      OlderRing      the ring in the database is older than the checkpoint with its private keys
+      OlderRing      the database has an older ring than its private keys have seen
       KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
         WrongPassphrase it is under another passphrase, or damaged
     """
 
 
 class Refused(KeyRingError):
-    """A rule forbids it; `allowed_from` is the instant from which it is allowed, if waiting is enough."""
+    """A guard holds; `allowed_from` is the instant from which the same move is allowed, if waiting is enough."""
 
     def __init__(self, message: str, allowed_from: datetime | None = None) -> None:
         super().__init__(message)
@@ -30,11 +30,11 @@ class Refused(KeyRingError):
 
 
 class UnknownKey(KeyRingError):
-    """No key, or more than one, has a kid that begins so."""
+    """No key, or more than one, answers to that name."""
 
 
 class NothingToDo(KeyRingError):
-    """The ring is already as requested."""
+    """The ring is already as asked."""
 
 
 class NoRing(KeyRingError):
@@ -46,11 +46,11 @@ class StaleView(KeyRingError):
 
 
 class WrongClock(KeyRingError):
-    """The clock of this machine is too far from that of the database for any decision."""
+    """The clock of this machine is too far from that of the database to decide anything by it."""
 
 
 class OlderRing(KeyRingError):
-    """The ring in the database is older than the checkpoint; the message says which keys differ."""
+    """The database has an older ring than its private keys have seen; says what it would bring back and lose."""
 
 
 class KeyUnavailable(KeyRingError):

@@ -68,8 +68,8 @@ class Kind(StrEnum):
     KEY_SWAPPED = "a private key is another one"
     KEY_STRAY = "a file among the private keys belongs to no key"
     KEY_STRAY_ELSEWHERE = "a private key in the database or token belongs to no key"
-    CHECKPOINT_DAMAGED = "the checkpoint of the key ring is damaged"
-    CHECKPOINT_MISSING = "the token has no checkpoint of the key ring"
+    NOTE_DAMAGED = "the note of the key ring is damaged"
+    NOTE_MISSING = "the token has no note of the key ring"
     # PKCS#11
     PKCS11_SETTINGS = "settings for PKCS#11 are missing"
     PKCS11_MODULE = "the PKCS#11 module is not there"
@@ -98,7 +98,7 @@ class Kind(StrEnum):
     # The key ring
     RING_MISSING = "there is no key ring yet"
     RING_OLDER = "the key ring is older than its keys"
-    AUDIT_SHORT = "the audit lacks the entry of the checkpoint"
+    AUDIT_SHORT = "the audit lacks entries that were noted"
     RING_NEEDS_A_NODE = "something is overdue, as no issuer runs"
     TOO_MANY_KEYS = "more keys will be published than verifiers read"
     CLOCK = "the clock is wrong"

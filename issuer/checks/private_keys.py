@@ -104,7 +104,7 @@ def checkpoint_missing(settings: Settings, signer: Signer) -> Iterator[Finding]:
                 f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"
                 " database would not be noticed: a start notes it, or logs that the token takes no data object; then"
                 " note elsewhere, after each change, what this prints",
-                Fix(Kind.CHECKPOINT_MISSING, "issuer audit verify", clears=False),
+                Fix(Kind.NOTE_MISSING, "issuer audit verify", clears=False),
             )
 
 
@@ -112,11 +112,11 @@ def remove_note(settings: Settings) -> Fix:
     """Return the command that removes what is noted with the private keys."""
     if settings.keys == "pkcs11":
         return Fix(
-            Kind.CHECKPOINT_DAMAGED,
+            Kind.NOTE_DAMAGED,
             f"{_pkcs11_tool(settings)} --token-label {shlex.quote(settings.pkcs11_token or '')}"
             " --login --delete-object --type data --label 'jwks-issuer ring'",
         )
-    return Fix(Kind.CHECKPOINT_DAMAGED, f"rm {quoted(Path(settings.keys) / CHECKPOINT)}")
+    return Fix(Kind.NOTE_DAMAGED, f"rm {quoted(Path(settings.keys) / CHECKPOINT)}")
 
 
 def token_slots(settings: Settings) -> Fix:

@@ -21,7 +21,7 @@ from issuer.keyring.policy import PUBLISHED_MOST, Policy
 from issuer.keyring.restore_detection import RECOVER_COMMAND, describe_conflict, describe_missing_ring
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import Moved
+from issuer.keyring.tombstone import Moved
 from issuer.settings.settings import Settings
 from issuer.settings.values import LONGEST
 from issuer.signing.signer import Signer

@@ -4,15 +4,12 @@ Which rings are valid is decided in `validity` and `signing.public_key`.
 """
 
 import json
-from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from issuer.keyring.ring import KeyRing
+from issuer.keyring.tombstone import LONGEST_DOCUMENT
 from issuer.keyring.validity import invalid_reason
-
-LONGEST_DOCUMENT: Final = 16 * 1024 * 1024
-"""In characters or bytes; a ring of a thousand keys takes less than a tenth of it."""
 
 _DOCUMENT = TypeAdapter(KeyRing)
 

@@ -14,10 +14,10 @@ from sqlalchemy.exc import IntegrityError
 from issuer.audit.chain import Action, Entry, Head
 from issuer.audit.store import append, audit, head_of, holds
 from issuer.database.database import Database, metadata
-from issuer.database.errors import DatabaseDamaged, Locked, StoreError
+from issuer.database.errors import DatabaseDamaged, Locked
 from issuer.keyring.document import Unreadable, read, written
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.tombstone import Tombstone
+from issuer.keyring.tombstone import Tombstone, read_tombstone
 
 key_ring = Table(
     "key_ring",
@@ -30,14 +30,6 @@ key_ring = Table(
 
 LOCK_SECONDS: Final = 0.5
 """How long a change waits for another one to be saved, before it is decided again."""
-
-
-class Moved(StoreError):
-    """The key ring of this database was moved to the database `to`, and must not be used here."""
-
-    def __init__(self, message: str, to: str) -> None:
-        super().__init__(message)
-        self.to = to
 
 
 class RingStore:
@@ -57,8 +49,8 @@ class RingStore:
             if ring.version != row.version:
                 raise Unreadable("its two versions differ")  # noqa: TRY301 - handled like any damage
         except Unreadable as error:
-            if tombstone := Tombstone.read(row.document):
-                raise _moved(tombstone) from None
+            if tombstone := read_tombstone(row.document):
+                raise tombstone.moved() from None
             raise _damaged(error) from None
         return ring
 
@@ -129,10 +121,11 @@ class RingStore:
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one()
-            if tombstone := Tombstone.read(row.document):
-                raise _moved(tombstone)
-            values = Tombstone.row_for(row.version, row.document, to, now)
-            connection.execute(update(key_ring).values(**values))
+            if tombstone := read_tombstone(row.document):
+                raise tombstone.moved()
+            document = Tombstone.of(row.document, to, now).written()
+            # Another version: a process that loaded the ring before cannot save over the tombstone.
+            connection.execute(update(key_ring).values(version=row.version + 1, document=document))
 
     def unmark_moved(self, entries: Sequence[Entry] = ()) -> str | None:
         """Put the ring back in place of its tombstone, with `entries` of the audit; return where it was moved to.
@@ -141,14 +134,10 @@ class RingStore:
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one_or_none()
-            tombstone = Tombstone.read(row.document) if row else None
+            tombstone = read_tombstone(row.document) if row else None
             if tombstone is None:
                 return None
-            try:
-                values = tombstone.ring_row
-            except Unreadable as error:
-                raise _damaged(error) from None
-            connection.execute(update(key_ring).values(**values))
+            connection.execute(update(key_ring).values(ring_values(tombstone)))
             append(connection, entries)
             return tombstone.moved_to
 
@@ -177,10 +166,10 @@ def _damaged(why: Unreadable) -> DatabaseDamaged:
     )
 
 
-def _moved(tombstone: Tombstone) -> Moved:
-    return Moved(
-        f"everything in this database was moved to {tombstone.moved_to} at {tombstone.moved_at}: set"
-        " ISSUER_DATABASE_URL to that one; to go back before anything was issued there, or if the move was"
-        " interrupted: issuer move --back",
-        tombstone.moved_to,
-    )
+def ring_values(tombstone: Tombstone) -> dict[str, object]:
+    """Return the row of the ring that was moved, but for its id; raise DatabaseDamaged."""
+    try:
+        ring = read(tombstone.document)
+    except Unreadable as error:
+        raise _damaged(error) from None
+    return {"version": ring.version, "document": tombstone.document}

@@ -1,10 +1,9 @@
-"""The tombstone: what replaces a key ring that was moved to another database, and holds it for the way back.
+"""The tombstone of a key ring that was moved to another database: what `issuer move` stores in the place of the ring.
 
-When a ring is moved is decided in `maintenance.move`; the tombstone is stored by `store`.
+When it is set and removed is decided in `maintenance.move`; `store` reads and writes the row.
 """
 
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,49 +12,63 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from issuer.clock import instant
+from issuer.database.errors import StoreError
 from issuer.database.url import BadURL, parse
-from issuer.keyring.document import LONGEST_DOCUMENT, read
 
+LONGEST_DOCUMENT: Final = 16 * 1024 * 1024
+"""In characters or bytes; the document of a ring of a thousand keys has less than a tenth of it."""
 _INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+class Moved(StoreError):
+    """The key ring was moved to another database, `to`, and this one is no longer used."""
+
+    def __init__(self, message: str, to: str) -> None:
+        super().__init__(message)
+        self.to = to
 
 
 @dataclass(frozen=True)
 class Tombstone:
-    """The document in place of a moved ring; no version of this program takes it for a ring."""
+    """Where a ring was moved, and the ring itself; no version of this program reads it as a ring."""
 
     moved_to: str
     moved_at: str
     document: str
-    """The ring that was here."""
+    """The document of the ring."""
 
-    @staticmethod
-    def row_for(version: int, document: str, moved_to: str, now: datetime) -> Mapping[str, object]:
-        """Return the columns that replace those of a ring.
+    @classmethod
+    def of(cls, document: str, to: str, now: datetime) -> "Tombstone":
+        """Return the tombstone of the ring in `document`, which is moved to the database `to`."""
+        return cls(to, instant(now), document)
 
-        The version is another one, so that no process that loaded the ring before can save over the tombstone.
-        """
-        tombstone = Tombstone(moved_to, instant(now), document)
-        return {"version": version + 1, "document": _TOMBSTONE.dump_json(tombstone).decode()}
+    def written(self) -> str:
+        """Return the document that is stored in the place of the ring."""
+        return _TOMBSTONE.dump_json(self).decode()
 
-    @staticmethod
-    def read(document: object) -> "Tombstone | None":
-        """Return the tombstone in a document, or None.
+    def moved(self) -> Moved:
+        """Return the error for a use of the database."""
+        return Moved(
+            f"all data of this database was moved to {self.moved_to} at {self.moved_at}: set ISSUER_DATABASE_URL to"
+            " that one; to go back before anything was issued there, or if the move was interrupted:"
+            " issuer move --back",
+            self.moved_to,
+        )
 
-        `moved_to` is shown to operators as a line for their settings, so it must be the URL of a database.
-        """
-        if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
-            return None
-        with suppress(ValidationError, BadURL):
-            tombstone = _TOMBSTONE.validate_json(document)
-            parse(tombstone.moved_to)
-            if tombstone.moved_to.isprintable() and _INSTANT.fullmatch(tombstone.moved_at):
-                return tombstone
+
+_TOMBSTONE = TypeAdapter(Tombstone)
+
+
+def read_tombstone(document: object) -> Tombstone | None:
+    """Return the tombstone in a document, or None.
+
+    The URL is shown to operators as a line for their settings: it must be one of a database, and printable.
+    """
+    if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
         return None
-
-    @property
-    def ring_row(self) -> Mapping[str, object]:
-        """The columns of the ring that was here; raises Unreadable if it was damaged since."""
-        return {"version": read(self.document).version, "document": self.document}
-
-
-_TOMBSTONE: Final = TypeAdapter(Tombstone)
+    with suppress(ValidationError, BadURL):
+        tombstone = _TOMBSTONE.validate_json(document)
+        parse(tombstone.moved_to)
+        if tombstone.moved_to.isprintable() and _INSTANT.fullmatch(tombstone.moved_at):
+            return tombstone
+    return None

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 from issuer.audit.store import audit_head
 from issuer.database.database import metadata
 from issuer.database.rows import require_types
-from issuer.keyring.store import key_ring
-from issuer.keyring.tombstone import Tombstone
+from issuer.keyring.store import key_ring, ring_values
+from issuer.keyring.tombstone import read_tombstone
 from issuer.signing.pem_database import private_keys
 from issuer.tokens.refresh_rotation import refresh_tokens
 
@@ -66,8 +66,8 @@ def _copy_table(
 def _adapted(table: Table, row: dict[str, object]) -> dict[str, object]:
     """Return `row` as it is true in another database."""
     if table is key_ring:
-        tombstone = Tombstone.read(row["document"])
-        return {**row, **tombstone.ring_row} if tombstone else row
+        tombstone = read_tombstone(row["document"])
+        return {**row, **ring_values(tombstone)} if tombstone else row
     if table is refresh_tokens:  # ticks are by the clock of the source, which no other can be compared with
         return {**row, "issued_tick": None}
     return row

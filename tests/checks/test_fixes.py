@@ -494,7 +494,7 @@ def _(stage: Stage) -> None:
     stage.site.change("INSERT INTO private_keys SELECT 'stray', pem, 1 FROM private_keys LIMIT 1")
 
 
-@scenario(Kind.CHECKPOINT_DAMAGED)
+@scenario(Kind.NOTE_DAMAGED)
 def _(stage: Stage) -> None:
     (stage.site.keys / CHECKPOINT).write_text("{}")
 
@@ -565,7 +565,7 @@ def _(stage: Stage) -> None:
     stub(stage, "pkcs11-tool", 'test "$1" = --module && test "$4" = --list-objects')
 
 
-@scenario(Kind.CHECKPOINT_MISSING)
+@scenario(Kind.NOTE_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
     stage.site.patch.setattr(

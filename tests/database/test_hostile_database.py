@@ -36,7 +36,8 @@ from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import Moved, RingStore, key_ring
+from issuer.keyring.store import RingStore, key_ring
+from issuer.keyring.tombstone import Moved
 from issuer.maintenance.copy import copy
 from issuer.oauth import AuthMethod
 from issuer.signing.algorithms import ALGORITHMS

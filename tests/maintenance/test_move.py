@@ -21,7 +21,8 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
 from issuer.digests import named
 from issuer.errors import KeyUnavailable, NoRing, NothingToDo, Refused
-from issuer.keyring.store import Moved, RingStore
+from issuer.keyring.store import RingStore
+from issuer.keyring.tombstone import Moved
 from issuer.maintenance.copy import ROWS_AT_ONCE, counted
 from issuer.maintenance.move import Contents, Move, Place, take_back
 from issuer.oauth import OAuthRequest
