@@ -118,21 +118,23 @@ def test_checkpoints_left_by_an_interrupted_write_are_read_and_replaced_by_the_n
     assert stored() == [4]
 
 
-def note_and_look(numbers: range) -> list[int]:
-    """Note these in a process of its own; return the newest that it finds after each."""
+def write_and_read(numbers: range) -> list[int]:
+    """Write these in another process; return the newest that it reads after each."""
     ours, found = Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)), []
     for number in numbers:
         write(number, ours)
-        texts = TokenCheckpoint(ours._token).read()
-        found.append(max(map(int, texts), default=0))  # another's newest may hide for a moment
+        texts = TokenCheckpoint(ours._token).read_checkpoints()
+        found.append(
+            max(map(int, texts), default=0)
+        )  # the newest of another process may be hidden for a moment
     return found
 
 
 def test_nodes_that_write_at_the_same_time_leave_the_newest_and_there_is_always_one() -> None:
     kept_key()
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        looks = [pool.submit(note_and_look, range(start, 90, 3)) for start in (1, 2, 3)]
-        looks += [pool.submit(note_and_look, range(1, 90, 2))]
+        looks = [pool.submit(write_and_read, range(start, 90, 3)) for start in (1, 2, 3)]
+        looks += [pool.submit(write_and_read, range(1, 90, 2))]
         for each in looks:
             found = each.result()
             assert all(found)
@@ -234,22 +236,22 @@ def test_a_checkpoint_is_searched_for_every_few_seconds_at_most() -> None:
     kept_key()
     seconds, token = [1000.0], CountedToken()
     ours = TokenCheckpoint(token, lambda: seconds[0])
-    assert [*ours.read(), *ours.read()] == []
+    assert [*ours.read_checkpoints(), *ours.read_checkpoints()] == []
     asked = token.asked
     write(1)
     seconds[0] += CACHE_SECONDS - 1
-    assert (ours.read(), token.asked) == ([], asked)
+    assert (ours.read_checkpoints(), token.asked) == ([], asked)
     seconds[0] += 1
-    assert (ours.read(), ours.read(), token.asked) == ([b"1"], [b"1"], asked + 1)
-    ours.write(b"2", OlderThan(2))
-    assert (ours.read(), token.asked) == ([b"2"], asked + 2)
+    assert (ours.read_checkpoints(), ours.read_checkpoints(), token.asked) == ([b"1"], [b"1"], asked + 1)
+    ours.write_checkpoint(b"2", OlderThan(2))
+    assert (ours.read_checkpoints(), token.asked) == ([b"2"], asked + 2)
 
 
 def test_a_node_does_not_read_the_token_again_while_the_ring_is_unchanged(
     database: Database, clock: MovableClock
 ) -> None:
     ours = Pkcs11Signer(CountedToken())
-    ours._note = TokenCheckpoint(token := CountedToken(), lambda: 1000.0)
+    ours.checkpoint_storage = TokenCheckpoint(token := CountedToken(), lambda: 1000.0)
     node = node_with(database, clock, ours)
     node.refresh()
     asked = token.asked
@@ -264,7 +266,7 @@ def test_a_node_does_not_read_the_token_again_while_the_ring_is_unchanged(
     assert token.asked == asked + 1
 
 
-# Tokens that take none
+# Tokens that cannot store a checkpoint
 
 
 REFUSALS = sorted(
@@ -282,7 +284,7 @@ def test_any_error_of_a_token_for_a_data_object_is_final_for_that_checkpoint(
     ours = TokenCheckpoint(token)
     with capture_logs() as lines:
         for _ in range(3):
-            ours.write(b"1", OlderThan(1))
+            ours.write_checkpoint(b"1", OlderThan(1))
     assert (token.made, len(lines), stored()) == (1, 1, [])
 
 
