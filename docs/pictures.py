@@ -105,7 +105,7 @@ class Life:
 
 def lives(policy: Policy) -> Sequence[Life]:
     """Return the lives of three keys, one after another, as the ring makes them when nobody interferes."""
-    ring = KeyRing.found([PublicKey("first", policy.algorithm, {})], policy, BEGIN)
+    ring = KeyRing.create([PublicKey("first", policy.algorithm, {})], policy, BEGIN)
     seen: dict[str, tuple[KeyRing, Key]] = {}
     now = BEGIN
     for _ in range(5):
@@ -120,7 +120,7 @@ def _life(ring: KeyRing, key: Key) -> Life:
     signs, superseded, leaves = key.activates_at, ring.superseded_at(key), ring.leaves_at(key)
     if signs is None or superseded is None or leaves is None:
         raise ValueError(key.kid)
-    return Life(key.published_at, ring.ripe_at(key), signs, superseded, leaves)
+    return Life(key.published_at, key.may_sign_from, signs, superseded, leaves)
 
 
 def key_life(policy: Policy) -> str:
@@ -194,7 +194,7 @@ def rotation_cache(policy: Policy) -> str:
     """Draw a rotation as the unluckiest verifier sees it: it fetched just before the new key was published."""
     published, rotated = BEGIN, BEGIN + policy.publish_lead
     old, new, third = (PublicKey(name, policy.algorithm, {}) for name in "ABC")
-    founded = KeyRing.found([old], policy, published - timedelta(days=1))
+    founded = KeyRing.create([old], policy, published - timedelta(days=1))
     waiting = founded.published([new], policy, published)
     after = waiting.promoted(policy, rotated).published([third], policy, rotated)
     rings = {founded.changed_at: founded, published: waiting, rotated: after}

@@ -36,8 +36,8 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import BadSettings, Settings
-from issuer.signing.pem import PemSigner, Vault
-from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem import PemSigner, PemStorage
+from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.signer import Signer
 from issuer.throttling.guard import Guard
@@ -173,7 +173,7 @@ def _keys(
         signer=signer,
         rotation=rotation,
         recovery=Recovery(rotation, store, signer, policy, clock, actor),
-        node=Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings)),
+        node=Node(rotation, signer, heartbeats, policy, clock, node_name, storage_error_of(settings)),
         heartbeats=heartbeats,
         audit=AuditStore(database),
     )
@@ -250,7 +250,7 @@ def shared_clock_by(clock: Clock) -> Callable[[], int]:
 def signer_for(settings: Settings, database: Database) -> Signer:
     """Return the backend that the settings name; raise BadSettings or KeyUnavailable. It opens nothing yet."""
     return token_signer_for(settings) or PemSigner(
-        vault_for(settings, database), partial(_passphrase, settings)
+        pem_storage_for(settings, database), partial(_passphrase, settings)
     )
 
 
@@ -260,15 +260,15 @@ def token_signer_for(settings: Settings) -> Signer | None:
     return _token_signer(*token, lambda: _passphrase(settings) or "") if token else None
 
 
-def vault_for(settings: Settings, database: Database) -> Vault:
+def pem_storage_for(settings: Settings, database: Database) -> PemStorage:
     """Return where the PEM text of private keys is kept that are not in a PKCS#11 token."""
-    return PrivateKeyStore(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
+    return PemDatabase(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
 
 
-def storage_fault_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
+def storage_error_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
     """Return what tells why no new key could be stored; the database and a token tell it themselves."""
     directory = settings.key_directory
-    return PemDirectory(directory).storage_fault if directory else lambda: None
+    return PemDirectory(directory).storage_error if directory else lambda: None
 
 
 def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:

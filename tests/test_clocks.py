@@ -1,7 +1,7 @@
 """Clocks within the skew: what compares instants holds where nodes' clocks differ, and where one is put right.
 
 Limits, assertions, tokens, rows that are removed, heartbeats and alarms are here; key sets of clients in
-`test_client_authentication`, refresh tokens in `test_sessions`, the key ring in `test_keyring_over_time`.
+`test_client_authentication`, refresh tokens in `test_sessions`, the key ring in `test_promises_over_time`.
 """
 
 import itertools
@@ -387,14 +387,14 @@ def test_nodes_whose_clocks_step_back_an_hour_and_forth_serve_everybody(nodes: N
         assert {log_in(web).status_code for web in nodes.webs} == {503}  # until each has seen the ring again
         nodes.refresh()
         assert {log_in(web).status_code for web in nodes.webs} == {200}
-        assert all(each.keys.node.trouble is None for each in nodes.issuers)
+        assert all(each.keys.node.failure is None for each in nodes.issuers)
 
 
 @pytest.mark.parametrize("shifts", [PATTERNS["alike"]], ids=["alike"])
 def test_a_refresh_that_hangs_is_noticed_though_the_clock_was_set_back(nodes: Nodes) -> None:
-    assert nodes.issuers[0].keys.node.trouble is None
+    assert nodes.issuers[0].keys.node.failure is None
     nodes.clocks[0].shift -= STEP
-    assert nodes.issuers[0].keys.node.trouble is not None
+    assert nodes.issuers[0].keys.node.failure is not None
 
 
 def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:

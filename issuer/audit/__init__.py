@@ -1,4 +1,4 @@
-"""The audit trail of keys: a chain of hashes in which no entry can be changed unnoticed, and its table.
+"""The audit of keys: a hash chain, in which a changed entry is detected, and its table.
 
 What is recorded of keys is decided in `keyring.transitions`.
 """

@@ -1,6 +1,6 @@
-"""The audit: what happened to each key, when and by whom, as a chain in which no link can be changed unnoticed.
+"""The audit as a hash chain: its entries, how they are linked, and the check that none was changed.
 
-Keeping it is the store's work; pure functions tell what is to be recorded and whether a chain is whole.
+Storing it is left to `store`; what is recorded of keys is decided in `keyring.transitions`.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What may happen to a key, to all of them, or to sessions."""
+    """What happened to a key, to all keys, or to sessions."""
 
     PUBLISHED = "published"
     IMPORTED = "imported"
@@ -32,7 +32,7 @@ class Entry:
     at: datetime
     actor: str
     action: str
-    """An `Action`; what was read may have been tampered with."""
+    """An `Action`, or any text in an entry that was tampered with."""
     kid: str | None = None
     ring_version: int | None = None
     reason: str | None = None
@@ -40,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Link:
-    """An entry in its place: `number` counts from 1, `digest` covers the entry and every one before it."""
+    """An entry in the chain: `number` counts from 1, `digest` covers the entry and all entries before it."""
 
     number: int
     digest: str
@@ -49,7 +49,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Head:
-    """Where the chain ends, kept apart from it: without it the newest links could go unnoticed."""
+    """The end of the chain, stored separately, so that removed newest links are detected."""
 
     number: int
     digest: str
@@ -72,8 +72,8 @@ def chained(head: Head, entry: Entry) -> Link:
     return Link(head.number + 1, hashlib.sha256(covered.encode()).hexdigest(), entry)
 
 
-def fault(links: Iterable[Link], head: Head) -> str | None:
-    """Return the first thing wrong with a chain, or None: a link changed, removed, added or moved."""
+def integrity_error(links: Iterable[Link], head: Head) -> str | None:
+    """Return the first error of a chain, or None: a link was changed, removed, added or moved."""
     end = EMPTY
     for link in links:
         if link.number != end.number + 1:
@@ -82,5 +82,5 @@ def fault(links: Iterable[Link], head: Head) -> str | None:
             return f"entry {link.number} was changed, or does not belong after entry {end.number}"
         end = Head(link.number, link.digest)
     if end != head:
-        return f"the audit ends with entry {end.number}, but {head.number} were made"
+        return f"the audit ends with entry {end.number}, but {head.number} were recorded"
     return None

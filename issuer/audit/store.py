@@ -1,6 +1,6 @@
-"""The audit, as a table that is only ever added to; triggers of the database refuse everything else.
+"""The table of the audit, which is append-only: triggers of the database refuse everything else.
 
-What is recorded, and whether the chain is whole, is decided in `issuer.audit.chain`.
+How entries are linked and checked is defined in `chain`.
 """
 
 from collections.abc import Iterable
@@ -53,14 +53,14 @@ audit_head = Table(
 _ALL = select(audit).order_by(audit.c.number)
 
 MOST_ENTRIES: Final = 2_000_000_000
-"""A column of PostgreSQL holds a little more."""
+"""A little below the limit of a PostgreSQL column."""
 
 
 def append(connection: Connection, entries: Iterable[Entry]) -> None:
-    """Add entries within a transaction, so that nothing is done unrecorded, or recorded and not done."""
-    # Others who append wait here.
+    """Add entries within the transaction of the change that they record."""
+    # Concurrent appends wait here.
     row = connection.execute(select(audit_head).with_for_update()).one_or_none()
-    # Somebody may have tampered with either: no emergency fails for that, and `fault` tells.
+    # Either may have been tampered with: a revocation must not fail for that, and `integrity_error` reports it.
     newest = _number(connection.scalar(select(func.max(audit.c.number)).where(audit.c.number < MOST_ENTRIES)))
     head = Head(max(_number(row.number), newest), str(row.digest)) if row else Head(newest, "")
     for entry in entries:
@@ -71,12 +71,12 @@ def append(connection: Connection, entries: Iterable[Entry]) -> None:
 
 
 def _number(value: object) -> int:
-    """Return a number that this program can have written; 0 for any other, after which nothing could be added."""
+    """Return `value` if this program can have written it, otherwise 0: after any other, nothing could be added."""
     return value if isinstance(value, int) and 0 <= value < MOST_ENTRIES else 0
 
 
 def head_of(connection: Connection) -> Head:
-    """Return the newest link of the chain, as it is in the chain itself."""
+    """Return the newest link, as it is in the chain itself."""
     row = connection.execute(
         select(audit.c.number, audit.c.digest).order_by(audit.c.number.desc()).limit(1)
     ).one_or_none()
@@ -84,13 +84,13 @@ def head_of(connection: Connection) -> Head:
 
 
 def holds(connection: Connection, head: Head) -> bool:
-    """Whether the chain still has the link that was its newest once."""
+    """Whether the chain still has a link that once was its newest."""
     found = connection.scalar(select(audit.c.digest).where(audit.c.number == head.number))
     return head == EMPTY or found == head.digest
 
 
 class AuditStore:
-    """Keeps the audit."""
+    """Stores the audit."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -101,14 +101,14 @@ class AuditStore:
             append(connection, [entry])
 
     def chain(self) -> tuple[list[Link], Head]:
-        """Return all of it, oldest first, and where it ends; raise DatabaseDamaged for an entry that is none."""
+        """Return all links, oldest first, and the recorded end; raise DatabaseDamaged for an invalid row."""
         with self._database.snapshot() as connection:
             rows = connection.execute(_ALL).all()
             head = connection.execute(select(audit_head)).one_or_none()
         return [_link(row) for row in rows], _head(head) if head else EMPTY
 
     def readable(self) -> tuple[list[Link], list[DatabaseDamaged]]:
-        """Return the entries that can be read, oldest first, and what is wrong with the others."""
+        """Return the links that can be read, oldest first, and the errors of the others."""
         with self._database.read() as connection:
             rows = connection.execute(_ALL).all()
         return each_readable(rows, _link)

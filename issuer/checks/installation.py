@@ -23,7 +23,7 @@ from issuer.keyring.store import RingStore
 from issuer.settings.env_file import BadEnvFile
 from issuer.settings.settings import BadSettings, Settings, load_settings
 from issuer.settings.sources import source
-from issuer.wiring import signer_for, token_signer_for, vault_for
+from issuer.wiring import pem_storage_for, signer_for, token_signer_for
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
     if found:
         keys = found.published_keys(now)
         unusable = private_keys.published(settings, database, signer, keys)
-        strays = private_keys.strays(settings, signer, found, now)
-        unnoted = private_keys.unnoted(settings, signer)
+        strays = private_keys.orphans(settings, signer, found, now)
+        unnoted = private_keys.checkpoint_missing(settings, signer)
         weak = () if settings.keys == "pkcs11" else _weak(settings, database)
         yield Looked("private keys", (*unusable, *weak, *strays, *unnoted))
 
@@ -174,7 +174,7 @@ def _token(settings: Settings, configured: Looked) -> Iterator[Looked]:
 
 
 def _weak(settings: Settings, database: Database) -> Iterator[Finding]:
-    return private_keys.encrypted_weakly(vault_for(settings, database), settings.passphrase())
+    return private_keys.encrypted_weakly(pem_storage_for(settings, database), settings.passphrase())
 
 
 def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:

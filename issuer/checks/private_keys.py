@@ -17,8 +17,8 @@ from issuer.keyring.ring import KeyRing
 from issuer.settings.passphrase import unused
 from issuer.settings.settings import Settings
 from issuer.signing.encryption import is_current, is_whole
-from issuer.signing.pem import ENCRYPT_ANEW, Vault
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem import ENCRYPT_ANEW, PemStorage
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.self_test import prove
 from issuer.signing.signer import Signer
 
@@ -35,10 +35,10 @@ def directory(path: Path) -> Iterator[Finding]:
     if other := other_user(path):
         yield other
         return
-    faults = list(PemDirectory(path).faults())
+    faults = list(PemDirectory(path).permission_errors())
     for error in faults:
         yield problem(error.message, error.fix or _usable(path))
-    full = None if faults else PemDirectory(path).storage_fault()
+    full = None if faults else PemDirectory(path).storage_error()
     if full:
         yield problem(full.message, full.fix or _usable(path))
 
@@ -66,12 +66,12 @@ def published(
             yield problem(error.message, error.fix or _fix(settings, database, signer, key.kid, error))
 
 
-def encrypted_weakly(vault: Vault, passphrase: str | None) -> Iterator[Finding]:
+def encrypted_weakly(storage: PemStorage, passphrase: str | None) -> Iterator[Finding]:
     """Yield that private keys are encrypted as an older version did it."""
     if passphrase is None:
         return
     with suppress(KeyUnavailable):  # reported of the keys themselves
-        pems = [vault.read(kid) for kid in sorted(vault.kept())]
+        pems = [storage.read(kid) for kid in sorted(storage.kept())]
         old = [pem for pem in pems if is_whole(pem) and not is_current(pem)]
         if old:
             yield warning(
@@ -81,11 +81,11 @@ def encrypted_weakly(vault: Vault, passphrase: str | None) -> Iterator[Finding]:
             )
 
 
-def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> Iterator[Finding]:
+def orphans(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> Iterator[Finding]:
     """Yield what lies among the private keys and belongs to no published key."""
     if not signer.kept():  # these are not among ours: the place is another program's, or the system's
         return
-    for name in signer.strays([key.kid for key in ring.published_keys(now)]):
+    for name in signer.orphans([key.kid for key in ring.published_keys(now)]):
         fix = Fix(Kind.KEY_STRAY_ELSEWHERE, "issuer keys verify", clears=False)
         if settings.key_directory:
             move = f"mv --backup=numbered {quoted(settings.key_directory / name)} strays/"
@@ -96,10 +96,10 @@ def strays(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> 
         )
 
 
-def unnoted(settings: Settings, signer: Signer) -> Iterator[Finding]:
+def checkpoint_missing(settings: Settings, signer: Signer) -> Iterator[Finding]:
     """Yield that a token holds no note of the key ring: nothing was started yet since it could, or it takes none."""
     with suppress(KeyUnavailable):  # reported with the keys themselves
-        if settings.keys == "pkcs11" and not signer.noted():
+        if settings.keys == "pkcs11" and not signer.checkpoint_storage.read_checkpoints():
             yield warning(
                 f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"
                 " database would not be noticed: a start notes it, or logs that the token takes no data object; then"
@@ -116,7 +116,7 @@ def remove_note(settings: Settings) -> Fix:
             f"{_pkcs11_tool(settings)} --token-label {shlex.quote(settings.pkcs11_token or '')}"
             " --login --delete-object --type data --label 'jwks-issuer ring'",
         )
-    return Fix(Kind.NOTE_DAMAGED, f"rm {quoted(Path(settings.keys) / NOTE)}")
+    return Fix(Kind.NOTE_DAMAGED, f"rm {quoted(Path(settings.keys) / CHECKPOINT)}")
 
 
 def token_slots(settings: Settings) -> Fix:

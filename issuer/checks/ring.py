@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from issuer.audit.chain import fault
+from issuer.audit.chain import integrity_error
 from issuer.audit.store import AuditStore
 from issuer.checks.finding import Finding, problem, warning
 from issuer.checks.storage import restore, run_statement
@@ -14,14 +14,14 @@ from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, StoreError
 from issuer.errors import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.fixes import Fix, Kind, setting
+from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.keyring.node import wanting
+from issuer.keyring.node import ring_warnings
 from issuer.keyring.policy import PUBLISHED_MOST, Policy
-from issuer.keyring.private_keys import DamagedNote, PrivateHalves
-from issuer.keyring.restore_detection import WAY_OUT, contradiction, without_ring
+from issuer.keyring.restore_detection import RECOVER_COMMAND, describe_conflict, describe_missing_ring
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import Moved
+from issuer.keyring.tombstone import Moved
 from issuer.settings.settings import Settings
 from issuer.settings.values import LONGEST
 from issuer.signing.signer import Signer
@@ -34,10 +34,10 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
     except NoRing:
         findings.extend(_founding(rotation, restore(database)))
     except OlderRing as error:
-        findings.append(problem(str(error), Fix(Kind.RING_OLDER, WAY_OUT)))
+        findings.append(problem(str(error), Fix(Kind.RING_OLDER, RECOVER_COMMAND)))
     except Moved as error:
         findings.append(problem(str(error), _moved_to(error.to)))
-    except DamagedNote as error:
+    except DamagedCheckpoint as error:
         findings.append(problem(str(error), remove_note))
     except (StoreError, KeyRingError) as error:
         findings.append(problem(str(error), restore(database)))
@@ -47,19 +47,19 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
 def lost(signer: Signer, restored: Fix, remove_note: Fix) -> Iterator[Finding]:
     """Yield that private keys are here and their database is not: the next start would refuse to begin anew."""
     try:
-        noted, kept = PrivateHalves(signer).noted(), signer.kept()
-    except DamagedNote as error:
+        noted, kept = RingCheckpoint(signer.checkpoint_storage).ring(), signer.kept()
+    except DamagedCheckpoint as error:
         yield problem(str(error), remove_note)
         return
     if noted:
-        yield problem(contradiction(None, noted), Fix(Kind.RING_OLDER, WAY_OUT))
+        yield problem(describe_conflict(None, noted), Fix(Kind.RING_OLDER, RECOVER_COMMAND))
     elif kept:
-        yield problem(without_ring(len(kept)), restored)
+        yield problem(describe_missing_ring(len(kept)), restored)
 
 
 def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
     try:
-        rotation.may_found()
+        rotation.require_creatable()
     except KeyRingError as error:
         yield problem(str(error), restored)
     else:
@@ -76,17 +76,17 @@ def _moved_to(url: str) -> Fix:
 def clock(rotation: Rotation) -> Iterator[Finding]:
     """Yield that the clock of this machine is far from that of the database."""
     try:
-        rotation.require_clock()
+        rotation.clocks.require()
     except WrongClock as error:
         yield problem(str(error), Fix(Kind.CLOCK, "timedatectl set-ntp true"))
         return
-    if wrong := rotation.clock_warning():
+    if wrong := rotation.clocks.warning():
         yield warning(wrong, Fix(Kind.CLOCK, "timedatectl set-ntp true"))
 
 
 def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
     """Yield what is overdue or missing: nobody runs, or those who run cannot."""
-    for wrong in wanting(ring, policy, now):
+    for wrong in ring_warnings(ring, policy, now):
         fix = Fix(Kind.RING_NEEDS_A_NODE, "issuer serve")
         if "ISSUER_ROTATION_PERIOD" in wrong:
             fix = Fix(Kind.TOO_MANY_KEYS, f"ISSUER_ROTATION_PERIOD={duration(_slower(ring, policy, now))}")
@@ -110,14 +110,14 @@ def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> I
     Without a `rotation` it is not compared: an older ring was found already, and its audit is as old.
     """
     try:
-        wrong = fault(*store.chain())
+        wrong = integrity_error(*store.chain())
     except DatabaseDamaged as error:
         yield problem(str(error), restore(database))
         return
     if wrong:
         yield problem(f"the audit log is not intact: {wrong}", restore(database))
-    elif rotation and (wrong := rotation.halves.audit_error()):
-        yield problem(wrong, Fix(Kind.AUDIT_SHORT, WAY_OUT))
+    elif rotation and (wrong := rotation.checkpoint.audit_error()):
+        yield problem(wrong, Fix(Kind.AUDIT_SHORT, RECOVER_COMMAND))
 
 
 def hosts(

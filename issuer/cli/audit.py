@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.audit.chain import Link, fault
+from issuer.audit.chain import Link, integrity_error
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.cli.ring_view import KID_SHOWN
 from issuer.clock import instant
@@ -100,19 +100,19 @@ def verify(
         )
     with opened(Access.READ) as issuer:
         links, head = issuer.keys.audit.chain()
-        problem = fault(links, head)
+        problem = integrity_error(links, head)
         if problem is None and noted is not None and noted.strip() not in {link.digest for link in links}:
             problem = (
                 "no entry has the noted digest: the audit log was replaced, or an older backup was restored"
             )
-        problem = problem or issuer.keys.rotation.halves.audit_error()
+        problem = problem or issuer.keys.rotation.checkpoint.audit_error()
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
-        compared = issuer.keys.rotation.halves.noted_entries()
+        compared = issuer.keys.rotation.checkpoint.audit_number()
         told = (
             "there is no note outside the database to compare it with"
             if compared is None
-            else f"the first {compared} were compared with the note that is kept with the private keys"
+            else f"the first {compared} were compared with the checkpoint with the private keys"
         )
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},

@@ -38,8 +38,8 @@ def list_keys(*, as_json: Json = False) -> None:
     with opened(Access.READ) as issuer:
         ring = issuer.keys.rotation.ring()
         now = issuer.clock()
-        ripe_at = min((ring.ripe_at(key) for key in ring.standbys(now)), default=None)
-        show_ring(issuer, ring, as_json=as_json, hint=_hint(ripe_at, now))
+        may_sign_from = min((key.may_sign_from for key in ring.standbys(now)), default=None)
+        show_ring(issuer, ring, as_json=as_json, hint=_hint(may_sign_from, now))
 
 
 @app.command("plan")
@@ -114,10 +114,12 @@ def _state(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> str:
     return "up to date" if beat.version >= version else f"behind, at version {beat.version} of {version}"
 
 
-def _hint(ripe_at: datetime | None, now: datetime) -> str:
-    if ripe_at is None:
+def _hint(may_sign_from: datetime | None, now: datetime) -> str:
+    if may_sign_from is None:
         return "there is no standby key: no issuer has been running; the next start publishes one"
-    return "manual rotation possible " + ("now" if ripe_at <= now else f"from {instant(ripe_at)} on")
+    return "manual rotation possible " + (
+        "now" if may_sign_from <= now else f"from {instant(may_sign_from)} on"
+    )
 
 
 def _why(what: str, reason: str | None, *, force: bool) -> str | None:

@@ -19,7 +19,7 @@ from issuer.fixes import assignment
 from issuer.maintenance import copy
 from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.settings.settings import Settings, load_settings
-from issuer.wiring import signer_for, vault_for
+from issuer.wiring import pem_storage_for, signer_for
 
 URL = "URL of the new database"
 
@@ -69,7 +69,7 @@ def _planned(settings: Settings, old: Database, new: Database) -> Move:
     return Move(
         Place(old, signer_for(settings, old)),
         Place(new, signer_for(after, new)),
-        None if in_token else vault_for(settings, old),
+        None if in_token else pem_storage_for(settings, old),
         settings.policy(),
         system_clock,
         operator(),

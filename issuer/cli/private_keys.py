@@ -53,15 +53,17 @@ def import_key(
     with opened(Access.MAKE if current else Access.CHANGE) as issuer:
         alg = algorithm_for(key, issuer.settings.algorithm)
         public = ALGORITHMS[alg].public_key(key)
-        issuer.keys.rotation.require_place(public, current=current)
+        issuer.keys.rotation.require_importable(public, current=current)
         try:
-            issuer.keys.signer.adopt(key, alg)
+            issuer.keys.signer.import_key(key, alg)
         except KeyUnavailable:
-            issuer.keys.rotation.require_place(public, current=current)  # somebody imported it at this moment
+            issuer.keys.rotation.require_importable(
+                public, current=current
+            )  # somebody imported it at this moment
             raise
-        ring = issuer.keys.rotation.take_in(public, current=current, reason=f"imported from {pem.name}")
-        ripe_at = ring.ripe_at(ring.find(public.kid))
-        does = "signs" if current else f"is published, and may sign from {instant(ripe_at)} on"
+        ring = issuer.keys.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
+        may_sign_from = ring.find(public.kid).may_sign_from
+        does = "signs" if current else f"is published, and may sign from {instant(may_sign_from)} on"
         show_ring(issuer, ring, as_json=as_json, says=[f"{public.kid} {does}"], warnings=_exposed(pem))
 
 
@@ -108,7 +110,7 @@ def verify(*, as_json: Json = False) -> None:
         ring, now = issuer.keys.rotation.ring(), issuer.clock()
         keys = [key for key in ring.keys if ring.phase(key, now) in PUBLISHED]
         rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
-        strays = issuer.keys.signer.strays([key.kid for key in keys])
+        strays = issuer.keys.signer.orphans([key.kid for key in keys])
         bad = sum(row["result"] != "ok" for row in rows)
         show(
             {"keys": rows, "strays": strays},

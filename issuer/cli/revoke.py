@@ -84,10 +84,10 @@ def _revoked(
         ring = issuer.keys.rotation.change(
             lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now, compromised=compromised),
             emergency=True,
-            blindly=force,
+            skip_open_check=force,
         )
     except NothingToDo as already:
-        issuer.keys.rotation.settle()  # perhaps it was interrupted
+        issuer.keys.rotation.sync_private_keys()  # perhaps it was interrupted
         return issuer.keys.rotation.ring(), already
     return ring, None
 
@@ -102,7 +102,11 @@ def _report(
         _private_half(issuer, key),
         f"picked up by {done} of {done + len(acknowledgement.silent)} processes",
         f"every verifier that honours max-age refuses its tokens from {refused_from} on",
-        *([f"warning: {issuer.keys.rotation.unmade}"] if issuer.keys.rotation.unmade else []),
+        *(
+            [f"warning: {issuer.keys.rotation.generation_error}"]
+            if issuer.keys.rotation.generation_error
+            else []
+        ),
         *_silent(acknowledgement),
         *unripe(ring, now),
         *_way_back(issuer, ring, now),
@@ -137,9 +141,9 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
 
 
 def _private_half(issuer: Issuer, key: Key) -> str:
-    if failure := issuer.keys.rotation.halves.undestroyed.get(key.kid):
+    if failure := issuer.keys.rotation.private_keys.destruction_errors.get(key.kid):
         return f"warning: {failure}"
-    if not issuer.keys.rotation.halves.destroyed.get(key.kid):
+    if not issuer.keys.rotation.private_keys.destroyed.get(key.kid):
         return "no private key was found here: a node has removed it already, or it is kept elsewhere"
     settings = issuer.settings
     if settings.keys == "pkcs11":
@@ -166,7 +170,7 @@ def _silent(acknowledgement: Acknowledgement) -> Iterator[str]:
 
 def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
     """Yield that an older key, which every verifier knows, could sign in place of one that some may not know."""
-    if ring.ripe_at(ring.current(now)) > now:
+    if ring.current(now).may_sign_from > now:
         with suppress(Refused):
             older = ring.rolled_back(issuer.policy, now).current(now)
             yield f"every verifier knows {older.kid}, which can sign instead: issuer keys rollback"

@@ -30,7 +30,7 @@ def show_ring(
 ) -> None:
     """Print the ring, what was done with it, and what to be wary of."""
     now = max(issuer.clock(), ring.changed_at)
-    described = [describe(key, ring, issuer.policy, now) for key in ring.in_order]
+    described = [describe(key, ring, issuer.policy, now) for key in ring.by_activation]
     message = "\n".join(says)
     show(
         {"version": ring.version, "keys": described, "message": message, "warnings": list(warnings), **more},
@@ -57,7 +57,7 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "alg": key.alg,
         "age": _age(now - key.published_at),
         "published_at": instant(key.published_at),
-        "may_sign_from": instant(ring.ripe_at(key)),
+        "may_sign_from": instant(key.may_sign_from),
         "signs_from": instant(key.activates_at) if key.activates_at else "manually",
         "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
         "tokens_alive_until": told(_tokens_until(key, ring, policy)),
@@ -84,12 +84,12 @@ def brief(row: Row) -> Row:
 def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
     """Yield what may break because the current key signs before every verifier knows it, and until when."""
     current = ring.current(max(now, ring.changed_at))
-    ripe_at = ring.ripe_at(current)
-    if ripe_at > now:
+    may_sign_from = current.may_sign_from
+    if may_sign_from > now:
         yield (
             f"warning: {current.kid} was published only at {instant(current.published_at)}; a verifier that fetched"
             f" the key set before, and does not fetch it again for an unknown kid, may refuse its tokens until"
-            f" {instant(ripe_at)}"
+            f" {instant(may_sign_from)}"
         )
 
 

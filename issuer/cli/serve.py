@@ -234,7 +234,7 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
         yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
     if url.scheme == "http" and tls:
         yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
-    strays = private_keys.strays(settings, issuer.keys.signer, issuer.keys.node.view.ring, issuer.clock())
+    strays = private_keys.orphans(settings, issuer.keys.signer, issuer.keys.node.view.ring, issuer.clock())
     thought = configuration.not_as_thought(settings, tls=tls)
     for finding in (*thought, *configuration.given_as_meant(), *strays):
         yield finding.wrong

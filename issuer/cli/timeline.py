@@ -9,7 +9,7 @@ from rich.text import Text
 from issuer.cli.output import Row
 from issuer.cli.ring_view import KID_SHOWN, told
 from issuer.clock import instant
-from issuer.keyring.plan import UNMADE, Life, Plan
+from issuer.keyring.plan import PLACEHOLDER, KeyTimeline, Plan
 from issuer.logs import harmless
 
 LEAST_COLUMNS = 20
@@ -22,8 +22,8 @@ LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token ex
 def draw(plan: Plan, terminal: Console) -> None:
     """Print a bar for each key."""
     columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
-    for life in plan.lives:
-        label = f"{(life.kid or UNMADE)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
+    for life in plan.timelines:
+        label = f"{(life.kid or PLACEHOLDER)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
         terminal.print(_text(harmless(label) + bar(life, plan, columns), terminal), no_wrap=True)
     start, end = instant(plan.start), instant(plan.end)
     indent = " " * (KID_SHOWN + 7)
@@ -40,7 +40,7 @@ def _text(line: str, terminal: Console) -> Text:
     return Text(line)
 
 
-def bar(life: Life, plan: Plan, columns: int) -> str:
+def bar(life: KeyTimeline, plan: Plan, columns: int) -> str:
     """Return the life of a key in so many characters; a last part too short to see has one all the same."""
     published = _column(life.published_at, plan, columns)
     signs = _column(life.signs_from, plan, columns)
@@ -59,8 +59,8 @@ def rows(plan: Plan) -> Sequence[Row]:
     return [
         {
             "when": instant(step.at),
-            "what": step.happening.value,
-            "kid": (step.kid or UNMADE)[:KID_SHOWN],
+            "what": step.kind.value,
+            "kid": (step.kid or PLACEHOLDER)[:KID_SHOWN],
             "alg": step.alg,
         }
         for step in plan.steps
@@ -73,7 +73,7 @@ def document(plan: Plan) -> dict[str, object]:
         "from": instant(plan.start),
         "until": instant(plan.end),
         "events": [
-            {"at": instant(step.at), "event": step.happening.value, "kid": step.kid, "alg": step.alg}
+            {"at": instant(step.at), "event": step.kind.value, "kid": step.kid, "alg": step.alg}
             for step in plan.steps
         ],
         "keys": [
@@ -85,7 +85,7 @@ def document(plan: Plan) -> dict[str, object]:
                 "signs_until": told(life.signs_until),
                 "leaves_jwks_at": told(life.leaves_at),
             }
-            for life in plan.lives
+            for life in plan.timelines
         ],
     }
 

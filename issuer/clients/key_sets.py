@@ -50,7 +50,7 @@ COOLDOWN = timedelta(seconds=30)
 
 log = structlog.get_logger("issuer.clients")
 
-PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+CryptoPublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
 class BadKeySet(ValueError):
@@ -61,7 +61,7 @@ class BadKeySet(ValueError):
 class ClientKey:
     """One usable public key, RFC 7517."""
 
-    key: PublicKey
+    key: CryptoPublicKey
     kid: str | None
     alg: str | None
 

@@ -1,4 +1,4 @@
-"""The key ring: when each key is published, signs and retires, as pure rules; its tables, rotation and recovery.
+"""The key ring: pure rules of when each key is published, signs and retires; its tables, rotation and recovery.
 
-Making, storing and using private keys is left to `signing`.
+Generating, storing and using private keys is left to `signing`.
 """

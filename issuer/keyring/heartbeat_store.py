@@ -1,6 +1,6 @@
-"""The heartbeats of all processes that serve: which version of the ring each holds, and what it may still do.
+"""The table of heartbeats, one row for each process.
 
-What follows from them is defined in `view`.
+What follows from them is defined in `heartbeat`.
 """
 
 from datetime import datetime, timedelta
@@ -28,31 +28,31 @@ heartbeats = Table(
 
 
 class HeartbeatStore:
-    """Keeps one row for each process, as long as what it served may be alive."""
+    """Stores the latest heartbeat of each process, as long as key sets that it served may be in caches."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def beat(self, heartbeat: Heartbeat, forget_before: datetime) -> None:
-        """Keep the latest heartbeat of a process, and forget those whose documents ran out before an instant."""
+        """Store the latest heartbeat of a process, and delete those with `served_until` before `forget_before`."""
         values = {**vars(heartbeat), "max_age": int(heartbeat.max_age.total_seconds())}
-        over = select(heartbeats.c.id).where(heartbeats.c.served_until < forget_before)
-        # A process that was stopped while it wrote its own row still holds it: nobody waits for that.
-        gone = over.with_for_update(skip_locked=True)
+        expired = select(heartbeats.c.id).where(heartbeats.c.served_until < forget_before)
+        # A process that was stopped while it wrote its own row still locks it: do not wait for it.
+        unlocked = expired.with_for_update(skip_locked=True)
         with self._database.write() as connection:
-            connection.execute(delete(heartbeats).where(heartbeats.c.id.in_(gone)))
+            connection.execute(delete(heartbeats).where(heartbeats.c.id.in_(unlocked)))
             connection.execute(delete(heartbeats).where(heartbeats.c.id == heartbeat.id))
             connection.execute(insert(heartbeats).values(**values))
 
     def all(self) -> tuple[Heartbeat, ...]:
-        """Return the latest heartbeat of each process, by name; raise DatabaseDamaged for one that is none."""
+        """Return the latest heartbeat of each process, ordered by name; raise DatabaseDamaged for an invalid row."""
         with self._database.read() as connection:
             rows = connection.execute(select(heartbeats).order_by(heartbeats.c.name)).all()
         return tuple(map(_heartbeat, rows))
 
 
 def _heartbeat(row: Row[Any]) -> Heartbeat:
-    """Return the heartbeat in a row, which another program may have written: SQLite keeps any type in any column."""
+    """Return the heartbeat in a row, which another program may have written; SQLite stores any type anywhere."""
     numbers, texts = (row.version, row.max_age), (row.id, row.name)
     instants = (row.refreshed_at, row.signs_until, row.served_until)
     if (
@@ -63,5 +63,5 @@ def _heartbeat(row: Row[Any]) -> Heartbeat:
         return Heartbeat(*texts, row.version, *instants, timedelta(seconds=row.max_age))
     raise DatabaseDamaged(
         "a heartbeat in the database is damaged: find out who can write there, and remove all heartbeats (DELETE FROM"
-        " heartbeats); running processes write theirs anew"
+        " heartbeats); running processes write theirs again"
     )

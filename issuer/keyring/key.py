@@ -1,6 +1,6 @@
-"""One key: its public key, and the instants and durations of its life; phases among other keys are left to `keyring`.
+"""One key: its public key, and the instants and durations of its life. `ring` derives its phase among other keys.
 
-Making keys, and signing with them, is `signing`'s work.
+Making keys and signing with them is left to `signing`.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Key(PublicKey):
     activates_at: datetime | None
     """None: published, and activated by manual rotation only."""
     token_lifetime: timedelta
-    """The longest life that any node was allowed to give a token this key signed."""
+    """The longest lifetime that any node was allowed to give a token signed by this key."""
     margin: timedelta
     """The longest in force while it could sign; see `Policy.margin`."""
     lead: timedelta
@@ -29,12 +29,25 @@ class Key(PublicKey):
     compromised: bool = False
     """Revoked because somebody else may have the private key."""
     imported: bool = False
-    """Imported: its private key existed outside once."""
-    withdrawn: bool = False
-    """A rollback took its place: going back does not lead to it again."""
+    """Its private key was made outside of this program."""
+    rolled_back_from: bool = False
+    """A rollback replaced it: a later rollback does not return to it unless forced."""
+
+    @property
+    def may_sign_from(self) -> datetime:
+        """When every verifier knows the key, by the settings of the day it was published.
+
+        Shorter settings since then do not shorten the life of key sets that are already cached.
+        """
+        return self.published_at + self.lead
+
+    @property
+    def retention(self) -> timedelta:
+        """How long the key stays published after it was superseded: until its last token has expired everywhere."""
+        return self.token_lifetime + self.margin
 
     def activated_by(self, now: datetime) -> bool:
-        """Whether the key had begun to sign at `now`; one revoked before its turn never did."""
+        """Whether the key had begun to sign at `now`; a key revoked before its activation never does."""
         if self.activates_at is None or self.activates_at > now:
             return False
         return self.revoked_at is None or self.revoked_at > self.activates_at
@@ -46,5 +59,5 @@ class Key(PublicKey):
 
     @classmethod
     def standby(cls, public: PublicKey, policy: Policy, now: datetime, lead: timedelta) -> Self:
-        """Return `public` as a key published at `now`, whose turn is not set."""
+        """Return `public` as a key published at `now`, without an activation time."""
         return cls(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime, policy.margin, lead)

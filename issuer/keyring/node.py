@@ -1,12 +1,13 @@
-"""Keeping the ring in view: what each process that serves does every second, and what is wrong when it cannot.
+"""A node of the issuer: its copy of the key ring, refreshed every second, and warnings for operators.
 
-Changing the ring is `rotation`'s work, and what a view allows is defined in `view`.
+Changing the ring is left to `rotation`, and what a node may do with its copy to `view`.
 """
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
 
 from issuer.clock import Clock, instant
 from issuer.database.errors import DatabaseDamaged, StoreError
@@ -20,17 +21,31 @@ from issuer.keyring.view import View
 from issuer.signing.self_test import require_sound
 from issuer.signing.signer import Signer
 
+LOADS: Final = 5
+"""How often the ring is loaded in one refresh if it changes while keys are opened."""
+
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why the ring could not be cared for, and since when; `reason` says what to do."""
+class Failure:
+    """Why the key ring could not be maintained, and since when; `reason` says what to do."""
 
     since: datetime
     reason: str
 
 
-def wanting(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
-    """Return what the ring should have, and has not."""
+@dataclass(frozen=True)
+class _Loaded:
+    """The ring as it was loaded, and which of the keys that may sign could be opened."""
+
+    ring: KeyRing
+    seen_at: datetime
+    opened: frozenset[str]
+    errors: list[str]
+    """Why the others could not be opened."""
+
+
+def ring_warnings(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
+    """Return what is overdue or missing in the ring, and whether too many keys will be published."""
     overdue = ring.overdue_since(policy, now)
     missing = ring.shortfall(now, policy)
     most = ring.most_published(policy, now)
@@ -49,7 +64,7 @@ def _too_many(most: int) -> str:
 
 
 class Node:
-    """One process's view of the ring: refreshed every second, judged at each use."""
+    """One process's view of the ring: refreshed every second, and checked at each use."""
 
     def __init__(
         self,
@@ -59,7 +74,7 @@ class Node:
         policy: Policy,
         clock: Clock,
         name: str,
-        storage_fault: Callable[[], KeyUnavailable | None] = lambda: None,
+        storage_error: Callable[[], KeyUnavailable | None] = lambda: None,
     ) -> None:
         self._rotation = rotation
         self._signer = signer
@@ -67,16 +82,16 @@ class Node:
         self._policy = policy
         self._clock = clock
         self.name = name
-        self._storage_fault = storage_fault
+        self._storage_error = storage_error
         self._view: View | None = None
-        self._beat: Heartbeat | None = None
-        self._trouble: Trouble | None = None
+        self._heartbeat: Heartbeat | None = None
+        self._failure: Failure | None = None
         self._missing: list[str] = []
         self._audit_error: str | None = None
 
     @property
-    def has_view(self) -> bool:
-        """Whether this node has seen the key ring at all."""
+    def has_seen_ring(self) -> bool:
+        """Whether a refresh has succeeded since the process started."""
         return self._view is not None
 
     @property
@@ -89,84 +104,96 @@ class Node:
     def refresh(self) -> View:
         """Do what is due, open every key that may sign, and replace the view as a whole.
 
-        Raise KeyRingError or StoreError; the view then stays as old as it is. A key that does not open stops a
-        node from starting. One that runs goes on publishing what the ring says, so that a revocation counts, and
+        Raise KeyRingError or StoreError; the view then stays as old as it is. A key that does not open prevents the
+        first refresh. Later, the node goes on publishing what the ring says, so that a revocation takes effect, and
         signs as long as the current key opens.
         """
         try:
-            complaints = self._refreshed()
+            errors = self._refresh()
         except Exception as error:
             known = isinstance(error, KeyRingError | StoreError)
-            self._complain(str(error) if known else "an internal error; see the log")
+            self._record_failure(str(error) if known else "an internal error; see the log")
             raise
-        if complaints:
-            self._complain("; ".join(complaints))
+        if errors:
+            self._record_failure("; ".join(errors))
         else:
-            self._trouble = None
+            self._failure = None
         return self.view
 
     @property
-    def trouble(self) -> Trouble | None:
+    def failure(self) -> Failure | None:
         """The failure of the latest refresh, or that it has not finished."""
         view = self.view
-        # A view from after now counts as old, as it does where it is used: the clock was set back since.
-        if self._trouble is None and abs(self._clock() - view.refreshed_at) > 3 * REFRESH_INTERVAL:
-            return Trouble(
+        # A view from the future counts as old, as it does in `View`: the clock was set back since.
+        if self._failure is None and abs(self._clock() - view.refreshed_at) > 3 * REFRESH_INTERVAL:
+            return Failure(
                 view.refreshed_at,
                 "the refresh of the key ring has not finished: the database, the disk or the PKCS#11 token may hang",
             )
-        return self._trouble
+        return self._failure
 
     def warnings(self, *, in_detail: bool = True) -> list[str]:
         """Return what an operator should know although the node can do its work.
 
         The reason of a failure may name addresses and paths; without `in_detail` the text refers to the log.
         """
-        now, trouble = self._clock(), self.trouble
-        reason = trouble.reason if trouble and in_detail else "the key ring needs attention; see the log"
+        now, failure = self._clock(), self.failure
+        reason = failure.reason if failure and in_detail else "the key ring needs attention; see the log"
         return [
-            *([f"since {instant(trouble.since)}: {reason}"] if trouble else []),
-            *([clock] if (clock := self._rotation.clock_warning()) else []),
-            *wanting(self.view.ring, self._policy, now),
+            *([f"since {instant(failure.since)}: {reason}"] if failure else []),
+            *([clock] if (clock := self._rotation.clocks.warning()) else []),
+            *ring_warnings(self.view.ring, self._policy, now),
         ]
 
-    @property
-    def clock_ahead(self) -> timedelta | None:
-        """By how much this clock is ahead of the database's; None where the database has none of its own."""
-        return self._rotation.clock_ahead
-
     def leave(self) -> None:
-        """Tell the others that this process serves no more."""
-        if self._beat:
+        """Announce to the other nodes that this process has ended."""
+        if self._heartbeat:
             now = self._clock()
-            self._heartbeats.beat(self._beat.last(now), now - self._policy.clock_skew)
+            self._heartbeats.beat(self._heartbeat.last(now), now - self._policy.clock_skew)
 
-    def _complain(self, reason: str) -> None:
-        since = self._trouble.since if self._trouble else self._clock()
-        self._trouble = Trouble(since, reason)
+    def _record_failure(self, reason: str) -> None:
+        since = self._failure.since if self._failure else self._clock()
+        self._failure = Failure(since, reason)
 
-    def _refreshed(self) -> list[str]:
-        seen_at = self._clock()
-        self._rotation.require_clock()
-        # Before we look: a revocation right after that waits for who has begun, or comes back from silence.
-        self._send_heartbeat(self._view.ring.version if self._view else 0, seen_at)
-        ring = self._rotation.reconcile(starting=self._view is None)
-        self._require_true(ring)
-        opened, complaints = self._opened(ring, seen_at)
-        if complaints and self._rotation.ring().version != ring.version:
-            return self._refreshed()  # a key was revoked in this very moment
-        if complaints and self._view is None:
-            raise KeyUnavailable("; ".join(complaints))
-        self._take_up(ring, seen_at, opened)
-        halves, fault = self._rotation.halves, self._storage_fault()
-        if self._audit_error:  # until an operator has accepted it
-            self._audit_error = halves.audit_error()
-        unstorable = str(fault) if fault else None  # told before the next key is needed
-        others = (self._rotation.unmade, unstorable, halves.unnoted, self._audit_error)
-        return [*complaints, *self._missing, *filter(None, others), *halves.undestroyed.values()]
+    def _refresh(self) -> list[str]:
+        """Replace the view, and return the errors that did not prevent it."""
+        loaded = self._load()
+        if loaded.errors and self._view is None:
+            raise KeyUnavailable("; ".join(loaded.errors))
+        self._activate(loaded)
+        checkpoint, private_keys = self._rotation.checkpoint, self._rotation.private_keys
+        if self._audit_error:  # until an operator has accepted the audit
+            self._audit_error = checkpoint.audit_error()
+        storage_error = self._storage_error()  # reported before the next key is needed
+        optional = (
+            self._rotation.generation_error,
+            str(storage_error) if storage_error else None,
+            checkpoint.error,
+            self._audit_error,
+        )
+        return [
+            *loaded.errors,
+            *self._missing,
+            *filter(None, optional),
+            *private_keys.destruction_errors.values(),
+        ]
 
-    def _require_true(self, ring: KeyRing) -> None:
-        """Refuse a ring that cannot be the one that nodes saved; look at each version once."""
+    def _load(self) -> _Loaded:
+        """Load the ring with all that is due, and open its keys; repeat this if the ring changed meanwhile."""
+        for _ in range(LOADS):
+            seen_at = self._clock()
+            self._rotation.clocks.require()
+            # Before the ring is loaded: an operator who revokes a key right after that waits for this process.
+            self._announce(self._view.ring.version if self._view else 0, seen_at)
+            ring = self._rotation.reconcile(starting=self._view is None)
+            self._require_plausible(ring)
+            opened, errors = self._open(ring, seen_at)
+            if not errors or self._rotation.ring().version == ring.version:
+                break  # otherwise the key that does not open may have just been revoked
+        return _Loaded(ring, seen_at, opened, errors)
+
+    def _require_plausible(self, ring: KeyRing) -> None:
+        """Refuse a ring that this program cannot have saved; check each version once."""
         seen = self._view.ring.version if self._view else 0
         if ring.version < seen:
             raise DatabaseDamaged(
@@ -177,51 +204,57 @@ class Node:
             return
         for key in ring.keys:
             require_sound(key)
-        self._missing = self._missed(ring)
-        self._audit_error = self._rotation.halves.audit_error()
+        self._missing = self._missing_keys(ring)
+        self._audit_error = self._rotation.checkpoint.audit_error()
 
-    def _missed(self, ring: KeyRing) -> list[str]:
-        """Return a complaint for each published key whose private key is not here."""
+    def _missing_keys(self, ring: KeyRing) -> list[str]:
+        """Return an error for each published key whose private key is missing."""
         try:
             kept = self._signer.kept()
         except KeyUnavailable as error:
             return [str(error)]
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
-            f"{key.kid} is published but its private key is not here: it was lost, or somebody put the key into the"
+            f"{key.kid} is published but its private key is missing: it was lost, or somebody added the key to the"
             f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here
         ]
 
-    def _opened(self, ring: KeyRing, now: datetime) -> tuple[frozenset[str], list[str]]:
-        """Open every key that may sign, and let it; return which did, and what is wrong with the others."""
-        opened, complaints = set(), []
+    def _open(self, ring: KeyRing, now: datetime) -> tuple[frozenset[str], list[str]]:
+        """Open every key that may sign; return the kids of those that signed, and the errors of the others."""
+        opened, errors = set(), []
         for key in (ring.current(now), *ring.standbys(now)):
             try:
                 self._signer.load(key.kid, key.alg)
-                self._signer.sign(key.kid, b"a token may be away")
+                self._signer.sign(key.kid, b"detects a token that was removed")
             except KeyUnavailable as error:
-                complaints.append(str(error))
+                errors.append(str(error))
             else:
                 opened.add(key.kid)
-        return frozenset(opened), complaints
+        return frozenset(opened), errors
 
-    def _take_up(self, ring: KeyRing, seen_at: datetime, opened: frozenset[str]) -> None:
+    def _activate(self, loaded: _Loaded) -> None:
+        """Use the loaded ring, announce its version, and only then mark the view as refreshed.
+
+        If this process stops responding, the others compute from its last heartbeat until when it may sign: the view
+        must not be newer than the heartbeat.
+        """
         before = self._view
-        # The others reckon by the heartbeat when this node stops: until it is sent, the view is as old as before.
-        self._view = View(ring, before.refreshed_at if before else seen_at, opened)
-        self._send_heartbeat(ring.version, seen_at)
-        self._view = View(ring, seen_at, opened)
-        # A request under way may be about to sign by the view before.
-        leaving = {before.ring.current(before.refreshed_at).kid} if before else set()
-        self._signer.unload_all_but(leaving | opened)
+        refreshed_at = before.refreshed_at if before else loaded.seen_at
+        self._view = View(loaded.ring, refreshed_at, loaded.opened)
+        self._announce(loaded.ring.version, loaded.seen_at)
+        self._view = replace(self._view, refreshed_at=loaded.seen_at)
+        # A request in progress may be about to sign by the view before.
+        in_use = {before.ring.current(before.refreshed_at).kid} if before else set()
+        self._signer.unload_all_but(in_use | loaded.opened)
 
-    def _send_heartbeat(self, version: int, now: datetime) -> None:
-        last, policy = self._beat, self._policy
+    def _announce(self, version: int, now: datetime) -> None:
+        """Send a heartbeat that acknowledges `version`, unless the last one did and is recent."""
+        last, policy = self._heartbeat, self._policy
         if last and last.version == version and abs(now - last.refreshed_at) < policy.heartbeat_interval:
             return
         process_id = last.id if last else str(uuid.uuid4())
-        beat = Heartbeat.of(process_id, self.name, version, policy, now)
-        self._heartbeats.beat(beat, now - policy.clock_skew)
-        self._beat = beat
+        heartbeat = Heartbeat.of(process_id, self.name, version, policy, now)
+        self._heartbeats.beat(heartbeat, now - policy.clock_skew)
+        self._heartbeat = heartbeat

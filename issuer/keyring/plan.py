@@ -1,6 +1,6 @@
-"""The plan: what will happen to each key, and when, if nobody interferes.
+"""The plan: what will happen to each key, and when, if no operator changes anything.
 
-It is played forward by the rules of `keyring` themselves, so it cannot tell another story than they do.
+It is computed by applying the rules of `ring` to later instants, so it cannot differ from them.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,12 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.signing.public_key import PublicKey
 
-UNMADE = "(a new key)"
+PLACEHOLDER = "(a new key)"
+"""The kid of a key that is not generated yet begins with it."""
 
 
-class Happening(StrEnum):
-    """What the plan tells of a key."""
+class EventKind(StrEnum):
+    """What happens to a key in a step of the plan."""
 
     PUBLISHED = "is published"
     MAY_SIGN = "eligible for manual rotation"
@@ -28,17 +29,17 @@ class Happening(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that will happen; `kid` is None for a key that is yet to be made."""
+    """One event; `kid` is None for a key that is not generated yet."""
 
     at: datetime
-    happening: Happening
+    kind: EventKind
     kid: str | None
     alg: str
 
 
 @dataclass(frozen=True)
-class Life:
-    """The life of one key as planned; an instant is None where it is beyond the plan, or by manual rotation only."""
+class KeyTimeline:
+    """The planned life of one key; an instant is None if it is after the plan, or by manual rotation only."""
 
     kid: str | None
     alg: str
@@ -50,60 +51,66 @@ class Life:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will happen between two instants, and the lives it is made of, in the order of their turns."""
+    """What will happen between two instants, and the timeline of each key, in the order in which keys appear."""
 
     start: datetime
     end: datetime
     steps: tuple[Step, ...]
-    lives: tuple[Life, ...]
+    timelines: tuple[KeyTimeline, ...]
 
 
 def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
-    """Return what will happen over the next rotation period, and for a lead more: the next key is seen waiting."""
+    """Return the plan for the next rotation period and one lead more, so that the key after it is published."""
     end = now + policy.rotation_period + policy.publish_lead
     start = now
     steps: list[Step] = []
-    lives: dict[str, Life] = {}
+    timelines: dict[str, KeyTimeline] = {}
     while True:
         ring, made = completed(ring, policy, now)
-        steps += [Step(now, Happening.PUBLISHED, None, key.alg) for key in made]
-        lives |= {key.kid: _life(ring, key) for key in ring.keys if ring.phase(key, now) is not Phase.REVOKED}
+        steps += [Step(now, EventKind.PUBLISHED, None, key.alg) for key in made]
+        timelines |= {
+            key.kid: _timeline(ring, key) for key in ring.keys if ring.phase(key, now) is not Phase.REVOKED
+        }
         upcoming = list(_upcoming(ring, now))
         next_at = min((step.at for step in upcoming), default=end)
         if next_at >= end:
-            return Plan(start, end, tuple(steps), tuple(lives.values()))
+            return Plan(start, end, tuple(steps), tuple(timelines.values()))
         now = next_at
         steps += [step for step in upcoming if step.at == now]
 
 
 def completed(ring: KeyRing, policy: Policy, now: datetime) -> tuple[KeyRing, list[PublicKey]]:
-    """Return the ring with what a reconcile would do at `now`, and stand-ins for the keys that it would make."""
-    tended = ring.tended(policy, now)
-    missing = tended.shortfall(now, policy)
-    made = [PublicKey(f"{UNMADE} {uuid4()}", policy.algorithm, {}) for _ in range(missing)]
-    return tended.published(made, policy, now), made
+    """Return the ring as a reconcile at `now` would save it, and placeholders for the keys that it would make."""
+    maintained = ring.maintained(policy, now)
+    missing = maintained.shortfall(now, policy)
+    made = [PublicKey(f"{PLACEHOLDER} {uuid4()}", policy.algorithm, {}) for _ in range(missing)]
+    return maintained.published(made, policy, now), made
 
 
-def next_changes(ring: KeyRing, now: datetime) -> dict[Happening, datetime]:
-    """Return when the next key begins to sign, and when the next leaves the JWKS, as far as that is settled."""
+def next_changes(ring: KeyRing, now: datetime) -> dict[EventKind, datetime]:
+    """Return when the next key begins to sign, and when the next one leaves the JWKS, as far as it is scheduled."""
     steps = sorted(_upcoming(ring, now), key=lambda step: step.at, reverse=True)
-    return {step.happening: step.at for step in steps if step.happening is not Happening.MAY_SIGN}
+    return {step.kind: step.at for step in steps if step.kind is not EventKind.MAY_SIGN}
 
 
 def _upcoming(ring: KeyRing, now: datetime) -> Iterator[Step]:
     for key in ring.keys:
-        waits = ring.phase(key, now) is Phase.STANDBY
-        ripe_at, leaves_at = ring.ripe_at(key), ring.leaves_at(key)
-        if waits and ripe_at > now and (key.activates_at is None or ripe_at < key.activates_at):
-            yield Step(ripe_at, Happening.MAY_SIGN, _kid(key), key.alg)
-        if waits and key.activates_at:
-            yield Step(key.activates_at, Happening.SIGNS, _kid(key), key.alg)
+        is_standby = ring.phase(key, now) is Phase.STANDBY
+        may_sign_from, leaves_at = key.may_sign_from, ring.leaves_at(key)
+        if (
+            is_standby
+            and may_sign_from > now
+            and (key.activates_at is None or may_sign_from < key.activates_at)
+        ):
+            yield Step(may_sign_from, EventKind.MAY_SIGN, _kid(key), key.alg)
+        if is_standby and key.activates_at:
+            yield Step(key.activates_at, EventKind.SIGNS, _kid(key), key.alg)
         if leaves_at and leaves_at > now and key.revoked_at is None:
-            yield Step(leaves_at, Happening.LEAVES, _kid(key), key.alg)
+            yield Step(leaves_at, EventKind.LEAVES, _kid(key), key.alg)
 
 
-def _life(ring: KeyRing, key: Key) -> Life:
-    return Life(
+def _timeline(ring: KeyRing, key: Key) -> KeyTimeline:
+    return KeyTimeline(
         kid=_kid(key),
         alg=key.alg,
         published_at=key.published_at,
@@ -114,4 +121,4 @@ def _life(ring: KeyRing, key: Key) -> Life:
 
 
 def _kid(key: PublicKey) -> str | None:
-    return None if key.kid.startswith(UNMADE) else key.kid
+    return None if key.kid.startswith(PLACEHOLDER) else key.kid

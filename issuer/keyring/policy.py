@@ -1,6 +1,6 @@
-"""The timing rules of the key ring, and how they are told: each combination that cannot hold is refused.
+"""The timing rules of the key ring: which combinations of settings are refused, and the durations that follow.
 
-What follows from them for a key is `keyring`'s work.
+What they mean for each key is decided in `ring`.
 """
 
 from dataclasses import dataclass
@@ -10,22 +10,20 @@ from issuer.clock import duration
 from issuer.fixes import Fix, Kind
 
 REFRESH_INTERVAL = timedelta(seconds=1)
-"""How often a node looks at the ring: every node sees a change within two seconds."""
-
+"""How often a node loads the ring: every node sees a change within two seconds."""
 
 DECISION_LIFETIME = timedelta(seconds=1)
-"""How long after a decision about the ring it may be saved; later it is taken again."""
-
+"""How long after a decision about the ring it may be saved; after that, the decision is repeated."""
 
 PUBLISHED_MOST = 64
 """The most keys in one key set: verifiers read a bounded number (some 64, some clouds 100) and refuse larger sets."""
 
 PLANNED_MOST = 60
-"""The most keys that the timer alone may publish; the rest is for rotations and imports by an operator."""
+"""The most keys that the timer alone may publish; the rest is reserved for operators."""
 
 
 class BadPolicy(Exception):
-    """The settings cannot keep the promises; the message shows the arithmetic, and `fix` is a setting that can."""
+    """The settings contradict each other; the message shows the arithmetic, and `fix` is a setting that works."""
 
     def __init__(self, message: str, fix: str) -> None:
         super().__init__(message)
@@ -48,7 +46,7 @@ class Policy:
     node_timeout: timedelta
     """R: after this every node has seen a change or has stopped signing."""
     outage_limit: timedelta
-    """O, as configured: how long a node that lost the database goes on publishing what it knows."""
+    """O, as configured: how long a node without a database connection goes on publishing the JWKS."""
     clock_skew: timedelta
     """S: how far clocks may differ."""
     standby_keys: int = 1
@@ -88,49 +86,50 @@ class Policy:
     def _require_few_keys(self) -> None:
         """Refuse settings under which the timer publishes more keys than verifiers read."""
         if not self.rotation_period:
-            return  # each rotation is decided by an operator, and refused when it would be one too many
+            return  # only operators rotate, and `key_count` refuses a rotation too many
         if self.planned_keys > PLANNED_MOST:
             room = PLANNED_MOST - 1 - self.standby_keys
-            period = max(self.publish_lead, -(-self.keeps // room))
+            period = max(self.publish_lead, -(-self.retention // room))
             raise BadPolicy(
                 f"ISSUER_ROTATION_PERIOD is {duration(self.rotation_period)} but must be at least {_rounded(period)}:"
                 f" a replaced key is published for ISSUER_ACCESS_TOKEN_LIFETIME {duration(self.token_lifetime)} +"
                 f" ISSUER_NODE_TIMEOUT {duration(self.node_timeout)} + 2 x ISSUER_CLOCK_SKEW"
-                f" {duration(self.clock_skew)} + {duration(DECISION_LIFETIME)} = {duration(self.keeps)}, which makes"
-                f" {self.planned_keys - 1 - self.standby_keys} replaced keys + the current key + ISSUER_STANDBY_KEYS"
-                f" {self.standby_keys} = {self.planned_keys} keys, and verifiers read at most {PUBLISHED_MOST}, of"
-                f" which {PUBLISHED_MOST - PLANNED_MOST} are for rotations and imports by an operator",
+                f" {duration(self.clock_skew)} + {duration(DECISION_LIFETIME)} = {duration(self.retention)}, which"
+                f" makes {self.planned_keys - 1 - self.standby_keys} replaced keys + the current key +"
+                f" ISSUER_STANDBY_KEYS {self.standby_keys} = {self.planned_keys} keys, and verifiers read at most"
+                f" {PUBLISHED_MOST}, of which {PUBLISHED_MOST - PLANNED_MOST} are for rotations and imports by an"
+                " operator",
                 f"ISSUER_ROTATION_PERIOD={_rounded(period)}",
             )
 
     @property
-    def keeps(self) -> timedelta:
+    def retention(self) -> timedelta:
         """How long a replaced key stays published."""
         return self.token_lifetime + self.margin
 
     @property
     def planned_keys(self) -> int:
         """The most keys that are published at once when only the timer rotates."""
-        replaced = -(-self.keeps // self.rotation_period) if self.rotation_period else 0
+        replaced = -(-self.retention // self.rotation_period) if self.rotation_period else 0
         return replaced + 1 + self.standby_keys
 
     @property
     def margin(self) -> timedelta:
-        """How long after a key was superseded a token of it may still be issued, by a clock that others go by.
+        """How long after a key was superseded, by the clock of a verifier, a token may still be signed with it.
 
-        A node that looked right before the change was saved may sign with it for R. If its clock is ahead, its
-        tokens live S longer by the clock of a verifier, and it is the first to let the key go, S too early.
+        A node that loaded the ring right before the change was saved may sign with it for R. If the node's clock is
+        ahead by S, its tokens live S longer for a verifier, and it also drops the key S too early.
         """
         return DECISION_LIFETIME + self.node_timeout + 2 * self.clock_skew
 
     @property
     def heartbeat_interval(self) -> timedelta:
-        """How often a node tells the others that it lives, if nothing changed; they reckon by it when it stops."""
+        """How often a node sends a heartbeat if nothing changed."""
         return self.node_timeout / 3
 
     @property
     def publish_without_database(self) -> timedelta:
-        """O as it is in force: with a short lead it shrinks, so that no stale document outlives the lead.
+        """O as it is in force: reduced under a short lead, so that no stale key set outlives the lead.
 
         Never below R, as a node that signs must publish its key.
         """

@@ -1,18 +1,19 @@
-"""The way out after an older database was restored: the key ring is put back as its private keys know it.
+"""Recovery after an older database was restored: the key ring is rebuilt from the checkpoint with its private keys.
 
-How the two rings become one is decided in `restore_detection`; `rotation` refuses to continue with the older one.
+`restore_detection` decides how the two rings are merged. `rotation` refuses to continue with the older ring.
 """
 
 from dataclasses import replace
+from functools import partial
 
 from issuer.audit.chain import Action, Entry
 from issuer.clock import Clock
-from issuer.database.errors import DatabaseUnavailable
 from issuer.errors import NothingToDo, Refused
-from issuer.keyring.policy import DECISION_LIFETIME, Policy
-from issuer.keyring.restore_detection import comes_after, reunited
+from issuer.keyring.attempts import Retry, is_timely, save_within_attempts
+from issuer.keyring.policy import Policy
+from issuer.keyring.restore_detection import comes_after, merged
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.rotation import ATTEMPTS, Rotation
+from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.keyring.transitions import transitions
 from issuer.signing.self_test import require_sound
@@ -20,7 +21,7 @@ from issuer.signing.signer import Signer
 
 
 class Recovery:
-    """Puts the key ring back; two operators who do so at once do it once."""
+    """Restores the key ring; if two operators do so at the same time, it is restored once."""
 
     def __init__(
         self, rotation: Rotation, store: RingStore, signer: Signer, policy: Policy, clock: Clock, actor: str
@@ -28,79 +29,78 @@ class Recovery:
         self._rotation = rotation
         self._store = store
         self._signer = signer
-        self._halves = rotation.halves
+        self._private_keys = rotation.private_keys
+        self._checkpoint = rotation.checkpoint
         self._policy = policy
         self._clock = clock
         self._actor = actor
 
-    def preview(self, *, blindly: bool = False) -> KeyRing:
+    def preview(self, *, skip_open_check: bool = False) -> KeyRing:
         """Return the ring as `recover` would save it; raise what that would raise."""
-        return self._proposed(blindly=blindly)[1]
+        return self._proposed(skip_open_check=skip_open_check)[1]
 
-    def recover(self, reason: str, *, blindly: bool = False) -> KeyRing:
-        """Save the ring as the private keys know it, with the revocations of both, and return it.
+    def recover(self, reason: str, *, skip_open_check: bool = False) -> KeyRing:
+        """Save the ring of the checkpoint, with the revocations of both rings, and return it.
 
-        Raise NothingToDo if the database has no older one, Refused where nothing is noted beside private keys,
-        KeyUnavailable if what would sign does not open; `blindly` does not look.
+        Raise NothingToDo if the ring in the database is not older, Refused where there is no checkpoint, and
+        KeyUnavailable if a key that is to sign does not open, unless `skip_open_check`.
         """
-        self._rotation.require_clock()
-        for _ in range(ATTEMPTS):  # to open keys may take longer than a decision lasts; they stay open
-            saved = self._attempt(reason, blindly=blindly)
-            if saved is not None:
-                self._halves.note(saved, accept_audit=True)
-                self._halves.settle(saved, again=True)
-                return saved
-        raise DatabaseUnavailable(
-            f"the key ring could not be saved in {ATTEMPTS} attempts: others change it, or this machine is too busy;"
-            " try again"
-        )
+        self._rotation.clocks.require()
+        # Opening keys may take longer than a decision may last. They stay open for the next attempt.
+        saved = save_within_attempts(partial(self._attempt, reason, skip_open_check=skip_open_check))
+        self._complete(saved)
+        return saved
 
-    def _attempt(self, reason: str, *, blindly: bool) -> KeyRing | None:
-        """Return the ring as it was saved; None if others were faster, or we too slow to save what we decided."""
-        self._complete()
+    def _attempt(self, reason: str, *, skip_open_check: bool) -> KeyRing | Retry:
+        self._complete_interrupted()
         decided_at = self._clock()
-        before, after = self._proposed(blindly=blindly)
+        before, after = self._proposed(skip_open_check=skip_open_check)
         entries = [
             *transitions(before, after, self._actor, reason),
             Entry(after.changed_at, self._actor, Action.RECOVERED, None, after.version, reason),
         ]
-        done = self._halves.let_go(entries)
-        return self._store.save(
+        saved = self._store.save(
             after,
-            done,
-            lambda: abs(self._clock() - decided_at) <= DECISION_LIFETIME,  # as in `Rotation`
+            self._private_keys.destroy_retired(entries),
+            partial(is_timely, self._clock, decided_at),
             over=before.version if before else 0,
         )
+        return saved or Retry.NOT_FIRST
 
-    def _complete(self) -> None:
-        """Note a recovery that was saved but not noted: its operator is about to, or was interrupted before that."""
-        noted, before = self._halves.noted(), self._store.load()
-        if before and self._is_unnoted(before, noted):
-            self._halves.note(before, accept_audit=True)
-            self._halves.settle(before, again=True)
+    def _complete(self, ring: KeyRing) -> None:
+        self._checkpoint.write(ring, accept_audit=True)
+        self._private_keys.sync(ring, again=True)
 
-    def _is_unnoted(self, ring: KeyRing, noted: KeyRing | None) -> bool:
-        return noted is not None and ring.version > noted.version and self._store.was_recovered(ring)
+    def _complete_interrupted(self) -> None:
+        """Complete a recovery that was saved and whose checkpoint was not written: it may have been interrupted."""
+        seen, before = self._checkpoint.ring(), self._store.load()
+        if before and self._is_incomplete(before, seen):
+            self._complete(before)
 
-    def _proposed(self, *, blindly: bool) -> tuple[KeyRing | None, KeyRing]:
-        """Return the ring that the database has, and the one to put in its place."""
-        noted, before = self._halves.noted(), self._store.load()  # in this order; see `Rotation`
-        if noted is None:
+    def _is_incomplete(self, ring: KeyRing, seen: KeyRing | None) -> bool:
+        return seen is not None and ring.version > seen.version and self._store.was_recovered(ring)
+
+    def _proposed(self, *, skip_open_check: bool) -> tuple[KeyRing | None, KeyRing]:
+        """Return the ring in the database, and the one to put in its place."""
+        seen, before = self._checkpoint.ring(), self._store.load()  # in this order; see `Rotation`
+        if seen is None:
             raise Refused(
-                "no note with the private keys shows a newer key ring; only a directory of keys does, and a"
+                "no checkpoint with the private keys shows a newer key ring; only a directory of keys has one, and a"
                 " PKCS#11 token: restore the newest backup"
             )
-        if before is not None and comes_after(before, noted):
-            if self._halves.audit_error() is None or self._is_unnoted(before, noted):
-                raise NothingToDo("the key ring in the database is as new as the note with its private keys")
-            both = replace(before, version=before.version + 1)  # the audit alone is accepted as it is
+        if before is not None and comes_after(before, seen):
+            if self._checkpoint.audit_error() is None or self._is_incomplete(before, seen):
+                raise NothingToDo(
+                    "the key ring in the database is as new as the checkpoint with its private keys"
+                )
+            both = replace(before, version=before.version + 1)  # only the audit is accepted as it is
         else:
-            both = reunited(before, noted, self._signer.kept())
+            both = merged(before, seen, self._signer.kept())
         now = both.decision_instant(self._policy, self._clock())
-        after = replace(both.tended(self._policy, now), changed_at=now)
+        after = replace(both.maintained(self._policy, now), changed_at=now)
         for key in after.keys:
             require_sound(key)
-        if not blindly:
+        if not skip_open_check:
             for key in (after.current(now), *after.standbys(now)):
                 self._signer.load(key.kid, key.alg)
         return before, after

@@ -1,7 +1,7 @@
-"""Reconcile: load the ring, decide what is due, make keys, and save if nobody else did.
+"""Changes of the ring: load it, decide what is due, make keys, and save it if no other process was first.
 
-The rules are `keyring`'s; this file performs them, for the timer and for operators alike. Keeping and
-removing private keys is left to `private_keys`; running it every second in each process, to `node`.
+The rules are those of `ring`; this module performs them, for the timer and for operators. Storing and destroying
+private keys is left to `private_keys`, and calling `reconcile` every second in each process to `node`.
 """
 
 from collections.abc import Callable
@@ -9,50 +9,48 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
-from issuer.clock import Clock, duration, instant
-from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable, StoreError
-from issuer.errors import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused, WrongClock
+from issuer.clock import Clock
+from issuer.database.errors import DatabaseDamaged, StoreError
+from issuer.errors import KeyRingError, KeyUnavailable, NoRing, OlderRing, Refused
+from issuer.keyring.attempts import Retry, TooManyAttempts, is_timely, save_within_attempts
+from issuer.keyring.checkpoint import RingCheckpoint
+from issuer.keyring.clock_comparison import ClockComparison
+from issuer.keyring.fresh_keys import FreshKeys
 from issuer.keyring.plan import completed
-from issuer.keyring.policy import DECISION_LIFETIME, Policy
-from issuer.keyring.private_keys import PrivateHalves
-from issuer.keyring.restore_detection import comes_after, contradiction, without_ring
+from issuer.keyring.policy import Policy
+from issuer.keyring.private_keys import PrivateKeys
+from issuer.keyring.restore_detection import comes_after, describe_conflict, describe_missing_ring
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore
 from issuer.keyring.transitions import transitions
 from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
-Move = Callable[[KeyRing, datetime], KeyRing]
+Operation = Callable[[KeyRing, datetime], KeyRing]
 """A decision about the ring at an instant; raises KeyRingError to refuse."""
 
-
-MAKE_AGAIN = timedelta(seconds=10)
-"""How long after a key could not be made it is tried again."""
-
-CLOCKS_AGREE = timedelta(seconds=5)
-"""Operators are warned of more. Keys are safe up to S, but verifiers allow for less: nothing, or some seconds."""
-
-ATTEMPTS = 50
-"""How often a decision that came too late is taken again: nobody loses that often, something else is wrong."""
+GENERATION_BACKOFF = timedelta(seconds=10)
+"""How long no key is made after one could not be made."""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What is to be done to the ring, and what need not hold for it."""
+class _Request:
+    """What is to be done to the ring, and which failures do not prevent it."""
 
-    move: Move
+    operation: Operation
     reason: str | None = None
-    first: PublicKey | None = None
-    """The key of a new ring that was made elsewhere."""
-    may_found: bool = False
-    may_lack: bool = False
-    """Do it although what is due besides, a new standby, cannot be made."""
-    blindly: bool = False
-    """Do not see whether what is to sign opens."""
+    first_key: PublicKey | None = None
+    """The imported key with which a new ring begins."""
+    may_create: bool = False
+    """Create the ring if there is none."""
+    may_lack_standby: bool = False
+    """Save even if a missing standby key cannot be made."""
+    skip_open_check: bool = False
+    """Save without a check that the keys that are to sign can be opened."""
 
 
 class Rotation:
-    """Changes the ring; two processes that do so at once never lose a key or leave two current ones."""
+    """Changes the ring. Processes that do so at the same time never lose a key or leave two current ones."""
 
     def __init__(self, store: RingStore, signer: Signer, policy: Policy, clock: Clock, actor: str) -> None:
         self._store = store
@@ -60,22 +58,22 @@ class Rotation:
         self._policy = policy
         self._clock = clock
         self._actor = actor
-        self.halves = PrivateHalves(signer, store)
-        self.unmade: str | None = None
-        """Why what is due could not be done here, or not all of it."""
-        self._make_from: datetime | None = None
-        self.clock_ahead: timedelta | None = None
-        """By how much the clock of this machine was ahead of the database's when they were last compared."""
+        self.private_keys = PrivateKeys(signer)
+        self.checkpoint = RingCheckpoint(signer.checkpoint_storage, store)
+        self.clocks = ClockComparison(store, policy, clock)
+        self.generation_error: str | None = None
+        """Why a standby key that is due could not be made here, or keys could not be opened."""
+        self._generate_from: datetime | None = None
 
     def ring(self) -> KeyRing:
         """Return the ring as it is saved; raise NoRing before there is one, OlderRing if a newer one was seen."""
-        # Before the ring: both are saved at once, and others go on meanwhile.
+        # The audit before the ring: both are saved at once, and another process may save between the two reads.
         recorded = self._store.recorded()
         ring = self._load()
         if ring and ring.version < recorded:
             raise DatabaseDamaged(
-                f"the key ring in the database is at version {ring.version}, and the audit beside it tells of version"
-                f" {recorded}: somebody put an older one back; restore the backup, and find out who can write there"
+                f"the key ring in the database is at version {ring.version}, but the audit beside it records version"
+                f" {recorded}: an older ring was put back; restore the backup, and find out who can write there"
             )
         if ring is None:
             raise NoRing(
@@ -85,212 +83,194 @@ class Rotation:
         return ring
 
     def _load(self) -> KeyRing | None:
-        noted = self.halves.noted()  # before the database: it never leads
+        # The checkpoint first: it is written after the ring is saved, so it is never newer than the database.
+        seen = self.checkpoint.ring()
         ring = self._store.load()
-        if noted and not comes_after(ring, noted):
-            raise OlderRing(contradiction(ring, noted))
+        if seen and not comes_after(ring, seen):
+            raise OlderRing(describe_conflict(ring, seen))
         return ring
 
     def reconcile(self, *, starting: bool = False) -> KeyRing:
-        """Do what is due and return the ring; the first time, found it.
+        """Do what is due and return the ring; create it if there is none.
 
-        A process that is starting sets the turns anew, as its rotation period may be another. One that can make or
-        open no keys leaves what is due to the others, and says in `unmade` why.
+        A process that is `starting` computes the activation times again, as its rotation period may have changed. One
+        that cannot make or open keys leaves what is due to the others, and sets `generation_error`.
         """
         if starting and self._load():
-            self.ring()  # looks closer
-        move: Move = (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unmoved
+            self.ring()  # compares it with the audit, too
+        operation: Operation = (
+            (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unchanged
+        )
         try:
-            return self._save(_Asked(move, may_found=True, may_lack=True))
+            return self._save(_Request(operation, may_create=True, may_lack_standby=True))
         except KeyUnavailable as error:
             ring = self._store.load()
             if ring is None:
                 raise
-            self.unmade = str(error)
+            self.generation_error = str(error)
             return ring
 
     def change(
-        self, move: Move, reason: str | None = None, *, emergency: bool = False, blindly: bool = False
+        self,
+        operation: Operation,
+        reason: str | None = None,
+        *,
+        emergency: bool = False,
+        skip_open_check: bool = False,
     ) -> KeyRing:
-        """Perform an operator's `move`, with everything that is due after it, in one save.
+        """Perform an operator's `operation`, and what is due besides, in one save.
 
-        Raise KeyUnavailable if a new standby cannot be made, which an `emergency` does not wait for, or if nodes
-        may be unable to open what is to sign; `blindly` does not look.
+        Raise KeyUnavailable if a standby key cannot be made, unless it is an `emergency`, or if a key that is to sign
+        does not open, unless `skip_open_check`.
         """
-        return self._save(_Asked(move, reason, may_lack=emergency, blindly=blindly))
+        return self._save(
+            _Request(operation, reason, may_lack_standby=emergency, skip_open_check=skip_open_check)
+        )
 
-    def preview(self, move: Move) -> KeyRing:
-        """Return the ring as `move` would leave it, raising what it would raise; nothing is made or saved."""
+    def preview(self, operation: Operation) -> KeyRing:
+        """Return the ring as `operation` would leave it, raising what it would raise; nothing is made or saved."""
         ring = self.ring()
         now = ring.decision_instant(self._policy, self._clock())
-        before, unmade = completed(ring, self._policy, now)
-        after, more = completed(move(before, now), self._policy, now)
-        self._require_openable(after, [*unmade, *more], now)
+        before, made = completed(ring, self._policy, now)
+        after, more = completed(operation(before, now), self._policy, now)
+        self._require_openable(after, {key.kid for key in (*made, *more)}, now)
         return replace(after, changed_at=now)
 
-    def take_in(self, key: PublicKey, *, current: bool, reason: str) -> KeyRing:
-        """Let a key that the signer adopted be a standby, or with `current` the first key of a new ring.
+    def import_key(self, key: PublicKey, *, current: bool, reason: str) -> KeyRing:
+        """Add a key that the signer imported as a standby, or with `current` as the first key of a new ring.
 
-        Raise what `require_place` raises.
+        Raise what `require_importable` raises.
         """
         try:
             if current:
-                return self._save(_Asked(_refuse_another_ring, reason, first=key, may_found=True))
-            return self.change(lambda ring, now: ring.joined(key, self._policy, now), reason)
+                return self._save(_Request(_refuse_second_ring, reason, first_key=key, may_create=True))
+            return self.change(lambda ring, now: ring.imported(key, self._policy, now), reason)
         except Exception:
             ring = self._store.load()
-            self.halves.discard([key], ring)
+            self.private_keys.discard([key], ring)
             if ring is not None:
-                self.settle()  # it may be there already, and was pending beside itself
+                self.sync_private_keys()  # the ring may hold the key already, with a pending copy beside it
             raise
 
-    def settle(self) -> None:
-        """Keep and destroy private keys as the ring says: what a crash after a save left undone."""
-        self.halves.settle(self.ring(), again=True)
+    def require_importable(self, key: PublicKey, *, current: bool) -> None:
+        """Raise Refused if the ring holds `key`, or if there is a ring and `current` asks for a new one.
 
-    def require_place(self, key: PublicKey, *, current: bool) -> None:
-        """Raise Refused if the ring has `key`, or for `current` if there is a ring; NoRing otherwise if not."""
+        Raise NoRing if there is none to add it to.
+        """
         ring = self._load() if current else self.ring()
         if ring is not None:
             now = self._clock()
-            _refuse_another_ring(ring, now) if current else ring.joined(key, self._policy, now)
+            _refuse_second_ring(ring, now) if current else ring.imported(key, self._policy, now)
 
-    def _save(self, asked: _Asked) -> KeyRing:
-        fresh: list[PublicKey] = []
-        self.require_clock()
-        for _ in range(ATTEMPTS):
-            saved = self._attempt(asked, fresh)
-            if saved is not None:
-                self.halves.note(saved)  # before a half is destroyed that an older ring would miss
-                self.halves.discard(fresh, saved)
-                self.halves.settle(saved)
-                return saved
-        self.halves.discard(fresh, self._store.load())
-        raise DatabaseUnavailable(f"the key ring was changed by others {ATTEMPTS} times meanwhile: try again")
+    def require_creatable(self) -> None:
+        """Raise KeyUnavailable if there are private keys and no ring: they belong to another database's.
 
-    def _attempt(self, asked: _Asked, fresh: list[PublicKey]) -> KeyRing | None:
-        """Return the ring as asked; None if others were faster, or we too slow to save what we decided."""
-        clock = self._clock()  # before we look: a process stopped in between would judge an old ring
-        before = self._load() if asked.may_found else self.ring()
-        if before is None and not self.may_found():
-            return None  # another process founded it since we looked
-        now = before.decision_instant(self._policy, clock) if before else clock
+        That database was lost or is elsewhere, and a new ring would invalidate every token of the old one.
+        """
+        kept = self._signer.kept()
+        if kept and self._store.load() is None:
+            raise KeyUnavailable(describe_missing_ring(len(kept)))
+
+    def sync_private_keys(self) -> None:
+        """Make private keys permanent or destroy them as the ring says: complete what a crash interrupted."""
+        self.private_keys.sync(self.ring(), again=True)
+
+    def _save(self, request: _Request) -> KeyRing:
+        self.clocks.require()
+        fresh = FreshKeys(self._signer, self.private_keys, self._policy.algorithm)
         try:
-            after = self._decide(before, asked, fresh, now)
-            version = replace(after, version=after.version + 1, changed_at=now)
-            entries = transitions(before, version, self._actor, asked.reason)
-            changes = before is None or after != before or bool(entries)
-            if before is not None and changes and not asked.blindly:
-                self._require_openable(after, fresh, now)
-        except Exception as error:
-            if isinstance(error, KeyUnavailable) and self._has_moved_on(before):
-                return None  # somebody else destroyed it, by a change that we have not seen
-            self.halves.discard(fresh, before)
+            saved = save_within_attempts(lambda: self._attempt(request, fresh))
+        except TooManyAttempts:
+            fresh.discard_unused(self._store.load())
             raise
-        if not changes:
-            return before
-        if not self._is_timely(clock):
-            return None
-        # If this raises, the save may have come through all the same: the fresh keys stay.
-        return self._store.save(version, self.halves.let_go(entries), partial(self._is_timely, clock))
+        # The checkpoint before any private key is destroyed that an older, restored ring would need.
+        self.checkpoint.write(saved)
+        fresh.discard_unused(saved)
+        self.private_keys.sync(saved)
+        return saved
 
-    def require_clock(self) -> None:
-        """Raise WrongClock rather than decide by a clock that is further from the others than S."""
-        before, shared, own = self._clock(), self._store.clock(), self._clock()
-        # How long the question took is not held against either clock.
-        self.clock_ahead = None if shared is None else min(own, max(before, shared)) - shared
-        if self.clock_ahead and abs(self.clock_ahead) > self._policy.clock_skew + DECISION_LIFETIME:
-            theirs = instant(own - self.clock_ahead)
-            raise WrongClock(
-                f"the clock of this machine says {instant(own)} and that of the database {theirs}: they may"
-                f" differ by {duration(self._policy.clock_skew)} (ISSUER_CLOCK_SKEW); set this one, by NTP"
-            )
-
-    def clock_warning(self) -> str | None:
-        """Return that the clocks differ by more than verifiers can be expected to allow for, or None."""
-        if self.clock_ahead is None or abs(self.clock_ahead) <= CLOCKS_AGREE:
-            return None
-        apart, harm = "behind", "tokens end earlier than they say to others"
-        if self.clock_ahead > CLOCKS_AGREE:
-            apart, harm = "ahead of", "verifiers that allow for less refuse new tokens, as from the future"
+    def _attempt(self, request: _Request, fresh: FreshKeys) -> KeyRing | Retry:
+        """Save the ring as requested, unless it is so already."""
+        decided_at = (
+            self._clock()
+        )  # before the ring is loaded: a process stopped in between would judge an old ring
+        before = self._load() if request.may_create else self.ring()
+        if before is None:
+            self.require_creatable()
+        now = before.decision_instant(self._policy, decided_at) if before else decided_at
+        try:
+            decided = self._decide(before, request, fresh, now)
+            after = replace(decided, version=decided.version + 1, changed_at=now)
+            entries = transitions(before, after, self._actor, request.reason)
+            if before and decided == before and not entries:
+                return before
+            if before and not request.skip_open_check:
+                self._require_openable(decided, fresh.kids, now)
+        except Exception as error:
+            if isinstance(error, KeyUnavailable) and self._has_changed_since(before):
+                return Retry.KEY_DESTROYED
+            fresh.discard_unused(before)
+            raise
+        if not is_timely(self._clock, decided_at):
+            return Retry.TOO_LATE
+        # If this raises, the ring may have been saved nevertheless: the fresh keys stay.
+        entries = self.private_keys.destroy_retired(entries)
         return (
-            f"the clock of this machine is more than {duration(CLOCKS_AGREE)} {apart} that of the database, so that"
-            f" {harm}: set both by NTP"
+            self._store.save(after, entries, partial(is_timely, self._clock, decided_at)) or Retry.NOT_FIRST
         )
 
-    def _has_moved_on(self, before: KeyRing | None) -> bool:
+    def _has_changed_since(self, before: KeyRing | None) -> bool:
         now = self._store.load()
-        return before is not None and now is not None and now.version != before.version
+        return now is not None and (before is None or now.version != before.version)
 
-    def _is_timely(self, decided_at: datetime) -> bool:
-        """Whether a decision may still be saved.
+    def _require_openable(self, after: KeyRing, fresh: frozenset[str] | set[str], now: datetime) -> None:
+        """Open the keys that are to sign; raise KeyUnavailable, as nodes could not open them either.
 
-        Making keys, waiting for a lock or being stopped takes time, and saved late it would change the past.
+        This detects a command that runs with another passphrase or another key directory than the nodes. If all keys
+        that may sign are `fresh`, any other trusted key is opened instead.
         """
-        return abs(self._clock() - decided_at) <= DECISION_LIFETIME  # set back meanwhile, it proves nothing
-
-    def _require_openable(self, after: KeyRing, fresh: list[PublicKey], now: datetime) -> None:
-        """Open what is to sign from now on; raise KeyUnavailable, or nodes could not follow this change.
-
-        A command run with another passphrase or another directory than the nodes' is found out here. Where
-        all that may sign was just made, any other key that is still trusted serves as the proof.
-        """
-        made = {key.kid for key in fresh}
-        old = [key for key in after.keys if key.kid not in made and key.revoked_at is None]
+        old = [key for key in after.keys if key.kid not in fresh and key.revoked_at is None]
         may_sign = [key for key in old if key in (after.current(now), *after.standbys(now))]
         for key in may_sign or old[-1:]:
             self._signer.load(key.kid, key.alg)
 
-    def _decide(
-        self, before: KeyRing | None, asked: _Asked, fresh: list[PublicKey], now: datetime
-    ) -> KeyRing:
+    def _decide(self, before: KeyRing | None, request: _Request, fresh: FreshKeys, now: datetime) -> KeyRing:
         if before is None:
-            known = [asked.first] if asked.first else []
-            made = self._make(fresh, 1 + self._policy.standby_keys - len(known), fresh)
-            return KeyRing.found([*known, *made], self._policy, now)
+            imported = [request.first_key] if request.first_key else []
+            made = fresh.take(1 + self._policy.standby_keys - len(imported))
+            return KeyRing.create([*imported, *made], self._policy, now)
         # First what was due anyway: an emergency must not fail for want of a standby.
-        ready = self._complete(before, fresh, now, may_lack=asked.may_lack)
-        return self._complete(asked.move(ready, now), fresh, now, may_lack=asked.may_lack)
+        ready = self._completed(before, request, fresh, now)
+        return self._completed(request.operation(ready, now), request, fresh, now)
 
-    def _complete(self, ring: KeyRing, fresh: list[PublicKey], now: datetime, *, may_lack: bool) -> KeyRing:
-        tended = ring.tended(self._policy, now)
-        unused = [key for key in fresh if key.kid not in {each.kid for each in tended.keys}]
-        missing = tended.shortfall(now, self._policy)
+    def _completed(self, ring: KeyRing, request: _Request, fresh: FreshKeys, now: datetime) -> KeyRing:
+        """Return the ring maintained, and with the standbys that it lacks."""
+        maintained = ring.maintained(self._policy, now)
+        missing = maintained.shortfall(now, self._policy)
         if not missing:
-            self.unmade = None
-        elif may_lack and self._make_from and now < self._make_from <= now + MAKE_AGAIN:
-            return tended
+            self.generation_error = None
+            return maintained
+        if request.may_lack_standby and self._is_backing_off(now):
+            return maintained
         try:
-            made = self._make(unused, missing, fresh)
+            made = fresh.take(missing, maintained)
         except (KeyRingError, StoreError) as error:
-            if not may_lack:
+            if not request.may_lack_standby:
                 raise
-            self.unmade, self._make_from = f"no standby can be made: {error}", now + MAKE_AGAIN
-            return tended
-        return tended.published(made, self._policy, now)
+            self.generation_error = f"no standby can be made: {error}"
+            self._generate_from = now + GENERATION_BACKOFF
+            return maintained
+        return maintained.published(made, self._policy, now)
 
-    def _make(self, unused: list[PublicKey], count: int, fresh: list[PublicKey]) -> list[PublicKey]:
-        """Return `count` new keys; those of an attempt that came too late are used first."""
-        made = unused[:count]
-        while len(made) < count:
-            made.append(self._signer.generate(self._policy.algorithm))
-            fresh.append(made[-1])
-        return made
-
-    def may_found(self) -> bool:
-        """Whether there is no ring still; refuse to found one beside the private keys of another.
-
-        Its database was lost or is elsewhere, and a new ring would break every token of the old one.
-        """
-        kept = self._signer.kept()
-        if kept and self._store.load() is None:
-            raise KeyUnavailable(without_ring(len(kept)))
-        return not kept
+    def _is_backing_off(self, now: datetime) -> bool:
+        """Whether a key could not be made a moment ago; a clock that was set back since does not prolong that."""
+        generate_from = self._generate_from
+        return generate_from is not None and now < generate_from <= now + GENERATION_BACKOFF
 
 
-def _unmoved(ring: KeyRing, _now: datetime) -> KeyRing:
+def _unchanged(ring: KeyRing, _now: datetime) -> KeyRing:
     return ring
 
 
-def _refuse_another_ring(_ring: KeyRing, _now: datetime) -> KeyRing:
+def _refuse_second_ring(_ring: KeyRing, _now: datetime) -> KeyRing:
     raise Refused("there is a key ring already: import the key without --current, and it becomes a standby")

@@ -1,24 +1,23 @@
-"""The key ring as one versioned document, changed only by compare-and-swap, each change with its audit.
+"""The table of the key ring: one row with a versioned document, changed by compare-and-swap together with the audit.
 
-What a ring may look like is decided in `validity`, what is stored in the place of one that was moved in `tombstone`.
+The document is read and written in `document`. `tombstone` defines what replaces a ring that was moved.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from typing import Final
 
-from pydantic import TypeAdapter
 from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from issuer.audit.chain import Action, Entry, Head
-from issuer.audit.store import MOST_ENTRIES, append, audit, head_of, holds
+from issuer.audit.store import append, audit, head_of, holds
 from issuer.database.database import Database, metadata
-from issuer.database.errors import DatabaseDamaged, Locked, StoreError
+from issuer.database.errors import DatabaseDamaged, Locked
+from issuer.keyring.document import Unreadable, read, written
 from issuer.keyring.ring import KeyRing
-from issuer.keyring.tombstone import LONGEST_DOCUMENT, Tombstone
-from issuer.keyring.validity import invalid_reason
+from issuer.keyring.tombstone import Tombstone, read_tombstone
 
 key_ring = Table(
     "key_ring",
@@ -29,26 +28,12 @@ key_ring = Table(
     CheckConstraint("id = 1", name="one_ring"),
 )
 
-LOCK_SECONDS = 0.5
-"""A change that waits longer for another to be saved is decided again."""
-
-_DOCUMENT = TypeAdapter(KeyRing)
-
-
-class Unreadable(ValueError):
-    """The document of a ring is damaged; says how."""
-
-
-class Moved(StoreError):
-    """The key ring was moved to another database, `to`, and this one is no longer used."""
-
-    def __init__(self, message: str, to: str) -> None:
-        super().__init__(message)
-        self.to = to
+LOCK_SECONDS: Final = 0.5
+"""How long a change waits for another one to be saved, before it is decided again."""
 
 
 class RingStore:
-    """Keeps the ring."""
+    """Stores the ring."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -62,31 +47,31 @@ class RingStore:
         try:
             ring = read(row.document)
             if ring.version != row.version:
-                raise Unreadable("its two versions differ")  # noqa: TRY301 - one way out of all that is unreadable
+                raise Unreadable("its two versions differ")  # noqa: TRY301 - handled like any damage
         except Unreadable as error:
-            if tombstone := Tombstone.read(row.document):
-                raise _moved(tombstone) from None
+            if tombstone := read_tombstone(row.document):
+                raise tombstone.moved() from None
             raise _damaged(error) from None
         return ring
 
     def recorded(self) -> int:
-        """Return the newest version of the ring that the audit tells of, or 0."""
+        """Return the newest version of the ring in the audit, or 0."""
         with self._database.read() as connection:
             newest: object = connection.scalar(select(func.max(audit.c.ring_version)))
         if not isinstance(newest, int | None):  # SQLite keeps any type in any column
             raise DatabaseDamaged(
-                "the audit in the database is damaged, a version of the key ring in it is no number: restore the"
+                "the audit in the database is damaged, a version of the key ring in it is not a number: restore the"
                 " backup, and find out who can write there"
             )
         return newest or 0
 
     def was_recovered(self, ring: KeyRing) -> bool:
-        """Return whether the audit says that this version of the ring was saved by a recovery."""
-        told = select(audit.c.number).where(
+        """Whether this version of the ring was saved by a recovery, according to the audit."""
+        recovered = select(audit.c.number).where(
             audit.c.action == Action.RECOVERED, audit.c.ring_version == ring.version
         )
         with self._database.read() as connection:
-            return connection.scalar(told.limit(1)) is not None
+            return connection.scalar(recovered.limit(1)) is not None
 
     def audit_head(self) -> Head:
         """Return the newest link of the audit."""
@@ -94,12 +79,12 @@ class RingStore:
             return head_of(connection)
 
     def has_link(self, head: Head) -> bool:
-        """Whether the audit still has a link that was its newest once."""
+        """Whether the audit still has a link that once was its newest."""
         with self._database.read() as connection:
             return holds(connection, head)
 
     def clock(self) -> datetime | None:
-        """Return what the clock that all nodes share says, or None where there is none but ours."""
+        """Return the time of the database, or None if it has no clock of its own."""
         return self._database.clock()
 
     def save(
@@ -110,11 +95,10 @@ class RingStore:
         *,
         over: int | None = None,
     ) -> KeyRing | None:
-        """Save `ring` in place of the version before its own, with the `entries` of the audit, and return it.
+        """Save `ring` and the `entries` of the audit, and return it; it must replace the version before its own.
 
-        Or in place of the version `over`, where the database is behind; 0 means no ring.
-        None, and nothing saved, if another process was faster or is at it, or `is_timely` says no once the lock
-        is held.
+        With `over` it replaces that version, where the database is older; 0 means no ring. Return None and save
+        nothing if another process was faster or holds the lock, or if `is_timely` returns False under the lock.
         """
         before = ring.version - 1 if over is None else over
         values = {"version": ring.version, "document": written(ring).decode()}
@@ -131,26 +115,26 @@ class RingStore:
         return None
 
     def mark_moved(self, to: str, now: datetime) -> None:
-        """Store a tombstone in the place of the ring: no process creates, loads or saves a ring here any more.
+        """Replace the ring by a tombstone that names the database `to`: no process uses or creates a ring here.
 
-        Raise Moved if there is a tombstone already.
+        Raise Moved if there is one already.
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one()
-            if tombstone := Tombstone.read(row.document):
-                raise _moved(tombstone)
+            if tombstone := read_tombstone(row.document):
+                raise tombstone.moved()
             document = Tombstone.of(row.document, to, now).written()
             # Another version: a process that loaded the ring before cannot save over the tombstone.
             connection.execute(update(key_ring).values(version=row.version + 1, document=document))
 
     def unmark_moved(self, entries: Sequence[Entry] = ()) -> str | None:
-        """Restore the ring from its tombstone, with `entries` of the audit; return where it was moved to.
+        """Put the ring back in place of its tombstone, with `entries` of the audit; return where it was moved to.
 
-        None, and nothing changed, if there is no tombstone.
+        Do nothing and return None if there is no tombstone.
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one_or_none()
-            tombstone = Tombstone.read(row.document) if row else None
+            tombstone = read_tombstone(row.document) if row else None
             if tombstone is None:
                 return None
             connection.execute(update(key_ring).values(ring_values(tombstone)))
@@ -162,12 +146,12 @@ class RingStore:
         try:
             with self._database.write(lock_seconds=LOCK_SECONDS) as connection:
                 yield connection
-        except IntegrityError as error:  # not a faster process: the change itself is refused
+        except IntegrityError as error:  # no other process was faster: the change itself is refused
             raise DatabaseDamaged(f"the database refuses to save the key ring: {error.orig}") from error
 
 
 def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
-    """Insert the first ring; False if another process made one at the same moment."""
+    """Insert the first ring; return False if another process did so at the same time."""
     try:
         with connection.begin_nested():
             connection.execute(insert(key_ring).values(id=1, **values))
@@ -182,15 +166,6 @@ def _damaged(why: Unreadable) -> DatabaseDamaged:
     )
 
 
-def _moved(tombstone: Tombstone) -> Moved:
-    return Moved(
-        f"all data here was moved to {tombstone.moved_to} at {tombstone.moved_at}: set ISSUER_DATABASE_URL"
-        " to that one; to go back before anything was issued there, or if the move was interrupted:"
-        " issuer move --back",
-        tombstone.moved_to,
-    )
-
-
 def ring_values(tombstone: Tombstone) -> dict[str, object]:
     """Return the row of the ring that was moved, but for its id; raise DatabaseDamaged."""
     try:
@@ -198,47 +173,3 @@ def ring_values(tombstone: Tombstone) -> dict[str, object]:
     except Unreadable as error:
         raise _damaged(error) from None
     return {"version": ring.version, "document": tombstone.document}
-
-
-def written(ring: KeyRing) -> bytes:
-    """Return the document of a ring; it holds nothing secret."""
-    return _DOCUMENT.dump_json(ring)
-
-
-def checkpoint(ring: KeyRing, head: Head | None) -> bytes:
-    """Return what is noted with the private keys: the ring, and the newest link of the audit."""
-    noted = json.loads(written(ring))
-    if head is not None:
-        noted["audit"] = {"number": head.number, "digest": head.digest}
-    return json.dumps(noted, separators=(",", ":")).encode()
-
-
-def noted_head(text: bytes) -> Head | None:
-    """Return the link of the audit in what `checkpoint` returned; None where there is none, or it cannot be read."""
-    try:
-        noted = json.loads(text)["audit"]
-        number, digest = noted["number"], noted["digest"]
-    except (ValueError, TypeError, LookupError, RecursionError):
-        return None
-    if isinstance(number, int) and 0 <= number < MOST_ENTRIES and isinstance(digest, str):
-        return Head(number, digest)
-    return None
-
-
-def read(document: object) -> KeyRing:
-    """Return the ring in a document; raise Unreadable for one that cannot be what `written` returned.
-
-    Write access to the database, or to the note beside the private keys, must not be enough to make a node destroy or
-    publish keys that the ring never held: every ring passes this check before it is used.
-    """
-    if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
-        raise Unreadable("it is no document of a ring")
-    try:
-        ring = _DOCUMENT.validate_json(document)
-    # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
-    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
-        raise Unreadable("it cannot be read") from None
-    fault = invalid_reason(ring) or next(filter(None, (key.integrity_error() for key in ring.keys)), None)
-    if fault:
-        raise Unreadable(fault)
-    return ring

@@ -12,11 +12,20 @@ from typing import Final
 from pydantic import TypeAdapter, ValidationError
 
 from issuer.clock import instant
+from issuer.database.errors import StoreError
 from issuer.database.url import BadURL, parse
 
 LONGEST_DOCUMENT: Final = 16 * 1024 * 1024
 """In characters or bytes; the document of a ring of a thousand keys has less than a tenth of it."""
 _INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+
+class Moved(StoreError):
+    """The key ring was moved to another database, `to`, and this one is no longer used."""
+
+    def __init__(self, message: str, to: str) -> None:
+        super().__init__(message)
+        self.to = to
 
 
 @dataclass(frozen=True)
@@ -37,20 +46,29 @@ class Tombstone:
         """Return the document that is stored in the place of the ring."""
         return _TOMBSTONE.dump_json(self).decode()
 
-    @classmethod
-    def read(cls, document: object) -> "Tombstone | None":
-        """Return the tombstone in a document, or None.
-
-        The URL is shown to operators as a line for their settings: it must be one of a database, and printable.
-        """
-        if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
-            return None
-        with suppress(ValidationError, BadURL):
-            tombstone = _TOMBSTONE.validate_json(document)
-            parse(tombstone.moved_to)
-            if tombstone.moved_to.isprintable() and _INSTANT.fullmatch(tombstone.moved_at):
-                return tombstone
-        return None
+    def moved(self) -> Moved:
+        """Return the error for a use of the database."""
+        return Moved(
+            f"all data of this database was moved to {self.moved_to} at {self.moved_at}: set ISSUER_DATABASE_URL to"
+            " that one; to go back before anything was issued there, or if the move was interrupted:"
+            " issuer move --back",
+            self.moved_to,
+        )
 
 
 _TOMBSTONE = TypeAdapter(Tombstone)
+
+
+def read_tombstone(document: object) -> Tombstone | None:
+    """Return the tombstone in a document, or None.
+
+    The URL is shown to operators as a line for their settings: it must be one of a database, and printable.
+    """
+    if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
+        return None
+    with suppress(ValidationError, BadURL):
+        tombstone = _TOMBSTONE.validate_json(document)
+        parse(tombstone.moved_to)
+        if tombstone.moved_to.isprintable() and _INSTANT.fullmatch(tombstone.moved_at):
+            return tombstone
+    return None

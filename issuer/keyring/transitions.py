@@ -1,4 +1,7 @@
-"""What happened to each key between two versions of the key ring, as entries of the audit trail."""
+"""What happened to each key between two versions of the key ring, as entries of the audit.
+
+The hash chain of the entries is left to `audit`.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,7 +14,7 @@ from issuer.keyring.ring import KeyRing
 def transitions(before: KeyRing | None, after: KeyRing, actor: str, reason: str | None) -> list[Entry]:
     """Return what happened to each key since `before`, in the order of time.
 
-    A turn that came by itself bears its own instant; `reason` belongs to what an operator did.
+    A scheduled activation has its own instant and no reason; `reason` is that of an operator's change.
     """
     old = {key.kid: key for key in before.keys} if before else {}
     events = [
@@ -37,8 +40,8 @@ def _events(
         why = f"compromised: {key.revoked_reason}" if key.compromised else key.revoked_reason
         yield Entry(now, actor, Action.REVOKED, key.kid, after.version, why)
     if key.activates_at and key.activated_by(now) and _is_new(key.activates_at, old, before):
-        by_hand = old is None or old.activates_at != key.activates_at
-        why = reason if by_hand else None
+        is_manual = old is None or old.activates_at != key.activates_at
+        why = reason if is_manual else None
         yield Entry(key.activates_at, actor, Action.ACTIVATED, key.kid, after.version, why)
 
 

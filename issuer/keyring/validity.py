@@ -1,6 +1,6 @@
-"""What no ring that this program saved can hold: repeated keys, instants and numbers out of range.
+"""Checks that a ring can have been saved by this program: no repeated keys, instants and numbers within range.
 
-The form of the document is checked in `store`, each single key in `key`.
+The form of the document is checked in `document`, each public key in `signing.public_key`.
 """
 
 from collections.abc import Iterable
@@ -12,9 +12,9 @@ from issuer.keyring.ring import KeyRing
 FIRST_INSTANT: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_INSTANT: Final = datetime(6000, 1, 1, tzinfo=UTC)
 LONGEST_SPAN: Final = timedelta(days=200 * 365)
-"""No setting is longer than a twentieth of it; sums of a few such spans and instants stay within the calendar."""
+"""Twenty times the longest setting; sums of a few such durations and instants stay within the calendar."""
 MOST_VERSIONS: Final = 2_000_000_000
-"""What a column of PostgreSQL holds, less some: after it no revocation could be saved."""
+"""Below the limit of a PostgreSQL column, after which no revocation could be saved."""
 MOST_KEYS: Final = 10_000
 
 
@@ -34,7 +34,7 @@ def invalid_reason(ring: KeyRing) -> str | None:
 
 
 def _excess(ring: KeyRing, instants: Iterable[datetime]) -> str | None:
-    """Return which number is outside the range that is ever saved: it could overflow, or retire keys at once."""
+    """Return which number is out of range, as it could overflow or retire keys at once, or None."""
     spans = [
         ring.lead,
         *(span for key in ring.keys for span in (key.token_lifetime, key.margin, key.lead)),

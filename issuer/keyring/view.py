@@ -1,6 +1,6 @@
-"""What one node may do by what it knows of the ring, and what the others may expect of it, as functions of `now`.
+"""A node's copy of the key ring: which key it may sign with and which keys it publishes, as functions of `now`.
 
-Refreshing a view and sending heartbeats is `node`'s work.
+Refreshing the view and sending heartbeats is left to `node`.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from issuer.keyring.ring import PUBLISHED, KeyRing
 
 @dataclass(frozen=True)
 class View:
-    """What one node knows of the ring, and when it last knew it to be true.
+    """The ring as a node last saw it, and when.
 
-    Judged at each request, so that a process stopped and resumed never acts on an old view.
+    It is checked at each request, so that a process that was stopped and resumed never acts on an old view.
     """
 
     ring: KeyRing
@@ -27,17 +27,17 @@ class View:
     """The kids whose private keys are ready to sign here."""
 
     def signing_key(self, policy: Policy, now: datetime) -> Key:
-        """Return the key that signs at `now`; raise StaleView when other nodes may have moved on without us.
+        """Return the key that signs at `now`; raise StaleView if the view is older than the node timeout.
 
-        A clock that was set back does not make a view young again. Raise KeyUnavailable if it does not open here:
-        the node goes on publishing by this view all the same.
+        A view from the future is stale, too: the clock was set back. Raise KeyUnavailable if the key cannot be opened
+        on this node, which goes on publishing by this view.
         """
         if abs(now - self.refreshed_at) > policy.node_timeout:
             raise StaleView(
                 f"this node last saw the key ring at {instant(self.refreshed_at)}, more than"
                 f" {duration(policy.node_timeout)} (ISSUER_NODE_TIMEOUT) ago"
             )
-        # Who has seen a change knows that its instant has come, even by a clock that is behind.
+        # A change that this node has seen has happened, even if its clock is behind.
         key = self.ring.current(self.ring.decision_instant(policy, now))
         if key.kid not in self.opened:
             raise KeyUnavailable(f"the current key {key.kid} cannot be opened on this node; see its log")
@@ -45,14 +45,14 @@ class View:
 
     @cached_property
     def published_keys(self) -> tuple[Key, ...]:
-        """The keys for the JWKS: while it is blind, a node drops none.
+        """The keys for the JWKS at the last refresh.
 
-        A key that was about to retire may have been called back by a rollback since.
+        None is dropped later: a key that was about to retire may sign again after a rollback that was not seen yet.
         """
         return tuple(key for key in self.ring.keys if self.ring.phase(key, self.refreshed_at) in PUBLISHED)
 
     def max_age(self, policy: Policy, now: datetime) -> timedelta:
-        """Return for how long the JWKS may be cached; raise StaleView when it must not be served at all."""
+        """Return how long the JWKS may be cached; raise StaleView when it must not be served any more."""
         last = self.refreshed_at + policy.publish_without_database + policy.max_age
         if last <= now or self.refreshed_at - now > policy.node_timeout:
             raise StaleView(f"this node last saw the key ring at {instant(self.refreshed_at)}")

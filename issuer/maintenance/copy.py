@@ -11,7 +11,7 @@ from issuer.audit.store import audit_head
 from issuer.database.database import metadata
 from issuer.database.rows import checked
 from issuer.keyring.store import key_ring, ring_values
-from issuer.keyring.tombstone import Tombstone
+from issuer.keyring.tombstone import read_tombstone
 from issuer.signing.pem_database import private_keys
 from issuer.tokens.refresh_rotation import refresh_tokens
 
@@ -63,9 +63,10 @@ def _copy_table(table: Table, source: Connection, target: Connection, progress: 
 
 
 def _adapted(table: Table, row: dict[str, object]) -> dict[str, object]:
-    """Return `row` as it must be in another database."""
-    if table is key_ring and (tombstone := Tombstone.read(row["document"])):
-        return {**row, **ring_values(tombstone)}
-    if table is refresh_tokens:  # from the clock of the source, which cannot be compared with any other
+    """Return `row` as it is true in another database."""
+    if table is key_ring:
+        tombstone = read_tombstone(row["document"])
+        return {**row, **ring_values(tombstone)} if tombstone else row
+    if table is refresh_tokens:  # ticks are by the clock of the source, which no other can be compared with
         return {**row, "issued_tick": None}
     return row

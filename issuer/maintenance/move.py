@@ -9,7 +9,7 @@ from datetime import datetime
 
 from sqlalchemy.exc import IntegrityError
 
-from issuer.audit.chain import Action, Entry, fault
+from issuer.audit.chain import Action, Entry, integrity_error
 from issuer.audit.store import AuditStore, append
 from issuer.callbacks import notify
 from issuer.clock import instant
@@ -22,7 +22,7 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import PUBLISHED, KeyRing
 from issuer.keyring.store import RingStore
 from issuer.maintenance.copy import Progress, copy_tables, count_rows, store_private_keys
-from issuer.signing.pem import Vault
+from issuer.signing.pem import PemStorage
 from issuer.signing.self_test import prove
 from issuer.signing.signer import Signer
 
@@ -54,14 +54,14 @@ class Move:
         self,
         old: Place,
         new: Place,
-        vault: Vault | None,
+        storage: PemStorage | None,
         policy: Policy,
         clock: Callable[[], datetime],
         actor: str,
     ) -> None:
         self._old = old
         self._new = new
-        self._vault = vault  # of the old database; None if private keys stay in a PKCS#11 token
+        self._storage = storage  # of the old database; None if private keys stay in a PKCS#11 token
         self._policy = policy
         self._clock = clock
         self._actor = actor
@@ -80,7 +80,7 @@ class Move:
         with self._old.database.snapshot() as connection:
             rows = count_rows(connection)
         del rows["private_keys"]  # those of the ring are reported separately
-        audit_fault = fault(*AuditStore(self._old.database).chain())
+        audit_fault = integrity_error(*AuditStore(self._old.database).chain())
         return Contents(rows, len(self._pems(ring)), audit_fault)
 
     def perform(self, progress: Progress) -> Contents:
@@ -122,7 +122,7 @@ class Move:
                 raise DatabaseDamaged(f"{self._new.database} does not hold all rows: nothing was moved")
             if RingStore(self._new.database).load() != ring:
                 raise DatabaseDamaged("the copy of the key ring differs: nothing was moved")
-            audit_fault = fault(*AuditStore(self._new.database).chain())
+            audit_fault = integrity_error(*AuditStore(self._new.database).chain())
             if audit_fault and before.audit_fault is None:
                 raise DatabaseDamaged(f"the copy of the audit differs, {audit_fault}: nothing was moved")
             self._prove(self._new.signer, ring)
@@ -133,11 +133,11 @@ class Move:
 
     def _pems(self, ring: KeyRing) -> dict[str, bytes]:
         """Return the encrypted private keys of all keys of the ring that are not revoked."""
-        if self._vault is None:
+        if self._storage is None:
             return {}
-        stored = self._vault.kept() | self._vault.pending()
+        stored = self._storage.kept() | self._storage.pending()
         return {
-            key.kid: self._vault.read(key.kid)
+            key.kid: self._storage.read(key.kid)
             for key in ring.keys
             if not key.revoked_at and key.kid in stored
         }

@@ -1,4 +1,4 @@
-"""Private keys: making, storing, importing and signing with them; in PEM files, in the database, in a PKCS#11 token.
+"""Private keys: generated, imported, stored and used to sign; in PEM files, in the database or in a PKCS#11 token.
 
-Which key signs when is decided in `keyring`.
+Which key signs, and when, is decided in `keyring`.
 """

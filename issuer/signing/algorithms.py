@@ -1,6 +1,6 @@
-"""The algorithm table: for each JWS algorithm (RFC 7518, RFC 8037) how a key is made, and PyJWT's implementation.
+"""The table of JWS algorithms (RFC 7518, RFC 8037): how a key is generated, and PyJWT's implementation of each.
 
-What a JWK of each may look like is defined in `keyring.key`.
+The JWK members of each algorithm are defined in `public_key`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from issuer.signing.public_key import JWK_MEMBERS, PublicKey, thumbprint
 
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
-PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+CryptoPublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 RSA_BITS = 2048
 
@@ -34,18 +34,18 @@ class Algorithm:
 
     def public_key(self, key: PrivateKey) -> PublicKey:
         """Return the public key of `key`, named by its thumbprint."""
-        return self.named(key.public_key())
+        return self.to_public_key(key.public_key())
 
-    def named(self, half: PublicHalf) -> PublicKey:
-        """Return `half`, named by its thumbprint."""
-        jwk = jwt.get_algorithm_by_name(self.name).to_jwk(half, as_dict=True)
+    def to_public_key(self, key: CryptoPublicKey) -> PublicKey:
+        """Return `key` as a JWK, named by its thumbprint."""
+        jwk = jwt.get_algorithm_by_name(self.name).to_jwk(key, as_dict=True)
         members = {name: str(jwk[name]) for name in sorted(JWK_MEMBERS[self.name])}
         kid = thumbprint(members)
         return PublicKey(kid, self.name, {**members, "use": "sig", "alg": self.name, "kid": kid})
 
-    def require_signed(self, half: PublicHalf, data: bytes, signature: bytes) -> None:
-        """Raise InvalidSignatureError unless `signature`, in JWS form, was made of `data` with its private key."""
-        if not jwt.get_algorithm_by_name(self.name).verify(data, half, signature):
+    def require_signed(self, key: CryptoPublicKey, data: bytes, signature: bytes) -> None:
+        """Raise InvalidSignatureError unless `signature`, in JWS form, is of `data` by the private key of `key`."""
+        if not jwt.get_algorithm_by_name(self.name).verify(data, key, signature):
             raise jwt.InvalidSignatureError
 
 

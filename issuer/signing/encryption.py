@@ -1,7 +1,7 @@
 """Encryption of private keys under a passphrase: PKCS#8 (RFC 5958) by PBES2 (RFC 8018), as OpenSSL reads it.
 
-`cryptography` opens such files, and writes them with 2048 rounds of key derivation only, which whoever has a copy
-of a file can try fast. So the envelope is written here, and opened in `pem`.
+`cryptography` reads such files, but writes them with only 2048 rounds of key derivation, so that passphrases can be
+guessed fast from a copy of a file. So the envelope is written here; `pem` opens it with `cryptography`.
 """
 
 import os
@@ -23,7 +23,7 @@ from cryptography.x509 import ObjectIdentifier
 from issuer.signing.algorithms import PrivateKey
 
 ROUNDS: Final = 600_000
-"""What OWASP asks for with HMAC-SHA-256; costs 0.2 s for each key, once for each process."""
+"""The recommendation of OWASP for HMAC-SHA-256; takes 0.2 s for each key, once in each process."""
 
 _PBES2: Final = ObjectIdentifier("1.2.840.113549.1.5.13")
 _PBKDF2: Final = ObjectIdentifier("1.2.840.113549.1.5.12")
@@ -100,14 +100,14 @@ def is_encrypted(pem: bytes) -> bool:
 
 
 def is_whole(pem: bytes) -> bool:
-    """Whether a PEM has a beginning and an end; a write that was cut off, or a full disk, leaves less."""
+    """Whether a PEM has a beginning and an end; an interrupted write or a full disk leaves less."""
     return b"-----BEGIN " in pem and b"-----END " in pem
 
 
 def is_current(pem: bytes) -> bool:
-    """Whether an encrypted PEM was written with no fewer rounds than `pem_of` would use."""
+    """Whether an encrypted PEM was written with at least as many rounds as `pem_of` uses."""
     with suppress(ValueError, TypeError):
         body = b"".join(line for line in pem.splitlines() if line and not line.startswith(b"-----"))
         info = asn1.decode_der(_EncryptedPrivateKeyInfo, b64decode(body))
         return info.algorithm.parameters.kdf.parameters.rounds >= ROUNDS
-    return False  # another derivation, by another program or an older version
+    return False  # another key derivation, by another program or an older version

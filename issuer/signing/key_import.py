@@ -1,6 +1,6 @@
-"""Private keys made elsewhere: reading their PEM, and refusing those that are weak.
+"""Existing private keys to import: their PEM is read, and weak keys are refused.
 
-Taking them in is the signer's work, giving them a place in the ring `keyring.rotation`'s.
+Storing them is left to the signer, adding them to the ring to `keyring.rotation`.
 """
 
 import re
@@ -19,9 +19,8 @@ LEAST_BITS: Final = 2048
 MOST_BITS: Final = 8192  # verifying takes longer with each bit, and some verifiers refuse more
 PUBLIC_EXPONENT: Final = 65537
 _RSA_ALGORITHMS: Final = ("RS256", "PS256")
-# The primes by which the generator of CVE-2017-15361 betrays itself.
+# The primes that reveal a key of the generator of CVE-2017-15361.
 _ROCA_PRIMES: Final = [p for p in range(3, 168) if all(p % divisor for divisor in range(2, p))]
-
 
 _BEGIN: Final = re.compile(rb"^-----BEGIN [A-Z ]*PRIVATE KEY-----", re.MULTILINE)
 
@@ -31,12 +30,12 @@ class PassphraseNeeded(Exception):
 
 
 def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
-    """Return the private key in `pem`; raise PassphraseNeeded, or Refused with what is wrong.
+    """Return the private key in `pem`; raise PassphraseNeeded, or Refused with the reason.
 
-    Its numbers are checked for consistency by the library that reads them.
+    The library that reads its numbers checks that they are consistent.
     """
     if len(_BEGIN.findall(pem)) > 1:
-        raise Refused("there is more than one private key: give one alone")
+        raise Refused("there is more than one private key in the PEM: give one alone")
     try:
         key = load_pem_private_key(pem, passphrase.encode() if passphrase else None)
     except TypeError as error:
@@ -45,7 +44,7 @@ def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
         raise Refused("the PEM is not encrypted: give no passphrase") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise Refused(
-            "this is no PEM of a private key that can be read, or its passphrase is another"
+            "this is no PEM of a private key that can be read, or its passphrase is another one"
         ) from error
     if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey):
         raise Refused("the key must be RSA, EC on P-256, or Ed25519")
@@ -53,7 +52,7 @@ def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
 
 
 def algorithm_for(key: PrivateKey, preferred: str) -> str:
-    """Return the JWS algorithm that a sound `key` is for; raise Refused for a weak one."""
+    """Return the JWS algorithm of `key`; raise Refused for a weak key."""
     match key:
         case RSAPrivateKey():
             _require_sound_rsa(key)

@@ -1,10 +1,10 @@
-"""Private keys as PKCS#8 PEM, encrypted under the passphrase; a vault says where the text is kept.
+"""Private keys as PKCS#8 PEM, encrypted under the passphrase: opened, cached and used to sign.
 
-The vault that is a directory is `directory`, the one in the database `pem_database`.
+Where the PEM text is stored is left to `pem_directory` and `pem_database`.
 """
 
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Protocol, cast
 
@@ -16,24 +16,25 @@ from issuer.fixes import Fix, Kind
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.encryption import is_current, is_encrypted, is_whole, pem_of
 from issuer.signing.public_key import PublicKey
+from issuer.signing.signer import CheckpointStorage
 
 ENCRYPT_ANEW = "issuer keys rewrap --same-passphrase"
 
 
-class Vault(Protocol):
-    """Where PEM text is kept, by kid."""
+class PemStorage(CheckpointStorage, Protocol):
+    """Stores PEM text by kid."""
 
     def write(self, kid: str, pem: bytes) -> None:
-        """Keep `pem` durably, as pending, in place of an earlier pending one."""
+        """Store `pem` durably, as pending; replace an earlier pending text."""
 
     def rewrite(self, kid: str, pem: bytes) -> None:
-        """Keep `pem` in place of the text of `kid`, durably and in one step."""
+        """Replace the text of `kid`, durably and atomically."""
 
     def keep(self, kid: str) -> None:
         """Make a pending text permanent."""
 
     def read(self, kid: str) -> bytes:
-        """Return the text of `kid`, pending or kept; raise KeyUnavailable."""
+        """Return the text of `kid`, pending or permanent; raise KeyUnavailable."""
 
     def remove(self, kid: str) -> bool:
         """Remove the text of `kid`; return whether there was one."""
@@ -44,50 +45,49 @@ class Vault(Protocol):
     def pending(self) -> frozenset[str]:
         """Return the kids of all pending texts."""
 
-    def strays(self, kids: Collection[str]) -> list[str]:
-        """Return the names of what lies here and belongs to none of `kids`."""
-
-    def noted(self) -> Sequence[bytes]:
-        """Return what was noted last, or nothing."""
-
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
-        """Note `text` if it `replaces` what is noted."""
+    def orphans(self, kids: Collection[str]) -> list[str]:
+        """Return the names of everything in the storage that belongs to none of `kids`."""
 
 
 class PemSigner:
-    """Signs with PEM keys from a vault; loaded keys stay in memory, as opening one costs 0.2 s."""
+    """Signs with PEM keys of a storage. Opened keys stay in memory, as opening one takes 0.2 s."""
 
-    def __init__(self, vault: Vault, passphrase: Callable[[], str | None]) -> None:
-        self._vault = vault
-        self._passphrase = passphrase  # asked each time: it may be changed while we run
+    def __init__(self, storage: PemStorage, passphrase: Callable[[], str | None]) -> None:
+        self._storage = storage
+        self._passphrase = passphrase  # called each time: an operator may change it while this process runs
         self._keys: dict[str, tuple[str, PrivateKey]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def checkpoint_storage(self) -> CheckpointStorage:
+        """The storage of the PEM text."""
+        return self._storage
+
     def generate(self, alg: str) -> PublicKey:
         """Make a private key for `alg`, pending."""
-        return self.adopt(ALGORITHMS[alg].generate(), alg)
+        return self.import_key(ALGORITHMS[alg].generate(), alg)
 
-    def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
-        """Import a private key, pending; refuse while our passphrase is not the one that encrypts the others."""
+    def import_key(self, key: PrivateKey, alg: str) -> PublicKey:
+        """Store an existing private key, pending; refuse a passphrase that does not open the other keys."""
         passphrase = self._passphrase()
-        self._require_in_use(passphrase)
+        self._require_current_passphrase(passphrase)
         public = ALGORITHMS[alg].public_key(key)
-        self._vault.write(public.kid, pem_of(key, passphrase))
+        self._storage.write(public.kid, pem_of(key, passphrase))
         self._hold(public.kid, alg, key)
         return public
 
     def keep(self, kid: str) -> None:
         """Make a pending key permanent."""
-        self._vault.keep(kid)
+        self._storage.keep(kid)
 
     def load(self, kid: str, alg: str) -> None:
-        """Open `kid` and check that it is the key that its name says."""
+        """Open `kid` and verify that the kid is its thumbprint."""
         if kid in self._keys and self._keys[kid][0] == alg:
             return
-        key = _opened(kid, self._vault.read(kid), self._passphrase())
+        key = _opened(kid, self._storage.read(kid), self._passphrase())
         algorithm = ALGORITHMS[alg]
         if not isinstance(key, algorithm.key_type) or algorithm.public_key(key).kid != kid:
-            raise KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
+            raise KeyUnavailable(f"the private key stored as {kid} is another key: it was swapped or renamed")
         self._hold(kid, alg, key)
 
     def sign(self, kid: str, data: bytes) -> bytes:
@@ -102,11 +102,11 @@ class PemSigner:
         """Remove the private key."""
         with self._lock:
             self._keys.pop(kid, None)
-        return self._vault.remove(kid)
+        return self._storage.remove(kid)
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent private keys."""
-        return self._vault.kept()
+        return self._storage.kept()
 
     def unload_all_but(self, kids: Collection[str]) -> None:
         """Drop other keys from memory."""
@@ -117,42 +117,34 @@ class PemSigner:
         with self._lock:
             self._keys[kid] = (alg, key)
 
-    def strays(self, kids: Collection[str]) -> list[str]:
-        """Return the names of what lies in the vault and belongs to none of `kids`."""
-        return self._vault.strays(kids)
-
-    def noted(self) -> Sequence[bytes]:
-        """Return what was noted last beside the private keys, or nothing."""
-        return self._vault.noted()
-
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
-        """Note `text` if it `replaces` what is noted."""
-        self._vault.note(text, replaces)
+    def orphans(self, kids: Collection[str]) -> list[str]:
+        """Return the names of everything in the storage that belongs to none of `kids`."""
+        return self._storage.orphans(kids)
 
     def rewrap(self, passphrase: str) -> int:
         """Encrypt all private keys under `passphrase`."""
         done: dict[str, bool] = {}
         for kid in self._kids():
-            self._under_old(kid, passphrase)
-        while todo := self._kids() - done.keys():  # a node may have made another meanwhile
+            self._to_rewrap(kid, passphrase)  # raises before anything is changed
+        while todo := self._kids() - done.keys():  # a node may have made another key meanwhile
             for kid in todo:
-                key = self._under_old(kid, passphrase)
+                key = self._to_rewrap(kid, passphrase)
                 if key:
-                    self._vault.rewrite(kid, pem_of(key, passphrase))
+                    self._storage.rewrite(kid, pem_of(key, passphrase))
                 done[kid] = key is not None
-        if any(self._under_old(kid, passphrase) for kid in self._kids()):
+        if any(self._to_rewrap(kid, passphrase) for kid in self._kids()):
             raise KeyUnavailable(
-                "a key came under another passphrase meanwhile: see who else does that, and run it again"
+                "a key was encrypted under another passphrase meanwhile: see who else changes it, and run this again"
             )
         return sum(done.values())
 
     def _kids(self) -> frozenset[str]:
-        return self._vault.kept() | self._vault.pending()
+        return self._storage.kept() | self._storage.pending()
 
-    def _under_old(self, kid: str, new: str) -> PrivateKey | None:
-        """Return a private key that is not under the new passphrase as we encrypt now; None if it is, or is gone."""
+    def _to_rewrap(self, kid: str, new: str) -> PrivateKey | None:
+        """Return a private key that is not encrypted under `new` as `pem_of` does it; None otherwise."""
         try:
-            pem = self._vault.read(kid)
+            pem = self._storage.read(kid)
         except KeyUnavailable:
             if kid not in self._kids():
                 return None
@@ -162,12 +154,12 @@ class PemSigner:
             return None if is_current(pem) else key
         return _opened(kid, pem, self._passphrase() if is_encrypted(pem) else None)
 
-    def _require_in_use(self, passphrase: str | None) -> None:
-        """Refuse to make a key under a passphrase that `rewrap` has replaced: the nodes could not open it."""
+    def _require_current_passphrase(self, passphrase: str | None) -> None:
+        """Refuse to store a key under a passphrase that `rewrap` has replaced: the nodes could not open it."""
         refusal: KeyUnavailable | None = None
-        for kid in self._vault.kept():
+        for kid in self._storage.kept():
             try:
-                _opened(kid, self._vault.read(kid), passphrase)
+                _opened(kid, self._storage.read(kid), passphrase)
             except KeyUnavailable as error:
                 refusal = error
             else:

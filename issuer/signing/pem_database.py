@@ -1,6 +1,6 @@
 """Private keys as encrypted PEM text in the database, for issuers of several nodes.
 
-How the text is made and opened is defined in `pem`; this is its other vault.
+How the text is encrypted and opened is defined in `pem`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -20,24 +20,24 @@ private_keys = Table(
 )
 
 
-class PrivateKeyStore:
-    """Keeps PEM texts by kid."""
+class PemDatabase:
+    """Stores PEM texts by kid."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def write(self, kid: str, pem: bytes) -> None:
-        """Keep `pem`, pending."""
+        """Store `pem`, pending."""
         pending = delete(private_keys).where(private_keys.c.kid == kid, ~private_keys.c.kept)
         try:
             with self._database.write() as connection:
                 connection.execute(pending)
                 connection.execute(insert(private_keys).values(kid=kid, pem=pem, kept=False))
         except IntegrityError as error:
-            raise KeyUnavailable(f"the private key {kid} is kept in the database already") from error
+            raise KeyUnavailable(f"the private key {kid} is in the database already") from error
 
     def rewrite(self, kid: str, pem: bytes) -> None:
-        """Keep `pem` in place of the text of `kid`."""
+        """Replace the text of `kid`."""
         with self._database.write() as connection:
             connection.execute(update(private_keys).where(private_keys.c.kid == kid).values(pem=pem))
 
@@ -47,13 +47,13 @@ class PrivateKeyStore:
             connection.execute(update(private_keys).where(private_keys.c.kid == kid).values(kept=True))
 
     def read(self, kid: str) -> bytes:
-        """Return the text of `kid`, pending or kept; raise KeyUnavailable."""
+        """Return the text of `kid`, pending or permanent; raise KeyUnavailable."""
         with self._database.read() as connection:
             pem = connection.scalar(select(private_keys.c.pem).where(private_keys.c.kid == kid))
         if pem is None:
             raise KeyUnavailable(
                 f"the private key {kid} is missing in the database: restore the backup; the issuer never"
-                " makes another in its place"
+                " makes another key in its place"
             )
         if not isinstance(pem, bytes | memoryview):  # SQLite keeps any type in any column
             raise KeyUnavailable(f"the private key {kid} in the database is damaged: restore the backup")
@@ -72,15 +72,15 @@ class PrivateKeyStore:
         """Return the kids of all pending texts."""
         return self._kids(kept=False)
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the kids of texts that are none of `kids`."""
         return sorted((self.kept() | self.pending()) - set(kids))
 
-    def noted(self) -> Sequence[bytes]:
-        """Return nothing: what is kept in the database is restored together with the ring."""
+    def read_checkpoints(self) -> Sequence[bytes]:
+        """Return nothing: a checkpoint in the database would be restored together with the ring."""
         return ()
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
         """Do nothing."""
 
     def _kids(self, *, kept: bool) -> frozenset[str]:

@@ -1,6 +1,6 @@
-"""Private keys as PEM files in one directory, for its owner only, each written in one step.
+"""Private keys as PEM files in one directory, readable by their owner only, each written atomically.
 
-What the files hold is defined in `pem`.
+The content of the files is defined in `pem`.
 """
 
 import errno
@@ -21,18 +21,19 @@ FILE_MODE = 0o600
 OTHERS = 0o077
 LEAST_FREE_BYTES = 1024 * 1024
 _OWN_SUFFIXES = frozenset({".pem", ".pending", ".new"})
-NOTE = "ring.json"
-NOTE_MOST_BYTES = 32 * 1024 * 1024
+CHECKPOINT = "ring.json"
+"""The file of the checkpoint, see `keyring.checkpoint`."""
+CHECKPOINT_MOST_BYTES = 32 * 1024 * 1024
 PEM_MOST_BYTES = 64 * 1024
-_OWN_NAMES = frozenset({"README.md", ".gitignore", NOTE})
+_OWN_NAMES = frozenset({"README.md", ".gitignore", CHECKPOINT})
 _OF_THE_FILE_SYSTEM = frozenset({"lost+found", ".snapshot", ".zfs"})
-"""What a file system puts into the directory where it is mounted, and its owner cannot move away."""
+"""What a file system adds to the directory where it is mounted, and its owner cannot move away."""
 
 
 class PemDirectory:
-    """PEM files `KID.pem` in one directory, 0600 in 0700; `KID.pending` until the ring names the key.
+    """PEM files `KID.pem` in one directory, mode 0600 in 0700; `KID.pending` until the ring holds the key.
 
-    Every method raises KeyUnavailable for what the file system refuses.
+    Every method raises KeyUnavailable for an error of the file system.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -40,47 +41,47 @@ class PemDirectory:
 
     def write(self, kid: str, pem: bytes) -> None:
         """Write as pending."""
-        with self._told():
+        with self._translated():
             self._directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
             self._close_to_others()
             self._replace(self._pending(kid), pem)
 
     def rewrite(self, kid: str, pem: bytes) -> None:
-        """Replace the file, kept or pending, unless it was removed meanwhile."""
-        with self._told(), self._alone():
+        """Replace the file, permanent or pending, unless it was removed meanwhile."""
+        with self._translated(), self._locked():
             for path in (self._kept(kid), self._pending(kid)):
                 if path.exists():
                     self._replace(path, pem)
 
     def keep(self, kid: str) -> None:
         """Rename the pending file."""
-        # Nothing to rename: another process did it, or it was kept before.
-        with self._told(), self._alone(), suppress(FileNotFoundError):
-            if self._kept(kid).exists():  # and perhaps under another passphrase by now
+        # There may be nothing to rename: another process did it, or it was permanent before.
+        with self._translated(), self._locked(), suppress(FileNotFoundError):
+            if self._kept(kid).exists():  # perhaps under another passphrase by now
                 self._pending(kid).unlink()
             else:
                 self._pending(kid).replace(self._kept(kid))
             self._sync()
 
     def read(self, kid: str) -> bytes:
-        """Return the file's text; refuse one that others may read or write."""
-        with self._told():
-            # A process that stopped between saving the ring and the rename left it pending.
+        """Return the content of the file; refuse one that others may read or write."""
+        with self._translated():
+            # A process that stopped between saving the ring and the rename left the file pending.
             for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
                     self._require_private(path, FILE_MODE)
-                    # After the file: a directory without any of ours may be anything, `/etc` for example.
+                    # After the file: a directory without any file of ours may be anything, for example `/etc`.
                     self._require_private(self._directory, DIRECTORY_MODE)
                     return _content(path, PEM_MOST_BYTES)
         raise KeyUnavailable(
             f"the private key {self._kept(kid)} is missing: restore it from the backup; the issuer never"
-            " makes another in its place"
+            " makes another key in its place"
         )
 
     def remove(self, kid: str) -> bool:
         """Unlink the file."""
         removed = False
-        with self._told(), self._alone():
+        with self._translated(), self._locked():
             for path in (self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
                     path.unlink()
@@ -90,24 +91,24 @@ class PemDirectory:
         return removed
 
     def kept(self) -> frozenset[str]:
-        """Return the kids of all kept files."""
+        """Return the kids of all permanent files."""
         return self._stems(".pem")
 
     def pending(self) -> frozenset[str]:
         """Return the kids of all pending files."""
         return self._stems(".pending")
 
-    def strays(self, kids: Collection[str]) -> list[str]:
+    def orphans(self, kids: Collection[str]) -> list[str]:
         """Return the names of files that belong to none of `kids`."""
         own = {f"{kid}{suffix}" for kid in kids for suffix in (".pem", ".pending")}
         expected = own | _OWN_NAMES | _OF_THE_FILE_SYSTEM
-        with self._told():
+        with self._translated():
             return sorted(path.name for path in self._entries() if path.name not in expected)
 
-    def faults(self) -> Iterator[KeyUnavailable]:
-        """Yield what is wrong with owner, rights or kind of the directory and of each file that is ours."""
+    def permission_errors(self) -> Iterator[KeyUnavailable]:
+        """Yield what is wrong with the owner, mode or type of the directory and of each file of this program."""
         try:
-            with self._told():
+            with self._translated():
                 paths = [path for path in self._entries() if _is_own(path) and path.name != "README.md"]
         except KeyUnavailable as error:
             yield error
@@ -116,13 +117,13 @@ class PemDirectory:
             (path, FILE_MODE) for path in paths
         ]:
             try:
-                with self._told(), suppress(FileNotFoundError):
+                with self._translated(), suppress(FileNotFoundError):
                     self._require_private(path, mode)
             except KeyUnavailable as error:
                 yield error
 
-    def storage_fault(self) -> KeyUnavailable | None:
-        """Return why no new key could be stored, or None: the next rotation would fail."""
+    def storage_error(self) -> KeyUnavailable | None:
+        """Return why no new key could be stored, or None. The next rotation would fail."""
         try:
             place = self._directory if self._directory.exists() else self._nearest()
             if not place.is_dir():
@@ -131,7 +132,7 @@ class PemDirectory:
                 )
             facts = os.statvfs(place)
         except OSError:
-            return None  # its faults say what is wrong
+            return None  # `permission_errors` reports it
         if facts.f_flag & os.ST_RDONLY:
             return KeyUnavailable(
                 f"no new key can be stored: {self._directory} is on a file system that is mounted read-only",
@@ -142,7 +143,7 @@ class PemDirectory:
                 f"no new key can be stored: {place} may not be written",
                 Fix(Kind.KEYS_CLOSED, f"chmod u+rwx {quoted(place)}"),
             )
-        # Some file systems count no inodes, and say 0 of 0.
+        # Some file systems do not count inodes, and report 0 of 0.
         if facts.f_bavail * facts.f_frsize < LEAST_FREE_BYTES or (facts.f_files and not facts.f_favail):
             return KeyUnavailable(
                 f"no new key can be stored: the disk of {self._directory} is full",
@@ -151,39 +152,39 @@ class PemDirectory:
         return None
 
     def _nearest(self) -> Path:
-        """Return the nearest place above the directory that is there: it is made there with the first key."""
+        """Return the nearest existing parent, where the directory is made with the first key."""
         return next(each for each in self._directory.absolute().parents if os.path.lexists(each))
 
-    def noted(self) -> Sequence[bytes]:
-        """Return the text of the note, or nothing."""
-        with self._told(), suppress(FileNotFoundError):
-            return [_content(self._directory / NOTE, NOTE_MOST_BYTES)]
+    def read_checkpoints(self) -> Sequence[bytes]:
+        """Return the checkpoint, or nothing."""
+        with self._translated(), suppress(FileNotFoundError):
+            return [_content(self._directory / CHECKPOINT, CHECKPOINT_MOST_BYTES)]
         return []
 
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
-        """Replace the note, in a directory that holds private keys: any other was named by mistake."""
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+        """Replace the checkpoint, if the directory holds private keys: any other was named by mistake."""
         if self.kept() or self.pending():
-            with self._told(), self._alone():
-                if all(map(replaces, self.noted())):
-                    self._replace(self._directory / NOTE, text)
+            with self._translated(), self._locked():
+                if all(map(replaces, self.read_checkpoints())):
+                    self._replace(self._directory / CHECKPOINT, text)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise KeyUnavailable(
                 f"cannot use {self._directory} for private keys: {error.strerror}; correct ISSUER_KEYS, or"
-                " the rights of the directory"
+                " the permissions of the directory"
             ) from error
 
     def _stems(self, suffix: str) -> frozenset[str]:
-        with self._told():
+        with self._translated():
             names = [path.stem for path in self._entries() if path.suffix == suffix]
         return frozenset(filter(is_kid, names))
 
     def _replace(self, path: Path, pem: bytes) -> None:
-        """Write a file in one step: a crash leaves the old one or the new one, and perhaps a stray beside it."""
+        """Write a file atomically: a crash leaves the old or the new one, and perhaps a temporary file."""
         descriptor, temporary = tempfile.mkstemp(".new", f"{path.stem}.", self._directory)  # made 0600
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -197,8 +198,8 @@ class PemDirectory:
         self._sync()
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Let no other process change the files of keys meanwhile; a lock on the directory itself."""
+    def _locked(self) -> Iterator[None]:
+        """Lock the directory itself, so that no other process changes the files of keys meanwhile."""
         if not self._directory.exists():
             yield
             return
@@ -231,9 +232,9 @@ class PemDirectory:
             os.close(descriptor)
 
     def _close_to_others(self) -> None:
-        """Make the directory private, if it is for keys alone: a fresh checkout has it as 0755.
+        """Make the directory private if it holds only keys: after a checkout its mode is 0755.
 
-        Another program that keeps its certificates there would lose them.
+        Another program that stores its certificates there would lose access to them.
         """
         entries = [path for path in self._entries() if path.name not in _OF_THE_FILE_SYSTEM]
         if all(map(_is_own, entries)):
@@ -243,11 +244,11 @@ class PemDirectory:
 
     @staticmethod
     def _require_private(path: Path, mode: int) -> None:
-        """Refuse what another user owns, or may use: only rights of others count, not setgid or the sticky bit."""
+        """Refuse what another user owns or may access; setgid and the sticky bit are ignored."""
         facts = path.lstat() if mode == FILE_MODE else path.stat()
         if stat.S_ISLNK(facts.st_mode):
             raise KeyUnavailable(
-                f"{path} is a symbolic link: the file that it leads to would survive the key's removal",
+                f"{path} is a symbolic link: the file that it leads to would remain when the key is removed",
                 Fix(Kind.KEY_LINK, f"cp -p --remove-destination {quoted(path.resolve())} {quoted(path)}"),
             )
         if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
@@ -268,19 +269,19 @@ class PemDirectory:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether a file bears a name that this program gives: `KID.pem` and not merely `.pem`."""
+    """Whether a file has a name that this program gives: `KID.pem` and not just any `.pem`."""
     return path.name in _OWN_NAMES or (path.suffix in _OWN_SUFFIXES and is_kid(path.name.partition(".")[0]))
 
 
 def _required(kid: str) -> str:
-    """Return `kid`; raise KeyUnavailable for what is none, and might lead out of the directory."""
+    """Return `kid`; raise KeyUnavailable for text of another form, which could lead out of the directory."""
     if not is_kid(kid):
-        raise KeyUnavailable(f"{kid[:50]!r} is not the kid of a key (RFC 7638): no file is named by it")
+        raise KeyUnavailable(f"{kid[:50]!r} is not the kid of a key (RFC 7638): no file has such a name")
     return kid
 
 
 def _content(path: Path, most: int) -> bytes:
-    """Return what a file holds; refuse a device, a pipe or a link, which may have no end or lead elsewhere."""
+    """Return the content of a file; refuse a device, a pipe or a link, which may be endless or lead elsewhere."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)

@@ -12,10 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _COORDINATE: Final = "[A-Za-z0-9_-]{43}"
-
-
 _RSA: Final = {"kty": "RSA", "n": "[A-Za-z0-9_-]{342,1366}", "e": "AQAB"}  # 2048 to 8192 bits
-
 
 JWK_MEMBERS: Final[Mapping[str, Mapping[str, str]]] = {
     "RS256": _RSA,
@@ -23,15 +20,12 @@ JWK_MEMBERS: Final[Mapping[str, Mapping[str, str]]] = {
     "ES256": {"kty": "EC", "crv": "P-256", "x": _COORDINATE, "y": _COORDINATE},
     "EdDSA": {"kty": "OKP", "crv": "Ed25519", "x": _COORDINATE},
 }
-"""For each algorithm the members that make its public key (RFC 7518 section 6, RFC 8037), as regular expressions.
+"""The members of a public key of each algorithm (RFC 7518 section 6, RFC 8037), as regular expressions.
 
-They are also those of the thumbprint (RFC 7638 section 3.2).
+They are also the members of the thumbprint (RFC 7638 section 3.2).
 """
 
-
 _THUMBPRINT: Final = {members["kty"]: sorted(members) for members in JWK_MEMBERS.values()}
-
-
 _KID: Final = re.compile("[A-Za-z0-9_-]{43}")
 
 
@@ -43,7 +37,7 @@ def thumbprint(jwk: Mapping[str, str]) -> str:
 
 
 def is_kid(text: str) -> bool:
-    """Whether `text` has the form of a kid: nothing else may become the name of a file or of an object."""
+    """Whether `text` has the form of a kid; anything else must not name a file or an object in a token."""
     return _KID.fullmatch(text) is not None
 
 
@@ -58,8 +52,8 @@ class PublicKey:
     def integrity_error(self) -> str | None:
         """Return why this cannot be a key that this program made, or None.
 
-        A kid becomes the name of a file, of an object in a token and a header: one that is not the thumbprint of its
-        key was put there by somebody else.
+        A kid is used as the name of a file, of an object in a token and in a header: if it is not the thumbprint of
+        its key, another program wrote it.
         """
         members = JWK_MEMBERS.get(self.alg)
         if members is None:

@@ -1,6 +1,6 @@
-"""Signing: a backend signs by kid and never returns the private key.
+"""The interface of what stores private keys and signs by kid; a private key is never returned.
 
-Which key signs is decided in `keyring`; backends are sibling modules.
+`pem` and `pkcs11.signer` implement it. Which key signs is decided in `keyring`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -10,17 +10,37 @@ from issuer.signing.algorithms import PrivateKey
 from issuer.signing.public_key import PublicKey
 
 
+class CheckpointStorage(Protocol):
+    """Stores one checkpoint text beside the private keys, where they are outside of the database."""
+
+    def read_checkpoints(self) -> Sequence[bytes]:
+        """Return the checkpoint, or nothing; raise KeyUnavailable when it cannot be read.
+
+        Several texts are returned if nodes wrote at the same time and nothing locks the storage.
+        """
+
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+        """Store `text` if it `replaces` every text that is there; there is always one in between.
+
+        Do nothing where no checkpoint can be stored.
+        """
+
+
 class Signer(Protocol):
-    """A place where private keys live. A key is made `pending`, and `kept` once the ring names it."""
+    """A storage of private keys that signs. A key is made `pending`, and made permanent once the ring holds it."""
+
+    @property
+    def checkpoint_storage(self) -> CheckpointStorage:
+        """The storage of the checkpoint beside the private keys."""
 
     def generate(self, alg: str) -> PublicKey:
         """Make a private key for the JWS algorithm `alg`, pending, and return its public key."""
 
-    def adopt(self, key: PrivateKey, alg: str) -> PublicKey:
-        """Import a private key, pending; raise Refused where keys can only be generated inside."""
+    def import_key(self, key: PrivateKey, alg: str) -> PublicKey:
+        """Store an existing private key, pending; raise Refused where keys can only be generated inside."""
 
     def keep(self, kid: str) -> None:
-        """Make a pending key permanent; the ring names it now. Doing it twice is harmless."""
+        """Make a pending key permanent. Repeating it is harmless."""
 
     def load(self, kid: str, alg: str) -> None:
         """Make `kid` ready to sign; raise KeyUnavailable when it cannot."""
@@ -32,30 +52,17 @@ class Signer(Protocol):
         """Drop every other key from memory; it can be loaded again."""
 
     def destroy(self, kid: str) -> bool:
-        """Remove the private key, pending or kept; return whether there was one."""
+        """Remove the private key, pending or permanent; return whether there was one."""
 
     def kept(self) -> frozenset[str]:
         """Return the kids of all permanent private keys, without opening them."""
 
-    def strays(self, kids: Collection[str]) -> list[str]:
-        """Return the names of what lies among the private keys and belongs to none of `kids`."""
-
-    def noted(self) -> Sequence[bytes]:
-        """Return what was noted last beside the private keys; nothing where nothing can be noted.
-
-        It is several texts where nodes noted at once and nothing keeps them apart. Raise KeyUnavailable when it
-        cannot be read.
-        """
-
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
-        """Note `text` if it `replaces` all that is noted, and never let there be none in between.
-
-        Do nothing where nothing can be noted.
-        """
+    def orphans(self, kids: Collection[str]) -> list[str]:
+        """Return the names of everything in the storage that belongs to none of `kids`."""
 
     def rewrap(self, passphrase: str) -> int:
-        """Encrypt all private keys under another passphrase and tell how many were under the old one.
+        """Encrypt all private keys under another passphrase and return how many were under the old one.
 
-        Doing it again completes what was interrupted. Raise KeyUnavailable, before anything is changed, for a key
-        that opens with neither; Refused where keys are under no passphrase of ours.
+        Repeating it completes what was interrupted. Raise KeyUnavailable, before anything is changed, for a key that
+        opens with neither passphrase; raise Refused where keys are not encrypted by this program.
         """

@@ -123,7 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
         if (
-            not issuer.keys.node.has_view
+            not issuer.keys.node.has_seen_ring
         ):  # without a usable ring it does not start; who has one looks again soon
             await anyio.to_thread.run_sync(issuer.keys.node.refresh)
         issuer.accounts.hashing_pool.start()

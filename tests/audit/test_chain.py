@@ -1,13 +1,13 @@
-"""The record of what happened to the keys: every transition is in it, and no change of it goes unnoticed."""
+"""The audit: every transition of a key is recorded, and every change of an entry is detected."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from keyring.test_ring import DAY, POLICY, SECOND, START, founded, public
+from support.example_rings import DAY, POLICY, SECOND, START, new_ring, public
 
-from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, fault
+from issuer.audit.chain import EMPTY, Action, Entry, Head, Link, chained, integrity_error
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.transitions import transitions
 
@@ -31,12 +31,12 @@ def told(before: KeyRing | None, after: KeyRing) -> list[tuple[str, str | None, 
     return [(entry.action, entry.kid, entry.at, entry.reason) for entry in entries]
 
 
-FIRST = version(founded(), 1, START)
+FIRST = version(new_ring(), 1, START)
 
 
-def test_a_whole_chain_has_no_fault() -> None:
-    assert fault(*chain("one", "two", "three")) is None
-    assert fault([], EMPTY) is None
+def test_an_intact_chain_has_no_error() -> None:
+    assert integrity_error(*chain("one", "two", "three")) is None
+    assert integrity_error([], EMPTY) is None
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_whole_chain_has_no_fault() -> None:
         (lambda links: [*links, chained(Head(3, links[2].digest), links[0].entry)], "entry 4, but 3"),
     ],
 )
-def test_a_changed_removed_moved_or_added_entry_is_found(
+def test_a_changed_removed_moved_or_added_entry_is_detected(
     tampered: Callable[[list[Link]], list[Link]], says: str
 ) -> None:
     links, head = chain("one", "two", "three")
-    problem = fault(tampered(links), head)
+    problem = integrity_error(tampered(links), head)
     assert problem is not None
     assert says in problem
 
@@ -86,19 +86,19 @@ def test_the_first_ring_is_recorded() -> None:
     ]
 
 
-def test_a_turn_that_came_by_itself_is_recorded_with_its_own_instant_and_no_reason() -> None:
+def test_a_scheduled_activation_is_recorded_with_its_own_instant_and_no_reason() -> None:
     now = START + 30 * DAY + 5 * SECOND
     ring = version(FIRST.published([public("c")], POLICY, now), 2, now)
     assert told(FIRST, ring) == [("activated", "b", START + 30 * DAY, None), ("published", "c", now, None)]
 
 
-def test_a_turn_is_recorded_once() -> None:
+def test_an_activation_is_recorded_once() -> None:
     second = version(FIRST, 2, START + 30 * DAY)
     assert [action for action, *_ in told(FIRST, second)] == ["activated"]
     assert told(second, version(second, 3, START + 31 * DAY)) == []
 
 
-def test_a_rotation_by_hand_and_its_rollback_are_recorded_with_their_reason() -> None:
+def test_a_manual_rotation_and_its_rollback_are_recorded_with_their_reason() -> None:
     now = START + DAY
     second = version(FIRST.promoted(POLICY, now), 2, now)
     assert told(FIRST, second) == [("activated", "b", now, "why")]
@@ -112,8 +112,8 @@ def test_a_revocation_and_its_successor_are_recorded() -> None:
     assert told(FIRST, ring) == [("revoked", "a", now, "compromised: stolen"), ("activated", "b", now, "why")]
 
 
-def test_an_import_is_recorded_as_one_with_where_it_came_from() -> None:
-    ring = version(FIRST.joined(public("c"), POLICY, START + DAY), 2, START + DAY)
+def test_an_import_is_recorded_with_its_source() -> None:
+    ring = version(FIRST.imported(public("c"), POLICY, START + DAY), 2, START + DAY)
     assert told(FIRST, ring) == [("imported", "c", START + DAY, "why")]
 
 
@@ -124,7 +124,7 @@ def test_a_key_found_to_be_compromised_after_it_was_revoked_is_recorded_again() 
     assert told(second, third) == [("revoked", "b", now + DAY, "compromised: on the internet")]
 
 
-def test_a_key_revoked_before_its_turn_is_never_recorded_as_activated() -> None:
+def test_a_key_revoked_before_its_activation_is_never_recorded_as_activated() -> None:
     now = START + DAY
     ring = version(FIRST.revoked("b", "unwanted", POLICY, now), 2, now)
     assert [action for action, *_ in told(FIRST, ring)] == ["revoked"]
@@ -132,8 +132,8 @@ def test_a_key_revoked_before_its_turn_is_never_recorded_as_activated() -> None:
     assert told(ring, later) == []
 
 
-def test_a_retired_key_is_recorded_when_the_ring_forgets_it() -> None:
+def test_a_retired_key_is_recorded_when_the_ring_drops_it() -> None:
     now = START + DAY
     second = version(FIRST.promoted(POLICY, now), 2, now)
     gone = now + timedelta(minutes=12)
-    assert told(second, version(second.tended(POLICY, gone), 3, gone)) == [("retired", "a", gone, None)]
+    assert told(second, version(second.maintained(POLICY, gone), 3, gone)) == [("retired", "a", gone, None)]

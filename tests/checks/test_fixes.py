@@ -37,7 +37,7 @@ from issuer.keyring.store import RingStore
 from issuer.settings.env_file import read_env_file
 from issuer.settings.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS
-from issuer.signing.pem_directory import NOTE
+from issuer.signing.pem_directory import CHECKPOINT
 from issuer.wiring import build
 
 __all__ = ["installed", "site"]  # fixtures
@@ -496,7 +496,7 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.NOTE_DAMAGED)
 def _(stage: Stage) -> None:
-    (stage.site.keys / NOTE).write_text("{}")
+    (stage.site.keys / CHECKPOINT).write_text("{}")
 
 
 # PKCS#11
@@ -568,7 +568,9 @@ def _(stage: Stage) -> None:
 @scenario(Kind.NOTE_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.patch.setattr("issuer.signing.pkcs11.signer.Pkcs11Signer.note", lambda *_: None)
+    stage.site.patch.setattr(
+        "issuer.signing.pkcs11.checkpoint.TokenCheckpoint.write_checkpoint", lambda *_: None
+    )
     stage.site.make()
 
 

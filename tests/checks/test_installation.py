@@ -29,7 +29,7 @@ from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import BadSettings, load_settings
-from issuer.signing.pem_directory import NOTE
+from issuer.signing.pem_directory import CHECKPOINT
 from issuer.wiring import build
 
 __all__ = ["empty", "installed", "site"]  # fixtures
@@ -359,14 +359,14 @@ def test_a_database_that_was_lost_is_no_new_one_and_the_printed_line_brings_its_
     if left == "an empty file":
         (site.folder / "issuer.db").touch(mode=0o600)
     finding = site.one()
-    assert "there is no key ring in the database, and the note" in finding.wrong
+    assert "there is no key ring in the database, and the checkpoint" in finding.wrong
     site.apply(finding.fix.line.replace("TEXT", "'the disk was replaced'"))
     assert site.found() == []
 
 
 def test_private_keys_without_note_and_database_are_told_before_a_start_refuses_them(site: Site) -> None:
     (site.folder / "issuer.db").unlink()
-    (site.keys / NOTE).unlink()
+    (site.keys / CHECKPOINT).unlink()
     finding = site.one()
     assert "there are 2 private keys but no key ring in the database" in finding.wrong
 
@@ -482,7 +482,7 @@ def test_an_older_ring_that_was_restored_is_told_with_the_way_out(site: Site) ->
 
 
 def test_a_lost_database_beside_private_keys_is_told(site: Site) -> None:
-    (site.keys / NOTE).unlink()
+    (site.keys / CHECKPOINT).unlink()
     (site.folder / "issuer.db").unlink()
     Database("sqlite:///issuer.db").migrate()
     assert "2 private keys but no key ring" in site.one().wrong
@@ -494,7 +494,7 @@ def test_a_damaged_ring_is_told(site: Site) -> None:
 
 
 def test_a_damaged_note_is_removed(site: Site) -> None:
-    (site.keys / NOTE).write_text("{}")
+    (site.keys / CHECKPOINT).write_text("{}")
     site.require_fixed(site.one())
 
 
@@ -586,7 +586,7 @@ def test_the_missing_private_half_of_a_published_key_is_told(site: Site) -> None
 def test_a_private_half_of_another_key_is_told(site: Site) -> None:
     one, other = sorted(site.keys.glob("*.pem"))
     one.write_bytes(other.read_bytes())
-    assert f"the private key kept as {one.stem} is another key" in site.one().wrong
+    assert f"the private key stored as {one.stem} is another key" in site.one().wrong
 
 
 def test_a_private_half_that_is_missing_in_the_database_is_told(empty: Site) -> None:

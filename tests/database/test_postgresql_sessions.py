@@ -14,15 +14,15 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from keyring.test_ring import POLICY
 from sqlalchemy import text
 from support.defaults import sound_key
+from support.example_rings import POLICY
 from support.pgbouncer import pooled
 from support.postgresql import binaries, new_database
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
-from issuer.audit.chain import Action, Entry, fault
+from issuer.audit.chain import Action, Entry, integrity_error
 from issuer.audit.store import AuditStore
 from issuer.checks import storage
 from issuer.checks.finding import Severity
@@ -32,7 +32,7 @@ from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore
-from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_database import PemDatabase
 
 NOW = datetime(2026, 7, 1, 12, 30, 15, 123456, tzinfo=UTC)
 PEM = bytes(range(256)) + b"\\x00\\'"
@@ -66,18 +66,18 @@ def shown(database: Database, *names: str) -> list[str]:
 def lives(database: Database) -> None:
     """Use every kind of column and transaction, and fail unless all comes back as it was."""
     database.migrate()
-    ring = KeyRing.found([sound_key("a"), sound_key("b")], POLICY, NOW)
+    ring = KeyRing.create([sound_key("a"), sound_key("b")], POLICY, NOW)
     store = RingStore(database)
     saved = store.save(ring.promoted(POLICY, NOW, forced=True).__class__(1, NOW, ring.keys, ring.lead))
     assert store.load() == saved
     AuditStore(database).record(Entry(NOW, 'ä "\\', Action.MOVED, reason="it's \\n"))
     links, head = AuditStore(database).chain()
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
     assert links[0].entry.at == NOW
     user = User("1", "Älice\\", "hash'\\", frozenset({"a"}), NOW, NOW + timedelta(microseconds=1))
     AccountStore(database).add(user)
     assert AccountStore(database).by_id("1") == user
-    keys = PrivateKeyStore(database)
+    keys = PemDatabase(database)
     keys.write("a" * 43, PEM)
     assert keys.read("a" * 43) == PEM
     beat = Heartbeat.of("1", "node", 1, POLICY, NOW)
@@ -153,13 +153,13 @@ def test_connections_to_a_server_that_became_a_standby_are_replaced_once_there_i
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: shown(database, "transaction_read_only"), range(4)))
     with pytest.raises(DatabaseUnavailable, match="read-only transaction"):
-        PrivateKeyStore(database).write("a" * 43, PEM)
+        PemDatabase(database).write("a" * 43, PEM)
     with pytest.raises(DatabaseUnavailable, match="the server is read-only"):
         database.ping()
     set_defaults(url, default_transaction_read_only="off")
     for _ in range(2):  # what refused, and whatever was opened before it
         database.ping()
-        PrivateKeyStore(database).write("a" * 43, PEM)
+        PemDatabase(database).write("a" * 43, PEM)
     database.close()
 
 
@@ -265,7 +265,7 @@ def test_behind_a_pooler_every_statement_is_the_one_that_was_meant(url: str, mod
         database.migrate()
         with ThreadPoolExecutor(8) as pool:
             assert all(pool.map(lambda number: work(through, number), range(8)))
-        assert fault(*AuditStore(database).chain()) is None
+        assert integrity_error(*AuditStore(database).chain()) is None
         with database.read() as connection:
             assert connection.connection.dbapi_connection.prepare_threshold is None  # type: ignore[union-attr]
         database.close()

@@ -1,11 +1,11 @@
-"""No key set ever has more keys than verifiers read, whatever the timer and operators do."""
+"""The number of published keys: never more than verifiers read, whatever the timer and operators do."""
 
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from keyring.test_ring import DAY, POLICY, START, founded, public
+from support.example_rings import DAY, POLICY, START, new_ring, public
 
 from issuer.errors import Refused
 from issuer.keyring.key_count import DOCUMENT_MOST_BYTES
@@ -29,10 +29,10 @@ def test_the_bound_is_within_what_the_verifier_of_this_project_reads() -> None:
 @pytest.mark.parametrize(
     "policy", [MANUAL, TIMED, FULL], ids=["only by an operator", "by the timer", "nearly full"]
 )
-def test_forced_rotations_are_refused_before_the_key_set_is_too_large_and_allowed_when_told(
+def test_forced_rotations_are_refused_before_the_key_set_is_too_large_and_allowed_at_the_stated_time(
     policy: Policy,
 ) -> None:
-    ring, _ = completed(founded(policy), policy, START)
+    ring, _ = completed(new_ring(policy), policy, START)
     refusals = most = 0
     allowed_from = None
     step = max(HOUR, policy.rotation_period // 2)
@@ -69,7 +69,7 @@ def peak_by_timer(ring: KeyRing, policy: Policy) -> int:
 
 def test_a_stolen_key_is_revoked_however_full_the_key_set_is() -> None:
     policy, now = MANUAL, START
-    ring, _ = completed(founded(policy), policy, now)
+    ring, _ = completed(new_ring(policy), policy, now)
     with suppress(Refused):
         while True:
             now += HOUR
@@ -83,7 +83,7 @@ def test_a_stolen_key_is_revoked_however_full_the_key_set_is() -> None:
 
 def test_imported_keys_are_refused_before_the_key_set_is_too_large_in_number_or_in_bytes() -> None:
     policy = replace(POLICY, rotation_period=timedelta(0))
-    ring = founded(policy)
+    ring = new_ring(policy)
     with pytest.raises(Refused, match=f"{PUBLISHED_MOST} keys"):
         filled(ring, policy, public("small"))
     large = public("large")
@@ -94,4 +94,4 @@ def test_imported_keys_are_refused_before_the_key_set_is_too_large_in_number_or_
 def filled(ring: KeyRing, policy: Policy, key: PublicKey) -> None:
     for number in range(2, PUBLISHED_MOST + 1):
         assert len(ring.published_keys(START)) == number
-        ring = ring.joined(replace(key, kid=f"{key.kid} {number}"), policy, START)
+        ring = ring.imported(replace(key, kid=f"{key.kid} {number}"), policy, START)

@@ -1,20 +1,20 @@
-"""Which settings of time are refused, and how spans are told.
+"""Which time settings are refused, and how durations are printed.
 
-What follows from them for a key is `test_keyring`'s.
+What follows from them for keys is tested in `test_ring`.
 """
 
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from keyring.test_ring import POLICY
+from support.example_rings import POLICY
 
 from issuer.clock import duration
 from issuer.keyring.policy import BadPolicy
 from issuer.settings.values import parse_duration
 
 
-def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
+def test_under_a_short_lead_a_node_without_database_publishes_for_less_time() -> None:
     short = replace(POLICY, publish_lead=timedelta(minutes=10))
     assert short.publish_without_database == timedelta(minutes=4, seconds=29)
 
@@ -32,7 +32,7 @@ def test_with_a_short_lead_a_node_cut_off_publishes_for_less_long() -> None:
         ({"node_timeout": timedelta(seconds=1)}, "ISSUER_NODE_TIMEOUT is 1s but must be at least 2s"),
     ],
 )
-def test_a_policy_that_cannot_keep_the_promises_is_refused_with_the_arithmetic(
+def test_contradictory_settings_are_refused_with_the_arithmetic(
     change: dict[str, timedelta], says: str
 ) -> None:
     with pytest.raises(BadPolicy) as refusal:
@@ -40,7 +40,7 @@ def test_a_policy_that_cannot_keep_the_promises_is_refused_with_the_arithmetic(
     assert says in str(refusal.value)
 
 
-def test_durations_are_told_as_settings_are_written() -> None:
+def test_durations_are_printed_as_settings_are_written() -> None:
     spans = [
         timedelta(days=30),
         timedelta(hours=36),
@@ -51,7 +51,7 @@ def test_durations_are_told_as_settings_are_written() -> None:
     assert [duration(span) for span in spans] == ["30d", "36h", "90m", "45s", "0s"]
 
 
-def test_the_rotation_period_that_is_advised_for_fewer_keys_is_accepted() -> None:
+def test_the_rotation_period_suggested_for_fewer_keys_is_accepted() -> None:
     for days in (40, 65, 300, 3650):
         for standbys in (1, 10):
             change = {"token_lifetime": timedelta(days=days), "standby_keys": standbys}

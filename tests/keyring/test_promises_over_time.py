@@ -25,13 +25,13 @@ nodes = st.integers(0, 2)
 some_nodes = st.sampled_from([(), (0,), (1,), (2,), (0, 1), (2, 1), (0, 1, 2), (2, 0, 1)])
 seldom = st.sampled_from([False, False, False, True])
 """Moves are forced now and then only: the breakage that they predict hides any other."""
-moves = st.sampled_from(["rotate", "roll back"])
+operations = st.sampled_from(["rotate", "roll back"])
 meanwhiles = st.sampled_from(["refresh", "rotate", "roll back", "revoke"])
 orders = st.sampled_from([(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 nudges = st.sampled_from([-1, 0, 1, -2, 2, 4])
 """How many half seconds before or after the instant that matters."""
 pauses = st.integers(0, 3)
-"""How many half seconds pass between a decision and its saving; after more than two it is taken again."""
+"""How many half seconds pass between a decision and its saving; after more than two it is made anew."""
 
 FEW = 6
 """Keys in a ring; with many, a history takes long."""
@@ -46,18 +46,18 @@ class RingOverTime(History):
         others=st.sampled_from([{}, SHORT, SHORT, LONG]),
         hurried=st.booleans(),
     )
-    def found(self, offsets: list[float], start: Change, others: Change, hurried: bool) -> None:
-        """Hurried, an operator rotates past the keys of the first save, and the founder does not look again."""
+    def create(self, offsets: list[float], start: Change, others: Change, hurried: bool) -> None:
+        """If `hurried`, an operator rotates past the first keys, and the node that created them is not refreshed."""
         self.steps = 0
-        self.withdrawn = set()
+        self.rolled_back_from = set()
         policy = replace(POLICY, **start)
         self.world = World([seconds(offset) for offset in offsets], policy, ring_promises.judge)
         self.the_promises_hold()
         self.world.start(changed(policy, others))
         for _ in range(2 * hurried):
-            self._go_to("a key is ripe", 3, 0)
+            self._go_to("a key may sign", 3, 0)
             self._refresh((1, 2))
-            self._move("rotate")
+            self._operate("rotate")
 
     # Time
 
@@ -91,21 +91,21 @@ class RingOverTime(History):
 
     @rule(node=nodes)
     def a_node_refreshes_and_loses_the_database_before_its_heartbeat(self, node: int) -> None:
-        self.world.refresh(self.world.nodes[node], told=False)
+        self.world.refresh(self.world.nodes[node], heartbeat_arrives=False)
         self.world.look()
 
-    @rule(node=nodes, pause=pauses, move=meanwhiles, forced=seldom)
-    def a_node_is_slow_to_save_and_meanwhile_somebody_moves(
-        self, node: int, pause: int, move: str, forced: bool
+    @rule(node=nodes, pause=pauses, operation=meanwhiles, forced=seldom)
+    def a_node_is_slow_to_save_and_meanwhile_an_operator_acts(
+        self, node: int, pause: int, operation: str, forced: bool
     ) -> None:
         slow, other = self.world.nodes[node], self.world.nodes[node - 1]
 
         def meanwhile() -> None:
             self.world.go_to(self.world.now + pause * HALF_SECOND)
-            if move == "refresh":
+            if operation == "refresh":
                 self.world.refresh(other)
             else:
-                self._move(move, forced=forced)
+                self._operate(operation, forced=forced)
 
         self.world.refresh(slow, meanwhile=meanwhile)
         self.world.look()
@@ -139,21 +139,21 @@ class RingOverTime(History):
     # Operators
 
     @rule(
-        move=moves,
+        operation=operations,
         forced=seldom,
         pause=pauses,
         refreshed=some_nodes,
     )
-    def an_operator_moves(self, move: str, forced: bool, pause: int, refreshed: tuple[int, ...]) -> None:
-        self._move(move, forced=forced, pause=pause, refreshed=refreshed)
+    def an_operator_acts(self, operation: str, forced: bool, pause: int, refreshed: tuple[int, ...]) -> None:
+        self._operate(operation, forced=forced, pause=pause, refreshed=refreshed)
 
-    @rule(move=moves, rival=moves, forced=st.booleans())
-    def two_operators_move_at_once(self, move: str, rival: str, forced: bool) -> None:
-        self._move(move, forced=forced, rival=rival)
+    @rule(operation=operations, rival=operations, forced=st.booleans())
+    def two_operators_act_at_once(self, operation: str, rival: str, forced: bool) -> None:
+        self._operate(operation, forced=forced, rival=rival)
 
     @rule(pick=st.integers(0, 9), pause=pauses, refreshed=some_nodes)
     def an_operator_revokes_a_key(self, pick: int, pause: int, refreshed: tuple[int, ...]) -> None:
-        self._move(
+        self._operate(
             "revoke", kid=self._pick(pick), compromised=bool(pick % 2), pause=pause, refreshed=refreshed
         )
 
@@ -161,21 +161,21 @@ class RingOverTime(History):
     def an_operator_revokes_all_that_may_sign_while_no_key_can_be_made(self, times: int) -> None:
         self.world.lacking = True
         for _ in range(times):
-            self._move("revoke")
+            self._operate("revoke")
         if not self.world.saved.standbys(self.world.decision.at):
-            self._move("rotate", forced=True)
+            self._operate("rotate", forced=True)
         self.world.lacking = False
         self.world.change(self.world.operator, lambda ring, _now: ring)
         self._refresh((0, 1, 2))
 
-    @rule(steps=st.lists(moves, min_size=2, max_size=4))
+    @rule(steps=st.lists(operations, min_size=2, max_size=4))
     def an_operator_goes_back_and_forth(self, steps: list[str]) -> None:
-        for move in ("rotate", *steps):
-            self._move(move, forced=True)
-        self._move("roll back")
+        for operation in ("rotate", *steps):
+            self._operate(operation, forced=True)
+        self._operate("roll back")
 
     @rule(
-        move=st.sampled_from(["rotate", "rotate", "roll back", "revoke"]),
+        operation=st.sampled_from(["rotate", "rotate", "roll back", "revoke"]),
         forced=seldom,
         missing=nodes,
         first=nodes,
@@ -183,16 +183,16 @@ class RingOverTime(History):
         nudge=st.sampled_from([0, 0, 1, -1]),
         change=st.sampled_from([{}, SLOW, SLOW, QUICK, QUICK]),
     )
-    def a_node_looks_right_before_a_slow_move_is_saved_and_another_is_the_first_to_see_what_follows(
-        self, move: str, forced: bool, missing: int, first: int, leaves: bool, nudge: int, change: Change
+    def a_node_looks_right_before_a_slow_operation_is_saved_and_another_is_the_first_to_see_what_follows(
+        self, operation: str, forced: bool, missing: int, first: int, leaves: bool, nudge: int, change: Change
     ) -> None:
         if change:
             self._settle_on(change, (0, 1, 2))
-        if move == "rotate" and not forced:
-            self._go_to("a key is ripe", 3, 0)
+        if operation == "rotate" and not forced:
+            self._go_to("a key may sign", 3, 0)
         self._refresh((0, 1, 2))
         leaving = self._current()
-        self._move(move, forced=forced, pause=2, refreshed=(missing,))
+        self._operate(operation, forced=forced, pause=2, refreshed=(missing,))
         ring = self.world.saved
         newest = max(ring.keys, key=lambda key: key.published_at)
         known = {key.kid for key in ring.keys}
@@ -214,14 +214,14 @@ class RingOverTime(History):
         self, node: int, pause: int, forced: bool, nudge: int, instant: str, past: int
     ) -> None:
         """Or `past` another that was rotated to so many half seconds after it, and is distrusted meanwhile."""
-        self._go_to("a key is ripe", 3, 0)
+        self._go_to("a key may sign", 3, 0)
         self._refresh((0, 1, 2))
-        self._move("rotate")
+        self._operate("rotate")
         self._refresh((0, 1, 2))
         if past:
             self.world.go_to(self.world.now + past * HALF_SECOND)
             self._refresh((0, 1, 2))
-            self._move("rotate", forced=True)
+            self._operate("rotate", forced=True)
             self._refresh((0, 1, 2))
             instant, nudge = "a key leaves", abs(nudge)
         self._go_to(instant, node, nudge)
@@ -230,9 +230,9 @@ class RingOverTime(History):
             self.world.go_to(self.world.now + pause * HALF_SECOND)
             if past:
                 passed = self._current().kid
-                self._move("roll back", forced=True)
-                self._move("revoke", kid=passed)
-            self._move("roll back", forced=forced)
+                self._operate("roll back", forced=True)
+                self._operate("revoke", kid=passed)
+            self._operate("roll back", forced=forced)
 
         self.world.refresh(self.world.nodes[node], meanwhile=meanwhile)
         self._refresh((0, 1, 2))
@@ -242,14 +242,14 @@ class RingOverTime(History):
         policy = self.world.operator.policy
         public = self.world.made(policy)
         self.world.imported.add(public.kid)
-        self.world.moved_by_hand(lambda ring, now: ring.joined(public, policy, now))
+        self.world.perform_operation(lambda ring, now: ring.imported(public, policy, now))
 
     @rule(pick=st.integers(0, 9))
     def an_operator_imports_a_key_that_the_ring_has(self, pick: int) -> None:
         policy = self.world.operator.policy
         with pytest.raises(Refused, match="already"):
-            self.world.moved_by_hand(
-                lambda ring, now: ring.joined(ring.keys[pick % len(ring.keys)], policy, now)
+            self.world.perform_operation(
+                lambda ring, now: ring.imported(ring.keys[pick % len(ring.keys)], policy, now)
             )
 
     @rule(change=st.sampled_from(CHANGES))
@@ -263,18 +263,18 @@ class RingOverTime(History):
     @rule(
         change=st.sampled_from(CHANGES),
         restarted=some_nodes,
-        move=st.sampled_from(["rotate", "roll back", "revoke", ""]),
+        operation=st.sampled_from(["rotate", "roll back", "revoke", ""]),
         forced=seldom,
         leaves=st.booleans(),
     )
-    def the_settings_change_and_an_operator_moves_at_once(
-        self, change: Change, restarted: tuple[int, ...], move: str, forced: bool, leaves: bool
+    def the_settings_change_and_an_operator_acts_at_once(
+        self, change: Change, restarted: tuple[int, ...], operation: str, forced: bool, leaves: bool
     ) -> None:
         self._set(change)
         for node in restarted:
             self._restart(node, leaves=leaves)
-        if move:
-            self._move(move, forced=forced)
+        if operation:
+            self._operate(operation, forced=forced)
 
     @rule(
         period=st.sampled_from([20, 100, 300, 0]),
@@ -283,7 +283,7 @@ class RingOverTime(History):
         order=orders,
         slower=st.booleans(),
     )
-    def the_rotation_period_changes_right_before_a_turn(
+    def the_rotation_period_changes_right_before_an_activation(
         self, period: int, timeout: int, before: int, order: tuple[int, ...], slower: bool
     ) -> None:
         restarted, *others = order
@@ -292,8 +292,8 @@ class RingOverTime(History):
             timeout, before = (
                 3,
                 21,
-            )  # the turn is just beyond its own margin, and well within that of the others
-        self._go_to("a turn comes", restarted, -before)
+            )  # the activation is just beyond its own margin, and well within that of the others
+        self._go_to("a key is activated", restarted, -before)
         self._refresh(tuple(others))
         self._set({"rotation_period": seconds(period), "node_timeout": seconds(timeout)})
         self._restart(restarted, leaves=True)
@@ -304,7 +304,7 @@ class RingOverTime(History):
         for lifetime in (60, 5):
             self._settle_on({"token_lifetime": seconds(lifetime)}, (0, 1, 2))
         for _ in range(4):
-            self._move("rotate", forced=True)
+            self._operate("rotate", forced=True)
             self.world.go_to(self.world.now + half_seconds * HALF_SECOND)
         self.world.go_to(self.world.now + seconds(20))
         self._refresh((0, 1, 2))
@@ -319,9 +319,9 @@ class RingOverTime(History):
         for _ in range(imported):
             self.an_operator_imports_a_key()
             self.world.go_to(self.world.now + pause * HALF_SECOND)
-        self._go_to("a key is ripe", 3, 0)
+        self._go_to("a key may sign", 3, 0)
         self._refresh(tuple(others))
-        self._move("rotate")
+        self._operate("rotate")
 
     @precondition(lambda self: len(self.world.saved.keys) < FEW)
     @rule()
@@ -330,7 +330,7 @@ class RingOverTime(History):
         for _ in range(2):
             self.an_operator_imports_a_key()
             ring = self.world.saved
-            waits = max(ring.ripe_at(key) for key in ring.keys) - ring.changed_at
+            waits = max(key.may_sign_from for key in ring.keys) - ring.changed_at
             self.world.go_to(self.world.now + waits + seconds(3))
             self._refresh((0, 1, 2))
         assert waits == self.world.operator.policy.publish_lead

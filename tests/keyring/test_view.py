@@ -1,14 +1,13 @@
-"""What one node may do by its view, and what the others reckon of its heartbeats, one by one.
+"""What a node may do with its view, and what others conclude from its heartbeats, one by one.
 
-The ring itself is `test_keyring`'s; all of it over time, `test_keyring_over_time`'s.
+The ring is tested in `test_ring`, all of it over time in `test_promises_over_time`.
 """
 
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from keyring.test_ring import DAY, POLICY, SECOND, founded, rotated
-from support.defaults import START
+from support.example_rings import DAY, POLICY, SECOND, START, new_ring, rotated
 
 from issuer.errors import KeyUnavailable, StaleView
 from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
@@ -28,28 +27,28 @@ def view_of(ring: KeyRing, refreshed_at: datetime) -> View:
     return View(ring, refreshed_at, opened=frozenset(key.kid for key in ring.keys))
 
 
-def test_a_key_that_does_not_open_here_does_not_sign_and_is_published_all_the_same() -> None:
-    view = View(founded(), START, opened=frozenset("b"))
+def test_a_key_that_cannot_be_opened_on_this_node_does_not_sign_and_is_published() -> None:
+    view = View(new_ring(), START, opened=frozenset("b"))
     with pytest.raises(KeyUnavailable, match="a cannot be opened"):
         view.signing_key(POLICY, START)
     assert [key.kid for key in view.published_keys] == ["a", "b"]
 
 
-def test_a_node_that_has_not_seen_the_ring_for_longer_than_the_timeout_stops_signing() -> None:
-    view = view_of(founded(), refreshed_at=START)
+def test_a_node_that_has_not_seen_the_ring_for_the_node_timeout_stops_signing() -> None:
+    view = view_of(new_ring(), refreshed_at=START)
     assert view.signing_key(POLICY, START + POLICY.node_timeout).kid == "a"
     with pytest.raises(StaleView, match="ISSUER_NODE_TIMEOUT"):
         view.signing_key(POLICY, START + POLICY.node_timeout + SECOND)
 
 
-def test_a_node_signs_with_a_key_from_its_turn_on_though_it_has_not_looked_since() -> None:
+def test_a_node_signs_with_a_key_from_its_activation_on_without_a_refresh() -> None:
     turn = START + 30 * DAY
-    view = view_of(founded(), refreshed_at=turn - SECOND)
+    view = view_of(new_ring(), refreshed_at=turn - SECOND)
     assert view.signing_key(POLICY, turn - SECOND).kid == "a"
     assert view.signing_key(POLICY, turn).kid == "b"
 
 
-def test_what_a_node_has_seen_has_happened_by_a_clock_that_is_behind_too() -> None:
+def test_a_change_that_a_node_has_seen_applies_even_if_its_clock_is_behind() -> None:
     ring = replace(rotated(), changed_at=START + DAY)
     assert (
         view_of(ring, refreshed_at=START + DAY - SECOND).signing_key(POLICY, START + DAY - SECOND).kid == "b"
@@ -58,15 +57,15 @@ def test_what_a_node_has_seen_has_happened_by_a_clock_that_is_behind_too() -> No
     assert view_of(ring, refreshed_at=long_before).signing_key(POLICY, long_before).kid == "a"
 
 
-def test_a_node_cut_off_drops_no_key() -> None:
+def test_a_node_without_database_drops_no_key() -> None:
     leaves_at = rotated().leaves_at(rotated().find("a"))
     assert leaves_at is not None
     for seen_at, kids in ((leaves_at - SECOND, "abc"), (leaves_at, "bc")):
         assert "".join(key.kid for key in view_of(rotated(), seen_at).published_keys) == kids
 
 
-def test_a_node_cut_off_publishes_for_the_outage_limit_and_lets_caches_outlive_it_by_no_second() -> None:
-    view = view_of(founded(), refreshed_at=START)
+def test_a_node_without_database_publishes_for_the_outage_limit_and_caches_expire_in_time() -> None:
+    view = view_of(new_ring(), refreshed_at=START)
     last = START + POLICY.outage_limit + POLICY.max_age
     assert view.max_age(POLICY, START + POLICY.outage_limit) == POLICY.max_age
     assert view.max_age(POLICY, last - SECOND) == SECOND
@@ -74,15 +73,15 @@ def test_a_node_cut_off_publishes_for_the_outage_limit_and_lets_caches_outlive_i
         view.max_age(POLICY, last)
 
 
-def test_a_clock_that_was_set_back_does_not_make_a_view_young_again() -> None:
-    view = view_of(founded(), refreshed_at=START + DAY)
+def test_a_view_stays_stale_when_the_clock_is_set_back() -> None:
+    view = view_of(new_ring(), refreshed_at=START + DAY)
     for act in (view.signing_key, view.max_age):
         act(POLICY, START + DAY - POLICY.node_timeout)
         with pytest.raises(StaleView):
             act(POLICY, START + DAY - POLICY.node_timeout - SECOND)
 
 
-def test_a_process_is_waited_for_until_it_acknowledges_or_can_sign_no_more() -> None:
+def test_a_process_is_waited_for_until_it_acknowledges_or_may_no_longer_sign() -> None:
     last = START + SIGNS
     told = Acknowledgement.of([beat(1), beat(2)], 2, POLICY, last - SECOND)
     assert (told.done, told.waiting, told.silent) == ((beat(2),), (beat(1),), (beat(1),))
@@ -90,13 +89,13 @@ def test_a_process_is_waited_for_until_it_acknowledges_or_can_sign_no_more() -> 
     assert (told.done, told.waiting, told.silent) == ((beat(2),), (), (beat(1),))
 
 
-def test_a_process_that_does_not_answer_is_told_of_until_its_documents_have_run_out() -> None:
+def test_a_silent_process_is_reported_until_its_key_sets_have_expired() -> None:
     last = START + PUBLISHES
     assert Acknowledgement.of([beat(1)], 2, POLICY, last - SECOND).silent == (beat(1),)
     assert Acknowledgement.of([beat(1)], 2, POLICY, last).silent == ()
 
 
-def test_a_process_that_left_is_not_waited_for_but_what_it_served_lives_on() -> None:
+def test_a_process_that_ended_is_not_waited_for_but_its_key_sets_count() -> None:
     left = beat(1).last(START + SECOND)
     told = Acknowledgement.of([left], 2, POLICY, START + SECOND)
     assert (told.done, told.waiting, told.silent) == ((), (), ())
@@ -105,12 +104,12 @@ def test_a_process_that_left_is_not_waited_for_but_what_it_served_lives_on() -> 
     assert left.served_until == START + SECOND + POLICY.max_age
 
 
-def test_a_revoked_key_is_refused_when_the_caches_of_those_who_know_have_run_out() -> None:
+def test_a_revoked_key_is_refused_when_caches_of_acknowledging_processes_have_expired() -> None:
     for beats in ([], [beat(2)]):
         assert Acknowledgement.of(beats, 2, POLICY, START).refused_from == START + POLICY.max_age + SKEW
 
 
-def test_a_revoked_key_is_refused_later_where_documents_of_a_longer_max_age_may_live() -> None:
+def test_a_revoked_key_is_refused_later_if_a_process_serves_a_longer_max_age() -> None:
     longer = replace(POLICY, max_age=timedelta(hours=2))
     beats = [Heartbeat.of("other-1", "other", 2, longer, START)]
     assert Acknowledgement.of(beats, 2, POLICY, START).refused_from == START + timedelta(hours=2) + SKEW
@@ -123,7 +122,7 @@ def test_a_revoked_key_is_refused_later_by_what_a_silent_process_may_still_publi
     assert Acknowledgement.of(beats, 2, POLICY, almost).refused_from == almost + POLICY.max_age + SKEW
 
 
-def test_what_a_silent_process_can_do_lasts_as_long_as_it_may_have_looked_without_telling() -> None:
+def test_a_silent_process_may_have_refreshed_until_its_next_heartbeat_was_due() -> None:
     rarely = replace(POLICY, node_timeout=timedelta(seconds=60))
     told = Heartbeat.of("other-1", "other", 1, rarely, START)
     assert told.signs_until == START + timedelta(seconds=20 + 60)

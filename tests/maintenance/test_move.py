@@ -11,12 +11,13 @@ from support.defaults import ALICE, PASSWORD, START, Build, MovableClock
 from support.moves import ORIGIN, is_empty, moving, quiet, rows, settings_after
 from support.postgresql import new_database
 
-from issuer.audit.chain import Action, fault
+from issuer.audit.chain import Action, integrity_error
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database, metadata
 from issuer.digests import named
 from issuer.errors import NothingToDo
-from issuer.keyring.store import Moved, RingStore
+from issuer.keyring.store import RingStore
+from issuer.keyring.tombstone import Moved
 from issuer.maintenance.copy import BATCH_ROWS
 from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.oauth import OAuthRequest
@@ -40,7 +41,7 @@ def test_every_row_is_copied_unchanged(lived: Issuer, new: Database) -> None:
         {**{name: len(found) for name, found in before.items()}, "audit": len(entries[0]) - 1}, 3, None
     )
     links, head = AuditStore(new).chain()
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
     assert (links[-1].entry.action, links[-1].entry.reason) == (Action.MOVED, f"from {lived.database}")
 
 
@@ -100,7 +101,7 @@ def test_a_move_works_between_servers_and_back_to_a_file(
             last = made(settings_after(lived.settings, new))
     assert last.keys.node.refresh().ring.keys == ring.keys
     assert last.keys.signer.kept() == kids
-    assert fault(*last.keys.audit.chain()) is None
+    assert integrity_error(*last.keys.audit.chain()) is None
 
 
 def test_an_error_of_the_progress_callback_is_ignored(lived: Issuer, new: Database) -> None:
@@ -138,7 +139,7 @@ def test_the_old_database_is_refused_until_the_move_is_undone(
             use()
     assert undo_move(lived.database, "an operator", lived.clock()) == str(new)
     assert lived.keys.rotation.ring() == ring
-    assert fault(*lived.keys.audit.chain()) is None
+    assert integrity_error(*lived.keys.audit.chain()) is None
     made(lived.settings).keys.node.refresh()
     with pytest.raises(NothingToDo):
         undo_move(lived.database, "an operator", lived.clock())

@@ -118,7 +118,8 @@ def test_a_ring_that_was_lost_is_not_founded_again_beside_its_keys(hardware: Ins
     done = hardware.command("serve", "--port", str(hardware.port))
     assert done.code == 1
     assert (
-        "there is no key ring in the database, and the note with the private keys has version 1" in done.err
+        "there is no key ring in the database, and the checkpoint with the private keys has version 1"
+        in done.err
     )
 
 
@@ -148,7 +149,7 @@ def require_refused(hardware: Installation, says: str) -> None:
         assert done.err.count("\n") == 1
         assert says in done.err
         assert (
-            "restore the key ring from the note with its private keys: issuer keys recover --reason TEXT"
+            "restore the key ring from the checkpoint with its private keys: issuer keys recover --reason TEXT"
             in done.err
         )
     checked = hardware.command("check")

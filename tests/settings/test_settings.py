@@ -87,7 +87,7 @@ def test_durations_are_seconds_or_have_a_unit(
         ("ISSUER_REGISTRATION", "perhaps"),
     ],
 )
-def test_a_wrong_setting_is_told_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_a_wrong_setting_is_reported_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettings, match=rf"^{name}: ") as refusal:
         load_settings()

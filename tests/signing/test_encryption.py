@@ -1,4 +1,4 @@
-"""Private keys at rest: readable by other programs, slow to try passphrases on, and old files open still."""
+"""Encrypted private keys: readable by other programs, slow to attack, and files of older versions still open."""
 
 import subprocess
 from pathlib import Path
@@ -60,7 +60,7 @@ def test_each_file_has_a_salt_of_its_own() -> None:
     assert pem_of(key, PASSPHRASE) != pem_of(key, PASSPHRASE)
 
 
-def test_keys_that_were_encrypted_weakly_or_not_at_all_open_and_are_rewritten(tmp_path: Path) -> None:
+def test_keys_encrypted_weakly_or_not_at_all_open_and_are_rewritten(tmp_path: Path) -> None:
     directory = PemDirectory(tmp_path / "keys")
     passphrase: list[str | None] = [None]
     signer = PemSigner(directory, lambda: passphrase[0])
@@ -83,7 +83,7 @@ def test_keys_that_were_encrypted_weakly_or_not_at_all_open_and_are_rewritten(tm
 
 
 @pytest.mark.parametrize("text", [b"", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n!!\n", b"\xff", b"MAA="])
-def test_what_is_no_encrypted_key_is_not_current(text: bytes) -> None:
+def test_text_that_is_no_encrypted_key_is_not_current(text: bytes) -> None:
     assert not is_current(text)
 
 

@@ -1,4 +1,4 @@
-"""Private keys taken in from elsewhere and put under another passphrase, in a directory and in the database."""
+"""Private keys that are imported or encrypted under another passphrase, in a directory and in the database."""
 
 import os
 import stat
@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from keyring.test_rotation import FAST, files, kids
 from support.defaults import MovableClock
+from support.ring_nodes import FAST, files, kids
 
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable, NoRing, Refused, WrongPassphrase
@@ -26,8 +26,8 @@ from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.signing import key_import
 from issuer.signing.key_import import PassphraseNeeded, algorithm_for, read_private_key
-from issuer.signing.pem import PemSigner, Vault
-from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem import PemSigner, PemStorage
+from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.self_test import prove
 
@@ -35,21 +35,21 @@ OLD, NEW = "the old passphrase", "the new passphrase"
 
 
 @pytest.fixture(params=["directory", "database"])
-def vault(request: pytest.FixtureRequest, database: Database, keys: Path) -> Vault:
-    return PrivateKeyStore(database) if request.param == "database" else PemDirectory(keys)
+def storage(request: pytest.FixtureRequest, database: Database, keys: Path) -> PemStorage:
+    return PemDatabase(database) if request.param == "database" else PemDirectory(keys)
 
 
-def made(vault: Vault, count: int, passphrase: str | None = OLD) -> list[str]:
-    signer = PemSigner(vault, lambda: passphrase)
+def made(storage: PemStorage, count: int, passphrase: str | None = OLD) -> list[str]:
+    signer = PemSigner(storage, lambda: passphrase)
     made = [signer.generate("ES256").kid for _ in range(count)]
     for kid in made[:-1]:  # the last one is pending
         signer.keep(kid)
     return made
 
 
-def opens(vault: Vault, kid: str, passphrase: str | None) -> bool:
+def opens(storage: PemStorage, kid: str, passphrase: str | None) -> bool:
     try:
-        PemSigner(vault, lambda: passphrase).load(kid, "ES256")
+        PemSigner(storage, lambda: passphrase).load(kid, "ES256")
     except KeyUnavailable:
         return False
     return True
@@ -57,21 +57,21 @@ def opens(vault: Vault, kid: str, passphrase: str | None) -> bool:
 
 @pytest.mark.parametrize("old", [OLD, None])
 def test_rewrapping_puts_every_key_under_the_new_passphrase_and_doing_it_again_changes_nothing(
-    vault: Vault, old: str | None
+    storage: PemStorage, old: str | None
 ) -> None:
-    made_kids = made(vault, 3, old)
-    assert PemSigner(vault, lambda: old).rewrap(NEW) == 3
-    assert all(opens(vault, kid, NEW) and not opens(vault, kid, old) for kid in made_kids)
-    assert PemSigner(vault, lambda: old).rewrap(NEW) == 0
+    made_kids = made(storage, 3, old)
+    assert PemSigner(storage, lambda: old).rewrap(NEW) == 3
+    assert all(opens(storage, kid, NEW) and not opens(storage, kid, old) for kid in made_kids)
+    assert PemSigner(storage, lambda: old).rewrap(NEW) == 0
 
 
 class Crash(BaseException):
     """The process ends here."""
 
 
-def test_an_interrupted_rewrapping_loses_no_key_and_is_completed_by_the_next(vault: Vault) -> None:
-    made_kids = made(vault, 3)
-    rewrite, done = vault.rewrite, []
+def test_an_interrupted_rewrapping_loses_no_key_and_is_completed_by_the_next(storage: PemStorage) -> None:
+    made_kids = made(storage, 3)
+    rewrite, done = storage.rewrite, []
 
     def crash_at_the_second(kid: str, pem: bytes) -> None:
         if done:
@@ -79,92 +79,92 @@ def test_an_interrupted_rewrapping_loses_no_key_and_is_completed_by_the_next(vau
         rewrite(kid, pem)
         done.append(kid)
 
-    vault.rewrite = crash_at_the_second  # type: ignore[method-assign]
+    storage.rewrite = crash_at_the_second  # type: ignore[method-assign]
     with pytest.raises(Crash):
-        PemSigner(vault, lambda: OLD).rewrap(NEW)
-    vault.rewrite = rewrite  # type: ignore[method-assign]
-    assert sorted(opens(vault, kid, NEW) for kid in made_kids) == [False, False, True]
-    assert PemSigner(vault, lambda: OLD).rewrap(NEW) == 2
-    assert all(opens(vault, kid, NEW) for kid in made_kids)
+        PemSigner(storage, lambda: OLD).rewrap(NEW)
+    storage.rewrite = rewrite  # type: ignore[method-assign]
+    assert sorted(opens(storage, kid, NEW) for kid in made_kids) == [False, False, True]
+    assert PemSigner(storage, lambda: OLD).rewrap(NEW) == 2
+    assert all(opens(storage, kid, NEW) for kid in made_kids)
 
 
 def test_a_key_that_opens_with_neither_passphrase_stops_the_rewrapping_before_anything_is_changed(
-    vault: Vault,
+    storage: PemStorage,
 ) -> None:
-    made_kids = made(vault, 3)
+    made_kids = made(storage, 3)
     with pytest.raises(KeyUnavailable, match="does not open"):
-        PemSigner(vault, lambda: "another").rewrap(NEW)
-    assert all(opens(vault, kid, OLD) for kid in made_kids)
+        PemSigner(storage, lambda: "another").rewrap(NEW)
+    assert all(opens(storage, kid, OLD) for kid in made_kids)
 
 
-def test_a_node_that_knows_only_the_old_passphrase_signs_on_but_makes_no_key_that_others_could_not_open(
-    vault: Vault,
+def test_a_node_with_the_old_passphrase_goes_on_signing_but_generates_no_key(
+    storage: PemStorage,
 ) -> None:
     passphrases = [OLD]
-    node = PemSigner(vault, lambda: passphrases[-1])
+    node = PemSigner(storage, lambda: passphrases[-1])
     public = node.generate("ES256")
     node.keep(public.kid)
-    PemSigner(vault, lambda: OLD).rewrap(NEW)
+    PemSigner(storage, lambda: OLD).rewrap(NEW)
     assert node.sign(public.kid, b"data")
     with pytest.raises(KeyUnavailable, match="passphrase"):
         node.generate("ES256")
     passphrases.append(NEW)  # its file was changed, and it reads it again
-    assert opens(vault, node.generate("ES256").kid, NEW)
+    assert opens(storage, node.generate("ES256").kid, NEW)
 
 
-def test_a_key_that_is_removed_while_it_is_rewrapped_stays_removed(vault: Vault) -> None:
-    made(vault, 2)
-    rewrite = vault.rewrite
+def test_a_key_that_is_removed_while_it_is_rewrapped_stays_removed(storage: PemStorage) -> None:
+    made(storage, 2)
+    rewrite = storage.rewrite
 
     def too_late(kid: str, pem: bytes) -> None:
-        vault.remove(kid)
+        storage.remove(kid)
         rewrite(kid, pem)
 
-    vault.rewrite = too_late  # type: ignore[method-assign]
-    PemSigner(vault, lambda: OLD).rewrap(NEW)
-    assert vault.kept() | vault.pending() == frozenset()
+    storage.rewrite = too_late  # type: ignore[method-assign]
+    PemSigner(storage, lambda: OLD).rewrap(NEW)
+    assert storage.kept() | storage.pending() == frozenset()
 
 
-def test_two_rewrappings_at_once_do_not_both_claim_to_have_done_it(vault: Vault) -> None:
-    made(vault, 2)
-    rewrite, others = vault.rewrite, [1]
+def test_two_rewrappings_at_once_do_not_both_claim_to_have_done_it(storage: PemStorage) -> None:
+    made(storage, 2)
+    rewrite, others = storage.rewrite, [1]
 
     def interrupted(kid: str, pem: bytes) -> None:
         rewrite(kid, pem)
         if others:
             others.pop()
-            PemSigner(vault, lambda: NEW).rewrap("a third") if opens(vault, kid, NEW) else None
+            PemSigner(storage, lambda: NEW).rewrap("a third") if opens(storage, kid, NEW) else None
 
-    vault.rewrite = interrupted  # type: ignore[method-assign]
+    storage.rewrite = interrupted  # type: ignore[method-assign]
     with pytest.raises(KeyUnavailable):
-        PemSigner(vault, lambda: OLD).rewrap(NEW)
+        PemSigner(storage, lambda: OLD).rewrap(NEW)
 
 
-def test_a_kept_key_is_not_overwritten_by_a_pending_one_of_its_name(vault: Vault) -> None:
-    kid, _ = made(vault, 2)
-    if isinstance(vault, PrivateKeyStore):
+def test_a_kept_key_is_not_overwritten_by_a_pending_one_of_its_name(storage: PemStorage) -> None:
+    kid, _ = made(storage, 2)
+    if isinstance(storage, PemDatabase):
         with pytest.raises(KeyUnavailable, match="already"):
-            vault.write(kid, b"another text")
+            storage.write(kid, b"another text")
     else:
-        vault.write(kid, b"another text")
-        vault.keep(kid)
-    assert opens(vault, kid, OLD)
+        storage.write(kid, b"another text")
+        storage.keep(kid)
+    assert opens(storage, kid, OLD)
 
 
-def test_strays_are_told_by_name(vault: Vault, keys: Path) -> None:
-    first, second = made(vault, 2)
-    assert vault.strays([first, second]) == []
-    (stray,) = vault.strays([first])
+def test_orphans_are_reported_by_name(storage: PemStorage, keys: Path) -> None:
+    first, second = made(storage, 2)
+    assert storage.orphans([first, second]) == []
+    (stray,) = storage.orphans([first])
     assert second in stray
-    if isinstance(vault, PemDirectory):
+    if isinstance(storage, PemDirectory):
         (keys / "lost+found").mkdir()  # the file system's, on a volume for keys alone
         (keys / "notes.txt").touch()
-        assert vault.strays([first, second]) == ["notes.txt"]
+        assert storage.orphans([first, second]) == ["notes.txt"]
 
 
 @pytest.mark.parametrize("remains", [0.0, 0.5])
 @pytest.mark.parametrize("passphrase", [None, OLD], ids=["plain", "encrypted"])
-def test_a_file_that_was_cut_off_is_told_apart_from_a_wrong_passphrase(
+def test_a_truncated_file_is_distinguished_from_a_wrong_passphrase(
     keys: Path, passphrase: str | None, remains: float
 ) -> None:
     signer = PemSigner(PemDirectory(keys), lambda: passphrase)
@@ -179,7 +179,7 @@ def test_a_file_that_was_cut_off_is_told_apart_from_a_wrong_passphrase(
 
 @pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK], ids=["a FIFO", "a socket"])
 @pytest.mark.parametrize("use", ["load", "rewrap", "generate"])
-def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
+def test_a_pipe_or_device_in_place_of_a_private_key_is_reported_without_blocking(
     keys: Path, kind: int, use: str
 ) -> None:
     kid, _ = made(PemDirectory(keys), 2)
@@ -201,7 +201,7 @@ def test_what_is_no_file_in_place_of_a_private_key_is_told_and_not_waited_for(
             told.result()
 
 
-def test_what_is_no_directory_in_place_of_one_is_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_or_file_in_place_of_the_directory_is_reported_without_blocking(tmp_path: Path) -> None:
     fifo = tmp_path / "keys"
     os.mkfifo(fifo, 0o700)
     somebody = os.open(fifo, os.O_RDWR)  # who opens it to read would wait for a writer otherwise
@@ -232,7 +232,7 @@ SOUND = rsa.generate_private_key(65537, 2048)
         (ed25519.Ed25519PrivateKey.generate(), "RS256", "EdDSA"),
     ],
 )
-def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, alg: str) -> None:
+def test_a_strong_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, alg: str) -> None:
     assert algorithm_for(read_private_key(pem_of(key), None), preferred) == alg
     assert algorithm_for(read_private_key(pem_of(key, OLD), OLD), preferred) == alg
 
@@ -247,7 +247,7 @@ def test_a_sound_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, al
         (pem_of(dsa.generate_private_key(2048)), None, "must be RSA"),
     ],
 )
-def test_what_is_no_readable_key_is_refused(pem: bytes, passphrase: str | None, says: str) -> None:
+def test_a_pem_that_is_no_readable_key_is_refused(pem: bytes, passphrase: str | None, says: str) -> None:
     with pytest.raises(Refused, match=says):
         read_private_key(pem, passphrase)
 
@@ -316,11 +316,11 @@ def test_an_imported_key_waits_as_a_standby_for_its_lead(
     rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
 ) -> None:
     rotation.reconcile()
-    public = signer.adopt(SOUND, "RS256")
-    ring = rotation.take_in(public, current=False, reason="imported")
+    public = signer.import_key(SOUND, "RS256")
+    ring = rotation.import_key(public, current=False, reason="imported")
     key = ring.find(public.kid)
     assert ring.phase(key, clock()) is Phase.STANDBY
-    assert ring.ripe_at(key) == clock() + FAST.publish_lead
+    assert key.may_sign_from == clock() + FAST.publish_lead
     assert files(keys) == kids(ring)
     prove(signer, key)
 
@@ -329,45 +329,45 @@ def test_a_key_that_the_ring_has_is_refused_and_not_lost(
     rotation: Rotation, signer: PemSigner, keys: Path
 ) -> None:
     rotation.reconcile()
-    public = signer.adopt(SOUND, "RS256")
-    ring = rotation.take_in(public, current=False, reason="imported")
+    public = signer.import_key(SOUND, "RS256")
+    ring = rotation.import_key(public, current=False, reason="imported")
     with pytest.raises(Refused, match="already"):
-        rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
+        rotation.import_key(signer.import_key(SOUND, "RS256"), current=False, reason="imported")
     assert files(keys) == kids(ring)
     with pytest.raises(Refused, match="already"):
-        rotation.require_place(public, current=False)
+        rotation.require_importable(public, current=False)
 
 
 def test_a_revoked_key_does_not_come_back_by_an_import(
     rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
 ) -> None:
     rotation.reconcile()
-    public = signer.adopt(SOUND, "RS256")
-    rotation.take_in(public, current=False, reason="imported")
+    public = signer.import_key(SOUND, "RS256")
+    rotation.import_key(public, current=False, reason="imported")
     ring = rotation.change(lambda ring, now: ring.revoked(public.kid, "stolen", FAST, now))
     with pytest.raises(Refused, match="already"):
-        rotation.take_in(signer.adopt(SOUND, "RS256"), current=False, reason="imported")
+        rotation.import_key(signer.import_key(SOUND, "RS256"), current=False, reason="imported")
     assert ring.phase(rotation.ring().find(public.kid), clock()) is Phase.REVOKED
     assert files(keys) == kids(ring)
 
 
-def test_a_first_ring_can_begin_with_an_imported_key_that_signs_at_once(
+def test_a_new_ring_can_begin_with_an_imported_key_that_signs_at_once(
     rotation: Rotation, signer: PemSigner, keys: Path, clock: MovableClock
 ) -> None:
-    public = signer.adopt(SOUND, "RS256")
+    public = signer.import_key(SOUND, "RS256")
     with pytest.raises(NoRing):
-        rotation.take_in(public, current=False, reason="imported")
-    ring = rotation.take_in(signer.adopt(SOUND, "RS256"), current=True, reason="imported")
+        rotation.import_key(public, current=False, reason="imported")
+    ring = rotation.import_key(signer.import_key(SOUND, "RS256"), current=True, reason="imported")
     assert ring.current(clock()).kid == public.kid
     assert len(ring.standbys(clock())) == FAST.standby_keys
     assert files(keys) == kids(ring)
 
 
-def test_a_second_first_key_is_refused_and_destroyed(
+def test_an_imported_current_key_is_refused_and_destroyed_if_there_is_a_ring(
     rotation: Rotation, signer: PemSigner, keys: Path
 ) -> None:
     ring = rotation.reconcile()
     with pytest.raises(Refused, match="already"):
-        rotation.take_in(signer.adopt(SOUND, "RS256"), current=True, reason="imported")
+        rotation.import_key(signer.import_key(SOUND, "RS256"), current=True, reason="imported")
     assert files(keys) == kids(ring)
     assert rotation.ring() == ring

@@ -1,4 +1,4 @@
-"""Owns that the RFCs' own examples come out to the byte; the keys in `known_answers.json` are those they print."""
+"""The examples of the RFCs, to the byte; `known_answers.json` holds the keys that they print."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What every place for private keys promises, and what the directory of PEM files promises besides."""
+"""The promises of every signer, and those of the directory of PEM files."""
 
 import stat
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from issuer.database.database import Database
 from issuer.errors import KeyUnavailable
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore
+from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
@@ -29,8 +29,8 @@ def pem_place(kind: str, folder: Path) -> Iterator[Reopen]:
     database.migrate()
 
     def signer(passphrase: str | None = PASSPHRASE) -> Signer:
-        vault = PrivateKeyStore(database) if kind == "database" else PemDirectory(folder / "keys")
-        return PemSigner(vault, lambda: passphrase)
+        storage = PemDatabase(database) if kind == "database" else PemDirectory(folder / "keys")
+        return PemSigner(storage, lambda: passphrase)
 
     yield signer
     database.close()
@@ -62,7 +62,7 @@ def verifies(public: PublicKey, data: bytes, signature: bytes) -> bool:
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
-def test_a_signature_verifies_with_the_public_half_and_after_reopening(reopen: Reopen, alg: str) -> None:
+def test_a_signature_verifies_with_the_public_key_and_after_reopening(reopen: Reopen, alg: str) -> None:
     public = reopen().generate(alg)
     again = reopen()
     again.load(public.kid, alg)
@@ -70,13 +70,13 @@ def test_a_signature_verifies_with_the_public_half_and_after_reopening(reopen: R
     assert not verifies(public, b"other", again.sign(public.kid, b"data"))
 
 
-def test_the_public_half_has_public_members_only_and_is_named_by_its_thumbprint(reopen: Reopen) -> None:
+def test_the_public_key_has_public_members_only_and_is_named_by_its_thumbprint(reopen: Reopen) -> None:
     public = reopen().generate("RS256")
     assert set(public.jwk) == {"kty", "n", "e", "use", "alg", "kid"}
     assert public.kid == public.jwk["kid"] == thumbprint(public.jwk)
 
 
-def test_a_key_is_kept_only_once_the_ring_names_it(reopen: Reopen) -> None:
+def test_a_key_is_pending_until_it_is_made_permanent(reopen: Reopen) -> None:
     signer = reopen()
     public = signer.generate("ES256")
     assert reopen().kept() == frozenset()
@@ -92,7 +92,7 @@ def test_a_key_left_pending_by_a_crash_can_still_sign(reopen: Reopen) -> None:
     assert verifies(public, b"data", again.sign(public.kid, b"data"))
 
 
-def test_a_destroyed_key_signs_no_more(reopen: Reopen) -> None:
+def test_a_destroyed_key_no_longer_signs(reopen: Reopen) -> None:
     signer = reopen()
     public = signer.generate("ES256")
     signer.keep(public.kid)
@@ -154,7 +154,7 @@ def test_a_directory_that_others_could_read_is_closed_when_the_first_key_is_made
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
-def test_a_file_that_others_may_read_is_refused_with_the_mending_command(keys: Path, mode: int) -> None:
+def test_a_file_that_others_may_read_is_refused_with_the_fix(keys: Path, mode: int) -> None:
     public = kept_key(keys)
     file = keys / f"{public.kid}.pem"
     file.chmod(mode)
@@ -162,14 +162,14 @@ def test_a_file_that_others_may_read_is_refused_with_the_mending_command(keys: P
         open_in(keys, public.kid)
 
 
-def test_a_directory_that_others_may_read_is_refused_with_the_mending_command(keys: Path) -> None:
+def test_a_directory_that_others_may_read_is_refused_with_the_fix(keys: Path) -> None:
     public = kept_key(keys)
     keys.chmod(0o755)
     with pytest.raises(KeyUnavailable, match="chmod 700"):
         open_in(keys, public.kid)
 
 
-def test_a_directory_with_other_things_in_it_is_neither_used_nor_changed(keys: Path) -> None:
+def test_a_directory_with_files_of_others_is_neither_used_nor_changed(keys: Path) -> None:
     keys.mkdir(mode=0o755)
     (keys / "somebody else's").touch()
     with pytest.raises(KeyUnavailable, match="chmod 700"):
@@ -178,7 +178,7 @@ def test_a_directory_with_other_things_in_it_is_neither_used_nor_changed(keys: P
     assert [path.name for path in keys.iterdir()] == ["somebody else's"]
 
 
-def test_what_the_file_system_refuses_is_told_with_the_setting_to_correct(keys: Path) -> None:
+def test_an_error_of_the_file_system_names_the_setting_to_correct(keys: Path) -> None:
     keys.write_text("a file")
     directory = PemDirectory(keys)
     for method in (lambda: directory.write("kid", b""), directory.kept):
@@ -186,7 +186,7 @@ def test_what_the_file_system_refuses_is_told_with_the_setting_to_correct(keys: 
             method()
 
 
-def test_a_swapped_file_is_found_by_its_thumbprint(keys: Path) -> None:
+def test_a_swapped_file_is_detected_by_its_thumbprint(keys: Path) -> None:
     public, other = kept_key(keys), kept_key(keys)
     (keys / f"{other.kid}.pem").replace(keys / f"{public.kid}.pem")
     with pytest.raises(KeyUnavailable, match="swapped"):

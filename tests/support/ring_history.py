@@ -1,6 +1,6 @@
-"""One history of the key ring: what its steps are made of, by which time passes, nodes look and operators move.
+"""One history of the key ring: what its steps are made of, by which time passes, nodes look and operators operation.
 
-Which histories are tried is told by `test_keyring_over_time`.
+Which histories are tried is defined in `test_promises_over_time`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from support.ring_operator import Change, as_seen, changed, revoke, roll_back, r
 from support.ring_world import HALF_SECOND, World
 
 INSTANTS: dict[str, Callable[[KeyRing], list[datetime | None]]] = {
-    "a turn comes": lambda ring: [key.activates_at for key in ring.keys],
+    "a key is activated": lambda ring: [key.activates_at for key in ring.keys],
     "a key leaves": lambda ring: [ring.leaves_at(key) for key in ring.keys],
     "a rollback becomes impossible": lambda ring: [
         end - key.margin for key in ring.keys if (end := ring.leaves_at(key))
     ],
-    "a key is ripe": lambda ring: [ring.ripe_at(key) for key in ring.keys],
+    "a key may sign": lambda ring: [key.may_sign_from for key in ring.keys],
 }
 """What matters about a ring, by some clock."""
 
@@ -30,8 +30,8 @@ class History(RuleBasedStateMachine):
     """A world, and what was done in it."""
 
     world: World
-    withdrawn: set[str]
-    """The keys that rollbacks took out of use."""
+    rolled_back_from: set[str]
+    """The keys that were rolled back from."""
 
     def _go_to(self, instant: str, which: int, nudge: int) -> None:
         """Let time pass to the next such instant by the clock of node `which` (or the operator), and the nudge."""
@@ -75,7 +75,7 @@ class History(RuleBasedStateMachine):
         for number in numbers:
             self._restart(number, leaves=True)
 
-    def _move(
+    def _operate(
         self,
         name: str,
         *,
@@ -88,7 +88,7 @@ class History(RuleBasedStateMachine):
     ) -> None:
         """Let an operator decide; the `refreshed` nodes look just before it is saved, `pause` half seconds later.
 
-        A `rival` is the move of another operator, who is faster.
+        A `rival` is the operation of another operator, who is faster.
         """
         world = self.world
 
@@ -96,20 +96,20 @@ class History(RuleBasedStateMachine):
             world.go_to(world.now + pause * HALF_SECOND)
             self._refresh(refreshed)
             if rival:
-                self._move(rival, forced=forced)
+                self._operate(rival, forced=forced)
 
         policy = world.operator.policy
         seen = self._current().kid
-        move = {
+        operation = {
             "rotate": as_seen(seen, rotate(policy, forced=forced)),
-            "roll back": as_seen(seen, roll_back(policy, self.withdrawn, forced=forced)),
+            "roll back": as_seen(seen, roll_back(policy, self.rolled_back_from, forced=forced)),
             "revoke": revoke(policy, kid or seen, compromised=compromised),
         }[name]
         with suppress(NothingToDo, UnknownKey):
-            world.moved_by_hand(move, forced=forced, meanwhile=meanwhile)
+            world.perform_operation(operation, forced=forced, meanwhile=meanwhile)
             if name == "roll back":
-                self.withdrawn.add(world.decision.before.current(world.decision.at).kid)
-            self.withdrawn.discard(world.saved.current(world.decision.at).kid)
+                self.rolled_back_from.add(world.decision.before.current(world.decision.at).kid)
+            self.rolled_back_from.discard(world.saved.current(world.decision.at).kid)
 
     def _pick(self, number: int) -> str:
         current = self._current()

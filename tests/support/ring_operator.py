@@ -1,6 +1,6 @@
-"""What an operator does to the ring in the world of `ring_world`: changed settings, and moves that must take effect.
+"""What an operator does in the world of `ring_world`: changed settings, and operations that must take effect.
 
-When it is done is told by `test_keyring_over_time`.
+When it is done is defined in `test_promises_over_time`.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from issuer.errors import NothingToDo, Refused
 from issuer.keyring.key import Key
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
-from support.ring_world import Move, seconds
+from support.ring_world import Operation, seconds
 
 POLICY = Policy(
     algorithm="RS256",
@@ -75,10 +75,10 @@ def changed(policy: Policy, change: Change) -> Policy:
     return replace(policy, **spans)
 
 
-def as_seen(kid: str, performed: Move) -> Move:
-    """Return a move of who saw `kid` sign and does not want another to be superseded."""
+def as_seen(kid: str, performed: Operation) -> Operation:
+    """Return an operation of an operator who saw `kid` sign and wants to supersede no other key."""
 
-    def move(ring: KeyRing, now: datetime) -> KeyRing:
+    def operation(ring: KeyRing, now: datetime) -> KeyRing:
         signs = ring.current(now).kid
         try:
             ring.require_current(kid, now)
@@ -88,48 +88,50 @@ def as_seen(kid: str, performed: Move) -> Move:
         assert signs == kid, "another key is superseded than the operator saw"
         return performed(ring, now)
 
-    return move
+    return operation
 
 
-def rotate(policy: Policy, *, forced: bool) -> Move:
-    def move(ring: KeyRing, now: datetime) -> KeyRing:
+def rotate(policy: Policy, *, forced: bool) -> Operation:
+    def operation(ring: KeyRing, now: datetime) -> KeyRing:
         standbys = {key.kid for key in ring.keys if ring.phase(key, now) is Phase.STANDBY}
-        ripe_at = min((ring.ripe_at(ring.find(kid)) for kid in standbys), default=now)
+        may_sign_from = min((ring.find(kid).may_sign_from for kid in standbys), default=now)
         try:
             after = ring.promoted(policy, now, forced=forced)
         except Refused as refusal:
             if standbys:
-                _time_mends(refusal, now, forced=forced, only_from=ripe_at)
+                _time_resolves(refusal, now, forced=forced, only_from=may_sign_from)
             raise NothingToDo from refusal
         assert after.current(now).kid in standbys, "nothing was rotated"
         return after
 
-    return move
+    return operation
 
 
-def roll_back(policy: Policy, withdrawn: set[str], *, forced: bool) -> Move:
-    def move(ring: KeyRing, now: datetime) -> KeyRing:
+def roll_back(policy: Policy, rolled_back_from: set[str], *, forced: bool) -> Operation:
+    def operation(ring: KeyRing, now: datetime) -> KeyRing:
         try:
             after = ring.rolled_back(policy, now, forced=forced)
         except Refused as refusal:
             if refusal.allowed_from is not None:
-                _time_mends(refusal, now, forced=forced, only_from=refusal.allowed_from)
+                _time_resolves(refusal, now, forced=forced, only_from=refusal.allowed_from)
             else:
-                _nothing_is_left_to_go_back_to(ring, now, withdrawn, forced=forced)
+                _nothing_is_left_to_go_back_to(ring, now, rolled_back_from, forced=forced)
             raise NothingToDo from refusal
         chosen = ring.find(after.current(now).kid)
         assert ring.phase(chosen, now) is Phase.PREVIOUS, "nothing was rolled back"
-        assert forced or chosen.kid not in withdrawn, "a rollback leads to what another took out of use"
-        assert forced or ring.ripe_at(chosen) <= now, "a key signs again before verifiers know it"
+        assert forced or chosen.kid not in rolled_back_from, (
+            "a rollback leads to a key that was rolled back from"
+        )
+        assert forced or chosen.may_sign_from <= now, "a key signs again before verifiers know it"
         last = max(_previous(ring, now), key=lambda key: ring.superseded_at(key) or now)
         assert ring.superseded_at(chosen) == ring.superseded_at(last), "that is not the key that signed last"
         return after
 
-    return move
+    return operation
 
 
-def revoke(policy: Policy, kid: str, *, compromised: bool) -> Move:
-    def move(ring: KeyRing, now: datetime) -> KeyRing:
+def revoke(policy: Policy, kid: str, *, compromised: bool) -> Operation:
+    def operation(ring: KeyRing, now: datetime) -> KeyRing:
         before = ring.find(kid)
         try:
             after = ring.revoked(kid, "a reason", policy, now, compromised=compromised)
@@ -146,11 +148,11 @@ def revoke(policy: Policy, kid: str, *, compromised: bool) -> Move:
         assert after.find(kid).revoked_at == (before.revoked_at or now)
         assert after.current(now).kid != kid
         if before == ring.current(now):
-            ripest = min(ring.ripe_at(key) for key in ring.standbys(now))
-            assert ring.ripe_at(after.current(now)) == ripest, "verifiers would know another key for longer"
+            oldest = min(key.may_sign_from for key in ring.standbys(now))
+            assert after.current(now).may_sign_from == oldest, "verifiers would know another key for longer"
         return after
 
-    return move
+    return operation
 
 
 def _previous(ring: KeyRing, now: datetime) -> list[Key]:
@@ -158,20 +160,20 @@ def _previous(ring: KeyRing, now: datetime) -> list[Key]:
 
 
 def _nothing_is_left_to_go_back_to(
-    ring: KeyRing, now: datetime, withdrawn: set[str], *, forced: bool
+    ring: KeyRing, now: datetime, rolled_back_from: set[str], *, forced: bool
 ) -> None:
     if not (previous := _previous(ring, now)):
         return
     superseded_at, last = max((ring.superseded_at(key) or now, key.kid) for key in previous)
     key = ring.find(last)
-    passed_over = [each for each in ring.keys if each.kid in withdrawn and each.kid != last]
+    passed_over = [each for each in ring.keys if each.kid in rolled_back_from and each.kid != last]
     assert (
-        (last in withdrawn and not forced)
+        (last in rolled_back_from and not forced)
         or superseded_at + key.token_lifetime <= now
         or any((each.activates_at or now) >= superseded_at for each in passed_over)
     ), f"{last} is there to go back to"
 
 
-def _time_mends(refusal: Refused, now: datetime, *, forced: bool, only_from: datetime) -> None:
+def _time_resolves(refusal: Refused, now: datetime, *, forced: bool, only_from: datetime) -> None:
     assert refusal.allowed_from == only_from > now
-    assert not forced, "who forces a move does not wait"
+    assert not forced, "a forced operation does not wait"

@@ -14,16 +14,16 @@ from support.ring_world import Actor, Node, World
 
 
 def judge(world: World, signed: dict[str, Key]) -> None:
-    """Hold the world to what may be broken at any instant; `signed` tells which node signs with which key."""
+    """Hold the world to what may be broken at any instant; `signed` is the key with which each node signs."""
     for node in world.nodes:
         if key := signed.get(node.name):
             _signs_with_the_key_of_the_ring(world, node, key)
     a_node_cut_off_stops_in_time_and_not_before(world, signed)
-    every_live_token_is_accepted(world)
+    every_valid_token_is_accepted(world)
     nothing_of_a_revoked_key_is_left_where_it_is_known(world, signed)
     if world.revoked:
-        the_operator_is_told_who_does_not_know_yet(world, signed)
-        no_cache_outlives_what_the_operator_was_told(world)
+        the_operator_sees_every_process_that_has_not_acknowledged(world, signed)
+        no_cache_outlives_what_was_reported_to_the_operator(world)
 
 
 def judge_what_was_saved(world: World, node: Node, actor: Actor) -> None:
@@ -32,10 +32,10 @@ def judge_what_was_saved(world: World, node: Node, actor: Actor) -> None:
     one_key_is_current(world.saved, now)
     one_key_is_current(node.view.ring, now)
     every_change_leaves_enough_standbys(world)
-    turns_follow_each_other_by_a_period(world)
+    activations_are_a_period_apart(world)
     a_previous_key_leaves_when_it_was_said(world)
     the_first_keys_may_sign_at_once(world)
-    the_ring_can_be_loaded_and_tells_which_keys_were_imported(world)
+    the_ring_can_be_loaded_and_shows_which_keys_were_imported(world)
     nothing_is_overdue_before_its_period_is_over(world, node)
     no_change_is_dated_before_the_last(world)
     revoked_keys_stay_revoked(world, world.saved, now)
@@ -46,7 +46,7 @@ def judge_what_was_saved(world: World, node: Node, actor: Actor) -> None:
 
 def _signs_with_the_key_of_the_ring(world: World, node: Node, key: Key) -> None:
     assert key.kid in node.view.opened, f"{key.kid} does not open on {node.name}"
-    assert key.kid not in world.destroyed, f"{key.kid} signs though its private half was destroyed"
+    assert key.kid not in world.destroyed, f"{key.kid} signs though its private key was destroyed"
     # By a clock that is behind, a key may sign that was superseded before the node came to need more of it.
     if key == node.view.ring.current(max(node.view.ring.changed_at, world.now + node.offset)):
         assert key.token_lifetime >= node.policy.token_lifetime, f"tokens of {node.name} end too early"
@@ -56,7 +56,9 @@ def _signs_with_the_key_of_the_ring(world: World, node: Node, key: Key) -> None:
     if key.kid == expected.kid:
         return
     unseen = [at for version, at in world.by_hand if version > node.view.ring.version]
-    assert unseen, f"{node.name} signs with {key.kid} and not with {expected.kid} though nobody moved by hand"
+    assert unseen, (
+        f"{node.name} signs with {key.kid} and not with {expected.kid} though no operator changed anything"
+    )
     assert world.now <= unseen[0] + node.policy.node_timeout, f"{node.name} signs with {key.kid} for too long"
 
 
@@ -65,7 +67,7 @@ def a_node_cut_off_stops_in_time_and_not_before(world: World, signed: dict[str, 
     for node in world.nodes:
         policy, blind = node.policy, world.now - node.looked_at
         left = policy.max_age + max(policy.outage_limit, policy.node_timeout) - blind
-        assert world.serving.get(node.name, left) <= left, f"a document of {node.name} lives for too long"
+        assert world.serving.get(node.name, left) <= left, f"a key set of {node.name} is valid for too long"
         assert node.name not in signed or blind <= policy.node_timeout, f"{node.name} signs by an old view"
         if node.set_back:
             continue
@@ -75,8 +77,8 @@ def a_node_cut_off_stops_in_time_and_not_before(world: World, signed: dict[str, 
             assert world.serving.get(node.name) == policy.max_age, f"{node.name} does not publish any more"
 
 
-def every_live_token_is_accepted(world: World) -> None:
-    """Every document lists each key with a live token, but for the breakage that a command predicted."""
+def every_valid_token_is_accepted(world: World) -> None:
+    """Every document lists each key with a valid token, but for the breakage that a command predicted."""
     up_to_date = [node for node in world.nodes if node.view.ring.version == world.saved.version]
     verifiers = world.verifiers
     for kid, end in verifiers.tokens.items():
@@ -88,7 +90,7 @@ def every_live_token_is_accepted(world: World) -> None:
         if world.now + world.ahead < world.predicted.get(kid, world.now):
             continue
         for kids in (*verifiers.caches, *verifiers.cooling):
-            assert kid in kids, f"a document {sorted(kids)} lacks {kid} though a token lives until {end}"
+            assert kid in kids, f"a document {sorted(kids)} lacks {kid} though a token is valid until {end}"
 
 
 def nothing_of_a_revoked_key_is_left_where_it_is_known(world: World, signed: dict[str, Key]) -> None:
@@ -102,21 +104,21 @@ def nothing_of_a_revoked_key_is_left_where_it_is_known(world: World, signed: dic
                 )
 
 
-def the_operator_is_told_who_does_not_know_yet(world: World, signed: dict[str, Key]) -> None:
-    """What a command reckons of the heartbeats covers all that a process which has not heard can do."""
+def the_operator_sees_every_process_that_has_not_acknowledged(world: World, signed: dict[str, Key]) -> None:
+    """What a command computes from heartbeats covers everything that a process behind the ring can do."""
     operator, beats = world.operator, list(world.beats.values())
-    told = Acknowledgement.of(beats, world.saved.version, operator.policy, world.now + operator.offset)
+    seen = Acknowledgement.of(beats, world.saved.version, operator.policy, world.now + operator.offset)
     for node in world.nodes:
         if node.view.ring.version < world.saved.version:
-            assert node.name not in signed or node.beat in told.waiting, f"{node.name} is not waited for"
-            assert node.name not in world.serving or node.beat in told.silent, f"{node.name} is not told of"
-    _nobody_is_waited_for_in_vain(world, told)
+            assert node.name not in signed or node.beat in seen.waiting, f"{node.name} is not waited for"
+            assert node.name not in world.serving or node.beat in seen.silent, f"{node.name} is not reported"
+    _no_process_is_waited_for_without_need(world, seen)
     for kid, version in world.revoked.items():
-        told = Acknowledgement.of(beats, version, operator.policy, world.now + operator.offset)
-        assert all(beat.version < version for beat in told.silent), (
+        seen = Acknowledgement.of(beats, version, operator.policy, world.now + operator.offset)
+        assert all(beat.version < version for beat in seen.silent), (
             "who knows by a later version is waited for"
         )
-        end = told.refused_from - world.ahead
+        end = seen.refused_from - world.ahead
         assert (
             end
             >= world.now
@@ -128,17 +130,23 @@ def the_operator_is_told_who_does_not_know_yet(world: World, signed: dict[str, K
         world.refused_from[kid] = min(end, world.refused_from.get(kid, end))
 
 
-def _nobody_is_waited_for_in_vain(world: World, told: Acknowledgement) -> None:
+def _no_process_is_waited_for_without_need(world: World, seen: Acknowledgement) -> None:
     now = world.now + world.operator.offset - world.operator.policy.clock_skew
-    assert all(beat.signs_until > now for beat in told.waiting), "who signs no more is waited for"
-    assert all(beat.served_until > now for beat in told.silent), "who serves no more is told of"
-    assert not world.left & {beat.id for beat in (*told.done, *told.silent)}, "who left is told of"
+    assert all(beat.signs_until > now for beat in seen.waiting), (
+        "a process that no longer signs is waited for"
+    )
+    assert all(beat.served_until > now for beat in seen.silent), "a process that no longer serves is reported"
+    assert not world.left & {beat.id for beat in (*seen.done, *seen.silent)}, (
+        "a process that ended is reported"
+    )
 
 
-def no_cache_outlives_what_the_operator_was_told(world: World) -> None:
+def no_cache_outlives_what_was_reported_to_the_operator(world: World) -> None:
     for kids, end in world.verifiers.caches.items():
         for kid in kids & world.refused_from.keys():
-            assert end <= world.refused_from[kid], f"a cache holds the revoked {kid} for longer than was told"
+            assert end <= world.refused_from[kid], (
+                f"a cache holds the revoked {kid} for longer than was reported"
+            )
 
 
 def one_key_is_current(ring: KeyRing, now: datetime) -> None:
@@ -151,8 +159,8 @@ def one_key_is_current(ring: KeyRing, now: datetime) -> None:
         "the key that signs is superseded by another than the next"
     )
     begun_at = ring.current(ring.changed_at).activates_at
-    assert begun_at is not None, "a key signs that has no turn"
-    assert begun_at <= ring.changed_at, "a key signs whose turn has not come"
+    assert begun_at is not None, "a key signs that has no activation time"
+    assert begun_at <= ring.changed_at, "a key signs before its activation"
 
 
 def every_change_leaves_enough_standbys(world: World) -> None:
@@ -162,21 +170,21 @@ def every_change_leaves_enough_standbys(world: World) -> None:
     assert ring.shortfall(ring.changed_at, policy) == 0
 
 
-def turns_follow_each_other_by_a_period(world: World) -> None:
-    """Wherever another key signs or waits: none is early, none is late, and without a period none has a turn."""
+def activations_are_a_period_apart(world: World) -> None:
+    """No activation is early or late, and without a rotation period there is none."""
     decision, ring = world.decision, world.saved
     if _signs_and_waits(decision.before, decision.at) == _signs_and_waits(ring, decision.at):
         return
-    turn = ring.current(decision.at).activates_at or decision.at
+    activated_at = ring.current(decision.at).activates_at or decision.at
     for key in ring.standbys(decision.at):
         if key.activates_at and key.activates_at <= decision.at + key.margin:
-            turn = key.activates_at  # too near to be moved
+            activated_at = key.activates_at  # too near to be moved
         elif not decision.policy.rotation_period:
-            assert key.activates_at is None, f"{key.kid} has a turn though only operators rotate"
+            assert key.activates_at is None, f"{key.kid} has an activation time though only operators rotate"
         else:
-            assert key.activates_at, f"{key.kid} never has its turn"
-            assert key.activates_at == max(turn + decision.policy.rotation_period, ring.ripe_at(key))
-            turn = key.activates_at
+            assert key.activates_at, f"{key.kid} is never activated"
+            assert key.activates_at == max(activated_at + decision.policy.rotation_period, key.may_sign_from)
+            activated_at = key.activates_at
 
 
 def _signs_and_waits(ring: KeyRing, now: datetime) -> list[str]:
@@ -184,12 +192,14 @@ def _signs_and_waits(ring: KeyRing, now: datetime) -> list[str]:
 
 
 def a_previous_key_leaves_when_it_was_said(world: World) -> None:
-    """What a command told of it is changed by a rollback only, and no key stays for longer."""
+    """What a command reported of it is changed by a rollback only, and no key stays for longer."""
     decision, before, ring = world.decision, world.decision.before, world.saved
     trusted = {key.kid: ring.leaves_at(key) for key in ring.keys if key.revoked_at is None}
-    first = ring.leaves_at(next(key for key in ring.in_order if key.kid in trusted))
+    first = ring.leaves_at(next(key for key in ring.by_activation if key.kid in trusted))
     assert first is None or first > decision.at, "a key is kept though its last token is dead"
-    if {key.kid for key in before.keys if key.withdrawn} != {key.kid for key in ring.keys if key.withdrawn}:
+    if {key.kid for key in before.keys if key.rolled_back_from} != {
+        key.kid for key in ring.keys if key.rolled_back_from
+    }:
         return
     for key in before.keys:
         if before.phase(key, decision.at) is Phase.PREVIOUS and key.kid in trusted:
@@ -200,10 +210,10 @@ def a_previous_key_leaves_when_it_was_said(world: World) -> None:
 
 def the_first_keys_may_sign_at_once(world: World) -> None:
     for key in world.saved.keys:
-        assert key.kid not in world.first or world.saved.ripe_at(key) == key.published_at
+        assert key.kid not in world.first or key.may_sign_from == key.published_at
 
 
-def the_ring_can_be_loaded_and_tells_which_keys_were_imported(world: World) -> None:
+def the_ring_can_be_loaded_and_shows_which_keys_were_imported(world: World) -> None:
     assert invalid_reason(world.saved) is None
     assert {key.kid for key in world.saved.keys if key.imported} <= world.imported
     assert all(key.imported for key in world.saved.keys if key.kid in world.imported)
@@ -217,15 +227,15 @@ def nothing_is_overdue_before_its_period_is_over(world: World, actor: Actor) -> 
 
 
 def one_wrong_clock_carries_no_other_along(world: World, actor: Actor) -> None:
-    """What a machine whose clock is ahead let sign waits for the others, and is the first to have its turn."""
+    """A key that a clock ahead activated waits for the other clocks, and is the next to be activated."""
     policy, clock = actor.policy, world.now + actor.offset
     ahead = clock + 3 * policy.clock_skew
     ring = world.complete(world.saved, policy, ahead).promoted(policy, ahead, forced=True)
     ring = replace(ring, changed_at=ahead)
     now = ring.decision_instant(policy, clock)
     assert now <= clock + policy.clock_skew
-    waiting = [ring.ripe_at(key) for key in ring.standbys(now)]
-    assert waiting == sorted(waiting), "a key waits for its turn that verifiers know for longer than the next"
+    waiting = [key.may_sign_from for key in ring.standbys(now)]
+    assert waiting == sorted(waiting), "a key waits that verifiers have known for longer than the next one"
 
 
 def no_change_is_dated_before_the_last(world: World) -> None:

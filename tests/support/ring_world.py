@@ -1,6 +1,6 @@
 """A small world around the pure ring: true time, nodes with clocks and views of their own, operators, verifiers.
 
-What must hold in it is told by `ring_promises`; which histories are tried, by `test_keyring_over_time`.
+What must hold in it is defined in `ring_promises`, which histories are tried in `test_promises_over_time`.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from issuer.keyring.view import View
 from issuer.signing.public_key import PublicKey
 from support.defaults import START
 
-Move = Callable[[KeyRing, datetime], KeyRing]
+Operation = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)
 COOLDOWN = timedelta(seconds=7)
 """For how long the verifiers that ask again on an unknown kid do not ask again: at most any lead - R - S."""
@@ -95,7 +95,7 @@ def _last(held: dict[Any, datetime], what: Any, until: datetime) -> None:
 class World:
     """Everything there is; `judge` looks at it at each instant at which something may have gone wrong.
 
-    At first there is only the node that founds the ring; see `start`.
+    At first there is only the node that creates the ring; see `start`.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class World:
         self.serial = count()
         self.operator = Actor(operator, policy)
         first = [self.made(policy) for _ in range(1 + policy.standby_keys)]
-        self.saved = KeyRing.found(first, policy, START + nodes[0])
+        self.saved = KeyRing.create(first, policy, START + nodes[0])
         self.first = {key.kid for key in first}
         before = replace(self.saved, keys=self.saved.keys[:1])
         self.decision = Decision(before, self.saved, policy, self.saved.changed_at, START)
@@ -129,18 +129,18 @@ class World:
         self.refused_from: dict[str, datetime] = {}
         """From when, by the first clock, a command said that no verifier accepts a key, by kid."""
         self.by_hand: list[tuple[int, datetime]] = []
-        """The versions that an operator's move made, and when."""
+        """The versions that operations of operators made, and when."""
         self.destroyed: set[str] = set()
         self.serving: dict[str, timedelta] = {}
         """The nodes that serve documents at the latest look, and their max-age."""
         self.nodes: list[Node] = []
         unseen = View(self.saved, START, frozenset())
-        founder, *self._others = [
+        creator, *self._others = [
             Node(offset, policy, f"node-{number}", unseen, START) for number, offset in enumerate(nodes)
         ]
-        self.nodes = [founder]
-        self._send_heartbeat(founder, self.saved.version, START + founder.offset)
-        founder.sees(self.saved, START, START + founder.offset)
+        self.nodes = [creator]
+        self._send_heartbeat(creator, self.saved.version, START + creator.offset)
+        creator.sees(self.saved, START, START + creator.offset)
         self.look()
 
     def start(self, policy: Policy) -> None:
@@ -169,8 +169,8 @@ class World:
             for key in node.view.ring.keys:
                 if key.activates_at:
                     yield key.activates_at - node.offset
-        for ripe_at in self.predicted.values():
-            yield ripe_at - self.ahead
+        for may_sign_from in self.predicted.values():
+            yield may_sign_from - self.ahead
 
     def look(self) -> None:
         """Let every node sign and serve all that it will, and judge the world."""
@@ -204,25 +204,25 @@ class World:
         kid = f"key-{next(self.serial):04}"
         return PublicKey(kid, policy.algorithm, {"kid": kid, "alg": policy.algorithm})
 
-    def decide(self, actor: Actor, move: Move) -> Decision:
+    def decide(self, actor: Actor, operation: Operation) -> Decision:
         before = self.saved
         at = before.decision_instant(actor.policy, self.now + actor.offset)
-        after = self.complete(move(self.complete(before, actor.policy, at), at), actor.policy, at)
+        after = self.complete(operation(self.complete(before, actor.policy, at), at), actor.policy, at)
         return Decision(before, after, actor.policy, at, self.now)
 
     def complete(self, ring: KeyRing, policy: Policy, at: datetime) -> KeyRing:
-        tended = ring.tended(policy, at)
-        missing = 0 if self.lacking else tended.shortfall(at, policy)
-        return tended.published([self.made(policy) for _ in range(missing)], policy, at)
+        maintained = ring.maintained(policy, at)
+        missing = 0 if self.lacking else maintained.shortfall(at, policy)
+        return maintained.published([self.made(policy) for _ in range(missing)], policy, at)
 
     def save(self, decision: Decision) -> KeyRing | None:
         """Return the ring as saved, or None if the decision is old or somebody was faster."""
         before, after = decision.before, decision.after
-        if before == after and not _turned(before, decision.at):
+        if before == after and not _activated_since(before, decision.at):
             return before
         if self.now - decision.made_at > DECISION_LIFETIME:
             return None
-        # Before it is known who wins: a crash after the save would leave private halves behind.
+        # Before it is known who wins: a crash after the save would leave private keys behind.
         self.destroyed |= {key.kid for key in before.keys} - {key.kid for key in after.keys}
         if self.saved is not before:
             return None
@@ -230,49 +230,51 @@ class World:
         self.decision = decision
         return self.saved
 
-    def change(self, actor: Actor, move: Move, meanwhile: Callable[[], None] = lambda: None) -> KeyRing:
+    def change(
+        self, actor: Actor, operation: Operation, meanwhile: Callable[[], None] = lambda: None
+    ) -> KeyRing:
         """Decide, let something happen, and save; the loser decides again."""
-        decision = self.decide(actor, move)
+        decision = self.decide(actor, operation)
         meanwhile()
         while (saved := self.save(decision)) is None:
-            decision = self.decide(actor, move)
+            decision = self.decide(actor, operation)
         return saved
 
-    def moved_by_hand(
-        self, move: Move, *, forced: bool = False, meanwhile: Callable[[], None] = lambda: None
+    def perform_operation(
+        self, operation: Operation, *, forced: bool = False, meanwhile: Callable[[], None] = lambda: None
     ) -> KeyRing:
-        """Let an operator perform a move, and keep what the command printed; raises what `move` raises."""
-        saved = self.change(self.operator, move, meanwhile)
+        """Perform an operator's operation, and keep what the command printed; raise what it raises."""
+        saved = self.change(self.operator, operation, meanwhile)
         self.by_hand.append((saved.version, self.now))
         revoked = [key.kid for key in saved.keys if key.revoked_at and key.kid not in self.revoked]
         self.revoked |= dict.fromkeys(revoked, saved.version)
         if forced or revoked:  # any other command says by its silence that nothing breaks
             current = saved.current(saved.changed_at)
-            self.predicted[current.kid] = saved.ripe_at(current)
+            self.predicted[current.kid] = current.may_sign_from
         self.look()
         return saved
 
-    # What a process that serves does, as `keeping.Node` does
+    # What a process does, like `node.Node`
 
     def refresh(
         self,
         node: Node,
         *,
         starting: bool = False,
-        told: bool = True,
+        heartbeat_arrives: bool = True,
         meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
-        """Reconcile, send a heartbeat if it is due, and take up the view; untold, the heartbeat fails."""
+        """Reconcile, send a heartbeat if it is due, and use the view; sending fails unless `heartbeat_arrives`."""
         looked_at, seen_at = self.now, self.now + node.offset
         policy = node.policy
         if node.beat is None or seen_at - node.beat.refreshed_at >= policy.heartbeat_interval:
-            # Before it looks: whoever revokes a key right after that look must know that this process lives.
+            # Before it loads the ring: an operator who revokes a key right after that must know of this process.
             self._send_heartbeat(node, 0 if starting else node.view.ring.version, seen_at)
         ring = self.change(
             node, lambda ring, now: ring.scheduled(policy, now) if starting else ring, meanwhile
         )
         if node.beat and node.beat.version != ring.version:
-            if not told:
+            if not heartbeat_arrives:
                 node.sees(ring, node.looked_at, seen_at)
                 return
             self._send_heartbeat(node, ring.version, seen_at)
@@ -287,7 +289,7 @@ class World:
         node.beat = self.beats[identity] = Heartbeat.of(identity, node.name, version, node.policy, at)
 
     def restart(self, node: Node, policy: Policy, *, leaves: bool) -> None:
-        """Start a node anew by other settings; one that `leaves` says so, another is just not heard of again."""
+        """Start a node anew by other settings; one that `leaves` sends a last heartbeat, another does not."""
         if node.beat and leaves:
             self.beats[node.beat.id] = node.beat.last(self.now + node.offset)
             self.left.add(node.beat.id)
@@ -296,8 +298,8 @@ class World:
         self.refresh(node, starting=True)
 
 
-def _turned(ring: KeyRing, at: datetime) -> bool:
-    """Return whether a turn came since the last change: the audit notes it, in a version of its own."""
+def _activated_since(ring: KeyRing, at: datetime) -> bool:
+    """Whether a key was activated since the last change: the audit records it in a version of its own."""
     return any(
         key.activates_at and ring.changed_at < key.activates_at <= at and key.activated_by(at)
         for key in ring.keys

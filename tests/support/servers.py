@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import httpx2
 import jwt
 
-from issuer.signing.pem_directory import NOTE
+from issuer.signing.pem_directory import CHECKPOINT
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 120.0
@@ -313,7 +313,7 @@ class Installation:
     def key_files(self) -> set[str]:
         """Return the names of all files of private keys."""
         found = {path.name for path in self.keys.iterdir()} if self.keys.exists() else set()
-        return found - {NOTE}
+        return found - {CHECKPOINT}
 
     def _environment(self, settings: Mapping[str, str]) -> dict[str, str]:
         # Settings of the shell that runs the tests must not reach the servers.

@@ -67,7 +67,7 @@ def signer(**changes: Any) -> Pkcs11Signer:
         "module": MODULE,
         "label": LABEL,
         "pin": lambda: PIN,
-        "patience": (),
+        "open_pauses": (),
         **changes,
     }
     return Pkcs11Signer(Token(**arguments))

@@ -1,7 +1,7 @@
-"""What is noted with the private keys in a PKCS#11 token: a data object of ours, in place of the one before.
+"""The checkpoint in a PKCS#11 token, as one data object; its content is defined in `keyring.checkpoint`.
 
-What it says is decided in `keyring.private_keys`. Nothing locks a token, and several nodes note at once: each writes
-its own before it destroys those in whose place it comes, so that there is always one, and for a while perhaps more.
+Nothing locks a token, and several nodes may write at the same time. Each creates its object before it destroys the
+older ones, so that there is always one, and for a moment perhaps several.
 """
 
 import time
@@ -13,99 +13,100 @@ from pkcs11 import Attribute, FunctionFailed, Object, ObjectClass, PKCS11Error, 
 
 from issuer.signing.pkcs11.session import HANDLE_GONE, SESSION_GONE, Token, is_lost, search
 
-NOTE = "jwks-issuer ring"
-"""CKA_LABEL of the note."""
+CHECKPOINT = "jwks-issuer ring"
+"""CKA_LABEL of the checkpoint."""
 APPLICATION = "jwks-issuer"
 
-LOOK_AGAIN_SECONDS = 10
-"""How long what was read is good enough: a token is slow, and nodes look at the ring every second."""
+CACHE_SECONDS = 10
+"""How long a checkpoint that was read is used: a token is slow, and nodes load the ring every second."""
 
-LOOKS = 5
-"""How often notes are read again that other nodes destroy meanwhile."""
+READS = 5
+"""How often reading is repeated if other nodes destroy an object meanwhile."""
 
 PAUSES_SECONDS = (0.05, 0.2)
-"""Between looks before it is believed that there is none: what another node is writing may hide for a moment."""
+"""The pauses before the search is repeated if nothing was found: another node may be replacing the object."""
 
-_OURS = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: APPLICATION, Attribute.LABEL: NOTE}
+_OURS = {Attribute.CLASS: ObjectClass.DATA, Attribute.APPLICATION: APPLICATION, Attribute.LABEL: CHECKPOINT}
 
 _DESTROYED = (*HANDLE_GONE, FunctionFailed)
-"""What a token says of an object that another process destroys at this moment."""
+"""The errors of a token for an object that another process destroys at the same time."""
 
 log = structlog.get_logger("issuer.keys")
 
 
-class _NotTaken(Exception):
-    """The token takes no note; the cause tells why."""
+class _NotSupported(Exception):
+    """The token cannot store a checkpoint; the cause is its error."""
 
 
-class TokenNote:
-    """The note in a token, private and readable after the log-in alone.
+class TokenCheckpoint:
+    """The checkpoint in a token, private: readable only after log-in.
 
-    A token that takes none is no reason to stop: it is logged once, and tried again when there is something else to
-    note. Every method raises KeyUnavailable for a token that cannot be used at all.
+    If the token cannot store one, this is logged once, and tried again with the next checkpoint. Every method raises
+    KeyUnavailable for a token that cannot be used at all.
     """
 
     def __init__(self, token: Token, seconds: Callable[[], float] = time.monotonic) -> None:
         self._token = token
         self._seconds = seconds
-        self._seen: Sequence[bytes] = ()
-        self._looked_at: float | None = None
-        self._not_taken: bytes | None = None
-        self._is_told = False
+        self._latest: Sequence[bytes] = ()
+        self._read_at: float | None = None
+        self._not_stored: bytes | None = None
+        self._is_logged = False
 
-    def read(self) -> Sequence[bytes]:
-        """Return what is noted, as it was LOOK_AGAIN_SECONDS ago or later: several texts if nodes noted at once."""
+    def read_checkpoints(self) -> Sequence[bytes]:
+        """Return the checkpoint, at most CACHE_SECONDS old; several texts if nodes wrote at the same time."""
         now = self._seconds()
-        if self._looked_at is None or now - self._looked_at >= LOOK_AGAIN_SECONDS:
+        if self._read_at is None or now - self._read_at >= CACHE_SECONDS:
             try:
-                self._seen = self._looked(is_none_likely=self._looked_at is not None and not self._seen)
-            except _NotTaken as refusal:
-                self._tell(refusal)
-            self._looked_at = now
-        return self._seen
+                self._latest = self._search(is_none_likely=self._read_at is not None and not self._latest)
+            except _NotSupported as refusal:
+                self._log_once(refusal)
+            self._read_at = now
+        return self._latest
 
-    def _looked(self, *, is_none_likely: bool) -> Sequence[bytes]:
+    def _search(self, *, is_none_likely: bool) -> Sequence[bytes]:
         for pause in () if is_none_likely else PAUSES_SECONDS:
             if texts := self._token.perform(_texts):
                 return texts
-            time.sleep(pause)  # and lets others use the token
+            time.sleep(pause)  # other threads can use the token
         return self._token.perform(_texts)
 
-    def write(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
-        """Note `text` if it `replaces` all that is noted, in a token that holds private keys."""
-        if text == self._not_taken:
+    def write_checkpoint(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
+        """Store `text` if it `replaces` every checkpoint in the token, and the token holds private keys."""
+        if text == self._not_stored:
             return
         now = self._seconds()
         try:
-            self._seen = self._token.perform(lambda session: _written(session, text, replaces))
-        except _NotTaken as refusal:
-            self._not_taken = text
-            self._tell(refusal)
-        self._looked_at = now
+            self._latest = self._token.perform(lambda session: _written(session, text, replaces))
+        except _NotSupported as refusal:
+            self._not_stored = text
+            self._log_once(refusal)
+        self._read_at = now
 
-    def _tell(self, refusal: _NotTaken) -> None:
-        if not self._is_told:
+    def _log_once(self, refusal: _NotSupported) -> None:
+        if not self._is_logged:
             log.warning(
-                "the key ring is not noted with its private keys",
-                reason=f"{self._token} takes no data object of ours ({type(refusal.__cause__).__name__}): a restored"
-                " older database is not noticed; after each change note what `issuer audit verify` prints elsewhere",
+                "no checkpoint of the key ring with its private keys",
+                reason=f"{self._token} cannot store a data object ({type(refusal.__cause__).__name__}), so that a"
+                " restored older database is not detected; after each change, store what `issuer audit verify` prints"
+                " elsewhere",
             )
-        self._is_told = True
+        self._is_logged = True
 
 
 def _written(session: Session, text: bytes, replaces: Callable[[bytes], bool]) -> Sequence[bytes]:
-    there = [(each, noted, replaces(noted)) for each, noted in _notes(session)]
-    stay = [noted for _, noted, is_old in there if not is_old]
-    if not stay:
+    existing = [(each, stored, replaces(stored)) for each, stored in _objects(session)]
+    newest = [stored for _, stored, is_old in existing if not is_old]
+    if not newest:
         if not search(session, {Attribute.CLASS: ObjectClass.PRIVATE_KEY}):
-            return [noted for _, noted, _ in there]  # the token was named by mistake, or is new
+            return [stored for _, stored, _ in existing]  # the token was named by mistake, or is new
         _create(session, text)
-        stay = [text]
-    for each, _, is_old in there:
+        newest = [text]
+    for each, _, is_old in existing:
         if is_old:
-            with suppress(*_DESTROYED):  # another node was quicker; if not, the next one does it
+            with suppress(*_DESTROYED):  # another node was faster; otherwise the next write does it
                 each.destroy()
-    return stay
+    return newest
 
 
 def _create(session: Session, text: bytes) -> None:
@@ -114,23 +115,23 @@ def _create(session: Session, text: bytes) -> None:
         session.create_object(template)
     except SESSION_GONE:
         raise
-    except PKCS11Error as error:  # whatever it says: it has just answered a search in this session
-        raise _NotTaken from error
+    except PKCS11Error as error:  # of whatever kind: the session works, as it has just answered a search
+        raise _NotSupported from error
 
 
 def _texts(session: Session) -> Sequence[bytes]:
-    return [text for _, text in _notes(session)]
+    return [text for _, text in _objects(session)]
 
 
-def _notes(session: Session) -> Sequence[tuple[Object, bytes]]:
-    for looks_left in reversed(range(LOOKS)):
+def _objects(session: Session) -> Sequence[tuple[Object, bytes]]:
+    for reads_left in reversed(range(READS)):
         try:
             return [(each, each[Attribute.VALUE]) for each in search(session, _OURS)]
         except _DESTROYED:
-            if not looks_left:
+            if not reads_left:
                 raise
         except PKCS11Error as error:
             if is_lost(error):
                 raise
-            raise _NotTaken from error
+            raise _NotSupported from error
     return []

@@ -1,6 +1,6 @@
-"""How a PKCS#11 token does each JWS algorithm: the mechanisms, and how a public key is read from it.
+"""The PKCS#11 mechanisms of each JWS algorithm, and how its public keys are read from a token.
 
-What an algorithm is outside of tokens is defined in `signing.algorithms`.
+The algorithms outside of tokens are defined in `signing.algorithms`.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from pkcs11 import PrivateKey as PrivateObject
 from pkcs11 import PublicKey as PublicObject
 from pkcs11.util.ec import encode_named_curve_parameters
 
-from issuer.signing.algorithms import RSA_BITS, PublicHalf
+from issuer.signing.algorithms import RSA_BITS, CryptoPublicKey
 
 _ED25519 = "1.3.101.112"  # RFC 8410 section 3
 _INSIDE = {Attribute.EXTRACTABLE: False, Attribute.SENSITIVE: True, Attribute.PRIVATE: True}
@@ -27,54 +27,54 @@ _PSS = (Mechanism.SHA256, MGF.SHA256, hashlib.sha256().digest_size)  # RFC 7518 
 
 @dataclass(frozen=True)
 class Method:
-    """How a token does one JWS algorithm."""
+    """How a token implements one JWS algorithm."""
 
     key_type: KeyType
-    making: Mechanism
+    generating: Mechanism
     signing: Mechanism
-    read: Callable[[PublicObject], PublicHalf]
+    read: Callable[[PublicObject], CryptoPublicKey]
     bits: int | None = None
     curve: str | None = None
     parameter: tuple[Mechanism, MGF, int] | None = None
     digest: Callable[[bytes], bytes] = bytes
-    """What is done with the data outside; SHA-256 where the mechanism takes a digest."""
+    """What is done to the data before the token signs it: SHA-256 where the mechanism takes a digest."""
 
-    def make(self, session: Session, label: str) -> tuple[PublicObject, PrivateObject]:
-        """Make a pair of token objects whose private key can sign and do nothing else, and cannot be extracted."""
-        maker: Callable[..., tuple[PublicObject, PrivateObject]]
+    def generate(self, session: Session, label: str) -> tuple[PublicObject, PrivateObject]:
+        """Generate a key pair in the token whose private key can only sign, and cannot be extracted."""
+        generate: Callable[..., tuple[PublicObject, PrivateObject]]
         if self.curve:
             curve = {Attribute.EC_PARAMS: encode_named_curve_parameters(self.curve)}
-            maker = session.create_domain_parameters(self.key_type, curve, local=True).generate_keypair
+            generate = session.create_domain_parameters(self.key_type, curve, local=True).generate_keypair
         else:
-            maker = partial(session.generate_keypair, self.key_type, self.bits)
-        return maker(
+            generate = partial(session.generate_keypair, self.key_type, self.bits)
+        return generate(
             label=label,
             store=True,
             capabilities=MechanismFlag.SIGN | MechanismFlag.VERIFY,
-            mechanism=self.making,
+            mechanism=self.generating,
             private_template=_INSIDE,
         )
 
     def sign(self, key: SignMixin, data: bytes) -> bytes:
-        """Return the signature in JWS form, which for ECDSA is that of PKCS#11, too: r and s."""
+        """Return the signature in JWS form, which for ECDSA is also that of PKCS#11: r and s."""
         return key.sign(self.digest(data), mechanism=self.signing, mechanism_param=self.parameter)
 
 
-def _rsa(key: PublicObject) -> PublicHalf:
+def _rsa(key: PublicObject) -> CryptoPublicKey:
     n, e = (int.from_bytes(key[name]) for name in (Attribute.MODULUS, Attribute.PUBLIC_EXPONENT))
     return RSAPublicNumbers(e, n).public_key()
 
 
-def _ec(key: PublicObject) -> PublicHalf:
+def _ec(key: PublicObject) -> CryptoPublicKey:
     return EllipticCurvePublicKey.from_encoded_point(SECP256R1(), _point(key))
 
 
-def _ed25519(key: PublicObject) -> PublicHalf:
+def _ed25519(key: PublicObject) -> CryptoPublicKey:
     return Ed25519PublicKey.from_public_bytes(_point(key))
 
 
 def _point(key: PublicObject) -> bytes:
-    """Return CKA_EC_POINT without the OCTET STRING that modules put around it, but not all and not for each curve."""
+    """Return CKA_EC_POINT without the OCTET STRING in which some modules wrap it, for some curves."""
     point: bytes = key[Attribute.EC_POINT]
     return point if len(point) == _POINT_BYTES[key.key_type] else OctetString.load(point).native
 

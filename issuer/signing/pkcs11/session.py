@@ -1,6 +1,6 @@
-"""One process's session on a PKCS#11 token: the module, forks, the lock, a lost session, every error in words.
+"""The session of a process on a PKCS#11 token: the module, forks, the lock, lost sessions, and error messages.
 
-Which keys are in the token is defined by `signing.pkcs11`. The package `pkcs11` is the extra of that name.
+The keys in the token are managed by `signer`. The package `pkcs11` is installed with the extra of that name.
 """
 
 import os
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = (0.05, 0.1, 0.2, 0.4)
-"""The pauses between tries to open the token for the first time: processes that start at once disturb each other."""
+OPEN_PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.4)
+"""The pauses between attempts to open the token for the first time: processes that start together collide."""
 
 HANDLE_GONE = (pkcs11.KeyHandleInvalid, pkcs11.ObjectHandleInvalid)
-"""An object was destroyed, by another process perhaps, or was found in a session that no longer exists."""
+"""An object was destroyed, perhaps by another process, or belongs to a session that no longer exists."""
 
 SESSION_GONE = (
     pkcs11.DeviceRemoved,
@@ -34,7 +34,7 @@ SESSION_GONE = (
     pkcs11.TokenNotPresent,
     pkcs11.TokenNotRecognised,
 )
-"""Whatever was asked, the session or its token is away."""
+"""The session or its token is gone, whatever the call was."""
 
 _LOST = (
     *SESSION_GONE,
@@ -61,21 +61,21 @@ _PIN_REFUSED = (
 )
 
 _WRONG_PIN = (
-    "refuses the PIN: correct ISSUER_KEYS_PASSPHRASE[_FILE]; this process does not try the same one again, as too"
+    "refuses the PIN: correct ISSUER_KEYS_PASSPHRASE[_FILE]; this process does not try the same PIN again, as too"
     " many wrong ones lock a token"
 )
 _NOT_FOUND = "is not there: insert or initialise it, or correct ISSUER_PKCS11_TOKEN (its label)"
-_BROKEN = "does not answer as it should: see that it is connected, and what its own log says"
+_BROKEN = "failed: check that it is connected, and see its own log"
 _INCAPABLE = (
-    "cannot do what the key or its algorithm needs: choose another ISSUER_ALGORITHM, or another token"
+    "does not support what the key or its algorithm needs: choose another ISSUER_ALGORITHM, or another token"
 )
-_NO_KEY = "no longer has a key that it had: see what it holds with its own tool"
+_NO_KEY = "no longer has a key that it had: list its objects with its own tool"
 _READ_ONLY = "cannot be written to: lift its write protection with its own tool"
 _ADVICE: Mapping[type[PKCS11Error], str] = {
     pkcs11.DeviceError: _BROKEN,
     pkcs11.DeviceMemory: "is full: destroy what is no longer needed in it with its own tool",
     pkcs11.DeviceRemoved: _NOT_FOUND,
-    pkcs11.FunctionFailed: "could not do it: it may be full or broken; see what its own log says",
+    pkcs11.FunctionFailed: "failed: it may be full or broken; see its own log",
     pkcs11.GeneralError: "or its module is not set up: see its configuration (of SoftHSM: SOFTHSM2_CONF)",
     pkcs11.KeyHandleInvalid: _NO_KEY,
     pkcs11.KeySizeRange: _INCAPABLE,
@@ -84,7 +84,7 @@ _ADVICE: Mapping[type[PKCS11Error], str] = {
     pkcs11.MultipleTokensReturned: "is one of several with that label: give each another",
     pkcs11.NoSuchToken: _NOT_FOUND,
     pkcs11.ObjectHandleInvalid: _NO_KEY,
-    pkcs11.PinExpired: "wants a new PIN: set it with its own tool, and in ISSUER_KEYS_PASSPHRASE[_FILE]",
+    pkcs11.PinExpired: "requires a new PIN: set it with its own tool, and in ISSUER_KEYS_PASSPHRASE[_FILE]",
     pkcs11.PinIncorrect: _WRONG_PIN,
     pkcs11.PinInvalid: _WRONG_PIN,
     pkcs11.PinLenRange: _WRONG_PIN,
@@ -99,15 +99,15 @@ _ADVICE: Mapping[type[PKCS11Error], str] = {
 
 
 class _Process:
-    """What Cryptoki keeps by process, whoever uses it there.
+    """The state of Cryptoki that all users in a process share.
 
-    The package calls C_Initialize without allowing threads, so there is one call into the module at a time.
+    The package calls C_Initialize without allowing threads, so only one call into the module is made at a time.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.age = 0
-        """How often the module was started anew: sessions and handles of an earlier age may denote others now."""
+        self.generation = 0
+        """How often the module was initialised: sessions and handles of an earlier generation are not valid."""
         self._used: set[Path] = set()
         self._inherited: set[Path] = set()
         os.register_at_fork(
@@ -119,47 +119,47 @@ class _Process:
         if module in self._inherited:
             self.restart(module)
         self._used.add(module)
-        return pkcs11.lib(str(module))  # C_Initialize, if that is due
+        return pkcs11.lib(str(module))  # C_Initialize, if it was not called yet
 
     def restart(self, module: Path) -> None:
-        """Have the module initialised anew at its next use; no session outlives it."""
-        self.age += 1
+        """Initialise the module again at its next use; all sessions end."""
+        self.generation += 1
         self._inherited.discard(module)
         if module in self._used:
-            # It may not know itself initialised: some notice a fork by themselves.
+            # It may not be initialised: some modules detect a fork themselves.
             with suppress(PKCS11Error):
                 pkcs11.lib(str(module)).finalize()
 
     def _before_fork(self) -> None:
-        self.lock.acquire()  # no fork in the middle of a call: the child would have half of it
+        self.lock.acquire()  # no fork during a call: the child would copy its unfinished state
 
     def _in_parent(self) -> None:
         self.lock.release()
 
     def _in_child(self) -> None:
-        """Forget all sessions: the child must call C_Initialize itself (PKCS #11 v2.20 section 6.6.1)."""
+        """Drop all sessions: the child must call C_Initialize itself (PKCS #11 v2.20 section 6.6.1)."""
         self.lock = threading.RLock()
         self._inherited = set(self._used)
-        self.age += 1
+        self.generation += 1
 
 
 _process = _Process()
 
 
 class Token:
-    """A token, and one session on it that all threads of a process share; the PIN is shown nowhere."""
+    """A token, and one session on it that all threads of a process share; the PIN is never shown."""
 
     def __init__(
         self,
         module: Path,
         label: str,
         pin: Callable[[], str],
-        patience: Iterable[float] = PATIENCE_SECONDS,
+        open_pauses: Iterable[float] = OPEN_PAUSES_SECONDS,
     ) -> None:
         self._module = module
         self._label = label
-        self._pin = pin  # asked each time: it may be changed while we run
-        self._patience = patience
+        self._pin = pin  # called each time: an operator may change it while this process runs
+        self._open_pauses = open_pauses
         self._session: Session | None = None
         self._opened_in = 0, 0
         self._refused: tuple[str, str] | None = None
@@ -168,12 +168,12 @@ class Token:
         return f"the PKCS#11 token {self._label}"
 
     def perform(self, work: Callable[[Session], T]) -> T:
-        """Return what `work` makes of the session; raise KeyUnavailable with what to do.
+        """Return the result of `work` with the session; raise KeyUnavailable with what to do.
 
-        It is done a second time, in a new session, if the one at hand was lost, and in the same one if an
-        object was: it must be harmless to repeat.
+        `work` is repeated once, in a new session if the session was lost, and in the same one if an object was: it
+        must be harmless to repeat.
         """
-        with self._told(), _process.lock:
+        with self._translated(), _process.lock:
             session = self._opened()
             try:
                 return work(session)
@@ -186,15 +186,15 @@ class Token:
             return work(self._opened())
 
     def _opened(self) -> Session:
-        process, age = self._opened_in
-        if self._session is None or (process, age) != (os.getpid(), _process.age):
-            # Whoever waits for a session that was lost has others waiting behind.
+        process, generation = self._opened_in
+        if self._session is None or (process, generation) != (os.getpid(), _process.generation):
+            # No pauses when a lost session is opened again: requests wait for the lock.
             session = self._open() if process == os.getpid() else self._open_first()
-            self._session, self._opened_in = session, (os.getpid(), _process.age)
+            self._session, self._opened_in = session, (os.getpid(), _process.generation)
         return self._session
 
     def _open_first(self) -> Session:
-        for pause in self._patience:
+        for pause in self._open_pauses:
             try:
                 return self._open()
             except _STARTING:
@@ -209,13 +209,15 @@ class Token:
             token = self._library().get_token(token_label=self._label)
             return token.open(rw=True, user_pin=pin)
         except pkcs11.UserAlreadyLoggedIn:
-            # By another session of this process: a log-in is the process's, and counts for all of them.
+            # Another session of this process logged in, which counts for all of them.
             return token.open(rw=True)
         except _PIN_REFUSED as error:
             self._refused = pin, self._explained(error)
             raise
         except _STARTING:
-            _process.restart(self._module)  # it reads its list of tokens once: the next try shall see another
+            _process.restart(
+                self._module
+            )  # it reads its list of tokens once: the next attempt needs a new one
             raise
 
     def _library(self) -> "Library":
@@ -229,7 +231,7 @@ class Token:
             ) from error
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translated(self) -> Iterator[None]:
         try:
             yield
         except PKCS11Error as error:
@@ -241,14 +243,13 @@ class Token:
 
 
 def is_lost(error: PKCS11Error) -> bool:
-    """Whether a new session may help; the package has no name for "not initialised" and vendors' own."""
+    """Whether a new session may help; the package has no type for "not initialised" and for errors of vendors."""
     return isinstance(error, _LOST) or type(error) is PKCS11Error
 
 
 def search(session: Session, attributes: Mapping[Attribute, object]) -> list[Object]:
     """Return the objects with these attributes that the session sees."""
-    # The package itself prints a search that fails at its start to standard error: let a lost session be
-    # noticed before.
+    # The package prints to standard error if a search fails at its start: detect a lost session before.
     with suppress(RandomNoRNG):
         session.generate_random(8)
     return list(session.get_objects(dict(attributes)))

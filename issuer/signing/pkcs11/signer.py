@@ -1,10 +1,10 @@
-"""Private keys in a PKCS#11 token (an HSM): made inside it, never extractable, found by CKA_ID.
+"""Private keys in a PKCS#11 token (an HSM): generated inside it, never extractable, found by CKA_ID.
 
-How a token does each algorithm is defined in `mechanisms`; how a process holds its session, and what it says
-when the token fails, in `session`; what is noted beside the keys, in `checkpoint`.
+The mechanisms of each algorithm are defined in `mechanisms`, the session and its error messages in `session`, and the
+data object beside the keys in `checkpoint`.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
@@ -14,15 +14,15 @@ from pkcs11 import PublicKey as PublicObject
 
 from issuer.blocking import require_patience
 from issuer.errors import KeyUnavailable, Refused
-from issuer.signing.algorithms import ALGORITHMS, PrivateKey, PublicHalf
-from issuer.signing.pkcs11.checkpoint import TokenNote
+from issuer.signing.algorithms import ALGORITHMS, CryptoPublicKey, PrivateKey
+from issuer.signing.pkcs11.checkpoint import TokenCheckpoint
 from issuer.signing.pkcs11.mechanisms import METHODS, Method
 from issuer.signing.pkcs11.session import HANDLE_GONE, Token, search
 from issuer.signing.public_key import PublicKey
 
 PENDING = "jwks-issuer pending"
 KEPT = "jwks-issuer kept"
-"""CKA_LABEL: a tag that many objects share, and never a name."""
+"""CKA_LABEL: a tag that many objects share, not a name."""
 
 _CHALLENGE = b"which private key is this?"
 
@@ -30,21 +30,21 @@ _CHALLENGE = b"which private key is this?"
 class Pkcs11Signer:
     """Signs with keys that never leave their token.
 
-    The CKA_ID of both key objects is the kid, as the 43 bytes of its ASCII form; a key is looked up by nothing else.
+    The CKA_ID of both objects of a key is the kid, as the 43 bytes of its ASCII form; a key is found only by it.
     """
 
     def __init__(self, token: Token) -> None:
         self._token = token
-        self._note = TokenNote(token)
+        self.checkpoint_storage = TokenCheckpoint(token)
         self._loaded: dict[str, str] = {}
-        self._handles: dict[str, SignMixin] = {}  # a handle is good in the session that it was found in
+        self._handles: dict[str, SignMixin] = {}  # a handle is valid only in the session that found it
 
     def generate(self, alg: str) -> PublicKey:
-        """Make a key pair inside the token, pending."""
-        return self._token.perform(lambda session: self._make(session, alg))
+        """Generate a key pair inside the token, pending."""
+        return self._token.perform(lambda session: self._generate(session, alg))
 
-    def adopt(self, key: PrivateKey, alg: str) -> NoReturn:
-        """Refuse: a key that was outside once cannot be known to be nowhere else."""
+    def import_key(self, key: PrivateKey, alg: str) -> NoReturn:
+        """Refuse: a key that was made outside may exist elsewhere."""
         del key, alg
         raise Refused(
             "with ISSUER_KEYS=pkcs11 private keys are generated inside the token and never leave it: existing keys"
@@ -52,20 +52,20 @@ class Pkcs11Signer:
         )
 
     def keep(self, kid: str) -> None:
-        """Label both key objects as kept."""
+        """Label both key objects as permanent."""
 
         def keep(session: Session) -> None:
             for kind in (ObjectClass.PUBLIC_KEY, ObjectClass.PRIVATE_KEY):
-                for key in _found(session, kind, {**_bearing(kid), Attribute.LABEL: PENDING}):
+                for key in _found(session, kind, {**_with_id(kid), Attribute.LABEL: PENDING}):
                     key[Attribute.LABEL] = KEPT
 
         self._token.perform(keep)
 
     def load(self, kid: str, alg: str) -> None:
-        """Find `kid`, whichever process made it, and have it prove that it is the key its name says."""
+        """Find `kid`, which any process may have made, and verify that it is the key of that thumbprint."""
 
         def load(session: Session) -> None:
-            self._handles[kid] = self._proven(session, kid, alg)
+            self._handles[kid] = self._verified(session, kid, alg)
             self._loaded[kid] = alg
 
         if kid not in self._loaded:
@@ -73,7 +73,7 @@ class Pkcs11Signer:
 
     def sign(self, kid: str, data: bytes) -> bytes:
         """Return the JWS signature of `data`."""
-        require_patience()  # a token in hardware takes its time
+        require_patience()  # a hardware token is slow
 
         def sign(session: Session) -> bytes:
             if kid not in self._loaded:
@@ -81,7 +81,7 @@ class Pkcs11Signer:
             alg = self._loaded[kid]
             key = self._handles.get(kid)
             if key is None or key.session is not session:
-                key = self._handles[kid] = self._proven(session, kid, alg)
+                key = self._handles[kid] = self._verified(session, kid, alg)
             try:
                 return METHODS[alg].sign(key, data)
             except HANDLE_GONE:
@@ -91,44 +91,44 @@ class Pkcs11Signer:
         return self._token.perform(sign)
 
     def unload_all_but(self, kids: Collection[str]) -> None:
-        """Drop the handles of other keys; the token is not asked, it may be away."""
+        """Drop the handles of other keys, without a call to the token, which may be away."""
         for kid in set(self._loaded) - set(kids):
             self._forget(kid)
 
     def destroy(self, kid: str) -> bool:
         """Remove the private key object, then the public one; if this is interrupted, another call completes it.
 
-        Only under our labels: other programs may keep their keys in the same token. Raise KeyUnavailable if one
-        remains that bears the kid and not our label.
+        Only objects with the labels of this program are removed, as other programs may use the same token. Raise
+        KeyUnavailable if an object with this kid and another label remains.
         """
 
         def destroy(session: Session) -> bool:
             self._forget(kid)
-            private = _ours(session, ObjectClass.PRIVATE_KEY, kid)
-            for key in (*private, *_ours(session, ObjectClass.PUBLIC_KEY, kid)):
-                with suppress(*HANDLE_GONE):  # another process was quicker
+            private = _labelled(session, ObjectClass.PRIVATE_KEY, kid)
+            for key in (*private, *_labelled(session, ObjectClass.PUBLIC_KEY, kid)):
+                with suppress(*HANDLE_GONE):  # another process was faster
                     key.destroy()
-            if _private(session, kid):
+            if _private_keys(session, kid):
                 raise KeyUnavailable(
                     f"{self._token} holds a private key with the CKA_ID {kid} and not the label of this program: it"
-                    " was left as it is; if it is not another program's, destroy it with the token's own tool"
+                    " was not touched; if it is not another program's, destroy it with the token's own tool"
                 )
             return bool(private)
 
         return self._token.perform(destroy)
 
     def kept(self) -> frozenset[str]:
-        """Return the kids of all private keys with the label of kept ones."""
+        """Return the kids of all private keys with the label of permanent ones."""
         return self._token.perform(
             lambda session: frozenset(
                 _name(key) for key in _found(session, ObjectClass.PRIVATE_KEY, {Attribute.LABEL: KEPT})
             )
         )
 
-    def strays(self, kids: Collection[str]) -> list[str]:
-        """Return the kids of key objects under our labels that belong to none of `kids`, each with its class."""
+    def orphans(self, kids: Collection[str]) -> list[str]:
+        """Return the kids of key objects with our labels that belong to none of `kids`, each with its class."""
 
-        def strays(session: Session) -> list[str]:
+        def orphans(session: Session) -> list[str]:
             ours = [
                 (_name(key), kind)
                 for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
@@ -137,21 +137,13 @@ class Pkcs11Signer:
             ]
             return sorted(f"{name or 'unnamed'} ({kind.name})" for name, kind in ours if name not in kids)
 
-        return self._token.perform(strays)
-
-    def noted(self) -> Sequence[bytes]:
-        """Return what is noted in the token; it is asked every few seconds at most."""
-        return self._note.read()
-
-    def note(self, text: bytes, replaces: Callable[[bytes], bool]) -> None:
-        """Note `text` in the token if it `replaces` what is noted; a token that takes no note is logged."""
-        self._note.write(text, replaces)
+        return self._token.perform(orphans)
 
     def rewrap(self, passphrase: str) -> NoReturn:
-        """Refuse: keys in a token are under no passphrase of ours."""
+        """Refuse: this program does not encrypt the keys in a token."""
         del passphrase
         raise Refused(
-            "with ISSUER_KEYS=pkcs11 the token guards its keys itself: change its PIN with its own tool, then in"
+            "with ISSUER_KEYS=pkcs11 the token protects its keys itself: change its PIN with its own tool, then in"
             " ISSUER_KEYS_PASSPHRASE[_FILE]"
         )
 
@@ -159,26 +151,26 @@ class Pkcs11Signer:
         self._loaded.pop(kid, None)
         self._handles.pop(kid, None)
 
-    def _make(self, session: Session, alg: str) -> PublicKey:
+    def _generate(self, session: Session, alg: str) -> PublicKey:
         method = METHODS[alg]
-        self._require(session, alg, method.making, method.signing)
-        halves = method.make(session, PENDING)
+        self._require(session, alg, method.generating, method.signing)
+        pair = method.generate(session, PENDING)
         try:
-            public = self._named(method, alg, halves[0])
-            for half in halves:
-                half[Attribute.ID] = public.kid.encode()
-            self._handles[public.kid] = self._proven(session, public.kid, alg)
+            public = self._read(method, alg, pair[0])
+            for each in pair:
+                each[Attribute.ID] = public.kid.encode()
+            self._handles[public.kid] = self._verified(session, public.kid, alg)
         except BaseException:
-            for half in reversed(halves):
-                with suppress(PKCS11Error):  # the first failure is the one that is raised
-                    half.destroy()
+            for each in reversed(pair):
+                with suppress(PKCS11Error):  # the first error is the one that is raised
+                    each.destroy()
             raise
         self._loaded[public.kid] = alg
         return public
 
-    def _named(self, method: Method, alg: str, half: PublicObject) -> PublicKey:
+    def _read(self, method: Method, alg: str, key: PublicObject) -> PublicKey:
         try:
-            return ALGORITHMS[alg].named(method.read(half))
+            return ALGORITHMS[alg].to_public_key(method.read(key))
         except ValueError as error:
             raise KeyUnavailable(
                 f"{self._token} made a key for {alg} whose public key cannot be read: {error}; choose another"
@@ -194,13 +186,13 @@ class Pkcs11Signer:
                 " another token"
             )
 
-    def _proven(self, session: Session, kid: str, alg: str) -> SignMixin:
-        """Return the private key `kid`, after it signed what the public key of that thumbprint verifies."""
-        found = _private(session, kid)
+    def _verified(self, session: Session, kid: str, alg: str) -> SignMixin:
+        """Return the private key `kid`, after its signature verified with the public key of that thumbprint."""
+        found = _private_keys(session, kid)
         if not found:
             raise KeyUnavailable(
                 f"the private key {kid} is missing in {self._token}: restore the token from its backup; the issuer"
-                " never makes another in its place"
+                " never makes another key in its place"
             )
         if len(found) > 1:
             raise KeyUnavailable(
@@ -214,10 +206,10 @@ class Pkcs11Signer:
             raise KeyUnavailable(f"the private key {kid} could be read out of {self._token}: revoke it")
         if not isinstance(key, SignMixin) or key.key_type != method.key_type:
             raise _swapped(kid)
-        for half in _halves(session, kid, method):
-            if algorithm.named(half).kid == kid:
+        for public in _public_keys(session, kid, method):
+            if algorithm.to_public_key(public).kid == kid:
                 try:
-                    algorithm.require_signed(half, _CHALLENGE, method.sign(key, _CHALLENGE))
+                    algorithm.require_signed(public, _CHALLENGE, method.sign(key, _CHALLENGE))
                 except jwt.InvalidSignatureError as error:
                     raise _swapped(kid) from error
                 return key
@@ -228,13 +220,13 @@ class Pkcs11Signer:
 
 
 def _swapped(kid: str) -> KeyUnavailable:
-    return KeyUnavailable(f"the private key kept as {kid} is another key: it was swapped or renamed")
+    return KeyUnavailable(f"the private key stored as {kid} is another key: it was swapped or renamed")
 
 
-def _halves(session: Session, kid: str, method: Method) -> Iterator[PublicHalf]:
-    for key in _found(session, ObjectClass.PUBLIC_KEY, _bearing(kid)):
+def _public_keys(session: Session, kid: str, method: Method) -> Iterator[CryptoPublicKey]:
+    for key in _found(session, ObjectClass.PUBLIC_KEY, _with_id(kid)):
         if isinstance(key, PublicObject) and key.key_type == method.key_type:
-            with suppress(ValueError):  # damaged, and so not the one that is looked for
+            with suppress(ValueError):  # damaged, and so not the one that is needed
                 yield method.read(key)
 
 
@@ -243,19 +235,19 @@ def _found(session: Session, kind: ObjectClass, attributes: Mapping[Attribute, o
     return [key for key in found if isinstance(key, Key)]
 
 
-def _private(session: Session, kid: str) -> list[Key]:
-    return _found(session, ObjectClass.PRIVATE_KEY, _bearing(kid))
+def _private_keys(session: Session, kid: str) -> list[Key]:
+    return _found(session, ObjectClass.PRIVATE_KEY, _with_id(kid))
 
 
-def _ours(session: Session, kind: ObjectClass, kid: str) -> list[Key]:
+def _labelled(session: Session, kind: ObjectClass, kid: str) -> list[Key]:
     return [
         key
         for label in (PENDING, KEPT)
-        for key in _found(session, kind, {**_bearing(kid), Attribute.LABEL: label})
+        for key in _found(session, kind, {**_with_id(kid), Attribute.LABEL: label})
     ]
 
 
-def _bearing(kid: str) -> Mapping[Attribute, object]:
+def _with_id(kid: str) -> Mapping[Attribute, object]:
     return {Attribute.ID: kid.encode()}
 
 

@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 from issuer.callbacks import notify
 from issuer.database.errors import StoreError
 from issuer.keyring.heartbeat import Acknowledgement
-from issuer.keyring.plan import Happening, next_changes
+from issuer.keyring.plan import EventKind, next_changes
 from issuer.keyring.ring import KeyRing
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
@@ -28,7 +28,7 @@ from issuer.wiring import Issuer
 
 VERSIONS_TOLD = 10
 """For so many versions of the key ring requests are counted one by one."""
-_TRANSITIONS = {Happening.SIGNS: "signs", Happening.LEAVES: "leaves"}
+_TRANSITIONS = {EventKind.SIGNS: "signs", EventKind.LEAVES: "leaves"}
 
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
 
@@ -78,8 +78,8 @@ def _rendered(issuer: Issuer, figures: Figures) -> bytes:
 
 def watch(issuer: Issuer, figures: Figures) -> None:
     """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
-    trouble = issuer.keys.node.trouble
-    notify(figures.trouble.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
+    failure = issuer.keys.node.failure
+    notify(figures.trouble.set, _seconds(issuer.clock() - failure.since) if failure else 0)
 
 
 class _Told:
@@ -107,10 +107,10 @@ class _Told:
             "How long until the next key signs, and until the next leaves the JWKS; none if none will by itself",
             labels=["transition"],
         )
-        for happening, at in next_changes(ring, now).items():
-            coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
+        for kind, at in next_changes(ring, now).items():
+            coming.add_metric([_TRANSITIONS[kind]], _seconds(at - now))
         yield coming
-        ahead = self._issuer.keys.node.clock_ahead or timedelta(0)
+        ahead = self._issuer.keys.rotation.clocks.ahead or timedelta(0)
         for name, says, value in (
             (
                 "clock_ahead_seconds",

@@ -1,6 +1,6 @@
-"""What is noted of the key ring in a PKCS#11 token: by several nodes at once, seldom, and not where it cannot be.
+"""The checkpoint in a PKCS#11 token: written by several nodes, read seldom, and not where the token cannot store it.
 
-What the note is good for is told in `test_restoring`.
+What it is used for is tested in `keyring.test_checkpoint` and `keyring.test_recovery`.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,23 +12,23 @@ from typing import Any, TypeVar
 
 import pkcs11
 import pytest
-from keyring.test_rotation import FAST
 from pkcs11 import Attribute, ObjectClass, PKCS11Error, Session
 from structlog.testing import capture_logs
 from support.defaults import MovableClock
+from support.ring_nodes import FAST
 from support.softhsm import LABEL, MODULE, PIN, fresh_token, kept_key, session, signer
 
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import look
 from issuer.clock import system_clock
 from issuer.database.database import Database
+from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import DamagedNote, PrivateHalves
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import load_settings
-from issuer.signing.pkcs11.checkpoint import APPLICATION, LOOK_AGAIN_SECONDS, NOTE, TokenNote
+from issuer.signing.pkcs11.checkpoint import APPLICATION, CACHE_SECONDS, CHECKPOINT, TokenCheckpoint
 from issuer.signing.pkcs11.session import SESSION_GONE, Token
 from issuer.signing.pkcs11.signer import Pkcs11Signer
 from issuer.wiring import build
@@ -47,30 +47,30 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 class OlderThan:
     number: int
 
-    def __call__(self, noted: bytes) -> bool:
-        return int(noted) < self.number
+    def __call__(self, text: bytes) -> bool:
+        return int(text) < self.number
 
 
-def note(number: int, ours: Pkcs11Signer | None = None) -> None:
-    (ours or signer()).note(b"%d" % number, OlderThan(number))
+def write(number: int, ours: Pkcs11Signer | None = None) -> None:
+    (ours or signer()).checkpoint_storage.write_checkpoint(b"%d" % number, OlderThan(number))
 
 
-def noted() -> list[int]:
+def stored() -> list[int]:
     """Return what a process that starts finds."""
-    return sorted(int(text) for text in signer().noted())
+    return sorted(int(text) for text in signer().checkpoint_storage.read_checkpoints())
 
 
 def notes(opened: Session) -> list[pkcs11.Object]:
-    return list(opened.get_objects({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: NOTE}))
+    return list(opened.get_objects({Attribute.CLASS: ObjectClass.DATA, Attribute.LABEL: CHECKPOINT}))
 
 
 def put(opened: Session, text: bytes) -> None:
-    """Note without a look at what is noted, as a node does that looked before others wrote."""
+    """Write without reading first, like a node that read before others wrote."""
     opened.create_object(
         {
             Attribute.CLASS: ObjectClass.DATA,
             Attribute.APPLICATION: APPLICATION,
-            Attribute.LABEL: NOTE,
+            Attribute.LABEL: CHECKPOINT,
             Attribute.TOKEN: True,
             Attribute.PRIVATE: True,
             Attribute.VALUE: text,
@@ -81,64 +81,66 @@ def put(opened: Session, text: bytes) -> None:
 # What is there
 
 
-def test_the_note_is_one_data_object_that_is_read_after_the_log_in_only() -> None:
+def test_the_checkpoint_is_one_data_object_that_is_readable_only_after_log_in() -> None:
     kept_key()
     for number in (1, 2, 1, 3):
-        note(number)
+        write(number)
     with session() as opened:
         (there,) = notes(opened)
         assert (there[Attribute.APPLICATION], there[Attribute.VALUE]) == (APPLICATION, b"3")
         assert there[Attribute.PRIVATE] is True
         assert there[Attribute.TOKEN] is True
-    assert all("DATA" not in name for name in signer().strays(()))
+    assert all("DATA" not in name for name in signer().orphans(()))
     pkcs11.lib(str(MODULE)).reinitialize()
     assert notes(pkcs11.lib(str(MODULE)).get_token(token_label=LABEL).open()) == []
     pkcs11.lib(str(MODULE)).reinitialize()
 
 
-def test_a_token_without_keys_gets_no_note() -> None:
-    note(1)
-    assert noted() == []
+def test_a_token_without_keys_gets_no_checkpoint() -> None:
+    write(1)
+    assert stored() == []
     kept_key()
-    note(1)
-    assert noted() == [1]
+    write(1)
+    assert stored() == [1]
 
 
-def test_what_stopped_between_two_notes_is_read_and_made_good_by_the_next() -> None:
+def test_checkpoints_left_by_an_interrupted_write_are_read_and_replaced_by_the_next() -> None:
     kept_key()
     with session() as opened:
         for text in (b"1", b"3", b"3", b"2"):
             put(opened, text)
-    assert noted() == [1, 2, 3, 3]
-    note(2)
-    assert noted() == [2, 3, 3]
-    note(3)
-    assert noted() == [3, 3]
-    note(4)
-    assert noted() == [4]
+    assert stored() == [1, 2, 3, 3]
+    write(2)
+    assert stored() == [2, 3, 3]
+    write(3)
+    assert stored() == [3, 3]
+    write(4)
+    assert stored() == [4]
 
 
-def note_and_look(numbers: range) -> list[int]:
-    """Note these in a process of its own; return the newest that it finds after each."""
+def write_and_read(numbers: range) -> list[int]:
+    """Write these in another process; return the newest that it reads after each."""
     ours, found = Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)), []
     for number in numbers:
-        note(number, ours)
-        texts = TokenNote(ours._token).read()
-        found.append(max(map(int, texts), default=0))  # another's newest may hide for a moment
+        write(number, ours)
+        texts = TokenCheckpoint(ours._token).read_checkpoints()
+        found.append(
+            max(map(int, texts), default=0)
+        )  # the newest of another process may be hidden for a moment
     return found
 
 
-def test_nodes_that_note_at_once_leave_the_newest_and_there_is_always_one() -> None:
+def test_nodes_that_write_at_the_same_time_leave_the_newest_and_there_is_always_one() -> None:
     kept_key()
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        looks = [pool.submit(note_and_look, range(start, 90, 3)) for start in (1, 2, 3)]
-        looks += [pool.submit(note_and_look, range(1, 90, 2))]
+        looks = [pool.submit(write_and_read, range(start, 90, 3)) for start in (1, 2, 3)]
+        looks += [pool.submit(write_and_read, range(1, 90, 2))]
         for each in looks:
             found = each.result()
             assert all(found)
-    assert max(noted()) == 89
-    note(90)
-    assert noted() == [90]
+    assert max(stored()) == 89
+    write(90)
+    assert stored() == [90]
 
 
 # The newest of several, as the ring sees it
@@ -167,7 +169,7 @@ def revoke_a_standby(database: Database, clock: MovableClock) -> None:
     )
 
 
-def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
+def test_of_several_checkpoints_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
     database: Database, clock: MovableClock
 ) -> None:
     rotation(database, clock).reconcile()
@@ -176,16 +178,16 @@ def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alon
         revoke_a_standby(database, clock)
         put(opened, first)
         put(opened, b"{")
-        assert PrivateHalves(signer()).noted() == RingStore(database).load()
+        assert RingCheckpoint(signer().checkpoint_storage).ring() == RingStore(database).load()
         for each in notes(opened):
             if each[Attribute.VALUE] != b"{":
                 each.destroy()
-        with pytest.raises(DamagedNote, match="data object jwks-issuer ring"):
-            PrivateHalves(signer()).noted()
+        with pytest.raises(DamagedCheckpoint, match="data object jwks-issuer ring"):
+            RingCheckpoint(signer().checkpoint_storage).ring()
     ring = RingStore(database).load()
     assert ring
-    PrivateHalves(signer()).note(ring)
-    assert PrivateHalves(signer()).noted() == ring
+    RingCheckpoint(signer().checkpoint_storage).write(ring)
+    assert RingCheckpoint(signer().checkpoint_storage).ring() == ring
 
 
 # Seldom
@@ -230,26 +232,26 @@ class RefusingSession:
             raise error
 
 
-def test_a_note_is_looked_for_every_few_seconds_at_most_and_found_at_last() -> None:
+def test_a_checkpoint_is_searched_for_every_few_seconds_at_most() -> None:
     kept_key()
     seconds, token = [1000.0], CountedToken()
-    ours = TokenNote(token, lambda: seconds[0])
-    assert [*ours.read(), *ours.read()] == []
+    ours = TokenCheckpoint(token, lambda: seconds[0])
+    assert [*ours.read_checkpoints(), *ours.read_checkpoints()] == []
     asked = token.asked
-    note(1)
-    seconds[0] += LOOK_AGAIN_SECONDS - 1
-    assert (ours.read(), token.asked) == ([], asked)
+    write(1)
+    seconds[0] += CACHE_SECONDS - 1
+    assert (ours.read_checkpoints(), token.asked) == ([], asked)
     seconds[0] += 1
-    assert (ours.read(), ours.read(), token.asked) == ([b"1"], [b"1"], asked + 1)
-    ours.write(b"2", OlderThan(2))
-    assert (ours.read(), token.asked) == ([b"2"], asked + 2)
+    assert (ours.read_checkpoints(), ours.read_checkpoints(), token.asked) == ([b"1"], [b"1"], asked + 1)
+    ours.write_checkpoint(b"2", OlderThan(2))
+    assert (ours.read_checkpoints(), token.asked) == ([b"2"], asked + 2)
 
 
-def test_a_node_asks_the_token_for_no_note_as_long_as_the_ring_stays(
+def test_a_node_does_not_read_the_token_again_while_the_ring_is_unchanged(
     database: Database, clock: MovableClock
 ) -> None:
     ours = Pkcs11Signer(CountedToken())
-    ours._note = TokenNote(token := CountedToken(), lambda: 1000.0)
+    ours.checkpoint_storage = TokenCheckpoint(token := CountedToken(), lambda: 1000.0)
     node = node_with(database, clock, ours)
     node.refresh()
     asked = token.asked
@@ -264,7 +266,7 @@ def test_a_node_asks_the_token_for_no_note_as_long_as_the_ring_stays(
     assert token.asked == asked + 1
 
 
-# Tokens that take none
+# Tokens that cannot store a checkpoint
 
 
 REFUSALS = sorted(
@@ -273,19 +275,21 @@ REFUSALS = sorted(
 
 
 @pytest.mark.parametrize("error", REFUSALS)
-def test_whatever_a_token_says_of_a_data_object_it_is_asked_once(error: type[PKCS11Error]) -> None:
+def test_any_error_of_a_token_for_a_data_object_is_final_for_that_checkpoint(
+    error: type[PKCS11Error],
+) -> None:
     kept_key()
     token = CountedToken()
     token.refuses["create"] = error
-    ours = TokenNote(token)
+    ours = TokenCheckpoint(token)
     with capture_logs() as lines:
         for _ in range(3):
-            ours.write(b"1", OlderThan(1))
-    assert (token.made, len(lines), noted()) == (1, 1, [])
+            ours.write_checkpoint(b"1", OlderThan(1))
+    assert (token.made, len(lines), stored()) == (1, 1, [])
 
 
 @pytest.mark.parametrize("error", [pkcs11.AttributeTypeInvalid, pkcs11.TemplateInconsistent, PKCS11Error])
-def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
+def test_a_token_that_cannot_store_a_data_object_is_logged_once_and_stops_nothing(
     database: Database, clock: MovableClock, error: type[PKCS11Error]
 ) -> None:
     token = CountedToken()
@@ -301,17 +305,15 @@ def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
         assert token.made == 2
     assert node.warnings() == []
     (line,) = (line for line in lines if line["log_level"] == "warning")
-    assert f"takes no data object of ours ({error.__name__})" in line["reason"]
-    assert noted_ring() is None
+    assert f"cannot store a data object ({error.__name__})" in line["reason"]
+    assert checkpoint_ring() is None
 
 
-def noted_ring() -> object:
-    return PrivateHalves(signer()).noted()
+def checkpoint_ring() -> object:
+    return RingCheckpoint(signer().checkpoint_storage).ring()
 
 
-def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
-    database: Database, clock: MovableClock
-) -> None:
+def test_a_token_without_data_objects_stops_nothing(database: Database, clock: MovableClock) -> None:
     token = CountedToken()
     token.refuses["search"] = pkcs11.AttributeValueInvalid
     node = node_with(database, clock, Pkcs11Signer(token))
@@ -323,18 +325,18 @@ def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
 
 
 @pytest.mark.parametrize("error", SESSION_GONE)
-def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
+def test_a_token_that_is_away_during_a_checkpoint_is_reported_and_tried_again(
     database: Database, clock: MovableClock, error: type[PKCS11Error]
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
     node = node_with(database, clock, Pkcs11Signer(token))
     node.refresh()
-    assert "could not be noted with its private keys" in node.warnings()[0]
+    assert "checkpoint of the key ring could not be written" in node.warnings()[0]
     token.refuses.clear()
     clock.advance(seconds=1)
     node.refresh()
-    assert (node.warnings(), noted_ring()) == ([], RingStore(database).load())
+    assert (node.warnings(), checkpoint_ring()) == ([], RingStore(database).load())
 
 
 # What `issuer check` says
@@ -367,7 +369,7 @@ def start() -> None:
     issuer.close()
 
 
-def test_a_token_without_a_note_is_a_finding(site: Path) -> None:
+def test_a_token_without_a_checkpoint_is_a_finding(site: Path) -> None:
     assert found() == []
     with session() as opened:
         for each in notes(opened):
@@ -380,7 +382,7 @@ def test_a_token_without_a_note_is_a_finding(site: Path) -> None:
     assert found() == []
 
 
-def test_a_damaged_note_is_a_finding_with_the_command_that_removes_it(site: Path) -> None:
+def test_a_damaged_checkpoint_is_a_finding_with_the_command_that_removes_it(site: Path) -> None:
     with session() as opened:
         (there,) = notes(opened)
         there.destroy()
@@ -389,7 +391,7 @@ def test_a_damaged_note_is_a_finding_with_the_command_that_removes_it(site: Path
     assert finding.severity is Severity.PROBLEM
     assert finding.fix.line == (
         f"pkcs11-tool --module {MODULE} --token-label '{LABEL}' --login --delete-object --type data"
-        f" --label '{NOTE}'"
+        f" --label '{CHECKPOINT}'"
     )
-    with pytest.raises(DamagedNote):
+    with pytest.raises(DamagedCheckpoint):
         start()

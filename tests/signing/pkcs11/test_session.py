@@ -1,4 +1,4 @@
-"""What a session on a PKCS#11 token promises: to other processes, after a fork, to threads, and when it is lost."""
+"""The session on a PKCS#11 token: with other processes, after a fork, with threads, and when it is lost."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -125,7 +125,7 @@ def test_threads_do_everything_at_once() -> None:
         assert all(threads.map(work, range(300)))
 
 
-# Trouble
+# Failure
 
 
 def reinitialised() -> None:
@@ -145,7 +145,7 @@ def finalised() -> None:
         lambda ours, kid: ours.keep(kid),
         lambda ours, _kid: ours.generate("ES256"),
         lambda ours, kid: ours.destroy(kid),
-        lambda ours, kid: ours.strays([kid]),
+        lambda ours, kid: ours.orphans([kid]),
     ],
 )
 def test_a_lost_session_is_opened_again(
@@ -169,7 +169,7 @@ def test_a_signer_whose_module_another_one_started_anew_never_uses_an_old_handle
         assert verifies(public, b"data", ours.sign(public.kid, b"data"))
 
 
-def test_a_token_that_is_taken_out_says_so_and_works_again_when_it_is_back(conf: Path) -> None:
+def test_a_token_that_was_removed_is_reported_and_works_again_when_it_is_back(conf: Path) -> None:
     public = kept_key()
     ours = loaded(public)
     tokens, away = conf.parent / "tokens", conf.parent / "away"
@@ -184,7 +184,7 @@ def test_a_token_that_is_taken_out_says_so_and_works_again_when_it_is_back(conf:
     assert verifies(public, b"data", ours.sign(public.kid, b"data"))
 
 
-def test_a_wrong_pin_is_told_without_it_and_never_tried_twice() -> None:
+def test_a_wrong_pin_is_reported_without_the_pin_and_never_tried_twice() -> None:
     wrong = "97531"
     ours = signer(pin=lambda: wrong)
     for _ in range(2):
@@ -199,7 +199,7 @@ def test_a_wrong_pin_is_told_without_it_and_never_tried_twice() -> None:
     assert signer(pin=lambda: wrong).kept() == frozenset()
 
 
-def test_a_pin_that_was_corrected_is_tried() -> None:
+def test_a_corrected_pin_is_tried() -> None:
     pins = ["97531"]
     ours = signer(pin=lambda: pins[-1])
     with pytest.raises(KeyUnavailable, match="refuses the PIN"):
@@ -216,7 +216,7 @@ def test_a_pin_that_was_corrected_is_tried() -> None:
         ({"module": Path("/etc/hostname")}, "/etc/hostname.*ISSUER_PKCS11_MODULE"),
     ],
 )
-def test_a_wrong_setting_is_told_by_name(changes: dict[str, Any], says: str) -> None:
+def test_a_wrong_setting_is_reported_by_name(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(KeyUnavailable, match=says):
         signer(**changes).kept()
 
@@ -227,7 +227,7 @@ def test_two_tokens_of_one_label_are_refused(conf: Path) -> None:
         signer().kept()
 
 
-def test_a_module_without_its_configuration_is_told(monkeypatch: pytest.MonkeyPatch, conf: Path) -> None:
+def test_a_module_without_its_configuration_is_reported(monkeypatch: pytest.MonkeyPatch, conf: Path) -> None:
     signer().kept()
     finalised()
     monkeypatch.setenv(CONF, "/nowhere")
@@ -242,10 +242,10 @@ def test_a_token_that_appears_while_the_issuer_starts_is_waited_for(conf: Path) 
         initialise(conf, "late")
         yield 0
 
-    assert signer(label="late", patience=patience()).kept() == frozenset()
+    assert signer(label="late", open_pauses=patience()).kept() == frozenset()
 
 
-def test_a_token_that_is_initialised_anew_while_in_use_has_lost_its_keys_and_gets_no_others() -> None:
+def test_a_token_that_is_initialised_again_while_in_use_gets_no_new_keys() -> None:
     public = kept_key()
     ours = loaded(public)
     ours.sign(public.kid, b"before")
@@ -268,7 +268,7 @@ def test_a_token_that_is_initialised_anew_while_in_use_has_lost_its_keys_and_get
     assert ours.kept() == frozenset()
 
 
-def test_a_token_that_can_do_no_more_is_said_to_be_full_perhaps() -> None:
+def test_a_token_that_fails_is_reported_as_possibly_full() -> None:
     def full(_session: object) -> None:
         raise pkcs11.FunctionFailed  # what SoftHSM says of a full disk
 
@@ -281,7 +281,9 @@ def every_error() -> list[type[pkcs11.PKCS11Error]]:
 
 
 @pytest.mark.parametrize("error", every_error())
-def test_no_error_of_the_package_gets_past_or_shows_the_pin(error: type[pkcs11.PKCS11Error]) -> None:
+def test_every_error_of_the_package_is_translated_and_none_shows_the_pin(
+    error: type[pkcs11.PKCS11Error],
+) -> None:
     token = Token(MODULE, LABEL, lambda: PIN, ())
 
     def fail(_session: object) -> None:

@@ -1,4 +1,4 @@
-"""What keys in a PKCS#11 token promise besides what every place for private keys does."""
+"""Keys in a PKCS#11 token, besides the promises of every signer."""
 
 import sys
 from collections.abc import Iterator
@@ -68,9 +68,9 @@ def test_a_private_key_cannot_be_read_copied_out_or_used_for_anything_but_signin
                 key[name] = wish
 
 
-def test_a_key_made_elsewhere_is_not_taken_in() -> None:
+def test_an_existing_key_cannot_be_imported() -> None:
     with pytest.raises(Refused, match="generated inside the token"):
-        signer().adopt(ALGORITHMS["ES256"].generate(), "ES256")
+        signer().import_key(ALGORITHMS["ES256"].generate(), "ES256")
     with pytest.raises(Refused, match="PIN with its own tool"):
         signer().rewrap("another")
 
@@ -93,27 +93,27 @@ def test_a_key_that_could_be_read_out_is_refused() -> None:
 # Names
 
 
-def test_both_halves_bear_the_kid_as_their_id_and_a_tag_as_their_label() -> None:
+def test_both_objects_of_a_key_have_the_kid_as_id_and_a_tag_as_label() -> None:
     ours = signer()
     public = ours.generate("ES256")
     with session() as opened:
-        halves = [
+        pair = [
             *objects(opened, ObjectClass.PRIVATE_KEY, public.kid),
             *objects(opened, ObjectClass.PUBLIC_KEY, public.kid),
         ]
-        assert [half[Attribute.LABEL] for half in halves] == [PENDING, PENDING]
+        assert [each[Attribute.LABEL] for each in pair] == [PENDING, PENDING]
         ours.keep(public.kid)
-        assert [half[Attribute.LABEL] for half in halves] == [KEPT, KEPT]
+        assert [each[Attribute.LABEL] for each in pair] == [KEPT, KEPT]
 
 
-def test_keys_that_share_a_label_are_told_apart() -> None:
+def test_keys_that_share_a_label_are_distinguished() -> None:
     keys = [kept_key() for _ in range(3)]
     for public in keys:
         assert verifies(public, b"data", loaded(public).sign(public.kid, b"data"))
     assert signer().kept() == {public.kid for public in keys}
 
 
-def test_a_key_that_others_label_or_name_is_none_of_ours() -> None:
+def test_keys_with_other_labels_or_ids_are_ignored() -> None:
     public = kept_key()
     with session() as opened:
         (key,) = objects(opened, ObjectClass.PRIVATE_KEY, public.kid)
@@ -137,7 +137,7 @@ def test_keys_of_other_programs_in_the_same_token_are_neither_destroyed_nor_labe
 
 
 @pytest.mark.parametrize("name", ["other-key", "", "01", "../x"])
-def test_a_name_that_is_no_kid_destroys_nothing_in_the_token(name: str) -> None:
+def test_a_text_that_is_no_kid_destroys_nothing_in_the_token(name: str) -> None:
     with session() as opened:
         curve = pkcs11.util.ec.encode_named_curve_parameters("secp256r1")
         parameters = opened.create_domain_parameters(
@@ -155,7 +155,7 @@ def signer_destroys(name: str) -> bool:
         return False
 
 
-def test_swapped_keys_are_found_by_what_they_sign() -> None:
+def test_swapped_keys_are_detected_by_their_signatures() -> None:
     one, other = kept_key(), kept_key()
     with session() as opened:
         (first,), (second,) = (objects(opened, ObjectClass.PRIVATE_KEY, each.kid) for each in (one, other))
@@ -165,7 +165,7 @@ def test_swapped_keys_are_found_by_what_they_sign() -> None:
             loaded(public)
 
 
-def test_a_public_half_that_is_gone_or_swapped_proves_nothing() -> None:
+def test_a_missing_or_swapped_public_key_is_refused() -> None:
     one, other = kept_key(), kept_key()
     with session() as opened:
         (first,), (second,) = (objects(opened, ObjectClass.PUBLIC_KEY, each.kid) for each in (one, other))
@@ -177,7 +177,7 @@ def test_a_public_half_that_is_gone_or_swapped_proves_nothing() -> None:
             loaded(public)
 
 
-def test_a_kid_that_two_private_keys_bear_is_refused() -> None:
+def test_two_private_keys_with_one_kid_are_refused() -> None:
     one, other = kept_key(), kept_key()
     with session() as opened:
         (second,) = objects(opened, ObjectClass.PRIVATE_KEY, other.kid)
@@ -186,16 +186,16 @@ def test_a_kid_that_two_private_keys_bear_is_refused() -> None:
         loaded(one)
 
 
-def test_what_belongs_to_no_key_of_the_ring_is_named() -> None:
+def test_orphans_in_the_token_are_reported_by_name() -> None:
     ours = signer()
     kept, forgotten = kept_key(), ours.generate("ES256")
     with session() as opened:
         objects(opened, ObjectClass.PRIVATE_KEY, forgotten.kid)[0][Attribute.ID] = b""
-    assert ours.strays({kept.kid}) == sorted([f"{forgotten.kid} (PUBLIC_KEY)", "unnamed (PRIVATE_KEY)"])
-    assert ours.strays({kept.kid, forgotten.kid}) == ["unnamed (PRIVATE_KEY)"]
+    assert ours.orphans({kept.kid}) == sorted([f"{forgotten.kid} (PUBLIC_KEY)", "unnamed (PRIVATE_KEY)"])
+    assert ours.orphans({kept.kid, forgotten.kid}) == ["unnamed (PRIVATE_KEY)"]
 
 
-def test_both_halves_of_a_destroyed_key_are_gone_even_if_it_was_stopped_in_between() -> None:
+def test_both_objects_of_a_destroyed_key_are_removed_even_after_an_interruption() -> None:
     ours = signer()
     keys = [kept_key(), kept_key()]
     with session() as opened:
@@ -209,7 +209,7 @@ def test_both_halves_of_a_destroyed_key_are_gone_even_if_it_was_stopped_in_betwe
 # Tokens that lack something
 
 
-def test_an_algorithm_that_the_token_lacks_is_told(conf: Path) -> None:
+def test_an_algorithm_that_the_token_lacks_is_reported(conf: Path) -> None:
     public = kept_key("EdDSA")
     configured(conf.parent, "slots.mechanisms = CKM_RSA_PKCS_KEY_PAIR_GEN,CKM_SHA256_RSA_PKCS")
     pkcs11.lib(str(MODULE)).reinitialize()
@@ -220,7 +220,9 @@ def test_an_algorithm_that_the_token_lacks_is_told(conf: Path) -> None:
     assert ours.generate("RS256")
 
 
-def test_a_pair_that_cannot_be_named_is_not_left_in_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_pair_without_a_readable_public_key_is_not_left_in_the_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def damaged(_half: object) -> NoReturn:
         raise ValueError("no point on the curve")
 
@@ -228,10 +230,10 @@ def test_a_pair_that_cannot_be_named_is_not_left_in_the_token(monkeypatch: pytes
     ours = signer()
     with pytest.raises(KeyUnavailable, match="no point"):
         ours.generate("ES256")
-    assert ours.strays([]) == []
+    assert ours.orphans([]) == []
 
 
-def test_without_the_extra_it_is_said_what_to_install(
+def test_without_the_extra_the_error_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in (

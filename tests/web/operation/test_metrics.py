@@ -224,7 +224,7 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
 
 def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient, issuer: Issuer) -> None:
     assert told(web).total("issuer_clock_ahead_seconds") == 0  # SQLite has none of its own
-    issuer.keys.rotation.clock_ahead = timedelta(seconds=-7)
+    issuer.keys.rotation.clocks.ahead = timedelta(seconds=-7)
     assert told(web).total("issuer_clock_ahead_seconds") == -7
 
 

@@ -1,6 +1,6 @@
-"""What is noted of the audit beside the private keys, and finds entries that were cut off or made anew.
+"""The audit entry in the checkpoint: removed and replaced entries are detected.
 
-What the chain itself shows is told in `test_audit`, what the note says of the key ring in `test_restoring`.
+The chain itself is tested in `audit.test_chain`, the ring in the checkpoint in `test_checkpoint`.
 """
 
 import json
@@ -10,26 +10,27 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from keyring.test_rotation import FAST
 from sqlalchemy import delete, text, update
 from support import softhsm
 from support.defaults import MovableClock
+from support.ring_nodes import FAST
 
-from issuer.audit.chain import EMPTY, Action, Entry, Head, chained, fault
+from issuer.audit.chain import EMPTY, Action, Entry, Head, chained, integrity_error
 from issuer.audit.store import AuditStore, audit, audit_head
 from issuer.checks import ring as ring_checks
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
 from issuer.errors import NothingToDo
+from issuer.keyring.checkpoint import RingCheckpoint, audit_head_in
+from issuer.keyring.document import read
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
-from issuer.keyring.private_keys import PrivateHalves
 from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import RingStore, noted_head, read
+from issuer.keyring.store import RingStore
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_database import PemDatabase
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.signer import Signer
 
 
@@ -79,7 +80,7 @@ def cut(database: Database, keep: int) -> None:
             audit.select().order_by(audit.c.number.desc()).limit(1)
         ).one_or_none() or Head(0, "")
         connection.execute(update(audit_head).values(number=last.number, digest=last.digest))
-    assert fault(*AuditStore(database).chain()) is None
+    assert integrity_error(*AuditStore(database).chain()) is None
 
 
 def make_anew(database: Database) -> None:
@@ -93,28 +94,28 @@ def make_anew(database: Database) -> None:
         store.record(changed)
         head = Head(link.number, chained(head, changed).digest)
     assert store.chain()[1] == head
-    assert fault(*store.chain()) is None
+    assert integrity_error(*store.chain()) is None
 
 
-def test_an_audit_that_only_grew_is_as_it_was_noted(
+def test_an_audit_that_only_grew_matches_the_checkpoint(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock
 ) -> None:
     node.refresh()
     rotate(node, clock)
     AuditStore(database).record(Entry(clock(), "tests", Action.SESSIONS_ENDED))
-    assert rotation_on(database, signer, clock).halves.audit_error() is None
+    assert rotation_on(database, signer, clock).checkpoint.audit_error() is None
     assert not any("audit" in warning for warning in node.warnings())
 
 
 @pytest.mark.parametrize("tamper", [lambda database: cut(database, 2), make_anew, lambda base: cut(base, 0)])
-def test_entries_that_are_cut_off_or_made_anew_are_missed_at_a_start_and_whenever_the_ring_changes(
+def test_removed_or_replaced_entries_are_detected_at_a_start_and_at_every_change(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock, tamper: object
 ) -> None:
     node.refresh()
     rotate(node, clock)
     assert callable(tamper)
     tamper(database)
-    error = rotation_on(database, signer, clock).halves.audit_error()
+    error = rotation_on(database, signer, clock).checkpoint.audit_error()
     assert error
     assert "the audit lacks entry" in error
     (finding,) = ring_checks.audit(AuditStore(database), rotation_on(database, signer, clock), database)
@@ -128,7 +129,7 @@ def test_entries_that_are_cut_off_or_made_anew_are_missed_at_a_start_and_wheneve
     assert any("the audit lacks entry" in warning for warning in started.warnings())
 
 
-def test_the_next_rotation_does_not_cover_up_what_was_cut_off(
+def test_the_next_rotation_does_not_hide_removed_entries(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock
 ) -> None:
     node.refresh()
@@ -136,14 +137,14 @@ def test_the_next_rotation_does_not_cover_up_what_was_cut_off(
     cut(database, 2)
     for _ in range(3):
         rotate(node, clock)
-    error = rotation_on(database, signer, clock).halves.audit_error()
+    error = rotation_on(database, signer, clock).checkpoint.audit_error()
     assert error
     assert "the audit lacks entry" in error
-    (noted,) = signer().noted()
-    assert read(noted) == RingStore(database).load()
+    (checkpoint,) = signer().checkpoint_storage.read_checkpoints()
+    assert read(checkpoint) == RingStore(database).load()
 
 
-def test_an_operator_who_found_out_why_accepts_the_audit_and_that_is_recorded(
+def test_an_operator_can_accept_the_audit_and_that_is_recorded(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock
 ) -> None:
     node.refresh()
@@ -158,64 +159,66 @@ def test_an_operator_who_found_out_why_accepts_the_audit_and_that_is_recorded(
     assert saved.keys == before.keys
     newest = AuditStore(database).chain()[0][-1].entry
     assert (newest.action, newest.actor, newest.reason) == (Action.RECOVERED, "alice", "it was I")
-    assert rotation_on(database, signer, clock).halves.audit_error() is None
+    assert rotation_on(database, signer, clock).checkpoint.audit_error() is None
     clock.advance(seconds=10)
-    node._signer.note(b"", lambda _: False)  # a token is read every ten seconds
+    node._signer.checkpoint_storage.write_checkpoint(
+        b"", lambda _: False
+    )  # a token is read every ten seconds
     node.refresh()
     assert not any("audit" in warning for warning in node.warnings())
     with pytest.raises(NothingToDo):
         Recovery(rotation, store, ours, FAST, clock, "alice").recover("again")
 
 
-def test_a_note_of_the_version_before_says_nothing_of_the_audit(
+def test_a_checkpoint_of_an_older_version_does_not_cover_the_audit(
     keys: Path, database: Database, clock: MovableClock
 ) -> None:
     node = node_on(database, PemSigner(PemDirectory(keys), lambda: "a passphrase for tests"), clock)
     node.refresh()
-    noted = json.loads((keys / NOTE).read_text())
-    del noted["audit"]
-    (keys / NOTE).write_text(json.dumps(noted))
+    checkpoint = json.loads((keys / CHECKPOINT).read_text())
+    del checkpoint["audit"]
+    (keys / CHECKPOINT).write_text(json.dumps(checkpoint))
     cut(database, 0)
-    assert node._rotation.halves.audit_error() is None
+    assert node._rotation.checkpoint.audit_error() is None
 
 
-def test_a_note_that_cannot_be_written_stops_no_rotation_and_is_written_once_it_can_be(
+def test_a_checkpoint_that_cannot_be_written_stops_no_rotation_and_is_written_later(
     keys: Path, database: Database, clock: MovableClock
 ) -> None:
     node = node_on(database, PemSigner(PemDirectory(keys), lambda: "a passphrase for tests"), clock)
     node.refresh()
-    (keys / NOTE).unlink()
-    (keys / NOTE / "in the way").mkdir(parents=True)
+    (keys / CHECKPOINT).unlink()
+    (keys / CHECKPOINT / "in the way").mkdir(parents=True)
     before = node.view.ring.current(clock()).kid
     rotate(node, clock)
     ring = RingStore(database).load()
     assert ring
     assert ring == node.view.ring
     assert ring.current(clock()).kid != before
-    assert any("could not be noted" in warning for warning in node.warnings())
+    assert any("could not be written" in warning for warning in node.warnings())
     assert node.view.signing_key(FAST, clock())
     assert not list(keys.glob("*.new"))
-    shutil.rmtree(keys / NOTE)
+    shutil.rmtree(keys / CHECKPOINT)
     clock.advance(seconds=1)
     node.refresh()
     assert node.warnings() == []
-    assert read((keys / NOTE).read_bytes()) == ring
+    assert read((keys / CHECKPOINT).read_bytes()) == ring
 
 
-def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_read(
+def test_a_checkpoint_is_written_without_the_audit_while_the_audit_cannot_be_read(
     keys: Path, database: Database, clock: MovableClock
 ) -> None:
     ours = PemSigner(PemDirectory(keys), lambda: "a passphrase for tests")
     node = node_on(database, ours, clock)
     ring = node.refresh().ring
-    (keys / NOTE).unlink()
+    (keys / CHECKPOINT).unlink()
 
     class Unreadable(RingStore):
         def audit_head(self) -> Head:
             raise DatabaseUnavailable("away")
 
-    PrivateHalves(ours, Unreadable(database)).note(ring)
-    assert read((keys / NOTE).read_bytes()) == ring
+    RingCheckpoint(ours.checkpoint_storage, Unreadable(database)).write(ring)
+    assert read((keys / CHECKPOINT).read_bytes()) == ring
 
 
 @pytest.mark.parametrize(
@@ -231,16 +234,14 @@ def test_a_note_without_the_audit_is_better_than_none_while_the_audit_cannot_be_
         b'{"audit": {"number": 1, "digest": null}}',
     ],
 )
-def test_a_note_that_cannot_be_read_says_nothing_of_the_audit(value: bytes) -> None:
-    assert noted_head(value) is None
+def test_an_unreadable_checkpoint_does_not_cover_the_audit(value: bytes) -> None:
+    assert audit_head_in(value) is None
 
 
-def test_with_keys_in_the_database_nothing_is_noted_elsewhere(
-    database: Database, clock: MovableClock
-) -> None:
-    ours = PemSigner(PrivateKeyStore(database), lambda: "a passphrase for tests")
+def test_with_keys_in_the_database_there_is_no_checkpoint(database: Database, clock: MovableClock) -> None:
+    ours = PemSigner(PemDatabase(database), lambda: "a passphrase for tests")
     node = node_on(database, ours, clock)
     node.refresh()
     rotate(node, clock)
     cut(database, 1)
-    assert node._rotation.halves.audit_error() is None
+    assert node._rotation.checkpoint.audit_error() is None
