@@ -131,7 +131,7 @@ class _UnfailingHandler(logging.Handler):
             _write_instead(error)
 
 
-def harmless(text: str) -> str:
+def terminal_safe(text: str) -> str:
     """Return `text` without what a terminal would obey: names of files and people may hold anything."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
@@ -156,9 +156,9 @@ def _tame(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> Mutable
     """Keep the words of strangers from being obeyed by a terminal, or from looking like another line."""
     for name, value in line.items():
         if name == "exception":
-            line[name] = "\n".join(map(harmless, str(value).split("\n")))
+            line[name] = "\n".join(map(terminal_safe, str(value).split("\n")))
         elif isinstance(value, str):
-            line[name] = harmless(value)
+            line[name] = terminal_safe(value)
     return line
 
 

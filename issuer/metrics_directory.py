@@ -19,7 +19,7 @@ class NoDirectory(OSError):
 
 
 @contextmanager
-def counting(processes: int) -> Iterator[str | None]:
+def shared_metrics_directory(processes: int) -> Iterator[str | None]:
     """Let several processes started in the block count in one directory, for its owner only and gone at the end.
 
     One by itself needs none. Operators who name a directory keep theirs, with what is in it. Yield a warning where
@@ -51,7 +51,7 @@ def counting(processes: int) -> Iterator[str | None]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def forget(pid: int) -> None:
+def drop_gauges(pid: int) -> None:
     """Drop the gauges of a process that has ended; its counters stay."""
     if VARIABLE not in os.environ:
         return
@@ -62,7 +62,7 @@ def forget(pid: int) -> None:
         mark_process_dead(pid, os.environ[VARIABLE])  # type: ignore[no-untyped-call]
 
 
-def clear_up_for(parent: int) -> None:
+def remove_directory_of(parent: int) -> None:
     """Remove the directory that the parent of this process made, which was killed and cannot."""
     named = Path(os.environ.get(VARIABLE, ""))
     if named.name.startswith(_prefix(parent)):

@@ -23,7 +23,7 @@ from issuer.settings.settings import Settings
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import Batches
 from issuer.web.app import create_app
-from issuer.web.http.path_redaction import KnownPaths
+from issuer.web.http.path_redaction import PathRedaction
 from issuer.wiring import Issuer
 
 Lines = Callable[[], list[dict[str, object]]]
@@ -190,7 +190,7 @@ def test_what_a_proxy_hands_on_that_is_no_address_is_not_logged(lines: Lines, pr
     ],
 )
 def test_of_a_path_only_words_of_this_service_are_told(path: str, shown: str) -> None:
-    known = KnownPaths(["/login", "/users/me", "/users/me/sessions/{id}"])
+    known = PathRedaction(["/login", "/users/me", "/users/me/sessions/{id}"])
     assert known.shown(path) == shown
 
 

@@ -21,7 +21,7 @@ _SECRET_SIGNS = frozenset("$:;|{}\t")
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ImportedUser:
     """A user, and the line of the file that tells of it."""
 
     line: int
@@ -29,7 +29,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class Fault:
+class RowError:
     """What is wrong with a line; `username` is as the file has it, and may hold anything but a hash."""
 
     line: int
@@ -37,32 +37,32 @@ class Fault:
     wrong: str
 
 
-def read_arrivals(
+def read_users(
     lines: Iterable[str], passwords: Passwords, now: datetime
-) -> tuple[list[Arrival], list[Fault]]:
+) -> tuple[list[ImportedUser], list[RowError]]:
     """Return the users in lines of CSV (RFC 4180) with the `COLUMNS`, and each line that is none.
 
     A first line with their names is passed over, and blanks around a field are no part of it. Raise
     UnicodeDecodeError if reading the lines does.
     """
-    arrivals: list[Arrival] = []
-    faults: list[Fault] = []
-    for line, row in _rows(lines, faults):
+    imported: list[ImportedUser] = []
+    errors: list[RowError] = []
+    for line, row in _rows(lines, errors):
         if line == 1 and tuple(map(str.lower, row)) in {COLUMNS, COLUMNS[:-1]}:
             continue
         try:
-            arrivals.append(Arrival(line, _user(row, passwords, now)))
+            imported.append(ImportedUser(line, _user(row, passwords, now)))
         except (OAuthError, BadHash) as error:
-            faults.append(Fault(line, _name(row), str(error)))
-    return arrivals, faults
+            errors.append(RowError(line, _name(row), str(error)))
+    return imported, errors
 
 
-def clashes(arrivals: Sequence[Arrival], accounts: AccountStore) -> Iterator[Fault]:
+def clashes(imported: Sequence[ImportedUser], accounts: AccountStore) -> Iterator[RowError]:
     """Yield each user whose name or id another account has, or an earlier line, or whose id a client has."""
-    taken = accounts.taken([arrival.user for arrival in arrivals])
+    taken = accounts.taken([each.user for each in imported])
     names: dict[str, int] = {}
     ids: dict[str, int] = {}
-    for line, user in ((arrival.line, arrival.user) for arrival in arrivals):
+    for line, user in ((each.line, each.user) for each in imported):
         name = canonical_username(user.username)
         for what, value, elsewhere, before in (
             ("username", name, taken.names, names),
@@ -70,14 +70,14 @@ def clashes(arrivals: Sequence[Arrival], accounts: AccountStore) -> Iterator[Fau
         ):
             first = before.setdefault(value, line)
             if value in elsewhere:
-                yield Fault(line, user.username, f"another account has this {what}")
+                yield RowError(line, user.username, f"another account has this {what}")
             elif first != line:
-                yield Fault(line, user.username, f"line {first} has this {what}, too")
+                yield RowError(line, user.username, f"line {first} has this {what}, too")
         if user.id in taken.subjects and user.id not in taken.ids:
-            yield Fault(line, user.username, "a client has this id, or an account had it that was removed")
+            yield RowError(line, user.username, "a client has this id, or an account had it that was removed")
 
 
-def _rows(lines: Iterable[str], faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+def _rows(lines: Iterable[str], errors: list[RowError]) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(lines, strict=True)
     while True:
         try:
@@ -85,7 +85,7 @@ def _rows(lines: Iterable[str], faults: list[Fault]) -> Iterator[tuple[int, list
         except StopIteration:
             return
         except csv.Error as error:
-            faults.append(Fault(reader.line_num, "", f"no CSV: {error}"))
+            errors.append(RowError(reader.line_num, "", f"no CSV: {error}"))
             continue
         if row:
             yield reader.line_num, [each.strip() for each in row]

@@ -9,7 +9,7 @@ from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import Looked, look
 from issuer.cli.output import Exit, Json, console, show
 from issuer.clock import system_clock
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 
 MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
 WELL = ("✓", "green")
@@ -56,13 +56,13 @@ def _draw(looked: Sequence[Looked]) -> None:
 
 def _lines(looked: Looked) -> Iterator[Text]:
     """Yield a line with a mark for what is well, and for each finding what is wrong, and alone what clears it."""
-    note = f": {harmless(looked.note)}" if looked.note else ""
+    note = f": {terminal_safe(looked.note)}" if looked.note else ""
     if not looked.findings:
         yield Text.assemble(WELL, f" {looked.at}{note}")
     elif note:
         yield Text(f"  {looked.at}{note}")
     for finding in looked.findings:
         mark = MARKS[finding.severity]
-        yield Text.assemble(mark, f" {looked.at}: ", harmless(finding.wrong))
+        yield Text.assemble(mark, f" {looked.at}: ", terminal_safe(finding.wrong))
         for line in finding.fix.line.split("\n"):
-            yield Text(f"    {harmless(line)}", style="bold")
+            yield Text(f"    {terminal_safe(line)}", style="bold")

@@ -25,7 +25,7 @@ from issuer.clock import instant
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, NothingToDo, Refused
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 from issuer.oauth import OAuthError
 from issuer.settings.settings import BadSettings, Settings, load_settings
 from issuer.settings.values import reason
@@ -90,7 +90,7 @@ def opened(
         issuer.close()
         if expect_tables and issuer.database.is_new:
             sys.stderr.write(
-                f"note: {harmless(str(issuer.database))} had no tables, so they were made; if the issuer runs"
+                f"note: {terminal_safe(str(issuer.database))} had no tables, so they were made; if the issuer runs"
                 " elsewhere, go to its folder or set ISSUER_DATABASE_URL\n"
             )
 
@@ -160,13 +160,13 @@ def show(
             terminal.print(plain(says), markup=False, soft_wrap=True)  # what is copied must not be broken
     sys.stdout.flush()  # here, where it is known what becomes of a result that cannot be written
     if errors:
-        sys.stderr.writelines(f"failed: {harmless(error)}\n" for error in errors if not as_json)
+        sys.stderr.writelines(f"failed: {terminal_safe(error)}\n" for error in errors if not as_json)
         raise typer.Exit(Exit.FAILED)
 
 
 def plain(text: str) -> str:
     """Return `text` without what a terminal would obey; its lines stay."""
-    return "\n".join(map(harmless, text.split("\n")))
+    return "\n".join(map(terminal_safe, text.split("\n")))
 
 
 def draw(rows: Sequence[Row], terminal: Console) -> None:
@@ -182,13 +182,13 @@ def draw(rows: Sequence[Row], terminal: Console) -> None:
         if number:
             terminal.print()
         for name in names:
-            line = f"{_heading(name):{widest}} {harmless(str(row[name] or '-'))}"
+            line = f"{_heading(name):{widest}} {terminal_safe(str(row[name] or '-'))}"
             terminal.print(Text(line), soft_wrap=True)  # an id that is copied must not be broken
 
 
 def _cell(value: str | int | None, *, broken: bool) -> str:
     """Return what is shown of a value; `broken`, an instant is a line of its date and one of its time."""
-    text = harmless(str(value or "-"))
+    text = terminal_safe(str(value or "-"))
     return "T\n".join(text.split("T")) if broken and _INSTANT.fullmatch(text) else text
 
 
@@ -214,7 +214,7 @@ def _longest_word(name: str, texts: Sequence[str]) -> int:
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    sys.stderr.write(f"warning: {harmless(text)}\n")
+    sys.stderr.write(f"warning: {terminal_safe(text)}\n")
 
 
 def fail(error: Exception, *, as_json: bool) -> Exit:
@@ -245,7 +245,7 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         sys.stdout.flush()
     else:
-        sys.stderr.write(f"{name}: {harmless(message)}\n")
+        sys.stderr.write(f"{name}: {terminal_safe(message)}\n")
     return code
 
 

@@ -17,7 +17,7 @@ from issuer.errors import NothingToDo, Refused
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 from issuer.wiring import Issuer
 
 POLL_SECONDS = 0.2
@@ -129,7 +129,7 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
             return acknowledgement
         if sys.stderr.isatty() and len(waiting) != told:
             names = ", ".join(beat.name for beat in waiting)
-            sys.stderr.write(harmless(f"it is revoked; waiting for {names} to load the key ring") + "\n")
+            sys.stderr.write(terminal_safe(f"it is revoked; waiting for {names} to load the key ring") + "\n")
             told = len(waiting)
         time.sleep(POLL_SECONDS)
 

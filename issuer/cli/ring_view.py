@@ -59,9 +59,9 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "published_at": instant(key.published_at),
         "may_sign_from": instant(ring.ripe_at(key)),
         "signs_from": instant(key.activates_at) if key.activates_at else "manually",
-        "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
-        "tokens_alive_until": told(_tokens_until(key, ring, policy)),
-        "revoked_at": told(key.revoked_at),
+        "leaves_jwks_at": instant_or_none(key.revoked_at or ring.leaves_at(key)),
+        "tokens_alive_until": instant_or_none(_tokens_until(key, ring, policy)),
+        "revoked_at": instant_or_none(key.revoked_at),
         "revoked_reason": key.revoked_reason,
         "compromised": key.compromised,
         "imported": key.imported,
@@ -107,7 +107,7 @@ def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
     return superseded_at + key.token_lifetime + key.margin - policy.clock_skew
 
 
-def told(when: datetime | None) -> str | None:
+def instant_or_none(when: datetime | None) -> str | None:
     """Return an instant in RFC 3339, or None."""
     return instant(when) if when else None
 

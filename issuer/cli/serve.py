@@ -21,8 +21,8 @@ from issuer.cli.ports import listening
 from issuer.cli.private_keys import require_file
 from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
-from issuer.logs import harmless, serve_with_log
-from issuer.metrics_directory import counting
+from issuer.logs import serve_with_log, terminal_safe
+from issuer.metrics_directory import shared_metrics_directory
 from issuer.settings.sources import source
 from issuer.urls import DEFAULT_PORTS
 from issuer.wiring import Issuer
@@ -118,10 +118,14 @@ def serve(
     """Run the issuer; the first time this makes the database and the key ring."""
     _require_certificate(ssl_certfile, ssl_keyfile)
     tls = ssl_certfile is not None
-    with listening(host, port) as listener, counting(workers) as uncounted, ExitStack() as stack:
+    with (
+        listening(host, port) as listener,
+        shared_metrics_directory(workers) as metrics_warning,
+        ExitStack() as stack,
+    ):
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
         issuer.node.refresh()  # what cannot start says so here, in one line
-        warnings = [*([uncounted] if uncounted else []), *_warnings(issuer, host, port, tls=tls)]
+        warnings = [*([metrics_warning] if metrics_warning else []), *_warnings(issuer, host, port, tls=tls)]
         _tell(_title(issuer, host, port, workers, tls=tls), warnings)
         if workers == 1:
             app = import_from_string(APPLICATION)(issuer)
@@ -197,7 +201,7 @@ def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) ->
 def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:
     """Say what starts and what is doubtful: to a person on a terminal, else as lines of the log."""
     if sys.stderr.isatty():
-        sys.stderr.writelines(f"{name:<13} {harmless(value)}\n" for name, value in title.items())
+        sys.stderr.writelines(f"{name:<13} {terminal_safe(value)}\n" for name, value in title.items())
         for warning in warnings:
             warn(warning)
         return

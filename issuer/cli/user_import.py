@@ -9,11 +9,11 @@ from typing import Annotated, TextIO
 import typer
 
 from issuer.accounts.user import USERNAME_LENGTH
-from issuer.administration.user_import import Fault, clashes, read_arrivals
+from issuer.administration.user_import import RowError, clashes, read_users
 from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 
-FAULTS_SHOWN = 20
+ERRORS_SHOWN = 20
 STDIN = Path("-")
 
 
@@ -33,20 +33,20 @@ def import_users(
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
-            arrivals, faults = read_arrivals(lines, issuer.passwords, issuer.clock())
+            imported, errors = read_users(lines, issuer.passwords, issuer.clock())
         except UnicodeDecodeError:
             raise CommandError(f"{file} is not UTF-8") from None
-        faults += clashes(arrivals, issuer.accounts)
-        if faults:
-            _refuse(sorted(faults, key=lambda fault: fault.line), as_json=as_json)
+        errors += clashes(imported, issuer.accounts)
+        if errors:
+            _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         if not dry_run:
-            issuer.accounts.add_all([arrival.user for arrival in arrivals])
+            issuer.accounts.add_all([each.user for each in imported])
         done = "accounts that would be made" if dry_run else "accounts made"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(
-            {"imported": 0 if dry_run else len(arrivals), "users": len(arrivals), "dry_run": dry_run},
+            {"imported": 0 if dry_run else len(imported), "users": len(imported), "dry_run": dry_run},
             as_json=as_json,
-            says=f"{done}: {len(arrivals)}{more}",
+            says=f"{done}: {len(imported)}{more}",
         )
 
 
@@ -60,17 +60,17 @@ def _lines(file: Path) -> Iterator[TextIO]:
         yield lines
 
 
-def _refuse(faults: Sequence[Fault], *, as_json: bool) -> None:
+def _refuse(errors: Sequence[RowError], *, as_json: bool) -> None:
     """Tell what is wrong, all of it to a script, and end the command."""
-    message = f"no account was made; faults in the file: {len(faults)}"
+    message = f"no account was made; errors in the file: {len(errors)}"
     if as_json:
-        found = [{"line": fault.line, "username": fault.username, "wrong": fault.wrong} for fault in faults]
-        show({"error": "failed", "message": message, "faults": found}, as_json=True)
+        found = [{"line": error.line, "username": error.username, "wrong": error.wrong} for error in errors]
+        show({"error": "failed", "message": message, "errors": found}, as_json=True)
         raise typer.Exit(Exit.FAILED)
-    for fault in faults[:FAULTS_SHOWN]:
-        name = harmless(fault.username[: USERNAME_LENGTH + 1])
+    for error in errors[:ERRORS_SHOWN]:
+        name = terminal_safe(error.username[: USERNAME_LENGTH + 1])
         told = f", {name!r}" if name else ""
-        sys.stderr.write(f"line {fault.line}{told}: {harmless(fault.wrong)}\n")
-    if len(faults) > FAULTS_SHOWN:
-        sys.stderr.write(f"and {len(faults) - FAULTS_SHOWN} more\n")
+        sys.stderr.write(f"line {error.line}{told}: {terminal_safe(error.wrong)}\n")
+    if len(errors) > ERRORS_SHOWN:
+        sys.stderr.write(f"and {len(errors) - ERRORS_SHOWN} more\n")
     raise CommandError(message)

@@ -144,7 +144,7 @@ class _Workers(Multiprocess):
         running = self._pids()
         for pid in known - running:
             if pid is not None:
-                metrics_directory.forget(pid)
+                metrics_directory.drop_gauges(pid)
         self._known = running
 
     def handle_signals(self) -> None:

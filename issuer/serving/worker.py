@@ -89,7 +89,7 @@ def _follow(parent: multiprocessing.process.BaseProcess) -> None:
     with suppress(Exception):
         parent.join()
         if parent.pid is not None and _has_ended(parent.pid):
-            metrics_directory.clear_up_for(parent.pid)
+            metrics_directory.remove_directory_of(parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOP_SECONDS)  # what is being answered may finish
     flush_log()

@@ -23,16 +23,16 @@ from issuer.web.http.access_log import RequestLog
 from issuer.web.http.ambiguity import RefuseRepeatedHeaders
 from issuer.web.http.body_limit import RefuseLargeBodies
 from issuer.web.http.cors import CrossOrigin
-from issuer.web.http.fast_path import Direct, answer
+from issuer.web.http.fast_path import FastPath, answer
 from issuer.web.http.methods import CommonMethods
-from issuer.web.http.path_redaction import KnownPaths
-from issuer.web.http.prefix import PutBack, TakeOff, path_of
+from issuer.web.http.path_redaction import PathRedaction
+from issuer.web.http.prefix import SetRootPath, StripPrefix, path_of
 from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
-from issuer.web.http.signing_thread import Aside
+from issuer.web.http.signing_thread import SigningThread
 from issuer.web.oauth import introspection, revocation, token
 from issuer.web.operation import health, metrics
-from issuer.web.operation.background import supervised
+from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import api_docs
 from issuer.web.well_known import discovery, jwks
@@ -43,7 +43,7 @@ Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes
 verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/token`.
 """
 
-DIRECT = {**jwks.DIRECT, **token.DIRECT}
+FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 
 
 def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
@@ -64,34 +64,36 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.issuer = issuer
-    app.state.figures = _counting(issuer)
-    app.state.connection_refused = app.state.figures.connection_refused  # for `issuer.connections`
+    app.state.instruments = _connected_instruments(issuer)
+    app.state.connection_refused = app.state.instruments.connection_refused  # for `issuer.connections`
     app.state.key_set = jwks.RenderedKeySet()
-    app.state.supervisor = supervised(issuer, app.state.figures)
+    app.state.supervisor = build_supervisor(issuer, app.state.instruments)
     app.state.probe = health.Probe(app.state.supervisor)
-    app.state.signing = _signing(issuer, alone=alone)
-    app.state.measuring = anyio.CapacityLimiter(1)
+    app.state.signing = _signing_runner(issuer, alone=alone)
+    app.state.metrics_limiter = anyio.CapacityLimiter(1)
     for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(room.router)
     app.include_router(metrics.routes(issuer.settings))
     api_docs.install(app, prefix)
-    discovery.install_inserted(app, prefix)
+    discovery.install_rfc8414_paths(app, prefix)
     errors.install(app)
     app.add_middleware(RefuseLargeBodies)
-    app.middleware_stack = _front(app.build_middleware_stack(), KnownPaths(_paths(app)), issuer.settings)
+    app.middleware_stack = _with_middleware(
+        app.build_middleware_stack(), PathRedaction(_paths(app)), issuer.settings
+    )
     return app
 
 
-def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+def _signing_runner(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
     if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":  # whose signatures wait for each other
         return answer
     issuer.batches.finish_beside()
-    return Aside().run
+    return SigningThread().run
 
 
-def _counting(issuer: Issuer) -> instruments.Figures:
+def _connected_instruments(issuer: Issuer) -> instruments.Instruments:
     """Return what counts for this process, which the layers below report to."""
-    counting = instruments.Figures(path for _, path in DIRECT)
+    counting = instruments.Instruments(path for _, path in FAST_PATHS)
     for database in (issuer.database, issuer.ring_database):
         database.took = counting.transaction
     issuer.hashing.changed = counting.hashing.set
@@ -104,18 +106,18 @@ def _paths(app: FastAPI) -> Iterator[str]:
             yield route.path
 
 
-def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
+def _with_middleware(app: ASGIApp, paths: PathRedaction, settings: Settings) -> ASGIApp:
     """Return what every request passes through, outermost last."""
     prefix, proxies = path_of(settings.url), TrustedProxies(settings.trusted_proxies)
-    app = PutBack(app, prefix) if prefix else app
-    app = Direct(app, DIRECT, errors.write)
+    app = SetRootPath(app, prefix) if prefix else app
+    app = FastPath(app, FAST_PATHS, errors.write)
     app = CommonMethods(app)
     app = RefuseRepeatedHeaders(app)
     app = CrossOrigin(app, settings.cors_origins)
     app = SecurityHeaders(app)
     app = ClientAddress(app, proxies)
     app = RequestLog(app, paths, proxies)
-    return TakeOff(app, prefix) if prefix else app
+    return StripPrefix(app, prefix) if prefix else app
 
 
 @asynccontextmanager

@@ -63,7 +63,7 @@ class _Counts(dict[tuple[object, ...], Callable[[], None]]):
         self[labels]()
 
 
-class Figures:
+class Instruments:
     """Counts for one process; every method may be called from any thread, and costs a microsecond or two.
 
     None raises: what cannot be counted changes nothing of what is done.
@@ -159,10 +159,10 @@ class Figures:
         )
 
     @staticmethod
-    def of(request: Request) -> "Figures":
+    def of(request: Request) -> "Instruments":
         """Return those of the application that answers `request`."""
-        figures: Figures = request.app.state.figures
-        return figures
+        instruments: Instruments = request.app.state.instruments
+        return instruments
 
     @staticmethod
     def grant(named: str | None) -> str:

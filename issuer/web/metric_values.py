@@ -1,6 +1,6 @@
 """Values of metrics that the workers of one server share, each in a file; a full disk stops no work.
 
-Which metrics there are is defined in `figures`; the directory, in `metrics_directory`.
+Which metrics there are is defined in `instruments`; the directory, in `metrics_directory`.
 
 prometheus-client maps a sparse file into memory, and writing to it when the disk is full ends the process by SIGBUS.
 So the file is written with zeros before it is mapped, and before it grows. While that fails, what is counted is kept

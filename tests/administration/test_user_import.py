@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from issuer.accounts.passwords import BadHash, Passwords
 from issuer.accounts.user import User
 from issuer.administration.clients import register_client
-from issuer.administration.user_import import read_arrivals
+from issuer.administration.user_import import read_users
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.errors import Refused
@@ -46,18 +46,18 @@ def test_a_hash_that_passlib_wrote_is_taken_in(scheme: str) -> None:
     ids=["semicolons", "tabs", "bars", "swapped", "alone", "no name", "colons", "too many"],
 )
 def test_no_hash_is_shown_of_a_line_that_is_wrong(scheme: str, line: str) -> None:
-    arrivals, faults = read_arrivals([line.format(HASHES[scheme])], passwords, START)
-    assert not arrivals
-    assert faults
+    imported, errors = read_users([line.format(HASHES[scheme])], passwords, START)
+    assert not imported
+    assert errors
     digest = HASHES[scheme].rpartition("$")[2]
-    assert all(digest[-16:] not in f"{fault.username} {fault.wrong}" for fault in faults)
+    assert all(digest[-16:] not in f"{fault.username} {fault.wrong}" for fault in errors)
 
 
 def test_a_header_in_capitals_and_blanks_around_fields_are_understood() -> None:
     lines = ["Username,Password_Hash,Scope\r\n", f" ann , {BCRYPT} , items:read \r\n"]
-    (arrival,), faults = read_arrivals(lines, passwords, START)
-    assert faults == []
-    assert (arrival.user.username, arrival.user.password_hash) == ("ann", BCRYPT)
+    (each,), errors = read_users(lines, passwords, START)
+    assert errors == []
+    assert (each.user.username, each.user.password_hash) == ("ann", BCRYPT)
 
 
 @pytest.mark.parametrize("scheme", HASHES)
@@ -191,7 +191,7 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
     done = run(issuer, monkeypatch, "\n".join(lines), "--json")
     assert done.exit_code == 1
     told = json.loads(done.stdout)
-    assert [(fault["line"], fault["username"]) for fault in told["faults"]] == [
+    assert [(fault["line"], fault["username"]) for fault in told["errors"]] == [
         (2, "Alice"),
         (3, "CAROL"),
         (4, "dave"),
@@ -203,10 +203,10 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
         (11, "kim"),
         (12, ""),
     ]
-    assert "another account has this username" in told["faults"][0]["wrong"]
-    assert told["faults"][1]["wrong"] == "line 1 has this username, too"
-    assert told["faults"][6]["wrong"] == "line 8 has this id, too"
-    assert "double quotes" in told["faults"][8]["wrong"]
+    assert "another account has this username" in told["errors"][0]["wrong"]
+    assert told["errors"][1]["wrong"] == "line 1 has this username, too"
+    assert told["errors"][6]["wrong"] == "line 8 has this id, too"
+    assert "double quotes" in told["errors"][8]["wrong"]
     assert BCRYPT[10:40] not in done.output
     assert [user.username for user in issuer.accounts.all()[0]] == ["alice"]
 
@@ -245,7 +245,7 @@ def test_users_are_taken_in_from_standard_input(issuer: Issuer, monkeypatch: pyt
 def test_an_id_that_somebody_has_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
     done = run(issuer, monkeypatch, f"dave,{BCRYPT},,{SUB}\n", "--json")
-    assert [fault["wrong"] for fault in json.loads(done.stdout)["faults"]] == ["another account has this id"]
+    assert [fault["wrong"] for fault in json.loads(done.stdout)["errors"]] == ["another account has this id"]
 
 
 def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a_user(
@@ -257,7 +257,7 @@ def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a
     for option in ("--dry-run", "--json"):
         done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
         assert done.exit_code == 1
-        told = [fault["wrong"] for fault in json.loads(done.stdout)["faults"]]
+        told = [fault["wrong"] for fault in json.loads(done.stdout)["errors"]]
         assert told == ["a client has this id, or an account had it that was removed"]
     carol = User(client.id, "carol", BCRYPT, frozenset(), START)
     with pytest.raises(UsernameTaken):

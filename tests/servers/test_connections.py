@@ -674,10 +674,10 @@ def test_refusals_are_counted_and_logged_once_a_minute(founded: Installation) ->
     for _ in range(20):
         exchange(server.port, get(b""))
     exchange(server.port, get(target=b"/" + b"a" * 9000))
-    figures = founded.http.get(f"{founded.url}/metrics").text
-    assert 'issuer_connections_refused_total{reason="malformed"} 20.0' in figures
-    assert 'issuer_connections_refused_total{reason="target_too_long"} 1.0' in figures
-    assert 'issuer_connections_refused_total{reason="head_timeout"} 0.0' in figures
+    samples = founded.http.get(f"{founded.url}/metrics").text
+    assert 'issuer_connections_refused_total{reason="malformed"} 20.0' in samples
+    assert 'issuer_connections_refused_total{reason="target_too_long"} 1.0' in samples
+    assert 'issuer_connections_refused_total{reason="head_timeout"} 0.0' in samples
     assert server.output.count("reason malformed") == 1
 
 
@@ -686,8 +686,8 @@ def test_the_example_counts_refusals(both: dict[str, Service]) -> None:
     exchange(port, get(b""))
     with closing(HTTPConnection(HOST, port, timeout=PATIENCE_SECONDS)) as connection:
         connection.request("GET", "/metrics")
-        figures = connection.getresponse().read().decode()
-    found = re.search(r'verifier_connections_refused_total\{reason="malformed"\} (\S+)', figures)
+        samples = connection.getresponse().read().decode()
+    found = re.search(r'verifier_connections_refused_total\{reason="malformed"\} (\S+)', samples)
     assert found is not None
     assert float(found[1]) >= 1
 

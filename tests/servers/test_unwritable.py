@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
 PASSWORD = "violet otters juggle pancakes"
@@ -45,7 +45,7 @@ class Running:
 
     def metric(self, name: str) -> float:
         answer = self.installation.http.get(f"{self.installation.url}/metrics").raise_for_status()
-        return Figures(answer.text).total(name)
+        return Samples(answer.text).total(name)
 
 
 @contextmanager
@@ -295,7 +295,7 @@ RAISING = """
 import prometheus_client, structlog
 def fail(*_, **__):
     raise RuntimeError("a counter that fails")
-from issuer.web import figures
+from issuer.web import instruments
 for kind in (prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram):
     for name in ("inc", "dec", "set", "observe"):
         if hasattr(kind, name):

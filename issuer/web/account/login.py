@@ -11,7 +11,7 @@ from issuer.web.account.device_cookie import DeviceDep
 from issuer.web.deps import IssuerDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import documented
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 from issuer.web.oauth.token import TokenBody, no_store, token_body
 
 router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
@@ -40,6 +40,6 @@ async def login(
     answer = await issuer.hashing.run(
         admitted.place, lambda: pipeline.login_admitted(admitted, issuer.clock())
     )
-    Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
+    Instruments.of(request).issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)
     return token_body(answer)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from issuer.callbacks import notify
 from issuer.logs import request_id
-from issuer.web.http.path_redaction import KnownPaths
+from issuer.web.http.path_redaction import PathRedaction
 from issuer.web.http.proxies import TrustedProxies
 from issuer.web.http.tracing import describe_span, is_traced
 
@@ -26,7 +26,7 @@ _ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 class RequestLog:
     """ASGI middleware: names each request, by the id that a trusted proxy gave it or by a random one, and logs it."""
 
-    def __init__(self, app: ASGIApp, paths: KnownPaths, proxies: TrustedProxies) -> None:
+    def __init__(self, app: ASGIApp, paths: PathRedaction, proxies: TrustedProxies) -> None:
         self._app = app
         self._paths = paths
         self._proxies = proxies

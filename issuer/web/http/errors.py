@@ -23,7 +23,7 @@ from issuer.errors import KeyRingError
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
 from issuer.tokens.refresh import RepeatRefused, Replayed
 from issuer.web.http.methods import allowed
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 
 log = structlog.get_logger("issuer.web")
 
@@ -88,7 +88,7 @@ async def write(request: Request, error: Exception) -> Response:
 def _answer(
     request: Request, status: int, code: str, description: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    Figures.of(request).refused(request.scope, code)
+    Instruments.of(request).refused(request.scope, code)
     body = {"error": code, "error_description": description}
     return JSONResponse(body, status, {**NO_STORE, **(headers or {})})
 
@@ -105,13 +105,13 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     headers.update(error.headers)
     if error.retry_after:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
-    figures = Figures.of(request)
+    instruments = Instruments.of(request)
     if isinstance(error, Replayed):
-        figures.replayed()
+        instruments.replayed()
     if isinstance(error, RepeatRefused):
-        figures.repeated("refused")
+        instruments.repeated("refused")
     if isinstance(error, QueueFull):
-        figures.turned_away()
+        instruments.turned_away()
     return _answer(request, error.status, error.code, error.description, headers)
 
 

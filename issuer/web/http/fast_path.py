@@ -1,7 +1,7 @@
 """The endpoints asked most often, served below FastAPI's routing: it costs more than their work.
 
 They are ordinary endpoints all the same: the same function answers, the same errors are written, and OpenAPI
-describes them. Each module of `web` lists its own in `DIRECT`.
+describes them. Each module of `web` lists its own in `FAST_PATHS`.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import Request, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from issuer.blocking import WouldWait, impatient
+from issuer.blocking import WouldBlock, forbid_blocking
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 Writer = Callable[[Request, Exception], Awaitable[Response]]
 
 
-class Direct:
+class FastPath:
     """ASGI middleware: exactly these methods and paths are answered here, everything else below."""
 
     def __init__(self, app: ASGIApp, endpoints: Mapping[tuple[str, str], Endpoint], write: Writer) -> None:
@@ -44,7 +44,7 @@ class Direct:
 async def answer(work: Callable[[], T]) -> T:
     """Return what `work` returns: done here if it need not wait, else from the beginning on a thread that may."""
     try:
-        with impatient():
+        with forbid_blocking():
             return work()
-    except WouldWait:
+    except WouldBlock:
         return await anyio.to_thread.run_sync(work)

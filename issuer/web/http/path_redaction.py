@@ -9,7 +9,7 @@ UNKNOWN = "*"
 PARTS_MOST = 8
 
 
-class KnownPaths:
+class PathRedaction:
     """The paths of a service, as templates: `/users/me/sessions/{id}`."""
 
     def __init__(self, templates: Iterable[str]) -> None:

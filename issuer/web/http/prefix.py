@@ -14,7 +14,7 @@ def path_of(url: str) -> str:
     return quote(urlsplit(url).path.rstrip("/"), safe="/%:@!$&()*+,=~")
 
 
-class TakeOff:
+class StripPrefix:
     """ASGI middleware, outermost: takes the path of the issuer's URL off where no proxy did."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
@@ -29,7 +29,7 @@ class TakeOff:
         await self._app(scope, receive, send)
 
 
-class PutBack:
+class SetRootPath:
     """ASGI middleware, before the routing: puts the path back, as ASGI's `root_path`, which FastAPI's pages use."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:

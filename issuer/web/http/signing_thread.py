@@ -18,7 +18,7 @@ T = TypeVar("T")
 Job = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
-class Aside:
+class SigningThread:
     """A thread that does its part of one event loop's work, and ends with the process.
 
     Where nobody else waits, handing over would only take time.
@@ -28,7 +28,7 @@ class Aside:
         self._asking = 0
         self._is_busy = False
         self._jobs: SimpleQueue[Job] = SimpleQueue()
-        threading.Thread(target=self._serve, name="aside", daemon=True).start()
+        threading.Thread(target=self._serve, name="signing", daemon=True).start()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what `work` returns, done on either thread; it must not wait for anything but a core."""

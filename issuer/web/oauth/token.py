@@ -14,7 +14,7 @@ from issuer.web.deps import get_issuer, get_origin
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.fast_path import answer
 from issuer.web.http.forms import described, get_form
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 
 router = APIRouter(tags=["OAuth"])
 
@@ -66,8 +66,8 @@ async def token(request: Request) -> Response:
     `client_assertion`; public clients send `client_id` alone.
     """
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
-    figures, pipeline = Figures.of(request), issuer.grants.pipeline
-    grant_type = request.scope["grant"] = figures.grant(form.parameters.get("grant_type"))
+    instruments, pipeline = Instruments.of(request), issuer.grants.pipeline
+    grant_type = request.scope["grant"] = instruments.grant(form.parameters.get("grant_type"))
 
     def grant() -> Granted:
         return pipeline.grant(form, origin, issuer.clock())
@@ -85,11 +85,11 @@ async def token(request: Request) -> Response:
             answered = await issuer.batches.run(digest, grant, pipeline.sign)
         case _:
             answered = await request.app.state.signing(partial(pipeline.sign, await answer(grant)))
-    figures.issued(grant_type, answered.kid)
+    instruments.issued(grant_type, answered.kid)
     if answered.is_repeat:
-        figures.repeated("answered")
+        instruments.repeated("answered")
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)
 
 
-DIRECT = {("POST", "/oauth2/token"): token}
+FAST_PATHS = {("POST", "/oauth2/token"): token}

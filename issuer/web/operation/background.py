@@ -19,9 +19,9 @@ from issuer.keyring.policy import REFRESH_INTERVAL
 from issuer.keyring.view import View
 from issuer.logs import is_log_failing, lines_lost
 from issuer.maintenance.pruning import prune
-from issuer.web.instruments import Figures
-from issuer.web.operation.metrics import watch
-from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadQuestion, end_process
+from issuer.web.instruments import Instruments
+from issuer.web.operation.metrics import record_process_state
+from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadCheck, end_process
 from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
@@ -33,7 +33,7 @@ BETWEEN_BATCHES = timedelta(milliseconds=200)
 """Between two batches others may write."""
 
 
-def supervised(issuer: Issuer, figures: Figures) -> Supervisor:
+def build_supervisor(issuer: Issuer, instruments: Instruments) -> Supervisor:
     """Return what keeps the tasks running; one only watches, so that a refresh that hangs is noticed."""
 
     def silences() -> Mapping[str, float]:
@@ -41,13 +41,13 @@ def supervised(issuer: Issuer, figures: Figures) -> Supervisor:
 
     supervisor = Supervisor(
         [
-            Task("refresh", partial(_refresh, issuer, figures), REFRESH_INTERVAL),
-            Task("watch", partial(_watch, issuer, figures, silences), REFRESH_INTERVAL),
+            Task("refresh", partial(_refresh, issuer, instruments), REFRESH_INTERVAL),
+            Task("watch", partial(_watch, issuer, instruments, silences), REFRESH_INTERVAL),
             Task("prune", partial(_prune, issuer), PRUNE_EVERY),
         ],
         Limits.of(issuer.policy),
-        restarted=figures.restarted,
-        replaceable=ThreadQuestion(partial(_is_replaceable, issuer)),
+        restarted=instruments.restarted,
+        replaceable=ThreadCheck(partial(_is_replaceable, issuer)),
         end=end_process,
     )
     return supervisor
@@ -70,7 +70,7 @@ def _is_replaceable(issuer: Issuer) -> bool:
     return True
 
 
-async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
+async def _refresh(issuer: Issuer, instruments: Instruments, beat: Beat) -> None:
     own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
     seen = issuer.node.view
     while True:
@@ -78,9 +78,9 @@ async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
         try:
             view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
         except (KeyRingError, StoreError):
-            figures.refresh_failed()  # the node's warnings tell why
+            instruments.refresh_failed()  # the node's warnings tell why
         except Exception:  # it is no sign of life: this process may be the reason
-            figures.refresh_failed()
+            instruments.refresh_failed()
             log.exception("the key ring could not be refreshed")
             continue
         else:
@@ -90,15 +90,15 @@ async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
 
 
 async def _watch(
-    issuer: Issuer, figures: Figures, silences: Callable[[], Mapping[str, float]], beat: Beat
+    issuer: Issuer, instruments: Instruments, silences: Callable[[], Mapping[str, float]], beat: Beat
 ) -> None:
-    alarm, losses = _Alarm(), _Losses(figures)
+    alarm, losses = _Alarm(), _Losses(instruments)
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
-            watch(issuer, figures)
+            record_process_state(issuer, instruments)
             for name, seconds in silences().items():
-                figures.silent_for(name, seconds)
+                instruments.silent_for(name, seconds)
             losses.report(issuer.clock())
             alarm.sound(issuer.node.warnings(), issuer.clock())
         except Exception:
@@ -125,8 +125,8 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
 class _Losses:
     """Counts and logs what was lost: lines of the log, and failures of metrics and observers."""
 
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
         self._counted = self._logged = 0
         self._again_at: datetime | None = None
 
@@ -134,7 +134,7 @@ class _Losses:
         """Take note of what was lost since; log it when lines can be written again."""
         lost = lines_lost()
         if lost > self._counted:
-            self._figures.lines_lost(lost - self._counted)
+            self._instruments.lines_lost(lost - self._counted)
             self._counted = lost
         if lost > self._logged and not is_log_failing():
             log.warning("log lines were lost: they could not be written", count=lost - self._logged)

@@ -1,6 +1,6 @@
 """`GET /metrics`: what was counted, and the state of the key ring, for Prometheus; behind a token where others ask.
 
-What is counted is declared in `figures`.
+What is counted is declared in `instruments`.
 """
 
 import hmac
@@ -18,17 +18,17 @@ from prometheus_client.samples import Sample
 from issuer.callbacks import notify
 from issuer.database.errors import StoreError
 from issuer.keyring.heartbeat import Acknowledgement
-from issuer.keyring.plan import Happening, next_changes
+from issuer.keyring.plan import EventKind, next_changes
 from issuer.keyring.ring import KeyRing
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
 from issuer.web.http.errors import NO_STORE, MissingToken, documented
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 from issuer.wiring import Issuer
 
-VERSIONS_TOLD = 10
+VERSIONS_KEPT = 10
 """For so many versions of the key ring requests are counted one by one."""
-_TRANSITIONS = {Happening.SIGNS: "signs", Happening.LEAVES: "leaves"}
+_TRANSITIONS = {EventKind.SIGNS: "signs", EventKind.LEAVES: "leaves"}
 
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
 
@@ -54,8 +54,8 @@ async def metrics(
 ) -> Response:
     """Return the metrics of all processes of this server in Prometheus' text format."""
     _require_token(issuer.settings, credentials)
-    limiter = request.app.state.measuring
-    text = await anyio.to_thread.run_sync(_rendered, issuer, Figures.of(request), limiter=limiter)
+    limiter = request.app.state.metrics_limiter
+    text = await anyio.to_thread.run_sync(_rendered, issuer, Instruments.of(request), limiter=limiter)
     return Response(text, media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 
@@ -71,34 +71,34 @@ def _require_token(settings: Settings, credentials: HTTPAuthorizationCredentials
         raise MissingToken
 
 
-def _rendered(issuer: Issuer, figures: Figures) -> bytes:
-    watch(issuer, figures)
-    return generate_latest(_Told(issuer, figures))
+def _rendered(issuer: Issuer, instruments: Instruments) -> bytes:
+    record_process_state(issuer, instruments)
+    return generate_latest(_AllMetrics(issuer, instruments))
 
 
-def watch(issuer: Issuer, figures: Figures) -> None:
+def record_process_state(issuer: Issuer, instruments: Instruments) -> None:
     """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
     trouble = issuer.node.trouble
-    notify(figures.trouble.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
+    notify(instruments.trouble.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
 
 
-class _Told:
+class _AllMetrics:
     """Everything that is told; whichever process answers, they tell the same."""
 
-    def __init__(self, issuer: Issuer, figures: Figures) -> None:
+    def __init__(self, issuer: Issuer, instruments: Instruments) -> None:
         self._issuer = issuer
-        self._figures = figures
+        self._instruments = instruments
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric; times in seconds."""
         now, ring = self._issuer.clock(), self._issuer.node.view.ring
-        for metric in self._figures.collect():
-            metric.samples = [sample for sample in metric.samples if _is_told(sample, ring)]
+        for metric in self._instruments.collect():
+            metric.samples = [sample for sample in metric.samples if _is_current(sample, ring)]
             yield metric
-        yield from self._of_the_ring(ring, now)
-        yield from self._of_all_processes(now)
+        yield from self._ring_metrics(ring, now)
+        yield from self._process_metrics(now)
 
-    def _of_the_ring(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
+    def _ring_metrics(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
         policy = self._issuer.policy
         started = ring.current(now).activates_at or now
         overdue = ring.overdue_since(policy, now) or now
@@ -107,8 +107,8 @@ class _Told:
             "How long until the next key signs, and until the next leaves the JWKS; none if none will by itself",
             labels=["transition"],
         )
-        for happening, at in next_changes(ring, now).items():
-            coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
+        for event, at in next_changes(ring, now).items():
+            coming.add_metric([_TRANSITIONS[event]], _seconds(at - now))
         yield coming
         ahead = self._issuer.node.clock_ahead or timedelta(0)
         for name, says, value in (
@@ -132,7 +132,7 @@ class _Told:
         ):
             yield GaugeMetricFamily(f"issuer_{name}", says, value=value)
 
-    def _of_all_processes(self, now: datetime) -> Iterator[Metric]:
+    def _process_metrics(self, now: datetime) -> Iterator[Metric]:
         silence = GaugeMetricFamily(
             "issuer_process_silence_seconds",
             "Age of the heartbeat of a process: how long ago it read the key ring",
@@ -155,7 +155,7 @@ class _Told:
         yield version
 
 
-def _is_told(sample: Sample, ring: KeyRing) -> bool:
+def _is_current(sample: Sample, ring: KeyRing) -> bool:
     """Whether a sample is still of use: no series outlives its key, or its version of the ring, for long.
 
     Otherwise a server would tell more with each rotation. When it began to count, Prometheus need not know.
@@ -165,7 +165,7 @@ def _is_told(sample: Sample, ring: KeyRing) -> bool:
     if "kid" in sample.labels:
         return any(key.kid == sample.labels["kid"] for key in ring.keys)
     if "version" in sample.labels:
-        return int(sample.labels["version"]) > ring.version - VERSIONS_TOLD
+        return int(sample.labels["version"]) > ring.version - VERSIONS_KEPT
     return True
 
 

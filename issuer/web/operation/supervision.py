@@ -60,7 +60,7 @@ class Limits:
         return cls(max(timeout, 10.0), max(2 * timeout, 30.0), max(3 * timeout, 60.0))
 
 
-class Question(Protocol):
+class BackgroundCheck(Protocol):
     """Something that is found out in the background."""
 
     answer: bool | None
@@ -70,7 +70,7 @@ class Question(Protocol):
         """Begin to find out anew, unless that is under way."""
 
 
-class ThreadQuestion:
+class ThreadCheck:
     """A question whose answer may hang: it is asked on a thread of its own, without waiting for it."""
 
     def __init__(self, find_out: Callable[[], bool]) -> None:
@@ -128,7 +128,7 @@ class Supervisor:
         limits: Limits,
         *,
         restarted: Callable[[str], None],
-        replaceable: Question,
+        replaceable: BackgroundCheck,
         end: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,

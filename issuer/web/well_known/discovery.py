@@ -59,7 +59,7 @@ async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
     return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached})
 
 
-def install_inserted(app: FastAPI, prefix: str) -> None:
+def install_rfc8414_paths(app: FastAPI, prefix: str) -> None:
     """Answer where RFC 8414 section 3.1 puts the documents of an issuer with a path: the path comes last.
 
     That is outside of the issuer's URL, for a proxy that hands it on as it is.

@@ -10,7 +10,7 @@ from issuer.errors import StaleView
 from issuer.keyring.key import Key
 from issuer.web.deps import get_issuer
 from issuer.web.http.errors import documented
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 
 router = APIRouter(tags=["verification"])
 
@@ -49,11 +49,11 @@ async def jwks(request: Request) -> Response:
     issuer = await get_issuer(request)
     now = issuer.clock()
     view = issuer.node.view
-    figures = Figures.of(request)
+    instruments = Instruments.of(request)
     try:
         max_age = view.max_age(issuer.policy, now)
     except StaleView:
-        figures.key_set("503", view.ring.version)
+        instruments.key_set("503", view.ring.version)
         raise
     body, etag = request.app.state.key_set.of(view.published_keys)
     headers = {
@@ -61,13 +61,13 @@ async def jwks(request: Request) -> Response:
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
     }
     if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]):
-        figures.key_set("304", view.ring.version)
+        instruments.key_set("304", view.ring.version)
         return Response(status_code=304, headers=headers)
-    figures.key_set("200", view.ring.version)
+    instruments.key_set("200", view.ring.version)
     return Response(body, media_type="application/json", headers=headers)
 
 
-DIRECT = {("GET", PATH): jwks}
+FAST_PATHS = {("GET", PATH): jwks}
 
 
 def _etags(if_none_match: str) -> set[str]:

@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from support.defaults import ALICE, Build, MovableClock
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import eventually
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
@@ -24,7 +24,7 @@ from issuer.settings.settings import Settings
 from issuer.throttling.limits import SECRET
 from issuer.web.app import create_app
 from issuer.web.instruments import OTHER
-from issuer.web.operation.metrics import VERSIONS_TOLD
+from issuer.web.operation.metrics import VERSIONS_KEPT
 from issuer.wiring import Issuer
 from verifier_example import app as example
 
@@ -33,10 +33,10 @@ WRONG = ("nobody", "a wrong secret")
 MACHINES = {"grant_type": "client_credentials"}
 
 
-def told(web: TestClient) -> Figures:
+def told(web: TestClient) -> Samples:
     answer = web.get("/metrics")
     assert answer.status_code == 200
-    return Figures(answer.text)
+    return Samples(answer.text)
 
 
 @pytest.fixture
@@ -122,10 +122,10 @@ def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Cal
         web.get(path)
     web.delete("/users/me/sessions/e")
     web.post("/oauth2/token", data={"grant_type": "f", "client_id": "g"})
-    figures = told(web)
+    samples = told(web)
     known = {"/login", "/oauth2/token", "/users/me/sessions/{session_id}", "/users/me/sessions/{id}", OTHER}
-    assert figures.labels("issuer_refusals_total", "endpoint") <= known
-    assert figures.labels("issuer_refusals_total", "grant") <= {
+    assert samples.labels("issuer_refusals_total", "endpoint") <= known
+    assert samples.labels("issuer_refusals_total", "grant") <= {
         "client_credentials", "password", "refresh_token", OTHER, ""
     }  # fmt: skip
     assert moved("issuer_refusals_total", endpoint=OTHER) == 3
@@ -183,14 +183,14 @@ def test_what_has_left_the_ring_is_told_no_more(
     web.get("/.well-known/jwks.json")
     version = issuer.node.view.ring.version
     assert first in told(web).labels("issuer_tokens_issued_total", "kid")
-    while issuer.node.view.ring.version < version + VERSIONS_TOLD:
+    while issuer.node.view.ring.version < version + VERSIONS_KEPT:
         clock.advance(days=31)
         issuer.node.refresh()
     web.get("/.well-known/jwks.json")
-    figures = told(web)
-    assert first not in figures.labels("issuer_tokens_issued_total", "kid")
-    assert str(version) not in figures.labels("issuer_jwks_requests_total", "version")
-    assert str(issuer.node.view.ring.version) in figures.labels("issuer_jwks_requests_total", "version")
+    samples = told(web)
+    assert first not in samples.labels("issuer_tokens_issued_total", "kid")
+    assert str(version) not in samples.labels("issuer_jwks_requests_total", "version")
+    assert str(issuer.node.view.ring.version) in samples.labels("issuer_jwks_requests_total", "version")
 
 
 # The key ring

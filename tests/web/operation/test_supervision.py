@@ -17,7 +17,7 @@ from issuer.web.operation.supervision import (
     Limits,
     Supervisor,
     Task,
-    ThreadQuestion,
+    ThreadCheck,
     Watchdog,
 )
 
@@ -222,7 +222,7 @@ def test_a_question_whose_answer_hangs_is_not_answered_and_asked_once_at_a_time(
         free.wait(10)
         return True
 
-    question = ThreadQuestion(find_out)
+    question = ThreadCheck(find_out)
     question.ask()
     question.ask()
     assert question.answer is None
@@ -236,7 +236,7 @@ def test_a_question_that_fails_for_an_unknown_reason_is_answered_by_yes() -> Non
     def find_out() -> bool:
         raise RuntimeError("no more threads")
 
-    question = ThreadQuestion(find_out)
+    question = ThreadCheck(find_out)
     question.ask()
     question._thread.join()  # type: ignore[union-attr]
     assert question.answer is True
