@@ -191,7 +191,7 @@ def test_what_a_proxy_hands_on_that_is_no_address_is_not_logged(lines: Lines, pr
 )
 def test_of_a_path_only_words_of_this_service_are_told(path: str, shown: str) -> None:
     known = PathRedaction(["/login", "/users/me", "/users/me/sessions/{id}"])
-    assert known.shown(path) == shown
+    assert known.redacted(path) == shown
 
 
 def test_a_path_forges_no_line_and_is_never_long(lines: Lines, web: TestClient) -> None:

@@ -13,7 +13,7 @@ from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.settings.settings import SECRETS, BadSettings, Settings, concerns, setting_of
 from issuer.settings.sources import Given, GivenTwice, cleaned, given_settings
-from issuer.urls import meant_as_issuer_url, meant_as_origin
+from issuer.urls import suggest_issuer_url, suggest_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
 """Secret only if they hold a password."""
@@ -140,9 +140,9 @@ def _value_fix(name: str, given: Given | None) -> Fix:
             return Fix(Kind.METRICS_TOKEN_SHORT, f"export {name}=$({_NEW_TOKEN})")
         return Fix(Kind.METRICS_TOKEN_SHORT, f'sed -i "{given.line}s/.*/{name}=$({_NEW_TOKEN})/" .env')
     meant = {
-        "ISSUER_URL": meant_as_issuer_url(value) or "https://issuer.example",
-        "ISSUER_AUDIENCE": meant_as_issuer_url(value) or "https://api.example",
-        "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(meant_as_origin, value.split(","))))
+        "ISSUER_URL": suggest_issuer_url(value) or "https://issuer.example",
+        "ISSUER_AUDIENCE": suggest_issuer_url(value) or "https://api.example",
+        "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(suggest_origin, value.split(","))))
         or "https://app.example",
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
         "ISSUER_PROXY": "http://HOST:PORT",

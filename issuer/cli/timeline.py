@@ -9,7 +9,7 @@ from rich.text import Text
 from issuer.cli.output import Row
 from issuer.cli.ring_view import KID_SHOWN, instant_or_none
 from issuer.clock import instant
-from issuer.keyring.plan import UNMADE, KeyTimeline, Plan
+from issuer.keyring.plan import UNMADE, Life, Plan
 from issuer.logs import terminal_safe
 
 LEAST_COLUMNS = 20
@@ -22,9 +22,9 @@ LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token ex
 def draw(plan: Plan, terminal: Console) -> None:
     """Print a bar for each key."""
     columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
-    for key in plan.timelines:
-        label = f"{(key.kid or UNMADE)[:KID_SHOWN]:{KID_SHOWN}} {key.alg:5} "
-        terminal.print(_text(terminal_safe(label) + bar(key, plan, columns), terminal), no_wrap=True)
+    for life in plan.lives:
+        label = f"{(life.kid or UNMADE)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
+        terminal.print(_text(terminal_safe(label) + bar(life, plan, columns), terminal), no_wrap=True)
     start, end = instant(plan.start), instant(plan.end)
     indent = " " * (KID_SHOWN + 7)
     terminal.print(Text(f"{indent}{start}{end:>{columns - len(start)}}"), no_wrap=True)
@@ -40,13 +40,13 @@ def _text(line: str, terminal: Console) -> Text:
     return Text(line)
 
 
-def bar(key: KeyTimeline, plan: Plan, columns: int) -> str:
-    """Return the timeline of a key in so many characters; a last part too short to see has one all the same."""
-    published = _column(key.published_at, plan, columns)
-    signs = _column(key.signs_from, plan, columns)
-    stops = _column(key.signs_until, plan, columns)
-    leaves = _column(key.leaves_at, plan, columns)
-    if key.leaves_at and key.leaves_at < plan.end:
+def bar(life: Life, plan: Plan, columns: int) -> str:
+    """Return the life of a key in so many characters; a last part too short to see has one all the same."""
+    published = _column(life.published_at, plan, columns)
+    signs = _column(life.signs_from, plan, columns)
+    stops = _column(life.signs_until, plan, columns)
+    leaves = _column(life.leaves_at, plan, columns)
+    if life.leaves_at and life.leaves_at < plan.end:
         leaves = min(columns, max(leaves, stops + 1))
     cells = [" "] * columns
     for first, last, mark in ((published, signs, WAITS), (signs, stops, SIGNS), (stops, leaves, REMAINS)):
@@ -59,7 +59,7 @@ def rows(plan: Plan) -> Sequence[Row]:
     return [
         {
             "when": instant(step.at),
-            "what": step.kind.value,
+            "what": step.happening.value,
             "kid": (step.kid or UNMADE)[:KID_SHOWN],
             "alg": step.alg,
         }
@@ -73,19 +73,19 @@ def document(plan: Plan) -> dict[str, object]:
         "from": instant(plan.start),
         "until": instant(plan.end),
         "events": [
-            {"at": instant(step.at), "event": step.kind.value, "kid": step.kid, "alg": step.alg}
+            {"at": instant(step.at), "event": step.happening.value, "kid": step.kid, "alg": step.alg}
             for step in plan.steps
         ],
         "keys": [
             {
-                "kid": key.kid,
-                "alg": key.alg,
-                "published_at": instant(key.published_at),
-                "signs_from": instant_or_none(key.signs_from),
-                "signs_until": instant_or_none(key.signs_until),
-                "leaves_jwks_at": instant_or_none(key.leaves_at),
+                "kid": life.kid,
+                "alg": life.alg,
+                "published_at": instant(life.published_at),
+                "signs_from": instant_or_none(life.signs_from),
+                "signs_until": instant_or_none(life.signs_until),
+                "leaves_jwks_at": instant_or_none(life.leaves_at),
             }
-            for key in plan.timelines
+            for life in plan.lives
         ],
     }
 

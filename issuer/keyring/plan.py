@@ -17,8 +17,8 @@ from issuer.signing.public_key import PublicKey
 UNMADE = "(a new key)"
 
 
-class EventKind(StrEnum):
-    """What happens to a key."""
+class Happening(StrEnum):
+    """What the plan tells of a key."""
 
     PUBLISHED = "is published"
     MAY_SIGN = "eligible for manual rotation"
@@ -31,14 +31,14 @@ class Step:
     """One thing that will happen; `kid` is None for a key that is yet to be made."""
 
     at: datetime
-    kind: EventKind
+    happening: Happening
     kid: str | None
     alg: str
 
 
 @dataclass(frozen=True)
-class KeyTimeline:
-    """The planned timeline of one key; an instant is None where it is beyond the plan, or by manual rotation only."""
+class Life:
+    """The life of one key as planned; an instant is None where it is beyond the plan, or by manual rotation only."""
 
     kid: str | None
     alg: str
@@ -50,12 +50,12 @@ class KeyTimeline:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will happen between two instants, and the timeline of each key, in the order in which they sign."""
+    """What will happen between two instants, and the lives it is made of, in the order of their turns."""
 
     start: datetime
     end: datetime
     steps: tuple[Step, ...]
-    timelines: tuple[KeyTimeline, ...]
+    lives: tuple[Life, ...]
 
 
 def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
@@ -63,17 +63,15 @@ def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
     end = now + policy.rotation_period + policy.publish_lead
     start = now
     steps: list[Step] = []
-    timelines: dict[str, KeyTimeline] = {}
+    lives: dict[str, Life] = {}
     while True:
         ring, made = completed(ring, policy, now)
-        steps += [Step(now, EventKind.PUBLISHED, None, key.alg) for key in made]
-        timelines |= {
-            key.kid: _timeline(ring, key) for key in ring.keys if ring.phase(key, now) is not Phase.REVOKED
-        }
+        steps += [Step(now, Happening.PUBLISHED, None, key.alg) for key in made]
+        lives |= {key.kid: _life(ring, key) for key in ring.keys if ring.phase(key, now) is not Phase.REVOKED}
         upcoming = list(_upcoming(ring, now))
         next_at = min((step.at for step in upcoming), default=end)
         if next_at >= end:
-            return Plan(start, end, tuple(steps), tuple(timelines.values()))
+            return Plan(start, end, tuple(steps), tuple(lives.values()))
         now = next_at
         steps += [step for step in upcoming if step.at == now]
 
@@ -86,10 +84,10 @@ def completed(ring: KeyRing, policy: Policy, now: datetime) -> tuple[KeyRing, li
     return tended.published(made, policy, now), made
 
 
-def next_changes(ring: KeyRing, now: datetime) -> dict[EventKind, datetime]:
+def next_changes(ring: KeyRing, now: datetime) -> dict[Happening, datetime]:
     """Return when the next key begins to sign, and when the next leaves the JWKS, as far as that is settled."""
     steps = sorted(_upcoming(ring, now), key=lambda step: step.at, reverse=True)
-    return {step.kind: step.at for step in steps if step.kind is not EventKind.MAY_SIGN}
+    return {step.happening: step.at for step in steps if step.happening is not Happening.MAY_SIGN}
 
 
 def _upcoming(ring: KeyRing, now: datetime) -> Iterator[Step]:
@@ -97,15 +95,15 @@ def _upcoming(ring: KeyRing, now: datetime) -> Iterator[Step]:
         waits = ring.phase(key, now) is Phase.STANDBY
         ripe_at, leaves_at = ring.ripe_at(key), ring.leaves_at(key)
         if waits and ripe_at > now and (key.activates_at is None or ripe_at < key.activates_at):
-            yield Step(ripe_at, EventKind.MAY_SIGN, _kid(key), key.alg)
+            yield Step(ripe_at, Happening.MAY_SIGN, _kid(key), key.alg)
         if waits and key.activates_at:
-            yield Step(key.activates_at, EventKind.SIGNS, _kid(key), key.alg)
+            yield Step(key.activates_at, Happening.SIGNS, _kid(key), key.alg)
         if leaves_at and leaves_at > now and key.revoked_at is None:
-            yield Step(leaves_at, EventKind.LEAVES, _kid(key), key.alg)
+            yield Step(leaves_at, Happening.LEAVES, _kid(key), key.alg)
 
 
-def _timeline(ring: KeyRing, key: Key) -> KeyTimeline:
-    return KeyTimeline(
+def _life(ring: KeyRing, key: Key) -> Life:
+    return Life(
         kid=_kid(key),
         alg=key.alg,
         published_at=key.published_at,

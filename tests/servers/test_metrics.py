@@ -47,12 +47,12 @@ def spread(installation: Installation, server: Server) -> None:
 
 COUNTED = {
     ("issuer_tokens_issued_total", "client_credentials"): 46,
-    ("issuer_refusals_total", "invalid_client"): 2,
-    ("issuer_refusals_total", "invalid_grant"): 2,
+    ("issuer_requests_refused_total", "invalid_client"): 2,
+    ("issuer_requests_refused_total", "invalid_grant"): 2,
     ("issuer_jwks_requests_total", "200"): 2,
     ("issuer_jwks_requests_total", "304"): 2,
 }
-_LABELS = {"issuer_tokens_issued_total": "grant", "issuer_refusals_total": "reason"}
+_LABELS = {"issuer_tokens_issued_total": "grant", "issuer_requests_refused_total": "reason"}
 
 
 def counted(samples: Samples) -> dict[tuple[str, str], float]:
@@ -104,7 +104,7 @@ def test_operators_keep_the_directory_that_they_name(founded: Installation, tmp_
     founded.settings["PROMETHEUS_MULTIPROC_DIR"] = str(own)
     missing = founded.serve()
     assert missing.process.wait(PATIENCE_SECONDS) == 1
-    assert f"PROMETHEUS_MULTIPROC_DIR names {own}, which is no directory" in missing.output
+    assert f"PROMETHEUS_MULTIPROC_DIR: no such directory: {own}" in missing.output
     own.mkdir()
     (own / "of an operator").touch()
     server = founded.serve().until_ready()

@@ -24,7 +24,7 @@ PASSWORD = "violet otters juggle pancakes"
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 CLOSED = ["bash", "-c", 'exec "$@" 2>&-', "issuer"]
 ALL_CLOSED = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "issuer"]
-LOST = "issuer_log_lines_lost_total"
+LOST = "issuer_log_lines_dropped_total"
 
 
 class Running:
@@ -274,7 +274,7 @@ def test_when_the_disk_of_its_log_and_metrics_is_full_it_works_on_and_then_tells
         ready.token()
 
         def is_told() -> bool:
-            return "log lines were lost" in log.read_text("utf-8").splitlines()[-1]
+            return "log lines dropped" in log.read_text("utf-8").splitlines()[-1]
 
         eventually(is_told, "the loss is logged")
         broken = [line for line in log.read_text("utf-8").splitlines() if not line.endswith("}")]

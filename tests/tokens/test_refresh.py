@@ -99,7 +99,7 @@ def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goe
     assert {line["user"] for line in told} == {alice}
     metrics = Samples(web.get("/metrics").text)
     counted = {
-        outcome: metrics.total("issuer_refresh_token_repeats_total", outcome=outcome)
+        outcome: metrics.total("issuer_refresh_token_retries_total", outcome=outcome)
         for outcome in ("answered", "refused")
     }
     assert counted == {"answered": 1, "refused": 2}
@@ -125,7 +125,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     assert not is_living(owner, second)
     assert events(issuer) == {"refresh token repeated from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
-    assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
+    assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_reuses_total") == 1
 
 
 def test_a_thief_elsewhere_who_is_faster_than_the_owner_is_found_out_by_the_owner(

@@ -442,7 +442,7 @@ def test_a_client_that_hangs_up_is_no_defect(issuer: Issuer, logged: Logged) -> 
         "app": app,
     }
     asyncio.run(app(scope, receive, send))
-    assert "defect" not in logged()
+    assert "internal error" not in logged()
 
 
 @pytest.mark.parametrize("path", ["/login/", "/users/", "/oauth2/token/"])
@@ -904,7 +904,7 @@ def test_metrics_need_their_token_where_others_can_ask(
         answer = client.get("/metrics", headers=headers)
     assert answer.status_code == status
     if status == 200:
-        assert "issuer_standbys_missing 0.0" in answer.text
+        assert "issuer_standby_keys_missing 0.0" in answer.text
     else:
         assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert answer.json()["error"] == "invalid_token"

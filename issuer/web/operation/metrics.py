@@ -1,6 +1,6 @@
-"""`GET /metrics`: what was counted, and the state of the key ring, for Prometheus; behind a token where others ask.
+"""`GET /metrics`: the metrics of the process and of the key ring, for Prometheus; needs a token unless on loopback.
 
-What is counted is declared in `instruments`.
+Metrics that are counted as things happen are declared in `instruments`.
 """
 
 import hmac
@@ -18,7 +18,7 @@ from prometheus_client.samples import Sample
 from issuer.callbacks import notify
 from issuer.database.errors import StoreError
 from issuer.keyring.heartbeat import Acknowledgement
-from issuer.keyring.plan import EventKind, next_changes
+from issuer.keyring.plan import Happening, next_changes
 from issuer.keyring.ring import KeyRing
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
@@ -27,21 +27,21 @@ from issuer.web.instruments import Instruments
 from issuer.wiring import Issuer
 
 VERSIONS_KEPT = 10
-"""For so many versions of the key ring requests are counted one by one."""
-_TRANSITIONS = {EventKind.SIGNS: "signs", EventKind.LEAVES: "leaves"}
+"""How many versions of the key ring are exported as a label."""
+_TRANSITIONS = {Happening.SIGNS: "signs", Happening.LEAVES: "leaves"}
 
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
 
 
 def routes(settings: Settings) -> APIRouter:
-    """Return the endpoint, described as needing a token if it does."""
+    """Return the endpoint; OpenAPI has the token where one is needed."""
     router = APIRouter(tags=["operation"])
     router.add_api_route(
         "/metrics",
         metrics,
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}, **documented(401, 503)},
-        # Or without any, in OpenAPI's words.
+        # In OpenAPI: no authentication is needed.
         openapi_extra={"security": [{}]} if _is_open(settings) else None,
     )
     return router
@@ -52,7 +52,7 @@ async def metrics(
     issuer: IssuerDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Response:
-    """Return the metrics of all processes of this server in Prometheus' text format."""
+    """Return the metrics of all processes of this server in the text format of Prometheus."""
     _require_token(issuer.settings, credentials)
     limiter = request.app.state.metrics_limiter
     text = await anyio.to_thread.run_sync(_rendered, issuer, Instruments.of(request), limiter=limiter)
@@ -77,13 +77,13 @@ def _rendered(issuer: Issuer, instruments: Instruments) -> bytes:
 
 
 def record_process_state(issuer: Issuer, instruments: Instruments) -> None:
-    """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
+    """Record the state of this process, so that any process of the server can report it."""
     trouble = issuer.node.trouble
-    notify(instruments.trouble.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
+    notify(instruments.reconcile_failing.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
 
 
 class _AllMetrics:
-    """Everything that is told; whichever process answers, they tell the same."""
+    """All metrics; the same whichever process of the server exports them."""
 
     def __init__(self, issuer: Issuer, instruments: Instruments) -> None:
         self._issuer = issuer
@@ -104,61 +104,61 @@ class _AllMetrics:
         overdue = ring.overdue_since(policy, now) or now
         coming = GaugeMetricFamily(
             "issuer_next_transition_seconds",
-            "How long until the next key signs, and until the next leaves the JWKS; none if none will by itself",
+            "Time until the next key signs, and until the next one leaves the JWKS; absent if none is planned",
             labels=["transition"],
         )
-        for event, at in next_changes(ring, now).items():
-            coming.add_metric([_TRANSITIONS[event]], _seconds(at - now))
+        for happening, at in next_changes(ring, now).items():
+            coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
         yield coming
         ahead = self._issuer.node.clock_ahead or timedelta(0)
         for name, says, value in (
             (
-                "clock_ahead_seconds",
-                "By how much the clock of this machine is ahead of the database's; below 0: behind",
+                "clock_offset_seconds",
+                "How far the clock of this machine is ahead of the clock of the database; negative if it is behind",
                 ahead.total_seconds(),
             ),
-            ("current_key_age_seconds", "For how long the current key has signed", _seconds(now - started)),
+            ("current_key_age_seconds", "How long the current key has been signing", _seconds(now - started)),
             (
                 "rotation_overdue_seconds",
-                "For how long rotation of the current key has been overdue; 0 if it is not",
+                "How long the rotation of the current key has been overdue; 0 if it is not",
                 _seconds(now - overdue),
             ),
-            ("standbys_missing", "How many standby keys are missing", ring.shortfall(now, policy)),
+            ("standby_keys_missing", "Number of missing standby keys", ring.shortfall(now, policy)),
             (
                 "key_ring_version",
-                "The version of the key ring, which increases with every change",
+                "Version of the key ring, which increases with every change",
                 ring.version,
             ),
         ):
             yield GaugeMetricFamily(f"issuer_{name}", says, value=value)
 
     def _process_metrics(self, now: datetime) -> Iterator[Metric]:
-        silence = GaugeMetricFamily(
-            "issuer_process_silence_seconds",
+        age = GaugeMetricFamily(
+            "issuer_process_heartbeat_age_seconds",
             "Age of the heartbeat of a process: how long ago it read the key ring",
             labels=["process"],
         )
         version = GaugeMetricFamily(
-            "issuer_process_ring_version",
-            "The version of the key ring that a process holds",
+            "issuer_process_key_ring_version",
+            "Version of the key ring that a process has loaded",
             labels=["process"],
         )
         try:
             beats = Acknowledgement.of(self._issuer.heartbeats.all(), 0, self._issuer.policy, now).done
         except StoreError:
-            beats = ()  # what this server counted tells enough
-        # In containers two processes may bear one name, and the newest of them stands for it.
+            beats = ()  # the metrics of this server show the failure
+        # In containers two processes may have the same name; the newest heartbeat is exported.
         for beat in {beat.name: beat for beat in sorted(beats, key=lambda beat: beat.refreshed_at)}.values():
-            silence.add_metric([beat.name], _seconds(now - beat.refreshed_at))
+            age.add_metric([beat.name], _seconds(now - beat.refreshed_at))
             version.add_metric([beat.name], beat.version)
-        yield silence
+        yield age
         yield version
 
 
 def _is_current(sample: Sample, ring: KeyRing) -> bool:
-    """Whether a sample is still of use: no series outlives its key, or its version of the ring, for long.
+    """Whether to export a sample: none of a removed key or an old version of the ring, and no `_created` sample.
 
-    Otherwise a server would tell more with each rotation. When it began to count, Prometheus need not know.
+    Otherwise the number of series would grow with each rotation.
     """
     if sample.name.endswith("_created"):
         return False

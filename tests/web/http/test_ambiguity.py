@@ -132,7 +132,7 @@ def test_no_word_of_a_library_reaches_who_sends_a_form(web: TestClient) -> None:
     for form, says in answers.items():
         assert refusal(web.post("/login", content=form, headers={"Content-Type": FORM})) == says
     file = {"username": ("a name", b"alice"), "password": (None, "x")}
-    unreadable = "the body is no multipart form of at most 50 parameters, none of them a file"
+    unreadable = "the body is not a multipart form of at most 50 parameters without files"
     assert refusal(web.post("/login", files=file)) == unreadable
     for content, kind in (
         (b"--x\r\n\r\n", "multipart/form-data"),

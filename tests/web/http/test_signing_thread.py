@@ -15,7 +15,7 @@ from support.defaults import MovableClock
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.web.app import create_app
-from issuer.web.http.fast_path import answer
+from issuer.web.http.fast_path import run_inline_or_on_thread
 from issuer.web.http.signing_thread import SigningThread
 from issuer.wiring import Issuer, cores
 
@@ -118,12 +118,12 @@ def test_a_process_hands_over_only_where_it_is_alone_with_a_core_to_spare(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.web.app.cores", lambda: 2)
-    assert create_app(issuer, alone=True).state.signing is not answer
-    assert create_app(issuer).state.signing is answer
+    assert create_app(issuer, alone=True).state.signing is not run_inline_or_on_thread
+    assert create_app(issuer).state.signing is run_inline_or_on_thread
     in_a_token = replace(issuer, settings=issuer.settings.model_copy(update={"keys": "pkcs11"}))
-    assert create_app(in_a_token, alone=True).state.signing is answer
+    assert create_app(in_a_token, alone=True).state.signing is run_inline_or_on_thread
     monkeypatch.setattr("issuer.web.app.cores", lambda: 1)
-    assert create_app(issuer, alone=True).state.signing is answer
+    assert create_app(issuer, alone=True).state.signing is run_inline_or_on_thread
 
 
 def _claims(token: str, keys: jwt.PyJWKSet) -> dict[str, str]:

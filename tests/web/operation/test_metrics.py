@@ -96,7 +96,7 @@ def test_tokens_are_counted_by_grant_and_kid(
     for grant, count in (("client_credentials", 1), ("password", 2), ("refresh_token", 1)):
         assert moved("issuer_tokens_issued_total", grant=grant, kid=current(issuer)) == count
     assert moved("issuer_tokens_issued_total") == 4
-    assert moved("issuer_refusals_total") == 0
+    assert moved("issuer_requests_refused_total") == 0
 
 
 def test_refusals_are_counted_by_endpoint_grant_and_reason(
@@ -113,8 +113,8 @@ def test_refusals_are_counted_by_endpoint_grant_and_reason(
     for path, form, grant, reason in requests:
         auth = None if "client_id" in form or path == "/login" else WRONG
         assert web.post(path, data=form, auth=auth).json()["error"] == reason
-        assert moved("issuer_refusals_total", endpoint=path, grant=grant, reason=reason) == 1
-    assert moved("issuer_refusals_total") == len(requests)
+        assert moved("issuer_requests_refused_total", endpoint=path, grant=grant, reason=reason) == 1
+    assert moved("issuer_requests_refused_total") == len(requests)
 
 
 def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Callable[..., float]) -> None:
@@ -124,11 +124,11 @@ def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Cal
     web.post("/oauth2/token", data={"grant_type": "f", "client_id": "g"})
     samples = told(web)
     known = {"/login", "/oauth2/token", "/users/me/sessions/{session_id}", "/users/me/sessions/{id}", OTHER}
-    assert samples.labels("issuer_refusals_total", "endpoint") <= known
-    assert samples.labels("issuer_refusals_total", "grant") <= {
+    assert samples.labels("issuer_requests_refused_total", "endpoint") <= known
+    assert samples.labels("issuer_requests_refused_total", "grant") <= {
         "client_credentials", "password", "refresh_token", OTHER, ""
     }  # fmt: skip
-    assert moved("issuer_refusals_total", endpoint=OTHER) == 3
+    assert moved("issuer_requests_refused_total", endpoint=OTHER) == 3
 
 
 def test_limits_are_counted_where_they_hold_somebody_up(web: TestClient, moved: Callable[..., float]) -> None:
@@ -137,8 +137,11 @@ def test_limits_are_counted_where_they_hold_somebody_up(web: TestClient, moved: 
     ]
     limited = statuses.count(429)
     assert limited
-    assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason="too_many_attempts") == limited
-    assert moved("issuer_refusals_total", reason="invalid_client") == len(statuses) - limited
+    assert (
+        moved("issuer_requests_refused_total", endpoint="/oauth2/token", reason="too_many_attempts")
+        == limited
+    )
+    assert moved("issuer_requests_refused_total", reason="invalid_client") == len(statuses) - limited
 
 
 def test_an_outage_and_a_defect_are_counted_by_reason(
@@ -154,7 +157,7 @@ def test_an_outage_and_a_defect_are_counted_by_reason(
 
         monkeypatch.setattr(issuer.clients, "recent", fail)
         assert web.post("/oauth2/token", auth=WRONG, data=MACHINES).json()["error"] == reason
-        assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason=reason) == 1
+        assert moved("issuer_requests_refused_total", endpoint="/oauth2/token", reason=reason) == 1
 
 
 # The JWKS
@@ -219,13 +222,13 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
     clock.advance(seconds=issuer.policy.rotation_period.total_seconds() + 90)
     issuer.node._view = replace(view, ring=alone)
     assert told(web).total("issuer_rotation_overdue_seconds") == 90
-    assert told(web).total("issuer_standbys_missing") == 1
+    assert told(web).total("issuer_standby_keys_missing") == 1
 
 
 def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient, issuer: Issuer) -> None:
-    assert told(web).total("issuer_clock_ahead_seconds") == 0  # SQLite has none of its own
+    assert told(web).total("issuer_clock_offset_seconds") == 0  # SQLite has none of its own
     issuer.rotation.clock_ahead = timedelta(seconds=-7)
-    assert told(web).total("issuer_clock_ahead_seconds") == -7
+    assert told(web).total("issuer_clock_offset_seconds") == -7
 
 
 def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
@@ -233,7 +236,7 @@ def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeed
 ) -> None:
     monkeypatch.setattr("issuer.web.operation.background.REFRESH_INTERVAL", timedelta(milliseconds=5))
     issuer = made(settings)
-    figure = "issuer_key_ring_trouble_seconds"
+    figure = "issuer_key_ring_reconcile_failing_seconds"
     with TestClient(create_app(issuer)) as web:
         with issuer.database.write() as connection:
             connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
@@ -278,5 +281,5 @@ def test_the_hashing_queue_shows_who_waits_and_who_is_turned_away(
         return answer.status_code
 
     assert asyncio.run(fill()) == 503
-    assert moved("issuer_hashing_turned_away_total") == 1
-    assert moved("issuer_refusals_total", endpoint="/login", reason="temporarily_unavailable") == 1
+    assert moved("issuer_hashing_rejected_total") == 1
+    assert moved("issuer_requests_refused_total", endpoint="/login", reason="temporarily_unavailable") == 1
