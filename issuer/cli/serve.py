@@ -239,8 +239,8 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
     if url.scheme == "http" and tls:
         yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
     strays = private_keys.strays(settings, issuer.signer, issuer.node.view.ring, issuer.clock())
-    thought = configuration.not_as_thought(settings, tls=tls)
-    for finding in (*thought, *configuration.given_as_meant(), *strays):
+    thought = configuration.likely_mistakes(settings, tls=tls)
+    for finding in (*thought, *configuration.given_values(), *strays):
         yield finding.wrong
     for concern in settings.passphrase_concerns():
         yield concern.wrong

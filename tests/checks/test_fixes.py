@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from support.defaults import MovableClock
-from support.installation import PASSPHRASE, REACHABLE, SETTINGS, Site, installed, site
+from support.installation import PASSPHRASE, REACHABLE, SETTINGS, Deployment
 from support.postgresql import new_database
 
 from issuer.checks import storage
@@ -40,22 +40,20 @@ from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem_directory import NOTE
 from issuer.wiring import build
 
-__all__ = ["installed", "site"]  # fixtures
-
 pytestmark = pytest.mark.usefixtures("production_rounds")
 
 NOBODY = 65534
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     """An installation in a folder whose name means something to a shell, in a pattern and in a URL."""
     folder = tmp_path / 'it\'s a [folder] of $HOME? "100%"'
     folder.mkdir(mode=0o700)
     monkeypatch.chdir(folder)
-    site = Site(folder, monkeypatch)
-    site.set(**SETTINGS)
-    return site
+    deployment = Deployment(folder, monkeypatch)
+    deployment.set(**SETTINGS)
+    return deployment
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,7 @@ def test_a_printed_setting_is_the_same_to_a_shell_and_in_the_file(value: str) ->
 class Stage:
     """An installation that is well, for a scenario to break."""
 
-    site: Site
+    deployment: Deployment
     request: pytest.FixtureRequest
     fills: dict[str, str] = field(default_factory=dict)
     """What an operator fills in."""
@@ -87,7 +85,7 @@ class Stage:
 
     @property
     def env(self) -> Path:
-        return self.site.folder / ".env"
+        return self.deployment.folder / ".env"
 
     def write(self, text: str | bytes, mode: int = 0o600) -> None:
         self.env.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -97,23 +95,23 @@ class Stage:
         return new_database(self.request.getfixturevalue("postgresql"), options)
 
     def back_up(self) -> None:
-        shutil.copy(self.site.folder / "issuer.db", self.site.folder / "backup.db")
+        shutil.copy(self.deployment.folder / "issuer.db", self.deployment.folder / "backup.db")
         self.fills["BACKUP"] = "backup.db"
 
     def passphrase_file(self, text: str | bytes = PASSPHRASE, name: str = "passphrase") -> Path:
-        path = self.site.folder / name
+        path = self.deployment.folder / name
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         path.chmod(0o600)
-        self.site.patch.delenv("ISSUER_KEYS_PASSPHRASE", raising=False)
-        self.site.set(ISSUER_KEYS_PASSPHRASE_FILE=name)
+        self.deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE", raising=False)
+        self.deployment.set(ISSUER_KEYS_PASSPHRASE_FILE=name)
         return path
 
     def key(self) -> Path:
-        return min(self.site.keys.glob("*.pem"))
+        return min(self.deployment.keys.glob("*.pem"))
 
     def without_keys(self) -> None:
-        shutil.rmtree(self.site.keys)
-        for path in self.site.folder.glob("issuer.db*"):
+        shutil.rmtree(self.deployment.keys)
+        for path in self.deployment.folder.glob("issuer.db*"):
             path.unlink()
 
 
@@ -128,12 +126,12 @@ def as_an_ordinary_user(stage: Stage, closed: Path) -> None:
         return bool(closed.stat().st_mode & 0o200) if Path(path) == closed else real(path, mode)
 
     if os.geteuid() == 0:
-        stage.site.patch.setattr(os, "access", access)
+        stage.deployment.patch.setattr(os, "access", access)
 
 
 SCENARIOS: dict[Kind, Break] = {}
 ELSEWHERE = {
-    Kind.DATABASE_POOLER: "database/test_postgresql_sessions.py"
+    Kind.DATABASE_POOLER: "test_postgresql_sessions.py"
     "::test_time_limits_that_a_pooler_drops_are_missed_until_the_printed_line_sets_them"
 }
 """Tests of fixes that need more than an installation."""
@@ -149,15 +147,15 @@ def scenario(kind: Kind) -> Callable[[Break], Break]:
 
 
 def setting(kind: Kind, **settings: str) -> None:
-    SCENARIOS[kind] = lambda stage: stage.site.set(**settings)
+    SCENARIOS[kind] = lambda stage: stage.deployment.set(**settings)
 
 
 @pytest.mark.parametrize("name", ["ISSUER_KEYS", "ISSUER_KEYS_PASSPHRASE_FILE", "ISSUER_DATABASE_URL"])
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/proc/self/mem", "/"])
-def test_no_fix_touches_what_belongs_to_the_system(site: Site, name: str, path: str) -> None:
-    site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
-    site.set(**{name: f"sqlite:///{path}" if name == "ISSUER_DATABASE_URL" else path})
-    told = "\n".join(finding.fix.line for finding in site.found())
+def test_no_fix_touches_what_belongs_to_the_system(deployment: Deployment, name: str, path: str) -> None:
+    deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    deployment.set(**{name: f"sqlite:///{path}" if name == "ISSUER_DATABASE_URL" else path})
+    told = "\n".join(finding.fix.line for finding in deployment.found())
     assert not re.search(rf"(mv|chmod|chown|mkdir|install|>).* {path}( |$)", told, re.MULTILINE), told
 
 
@@ -169,25 +167,25 @@ def as_root() -> None:
 def test_what_is_tested_elsewhere_is() -> None:
     for name in ELSEWHERE.values():
         file, _, function = name.partition("::")
-        assert f"def {function}(" in (Path(__file__).parents[1] / file).read_text("utf-8")
+        assert f"def {function}(" in (Path(__file__).parent / file).read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in ELSEWHERE])
 def test_the_printed_fix_clears_what_it_is_printed_for(
-    kind: Kind, site: Site, request: pytest.FixtureRequest
+    kind: Kind, deployment: Deployment, request: pytest.FixtureRequest
 ) -> None:
     assert kind in SCENARIOS, f"nothing here breaks an installation so that this is printed: {kind}"
-    assert site.found() == []
-    stage = Stage(site, request)
+    assert deployment.found() == []
+    stage = Stage(deployment, request)
     SCENARIOS[kind](stage)
-    before = site.found()
+    before = deployment.found()
     fixes = list(dict.fromkeys(finding.fix for finding in before if finding.fix.kind is kind))
     assert fixes, before
     for fix in fixes:
         for line in fix.line.split("\n"):
-            site.apply(filled(line, stage.fills), must_work=fix.clears)
+            deployment.apply(filled(line, stage.fills), must_work=fix.clears)
     stage.then()
-    after = site.found()
+    after = deployment.found()
     if fixes[0].clears:
         assert kind not in {finding.fix.kind for finding in after}
     new = {finding.fix.kind for finding in after if finding.severity is Severity.PROBLEM}
@@ -218,14 +216,16 @@ setting(Kind.TWICE_IN_ENVIRONMENT, ISSUER_AUDIENCE="https://a.example", issuer_a
 @scenario(Kind.METRICS_TOKEN_MISSING)
 def _(stage: Stage) -> None:
     stage.write("ISSUER_AUDIENCE=https://a.example", 0o644)  # and no end of the line
-    stage.site.set(**{name: value for name, value in REACHABLE.items() if name != "ISSUER_METRICS_TOKEN"})
+    stage.deployment.set(
+        **{name: value for name, value in REACHABLE.items() if name != "ISSUER_METRICS_TOKEN"}
+    )
 
 
 @scenario(Kind.CA_FILE)
 def _(stage: Stage) -> None:
-    stage.site.set(ISSUER_CA_FILE="nowhere")
+    stage.deployment.set(ISSUER_CA_FILE="nowhere")
     made = "openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=authority -days 1 -keyout key.pem -out ca.pem"
-    subprocess.run(made.split(), cwd=stage.site.folder, check=True, capture_output=True)
+    subprocess.run(made.split(), cwd=stage.deployment.folder, check=True, capture_output=True)
     stage.fills["=FILE"] = "=ca.pem"
 
 
@@ -280,7 +280,7 @@ def _(stage: Stage) -> None:
                 raise PermissionError(13, "Permission denied")
             return real(path)
 
-        stage.site.patch.setattr(Path, "read_bytes", refused)
+        stage.deployment.patch.setattr(Path, "read_bytes", refused)
 
 
 @scenario(Kind.ENV_ENCODING)
@@ -307,20 +307,20 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     stage.without_keys()
     stage.write("ISSUER_AUDIENCE=https://a.example", 0o644)
-    stage.site.set(**REACHABLE)
-    stage.site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    stage.deployment.set(**REACHABLE)
+    stage.deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
 
 
 @scenario(Kind.PASSPHRASE_LOST)
 def _(stage: Stage) -> None:
-    stage.passphrase_file().rename(stage.site.folder / "backup")
+    stage.passphrase_file().rename(stage.deployment.folder / "backup")
     stage.fills["BACKUP"] = "backup"
 
 
 @scenario(Kind.PASSPHRASE_TWICE)
 def _(stage: Stage) -> None:
     stage.passphrase_file("another that opens nothing")
-    stage.site.set(ISSUER_KEYS_PASSPHRASE=PASSPHRASE)
+    stage.deployment.set(ISSUER_KEYS_PASSPHRASE=PASSPHRASE)
 
 
 @scenario(Kind.PASSPHRASE_UNUSABLE)
@@ -341,7 +341,7 @@ def _(stage: Stage) -> None:
                 raise PermissionError(13, "Permission denied")
             return real(self, *args, **more)
 
-        stage.site.patch.setattr(Path, "open", refused)
+        stage.deployment.patch.setattr(Path, "open", refused)
 
 
 @scenario(Kind.PASSPHRASE_FILE_EXPOSED)
@@ -357,16 +357,16 @@ def _(stage: Stage) -> None:
 @scenario(Kind.PASSPHRASE_SHORT)
 def _(stage: Stage) -> None:
     stage.without_keys()
-    stage.site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    stage.deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
     stage.write("# ours\nISSUER_KEYS_PASSPHRASE=short\n")
-    stage.site.make()
+    stage.deployment.make()
 
 
 @scenario(Kind.PASSPHRASE_WRONG)
 def _(stage: Stage) -> None:
     stage.passphrase_file("another that opens nothing")
-    (stage.site.folder / "right").write_text(PASSPHRASE)
-    (stage.site.folder / "right").chmod(0o600)
+    (stage.deployment.folder / "right").write_text(PASSPHRASE)
+    (stage.deployment.folder / "right").chmod(0o600)
     stage.fills["_FILE=FILE"] = "_FILE=right"
 
 
@@ -374,7 +374,7 @@ def encrypted_otherwise(stage: Stage, passphrase: str | None) -> None:
     from cryptography.hazmat.primitives.serialization import NoEncryption  # noqa: PLC0415
 
     how = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
-    for path in stage.site.keys.glob("*.pem"):
+    for path in stage.deployment.keys.glob("*.pem"):
         key: Any = load_pem_private_key(path.read_bytes(), PASSPHRASE.encode())
         path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how))
 
@@ -392,7 +392,7 @@ def _(stage: Stage) -> None:
 @scenario(Kind.OTHER_USER)
 def _(stage: Stage) -> None:
     as_root()
-    for path in (stage.site.folder, *stage.site.folder.rglob("*")):
+    for path in (stage.deployment.folder, *stage.deployment.folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     stub(stage, "runuser", 'test "$1 $2 $3 $4 $5" = "-u nobody -- issuer check"')
 
@@ -402,20 +402,20 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.KEYS_LINK)
 def _(stage: Stage) -> None:
-    stage.site.keys.rename(stage.site.folder / "else where")
-    stage.site.keys.symlink_to(stage.site.folder / "else where")
+    stage.deployment.keys.rename(stage.deployment.folder / "else where")
+    stage.deployment.keys.symlink_to(stage.deployment.folder / "else where")
 
 
 @scenario(Kind.KEYS_NO_DIRECTORY)
 def _(stage: Stage) -> None:
-    stage.site.keys.rename(stage.site.folder / "safe")
-    stage.site.keys.write_text("")
-    stage.then = lambda: shutil.move(stage.site.folder / "safe", stage.site.keys)
+    stage.deployment.keys.rename(stage.deployment.folder / "safe")
+    stage.deployment.keys.write_text("")
+    stage.then = lambda: shutil.move(stage.deployment.folder / "safe", stage.deployment.keys)
 
 
 @scenario(Kind.KEYS_CLOSED)
 def _(stage: Stage) -> None:
-    stage.site.keys.chmod(0o2500)
+    stage.deployment.keys.chmod(0o2500)
     as_an_ordinary_user(stage, Path("keys"))
 
 
@@ -427,16 +427,16 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.KEYS_EXPOSED)
 def _(stage: Stage) -> None:
-    stage.site.keys.chmod(0o3770)
+    stage.deployment.keys.chmod(0o3770)
     stage.key().chmod(0o644)
-    stage.then = lambda: [stage.site.apply(finding.fix.line) for finding in stage.site.found()]  # type: ignore[func-returns-value]
+    stage.then = lambda: [stage.deployment.apply(finding.fix.line) for finding in stage.deployment.found()]  # type: ignore[func-returns-value]
 
 
 @scenario(Kind.KEYS_READ_ONLY)
 def _(stage: Stage) -> None:
     as_root()
-    keys = str(stage.site.keys)
-    copy = shutil.copytree(keys, stage.site.folder / "copy")
+    keys = str(stage.deployment.keys)
+    copy = shutil.copytree(keys, stage.deployment.folder / "copy")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "mode=700", "none", keys], capture_output=True, check=False
     )
@@ -460,28 +460,28 @@ def _(stage: Stage) -> None:
 @scenario(Kind.KEY_LINK)
 def _(stage: Stage) -> None:
     path = stage.key()
-    path.rename(stage.site.folder / "a key.pem")
-    path.symlink_to(stage.site.folder / "a key.pem")
+    path.rename(stage.deployment.folder / "a key.pem")
+    path.symlink_to(stage.deployment.folder / "a key.pem")
 
 
 @scenario(Kind.KEY_MISSING)
 def _(stage: Stage) -> None:
-    (stage.site.folder / "back up").mkdir()
-    shutil.move(stage.key(), stage.site.folder / "back up")
+    (stage.deployment.folder / "back up").mkdir()
+    shutil.move(stage.key(), stage.deployment.folder / "back up")
     stage.fills["BACKUP"] = quoted("back up")
 
 
 @scenario(Kind.KEY_SWAPPED)
 def _(stage: Stage) -> None:
-    shutil.copytree(stage.site.keys, stage.site.folder / "backup")
-    one, other = sorted(stage.site.keys.glob("*.pem"))
+    shutil.copytree(stage.deployment.keys, stage.deployment.folder / "backup")
+    one, other = sorted(stage.deployment.keys.glob("*.pem"))
     one.write_bytes(other.read_bytes())
     stage.fills["BACKUP"] = "backup"
 
 
 @scenario(Kind.KEY_STRAY)
 def _(stage: Stage) -> None:
-    path = stage.site.keys / "-old $(key)\n'.pem"
+    path = stage.deployment.keys / "-old $(key)\n'.pem"
     path.write_text("")
     path.chmod(0o600)
 
@@ -489,26 +489,26 @@ def _(stage: Stage) -> None:
 @scenario(Kind.KEY_STRAY_ELSEWHERE)
 def _(stage: Stage) -> None:
     stage.without_keys()
-    stage.site.set(ISSUER_KEYS="database")
-    stage.site.make()
-    stage.site.change("INSERT INTO private_keys SELECT 'stray', pem, 1 FROM private_keys LIMIT 1")
+    stage.deployment.set(ISSUER_KEYS="database")
+    stage.deployment.make()
+    stage.deployment.change("INSERT INTO private_keys SELECT 'stray', pem, 1 FROM private_keys LIMIT 1")
 
 
 @scenario(Kind.NOTE_DAMAGED)
 def _(stage: Stage) -> None:
-    (stage.site.keys / NOTE).write_text("{}")
+    (stage.deployment.keys / NOTE).write_text("{}")
 
 
 # PKCS#11
 
 
 def token(stage: Stage) -> None:
-    softhsm = pytest.importorskip("support.softhsm")
-    fresh = contextmanager_of(stage, softhsm.fresh_token(stage.site.folder, stage.site.patch))
+    softhsm = pytest.importorskip("softhsm")
+    fresh = contextmanager_of(stage, softhsm.fresh_token(stage.deployment.folder, stage.deployment.patch))
     assert fresh
-    stage.site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
+    stage.deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
     stage.without_keys()
-    stage.site.set(
+    stage.deployment.set(
         ISSUER_KEYS="pkcs11",
         ISSUER_PKCS11_MODULE=str(softhsm.MODULE),
         ISSUER_PKCS11_TOKEN=softhsm.LABEL,
@@ -527,38 +527,38 @@ def _(stage: Stage) -> None:
     token(stage)
     for name in ("ISSUER_PKCS11_MODULE", "ISSUER_PKCS11_TOKEN"):
         stage.fills["/usr/lib/MODULE.so" if "MODULE" in name else "LABEL"] = quoted(os.environ[name])
-        stage.site.patch.delenv(name)
+        stage.deployment.patch.delenv(name)
 
 
 @scenario(Kind.PKCS11_MODULE)
 def _(stage: Stage) -> None:
     token(stage)
     stage.fills["/usr/lib/MODULE.so"] = os.environ["ISSUER_PKCS11_MODULE"]
-    stage.site.set(ISSUER_PKCS11_MODULE="/nowhere/module.so")
+    stage.deployment.set(ISSUER_PKCS11_MODULE="/nowhere/module.so")
 
 
 def stub(stage: Stage, name: str, text: str) -> None:
     """Put a program that this machine lacks, or that would change it, before the others."""
-    programs = stage.site.folder / "programs"
+    programs = stage.deployment.folder / "programs"
     programs.mkdir(mode=0o700, exist_ok=True)
     (programs / name).write_text(f"#!/bin/sh\n{text}\n")
     (programs / name).chmod(0o700)
-    stage.site.patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    stage.deployment.patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
 
 @scenario(Kind.PKCS11_TOKEN)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.make()
-    stage.site.set(ISSUER_PKCS11_TOKEN="another")
+    stage.deployment.make()
+    stage.deployment.set(ISSUER_PKCS11_TOKEN="another")
     stub(stage, "pkcs11-tool", 'test "$1" = --module && test "$3" = --list-token-slots')
 
 
 @scenario(Kind.PKCS11_KEY)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.make()
-    softhsm = pytest.importorskip("support.softhsm")
+    stage.deployment.make()
+    softhsm = pytest.importorskip("softhsm")
     token_in_use = softhsm.Token(softhsm.MODULE, softhsm.LABEL, lambda: softhsm.PIN)
     signer = softhsm.Pkcs11Signer(token_in_use)
     signer.destroy(min(signer.kept()))
@@ -568,19 +568,19 @@ def _(stage: Stage) -> None:
 @scenario(Kind.NOTE_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.patch.setattr("issuer.signing.pkcs11.signer.Pkcs11Signer.note", lambda *_: None)
-    stage.site.make()
+    stage.deployment.patch.setattr("issuer.signing.pkcs11.signer.Pkcs11Signer.note", lambda *_: None)
+    stage.deployment.make()
 
 
 @scenario(Kind.PKCS11_PACKAGE)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.site.make()
+    stage.deployment.make()
     names = ("pkcs11", "issuer.signing.pkcs11.session", "issuer.signing.pkcs11.signer")
     loaded = {name: sys.modules.pop(name) for name in names}
     stage.request.addfinalizer(lambda: sys.modules.update(loaded))
-    stage.site.patch.setitem(sys.modules, "pkcs11", None)
-    stage.site.patch.setenv("PIP_NO_INDEX", "1")  # it is there, in truth
+    stage.deployment.patch.setitem(sys.modules, "pkcs11", None)
+    stage.deployment.patch.setenv("PIP_NO_INDEX", "1")  # it is there, in truth
     stage.then = lambda: sys.modules.update(loaded)
 
 
@@ -596,81 +596,81 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.DATABASE_OUTDATED)
 def _(stage: Stage) -> None:
-    stage.site.change("UPDATE issuer_schema_version SET version_num = '0001'")
+    stage.deployment.change("UPDATE issuer_schema_version SET version_num = '0001'")
 
 
 @scenario(Kind.DATABASE_RESTORE)
 def _(stage: Stage) -> None:
     stage.back_up()
-    stage.site.change("UPDATE key_ring SET document = '{}'")
+    stage.deployment.change("UPDATE key_ring SET document = '{}'")
 
 
 @scenario(Kind.DATABASE_UNREACHABLE)
 def _(stage: Stage) -> None:
-    stage.site.set(ISSUER_DATABASE_URL="postgresql://me:hidden@127.0.0.1:1/name")
+    stage.deployment.set(ISSUER_DATABASE_URL="postgresql://me:hidden@127.0.0.1:1/name")
 
 
 @scenario(Kind.DATABASE_ENCODING)
 def _(stage: Stage) -> None:
     stage.without_keys()
-    stage.site.set(ISSUER_DATABASE_URL=stage.postgresql("ENCODING 'SQL_ASCII' TEMPLATE template0"))
+    stage.deployment.set(ISSUER_DATABASE_URL=stage.postgresql("ENCODING 'SQL_ASCII' TEMPLATE template0"))
 
 
 @scenario(Kind.DATABASE_FOREIGN)
 def _(stage: Stage) -> None:
     stage.without_keys()
-    stage.site.change("CREATE TABLE wares (id INTEGER)")
-    (stage.site.folder / "issuer.db").chmod(0o600)
+    stage.deployment.change("CREATE TABLE wares (id INTEGER)")
+    (stage.deployment.folder / "issuer.db").chmod(0o600)
 
 
 @scenario(Kind.HEARTBEATS_DAMAGED)
 def _(stage: Stage) -> None:
     beat("one/7")
-    stage.site.change("UPDATE heartbeats SET signs_until = 'nonsense'")
+    stage.deployment.change("UPDATE heartbeats SET signs_until = 'nonsense'")
 
 
 @scenario(Kind.DATABASE_OWNER)
 def _(stage: Stage) -> None:
     as_root()
-    os.chown(stage.site.folder / "issuer.db", NOBODY, NOBODY)
+    os.chown(stage.deployment.folder / "issuer.db", NOBODY, NOBODY)
 
 
 @scenario(Kind.DATABASE_UNREADABLE)
 def _(stage: Stage) -> None:
-    file = stage.site.folder / "issuer.db"
+    file = stage.deployment.folder / "issuer.db"
     file.chmod(0o400)
     as_an_ordinary_user(stage, file)
 
 
 @scenario(Kind.DATABASE_EXPOSED)
 def _(stage: Stage) -> None:
-    (stage.site.folder / "issuer.db").chmod(0o644)
+    (stage.deployment.folder / "issuer.db").chmod(0o644)
 
 
 @scenario(Kind.DATABASE_FOLDER_CLOSED)
 def _(stage: Stage) -> None:
-    as_an_ordinary_user(stage, stage.site.folder.absolute())
-    stage.site.folder.chmod(0o500)
+    as_an_ordinary_user(stage, stage.deployment.folder.absolute())
+    stage.deployment.folder.chmod(0o500)
 
 
 @scenario(Kind.DATABASE_FOLDER_EXPOSED)
 def _(stage: Stage) -> None:
-    stage.site.folder.chmod(0o777)
+    stage.deployment.folder.chmod(0o777)
 
 
 @scenario(Kind.DATABASE_MOVED)
 def _(stage: Stage) -> None:
     url = stage.postgresql()
-    (stage.site.folder / "to").write_text(url)
-    (stage.site.folder / "to").chmod(0o600)
-    stage.site.apply("issuer move --to-file to")
-    stage.site.set(ISSUER_KEYS="database")
+    (stage.deployment.folder / "to").write_text(url)
+    (stage.deployment.folder / "to").chmod(0o600)
+    stage.deployment.apply("issuer move --to-file to")
+    stage.deployment.set(ISSUER_KEYS="database")
 
 
 @scenario(Kind.DISK_FULL)
 def _(stage: Stage) -> None:
     full = SimpleNamespace(total=1024**4, used=0, free=100 * 1024**2)
-    stage.site.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
+    stage.deployment.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
 
 
 def beat(name: str) -> None:
@@ -683,13 +683,13 @@ def beat(name: str) -> None:
 def moved_elsewhere(stage: Stage) -> None:
     """Let an operator stop the nodes, move everything to a new database, and set what `issuer move` says."""
     url = stage.postgresql()
-    (stage.site.folder / "to").write_text(url)
+    (stage.deployment.folder / "to").write_text(url)
     stage.fills["FILE"] = "to"
     for name in ("one/7", "two/7"):
         beat(name)
 
     def follow() -> None:
-        stage.site.set(ISSUER_DATABASE_URL=url, ISSUER_KEYS="database")
+        stage.deployment.set(ISSUER_DATABASE_URL=url, ISSUER_KEYS="database")
 
     stage.then = follow
 
@@ -703,15 +703,15 @@ def _(stage: Stage) -> None:
 @scenario(Kind.SEVERAL_HOSTS_DIRECTORY)
 def _(stage: Stage) -> None:
     stage.without_keys()
-    stage.site.set(ISSUER_DATABASE_URL=stage.postgresql())
-    stage.site.make()
+    stage.deployment.set(ISSUER_DATABASE_URL=stage.postgresql())
+    stage.deployment.make()
     moved_elsewhere(stage)
     stub_nodes_stopped(stage)
 
 
 def stub_nodes_stopped(stage: Stage) -> None:
     """The nodes of the scenario are heartbeats: they are gone once the operator begins to do something."""
-    real = stage.site.apply
+    real = stage.deployment.apply
 
     def stopped_first(line: str, *, must_work: bool = True) -> None:
         database = Database(load_settings().database_url.get_secret_value())
@@ -720,7 +720,7 @@ def stub_nodes_stopped(stage: Stage) -> None:
         database.close()
         real(line, must_work=must_work)
 
-    stage.site.apply = stopped_first  # type: ignore[method-assign]
+    stage.deployment.apply = stopped_first  # type: ignore[method-assign]
 
 
 # The key ring
@@ -739,21 +739,23 @@ def _(stage: Stage) -> None:
     kid = issuer.rotation.ring().standbys(system_clock())[0].kid
     issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
-    shutil.move(stage.site.folder / "backup.db", stage.site.folder / "issuer.db")
+    shutil.move(stage.deployment.folder / "backup.db", stage.deployment.folder / "issuer.db")
     stage.fills["TEXT"] = "'restored a backup'"
 
 
 @scenario(Kind.AUDIT_SHORT)
 def _(stage: Stage) -> None:
-    stage.site.change("DROP TRIGGER audit_refuses_delete")
-    stage.site.change("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)")
-    stage.site.change("UPDATE audit_head SET (number, digest) = (SELECT max(number), digest FROM audit)")
+    stage.deployment.change("DROP TRIGGER audit_refuses_delete")
+    stage.deployment.change("DELETE FROM audit WHERE number = (SELECT max(number) FROM audit)")
+    stage.deployment.change(
+        "UPDATE audit_head SET (number, digest) = (SELECT max(number), digest FROM audit)"
+    )
     stage.fills["TEXT"] = "'who did that?'"
 
 
 @scenario(Kind.RING_NEEDS_A_NODE)
 def _(stage: Stage) -> None:
-    stage.site.set(ISSUER_STANDBY_KEYS="2")
+    stage.deployment.set(ISSUER_STANDBY_KEYS="2")
 
 
 @scenario(Kind.TOO_MANY_KEYS)
@@ -772,21 +774,23 @@ def _(stage: Stage) -> None:
         old.append(replace(first, kid=public.kid, jwk=public.jwk, **lives))
     store.save(replace(ring, version=2, keys=(*old, *ring.keys)))
     database.close()
-    stage.site.set(ISSUER_ROTATION_PERIOD="6h", ISSUER_PUBLISH_LEAD="6h", ISSUER_ACCESS_TOKEN_LIFETIME="3d")
+    stage.deployment.set(
+        ISSUER_ROTATION_PERIOD="6h", ISSUER_PUBLISH_LEAD="6h", ISSUER_ACCESS_TOKEN_LIFETIME="3d"
+    )
 
 
 @scenario(Kind.CLOCK)
 def _(stage: Stage) -> None:
     stage.without_keys()
-    stage.site.set(ISSUER_DATABASE_URL=stage.postgresql())
-    stage.site.make()
+    stage.deployment.set(ISSUER_DATABASE_URL=stage.postgresql())
+    stage.deployment.make()
     ahead = MovableClock()
     ahead.now = system_clock() + timedelta(minutes=5)
-    stage.site.clock = ahead
+    stage.deployment.clock = ahead
     stub(stage, "timedatectl", 'test "$*" = "set-ntp true" && touch ntp')
 
     def corrected() -> None:
-        assert (stage.site.folder / "ntp").exists()
-        stage.site.clock = system_clock
+        assert (stage.deployment.folder / "ntp").exists()
+        stage.deployment.clock = system_clock
 
     stage.then = corrected

@@ -1,6 +1,7 @@
 """Owns which connection is closed for another, who is counted together, and how many there may be.
 
-What real servers do with slow and costly clients is told in `servers/test_connections.py`.
+Slow and costly clients of real servers are tested in `servers/test_slow_connections.py` and
+`servers/test_many_connections.py`.
 """
 
 import asyncio
