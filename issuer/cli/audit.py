@@ -1,4 +1,4 @@
-"""`issuer audit`: what happened to the keys, and whether the record of it is whole."""
+"""`issuer audit`: lists the audit log and session events, and verifies the log."""
 
 import re
 from contextlib import suppress

@@ -34,8 +34,8 @@ def check(*, as_json: Json = False) -> None:
     }
     if not as_json:
         _draw(results)
-    told = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
-    show(document, as_json=as_json, says=", ".join(told) or "no problems found")
+    summary = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
+    show(document, as_json=as_json, says=", ".join(summary) or "no problems found")
     if counts[Severity.PROBLEM]:
         raise typer.Exit(Exit.FAILED)
 

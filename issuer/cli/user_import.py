@@ -1,4 +1,4 @@
-"""`issuer users import`: take in users from elsewhere with their passwords, all of a file or none."""
+"""`issuer users import`: imports users with their password hashes, all of a file or none."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,16 @@ def import_users(
         Path, typer.Argument(help="CSV in UTF-8: username,password_hash,scope[,id]; - is standard input.")
     ],
     *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and make no account.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the file, and create no account.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Make accounts for users from elsewhere, who keep their passwords; all of them, or none if a line is wrong.
+    """Import users with their passwords: all of a file, or none if a line is wrong.
 
     Hashes are argon2, scrypt, bcrypt, bcrypt_sha256, pbkdf2_sha256 or pbkdf2_sha512 as passlib writes them, and are
-    replaced by argon2id at the first log-in. The id, a UUID, becomes the sub of tokens; without it a new one is made.
-    Remove the file afterwards.
+    replaced by argon2id at the first log-in. The id, a UUID, becomes the sub of tokens; by default it is
+    generated. Remove the file afterwards.
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
@@ -41,7 +43,7 @@ def import_users(
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         if not dry_run:
             issuer.accounts.add_all([each.user for each in imported])
-        done = "accounts that would be made" if dry_run else "accounts made"
+        done = "accounts that would be created" if dry_run else "accounts created"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(
             {"imported": 0 if dry_run else len(imported), "users": len(imported), "dry_run": dry_run},
@@ -61,16 +63,16 @@ def _lines(file: Path) -> Iterator[TextIO]:
 
 
 def _refuse(errors: Sequence[RowError], *, as_json: bool) -> None:
-    """Tell what is wrong, all of it to a script, and end the command."""
-    message = f"no account was made; errors in the file: {len(errors)}"
+    """Print the errors, for scripts all of them, and fail."""
+    message = f"no account was created; errors in the file: {len(errors)}"
     if as_json:
         found = [{"line": error.line, "username": error.username, "wrong": error.wrong} for error in errors]
         show({"error": "failed", "message": message, "errors": found}, as_json=True)
         raise typer.Exit(Exit.FAILED)
     for error in errors[:ERRORS_SHOWN]:
         name = terminal_safe(error.username[: USERNAME_LENGTH + 1])
-        told = f", {name!r}" if name else ""
-        sys.stderr.write(f"line {error.line}{told}: {terminal_safe(error.wrong)}\n")
+        username = f", {name!r}" if name else ""
+        sys.stderr.write(f"line {error.line}{username}: {terminal_safe(error.wrong)}\n")
     if len(errors) > ERRORS_SHOWN:
         sys.stderr.write(f"and {len(errors) - ERRORS_SHOWN} more\n")
     raise CommandError(message)

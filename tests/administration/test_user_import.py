@@ -225,7 +225,7 @@ def test_people_are_told_the_first_twenty_and_nothing_that_a_terminal_obeys(
 def test_a_dry_run_makes_no_account(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(issuer, monkeypatch, f"carol,{BCRYPT},items:read\n", "--dry-run")
     assert done.exit_code == 0
-    assert "accounts that would be made: 1\n" in done.stdout
+    assert "accounts that would be created: 1\n" in done.stdout
     assert issuer.accounts.all()[0] == []
 
 

@@ -131,7 +131,7 @@ def as_an_ordinary_user(stage: Stage, closed: Path) -> None:
 
 SCENARIOS: dict[Kind, Break] = {}
 ELSEWHERE = {
-    Kind.DATABASE_POOLER: "test_postgresql_sessions.py"
+    Kind.DATABASE_POOLER: "database/test_postgresql_sessions.py"
     "::test_time_limits_that_a_pooler_drops_are_missed_until_the_printed_line_sets_them"
 }
 """Tests of fixes that need more than an installation."""
@@ -167,7 +167,7 @@ def as_root() -> None:
 def test_what_is_tested_elsewhere_is() -> None:
     for name in ELSEWHERE.values():
         file, _, function = name.partition("::")
-        assert f"def {function}(" in (Path(__file__).parent / file).read_text("utf-8")
+        assert f"def {function}(" in (Path(__file__).parents[1] / file).read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in ELSEWHERE])
