@@ -195,9 +195,7 @@ class ClientKeys:
         try:
             held.keys, held.fetched_at = read_key_set(read_document(self._get(url))), now
         except Exception as error:  # noqa: BLE001 - whatever it is, requests that wait go on without these keys
-            log.warning(
-                "the keys of a client cannot be fetched", url=url, reason=str(error) or "it takes too long"
-            )
+            log.warning("client key set not fetched", url=url, reason=str(error) or "it takes too long")
 
     def _get(self, url: str) -> bytes:
         """Return a small document, without following redirects; raise BadKeySet or TimeoutError.

@@ -17,7 +17,7 @@ from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, StaleView
 from issuer.keyring.policy import REFRESH_INTERVAL
 from issuer.keyring.view import View
-from issuer.logs import is_log_failing, lines_lost
+from issuer.logs import dropped_lines, is_log_failing
 from issuer.maintenance.pruning import prune
 from issuer.web.instruments import Instruments
 from issuer.web.operation.metrics import record_process_state
@@ -135,7 +135,7 @@ class _LossReport:
 
     def report(self, now: datetime) -> None:
         """Count what was lost since the last call; log it once lines can be written again."""
-        lost = lines_lost()
+        lost = dropped_lines()
         if lost > self._counted:
             self._instruments.log_lines_dropped(lost - self._counted)
             self._counted = lost
