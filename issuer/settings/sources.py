@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from issuer.fixes import Concern, Fix, Kind, quoted, without_mark
+from issuer.fixes import Concern, Fix, Kind, quoted, remove_byte_order_mark
 from issuer.settings.env_file import EnvFile, commented, read_env_file
 
 PREFIX = "ISSUER_"
@@ -93,7 +93,7 @@ def file_concerns(known: frozenset[str]) -> list[Concern]:
         told.append(
             Concern(
                 f"{file.path} begins with a UTF-8 byte order mark, which is ignored",
-                Fix(Kind.ENV_BYTE_ORDER_MARK, without_mark(file.path)),
+                Fix(Kind.ENV_BYTE_ORDER_MARK, remove_byte_order_mark(file.path)),
             )
         )
     return [*told, *_overridden(file), *_misspelt_in_file(file, known)]
