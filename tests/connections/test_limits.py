@@ -87,9 +87,7 @@ def test_a_connection_that_cannot_be_judged_is_logged_once_and_closed(
         loop.advance(1)
     assert broken.closed == ["broken at once"]
     assert judged == [1, 2, 3]
-    assert [record.message for record in caplog.records] == [
-        "a connection could not be judged, and is closed"
-    ]
+    assert [record.message for record in caplog.records] == ["connection aborted after an internal error"]
 
 
 def test_first_goes_who_has_sent_no_whole_request_and_of_those_who_has_waited_longest(loop: Loop) -> None:

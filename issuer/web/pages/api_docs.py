@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.responses import HTMLResponse
 
-from issuer.connections.files import HeldFiles
+from issuer.connections.files import InMemoryFiles
 from issuer.web.http.security_headers import page_policy
 
 DOCUMENT, PAGE, REDIRECT, FILES = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
@@ -30,7 +30,7 @@ def install(app: FastAPI, prefix: str) -> None:
         swagger_favicon_url=f"{prefix}{FILES}/favicon.png",
     )
     redirect = get_swagger_ui_oauth2_redirect_html()
-    app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     for path, html in ((PAGE, page), (REDIRECT, redirect)):
         app.add_api_route(path, _page_endpoint(html), include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route(DOCUMENT, _document_endpoint(app), include_in_schema=False)
