@@ -17,7 +17,8 @@ logger = logging.getLogger("uvicorn.error")
 def bound_connections_of_this_server() -> None:
     """Make the uvicorn that runs the calling lifespan use limited connections; it has accepted none at this point.
 
-    uvicorn has no option for this. So its configuration is taken from the lifespan object in the running task. Nothing is changed for another server, or if a protocol class was set.
+    uvicorn has no option for this. So its configuration is taken from the lifespan object in the running task.
+    Nothing is changed for another server, or if a protocol class was set.
     """
     task = asyncio.current_task()
     frame = getattr(task.get_coro() if task else None, "cr_frame", None)
