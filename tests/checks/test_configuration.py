@@ -105,14 +105,18 @@ def test_an_env_file_that_is_no_text_is_told(empty: Deployment) -> None:
     ("change", "says", "fix_line"),
     [
         ({"ISSUER_URL": "http://issuer.example"}, "plain http", "ISSUER_URL=https://issuer.example"),
-        ({"ISSUER_TRUSTED_PROXIES": ""}, "names none", "ISSUER_TRUSTED_PROXIES=127.0.0.1"),
+        (
+            {"ISSUER_TRUSTED_PROXIES": ""},
+            "ISSUER_TRUSTED_PROXIES is empty",
+            "ISSUER_TRUSTED_PROXIES=127.0.0.1",
+        ),
         (
             {"ISSUER_URL": "https://issuer.example/auth"},
             "the path /auth",
             "ISSUER_URL=https://issuer.example",
         ),
         ({"ISSUER_REGISTRATION": "open"}, "anyone may create", "ISSUER_REGISTRATION=closed"),
-        ({"ISSUER_ROTATION_PERIOD": "0"}, "only when an operator", "ISSUER_ROTATION_PERIOD=30d"),
+        ({"ISSUER_ROTATION_PERIOD": "0"}, "only rotated manually", "ISSUER_ROTATION_PERIOD=30d"),
         (
             {"ISSUER_AUDIENCE": "https://issuer.example"},
             "every service",

@@ -145,7 +145,7 @@ def test_sqlite_is_not_for_several_hosts(deployment: Deployment) -> None:
 def test_a_folder_in_which_no_database_can_be_made_is_told(empty: Deployment) -> None:
     empty.set(ISSUER_DATABASE_URL="sqlite:///nowhere/issuer.db")
     finding = empty.one()
-    assert "/nowhere is no folder" in finding.wrong
+    assert "/nowhere is not a writable folder" in finding.wrong
 
 
 def test_only_files_of_the_database_itself_have_rights_to_look_at(empty: Deployment) -> None:
