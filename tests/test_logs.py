@@ -189,7 +189,7 @@ def test_what_a_proxy_hands_on_that_is_no_address_is_not_logged(lines: Lines, pr
         ("/users/{id}", "/users/*"),
     ],
 )
-def test_of_a_path_only_words_of_this_service_are_told(path: str, shown: str) -> None:
+def test_only_known_segments_of_a_path_are_logged(path: str, shown: str) -> None:
     known = PathRedaction(["/login", "/users/me", "/users/me/sessions/{id}"])
     assert known.redacted(path) == shown
 

@@ -211,7 +211,7 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
     assert [user.username for user in issuer.accounts.all()[0]] == ["alice"]
 
 
-def test_people_are_told_the_first_twenty_and_nothing_that_a_terminal_obeys(
+def test_people_see_the_first_twenty_errors_and_no_control_sequences(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = run(issuer, monkeypatch, f"\x1b[2Jmallory,{BCRYPT},\n" * 23)

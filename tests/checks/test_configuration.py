@@ -41,7 +41,7 @@ def test_a_setting_that_cannot_be_read_is_named_with_one_that_can(
     load_settings()
 
 
-def test_a_short_metrics_token_is_made_anew(empty: Deployment) -> None:
+def test_a_short_metrics_token_is_replaced(empty: Deployment) -> None:
     (empty.folder / ".env").write_text("ISSUER_METRICS_TOKEN=short\n")
     (empty.folder / ".env").chmod(0o600)
     empty.apply(empty.one().fix.line)
@@ -96,7 +96,7 @@ def test_an_env_file_with_a_secret_is_for_its_owner_only(deployment: Deployment)
     deployment.require_fixed(finding)
 
 
-def test_an_env_file_that_is_no_text_is_told(empty: Deployment) -> None:
+def test_an_env_file_that_is_no_text_is_reported(empty: Deployment) -> None:
     (empty.folder / ".env").write_bytes(b"\xff\xfe")
     assert ".env is not UTF-8" in empty.one().wrong
 
@@ -124,7 +124,7 @@ def test_an_env_file_that_is_no_text_is_told(empty: Deployment) -> None:
         ),
     ],
 )
-def test_what_starts_and_is_perhaps_not_meant_is_a_warning(
+def test_what_starts_and_is_perhaps_not_intended_is_a_warning(
     deployment: Deployment, change: dict[str, str], says: str, fix_line: str
 ) -> None:
     deployment.set(**{**REACHABLE, **change})
@@ -134,7 +134,7 @@ def test_what_starts_and_is_perhaps_not_meant_is_a_warning(
     deployment.require_fixed(finding)
 
 
-def test_metrics_that_nobody_may_read_are_a_warning(deployment: Deployment) -> None:
+def test_metrics_without_a_token_are_a_warning(deployment: Deployment) -> None:
     deployment.set(**{name: value for name, value in REACHABLE.items() if name != "ISSUER_METRICS_TOKEN"})
     assert "/metrics refuses every request" in deployment.one(Severity.WARNING).wrong
     deployment.apply(deployment.one(Severity.WARNING).fix.line)
@@ -162,7 +162,9 @@ def test_all_that_is_wrong_with_settings_is_a_finding_with_a_fix_of_its_own(empt
 
 
 @pytest.mark.parametrize("name", ["ISSUER_CA_FILE", "ISSUER_KEYS_PASSPHRASE_FILE"])
-def test_a_file_of_a_setting_that_is_a_pipe_is_told_and_not_waited_for(empty: Deployment, name: str) -> None:
+def test_a_file_of_a_setting_that_is_a_pipe_is_reported_without_waiting_for_it(
+    empty: Deployment, name: str
+) -> None:
     os.mkfifo("pipe")
     empty.patch.delenv("ISSUER_KEYS_PASSPHRASE")
     empty.set(**{name: "pipe"})
@@ -170,7 +172,7 @@ def test_a_file_of_a_setting_that_is_a_pipe_is_told_and_not_waited_for(empty: De
 
 
 @pytest.mark.parametrize("origin", ["https://[::1", "https://app.example:port", "://", "https://a b"])
-def test_a_malformed_origin_is_told_with_one_that_can_be_read(empty: Deployment, origin: str) -> None:
+def test_a_malformed_origin_is_reported_with_one_that_can_be_read(empty: Deployment, origin: str) -> None:
     empty.set(ISSUER_CORS_ORIGINS=f"https://good.example,{origin}")
     finding = empty.one()
     assert finding.wrong.startswith("ISSUER_CORS_ORIGINS: ")

@@ -64,7 +64,7 @@ def test_a_path_that_the_system_refuses_is_a_problem_of_its_setting(
     assert any(name in each.wrong or value in each.wrong for each in problems), problems
 
 
-def test_what_is_well_has_a_mark_and_a_script_gets_json(deployment: Deployment) -> None:
+def test_a_sound_check_has_a_mark_and_scripts_get_json(deployment: Deployment) -> None:
     done = CliRunner().invoke(app, ["check"])
     assert done.exit_code == 0
     assert done.output.splitlines() == [

@@ -17,7 +17,7 @@ def test_a_reachable_issuer_needs_a_passphrase(empty: Deployment) -> None:
     assert load_settings().passphrase()
 
 
-def test_a_wrong_passphrase_is_told_for_each_key(deployment: Deployment) -> None:
+def test_a_wrong_passphrase_is_reported_for_each_key(deployment: Deployment) -> None:
     deployment.set(ISSUER_KEYS_PASSPHRASE="seventeen silent penguins")
     findings = deployment.found()
     assert len(findings) == 2
@@ -61,7 +61,7 @@ def test_a_passphrase_file_that_is_missing_or_empty_is_made(empty: Deployment, c
     assert load_settings().passphrase()
 
 
-def test_a_passphrase_file_that_others_may_read_is_told(deployment: Deployment) -> None:
+def test_a_passphrase_file_that_others_may_read_is_reported(deployment: Deployment) -> None:
     deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
     (deployment.folder / "passphrase").write_text(PASSPHRASE)
     (deployment.folder / "passphrase").chmod(0o644)

@@ -18,14 +18,14 @@ from issuer.keyring.store import RingStore
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770])
-def test_a_directory_of_keys_that_others_may_enter_is_told(deployment: Deployment, mode: int) -> None:
+def test_a_directory_of_keys_that_others_may_enter_is_reported(deployment: Deployment, mode: int) -> None:
     deployment.keys.chmod(mode)
     finding = deployment.found()[0]
     assert finding.fix.line == "chmod 700 keys"
     deployment.require_fixed(finding)
 
 
-def test_a_key_file_that_others_may_read_is_told(deployment: Deployment) -> None:
+def test_a_key_file_that_others_may_read_is_reported(deployment: Deployment) -> None:
     path = min(deployment.keys.glob("*.pem"))
     path.chmod(0o644)
     finding = deployment.found()[0]
@@ -33,7 +33,7 @@ def test_a_key_file_that_others_may_read_is_told(deployment: Deployment) -> None
     deployment.require_fixed(finding)
 
 
-def test_a_key_file_of_another_owner_is_told(deployment: Deployment) -> None:
+def test_a_key_file_of_another_owner_is_reported(deployment: Deployment) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
     path = min(deployment.keys.glob("*.pem"))
@@ -41,14 +41,14 @@ def test_a_key_file_of_another_owner_is_told(deployment: Deployment) -> None:
     deployment.require_fixed(deployment.found()[0])
 
 
-def test_a_symbolic_link_to_the_directory_of_keys_is_told(deployment: Deployment) -> None:
+def test_a_symbolic_link_to_the_directory_of_keys_is_reported(deployment: Deployment) -> None:
     deployment.keys.rename(deployment.folder / "elsewhere")
     deployment.keys.symlink_to(deployment.folder / "elsewhere")
     deployment.require_fixed(deployment.one(Severity.WARNING))
 
 
 @pytest.mark.parametrize("kind", ["file", "FIFO"])
-def test_a_directory_of_keys_that_is_none_is_told_and_not_waited_for(
+def test_a_directory_of_keys_that_is_none_is_reported_without_waiting_for_it(
     deployment: Deployment, kind: str
 ) -> None:
     deployment.keys.rename(deployment.folder / "keys.safe")
@@ -59,14 +59,14 @@ def test_a_directory_of_keys_that_is_none_is_told_and_not_waited_for(
     assert deployment.found() == []
 
 
-def test_a_key_that_is_a_fifo_is_told_and_not_waited_for(deployment: Deployment) -> None:
+def test_a_key_that_is_a_fifo_is_reported_without_waiting_for_it(deployment: Deployment) -> None:
     path = min(deployment.keys.glob("*.pem"))
     path.unlink()
     os.mkfifo(path, 0o600)
     assert any("is no file" in each.wrong for each in deployment.found())
 
 
-def test_the_missing_private_half_of_a_published_key_is_told(deployment: Deployment) -> None:
+def test_the_missing_private_key_of_a_published_key_is_reported(deployment: Deployment) -> None:
     path = min(deployment.keys.glob("*.pem"))
     (deployment.folder / "BACKUP").mkdir()
     shutil.move(path, deployment.folder / "BACKUP" / path.name)
@@ -75,27 +75,27 @@ def test_the_missing_private_half_of_a_published_key_is_told(deployment: Deploym
     deployment.require_fixed(finding)
 
 
-def test_a_private_half_of_another_key_is_told(deployment: Deployment) -> None:
+def test_a_private_key_of_another_key_is_reported(deployment: Deployment) -> None:
     one, other = sorted(deployment.keys.glob("*.pem"))
     one.write_bytes(other.read_bytes())
     assert f"the private key kept as {one.stem} is another key" in deployment.one().wrong
 
 
-def test_a_private_half_that_is_missing_in_the_database_is_told(empty: Deployment) -> None:
+def test_a_private_key_that_is_missing_in_the_database_is_reported(empty: Deployment) -> None:
     empty.set(ISSUER_KEYS="database")
     empty.make()
     empty.change("DELETE FROM private_keys WHERE kid = (SELECT min(kid) FROM private_keys)")
     assert empty.one().fix.line == "rm -f issuer.db-wal issuer.db-shm && install -m 600 BACKUP issuer.db"
 
 
-def test_what_belongs_to_no_key_is_told_and_moved_away(deployment: Deployment) -> None:
+def test_what_belongs_to_no_key_is_reported_and_moved_away(deployment: Deployment) -> None:
     (deployment.keys / "old key.pem").write_text("")
     (deployment.keys / "old key.pem").chmod(0o600)
     deployment.require_fixed(deployment.one(Severity.WARNING))
     assert (deployment.folder / "strays" / "old key.pem").exists()
 
 
-def test_a_public_key_that_somebody_put_into_the_ring_is_told(deployment: Deployment) -> None:
+def test_a_public_key_that_was_added_to_the_ring_is_reported(deployment: Deployment) -> None:
     database = Database("sqlite:///issuer.db")
     store = RingStore(database)
     ring = store.load()
@@ -121,12 +121,12 @@ def test_keys_in_an_hsm_need_module_and_token(hsm: Deployment) -> None:
     ]
 
 
-def test_a_module_that_is_not_there_is_told(hsm: Deployment) -> None:
+def test_a_module_that_is_not_there_is_reported(hsm: Deployment) -> None:
     hsm.set(ISSUER_PKCS11_MODULE="/nowhere/module.so", ISSUER_PKCS11_TOKEN="issuer")
     assert "no such file: " in hsm.one().wrong
 
 
-def test_a_token_that_cannot_be_opened_is_told(hsm: Deployment) -> None:
+def test_a_token_that_cannot_be_opened_is_reported(hsm: Deployment) -> None:
     pytest.importorskip("pkcs11")
     module = hsm.folder / "module.so"
     module.write_text("no library")
@@ -152,7 +152,7 @@ def test_keys_are_restored_into_a_directory_that_is_made_again(deployment: Deplo
 
 
 @pytest.mark.parametrize("place", ["dangling", "dangling/below"])
-def test_a_place_where_no_directory_of_keys_can_be_made_is_told(empty: Deployment, place: str) -> None:
+def test_a_place_where_no_directory_of_keys_can_be_made_is_reported(empty: Deployment, place: str) -> None:
     Path("dangling").symlink_to("nowhere")
     empty.set(ISSUER_KEYS=place)
     (told,) = [each.wrong for each in empty.found() if each.severity is Severity.PROBLEM]

@@ -18,7 +18,7 @@ from issuer.signing.pem_directory import NOTE
 from issuer.wiring import build
 
 
-def test_private_keys_without_note_and_database_are_told_before_a_start_refuses_them(
+def test_private_keys_without_note_and_database_are_reported_before_a_start_refuses_them(
     deployment: Deployment,
 ) -> None:
     (deployment.folder / "issuer.db").unlink()
@@ -43,7 +43,7 @@ def test_a_directory_of_keys_must_be_shared_by_several_hosts(empty: Deployment, 
     assert empty.one(Severity.WARNING).fix.line == "issuer move --to-file FILE"
 
 
-def test_an_older_ring_that_was_restored_is_told_with_the_way_out(deployment: Deployment) -> None:
+def test_a_restored_older_ring_is_reported_with_its_fix(deployment: Deployment) -> None:
     shutil.copy(deployment.folder / "issuer.db", deployment.folder / "backup.db")
     issuer = build(load_settings())
     kid = issuer.rotation.ring().standbys(system_clock())[0].kid
@@ -55,14 +55,14 @@ def test_an_older_ring_that_was_restored_is_told_with_the_way_out(deployment: De
     deployment.require_fixed(finding)
 
 
-def test_a_lost_database_beside_private_keys_is_told(deployment: Deployment) -> None:
+def test_a_lost_database_beside_private_keys_is_reported(deployment: Deployment) -> None:
     (deployment.keys / NOTE).unlink()
     (deployment.folder / "issuer.db").unlink()
     Database("sqlite:///issuer.db").migrate()
     assert "2 private keys but no key ring" in deployment.one().wrong
 
 
-def test_a_damaged_ring_is_told(deployment: Deployment) -> None:
+def test_a_damaged_ring_is_reported(deployment: Deployment) -> None:
     deployment.change("UPDATE key_ring SET document = '{}'")
     assert deployment.one().fix.line == "rm -f issuer.db-wal issuer.db-shm && install -m 600 BACKUP issuer.db"
 
@@ -72,7 +72,7 @@ def test_a_damaged_note_is_removed(deployment: Deployment) -> None:
     deployment.require_fixed(deployment.one())
 
 
-def test_a_missing_standby_and_an_overdue_rotation_are_told(deployment: Deployment) -> None:
+def test_a_missing_standby_and_an_overdue_rotation_are_reported(deployment: Deployment) -> None:
     deployment.set(ISSUER_STANDBY_KEYS="2")
     assert "1 of 2 standby keys are missing" in deployment.one().wrong
     deployment.set(ISSUER_STANDBY_KEYS="1")
@@ -83,7 +83,7 @@ def test_a_missing_standby_and_an_overdue_rotation_are_told(deployment: Deployme
     assert finding.fix.line == "issuer serve"
 
 
-def test_a_clock_far_from_the_databases_is_told(empty: Deployment, postgresql: str) -> None:
+def test_a_clock_far_from_the_databases_is_reported(empty: Deployment, postgresql: str) -> None:
     empty.set(ISSUER_DATABASE_URL=new_database(postgresql))
     empty.make()
     ahead = MovableClock()
@@ -92,7 +92,7 @@ def test_a_clock_far_from_the_databases_is_told(empty: Deployment, postgresql: s
     assert (finding.fix.line, "by NTP" in finding.wrong) == ("timedatectl set-ntp true", True)
 
 
-def test_an_audit_that_is_not_whole_is_told(deployment: Deployment) -> None:
+def test_an_audit_that_is_not_whole_is_reported(deployment: Deployment) -> None:
     deployment.change("DROP TRIGGER audit_refuses_update")
     deployment.change("UPDATE audit SET reason = 'nothing' WHERE number = 1")
     assert "the audit log is not intact: entry 1" in deployment.one().wrong

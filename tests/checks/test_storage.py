@@ -27,14 +27,14 @@ from issuer.settings.settings import load_settings
         ("postgresql//db.example/x", "postgresql://USER:PASSWORD@HOST:5432/DATABASE"),
     ],
 )
-def test_a_database_that_is_none_is_told_with_the_form_of_the_kind_that_was_meant(
+def test_a_bad_database_url_is_reported_with_a_template_of_its_kind(
     empty: Deployment, url: str, form: str
 ) -> None:
     empty.set(ISSUER_DATABASE_URL=url)
     assert empty.one().fix.line == f"ISSUER_DATABASE_URL={form}"
 
 
-def test_a_database_that_does_not_answer_is_told_without_its_password(empty: Deployment) -> None:
+def test_a_database_that_does_not_answer_is_reported_without_its_password(empty: Deployment) -> None:
     empty.set(ISSUER_DATABASE_URL="postgresql://me:hidden@127.0.0.1:1/name")
     finding = empty.one()
     assert finding.fix.line == "psql --dbname=postgresql://me@127.0.0.1:1/name -c 'SELECT 1'"
@@ -54,13 +54,13 @@ def test_a_database_that_was_lost_is_no_new_one_and_the_printed_line_brings_its_
     assert deployment.found() == []
 
 
-def test_a_file_that_is_no_database_is_told(empty: Deployment) -> None:
+def test_a_file_that_is_no_database_is_reported(empty: Deployment) -> None:
     (empty.folder / "issuer.db").write_text("this is no database" * 100)
     (empty.folder / "issuer.db").chmod(0o600)
     assert "PRAGMA integrity_check" in empty.one().fix.line
 
 
-def test_a_database_of_a_newer_version_is_told(deployment: Deployment) -> None:
+def test_a_database_of_a_newer_version_is_reported(deployment: Deployment) -> None:
     deployment.change("UPDATE issuer_schema_version SET version_num = '9999'")
     finding = deployment.one()
     assert "newer version" in finding.wrong
@@ -77,9 +77,7 @@ def test_a_database_of_an_older_version_is_to_be_backed_up_before_the_next_start
     assert (deployment.folder / "BACKUP").exists()
 
 
-def test_a_postgresql_of_another_encoding_is_told_and_one_of_the_right_one_is_well(
-    empty: Deployment, postgresql: str
-) -> None:
+def test_a_postgresql_database_must_be_encoded_in_utf_8(empty: Deployment, postgresql: str) -> None:
     empty.set(ISSUER_DATABASE_URL=new_database(postgresql, "ENCODING 'SQL_ASCII' TEMPLATE template0"))
     finding = empty.one()
     assert "SQL_ASCII" in finding.wrong
@@ -90,17 +88,17 @@ def test_a_postgresql_of_another_encoding_is_told_and_one_of_the_right_one_is_we
     assert empty.found() == []
 
 
-def test_a_database_file_that_others_may_read_is_told(deployment: Deployment) -> None:
+def test_a_database_file_that_others_may_read_is_reported(deployment: Deployment) -> None:
     (deployment.folder / "issuer.db").chmod(0o644)
     deployment.require_fixed(deployment.one())
 
 
-def test_a_folder_in_which_others_may_write_is_told(deployment: Deployment) -> None:
+def test_a_folder_in_which_others_may_write_is_reported(deployment: Deployment) -> None:
     deployment.folder.chmod(0o777)
     deployment.require_fixed(deployment.one(Severity.WARNING))
 
 
-def test_a_folder_in_which_sqlite_cannot_write_is_told(deployment: Deployment) -> None:
+def test_a_folder_in_which_sqlite_cannot_write_is_reported(deployment: Deployment) -> None:
     if os.geteuid() == 0:
         deployment.patch.setattr(
             storage.os, "access", lambda path, _: Path(path) != deployment.folder.absolute()
@@ -111,14 +109,14 @@ def test_a_folder_in_which_sqlite_cannot_write_is_told(deployment: Deployment) -
     assert finding.fix.line == f"chmod u+wx {deployment.folder}"
 
 
-def test_a_database_of_another_owner_is_told(deployment: Deployment) -> None:
+def test_a_database_of_another_owner_is_reported(deployment: Deployment) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give a file away")
     os.chown(deployment.folder / "issuer.db", 65534, 65534)
     deployment.require_fixed(deployment.one())
 
 
-def test_a_disk_that_is_nearly_full_is_told(deployment: Deployment) -> None:
+def test_a_disk_that_is_nearly_full_is_reported(deployment: Deployment) -> None:
     full = SimpleNamespace(total=1024**4, used=0, free=100 * 1024**2)
     deployment.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
     findings = deployment.found()
@@ -142,7 +140,7 @@ def test_sqlite_is_not_for_several_hosts(deployment: Deployment) -> None:
     assert "issuers run on one, two with one SQLite file" in deployment.one().wrong
 
 
-def test_a_folder_in_which_no_database_can_be_made_is_told(empty: Deployment) -> None:
+def test_a_folder_in_which_no_database_can_be_made_is_reported(empty: Deployment) -> None:
     empty.set(ISSUER_DATABASE_URL="sqlite:///nowhere/issuer.db")
     finding = empty.one()
     assert "/nowhere is not a writable folder" in finding.wrong

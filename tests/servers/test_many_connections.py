@@ -35,7 +35,9 @@ def answers(port: int) -> bool:
     return False
 
 
-def test_an_answer_that_nobody_reads_costs_no_descriptor_beside_its_connection(service: Service) -> None:
+def test_an_answer_to_a_client_that_does_not_read_costs_no_descriptor_beside_its_connection(
+    service: Service,
+) -> None:
     many, before = 30, descriptors(service.server)
     with ExitStack() as stack:
         for _ in range(many):

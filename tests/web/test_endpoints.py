@@ -19,7 +19,7 @@ from issuer.wiring import Issuer
 Logged = Callable[[], str]
 
 
-def test_a_defect_is_logged_without_the_values_of_variables(
+def test_an_internal_error_is_logged_without_the_values_of_variables(
     web: TestClient,
     alice: str,
     issuer: Issuer,

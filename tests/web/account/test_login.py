@@ -73,7 +73,7 @@ def test_a_password_that_no_account_can_have_is_a_wrong_password(
     assert web.post("/login", data={"username": "alice", "password": password}).status_code == 401
 
 
-def test_a_log_in_without_its_fields_is_told_which_in_the_protocols_shape(web: TestClient) -> None:
+def test_a_log_in_without_its_fields_is_an_oauth_error_that_names_them(web: TestClient) -> None:
     answer = web.post("/login", data={"username": "alice"})
     assert answer.status_code == 400
     assert answer.json()["error"] == "invalid_request"

@@ -84,9 +84,7 @@ def test_a_compressed_body_is_refused_and_told_how_to_send_it(web: TestClient, c
         (b'{"username": null, "password": {}}', "username must be a string; password must be a string"),
     ],
 )
-def test_what_is_wrong_with_a_document_is_told_in_plain_words(
-    web: TestClient, document: bytes, says: str
-) -> None:
+def test_errors_in_a_document_are_described(web: TestClient, document: bytes, says: str) -> None:
     answer = web.post("/users", content=document, headers={"Content-Type": "application/json"})
     assert refusal(answer) == says
 
@@ -100,12 +98,12 @@ def test_what_is_wrong_with_a_document_is_told_in_plain_words(
         ),
     )
 )
-def test_no_word_of_a_library_reaches_who_sends_a_document(web: TestClient, document: Any) -> None:
+def test_no_message_of_a_library_is_sent_for_a_document(web: TestClient, document: Any) -> None:
     answer = web.post("/users", content=json.dumps(document), headers={"Content-Type": "application/json"})
     assert not {"Input", "Field", "Value", "String"} & set(answer.text.replace('"', " ").split())
 
 
-def test_no_word_of_a_library_reaches_who_sends_a_form(web: TestClient) -> None:
+def test_no_message_of_a_library_is_sent_for_a_form(web: TestClient) -> None:
     answers = {
         "": "username is missing; password is missing",
         "grant_type=x&username=a&password=b": "grant_type has a value that is not supported",

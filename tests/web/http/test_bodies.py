@@ -15,9 +15,7 @@ Logged = Callable[[], str]
 
 @pytest.mark.parametrize("path", ["/login", "/users", "/oauth2/token"])
 @pytest.mark.parametrize("announced", [True, False])
-def test_too_large_a_body_is_refused_in_the_protocols_shape(
-    web: TestClient, path: str, announced: bool
-) -> None:
+def test_too_large_a_body_is_refused_as_an_oauth_error(web: TestClient, path: str, announced: bool) -> None:
     body = b"a=" + b"x" * BODY_MOST_BYTES
 
     def chunks() -> Iterator[bytes]:
@@ -31,12 +29,12 @@ def test_too_large_a_body_is_refused_in_the_protocols_shape(
     assert answer.json()["error"] == "invalid_request"
 
 
-def test_a_content_length_of_many_digits_is_no_defect(web: TestClient) -> None:
+def test_a_content_length_of_many_digits_causes_no_internal_error(web: TestClient) -> None:
     for length, status in (("0" * 5000, 200), ("9" * 5000, 413)):
         assert web.get("/healthz", headers={"Content-Length": length}).status_code == status
 
 
-def test_a_client_that_hangs_up_is_no_defect(issuer: Issuer, logged: Logged) -> None:
+def test_a_client_that_hangs_up_causes_no_internal_error(issuer: Issuer, logged: Logged) -> None:
     app = create_app(issuer)
     messages = iter(
         [{"type": "http.request", "body": b"grant", "more_body": True}, {"type": "http.disconnect"}]

@@ -17,7 +17,7 @@ def refusal(answer: Any) -> str:
     return description
 
 
-def test_a_preflight_that_is_refused_is_answered_in_the_protocols_shape(web: TestClient) -> None:
+def test_a_preflight_that_is_refused_is_answered_as_an_oauth_error(web: TestClient) -> None:
     asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     assert refusal(web.options("/login", headers=asked)) == "not allowed across origins: origin"
     assert (

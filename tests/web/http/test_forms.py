@@ -123,7 +123,7 @@ def test_blanks_and_letters_of_any_language_belong_to_a_password(web: TestClient
         (f"{FORM}; charset=utf-16", GRANT.encode("utf-16"), "UTF-8"),
     ],
 )
-def test_what_is_wrong_with_a_form_is_told(
+def test_errors_in_a_form_are_described(
     web: TestClient, machine: tuple[str, str], content_type: str, body: bytes, says: str
 ) -> None:
     for path in (TOKEN, "/oauth2/revoke", "/oauth2/introspect"):
@@ -150,7 +150,7 @@ def test_each_endpoint_tells_which_body_it_takes(
 @given(
     st.binary(max_size=200), st.sampled_from([FORM, f"{FORM}; charset=latin-1", f"{FORM}; charset=;;", ""])
 )
-def test_no_form_is_a_defect(body: bytes, content_type: str) -> None:
+def test_no_form_causes_an_internal_error(body: bytes, content_type: str) -> None:
     try:
         read_form(content_type, body)
     except OAuthError as error:

@@ -48,7 +48,7 @@ def test_who_comes_when_the_thread_is_free_again_is_served_by_it() -> None:
     assert asyncio.run(twice()) == ["signing", who()] * 2
 
 
-def test_each_is_told_its_own_outcome_and_a_failure_is_nobody_elses() -> None:
+def test_each_caller_gets_its_own_outcome_and_no_failure_of_others() -> None:
     def fail() -> str:
         raise KeyError("lost")
 

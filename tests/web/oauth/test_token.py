@@ -82,7 +82,7 @@ def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
         ("grant_type=refresh_token&refresh_token=unknown", "invalid_grant"),
     ],
 )
-def test_the_token_endpoint_answers_mistakes_in_oauths_shape(
+def test_the_token_endpoint_answers_errors_as_oauth_has_them(
     web: TestClient, machine: tuple[str, str], form: str, error: str
 ) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}

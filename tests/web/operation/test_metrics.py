@@ -178,7 +178,7 @@ def test_requests_for_the_jwks_are_counted_by_status_and_version(
         assert moved("issuer_jwks_requests_total", status=status, version=str(version)) == count
 
 
-def test_what_has_left_the_ring_is_told_no_more(
+def test_removed_keys_are_no_longer_exported(
     web: TestClient, issuer: Issuer, machine: tuple[str, str], clock: MovableClock
 ) -> None:
     first = current(issuer)
@@ -199,7 +199,7 @@ def test_what_has_left_the_ring_is_told_no_more(
 # The key ring
 
 
-def test_the_next_transitions_are_told_in_seconds(
+def test_the_next_transitions_are_reported_in_seconds(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
     period, figure = issuer.policy.rotation_period, "issuer_next_transition_seconds"
@@ -213,7 +213,7 @@ def test_the_next_transitions_are_told_in_seconds(
     assert told(web).total("issuer_current_key_age_seconds") == 0
 
 
-def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
+def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_reported(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
     assert told(web).total("issuer_rotation_overdue_seconds") == 0
@@ -225,7 +225,7 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
     assert told(web).total("issuer_standby_keys_missing") == 1
 
 
-def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient, issuer: Issuer) -> None:
+def test_how_far_the_clock_is_from_that_of_the_database_is_reported(web: TestClient, issuer: Issuer) -> None:
     assert told(web).total("issuer_clock_offset_seconds") == 0  # SQLite has none of its own
     issuer.rotation.clock_ahead = timedelta(seconds=-7)
     assert told(web).total("issuer_clock_offset_seconds") == -7

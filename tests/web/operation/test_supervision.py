@@ -120,7 +120,7 @@ def test_a_task_that_ends_is_started_again_with_longer_and_longer_pauses(ends: C
     run(world, (2, restarted(1)), (3, restarted(2)), (5, restarted(3)), (9, restarted(4)))
 
 
-def test_a_task_that_shows_a_sign_of_life_after_a_restart_is_well() -> None:
+def test_a_task_with_a_heartbeat_after_a_restart_is_healthy() -> None:
     lives = iter([fails, beats])
 
     async def recovers(beat: Beat) -> None:
