@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from issuer.cli import demo_scenario
-from issuer.cli.demo_scenario import Story
+from issuer.cli.demo_scenario import Scenario
 from issuer.cli.output import CommandError, Exit
 from issuer.clock import instant, system_clock
 
@@ -76,7 +76,7 @@ class World:
 def played(lie: str) -> None:
     world = World(lie)
     with httpx2.Client(transport=httpx2.MockTransport(world.answer)) as http:
-        told = Story(world, http, ISSUER, SERVICE, {})
+        told = Scenario(world, http, ISSUER, SERVICE, {})
         world.username = told.username
         told.play()
 

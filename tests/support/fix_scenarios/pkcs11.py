@@ -15,7 +15,7 @@ from support.fix_scenarios.stage import (
 
 
 def token(stage: Stage) -> None:
-    softhsm = pytest.importorskip("softhsm")
+    softhsm = pytest.importorskip("support.softhsm")
     fresh = contextmanager_of(stage, softhsm.fresh_token(stage.deployment.folder, stage.deployment.patch))
     assert fresh
     stage.deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
@@ -61,7 +61,7 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     token(stage)
     stage.deployment.make()
-    softhsm = pytest.importorskip("softhsm")
+    softhsm = pytest.importorskip("support.softhsm")
     token_in_use = softhsm.Token(softhsm.MODULE, softhsm.LABEL, lambda: softhsm.PIN)
     signer = softhsm.Pkcs11Signer(token_in_use)
     signer.destroy(min(signer.kept()))
