@@ -173,8 +173,8 @@ def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
 def _forgeries(key: Key, refused_from: str) -> Iterator[str]:
     if key.compromised:
         yield (
-            f"until {refused_from} anyone with the private key can forge tokens that verifiers accept: search the logs"
-            f" of your services for the kid {key.kid}"
+            f"until {refused_from} anyone with the private key can forge tokens that verifiers accept: search the log"
+            f" of each service for the kid {key.kid}"
         )
 
 
