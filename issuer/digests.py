@@ -7,16 +7,11 @@ import hashlib
 
 
 def digest(secret: str) -> bytes:
-    """Return the digest of a random secret; a fast hash is enough, because such a secret cannot be guessed."""
+    """Return the digest of a random secret or token, for storage: a plain fast hash, as it cannot be guessed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def named(*names: str) -> bytes:
-    """Return a digest of `names`, which does not reveal them to a reader of the database."""
+    """Return a digest of `names`, so that the database does not hold the names themselves."""
     parts = [name.encode("utf-8", "surrogatepass") for name in names]
     return hashlib.sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
-
-
-def refresh_token_digest(token: str) -> bytes:
-    """Return the digest by which a refresh token is looked up; a fast hash, as for every random secret."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

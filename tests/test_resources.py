@@ -40,7 +40,7 @@ def test_equivalent_spellings_name_the_same_resource_as_it_is_registered(
 ) -> None:
     audiences = (registered, "https://other.example")
     client, secret = register_client(
-        issuer.clients, "r", AuthMethod.BASIC, frozenset({"a"}), audiences, issuer.clock()
+        issuer.clients.store, "r", AuthMethod.BASIC, frozenset({"a"}), audiences, issuer.clock()
     )
     form = {"grant_type": "client_credentials", "resource": asked}
     answer = web.post(TOKEN, data=form, auth=(client.id, secret or ""))

@@ -128,7 +128,7 @@ def serve(
         ExitStack() as stack,
     ):
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
-        issuer.node.refresh()  # errors of a start are reported here, in one line
+        issuer.keys.node.refresh()  # errors of a start are reported here, in one line
         warnings = [*([metrics_warning] if metrics_warning else []), *_warnings(issuer, host, port, tls=tls)]
         _announce(_title(issuer, host, port, workers, tls=tls), warnings)
         if workers == 1:
@@ -242,7 +242,7 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
         yield f"this listens on {host}, which other machines may reach, but ISSUER_URL is {settings.url}"
     if url.scheme == "http" and tls:
         yield f"this serves TLS, but ISSUER_URL {settings.url} is plain http"
-    strays = private_keys.strays(settings, issuer.signer, issuer.node.view.ring, issuer.clock())
+    strays = private_keys.strays(settings, issuer.keys.signer, issuer.keys.node.view.ring, issuer.clock())
     mistakes = configuration.likely_mistakes(settings, tls=tls)
     for finding in (*mistakes, *configuration.given_values(), *strays):
         yield finding.wrong

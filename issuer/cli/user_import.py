@@ -35,14 +35,14 @@ def import_users(
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
-            imported, errors = read_users(lines, issuer.passwords, issuer.clock())
+            imported, errors = read_users(lines, issuer.accounts.passwords, issuer.clock())
         except UnicodeDecodeError:
             raise CommandError(f"{file} is not UTF-8") from None
-        errors += clashes(imported, issuer.accounts)
+        errors += clashes(imported, issuer.accounts.store)
         if errors:
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         if not dry_run:
-            issuer.accounts.add_all([each.user for each in imported])
+            issuer.accounts.store.add_all([each.user for each in imported])
         done = "accounts that would be created" if dry_run else "accounts created"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(

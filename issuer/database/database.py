@@ -32,7 +32,7 @@ from issuer.database.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
 from issuer.fixes import Kind, setting
 
-SCHEMA: Final = "0006"
+SCHEMA: Final = "0007"
 """The newest migration; a test compares it with the files."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 CORRUPTED: Final = frozenset({"XX001", "XX002"})

@@ -90,7 +90,7 @@ def _signing_runner(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], An
     # A PKCS#11 token signs one at a time, so that a second thread gains nothing.
     if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":
         return run_inline_or_on_thread
-    issuer.batches.finish_beside()
+    issuer.tokens.group_commit.use_second_core()
     return SigningThread().run
 
 
@@ -99,7 +99,7 @@ def _connected_instruments(issuer: Issuer) -> instruments.Instruments:
     metrics_of_process = instruments.Instruments(path for _, path in FAST_PATHS)
     for database in (issuer.database, issuer.ring_database):
         database.took = metrics_of_process.transaction_took
-    issuer.hashing.changed = metrics_of_process.hashing_jobs.set
+    issuer.accounts.hashing_pool.changed = metrics_of_process.hashing_jobs.set
     return metrics_of_process
 
 
@@ -127,10 +127,12 @@ def _with_middleware(app: ASGIApp, paths: PathRedaction, settings: Settings) -> 
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
-        if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
-            await anyio.to_thread.run_sync(issuer.node.refresh)
-        issuer.hashing.start()
-        issuer.batches.start()
+        if (
+            not issuer.keys.node.has_view
+        ):  # without a usable ring it does not start; who has one looks again soon
+            await anyio.to_thread.run_sync(issuer.keys.node.refresh)
+        issuer.accounts.hashing_pool.start()
+        issuer.tokens.group_commit.start()
         supervisor: Supervisor = app.state.supervisor
         watchdog = Watchdog(lambda: supervisor.ticks)
         supervising = asyncio.create_task(supervisor.run())

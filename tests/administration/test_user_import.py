@@ -162,7 +162,7 @@ def test_users_come_in_with_password_scope_and_id(issuer: Issuer, monkeypatch: p
     done = run(issuer, monkeypatch, "\ufeff" + lines.replace("\n", "\r\n"), "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"imported": 2, "users": 2, "dry_run": False}
-    first, second = issuer.accounts.by_username("Carol"), issuer.accounts.by_username("zoë")
+    first, second = issuer.accounts.store.by_username("Carol"), issuer.accounts.by_username("zoë")
     assert first
     assert second
     assert (first.id, first.scope) == (SUB, {"items:read", "items:write"})
@@ -173,7 +173,7 @@ def test_users_come_in_with_password_scope_and_id(issuer: Issuer, monkeypatch: p
 def test_every_wrong_line_is_named_and_no_user_comes_in(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issuer.grants.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
+    issuer.accounts.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
     lines = [
         f"carol,{BCRYPT},",
         f"Alice,{BCRYPT},",
@@ -208,7 +208,7 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
     assert told["errors"][6]["wrong"] == "line 8 has this id, too"
     assert "double quotes" in told["errors"][8]["wrong"]
     assert BCRYPT[10:40] not in done.output
-    assert [user.username for user in issuer.accounts.all()[0]] == ["alice"]
+    assert [user.username for user in issuer.accounts.store.all()[0]] == ["alice"]
 
 
 def test_people_see_the_first_twenty_errors_and_no_control_sequences(
@@ -226,20 +226,20 @@ def test_a_dry_run_makes_no_account(issuer: Issuer, monkeypatch: pytest.MonkeyPa
     done = run(issuer, monkeypatch, f"carol,{BCRYPT},items:read\n", "--dry-run")
     assert done.exit_code == 0
     assert "accounts that would be created: 1\n" in done.stdout
-    assert issuer.accounts.all()[0] == []
+    assert issuer.accounts.store.all()[0] == []
 
 
 def test_a_file_that_is_no_text_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(issuer, monkeypatch, b"caf\xe9," + BCRYPT.encode() + b",\n")
     assert "is not UTF-8" in str(done.exception)
-    assert issuer.accounts.all()[0] == []
+    assert issuer.accounts.store.all()[0] == []
 
 
 def test_users_are_taken_in_from_standard_input(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
     done = CliRunner().invoke(app, ["users", "import", "-"], input=f"carol,{BCRYPT},\n")
     assert done.exit_code == 0, done
-    assert issuer.accounts.by_username("carol")
+    assert issuer.accounts.store.by_username("carol")
 
 
 def test_an_id_that_somebody_has_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, _ = register_client(
-        issuer.clients, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+        issuer.clients.store, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
     )
     for option in ("--dry-run", "--json"):
         done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
@@ -261,9 +261,9 @@ def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a
         assert told == ["a client has this id, or an account had it that was removed"]
     carol = User(client.id, "carol", BCRYPT, frozenset(), START)
     with pytest.raises(UsernameTaken):
-        issuer.accounts.add(carol)
-    assert issuer.accounts.all()[0] == []
+        issuer.accounts.store.add(carol)
+    assert issuer.accounts.store.all()[0] == []
     assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
     with pytest.raises(Refused, match="identifier"):
-        issuer.clients.add(replace(client, id=SUB))
-    assert [each.id for each in issuer.clients.all()[0]] == [client.id]
+        issuer.clients.store.add(replace(client, id=SUB))
+    assert [each.id for each in issuer.clients.store.all()[0]] == [client.id]

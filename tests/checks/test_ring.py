@@ -46,8 +46,8 @@ def test_a_directory_of_keys_must_be_shared_by_several_hosts(empty: Deployment, 
 def test_a_restored_older_ring_is_reported_with_its_fix(deployment: Deployment) -> None:
     shutil.copy(deployment.folder / "issuer.db", deployment.folder / "backup.db")
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(system_clock())[0].kid
-    issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
+    kid = issuer.keys.rotation.ring().standbys(system_clock())[0].kid
+    issuer.keys.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(deployment.folder / "backup.db", deployment.folder / "issuer.db")
     finding = deployment.one()

@@ -22,7 +22,7 @@ from support.defaults import sound_key
 from support.postgresql import new_database
 
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User
+from issuer.accounts.user import User, VerifiedPassword
 from issuer.audit.chain import EMPTY, Action, Entry, fault
 from issuer.audit.store import AuditStore
 from issuer.clients.client import FIRST_PARTY, Client
@@ -31,21 +31,20 @@ from issuer.database.database import SCHEMA, Database, metadata
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable, StoreError
 from issuer.database.migrations import config
 from issuer.database.schema import VERSION_TABLE
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore, heartbeats
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore, key_ring
 from issuer.maintenance.pruning import BATCH, prune
-from issuer.oauth import AuthMethod, UsernameTaken
+from issuer.oauth import AuthMethod, GrantType, UsernameTaken
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore, families
-from issuer.tokens.refresh import Family, NewFamily, RefreshToken, new_refresh_token, stored, successor
+from issuer.tokens.refresh import Family, RefreshRotation, RefreshToken, new_refresh_token, stored, successor
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)
-VERIFIED = NewFamily("a hash", None)
 
 
 @pytest.fixture
@@ -76,12 +75,12 @@ def family_with_token(database: Database) -> tuple[Family, str]:
         "::1",
     )
     token = new_refresh_token(family.id)
-    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH), VERIFIED)
+    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH))
     return family, token
 
 
 def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
-    result = FamilyStore(database).find(refresh_token_digest(token))
+    result = FamilyStore(database).find(digest(token))
     assert result is not None
     return result.token, result.family
 
@@ -329,7 +328,16 @@ def test_an_account_can_be_changed(database: Database) -> None:
 
 def test_a_client_comes_back_as_it_was_kept(database: Database) -> None:
     store = ClientStore(database)
-    client = Client("id", "a machine", AuthMethod.BASIC, frozenset({"a"}), NOW, ("x", "y"), b"digest")
+    client = Client(
+        "id",
+        "a machine",
+        AuthMethod.BASIC,
+        frozenset({"a"}),
+        NOW,
+        ("x", "y"),
+        b"digest",
+        grant_types=frozenset(GrantType),
+    )
     store.add(client)
     assert store.by_id("id") == client
     assert store.by_id("other") is None
@@ -360,7 +368,7 @@ def test_of_fifty_redemptions_at_once_one_rotates_and_there_is_one_successor(dat
     record, _ = found(database, token)
     next_token = stored(successor(token, record.successor_seed, family.id), family, NOW, MONTH)
     with ThreadPoolExecutor(50) as pool:
-        rotated = list(pool.map(lambda _: store.rotate(record, next_token, NOW), range(50)))
+        rotated = list(pool.map(lambda _: store.rotate(RefreshRotation(record, next_token, NOW)), range(50)))
     assert rotated.count(True) == 1
     assert found(database, token)[0].used_at == NOW
     assert found(database, successor(token, record.successor_seed, family.id))[0] == next_token
@@ -371,7 +379,7 @@ def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
     family, token = family_with_token(database)
     record, _ = found(database, token)
     store.end(family.id, NOW)
-    assert not store.rotate(record, stored("next", family, NOW, MONTH), NOW)
+    assert not store.rotate(RefreshRotation(record, stored("next", family, NOW, MONTH), NOW))
     assert found(database, token)[1].ended_at == NOW
 
 
@@ -386,14 +394,14 @@ def test_beyond_the_most_sessions_of_a_user_the_oldest_end(database: Database) -
         began = replace(
             family, id=str(uuid.uuid4()), user_id=of.id, created_at=NOW + timedelta(seconds=number)
         )
-        assert store.start(began, stored(new_refresh_token(began.id), began, NOW, MONTH), VERIFIED)
+        assert store.start(began, stored(new_refresh_token(began.id), began, NOW, MONTH))
 
     start(other, 0)
     for number in range(SESSIONS_MOST + 2):
         start(owner, number)
-    living = [each.created_at for each, _ in store.living(owner.id, NOW)[0]]
+    living = [each.created_at for each, _ in store.active(owner.id, NOW)[0]]
     assert (len(living), living[-1]) == (SESSIONS_MOST, NOW + timedelta(seconds=2))
-    assert len(store.living(other.id, NOW)[0]) == 1
+    assert len(store.active(other.id, NOW)[0]) == 1
 
 
 def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database: Database) -> None:
@@ -401,11 +409,11 @@ def test_rows_are_let_go_in_batches_and_families_with_their_last_token(database:
     family = replace(idle, id=str(uuid.uuid4()), expires_at=NOW + 3 * MONTH)
     first = new_refresh_token(family.id)
     store = FamilyStore(database)
-    assert store.start(family, stored(first, family, NOW, MONTH), VERIFIED)
+    assert store.start(family, stored(first, family, NOW, MONTH))
     token, _ = found(database, first)
     second = successor(first, token.successor_seed, family.id)
     then = NOW + MONTH - timedelta(days=1)
-    assert store.rotate(token, stored(second, family, then, MONTH), then)
+    assert store.rotate(RefreshRotation(token, stored(second, family, then, MONTH), then))
     buckets = [Bucket(number.to_bytes(8), ACCOUNT) for number in range(BATCH + 10)]
     ThrottleStore(database).fail(buckets, NOW)
     later = NOW + MONTH + timedelta(days=1)
@@ -438,18 +446,30 @@ def test_a_log_in_whose_password_was_changed_meanwhile_starts_nothing_and_undoes
     family, _ = family_with_token(database)
     store.set_password_hash(family.user_id, "changed", NOW)
     late = replace(family, id="late")
-    assert not store.start(late, stored("late", late, NOW, MONTH), NewFamily("a hash", "an upgrade"))
+    assert not store.start(late, stored("late", late, NOW, MONTH), VerifiedPassword("a hash", "an upgrade"))
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "changed"
-    assert store.find(refresh_token_digest("late")) is None
+    assert store.find(digest("late")) is None
+
+
+def test_a_family_starts_without_a_password_for_an_account_that_is_not_disabled(database: Database) -> None:
+    store = FamilyStore(database)
+    family, _ = family_with_token(database)
+    store.set_password_hash(family.user_id, "changed", NOW)
+    again = replace(family, id="again")
+    assert store.start(again, stored("again", again, NOW, MONTH))
+    store.disable(family.user_id, NOW)
+    late = replace(family, id="late")
+    assert not store.start(late, stored("late", late, NOW, MONTH))
+    assert store.find(digest("late")) is None
 
 
 def test_a_log_in_may_bring_a_better_hash_of_the_same_password(database: Database) -> None:
     family, _ = family_with_token(database)
     again = replace(family, id="again")
-    new = NewFamily("a hash", "a better hash")
-    assert FamilyStore(database).start(again, stored("again", again, NOW, MONTH), new)
+    password = VerifiedPassword("a hash", "a better hash")
+    assert FamilyStore(database).start(again, stored("again", again, NOW, MONTH), password)
     user = AccountStore(database).by_id(family.user_id)
     assert user
     assert user.password_hash == "a better hash"

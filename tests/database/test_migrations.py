@@ -41,7 +41,7 @@ from issuer.keyring.store import RingStore
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ACCOUNT, bucket
 from issuer.throttling.store import ThrottleStore, devices, throttle
-from issuer.tokens.refresh import session_and_proof
+from issuer.tokens.refresh import family_and_proof
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
@@ -98,7 +98,7 @@ def test_keys_tokens_sessions_accounts_and_clients_of_the_first_release_go_on(
     machine = (first.client_id, first.client_secret)
     answer = web.post("/oauth2/token", auth=machine, data={"grant_type": "client_credentials"})
     assert answer.status_code == 200
-    assert upgraded.node.warnings() == []
+    assert upgraded.keys.node.warnings() == []
 
 
 def test_the_ring_of_the_first_release_rotates_and_its_key_can_be_revoked(
@@ -106,12 +106,14 @@ def test_the_ring_of_the_first_release_rotates_and_its_key_can_be_revoked(
 ) -> None:
     old, standby = (key.kid for key in first.keys)
     policy = upgraded.policy
-    ring = upgraded.rotation.change(lambda ring, now: ring.promoted(policy, now))  # founders are ripe at once
+    ring = upgraded.keys.rotation.change(
+        lambda ring, now: ring.promoted(policy, now)
+    )  # founders are ripe at once
     assert ring.current(system_clock()).kid == standby
-    upgraded.node.refresh()
+    upgraded.keys.node.refresh()
     assert verifies(web, first.access_token)
-    upgraded.rotation.change(lambda ring, now: ring.revoked(old, "a test", policy, now))
-    upgraded.node.refresh()
+    upgraded.keys.rotation.change(lambda ring, now: ring.revoked(old, "a test", policy, now))
+    upgraded.keys.node.refresh()
     assert not verifies(web, first.access_token)
 
 
@@ -152,12 +154,12 @@ def test_a_session_of_the_first_release_is_protected_like_any_other_from_its_nex
     first: FirstRelease, web: TestClient
 ) -> None:
     successor = refresh(web, first.refresh_token).json()["refresh_token"]
-    assert session_and_proof(first.refresh_token) is None
-    assert session_and_proof(successor)
+    assert family_and_proof(first.refresh_token) is None
+    assert family_and_proof(successor)
     assert refresh(web, first.refresh_token).json()["refresh_token"] == successor
     assert refresh(web, first.refresh_token).status_code == 400
     newest = refresh(web, successor).json()["refresh_token"]
-    assert session_and_proof(newest) == session_and_proof(successor)
+    assert family_and_proof(newest) == family_and_proof(successor)
 
 
 def used_by_the_first_release(upgraded: Issuer, first: FirstRelease, token: str) -> str:
@@ -192,11 +194,11 @@ def test_a_session_is_refreshed_by_both_versions_in_turn(
 def test_a_ring_that_the_first_release_saves_beside_this_one_is_taken_up(
     first: FirstRelease, web: TestClient, upgraded: Issuer
 ) -> None:
-    version = upgraded.node.view.ring.version
+    version = upgraded.keys.node.view.ring.version
     saved = {"version": version + 1, "before": version, "document": first.document(version + 1)}
     with upgraded.database.write() as connection:
         assert connection.execute(text(SAVE_RING), saved).rowcount == 1
-    view = upgraded.node.refresh()
+    view = upgraded.keys.node.refresh()
     assert view.ring.version > version
     assert {key.kid for key in view.published_keys} == {key.kid for key in first.keys}
     assert RingStore(upgraded.database).load() == view.ring

@@ -43,14 +43,14 @@ def quiet(_table: str, _rows: int) -> None:
 def lived(issuer: Issuer, clock: MovableClock) -> Issuer:
     """An issuer with an account, a session and two rotations behind it, which has stopped at this moment."""
     clock.now = datetime.now(UTC) - timedelta(days=4)  # databases have clocks of their own
-    issuer.node.refresh()
-    issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
-    issuer.grants.pipeline.login(ALICE, ORIGIN, clock())
+    issuer.keys.node.refresh()
+    issuer.accounts.registration.register("alice", PASSWORD, ORIGIN, clock())
+    issuer.tokens.pipeline.login(ALICE, ORIGIN, clock())
     for _ in range(2):
         clock.advance(days=2)
-        issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
-        issuer.node.refresh()
-    issuer.node.leave()
+        issuer.keys.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
+        issuer.keys.node.refresh()
+    issuer.keys.node.leave()
     return issuer
 
 
@@ -114,7 +114,7 @@ def test_every_row_arrives_as_it_was(lived: Issuer, new: Database) -> None:
     before.pop("audit_head")
     kids = {str(kid) for kid, _pem, _kept in after.pop("private_keys")}
     assert before.pop("private_keys") == []
-    assert kids == set(lived.signer.kept())
+    assert kids == set(lived.keys.signer.kept())
     assert after == before
     assert contents == Contents(
         {**{name: len(found) for name, found in before.items()}, "audit": len(entries[0]) - 1}, 3, None
@@ -129,19 +129,19 @@ def test_a_refresh_whose_answer_was_lost_before_the_move_is_repeated_after_it(
 ) -> None:
     def refresh(there: Issuer, token: str) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-        return there.grants.pipeline.grant(OAuthRequest(form), ORIGIN, clock()).refresh_token or ""
+        return there.tokens.pipeline.grant(OAuthRequest(form), ORIGIN, clock()).refresh_token or ""
 
     clock.now = datetime.now(UTC)
-    issuer.node.refresh()
-    issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
-    token = issuer.grants.pipeline.login(ALICE, ORIGIN, clock()).refresh_token or ""
+    issuer.keys.node.refresh()
+    issuer.accounts.registration.register("alice", PASSWORD, ORIGIN, clock())
+    token = issuer.tokens.pipeline.login(ALICE, ORIGIN, clock()).refresh_token or ""
     successor = refresh(issuer, token)
-    issuer.node.leave()
+    issuer.keys.node.leave()
     clock.advance(seconds=20)
     moving(issuer, new).perform(quiet)
     there = made(settings_after(issuer.settings, new))
     there.database.ticks = Database(there.settings.database_url.get_secret_value()).ticks  # its own
-    there.node.refresh()
+    there.keys.node.refresh()
     assert refresh(there, token) == successor
     assert refresh(there, successor) != successor
 
@@ -149,13 +149,13 @@ def test_a_refresh_whose_answer_was_lost_before_the_move_is_repeated_after_it(
 def test_the_new_database_goes_on_where_the_old_one_stopped(
     lived: Issuer, new: Database, made: Build
 ) -> None:
-    ring = lived.rotation.ring()
+    ring = lived.keys.rotation.ring()
     moving(lived, new).perform(quiet)
     other = made(settings_after(lived.settings, new))
-    assert other.node.refresh().ring.keys == ring.keys
-    assert other.grants.pipeline.login(ALICE, ORIGIN, other.clock()).access_token
-    other.rotation.change(lambda ring, now: ring.rolled_back(other.policy, now))
-    assert other.node.refresh().ring.version > ring.version
+    assert other.keys.node.refresh().ring.keys == ring.keys
+    assert other.tokens.pipeline.login(ALICE, ORIGIN, other.clock()).access_token
+    other.keys.rotation.change(lambda ring, now: ring.rolled_back(other.policy, now))
+    assert other.keys.node.refresh().ring.version > ring.version
 
 
 def test_limits_and_known_devices_hold_in_the_new_database(lived: Issuer, new: Database) -> None:
@@ -171,16 +171,16 @@ def test_limits_and_known_devices_hold_in_the_new_database(lived: Issuer, new: D
 def test_what_is_in_a_server_moves_to_another_and_back_into_a_file(
     lived: Issuer, postgresql: str, tmp_path: Path, made: Build
 ) -> None:
-    ring, kids = lived.rotation.ring(), lived.signer.kept()
+    ring, kids = lived.keys.rotation.ring(), lived.keys.signer.kept()
     urls = [new_database(postgresql), new_database(postgresql), f"sqlite:///{tmp_path}/back.db"]
     last = lived
     for url in urls:
         with closing(Database(url)) as new:
             moving(last, new).perform(quiet)
             last = made(settings_after(lived.settings, new))
-    assert last.node.refresh().ring.keys == ring.keys
-    assert last.signer.kept() == kids
-    assert fault(*last.audit.chain()) is None
+    assert last.keys.node.refresh().ring.keys == ring.keys
+    assert last.keys.signer.kept() == kids
+    assert fault(*last.keys.audit.chain()) is None
 
 
 def test_what_draws_the_progress_may_fail(lived: Issuer, new: Database) -> None:
@@ -205,27 +205,27 @@ def test_more_rows_than_fit_at_once_arrive_and_are_told(lived: Issuer, new: Data
 def test_nothing_starts_on_what_was_moved_until_it_is_taken_back(
     lived: Issuer, new: Database, made: Build
 ) -> None:
-    ring = lived.rotation.ring()
+    ring = lived.keys.rotation.ring()
     moving(lived, new).perform(quiet)
     for use in (
-        lived.rotation.ring,
-        made(lived.settings).node.refresh,
-        lambda: lived.rotation.change(lambda ring, now: ring.promoted(lived.policy, now)),
-        lambda: lived.recovery.recover("a reason"),
+        lived.keys.rotation.ring,
+        made(lived.settings).keys.node.refresh,
+        lambda: lived.keys.rotation.change(lambda ring, now: ring.promoted(lived.policy, now)),
+        lambda: lived.keys.recovery.recover("a reason"),
         moving(lived, new).preview,
     ):
         with pytest.raises(Moved, match="issuer move --back"):
             use()
     assert take_back(lived.database, "an operator", lived.clock()) == str(new)
-    assert lived.rotation.ring() == ring
-    assert fault(*lived.audit.chain()) is None
-    made(lived.settings).node.refresh()
+    assert lived.keys.rotation.ring() == ring
+    assert fault(*lived.keys.audit.chain()) is None
+    made(lived.settings).keys.node.refresh()
     with pytest.raises(NothingToDo):
         take_back(lived.database, "an operator", lived.clock())
 
 
 def test_who_has_read_the_ring_before_the_mark_saves_nothing_over_it(lived: Issuer, new: Database) -> None:
-    ring = lived.rotation.ring()
+    ring = lived.keys.rotation.ring()
     moving(lived, new).perform(quiet)
     assert RingStore(lived.database).save(replace(ring, version=ring.version + 1)) is None
 
@@ -244,7 +244,7 @@ def test_a_dry_run_makes_nothing(lived: Issuer, new: Database) -> None:
 def test_a_node_that_runs_is_named_and_one_that_was_killed_is_waited_for(
     lived: Issuer, new: Database, made: Build, clock: MovableClock
 ) -> None:
-    node = made(lived.settings).node
+    node = made(lived.settings).keys.node
     node.refresh()
     with pytest.raises(Refused, match=node.name) as refusal:
         moving(lived, new).perform(quiet)
@@ -257,7 +257,7 @@ def test_a_node_that_runs_is_named_and_one_that_was_killed_is_waited_for(
 def test_a_node_that_starts_while_the_mark_is_set_stops_the_move(
     lived: Issuer, new: Database, made: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ring, node = lived.rotation.ring(), made(lived.settings).node
+    ring, node = lived.keys.rotation.ring(), made(lived.settings).keys.node
     leave = RingStore.leave
 
     def late(store: RingStore, to: str, now: object) -> None:
@@ -267,7 +267,7 @@ def test_a_node_that_starts_while_the_mark_is_set_stops_the_move(
     monkeypatch.setattr(RingStore, "leave", late)
     with pytest.raises(Refused, match=node.name):
         moving(lived, new).perform(quiet)
-    assert lived.rotation.ring() == ring
+    assert lived.keys.rotation.ring() == ring
     assert is_empty(new)
 
 
@@ -328,7 +328,7 @@ def test_rows_that_do_not_arrive_are_noticed(lived: Issuer, new: Database) -> No
 def test_private_keys_that_do_not_open_are_not_moved(
     lived: Issuer, new: Database, keys: Path, lost: bool
 ) -> None:
-    (path,) = keys.glob(f"{lived.rotation.ring().current(lived.clock()).kid}.pem")
+    (path,) = keys.glob(f"{lived.keys.rotation.ring().current(lived.clock()).kid}.pem")
     if lost:
         path.unlink()
     else:
@@ -336,7 +336,7 @@ def test_private_keys_that_do_not_open_are_not_moved(
     with pytest.raises(KeyUnavailable):
         moving(lived, new).perform(quiet)
     assert is_empty(new)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 class Mixed(PemDirectory):
@@ -352,14 +352,14 @@ def test_private_keys_that_arrive_as_others_are_noticed(lived: Issuer, new: Data
     with pytest.raises(KeyUnavailable, match="another key"):
         move.perform(quiet)
     assert is_empty(new)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 def test_a_database_that_holds_anything_is_refused(lived: Issuer, new: Database, made: Build) -> None:
-    made(settings_after(lived.settings, new)).grants.registration.register("bob", PASSWORD, ORIGIN, START)
+    made(settings_after(lived.settings, new)).accounts.registration.register("bob", PASSWORD, ORIGIN, START)
     with pytest.raises(Refused, match=r"it holds .*1 rows in users"):
         moving(lived, new).perform(quiet)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 def test_a_database_of_another_program_is_no_target(lived: Issuer, new: Database) -> None:
@@ -394,7 +394,7 @@ def set_revision(database: Database, revision: str) -> None:
 def test_a_database_is_not_moved_into_itself(lived: Issuer) -> None:
     with pytest.raises(Refused, match="already"):
         moving(lived, lived.database).perform(quiet)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 def test_what_has_no_ring_is_not_moved(issuer: Issuer, new: Database, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ class Deployment:
     def make(self) -> None:
         """Let an issuer make database, ring and keys."""
         issuer = build(load_settings())
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         issuer.close()
 
     def change(self, statement: str, *values: object) -> None:

@@ -29,7 +29,7 @@ def test_an_internal_error_is_logged_without_the_values_of_variables(
     def defect(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(issuer.signer, "sign", defect)
+    monkeypatch.setattr(issuer.keys.signer, "sign", defect)
     answer = web.post("/login", data=ALICE)
     assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
     printed = logged()
@@ -40,8 +40,8 @@ def test_an_internal_error_is_logged_without_the_values_of_variables(
 def test_no_secret_shows_in_what_objects_say_of_themselves(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
-    user = issuer.accounts.by_id(alice)
-    told = repr((issuer.settings, user, issuer.signer, str(issuer.database), issuer))
+    user = issuer.accounts.store.by_id(alice)
+    told = repr((issuer.settings, user, issuer.keys.signer, str(issuer.database), issuer))
     assert "a passphrase for tests" not in told
     assert "$argon2id$" not in told
 

@@ -21,7 +21,7 @@ from issuer.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
-from issuer.tokens.refresh import RepeatRefused, Replayed
+from issuer.tokens.refresh import RepeatRefused, ReuseDetected
 from issuer.web.http.endpoints import ErrorResponse, renderer_of
 from issuer.web.http.methods import allowed
 from issuer.web.instruments import Instruments
@@ -113,7 +113,7 @@ async def _oauth_error(request: Request, error: Exception) -> Response:
     if error.retry_after:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     instruments = Instruments.of(request)
-    if isinstance(error, Replayed):
+    if isinstance(error, ReuseDetected):
         instruments.refresh_token_reused()
     if isinstance(error, RepeatRefused):
         instruments.refresh_token_retried("refused")

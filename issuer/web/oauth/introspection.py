@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
 from issuer.oauth import CONFIDENTIAL_METHODS
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import documented
@@ -34,14 +34,19 @@ class IntrospectionBody(BaseModel):
 )
 @authenticates_clients(CONFIDENTIAL_METHODS)
 async def introspect(
-    form: FormDep, issuer: IssuerDep, origin: OriginDep, response: Response
+    form: FormDep,
+    clients: ClientsDep,
+    tokens: TokensDep,
+    clock: ClockDep,
+    origin: OriginDep,
+    response: Response,
 ) -> IntrospectionBody:
     """Return whether a token is valid now, and the claims of a valid token."""
 
     def respond() -> Mapping[str, Any]:
-        now = issuer.clock()
-        client = issuer.grants.authentication.confidential(form, origin, now)
-        return issuer.grants.introspection.introspect(client, form.parameters, now)
+        now = clock()
+        client = clients.authentication.confidential(form, origin, now)
+        return tokens.introspection.introspect(client, form.parameters, now)
 
     answer = await anyio.to_thread.run_sync(respond)
     no_store(response)

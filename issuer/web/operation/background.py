@@ -58,11 +58,11 @@ def _can_be_replaced(issuer: Issuer) -> bool:
 
     While the database or the private keys cannot be reached, none can start, and this one still serves the JWKS.
     """
-    view = issuer.node.view
+    view = issuer.keys.node.view
     try:
         view.max_age(issuer.policy, issuer.clock())
         issuer.ring_database.ping()
-        issuer.signer.sign(view.ring.current(view.refreshed_at).kid, b"replacement check")
+        issuer.keys.signer.sign(view.ring.current(view.refreshed_at).kid, b"replacement check")
     except StaleView:
         return True
     except (KeyRingError, StoreError):
@@ -73,11 +73,11 @@ def _can_be_replaced(issuer: Issuer) -> bool:
 async def _refresh(issuer: Issuer, instruments: Instruments, beat: Beat) -> None:
     # Not from the pool of threads for requests, which may all wait for the database.
     own_thread = anyio.CapacityLimiter(1)
-    seen = issuer.node.view
+    seen = issuer.keys.node.view
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
-            view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
+            view = await anyio.to_thread.run_sync(issuer.keys.node.refresh, limiter=own_thread)
         except (KeyRingError, StoreError):
             instruments.refresh_failed()  # the reason is in the warnings of the node
         except Exception:  # not a heartbeat: the defect may be in this process
@@ -101,7 +101,7 @@ async def _watch(
             for name, seconds in overdue().items():
                 instruments.task_overdue(name, seconds)
             losses.report(issuer.clock())
-            warnings.report(issuer.node.warnings(), issuer.clock())
+            warnings.report(issuer.keys.node.warnings(), issuer.clock())
         except Exception:
             log.exception("monitoring failed")
         beat()

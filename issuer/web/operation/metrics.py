@@ -78,7 +78,7 @@ def _rendered(issuer: Issuer, instruments: Instruments) -> bytes:
 
 def record_process_state(issuer: Issuer, instruments: Instruments) -> None:
     """Record the state of this process, so that any process of the server can report it."""
-    trouble = issuer.node.trouble
+    trouble = issuer.keys.node.trouble
     notify(instruments.reconcile_failing.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
 
 
@@ -91,7 +91,7 @@ class _AllMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric; times in seconds."""
-        now, ring = self._issuer.clock(), self._issuer.node.view.ring
+        now, ring = self._issuer.clock(), self._issuer.keys.node.view.ring
         for metric in self._instruments.collect():
             metric.samples = [sample for sample in metric.samples if _is_current(sample, ring)]
             yield metric
@@ -110,7 +110,7 @@ class _AllMetrics:
         for happening, at in next_changes(ring, now).items():
             coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
         yield coming
-        ahead = self._issuer.node.clock_ahead or timedelta(0)
+        ahead = self._issuer.keys.node.clock_ahead or timedelta(0)
         for name, says, value in (
             (
                 "clock_offset_seconds",
@@ -144,7 +144,7 @@ class _AllMetrics:
             labels=["process"],
         )
         try:
-            beats = Acknowledgement.of(self._issuer.heartbeats.all(), 0, self._issuer.policy, now).done
+            beats = Acknowledgement.of(self._issuer.keys.heartbeats.all(), 0, self._issuer.policy, now).done
         except StoreError:
             beats = ()  # the metrics of this server show the failure
         # In containers two processes may have the same name; the newest heartbeat is exported.

@@ -27,12 +27,12 @@ def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
     There is no authorization endpoint yet, so that neither response types nor an empty list of them are published
     (RFC 8414 section 3.2).
     """
-    keys = issuer.node.view.published_keys
+    keys = issuer.keys.node.view.published_keys
     endpoints = _endpoints(app)
     return {
         "issuer": issuer.settings.url,
         **{name: f"{issuer.settings.url}{endpoint.path}" for name, endpoint in endpoints.items()},
-        "grant_types_supported": sorted(issuer.grants.pipeline.grants),
+        "grant_types_supported": sorted(issuer.tokens.pipeline.grants),
         **_client_authentication(endpoints),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
@@ -62,7 +62,7 @@ def _client_authentication(endpoints: Mapping[str, RouteContext]) -> dict[str, l
 @router.get(OPENID, responses=documented(503))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return the metadata of the issuer; both discovery URLs return the same document."""
-    max_age = issuer.node.view.max_age(issuer.policy, issuer.clock())
+    max_age = issuer.keys.node.view.max_age(issuer.policy, issuer.clock())
     cached = f"public, max-age={int(max_age.total_seconds())}"
     return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached})
 

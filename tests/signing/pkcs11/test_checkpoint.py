@@ -363,7 +363,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start() -> None:
     issuer = build(load_settings())
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     issuer.close()
 
 

@@ -25,8 +25,8 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     stage.back_up()
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(system_clock())[0].kid
-    issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
+    kid = issuer.keys.rotation.ring().standbys(system_clock())[0].kid
+    issuer.keys.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(stage.deployment.folder / "backup.db", stage.deployment.folder / "issuer.db")
     stage.fills["TEXT"] = "'restored a backup'"

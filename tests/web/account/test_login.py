@@ -50,7 +50,7 @@ def test_an_access_token_is_as_rfc_9068_has_it_and_holds_nothing_personal_but_th
         "exp": int(START.timestamp()) + 600,
         "scope": "items:read items:write",
         "username": "alice",
-        "sid": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
+        "grant_id": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
     }
 
 
@@ -94,9 +94,9 @@ def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
-    disable_user(issuer.families, user, clock())
+    disable_user(issuer.tokens.families, user, clock())
     assert web.post("/login", data=ALICE).status_code == 401
     assert refresh(web, tokens["refresh_token"]).status_code == 400
     assert web.get("/users/me", headers=bearer(tokens["access_token"])).status_code == 401
@@ -104,9 +104,9 @@ def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
 
 def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice: str, issuer: Issuer) -> None:
     older = pbkdf2_sha256.using(rounds=1000).hash(PASSWORD)
-    issuer.families.set_password_hash(alice, older, START)
+    issuer.tokens.families.set_password_hash(alice, older, START)
     assert web.post("/login", data=ALICE).status_code == 200
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
     assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert web.post("/login", data=ALICE).status_code == 200
@@ -115,7 +115,7 @@ def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice:
 def test_log_ins_at_once_with_a_hash_of_an_older_scheme_all_succeed(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
-    issuer.families.set_password_hash(alice, pbkdf2_sha256.using(rounds=1000).hash(PASSWORD), START)
+    issuer.tokens.families.set_password_hash(alice, pbkdf2_sha256.using(rounds=1000).hash(PASSWORD), START)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: web.post("/login", data=ALICE), range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -137,21 +137,21 @@ def test_every_failed_log_in_costs_one_verification(
     web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified_hashes: list[str | None] = []
-    real = issuer.passwords.verify
+    real = issuer.accounts.passwords.verify
 
     def count(password: str, password_hash: str | None, decoy: str | None) -> str | None:
         verified_hashes.append(password_hash)
         return real(password, password_hash, decoy)
 
-    monkeypatch.setattr(issuer.passwords, "verify", count)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", count)
     web.post("/login", data={**ALICE, "password": "wrong"})
     web.post("/login", data={**ALICE, "username": "nobody"})
     web.post("/login", data={**ALICE, "password": "x" * 5000})
     web.post("/login", data={**ALICE, "username": "nul\0"})
     assert len(verified_hashes) == 4
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
-    disable_user(issuer.families, user, START)
+    disable_user(issuer.tokens.families, user, START)
     web.post("/login", data=ALICE)
     assert verified_hashes == [user.password_hash, None, None, None, user.password_hash]
 
@@ -165,7 +165,7 @@ def test_hashing_neither_holds_up_other_requests_nor_queues_without_end(
         gate.wait(120)
         raise WrongPassword
 
-    monkeypatch.setattr(issuer.passwords, "verify", hold)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", hold)
 
     async def storm() -> None:
         app = create_app(issuer)

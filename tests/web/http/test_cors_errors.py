@@ -42,6 +42,6 @@ def test_every_origin_may_read_what_is_public_errors_too(
         open_to_all("POST", path, 405)
         open_to_all("OPTIONS", path, 204)
     open_to_all("GET", "/.well-known/nothing", 404)
-    issuer.node._view = replace(issuer.node.view, refreshed_at=clock() - timedelta(hours=2))
+    issuer.keys.node._view = replace(issuer.keys.node.view, refreshed_at=clock() - timedelta(hours=2))
     for path in documents:
         open_to_all("GET", path, 503)

@@ -50,7 +50,7 @@ def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
         web.post("/oauth2/token", headers={"Authorization": "Basic !"}, data=grant),
         web.post("/oauth2/token", headers={"Authorization": "Bearer x"}, data=grant),
     ]
-    issuer.clients.set_disabled(machine[0], START)
+    issuer.clients.store.set_disabled(machine[0], START)
     answers.append(web.post("/oauth2/token", auth=machine, data=grant))
     for answer in answers:
         assert answer.status_code == 401
@@ -100,7 +100,7 @@ def test_the_token_endpoint_takes_forms_only_and_no_get(web: TestClient) -> None
 
 def test_a_resource_among_the_clients_audiences_becomes_the_audience(web: TestClient, issuer: Issuer) -> None:
     client, secret = register_client(
-        issuer.clients,
+        issuer.clients.store,
         "two",
         AuthMethod.BASIC,
         frozenset(),
@@ -159,7 +159,7 @@ def test_a_refresh_may_narrow_the_scope_and_never_widen_it(
     assert refresh(web, token, scope="items:write").json()["error"] == "invalid_scope"
     narrowed = refresh(web, token, scope="items:read").json()
     assert narrowed["scope"] == "items:read"
-    issuer.accounts.set_scope(alice, frozenset())
+    issuer.accounts.store.set_scope(alice, frozenset())
     assert refresh(web, narrowed["refresh_token"]).json()["scope"] == ""
 
 
@@ -176,7 +176,7 @@ def test_a_session_ends_for_good_however_often_it_is_refreshed(
     answer = None
     for _ in range(15):
         clock.advance(days=29)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         answer = refresh(web, token)
         token = answer.json().get("refresh_token", token)
     assert answer is not None

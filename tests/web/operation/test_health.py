@@ -25,19 +25,19 @@ def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_says_so(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
-    view = issuer.node.view
+    view = issuer.keys.node.view
     stale = replace(view, refreshed_at=clock() - timedelta(seconds=31))
-    issuer.node._view = stale
+    issuer.keys.node._view = stale
     answer = web.post("/login", data=ALICE)
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert int(answer.headers["retry-after"]) >= 1
     assert web.get("/readyz").status_code == 503
     assert web.get("/.well-known/jwks.json").status_code == 200
-    issuer.node._view = replace(view, refreshed_at=clock() - timedelta(hours=1, minutes=3))
+    issuer.keys.node._view = replace(view, refreshed_at=clock() - timedelta(hours=1, minutes=3))
     assert web.get("/.well-known/jwks.json").headers["cache-control"] == "public, max-age=120"
-    issuer.node._view = replace(view, refreshed_at=clock() - timedelta(hours=2))
+    issuer.keys.node._view = replace(view, refreshed_at=clock() - timedelta(hours=2))
     assert web.get("/.well-known/jwks.json").status_code == 503
-    issuer.node._view = view
+    issuer.keys.node._view = view
     assert refresh(web, tokens["refresh_token"]).status_code == 200
 
 
@@ -103,12 +103,12 @@ def test_readiness_gives_reasons_on_loopback_only_and_elsewhere_points_to_the_lo
     made: Build, settings: Settings, tmp_path: Path, url: str, in_detail: bool
 ) -> None:
     issuer = made(settings.model_copy(update={"url": url}))
-    kid = issuer.node.refresh().ring.current(issuer.clock()).kid
+    kid = issuer.keys.node.refresh().ring.current(issuer.clock()).kid
     with issuer.ring_database.write() as connection:
         connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
     with pytest.raises(DatabaseUnavailable):
-        issuer.node.refresh()
-    issuer.signer.unload_all_but([])
+        issuer.keys.node.refresh()
+    issuer.keys.signer.unload_all_but([])
     answer = TestClient(create_app(issuer)).get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["warnings"][0].startswith(f"since {instant(START)}: ")
