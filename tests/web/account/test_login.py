@@ -136,11 +136,11 @@ def test_log_in_by_password_can_be_switched_off_and_leaves_the_discovery_documen
 def test_every_failed_log_in_costs_one_verification(
     web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    verified_hashes: list[str | None] = []
+    verified: list[tuple[str | None, str | None]] = []
     real = issuer.accounts.passwords.verify
 
     def count(password: str, password_hash: str | None, decoy: str | None) -> str | None:
-        verified_hashes.append(password_hash)
+        verified.append((password_hash, decoy))
         return real(password, password_hash, decoy)
 
     monkeypatch.setattr(issuer.accounts.passwords, "verify", count)
@@ -148,12 +148,14 @@ def test_every_failed_log_in_costs_one_verification(
     web.post("/login", data={**ALICE, "username": "nobody"})
     web.post("/login", data={**ALICE, "password": "x" * 5000})
     web.post("/login", data={**ALICE, "username": "nul\0"})
-    assert len(verified_hashes) == 4
+    assert len(verified) == 4
     user = issuer.accounts.store.by_id(alice)
     assert user
     disable_user(issuer.tokens.families, user, START)
     web.post("/login", data=ALICE)
-    assert verified_hashes == [user.password_hash, None, None, None, user.password_hash]
+    assert [password_hash for password_hash, _ in verified] == [user.password_hash, None, None, None, None]
+    _, decoy = verified[-1]
+    assert decoy == user.password_hash, "the work is that of the hash of the account"
 
 
 def test_hashing_neither_holds_up_other_requests_nor_queues_without_end(
