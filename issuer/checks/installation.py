@@ -66,9 +66,9 @@ def run_checks(clock: Clock) -> Iterator[CheckResult]:
         stored = CheckResult("database", tuple(_stored(settings, database)))
         yield stored
         if configured.is_sound and stored.is_sound and _is_current(database):
-            told = {finding.wrong for finding in kept}
+            reported = {finding.wrong for finding in kept}
             for result in _ring(settings, settings.policy(), database, clock):
-                new = tuple(_once(result.findings, told))
+                new = tuple(_once(result.findings, reported))
                 if (
                     new or not result.findings
                 ):  # all findings were reported before: not sound, but nothing new
@@ -90,8 +90,8 @@ def _refused(error: BadSettings) -> Iterator[Finding]:
     """Yield the settings that were refused, and contradictions among the others."""
     yield from configuration.refused(error)
     if error.rest:
-        told = {str(each) for each in error.rest.contradictions(besides=error.faults)}
-        yield from (each for each in _contradictions(error.rest) if each.wrong in told)
+        reported = {str(each) for each in error.rest.contradictions(besides=error.faults)}
+        yield from (each for each in _contradictions(error.rest) if each.wrong in reported)
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:
@@ -179,11 +179,11 @@ def _weak(settings: Settings, database: Database) -> Iterator[Finding]:
     return private_keys.encrypted_weakly(vault_for(settings, database), settings.passphrase())
 
 
-def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
+def _once(findings: Iterable[Finding], reported: set[str]) -> Iterator[Finding]:
     """Yield findings that were not reported yet: an unusable directory would be reported for each key in it."""
     for finding in findings:
-        if finding.wrong not in told:
-            told.add(finding.wrong)
+        if finding.wrong not in reported:
+            reported.add(finding.wrong)
             yield finding
 
 

@@ -109,7 +109,7 @@ def verify(
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
         compared = issuer.keys.rotation.halves.noted_entries()
-        told = (
+        scope = (
             "there is no note outside the database to compare it with"
             if compared is None
             else f"the first {compared} were compared with the note that is kept with the private keys"
@@ -117,7 +117,7 @@ def verify(
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},
             as_json=as_json,
-            says=f"the audit log is intact: {head.number} entries, {told}; note this digest elsewhere: {head.digest}",
+            says=f"the audit log is intact: {head.number} entries, {scope}; note this digest elsewhere: {head.digest}",
         )
 
 
