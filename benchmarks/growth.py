@@ -82,7 +82,8 @@ def rotate(database: Database, numbers: range, per: Callable[[float], None] | No
         began = time.perf_counter()
         found = store.find(token_of(each))
         assert found is not None  # noqa: S101 - they were filled in
-        fresh = RefreshToken(os.urandom(32), found[1].id, now + timedelta(days=30), os.urandom(32))
+        digest, seed, proof = (os.urandom(32) for _ in range(3))
+        fresh = RefreshToken(digest, found[1].id, now + timedelta(days=30), seed, proof)
         assert store.rotate(RefreshRotation(found[0], fresh, now))  # noqa: S101
         if per:
             per(time.perf_counter() - began)

@@ -11,17 +11,19 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert, text
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from issuer.accounts.store import users
+from issuer.accounts.store import DRAW_BITS, users
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
+from issuer.oauth import AuthMethod
 from issuer.tokens.refresh import new_refresh_token
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 
 BATCH = 10_000
 SQLITE_KIB = 500_000
-SCOPE = "items:read items:write"
+SCOPE = frozenset({"items:read", "items:write"})
 
 
 def username(number: int) -> str:
@@ -54,6 +56,7 @@ def add_accounts(database: Database, numbers: range, password_hash: str) -> None
                 "scope": SCOPE,
                 "created_at": now,
                 "disabled_at": None,
+                "draw": secrets.randbits(DRAW_BITS),
             }
             for number in numbers
         ),
@@ -70,10 +73,10 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
             {
                 "id": client_id(number),
                 "name": f"client {number}",
-                "auth_method": "client_secret_basic",
+                "auth_method": AuthMethod.BASIC,
                 "secret_digest": secret_digest,
                 "scope": SCOPE,
-                "audiences": "[]",
+                "audiences": (),
                 "grant_types": '["client_credentials", "refresh_token"]',
                 "created_at": now,
             }
@@ -103,7 +106,7 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
                 "user_id": user_id(number % accounts),
                 "client_id": FIRST_PARTY_ID,
                 "scope": SCOPE,
-                "audience": '["http://127.0.0.1:8001", "http://127.0.0.1:8000"]',
+                "audience": ("http://127.0.0.1:8001", "http://127.0.0.1:8000"),
                 "created_at": now,
                 "expires_at": until,
                 "ended_at": None,
@@ -156,4 +159,12 @@ def _copy(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> N
     cursor = connection.connection.cursor()
     with cursor.copy(f"COPY {table.name} ({columns}) FROM STDIN") as copying:
         for row in rows:
-            copying.write_row(tuple(row.values()))
+            copying.write_row(
+                tuple(_stored(table.c[name].type, value, connection) for name, value in row.items())
+            )
+
+
+def _stored(kind: TypeEngine[Any], value: Any, connection: Connection) -> Any:
+    """Return a value as a statement of SQLAlchemy would store it."""
+    is_own = isinstance(kind, TypeDecorator)
+    return kind.process_bind_param(value, connection.dialect) if is_own else value

@@ -121,10 +121,10 @@ class Fix:
 
 
 @dataclass(frozen=True)
-class Concern:
+class ConfigWarning:
     """Something that works but is probably a mistake, with its fix."""
 
-    wrong: str
+    message: str
     fix: Fix
 
 

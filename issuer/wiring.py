@@ -23,7 +23,7 @@ from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
-from issuer.database.database import Database, host_ticks
+from issuer.database.database import Database, uptime_microseconds
 from issuer.database.errors import StoreError
 from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, quoted
@@ -237,16 +237,13 @@ def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Databa
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
     if clock is not system_clock:
-        database.ticks = ticks_by(clock)
+        database.shared_clock = shared_clock_by(clock)
     return database, ring_database
 
 
-def ticks_by(clock: Clock) -> Callable[[], int]:
-    """Return the ticks of a database (see `Database.ticks`) that pass as fast as a clock of the caller's own.
-
-    They begin with those of this machine, however wrong the clock is: what it said before is not comparable.
-    """
-    began, machine = clock(), host_ticks()
+def shared_clock_by(clock: Clock) -> Callable[[], int]:
+    """Return a `Database.shared_clock` that advances as fast as `clock`, and starts at the uptime of this machine."""
+    began, machine = clock(), uptime_microseconds()
     return lambda: machine + (clock() - began) // timedelta(microseconds=1)
 
 

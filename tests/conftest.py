@@ -111,6 +111,15 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
+def each_database(url: str) -> Iterator[Database]:
+    """An empty database of each kind, up to date."""
+    database = Database(url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
 def keys(tmp_path: Path) -> Path:
     """A directory for private keys, not made yet."""
     return tmp_path / "keys"

@@ -14,7 +14,6 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from database.test_database import database  # noqa: F401 - a fixture
 from fastapi.testclient import TestClient
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -48,6 +47,11 @@ patterns_kept = pytest.mark.parametrize(
 """Instants are compared in the same way whatever keeps them: all patterns on one database, the widest on both."""
 
 
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    return each_database
+
+
 @dataclass
 class Gates:
     """The guards of two nodes on one database, and addresses that were never used before."""
@@ -70,7 +74,7 @@ def never_used() -> Iterator[str]:
     return (f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}" for number in itertools.count())
 
 
-def gates(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:  # noqa: F811
+def gates(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:
     truth = MovableClock()
     one, other = (Gate.of(database, ShiftedClock(truth, shift)) for shift in shifts)
     return Gates(truth, (one, other), never_used())
@@ -82,12 +86,12 @@ def shifts(request: pytest.FixtureRequest) -> tuple[timedelta, timedelta]:
 
 
 @pytest.fixture
-def two(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:  # noqa: F811
+def two(database: Database, shifts: tuple[timedelta, timedelta]) -> Gates:
     return gates(database, shifts)
 
 
 @pytest.fixture
-def alike(database: Database) -> Gates:  # noqa: F811
+def alike(database: Database) -> Gates:
     return gates(database, (ADMITTED, ADMITTED))
 
 
@@ -158,7 +162,7 @@ def test_after_a_clock_was_set_back_guesses_go_on_being_counted(alike: Gates) ->
     assert alike.fail(0, 5) == [timedelta(seconds=1)] * 5
 
 
-def test_what_a_clock_of_another_year_wrote_down_is_forgotten(database: Database) -> None:  # noqa: F811
+def test_what_a_clock_of_another_year_wrote_down_is_forgotten(database: Database) -> None:
     two = gates(database, (ADMITTED, timedelta(days=3650)))
     two.fail(1, ACCOUNT.free + 3, "touched")
     two.fail(1, ACCOUNT.free + 3, "untouched")
@@ -240,7 +244,7 @@ def test_a_clock_that_is_set_back_takes_no_allowance_away() -> None:
 @patterns_kept
 def test_a_node_that_is_ahead_removes_no_count_that_another_still_remembers(
     two: Gates,
-    database: Database,  # noqa: F811
+    database: Database,
 ) -> None:
     two.fail(0, ACCOUNT.free + 8)
     store, alice = ThrottleStore(database), bucket(ACCOUNT, "account", "alice")
@@ -253,7 +257,7 @@ def test_a_node_that_is_ahead_removes_no_count_that_another_still_remembers(
 
 
 def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_put_right(
-    database: Database,  # noqa: F811
+    database: Database,
 ) -> None:
     two = gates(database, (SKEW / 2, -SKEW / 2))
     assert two.nodes[0].attempt("alice", OWNER, right=True) == ADMITTED
@@ -266,7 +270,7 @@ def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_put_right(
     assert two.nodes[0].attempt("alice", OWNER, right=True) == ADMITTED
 
 
-def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(database: Database) -> None:  # noqa: F811
+def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(database: Database) -> None:
     store = ThrottleStore(database)
     store.remember({b"device": START + timedelta(days=3650)})
     assert store.known([b"device"], START) == {}
@@ -284,7 +288,7 @@ def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(databas
 @pytest.mark.parametrize("step", [ADMITTED, STEP, -STEP])
 @pytest.mark.parametrize("life", [timedelta(seconds=60), timedelta(hours=1)])
 def test_an_assertion_serves_once_over_all_nodes_and_steps_of_their_clocks(
-    database: Database,  # noqa: F811
+    database: Database,
     shifts: tuple[timedelta, timedelta],
     step: timedelta,
     life: timedelta,
@@ -403,7 +407,7 @@ def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.
     assert len(sounded) == 3  # at first, after the step, and a minute later
 
 
-def test_a_count_is_shared_by_nodes_whatever_their_clocks(database: Database) -> None:  # noqa: F811
+def test_a_count_is_shared_by_nodes_whatever_their_clocks(database: Database) -> None:
     one, other = ThrottleStore(database), ThrottleStore(database)
     each = Bucket(b"any", ACCOUNT)
     one.fail([each], START)

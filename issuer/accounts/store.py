@@ -16,10 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from issuer.accounts.user import User, canonical_username
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import Instant, each_readable, reads
+from issuer.database.rows import checked, each_readable
 from issuer.database.secrets import SecretStore
 from issuer.database.subjects import claim, subjects
-from issuer.oauth import UsernameTaken, format_scope, parse_scope
+from issuer.database.types import Instant, Scope
+from issuer.oauth import UsernameTaken
 
 T = TypeVar("T")
 
@@ -33,11 +34,11 @@ users = Table(
     Column("username", Text, nullable=False),
     Column("canonical_username", Text, nullable=False, unique=True),
     Column("password_hash", Text, nullable=False),
-    Column("scope", Text, nullable=False),
+    Column("scope", Scope, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
     # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
-    Column("draw", BigInteger, nullable=False, index=True, server_default="0"),
+    Column("draw", BigInteger, nullable=False, index=True),
 )
 
 
@@ -137,7 +138,7 @@ class AccountStore:
 
     def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
         """Replace what the user was granted."""
-        self._update(user_id, scope=format_scope(scope))
+        self._update(user_id, scope=scope)
 
     def enable(self, user_id: str) -> None:
         """Enable a disabled account."""
@@ -155,27 +156,12 @@ def _batched(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
 
 
 def _row(user: User) -> dict[str, object]:
-    return {
-        "id": user.id,
-        "username": user.username,
-        "canonical_username": canonical_username(user.username),
-        "password_hash": user.password_hash,
-        "scope": format_scope(user.scope),
-        "created_at": user.created_at,
-        "disabled_at": user.disabled_at,
-        "draw": secrets.randbits(DRAW_BITS),
-    }
+    own = {"canonical_username": canonical_username(user.username), "draw": secrets.randbits(DRAW_BITS)}
+    return {**vars(user), **own}
 
 
-@reads(users)
 def read_user(row: Row[Any], prefix: str = "") -> User:
-    """Return the account in a row, whose columns may bear a prefix."""
-    of = {column.name: getattr(row, prefix + column.name) for column in users.c}
-    return User(
-        id=of["id"],
-        username=of["username"],
-        password_hash=of["password_hash"],
-        scope=parse_scope(of["scope"]),
-        created_at=of["created_at"],
-        disabled_at=of["disabled_at"],
-    )
+    """Return the account in a row, whose columns may have a prefix; raise DatabaseDamaged."""
+    values = checked(users, row, prefix)
+    del values["canonical_username"], values["draw"]
+    return User(**values)

@@ -1,4 +1,4 @@
-"""What operators do: to users, to clients and to all sessions; importing users from elsewhere.
+"""What operators do with users, clients and sessions, and the import of users.
 
-Which values are acceptable is decided in `accounts` and `clients`; commands are in `cli`, keys in `keyring`.
+Which values are accepted is decided in `accounts` and `clients`. Commands are in `cli`, key operations in `keyring`.
 """

@@ -1,6 +1,6 @@
-"""What operators do to accounts, clients and sessions: change a password or a secret, disable, end.
+"""What operators do with clients: register them, change secrets; which names, scopes and audiences are accepted.
 
-Which names and passwords are acceptable is decided in `accounts`.
+What a registered client may request is decided in `clients.client`.
 """
 
 import uuid
@@ -17,75 +17,74 @@ from issuer.urls import BadURL, resource
 
 NAME_MOST_CHARACTERS = 200
 SCOPE_MOST_CHARACTERS = 2000
-"""Tokens of up to 8 KiB are read everywhere; scope is one part of them."""
+"""Common servers accept tokens of up to 8 KiB, and the scope is one part of a token."""
 
 
 def renew_secret(
     clients: ClientStore, client: Client, overlap: timedelta, now: datetime
 ) -> tuple[Client, str]:
-    """Give `client` another secret and return both; the old one stays valid for `overlap`.
+    """Store a new secret for `client`, and return both; the previous secret stays valid for `overlap`.
 
-    Raise Refused while the secret before the old one is still valid: it would be lost, and may be the one in use.
-    Without an overlap all old ones end at once.
+    Only one previous secret is stored: raise Refused while another one is valid, which may be in use. Without an
+    overlap all previous secrets become invalid at once.
     """
     if overlap and client.old_secret_until and client.old_secret_until > now:
         raise Refused(
-            f"not before {instant(client.old_secret_until)}: the secret was changed lately, and the one before it is"
-            " still valid, but only one old secret is kept; --overlap 0 ends all old ones at once",
+            f"not before {instant(client.old_secret_until)}: the previous secret is valid until then, and only one"
+            " previous secret is stored; --overlap 0 makes all previous secrets invalid at once",
             client.old_secret_until,
         )
     secret = new_secret()
     renewed = client.with_new_secret(secret, now, overlap)
     if not clients.set_secret(renewed, client.secret_digest):
-        raise _changed_at_once()
+        raise _changed_concurrently()
     return renewed, secret
 
 
-def keep_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
-    """Undo `renew_secret`, for a secret that could not be printed: restore the secrets of `before`.
+def restore_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
+    """Undo `renew_secret` for a secret that could not be printed: restore the secrets of `before`.
 
-    Raise Refused if the secret has been changed again since: those before it may be lost.
+    Raise Refused if the secret has been changed again since.
     """
     if not clients.set_secret(before, renewed.secret_digest):
-        raise _changed_at_once()
+        raise _changed_concurrently()
 
 
-def _changed_at_once() -> Refused:
-    return Refused("the secret was changed by somebody else at the same time; see: issuer clients list")
+def _changed_concurrently() -> Refused:
+    return Refused("the secret was changed by another command at the same time; see: issuer clients list")
 
 
 def require_client_name(name: str) -> str:
-    """Return a client's name without blanks around it; raise InvalidRequest for one that cannot be shown."""
-    shown = name.strip()
-    if not shown:
+    """Return a client's name without spaces around it; raise InvalidRequest for one that cannot be displayed."""
+    stripped = name.strip()
+    if not stripped:
         raise InvalidRequest("a client needs a name")
-    if len(shown) > NAME_MOST_CHARACTERS:
+    if len(stripped) > NAME_MOST_CHARACTERS:
         raise InvalidRequest(f"the name of a client has at most {NAME_MOST_CHARACTERS} characters")
-    if not shown.isprintable():
-        raise InvalidRequest("the name of a client holds characters that cannot be shown")
-    return shown
+    if not stripped.isprintable():
+        raise InvalidRequest("the name of a client contains characters that cannot be displayed")
+    return stripped
 
 
 def require_scope(text: str) -> frozenset[str]:
-    """Return the scope that an operator grants; raise InvalidScope for one that is malformed or too long."""
+    """Return the scope in `text`; raise InvalidScope if it is malformed or too long."""
     return require_short(parse_scope(text))
 
 
 def require_short(scope: frozenset[str]) -> frozenset[str]:
-    """Return `scope`, which goes into every token; raise InvalidScope if no service would read such a token."""
+    """Return `scope`; raise InvalidScope if it would make tokens too long for common servers."""
     if len(format_scope(scope)) > SCOPE_MOST_CHARACTERS:
         raise InvalidScope(f"a scope has at most {SCOPE_MOST_CHARACTERS} characters")
     return scope
 
 
-def require_audiences(given: Iterable[str], default: str) -> tuple[str, ...]:
-    """Return the resources that a client may ask tokens for, each once; raise InvalidRequest.
+def require_audiences(texts: Iterable[str], default: str) -> tuple[str, ...]:
+    """Return the audiences that a client may request, without duplicates; raise InvalidRequest.
 
-    One with a blank at an end is refused: it is a mistake of quoting or pasting. The default audience needs no check:
-    that of an older version may be no URI.
+    An audience with a space at an end is refused, as a quoting mistake. The `default` is checked with the settings.
     """
     audiences = []
-    for text in given:
+    for text in texts:
         try:
             audiences.append(text if text == default else resource(text))
         except BadURL as error:
@@ -104,9 +103,9 @@ def register_client(
     jwks: str | None = None,
     jwks_uri: str | None = None,
 ) -> tuple[Client, str | None]:
-    """Make a client; return it with its secret, if it has one, which is not stored and cannot be shown again.
+    """Register a client; return it with its secret, if it has one, which is not stored and cannot be shown again.
 
-    Raise InvalidRequest or InvalidScope for what no client can have.
+    Raise InvalidRequest or InvalidScope for values that are not accepted.
     """
     name = require_client_name(name)
     secret = new_secret() if auth_method in {AuthMethod.BASIC, AuthMethod.POST} else None

@@ -1,6 +1,6 @@
-"""Users who come from elsewhere, with their passwords: what a file of them says, and what is wrong with it.
+"""Import of users with their password hashes: reading the rows of a CSV file, and checking them.
 
-Which hashes are verified is defined in `accounts.passwords`, which names are acceptable in `accounts`.
+Which hashes can be verified is defined in `accounts.passwords`, which names are accepted in `accounts.user`.
 """
 
 import csv
@@ -15,14 +15,14 @@ from issuer.accounts.user import User, canonical_username, require_username
 from issuer.oauth import InvalidRequest, OAuthError, parse_scope
 
 COLUMNS = ("username", "password_hash", "scope", "id")
-"""Of the file; the last may be left out."""
-_SECRET_SIGNS = frozenset("$:;|{}\t")
-"""In hashes, or between fields that other programs write; no username has one."""
+"""Of the file; the last one is optional."""
+_HASH_CHARACTERS = frozenset("$:;|{}\t")
+"""Characters of hashes, and separators of other file formats; no username contains one."""
 
 
 @dataclass(frozen=True)
-class ImportedUser:
-    """A user, and the line of the file that tells of it."""
+class ImportRow:
+    """A user to import, and its line in the file."""
 
     line: int
     user: User
@@ -30,92 +30,92 @@ class ImportedUser:
 
 @dataclass(frozen=True)
 class RowError:
-    """What is wrong with a line; `username` is as the file has it, and may hold anything but a hash."""
+    """Why a line cannot be imported; `username` is unchecked text of the file, but never a hash."""
 
     line: int
     username: str
-    wrong: str
+    reason: str
 
 
-def read_users(
+def read_rows(
     lines: Iterable[str], passwords: Passwords, now: datetime
-) -> tuple[list[ImportedUser], list[RowError]]:
-    """Return the users in lines of CSV (RFC 4180) with the `COLUMNS`, and each line that is none.
+) -> tuple[list[ImportRow], list[RowError]]:
+    """Return the users in lines of CSV (RFC 4180) with the `COLUMNS`, and the lines that cannot be imported.
 
-    A first line with their names is passed over, and blanks around a field are no part of it. Raise
-    UnicodeDecodeError if reading the lines does.
+    A header line is skipped, and spaces around fields are removed. Raise UnicodeDecodeError for other encodings.
     """
-    imported: list[ImportedUser] = []
+    rows: list[ImportRow] = []
     errors: list[RowError] = []
-    for line, row in _rows(lines, errors):
-        if line == 1 and tuple(map(str.lower, row)) in {COLUMNS, COLUMNS[:-1]}:
+    for line, fields in _fields(lines, errors):
+        if line == 1 and tuple(map(str.lower, fields)) in {COLUMNS, COLUMNS[:-1]}:
             continue
         try:
-            imported.append(ImportedUser(line, _user(row, passwords, now)))
+            rows.append(ImportRow(line, _user(fields, passwords, now)))
         except (OAuthError, BadHash) as error:
-            errors.append(RowError(line, _name(row), str(error)))
-    return imported, errors
+            errors.append(RowError(line, _username(fields), str(error)))
+    return rows, errors
 
 
-def clashes(imported: Sequence[ImportedUser], accounts: AccountStore) -> Iterator[RowError]:
-    """Yield each user whose name or id another account has, or an earlier line, or whose id a client has."""
-    taken = accounts.taken([each.user for each in imported])
+def find_conflicts(rows: Sequence[ImportRow], accounts: AccountStore) -> Iterator[RowError]:
+    """Yield each user whose name or id an account or an earlier line has, or whose id a client has."""
+    taken = accounts.taken([row.user for row in rows])
     names: dict[str, int] = {}
     ids: dict[str, int] = {}
-    for line, user in ((each.line, each.user) for each in imported):
+    for line, user in ((row.line, row.user) for row in rows):
         name = canonical_username(user.username)
-        for what, value, elsewhere, before in (
+        for what, value, existing, lines in (
             ("username", name, taken.names, names),
             ("id", user.id, taken.ids, ids),
         ):
-            first = before.setdefault(value, line)
-            if value in elsewhere:
+            first = lines.setdefault(value, line)
+            if value in existing:
                 yield RowError(line, user.username, f"another account has this {what}")
             elif first != line:
-                yield RowError(line, user.username, f"line {first} has this {what}, too")
+                yield RowError(line, user.username, f"line {first} has the same {what}")
         if user.id in taken.subjects and user.id not in taken.ids:
-            yield RowError(line, user.username, "a client has this id, or an account had it that was removed")
+            yield RowError(line, user.username, "a client or a removed account has this id")
 
 
-def _rows(lines: Iterable[str], errors: list[RowError]) -> Iterator[tuple[int, list[str]]]:
+def _fields(lines: Iterable[str], errors: list[RowError]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the fields of each line that is not empty; add to `errors` what is not CSV."""
     reader = csv.reader(lines, strict=True)
     while True:
         try:
-            row = next(reader)
+            fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            errors.append(RowError(reader.line_num, "", f"no CSV: {error}"))
+            errors.append(RowError(reader.line_num, "", f"not valid CSV: {error}"))
             continue
-        if row:
-            yield reader.line_num, [each.strip() for each in row]
+        if fields:
+            yield reader.line_num, [field.strip() for field in fields]
 
 
-def _name(row: list[str]) -> str:
-    """Return the username in a line that is wrong; nothing where the first field may be or hold a password's hash."""
-    return "" if len(row) == 1 or not _SECRET_SIGNS.isdisjoint(row[0]) else row[0]
+def _username(fields: list[str]) -> str:
+    """Return the username of a line to show in an error; empty if the first field may contain a password hash."""
+    return "" if len(fields) == 1 or not _HASH_CHARACTERS.isdisjoint(fields[0]) else fields[0]
 
 
-def _user(row: list[str], passwords: Passwords, now: datetime) -> User:
-    if len(row) not in {len(COLUMNS), len(COLUMNS) - 1}:
+def _user(fields: list[str], passwords: Passwords, now: datetime) -> User:
+    if len(fields) not in {len(COLUMNS), len(COLUMNS) - 1}:
         raise InvalidRequest(
-            f"a line is {','.join(COLUMNS[:-1])}[,{COLUMNS[-1]}], separated by commas, and this has"
-            f" {len(row)} field{'s' * (len(row) != 1)}; a hash that holds commas stands in double quotes"
+            f"expected {','.join(COLUMNS[:-1])}[,{COLUMNS[-1]}], separated by commas, and found {len(fields)}"
+            f" field{'s' * (len(fields) != 1)}; put a hash that contains commas in double quotes"
         )
-    name, password_hash, scope, *more = row
+    name, password_hash, scope, *more = fields
     username = require_username(name)
     passwords.require_verifiable(password_hash)
     return User(_id(*more), username, password_hash, parse_scope(scope), now)
 
 
-def _id(given: str = "") -> str:
-    """Return the `sub` of a user: the one given, to the letter, as others may know it."""
-    if not given:
+def _id(text: str = "") -> str:
+    """Return the `sub` of a user: unchanged if the file has one, as other systems may know it, or a new one."""
+    if not text:
         return str(uuid.uuid4())
     try:
-        canonical = str(uuid.UUID(given))
+        canonical = str(uuid.UUID(text))
     except ValueError:
         canonical = ""
-    if given != canonical:
-        raise InvalidRequest("id must be a UUID as RFC 9562 writes it, in lower case")
-    return given
+    if text != canonical:
+        raise InvalidRequest("id must be a UUID in the lower-case form of RFC 9562")
+    return text

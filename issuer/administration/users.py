@@ -15,18 +15,18 @@ from issuer.tokens.family_store import FamilyStore
 def set_password(
     families: FamilyStore, passwords: Passwords, user: User, password: str, now: datetime
 ) -> None:
-    """Change a password and end every session that the old one opened; raise InvalidRequest."""
+    """Change a password and end all sessions of the user; raise InvalidRequest for a password that is refused."""
     chosen = require_password(password, user.username, COMMON)
     families.set_password_hash(user.id, passwords.hash(chosen), now)
 
 
 def disable_user(families: FamilyStore, user: User, now: datetime) -> User:
-    """Shut a user out: no log-in and no refresh from now on; access tokens live until they expire."""
+    """Disable a user: log-in and refresh are refused from now on; access tokens stay valid until they expire."""
     families.disable(user.id, now)
     return replace(user, disabled_at=now)
 
 
 def enable_user(accounts: AccountStore, user: User) -> User:
-    """Let a disabled user log in again; ended sessions stay ended."""
+    """Enable a disabled user; sessions that were ended stay ended."""
     accounts.enable(user.id)
     return replace(user, disabled_at=None)

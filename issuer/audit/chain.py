@@ -23,8 +23,6 @@ class Action(StrEnum):
     RECOVERED = "recovered"
     MOVED = "moved"
     SESSIONS_ENDED = "sessions ended"
-    REPLAYED = "refresh token replayed"
-    """Written by earlier releases only; what happens to sessions is summed apart, see `SessionEvent`."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from sqlalchemy import (
 from issuer.audit.chain import EMPTY, Entry, Head, Link, chained
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import Instant, each_readable, reads
+from issuer.database.rows import checked, each_readable
+from issuer.database.types import Instant
 
 audit = Table(
     "audit",
@@ -113,12 +114,12 @@ class AuditStore:
         return each_readable(rows, _link)
 
 
-@reads(audit)
 def _link(row: Row[Any]) -> Link:
-    entry = Entry(row.at, row.actor, row.action, row.kid, row.ring_version, row.reason)
-    return Link(row.number, row.digest, entry)
+    values = checked(audit, row)
+    number, digest = values.pop("number"), values.pop("digest")
+    return Link(number, digest, Entry(**values))
 
 
-@reads(audit_head)
 def _head(row: Row[Any]) -> Head:
+    checked(audit_head, row)
     return Head(row.number, row.digest)

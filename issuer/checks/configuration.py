@@ -11,8 +11,8 @@ from issuer.checks.storage import url_form
 from issuer.clock import duration
 from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
-from issuer.settings.settings import SECRETS, BadSettings, Settings, concerns, setting_of
-from issuer.settings.sources import Given, GivenTwice, cleaned, given_settings
+from issuer.settings.settings import SECRETS, BadSettings, Settings, setting_of, setting_warnings
+from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, raw_settings
 from issuer.urls import suggest_issuer_url, suggest_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
@@ -27,14 +27,14 @@ MAKE_METRICS_TOKEN = (
 def refused(error: BadSettings) -> Iterator[Finding]:
     """Yield each setting that `load_settings` refused, and warnings about the others."""
     try:
-        file, given = read_env_file(), given_settings()
-    except (BadEnvFile, GivenTwice) as other:
+        file, given = read_env_file(), raw_settings()
+    except (BadEnvFile, DuplicateSetting) as other:
         yield problem(str(other), other.fix)
         return
     unread = [each for each in file.unread if each.names_setting] if file else []
-    for each, fault in zip(unread, error.faults, strict=False):
+    for each, fault in zip(unread, error.errors, strict=False):
         yield problem(fault, each.fix)
-    for fault in error.faults[len(unread) :]:
+    for fault in error.errors[len(unread) :]:
         name = setting_of(fault)
         yield problem(fault, _value_fix(name, given.get(name)))
     yield from given_values()
@@ -55,7 +55,7 @@ def given_values() -> Iterator[Finding]:
     file = read_env_file()
     if file:
         yield from _exposed(file)
-    yield from warnings(concerns())
+    yield from warnings(setting_warnings())
 
 
 def _exposed(file: EnvFile) -> Iterator[Finding]:
@@ -132,9 +132,9 @@ def unusual_choices(settings: Settings) -> Iterator[Finding]:
         )
 
 
-def _value_fix(name: str, given: Given | None) -> Fix:
+def _value_fix(name: str, given: RawSetting | None) -> Fix:
     """Return a line to replace one that was refused: with the probable value, or else the default."""
-    value = cleaned(given) if given else ""
+    value = normalized(given) if given else ""
     if name == "ISSUER_METRICS_TOKEN":
         if given is None or given.line is None:
             return Fix(Kind.METRICS_TOKEN_SHORT, f"export {name}=$({_NEW_TOKEN})")

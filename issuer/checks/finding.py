@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from issuer.fixes import Concern, Fix, Kind
+from issuer.fixes import ConfigWarning, Fix, Kind
 
 
 class Severity(StrEnum):
@@ -56,7 +56,7 @@ def warning(wrong: str, fix: Fix) -> Finding:
     return Finding(Severity.WARNING, wrong, fix)
 
 
-def warnings(concerns: Iterable[Concern]) -> Iterator[Finding]:
-    """Yield a warning for each concern."""
-    for concern in concerns:
-        yield warning(concern.wrong, concern.fix)
+def warnings(found: Iterable[ConfigWarning]) -> Iterator[Finding]:
+    """Yield a finding for each warning about the configuration."""
+    for each in found:
+        yield warning(each.message, each.fix)

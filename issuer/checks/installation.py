@@ -90,7 +90,7 @@ def _refused(error: BadSettings) -> Iterator[Finding]:
     """Yield the settings that were refused, and contradictions among the others."""
     yield from configuration.refused(error)
     if error.rest:
-        reported = {str(each) for each in error.rest.contradictions(besides=error.faults)}
+        reported = {str(each) for each in error.rest.contradictions(besides=error.errors)}
         yield from (each for each in _contradictions(error.rest) if each.wrong in reported)
 
 

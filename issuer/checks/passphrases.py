@@ -11,7 +11,7 @@ from issuer.fixes import Fix, Kind, as_root, may_be_moved, quoted
 from issuer.settings.env_file import commented
 from issuer.settings.passphrase import BadPassphrase, make_file, read_passphrase, unused
 from issuer.settings.settings import BadSettings, Settings
-from issuer.settings.sources import Given, given_settings
+from issuer.settings.sources import RawSetting, raw_settings
 from issuer.signing.encryption import is_encrypted
 from issuer.signing.pem import opens
 from issuer.signing.pem_directory import PemDirectory
@@ -26,11 +26,11 @@ def passphrase(settings: Settings) -> Iterator[Finding]:
         settings.passphrase()
     except BadSettings as error:
         yield problem(str(error), _fix(settings))
-    yield from warnings(settings.passphrase_concerns())
+    yield from warnings(settings.passphrase_warnings())
 
 
 def _fix(settings: Settings) -> Fix:
-    given, file = given_settings(), settings.keys_passphrase_file
+    given, file = raw_settings(), settings.keys_passphrase_file
     if file and settings.keys_passphrase and TEXT in given and FILE in given:
         return _one_of_two(settings, file, given)
     if file:
@@ -44,7 +44,7 @@ def _fix(settings: Settings) -> Fix:
     return Fix(Kind.PASSPHRASE_MISSING, _made_and_named(unused("passphrase")))
 
 
-def _one_of_two(settings: Settings, file: Path, given: dict[str, Given]) -> Fix:
+def _one_of_two(settings: Settings, file: Path, given: dict[str, RawSetting]) -> Fix:
     """Return the fix that removes the setting that opens no key; or if none does, the unusable one."""
     text = settings.keys_passphrase.get_secret_value() if settings.keys_passphrase else ""
     try:
@@ -79,7 +79,7 @@ def _made_and_named(file: Path) -> str:
     return f"{make_file(file)} && (umask 077 && {NAMED}{quoted(file)} >> .env)"
 
 
-def _without(given: Given) -> str:
+def _without(given: RawSetting) -> str:
     """Return the command that removes a setting; a line of `.env` stays as a comment."""
     if given.line is None:
         return f"unset {given.spelled}"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from issuer.audit.chain import Action, Link, fault
+from issuer.audit.chain import Link, fault
 from issuer.cli.output import Access, CommandError, Json, Row, opened, show
 from issuer.cli.ring_view import KID_SHOWN
 from issuer.clock import instant
@@ -34,7 +34,7 @@ def list_entries(
     """
     with opened(Access.READ) as issuer:
         links, damaged = issuer.keys.audit.readable()
-        shown = [link for link in links if link.entry.action != Action.REPLAYED][-last:]
+        shown = links[-last:]
         sums, damaged_sums = issuer.tokens.session_events.newest(last)
         says = [] if shown else ["no entries yet"]
         if sums:
@@ -117,7 +117,8 @@ def verify(
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},
             as_json=as_json,
-            says=f"the audit log is intact: {head.number} entries, {scope}; note this digest elsewhere: {head.digest}",
+            says=f"the audit log is intact: {head.number} entries, {scope}; note this digest elsewhere:"
+            f" {head.digest}",
         )
 
 

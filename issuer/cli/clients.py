@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from issuer.administration.clients import (
-    keep_secret,
     register_client,
     renew_secret,
     require_audiences,
     require_client_name,
     require_scope,
+    restore_secret,
 )
 from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
 from issuer.cli.private_keys import content_of
@@ -88,7 +88,8 @@ def rotate_secret(
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
         renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock())
         with _undone_unless_shown(
-            "the previous secret is still valid", partial(keep_secret, issuer.clients.store, client, renewed)
+            "the previous secret is still valid",
+            partial(restore_secret, issuer.clients.store, client, renewed),
         ):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:

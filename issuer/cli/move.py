@@ -16,7 +16,8 @@ from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
 from issuer.fixes import assignment
-from issuer.maintenance.move import Contents, Move, Place, Told, take_back
+from issuer.maintenance import copy
+from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.settings.settings import Settings, load_settings
 from issuer.wiring import signer_for, vault_for
 
@@ -54,15 +55,15 @@ def move(
             _go_back(old, as_json=as_json)
             return
         with closing(_new_database(to_file)) as new:
-            moving = _moving(settings, old, new)
-            contents = moving.preview()
+            planned = _planned(settings, old, new)
+            contents = planned.preview()
             if not dry_run:
-                with _progress(contents, as_json=as_json) as report:
-                    contents = moving.perform(report)
+                with _progress(contents, as_json=as_json) as progress:
+                    contents = planned.perform(progress)
             _show(contents, old, new, settings, dry_run=dry_run, as_json=as_json)
 
 
-def _moving(settings: Settings, old: Database, new: Database) -> Move:
+def _planned(settings: Settings, old: Database, new: Database) -> Move:
     in_token = settings.keys == "pkcs11"
     after = settings if in_token else settings.model_copy(update={"keys": "database"})
     return Move(
@@ -87,8 +88,8 @@ def _new_database(file: Path | None) -> Database:
 
 
 @contextmanager
-def _progress(contents: Contents, *, as_json: bool) -> Iterator[Told]:
-    """Yield a callback for copied rows, which draws a progress bar on a terminal."""
+def _progress(contents: Contents, *, as_json: bool) -> Iterator[copy.Progress]:
+    """Yield the callback of a move; it draws a progress bar on a terminal."""
     if as_json or not sys.stderr.isatty():
         yield lambda _table, _rows: None
         return
@@ -130,7 +131,7 @@ def _show(
 
 
 def _go_back(old: Database, *, as_json: bool) -> None:
-    to = take_back(old, operator(), system_clock())
+    to = undo_move(old, operator(), system_clock())
     show(
         {"from": to, "to": str(old)},
         as_json=as_json,

@@ -246,5 +246,5 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
     mistakes = configuration.likely_mistakes(settings, tls=tls)
     for finding in (*mistakes, *configuration.given_values(), *strays):
         yield finding.wrong
-    for concern in settings.passphrase_concerns():
-        yield concern.wrong
+    for warning in settings.passphrase_warnings():
+        yield warning.message

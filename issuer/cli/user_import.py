@@ -1,4 +1,4 @@
-"""`issuer users import`: imports users with their password hashes, all of a file or none."""
+"""`issuer users import`: take in users from elsewhere with their passwords, all of a file or none."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 import typer
 
 from issuer.accounts.user import USERNAME_LENGTH
-from issuer.administration.user_import import RowError, clashes, read_users
+from issuer.administration.user_import import RowError, find_conflicts, read_rows
 from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
 from issuer.logs import terminal_safe
 
@@ -22,33 +22,31 @@ def import_users(
         Path, typer.Argument(help="CSV in UTF-8: username,password_hash,scope[,id]; - is standard input.")
     ],
     *,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the file, and create no account.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and make no account.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Import users with their passwords: all of a file, or none if a line is wrong.
+    """Make accounts for users from elsewhere, who keep their passwords; all of them, or none if a line is wrong.
 
     Hashes are argon2, scrypt, bcrypt, bcrypt_sha256, pbkdf2_sha256 or pbkdf2_sha512 as passlib writes them, and are
-    replaced by argon2id at the first log-in. The id, a UUID, becomes the sub of tokens; by default it is
-    generated. Remove the file afterwards.
+    replaced by argon2id at the first log-in. The id, a UUID, becomes the sub of tokens; without it a new one is made.
+    Remove the file afterwards.
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
-            imported, errors = read_users(lines, issuer.accounts.passwords, issuer.clock())
+            rows, errors = read_rows(lines, issuer.accounts.passwords, issuer.clock())
         except UnicodeDecodeError:
             raise CommandError(f"{file} is not UTF-8") from None
-        errors += clashes(imported, issuer.accounts.store)
+        errors += find_conflicts(rows, issuer.accounts.store)
         if errors:
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         if not dry_run:
-            issuer.accounts.store.add_all([each.user for each in imported])
-        done = "accounts that would be created" if dry_run else "accounts created"
+            issuer.accounts.store.add_all([row.user for row in rows])
+        done = "accounts that would be made" if dry_run else "accounts made"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(
-            {"imported": 0 if dry_run else len(imported), "users": len(imported), "dry_run": dry_run},
+            {"imported": 0 if dry_run else len(rows), "users": len(rows), "dry_run": dry_run},
             as_json=as_json,
-            says=f"{done}: {len(imported)}{more}",
+            says=f"{done}: {len(rows)}{more}",
         )
 
 
@@ -63,16 +61,16 @@ def _lines(file: Path) -> Iterator[TextIO]:
 
 
 def _refuse(errors: Sequence[RowError], *, as_json: bool) -> None:
-    """Print the errors, for scripts all of them, and fail."""
+    """Print the first errors, or all as JSON, and end the command."""
     message = f"no account was created; errors in the file: {len(errors)}"
     if as_json:
-        found = [{"line": error.line, "username": error.username, "wrong": error.wrong} for error in errors]
-        show({"error": "failed", "message": message, "errors": found}, as_json=True)
+        found = [{"line": error.line, "username": error.username, "wrong": error.reason} for error in errors]
+        show({"error": "failed", "message": message, "faults": found}, as_json=True)
         raise typer.Exit(Exit.FAILED)
     for error in errors[:ERRORS_SHOWN]:
         name = terminal_safe(error.username[: USERNAME_LENGTH + 1])
-        username = f", {name!r}" if name else ""
-        sys.stderr.write(f"line {error.line}{username}: {terminal_safe(error.wrong)}\n")
+        shown = f", {name!r}" if name else ""
+        sys.stderr.write(f"line {error.line}{shown}: {terminal_safe(error.reason)}\n")
     if len(errors) > ERRORS_SHOWN:
         sys.stderr.write(f"and {len(errors) - ERRORS_SHOWN} more\n")
     raise CommandError(message)

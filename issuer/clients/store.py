@@ -3,7 +3,6 @@
 What a client may use is decided in `client`.
 """
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,28 +26,29 @@ from issuer.blocking import is_blocking_allowed
 from issuer.clients.client import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import Instant, each_readable, reads, texts
+from issuer.database.rows import checked, each_readable
 from issuer.database.subjects import claim
+from issuer.database.types import Instant, Member, Members, Scope, Texts
 from issuer.digests import named
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod, GrantType, format_scope, parse_scope
+from issuer.oauth import AuthMethod, GrantType
 
 clients = Table(
     "clients",
     metadata,
     Column("id", String(36), primary_key=True),
     Column("name", Text, nullable=False),
-    Column("auth_method", String(32), nullable=False),
+    Column("auth_method", Member(AuthMethod), nullable=False),
     Column("secret_digest", LargeBinary),
-    Column("scope", Text, nullable=False),
-    Column("audiences", Text, nullable=False),
+    Column("scope", Scope, nullable=False),
+    Column("audiences", Texts, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
     Column("old_secret_digest", LargeBinary),
     Column("old_secret_until", Instant),
     Column("jwks", Text),
     Column("jwks_uri", Text),
-    Column("grant_types", Text, nullable=False, server_default="[]"),
+    Column("grant_types", Members(GrantType), nullable=False),
 )
 
 assertions = Table(
@@ -85,17 +85,10 @@ class ClientStore:
         self._seen: dict[str, _Seen] = {}
 
     def add(self, client: Client) -> None:
-        """Store a new client; raise Refused if another client or an account has its identifier."""
-        row = {
-            **vars(client),
-            "auth_method": client.auth_method.value,
-            "scope": format_scope(client.scope),
-            "audiences": json.dumps(client.audiences),
-            "grant_types": json.dumps(sorted(client.grant_types)),
-        }
+        """Keep a new client; raise Refused if another client or an account has its identifier."""
         try:
             with self._database.write() as connection:
-                connection.execute(insert(clients).values(row))
+                connection.execute(insert(clients).values(vars(client)))
                 claim(connection, [client.id])
         except IntegrityError:
             raise Refused(f"another client or an account has the identifier {client.id}") from None
@@ -172,20 +165,5 @@ class ClientStore:
         return True
 
 
-@reads(clients)
 def _client(row: Row[Any]) -> Client:
-    return Client(
-        id=row.id,
-        name=row.name,
-        auth_method=AuthMethod(row.auth_method),
-        scope=parse_scope(row.scope),
-        created_at=row.created_at,
-        audiences=texts(row.audiences),
-        secret_digest=row.secret_digest,
-        disabled_at=row.disabled_at,
-        old_secret_digest=row.old_secret_digest,
-        old_secret_until=row.old_secret_until,
-        jwks=row.jwks,
-        jwks_uri=row.jwks_uri,
-        grant_types=frozenset(map(GrantType, texts(row.grant_types))),
-    )
+    return Client(**checked(clients, row))

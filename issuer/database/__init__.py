@@ -1,4 +1,4 @@
-"""The database: URLs, engines, transactions, migrations, and what all tables share.
+"""The database: URLs, connections, transactions, migrations, types of columns, and tables that all packages use.
 
-Each table belongs to the package whose facts it holds.
+Each other table is defined in the package whose data it stores.
 """

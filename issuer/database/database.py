@@ -1,6 +1,6 @@
-"""The database itself: transactions, and bringing the schema up to date.
+"""The database: transactions, and migration of the schema.
 
-Tables are defined by the modules that own them, types of columns by `rows`, errors by `errors`.
+Tables are defined in the packages that own their data, types of columns in `types`, errors in `errors`.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from issuer.blocking import require_blocking_allowed
 from issuer.callbacks import notify
-from issuer.database.engines import Mode, Pooler, connect, in_mode, pooler, prepare_file, take_time
+from issuer.database.engines import Mode, Pooler, connect, in_mode, lift_time_limits, pooler, prepare_file
 from issuer.database.errors import (
     DatabaseDamaged,
     DatabaseForeign,
@@ -32,22 +32,24 @@ from issuer.database.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
 from issuer.fixes import Kind, setting
 
-SCHEMA: Final = "0007"
-"""The newest migration; a test compares it with the files."""
+SCHEMA: Final = "0001"
+"""The newest revision; a test compares it with the files in `migrations`."""
 LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
 CORRUPTED: Final = frozenset({"XX001", "XX002"})
-UNDECODABLE: Final = "Could not decode to UTF-8"  # Python's sqlite3, which has no code for it
-_CURRENT: Final = Schema(SCHEMA, is_marked=True)
-_MIGRATION_LOCK: Final = 0x69737375  # any number that is always the same: "issu"
+UNDECODABLE: Final = (
+    "Could not decode to UTF-8"  # a message of Python's sqlite3, which has no code for this error
+)
+_CURRENT: Final = Schema(SCHEMA)
+_MIGRATION_LOCK: Final = 0x69737375  # any constant number: "issu"
 
 metadata = MetaData()
 
 
 class Database:
-    """One database; every use is a transaction that commits as a whole or not at all."""
+    """One database; each use is a transaction."""
 
     def __init__(self, url: str, *, reads: bool = False) -> None:
-        """Connect to nothing yet; one that only `reads` never makes a file, and needs no right to write."""
+        """Prepare connections, and open none; with `reads` no file is created, and no write permission is needed."""
         try:
             self._url = parse(url)
             self._engine = connect(self._url, reads=reads)
@@ -55,19 +57,19 @@ class Database:
             raise DatabaseUnavailable(str(error)) from None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
         self.is_new = False
-        """Whether `migrate` made the first tables."""
-        # Made once: each costs as much as a query.
+        """Whether `migrate` has created the tables."""
+        # Created once: that takes as long as a query.
         self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
         self._opened: tuple[int, int] | None = None
-        """Which file of SQLite the connections are to: its device and inode, once there is one."""
-        self.ticks: Callable[[], int | None] = host_ticks if self.is_sqlite else lambda: None
-        """Microseconds by a clock that is one for all nodes, and that setting the time of a node does not move.
+        """The device and inode of the SQLite file that is open."""
+        self.shared_clock: Callable[[], int | None] = uptime_microseconds if self.is_sqlite else lambda: None
+        """Returns microseconds of a clock that all nodes share, and that setting the time of a node does not change.
 
-        For SQLite the machine's time since its start; None: the clock of the PostgreSQL server is to be asked.
+        For SQLite, whose nodes run on one machine, its uptime. None: use the clock of the PostgreSQL server.
         """
         self.took: Callable[[str, float], None] = lambda _use, _seconds: None
-        """Called after each transaction with `read` or `write`, and how many seconds it took."""
+        """Called after each transaction with `read` or `write`, and its duration in seconds."""
 
     def __str__(self) -> str:
         if self.is_sqlite and self._url.database:
@@ -76,27 +78,27 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Yield a connection for one statement that changes nothing; raise DatabaseUnavailable."""
+        """Yield a connection for one statement that only reads; raise DatabaseUnavailable."""
         with self._transaction(Mode.SINGLE, writes=False) as connection:
             yield connection
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """Yield a connection for one statement, durable once it has been executed; raise DatabaseUnavailable."""
+        """Yield a connection for one statement, which is committed when it has been executed."""
         with self._transaction(Mode.SINGLE, writes=True) as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Connection]:
-        """Yield a connection whose statements all see one state; raise DatabaseUnavailable."""
+        """Yield a connection whose statements read the same snapshot; raise DatabaseUnavailable."""
         with self._transaction(Mode.SNAPSHOT, writes=False) as connection:
             yield connection
 
     @contextmanager
     def write(self, *, lock_seconds: float | None = None) -> Iterator[Connection]:
-        """Yield a connection whose changes are committed at the end, durably, or not at all.
+        """Yield a connection whose changes are committed together at the end of the block.
 
-        Raise DatabaseUnavailable; or Locked, if others hold one of the rows for longer than `lock_seconds`.
+        Raise DatabaseUnavailable; or Locked, if another transaction locks a row for longer than `lock_seconds`.
         """
         with self._transaction(Mode.WRITE, writes=True) as connection:
             if lock_seconds is not None and not self.is_sqlite:
@@ -105,9 +107,9 @@ class Database:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Let all that this thread reads and writes in the block be one transaction, committed at its end.
+        """Run everything that this thread reads and writes in the block in one transaction, committed at its end.
 
-        Raise DatabaseUnavailable, also from within.
+        Raise DatabaseUnavailable, also within the block.
         """
         with self._transaction(Mode.WRITE, writes=True) as connection:
             self._joint.connection = connection
@@ -141,10 +143,10 @@ class Database:
                 notify(self.took, "write" if writes else "read", time.perf_counter() - began)
 
     def _require_in_place(self) -> None:
-        """Refuse to go on in a file that nobody else finds any more: a revocation elsewhere would not be seen here.
+        """Raise DatabaseUnavailable if the file was moved or replaced: changes by other processes would be missed.
 
-        The connections stay as they are. SQLite removes a `-wal` by its name when the last one is closed, and that of
-        the file that is there now may be in use.
+        The connections stay open: when the last one is closed, SQLite removes the `-wal` file by its name, and by now
+        that may belong to another database.
         """
         if self._opened and _identity(self.file) != self._opened:
             raise DatabaseUnavailable(
@@ -153,36 +155,36 @@ class Database:
             )
 
     def migrate(self) -> None:
-        """Bring the schema up to date, once, however many processes start together.
+        """Upgrade the schema to the newest revision; of several processes that start together, one does it.
 
-        Raise what `schema` raises; nothing is changed then.
+        Raise what `schema` raises, before anything is changed.
         """
-        found = self.schema()  # before the file is touched: it may be another program's
+        found = self.schema()  # before the file is changed: it may belong to another program
         if self.is_sqlite:
             self._prepare_file()
         if found == _CURRENT:
             return
         self.is_new = found.revision is None
-        # alembic takes a third of a second to import, and most starts need none of it
+        # importing alembic takes a third of a second, and most starts need no migration
         from issuer.database.migrations import UnknownRevision, upgrade  # noqa: PLC0415
 
-        with self.write() as connection:  # on SQLite this holds the only write lock already
+        with self.write() as connection:  # on SQLite this takes the only write lock
             if not self.is_sqlite:
                 _require_utf8(connection)
-                take_time(connection)  # another may migrate for long
+                lift_time_limits(connection)  # the migration of another process may take long
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             if self._look(connection) == _CURRENT:
-                return  # another process was faster
+                return  # another process has migrated
             try:
                 upgrade(connection)
             except UnknownRevision as error:
                 raise self._newer() from error
 
     def schema(self) -> Schema:
-        """Return what the database holds; nothing is made or changed.
+        """Return the schema of the database, without changing anything.
 
-        Raise DatabaseNewer for a schema of a later version, DatabaseForeign for what another program made,
-        DatabaseDamaged where tables are missing, DatabaseUnavailable when it does not answer or is not in UTF-8.
+        Raise DatabaseNewer for the schema of a newer version, DatabaseForeign for tables of another program,
+        DatabaseDamaged if tables are missing, DatabaseUnavailable if it does not answer or is not in UTF-8.
         """
         if self.is_missing:
             return Schema()
@@ -190,8 +192,8 @@ class Database:
             facts = self.file.stat() if self.file else None
         except OSError as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
-        if facts and not stat.S_ISREG(facts.st_mode):  # a device would be closed to everybody else
-            raise DatabaseUnavailable(f"the database {self} cannot be used: it is no regular file")
+        if facts and not stat.S_ISREG(facts.st_mode):  # a migration would change the permissions of a device
+            raise DatabaseUnavailable(f"the database {self} cannot be used: it is not a regular file")
         if facts and not facts.st_size:
             return Schema()
         with self.snapshot() as connection:
@@ -200,17 +202,17 @@ class Database:
             return self._look(connection)
 
     def is_current(self) -> bool:
-        """Whether the schema is the newest that this program knows."""
+        """Whether the schema has the newest revision."""
         return self.schema() == _CURRENT
 
     @property
     def file(self) -> Path | None:
-        """The file of SQLite, or None."""
+        """The file of an SQLite database; None for PostgreSQL."""
         return Path(self._url.database) if self.is_sqlite and self._url.database else None
 
     @property
     def is_missing(self) -> bool:
-        """Whether it is a file of SQLite that does not exist; `schema` reports one that may not be looked at."""
+        """Whether this is an SQLite file that does not exist; `schema` reports one without permission."""
         try:
             return self.file is not None and not self.file.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -220,11 +222,11 @@ class Database:
 
     @property
     def name(self) -> str:
-        """The name of the database, or the path of its file."""
+        """The name of the database, or the path of the file."""
         return self._url.database or ""
 
     def url_for_programs(self, name: str | None = None) -> str:
-        """Return the URL of PostgreSQL, or of the database `name` beside it, for psql: without passwords."""
+        """Return the URL for psql, without passwords; with `name`, that of another database of the server."""
         return for_programs(self._url.set(database=name) if name else self._url)
 
     def _look(self, connection: Connection) -> Schema:
@@ -234,7 +236,7 @@ class Database:
             raise self._foreign(error.held) from None
         except Damaged as error:
             raise DatabaseDamaged(
-                f"the database {self} is not as this program left it: {error}; restore the backup"
+                f"the database {self} was changed by another program: {error}; restore the backup"
             ) from None
         except Elsewhere as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from None
@@ -248,7 +250,7 @@ class Database:
         if self.file:
             url = of_file(self.file.with_name("jwks-issuer.db"))
         return DatabaseForeign(
-            f"the database {self} holds tables of another program, or a part of a backup of this one ({held});"
+            f"the database {self} contains tables of another program, or a part of a backup of this one ({held});"
             f" nothing was changed; give the issuer a {own} of its own",
             held,
             setting(Kind.DATABASE_FOREIGN, "ISSUER_DATABASE_URL", url),
@@ -264,12 +266,12 @@ class Database:
         try:
             prepare_file(Path(self._url.database or ""))
         except OSError as error:
-            raise DatabaseUnavailable(f"cannot make the database {self}: {error.strerror}") from error
+            raise DatabaseUnavailable(f"cannot create the database {self}: {error.strerror}") from error
         except sqlite3.DatabaseError as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
 
     def clock(self) -> datetime | None:
-        """Return what the server's clock says, or None where the database has none but ours; DatabaseUnavailable."""
+        """Return the time of the database server, or None for SQLite; raise DatabaseUnavailable."""
         if self.is_sqlite:
             return None
         with self.read() as connection:
@@ -284,7 +286,7 @@ class Database:
             return pooler(connection)
 
     def ping(self) -> None:
-        """Ask for a sign of life; raise DatabaseUnavailable, also where nothing can be changed."""
+        """Raise DatabaseUnavailable if the database does not answer, or is read-only."""
         with self.read() as connection:
             if self.is_sqlite:
                 connection.execute(text("SELECT 1"))
@@ -299,8 +301,8 @@ class Database:
         self._engine.dispose()
 
 
-def host_ticks() -> int:
-    """Return the microseconds since this machine was started, sleep included where the platform counts it."""
+def uptime_microseconds() -> int:
+    """Return the uptime of this machine; it includes the time in suspend where the platform counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first is Linux's
     return time.clock_gettime_ns(clock) // 1000
 
@@ -316,7 +318,7 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
 
 
 def _kind(cause: BaseException | None) -> type[StoreError]:
-    """Return which error what the driver raised is."""
+    """Return the error class for an exception of the driver."""
     state = getattr(cause, "sqlstate", None)
     code = getattr(cause, "sqlite_errorcode", None) or 0
     if state == LOCK_NOT_AVAILABLE:
@@ -327,11 +329,11 @@ def _kind(cause: BaseException | None) -> type[StoreError]:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what the driver says in one line, and what to do where that is known."""
-    said = " ".join(str(error).split())
-    if "unsupported startup parameter" in said:
-        said += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
-    return said
+    """Return the driver's message in one line, with a fix if one is known."""
+    message = " ".join(str(error).split())
+    if "unsupported startup parameter" in message:
+        message += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
+    return message
 
 
 def _require_utf8(connection: Connection) -> None:

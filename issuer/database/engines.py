@@ -1,6 +1,6 @@
-"""Engines: how SQLite and PostgreSQL are connected to, and what begins each kind of transaction.
+"""Engines: connections to SQLite and PostgreSQL, their settings, and how each kind of transaction begins.
 
-Which URLs there are is defined in `url`, what is done in the transactions in the files beside it.
+Which URLs are accepted is defined in `url`; transactions are run by `database`.
 """
 
 import os
@@ -23,12 +23,12 @@ FILE_MODE = 0o600
 SQLITE_WAIT_SECONDS = 10
 SQLITE_RETRY_SECONDS = 0.05
 CONNECT_SECONDS = 5
-"""After this a host that says nothing is given up, and the next one of the URL is asked."""
+"""The timeout of a connection attempt; then the next host of the URL is tried."""
 STATEMENT_SECONDS = 10
-"""After this a statement, or the wait for a connection, is given up, and the client told to come back."""
+"""The timeout of a statement, and of waiting for a connection; then the client is asked to retry."""
 IDLE_SECONDS = 2
-"""A process that is stopped within a transaction loses it after this, with its locks: the others go on."""
-RELIED_ON = {
+"""The timeout of an idle transaction: the locks of a process that was stopped within one are released then."""
+REQUIRED = {
     "datestyle": "ISO",
     "timezone": "UTC",
     "intervalstyle": "postgres",
@@ -38,42 +38,47 @@ RELIED_ON = {
     "default_transaction_isolation": "read\\ committed",
     "default_transaction_deferrable": "off",
 }
-"""Settings of a session that the driver or our statements rely on, whatever the role's defaults are."""
+"""Session settings that the driver or this program's statements need, whatever the defaults of the role are."""
 REPORTED = {"datestyle": "DateStyle", "timezone": "TimeZone", "intervalstyle": "IntervalStyle"}
-"""What the server tells the client of them, under these names."""
+"""Names of those settings whose values the server reports to the client."""
 NEVER_PREPARED = frozenset({"0", "none"})
-"""Values of `prepare_threshold`; to psycopg 0 means "at once", to other drivers and their users "never"."""
-SILENCE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-"""A network that goes silent is noticed after about ten seconds (seconds, and milliseconds for the last)."""
+"""Values of `prepare_threshold` for "never"; in psycopg 0 means "at once", but in other drivers "never"."""
+KEEPALIVES = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A broken network is detected after about ten seconds (values in seconds; the last one in milliseconds)."""
 OUTDATED = frozenset({"0A000", "25006"})
-"""Errors of a session that a new one does not have: its prepared statements are of a table as it was before it was
-changed; it may only read, as it began when its server or its role could not do more."""
+"""Errors that a new session does not have: statements that were prepared before a change of their table; a read-only
+session, as the server was a standby, or the role read-only, when it began."""
 TRUSTED_SECONDS = 3.0
-"""A connection that was used so lately is not asked whether it still lives: that costs as much as a query."""
+"""A connection that was used within this time is not tested before its use: the test costs as much as a query."""
 
 
 class Mode(StrEnum):
-    """What a transaction is for."""
+    """The kind of a transaction."""
 
     SINGLE = "single"
-    """One statement, which is a transaction of its own."""
+    """One statement, in its own transaction."""
     SNAPSHOT = "snapshot"
-    """Several statements that see one state."""
+    """Several statements that read the same snapshot."""
     WRITE = "write"
 
 
 def connect(url: URL, *, reads: bool = False) -> Engine:
-    """Return the engine for a URL that `url.parse` returned, one that only `reads` if told so; raise BadURL."""
+    """Return the engine for a URL from `url.parse`, for reading only if `reads`; raise BadURL."""
     try:
         return _sqlite(url, reads=reads) if url.get_backend_name() == "sqlite" else _postgresql(url)
-    except (ArgumentError, ValueError) as error:  # what SQLAlchemy makes of hosts and ports among the options
+    except (ArgumentError, ValueError) as error:  # SQLAlchemy's errors about hosts and ports
         raise BadURL(
-            "ISSUER_DATABASE_URL has options that do not fit together: name a port for each host"
+            "ISSUER_DATABASE_URL has hosts and ports that do not match: write a port for each host"
         ) from error
 
 
 def in_mode(engine: Engine, mode: Mode) -> Engine:
-    """Return `engine` for transactions of one kind."""
+    """Return `engine` for one kind of transaction."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(mode=mode)
     levels = {Mode.SNAPSHOT: "REPEATABLE READ", Mode.WRITE: "READ COMMITTED"}
@@ -81,7 +86,7 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
 
 
 def prepare_file(path: Path) -> None:
-    """Make SQLite's file, for its owner only, and let readers and a writer work side by side in it.
+    """Create the SQLite file, readable by its owner only, and set WAL mode, so that readers do not block the writer.
 
     Raise OSError or sqlite3.DatabaseError.
     """
@@ -94,7 +99,7 @@ def prepare_file(path: Path) -> None:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
-                # SQLite does not always wait for others who do the same at this moment.
+                # SQLite does not always wait for another process that does the same.
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(SQLITE_RETRY_SECONDS)
@@ -102,16 +107,16 @@ def prepare_file(path: Path) -> None:
                 return
 
 
-def take_time(connection: Connection) -> None:
-    """Let the transaction of this connection last for as long as it takes."""
+def lift_time_limits(connection: Connection) -> None:
+    """Remove the time limits of the connection's current transaction."""
     if connection.dialect.name == "postgresql":
         for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(text(f"SET LOCAL {limit} = 0"))
 
 
 def _postgresql(url: URL) -> Engine:
-    unless_told = {"connect_timeout": CONNECT_SECONDS, **SILENCE}
-    connect: dict[str, Any] = {name: value for name, value in unless_told.items() if name not in url.query}
+    defaults = {"connect_timeout": CONNECT_SECONDS, **KEEPALIVES}
+    connect: dict[str, Any] = {name: value for name, value in defaults.items() if name not in url.query}
     connect["client_encoding"] = "utf8"
     connect["options"] = _options(str(url.query.get("options", os.environ.get("PGOPTIONS", ""))))
     chosen = str(url.query.get(PREPARE_THRESHOLD, ""))
@@ -123,77 +128,77 @@ def _postgresql(url: URL) -> Engine:
         pool_size=10,
         pool_timeout=STATEMENT_SECONDS,
         connect_args=connect,
-        # As most statements are single, connections are ready for them, and nothing is undone after them.
+        # Most statements are single: they need no BEGIN, and no rollback afterwards.
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
     )
 
     @event.listens_for(engine, "connect")
-    def settle(connection: Any, _record: object) -> None:
-        found = _settled(connection)
+    def prepare(connection: Any, _record: object) -> None:
+        found = _prepared(connection)
         if found and not chosen:
-            # Another transaction may be given another server, which has other statements under the same names.
+            # The pooler may run the next transaction in another session, where these statements are not prepared.
             connection.prepare_threshold = None
 
     @event.listens_for(engine, "checkout")
-    def ask(connection: Any, record: Any, _proxy: object) -> None:
+    def test(connection: Any, record: Any, _proxy: object) -> None:
         if time.monotonic() - record.info.get("used_at", time.monotonic()) > TRUSTED_SECONDS:
             try:
                 connection.execute("SELECT 1")
                 connection.rollback()
-            except connection.OperationalError as error:  # the pool makes another
+            except connection.OperationalError as error:  # the pool opens another connection
                 raise DisconnectionError from error
 
     @event.listens_for(engine, "handle_error")
     def renew(context: ExceptionContext) -> None:
         if getattr(context.original_exception, "sqlstate", None) in OUTDATED:
-            context.is_disconnect = True  # the pool makes others in place of this one and all that are older
+            context.is_disconnect = True  # the pool replaces this connection and all older ones
 
     @event.listens_for(engine, "checkin")
-    def note(_connection: object, record: Any) -> None:
+    def remember_use(_connection: object, record: Any) -> None:
         record.info["used_at"] = time.monotonic()
 
     return engine
 
 
-def _options(theirs: str) -> str:
-    """Return what each session is set to: limits that the URL may change, its own options, and what is relied on."""
+def _options(custom: str) -> str:
+    """Return the options of each session: limits, then the `custom` options of the URL, then required settings."""
     limits = {
         "statement_timeout": f"{STATEMENT_SECONDS}s",
         "idle_in_transaction_session_timeout": f"{IDLE_SECONDS}s",
         "lock_timeout": "0",
     }
-    ours, relied_on = (
-        " ".join(f"-c {name}={value}" for name, value in each.items()) for each in (limits, RELIED_ON)
+    defaults, required = (
+        " ".join(f"-c {name}={value}" for name, value in each.items()) for each in (limits, REQUIRED)
     )
-    return " ".join(filter(None, (ours, theirs, relied_on)))
+    return " ".join(filter(None, (defaults, custom, required)))
 
 
 @dataclass(frozen=True)
 class Pooler:
-    """A connection pooler, PgBouncer for example, that answers in place of the server."""
+    """A connection pooler, such as PgBouncer, between this program and PostgreSQL."""
 
     has_limits: bool
-    """Whether sessions behind it have a time limit on idle transactions."""
+    """Whether its sessions have a time limit for idle transactions."""
     role: str
-    """As whom the sessions run."""
+    """The role of its sessions."""
 
 
 def pooler(connection: Connection) -> Pooler | None:
-    """Return what stands between this program and PostgreSQL, or None."""
-    return _settled(connection.connection.dbapi_connection)
+    """Return the connection pooler that the connection goes through, or None."""
+    return _prepared(connection.connection.dbapi_connection)
 
 
-def _settled(connection: Any) -> Pooler | None:
-    """Set what a new session of the driver lacks, and return the pooler that it goes through.
+def _prepared(connection: Any) -> Pooler | None:
+    """Correct the settings of a new session, and return the pooler that it goes through, or None.
 
-    The variables of libpq (PGDATESTYLE) go before the options of the connection, and a pooler may drop those; what is
-    reported to the client it keeps for each client. It names a process of its own in place of the server's.
+    Variables of libpq (PGDATESTYLE) override the options of the connection. A pooler may drop the options, but keeps
+    the reported settings for each client; and it reports another process id than the server.
     """
     before = connection.autocommit
     connection.autocommit = True
     try:
-        for name, value in RELIED_ON.items():
+        for name, value in REQUIRED.items():
             reported = connection.info.parameter_status(REPORTED.get(name, name))
             if reported is not None and reported.partition(",")[0].lower() != value.lower():
                 connection.execute(f"SET {name} = '{value}'")
@@ -201,9 +206,8 @@ def _settled(connection: Any) -> Pooler | None:
             "SELECT pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'), current_user,"
             " current_setting('synchronous_commit')"
         ).fetchone()
-        if (
-            commit == "off"
-        ):  # what was answered would be gone after a crash: a revocation, a used refresh token
+        # A crash of the server would lose changes that were confirmed: a revocation, a used refresh token.
+        if commit == "off":
             connection.execute("SET synchronous_commit = on")
     finally:
         connection.autocommit = before
@@ -211,11 +215,11 @@ def _settled(connection: Any) -> Pooler | None:
 
 
 def _existing(path: Path) -> sqlite3.Connection:
-    """Return a connection to a file that is there, to read; one without permission to write is read as it is."""
+    """Return a connection that reads an existing file, with or without permission to write."""
     writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
-    # SQLite itself needs to write files beside one in WAL mode, unless it is told that the file does not change.
-    used = Path(f"{path}-wal").exists()
-    how = "mode=rw" if writable else "mode=ro" if used else "mode=ro&immutable=1"
+    # In WAL mode SQLite writes files beside the database even to read it, unless it is declared immutable.
+    is_open = Path(f"{path}-wal").exists()
+    how = "mode=rw" if writable else "mode=ro" if is_open else "mode=ro&immutable=1"
     uri = f"file:{quote(str(path.absolute()))}?{how}"
     connection = sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
     connection.text_factory = _decoded
@@ -223,7 +227,7 @@ def _existing(path: Path) -> sqlite3.Connection:
 
 
 def _decoded(text: bytes) -> str | bytes:
-    """Return text, or what is none for `rows` to refuse: the driver would refuse all other rows as well."""
+    """Return text; or bytes that are not text, for `rows.checked`: the driver would fail for the whole query."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -238,9 +242,9 @@ def _sqlite(url: URL, *, reads: bool) -> Engine:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver begins no transactions of its own
+        connection.isolation_level = None  # the driver does not begin transactions
         cursor = connection.cursor()
-        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+        cursor.execute("PRAGMA synchronous = FULL")  # a commit survives a power failure
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 
@@ -248,7 +252,7 @@ def _sqlite(url: URL, *, reads: bool) -> Engine:
     def begin(connection: Connection) -> None:
         mode = connection.get_execution_options()["mode"]
         if mode is not Mode.SINGLE:
-            # IMMEDIATE takes the write lock at once: a read that became a write could not wait for it.
+            # IMMEDIATE takes the write lock at once: SQLite refuses to wait when a read becomes a write.
             connection.exec_driver_sql("BEGIN IMMEDIATE" if mode is Mode.WRITE else "BEGIN")
 
     return engine

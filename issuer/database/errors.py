@@ -1,30 +1,30 @@
-"""Why the database cannot be used: one tree of errors for everything in this folder.
+"""Errors of the database, as one tree.
 
-Each is raised where it is found; `checks` and `web.http.errors` report them.
+`checks` and `web.http.errors` report them.
 """
 
 from issuer.fixes import Fix
 
 
 class StoreError(Exception):
-    """The database cannot be used; says why and what to do.
+    """The database cannot be used; the message has the reason and the fix.
 
     StoreError
       DatabaseUnavailable  it does not answer
-        Locked             others hold what is to be changed, and it was not
+        Locked             another transaction holds a lock for too long; nothing was changed
       DatabaseNewer        it was migrated by a newer version of this program
-      DatabaseForeign      it is another program's
-      DatabaseDamaged      what is in it cannot be what this program wrote
-      ring.Moved           its key ring was moved into another
+      DatabaseForeign      it belongs to another program
+      DatabaseDamaged      it contains data that this program cannot have written
+      store.Moved          its data was moved to another database
     """
 
 
 class DatabaseUnavailable(StoreError):
-    """The database does not answer, or the URL is not one of a database."""
+    """The database does not answer, or its URL is not valid."""
 
 
 class Locked(DatabaseUnavailable):
-    """Others hold what is to be changed for too long; nothing was changed."""
+    """Another transaction holds a lock for too long; nothing was changed."""
 
 
 class DatabaseNewer(StoreError):
@@ -32,9 +32,9 @@ class DatabaseNewer(StoreError):
 
 
 class DatabaseForeign(StoreError):
-    """The database holds what another program made, and nothing was changed.
+    """The database contains tables of another program; nothing was changed.
 
-    `held` says what it holds, `fix` names another one.
+    `held` names the tables; `fix` sets another database.
     """
 
     def __init__(self, message: str, held: str, fix: Fix) -> None:
@@ -45,4 +45,4 @@ class DatabaseForeign(StoreError):
 
 
 class DatabaseDamaged(StoreError):
-    """What is in the database cannot be what this program wrote."""
+    """The database contains data that this program cannot have written."""

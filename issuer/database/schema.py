@@ -1,41 +1,23 @@
-"""Whose tables a database holds, and at which revision: only what bears this program's mark is used or migrated.
+"""Inspects a database: whether its tables are this program's, and their revision. Nothing is changed.
 
-Looking changes nothing. The migrations themselves are in `migrations`, and run by `database`.
+Only a database with this program's version table is used or migrated. Migrations are in `migrations`.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, inspect, text
+from sqlalchemy import Connection, inspect, text
 
 PROGRAM: Final = "jwks-issuer"
 VERSION_TABLE: Final = "issuer_schema_version"
-"""Not alembic's default name, under which another program would take our revision for its own, and we its."""
+"""Not alembic's default name: another program that uses alembic in the same database would read this revision."""
 
-MAKE_VERSION_TABLE: Final = (
-    f"CREATE TABLE {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY,"
+CREATE_VERSION_TABLE: Final = (
+    f"CREATE TABLE IF NOT EXISTS {VERSION_TABLE} (version_num VARCHAR(32) NOT NULL PRIMARY KEY,"
     f" program VARCHAR(32) DEFAULT '{PROGRAM}' NOT NULL)"
 )
-_MARK: Final = {"version_num", "program"}
-
-FIRST_VERSION_TABLE: Final = "alembic_version"
-_FIRST_COLUMNS: Final[Mapping[str, frozenset[str]]] = {
-    "clients": frozenset({"id", "name", "auth_method", "secret_digest", "scope", "audiences"}),
-    "families": frozenset({"id", "user_id", "client_id", "scope", "audience", "user_agent", "address"}),
-    "key_ring": frozenset({"id", "version", "document"}),
-    "private_keys": frozenset({"kid", "pem", "kept"}),
-    "refresh_tokens": frozenset({"digest", "family_id", "expires_at", "successor_seed", "used_at"}),
-    "users": frozenset({"id", "username", "canonical_username", "password_hash", "scope"}),
-}
-FIRST_TABLES: Final[Mapping[str, frozenset[str]]] = {
-    "0001": frozenset(_FIRST_COLUMNS),
-    "0002": frozenset({*_FIRST_COLUMNS, "audit", "audit_head", "heartbeats"}),
-    "0003": frozenset(
-        {*_FIRST_COLUMNS, "audit", "audit_head", "heartbeats", "throttle", "devices", "assertions"}
-    ),
-}
-"""The tables of each revision that was kept in `alembic_version`; later ones are kept in our own table."""
+_COLUMNS: Final = {"version_num", "program"}
 
 _RELATIONS_OF_POSTGRESQL: Final = """
     SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('r', 'p') AS is_table
@@ -46,20 +28,18 @@ _RELATIONS_OF_POSTGRESQL: Final = """
         WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
     )
     ORDER BY n.nspname, c.relname
-"""  # what an extension made belongs to no program
+"""  # tables of extensions are ignored
 
 
 @dataclass(frozen=True)
 class Schema:
-    """What a database holds: nothing, or this program's tables at `revision`."""
+    """The schema of a database: empty, or this program's tables at `revision`."""
 
     revision: str | None = None
-    is_marked: bool = False
-    """Whether the revision is in our own version table; the next migration moves it there."""
 
 
 class NotOurs(Exception):
-    """The database holds something that this program did not make; `held` says what, in plain words."""
+    """The database contains tables of another program, named in `held`."""
 
     def __init__(self, held: str) -> None:
         super().__init__(held)
@@ -67,15 +47,15 @@ class NotOurs(Exception):
 
 
 class Damaged(Exception):
-    """The database is this program's, and is not as it left it; says how."""
+    """The database is this program's, and tables or the revision are missing; the message says which."""
 
 
 class Elsewhere(Exception):
-    """New tables would not be made where this program's tables are, or nowhere; says why and what to do."""
+    """The search_path leads to another schema than that of this program's tables, or to none."""
 
 
 def look(connection: Connection, tables: Collection[str], newest: str) -> Schema:
-    """Return what the database holds; `tables` are those of the revision `newest`.
+    """Return the schema of the database; `tables` are those of the revision `newest`.
 
     Raise NotOurs, Damaged or Elsewhere.
     """
@@ -85,19 +65,14 @@ def look(connection: Connection, tables: Collection[str], newest: str) -> Schema
         missing = sorted(set(tables) - held.keys()) if revision == newest else []
         if missing:
             raise Damaged(f"the tables {', '.join(missing)} are missing")
-        return Schema(revision, is_marked=True)
-    names = {name.lower() for name in held}
-    if FIRST_VERSION_TABLE in names:
-        revisions = _revisions(connection, held)
-        if len(revisions) == 1 and _is_first(connection, held, revisions[0]):
-            return Schema(revisions[0])
-    if names:
+        return Schema(revision)
+    if held:
         raise NotOurs(_named(held))
     return Schema()
 
 
 def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
-    """Return the schema in which tables are made, and the relations in it: by name, whether it is a table."""
+    """Return the schema where tables are created, and its relations: for each name, whether it is a table."""
     if connection.dialect.name == "sqlite":
         looked = inspect(connection)
         tables = dict.fromkeys(looked.get_table_names(), True)
@@ -113,46 +88,23 @@ def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
     for row in rows:
         if row.name == VERSION_TABLE and row.schema != place:
             raise Elsewhere(
-                f"the tables of this program are in the schema {row.schema}, but new ones would be made in {place},"
-                f" which comes before it in the search_path; put {row.schema} first: ALTER ROLE CURRENT_USER SET"
-                f" search_path = {connection.dialect.identifier_preparer.quote(row.schema)}"
+                f"the tables of this program are in the schema {row.schema}, but new ones would be created in"
+                f" {place}, which comes before it in the search_path; put {row.schema} first: ALTER ROLE CURRENT_USER"
+                f" SET search_path = {connection.dialect.identifier_preparer.quote(row.schema)}"
             )
     return place, {row.name: row.is_table for row in rows if row.schema == place}
 
 
 def _marked_revision(connection: Connection, held: Mapping[str, bool], place: str | None) -> str:
     columns = {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE, schema=place)}
-    if not held[VERSION_TABLE] or columns != _MARK:
-        raise NotOurs(f"an {VERSION_TABLE} that this program did not make")
+    if not held[VERSION_TABLE] or columns != _COLUMNS:
+        raise NotOurs(f"a table {VERSION_TABLE} that this program did not create")
     rows = connection.execute(text(f"SELECT version_num, program FROM {VERSION_TABLE}")).all()  # noqa: S608
     if any(row.program != PROGRAM for row in rows):
-        raise NotOurs(f"an {VERSION_TABLE} of another program")
+        raise NotOurs(f"a table {VERSION_TABLE} of another program")
     if len(rows) != 1 or not (str(rows[0].version_num).isdecimal() and len(rows[0].version_num) == 4):  # noqa: PLR2004
         raise Damaged(f"{VERSION_TABLE} does not hold one revision of this program")
     return str(rows[0].version_num)
-
-
-def _revisions(connection: Connection, held: Mapping[str, bool]) -> list[str]:
-    """Return what another alembic, or an earlier version of this program, wrote as its revisions."""
-    if not held.get(FIRST_VERSION_TABLE):
-        return []
-    columns = {column["name"] for column in inspect(connection).get_columns(FIRST_VERSION_TABLE)}
-    if columns != {"version_num"}:
-        return []
-    found = text(f"SELECT version_num FROM {FIRST_VERSION_TABLE}")  # noqa: S608 - a constant
-    return [str(revision) for revision in connection.scalars(found)]
-
-
-def _is_first(connection: Connection, held: Mapping[str, bool], revision: str) -> bool:
-    """Whether all tables are there that an earlier version of this program left with this revision."""
-    tables = FIRST_TABLES.get(revision)
-    if tables is None or not all(held.get(table) for table in tables):
-        return False
-    looked = inspect(connection)
-    return all(
-        columns <= {column["name"] for column in looked.get_columns(table)}
-        for table, columns in _FIRST_COLUMNS.items()
-    )
 
 
 def _named(held: Mapping[str, bool], most: int = 5) -> str:
@@ -161,17 +113,6 @@ def _named(held: Mapping[str, bool], most: int = 5) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
-def carry_over(connection: Connection) -> None:
-    """Make our version table, and move the revision of an earlier version of this program into it.
-
-    Its `alembic_version` is removed: another program that shares the database would take our revision for its own.
-    Call it for what `look` returned, within the transaction of the migration.
-    """
-    _, held = _held(connection)
-    if VERSION_TABLE in held:
-        return
-    connection.execute(text(MAKE_VERSION_TABLE))
-    for revision in _revisions(connection, held):
-        add = text(f"INSERT INTO {VERSION_TABLE} (version_num) VALUES (:revision)")  # noqa: S608 - a constant
-        connection.execute(add.bindparams(bindparam("revision", revision)))
-        connection.execute(text(f"DROP TABLE {FIRST_VERSION_TABLE}"))
+def create_version_table(connection: Connection) -> None:
+    """Create the version table unless it exists: alembic's own would lack the name of the program."""
+    connection.execute(text(CREATE_VERSION_TABLE))

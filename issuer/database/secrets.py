@@ -1,15 +1,14 @@
-"""Random secrets of one installation, kept in its database: all nodes have the same, another installation others.
+"""Random secrets of the installation, stored in the database, so that all nodes have the same.
 
-A database that is moved takes them along. Each is made by the first process that needs it.
+Each is created by the first process that needs it. `issuer move` copies them.
 """
 
 import secrets as random
-from typing import Any
 
-from sqlalchemy import Column, LargeBinary, Row, String, Table, bindparam, select
+from sqlalchemy import Column, LargeBinary, String, Table, bindparam, select
 
 from issuer.database.database import Database, metadata
-from issuer.database.rows import reads, upserting
+from issuer.database.rows import checked, upserting
 
 SECRET_BYTES = 32
 
@@ -23,24 +22,19 @@ _NAMED = select(secrets).where(secrets.c.name == bindparam("wanted"))
 
 
 class SecretStore:
-    """Keeps the secrets, each under a name."""
+    """Stores secrets by name."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def secret(self, name: str) -> bytes:
-        """Return the secret of that name, made now if there is none; raise StoreError."""
+        """Return the secret of that name, which is created if it does not exist; raise StoreError."""
         with self._database.read() as connection:
             row = connection.execute(_NAMED, {"wanted": name}).one_or_none()
         if row is None:
             made = {"name": name, "secret": random.token_bytes(SECRET_BYTES)}
-            with self._database.write() as connection:  # another process may have been faster
+            with self._database.write() as connection:  # another process may insert it first
                 connection.execute(upserting(connection, secrets).values(made).on_conflict_do_nothing())
                 row = connection.execute(_NAMED, {"wanted": name}).one()
-        return _secret(row)
-
-
-@reads(secrets)
-def _secret(row: Row[Any]) -> bytes:
-    secret: bytes = row.secret
-    return secret
+        secret: bytes = checked(secrets, row)["secret"]
+        return secret

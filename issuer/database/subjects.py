@@ -1,7 +1,7 @@
-"""The identifiers of accounts and clients, all in one table: a token of a client never names an account as its `sub`.
+"""The ids of all accounts and clients in one table, so that no client's token has the `sub` of an account.
 
-Each is written in the transaction that adds its account or client, and stays when that is removed, so that no
-identifier is ever given to somebody else.
+An id is inserted in the transaction that adds its account or client, and stays when that is removed: it is never
+reused.
 """
 
 from collections.abc import Iterable
@@ -14,5 +14,5 @@ subjects = Table("subjects", metadata, Column("id", String(36), primary_key=True
 
 
 def claim(connection: Connection, ids: Iterable[str]) -> None:
-    """Take identifiers for new accounts or clients; raise IntegrityError if one was ever taken."""
+    """Insert the ids of new accounts or clients; raise IntegrityError if one was ever used."""
     connection.execute(insert(subjects), [{"id": each} for each in ids])

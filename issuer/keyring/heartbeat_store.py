@@ -10,7 +10,7 @@ from sqlalchemy import Column, Integer, Row, String, Table, Text, delete, insert
 
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import Instant
+from issuer.database.types import Instant
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.validity import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
 

@@ -1,28 +1,23 @@
 """The key ring as one versioned document, changed only by compare-and-swap, each change with its audit.
 
-What a ring may look like is decided in `validity`. One that was moved leaves a mark in its place, see
-`maintenance.move`.
+What a ring may look like is decided in `validity`, what is stored in the place of one that was moved in `tombstone`.
 """
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from sqlalchemy import CheckConstraint, Column, Connection, Integer, Table, Text, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from issuer.audit.chain import Action, Entry, Head
 from issuer.audit.store import MOST_ENTRIES, append, audit, head_of, holds
-from issuer.clock import instant
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, Locked, StoreError
-from issuer.database.url import BadURL, parse
 from issuer.keyring.ring import KeyRing
+from issuer.keyring.tombstone import LONGEST_DOCUMENT, Tombstone
 from issuer.keyring.validity import invalid_reason
 
 key_ring = Table(
@@ -37,24 +32,7 @@ key_ring = Table(
 LOCK_SECONDS = 0.5
 """A change that waits longer for another to be saved is decided again."""
 
-LONGEST_DOCUMENT: Final = 16 * 1024 * 1024
-"""In characters or bytes; one of a thousand keys has less than a tenth of it."""
-
 _DOCUMENT = TypeAdapter(KeyRing)
-_INSTANT: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-
-
-@dataclass(frozen=True)
-class Mark:
-    """What stands in the place of a ring that was moved: no program takes it for a ring, not even an older one."""
-
-    moved_to: str
-    moved_at: str
-    document: str
-    """The ring that was here."""
-
-
-_MARK = TypeAdapter(Mark)
 
 
 class Unreadable(ValueError):
@@ -62,7 +40,7 @@ class Unreadable(ValueError):
 
 
 class Moved(StoreError):
-    """The key ring of the database was moved into another one, `to`, and is no longer used from here."""
+    """The key ring was moved to another database, `to`, and this one is no longer used."""
 
     def __init__(self, message: str, to: str) -> None:
         super().__init__(message)
@@ -86,8 +64,8 @@ class RingStore:
             if ring.version != row.version:
                 raise Unreadable("its two versions differ")  # noqa: TRY301 - one way out of all that is unreadable
         except Unreadable as error:
-            if mark := marked(row.document):
-                raise _moved(mark) from None
+            if tombstone := Tombstone.read(row.document):
+                raise _moved(tombstone) from None
             raise _damaged(error) from None
         return ring
 
@@ -152,36 +130,32 @@ class RingStore:
             return ring
         return None
 
-    def leave(self, to: str, now: datetime) -> None:
-        """Mark the ring as moved to the database `to`: no process founds, reads or saves one here any more.
+    def mark_moved(self, to: str, now: datetime) -> None:
+        """Store a tombstone in the place of the ring: no process creates, loads or saves a ring here any more.
 
-        Raise Moved if it is marked already.
+        Raise Moved if there is a tombstone already.
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one()
-            if mark := marked(row.document):
-                raise _moved(mark)
-            document = _MARK.dump_json(Mark(to, instant(now), row.document)).decode()
-            # Of another version, so that nobody saves over the mark who has read the ring before.
+            if tombstone := Tombstone.read(row.document):
+                raise _moved(tombstone)
+            document = Tombstone.of(row.document, to, now).written()
+            # Another version: a process that loaded the ring before cannot save over the tombstone.
             connection.execute(update(key_ring).values(version=row.version + 1, document=document))
 
-    def come_back(self, entries: Sequence[Entry] = ()) -> str | None:
-        """Put the ring back in the place of its mark, with `entries` of the audit; return where it was moved to.
+    def unmark_moved(self, entries: Sequence[Entry] = ()) -> str | None:
+        """Restore the ring from its tombstone, with `entries` of the audit; return where it was moved to.
 
-        None, and nothing done, if there is no mark.
+        None, and nothing changed, if there is no tombstone.
         """
         with self._database.write() as connection:
             row = connection.execute(select(key_ring).with_for_update()).one_or_none()
-            mark = marked(row.document) if row else None
-            if row is None or mark is None:
+            tombstone = Tombstone.read(row.document) if row else None
+            if tombstone is None:
                 return None
-            try:
-                version = read(mark.document).version
-            except Unreadable as error:
-                raise _damaged(error) from None
-            connection.execute(update(key_ring).values(version=version, document=mark.document))
+            connection.execute(update(key_ring).values(ring_values(tombstone)))
             append(connection, entries)
-            return mark.moved_to
+            return tombstone.moved_to
 
     @contextmanager
     def _saving(self) -> Iterator[Connection]:
@@ -202,33 +176,28 @@ def _inserted(connection: Connection, values: Mapping[str, object]) -> bool:
     return True
 
 
-def marked(document: object) -> Mark | None:
-    """Return the mark that stands in the place of a ring, or None.
-
-    Where it leads to is shown to operators as a line for their settings: it must be the URL of a database.
-    """
-    if not isinstance(document, str) or len(document) > LONGEST_DOCUMENT:
-        return None
-    with suppress(ValidationError, BadURL):
-        mark = _MARK.validate_json(document)
-        parse(mark.moved_to)
-        if mark.moved_to.isprintable() and _INSTANT.fullmatch(mark.moved_at):
-            return mark
-    return None
-
-
 def _damaged(why: Unreadable) -> DatabaseDamaged:
     return DatabaseDamaged(
         f"the key ring in the database is damaged, {why}: restore the backup, and find out who can write there"
     )
 
 
-def _moved(mark: Mark) -> Moved:
+def _moved(tombstone: Tombstone) -> Moved:
     return Moved(
-        f"all that is in this database was moved to {mark.moved_to} at {mark.moved_at}: set ISSUER_DATABASE_URL to"
-        " that one; to go back before anything was issued there, or if the move was interrupted: issuer move --back",
-        mark.moved_to,
+        f"all data here was moved to {tombstone.moved_to} at {tombstone.moved_at}: set ISSUER_DATABASE_URL"
+        " to that one; to go back before anything was issued there, or if the move was interrupted:"
+        " issuer move --back",
+        tombstone.moved_to,
     )
+
+
+def ring_values(tombstone: Tombstone) -> dict[str, object]:
+    """Return the row of the ring that was moved, but for its id; raise DatabaseDamaged."""
+    try:
+        ring = read(tombstone.document)
+    except Unreadable as error:
+        raise _damaged(error) from None
+    return {"version": ring.version, "document": tombstone.document}
 
 
 def written(ring: KeyRing) -> bytes:
@@ -265,7 +234,7 @@ def read(document: object) -> KeyRing:
     if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
         raise Unreadable("it is no document of a ring")
     try:
-        ring = _validated(document)
+        ring = _DOCUMENT.validate_json(document)
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
@@ -273,13 +242,3 @@ def read(document: object) -> KeyRing:
     if fault:
         raise Unreadable(fault)
     return ring
-
-
-def _validated(document: str | bytes) -> KeyRing:
-    try:
-        return _DOCUMENT.validate_json(document)
-    except ValidationError:
-        # A node of the first release, which runs beside us while others are upgraded, does not say when it saved.
-        older = json.loads(document)
-        older.setdefault("changed_at", max(key["published_at"] for key in older["keys"]))
-        return _DOCUMENT.validate_python(older, strict=False)

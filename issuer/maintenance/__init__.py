@@ -1,4 +1,4 @@
-"""Care of stored data as a whole: moving it to another database, and deleting what has expired.
+"""Maintenance of all stored data: moving it to another database, and deleting expired rows.
 
 The tables belong to the packages whose facts they hold.
 """

@@ -1,6 +1,6 @@
-"""All rows of one database taken into another, a few at a time; each within a transaction of the caller's.
+"""Copies all rows of one database into another, in batches, within the transactions of its caller.
 
-When that may be done, and what must hold afterwards, is defined in `move`.
+When a copy is allowed, and what must hold after it, is decided in `move`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,26 +9,30 @@ from sqlalchemy import Connection, Table, func, insert, select, update
 
 from issuer.audit.store import audit_head
 from issuer.database.database import metadata
-from issuer.database.rows import require_types
-from issuer.keyring.store import key_ring, marked
+from issuer.database.rows import checked
+from issuer.keyring.store import key_ring, ring_values
+from issuer.keyring.tombstone import Tombstone
 from issuer.signing.pem_database import private_keys
 from issuer.tokens.refresh_rotation import refresh_tokens
 
-ROWS_AT_ONCE = 1000
-"""Of which there may be millions: never all of them in memory."""
+BATCH_ROWS = 1000
+"""There may be millions of rows: never all of them in memory."""
+
+Progress = Callable[[str, int], None]
+"""Called with the name of a table, and how many of its rows were copied since the last call."""
 
 
-def counted(connection: Connection) -> dict[str, int]:
-    """Return how many rows each table has but `audit_head`, which has one from the beginning."""
+def count_rows(connection: Connection) -> dict[str, int]:
+    """Return the number of rows of each table except `audit_head`, which always has one."""
     tables = [table for table in metadata.sorted_tables if table is not audit_head]
     return {table.name: connection.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
 
 
-def copy(source: Connection, target: Connection, told: Callable[[str, int], None]) -> dict[str, int]:
-    """Copy every table but that of private keys, and return how many rows of each there were.
+def copy_tables(source: Connection, target: Connection, progress: Progress) -> dict[str, int]:
+    """Copy every table except `private_keys`, and return how many rows of each were copied.
 
-    A ring that is marked as moved arrives without the mark. `told` hears how many rows of a table were copied since.
-    Raise DatabaseDamaged for a row with values of other types.
+    A key ring that is marked as moved is copied without its tombstone. Raise DatabaseDamaged for a row with values of
+    other types than its columns.
     """
     copied = {}
     for table in metadata.sorted_tables:
@@ -36,41 +40,32 @@ def copy(source: Connection, target: Connection, told: Callable[[str, int], None
             head = source.execute(select(audit_head)).mappings().one()
             target.execute(update(audit_head).values(**head))
         elif table is not private_keys:
-            copied[table.name] = _copy_table(table, source, target, told)
+            copied[table.name] = _copy_table(table, source, target, progress)
     return copied
 
 
-def keep(target: Connection, pems: Mapping[str, bytes]) -> None:
-    """Keep the PEM texts of private keys by their kids."""
+def store_private_keys(target: Connection, pems: Mapping[str, bytes]) -> None:
+    """Insert the PEM texts of private keys by their kids."""
     rows = [{"kid": kid, "pem": pem, "kept": True} for kid, pem in pems.items()]
     if rows:
         target.execute(insert(private_keys), rows)
 
 
-def _copy_table(
-    table: Table, source: Connection, target: Connection, told: Callable[[str, int], None]
-) -> int:
+def _copy_table(table: Table, source: Connection, target: Connection, progress: Progress) -> int:
     count = 0
-    found = source.execute(select(table).execution_options(yield_per=ROWS_AT_ONCE))
-    for some in found.partitions():
-        for row in some:
-            require_types(table, row)
-        rows = [dict(row._mapping) for row in some]  # noqa: SLF001 - its public name
-        target.execute(insert(table), [_adapted(table, row) for row in rows])
+    found = source.execute(select(table).execution_options(yield_per=BATCH_ROWS))
+    for batch in found.partitions():
+        rows = [_adapted(table, checked(table, row)) for row in batch]
+        target.execute(insert(table), rows)
         count += len(rows)
-        told(table.name, len(rows))
+        progress(table.name, len(rows))
     return count
 
 
 def _adapted(table: Table, row: dict[str, object]) -> dict[str, object]:
-    """Return `row` as it is true in another database."""
-    if table is key_ring:
-        return _unmarked(row)
-    if table is refresh_tokens:  # ticks are by the clock of the source, which no other can be compared with
+    """Return `row` as it must be in another database."""
+    if table is key_ring and (tombstone := Tombstone.read(row["document"])):
+        return {**row, **ring_values(tombstone)}
+    if table is refresh_tokens:  # from the clock of the source, which cannot be compared with any other
         return {**row, "issued_tick": None}
     return row
-
-
-def _unmarked(row: dict[str, object]) -> dict[str, object]:
-    mark = marked(str(row["document"]))
-    return {**row, "version": int(str(row["version"])) - 1, "document": mark.document} if mark else row

@@ -1,6 +1,6 @@
-"""Moving into another database: what must hold before, the copy in one transaction, and the proof that all arrived.
+"""Moves all data to another database: checks before, one transaction that copies, and verification before its commit.
 
-Rows are copied by `copy`. The mark by which nothing starts on the old database is kept by `keyring.store`.
+Rows are copied by `copy`. The tombstone that keeps nodes from starting on the old database is set by `keyring.store`.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,25 +14,22 @@ from issuer.audit.store import AuditStore, append
 from issuer.callbacks import notify
 from issuer.clock import instant
 from issuer.database.database import SCHEMA, Database
-from issuer.database.engines import take_time
+from issuer.database.engines import lift_time_limits
 from issuer.database.errors import DatabaseDamaged, DatabaseForeign
 from issuer.errors import NoRing, NothingToDo, Refused
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import PUBLISHED, KeyRing
 from issuer.keyring.store import RingStore
-from issuer.maintenance.copy import copy, counted, keep
+from issuer.maintenance.copy import Progress, copy_tables, count_rows, store_private_keys
 from issuer.signing.pem import Vault
 from issuer.signing.self_test import prove
 from issuer.signing.signer import Signer
 
-Told = Callable[[str, int], None]
-"""Hears of which table how many rows more were copied."""
-
 
 @dataclass(frozen=True)
 class Place:
-    """A database, and what signs with the private keys of the ring in it."""
+    """A database, and the signer for the private keys of its key ring."""
 
     database: Database
     signer: Signer
@@ -40,18 +37,18 @@ class Place:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is moved, or was."""
+    """What a move copies, or has copied."""
 
     rows: Mapping[str, int]
-    """By table."""
+    """The number of rows of each table."""
     private_keys: int
-    """How many are taken into the database; none that are in a token."""
+    """The number of private keys that are stored in the new database; those in a PKCS#11 token stay there."""
     audit_fault: str | None
-    """What is wrong with the audit, and was before."""
+    """Why the audit of the old database does not verify, or None."""
 
 
 class Move:
-    """Takes everything from one database into another, empty one; a crash leaves that one empty or whole."""
+    """Copies everything from one database to another, empty one; after a crash that one is empty or complete."""
 
     def __init__(
         self,
@@ -64,83 +61,85 @@ class Move:
     ) -> None:
         self._old = old
         self._new = new
-        self._vault = vault  # of the old one; None where private keys stay in a token
+        self._vault = vault  # of the old database; None if private keys stay in a PKCS#11 token
         self._policy = policy
         self._clock = clock
         self._actor = actor
         self._ring_store = RingStore(old.database)
 
     def preview(self) -> Contents:
-        """Return what would be moved, and change nothing; raise StoreError or KeyRingError if it cannot be."""
-        self._require_other()
+        """Return what would be copied, and change nothing; raise StoreError or KeyRingError if that is impossible."""
+        self._require_different()
         _require_schema(self._old.database)
         ring = self._ring_store.load()
         if ring is None:
             raise NoRing(f"there is no key ring in {self._old.database}: nothing to move")
-        self._require_nobody()
+        self._require_no_nodes()
         self._prove(self._old.signer, ring)
         self._require_empty()
         with self._old.database.snapshot() as connection:
-            rows = counted(connection)
+            rows = count_rows(connection)
         del rows["private_keys"]  # those of the ring are reported separately
-        wrong = fault(*AuditStore(self._old.database).chain())
-        return Contents(rows, len(self._pems(ring)), wrong)
+        audit_fault = fault(*AuditStore(self._old.database).chain())
+        return Contents(rows, len(self._pems(ring)), audit_fault)
 
-    def perform(self, told: Told) -> Contents:
-        """Move, and return what was; raise StoreError or KeyRingError, after which nothing was moved.
+    def perform(self, progress: Progress) -> Contents:
+        """Move everything, and return what was copied; raise StoreError or KeyRingError if nothing was moved.
 
-        Only if the database fails while it commits, that cannot be known: the mark stays.
+        If the database fails during the commit, the outcome is unknown: then the tombstone stays.
         """
         before = self.preview()
         ring = self._ring_store.load()
         if ring is None:
-            raise NoRing("the key ring has gone")
+            raise NoRing("the key ring was removed during the move: nothing was moved")
         self._new.database.migrate()
-        self._ring_store.leave(str(self._new.database), self._clock())
-        is_whole = False
+        self._ring_store.mark_moved(str(self._new.database), self._clock())
+        is_verified = False
         try:
-            self._require_nobody()  # who began before the mark is seen by now; who begins after it sees the mark
+            # Again: a node that started before the tombstone has sent a heartbeat, a later one finds the tombstone.
+            self._require_no_nodes()
             with self._new.database.together():
-                contents = self._moved(ring, before, told)
-                is_whole = True
+                contents = self._copy(ring, before, progress)
+                is_verified = True
         except BaseException as error:
-            if not is_whole:
-                self._ring_store.come_back()
+            if not is_verified:
+                self._ring_store.unmark_moved()
             if isinstance(error, IntegrityError):
                 raise Refused(
-                    f"somebody else wrote to {self._new.database} meanwhile: nothing was moved"
+                    f"another program wrote to {self._new.database} during the move: nothing was moved"
                 ) from None
             raise
         return contents
 
-    def _moved(self, ring: KeyRing, before: Contents, told: Told) -> Contents:
+    def _copy(self, ring: KeyRing, before: Contents, progress: Progress) -> Contents:
         pems = self._pems(ring)
         with self._old.database.snapshot() as source, self._new.database.write() as target:
-            take_time(source)
-            take_time(target)
-            rows = copy(source, target, lambda table, rows: notify(told, table, rows))
-            keep(target, pems)
-            arrived = counted(target)
-            if arrived != {**rows, "private_keys": len(pems)}:
-                raise DatabaseDamaged(f"not all rows arrived in {self._new.database}: nothing was moved")
+            lift_time_limits(source)
+            lift_time_limits(target)
+            rows = copy_tables(source, target, lambda table, rows: notify(progress, table, rows))
+            store_private_keys(target, pems)
+            if count_rows(target) != {**rows, "private_keys": len(pems)}:
+                raise DatabaseDamaged(f"{self._new.database} does not hold all rows: nothing was moved")
             if RingStore(self._new.database).load() != ring:
-                raise DatabaseDamaged("the key ring did not arrive as it was: nothing was moved")
-            wrong = fault(*AuditStore(self._new.database).chain())
-            if wrong and before.audit_fault is None:
-                raise DatabaseDamaged(f"the audit did not arrive whole, {wrong}: nothing was moved")
+                raise DatabaseDamaged("the copy of the key ring differs: nothing was moved")
+            audit_fault = fault(*AuditStore(self._new.database).chain())
+            if audit_fault and before.audit_fault is None:
+                raise DatabaseDamaged(f"the copy of the audit differs, {audit_fault}: nothing was moved")
             self._prove(self._new.signer, ring)
             append(
                 target, [Entry(self._clock(), self._actor, Action.MOVED, reason=f"from {self._old.database}")]
             )
-        return Contents(rows, len(pems), wrong)
+        return Contents(rows, len(pems), audit_fault)
 
     def _pems(self, ring: KeyRing) -> dict[str, bytes]:
-        """Return the private keys, in encrypted form, of all keys that the ring trusts."""
+        """Return the encrypted private keys of all keys of the ring that are not revoked."""
         if self._vault is None:
             return {}
-        here = self._vault.kept() | self._vault.pending()
+        stored = self._vault.kept() | self._vault.pending()
         return {
-            key.kid: self._vault.read(key.kid) for key in ring.keys if not key.revoked_at and key.kid in here
+            key.kid: self._vault.read(key.kid)
+            for key in ring.keys
+            if not key.revoked_at and key.kid in stored
         }
 
     def _prove(self, signer: Signer, ring: KeyRing) -> None:
@@ -150,9 +149,9 @@ class Move:
             if ring.phase(key, now) in PUBLISHED:
                 prove(signer, key)
 
-    def _require_other(self) -> None:
+    def _require_different(self) -> None:
         if str(self._old.database) == str(self._new.database):
-            raise Refused(f"{self._new.database} is the database that everything is in already")
+            raise Refused(f"{self._new.database} is the current database already")
 
     def _require_empty(self) -> None:
         new = self._new.database
@@ -161,18 +160,18 @@ class Move:
         try:
             revision = new.schema().revision
         except DatabaseForeign as error:
-            raise Refused(f"{new} is not empty, it holds {error.held}: make a new database") from None
+            raise Refused(f"{new} is not empty, it holds {error.held}: create a new database") from None
         if revision is None:
             return
         held = [f"tables of revision {revision}"]
         if revision == SCHEMA:
             with new.snapshot() as connection:
-                held = [f"{count} rows in {name}" for name, count in counted(connection).items() if count]
+                held = [f"{count} rows in {name}" for name, count in count_rows(connection).items() if count]
         if held:
-            raise Refused(f"{new} is not empty, it holds {', '.join(held)}: make a new database")
+            raise Refused(f"{new} is not empty, it holds {', '.join(held)}: create a new database")
 
-    def _require_nobody(self) -> None:
-        """Raise Refused while a process may be at work on the old database, with the instant when none is."""
+    def _require_no_nodes(self) -> None:
+        """Raise Refused, with the instant from which it is allowed, while a process may use the old database."""
         now, skew = self._clock(), self._policy.clock_skew
         beats = HeartbeatStore(self._old.database).all()
         alive = [beat for beat in beats if not beat.has_left and beat.signs_until + skew > now]
@@ -180,35 +179,35 @@ class Move:
             until = max(beat.signs_until for beat in alive) + skew
             names = ", ".join(sorted(beat.name for beat in alive))
             raise Refused(
-                f"stop what runs on {self._old.database} first: {names}; a process that was killed counts until"
-                f" {instant(until)}",
+                f"stop all processes that use {self._old.database} first: {names}; a killed process counts as"
+                f" running until {instant(until)}",
                 until,
             )
 
 
-def take_back(database: Database, actor: str, now: datetime) -> str:
-    """Let the database from which everything was moved be used again, and return where it was moved to.
+def undo_move(database: Database, actor: str, now: datetime) -> str:
+    """Make the old database usable again, and return where everything was moved to.
 
-    What was written there since is not here. Raise NothingToDo if nothing was moved.
+    What was written to the new database since is not copied back. Raise NothingToDo if nothing was moved.
     """
     _require_schema(database)
     store = RingStore(database)
     entry = Entry(now, actor, Action.MOVED, reason=f"back to {database}")
-    to = store.come_back([entry])
+    to = store.unmark_moved([entry])
     if to is None:
         raise NothingToDo(f"nothing was moved away from {database}")
     return to
 
 
 def _require_schema(database: Database) -> None:
-    """Raise Refused for a database of an earlier version, StoreError for one that cannot be used; change neither."""
+    """Raise Refused for the schema of an older version, NoRing without one, StoreError if it cannot be used."""
     if database.is_missing:
-        raise NoRing(f"there is no database {database}: run this where the issuer runs")
+        raise NoRing(f"there is no database {database}: run this command in the folder of the issuer")
     revision = database.schema().revision
     if revision is None:
-        raise NoRing(f"there are no tables in {database}: run this where the issuer runs")
+        raise NoRing(f"there are no tables in {database}: run this command in the folder of the issuer")
     if revision != SCHEMA:
         raise Refused(
-            f"{database} is at revision {revision}, and this program knows {SCHEMA}: back it up, and start the issuer"
-            " of this version on it once"
+            f"{database} has schema {revision}, and this version needs {SCHEMA}: back it up, and start the issuer of"
+            " this version on it once"
         )

@@ -1,4 +1,4 @@
-"""Settings: from the environment, `.env` and files, each validated, each error with its name and its fix.
+"""Settings: read from the environment, `.env` and files, and validated; each error has the setting's name and a fix.
 
-Timing rules are checked in `keyring.policy`; the objects that follow from settings are made in `wiring`.
+Timing rules are checked in `keyring.policy`; the objects that settings describe are built in `wiring`.
 """

@@ -1,6 +1,6 @@
-"""The file `.env`: who may have written it, and what its lines say; the only reader of it.
+"""The file `.env`: the checks of its owner and permissions, and its parser. No other module reads it.
 
-Which names are settings, and which value counts, is decided in `settings`.
+Which names are settings, and which value is used, is decided in `sources` and `settings`.
 """
 
 import io
@@ -18,12 +18,12 @@ BYTE_ORDER_MARK = "\ufeff"
 GROUP_AND_OTHERS_WRITE = 0o022
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _MEANT = re.compile(r"(?<![A-Za-z0-9_.@/-])(?:ISSUER|VERIFIER)[_.-][A-Za-z0-9_.-]+", re.IGNORECASE)
-"""What is probably meant as the name of a setting, and no part of a name of another program's."""
+"""Text that probably is the name of a setting, misspelt, and not a part of another program's name."""
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class BadEnvFile(Exception):
-    """`.env` is there and must not, or cannot, be read; says why."""
+    """`.env` exists, and cannot or must not be read; the message has the reason."""
 
     def __init__(self, message: str, fix: Fix) -> None:
         super().__init__(message)
@@ -32,7 +32,7 @@ class BadEnvFile(Exception):
 
 @dataclass(frozen=True)
 class Assignment:
-    """`NAME=value`, with the lines where it stands; the value is taken as it is, nothing in it is expanded."""
+    """`NAME=value`, with its first and last line; variables in the value are not expanded."""
 
     name: str
     value: str = field(repr=False)
@@ -42,7 +42,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Unread:
-    """A line that cannot be read, and how to correct it, or to leave it out."""
+    """A line that cannot be read, and the command that corrects it or comments it out."""
 
     line: int
     names_setting: bool
@@ -51,19 +51,19 @@ class Unread:
 
 @dataclass(frozen=True)
 class EnvFile:
-    """What `.env` says."""
+    """The content of `.env`."""
 
     path: Path
     mode: int
     is_exposed: bool
-    """Whether others may read it."""
+    """Whether others can read it."""
     has_byte_order_mark: bool
     assignments: tuple[Assignment, ...]
     unread: tuple[Unread, ...]
 
 
 def read_env_file(path: Path = Path(".env")) -> EnvFile | None:
-    """Return what the file says, or None where there is none; raise BadEnvFile."""
+    """Return the content of the file, or None if there is no file; raise BadEnvFile."""
     if not os.path.lexists(path):
         return None
     facts = _require_trusted(path)
@@ -80,7 +80,7 @@ def read_env_file(path: Path = Path(".env")) -> EnvFile | None:
 
 
 def _require_trusted(path: Path) -> os.stat_result:
-    """Return what is known of the file; refuse one that others could have written: it decides what runs."""
+    """Return the status of the file; raise BadEnvFile if others could have written it, as it decides what runs."""
     aside = Fix(Kind.ENV_NOT_A_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}")
     try:
         owners = {path.lstat().st_uid, (facts := path.stat()).st_uid}
@@ -89,17 +89,17 @@ def _require_trusted(path: Path) -> os.stat_result:
     except OSError as error:
         raise BadEnvFile(f"cannot read {path}: {error.strerror}", aside) from error
     if not stat.S_ISREG(facts.st_mode):
-        what = "a directory" if stat.S_ISDIR(facts.st_mode) else "no regular file"
-        raise BadEnvFile(f"{path} is {what}, and settings are read from a file of that name", aside)
+        what = "a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise BadEnvFile(f"{path} is {what}, but settings are read from a file of that name", aside)
     if strangers := owners - {0, os.geteuid()}:
         raise BadEnvFile(
-            f"{path} belongs to user {strangers.pop()}, and this runs as user {os.geteuid()}: run it as the user that"
-            " owns the file; or read the file, and if you trust it make it your own",
+            f"{path} belongs to user {strangers.pop()}, and this process runs as user {os.geteuid()}: run it as the"
+            " owner of the file; or, if you trust its content, change the owner",
             Fix(Kind.ENV_OWNER, as_root(f"chown -h {os.geteuid()} {quoted(path)}")),
         )
     if facts.st_mode & GROUP_AND_OTHERS_WRITE:
         raise BadEnvFile(
-            f"others may write to {path} (mode {stat.S_IMODE(facts.st_mode):04o}), and so change any setting",
+            f"others can write to {path} (mode {stat.S_IMODE(facts.st_mode):04o}), and so change any setting",
             Fix(Kind.ENV_WRITABLE, f"chmod go-w {quoted(path)}"),
         )
     return facts
@@ -128,7 +128,7 @@ def _parsed(path: Path, text: str) -> tuple[tuple[Assignment, ...], tuple[Unread
     assignments, unread = [], []
     for binding in parse_stream(io.StringIO(text, newline="")):
         source = binding.original
-        # An error, or a value of several lines, may begin with empty lines, which belong to nothing.
+        # An error, or a value of several lines, may start with empty lines that are not part of it.
         written = source.string.lstrip()
         first = source.line + source.string[: len(source.string) - len(written)].count("\n")
         if binding.error or _is_unassigned(binding):
@@ -140,15 +140,15 @@ def _parsed(path: Path, text: str) -> tuple[tuple[Assignment, ...], tuple[Unread
 
 
 def _is_unassigned(binding: Binding) -> bool:
-    """Whether a line gives no value to a name: there is none, or the name only resembles that of a setting.
+    """Whether a line has no value, or a name that is only similar to that of a setting.
 
-    A byte order mark within joined files, a zero-width blank and quotes are easily overlooked.
+    A byte order mark within joined files, a zero-width space and quotes are easily overlooked.
     """
     name = binding.key
     if name is None or binding.value is None:
         return name is not None
-    is_ours = name.upper().startswith(("ISSUER_", "VERIFIER_"))  # misspelt perhaps, which others look at
-    return not is_ours and not _NAME.fullmatch(name) and bool(_MEANT.search(name))
+    has_prefix = name.upper().startswith(("ISSUER_", "VERIFIER_"))  # misspelt ones are found by `sources`
+    return not has_prefix and not _NAME.fullmatch(name) and bool(_MEANT.search(name))
 
 
 def _unread(path: Path, line: int, written: str) -> Unread:
@@ -162,7 +162,7 @@ def _unread(path: Path, line: int, written: str) -> Unread:
 
 
 def _corrected(path: Path, text: str, line: int) -> Fix | None:
-    """Return the edit that makes a line readable as it was meant, if it has one of the usual mistakes."""
+    """Return the command that corrects a line with one of the common mistakes, or None."""
     name, colon, value = text.partition(":")
     quote = text.partition("=")[2].strip()[:1]
     before, equals, after = text.partition("=")
@@ -182,6 +182,6 @@ def _corrected(path: Path, text: str, line: int) -> Fix | None:
 
 
 def commented(path: Path, first: int, last: int) -> str:
-    """Return the command that keeps lines as comments."""
+    """Return the command that turns lines into comments."""
     lines = f"{first},{last}" if last > first else f"{first}"
     return f"sed -i '{lines}s/^/# /' {quoted(path)}"

@@ -1,6 +1,6 @@
-"""The passphrase of the private keys: reading it from its file, and what is wrong or doubtful about it.
+"""The passphrase of the private keys: reading it from its file, and checking it and the file.
 
-Which setting it comes from is decided in `settings`; encrypting with it is `signing.encryption`'s work.
+Which setting has it is decided in `settings`; encryption is in `signing.encryption`.
 """
 
 import os
@@ -8,18 +8,18 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from issuer.fixes import Concern, Fix, Kind, exposing, quoted, remove_byte_order_mark
+from issuer.fixes import ConfigWarning, Fix, Kind, exposing, quoted, remove_byte_order_mark
 from issuer.settings.env_file import BYTE_ORDER_MARK
-from issuer.settings.sources import Given
+from issuer.settings.sources import RawSetting
 
-MOST_BYTES = 1023  # what OpenSSL takes
+MOST_BYTES = 1023  # the limit of OpenSSL
 LEAST_CHARACTERS = 16
 FILE_MOST_BYTES = 64 * 1024
 MADE_BY = "openssl rand -base64 32"
 
 
 class BadPassphrase(ValueError):
-    """The passphrase cannot be used, or its file cannot be read; says why, without it."""
+    """The passphrase cannot be used, or its file cannot be read; the message has the reason, never the passphrase."""
 
     def __init__(self, message: str, kind: Kind = Kind.PASSPHRASE_UNUSABLE) -> None:
         super().__init__(message)
@@ -29,11 +29,11 @@ class BadPassphrase(ValueError):
 def read_passphrase(path: Path, name: str = "ISSUER_KEYS_PASSPHRASE_FILE") -> str:
     """Return the passphrase in a file, without a byte order mark and the end of its line; raise BadPassphrase.
 
-    Messages say that `name` gave the file.
+    `name` is the setting or option that names the file, for messages.
     """
     try:
         if path.exists() and not path.is_file():
-            raise BadPassphrase(f"cannot read {name}: {path} is no file")
+            raise BadPassphrase(f"cannot read {name}: {path} is not a regular file")
         with path.open("rb") as file:
             content = file.read(FILE_MOST_BYTES)
         text = content.decode("utf-8").removeprefix(BYTE_ORDER_MARK).rstrip("\r\n")
@@ -56,46 +56,46 @@ def read_passphrase(path: Path, name: str = "ISSUER_KEYS_PASSPHRASE_FILE") -> st
 
 
 def require_usable(passphrase: str) -> None:
-    """Raise BadPassphrase for one that no key can be encrypted under."""
+    """Raise BadPassphrase for one that OpenSSL cannot encrypt with."""
     try:
         usable = passphrase.strip() and len(passphrase.encode()) <= MOST_BYTES and "\0" not in passphrase
     except UnicodeEncodeError:
         usable = False
     if not usable:
         raise BadPassphrase(
-            f"the passphrase must be valid Unicode of 1 to {MOST_BYTES} bytes, and not only blanks"
+            f"the passphrase must be valid Unicode of 1 to {MOST_BYTES} bytes, and not only spaces"
         )
 
 
-def file_concerns(path: Path) -> Iterator[Concern]:
-    """Yield who else may read the file of the passphrase, and what in it is not part of the passphrase."""
+def file_warnings(path: Path) -> Iterator[ConfigWarning]:
+    """Yield warnings if others can read the passphrase file, or if it begins with a byte order mark."""
     try:
         facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):  # it cannot be used, is not ours, and may have no end
+        if not stat.S_ISREG(facts.st_mode):  # it is refused elsewhere, and reading it may never end
             return
         with path.open("rb") as file:
             begins = file.read(len(BYTE_ORDER_MARK.encode()))
-    except OSError:  # reported by who reads it
+    except OSError:  # reported by `read_passphrase`
         return
     if exposing(facts):
-        yield Concern(
-            f"others may read {path} (mode {stat.S_IMODE(facts.st_mode):04o}), the passphrase of the private keys",
+        yield ConfigWarning(
+            f"others can read {path} (mode {stat.S_IMODE(facts.st_mode):04o}), the passphrase of the private keys",
             Fix(Kind.PASSPHRASE_FILE_EXPOSED, f"chmod 600 {quoted(path)}"),
         )
     if begins == BYTE_ORDER_MARK.encode():
-        yield Concern(
-            f"{path} begins with a UTF-8 byte order mark, which is not taken for a part of the passphrase",
+        yield ConfigWarning(
+            f"{path} begins with a UTF-8 byte order mark, which is not part of the passphrase",
             Fix(Kind.PASSPHRASE_FILE_BYTE_ORDER_MARK, remove_byte_order_mark(path)),
         )
 
 
 def is_short(passphrase: str) -> bool:
-    """Whether a passphrase can be guessed by somebody who has a copy of the encrypted keys."""
+    """Whether a passphrase can be guessed by anyone who has a copy of the encrypted keys."""
     return len(passphrase) < LEAST_CHARACTERS
 
 
 def make_file(path: Path) -> str:
-    """Return the command that makes a passphrase in a file; it fails if the file has any content."""
+    """Return the command that creates a file with a new passphrase; it fails if the file has any content."""
     name = quoted(path)
     return f"(umask 077 && [ ! -s {name} ] && {MADE_BY} > {name} && chmod 600 {name})"
 
@@ -109,11 +109,10 @@ def unused(name: str, folder: Path = Path()) -> Path:
     return path
 
 
-def longer(file: Path | None, given: Given | None, directory: Path | None) -> Fix:
-    """Return what puts the private keys under a new passphrase, and its file in the place of the old one.
+def longer(file: Path | None, raw: RawSetting | None, directory: Path | None) -> Fix:
+    """Return the commands that encrypt the private keys with a new passphrase and store it in place of the old one.
 
-    `given` is the setting that holds the old one, where it is in no `file`; the keys are in a `directory`, or in the
-    database.
+    The old one is in `file`, or in the setting `raw`; the keys are in `directory`; None: in the database.
     """
     new = unused(f"{file.name if file else 'passphrase'}.new", file.parent if file else Path())
     steps = [make_file(new)]
@@ -121,8 +120,8 @@ def longer(file: Path | None, given: Given | None, directory: Path | None) -> Fi
         steps.append(f"issuer keys rewrap --new-passphrase-file {quoted(new)}")
     if file:
         steps.append(f"mv {quoted(new)} {quoted(file)}")
-    elif given and given.line is not None:
-        steps.append(f"sed -i '{given.line}s/.*/ISSUER_KEYS_PASSPHRASE_FILE={new}/' .env")
+    elif raw and raw.line is not None:
+        steps.append(f"sed -i '{raw.line}s/.*/ISSUER_KEYS_PASSPHRASE_FILE={new}/' .env")
     else:
         steps.append(f"unset ISSUER_KEYS_PASSPHRASE && export ISSUER_KEYS_PASSPHRASE_FILE={quoted(new)}")
     return Fix(Kind.PASSPHRASE_SHORT, " && ".join(steps))

@@ -1,6 +1,6 @@
-"""What an operator may set: names, defaults, and what is refused before anything starts.
+"""All settings: names, types, defaults and descriptions; loading and validating them before anything starts.
 
-What is built from it is defined in `wiring`.
+The forms of values are defined in `values`, their sources in `sources`; what is built from settings, in `wiring`.
 """
 
 import errno
@@ -19,38 +19,38 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from issuer import urls
-from issuer.fixes import Concern, Fix, Kind
+from issuer.fixes import ConfigWarning, Fix, Kind
 from issuer.keyring.policy import BadPolicy, Policy
 from issuer.oauth import is_loopback
 from issuer.settings import passphrase as passphrases
 from issuer.settings import values
 from issuer.settings.env_file import BadEnvFile, read_env_file
 from issuer.settings.sources import (
-    GivenTwice,
-    cleaned,
-    file_concerns,
-    given_settings,
-    misspelt_in_environment,
+    DuplicateSetting,
+    file_warnings,
+    normalized,
+    raw_settings,
+    unknown_in_environment,
 )
 
 
 class BadSettings(Exception):
-    """The settings cannot be used; the message names each one and what is wrong with it.
+    """The settings cannot be used; the message names each invalid setting and the reason.
 
-    `faults` are the same one by one; `fix` clears the fault, where it is one and can be cleared by a line. What else
-    is wrong can be told of the `rest`: the settings with defaults in place of those that have a fault.
+    `errors` has one message for each; `fix` is the fix if there is a single error with one. `rest` are the settings
+    with defaults in place of the invalid ones: they may have further errors.
     """
 
-    def __init__(self, *faults: str, fix: Fix | None = None, rest: "Settings | None" = None) -> None:
-        others = [] if rest is None else map(str, rest.contradictions(besides=faults))
-        super().__init__("; ".join([*faults, *others]))
-        self.faults = faults
+    def __init__(self, *errors: str, fix: Fix | None = None, rest: "Settings | None" = None) -> None:
+        others = [] if rest is None else map(str, rest.contradictions(besides=errors))
+        super().__init__("; ".join([*errors, *others]))
+        self.errors = errors
         self.fix = fix
         self.rest = rest
 
 
 class Settings(BaseSettings):
-    """What an operator may set, from the environment or a file `.env`; each field is `ISSUER_` and its name."""
+    """All settings, from the environment or `.env`: the name of each is `ISSUER_` and the name of its field."""
 
     model_config = SettingsConfigDict(
         env_prefix="ISSUER_", extra="ignore", hide_input_in_errors=True, frozen=True
@@ -145,8 +145,12 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del env_settings, dotenv_settings, file_secret_settings  # `given` reads both, by one set of rules
-        return init_settings, _GivenSource(settings_cls)
+        del (
+            env_settings,
+            dotenv_settings,
+            file_secret_settings,
+        )  # `raw_settings` reads both, by the same rules
+        return init_settings, _RawSource(settings_cls)
 
     _split = field_validator("cors_origins", "trusted_proxies", mode="before")(values.split)
     _are_origins = field_validator("cors_origins")(values.origins)
@@ -193,19 +197,19 @@ class Settings(BaseSettings):
             )
         return passphrase
 
-    def passphrase_concerns(self) -> Iterator[Concern]:
-        """Yield concerns about the passphrase as it is now; nothing if it cannot be read."""
+    def passphrase_warnings(self) -> Iterator[ConfigWarning]:
+        """Yield warnings about the passphrase and its file; none if it cannot be read: an error elsewhere."""
         file = self.keys_passphrase_file
         if file:
-            yield from passphrases.file_concerns(file)
-        with suppress(BadSettings, BadEnvFile, GivenTwice):  # reported by those who need them
+            yield from passphrases.file_warnings(file)
+        with suppress(BadSettings, BadEnvFile, DuplicateSetting):  # reported where the passphrase is needed
             passphrase = self.passphrase()
             if passphrase is not None and self.keys != "pkcs11" and passphrases.is_short(passphrase):
-                given = given_settings().get("ISSUER_KEYS_PASSPHRASE")
-                yield Concern(
-                    f"the passphrase of the private keys has fewer than {passphrases.LEAST_CHARACTERS} characters:"
-                    " somebody who has a copy of the keys can guess it",
-                    passphrases.longer(file, given, self.key_directory),
+                raw = raw_settings().get("ISSUER_KEYS_PASSPHRASE")
+                yield ConfigWarning(
+                    f"the passphrase of the private keys has fewer than {passphrases.LEAST_CHARACTERS} characters,"
+                    " and can be guessed by anyone who has a copy of the keys",
+                    passphrases.longer(file, raw, self.key_directory),
                 )
 
     def trusted_authorities(self) -> ssl.SSLContext | None:
@@ -236,7 +240,7 @@ class Settings(BaseSettings):
             (self.pkcs11_token, "ISSUER_PKCS11_TOKEN", "=LABEL", ""),
             (pin, "ISSUER_KEYS_PASSPHRASE_FILE", "=FILE", " or ISSUER_KEYS_PASSPHRASE, the PIN"),
         )
-        missing = [(name + value, name + more) for given, name, value, more in needed if not given]
+        missing = [(name + value, name + more) for setting, name, value, more in needed if not setting]
         lines, names = zip(*missing, strict=True)
         raise BadSettings(
             f"ISSUER_KEYS is pkcs11, which needs more settings: {'; '.join(names)}",
@@ -246,21 +250,21 @@ class Settings(BaseSettings):
     def contradictions(self, besides: Iterable[str] = ()) -> Iterator["BadSettings"]:
         """Yield why these settings cannot be used together, or with what is there.
 
-        Nothing is told of a setting that has one of the faults told `besides`: it is not as it was given here.
+        Settings with an error in `besides` are left out: here they have their defaults.
         """
-        told = {setting_of(fault) for fault in besides}
+        reported = {setting_of(error) for error in besides}
         for look in (self.policy, self.trusted_authorities, self.passphrase, self.hardware_token):
             try:
                 look()
             except BadSettings as error:
-                if not any(name in str(error) for name in told):
+                if not any(name in str(error) for name in reported):
                     yield error
 
     def require_usable(self) -> None:
-        """Raise BadSettings that tells all contradictions."""
+        """Raise BadSettings with all contradictions."""
         found = list(self.contradictions())
         if found:
-            raise BadSettings(*(fault for each in found for fault in each.faults), fix=found[0].fix)
+            raise BadSettings(*(error for each in found for error in each.errors), fix=found[0].fix)
 
     def policy(self) -> Policy:
         """Return the timing rules; raise BadSettings, with the arithmetic, if they cannot hold."""
@@ -280,27 +284,27 @@ class Settings(BaseSettings):
             raise BadSettings(str(error), fix=error.fix) from error
 
 
-class _GivenSource(PydanticBaseSettingsSource):
-    """The environment and `.env`, as `given` reads them."""
+class _RawSource(PydanticBaseSettingsSource):
+    """The environment and `.env`, as `sources` reads them."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
         """Return nothing: all values come at once."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        given = given_settings()
+        raw = raw_settings()
         names = {field: f"ISSUER_{field.upper()}" for field in self.settings_cls.model_fields}
-        return {field: cleaned(given[name]) for field, name in names.items() if name in given}
+        return {field: normalized(raw[name]) for field, name in names.items() if name in raw}
 
 
 def _require_file(path: Path) -> None:
-    """Raise OSError for what is no file: a pipe may have no end."""
+    """Raise OSError unless `path` is a regular file: a pipe may have no end."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def load_settings() -> Settings:
-    """Return the settings of this process; raise BadSettings naming each that is wrong, without its value."""
+    """Return the settings of this process; raise BadSettings, which names each invalid setting without its value."""
     try:
         unread = _unread_lines()
         settings = Settings()
@@ -309,40 +313,40 @@ def load_settings() -> Settings:
             str(problem["loc"][0]): values.reason(problem) for problem in error.errors(include_url=False)
         }
         defaults = {name: Settings.model_fields[name].default for name in wrong}
-        # What a line that cannot be read was to set is not known: nothing else can be told of the rest then.
+        # A line that cannot be read may be any setting, so the rest cannot be checked.
         rest = None if unread else Settings(**defaults)
-        raise BadSettings(*unread, *starmap(_fault, wrong.items()), rest=rest) from None
-    except (BadEnvFile, GivenTwice) as error:
+        raise BadSettings(*unread, *starmap(_described, wrong.items()), rest=rest) from None
+    except (BadEnvFile, DuplicateSetting) as error:
         raise BadSettings(str(error), fix=error.fix) from error
     if unread:
         raise BadSettings(*unread)
     return settings
 
 
-def _fault(field: str, reason: str) -> str:
-    """Return the fault of a setting with its name, and where it was given in `.env`."""
+def _described(field: str, reason: str) -> str:
+    """Return an error with the name of its setting, and the line of `.env` that sets it."""
     name = f"ISSUER_{field.upper()}"
-    told = reason if reason.startswith(name) else f"{name}: {reason}"
-    given = given_settings().get(name)
-    return f"{told} ({given.where})" if given and given.line else told
+    error = reason if reason.startswith(name) else f"{name}: {reason}"
+    raw = raw_settings().get(name)
+    return f"{error} ({raw.where})" if raw and raw.line else error
 
 
-def setting_of(fault: str) -> str:
-    """Return the name with which a fault begins."""
-    return re.split(r"\W", fault, maxsplit=1)[0]
+def setting_of(error: str) -> str:
+    """Return the name of the setting with which an error begins."""
+    return re.split(r"\W", error, maxsplit=1)[0]
 
 
 def _unread_lines() -> list[str]:
-    """Return what is wrong with each line of `.env` that may be a setting and cannot be read; raise BadEnvFile."""
+    """Return an error for each line of `.env` that may be a setting and cannot be read; raise BadEnvFile."""
     file = read_env_file()
-    faults = [each for each in file.unread if each.names_setting] if file else []
-    return [f"line {each.line} of .env cannot be read: write NAME=value" for each in faults]
+    unread = [each for each in file.unread if each.names_setting] if file else []
+    return [f"line {each.line} of .env cannot be read: write NAME=value" for each in unread]
 
 
-def concerns() -> Iterator[Concern]:
-    """Yield what is given and is not used, or not as it was probably meant; raise BadEnvFile."""
-    yield from file_concerns(NAMES)
-    yield from misspelt_in_environment(NAMES)
+def setting_warnings() -> Iterator[ConfigWarning]:
+    """Yield warnings about lines and names that have no effect; raise BadEnvFile."""
+    yield from file_warnings(NAMES)
+    yield from unknown_in_environment(NAMES)
 
 
 NAMES = frozenset(f"ISSUER_{name.upper()}" for name in Settings.model_fields)

@@ -1,22 +1,22 @@
-"""Which settings were given, where, and as what text: the environment first, then `.env`; an empty one is not set.
+"""The sources of settings: the environment first, then `.env`, as unvalidated text; an empty setting is not set.
 
-What a setting means is decided in `settings`, what `.env` says in `env_file`.
+What a setting means is decided in `settings`, how `.env` is read in `env_file`.
 """
 
 import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from issuer.fixes import Concern, Fix, Kind, quoted, remove_byte_order_mark
+from issuer.fixes import ConfigWarning, Fix, Kind, quoted, remove_byte_order_mark
 from issuer.settings.env_file import EnvFile, commented, read_env_file
 
 PREFIX = "ISSUER_"
 VERBATIM = frozenset({"ISSUER_KEYS_PASSPHRASE"})
-"""Blanks and quotes at their ends may be meant."""
+"""Settings in whose values spaces and quotes at the ends may be intended."""
 
 
-class GivenTwice(ValueError):
-    """The environment has a setting under two spellings, with different values."""
+class DuplicateSetting(ValueError):
+    """The environment has a setting in two spellings, with different values."""
 
     def __init__(self, name: str, spelled: str, other: str) -> None:
         super().__init__(f"{name}: the environment has {other} and {spelled}, with different values")
@@ -24,8 +24,8 @@ class GivenTwice(ValueError):
 
 
 @dataclass(frozen=True)
-class Given:
-    """One setting as it was given."""
+class RawSetting:
+    """One setting as its source has it."""
 
     name: str
     spelled: str
@@ -35,128 +35,131 @@ class Given:
 
     @property
     def where(self) -> str:
-        """Where it was given, for a message."""
+        """Where it is set, for a message."""
         return "the environment" if self.line is None else f".env, line {self.line}"
 
 
-def given_settings() -> dict[str, Given]:
-    """Return each `ISSUER_` name that has a value; raise BadEnvFile or GivenTwice."""
+def raw_settings() -> dict[str, RawSetting]:
+    """Return each `ISSUER_` name that has a value; raise BadEnvFile or DuplicateSetting."""
     file = read_env_file()
     found = {each.name: each for each in _in_file(file)} if file else {}
-    in_environment: dict[str, Given] = {}
+    in_environment: dict[str, RawSetting] = {}
     for spelled, value in sorted(os.environ.items()):
         name = spelled.upper()
         if not name.startswith(PREFIX) or is_empty(value):
             continue
         other = in_environment.get(name)
         if other and other.value != value:
-            raise GivenTwice(name, spelled, other.spelled)  # sorted: capitals come first
-        in_environment[name] = Given(name, spelled, value)
+            raise DuplicateSetting(name, spelled, other.spelled)  # sorted: capitals come first
+        in_environment[name] = RawSetting(name, spelled, value)
     return found | in_environment
 
 
 def is_empty(value: str) -> bool:
-    """Whether a value says nothing, so that the setting is not set."""
+    """Whether a value is empty, so that the setting is not set."""
     return not value.strip().strip("\"'").strip()
 
 
-def cleaned(given: Given) -> str:
-    """Return the value as it counts: without blanks, line ends and a pair of quotes around it.
+def normalized(raw: RawSetting) -> str:
+    """Return the value without spaces, line ends and a pair of quotes around it.
 
-    `docker --env-file` hands quotes on, and secrets often come with the end of a line.
+    `docker --env-file` passes quotes on, and secrets often end with a line break.
     """
-    if given.name in VERBATIM:
-        return given.value.strip("\r\n")
-    value = given.value.strip()
+    if raw.name in VERBATIM:
+        return raw.value.strip("\r\n")
+    value = raw.value.strip()
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         return value[1:-1].strip()
     return value
 
 
 def source() -> str:
-    """Return where settings are read from, for people."""
+    """Return where settings are read from, for messages."""
     file = read_env_file()
     return f"{file.path.absolute()} and the environment" if file else "the environment"
 
 
-def file_concerns(known: frozenset[str]) -> list[Concern]:
-    """Return the concerns about `.env`: lines and names without effect; `known` are the names of all settings."""
+def file_warnings(known: frozenset[str]) -> list[ConfigWarning]:
+    """Return the lines and names in `.env` that have no effect; `known` are the names of all settings."""
     file = read_env_file()
     if file is None:
         return []
-    told = [
-        Concern(f"line {each.line} of {file.path} cannot be read, and is ignored", each.fix)
+    found = [
+        ConfigWarning(f"line {each.line} of {file.path} cannot be read, and is ignored", each.fix)
         for each in file.unread
-        if not each.names_setting  # those are refused
+        # A line that names a setting is an error, not a warning.
+        if not each.names_setting
     ]
     if file.has_byte_order_mark:
-        told.append(
-            Concern(
+        found.append(
+            ConfigWarning(
                 f"{file.path} begins with a UTF-8 byte order mark, which is ignored",
                 Fix(Kind.ENV_BYTE_ORDER_MARK, remove_byte_order_mark(file.path)),
             )
         )
-    return [*told, *_overridden(file), *_misspelt_in_file(file, known)]
+    return [*found, *_overridden(file), *_unknown_in_file(file, known)]
 
 
-def misspelt_in_environment(known: frozenset[str]) -> list[Concern]:
-    """Return each `ISSUER_` name of the environment that is no setting."""
+def unknown_in_environment(known: frozenset[str]) -> list[ConfigWarning]:
+    """Return each `ISSUER_` name of the environment that is not a setting."""
     return [
-        Concern(_no_setting(name, known), Fix(Kind.UNKNOWN_IN_ENVIRONMENT, f"unset {name}"))
+        ConfigWarning(_unknown(name, known), Fix(Kind.UNKNOWN_IN_ENVIRONMENT, f"unset {name}"))
         for name in sorted(os.environ)
         if name.upper().startswith(PREFIX) and name.upper() not in known
     ]
 
 
-def _in_file(file: EnvFile) -> list[Given]:
+def _in_file(file: EnvFile) -> list[RawSetting]:
     return [
-        Given(each.name.upper(), each.name, each.value, each.first_line)
+        RawSetting(each.name.upper(), each.name, each.value, each.first_line)
         for each in file.assignments
         if each.name.upper().startswith(PREFIX) and not is_empty(each.value)
     ]
 
 
-def _overridden(file: EnvFile) -> list[Concern]:
+def _overridden(file: EnvFile) -> list[ConfigWarning]:
     last: dict[str, int] = {}
-    told = []
+    found = []
     for each in reversed(file.assignments):
         name = each.name.upper()
         if not name.startswith(PREFIX) or is_empty(each.value):
             continue
         if name in last:
-            told.append(
-                Concern(
+            found.append(
+                ConfigWarning(
                     f"line {each.first_line} of {file.path} sets {name}, and line {last[name]} sets it again: the"
-                    " later one counts",
+                    " later one is used",
                     Fix(Kind.OVERRIDDEN_LINE, commented(file.path, each.first_line, each.last_line)),
                 )
             )
         last.setdefault(name, each.first_line)
-    return told
+    return found
 
 
-def _misspelt_in_file(file: EnvFile, known: frozenset[str]) -> list[Concern]:
-    here = {each.name.upper() for each in file.assignments} | {name.upper() for name in os.environ}
-    told = []
+def _unknown_in_file(file: EnvFile, known: frozenset[str]) -> list[ConfigWarning]:
+    present = {each.name.upper() for each in file.assignments} | {name.upper() for name in os.environ}
+    found = []
     for each in file.assignments:
         name = each.name.upper()
         if not name.startswith(PREFIX) or name in known:
             continue
-        resembles = _resembled(name, known)
-        if resembles and resembles not in here:
-            edit = f"{each.first_line}s/^[^=]*=/{resembles}=/"  # whatever the name holds
+        similar = _most_similar(name, known)
+        if similar and similar not in present:
+            edit = f"{each.first_line}s/^[^=]*=/{similar}=/"  # matches any characters in the name
             fix = Fix(Kind.MISSPELT_IN_FILE, f"sed -i '{edit}' {quoted(file.path)}")
         else:
             fix = Fix(Kind.UNKNOWN_IN_FILE, commented(file.path, each.first_line, each.last_line))
-        told.append(Concern(f"{_no_setting(each.name, known)} (line {each.first_line} of {file.path})", fix))
-    return told
+        found.append(
+            ConfigWarning(f"{_unknown(each.name, known)} (line {each.first_line} of {file.path})", fix)
+        )
+    return found
 
 
-def _no_setting(name: str, known: frozenset[str]) -> str:
-    resembles = _resembled(name.upper(), known)
-    return f"{name} is no setting" + (f"; did you mean {resembles}?" if resembles else "")
+def _unknown(name: str, known: frozenset[str]) -> str:
+    similar = _most_similar(name.upper(), known)
+    return f"{name} is not a setting" + (f"; did you mean {similar}?" if similar else "")
 
 
-def _resembled(name: str, known: frozenset[str]) -> str | None:
+def _most_similar(name: str, known: frozenset[str]) -> str | None:
     bare = {each.removeprefix(PREFIX): each for each in sorted(known)}
     return next((bare[close] for close in get_close_matches(name.removeprefix(PREFIX), bare, 1)), None)

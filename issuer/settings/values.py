@@ -1,6 +1,6 @@
-"""What the value of a setting may look like: each function returns it in its one form, or raises ValueError.
+"""The forms of values: each function returns a value in its canonical form, or raises ValueError.
 
-The messages follow the name of the setting; none shows a value, which may be secret.
+The message of an error follows the name of the setting, and never contains the value, which may be secret.
 """
 
 import re
@@ -31,12 +31,12 @@ _REASONS = {
     "too_short": "must have at least {min_length} characters",
     "string_too_short": "must have at least {min_length} characters",
 }
-"""By pydantic's kind of error."""
+"""Messages by pydantic's error type."""
 _DURATION = re.compile(r"([0-9]{1,12})([smhd]?)")
 
 
 def parse_duration(value: object) -> timedelta:
-    """Return the span that `value` says; raise ValueError."""
+    """Return the duration in `value`; raise ValueError."""
     if isinstance(value, timedelta):
         return value
     match = _DURATION.fullmatch(str(value).strip())
@@ -59,23 +59,23 @@ def expanded(path: object) -> Path:
     try:
         return Path(str(path)).expanduser()
     except RuntimeError:
-        raise ValueError("begins with ~, and the home directory is not known: give the whole path") from None
+        raise ValueError("begins with ~, but the home directory is unknown: write the full path") from None
 
 
 def possible(path: Path) -> Path:
-    """Return a path to what is there or could be made; a name too long or a loop of links leads nowhere."""
+    """Return a path that exists or can be created; raise ValueError for a name too long, or a loop of links."""
     try:
         path.stat()
-    except (FileNotFoundError, PermissionError):  # reported by who reads or makes it
+    except (FileNotFoundError, PermissionError):  # reported where it is read or created
         return path
     except OSError as error:
         shown = str(path) if len(str(path)) <= _SHOWN_MOST else f"{str(path)[:_SHOWN_MOST]}…"
-        raise ValueError(f"cannot be the path {shown}: {error.strerror}; give another") from None
+        raise ValueError(f"cannot be the path {shown}: {error.strerror}; use another one") from None
     return path
 
 
 def database_url(value: SecretStr) -> SecretStr:
-    """Return the URL of a database that this program knows."""
+    """Return the URL of a supported database."""
     url = parse(value.get_secret_value())
     if url.get_backend_name() == "sqlite":
         possible(Path(str(url.database)))
@@ -83,7 +83,7 @@ def database_url(value: SecretStr) -> SecretStr:
 
 
 def reason(fault: ErrorDetails) -> str:
-    """Return in words of ours why a value was refused."""
+    """Return why a value was refused, in this program's words."""
     words = _REASONS.get(fault["type"])
     if words is None:
         return fault["msg"].removeprefix("Value error, ")
@@ -97,36 +97,36 @@ ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str)
 
 
 def one_line(value: object) -> object:
-    """Return any value but a text of several lines, or one that begins with a mark that nobody sees."""
+    """Return a value; raise ValueError for text with a line break, a zero byte or a byte order mark."""
     if isinstance(value, str) and any(character in value for character in "\r\n\0"):
-        raise ValueError("holds a line break or a zero byte")
-    if isinstance(value, str) and value.startswith("\ufeff"):  # of a file whose content was put here
-        raise ValueError("begins with a byte order mark, U+FEFF, which is not visible: leave that away")
+        raise ValueError("contains a line break or a zero byte")
+    if isinstance(value, str) and value.startswith("\ufeff"):  # copied from a file
+        raise ValueError("begins with a byte order mark, U+FEFF, which is invisible: remove it")
     return value
 
 
 def header_text(value: SecretStr | None) -> SecretStr | None:
-    """Return a secret that arrives in a header as it was sent: other characters have no one encoding there."""
+    """Return a secret of printable ASCII: other characters have no defined encoding in a header."""
     text = value.get_secret_value() if value else ""
     if not (text.isascii() and text.isprintable()):
-        raise ValueError("must be printable ASCII: no other character arrives in a header as it was sent")
+        raise ValueError("must be printable ASCII: other characters have no defined encoding in a header")
     return value
 
 
 def split(value: object) -> object:
-    """Return the parts of a list by commas."""
+    """Return the items of a comma-separated list."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
 
 
 def origins(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return origins as browsers send them, each once."""
+    """Return origins in the form that browsers send, without duplicates."""
     return tuple(dict.fromkeys(urls.origin(each) for each in value))
 
 
 def networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return addresses and networks, IPv4 ones as such."""
+    """Return addresses and networks; IPv4 addresses that are written as IPv6 become IPv4."""
     try:
         return tuple(str(parse_network(each)) for each in value)
     except ValueError:
@@ -134,19 +134,19 @@ def networks(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def unambiguous(passphrase: SecretStr | None) -> SecretStr | None:
-    """Return a passphrase; raise ValueError where quotes or blanks around it may or may not belong to it."""
+    """Return a passphrase; raise ValueError if it has quotes or spaces around it, which may not be part of it."""
     text = passphrase.get_secret_value() if passphrase else ""
     in_quotes = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
     if text != text.strip() or in_quotes:
         raise ValueError(
-            "is in quotes, or has a blank at an end: remove that; or if it is part of the passphrase, put it in a"
-            " file and name that in ISSUER_KEYS_PASSPHRASE_FILE"
+            "is in quotes, or has a space at an end: remove it; or, if it is part of the passphrase, write the"
+            " passphrase to a file, and set ISSUER_KEYS_PASSPHRASE_FILE"
         )
     return passphrase
 
 
 def proxy(value: SecretStr | None) -> SecretStr | None:
-    """Return the URL of a proxy, perhaps with a user and a password."""
+    """Return the URL of a proxy, which may contain a user and a password."""
     if value is not None:
         try:
             parts = urlsplit(value.get_secret_value())
@@ -162,7 +162,7 @@ def place_of_keys(keys: str) -> str:
 
 
 def algorithm(name: str) -> str:
-    """Return the name of an algorithm as RFC 7518 writes it."""
+    """Return the name of an algorithm in the spelling of RFC 7518."""
     for known in ALGORITHMS:
         if name.lower() == known.lower():
             return known

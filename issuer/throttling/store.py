@@ -26,8 +26,9 @@ from sqlalchemy import (
 )
 
 from issuer.database.database import Database, metadata
-from issuer.database.rows import Instant, reads, upserting
+from issuer.database.rows import checked, upserting
 from issuer.database.secrets import SecretStore
+from issuer.database.types import Instant
 from issuer.throttling.limits import DEVICE_MEMORY, Bucket, Count, Limit
 
 SECRET = "limits"  # noqa: S105 - its name
@@ -169,12 +170,11 @@ def _count(connection: Connection, digest: bytes, limit: Limit, now: datetime) -
     )
 
 
-@reads(throttle)
 def _read_count(row: Row[Any]) -> Count:
+    checked(throttle, row)
     return Count(row.failures, row.since)
 
 
-@reads(devices)
 def _read_seen_at(row: Row[Any]) -> datetime:
-    seen_at: datetime = row.seen_at
+    seen_at: datetime = checked(devices, row)["seen_at"]
     return seen_at

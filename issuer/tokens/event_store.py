@@ -10,7 +10,8 @@ from sqlalchemy import Column, Integer, Row, String, Table, case, select
 
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import Instant, each_readable, reads, upserting
+from issuer.database.rows import checked, each_readable, upserting
+from issuer.database.types import Instant
 from issuer.tokens.refresh import Family
 from issuer.tokens.session_events import SessionEvent, SessionEvents
 
@@ -60,6 +61,5 @@ class SessionEventStore:
         return each_readable(reversed(rows), _sum)
 
 
-@reads(session_events)
 def _sum(row: Row[Any]) -> SessionEvents:
-    return SessionEvents(**row._mapping)  # noqa: SLF001 - its public name
+    return SessionEvents(**checked(session_events, row))

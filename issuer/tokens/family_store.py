@@ -3,7 +3,6 @@
 What presenting a token leads to is decided in `refresh`; the tables and the rotation are in `refresh_rotation`.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,9 +13,8 @@ from issuer.accounts.store import read_user, users
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import damaged, each_readable, reads, texts
+from issuer.database.rows import checked, damaged, each_readable
 from issuer.digests import digest
-from issuer.oauth import format_scope, parse_scope
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, family_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
@@ -44,8 +42,8 @@ _BY_DIGESTS = _WITH_OWNER.where(refresh_tokens.c.digest.in_(bindparam("digests",
 _BY_PROOF = _WITH_OWNER.where(
     families.c.id == bindparam("family"), refresh_tokens.c.proof_digest == bindparam("proof")
 ).limit(1)
-_ISSUED = select(refresh_tokens.c.digest, refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
-    refresh_tokens.c.digest.in_(bindparam("digests", expanding=True))
+_ISSUED = select(refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
+    refresh_tokens.c.digest == bindparam("wanted")
 )
 _ISSUED_BY_DATABASE = _ISSUED.add_columns(DATABASE_TICK.label("tick"))
 _CLAIM_REPEAT = (
@@ -97,7 +95,7 @@ class FamilyStore:
             if password and password.upgraded_hash:
                 change = update(users).where(users.c.id == family.user_id)
                 connection.execute(change.values(password_hash=password.upgraded_hash))
-            connection.execute(_KEEP_FAMILY, _family_row(family))
+            connection.execute(_KEEP_FAMILY, vars(family))
             connection.execute(_KEEP, token_row(token))
             oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
             connection.execute(_END_OLDEST, oldest)
@@ -128,22 +126,23 @@ class FamilyStore:
         if row is None:
             return None
         found = _found(row)
-        stored = RefreshToken(digest(token), row.id, row.token_expires_at, b"", superseded=True)
-        return found._replace(token=stored)
+        expires_at, proof = found.token.expires_at, found.token.proof_digest
+        superseded = RefreshToken(digest(token), found.family.id, expires_at, b"", proof, superseded=True)
+        return found._replace(token=superseded)
 
-    def issued(self, digests: Sequence[bytes]) -> Issued | None:
-        """Return the one of these tokens that was issued, with its age by the clock of the database."""
-        tick = self._database.ticks()
+    def issued(self, digest: bytes) -> Issued | None:
+        """Return when and to which network a token was issued, by the clock of the database; None for no token."""
+        tick = self._database.shared_clock()
         with self._database.read() as connection:
             statement = _ISSUED_BY_DATABASE if tick is None else _ISSUED
-            row = connection.execute(statement, {"digests": digests}).first()
+            row = connection.execute(statement, {"wanted": digest}).one_or_none()
         if row is None:
             return None
         if not isinstance(row.issued_tick, int | None):  # SQLite keeps any type in any column
-            raise damaged(refresh_tokens, row.digest)
+            raise damaged(refresh_tokens, digest)
         now = row.tick if tick is None else tick
         age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
-        return Issued(row.digest, row.site, age)
+        return Issued(row.site, age)
 
     def claim_repeat(self, digest: bytes, now: datetime) -> bool:
         """Record that a token is given a second time to the holder of its predecessor; False if it was already."""
@@ -226,57 +225,21 @@ def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return families.c.ended_at.is_(None), families.c.expires_at > now
 
 
-def _family_row(family: Family) -> dict[str, object]:
-    return {
-        "id": family.id,
-        "user_id": family.user_id,
-        "client_id": family.client_id,
-        "scope": format_scope(family.scope),
-        "audience": json.dumps(family.audience),
-        "created_at": family.created_at,
-        "expires_at": family.expires_at,
-        "ended_at": family.ended_at,
-        "user_agent": family.user_agent,
-        "address": family.address,
-    }
-
-
 def _found(row: Row[Any]) -> Found:
-    return Found(_token(row, _TOKEN), _family(row), read_user(row, _OWNER))
+    return Found(_token(row), _family(row), read_user(row, _OWNER))
 
 
-@reads(refresh_tokens)
-def _token(row: Row[Any], _prefix: str) -> RefreshToken:
-    return RefreshToken(
-        row.token_digest,
-        row.token_family_id,
-        row.token_expires_at,
-        row.token_successor_seed,
-        row.token_used_at,
-        row.token_proof_digest,
-        row.token_site,
-        row.token_paced_until,
-    )
+def _token(row: Row[Any]) -> RefreshToken:
+    values = checked(refresh_tokens, row, _TOKEN)
+    del values["issued_tick"], values["repeated_at"]
+    return RefreshToken(**values)
 
 
-@reads(families)
 def _used_family(row: Row[Any]) -> tuple[Family, datetime]:
     if not isinstance(row.used_at, datetime | None):
-        raise TypeError("used_at")
+        raise damaged(families, row.id)
     return _family(row), row.used_at or row.created_at
 
 
-@reads(families)
 def _family(row: Row[Any]) -> Family:
-    return Family(
-        id=row.id,
-        user_id=row.user_id,
-        client_id=row.client_id,
-        scope=parse_scope(row.scope),
-        audience=texts(row.audience),
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        ended_at=row.ended_at,
-        user_agent=row.user_agent,
-        address=row.address,
-    )
+    return Family(**checked(families, row))

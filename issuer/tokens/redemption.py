@@ -2,8 +2,9 @@
 
 from datetime import datetime, timedelta
 
+from issuer.digests import digest
 from issuer.tokens.family_store import FamilyStore, Found
-from issuer.tokens.refresh import Redemption, Renewal, ReuseDetected, possible_successors, redemption
+from issuer.tokens.refresh import Redemption, Renewal, ReuseDetected, redemption, successor
 
 NOT_VALID = "the refresh token is not valid; log in again"
 
@@ -16,12 +17,11 @@ def redeem(
     Raise InvalidGrant for an expired token or an ended family, ReuseDetected for one that must end its family.
     """
     token, family, _ = found
-    successors, issued = {}, None
+    following, issued = None, None
     if token.used_at is not None:
-        successors = possible_successors(presented, token.successor_seed, family.id)
-        issued = families.issued(list(successors))
+        following = successor(presented, token.successor_seed, family.id)
+        issued = families.issued(digest(following))
     outcome = redemption(token, family, issued, site, now, skew)
     if outcome in (Redemption.REUSE, Redemption.REUSE_FROM_OTHER_SITE):
         raise ReuseDetected(NOT_VALID, family, from_other_site=outcome is Redemption.REUSE_FROM_OTHER_SITE)
-    following = successors[issued.digest] if issued else None
     return Renewal(presented, token, family, outcome, following)

@@ -58,9 +58,9 @@ class RefreshToken:
     expires_at: datetime
     successor_seed: bytes = field(repr=False)
     """Computes the successor together with the token; useless alone."""
+    proof_digest: bytes = field(repr=False)
+    """SHA-256 of the session's proof."""
     used_at: datetime | None = None
-    proof_digest: bytes | None = field(default=None, repr=False)
-    """SHA-256 of the proof of the family; None for a token of an earlier release, which carries none."""
     site: str | None = None
     """The network that the token was issued to; None: unknown."""
     paced_until: datetime | None = None
@@ -73,7 +73,6 @@ class RefreshToken:
 class Issued:
     """What is stored of the successor of a used token: when it was issued, and to which site."""
 
-    digest: bytes = field(repr=False)
     site: str | None
     age: timedelta | None
     """By the clock of the database; None: unknown."""
@@ -154,8 +153,8 @@ def redemption(
 def _is_recent(by_database: timedelta | None, by_nodes: timedelta, skew: timedelta) -> bool:
     """Return whether a token was used within the grace period.
 
-    The clock of the database decides, as those of nodes differ and are corrected. It is unknown for a token that a
-    node of an earlier release used, and it may restart with its machine: then the clocks of the nodes decide.
+    Clocks of nodes differ, and are set back and forth; the clock of the database is one for all of them. It is not
+    known after a move to another database, and on SQLite it starts anew with the machine.
     """
     if by_database is None or by_database < -skew:
         return -skew <= by_nodes <= REFRESH_GRACE
@@ -200,18 +199,7 @@ def successor(token: str, seed: bytes, family_id: str) -> str:
 
     A lost response can thus be repeated, and the database holds no token.
     """
-    decoded = _decoded(token)
-    proof = decoded[1] if decoded else _mac(token, seed + b"proof")[:_PROOF_BYTES]
-    return _composed(family_id, proof, _mac(token, seed))
-
-
-def possible_successors(token: str, seed: bytes, family_id: str) -> dict[bytes, str]:
-    """Return by digest the successors that this release and the one before issue for `token`.
-
-    During an upgrade nodes of both run at the same time.
-    """
-    earlier = base64.urlsafe_b64encode(_mac(token, seed)).rstrip(b"=").decode()
-    return {digest(each): each for each in (successor(token, seed, family_id), earlier)}
+    return _composed(family_id, _proof(token), _mac(token, seed))
 
 
 def stored(
@@ -223,13 +211,12 @@ def stored(
     before: RefreshToken | None = None,
 ) -> RefreshToken:
     """Return the record of a `token` newly issued to `site`; it expires no later than its family."""
-    decoded = _decoded(token)
     return RefreshToken(
         digest(token),
         family.id,
         min(now + idle, family.expires_at),
         secrets.token_bytes(32),
-        proof_digest=hashlib.sha256(decoded[1]).digest() if decoded else None,
+        hashlib.sha256(_proof(token)).digest(),
         site=site,
         paced_until=_paced_until(before, now),
     )
@@ -237,6 +224,14 @@ def stored(
 
 def _mac(token: str, message: bytes) -> bytes:
     return hmac.digest(token.encode("utf-8", "surrogatepass"), message, "sha256")
+
+
+def _proof(token: str) -> bytes:
+    """Return the proof in a token of this issuer; raise ValueError for any other text."""
+    decoded = _decoded(token)
+    if decoded is None:
+        raise ValueError("not in the form of a refresh token")
+    return decoded[1]
 
 
 def _composed(family_id: str, proof: bytes, secret: bytes) -> str:

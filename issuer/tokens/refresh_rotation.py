@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.types import TypeEngine
 
 from issuer.database.database import Database, metadata
-from issuer.database.rows import Instant
+from issuer.database.types import Instant, Scope, Texts
 from issuer.tokens.refresh import RefreshRotation, RefreshToken
 
 families = Table(
@@ -37,8 +37,8 @@ families = Table(
     Column("id", String(36), primary_key=True),
     Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
     Column("client_id", String(36), nullable=False),
-    Column("scope", Text, nullable=False),
-    Column("audience", Text, nullable=False),
+    Column("scope", Scope, nullable=False),
+    Column("audience", Texts, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
     Column("ended_at", Instant, index=True),
@@ -54,7 +54,7 @@ refresh_tokens = Table(
     Column("expires_at", Instant, nullable=False, index=True),
     Column("successor_seed", LargeBinary, nullable=False),
     Column("used_at", Instant),
-    Column("proof_digest", LargeBinary),
+    Column("proof_digest", LargeBinary, nullable=False),
     Column("site", Text),
     Column("paced_until", Instant),
     Column("issued_tick", BigInteger),
@@ -62,8 +62,8 @@ refresh_tokens = Table(
 )
 """The newest token of each family and those used in the last minutes; older ones are recognised by their proof.
 
-`issued_tick`: see `Database.ticks`; `repeated_at`: when the token was given a second time to the holder of its
-predecessor. A used token without a proof, of an earlier release, is kept until it expires.
+`issued_tick` is in microseconds of `Database.shared_clock`; `repeated_at` is when the token was returned again to the
+holder of its predecessor.
 """
 
 USED_KEPT = timedelta(minutes=2)
@@ -109,7 +109,7 @@ def _on_sqlite(database: Database, rotations: Sequence[RefreshRotation], now: da
         done = frozenset(connection.scalars(_USE, asked))
         kept = [rotation.successor for rotation in rotations if rotation.used.digest in done]
         if kept:
-            tick = database.ticks()
+            tick = database.shared_clock()
             connection.execute(_KEEP, [{**token_row(token), "issued_tick": tick} for token in kept])
             pruned = {"families": [token.family_id for token in kept], "before": now - USED_KEPT}
             connection.execute(_PRUNE, {**pruned, "proofs": [token.proof_digest for token in kept]})
@@ -124,7 +124,7 @@ def _on_postgresql(
         "used": list(used.values()),
         "families": [rotation.used.family_id for rotation in rotations],
         "now": now,
-        "tick": database.ticks(),
+        "tick": database.shared_clock(),
         "before": now - USED_KEPT,
         **{name: [getattr(each.successor, of) for each in rotations] for name, of in _NEXT.items()},
     }

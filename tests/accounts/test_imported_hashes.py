@@ -1,6 +1,6 @@
 """Hashes that others made: each is verified as its maker made it, and then replaced by one of ours.
 
-Which hashes an import takes is in `test_arrivals`.
+Which hashes an import accepts is in `administration/test_user_import`.
 """
 
 import unicodedata

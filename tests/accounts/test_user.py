@@ -1,6 +1,6 @@
 """Which names and passwords are acceptable for a new account.
 
-That registration answers so is in `test_web`; names and passwords from elsewhere are in `test_arrivals`.
+That registration answers so is in `test_web`; imported names and passwords are in `test_user_import`.
 """
 
 import sys

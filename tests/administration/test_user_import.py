@@ -1,4 +1,4 @@
-"""Users from elsewhere: which hashes and lines are taken in, that it is all or nothing, and what is said if not."""
+"""User import: which hashes and lines are accepted, that all users are imported or none, and the errors."""
 
 import json
 from dataclasses import replace
@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from issuer.accounts.passwords import BadHash, Passwords
 from issuer.accounts.user import User
 from issuer.administration.clients import register_client
-from issuer.administration.user_import import read_users
+from issuer.administration.user_import import read_rows
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.errors import Refused
@@ -35,7 +35,7 @@ SUB = "6f0c2a4e-5d1b-4a52-9d7e-3b8f00c1d2e3"
 
 
 @pytest.mark.parametrize("scheme", HASHES)
-def test_a_hash_that_passlib_wrote_is_taken_in(scheme: str) -> None:
+def test_a_hash_written_by_passlib_is_accepted(scheme: str) -> None:
     passwords.require_verifiable(HASHES[scheme])
 
 
@@ -45,23 +45,23 @@ def test_a_hash_that_passlib_wrote_is_taken_in(scheme: str) -> None:
     ["ann;{};a", "ann\t{}\ta", "ann|{}|a", "{},ann,a", "{}", "{},a", "ann:{}:a", "ann,{},a,b,c"],
     ids=["semicolons", "tabs", "bars", "swapped", "alone", "no name", "colons", "too many"],
 )
-def test_no_hash_is_shown_of_a_line_that_is_wrong(scheme: str, line: str) -> None:
-    imported, errors = read_users([line.format(HASHES[scheme])], passwords, START)
-    assert not imported
+def test_an_error_never_shows_a_hash(scheme: str, line: str) -> None:
+    rows, errors = read_rows([line.format(HASHES[scheme])], passwords, START)
+    assert not rows
     assert errors
     digest = HASHES[scheme].rpartition("$")[2]
-    assert all(digest[-16:] not in f"{fault.username} {fault.wrong}" for fault in errors)
+    assert all(digest[-16:] not in f"{error.username} {error.reason}" for error in errors)
 
 
-def test_a_header_in_capitals_and_blanks_around_fields_are_understood() -> None:
+def test_a_header_in_capitals_and_spaces_around_fields_are_accepted() -> None:
     lines = ["Username,Password_Hash,Scope\r\n", f" ann , {BCRYPT} , items:read \r\n"]
-    (each,), errors = read_users(lines, passwords, START)
+    (row,), errors = read_rows(lines, passwords, START)
     assert errors == []
-    assert (each.user.username, each.user.password_hash) == ("ann", BCRYPT)
+    assert (row.user.username, row.user.password_hash) == ("ann", BCRYPT)
 
 
 @pytest.mark.parametrize("scheme", HASHES)
-def test_a_hash_without_its_end_its_digest_or_a_number_is_malformed(scheme: str) -> None:
+def test_a_truncated_hash_is_malformed(scheme: str) -> None:
     whole = HASHES[scheme]
     head, _, _ = whole.rpartition("$")
     for broken in (
@@ -99,7 +99,7 @@ def numbered(_hash: str) -> str:
     ],
     ids=numbered,
 )
-def test_what_can_never_verify_is_refused(never: str) -> None:
+def test_a_hash_that_can_never_be_verified_is_refused(never: str) -> None:
     with pytest.raises(BadHash):
         passwords.require_verifiable(never)
 
@@ -125,7 +125,7 @@ def test_what_can_never_verify_is_refused(never: str) -> None:
     ],
     ids=numbered,
 )
-def test_a_hash_that_would_keep_a_thread_or_the_memory_for_long_is_refused(costly: str) -> None:
+def test_a_hash_that_costs_too_much_time_or_memory_is_refused(costly: str) -> None:
     with pytest.raises(BadHash, match="costs too much"):
         passwords.require_verifiable(costly)
 
@@ -144,7 +144,7 @@ def test_a_hash_that_would_keep_a_thread_or_the_memory_for_long_is_refused(costl
     ],
     ids=numbered,
 )
-def test_what_others_make_by_default_is_taken_in(usual: str) -> None:
+def test_hashes_with_the_default_costs_of_other_programs_are_accepted(usual: str) -> None:
     passwords.require_verifiable(usual)
 
 
@@ -156,7 +156,9 @@ def run(issuer: Issuer, monkeypatch: pytest.MonkeyPatch, text: str | bytes, *opt
     return CliRunner().invoke(app, ["users", "import", str(file), *options])
 
 
-def test_users_come_in_with_password_scope_and_id(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_are_imported_with_password_scope_and_id(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     carol, zoe = f"carol,{BCRYPT},items:read items:write,{SUB}", f'zoë,"{ARGON2}",,'
     lines = f"username,password_hash,scope,id\n{carol}\n\n{zoe}\n"
     done = run(issuer, monkeypatch, "\ufeff" + lines.replace("\n", "\r\n"), "--json")
@@ -170,7 +172,7 @@ def test_users_come_in_with_password_scope_and_id(issuer: Issuer, monkeypatch: p
     assert passwords.verify(PASSWORD, first.password_hash)
 
 
-def test_every_wrong_line_is_named_and_no_user_comes_in(
+def test_all_invalid_lines_are_reported_and_no_user_is_imported(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer.accounts.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
@@ -191,7 +193,7 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
     done = run(issuer, monkeypatch, "\n".join(lines), "--json")
     assert done.exit_code == 1
     told = json.loads(done.stdout)
-    assert [(fault["line"], fault["username"]) for fault in told["errors"]] == [
+    assert [(fault["line"], fault["username"]) for fault in told["faults"]] == [
         (2, "Alice"),
         (3, "CAROL"),
         (4, "dave"),
@@ -203,15 +205,15 @@ def test_every_wrong_line_is_named_and_no_user_comes_in(
         (11, "kim"),
         (12, ""),
     ]
-    assert "another account has this username" in told["errors"][0]["wrong"]
-    assert told["errors"][1]["wrong"] == "line 1 has this username, too"
-    assert told["errors"][6]["wrong"] == "line 8 has this id, too"
-    assert "double quotes" in told["errors"][8]["wrong"]
+    assert "another account has this username" in told["faults"][0]["wrong"]
+    assert told["faults"][1]["wrong"] == "line 1 has the same username"
+    assert told["faults"][6]["wrong"] == "line 8 has the same id"
+    assert "double quotes" in told["faults"][8]["wrong"]
     assert BCRYPT[10:40] not in done.output
     assert [user.username for user in issuer.accounts.store.all()[0]] == ["alice"]
 
 
-def test_people_see_the_first_twenty_errors_and_no_control_sequences(
+def test_the_first_twenty_errors_are_printed_without_control_characters(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = run(issuer, monkeypatch, f"\x1b[2Jmallory,{BCRYPT},\n" * 23)
@@ -222,43 +224,41 @@ def test_people_see_the_first_twenty_errors_and_no_control_sequences(
     assert BCRYPT[10:40] not in done.output
 
 
-def test_a_dry_run_makes_no_account(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_creates_no_account(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(issuer, monkeypatch, f"carol,{BCRYPT},items:read\n", "--dry-run")
     assert done.exit_code == 0
-    assert "accounts that would be created: 1\n" in done.stdout
+    assert "accounts that would be made: 1\n" in done.stdout
     assert issuer.accounts.store.all()[0] == []
 
 
-def test_a_file_that_is_no_text_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_utf_8_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(issuer, monkeypatch, b"caf\xe9," + BCRYPT.encode() + b",\n")
     assert "is not UTF-8" in str(done.exception)
     assert issuer.accounts.store.all()[0] == []
 
 
-def test_users_are_taken_in_from_standard_input(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_are_imported_from_standard_input(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
     done = CliRunner().invoke(app, ["users", "import", "-"], input=f"carol,{BCRYPT},\n")
     assert done.exit_code == 0, done
     assert issuer.accounts.store.by_username("carol")
 
 
-def test_an_id_that_somebody_has_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_of_another_account_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
     done = run(issuer, monkeypatch, f"dave,{BCRYPT},,{SUB}\n", "--json")
-    assert [fault["wrong"] for fault in json.loads(done.stdout)["errors"]] == ["another account has this id"]
+    assert [fault["wrong"] for fault in json.loads(done.stdout)["faults"]] == ["another account has this id"]
 
 
-def test_a_user_is_never_given_the_identifier_of_a_client_nor_a_client_that_of_a_user(
-    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_user_and_a_client_never_have_the_same_id(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     client, _ = register_client(
         issuer.clients.store, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
     )
     for option in ("--dry-run", "--json"):
         done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
         assert done.exit_code == 1
-        told = [fault["wrong"] for fault in json.loads(done.stdout)["errors"]]
-        assert told == ["a client has this id, or an account had it that was removed"]
+        told = [fault["wrong"] for fault in json.loads(done.stdout)["faults"]]
+        assert told == ["a client or a removed account has this id"]
     carol = User(client.id, "carol", BCRYPT, frozenset(), START)
     with pytest.raises(UsernameTaken):
         issuer.accounts.store.add(carol)

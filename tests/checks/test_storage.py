@@ -70,9 +70,9 @@ def test_a_database_of_a_newer_version_is_reported(deployment: Deployment) -> No
 def test_a_database_of_an_older_version_is_to_be_backed_up_before_the_next_start(
     deployment: Deployment,
 ) -> None:
-    deployment.change("UPDATE issuer_schema_version SET version_num = '0001'")
+    deployment.change("UPDATE issuer_schema_version SET version_num = '0000'")
     finding = deployment.one(Severity.WARNING)
-    assert f"is at revision 0001, and the next start migrates it to {SCHEMA}" in finding.wrong
+    assert f"is at revision 0000, and the next start migrates it to {SCHEMA}" in finding.wrong
     deployment.apply(finding.fix.line)
     assert (deployment.folder / "BACKUP").exists()
 

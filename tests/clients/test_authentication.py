@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from support.defaults import START, Build, MovableClock
 from support.servers import eventually
 
-from issuer.administration.clients import keep_secret, register_client, renew_secret
+from issuer.administration.clients import register_client, renew_secret, restore_secret
 from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.clients.client import new_secret
 from issuer.clients.host_lookup import LOOKUPS_MOST
@@ -511,10 +511,10 @@ def test_undoing_a_change_of_a_secret_restores_it_or_says_that_it_was_changed_ag
     client = issuer.clients.store.by_id(machine[0])
     assert client
     renewed, _ = renew_secret(issuer.clients.store, client, timedelta(0), START)
-    keep_secret(issuer.clients.store, client, renewed)
+    restore_secret(issuer.clients.store, client, renewed)
     assert issuer.clients.store.by_id(client.id) == client
     with pytest.raises(Refused, match="somebody else"):
-        keep_secret(issuer.clients.store, client, renewed)
+        restore_secret(issuer.clients.store, client, renewed)
 
 
 @contextmanager

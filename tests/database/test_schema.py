@@ -1,23 +1,17 @@
-"""Databases in which another program lives, or an earlier version of this one: whose tables are used.
-
-What the migrations make is told in `test_store`, what the first release left in `test_upgrade`.
-"""
+"""Databases that another program uses: only tables of this program are used or migrated."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from alembic import command
 from sqlalchemy import inspect, text
-from support.first_release import VERSION_AS_IT_WAS
 from support.postgresql import new_database
 
 from issuer.checks import storage
 from issuer.database.database import SCHEMA, Database
 from issuer.database.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, DatabaseUnavailable
-from issuer.database.migrations import config
-from issuer.database.schema import FIRST_TABLES, Schema
+from issuer.database.schema import Schema
 from issuer.keyring.store import RingStore
 
 ALEMBIC = "CREATE TABLE alembic_version (version_num VARCHAR(32) PRIMARY KEY)"
@@ -49,7 +43,7 @@ FOREIGN = {
     "names that we do not have": ["CREATE TABLE posts (id INTEGER)"],
     "all our names": [
         *with_revisions("0003"),
-        *(f"CREATE TABLE {name} (id INTEGER)" for name in sorted(FIRST_TABLES["0003"])),
+        *(f"CREATE TABLE {name} (id INTEGER)" for name in ("users", "clients", "families", "key_ring")),
     ],
     "our version table by another": ["CREATE TABLE issuer_schema_version (version_num TEXT)", THEIRS],
     "our version table with another's mark": [
@@ -82,7 +76,7 @@ def tables(database: Database) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("statements", FOREIGN.values(), ids=FOREIGN.keys())
-def test_another_programs_database_is_refused_and_not_changed(
+def test_the_database_of_another_program_is_refused_and_not_changed(
     database: Database, statements: list[str]
 ) -> None:
     perform(database, statements)
@@ -95,9 +89,7 @@ def test_another_programs_database_is_refused_and_not_changed(
     assert content is None or (database.file and database.file.read_bytes() == content)
 
 
-def test_check_advises_a_database_of_its_own_and_nothing_that_touches_the_other(
-    database: Database, tmp_path: Path
-) -> None:
+def test_check_suggests_another_database(database: Database, tmp_path: Path) -> None:
     perform(database, FOREIGN["revision 9999"])
     (finding,) = storage.foreign(database)
     assert finding.fix.line in {
@@ -106,7 +98,7 @@ def test_check_advises_a_database_of_its_own_and_nothing_that_touches_the_other(
     }
 
 
-def test_rights_and_journal_of_another_programs_file_stay_as_they_are(tmp_path: Path) -> None:
+def test_permissions_and_journal_of_another_programs_file_are_not_changed(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path}/issuer.db")
     perform(database, [THEIRS])
     (tmp_path / "issuer.db").chmod(0o644)
@@ -117,33 +109,18 @@ def test_rights_and_journal_of_another_programs_file_stay_as_they_are(tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["issuer.db"]
 
 
-def test_looking_at_a_database_that_is_not_there_does_not_make_it(tmp_path: Path) -> None:
+def test_inspecting_a_missing_database_does_not_create_it(tmp_path: Path) -> None:
     assert Database(f"sqlite:///{tmp_path}/issuer.db").schema() == Schema()
     assert not list(tmp_path.iterdir())
 
 
-def test_another_program_that_uses_alembic_finds_no_revision_of_ours(database: Database) -> None:
+def test_alembics_default_version_table_is_not_created(database: Database) -> None:
     database.migrate()
     assert "alembic_version" not in tables(database)
-    assert database.schema() == Schema(SCHEMA, is_marked=True)
+    assert database.schema() == Schema(SCHEMA)
 
 
-@pytest.mark.parametrize("revision", FIRST_TABLES)
-def test_a_database_of_an_earlier_version_is_carried_over_and_leaves_no_revision_under_alembics_name(
-    database: Database, revision: str
-) -> None:
-    with database.write() as connection:
-        command.upgrade(config(connection), revision)
-    perform(database, VERSION_AS_IT_WAS)
-    assert database.schema() == Schema(revision)
-    assert not database.is_current()
-    database.migrate()
-    assert database.is_current()
-    assert not database.is_new
-    assert "alembic_version" not in tables(database)
-
-
-def test_our_tables_beside_those_of_another_program_stay_usable(database: Database) -> None:
+def test_tables_of_another_program_that_are_added_later_are_ignored(database: Database) -> None:
     database.migrate()
     perform(database, [*with_revisions("a1b2c3d4e5f6"), "CREATE TABLE posts (id INTEGER)"])
     database.migrate()
@@ -151,7 +128,7 @@ def test_our_tables_beside_those_of_another_program_stay_usable(database: Databa
     assert RingStore(database).load() is None
 
 
-def test_our_database_without_some_of_its_tables_is_damaged_and_not_completed(database: Database) -> None:
+def test_missing_tables_are_reported_and_not_created(database: Database) -> None:
     database.migrate()
     perform(database, ["DROP TABLE heartbeats"])
     with pytest.raises(DatabaseDamaged, match="the tables heartbeats are missing"):
@@ -162,18 +139,18 @@ def test_our_database_without_some_of_its_tables_is_damaged_and_not_completed(da
     "change",
     [
         "DELETE FROM issuer_schema_version",
-        "INSERT INTO issuer_schema_version (version_num) VALUES ('0001')",
+        "INSERT INTO issuer_schema_version (version_num) VALUES ('0002')",
         "UPDATE issuer_schema_version SET version_num = 'x; y'",
     ],
 )
-def test_a_version_that_this_program_cannot_have_written_is_told(database: Database, change: str) -> None:
+def test_an_invalid_revision_is_reported_as_damage(database: Database, change: str) -> None:
     database.migrate()
     perform(database, [change])
     with pytest.raises(DatabaseDamaged, match="does not hold one revision"):
         database.migrate()
 
 
-def test_a_newer_version_of_this_program_is_still_told_from_another_program(database: Database) -> None:
+def test_a_newer_schema_is_not_reported_as_another_program(database: Database) -> None:
     database.migrate()
     perform(database, ["UPDATE issuer_schema_version SET version_num = '9999'"])
     with pytest.raises(DatabaseNewer, match="newer version of this program"):
@@ -193,7 +170,7 @@ def shared(postgresql: str) -> Iterator[tuple[str, psycopg.Connection]]:
         yield url, connection
 
 
-def test_a_schema_of_its_own_beside_another_program_is_enough(
+def test_a_separate_postgresql_schema_beside_another_program_is_accepted(
     shared: tuple[str, psycopg.Connection],
 ) -> None:
     url, connection = shared
@@ -209,7 +186,7 @@ def test_a_schema_of_its_own_beside_another_program_is_enough(
     assert theirs == (2,)
 
 
-def test_a_search_path_that_leads_past_our_tables_does_not_begin_a_second_installation(
+def test_a_search_path_that_hides_the_tables_is_refused(
     postgresql: str,
 ) -> None:
     url = new_database(postgresql)
@@ -220,20 +197,20 @@ def test_a_search_path_that_leads_past_our_tables_does_not_begin_a_second_instal
         connection.execute("CREATE SCHEMA issuer")  # the name of the role: "$user" comes first
     database = Database(url)
     with pytest.raises(
-        DatabaseUnavailable, match="in the schema public, but new ones would be made in issuer"
+        DatabaseUnavailable, match="in the schema public, but new ones would be created in issuer"
     ):
         database.migrate()
     database.close()
 
 
-def test_a_search_path_of_no_schema_is_told(postgresql: str) -> None:
+def test_a_search_path_without_a_schema_is_refused(postgresql: str) -> None:
     database = Database(f"{new_database(postgresql)}?options=-csearch_path%3Dnowhere")
     with pytest.raises(DatabaseUnavailable, match=r"no schema of the search_path \(nowhere\) exists"):
         database.migrate()
     database.close()
 
 
-def test_what_an_extension_made_belongs_to_no_program(postgresql: str) -> None:
+def test_tables_of_extensions_are_ignored(postgresql: str) -> None:
     url = new_database(postgresql)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE spatial_ref_sys (srid INTEGER)")

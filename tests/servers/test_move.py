@@ -48,7 +48,7 @@ def test_tokens_sessions_and_keys_live_on_in_postgresql(founded: Installation, p
 
     early = founded.command("move", "--to-file", file)
     assert early.code == 3
-    assert "stop what runs on" in early.err
+    assert "stop all processes that use" in early.err
     assert f"/{server.worker_pids[0]}" in early.err
     server.stop()
     moved = founded.command("move", "--to-file", file)
@@ -126,7 +126,7 @@ def test_a_move_that_is_killed_leaves_nothing_in_the_new_database(
     [
         ("mysql://root@127.0.0.1/issuer", "the URL of the new database names mysql"),
         (f"postgresql://issuer:{SECRET}@127.0.0.1:1/issuer", "cannot be used"),
-        ("sqlite:///issuer.db", "is the database that everything is in already"),
+        ("sqlite:///issuer.db", "is the current database already"),
         ("", "is not a database URL"),
     ],
 )

@@ -371,7 +371,7 @@ def test_reading_upgrades_no_tables(runner: Runner, tmp_path: Path) -> None:
         ((table,),) = database.execute(
             "SELECT name FROM sqlite_master WHERE sql LIKE '%version_num%'"
         ).fetchall()
-        database.execute(f"UPDATE {table} SET version_num = '0001'")  # noqa: S608 - a name of ours
+        database.execute(f"UPDATE {table} SET version_num = '0000'")  # noqa: S608 - a name of ours
     before = (folder / "issuer.db").read_bytes()
     for command in ("keys list", "users list", "clients list", "audit verify"):
         ran = runner.run(command, folder=folder)

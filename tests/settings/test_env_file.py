@@ -109,7 +109,7 @@ def test_a_name_of_another_program_is_its_own_affair(deployment: Deployment, nam
 
 def test_a_value_that_swallowed_the_next_line_is_refused() -> None:
     write('ISSUER_AUDIENCE="https://a.example\nISSUER_KEYS=database\nISSUER_PKCS11_TOKEN="\n')
-    with pytest.raises(BadSettings, match=r"^ISSUER_AUDIENCE: holds a line break.* \(\.env, line 1\)$"):
+    with pytest.raises(BadSettings, match=r"^ISSUER_AUDIENCE: contains a line break.* \(\.env, line 1\)$"):
         load_settings()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from issuer.settings.settings import NAMES, BadSettings, Settings, concerns, load_settings
+from issuer.settings.settings import NAMES, BadSettings, Settings, load_settings, setting_warnings
 from issuer.wiring import build
 
 
@@ -197,26 +197,26 @@ def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
     monkeypatch.setenv("ISSUER_URL", "http://127.0.0.1:8000")
     (tmp_path / ".env").write_text("ISSUER_QQQ=1\nOTHER=2\n")
     (tmp_path / ".env").chmod(0o600)
-    assert [concern.wrong for concern in concerns()] == [
-        "ISSUER_QQQ is no setting (line 1 of .env)",
-        "ISSUER_ACCES_TOKEN_LIFETIME is no setting; did you mean ISSUER_ACCESS_TOKEN_LIFETIME?",
+    assert [warning.message for warning in setting_warnings()] == [
+        "ISSUER_QQQ is not a setting (line 1 of .env)",
+        "ISSUER_ACCES_TOKEN_LIFETIME is not a setting; did you mean ISSUER_ACCESS_TOKEN_LIFETIME?",
     ]
 
 
 def test_the_fix_of_a_misspelt_setting_works_whatever_its_name_holds(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ISSUER_U/'RL=http://127.0.0.1:8001\n")
     (tmp_path / ".env").chmod(0o600)
-    (concern,) = concerns()
-    subprocess.run(["bash", "-c", concern.fix.line], check=True)
+    (warning,) = setting_warnings()
+    subprocess.run(["bash", "-c", warning.fix.line], check=True)
     assert load_settings().url == "http://127.0.0.1:8001"
-    assert list(concerns()) == []
+    assert list(setting_warnings()) == []
 
 
 def test_a_later_line_without_a_value_overrides_no_other(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ISSUER_AUDIENCE=https://a.example\nISSUER_AUDIENCE=\"''\"\n")
     (tmp_path / ".env").chmod(0o600)
     assert load_settings().audience == "https://a.example"
-    assert list(concerns()) == []
+    assert list(setting_warnings()) == []
 
 
 def test_a_wrong_value_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

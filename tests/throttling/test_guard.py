@@ -14,7 +14,6 @@ from datetime import timedelta
 
 import httpx2
 import pytest
-from database.test_database import database  # noqa: F401 - a fixture
 from fastapi.testclient import TestClient
 from hypothesis import given as given_any
 from hypothesis import settings as hypothesis_settings
@@ -38,7 +37,12 @@ from issuer.wiring import Issuer
 # IPv6 networks
 
 
-def test_the_sites_of_an_ipv6_network_share_a_limit(database: Database, clock: MovableClock) -> None:  # noqa: F811
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    return each_database
+
+
+def test_the_sites_of_an_ipv6_network_share_a_limit(database: Database, clock: MovableClock) -> None:
     gate, most = Gate.of(database, ShiftedClock(clock)), ADDRESS.of_network.free
     for number in range(most + 1):
         assert gate.attempt(f"user {number}", f"2001:db8:1:{number:x}::1", right=False) == ADMITTED
@@ -48,7 +52,7 @@ def test_the_sites_of_an_ipv6_network_share_a_limit(database: Database, clock: M
     assert gate.attempt("another", "2001:db8:1:ffff::1", right=True) == ADMITTED
 
 
-def test_accounts_made_from_an_ipv6_network_share_a_limit(database: Database, clock: MovableClock) -> None:  # noqa: F811
+def test_accounts_made_from_an_ipv6_network_share_a_limit(database: Database, clock: MovableClock) -> None:
     guard, most = Gate.of(database, ShiftedClock(clock)).guard, REGISTRATION.of_network.free
     for number in range(most + 1):
         guard.register(Origin(address=f"2001:db8:1:{number:x}::1"), clock())
@@ -186,7 +190,7 @@ def test_a_neighbour_causes_the_same_work_and_does_not_hold_the_owner_up(
 
 
 def test_guesses_that_are_under_way_are_counted_as_if_they_had_failed(
-    database: Database,  # noqa: F811
+    database: Database,
     clock: MovableClock,
 ) -> None:
     gate, addresses = Gate.of(database, ShiftedClock(clock)), itertools.count()
@@ -205,7 +209,7 @@ def test_guesses_that_are_under_way_are_counted_as_if_they_had_failed(
 
 
 def test_one_account_logs_in_from_one_site_no_faster_than_its_rate(
-    database: Database,  # noqa: F811
+    database: Database,
     clock: MovableClock,
 ) -> None:
     gate = Gate.of(database, ShiftedClock(clock))
@@ -312,7 +316,7 @@ def test_a_storm_of_log_ins_from_one_address_costs_nobody_else_theirs(
 
 
 def test_names_are_kept_under_a_secret_of_the_installation(
-    database: Database,  # noqa: F811
+    database: Database,
     clock: MovableClock,
 ) -> None:
     gate = Gate.of(database, ShiftedClock(clock))
@@ -327,7 +331,7 @@ def test_names_are_kept_under_a_secret_of_the_installation(
     assert not (counted | known) & plain
 
 
-def test_all_nodes_make_one_secret_and_another_installation_another(database: Database) -> None:  # noqa: F811
+def test_all_nodes_make_one_secret_and_another_installation_another(database: Database) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = set(pool.map(lambda _: SecretStore(database).secret("limits"), range(8)))
     assert len(made) == 1

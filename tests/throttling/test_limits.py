@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
-from database.test_database import database  # noqa: F401 - a fixture
 from fastapi.testclient import TestClient
 from support.defaults import ALICE, PASSWORD, Build, MovableClock, bearer
 
@@ -18,6 +17,11 @@ from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
 From = Callable[[str], TestClient]
+
+
+@pytest.fixture
+def database(each_database: Database) -> Database:
+    return each_database
 
 
 @pytest.fixture
@@ -265,7 +269,7 @@ def test_an_ipv6_site_counts_as_one_address(address: str, counted: str) -> None:
     assert site(address) == counted
 
 
-def test_of_many_who_see_the_same_count_one_claims_it(database: Database, clock: MovableClock) -> None:  # noqa: F811
+def test_of_many_who_see_the_same_count_one_claims_it(database: Database, clock: MovableClock) -> None:
     store = ThrottleStore(database)
     one, other = bucket(ACCOUNT, "a"), bucket(ADDRESS, "b")
     store.fail([one, other], clock())

@@ -72,7 +72,7 @@ class Node:
 
     def __init__(self, database: Database, time: Time, off: timedelta) -> None:
         self.time, self.off = time, off
-        database.ticks = lambda: int(time.now.timestamp() * 1_000_000)
+        database.shared_clock = lambda: int(time.now.timestamp() * 1_000_000)
         self.database, self.families = database, FamilyStore(database)
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
         self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, SKEW)
@@ -189,7 +189,7 @@ def test_a_second_tab_works_though_the_clock_is_set_back_meanwhile(nodes: list[N
 def test_without_a_comparable_clock_of_the_database_instants_are_compared_on_both_sides(
     nodes: list[Node], time: Time, age: str | None
 ) -> None:
-    """As after an upgrade from a release that did not write it down, or a restart of the machine."""
+    """As after a move to another database, or a restart of the machine."""
     tick = None if age is None else 2**60
     for ahead, is_repeated in ((HOUR, False), (SKEW, True), (timedelta(0), True), (-HOUR, False)):
         token = nodes[0].log_in()
@@ -240,7 +240,7 @@ def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, ti
     time.now = datetime.now(UTC)
     nodes = two_nodes(new_database(postgresql), time)
     for node in nodes:
-        node.database.ticks = lambda: None
+        node.database.shared_clock = lambda: None
     for node, other in (nodes, nodes[::-1]):
         token = node.log_in()
         successor = node.refresh(token)

@@ -1,6 +1,7 @@
-"""Migrations of the schema, by alembic: one file in `versions/` a change, forward only.
+"""Migrations of the schema by alembic: one file in `versions/` for each change, upgrades only.
 
-When they run, and under which lock, is defined in `database.database`.
+A migration only adds, so that nodes of the previous version keep working. When migrations run, and under which lock,
+is decided in `database.database`.
 """
 
 from pathlib import Path
@@ -12,19 +13,19 @@ from sqlalchemy import Connection
 
 
 class UnknownRevision(Exception):
-    """The database is at a revision that no file here describes."""
+    """The database has a revision that is not in `versions/`."""
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Return alembic's configuration for the files here."""
-    made = Config()
-    made.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    made.attributes["connection"] = connection
-    return made
+    """Return alembic's configuration for `versions/`."""
+    configuration = Config()
+    configuration.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    configuration.attributes["connection"] = connection
+    return configuration
 
 
 def upgrade(connection: Connection) -> None:
-    """Bring the schema to the newest revision, in the transaction of `connection`; raise UnknownRevision."""
+    """Upgrade the schema to the newest revision, in the transaction of `connection`; raise UnknownRevision."""
     try:
         command.upgrade(config(connection), "head")
     except CommandError as error:

@@ -1,14 +1,14 @@
-"""Runs migrations on the connection, and inside the transaction, that `database.database` hands over."""
+"""Alembic's environment: runs migrations in the transaction that `database.database` has begun."""
 
 from alembic import context
 
-from issuer.database.schema import VERSION_TABLE, carry_over
+from issuer.database.schema import VERSION_TABLE, create_version_table
 
 connection = context.config.attributes["connection"]
-carry_over(connection)
+create_version_table(connection)
 context.configure(
     connection=connection,
     version_table=VERSION_TABLE,
-    render_as_batch=True,  # SQLite alters a table by making it anew
+    render_as_batch=True,  # SQLite changes a table by creating a new one
 )
 context.run_migrations()

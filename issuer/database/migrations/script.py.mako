@@ -12,5 +12,5 @@ depends_on: str | Sequence[str] | None = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    """Go forward."""
+    """Upgrade from the previous revision."""
     ${upgrades if upgrades else "pass"}

@@ -83,5 +83,5 @@ def _checks(issuer: Issuer) -> Result:
 
 def _advice(issuer: Issuer, *, in_detail: bool) -> list[str]:
     """Return warnings about the passphrase, which the log has at the start only."""
-    advice = [concern.wrong for concern in issuer.settings.passphrase_concerns()]
+    advice = [warning.message for warning in issuer.settings.passphrase_warnings()]
     return advice if in_detail or not advice else ["the settings need attention; see: issuer check"]

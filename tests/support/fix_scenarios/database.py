@@ -29,7 +29,7 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.DATABASE_OUTDATED)
 def _(stage: Stage) -> None:
-    stage.deployment.change("UPDATE issuer_schema_version SET version_num = '0001'")
+    stage.deployment.change("UPDATE issuer_schema_version SET version_num = '0000'")
 
 
 @scenario(Kind.DATABASE_RESTORE)
