@@ -1,6 +1,6 @@
-"""One canonical spelling for IP addresses, used wherever addresses are compared, counted, logged or stored.
+"""The canonical form of IP addresses, by which they are compared, counted, logged and stored.
 
-Which peers may name another address is decided in `web.http.proxies`.
+Which proxies may forward the address of a client is decided in `web.http.proxies`.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -13,17 +13,17 @@ _MAPPED_BITS = 96
 
 
 def parse_address(text: str) -> Address:
-    """Return the address that `text` spells; raise ValueError.
+    """Return the address in `text`; raise ValueError.
 
     An IPv4-mapped IPv6 address, which a dual-stack socket reports for every IPv4 peer, is the IPv4 address. A zone
-    id (RFC 4007) names an interface of this machine and is no part of the address.
+    id (RFC 4007) names an interface of this machine and is not part of the address.
     """
     address = ip_address(text.partition("%")[0])
     return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def canonical_address(text: str) -> str:
-    """Return the canonical spelling (RFC 5952) of an address; anything else, such as a socket's name, as it is."""
+    """Return the canonical form (RFC 5952) of an address; anything else, such as the path of a socket, unchanged."""
     try:
         return str(parse_address(text))
     except ValueError:

@@ -1,7 +1,7 @@
 """Keeps blocking calls off the event loop, which serves all requests of the process.
 
-Code that may block (on a database, an HSM or another server) calls `require_patience()` first, which raises WouldWait
-on that thread. Running the work again on a thread that may block is left to `web.http.signing_thread`.
+Code that may block (on a database, an HSM or another server) calls `require_blocking_allowed()` first, which raises
+WouldBlock on that thread. Running the work again on another thread is left to `web.http.fast_path`.
 """
 
 import threading
@@ -11,29 +11,29 @@ from contextlib import contextmanager
 _thread = threading.local()
 
 
-class WouldWait(BaseException):
-    """A blocking call on the event loop's thread; nothing has changed yet, so the work can be run again on another.
+class WouldBlock(BaseException):
+    """A blocking call on the event loop's thread; nothing has changed yet, so another thread can run the work again.
 
     Not an Exception, so that no handler of failures catches it.
     """
 
 
 @contextmanager
-def impatient() -> Iterator[None]:
-    """Forbid blocking calls on this thread within the block: they raise WouldWait."""
-    _thread.impatient = True
+def forbid_blocking() -> Iterator[None]:
+    """Forbid blocking calls on this thread within the block: they raise WouldBlock."""
+    _thread.is_blocking_forbidden = True
     try:
         yield
     finally:
-        _thread.impatient = False
+        _thread.is_blocking_forbidden = False
 
 
-def may_wait() -> bool:
+def is_blocking_allowed() -> bool:
     """Whether blocking calls are allowed on this thread."""
-    return not getattr(_thread, "impatient", False)
+    return not getattr(_thread, "is_blocking_forbidden", False)
 
 
-def require_patience() -> None:
-    """Raise WouldWait on a thread that must not block."""
-    if not may_wait():
-        raise WouldWait
+def require_blocking_allowed() -> None:
+    """Raise WouldBlock on a thread that must not block."""
+    if not is_blocking_allowed():
+        raise WouldBlock

@@ -1,6 +1,6 @@
-"""Calling what only observes the work: counters, progress, hooks. A failure there never reaches the work.
+"""Calls observers (metrics, progress, hooks) so that their failures never reach the work that they observe.
 
-What is called, and what it counts, is left to the module that registers it.
+The observers are defined by the modules that register them.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ _failures: deque[str] = deque(maxlen=100)
 
 
 def notify(observer: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Call `observer`; what it raises is noted for `take_failures`, and raised no further."""
+    """Call `observer`; an exception is recorded for `take_failures` and not raised."""
     try:
         observer(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - see the module
@@ -21,5 +21,5 @@ def notify(observer: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 def take_failures() -> list[str]:
-    """Return the kinds of error that observers raised since the last call, the latest hundred of them."""
+    """Return the names of the exceptions of observers since the last call, at most the latest hundred."""
     return [_failures.popleft() for _ in range(len(_failures))]

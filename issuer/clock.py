@@ -1,6 +1,6 @@
-"""Time: the type of a clock, the clock of the system, and how instants and durations are written.
+"""Time: the type of a clock, the system clock, and the text forms of instants and durations.
 
-Nothing else in this package reads the time of the system; everything takes a `Clock`, or `now`.
+No other module reads the system time; they take a `Clock`, or `now`.
 """
 
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 
 def instant(when: datetime) -> str:
-    """Return `when` as people and scripts read it, in UTC, RFC 3339."""
+    """Return `when` in RFC 3339, in UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def duration(span: timedelta) -> str:
-    """Return `span` in the form in which settings are written: `30d`, `24h`, `10m`, `45s`."""
+    """Return `span` in the form of settings: `30d`, `24h`, `10m`, `45s`."""
     whole = int(span.total_seconds())
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if whole and whole % length == 0:
@@ -25,5 +25,5 @@ Clock = Callable[[], datetime]
 
 
 def system_clock() -> datetime:
-    """Return the present; nothing else in this package reads the clock."""
+    """Return the current time."""
     return datetime.now(UTC)

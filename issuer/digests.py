@@ -1,4 +1,7 @@
-"""Digests under which secrets are stored and looked up; passwords are hashed in `accounts.passwords`."""
+"""Digests by which random secrets are stored and looked up.
+
+Passwords are hashed in `accounts.passwords`.
+"""
 
 import hashlib
 

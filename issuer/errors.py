@@ -1,4 +1,7 @@
-"""What the key ring says no with; which of them ends a command how is `cli`'s business."""
+"""Errors of the key ring.
+
+The exit code of a command for each of them is decided in `cli.output`.
+"""
 
 from datetime import datetime
 
@@ -6,23 +9,23 @@ from issuer.fixes import Fix
 
 
 class KeyRingError(Exception):
-    """Anything the ring says no to.
+    """Base of the errors of the key ring.
 
     KeyRingError
-      Refused        a guard holds; `allowed_from` says until when, where waiting is enough
-      UnknownKey     no key, or more than one, answers to that name
-      NothingToDo    the ring is already as asked
-      NoRing         this database has no ring
-      StaleView      this node has not seen the ring for so long that it must not sign
-      WrongClock     the clock of this machine is too far from that of the database
-      OlderRing      the database has an older ring than its private keys have seen
-      KeyUnavailable a private key is missing, damaged, unreadable or under another passphrase
-        WrongPassphrase it is under another passphrase, or damaged
+      Refused        a rule forbids the operation; `allowed_from` is set if it only has to wait
+      UnknownKey     no key, or more than one, matches the kid
+      NothingToDo    the ring is already in the requested state
+      NoRing         the database has no key ring
+      StaleView      this node has not read the ring for so long that it must not sign
+      WrongClock     the clock of this machine differs too much from that of the database
+      OlderRing      the ring in the database is older than the one its private keys belong to
+      KeyUnavailable a private key is missing, damaged, unreadable or encrypted with another passphrase
+        WrongPassphrase it is encrypted with another passphrase, or damaged
     """
 
 
 class Refused(KeyRingError):
-    """A guard holds; `allowed_from` is the instant from which the same move is allowed, if waiting is enough."""
+    """A rule forbids the operation; `allowed_from` is when it will be allowed, if it only has to wait."""
 
     def __init__(self, message: str, allowed_from: datetime | None = None) -> None:
         super().__init__(message)
@@ -30,41 +33,38 @@ class Refused(KeyRingError):
 
 
 class UnknownKey(KeyRingError):
-    """No key, or more than one, answers to that name."""
+    """No key, or more than one, matches the kid."""
 
 
 class NothingToDo(KeyRingError):
-    """The ring is already as asked."""
+    """The ring is already in the requested state."""
 
 
 class NoRing(KeyRingError):
-    """The database has no ring: another one is meant, or the issuer has not started yet."""
+    """The database has no key ring: it is the wrong database, or the issuer has not been started yet."""
 
 
 class StaleView(KeyRingError):
-    """The view that this node has of the ring is too old to act on."""
+    """The view of the ring is too old to sign or publish."""
 
 
 class WrongClock(KeyRingError):
-    """The clock of this machine is too far from that of the database to decide anything by it."""
+    """The clock of this machine differs too much from that of the database."""
 
 
 class OlderRing(KeyRingError):
-    """The database has an older ring than its private keys have seen; says what it would bring back and lose."""
+    """The ring in the database is older than the one its private keys belong to; the message lists differences."""
 
 
 class KeyUnavailable(KeyRingError):
-    """A private key is missing, damaged, unreadable or under another passphrase; says which, and what to do.
-
-    `fix` clears it, where a line does.
-    """
+    """A private key is missing, damaged, unreadable or encrypted with another passphrase; it may have a `fix`."""
 
     def __init__(self, message: str, fix: Fix | None = None) -> None:
-        does = "run" if fix and fix.clears else "see"
-        super().__init__(f"{message}; {does}: {fix}" if fix else message)
+        verb = "run" if fix and fix.clears else "see"
+        super().__init__(f"{message}; {verb}: {fix}" if fix else message)
         self.message = message
         self.fix = fix
 
 
 class WrongPassphrase(KeyUnavailable):
-    """A private key does not open under the passphrase of the settings."""
+    """A private key cannot be decrypted with the passphrase of the settings."""

@@ -1,7 +1,7 @@
-"""The fix of a fault, as a line to run or to set: every kind that this program prints, in one list.
+"""Fixes of problems, as a line to run or to set: every kind of fix that this program prints.
 
-Which fault needs which is decided where the fault is found. A test breaks an installation for each kind, runs the
-printed line and looks again; it fails for a kind that it does not know.
+The modules that find a problem decide on its fix. A test breaks an installation for each kind, runs the printed line
+and checks again.
 """
 
 import os
@@ -14,14 +14,14 @@ from pathlib import Path
 
 
 class Kind(StrEnum):
-    """Every kind of fix that is printed."""
+    """The problem that a fix is for."""
 
     # Settings
     SETTING_VALUE = "a setting has a value that cannot be used"
     POLICY = "settings contradict each other"
     METRICS_TOKEN_SHORT = "the token for /metrics is too short"  # noqa: S105 - a description
     METRICS_TOKEN_MISSING = "there is no token for /metrics"  # noqa: S105 - a description
-    MISSPELT_IN_FILE = "a name in .env is not a setting, but similar to one"
+    MISSPELT_IN_FILE = "a name in .env is a misspelt setting"
     UNKNOWN_IN_FILE = "a name in .env is not a setting"
     UNKNOWN_IN_ENVIRONMENT = "a name in the environment is not a setting"
     TWICE_IN_ENVIRONMENT = "the environment has a setting under two spellings"
@@ -29,16 +29,16 @@ class Kind(StrEnum):
     URL_NOT_HTTPS = "ISSUER_URL is plain http"
     URL_WITH_PATH = "ISSUER_URL has a path"
     NO_TRUSTED_PROXY = "a proxy is needed, and none is trusted"
-    AUDIENCE_IS_ISSUER = "ISSUER_AUDIENCE is ISSUER_URL"
-    NO_ROTATION = "keys do not rotate by themselves"
-    OPEN_REGISTRATION = "anybody may register"
+    AUDIENCE_IS_ISSUER = "ISSUER_AUDIENCE equals ISSUER_URL"
+    NO_ROTATION = "automatic rotation is off"
+    OPEN_REGISTRATION = "anyone may register"
     CA_FILE = "ISSUER_CA_FILE cannot be used"
     # The file .env
     ENV_OWNER = ".env belongs to another user"
     ENV_WRITABLE = "others may write to .env"
     ENV_READABLE = "others may read secrets in .env"
     ENV_NOT_A_FILE = ".env is not a regular file"
-    ENV_UNREADABLE = ".env may not be read"
+    ENV_UNREADABLE = ".env cannot be read"
     ENV_ENCODING = ".env is not UTF-8"
     ENV_BYTE_ORDER_MARK = ".env begins with a byte order mark"
     ENV_LINE = "a line of .env cannot be read"
@@ -47,49 +47,49 @@ class Kind(StrEnum):
     PASSPHRASE_LOST = "there is no passphrase, and private keys are encrypted"  # noqa: S105
     PASSPHRASE_TWICE = "there are two passphrases"  # noqa: S105
     PASSPHRASE_UNUSABLE = "the passphrase cannot be used"  # noqa: S105
-    PASSPHRASE_FILE_UNREADABLE = "the file of the passphrase may not be read"  # noqa: S105
-    PASSPHRASE_FILE_EXPOSED = "others may read the file of the passphrase"  # noqa: S105
-    PASSPHRASE_FILE_BYTE_ORDER_MARK = "the file of the passphrase begins with a byte order mark"  # noqa: S105
+    PASSPHRASE_FILE_UNREADABLE = "the passphrase file cannot be read"  # noqa: S105
+    PASSPHRASE_FILE_EXPOSED = "others may read the passphrase file"  # noqa: S105
+    PASSPHRASE_FILE_BYTE_ORDER_MARK = "the passphrase file begins with a byte order mark"  # noqa: S105
     PASSPHRASE_SHORT = "the passphrase is short"  # noqa: S105
-    PASSPHRASE_WRONG = "a private key does not open under the passphrase"  # noqa: S105
+    PASSPHRASE_WRONG = "a private key cannot be decrypted with the passphrase"  # noqa: S105
     KEYS_NOT_ENCRYPTED = "private keys are not encrypted, and there is a passphrase"
     KEYS_ENCRYPTED_WEAKLY = "private keys are encrypted by an older, weaker derivation"
-    OTHER_USER = "root runs this in an installation of another user"
-    # The directory of keys
-    KEYS_LINK = "the directory of keys is a symbolic link"
-    KEYS_NO_DIRECTORY = "what should be the directory of keys is something else"
-    KEYS_CLOSED = "the directory of keys may not be used"
-    KEYS_OWNER = "the directory of keys, or a file in it, belongs to another user"
-    KEYS_EXPOSED = "others may use the directory of keys, or read a file in it"
-    KEYS_READ_ONLY = "the directory of keys is on a file system that is mounted read-only"
-    KEY_NO_FILE = "something that is no file has the name of a private key"
+    OTHER_USER = "the installation belongs to another user than root, who runs this"
+    # The key directory
+    KEYS_LINK = "the key directory is a symbolic link"
+    KEYS_NO_DIRECTORY = "the key directory is not a directory"
+    KEYS_CLOSED = "the key directory is not accessible"
+    KEYS_OWNER = "the key directory, or a file in it, belongs to another user"
+    KEYS_EXPOSED = "others may access the key directory, or read a file in it"
+    KEYS_READ_ONLY = "the key directory is on a read-only file system"
+    KEY_NO_FILE = "a private key is not a regular file"
     KEY_LINK = "a private key is a symbolic link"
     KEY_MISSING = "a private key is missing"
-    KEY_SWAPPED = "a private key is another one"
-    KEY_STRAY = "a file among the private keys belongs to no key"
-    KEY_STRAY_ELSEWHERE = "a private key in the database or token belongs to no key"
+    KEY_SWAPPED = "a private key does not match its public key"
+    KEY_STRAY = "a file in the key directory belongs to no key of the ring"
+    KEY_STRAY_ELSEWHERE = "a private key in the database or token belongs to no key of the ring"
     NOTE_DAMAGED = "the note of the key ring is damaged"
     NOTE_MISSING = "the token has no note of the key ring"
     # PKCS#11
     PKCS11_SETTINGS = "settings for PKCS#11 are missing"
-    PKCS11_MODULE = "the PKCS#11 module is not there"
-    PKCS11_TOKEN = "the PKCS#11 token does not answer"  # noqa: S105 - a description
+    PKCS11_MODULE = "the PKCS#11 module does not exist"
+    PKCS11_TOKEN = "the PKCS#11 token cannot be opened"  # noqa: S105 - a description
     PKCS11_KEY = "a private key is not in the PKCS#11 token"
     PKCS11_PACKAGE = "the package python-pkcs11 is not installed"
     # The database
     DATABASE_URL = "ISSUER_DATABASE_URL cannot be used"
     DATABASE_MISSING = "there is no database yet"
-    DATABASE_OUTDATED = "the database is of an older version"
-    DATABASE_RESTORE = "the database is damaged, or of another version"
-    DATABASE_UNREACHABLE = "the database does not answer"
+    DATABASE_OUTDATED = "the database has the schema of an older version"
+    DATABASE_RESTORE = "the database is damaged, or of a newer version"
+    DATABASE_UNREACHABLE = "the database cannot be reached"
     DATABASE_ENCODING = "the database has another encoding"
-    DATABASE_FOREIGN = "the database is another program's"
+    DATABASE_FOREIGN = "the database belongs to another program"
     DATABASE_POOLER = "a connection pooler drops the time limits of sessions"
-    HEARTBEATS_DAMAGED = "the heartbeats of nodes were changed"
-    DATABASE_OWNER = "the file of the database belongs to another user"
-    DATABASE_UNREADABLE = "the file of the database may not be used"
-    DATABASE_EXPOSED = "others may read the file of the database"
-    DATABASE_FOLDER_CLOSED = "the folder of the database may not be written"
+    HEARTBEATS_DAMAGED = "the heartbeats of nodes are damaged"
+    DATABASE_OWNER = "the database file belongs to another user"
+    DATABASE_UNREADABLE = "the database file is not accessible"
+    DATABASE_EXPOSED = "others may read the database file"
+    DATABASE_FOLDER_CLOSED = "the folder of the database is not writable"
     DATABASE_FOLDER_EXPOSED = "others may write in the folder of the database"
     DATABASE_MOVED = "the database was moved"
     DISK_FULL = "a disk is nearly full"
@@ -98,23 +98,23 @@ class Kind(StrEnum):
     # The key ring
     RING_MISSING = "there is no key ring yet"
     RING_OLDER = "the key ring is older than its keys"
-    AUDIT_SHORT = "the audit lacks entries that were noted"
-    RING_NEEDS_A_NODE = "something is overdue, as no issuer runs"
-    TOO_MANY_KEYS = "more keys will be published than verifiers read"
+    AUDIT_SHORT = "recorded entries of the audit log are missing"
+    RING_NEEDS_A_NODE = "a change of the key ring is overdue, because no issuer runs"
+    TOO_MANY_KEYS = "more keys will be published than verifiers accept"
     CLOCK = "the clock is wrong"
 
 
 @dataclass(frozen=True)
 class Fix:
-    """A command for a shell, or a line `NAME=value` for where the setting is set.
+    """A command for a shell, or a line `NAME=value` for the environment or `.env`.
 
-    Words in capitals are for the operator to fill in: BACKUP, FILE, HOST.
+    Operators replace words in capitals, such as BACKUP, FILE and HOST.
     """
 
     kind: Kind
     line: str
     clears: bool = True
-    """False where no command of this machine can clear the fault: the line shows its cause."""
+    """False if no command on this machine can fix the problem; the line then shows its cause."""
 
     def __str__(self) -> str:
         return self.line
@@ -122,7 +122,7 @@ class Fix:
 
 @dataclass(frozen=True)
 class ConfigWarning:
-    """A setting or file that works but is probably a mistake, with its fix."""
+    """Something that works but is probably a mistake, with its fix."""
 
     message: str
     fix: Fix
@@ -134,16 +134,16 @@ def setting(kind: Kind, name: str, value: str) -> Fix:
 
 
 def assignment(name: str, value: str) -> str:
-    """Return `NAME=value` as one line that a shell and `.env` read alike: a quote in quotes is written otherwise."""
+    """Return `NAME=value` as a line that means the same in a shell and in `.env`, which differ in escaping quotes."""
     if "'" in value and not set(value) & set('"$`\\!'):
         return f'{name}="{value}"'
     return f"{name}={shlex.quote(value)}"
 
 
 def exposing(facts: os.stat_result) -> int:
-    """Return the rights of a file that let others read or change it.
+    """Return the permission bits of a file that let others read or change it.
 
-    A file of root that a group of this process may read is meant for it: services are often given secrets so.
+    A file of root may be readable by a group of this process, as secrets of services often are.
     """
     ours = {os.getegid(), *os.getgroups()}
     is_for_us = facts.st_uid == 0 and os.geteuid() != 0 and facts.st_gid in ours
@@ -151,12 +151,12 @@ def exposing(facts: os.stat_result) -> int:
 
 
 def as_root(command: str) -> str:
-    """Return a command as root runs it."""
+    """Return a command that runs as root."""
     return command if os.geteuid() == 0 else f"sudo {command}"
 
 
 def may_be_moved(path: Path) -> bool:
-    """Whether what is at `path` may be moved away: neither a device, nor a mount, nor anything of the kernel's."""
+    """Whether the file at `path` may be moved: not a device or mount point, and not in /dev, /proc or /sys."""
     place = path.absolute()
     kind = place.lstat().st_mode
     folders = {str(each) for each in (place.parent.resolve(), *place.parent.resolve().parents)}
@@ -168,13 +168,13 @@ def may_be_moved(path: Path) -> bool:
     )
 
 
-def without_mark(path: str | PathLike[str]) -> str:
+def remove_byte_order_mark(path: str | PathLike[str]) -> str:
     """Return the command that removes the UTF-8 byte order mark at the beginning of a file."""
     return rf"sed -i '1s/^\xEF\xBB\xBF//' {quoted(path)}"
 
 
 def quoted(path: str | PathLike[str]) -> str:
-    """Return `path` as one word of bash, in one line; one that begins with a dash is not taken for an option."""
+    """Return `path` quoted for bash in one line, and so that a leading dash is not taken for an option."""
     text = str(path)
     text = f"./{text}" if text.startswith("-") else text
     if text.isprintable():

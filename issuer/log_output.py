@@ -1,7 +1,6 @@
-"""Where log lines go: standard error, written so that logging can neither fail nor wait.
+"""Writes log lines to standard error without ever raising or blocking.
 
-How a line is rendered is left to `logs`. A line that cannot be written is dropped and counted. Lines stay whole and
-in order.
+A line that cannot be written is dropped and counted. Lines stay complete and in order. Rendering is left to `logs`.
 """
 
 import os
@@ -20,25 +19,25 @@ from queue import SimpleQueue
 from typing import TextIO
 
 BACKLOG_MOST_BYTES = 4 * 1024 * 1024
-"""How much waits for a reader that has stopped reading; what comes after that is dropped."""
+"""How much is buffered for a reader that has stopped reading; further lines are dropped."""
 FLUSH_SECONDS = 5.0
-"""How long the end of a process waits at most for its last lines to be read..."""
+"""How long a process that ends waits at most until its last lines are read..."""
 STALLED_SECONDS = 1.0
-"""...and how long if nothing is read meanwhile."""
+"""...and how long if nothing is read."""
 POLL_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True)
 class Channel:
-    """An open file of the operating system, and how to write to it."""
+    """A file descriptor, and how to write to it."""
 
     descriptor: int
     send: Callable[[bytes], int]
     """Write some of the bytes and return how many; may raise OSError."""
     may_block: bool
-    """Whether `send` waits for a reader; otherwise it raises BlockingIOError."""
+    """Whether `send` blocks; otherwise it raises BlockingIOError."""
     owner: socket.socket | None = None
-    """What owns the descriptor, if it is a socket: it would close the number again."""
+    """The socket object that owns the descriptor, if any, and would close it a second time."""
 
     def close(self) -> None:
         """Close the file."""
@@ -46,18 +45,18 @@ class Channel:
             os.close(self.owner.detach() if self.owner else self.descriptor)
 
     def wait(self) -> None:
-        """Wait until something can be written, or for a second."""
+        """Wait until the file is writable, at most for a second."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLOUT)
         poll.poll(POLL_MILLISECONDS)
 
 
 def open_channel(stream: TextIO) -> Channel:
-    """Return a channel to the file below `stream`; OSError or ValueError if there is none.
+    """Return a channel to the file of `stream`; raise OSError or ValueError if it has none.
 
-    The descriptor is a duplicate: were the original closed, its number could soon be that of a database. Setting
-    O_NONBLOCK on it would change it for every process that shares the file, such as the shell. So a pipe or terminal
-    is opened a second time, and a socket is asked not to wait with each write. Regular files do not wait for readers.
+    The descriptor is a duplicate: if the original were closed, its number could be reused for a database. O_NONBLOCK
+    would apply to every process that shares the open file, such as the shell. So a pipe or a terminal is opened
+    again, and a socket is written with MSG_DONTWAIT. Regular files never block.
     """
     own = os.dup(stream.fileno())
     mode = os.fstat(own).st_mode
@@ -68,7 +67,7 @@ def open_channel(stream: TextIO) -> Channel:
         return Channel(own, lambda data: sock.send(data, socket.MSG_DONTWAIT), may_block=False, owner=sock)
     try:
         if sys.platform != "linux":
-            raise OSError  # elsewhere this would be the same open file  # noqa: TRY301
+            raise OSError  # elsewhere /dev/fd shares the open file  # noqa: TRY301
         again = os.open(f"/proc/self/fd/{own}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:  # no /proc, or a pipe of another account
         return Channel(own, lambda data: os.write(own, data), may_block=True)
@@ -77,7 +76,7 @@ def open_channel(stream: TextIO) -> Channel:
 
 
 def _is_open_for_writing(stream: TextIO | None) -> bool:
-    """Whether lines may get somewhere; not if standard error was closed before the start: see `standard_streams`."""
+    """Whether the stream is writable; not if standard error was closed before the start, see `standard_streams`."""
     if stream is None:
         return False
     try:
@@ -91,16 +90,16 @@ def _is_open_for_writing(stream: TextIO | None) -> bool:
 
 
 class LogOutput:
-    """Writes lines to a stream, or nowhere; no method raises, and none waits but `flush`.
+    """Writes lines to a stream; no method raises, and only `flush` and `close` block.
 
-    Lines are written at once. While a reader does not keep up they wait in a bounded backlog, which a thread writes.
-    Safe to use from signal handlers: a line logged there while another is being written is written right after it.
+    Lines are written immediately. While the reader does not keep up, they are kept in a bounded backlog that a thread
+    writes. Safe in signal handlers: a line logged there while another one is being written follows it.
     """
 
     def __init__(self, stream: TextIO | None, most_bytes: int = BACKLOG_MOST_BYTES) -> None:
         stream = stream if _is_open_for_writing(stream) else None
-        self.lost = 0
-        """How many lines were dropped."""
+        self.dropped = 0
+        """The number of dropped lines."""
         self.is_failing = stream is None
         """Whether the latest line was dropped."""
         self._stream = stream
@@ -111,7 +110,7 @@ class LogOutput:
             self._channel = open_channel(stream) if stream else None
         self._lock = threading.RLock()  # a signal handler may log while this thread holds it
         self._backlog: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._backlog_bytes = 0
         self._written = 0  # of the first line of the backlog
         self._is_torn = False
         self._is_draining = False
@@ -124,37 +123,37 @@ class LogOutput:
         with self._lock:
             if self._channel is None:
                 self._write_to_stream(data)
-            elif self._waiting_bytes and self._waiting_bytes + len(data) > self._most_bytes:
+            elif self._backlog_bytes and self._backlog_bytes + len(data) > self._most_bytes:
                 self._drop()
             else:
                 self._backlog.append(data)
-                self._waiting_bytes += len(data)
+                self._backlog_bytes += len(data)
                 if self._channel.may_block:
-                    self._leave_to_thread()
+                    self._wake_thread()
                 else:
                     self._drain(self._channel)
 
     def flush(self) -> None:
-        """Wait until all lines are written, as long as somebody reads them."""
+        """Wait until all lines are written, as long as the reader makes progress."""
         now = progressed = time.monotonic()
         deadline, before = now + FLUSH_SECONDS, (0, 0)
-        while self._waiting_bytes and now < deadline and now - progressed < STALLED_SECONDS:
+        while self._backlog_bytes and now < deadline and now - progressed < STALLED_SECONDS:
             if self._channel and not self._channel.may_block:
                 with self._lock:
-                    self._drain(self._channel)  # the thread may be gone already
+                    self._drain(self._channel)  # the thread may have ended
             time.sleep(0.005)
             now, left = time.monotonic(), (len(self._backlog), self._written)
             if left != before:
                 progressed, before = now, left
 
     def close(self) -> None:
-        """Write what waits, and write nothing more."""
+        """Flush, and drop all further lines."""
         self.flush()
         with self._lock:
             channel, self._channel, self._stream = self._channel, None, None
             self._backlog.clear()
-            self._waiting_bytes = 0
-        if channel and not channel.may_block:  # else the thread may be within a write, and the number reused
+            self._backlog_bytes = 0
+        if channel and not channel.may_block:  # otherwise the thread may be using the descriptor
             channel.close()
         self._wake.put(None)
 
@@ -169,12 +168,12 @@ class LogOutput:
             self._drop()
 
     def _drop(self) -> None:
-        self.lost += 1
+        self.dropped += 1
         self.is_failing = True
 
     def _drain(self, channel: Channel) -> None:
-        """Write the backlog until somebody would have to wait; the lock is held."""
-        if self._is_draining:  # this is a signal handler, and what it interrupted goes on
+        """Write the backlog until a write would block; the lock is held."""
+        if self._is_draining:  # in a signal handler, which interrupted this method
             return
         self._is_draining = True
         try:
@@ -182,36 +181,36 @@ class LogOutput:
                 try:
                     self._advance(channel.send(self._next()))
                 except BlockingIOError:
-                    self._leave_to_thread()
+                    self._wake_thread()
                     return
-                except Exception:  # noqa: BLE001 - a full disk, a reader that is gone, a closed file
-                    self._give_up_line()
+                except Exception:  # noqa: BLE001 - such as a full disk, a closed pipe or file
+                    self._drop_first_line()
         finally:
             self._is_draining = False
 
     def _next(self) -> bytes:
         line = self._backlog[0]
         if self._is_torn and not self._written and not line.startswith(b"\n"):
-            # A part of an earlier line was written before the disk was full.
+            # Part of an earlier line was written before the disk was full: end that line.
             self._backlog[0] = line = b"\n" + line
-            self._waiting_bytes += 1
+            self._backlog_bytes += 1
         return line[self._written :] if self._written else line
 
     def _advance(self, count: int) -> None:
         self._written += count
         self._is_torn = self._is_torn and not count
         if self._written >= len(self._backlog[0]):
-            self._waiting_bytes -= len(self._backlog.popleft())
+            self._backlog_bytes -= len(self._backlog.popleft())
             self._written = 0
             self.is_failing = False
 
-    def _give_up_line(self) -> None:
+    def _drop_first_line(self) -> None:
         self._is_torn = self._is_torn or self._written > 0
-        self._waiting_bytes -= len(self._backlog.popleft())
+        self._backlog_bytes -= len(self._backlog.popleft())
         self._written = 0
         self._drop()
 
-    def _leave_to_thread(self) -> None:
+    def _wake_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
             thread = threading.Thread(target=self._serve, name="log", daemon=True)
             try:
@@ -234,7 +233,7 @@ class LogOutput:
                     self._drain(channel)
 
     def _write_first(self, channel: Channel) -> None:
-        """Write some of the first line; only this thread takes from the backlog of such a channel."""
+        """Write some of the first line; for a blocking channel only this thread does."""
         with self._lock:
             data = self._next()
         try:
@@ -242,7 +241,7 @@ class LogOutput:
         except Exception:  # noqa: BLE001 - as in `_drain`
             with self._lock:
                 if self._backlog:
-                    self._give_up_line()
+                    self._drop_first_line()
         else:
             with self._lock:
                 if self._backlog:

@@ -1,8 +1,7 @@
-"""The log: a JSON object a line, or readable where standard error is a terminal; uvicorn's own lines too.
+"""Configures the log: one JSON object for each line, or readable text on a terminal; for libraries, too.
 
-Logging never raises and never waits: whatever goes wrong with a line, the work that logs it goes on. Which request a
-line belongs to is defined by `request_id`; what is logged of each request, in `web.http.access_log`; writing is left
-to `log_output`.
+Logging never raises and never blocks the code that logs. Lines have the id in `request_id`. The access log is in
+`web.http.access_log`; writing is left to `log_output`.
 """
 
 import atexit
@@ -19,61 +18,61 @@ from issuer.log_output import LogOutput
 from issuer.standard_streams import OutputStream, UnfailingStream
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The id of the request that is being answered; None outside of requests."""
+"""The id of the current request; None outside of requests."""
 
 
 _output: LogOutput | None = None
-"""Where this process logs."""
+"""The output of this process; None before `configure_log`."""
 
 
 def configure_log() -> None:
-    """Let this process log to standard error, tracebacks without the values of variables: some are secret."""
+    """Log to standard error; tracebacks have no local variables, which may be secret."""
     global _output  # noqa: PLW0603 - a process has one standard error, and loggers are made when modules are imported
-    described: list[Processor] = [
-        _tell_request,
+    common: list[Processor] = [
+        _add_request_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper("iso"),
     ]
     stream = sys.stderr.below if isinstance(sys.stderr, UnfailingStream) else sys.stderr
-    rendered = _on_a_terminal() if _is_terminal(stream) else _for_machines()
+    rendered = _terminal_processors() if _is_terminal(stream) else _json_processors()
     if _output is None:
         atexit.register(flush_log)
     else:
         _output.close()
     _output = LogOutput(stream)
     structlog.configure(
-        processors=[*described, *rendered],
+        processors=[*common, *rendered],
         wrapper_class=_UnfailingLogger,
         logger_factory=lambda *_: _LineLogger(),
     )
     handler = _UnfailingHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*described, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*common, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
-    logging.raiseExceptions = False  # it would print to standard error, past the output
+    logging.raiseExceptions = False  # would print errors to standard error directly
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("uvicorn").setLevel(logging.INFO)
 
 
 def serve_with_log() -> None:
-    """Send everything that is printed to standard error through the log output, which waits for no reader."""
+    """Redirect everything printed to standard error to the log output, which never blocks."""
     if _output is not None and not isinstance(sys.stderr, OutputStream):
         below = sys.stderr.below if isinstance(sys.stderr, UnfailingStream) else sys.stderr
         sys.stderr = OutputStream(below, _output)
 
 
 def flush_log() -> None:
-    """Write the lines that wait for a reader, as long as somebody reads."""
+    """Write buffered lines, as long as the reader reads."""
     if _output is not None:
         _output.flush()
 
 
-def lines_lost() -> int:
+def dropped_lines() -> int:
     """Return how many lines this process could not write."""
-    return _output.lost if _output else 0
+    return _output.dropped if _output else 0
 
 
 def is_log_failing() -> bool:
@@ -93,15 +92,15 @@ def _write(line: str) -> None:
         _output.write(line + "\n")
 
 
-def _write_instead(error: Exception) -> None:
-    """Write that a line could not be rendered; what it held may be what cannot be shown."""
+def _write_rendering_error(error: Exception) -> None:
+    """Write that a line could not be rendered, without its values, which may be the reason."""
     _write(
-        f'{{"event": "a log line could not be rendered", "level": "error", "reason": "{type(error).__name__}"}}'
+        f'{{"event": "log line could not be rendered", "level": "error", "reason": "{type(error).__name__}"}}'
     )
 
 
 class _LineLogger:
-    """What structlog hands rendered lines to; it has no state, so that bound loggers outlive a new configuration."""
+    """The logger that structlog wraps; it has no state, so that bound loggers stay valid after a reconfiguration."""
 
     def msg(self, line: str) -> None:
         """Write a line."""
@@ -111,58 +110,60 @@ class _LineLogger:
 
 
 class _UnfailingLogger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]
-    """structlog's logger, but for what its processors raise: the repr of a value may raise anything."""
+    """structlog's logger, without exceptions of its processors: the repr of a value may raise any."""
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: Any) -> None:
         try:
             super()._proxy_to_logger(method_name, event, **event_kw)
         except Exception as error:  # noqa: BLE001 - see the class
-            _write_instead(error)
+            _write_rendering_error(error)
 
 
 class _UnfailingHandler(logging.Handler):
-    """The same for lines of libraries, which use the standard library's logging."""
+    """The same for libraries, which use the standard library's logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line."""
         try:
             _write(self.format(record))
         except Exception as error:  # noqa: BLE001 - as above
-            _write_instead(error)
+            _write_rendering_error(error)
 
 
-def harmless(text: str) -> str:
-    """Return `text` without what a terminal would obey: names of files and people may hold anything."""
+def terminal_safe(text: str) -> str:
+    """Return `text` with unprintable characters replaced: names of files and users may contain control sequences."""
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
 
 
-def _on_a_terminal() -> list[Processor]:
+def _terminal_processors() -> list[Processor]:
     plain = structlog.dev.plain_traceback
     return [
         structlog.processors.format_exc_info,
-        _tame,
+        _make_terminal_safe,
         structlog.dev.ConsoleRenderer(colors=True, exception_formatter=plain),
     ]
 
 
-def _for_machines() -> list[Processor]:
-    # JSON has an escape for whatever could break a line.
+def _json_processors() -> list[Processor]:
+    # JSON escapes line feeds and control characters.
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
-def _tame(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Keep the words of strangers from being obeyed by a terminal, or from looking like another line."""
+def _make_terminal_safe(
+    _logger: Any, _method: str, line: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Keep values from containing control sequences or imitating a line."""
     for name, value in line.items():
         if name == "exception":
-            line[name] = "\n".join(map(harmless, str(value).split("\n")))
+            line[name] = "\n".join(map(terminal_safe, str(value).split("\n")))
         elif isinstance(value, str):
-            line[name] = harmless(value)
+            line[name] = terminal_safe(value)
     return line
 
 
-def _tell_request(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if told := request_id.get():
-        line["request_id"] = told
+def _add_request_id(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if current := request_id.get():
+        line["request_id"] = current
     return line

@@ -1,7 +1,6 @@
-"""The directory in which the processes of one server count, so that each of them can report the sum.
+"""The directory in which the processes of one server store their metrics, so that each of them can report the sum.
 
-It must be named in the environment before prometheus-client is imported. What is counted is defined
-in `web.instruments`.
+It must be in the environment before prometheus-client is imported. The metrics are defined in `web.instruments`.
 """
 
 import os
@@ -15,23 +14,23 @@ VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class NoDirectory(OSError):
-    """There is no directory to count in; says what to do."""
+    """PROMETHEUS_MULTIPROC_DIR is not a directory."""
 
 
 @contextmanager
-def counting(processes: int) -> Iterator[str | None]:
-    """Let several processes started in the block count in one directory, for its owner only and gone at the end.
+def shared_metrics_directory(processes: int) -> Iterator[str | None]:
+    """Let processes that are started in the block share a directory, which is private and removed at the end.
 
-    One by itself needs none. Operators who name a directory keep theirs, with what is in it. Yield a warning where
-    none can be made: each process counts for itself then, and serves all the same. Raise NoDirectory for one that is
-    named and does not exist.
+    A single process needs none, and a directory of the operator (PROMETHEUS_MULTIPROC_DIR) is kept. Yield a warning
+    if none can be created; then each process exports its own metrics. Raise NoDirectory if the operator's does not
+    exist.
     """
     if named := os.environ.get(VARIABLE):
         if not Path(named).is_dir():
-            raise NoDirectory(f"{VARIABLE} names {named}, which is no directory: make it, or unset it")
+            raise NoDirectory(f"{VARIABLE}: no such directory: {named}; create it, or unset {VARIABLE}")
         yield None
         return
-    os.environ.pop(VARIABLE, None)  # empty, it would name the current directory
+    os.environ.pop(VARIABLE, None)  # an empty value would mean the current directory
     if processes == 1:
         yield None
         return
@@ -39,8 +38,8 @@ def counting(processes: int) -> Iterator[str | None]:
         made = tempfile.mkdtemp(prefix=_prefix(os.getpid()))
     except OSError as error:
         yield (
-            f"/metrics shows one worker at a time, as no directory for temporary files can be written ({error});"
-            " make room, or set TMPDIR, and restart"
+            f"/metrics shows one worker at a time: no temporary directory can be created ({error}); free disk space"
+            " or set TMPDIR, then restart"
         )
         return
     os.environ[VARIABLE] = made
@@ -51,19 +50,19 @@ def counting(processes: int) -> Iterator[str | None]:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def forget(pid: int) -> None:
-    """Drop the gauges of a process that has ended; its counters stay."""
+def drop_gauges(pid: int) -> None:
+    """Drop the gauges of a process that has ended; its counters stay in the sums."""
     if VARIABLE not in os.environ:
         return
-    # Only now: it takes long to import, and most commands need none of it.
+    # Imported here because it takes long, and most commands do not need it.
     from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415
 
     with suppress(OSError):  # the directory was cleaned up
         mark_process_dead(pid, os.environ[VARIABLE])  # type: ignore[no-untyped-call]
 
 
-def clear_up_for(parent: int) -> None:
-    """Remove the directory that the parent of this process made, which was killed and cannot."""
+def remove_directory_of(parent: int) -> None:
+    """Remove the directory of the parent process, which was killed before it could."""
     named = Path(os.environ.get(VARIABLE, ""))
     if named.name.startswith(_prefix(parent)):
         shutil.rmtree(named, ignore_errors=True)

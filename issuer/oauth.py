@@ -1,6 +1,6 @@
-"""The protocol's words: errors with their code and status, grant names, client authentication, scopes.
+"""OAuth's vocabulary: errors with code and status, grant types, client authentication methods, scopes, requests.
 
-What a client may ask for is decided in `clients`; how an error is written, in `web.http.errors`.
+What a client may request is decided in `clients`; how an error is rendered, in `web.http.errors`.
 """
 
 import re
@@ -20,7 +20,7 @@ BLANKS = re.compile(r"[ \t\r\n]+")
 
 
 class GrantType(StrEnum):
-    """The `grant_type` values this issuer knows, RFC 6749."""
+    """The `grant_type` values of this issuer, RFC 6749."""
 
     CLIENT_CREDENTIALS = "client_credentials"
     PASSWORD = "password"  # noqa: S105 - the name of a grant
@@ -36,8 +36,12 @@ class AuthMethod(StrEnum):
     NONE = "none"
 
 
+CONFIDENTIAL_METHODS = tuple(method for method in AuthMethod if method is not AuthMethod.NONE)
+"""The methods by which a client proves its identity."""
+
+
 class ErrorCode(StrEnum):
-    """The `error` values this issuer answers with."""
+    """The `error` values of this issuer's responses."""
 
     INVALID_REQUEST = "invalid_request"
     INVALID_CLIENT = "invalid_client"
@@ -57,33 +61,33 @@ class ErrorCode(StrEnum):
 
 
 class OAuthError(Exception):
-    """An answer to the client in the protocol's own shape; each subclass is one code with its status.
+    """An error response of OAuth; each subclass has one code and status.
 
     OAuthError
       InvalidRequest       400  RFC 6749 section 5.2
       InvalidClient        401  RFC 6749 section 5.2
       InvalidGrant         400  RFC 6749 section 5.2
-        LoginFailed        401  the same, told to a person at the first-party log-in
+        LoginFailed        401  the same at the first-party log-in
       InvalidScope         400  RFC 6749 section 5.2
       InvalidTarget        400  RFC 8707 section 2
       UnauthorizedClient   400  RFC 6749 section 5.2
       UnsupportedGrantType 400  RFC 6749 section 5.2
       UnsupportedTokenType 400  RFC 7009 section 2.2.1
       InvalidToken         401  RFC 6750 section 3.1
-      AccessDenied         403  registration or a log-in that the operator switched off
-      NotFound             404  an unknown path, or a session that is not the caller's or has ended
-      MethodNotAllowed     405  a path without the method of the request
+      AccessDenied         403  registration or log-in disabled by the operator
+      NotFound             404  an unknown path, or a session that has ended or belongs to another user
+      MethodNotAllowed     405  the endpoint does not support the method
       UsernameTaken        409  registration
-      TooManyAttempts      429  too many failures, and when to try again (RFC 6585 section 4)
-      Unavailable          503  the issuer cannot answer for the moment, and says when to try again
+      TooManyAttempts      429  too many failures (RFC 6585 section 4); has `retry_after`
+      Unavailable          503  temporarily unavailable; has `retry_after`
     """
 
     code: ErrorCode
     status: int = 400
     challenge: str | None = None
-    """The scheme of `WWW-Authenticate`, where the status asks for one."""
+    """The scheme of `WWW-Authenticate`, for statuses that require the header."""
     headers: Mapping[str, str] = MappingProxyType({})
-    """What else the answer tells programs."""
+    """Further headers of the response."""
     retry_after: timedelta | None = None
 
     def __init__(self, description: str) -> None:
@@ -106,13 +110,13 @@ class InvalidClient(OAuthError):
 
 
 class InvalidGrant(OAuthError):
-    """The password is wrong, or the refresh token is not or no longer valid."""
+    """The password is wrong, or the refresh token is not valid or no longer valid."""
 
     code = ErrorCode.INVALID_GRANT
 
 
 class LoginFailed(InvalidGrant):
-    """The username or the password is wrong, or the account is disabled; the answer does not tell which."""
+    """The username or the password is wrong, or the account is disabled; the response is the same for all."""
 
     status = 401
     challenge = "Bearer"
@@ -122,25 +126,25 @@ class LoginFailed(InvalidGrant):
 
 
 class InvalidScope(OAuthError):
-    """Nothing of the scope asked for was granted, or it is malformed."""
+    """None of the requested scopes was granted, or the scope is malformed."""
 
     code = ErrorCode.INVALID_SCOPE
 
 
 class InvalidTarget(OAuthError):
-    """The resource asked for is not among the client's audiences."""
+    """The requested resource is not among the client's audiences."""
 
     code = ErrorCode.INVALID_TARGET
 
 
 class UnauthorizedClient(OAuthError):
-    """The client is authenticated, but may not use this grant."""
+    """The client is authenticated but not allowed to use this grant."""
 
     code = ErrorCode.UNAUTHORIZED_CLIENT
 
 
 class UnsupportedGrantType(OAuthError):
-    """No grant of that name is registered here."""
+    """The grant type is unknown."""
 
     code = ErrorCode.UNSUPPORTED_GRANT_TYPE
 
@@ -160,46 +164,46 @@ class InvalidToken(OAuthError):
 
 
 class AccessDenied(OAuthError):
-    """Switched off by the operator."""
+    """Disabled by the operator."""
 
     code = ErrorCode.ACCESS_DENIED
     status = 403
 
 
 class UsernameTaken(OAuthError):
-    """Another account has this name, or one that looks the same after normalisation."""
+    """Another account has this username, or one that looks the same after normalisation."""
 
     code = ErrorCode.USERNAME_TAKEN
     status = 409
 
 
 class NotFound(OAuthError):
-    """There is no such endpoint or object, or it is not the caller's."""
+    """The endpoint or object does not exist, or the object belongs to another user."""
 
     code = ErrorCode.NOT_FOUND
     status = 404
 
 
 class MethodNotAllowed(OAuthError):
-    """The endpoint has no such method; `Allow` names those that it has."""
+    """The endpoint does not support the method; `Allow` lists the supported ones."""
 
     code = ErrorCode.METHOD_NOT_ALLOWED
     status = 405
 
 
 class TooManyAttempts(OAuthError):
-    """Too many failures of this account, address or device; the same for accounts that do not exist."""
+    """Too many failures of this account, address or device; unknown accounts get the same response."""
 
     code = ErrorCode.TOO_MANY_ATTEMPTS
     status = 429
 
     def __init__(self, retry_after: timedelta) -> None:
-        super().__init__("too many attempts; wait before the next, see Retry-After")
+        super().__init__("too many attempts; retry after the time in Retry-After")
         self.retry_after = retry_after
 
 
 class Unavailable(OAuthError):
-    """The issuer cannot answer now; retry after `Retry-After` seconds."""
+    """Temporarily unavailable; retry after `Retry-After` seconds."""
 
     code = ErrorCode.TEMPORARILY_UNAVAILABLE
     status = 503
@@ -212,7 +216,7 @@ class Unavailable(OAuthError):
 def parse_scope(text: str) -> frozenset[str]:
     """Return the scope tokens in `text`, RFC 6749 section 3.3; raise InvalidScope for a malformed one.
 
-    More than one blank between two, which forms and shells leave, says the same as one.
+    Several blanks, as forms and shells may produce, separate two tokens like one.
     """
     tokens = [token for token in BLANKS.split(text) if token]
     if not all(SCOPE_TOKEN.fullmatch(token) for token in tokens):
@@ -221,12 +225,12 @@ def parse_scope(text: str) -> frozenset[str]:
 
 
 def format_scope(scope: frozenset[str]) -> str:
-    """Return `scope` as the protocol writes it, in a stable order."""
+    """Return `scope` as a string, in a stable order."""
     return " ".join(sorted(scope))
 
 
 def is_loopback(url: str) -> bool:
-    """Whether `url` names this machine only."""
+    """Whether the host of `url` is this machine's loopback interface."""
     host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -235,14 +239,14 @@ def is_loopback(url: str) -> bool:
 
 
 class UnknownToken(InvalidGrant):
-    """The refresh token never was, or not this client's: perhaps a guess."""
+    """The refresh token is unknown, or belongs to another client; it may be a guess."""
 
 
 @dataclass(frozen=True)
 class OAuthRequest:
-    """The parameters of a request, with the Authorization header that may go with them."""
+    """The parameters of a request, and its Authorization header."""
 
     parameters: Mapping[str, str] = field(repr=False)
     resources: tuple[str, ...] = ()
-    """The values of the one parameter that may be repeated, RFC 8707."""
+    """The values of `resource`, the only parameter that may be repeated (RFC 8707)."""
     authorization: str | None = field(default=None, repr=False)

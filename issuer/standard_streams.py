@@ -1,6 +1,6 @@
-"""Standard error that cannot fail what prints to it, and descriptors 0 to 2 that are open.
+"""Standard error that never raises, and descriptors 0 to 2 that are always open.
 
-Writing lines without waiting is left to `log_output`; standard output of commands, to `cli.streams`.
+Writing without blocking is left to `log_output`; standard output of commands, to `cli.streams`.
 """
 
 import io
@@ -13,11 +13,11 @@ from issuer.log_output import LogOutput
 
 STANDARD_ERROR = 2
 LINE_MOST_CHARACTERS = 65536
-"""A longer line that something prints without the log is broken."""
+"""A longer line that is printed without the log is split."""
 
 
 class UnfailingStream(io.TextIOBase):
-    """Standard error for everything that prints there: what cannot be written is dropped."""
+    """Standard error that drops what cannot be written."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
@@ -25,21 +25,21 @@ class UnfailingStream(io.TextIOBase):
 
     @property
     def below(self) -> TextIO | None:
-        """The stream that this writes to; None if standard error was closed before the start."""
+        """The underlying stream; None if standard error was closed before the start."""
         return self._stream
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """The encoding of the stream below."""
+        """The encoding of the underlying stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """How characters are written that the encoding lacks."""
+        """How characters outside of the encoding are written."""
         return "backslashreplace"
 
     def write(self, text: str) -> int:
-        """Write `text`, if that is possible; return its length."""
+        """Write `text` if possible; return its length."""
         if self._stream is not None:
             with suppress(OSError, ValueError):
                 self._stream.write(text)
@@ -53,18 +53,18 @@ class UnfailingStream(io.TextIOBase):
         return False
 
     def writable(self) -> bool:
-        """Whether it may be written to: always."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
-        """Return the descriptor; raise OSError without one."""
+        """Return the file descriptor; raise OSError if there is none."""
         if self._stream is None:
             raise OSError("standard error is closed")
         return self._stream.fileno()
 
 
 class OutputStream(UnfailingStream):
-    """Standard error of a process that serves: what anything prints there must not hold it up either."""
+    """Standard error of a serving process: printing to it must not block either."""
 
     def __init__(self, stream: TextIO | None, output: LogOutput) -> None:
         super().__init__(stream)
@@ -83,9 +83,9 @@ class OutputStream(UnfailingStream):
 
 
 def open_standard_files() -> None:
-    """Let descriptors 0 to 2 be open files, or the next file, such as the database, would be standard error.
+    """Open descriptors 0 to 2 if they are closed; otherwise the next file, such as the database, would get them.
 
-    Standard error that was closed cannot be written, so that worker processes, which inherit it, count lost lines.
+    A closed standard error is opened read-only, so that workers, which inherit it, count dropped lines.
     """
     for descriptor in range(3):
         try:

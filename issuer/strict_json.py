@@ -1,11 +1,11 @@
-"""JSON from outside, in which every reader must find the same: each member once, no NaN (RFC 8259, RFC 7493)."""
+"""Reads untrusted JSON that has one meaning for every parser: no repeated member, no NaN (RFC 8259, RFC 7493)."""
 
 import json
 from typing import Any
 
 
 class MemberRepeated(ValueError):
-    """An object has two members of one name; some parsers take the first, others the last."""
+    """An object repeats a member; some parsers use the first, others the last."""
 
     def __init__(self) -> None:
         super().__init__("a member is repeated")
@@ -15,7 +15,7 @@ def read_document(text: bytes | str) -> Any:
     """Return the document in `text`, UTF-8 with or without a byte order mark; raise ValueError or MemberRepeated."""
     try:
         decoded = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        return json.loads(decoded, object_pairs_hook=_members, parse_constant=_no_number)
+        return json.loads(decoded, object_pairs_hook=_members, parse_constant=_refuse_constant)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -27,5 +27,5 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

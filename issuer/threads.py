@@ -1,6 +1,6 @@
-"""Starts the threads of an executor before the first job comes.
+"""Starts the threads of an executor before its first job.
 
-An executor that cannot start a thread raises, but keeps the job, and does it later, after its caller was refused.
+An executor that cannot start a thread raises but keeps the job, and runs it after its caller has got an error.
 """
 
 import threading

@@ -1,7 +1,7 @@
-"""URLs and their canonical form: the issuer's own, origins of browser apps, and resources that tokens are for.
+"""Canonical forms of URLs: of the issuer, of origins of browser applications, and of resources.
 
-Verifiers compare the first and the last character by character, and browsers write an origin in one way only. Which
-resources a client may ask tokens for is decided in `clients`.
+Verifiers compare issuers and resources character by character, and browsers send origins in one form only. Which
+resources a client may request is decided in `clients`.
 """
 
 import re
@@ -15,28 +15,28 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
 _HOST_AND_PORT = re.compile(r"[^:/]*:[0-9]+(/|$)")
-"""Without a scheme, it reads as a URI with the host for a scheme: `localhost:8001`."""
+"""Such as `localhost:8001`, where the host would be parsed as the scheme."""
 _ESCAPED = re.compile(r"(?:%[0-9a-f]{2})+", re.IGNORECASE)
 _UNRESERVED = "-._~"  # besides letters and digits, RFC 3986 section 2.3
 
 
 class BadURL(ValueError):
-    """The text is no URL of the kind that is needed; says what is wrong with it."""
+    """A URL is not of the required form; the message says what is wrong with it."""
 
 
 def issuer_url(text: str) -> str:
-    """Return `text`, an issuer's URL in its one form (RFC 8414 section 2); raise BadURL."""
+    """Return `text` if it is the canonical URL of an issuer (RFC 8414 section 2); raise BadURL."""
     parts = http_parts(text)
     if "?" in text or "#" in text or "@" in parts.netloc:
-        raise BadURL("must be http(s)://HOST[:PORT][/PATH] and nothing more (RFC 8414 section 2)")
+        raise BadURL("must be http(s)://HOST[:PORT][/PATH], without query or fragment (RFC 8414 section 2)")
     if text.endswith("/"):
         raise BadURL("must not end with a slash: verifiers compare it character by character")
     _require_plain_path(parts.path)
-    return _required(text, f"{_origin(parts)}{parts.path}")
+    return _require_canonical(text, f"{_origin(parts)}{parts.path}")
 
 
-def meant_as_issuer_url(text: str) -> str | None:
-    """Return the issuer's URL that is probably meant by `text`, or None."""
+def suggest_issuer_url(text: str) -> str | None:
+    """Return the issuer URL that `text` probably means, or None."""
     try:
         parts = http_parts(text.strip())
         url = f"{_origin(parts)}{re.sub('/+', '/', parts.path).rstrip('/')}"
@@ -46,15 +46,15 @@ def meant_as_issuer_url(text: str) -> str | None:
 
 
 def origin(text: str) -> str:
-    """Return the origin that browsers send (RFC 6454 section 6.2) for `text`; raise BadURL."""
+    """Return `text` as the origin that browsers send (RFC 6454 section 6.2); raise BadURL."""
     parts = http_parts(text)
     if parts.path or "?" in text or "#" in text or "@" in parts.netloc:
         raise BadURL("each must be http(s)://HOST[:PORT], without a path or a slash at the end")
     return _origin(parts)
 
 
-def meant_as_origin(text: str) -> str | None:
-    """Return the origin that is probably meant by `text`, or None."""
+def suggest_origin(text: str) -> str | None:
+    """Return the origin that `text` probably means, or None."""
     try:
         parts = urlsplit(text.strip())
         return origin(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}")
@@ -63,7 +63,7 @@ def meant_as_origin(text: str) -> str | None:
 
 
 def resource(text: str) -> str:
-    """Return `text`, an absolute URI without a fragment (RFC 8707 section 2); raise BadURL."""
+    """Return `text` if it is an absolute URI without a fragment (RFC 8707 section 2); raise BadURL."""
     if len(text) > RESOURCE_MOST_CHARACTERS:
         raise BadURL(f"has more than {RESOURCE_MOST_CHARACTERS} characters")
     if not _URI.fullmatch(text) or _HOST_AND_PORT.match(text):
@@ -71,26 +71,26 @@ def resource(text: str) -> str:
             "must be an absolute URI without a fragment, such as https://api.example (RFC 8707 section 2)"
         )
     if _is_http(text) and "@" in http_parts(text).netloc:
-        raise BadURL("must not hold a username or a password")
+        raise BadURL("must not contain a username or a password")
     return text
 
 
 def default_resource(text: str) -> str:
-    """Return `text`, a resource that, if it is an http(s) URL, is canonical and has no query; raise BadURL."""
+    """Return `text` if it is a resource and, as an http(s) URL, canonical and without a query; raise BadURL."""
     if not _is_http(resource(text)):
         return text
     if "?" in text:
         raise BadURL("must be http(s)://HOST[:PORT][/PATH], without a query")
     parts = http_parts(text)
     _require_plain_path(parts.path)
-    return _required(text, f"{_origin(parts)}{parts.path}")
+    return _require_canonical(text, f"{_origin(parts)}{parts.path}")
 
 
 def comparable(uri: str) -> str:
-    """Return the normal form in which equivalent spellings of a URI are equal, RFC 3986 section 6.2.2 and 6.2.3.
+    """Return the normal form of a URI, in which equivalent URIs are equal: RFC 3986 sections 6.2.2 and 6.2.3.
 
-    Scheme and host in lower case, no default port, `/` for an empty path, unreserved characters not escaped. A slash
-    at the end of a path that is not empty makes another resource. Anything but an http(s) URL is returned as it is.
+    Scheme and host are in lower case, there is no default port, an empty path is `/`, and unreserved characters are
+    not escaped. A trailing slash of a path is significant. Anything but an http(s) URL is returned unchanged.
     """
     try:
         parts = http_parts(uri)
@@ -104,7 +104,7 @@ def comparable(uri: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Return `text` with only those characters percent-encoded that must be, in capitals."""
+    """Return `text` with percent-encoding only where it is needed, in upper case."""
     return _ESCAPED.sub(lambda match: quote(unquote_to_bytes(match[0]), safe=_UNRESERVED), text)
 
 
@@ -123,7 +123,7 @@ def http_parts(text: str) -> SplitResult:
         port = parts.port
     except ValueError:
         raise BadURL(
-            "is not a URL: it holds a blank or another character that no URL has, or a malformed host or port"
+            "is not a URL: it contains a blank or another invalid character, or a malformed host or port"
         ) from None
     if (
         parts.scheme not in DEFAULT_PORTS
@@ -143,7 +143,7 @@ def _origin(parts: SplitResult) -> str:
 
 
 def _host(name: str) -> str:
-    """Return a host in lower case, an international name in ASCII, an address in its shortest form."""
+    """Return a host in lower case, an internationalized name in ASCII, an address in its shortest form."""
     try:
         if ":" in name:
             address = IPv6Address(name)
@@ -156,9 +156,9 @@ def _host(name: str) -> str:
                 return str(IPv4Address(ascii_name))
             if len(ascii_name) <= HOST_MOST_CHARACTERS and all(map(_LABEL.fullmatch, labels)):
                 return ascii_name
-    except ValueError:  # a UnicodeError is one
+    except ValueError:  # includes UnicodeError
         pass
-    raise BadURL("has a host that is neither a name nor an address")
+    raise BadURL("has a host that is neither a domain name nor an IP address")
 
 
 def _require_plain_path(path: str) -> None:
@@ -168,7 +168,7 @@ def _require_plain_path(path: str) -> None:
         raise BadURL("has a path with an empty segment, `.` or `..`")
 
 
-def _required(text: str, form: str) -> str:
+def _require_canonical(text: str, form: str) -> str:
     if text != form:
         raise BadURL(f"must be written as {form}: it is compared character by character")
     return text

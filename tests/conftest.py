@@ -37,6 +37,8 @@ SLOWEST = (
     "servers/test_supervised.py",
     "servers/test_unwritable.py",
     "servers/test_serve.py",
+    "servers/test_many_connections.py",
+    "servers/test_slow_connections.py",
     "servers/test_connections.py",
     "servers/test_probes.py",
     "checks/test_fixes.py",

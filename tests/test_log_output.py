@@ -24,7 +24,7 @@ from support.servers import eventually
 
 from issuer import log_output
 from issuer.log_output import LogOutput
-from issuer.logs import configure_log, lines_lost
+from issuer.logs import configure_log, dropped_lines
 from issuer.standard_streams import OutputStream, UnfailingStream
 
 SOON = 10.0
@@ -77,7 +77,7 @@ def test_lines_wait_for_a_reader_that_has_stopped_and_come_whole_and_in_order(
         output.write("the end\n")
         read = read_all(reader, b"the end").decode().splitlines(keepends=True)
         assert read == [*lines, "the end\n"]
-        assert output.lost == 0
+        assert output.dropped == 0
 
 
 @PLACES
@@ -89,9 +89,9 @@ def test_what_a_stopped_reader_leaves_is_bounded_and_the_rest_is_counted(
         line = "x" * 99 + "\n"
         for _ in range(20_000):
             output.write(line)
-        assert output.lost > 5000
+        assert output.dropped > 5000
         assert output.is_failing
-        lost = output.lost
+        lost = output.dropped
         threading.Thread(target=output.flush).start()
         read = b""
         while read.count(b"\n") < 20_000 - lost:
@@ -116,7 +116,7 @@ def test_a_pipe_that_may_only_be_written_with_waiting_is_written_by_a_thread(
         output.flush()
         reader.close()
         output.write("lost\n")
-        eventually(lambda: output.lost == 1, "the loss is noticed")
+        eventually(lambda: output.dropped == 1, "the loss is noticed")
 
 
 def test_the_file_that_others_share_does_not_become_non_blocking() -> None:
@@ -133,7 +133,7 @@ def test_a_reader_that_has_gone_costs_lines_and_nothing_else() -> None:
         reader.close()
         for _ in range(3):
             output.write("lost\n")
-        assert output.lost == 3
+        assert output.dropped == 3
         assert output.is_failing
 
 
@@ -153,7 +153,7 @@ def test_a_stream_that_cannot_be_written_costs_lines_and_nothing_else(where: str
             for _ in range(3):
                 output.write("a line \udc80\n")
             output.flush()
-            assert output.lost == 3
+            assert output.dropped == 3
 
 
 def test_a_stream_that_is_closed_later_is_written_on_and_no_other_file_in_its_place(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_line_that_a_full_disk_broke_off_is_not_continued_by_the_next(tmp_path
         for line in ("first\n", "second\n", "third\n", "fourth\n"):
             output.write(line)
     assert (tmp_path / "log").read_text() == "fir\nthird\nfourth\n"
-    assert output.lost == 2
+    assert output.dropped == 2
 
 
 def test_a_line_logged_by_a_signal_handler_while_another_is_written_comes_after_it(tmp_path: Path) -> None:
@@ -276,9 +276,9 @@ def test_a_value_that_cannot_be_shown_costs_its_line(logged: Callable[[], list[d
     logging.getLogger("a library").error(*("two values %s %s", 1))
     structlog.get_logger().info("the next")
     *instead, following = logged()
-    assert [line["event"] for line in instead] == ["a log line could not be rendered"] * 4
+    assert [line["event"] for line in instead] == ["log line could not be rendered"] * 4
     assert following["event"] == "the next"
-    assert lines_lost() == 0
+    assert dropped_lines() == 0
 
 
 def test_an_exception_that_cannot_be_shown_is_no_failure(

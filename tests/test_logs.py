@@ -23,7 +23,7 @@ from issuer.settings.settings import Settings
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import GroupCommit
 from issuer.web.app import create_app
-from issuer.web.http.path_redaction import KnownPaths
+from issuer.web.http.path_redaction import PathRedaction
 from issuer.wiring import Issuer
 
 Lines = Callable[[], list[dict[str, object]]]
@@ -193,9 +193,9 @@ def test_what_a_proxy_hands_on_that_is_no_address_is_not_logged(lines: Lines, pr
         ("/users/{id}", "/users/*"),
     ],
 )
-def test_of_a_path_only_words_of_this_service_are_told(path: str, shown: str) -> None:
-    known = KnownPaths(["/login", "/users/me", "/users/me/sessions/{id}"])
-    assert known.shown(path) == shown
+def test_only_known_segments_of_a_path_are_logged(path: str, shown: str) -> None:
+    known = PathRedaction(["/login", "/users/me", "/users/me/sessions/{id}"])
+    assert known.redacted(path) == shown
 
 
 def test_a_path_forges_no_line_and_is_never_long(lines: Lines, web: TestClient) -> None:

@@ -22,7 +22,7 @@ from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_sco
 from issuer.settings.values import parse_duration
 from issuer.throttling.limits import site
 from issuer.web.http.forms import FORM, VERBATIM, read_form
-from issuer.web.http.path_redaction import KnownPaths
+from issuer.web.http.path_redaction import PathRedaction
 from issuer.web.well_known.jwks import _etags
 from verifier_example.settings import _seconds
 from verifier_example.verifier import _check_url, _read_base64url, _read_object, import_key
@@ -149,7 +149,7 @@ def test_a_name_is_judged(name: str) -> None:
 def test_headers_and_paths_of_strangers_are_read_whatever_they_hold(text: str, path: str) -> None:
     assert _etags(text)
     assert site(text) is not None
-    shown = KnownPaths(["/users/me", "/users/me/sessions/{id}"]).shown(path)
+    shown = PathRedaction(["/users/me", "/users/me/sessions/{id}"]).redacted(path)
     assert set(shown) <= set("/*usersmeion")
 
 

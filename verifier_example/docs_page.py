@@ -17,7 +17,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from verifier_example.connections.files import HeldFiles
+from verifier_example.connections.files import InMemoryFiles
 
 DOCUMENT, PAGE, FILES = "/openapi.json", "/docs", "/static-offline-docs"
 EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
@@ -52,7 +52,7 @@ def install(app: FastAPI, issuer: str) -> None:
     async def docs() -> HTMLResponse:
         return HTMLResponse(page, headers=headers)
 
-    app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     app.add_middleware(Browsers)
 
 

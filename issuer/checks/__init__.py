@@ -1,5 +1,5 @@
-"""Checks: what is wrong with an installation, each with its fix; nothing is made or changed.
+"""Checks of an installation, each with a fix for what it finds; they change nothing.
 
-One file for each thing that is looked at; `site` looks at all of them. What words have been found elsewhere already,
-in settings, signing or the store, are used as they are.
+A module for each subject; `installation` runs all of them. Errors of settings, signing and the database have a fix of
+their own, which is reported unchanged.
 """

@@ -1,4 +1,4 @@
-"""What is wrong with the settings themselves, before anything is opened by them."""
+"""Checks of the settings themselves, before anything is opened with them."""
 
 import os
 import re
@@ -13,10 +13,10 @@ from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.settings.settings import SECRETS, BadSettings, Settings, setting_of, setting_warnings
 from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, raw_settings
-from issuer.urls import meant_as_issuer_url, meant_as_origin
+from issuer.urls import suggest_issuer_url, suggest_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
-"""Secret only if they hold a password."""
+"""Settings that are secret only if they contain a password."""
 _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]+@|[?&](?:ssl)?password=")
 _NEW_TOKEN = "openssl rand -hex 16"  # noqa: S105 - a command
 MAKE_METRICS_TOKEN = (
@@ -25,7 +25,7 @@ MAKE_METRICS_TOKEN = (
 
 
 def refused(error: BadSettings) -> Iterator[Finding]:
-    """Yield what `load_settings` refused, setting by setting, and whatever else can be said of the settings then."""
+    """Yield each setting that `load_settings` refused, and warnings about the others."""
     try:
         file, given = read_env_file(), raw_settings()
     except (BadEnvFile, DuplicateSetting) as other:
@@ -37,21 +37,21 @@ def refused(error: BadSettings) -> Iterator[Finding]:
     for fault in error.errors[len(unread) :]:
         name = setting_of(fault)
         yield problem(fault, _value_fix(name, given.get(name)))
-    yield from given_as_meant()
+    yield from given_values()
 
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
-    """Yield settings that cannot hold together, with the arithmetic, or name a file that cannot be used."""
-    for look in (settings.policy, settings.trusted_authorities, settings.hardware_token):
+    """Yield settings that contradict each other, with the calculation, or that name an unusable file."""
+    for load in (settings.policy, settings.trusted_authorities, settings.hardware_token):
         try:
-            look()
+            load()
         except BadSettings as error:
             if error.fix:
                 yield problem(str(error), error.fix)
 
 
-def given_as_meant() -> Iterator[Finding]:
-    """Yield that others can read secrets in `.env`, and the warnings about settings that have no effect."""
+def given_values() -> Iterator[Finding]:
+    """Yield secrets in `.env` that others may read, and warnings about given settings."""
     file = read_env_file()
     if file:
         yield from _exposed(file)
@@ -73,83 +73,83 @@ def _is_secret(name: str, value: str) -> bool:
 
 
 def hardware_token(settings: Settings) -> Iterator[Finding]:
-    """Yield that the module of an HSM is not where the settings say."""
+    """Yield a problem if the PKCS#11 module does not exist."""
     module = settings.pkcs11_module
     if settings.keys == "pkcs11" and module and not os.path.isfile(module):  # noqa: PTH113 - as elsewhere
         yield problem(
-            f"ISSUER_PKCS11_MODULE is {module}, and there is no such file",
+            f"ISSUER_PKCS11_MODULE: no such file: {module}",
             Fix(Kind.PKCS11_MODULE, "ISSUER_PKCS11_MODULE=/usr/lib/MODULE.so"),
         )
 
 
-def not_as_thought(settings: Settings, *, tls: bool = False) -> Iterator[Finding]:
-    """Yield what starts, and will not work as its operator thinks."""
+def likely_mistakes(settings: Settings, *, tls: bool = False) -> Iterator[Finding]:
+    """Yield warnings about settings that work, but hardly as intended."""
     url = urlsplit(settings.url)
     if not settings.is_loopback and url.scheme == "http":
         yield warning(
-            f"ISSUER_URL {settings.url} is plain http: verifiers and clients refuse it, or should",
+            f"ISSUER_URL {settings.url} is plain http: verifiers and clients should refuse it",
             setting(Kind.URL_NOT_HTTPS, "ISSUER_URL", url._replace(scheme="https").geturl()),
         )
     if url.scheme == "https" and not tls and not settings.trusted_proxies:
         yield warning(
-            "a proxy must terminate TLS in front of this (or see --ssl-certfile), but ISSUER_TRUSTED_PROXIES names"
-            " none: limits on guessing count all clients as one address",
+            "ISSUER_URL is https, so a proxy must terminate TLS (or see --ssl-certfile), but ISSUER_TRUSTED_PROXIES"
+            " is empty: limits on guessing count all clients as one address",
             Fix(Kind.NO_TRUSTED_PROXY, "ISSUER_TRUSTED_PROXIES=127.0.0.1"),
         )
 
 
-def to_think_about(settings: Settings) -> Iterator[Finding]:
-    """Yield what may be meant, and often is not."""
+def unusual_choices(settings: Settings) -> Iterator[Finding]:
+    """Yield warnings about settings that may be intended."""
     path = urlsplit(settings.url).path
     if path:
         well_known = "/.well-known/oauth-authorization-server"
         yield warning(
-            f"ISSUER_URL has the path {path}: the proxy must pass on all that is below it, with or without the path,"
-            f" and {well_known}{path} as it is (RFC 8414 section 3.1)",
+            f"ISSUER_URL has the path {path}: the proxy must forward everything below it, with or without the path,"
+            f" and {well_known}{path} unchanged (RFC 8414 section 3.1)",
             setting(Kind.URL_WITH_PATH, "ISSUER_URL", settings.url.removesuffix(path)),
         )
     if settings.audience == settings.url:
         yield warning(
-            "ISSUER_AUDIENCE is ISSUER_URL: every service would accept tokens that are for the issuer alone",
+            "ISSUER_AUDIENCE equals ISSUER_URL: every service would accept tokens that are for the issuer only",
             Fix(Kind.AUDIENCE_IS_ISSUER, "ISSUER_AUDIENCE=https://api.example"),
         )
     if not settings.rotation_period:
         yield warning(
-            "ISSUER_ROTATION_PERIOD is 0: keys rotate only when an operator does it",
+            "ISSUER_ROTATION_PERIOD is 0: keys are only rotated manually",
             Fix(Kind.NO_ROTATION, "ISSUER_ROTATION_PERIOD=30d"),
         )
     if settings.is_loopback:
         return
     if settings.metrics_token is None:
         yield warning(
-            "ISSUER_METRICS_TOKEN is not set: /metrics refuses everybody",
+            "ISSUER_METRICS_TOKEN is not set: /metrics refuses every request",
             Fix(Kind.METRICS_TOKEN_MISSING, MAKE_METRICS_TOKEN),
         )
     if settings.registration == "open":
         yield warning(
-            "ISSUER_REGISTRATION is open: anybody may create an account",
+            "ISSUER_REGISTRATION is open: anyone may create an account",
             Fix(Kind.OPEN_REGISTRATION, "ISSUER_REGISTRATION=closed"),
         )
 
 
 def _value_fix(name: str, given: RawSetting | None) -> Fix:
-    """Return the line in place of one that was refused: as it was meant, or else the default."""
+    """Return a line to replace one that was refused: with the probable value, or else the default."""
     value = normalized(given) if given else ""
     if name == "ISSUER_METRICS_TOKEN":
         if given is None or given.line is None:
             return Fix(Kind.METRICS_TOKEN_SHORT, f"export {name}=$({_NEW_TOKEN})")
         return Fix(Kind.METRICS_TOKEN_SHORT, f'sed -i "{given.line}s/.*/{name}=$({_NEW_TOKEN})/" .env')
-    meant = {
-        "ISSUER_URL": meant_as_issuer_url(value) or "https://issuer.example",
-        "ISSUER_AUDIENCE": meant_as_issuer_url(value) or "https://api.example",
-        "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(meant_as_origin, value.split(","))))
+    suggested = {
+        "ISSUER_URL": suggest_issuer_url(value) or "https://issuer.example",
+        "ISSUER_AUDIENCE": suggest_issuer_url(value) or "https://api.example",
+        "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(suggest_origin, value.split(","))))
         or "https://app.example",
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
         "ISSUER_PROXY": "http://HOST:PORT",
         "ISSUER_DATABASE_URL": url_form(value),
     }
-    if name in meant:
-        return setting(Kind.SETTING_VALUE, name, meant[name])
+    if name in suggested:
+        return setting(Kind.SETTING_VALUE, name, suggested[name])
     if name == "ISSUER_KEYS_PASSPHRASE":
         return Fix(Kind.SETTING_VALUE, f"{name}_FILE=FILE")
     default = Settings.model_fields[name.removeprefix("ISSUER_").lower()].default

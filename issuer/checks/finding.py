@@ -1,4 +1,4 @@
-"""A finding: what is wrong, how bad it is, and what clears it."""
+"""A finding: what is wrong, its severity, and its fix."""
 
 import os
 import pwd
@@ -11,17 +11,17 @@ from issuer.fixes import ConfigWarning, Fix, Kind
 
 
 class Severity(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     PROBLEM = "problem"
-    """It does not work, or is not safe."""
+    """Something does not work, or is not secure."""
     WARNING = "warning"
-    """It works, and perhaps not as its operator thinks."""
+    """Something works, but perhaps not as intended."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One problem or warning."""
 
     severity: Severity
     wrong: str
@@ -29,7 +29,7 @@ class Finding:
 
 
 def other_user(path: Path) -> Finding | None:
-    """Return that root looks at what belongs to a service as a whole: what is printed for root would break it."""
+    """Return a problem if root checks an installation of another user: fixes run as root would break it."""
     try:
         owner = path.stat().st_uid
     except OSError:
@@ -52,7 +52,7 @@ def problem(wrong: str, fix: Fix) -> Finding:
 
 
 def warning(wrong: str, fix: Fix) -> Finding:
-    """Return a finding to think about."""
+    """Return a finding that may be intended."""
     return Finding(Severity.WARNING, wrong, fix)
 
 

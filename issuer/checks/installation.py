@@ -1,6 +1,6 @@
-"""All checks of one installation, in the order in which one thing rests on another.
+"""All checks of an installation, in the order of their dependencies.
 
-A check whose preconditions fail is left out: it runs once those are fixed.
+A check is skipped while one that it depends on reports a problem. The checks themselves are in the sibling modules.
 """
 
 import os
@@ -27,50 +27,52 @@ from issuer.wiring import pem_storage_for, signer_for, token_signer_for
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What was looked at, and what was found."""
+class CheckResult:
+    """The result of a check; `name` is what was checked."""
 
-    at: str
+    name: str
     findings: tuple[Finding, ...]
     note: str = ""
-    """What is to be known although nothing is wrong with it."""
+    """Information that is shown without a finding, too."""
 
     @property
     def is_sound(self) -> bool:
-        """Whether the next check can run."""
+        """Whether the checks that depend on this one can run."""
         return all(finding.severity is not Severity.PROBLEM for finding in self.findings)
 
 
-def look(clock: Clock) -> Iterator[Looked]:
-    """Yield everything that was looked at; make and change nothing."""
+def run_checks(clock: Clock) -> Iterator[CheckResult]:
+    """Yield the result of each check; change nothing."""
     try:
         settings = load_settings()
     except BadSettings as error:
-        yield Looked("settings", tuple(_refused(error)), _source())
+        yield CheckResult("settings", tuple(_refused(error)), _source())
         return
-    configured = Looked("settings", tuple(_configured(settings)), _source())
+    configured = CheckResult("settings", tuple(_configured(settings)), _source())
     yield configured
     kept: tuple[Finding, ...] = ()
     if place := settings.key_directory:
         kept = (*private_keys.directory(place), *storage.room(_existing(place)))
-        yield Looked("key directory", kept)
+        yield CheckResult("key directory", kept)
     url = settings.database_url.get_secret_value()
     try:
         database = Database(url)
     except StoreError as error:
         form = Fix(Kind.DATABASE_URL, f"ISSUER_DATABASE_URL={storage.url_form(url)}")
-        yield Looked("database", (problem(str(error), form),))
+        yield CheckResult("database", (problem(str(error), form),))
         yield from _token(settings, configured)
         return
     try:
-        stored = Looked("database", tuple(_stored(settings, database)))
+        stored = CheckResult("database", tuple(_stored(settings, database)))
         yield stored
         if configured.is_sound and stored.is_sound and _is_current(database):
-            told = {finding.wrong for finding in kept}
-            for looked in _ring(settings, settings.policy(), database, clock):
-                new = tuple(_once(looked.findings, told))
-                if new or not looked.findings:  # what was found before is not well
-                    yield replace(looked, findings=new)
+            reported = {finding.wrong for finding in kept}
+            for result in _ring(settings, settings.policy(), database, clock):
+                new = tuple(_once(result.findings, reported))
+                if (
+                    new or not result.findings
+                ):  # all findings were reported before: not sound, but nothing new
+                    yield replace(result, findings=new)
         else:
             yield from _token(settings, configured)
     finally:
@@ -85,11 +87,11 @@ def _source() -> str:
 
 
 def _refused(error: BadSettings) -> Iterator[Finding]:
-    """Yield what was refused, and what is wrong with the rest."""
+    """Yield the settings that were refused, and contradictions among the others."""
     yield from configuration.refused(error)
     if error.rest:
-        told = {str(each) for each in error.rest.contradictions(besides=error.errors)}
-        yield from (each for each in _contradictions(error.rest) if each.wrong in told)
+        reported = {str(each) for each in error.rest.contradictions(besides=error.errors)}
+        yield from (each for each in _contradictions(error.rest) if each.wrong in reported)
 
 
 def _contradictions(settings: Settings) -> Iterator[Finding]:
@@ -100,17 +102,17 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
 
 def _configured(settings: Settings) -> Iterator[Finding]:
     yield from _contradictions(settings)
-    yield from configuration.given_as_meant()
-    yield from configuration.not_as_thought(settings)
-    yield from configuration.to_think_about(settings)
+    yield from configuration.given_values()
+    yield from configuration.likely_mistakes(settings)
+    yield from configuration.unusual_choices(settings)
 
 
 def _stored(settings: Settings, database: Database) -> Iterator[Finding]:
     file = database.file
-    # Before it is opened: SQLite makes files beside it, with the same rights.
-    rights = list(storage.rights(file)) if file and not database.is_missing else []
+    # Before the database is opened: SQLite creates files beside it, with the same permissions.
+    rights = list(storage.permissions(file)) if file and not database.is_missing else []
     foreign = list(storage.foreign(database))
-    if foreign:  # the rights of another program's file are not ours to advise on
+    if foreign:  # permissions of another program's file are not checked
         yield from foreign
         return
     yield from rights
@@ -123,43 +125,43 @@ def _stored(settings: Settings, database: Database) -> Iterator[Finding]:
 
 
 def _lost(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Yield why the first start in a new database would fail: there are private keys from before."""
+    """Yield why the first start with a new database would fail: there are private keys of an earlier one."""
     if settings.keys == "database":
         return
     try:
         signer = signer_for(settings, database)
         yield from ring.lost(signer, storage.restore(database), private_keys.remove_note(settings))
     except (BadSettings, KeyRingError):
-        return  # found with the directory, or told of the token once there is a database
+        return  # reported with the key directory, or with the token once there is a database
 
 
-def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[Looked]:
+def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) -> Iterator[CheckResult]:
     try:
         signer = signer_for(settings, database)
         signer.kept()
     except (BadSettings, KeyRingError) as error:
-        if not settings.key_directory:  # a directory was looked at before
+        if not settings.key_directory:  # problems of a directory were reported before
             fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
-            yield Looked("private keys", (problem(str(error), fix),))
+            yield CheckResult("private keys", (problem(str(error), fix),))
         return
     rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
     findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
     found = ring.load(rotation, database, findings, private_keys.remove_note(settings))
     if found:
         findings += ring.goes_on(found, policy, now)
-    yield Looked("key ring", tuple(findings))
-    yield Looked("audit", tuple(ring.audit(AuditStore(database), rotation if found else None, database)))
+    yield CheckResult("key ring", tuple(findings))
+    yield CheckResult("audit", tuple(ring.audit(AuditStore(database), rotation if found else None, database)))
     if found:
         keys = found.published_keys(now)
         unusable = private_keys.published(settings, database, signer, keys)
         strays = private_keys.orphans(settings, signer, found, now)
         unnoted = private_keys.checkpoint_missing(settings, signer)
         weak = () if settings.keys == "pkcs11" else _weak(settings, database)
-        yield Looked("private keys", (*unusable, *weak, *strays, *unnoted))
+        yield CheckResult("private keys", (*unusable, *weak, *strays, *unnoted))
 
 
-def _token(settings: Settings, configured: Looked) -> Iterator[Looked]:
-    """Yield whether the PKCS#11 token opens, where the key ring that would need it cannot be looked at."""
+def _token(settings: Settings, configured: CheckResult) -> Iterator[CheckResult]:
+    """Yield whether the PKCS#11 token can be opened, if the key ring cannot be checked."""
     if settings.keys != "pkcs11" or not configured.is_sound:
         return
     findings: tuple[Finding, ...] = ()
@@ -170,26 +172,26 @@ def _token(settings: Settings, configured: Looked) -> Iterator[Looked]:
     except (BadSettings, KeyRingError) as error:
         fix = getattr(error, "fix", None) or private_keys.token_slots(settings)
         findings = (problem(str(error), fix),)
-    yield Looked("private keys", findings)
+    yield CheckResult("private keys", findings)
 
 
 def _weak(settings: Settings, database: Database) -> Iterator[Finding]:
     return private_keys.encrypted_weakly(pem_storage_for(settings, database), settings.passphrase())
 
 
-def _once(findings: Iterable[Finding], told: set[str]) -> Iterator[Finding]:
-    """Yield each finding once: a directory that cannot be used would be reported for each key in it."""
+def _once(findings: Iterable[Finding], reported: set[str]) -> Iterator[Finding]:
+    """Yield findings that were not reported yet: an unusable directory would be reported for each key in it."""
     for finding in findings:
-        if finding.wrong not in told:
-            told.add(finding.wrong)
+        if finding.wrong not in reported:
+            reported.add(finding.wrong)
             yield finding
 
 
 def _is_current(database: Database) -> bool:
-    """Whether the tables are there as this program knows them; another check has told if not."""
+    """Whether the tables are those of this version; `storage.schema` reports it if not."""
     return not database.is_missing and database.is_current()
 
 
 def _existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists; what may not be looked at does not."""
+    """Return the path, or its nearest parent that exists and is accessible."""
     return next((each for each in (path, *path.absolute().parents) if os.path.isdir(each)), Path())  # noqa: PTH112

@@ -1,4 +1,4 @@
-"""What is wrong with the passphrase of the private keys, and a fix that keeps one that opens a key."""
+"""Checks of the passphrase of the private keys; a fix never removes a passphrase that opens a key."""
 
 import os
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ NAMED = 'printf "\\nISSUER_KEYS_PASSPHRASE_FILE=%s\\n" '
 
 
 def passphrase(settings: Settings) -> Iterator[Finding]:
-    """Yield why there is no usable passphrase, and what is doubtful about the one there is."""
+    """Yield why there is no usable passphrase, and warnings about the one there is."""
     try:
         settings.passphrase()
     except BadSettings as error:
@@ -35,7 +35,7 @@ def _fix(settings: Settings) -> Fix:
         return _one_of_two(settings, file, given)
     if file:
         return _of_file(file, settings)
-    if settings.keys_passphrase:  # no key can be under it
+    if settings.keys_passphrase:  # no key can be encrypted with it
         return Fix(
             Kind.PASSPHRASE_UNUSABLE, f"{_without(given[TEXT])} && {_made_and_named(unused('passphrase'))}"
         )
@@ -45,7 +45,7 @@ def _fix(settings: Settings) -> Fix:
 
 
 def _one_of_two(settings: Settings, file: Path, given: dict[str, RawSetting]) -> Fix:
-    """Return what takes back the setting that opens no key; where none does, the one that cannot be used."""
+    """Return the fix that removes the setting that opens no key; or if none does, the unusable one."""
     text = settings.keys_passphrase.get_secret_value() if settings.keys_passphrase else ""
     try:
         in_file = read_passphrase(file)
@@ -80,14 +80,14 @@ def _made_and_named(file: Path) -> str:
 
 
 def _without(given: RawSetting) -> str:
-    """Return the command that takes a setting back; a line of `.env` stays as a comment."""
+    """Return the command that removes a setting; a line of `.env` stays as a comment."""
     if given.line is None:
         return f"unset {given.spelled}"
     return commented(Path(".env"), given.line, given.line)
 
 
 def _pems(settings: Settings) -> Iterator[bytes]:
-    """Yield the private keys in a directory; those in the database are not asked for before it is looked at."""
+    """Yield the private keys in a directory; those in the database cannot be read yet."""
     if settings.key_directory:
         directory = PemDirectory(settings.key_directory)
         with suppress(KeyUnavailable):

@@ -1,4 +1,4 @@
-"""What is wrong with the private keys: where they are kept, who may read them, whether each is the one it says."""
+"""Checks of the private keys: their directory, its permissions, and whether each key works."""
 
 import os
 import shlex
@@ -24,12 +24,12 @@ from issuer.signing.signer import Signer
 
 
 def directory(path: Path) -> Iterator[Finding]:
-    """Yield what is wrong with rights, owners and kinds in the directory of private keys, or with its disk."""
-    # Those of `os.path`: a path that may not be looked at is none.
+    """Yield problems of permissions, owners and file types in the key directory, and of its disk."""
+    # `os.path`, because these functions return False for an inaccessible path.
     if os.path.islink(path) and os.path.isdir(path):  # noqa: PTH112, PTH114
         yield warning(
-            f"{path} is a symbolic link to {path.resolve()}: who may change it changes the keys, and a backup may"
-            " hold the link alone",
+            f"{path} is a symbolic link to {path.resolve()}: whoever may change it can replace the keys, and a"
+            " backup may contain only the link",
             setting(Kind.KEYS_LINK, "ISSUER_KEYS", str(path.resolve())),
         )
     if other := other_user(path):
@@ -44,7 +44,7 @@ def directory(path: Path) -> Iterator[Finding]:
 
 
 def _usable(path: Path) -> Fix:
-    """Return what makes a directory of keys out of what the file system refuses."""
+    """Return the fix for a path that cannot be used as key directory."""
     if os.path.isdir(path):  # noqa: PTH112 - as above
         return Fix(Kind.KEYS_CLOSED, f"chmod 700 {quoted(path)}")
     if os.path.lexists(path) and not may_be_moved(path):
@@ -58,7 +58,7 @@ def _usable(path: Path) -> Fix:
 def published(
     settings: Settings, database: Database, signer: Signer, keys: Sequence[Key]
 ) -> Iterator[Finding]:
-    """Yield each published key whose private key is missing, does not open, or is another's."""
+    """Yield each published key whose private key is missing, cannot be decrypted, or does not match."""
     for key in keys:
         try:
             prove(signer, key)
@@ -67,7 +67,7 @@ def published(
 
 
 def encrypted_weakly(storage: PemStorage, passphrase: str | None) -> Iterator[Finding]:
-    """Yield that private keys are encrypted as an older version did it."""
+    """Yield a warning about private keys with fewer rounds of key derivation than today."""
     if passphrase is None:
         return
     with suppress(KeyUnavailable):  # reported of the keys themselves
@@ -76,14 +76,14 @@ def encrypted_weakly(storage: PemStorage, passphrase: str | None) -> Iterator[Fi
         if old:
             yield warning(
                 f"{len(old)} private key{'s' * (len(old) > 1)} encrypted by an older version or another program, with"
-                " fewer rounds: a stolen copy is easier to open",
+                " fewer rounds: a stolen copy is easier to decrypt",
                 Fix(Kind.KEYS_ENCRYPTED_WEAKLY, ENCRYPT_ANEW),
             )
 
 
 def orphans(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) -> Iterator[Finding]:
-    """Yield what lies among the private keys and belongs to no published key."""
-    if not signer.kept():  # these are not among ours: the place is another program's, or the system's
+    """Yield files or objects beside the private keys that belong to no published key."""
+    if not signer.kept():  # no keys of this issuer are here, so the place may be another program's
         return
     for name in signer.orphans([key.kid for key in ring.published_keys(now)]):
         fix = Fix(Kind.KEY_STRAY_ELSEWHERE, "issuer keys verify", clears=False)
@@ -91,7 +91,7 @@ def orphans(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) ->
             move = f"mv --backup=numbered {quoted(settings.key_directory / name)} strays/"
             fix = Fix(Kind.KEY_STRAY, f"mkdir -p -m 700 strays && {move}")
         yield warning(
-            f"{name} lies among the private keys and belongs to no key of the ring; see: issuer keys verify",
+            f"{name} is stored with the private keys and belongs to no key of the ring; see: issuer keys verify",
             fix,
         )
 
@@ -120,7 +120,7 @@ def remove_note(settings: Settings) -> Fix:
 
 
 def token_slots(settings: Settings) -> Fix:
-    """Return the command that shows which tokens a PKCS#11 module has."""
+    """Return the command that lists the tokens of a PKCS#11 module."""
     return Fix(Kind.PKCS11_TOKEN, f"{_pkcs11_tool(settings)} --list-token-slots", clears=False)
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with the key ring: whether it is there, is the newest, and goes on; its audit; and who runs it."""
+"""Checks of the key ring: that it exists, is the newest and is maintained; of its audit log, clock and hosts."""
 
 import re
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from issuer.signing.signer import Signer
 
 
 def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: Fix) -> KeyRing | None:
-    """Return the ring, or None and why not among the `findings`."""
+    """Return the ring, or None with the reason added to `findings`."""
     try:
         return rotation.ring()
     except NoRing:
@@ -45,7 +45,7 @@ def load(rotation: Rotation, database: Database, findings: list[Finding], remove
 
 
 def lost(signer: Signer, restored: Fix, remove_note: Fix) -> Iterator[Finding]:
-    """Yield that private keys are here and their database is not: the next start would refuse to begin anew."""
+    """Yield a problem if there are private keys without their database: the next start would refuse."""
     try:
         noted, kept = RingCheckpoint(signer.checkpoint_storage).ring(), signer.kept()
     except DamagedCheckpoint as error:
@@ -64,17 +64,17 @@ def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
         yield problem(str(error), restored)
     else:
         yield warning(
-            "there is no key ring yet: the first start makes it", Fix(Kind.RING_MISSING, "issuer serve")
+            "there is no key ring yet: the first start creates it", Fix(Kind.RING_MISSING, "issuer serve")
         )
 
 
 def _moved_to(url: str) -> Fix:
-    """Return the setting that follows a move; the password is not noted with it."""
+    """Return the setting for the new database after a move; its password is not known here."""
     return setting(Kind.DATABASE_MOVED, "ISSUER_DATABASE_URL", re.sub(r":[*]{3}@", ":PASSWORD@", url))
 
 
 def clock(rotation: Rotation) -> Iterator[Finding]:
-    """Yield that the clock of this machine is far from that of the database."""
+    """Yield a finding if the clocks of this machine and of the database differ."""
     try:
         rotation.clocks.require()
     except WrongClock as error:
@@ -85,7 +85,7 @@ def clock(rotation: Rotation) -> Iterator[Finding]:
 
 
 def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
-    """Yield what is overdue or missing: nobody runs, or those who run cannot."""
+    """Yield what is overdue or missing, because no issuer runs or those that run fail."""
     for wrong in ring_warnings(ring, policy, now):
         fix = Fix(Kind.RING_NEEDS_A_NODE, "issuer serve")
         if "ISSUER_ROTATION_PERIOD" in wrong:
@@ -94,7 +94,7 @@ def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
 
 
 def _slower(ring: KeyRing, policy: Policy, now: datetime) -> timedelta:
-    """Return a rotation period under which the keys that are published already leave in time."""
+    """Return a rotation period with which published keys leave before there are too many."""
     period = policy.rotation_period
     while (
         period < LONGEST
@@ -105,9 +105,9 @@ def _slower(ring: KeyRing, policy: Policy, now: datetime) -> timedelta:
 
 
 def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> Iterator[Finding]:
-    """Yield the first link of the audit that is not whole, or that it lacks what was noted of it.
+    """Yield the first broken link of the audit log, or that recorded entries are missing.
 
-    Without a `rotation` it is not compared: an older ring was found already, and its audit is as old.
+    Without a `rotation` it is not compared with the record: the ring was found to be older, and so is its audit log.
     """
     try:
         wrong = integrity_error(*store.chain())
@@ -133,14 +133,14 @@ def hosts(
     names = sorted({beat.name.rpartition("/")[0] for beat in alive})
     if len(names) < 2:  # noqa: PLR2004 - one host
         return
-    told = ", ".join(names)
+    hosts_running = ", ".join(names)
     if database.is_sqlite:
         yield problem(
-            f"issuers run on {told} with one SQLite file: it is not safe on a network's file system",
+            f"issuers run on {hosts_running} with one SQLite file, which is not safe on a network file system",
             Fix(Kind.SEVERAL_HOSTS_SQLITE, "issuer move --to-file FILE"),
         )
     elif settings.key_directory:
         yield warning(
-            f"issuers run on {told}, and ISSUER_KEYS is the directory {settings.keys}: they must share it",
+            f"issuers run on {hosts_running}, and ISSUER_KEYS is the directory {settings.keys}: they must share it",
             Fix(Kind.SEVERAL_HOSTS_DIRECTORY, "issuer move --to-file FILE"),
         )

@@ -1,4 +1,4 @@
-"""What is wrong with the database: its file, its schema, its encoding, and the room that is left for it."""
+"""Checks of the database: file permissions, schema, encoding, free disk space and connection poolers."""
 
 import os
 import re
@@ -22,11 +22,11 @@ LEAST_SHARE = 0.05
 LEAST_BYTES = 200 * 1024 * 1024
 
 
-def rights(file: Path) -> Iterator[Finding]:
-    """Yield who else may read the file of SQLite, or that we cannot write it."""
+def permissions(file: Path) -> Iterator[Finding]:
+    """Yield problems with the permissions of the SQLite file and its folder."""
     folder = file.absolute().parent
-    if not os.path.isfile(file):  # noqa: PTH113 - one that may not be looked at is none
-        return  # found by `schema`
+    if not os.path.isfile(file):  # noqa: PTH113 - False for an inaccessible path
+        return  # reported by `schema`
     if other := other_user(folder):
         yield other
         return
@@ -66,7 +66,7 @@ def _private(path: Path) -> Iterator[Finding]:
 
 
 def room(folder: Path) -> Iterator[Finding]:
-    """Yield that a disk is nearly full: a revocation must never fail for want of room."""
+    """Yield a warning about a disk that is nearly full: a revocation must not fail for lack of space."""
     usage = shutil.disk_usage(folder)
     if usage.free < LEAST_BYTES or usage.free < LEAST_SHARE * usage.total:
         yield warning(
@@ -76,26 +76,26 @@ def room(folder: Path) -> Iterator[Finding]:
 
 
 def foreign(database: Database) -> Iterator[Finding]:
-    """Yield that the database is another program's."""
+    """Yield a problem if the database belongs to another program."""
     try:
         database.schema()
     except DatabaseForeign as error:
         yield problem(error.message, error.fix)
     except StoreError:
-        return  # found by `schema`
+        return  # reported by `schema`
 
 
 def schema(database: Database) -> Iterator[Finding]:
-    """Yield why the database cannot be used, or that the next start changes it."""
+    """Yield why the database cannot be used, or that the next start creates or migrates it."""
     if database.is_missing and database.file:
         folder = database.file.absolute().resolve().parent
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             yield problem(
-                f"the database {database} cannot be made: {folder} is no folder that may be written",
+                f"the database {database} cannot be created: {folder} is not a writable folder",
                 setting(Kind.DATABASE_URL, "ISSUER_DATABASE_URL", "sqlite:///issuer.db"),
             )
             return
-        yield warning(f"there is no database {database} yet: the first start makes it", START)
+        yield warning(f"there is no database {database} yet: the first start creates it", START)
         return
     try:
         revision = database.schema().revision
@@ -106,21 +106,21 @@ def schema(database: Database) -> Iterator[Finding]:
         yield problem(str(error), _reach(database, error))
         return
     if revision is None:
-        yield warning(f"the database {database} has no tables yet: the first start makes them", START)
+        yield warning(f"the database {database} has no tables yet: the first start creates them", START)
     elif revision != SCHEMA:
         yield warning(
-            f"the database {database} is at revision {revision}, and the next start brings it to {SCHEMA}; back it up"
-            " before",
+            f"the database {database} is at revision {revision}, and the next start migrates it to {SCHEMA}; back it"
+            " up first",
             Fix(Kind.DATABASE_OUTDATED, back_up(database), clears=False),
         )
 
 
 def pooler(database: Database) -> Iterator[Finding]:
-    """Yield that a connection pooler has dropped the time limits of sessions."""
+    """Yield a warning about a connection pooler that drops the time limits of sessions."""
     try:
         found = database.pooler()
     except StoreError:
-        return  # found by `schema`
+        return  # reported by `schema`
     if found and not found.has_limits:
         role = '"' + found.role.replace('"', '""') + '"'
         limits = {
@@ -139,7 +139,7 @@ def pooler(database: Database) -> Iterator[Finding]:
 
 
 def url_form(url: str) -> str:
-    """Return the form of a URL in place of one that cannot be used; never another kind of database."""
+    """Return a template for the URL of the same kind of database."""
     is_sqlite = "sqlite" in url.lower() or not re.search(r"[:@]|postg|psql", url.lower())
     return "sqlite:///issuer.db" if is_sqlite else "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
@@ -153,7 +153,7 @@ def back_up(database: Database) -> str:
 
 
 def restore(database: Database) -> Fix:
-    """Return the command that restores a backup; what SQLite keeps beside its file belongs to the old one."""
+    """Return the command that restores a backup, and removes the files of SQLite that belong to the old database."""
     if database.is_sqlite:
         beside = " ".join(quoted(f"{database.name}{suffix}") for suffix in ("-wal", "-shm"))
         return Fix(Kind.DATABASE_RESTORE, f"rm -f {beside} && install -m 600 BACKUP {quoted(database.name)}")
@@ -187,14 +187,14 @@ def _reach(database: Database, error: StoreError) -> Fix:
             f"{make} --maintenance-db={_address(database)} {quoted(new)}\n"
             f"{setting(Kind.DATABASE_ENCODING, 'ISSUER_DATABASE_URL', url)}",
         )
-    look = (
+    diagnosis = (
         f"sqlite3 {quoted(database.name)} 'PRAGMA integrity_check'"
         if database.is_sqlite
         else f"psql --dbname={_address(database)} -c 'SELECT 1'"
     )
-    return Fix(Kind.DATABASE_UNREACHABLE, look, clears=False)
+    return Fix(Kind.DATABASE_UNREACHABLE, diagnosis, clears=False)
 
 
 def _address(database: Database) -> str:
-    """Return the URL of PostgreSQL without the password, which its programs take from PGPASSWORD or ask for."""
+    """Return the URL without the password, which PostgreSQL's programs read from PGPASSWORD or ask for."""
     return shlex.quote(database.url_for_programs())

@@ -1,4 +1,7 @@
-"""Operator commands: each a docstring and a call, with a table for people and `--json` for scripts."""
+"""Commands for operators, with tables for people and `--json` for scripts.
+
+What a command does is in `administration`, `maintenance`, `checks` and `serving`.
+"""
 
 import gc
 import os
@@ -7,17 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C ended, as shells have it."""
+"""The exit code after Ctrl-C, as in shells."""
 
 
 def main() -> None:
-    """Run a command; a package that is not installed is one line, not a traceback."""
-    _import_nothing_from_here()
+    """Run a command; a missing package is an error of one line, not a traceback."""
+    _exclude_current_folder_from_imports()
     try:
         from issuer.cli import streams  # noqa: PLC0415 - Ctrl-C may come now
 
         streams.prepare()
-        gc.disable()  # what is imported stays: looking for garbage among it takes a tenth of a start
+        gc.disable()  # collecting garbage among imported modules would take a tenth of the start
         from issuer.cli.commands import run  # noqa: PLC0415 - what is missing shows here
 
         gc.freeze()
@@ -25,11 +28,11 @@ def main() -> None:
         run()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except ModuleNotFoundError as error:  # some commands import what only they need
+    except ModuleNotFoundError as error:  # of a package that only some commands import
         sys.exit(f"failed: the package {error.name} is not installed; run: make demo, or see README.md")
 
 
-def _import_nothing_from_here() -> None:
+def _exclude_current_folder_from_imports() -> None:
     """Keep the current folder off the import path, in this process and in those that it starts.
 
     The service may write to that folder. An attacker who took over the service once could leave a module there, and

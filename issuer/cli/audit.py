@@ -1,4 +1,4 @@
-"""`issuer audit`: what happened to the keys, and whether the record of it is whole."""
+"""`issuer audit`: lists the audit log and session events, and verifies the log."""
 
 import re
 from contextlib import suppress
@@ -109,7 +109,7 @@ def verify(
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
         compared = issuer.keys.rotation.checkpoint.audit_number()
-        told = (
+        scope = (
             "there is no note outside the database to compare it with"
             if compared is None
             else f"the first {compared} were compared with the checkpoint with the private keys"
@@ -117,7 +117,8 @@ def verify(
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},
             as_json=as_json,
-            says=f"the audit log is intact: {head.number} entries, {told}; note this digest elsewhere: {head.digest}",
+            says=f"the audit log is intact: {head.number} entries, {scope}; note this digest elsewhere:"
+            f" {head.digest}",
         )
 
 

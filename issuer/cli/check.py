@@ -1,4 +1,4 @@
-"""`issuer check`: what is wrong with this installation, and how to fix it."""
+"""`issuer check`: shows the results of `checks.installation`."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,13 +6,13 @@ import typer
 from rich.text import Text
 
 from issuer.checks.finding import Finding, Severity
-from issuer.checks.installation import Looked, look
+from issuer.checks.installation import CheckResult, run_checks
 from issuer.cli.output import Exit, Json, console, show
 from issuer.clock import system_clock
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 
 MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
-WELL = ("✓", "green")
+PASSED = ("✓", "green")
 IN_ASCII = str.maketrans({"✗": "x", "✓": "ok"})
 
 
@@ -21,21 +21,21 @@ def check(*, as_json: Json = False) -> None:
 
     Changes nothing. Exit 1 if there is a problem; warnings alone exit 0.
     """
-    looked = list(look(system_clock))
-    found = [finding for each in looked for finding in each.findings]
+    results = list(run_checks(system_clock))
+    found = [finding for each in results for finding in each.findings]
     counts = {severity: sum(finding.severity is severity for finding in found) for severity in Severity}
     document = {
         "problems": counts[Severity.PROBLEM],
         "warnings": counts[Severity.WARNING],
         "checks": [
-            {"check": each.at, "note": each.note, "findings": [_described(each) for each in each.findings]}
-            for each in looked
+            {"check": each.name, "note": each.note, "findings": [_described(each) for each in each.findings]}
+            for each in results
         ],
     }
     if not as_json:
-        _draw(looked)
-    told = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
-    show(document, as_json=as_json, says=", ".join(told) or "no problems found")
+        _draw(results)
+    summary = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
+    show(document, as_json=as_json, says=", ".join(summary) or "no problems found")
     if counts[Severity.PROBLEM]:
         raise typer.Exit(Exit.FAILED)
 
@@ -44,25 +44,25 @@ def _described(finding: Finding) -> dict[str, str]:
     return {"severity": finding.severity.value, "wrong": finding.wrong, "fix": finding.fix.line}
 
 
-def _draw(looked: Sequence[Looked]) -> None:
+def _draw(results: Sequence[CheckResult]) -> None:
     terminal = console()
     has_marks = terminal.encoding.startswith("utf")
-    for each in looked:
-        for line in _lines(each):
+    for result in results:
+        for line in _lines(result):
             if not has_marks:
                 line.plain = line.plain[0].translate(IN_ASCII) + line.plain[1:]
             terminal.print(line, soft_wrap=True)
 
 
-def _lines(looked: Looked) -> Iterator[Text]:
-    """Yield a line with a mark for what is well, and for each finding what is wrong, and alone what clears it."""
-    note = f": {harmless(looked.note)}" if looked.note else ""
-    if not looked.findings:
-        yield Text.assemble(WELL, f" {looked.at}{note}")
+def _lines(result: CheckResult) -> Iterator[Text]:
+    """Yield a line for a check without findings; else a line for each finding, and its fix on lines of its own."""
+    note = f": {terminal_safe(result.note)}" if result.note else ""
+    if not result.findings:
+        yield Text.assemble(PASSED, f" {result.name}{note}")
     elif note:
-        yield Text(f"  {looked.at}{note}")
-    for finding in looked.findings:
+        yield Text(f"  {result.name}{note}")
+    for finding in result.findings:
         mark = MARKS[finding.severity]
-        yield Text.assemble(mark, f" {looked.at}: ", harmless(finding.wrong))
+        yield Text.assemble(mark, f" {result.name}: ", terminal_safe(finding.wrong))
         for line in finding.fix.line.split("\n"):
-            yield Text(f"    {harmless(line)}", style="bold")
+            yield Text(f"    {terminal_safe(line)}", style="bold")

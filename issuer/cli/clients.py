@@ -1,4 +1,4 @@
-"""`issuer clients`: make, list, disable and enable OAuth clients, and give them another secret."""
+"""`issuer clients`: creates, lists, disables and enables OAuth clients, and rotates their secrets."""
 
 import json
 import time
@@ -34,27 +34,30 @@ from issuer.settings.values import parse_duration
 from issuer.strict_json import read_document
 from issuer.wiring import Issuer
 
-app = typer.Typer(help="Manage OAuth clients: machines and applications.", no_args_is_help=True)
+app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
+
+HIDDEN = ("auth", "created_at")
+"""Columns of JSON that tables do not have."""
 
 ClientId = Annotated[str, typer.Argument(help="The client_id.")]
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A name for people.")],
+    name: Annotated[str, typer.Argument(help="A display name.")],
     *,
-    scope: Annotated[str, typer.Option(help="What to grant, separated by spaces.")] = "",
+    scope: Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")] = "",
     audience: Annotated[
-        list[str] | None, typer.Option(help="A resource it may ask tokens for; repeatable.")
+        list[str] | None, typer.Option(help="A resource for which it may request tokens; repeatable.")
     ] = None,
-    auth: Annotated[AuthMethod, typer.Option(help="How it authenticates.")] = AuthMethod.BASIC,
-    jwks: Annotated[
-        Path | None, typer.Option(help="A file with its public keys, for private_key_jwt.")
+    auth: Annotated[AuthMethod, typer.Option(help="Its authentication method.")] = AuthMethod.BASIC,
+    jwks: Annotated[Path | None, typer.Option(help="A file with its JWKS, for private_key_jwt.")] = None,
+    jwks_uri: Annotated[
+        str | None, typer.Option(help="The https URL of its JWKS, instead of --jwks.")
     ] = None,
-    jwks_uri: Annotated[str | None, typer.Option(help="Or the https URL where it publishes them.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a client; its secret is shown only once."""
+    """Create a client; its secret is shown only once."""
     default = load_settings().audience
     with misuse():
         name, granted = require_client_name(name), require_scope(scope)
@@ -65,7 +68,7 @@ def add(
         client, secret = register_client(
             issuer.clients.store, name, auth, granted, audiences, issuer.clock(), jwks=keys, jwks_uri=jwks_uri
         )
-        with _delivering("no client was made", partial(issuer.clients.store.remove, client.id)):
+        with _undone_unless_shown("no client was created", partial(issuer.clients.store.remove, client.id)):
             _show_secret(client, secret, as_json=as_json)
 
 
@@ -73,12 +76,10 @@ def add(
 def rotate_secret(
     client_id: ClientId,
     *,
-    overlap: Annotated[
-        str, typer.Option(help="How long the old secret stays valid; 0: it ends at once.")
-    ] = "24h",
+    overlap: Annotated[str, typer.Option(help="How long the old secret stays valid; 0: not at all.")] = "24h",
     as_json: Json = False,
 ) -> None:
-    """Make a new secret for a client, shown only once; the old one stays valid for --overlap."""
+    """Create a new secret for a client, shown only once; the old one stays valid for --overlap."""
     span = _span(overlap)
     require_output()
     with opened(Access.CHANGE) as issuer:
@@ -86,18 +87,18 @@ def rotate_secret(
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
         renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock())
-        with _delivering(
+        with _undone_unless_shown(
             "the previous secret is still valid",
             partial(restore_secret, issuer.clients.store, client, renewed),
         ):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
-            _wait_for_all()
+            _wait_for_caches()
 
 
 @contextmanager
-def _delivering(undone: str, undo: Callable[[], None]) -> Iterator[None]:
-    """Undo what made a secret that could not be printed: it was never shown, and cannot be shown again."""
+def _undone_unless_shown(undone: str, undo: Callable[[], None]) -> Iterator[None]:
+    """Undo the creation of a secret if it could not be printed, because it cannot be shown again."""
     try:
         yield
     except BaseException as error:
@@ -113,18 +114,18 @@ def _delivering(undone: str, undo: Callable[[], None]) -> Iterator[None]:
         raise
 
 
-def _wait_for_all() -> None:
-    """Wait until no process authenticates a client by what it looked up before: then the output is true."""
+def _wait_for_caches() -> None:
+    """Wait until no process uses a cached client any more, so that the change is in effect on return."""
     time.sleep(MEMORY.total_seconds())
 
 
 def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
-    told = f"client_id      {client.id}"
+    text = f"client_id      {client.id}"
     if secret:
-        told += f"\nclient_secret  {secret}\nThe secret is not shown again."
+        text += f"\nclient_secret  {secret}\nThe secret is not shown again."
     if client.old_secret_until:
-        told += f" The old one is valid until {instant(client.old_secret_until)}."
-    show({**_row(client), "client_secret": secret}, as_json=as_json, says=told)
+        text += f" The old one is valid until {instant(client.old_secret_until)}."
+    show({**_row(client), "client_secret": secret}, as_json=as_json, says=text)
 
 
 def _span(text: str) -> timedelta:
@@ -135,7 +136,7 @@ def _span(text: str) -> timedelta:
 
 
 def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str | None:
-    """Return the text of the JWKS in the file, if any; CommandError unless what is given goes together."""
+    """Return the JWKS in the file, if any; raise BadParameter or CommandError for options that contradict."""
     given = [each for each in (jwks, jwks_uri) if each is not None]
     if len(given) != (auth is AuthMethod.PRIVATE_KEY_JWT):
         raise typer.BadParameter(
@@ -155,11 +156,11 @@ def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str |
 
 @app.command("list")
 def list_clients(*, as_json: Json = False) -> None:
-    """Show all clients, the built-in one included."""
+    """List all clients, including the built-in one."""
     with opened(Access.READ) as issuer:
         registered, damaged = issuer.clients.store.all()
         rows = [_row(client) for client in (FIRST_PARTY, *registered)]
-        show({"clients": rows}, as_json=as_json, rows=[_brief(row) for row in rows], damaged=damaged)
+        show({"clients": rows}, as_json=as_json, rows=rows, hidden=HIDDEN, damaged=damaged)
 
 
 @app.command()
@@ -168,13 +169,13 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
         issuer.clients.store.set_disabled(client.id, issuer.clock())
-        _wait_for_all()
+        _wait_for_caches()
         _show(_find(issuer, client_id), as_json=as_json, says="disabled")
 
 
 @app.command()
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
-    """Let a disabled client ask for tokens again."""
+    """Enable a disabled client again."""
     with opened(Access.CHANGE) as issuer:
         issuer.clients.store.set_disabled(_find(issuer, client_id).id, None)
         _show(_find(issuer, client_id), as_json=as_json, says="enabled")
@@ -183,9 +184,9 @@ def enable(client_id: ClientId, *, as_json: Json = False) -> None:
 def _find(issuer: Issuer, client_id: str) -> Client:
     client = issuer.clients.store.by_id(client_id)
     if client is None:
-        raise CommandError(f"there is no client {client_id!r}; see: issuer clients list")
+        raise CommandError(f"no such client: {client_id!r}; see: issuer clients list")
     if client == FIRST_PARTY:
-        raise CommandError(f"{client_id} is built in; ISSUER_PASSWORD_LOGIN=off switches its log-in off")
+        raise CommandError(f"{client_id} is built in; ISSUER_PASSWORD_LOGIN=off disables its log-in")
     return client
 
 
@@ -204,8 +205,5 @@ def _row(client: Client) -> Row:
 
 
 def _show(client: Client, *, as_json: bool, says: str) -> None:
-    show(dict(_row(client)), as_json=as_json, rows=[_brief(_row(client))], says=f"{client.name}: {says}")
-
-
-def _brief(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name not in {"auth", "created_at"}}
+    row = _row(client)
+    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, says=f"{client.name}: {says}")

@@ -1,4 +1,4 @@
-"""The tree of commands; each branch is a sibling module."""
+"""The command line `issuer`: the tree of commands, each a sibling module, and their errors."""
 
 import inspect
 import sys
@@ -42,23 +42,23 @@ app.add_typer(users.app, name="users")
 app.add_typer(clients.app, name="clients")
 
 
-def _list_whole(commands: typer.Typer) -> None:
-    """Let lists of commands show the whole first paragraph of each one's help."""
+def _use_full_summaries(commands: typer.Typer) -> None:
+    """Make lists of commands show the full first paragraph of each help text."""
     for each in commands.registered_commands:
         first, _, _ = (inspect.getdoc(each.callback) or "").partition("\n\n")
         each.short_help = " ".join(first.split())
     for group in commands.registered_groups:
         if group.typer_instance:
-            _list_whole(group.typer_instance)
+            _use_full_summaries(group.typer_instance)
 
 
-_list_whole(app)
+_use_full_summaries(app)
 
 
 def run() -> None:
     """Run a command; exit 0 done, 1 failed, 2 usage, 3 refused by a guard, 4 nothing to do, 130 interrupted.
 
-    The standard streams must have been prepared, see `streams`.
+    Requires `streams.prepare`.
     """
     configure_log()
     as_json = "--json" in sys.argv

@@ -1,6 +1,6 @@
-"""`issuer demo`: the issuer and the example service as real servers, in a scratch folder of its own.
+"""`issuer demo`: runs the issuer and the example service as servers, with settings and data in a temporary folder.
 
-What `--once` plays against them is defined in `story`.
+The scenario of `--once` is defined in `demo_scenario`.
 """
 
 import json
@@ -39,7 +39,7 @@ TIMINGS = {
     "VERIFIER_TTL_FLOOR": "1s",
     "VERIFIER_COOLDOWN": "1s",
 }
-"""The rules of production in seconds, so that a person can watch them."""
+"""The rules of production, with seconds instead of hours."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Ports:
 
     @property
     def curl_lines(self) -> str:
-        """Return what to try; README shows the lines for the default ports, and a test compares and runs them."""
+        """Return commands to try; README has them for the default ports, and a test compares and runs them."""
         return f"""\
 token() {{ python3 -I -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
 TOKEN=$(curl -s {self.issuer_url}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
@@ -88,7 +88,7 @@ def demo(
 ) -> None:
     """Run the issuer and the example service on this machine, with temporary settings and data.
 
-    The key ring obeys the rules of production, with seconds in place of hours.
+    The key ring follows the rules of production, with seconds instead of hours.
     """
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGHUP, _stop)
@@ -97,7 +97,7 @@ def demo(
     ports = Ports(port, service_port)
     require_free(HOST, port, "--port")
     require_free(HOST, service_port, "--service-port")
-    from issuer.cli.demo_scenario import play  # noqa: PLC0415 - it brings an HTTP client, and every command loads this file
+    from issuer.cli.demo_scenario import run_scenario  # noqa: PLC0415 - it imports an HTTP client
 
     with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
         console().print(
@@ -105,7 +105,7 @@ def demo(
         )
         servers.start()
         if once:
-            play(servers, ports.issuer_url, ports.service_url, TIMINGS)
+            run_scenario(servers, ports.issuer_url, ports.service_url, TIMINGS)
         else:
             _introduce(servers)
             _wait_for_ctrl_c(servers)
@@ -113,14 +113,14 @@ def demo(
 
 @dataclass(frozen=True)
 class Server:
-    """One server process and where it logs."""
+    """A server process and its log file."""
 
     name: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def stop(self) -> None:
-        """End it, gently first."""
+        """Stop the process, by SIGKILL if it does not end in time."""
         self.process.terminate()
         try:
             self.process.wait(STOP_SECONDS)
@@ -130,13 +130,13 @@ class Server:
 
 
 class Servers:
-    """The issuer and the service, and the operator's commands beside them; nothing outlives the block."""
+    """The issuer and the service, and commands for them; all are stopped at the end of the block."""
 
     def __init__(self, folder: Path, ports: Ports) -> None:
         self.folder = folder
         self.ports = ports
         self._running: dict[str, Server] = {}
-        # Settings of the shell it was started from must not reach the demo.
+        # Settings in the environment must not reach the demo.
         self._environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
@@ -149,7 +149,7 @@ class Servers:
             self.stop(name)
 
     def start(self) -> None:
-        """Start both and wait until they are ready; raise CommandError with the log's end if one is not."""
+        """Start both and wait until they are ready; raise CommandError with its last log line if one is not."""
         python = [sys.executable, "-P", "-m"]
         address = ["--host", HOST, "--port"]
         issuer = [*python, "issuer.cli", "serve", *address, str(self.ports.issuer)]
@@ -162,13 +162,13 @@ class Servers:
         self._running.pop(name).stop()
 
     def check_alive(self) -> None:
-        """Raise CommandError if one has ended by itself."""
+        """Raise CommandError if one has ended unexpectedly."""
         for server in self._running.values():
             if server.process.poll() is not None:
                 raise CommandError(f"the {server.name} stopped: {_last_line(server.log)}")
 
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run an operator's command against the demo's issuer and return what it printed."""
+        """Run a command for the issuer of the demo and return its result."""
         return subprocess.run(  # noqa: S603 - our own command
             [sys.executable, "-P", "-m", "issuer.cli", *arguments],
             cwd=self.folder,
@@ -189,7 +189,7 @@ class Servers:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches this command alone, which stops them in order
+                start_new_session=True,  # Ctrl-C must reach only this command, which stops them in order
             )
         self._running[name] = Server(name, process, log)
         deadline = time.monotonic() + START_SECONDS
@@ -202,7 +202,7 @@ class Servers:
 
 @contextmanager
 def _scratch_folder(ports: Ports) -> Iterator[Path]:
-    """Yield a new folder here with the demo's settings; it goes at the end, unless something failed."""
+    """Yield a new folder with the settings; it is removed at the end, unless the demo failed."""
     try:
         folder = Path(tempfile.mkdtemp(prefix="demo-", dir=Path.cwd()))
         settings = {
@@ -234,7 +234,7 @@ def _write_settings(path: Path, settings: Mapping[str, str]) -> None:
 
 
 def _introduce(servers: Servers) -> None:
-    """Make a user and a machine client, and say what there is to try."""
+    """Create a user and a client, and print what to try."""
     password = secrets.token_urlsafe(16)
     made = servers.command(
         "users", "add", "demo", "--scope", "items:read", "--password-stdin", "--json", stdin=password
@@ -252,7 +252,7 @@ def _introduce(servers: Servers) -> None:
     say(servers.ports.curl_lines)
     command = os.path.relpath(Path(sys.executable).with_name("issuer"), servers.folder)
     say(f"Rotate the key:  cd {servers.folder.name} && {command} keys rotate")
-    say("\nCtrl-C ends it.")
+    say("\nCtrl-C stops the demo.")
 
 
 def _client(document: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The story of `issuer demo --once`: each step is told, checked against the live servers, and may fail the whole.
+"""The scenario of `issuer demo --once`: steps that are printed and checked against running servers.
 
 The servers are started by `demo`.
 """
@@ -24,8 +24,8 @@ OUTAGE_SECONDS = 4
 T = TypeVar("T")
 
 
-class Stage(Protocol):
-    """What the story is played on."""
+class Environment(Protocol):
+    """The servers and commands that the scenario uses."""
 
     def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run an operator's command."""
@@ -34,20 +34,27 @@ class Stage(Protocol):
         """Stop one of the servers."""
 
 
-def play(stage: Stage, issuer_url: str, service_url: str, timings: Mapping[str, str]) -> None:
-    """Play the story; raise CommandError at the first step that does not come out as it should."""
+def run_scenario(
+    environment: Environment, issuer_url: str, service_url: str, timings: Mapping[str, str]
+) -> None:
+    """Run all steps; raise CommandError at the first that fails."""
     with httpx2.Client(timeout=10, trust_env=False) as http:
-        Story(stage, http, issuer_url, service_url, timings).play()
+        Scenario(environment, http, issuer_url, service_url, timings).run()
 
 
-class Story:
+class Scenario:
     """The steps, in order."""
 
     def __init__(
-        self, stage: Stage, http: httpx2.Client, issuer_url: str, service_url: str, timings: Mapping[str, str]
+        self,
+        environment: Environment,
+        http: httpx2.Client,
+        issuer_url: str,
+        service_url: str,
+        timings: Mapping[str, str],
     ) -> None:
         self._timings = timings
-        self._stage = stage
+        self._environment = environment
         self._http = http
         self._issuer_url = issuer_url
         self._service_url = service_url
@@ -56,9 +63,9 @@ class Story:
         self._terminal = console()
         self._step = 0
 
-    def play(self) -> None:
-        """Play all of it."""
-        self._say("The rules of production, with seconds in place of hours:")
+    def run(self) -> None:
+        """Run all steps."""
+        self._say("The rules of production, with seconds instead of hours:")
         self._say("  ".join(f"{name} {value}" for name, value in self._timings.items()))
         self._show_ring(self._command("keys", "list"))
         old = self._register_and_log_in()
@@ -78,18 +85,18 @@ class Story:
             jwt.decode(token, options={"verify_signature": False}),
         )
         self._say(f"header  {json.dumps(header)}\nclaims  {json.dumps(claims)}")
-        self._begin("The service, which knows the issuer by URL only, greets her")
+        self._begin("The service, which knows only the URL of the issuer, accepts her token")
         self._accepted(token)
         return token
 
     def _rotate(self, old: str) -> tuple[str, str]:
         self._begin(
-            "The operator rotates: the standby, which every verifier knows already, signs from now on"
+            "The operator rotates the key: the standby, already in every verifier's cache, signs from now on"
         )
         self._show_ring(self._command("keys", "rotate"))
         self._begin("The old token is still accepted")
         self._accepted(old)
-        self._begin("A new token carries the new kid, and is accepted without a restart")
+        self._begin("A new token has the new kid, and is accepted without a restart")
         old_kid = _kid(old)
         new = self._until(
             "the issuer signs with the new key", self._log_in, lambda token: _kid(token) != old_kid
@@ -99,16 +106,16 @@ class Story:
         return new, old_kid
 
     def _guard(self) -> None:
-        self._begin("A second rotation at once is refused: verifiers may not know the new standby yet")
-        refused = self._stage.command("keys", "rotate", "--json")
+        self._begin("An immediate second rotation is refused: verifiers may not know the new standby yet")
+        refused = self._environment.command("keys", "rotate", "--json")
         self._expect(refused.returncode == Exit.REFUSED, f"keys rotate exited {refused.returncode}, not 3")
         document = json.loads(refused.stdout)
-        self._expect("allowed_from" in document, "the refusal does not say from when")
+        self._expect("allowed_from" in document, "allowed_from is missing")
         self._say(document["message"])
 
     def _revoke(self, old: str, old_kid: str) -> None:
-        self._begin("The old key is revoked; its token is refused once the service has refreshed")
-        revoked = self._command("keys", "revoke", old_kid, "--reason", "the demo distrusts it", "--yes")
+        self._begin("The old key is revoked; the service refuses its tokens after its next refresh")
+        revoked = self._command("keys", "revoke", old_kid, "--reason", "part of the demo", "--yes")
         self._show_ring(revoked)
         self._say(revoked["message"])
         self._until(
@@ -116,13 +123,13 @@ class Story:
             lambda: self._greeting(old).status_code,
             lambda status: status == httpx2.codes.UNAUTHORIZED,
         )
-        told = revoked["refused_from"]
-        self._expect(instant(system_clock()) <= told, f"the service refused it later than {told}")
+        limit = revoked["refused_from"]
+        self._expect(instant(system_clock()) <= limit, f"the service refused it later than {limit}")
         self._say(f"GET /protected_route  401  refused at {instant(system_clock())}, in time")
 
     def _outage(self, token: str) -> None:
-        self._begin("The issuer stops; the service goes on accepting valid tokens")
-        self._stage.stop("issuer")
+        self._begin("The issuer stops; the service still accepts valid tokens")
+        self._environment.stop("issuer")
         began = time.monotonic()
         accepted = 0
         while time.monotonic() - began < OUTAGE_SECONDS:
@@ -162,7 +169,7 @@ class Story:
         self._say(f"GET /protected_route  {answer.status_code}  {answer.text}")
 
     def _command(self, *arguments: str) -> dict[str, Any]:
-        done = self._stage.command(*arguments, "--json")
+        done = self._environment.command(*arguments, "--json")
         command = " ".join(("issuer", *arguments[:2]))
         self._expect(
             done.returncode == Exit.DONE, f"{command} exited {done.returncode}: {done.stdout}{done.stderr}"
@@ -173,7 +180,9 @@ class Story:
     def _until(self, what: str, ask: Callable[[], T], enough: Callable[[T], bool]) -> T:
         deadline = time.monotonic() + REFUSED_WITHIN_SECONDS
         while not enough(answer := ask()):
-            self._expect(time.monotonic() < deadline, f"not so after {REFUSED_WITHIN_SECONDS} s: {what}")
+            self._expect(
+                time.monotonic() < deadline, f"not reached within {REFUSED_WITHIN_SECONDS} s: {what}"
+            )
             time.sleep(0.2)
         return answer
 
@@ -188,9 +197,9 @@ class Story:
         self._terminal.print(text, markup=False, soft_wrap=True)
 
     @staticmethod
-    def _expect(held: bool, otherwise: str) -> None:
-        if not held:
-            raise CommandError(otherwise)
+    def _expect(condition: bool, error: str) -> None:
+        if not condition:
+            raise CommandError(error)
 
 
 def _kid(token: str) -> str:

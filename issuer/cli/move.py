@@ -1,4 +1,4 @@
-"""`issuer move`: everything into another database, private keys included, so that several nodes can share it."""
+"""`issuer move`: moves everything into another database, including private keys in files."""
 
 import sys
 from collections.abc import Iterator
@@ -43,8 +43,8 @@ def move(
 ) -> None:
     """Move everything into another, empty database: all tables, and private keys that are in files.
 
-    Nothing may run meanwhile. The copy is one transaction, counted and proven before it is committed. Private keys
-    stay under their passphrase; those in a PKCS#11 token stay there. Afterwards the old database refuses to start.
+    Stop all nodes first. The copy is one transaction, which is counted and verified before it is committed. Private
+    keys keep their passphrase; those in a PKCS#11 token stay there. Afterwards the old database refuses to start.
     """
     if back and (dry_run or to_file is not None):
         raise typer.BadParameter("--back takes neither --dry-run nor --to-file")
@@ -77,13 +77,13 @@ def _planned(settings: Settings, old: Database, new: Database) -> Move:
 
 
 def _new_database(file: Path | None) -> Database:
-    """Return the database whose URL, which may hold a password, is in a file, or is typed unseen."""
+    """Return the database whose URL is in a file, or is typed without echo because it may contain a password."""
     if file is None and not sys.stdin.isatty():
         raise CommandError("no terminal to ask for the URL of the new database; give --to-file")
     url = line_of(file) if file else str(typer.prompt(URL, hide_input=True, err=True))
     try:
         return Database(url)
-    except DatabaseUnavailable as error:  # it speaks of the setting that this will be
+    except DatabaseUnavailable as error:  # the message names the setting
         raise CommandError(str(error).replace("ISSUER_DATABASE_URL", f"the {URL}")) from None
 
 
@@ -107,9 +107,9 @@ def _show(
         assignment("ISSUER_DATABASE_URL", url),
         *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else []),
     ]
-    told = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
+    moved = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
     says = [
-        f"moved to {new}: {told}; row counts match, the audit verifies, every published key signs",
+        f"moved to {new}: {moved}; row counts match, the audit verifies, every published key signs",
         "set this for every node, in .env or the environment; replace PASSWORD, and add the options of the new URL:",
         *lines,
         f"{old} refuses to start from now on; to undo this before the new one is used: issuer move --back",
@@ -124,7 +124,7 @@ def _show(
         "settings": lines,
     }
     rows: list[Row] = [{"table": name, "rows": count} for name, count in contents.rows.items() if count]
-    says = [f"{told} would be moved to {new}; nothing was changed"] if dry_run else says
+    says = [f"{moved} would be moved to {new}; nothing was changed"] if dry_run else says
     show(document, as_json=as_json, rows=rows, says="\n".join(says))
     if contents.audit_fault:
         warn(f"the audit log was not intact before the move either: {contents.audit_fault}")

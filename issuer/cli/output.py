@@ -6,7 +6,7 @@ import pwd
 import re
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from enum import Enum, IntEnum
 from pathlib import Path
@@ -25,7 +25,7 @@ from issuer.clock import instant
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, NothingToDo, Refused
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 from issuer.oauth import OAuthError
 from issuer.settings.settings import BadSettings, Settings, load_settings
 from issuer.settings.values import reason
@@ -37,7 +37,7 @@ Row = Mapping[str, str | int | None]
 
 
 class Exit(IntEnum):
-    """What a script learns from a command."""
+    """Exit codes."""
 
     DONE = 0
     FAILED = 1
@@ -48,12 +48,12 @@ class Exit(IntEnum):
 
 
 class CommandError(Exception):
-    """A command cannot be done; the message says what to do."""
+    """A command failed; the message says what to do."""
 
 
 @contextmanager
 def misuse() -> Iterator[None]:
-    """Let a value that is refused be an error of usage: what is given can never work."""
+    """Turn an invalid value into a usage error (exit 2)."""
     try:
         yield
     except (OAuthError, ValueError) as error:
@@ -61,7 +61,7 @@ def misuse() -> Iterator[None]:
 
 
 class Access(Enum):
-    """What a command does with the installation: what is not there is made by the last kind alone."""
+    """What a command does with the installation; only MAKE creates a missing database or key ring."""
 
     READ = "read"
     CHANGE = "change"
@@ -72,9 +72,9 @@ class Access(Enum):
 def opened(
     access: Access = Access.MAKE, *, expect_tables: bool = True, node: bool = False
 ) -> Iterator[Issuer]:
-    """Yield the issuer for the settings of this process; say so when, unexpectedly, that made the tables.
+    """Yield the issuer for the settings of this process; note on standard error if its tables had to be created.
 
-    What is done with it is done by who runs this command, or by this process as a `node`.
+    The audit log names the operator who runs the command, or for a `node` the process.
     """
     settings = load_settings()
     if access is not Access.MAKE:
@@ -90,23 +90,23 @@ def opened(
         issuer.close()
         if expect_tables and issuer.database.is_new:
             sys.stderr.write(
-                f"note: {harmless(str(issuer.database))} had no tables, so they were made; if the issuer runs"
+                f"note: {terminal_safe(str(issuer.database))} had no tables, so they were made; if the issuer runs"
                 " elsewhere, go to its folder or set ISSUER_DATABASE_URL\n"
             )
 
 
 class ChangeMade(OutputLost):
-    """A command has done what it does, but its result could not be written."""
+    """A command has succeeded, but its result could not be written."""
 
     def __init__(self, lost: OutputLost) -> None:
-        Exception.__init__(self, f"{lost}; the command has done its work")
+        Exception.__init__(self, f"{lost}; the command itself succeeded")
 
 
 def require_existing(settings: Settings, *, upgraded: bool) -> None:
-    """Raise CommandError, with where this looked, unless the database is there, and `upgraded` if it must be."""
+    """Raise CommandError, with the location, unless the database exists, and is of this version if `upgraded`."""
     with closing(Database(settings.database_url.get_secret_value(), reads=True)) as database:
         where = (
-            f"{database}: the first `issuer serve` makes it; if the issuer runs elsewhere, go to its folder or set"
+            f"{database}: the first `issuer serve` creates it; if the issuer runs elsewhere, go to its folder or set"
             " ISSUER_DATABASE_URL"
         )
         if database.is_missing:
@@ -115,13 +115,13 @@ def require_existing(settings: Settings, *, upgraded: bool) -> None:
             raise CommandError(f"the tables of the issuer are not in {where}")
         if upgraded and not database.is_current():
             raise CommandError(
-                f"the tables in {database} are of an older version of this program, and this command changes nothing;"
-                " `issuer serve` of this version upgrades them: make a backup before"
+                f"the tables in {database} are of an older version, which this command must not change;"
+                " back the database up and run `issuer serve` of this version, which migrates them"
             )
 
 
 def operator() -> str:
-    """Return who runs this command, for the audit."""
+    """Return the operator who runs this command, for the audit log."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:  # a container may run as a number without a name
@@ -131,7 +131,7 @@ def operator() -> str:
 
 
 def console() -> Console:
-    """Return the terminal; a pipe gets lines wide enough to keep each row whole."""
+    """Return a console on standard output; a pipe gets lines wide enough for a row each."""
     piped = not sys.stdout.isatty()
     # No emoji: `:key:` in a name is a name.
     return Console(width=160 if piped else None, highlight=False, soft_wrap=piped, emoji=False)
@@ -142,12 +142,13 @@ def show(
     *,
     as_json: bool,
     rows: Sequence[Row] = (),
+    hidden: Collection[str] = (),
     says: str = "",
     damaged: Sequence[StoreError] = (),
 ) -> None:
-    """Print a result: `document` for scripts, or `rows` as a table and a sentence for people.
+    """Print a result: `document` as JSON, or `rows` as a table without the `hidden` columns, and then `says`.
 
-    What is `damaged` and so not among them is said at the end, and the command fails.
+    If there are `damaged` rows of the database, print them last and exit 1.
     """
     errors = list(map(str, damaged))
     if as_json:
@@ -155,23 +156,25 @@ def show(
     else:
         terminal = console()
         if rows:
-            draw(rows, terminal)
+            draw(rows, terminal, hidden)
         if says:
-            terminal.print(plain(says), markup=False, soft_wrap=True)  # what is copied must not be broken
-    sys.stdout.flush()  # here, where it is known what becomes of a result that cannot be written
+            terminal.print(
+                plain(says), markup=False, soft_wrap=True
+            )  # lines are copied, so they must not wrap
+    sys.stdout.flush()  # raises OutputLost here, where the caller can handle it
     if errors:
-        sys.stderr.writelines(f"failed: {harmless(error)}\n" for error in errors if not as_json)
+        sys.stderr.writelines(f"failed: {terminal_safe(error)}\n" for error in errors if not as_json)
         raise typer.Exit(Exit.FAILED)
 
 
 def plain(text: str) -> str:
-    """Return `text` without what a terminal would obey; its lines stay."""
-    return "\n".join(map(harmless, text.split("\n")))
+    """Return `text` without control characters other than line feeds."""
+    return "\n".join(map(terminal_safe, text.split("\n")))
 
 
-def draw(rows: Sequence[Row], terminal: Console) -> None:
-    """Print `rows` as a table; where the terminal is too narrow, with instants in two lines, or each as a list."""
-    names = [name for name in rows[0] if any(row[name] for row in rows)]
+def draw(rows: Sequence[Row], terminal: Console, hidden: Collection[str] = ()) -> None:
+    """Print `rows` as a table; on a narrow terminal with instants in two lines, or each row as a list."""
+    names = [name for name in rows[0] if name not in hidden and any(row[name] for row in rows)]
     for broken in (False, True):
         cells = {name: [_cell(row[name], broken=broken) for row in rows] for name in names}
         if sum(map(_longest_word, cells, cells.values())) + len(names) - 1 <= terminal.width:
@@ -182,18 +185,18 @@ def draw(rows: Sequence[Row], terminal: Console) -> None:
         if number:
             terminal.print()
         for name in names:
-            line = f"{_heading(name):{widest}} {harmless(str(row[name] or '-'))}"
+            line = f"{_heading(name):{widest}} {terminal_safe(str(row[name] or '-'))}"
             terminal.print(Text(line), soft_wrap=True)  # an id that is copied must not be broken
 
 
 def _cell(value: str | int | None, *, broken: bool) -> str:
-    """Return what is shown of a value; `broken`, an instant is a line of its date and one of its time."""
-    text = harmless(str(value or "-"))
+    """Return a value as it is shown; if `broken`, an instant has its date and its time in two lines."""
+    text = terminal_safe(str(value or "-"))
     return "T\n".join(text.split("T")) if broken and _INSTANT.fullmatch(text) else text
 
 
 def _table(cells: Mapping[str, Sequence[str]]) -> Table:
-    """Return columns as a table under their names."""
+    """Return a table of columns with headings."""
     drawn = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     for name, texts in cells.items():
         whole = not any(" " in text for text in texts)  # an instant or an id
@@ -214,11 +217,11 @@ def _longest_word(name: str, texts: Sequence[str]) -> int:
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    sys.stderr.write(f"warning: {harmless(text)}\n")
+    sys.stderr.write(f"warning: {terminal_safe(text)}\n")
 
 
 def fail(error: Exception, *, as_json: bool) -> Exit:
-    """Print `error` and return the exit code for it; raise it again if it is none that commands know."""
+    """Print `error` and return its exit code; raise an unknown error again."""
     match error:
         case Refused():
             code, name = Exit.REFUSED, "refused"
@@ -245,12 +248,12 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         sys.stdout.flush()
     else:
-        sys.stderr.write(f"{name}: {harmless(message)}\n")
+        sys.stderr.write(f"{name}: {terminal_safe(message)}\n")
     return code
 
 
 def fail_usage(error: TyperException, *, as_json: bool) -> int:
-    """Print what is wrong with the arguments of a command, in words of ours, and return the exit code for it."""
+    """Print a usage error and return its exit code."""
     if isinstance(error.__cause__, ValidationError):  # of the library that reads values
         error.message = "; ".join(map(reason, error.__cause__.errors()))
     if as_json:
@@ -261,7 +264,7 @@ def fail_usage(error: TyperException, *, as_json: bool) -> int:
 
 
 def _reason(error: OSError) -> str:
-    """Return in words what the system refused, and what to do where that is known."""
+    """Return a description of an error of the operating system, with a fix where one is known."""
     try:
         Path.cwd()
     except OSError:

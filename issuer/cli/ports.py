@@ -1,4 +1,4 @@
-"""Listening on a port, before anything else is started: one clear line if it is taken."""
+"""Listening sockets, opened before anything else starts, so that a port in use is reported in one line."""
 
 import errno
 import socket
@@ -19,17 +19,17 @@ def listening(host: str, port: int, option: str = "--port") -> Iterator[socket.s
     Raise CommandError if the port is taken; `option` is how another one is chosen.
     """
     host = host.strip().removeprefix("[").removesuffix("]")
-    if not host:  # which a socket would take for every address
+    if not host:  # for a socket it would mean every address
         raise typer.BadParameter("--host is empty; give an address, 0.0.0.0 or :: for all")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6:
-            # :: takes IPv4 as well, on every machine alike; `addresses` undoes its spelling.
+            # :: accepts IPv4 too, independent of the system's default; `addresses` normalizes IPv4-mapped addresses.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         try:
             listener.bind((host, port))
-            listener.listen(BACKLOG)  # two may bind at once, but not listen
+            listener.listen(BACKLOG)  # several processes may bind a port, but only one may listen
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {_reason(error, option)}") from error
         listener.set_inheritable(True)
@@ -37,11 +37,11 @@ def listening(host: str, port: int, option: str = "--port") -> Iterator[socket.s
 
 
 def _reason(error: OSError, option: str) -> str:
-    """Return what refused a socket, and what to do."""
+    """Return the reason for the error, and what to do."""
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return "that is no address of this machine; give one, or 0.0.0.0 or :: for all"
+        return "not an address of this machine; use one, or 0.0.0.0 or :: for all"
     if error.errno == errno.EACCES:
-        return f"this user may not use that port; choose one from 1024 on with {option}"
+        return f"no permission for this port; choose one from 1024 on with {option}"
     return f"{error.strerror or error}; stop what uses it, or choose another port with {option}"
 
 

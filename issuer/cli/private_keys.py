@@ -1,4 +1,4 @@
-"""`issuer keys import|rewrap|verify`: what is done with private keys themselves; none of it prints one."""
+"""`issuer keys import|rewrap|verify`: commands on private keys; none of them prints one."""
 
 import stat
 import sys
@@ -38,7 +38,7 @@ def import_key(
     ],
     *,
     current: Annotated[
-        bool, typer.Option("--current", help="Create a new key ring in which this key signs at once.")
+        bool, typer.Option("--current", help="Create a new key ring in which this key signs immediately.")
     ] = False,
     passphrase_file: Annotated[
         Path | None, typer.Option(help="A file with the passphrase of the PEM.")
@@ -59,7 +59,7 @@ def import_key(
         except KeyUnavailable:
             issuer.keys.rotation.require_importable(
                 public, current=current
-            )  # somebody imported it at this moment
+            )  # it may have been imported concurrently
             raise
         ring = issuer.keys.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
         may_sign_from = ring.find(public.kid).may_sign_from
@@ -81,10 +81,10 @@ def rewrap(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Encrypt all private keys under a new passphrase, while nodes run; if it is interrupted, run it again.
+    """Encrypt all private keys with a new passphrase while nodes run; if interrupted, run it again.
 
-    Afterwards put the new one in ISSUER_KEYS_PASSPHRASE_FILE, which running nodes read again, or restart them one by
-    one with the new ISSUER_KEYS_PASSPHRASE. Until then they go on signing, but make no new keys.
+    Afterwards set the new one in ISSUER_KEYS_PASSPHRASE_FILE, which running nodes read again, or restart them one by
+    one with the new ISSUER_KEYS_PASSPHRASE. Until then they continue to sign, but create no new keys.
     """
     if same_passphrase and new_passphrase_file is not None:
         raise typer.BadParameter("--same-passphrase and --new-passphrase-file contradict each other")
@@ -94,7 +94,7 @@ def rewrap(
         count = issuer.keys.signer.rewrap(new)
         _record(issuer, f"{count} private keys")
         if not count:
-            raise NothingToDo("all private keys are encrypted under that passphrase already")
+            raise NothingToDo("all private keys are already encrypted with that passphrase")
         says = f"{count} private keys re-encrypted"
         if not same_passphrase:
             says += (
@@ -165,7 +165,7 @@ def _new_passphrase(file: Path | None) -> str:
         raise CommandError(str(error)) from None
     if is_short(new):
         warn(
-            f"the new passphrase has fewer than {LEAST_CHARACTERS} characters: a copy of the keys is easy to open"
+            f"the new passphrase has fewer than {LEAST_CHARACTERS} characters: a stolen copy is easy to decrypt"
         )
     return new
 
@@ -173,14 +173,12 @@ def _new_passphrase(file: Path | None) -> str:
 def _current_passphrase() -> str:
     passphrase = load_settings().passphrase()
     if passphrase is None:
-        raise CommandError(
-            "there is no passphrase: set ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE"
-        )
+        raise CommandError("no passphrase is set: set ISSUER_KEYS_PASSPHRASE_FILE or ISSUER_KEYS_PASSPHRASE")
     return passphrase
 
 
 def line_of(file: Path) -> str:
-    """Return the secret in a file, without the end of its line; raise CommandError."""
+    """Return the secret in a file, without its line end; raise CommandError."""
     try:
         return content_of(file).decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
@@ -188,7 +186,7 @@ def line_of(file: Path) -> str:
 
 
 def content_of(file: Path) -> bytes:
-    """Return what is in a file; refuse what is none, or has no end."""
+    """Return the content of a regular file; raise CommandError if it is too large."""
     require_file(file)
     if file.stat().st_size > FILE_MOST_BYTES:
         raise CommandError(f"the file has more than {FILE_MOST_BYTES} bytes: {file}")
@@ -196,12 +194,12 @@ def content_of(file: Path) -> bytes:
 
 
 def require_file(file: Path) -> None:
-    """Raise OSError for a path that leads nowhere, or CommandError for what is no file and might have no end."""
+    """Raise OSError if the path does not exist, or CommandError if it is not a regular file."""
     if not stat.S_ISREG(file.stat().st_mode):
         raise CommandError(f"not a regular file: {file}")
 
 
 def _exposed(pem: Path) -> list[str]:
     if pem.stat().st_mode & OPEN_TO_OTHERS:
-        return [f"others on this machine may read {pem}: remove it, and consider the key as known to them"]
-    return [f"{pem} still holds the private key: remove it"]
+        return [f"others on this machine may read {pem}: remove it, and consider the key compromised"]
+    return [f"{pem} still contains the private key: remove it"]

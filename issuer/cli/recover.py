@@ -1,4 +1,4 @@
-"""`issuer keys recover`: put the key ring back as its private keys know it, after an older database was restored."""
+"""`issuer keys recover`: restores the key ring from the record beside its private keys."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`issuer keys revoke`: distrust a key, wait for the nodes, and tell from when every verifier refuses it."""
+"""`issuer keys revoke`: revokes a key, waits for the nodes, and reports from when every verifier refuses it."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from issuer.errors import NothingToDo, Refused
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 from issuer.wiring import Issuer
 
 POLL_SECONDS = 0.2
@@ -25,9 +25,9 @@ CONFIRMED_BY = 6
 
 Kid = Annotated[str, typer.Argument(help="The kid, or any unique beginning of it.")]
 Reason = Annotated[str, typer.Option(help="The reason, kept with the key and in the audit log.")]
-Compromised = Annotated[bool, typer.Option("--compromised", help="Somebody else may have the private key.")]
+Compromised = Annotated[bool, typer.Option("--compromised", help="The private key may be known to others.")]
 EndSessions = Annotated[
-    bool, typer.Option("--end-sessions", help="Also end all sessions: everybody logs in again.")
+    bool, typer.Option("--end-sessions", help="Also end all sessions: all users must log in again.")
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Even if none of the remaining private keys can be opened here.")
@@ -79,7 +79,7 @@ def revoke(
 def _revoked(
     issuer: Issuer, key: Key, reason: str, *, compromised: bool, force: bool
 ) -> tuple[KeyRing, NothingToDo | None]:
-    """Revoke the key; return the ring, and what there is to say if it was revoked before."""
+    """Revoke the key; return the ring, and the error to raise if it was revoked before."""
     try:
         ring = issuer.keys.rotation.change(
             lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now, compromised=compromised),
@@ -99,7 +99,7 @@ def _report(
     refused_from, done = instant(acknowledgement.refused_from), len(acknowledgement.done)
     return [
         f"{key.kid} is revoked; {ring.current(now).kid} signs",
-        _private_half(issuer, key),
+        _removal(issuer, key),
         f"picked up by {done} of {done + len(acknowledgement.silent)} processes",
         f"every verifier that honours max-age refuses its tokens from {refused_from} on",
         *(
@@ -120,12 +120,12 @@ def _confirm(key: Key) -> None:
         raise CommandError("revoking asks for confirmation; give --yes in scripts")
     typed = typer.prompt(f"Type the first {CONFIRMED_BY} characters of {key.kid} to revoke it", err=True)
     if typed != key.kid[:CONFIRMED_BY]:
-        raise CommandError("that is not how the kid begins; nothing was done")
+        raise CommandError("the kid begins differently; nothing was changed")
 
 
 def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
-    """Wait until each running process has acknowledged `version` or signs no more."""
-    told = 0
+    """Wait until each running process has acknowledged `version` or has stopped signing."""
+    reported = 0
     while True:
         acknowledgement = Acknowledgement.of(
             issuer.keys.heartbeats.all(), version, issuer.policy, issuer.clock()
@@ -133,14 +133,14 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
         waiting = acknowledgement.waiting
         if not waiting:
             return acknowledgement
-        if sys.stderr.isatty() and len(waiting) != told:
+        if sys.stderr.isatty() and len(waiting) != reported:
             names = ", ".join(beat.name for beat in waiting)
-            sys.stderr.write(harmless(f"it is revoked; waiting for {names} to load the key ring") + "\n")
-            told = len(waiting)
+            sys.stderr.write(terminal_safe(f"it is revoked; waiting for {names} to load the key ring") + "\n")
+            reported = len(waiting)
         time.sleep(POLL_SECONDS)
 
 
-def _private_half(issuer: Issuer, key: Key) -> str:
+def _removal(issuer: Issuer, key: Key) -> str:
     if failure := issuer.keys.rotation.private_keys.destruction_errors.get(key.kid):
         return f"warning: {failure}"
     if not issuer.keys.rotation.private_keys.destroyed.get(key.kid):
@@ -169,7 +169,7 @@ def _silent(acknowledgement: Acknowledgement) -> Iterator[str]:
 
 
 def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
-    """Yield that an older key, which every verifier knows, could sign in place of one that some may not know."""
+    """Yield a hint to roll back, if not every verifier may know the current key yet."""
     if ring.current(now).may_sign_from > now:
         with suppress(Refused):
             older = ring.rolled_back(issuer.policy, now).current(now)
@@ -179,8 +179,8 @@ def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
 def _forgeries(key: Key, refused_from: str) -> Iterator[str]:
     if key.compromised:
         yield (
-            f"until {refused_from} whoever has the private key can make tokens that are accepted: look for the kid"
-            f" {key.kid} in the logs of your services"
+            f"until {refused_from} anyone with the private key can forge tokens that verifiers accept: search the log"
+            f" of each service for the kid {key.kid}"
         )
 
 
@@ -192,4 +192,4 @@ def _sessions(ended: int | None, living: int) -> str:
     if ended is None:
         stay = "1 session stays" if living == 1 else f"{living} sessions stay"
         return f"{stay} valid: refresh tokens are not signed by this key (--end-sessions ends them)"
-    return f"{ended} session{'s' * (ended != 1)} ended: everybody logs in again"
+    return f"{ended} session{'s' * (ended != 1)} ended: all users must log in again"

@@ -1,4 +1,4 @@
-"""How commands show the key ring: one row for each key, for people in 80 columns and for scripts in full."""
+"""How commands show the key ring: one row for each key, in 80 columns for people and in full for scripts."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from issuer.wiring import Issuer
 
 REASON_MOST_CHARACTERS = 500
 KID_SHOWN = 12
-"""How much of a kid fits; commands take this much, or any unique beginning, as well."""
+"""The length of a kid in tables; commands accept any unique prefix."""
 
 
 def show_ring(
@@ -28,7 +28,7 @@ def show_ring(
     warnings: Sequence[str] = (),
     **more: object,
 ) -> None:
-    """Print the ring, what was done with it, and what to be wary of."""
+    """Print the ring, the result of the command, and warnings."""
     now = max(issuer.clock(), ring.changed_at)
     described = [describe(key, ring, issuer.policy, now) for key in ring.by_activation]
     message = "\n".join(says)
@@ -44,13 +44,13 @@ def show_ring(
 
 
 def require_reason(reason: str) -> None:
-    """Raise BadParameter for a reason that says nothing, or too much to be read."""
+    """Raise BadParameter for a reason that is empty or too long."""
     if not reason.strip() or len(reason) > REASON_MOST_CHARACTERS:
         raise typer.BadParameter(f"--reason must say why, in at most {REASON_MOST_CHARACTERS} characters")
 
 
 def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
-    """Return what an operator wants to know of `key` at `now`; instants are RFC 3339, in UTC."""
+    """Return the state of `key` at `now`; instants are RFC 3339, in UTC."""
     return {
         "phase": ring.phase(key, now).value,
         "kid": key.kid,
@@ -59,9 +59,9 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
         "published_at": instant(key.published_at),
         "may_sign_from": instant(key.may_sign_from),
         "signs_from": instant(key.activates_at) if key.activates_at else "manually",
-        "leaves_jwks_at": told(key.revoked_at or ring.leaves_at(key)),
-        "tokens_alive_until": told(_tokens_until(key, ring, policy)),
-        "revoked_at": told(key.revoked_at),
+        "leaves_jwks_at": instant_or_none(key.revoked_at or ring.leaves_at(key)),
+        "tokens_alive_until": instant_or_none(_tokens_until(key, ring, policy)),
+        "revoked_at": instant_or_none(key.revoked_at),
         "revoked_reason": key.revoked_reason,
         "compromised": key.compromised,
         "imported": key.imported,
@@ -69,7 +69,7 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
 
 
 def brief(row: Row) -> Row:
-    """Return of such a row what fits a terminal of 80 columns."""
+    """Return the columns of a row that fit a terminal of 80 columns."""
     return {
         "phase": row["phase"],
         "kid": str(row["kid"])[:KID_SHOWN],
@@ -82,7 +82,7 @@ def brief(row: Row) -> Row:
 
 
 def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
-    """Yield what may break because the current key signs before every verifier knows it, and until when."""
+    """Yield a warning if the current key signs before every verifier knows it."""
     current = ring.current(max(now, ring.changed_at))
     may_sign_from = current.may_sign_from
     if may_sign_from > now:
@@ -94,7 +94,7 @@ def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
 
 
 def running(issuer: Issuer, now: datetime) -> list[Heartbeat]:
-    """Return the heartbeats of the processes that run, or ended without a word not long ago."""
+    """Return the heartbeats of processes that run, or that ended recently without signing off."""
     beats = Acknowledgement.of(issuer.keys.heartbeats.all(), 0, issuer.policy, now).done
     return sorted(beats, key=lambda beat: beat.name)
 
@@ -107,7 +107,7 @@ def _tokens_until(key: Key, ring: KeyRing, policy: Policy) -> datetime | None:
     return superseded_at + key.token_lifetime + key.margin - policy.clock_skew
 
 
-def told(when: datetime | None) -> str | None:
+def instant_or_none(when: datetime | None) -> str | None:
     """Return an instant in RFC 3339, or None."""
     return instant(when) if when else None
 

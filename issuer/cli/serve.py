@@ -1,4 +1,7 @@
-"""`issuer serve`: run the issuer under uvicorn."""
+"""`issuer serve`: options, warnings and the start of the server.
+
+Processes are left to `serving`.
+"""
 
 import socket
 import ssl
@@ -21,23 +24,24 @@ from issuer.cli.ports import listening
 from issuer.cli.private_keys import require_file
 from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
-from issuer.logs import harmless, serve_with_log
-from issuer.metrics_directory import counting
+from issuer.logs import serve_with_log, terminal_safe
+from issuer.metrics_directory import shared_metrics_directory
 from issuer.settings.sources import source
 from issuer.urls import DEFAULT_PORTS
 from issuer.wiring import Issuer
 
-# By name: uvicorn imports them where they run.
+# Names, because uvicorn imports them in the processes that use them.
 WORKER = "issuer.serving.worker:create_worker"
 APPLICATION = "issuer.serving.worker:application"
 CONNECTION = "issuer.serving.connections:Connection"
 GRACE_SECONDS = 10
-START_SECONDS = 30  # within this a worker has started: on a busy machine one takes more than uvicorn's five
+START_SECONDS = 30
+"""How long the start of a worker may take; on a busy machine it takes longer than uvicorn's default of 5 seconds."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="The port to listen on.")]
-Workers = Annotated[int, typer.Option(min=1, max=64, metavar="NUMBER", help="How many processes.")]
+Workers = Annotated[int, typer.Option(min=1, max=64, metavar="NUMBER", help="Number of worker processes.")]
 Drain = Annotated[
     int,
     typer.Option(
@@ -49,7 +53,7 @@ Drain = Annotated[
 ]
 Certificate = Annotated[Path | None, typer.Option(help="Serve TLS with this certificate chain.")]
 CertificateKey = Annotated[
-    Path | None, typer.Option(help="The certificate's private key, if it is in a file of its own.")
+    Path | None, typer.Option(help="The private key of the certificate, if it is in another file.")
 ]
 KeepAlive = Annotated[
     int,
@@ -57,18 +61,18 @@ KeepAlive = Annotated[
         min=1,
         max=3600,
         metavar="SECONDS",
-        help="Close a connection that has been idle for so long. Keep it above the idle timeout of the proxy or"
-        " load balancer, or that one meets closed connections.",
+        help="Close connections that are idle for this long. Must be longer than the idle timeout of the proxy or"
+        " load balancer, which would otherwise use closed connections.",
     ),
 ]
 HeadTimeout = Annotated[
     int,
     typer.Option(
-        min=1, max=3600, metavar="SECONDS", help="How long the request line and headers may take to arrive."
+        min=1, max=3600, metavar="SECONDS", help="Time limit for receiving the request line and headers."
     ),
 ]
 BodyTimeout = Annotated[
-    int, typer.Option(min=1, max=3600, metavar="SECONDS", help="How long a request body may take to arrive.")
+    int, typer.Option(min=1, max=3600, metavar="SECONDS", help="Time limit for receiving a request body.")
 ]
 MaxHead = Annotated[
     int,
@@ -76,7 +80,7 @@ MaxHead = Annotated[
         min=1024,
         max=1024 * 1024,
         metavar="BYTES",
-        help="How large the request line and headers may be together.",
+        help="Size limit of the request line and headers together.",
     ),
 ]
 MaxConnections = Annotated[
@@ -85,7 +89,7 @@ MaxConnections = Annotated[
         min=0,
         max=1_000_000,
         metavar="NUMBER",
-        help="How many connections a worker holds; when there are more, those that wait for their client longest"
+        help="Maximum number of connections of a worker; beyond it, those that have waited longest for their client"
         " are closed. 0: what its file descriptors allow, at most 4096.",
     ),
 ]
@@ -95,7 +99,7 @@ MaxConnectionsPerAddress = Annotated[
         min=0,
         max=1_000_000,
         metavar="NUMBER",
-        help="How many of them may come from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
+        help="Maximum number from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
     ),
 ]
 
@@ -115,14 +119,18 @@ def serve(
     max_connections: MaxConnections = 0,
     max_connections_per_address: MaxConnectionsPerAddress = 0,
 ) -> None:
-    """Run the issuer; the first time this makes the database and the key ring."""
+    """Run the issuer; the first start creates the database and the key ring."""
     _require_certificate(ssl_certfile, ssl_keyfile)
     tls = ssl_certfile is not None
-    with listening(host, port) as listener, counting(workers) as uncounted, ExitStack() as stack:
+    with (
+        listening(host, port) as listener,
+        shared_metrics_directory(workers) as metrics_warning,
+        ExitStack() as stack,
+    ):
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
-        issuer.keys.node.refresh()  # what cannot start says so here, in one line
-        warnings = [*([uncounted] if uncounted else []), *_warnings(issuer, host, port, tls=tls)]
-        _tell(_title(issuer, host, port, workers, tls=tls), warnings)
+        issuer.keys.node.refresh()  # errors of a start are reported here, in one line
+        warnings = [*([metrics_warning] if metrics_warning else []), *_warnings(issuer, host, port, tls=tls)]
+        _announce(_title(issuer, host, port, workers, tls=tls), warnings)
         if workers == 1:
             app = import_from_string(APPLICATION)(issuer)
         else:
@@ -151,18 +159,18 @@ def _require_certificate(certificate: Path | None, key: Path | None) -> None:
     for file in filter(None, (certificate, key)):
         require_file(file)
     try:
-        # A passphrase is never asked for: nobody would be there to type it when a worker is replaced.
+        # Never prompts for a passphrase, as workers are replaced unattended.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except OSError as error:
         raise CommandError(
-            f"cannot speak TLS by {certificate}{f' and {key}' if key else ''}: {_refused(error)}; both must be PEM,"
-            " belong together, and the key must not be encrypted"
+            f"cannot serve TLS with {certificate}{f' and {key}' if key else ''}: {_refused(error)}; both must be PEM"
+            " and match, and the key must not be encrypted"
         ) from error
 
 
 def _refused(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):  # its text speaks of a line of OpenSSL
-        return "they hold no certificate and its private key"
+    if isinstance(error, ssl.SSLError):  # its message is one of OpenSSL's source code
+        return "not a certificate with its private key"
     return error.strerror or str(error)
 
 
@@ -178,8 +186,8 @@ def _config(
         server_header=False,
         log_config=None,
         ws="none",
-        access_log=False,  # `web.http.access_log` tells of each request
-        proxy_headers=False,  # the application knows which proxies to believe
+        access_log=False,  # see `web.http.access_log`
+        proxy_headers=False,  # see `web.http.proxies`
         timeout_graceful_shutdown=GRACE_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,
         ssl_certfile=certificate,
@@ -188,16 +196,16 @@ def _config(
 
 
 def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) -> None:
-    from issuer.serving.supervisor import run  # noqa: PLC0415 - it brings what watches files, too
+    from issuer.serving.supervisor import run  # noqa: PLC0415 - imports all of uvicorn's supervisors
 
     if not run(config, listener, drain_seconds):
         raise CommandError("the server did not start; see its log")
 
 
-def _tell(title: dict[str, str], warnings: Sequence[str]) -> None:
-    """Say what starts and what is doubtful: to a person on a terminal, else as lines of the log."""
+def _announce(title: dict[str, str], warnings: Sequence[str]) -> None:
+    """Print the settings of the start and warnings: on a terminal as text, otherwise as log lines."""
     if sys.stderr.isatty():
-        sys.stderr.writelines(f"{name:<13} {harmless(value)}\n" for name, value in title.items())
+        sys.stderr.writelines(f"{name:<13} {terminal_safe(value)}\n" for name, value in title.items())
         for warning in warnings:
             warn(warning)
         return
@@ -225,18 +233,18 @@ def _title(issuer: Issuer, host: str, port: int, workers: int, *, tls: bool) -> 
 
 
 def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[str]:
-    """Yield what starts, and will not work as its operator thinks; `issuer check` says more."""
+    """Yield warnings about settings that are probably mistakes; `issuer check` has more."""
     settings = issuer.settings
     url = urlsplit(settings.url)
     if settings.is_loopback and (url.port or DEFAULT_PORTS[url.scheme]) != port:
-        yield f"tokens and discovery name ISSUER_URL {settings.url}, but this listens on port {port}"
+        yield f"tokens and discovery contain ISSUER_URL {settings.url}, but this listens on port {port}"
     if settings.is_loopback and host not in LOOPBACK:
-        yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
+        yield f"this listens on {host}, which other machines may reach, but ISSUER_URL is {settings.url}"
     if url.scheme == "http" and tls:
-        yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
+        yield f"this serves TLS, but ISSUER_URL {settings.url} is plain http"
     strays = private_keys.orphans(settings, issuer.keys.signer, issuer.keys.node.view.ring, issuer.clock())
-    thought = configuration.not_as_thought(settings, tls=tls)
-    for finding in (*thought, *configuration.given_as_meant(), *strays):
+    mistakes = configuration.likely_mistakes(settings, tls=tls)
+    for finding in (*mistakes, *configuration.given_values(), *strays):
         yield finding.wrong
     for warning in settings.passphrase_warnings():
         yield warning.message

@@ -1,7 +1,7 @@
-"""Standard input, output and error of a command, whatever the shell made of them: closed, full, or unread pipes.
+"""Standard input, output and error of a command, even if they are closed, full, or pipes without a reader.
 
-A result that cannot be written is an error of the command; a message on standard error that cannot be written changes
-nothing. How results look is decided in `output`.
+A result that cannot be written is an error; a message on standard error that cannot be written is dropped. The format
+of results is left to `output`.
 """
 
 import io
@@ -15,14 +15,14 @@ ENCODING = "utf-8"
 
 
 class OutputLost(Exception):
-    """What was to be written to standard output did not get there."""
+    """Standard output could not be written."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"cannot write to standard output: {reason}")
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output: raises OutputLost, which no library takes for an error of its own."""
+    """Standard output that raises OutputLost, which no library handles."""
 
     is_closed_by_shell = False
 
@@ -45,9 +45,9 @@ class _Output(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Make the three streams usable; characters that their encoding lacks are written as escapes."""
+    """Make the three streams usable; characters outside of their encoding are escaped."""
     open_standard_files()
-    if sys.stdin is None:  # uvicorn hands the number of the descriptor on to workers
+    if sys.stdin is None:  # uvicorn passes the descriptor to workers
         sys.stdin = open(0, encoding=ENCODING, closefd=False)  # noqa: SIM115 - it lives as long as the process
     encoding = getattr(sys.stdout, "encoding", None) or ENCODING
     binary = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
@@ -58,15 +58,15 @@ def prepare() -> None:
 
 
 def require_output() -> None:
-    """Raise OutputLost if standard output is closed: before something is made that could not be handed over."""
+    """Raise OutputLost if standard output is closed; called before a secret is created that must be shown."""
     if isinstance(sys.stdout, _Output):
         sys.stdout._require_open()  # noqa: SLF001 - the two belong together
 
 
 def finish(code: int | str | None) -> int | str | None:
-    """Write what is buffered and return the exit code: a command that lost its result has failed.
+    """Flush the streams and return the exit code: 1 if the result could not be written.
 
-    The interpreter has nothing left to write then, and cannot fail at its end.
+    Afterwards the interpreter has nothing to flush at exit, so that it cannot fail there.
     """
     try:
         sys.stdout.flush()
@@ -80,7 +80,7 @@ def finish(code: int | str | None) -> int | str | None:
 
 
 def _drop_output() -> None:
-    """Let what is still buffered go nowhere."""
+    """Discard what is still buffered."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""How a plan looks: a bar for each key on one axis of time, the steps beneath it, and both as a document."""
+"""How `issuer keys plan` shows the plan: a bar for each key on a common time axis, a table, and JSON."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,15 +7,15 @@ from rich.console import Console
 from rich.text import Text
 
 from issuer.cli.output import Row
-from issuer.cli.ring_view import KID_SHOWN, told
+from issuer.cli.ring_view import KID_SHOWN, instant_or_none
 from issuer.clock import instant
 from issuer.keyring.plan import PLACEHOLDER, KeyTimeline, Plan
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 
 LEAST_COLUMNS = 20
 WAITS, SIGNS, REMAINS = MARKS = "░", "█", "▒"
 ASCII_MARKS = ".", "#", "-"
-"""What each mark is where the terminal's encoding lacks it."""
+"""Replacements for encodings without these characters."""
 LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token expires"
 
 
@@ -24,7 +24,7 @@ def draw(plan: Plan, terminal: Console) -> None:
     columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
     for life in plan.timelines:
         label = f"{(life.kid or PLACEHOLDER)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
-        terminal.print(_text(harmless(label) + bar(life, plan, columns), terminal), no_wrap=True)
+        terminal.print(_text(terminal_safe(label) + bar(life, plan, columns), terminal), no_wrap=True)
     start, end = instant(plan.start), instant(plan.end)
     indent = " " * (KID_SHOWN + 7)
     terminal.print(Text(f"{indent}{start}{end:>{columns - len(start)}}"), no_wrap=True)
@@ -32,7 +32,7 @@ def draw(plan: Plan, terminal: Console) -> None:
 
 
 def _text(line: str, terminal: Console) -> Text:
-    """Return a line with marks that the terminal's encoding has."""
+    """Return a line in characters that the terminal's encoding has."""
     try:
         line.encode(terminal.encoding)
     except UnicodeEncodeError:
@@ -68,7 +68,7 @@ def rows(plan: Plan) -> Sequence[Row]:
 
 
 def document(plan: Plan) -> dict[str, object]:
-    """Return the plan for scripts; instants are RFC 3339, in UTC, and the kid of a key yet to be made is null."""
+    """Return the plan for scripts; instants are RFC 3339, in UTC, and the kid of a future key is null."""
     return {
         "from": instant(plan.start),
         "until": instant(plan.end),
@@ -81,9 +81,9 @@ def document(plan: Plan) -> dict[str, object]:
                 "kid": life.kid,
                 "alg": life.alg,
                 "published_at": instant(life.published_at),
-                "signs_from": told(life.signs_from),
-                "signs_until": told(life.signs_until),
-                "leaves_jwks_at": told(life.leaves_at),
+                "signs_from": instant_or_none(life.signs_from),
+                "signs_until": instant_or_none(life.signs_until),
+                "leaves_jwks_at": instant_or_none(life.leaves_at),
             }
             for life in plan.timelines
         ],
@@ -91,7 +91,7 @@ def document(plan: Plan) -> dict[str, object]:
 
 
 def _column(when: datetime | None, plan: Plan, columns: int) -> int:
-    """Return where on the axis an instant is; None is beyond its end."""
+    """Return the column of an instant; None is beyond the end of the axis."""
     if when is None:
         return columns
     share = (when - plan.start) / (plan.end - plan.start)

@@ -11,7 +11,7 @@ import typer
 from issuer.accounts.user import USERNAME_LENGTH
 from issuer.administration.user_import import RowError, find_conflicts, read_rows
 from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
-from issuer.logs import harmless
+from issuer.logs import terminal_safe
 
 ERRORS_SHOWN = 20
 STDIN = Path("-")
@@ -68,9 +68,9 @@ def _refuse(errors: Sequence[RowError], *, as_json: bool) -> None:
         show({"error": "failed", "message": message, "faults": found}, as_json=True)
         raise typer.Exit(Exit.FAILED)
     for error in errors[:ERRORS_SHOWN]:
-        name = harmless(error.username[: USERNAME_LENGTH + 1])
+        name = terminal_safe(error.username[: USERNAME_LENGTH + 1])
         shown = f", {name!r}" if name else ""
-        sys.stderr.write(f"line {error.line}{shown}: {harmless(error.reason)}\n")
+        sys.stderr.write(f"line {error.line}{shown}: {terminal_safe(error.reason)}\n")
     if len(errors) > ERRORS_SHOWN:
         sys.stderr.write(f"and {len(errors) - ERRORS_SHOWN} more\n")
     raise CommandError(message)

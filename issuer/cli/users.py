@@ -1,4 +1,4 @@
-"""`issuer users`: make, list, grant, disable and enable accounts; importing them is a sibling module."""
+"""`issuer users`: creates, lists, grants, disables and enables accounts; `user_import` imports them."""
 
 import sys
 from typing import Annotated
@@ -15,9 +15,11 @@ from issuer.clock import instant
 from issuer.oauth import format_scope
 from issuer.wiring import Issuer
 
-app = typer.Typer(help="Manage the accounts of people.", no_args_is_help=True)
+app = typer.Typer(help="Manage user accounts.", no_args_is_help=True)
 
 LINE_MOST_BYTES = 64 * 1024
+HIDDEN = ("id",)
+"""Columns of JSON that tables do not have."""
 Username = Annotated[str, typer.Argument(help="The username.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
@@ -30,11 +32,11 @@ app.command("import")(user_import.import_users)
 def add(
     username: Username,
     *,
-    scope: Annotated[str, typer.Option(help="What to grant, separated by spaces.")] = "",
+    scope: Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")] = "",
     password_stdin: PasswordStdin = False,
     as_json: Json = False,
 ) -> None:
-    """Make an account."""
+    """Create an account."""
     with misuse():
         granted, username = require_scope(scope), require_username(username)
     password = _password(stdin=password_stdin)
@@ -47,14 +49,15 @@ def add(
 
 @app.command("list")
 def list_users(*, as_json: Json = False) -> None:
-    """Show all accounts."""
+    """List all accounts."""
     with opened(Access.READ) as issuer:
         accounts, damaged = issuer.accounts.store.all()
         rows = [_row(user) for user in accounts]
         show(
             {"users": rows},
             as_json=as_json,
-            rows=[_brief(row) for row in rows],
+            rows=rows,
+            hidden=HIDDEN,
             says="" if rows else "no accounts yet",
             damaged=damaged,
         )
@@ -64,11 +67,11 @@ def list_users(*, as_json: Json = False) -> None:
 def grant(
     username: Username,
     *,
-    scope: Annotated[str, typer.Option(help="What to grant, separated by spaces.")],
+    scope: Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")],
     only: Annotated[bool, typer.Option("--only", help="Remove every other scope.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Grant a user more scope, or with --only exactly this; tokens already issued keep theirs until they expire."""
+    """Grant a user more scopes, or with --only exactly these; tokens already issued keep theirs until they expire."""
     with misuse():
         wanted = require_scope(scope)
     if not wanted and not only:
@@ -116,10 +119,10 @@ def _password(*, stdin: bool) -> str:
 
 
 def _first_line() -> str:
-    """Return the first line of standard input, UTF-8 in every locale: that is what /login will be sent."""
+    """Return the first line of standard input as UTF-8 in every locale, as /login reads passwords."""
     line = sys.stdin.buffer.readline(LINE_MOST_BYTES)
     if not line:
-        raise CommandError("there is no password on standard input")
+        raise CommandError("no password on standard input")
     try:
         return line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
@@ -129,7 +132,7 @@ def _first_line() -> str:
 def _find(issuer: Issuer, username: str) -> User:
     user = issuer.accounts.store.by_username(username)
     if user is None:
-        raise CommandError(f"there is no user {username!r}; see: issuer users list")
+        raise CommandError(f"no such user: {username!r}; see: issuer users list")
     return user
 
 
@@ -144,8 +147,5 @@ def _row(user: User) -> Row:
 
 
 def _show(user: User, *, as_json: bool, says: str) -> None:
-    show(dict(_row(user)), as_json=as_json, rows=[_brief(_row(user))], says=f"{user.username}: {says}")
-
-
-def _brief(row: Row) -> Row:
-    return {name: value for name, value in row.items() if name != "id"}
+    row = _row(user)
+    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, says=f"{user.username}: {says}")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from urllib.parse import unquote_plus
 
-from issuer.blocking import require_patience
+from issuer.blocking import require_blocking_allowed
 from issuer.clients.assertion import ASSERTION_TYPE, Assertion
 from issuer.clients.client import Client, secret_matches
 from issuer.clients.key_sets import ClientKeys
@@ -79,7 +79,7 @@ class ClientAuthentication:
         raise InvalidClient(_ALIKE)
 
     def _by_assertion(self, parameters: Mapping[str, str], now: datetime) -> Client:
-        require_patience()  # that it serves once is for the database to say
+        require_blocking_allowed()  # that it serves once is for the database to say
         if parameters.get("client_assertion_type") != ASSERTION_TYPE:
             raise InvalidRequest(f"client_assertion_type must be {ASSERTION_TYPE}")
         assertion = Assertion.read(parameters["client_assertion"])

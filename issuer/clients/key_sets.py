@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from issuer.clients.client import Client
 from issuer.clients.host_lookup import Lookups
-from issuer.jose import MALFORMED, PRIVATE_MEMBERS, is_for_verifying, is_written_by_the_standard
+from issuer.jose import MALFORMED, PRIVATE_MEMBERS, is_canonical, is_for_verifying
 from issuer.oauth import Unavailable, is_loopback
 from issuer.strict_json import read_document
 from issuer.urls import BadURL, http_parts
@@ -101,7 +101,7 @@ def read_key_set(document: object) -> list[ClientKey]:
 
 
 def _read(jwk: Any) -> ClientKey | None:
-    if not isinstance(jwk, dict) or not is_for_verifying(jwk) or not is_written_by_the_standard(jwk):
+    if not isinstance(jwk, dict) or not is_for_verifying(jwk) or not is_canonical(jwk):
         return None
     try:
         key = jwt.PyJWK(jwk).key

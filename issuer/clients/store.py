@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from issuer.blocking import may_wait
+from issuer.blocking import is_blocking_allowed
 from issuer.clients.client import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
@@ -122,7 +122,7 @@ class ClientStore:
         seen = self._seen.get(client_id)
         if seen is None or not timedelta(0) <= now - seen.at < MEMORY:
             return None
-        if now - seen.at >= MEMORY / 2 and (may_wait() or not seen.is_refreshing):
+        if now - seen.at >= MEMORY / 2 and (is_blocking_allowed() or not seen.is_refreshing):
             seen.is_refreshing = True
             return None
         return seen.client

@@ -1,12 +1,12 @@
-"""HTTP connections for uvicorn that cost a bounded amount before a request is known; used by issuer and example.
+"""HTTP connections for uvicorn with limits on size, time and number, for the issuer and the example service.
 
-`limits` says how much, `ledger` counts the connections of a process, `heads` judges the head of a request, `parsing`
-reads requests, `ending` closes connections, `protocol` puts both together, `accepting` accepts connections, `config`
-and `adoption` give all that to uvicorn. `files` serves files without a descriptor for each answer. What a request
-means is left to the application.
+`limits` defines the limits, `ledger` counts the connections of a process, `heads` validates the head of a request,
+`parsing` reads requests, `ending` closes connections, `protocol` combines the two, `accepting` accepts connections,
+`config` and `adoption` install all of it in uvicorn, and `files` serves files from memory. Requests are left to the
+application.
 
-`verifier_example/connections` is a link to this folder: the example imports nothing of the issuer, and there is no
-second copy. So imports are relative here, and nothing else of either service is imported.
+`verifier_example/connections` is a symbolic link to this folder, as the example imports nothing of the issuer. So
+imports are relative here, and nothing else of either service is imported.
 """
 
 from .adoption import bound_connections_of_this_server

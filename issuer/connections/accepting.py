@@ -1,7 +1,7 @@
-"""Accepts connections no faster than there is room for them: the others wait in the kernel's queue, and lose nothing.
+"""Accepts connections only while there is room for them; the others wait in the backlog of the kernel.
 
-An event loop accepts whatever comes, and would leave it to `ledger` to close connections whose request has arrived
-but could not be read yet; without free file descriptors uvloop closes all that wait.
+An event loop would accept all of them, and `ledger` would have to close connections whose request has arrived but was
+not read yet. Without free file descriptors uvloop even closes every connection in the backlog.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class PacedServer:
-    """What `create_server` returns, as far as uvicorn uses it, for one socket that listens already."""
+    """The server that `create_server` returns, as far as uvicorn uses it, for one listening socket."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, factory: Callable[[], Any], listener: socket.socket
@@ -31,15 +31,15 @@ class PacedServer:
         self._factory = factory
         self._listener = listener
         self._closed = False
-        self._accepted: Connection | None = None  # the last one knows whether there is room for others
-        # Each has a connection that the ledger does not know yet.
+        self._accepted: Connection | None = None  # the latest; gives access to the ledger
+        # Tasks of connections that are not in the ledger yet.
         self._tasks: set[asyncio.Task[None]] = set()
         self._reported_at = -REPORT_SECONDS
         listener.setblocking(False)
         loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Accept no more; connections stay."""
+        """Stop accepting; open connections stay."""
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._listener)
@@ -72,7 +72,7 @@ class PacedServer:
     async def _serve(self, accepted: socket.socket, connection: Connection) -> None:
         try:
             await self._loop.connect_accepted_socket(lambda: connection, accepted)
-        except OSError:  # the client is gone already
+        except OSError:  # the client has disconnected
             accepted.close()
 
     def _report(self, error: OSError) -> None:
@@ -92,7 +92,7 @@ class PacedServer:
 
 
 def pace(loop: asyncio.AbstractEventLoop) -> asyncio.AbstractEventLoop:
-    """Let the loop's servers for a socket that listens be paced, and return the loop."""
+    """Make the loop use PacedServer for listening sockets, and return the loop."""
     original = loop.create_server
 
     async def create_server(factory: Callable[[], Any], *args: Any, **options: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Bounded connections for an application that was started by `uvicorn module:app`, which names no protocol class.
+"""Limits for an application that is started by `uvicorn module:app`, which cannot set a protocol class.
 
-Who starts uvicorn by a program uses `Config` instead.
+Programs that start uvicorn themselves use `Config` instead.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ logger = logging.getLogger("uvicorn.error")
 
 
 def bound_connections_of_this_server() -> None:
-    """Let the uvicorn that runs the calling lifespan make bounded connections; it accepts none before that has begun.
+    """Make the uvicorn that runs the calling lifespan use limited connections; it has accepted none at this point.
 
-    uvicorn gives an application no way to choose. Its lifespan object, which holds the configuration, is therefore
-    taken from the running task. Nothing is changed under another server, or if a protocol class was chosen.
+    uvicorn has no option for this. So its configuration is taken from the lifespan object in the running task.
+    Nothing is changed for another server, or if a protocol class was set.
     """
     task = asyncio.current_task()
     frame = getattr(task.get_coro() if task else None, "cr_frame", None)

@@ -1,7 +1,4 @@
-"""uvicorn's configuration with limits for its connections.
-
-uvicorn would leave the connections to the event loop until TLS is agreed on; here they count from the beginning.
-"""
+"""uvicorn's configuration with limits for its connections, which count from before the TLS handshake."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,7 +12,7 @@ from .protocol import Connection
 
 
 class Config(uvicorn.Config):
-    """uvicorn's own, which its worker processes get with the limits in it."""
+    """uvicorn's configuration with limits; workers get a copy."""
 
     def __init__(self, app: Any, limits: Limits, **options: Any) -> None:
         options.setdefault("http", Connection)
@@ -24,11 +21,11 @@ class Config(uvicorn.Config):
         self.tls: Any = None  # an ssl.SSLContext
 
     def get_loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop]:
-        """Return what makes the event loop, which accepts connections only when there is room for them."""
+        """Return a factory of event loops that accept connections only while there is room for them."""
         make = super().get_loop_factory() or asyncio.new_event_loop
         return lambda: pace(make())
 
     def load(self) -> None:
-        """Load the application, and keep the TLS context for the connections themselves."""
+        """Load the application; move the TLS context from uvicorn to the connections."""
         super().load()
         self.tls, self.ssl = self.ssl, None

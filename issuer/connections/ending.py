@@ -1,6 +1,6 @@
-"""The state of one connection, and how it ends: refused, timed out, closed for another, or after its last answer.
+"""The phase of a connection, and how it ends: refused, timed out, evicted, or closed after its last response.
 
-Reading requests is left to `parsing`, answering them to `protocol`.
+Reading requests is left to `parsing`, responding to `protocol`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from .ledger import Cause, Ledger, Phase, ledger_of
 
 
 class EndingProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with the phase of the connection, and with every way in which it ends."""
+    """uvicorn's protocol with the phase of the connection, and the ways in which it ends."""
 
     def __init__(
         self,
@@ -30,10 +30,10 @@ class EndingProtocol(HttpToolsProtocol):
         self.limits = self.ledger.limits
         self.phase = Phase.HEAD
         self.address: str | None = None
-        self.since = 0.0  # when the present phase began
+        self.since = 0.0  # when the current phase began
         self._in_head = self._in_body = False
         self._messages = 0
-        self._head_bytes = 0  # of a head that is incomplete, as far as they are known to be of it
+        self._head_bytes = 0  # of an incomplete head; slices that contain its start are not counted
         self._body_bytes = 0
         self._chunk_bytes = 0  # sizes, extensions and trailers
         self._unparsed = b""
@@ -43,7 +43,7 @@ class EndingProtocol(HttpToolsProtocol):
         self._unwritten = 0
 
     def _settle(self) -> None:
-        """Record in the ledger what the connection waits for now."""
+        """Update the phase of the connection in the ledger."""
         if self._is_websocket or self.phase is Phase.CLOSING:
             return
         answering = self._running is not None and not self._running.response_complete
@@ -67,7 +67,7 @@ class EndingProtocol(HttpToolsProtocol):
         self.ledger.move(self, phase)
 
     def _refuse(self, refusal: Refused) -> None:
-        """Read no further requests; send the refusal after the answers to earlier ones."""
+        """Read no further requests; send the refusal after the responses to earlier ones."""
         if self._refusal is not None:
             return
         self._refusal = refusal
@@ -75,11 +75,11 @@ class EndingProtocol(HttpToolsProtocol):
         self.ledger.report(refusal.reason)
         cycle = self.cycle
         if self._in_body and cycle.response_complete:
-            self.linger()  # the request has had its answer
+            self.linger()  # the request has its response
             return
         if self._in_body:
             queued = [(each, app) for each, app in self.pipeline if each is not cycle]
-            if len(queued) == len(self.pipeline):  # it is the one that is being answered
+            if len(queued) == len(self.pipeline):  # the refused request is already being processed
                 cycle.disconnected = True
                 cycle.message_event.set()
                 self._running = None
@@ -99,7 +99,7 @@ class EndingProtocol(HttpToolsProtocol):
             self.linger()
 
     def linger(self) -> None:
-        """End the connection after what has been written; discard what still arrives, or that could be lost."""
+        """Close after what was written; discard what arrives until then, because a reset could lose the response."""
         self._note_closing()
         self.flow.resume_reading()
         if self.transport.can_write_eof():
@@ -116,7 +116,7 @@ class EndingProtocol(HttpToolsProtocol):
         self.ledger.move(self, Phase.CLOSING)
 
     def evict(self) -> None:
-        """Close the connection to make room for another; the client gets what has been written."""
+        """Close the connection to make room for another one; what was written is still delivered."""
         if self.phase is Phase.IDLE and self.transport.get_write_buffer_size():
             self.transport.close()
             self.loop.call_later(self.limits.write_seconds, self.transport.abort)
@@ -124,12 +124,12 @@ class EndingProtocol(HttpToolsProtocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close the connection now, whatever has been written."""
+        """Close the connection immediately, even if written data is lost."""
         self._abandon()
         self.transport.abort()
 
     def _abandon(self) -> None:
-        """Write nothing further; uvicorn itself would continue with the requests before the last one."""
+        """Stop writing; uvicorn itself would go on with queued requests."""
         self._unparsed = b""
         self.pipeline.clear()
         if self._running is not None:
@@ -137,9 +137,9 @@ class EndingProtocol(HttpToolsProtocol):
             self._running.message_event.set()
 
     def expire(self, now: float) -> None:
-        """Close the connection if the client has taken too long."""
+        """Close the connection if the client has exceeded a time limit."""
         if self.phase is Phase.ANSWERING and self.transport.is_closing():
-            self._note_closing()  # uvicorn does so itself when the application fails
+            self._note_closing()  # uvicorn closed it, because the application failed
         waited, limits = now - self.since, self.limits
         match self.phase:
             case Phase.HEAD if waited > limits.head_seconds:
@@ -163,7 +163,7 @@ class EndingProtocol(HttpToolsProtocol):
         if self._in_head:
             reason = f"the head of a request took longer than {self.limits.head_seconds:g} s"
             self._refuse(Refused(Cause.HEAD_TIMEOUT, HTTPStatus.REQUEST_TIMEOUT, reason))
-        else:  # nothing has come yet: to say anything would be taken for the answer to what comes next
+        else:  # without a request, a response could be taken for the response to the next one
             self.ledger.report(Cause.HEAD_TIMEOUT)
             self._close()
 
@@ -183,14 +183,14 @@ class EndingProtocol(HttpToolsProtocol):
         self.since, self._unwritten = now, unwritten
 
     def _expire_closing(self) -> None:
-        if self.transport.is_closing():  # and yet not lost: a peer that does not end TLS
+        if self.transport.is_closing():  # the peer does not complete the TLS shutdown
             self.transport.abort()
         else:
             self._close()
 
 
 class ClosingTransport:
-    """The transport of an answer after which the connection ends, without losing the answer."""
+    """The transport of a last response, which closes the connection without losing the response."""
 
     def __init__(self, connection: EndingProtocol) -> None:
         self.write = connection.transport.write

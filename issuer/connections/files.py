@@ -1,7 +1,4 @@
-"""Serves small files from memory, so that an answer holds no file descriptor while its client reads slowly.
-
-Which files there are is left to the pages that load them.
-"""
+"""Serves small files from memory, so that a response to a slow client uses no file descriptor."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -14,20 +11,20 @@ from starlette.staticfiles import StaticFiles
 PART_BYTES = 64 * 1024
 
 
-class HeldFiles(StaticFiles):
-    """Files of this installation, each read once; they do not change while a process runs."""
+class InMemoryFiles(StaticFiles):
+    """Static files that are read once; they do not change while the process runs."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
-        """Return the answer that Starlette would give, but with the content from memory, and without ranges."""
+        """Return Starlette's response with the content from memory, and without ranges."""
         found = super().file_response(*args, **options)
         if not isinstance(found, FileResponse):  # 304
             return found
         content = _content(str(found.path))
         parts = (content[start : start + PART_BYTES] for start in range(0, len(content), PART_BYTES))
-        answer = StreamingResponse(_awaited(parts), found.status_code, media_type=found.media_type)
+        response = StreamingResponse(_awaited(parts), found.status_code, media_type=found.media_type)
         kept = [header for header in found.raw_headers if header[0] != b"accept-ranges"]
-        answer.raw_headers = kept
-        return answer
+        response.raw_headers = kept
+        return response
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
-"""Judges the head of a request by RFC 9110 and RFC 9112 where the parser is more lenient.
+"""Validates the head of a request by RFC 9110 and RFC 9112 where the parser is more lenient.
 
-What the parser itself refuses (both Content-Length and Transfer-Encoding, obsolete line folding, bare line feeds, NUL
-bytes) is not repeated here.
+The parser itself refuses Content-Length together with Transfer-Encoding, obsolete line folding, bare line feeds and
+NUL bytes.
 """
 
 import json
@@ -24,7 +24,7 @@ HEADER_OVERHEAD_BYTES = len(b": \r\n")
 
 
 class Refused(Exception):
-    """A request that is not given to the application."""
+    """A request is refused before it reaches the application."""
 
     def __init__(self, reason: Cause, status: HTTPStatus, description: str) -> None:
         super().__init__(description)
@@ -32,7 +32,7 @@ class Refused(Exception):
         self.status = status
 
     def answer(self, date: Headers) -> bytes:
-        """Return the whole answer: an error in the shape of RFC 6749 section 5.2, after which the connection ends."""
+        """Return the response: an error as in RFC 6749 section 5.2, with `Connection: close`."""
         is_busy = self.status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
         code = "temporarily_unavailable" if is_busy else "invalid_request"
         body = json.dumps({"error": code, "error_description": str(self)}).encode()
@@ -50,18 +50,18 @@ class Refused(Exception):
 
 
 def malformed(description: str) -> Refused:
-    """Return the refusal of something that is no request by HTTP/1.1."""
+    """Return the refusal of an invalid HTTP/1.1 request."""
     return Refused(Cause.MALFORMED, HTTPStatus.BAD_REQUEST, description)
 
 
 def refusal_of(error: httptools.HttpParserError) -> Refused:
-    """Return the refusal that a callback of the parser raised, or that of what the parser itself does not take."""
+    """Return the refusal for an error of the parser, which may have been raised by a callback."""
     if isinstance(error.__context__, Refused):
         return error.__context__
     if isinstance(error, httptools.HttpParserCallbackError):
-        # Nothing else is left that could fail in a callback.
+        # The only other error of a callback.
         return malformed("the request target is malformed")
-    # The message of the parser holds nothing of the request.
+    # The parser's message contains no data of the request.
     return malformed(f"malformed HTTP request: {error}")
 
 
@@ -93,12 +93,12 @@ def target_too_long(most_bytes: int) -> Refused:
 
 
 def size(target: bytes, headers: Headers) -> int:
-    """Return how many bytes a head has, blanks that the parser has dropped apart."""
+    """Return the size of a head in bytes, without blanks that the parser has dropped."""
     return len(target) + sum([len(name) + len(value) + HEADER_OVERHEAD_BYTES for name, value in headers])
 
 
 def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
-    """Return the headers that say where a request goes and where its body ends; raise Refused if one is unclear."""
+    """Return Host and the headers that frame the body; raise Refused if one is repeated or invalid."""
     if version not in _VERSIONS:
         raise malformed("only HTTP/1.1 and HTTP/1.0 are supported")
     found: dict[bytes, bytes] = {}
@@ -122,12 +122,12 @@ def framing(version: str, headers: Headers) -> dict[bytes, bytes]:
 
 @lru_cache(maxsize=64)
 def is_host(value: bytes) -> bool:
-    """Whether this is what RFC 9110 section 7.2 allows as Host, except for a comma, which joins two."""
+    """Whether this is a valid Host, RFC 9110 section 7.2; no comma, which would join two."""
     return _HOST.fullmatch(value) is not None
 
 
 def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """Return path and query of a request target, and the host if it names one (RFC 9112 section 3.2)."""
+    """Return path and query of a request target, and its host if it is an absolute URL (RFC 9112 section 3.2)."""
     if method == b"CONNECT":
         raise malformed("CONNECT is for proxies, and this server is not one")
     if target.startswith(b"/") or (target == b"*" and method == b"OPTIONS"):
@@ -140,10 +140,10 @@ def origin_form(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
 
 
 def with_host(headers: Iterable[tuple[bytes, bytes]], host: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the headers with another Host, as RFC 9112 section 3.2.2 wants for a target that is a URL."""
+    """Return the headers with another Host, as RFC 9112 section 3.2.2 requires for an absolute target."""
     return [(b"host", host), *(header for header in headers if header[0] != b"host")]
 
 
 def tokens(headers: Headers, name: bytes) -> list[bytes]:
-    """Return the members of a header that is a list, from all of its lines, in lower case."""
+    """Return the members of a list header from all of its lines, in lower case."""
     return [token.strip().lower() for each, value in headers if each == name for token in value.split(b",")]

@@ -1,7 +1,6 @@
-"""The connections of one process: how many there are, what each waits for, and which one is closed for a new one.
+"""The connections of a process: their number and phases, and which one is evicted for a new one.
 
-Each connection reports its phase. Deadlines are checked once a second for all connections, so that no request needs a
-timer of its own.
+Deadlines are checked once a second for all connections, so that no request needs a timer.
 """
 
 import asyncio
@@ -23,21 +22,21 @@ SWEEP_SECONDS = 1.0
 REPORT_SECONDS = 60.0
 SPARED_SECONDS = 0.25
 MOST_LEAVING = 8
-"""As many connections that were closed for others may still deliver what was written, and so hold a descriptor."""
+"""How many evicted connections may still deliver what was written, and so use a descriptor."""
 BURST_CONNECTIONS = 16
-"""For a moment there may be as many more as this; the file descriptors that are kept free allow for them."""
+"""How many connections may exceed the limit for a moment, within the reserved file descriptors."""
 
 
 class Phase(Enum):
     """What a connection waits for."""
 
-    HANDSHAKE = "the client's half of a TLS handshake"
+    HANDSHAKE = "the client, in a TLS handshake"
     HEAD = "the head of a request"
     BODY = "the body of a request"
     ANSWERING = "the application"
-    WRITING = "the client, which does not read the answer"
+    WRITING = "the client, which does not read the response"
     IDLE = "another request"
-    CLOSING = "its end"
+    CLOSING = "the client, to close"
 
     __hash__ = object.__hash__  # members are singletons; Enum's own hash is slower
 
@@ -46,7 +45,7 @@ _ON_CLIENT = frozenset({Phase.HANDSHAKE, Phase.HEAD, Phase.BODY, Phase.WRITING, 
 
 
 class Cause(StrEnum):
-    """Why a request was refused, or a connection closed, before the application could judge it."""
+    """Why a request was refused or a connection closed before the application was called."""
 
     MALFORMED = "malformed"
     HEAD_TOO_LARGE = "head_too_large"
@@ -66,16 +65,16 @@ class Member(Protocol):
     phase: Phase
     address: str | None
     since: float
-    """When the present phase began, by the clock of the event loop."""
+    """When the current phase began, by the clock of the event loop."""
 
     def expire(self, now: float) -> None:
-        """Close the connection if the client has taken longer than the limits allow."""
+        """Close the connection if the client has exceeded a time limit."""
 
     def evict(self) -> None:
-        """Close the connection; what has been written may still be delivered."""
+        """Close the connection; what was written may still be delivered."""
 
     def abort(self) -> None:
-        """Close the connection now, whatever has been written."""
+        """Close the connection immediately."""
 
 
 class Ledger:
@@ -89,7 +88,7 @@ class Ledger:
         self._by_address: Counter[str] = Counter()
         self._on_client: OrderedDict[Member, None] = OrderedDict()  # the longest waiting first
         self._idle: OrderedDict[Member, None] = OrderedDict()
-        self._leaving: OrderedDict[Member, None] = OrderedDict()  # not counted, but each holds a descriptor
+        self._leaving: OrderedDict[Member, None] = OrderedDict()  # not counted, but they use descriptors
         self._queues = dict.fromkeys(_ON_CLIENT, self._on_client) | {Phase.IDLE: self._idle}
         self._sweeping = False
         self._unreported: Counter[Cause] = Counter()
@@ -98,9 +97,9 @@ class Ledger:
     def admit(self, member: Member) -> Cause | None:
         """Add a connection, or return why there is no room for it.
 
-        One that waits for its client is closed for a new one, first those that have sent no whole request, and of
-        those the longest waiting; a client that asks and reads its answers is the last to be closed. One whose
-        request may have arrived, but could not be read yet in a burst of new connections, is spared if possible.
+        Connections that wait for their client are evicted for a new one: first those without a complete request, the
+        longest waiting first, then idle ones. A connection in its first moments is spared if possible, as its request
+        may have arrived but was not read yet.
         """
         self._sweep_from_now_on()
         address, limits = member.address, self.limits
@@ -118,14 +117,14 @@ class Ledger:
         return None
 
     def is_crowded(self) -> bool:
-        """Whether there is no room for a connection, and none that should be closed for it at this moment."""
+        """Whether there is no room for a connection, and none that may be evicted for it now."""
         if len(self._members) < self.limits.most_connections:
             return False
         before = self._loop.time() - SPARED_SECONDS
         return not any(member.since < before for queue in (self._on_client, self._idle) for member in queue)
 
     def move(self, member: Member, phase: Phase) -> None:
-        """Note what a connection waits for now."""
+        """Set the phase of a connection."""
         queues, before, member.phase = self._queues, member.phase, phase
         if before in queues:
             queues[before].pop(member, None)
@@ -133,7 +132,7 @@ class Ledger:
             queues[phase][member] = None
 
     def leave(self, member: Member) -> None:
-        """Note a connection that is being closed to make room; without a bound on those there would be none."""
+        """Move an evicted connection to those that are being closed, whose number is limited, too."""
         self.remove(member)
         self._leaving[member] = None
         for oldest in [*self._leaving][:-MOST_LEAVING]:
@@ -148,7 +147,7 @@ class Ledger:
             self.report(Cause.TOO_MANY_CONNECTIONS)
 
     def remove(self, member: Member) -> None:
-        """Forget a connection; it may be unknown."""
+        """Remove a connection, if it is known."""
         self._leaving.pop(member, None)
         if member not in self._members:
             return
@@ -161,7 +160,7 @@ class Ledger:
                 del self._by_address[member.address]
 
     def report(self, reason: Cause) -> None:
-        """Count a refusal for the metrics and the log; neither can fail the caller."""
+        """Count a refusal for metrics and log; their failures are suppressed."""
         if self._observe is not None:
             with suppress(Exception):
                 self._observe(reason.value)
@@ -169,7 +168,7 @@ class Ledger:
         self._log(reason)
 
     def _trim(self, coming: int = 0) -> int:
-        """Close connections that are too many with those that come, and return how many still are."""
+        """Evict connections beyond the limit, including `coming` ones; return how many are still too many."""
         excess = len(self._members) + coming - self.limits.most_connections
         return self._close_oldest(excess, Cause.TOO_MANY_CONNECTIONS)
 
@@ -186,7 +185,7 @@ class Ledger:
         return excess
 
     def _evict(self, before: float, address: str | None = None) -> bool:
-        """Close the connection that has waited longest, if it has since `before`."""
+        """Evict the connection that has waited longest, if it has waited since `before`."""
         for queue in (self._on_client, self._idle):
             for member in queue:
                 if member.since < before and address in {None, member.address}:
@@ -205,7 +204,7 @@ class Ledger:
         for member in [*self._members]:
             try:
                 member.expire(now)
-            except Exception as error:  # noqa: BLE001 - a defect of one connection must not keep the others open
+            except Exception as error:  # noqa: BLE001 - an error in one connection must not keep others open
                 self._give_up(member, error)
         self._trim()
         for address in [*self._by_address]:
@@ -217,9 +216,9 @@ class Ledger:
             self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _give_up(self, member: Member, error: Exception) -> None:
-        """Close a connection that cannot be judged: it would be looked at, in vain, once a second."""
+        """Abort a connection whose deadline check failed, as it would fail once a second."""
         with suppress(Exception):
-            logger.error("a connection could not be judged, and is closed", exc_info=error)
+            logger.error("connection aborted after an internal error", exc_info=error)
         self.remove(member)
         with suppress(Exception):
             member.abort()
@@ -248,7 +247,7 @@ def ledger_of(server_state: object, config: uvicorn.Config) -> Ledger:
 
 
 def _hook(app: Any) -> Any:
-    """Return the application's `state.connection_refused`, below whatever middleware uvicorn has put around it."""
+    """Return the application's `state.connection_refused`, from inside the middleware of uvicorn."""
     while app is not None and not hasattr(app, "state"):
         app = getattr(app, "app", None)
     return getattr(getattr(app, "state", None), "connection_refused", None)

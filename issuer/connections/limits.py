@@ -1,4 +1,4 @@
-"""How much a connection may cost: bytes, seconds, and how many connections there may be."""
+"""The limits of connections: bytes, seconds, and their number."""
 
 import resource
 import sys
@@ -7,17 +7,17 @@ from functools import cached_property
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 KEEP_ALIVE_SECONDS = 75
-"""More than the 60 seconds that load balancers usually keep an idle connection, so that they close it first."""
+"""Longer than the usual 60 seconds of load balancers, so that they close an idle connection first."""
 HEAD_SECONDS = 20
 BODY_SECONDS = 30
 HEAD_BYTES = 32 * 1024
 MOST_CONNECTIONS = 4096
 RESERVED_DESCRIPTORS = 64
-IPV6_SITE_BITS = 64
+IPV6_PREFIX_BITS = 64
 
 
 def possible_connections() -> int:
-    """Return for how many connections there are file descriptors; some are kept for the database, keys and logs."""
+    """Return how many connections the file descriptors allow; some are reserved for database, keys and logs."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -26,7 +26,7 @@ def possible_connections() -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """The bounds for every connection of a process.
+    """The limits of every connection of a process.
 
     `connections` of 0 means 4096, or what the file descriptors allow if that is less; `connections_per_address` of 0
     means half of that. Connections from the addresses and networks in `proxies` are not counted by address.
@@ -36,32 +36,32 @@ class Limits:
     head_seconds: float = HEAD_SECONDS
     body_seconds: float = BODY_SECONDS
     write_seconds: float = 30
-    """Within this a client must take at least `write_bytes` of an answer that waits for it."""
+    """In this time a client must read at least `write_bytes` of a pending response."""
     write_bytes: int = 16 * 1024
     linger_seconds: float = 5
-    """For so long what still arrives is discarded after a refusal, so that the client can read it."""
+    """How long arriving data is discarded after a refusal, so that the client can read the refusal."""
     head_bytes: int = HEAD_BYTES
-    """Of the request line and all headers; chunked transfer coding may add as much to a body."""
+    """Limit of the request line and all headers, and of the overhead of a chunked body."""
     target_bytes: int = 8 * 1024
     headers: int = 100
     unread_body_bytes: int = 64 * 1024
-    """A body that is announced larger than this is not read to its end when the answer did not need it."""
+    """A larger body is not read to its end if the response did not need it."""
     connections: int = 0
     connections_per_address: int = 0
     proxies: tuple[str, ...] = field(default=())
 
     @cached_property
     def most_connections(self) -> int:
-        """Return how many connections a process may hold; never more than it has file descriptors for."""
+        """Return how many connections a process may have, at most what its file descriptors allow."""
         return min(self.connections or MOST_CONNECTIONS, possible_connections())
 
     @cached_property
     def most_per_address(self) -> int:
-        """Return how many of them may come from one address, or one IPv6 network of a site."""
+        """Return how many of them may come from one IPv4 address or IPv6 /64 network."""
         return self.connections_per_address or max(1, self.most_connections // 2)
 
     def counted_address(self, host: str) -> str | None:
-        """Return the name that connections of `host` are counted by, or None for a proxy and for no IP address."""
+        """Return the address or network by which `host` is counted; None for a proxy or no IP address."""
         try:
             address = ip_address(host.partition("%")[0])
         except ValueError:
@@ -71,7 +71,7 @@ class Limits:
         if any(address in network for network in self._proxy_networks):
             return None
         if isinstance(address, IPv6Address):
-            return str(ip_network((address, IPV6_SITE_BITS), strict=False))
+            return str(ip_network((address, IPV6_PREFIX_BITS), strict=False))
         return str(address)
 
     @cached_property

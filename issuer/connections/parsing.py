@@ -1,6 +1,6 @@
-"""Reads requests within the limits: heads, bodies, chunks, and offers of other protocols, of which h2c is ignored.
+"""Reads requests within the limits: heads, bodies, chunks, and upgrades, of which only WebSocket is accepted.
 
-Judging a head is left to `heads`, ending the connection to `ending`.
+Validating a head is left to `heads`, closing the connection to `ending`.
 """
 
 from http import HTTPStatus
@@ -14,17 +14,17 @@ from .heads import Refused
 from .ledger import Cause, Phase
 
 SLICE_BYTES = 4096
-"""The parser is given no more at once, so that reading can pause in the middle of what one packet brought."""
+"""The largest input of the parser, so that reading can pause within the data of one packet."""
 
 
 class ParsingProtocol(EndingProtocol):
-    """Parses what arrives, and refuses requests that cost too much before they are known."""
+    """Parses received data, and refuses requests that exceed a limit."""
 
     def data_received(self, data: bytes) -> None:
         """Parse `data` in slices; keep it for later while earlier data waits to be parsed."""
         if self._refusal is not None or self.phase is Phase.CLOSING:
             return
-        if self._unparsed or self.flow is None:  # uvicorn sets the latter when TLS is agreed on
+        if self._unparsed or self.flow is None:  # `flow` is None until the TLS handshake is complete
             self._unparsed += data
         elif len(data) > SLICE_BYTES:
             self._feed(data)
@@ -46,7 +46,7 @@ class ParsingProtocol(EndingProtocol):
         """Parse the data that was kept; called when reading resumes."""
         if self._refusal is not None or self.flow.read_paused or self.transport.is_closing():
             return
-        self.since = self.loop.time()  # what came before was held up here, and not by the client
+        self.since = self.loop.time()  # the delay was caused by the server, not by the client
         data, self._unparsed = self._unparsed, b""
         self._feed(data)
 
@@ -67,7 +67,7 @@ class ParsingProtocol(EndingProtocol):
                 self._parse(self._without_offer() + data[offered_at:])
             return
         if message != self._messages:
-            return  # where in the slice the message began is not known, so the slice is not counted
+            return  # the position of the message in the slice is unknown, so the slice is not counted
         if in_head and self._in_head:
             self._head_bytes += len(data)
             self._require_small_head(self._head_bytes)
@@ -83,10 +83,10 @@ class ParsingProtocol(EndingProtocol):
         elif len(self.headers) > self.limits.headers:
             self._refuse(heads.too_many_headers(self.limits.headers))
 
-    # What the parser finds; it hands on what is raised as the context of its own error
+    # Callbacks of the parser, which raises its own error with theirs as context
 
     def on_message_begin(self) -> None:
-        """Begin to measure a head."""
+        """Start to measure a head."""
         super().on_message_begin()
         self._messages += 1
         self._in_head = True
@@ -94,19 +94,19 @@ class ParsingProtocol(EndingProtocol):
         self.since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the request target."""
+        """Append a part of the request target."""
         self.url += url
         if len(self.url) > self.limits.target_bytes:
             raise heads.target_too_long(self.limits.target_bytes)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer is dropped, for the application has been given the headers already."""
+        """Append a header; drop a trailer, as the application already has the headers."""
         if self._in_head:
             # The parser drops blanks before a value, but not those after it (RFC 9112 section 5.1).
             self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
-        """Judge the head, and begin to answer unless another protocol is offered."""
+        """Validate the head, and call the application unless the client offers an upgrade."""
         limits, method = self.limits, self.parser.get_method()
         if len(self.headers) > limits.headers:
             raise heads.too_many_headers(limits.headers)
@@ -133,14 +133,14 @@ class ParsingProtocol(EndingProtocol):
                 self._expect_body(framing)
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Pass a part of a body on."""
         self._body_bytes += len(body)
         super().on_body(body)
         if self._body_bytes > self.limits.unread_body_bytes:
             self._read_no_further()
 
     def on_message_complete(self) -> None:
-        """End a request; as uvicorn does, but for offers that are ignored."""
+        """Complete a request as uvicorn does, except for ignored upgrades."""
         cycle, self._in_body = self.cycle, False
         if not (self._is_websocket or self._ignores_offer or cycle.response_complete):
             cycle.more_body = False
@@ -157,14 +157,14 @@ class ParsingProtocol(EndingProtocol):
         too_long = length > self.limits.unread_body_bytes
         waits = framing.get(b"expect", b"").lower() == b"100-continue" and self.scope["http_version"] == "1.1"
         if waits and not too_long and self._running is self.cycle:
-            # At once: were the answer given first, it would be open whether a body follows or a request.
+            # Immediately: after a response it would be undefined whether a body or a request follows.
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif waits or too_long:
             self.cycle.waiting_for_100_continue = waits
             self._read_no_further()
 
     def _read_no_further(self) -> None:
-        """Close the connection after the answer, if that comes before the end of the body, or has come."""
+        """Close the connection after the response, unless the body ends before it."""
         if self.cycle.response_complete:
             self.linger()
         elif not self.cycle.response_started:
@@ -187,9 +187,9 @@ class ParsingProtocol(EndingProtocol):
         return self._is_websocket
 
     def _without_offer(self) -> bytes:
-        """Return the head again without its offer, for a new parser: the old one has taken the body for lost.
+        """Return the head without its Upgrade header for a new parser, as the old one would not read the body.
 
-        RFC 9110 section 7.8 lets a server ignore any offer.
+        A server may ignore any upgrade, RFC 9110 section 7.8.
         """
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
@@ -200,7 +200,7 @@ class ParsingProtocol(EndingProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def handle_websocket_upgrade(self) -> None:
-        """Hand the connection over, and count it until it is lost."""
+        """Hand the connection over to the WebSocket protocol, and count it until it is closed."""
         self.ledger.move(self, Phase.ANSWERING)
         super().handle_websocket_upgrade()
         protocol: Any = self.transport.get_protocol()

@@ -1,6 +1,6 @@
-"""uvicorn's HTTP/1.1 connection with limits: its beginning, with or without TLS, and its answers.
+"""uvicorn's HTTP/1.1 connection with limits: its start, with or without TLS, and its responses.
 
-Reading requests is left to `parsing`, ending the connection to `ending`, closing one for another to `ledger`.
+Reading requests is left to `parsing`, closing to `ending`, and evicting to `ledger`.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from uvicorn.protocols.utils import get_remote_addr
 from .heads import Refused
 from .ledger import Cause, Phase
 from .parsing import ParsingProtocol
-from .tls import Begun, start_tls
+from .tls import Started, start_tls
 
 
 class Connection(ParsingProtocol):
-    """Answers requests; refuses those that cost too much before they are known, and closes the connection then."""
+    """Responds to requests; refuses those that exceed a limit, and closes the connection then."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or refuse it if there are too many."""
+        """Add the connection to the ledger, or refuse it if there are too many."""
         tls = getattr(self.config, "tls", None)
         peer = get_remote_addr(transport)
         self.address = self.limits.counted_address(peer[0]) if peer else None
@@ -31,16 +31,16 @@ class Connection(ParsingProtocol):
         if tls is None:
             self._begin(transport)
             if full:
-                self._turn_away(full)
+                self._refuse_connection(full)
         elif full:
             transport.abort()
         else:
-            begun = start_tls(self.loop, transport, self, tls, self.limits.head_seconds)
-            self._handshake = self.loop.create_task(self._finish_handshake(transport, begun))
+            started = start_tls(self.loop, transport, self, tls, self.limits.head_seconds)
+            self._handshake = self.loop.create_task(self._finish_handshake(transport, started))
 
-    async def _finish_handshake(self, transport: asyncio.Transport, begun: Begun) -> None:
+    async def _finish_handshake(self, transport: asyncio.Transport, started: Started) -> None:
         try:
-            encrypted = await begun
+            encrypted = await started
         except (OSError, ValueError, RuntimeError):  # a failed handshake, or a transport closed meanwhile
             encrypted = None
         if encrypted is None or encrypted.is_closing():
@@ -56,7 +56,7 @@ class Connection(ParsingProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self)
 
-    def _turn_away(self, reason: Cause) -> None:
+    def _refuse_connection(self, reason: Cause) -> None:
         status = HTTPStatus.SERVICE_UNAVAILABLE
         if reason is Cause.TOO_MANY_OF_ADDRESS:
             status = HTTPStatus.TOO_MANY_REQUESTS
@@ -66,14 +66,14 @@ class Connection(ParsingProtocol):
         self.loop.call_later(self.limits.linger_seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Remove the connection from the ledger."""
         self.ledger.remove(self)
         self._abandon()
         if self.flow is not None:
             super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Answer what came meanwhile, or wait for another request."""
+        """Process the next pipelined request, or wait for another one."""
         self.server_state.total_requests += 1
         if self.phase is Phase.CLOSING:
             return
@@ -93,26 +93,26 @@ class Connection(ParsingProtocol):
             self._settle()
 
     def pause_writing(self) -> None:
-        """Expect of the client that it takes what has been written."""
+        """Start to measure how fast the client reads."""
         super().pause_writing()
         self._settle()
 
     def resume_writing(self) -> None:
-        """Go on with the answer."""
+        """Continue the response."""
         super().resume_writing()
         if self.phase is Phase.WRITING:
             self._settle()
 
 
 class _Flow(FlowControl):
-    """Reads no further while pipelined requests wait, and parses what waits before reading more."""
+    """Pauses reading while pipelined requests wait, and parses kept data before reading more."""
 
     def __init__(self, transport: asyncio.Transport, connection: Connection) -> None:
         super().__init__(transport)
         self._connection = connection
 
     def resume_reading(self) -> None:
-        """Go on reading, unless pipelined requests wait."""
+        """Resume reading, unless pipelined requests wait."""
         connection = self._connection
         if self.read_paused and not connection.pipeline:
             super().resume_reading()

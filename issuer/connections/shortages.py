@@ -1,12 +1,12 @@
-"""Errors of a process that lacks threads, memory, file descriptors or disk space: the request may be tried again.
+"""Recognizes errors from a lack of threads, memory, file descriptors or disk space, after which a client may retry.
 
-How they are answered is left to the application.
+The response is left to the application.
 """
 
 import errno
 
 KINDS: tuple[type[Exception], ...] = (RuntimeError, MemoryError, OSError)
-"""What `is_shortage` can be true of."""
+"""The exceptions for which `is_shortage` may return True."""
 RETRY_SECONDS = 2
 
 _NUMBERS = frozenset(
@@ -24,7 +24,7 @@ _NO_THREAD = "can't start new thread"  # CPython raises a plain RuntimeError
 
 
 def is_shortage(error: Exception) -> bool:
-    """Whether `error` says that the operating system gives this process no more of something."""
+    """Whether `error` means that the operating system has no more of a resource for this process."""
     match error:
         case MemoryError():
             return True

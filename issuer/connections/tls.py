@@ -1,7 +1,4 @@
-"""TLS on a connection that has been accepted, for both asyncio's event loop and uvloop.
-
-What a connection does with it is defined in `protocol`.
-"""
+"""Starts TLS on an accepted connection, for the event loops of asyncio and uvloop."""
 
 import asyncio
 import ssl
@@ -15,19 +12,19 @@ def start_tls(
     protocol: asyncio.BaseProtocol,
     context: ssl.SSLContext,
     seconds: float,
-) -> "Begun":
-    """Begin a handshake that fails after so many seconds; await what is returned for the encrypted transport.
+) -> "Started":
+    """Start a handshake that fails after so many seconds; await the result for the encrypted transport.
 
-    To be called in `connection_made`. The loop puts TLS between transport and protocol in the coroutine's first step,
-    and that must be made before uvloop begins to read, which it does right after, whatever was paused.
+    To be called in `connection_made`: the coroutine's first step puts TLS between transport and protocol, and must
+    run before uvloop begins to read, which it does right afterwards even if reading is paused.
     """
-    return Begun(
+    return Started(
         loop.start_tls(transport, protocol, context, server_side=True, ssl_handshake_timeout=seconds)
     )
 
 
-class Begun:
-    """A coroutine of which the first step has been made; awaiting this makes the others."""
+class Started:
+    """A coroutine that has run its first step; awaiting this runs the others."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, asyncio.Transport | None]) -> None:
         self._coroutine = coroutine
@@ -39,7 +36,7 @@ class Begun:
             try:
                 try:
                     sent = yield awaited
-                except BaseException as error:  # noqa: BLE001 - a cancellation, too, is the coroutine's to handle
+                except BaseException as error:  # noqa: BLE001 - the coroutine handles cancellation, too
                     awaited = self._coroutine.throw(error)
                 else:
                     awaited = self._coroutine.send(sent)

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from issuer.blocking import require_patience
+from issuer.blocking import require_blocking_allowed
 from issuer.callbacks import notify
 from issuer.database.engines import Mode, Pooler, connect, in_mode, lift_time_limits, pooler, prepare_file
 from issuer.database.errors import (
@@ -120,7 +120,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, mode: Mode, *, writes: bool) -> Iterator[Connection]:
-        require_patience()
+        require_blocking_allowed()
         joint: Connection | None = getattr(self._joint, "connection", None)
         began = time.perf_counter()
         try:

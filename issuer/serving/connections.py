@@ -1,29 +1,29 @@
-"""Connections of a worker that stops: one on which a request may be on its way is not closed under it.
+"""Connections of a worker that stops: an idle one stays open for a moment, as a request may be in flight.
 
-What a connection may cost is defined in `issuer.connections`; everything else is uvicorn's.
+Limits are defined in `issuer.connections`; everything else is left to uvicorn.
 """
 
 from issuer import connections
 
-ON_ITS_WAY_SECONDS = 1.0
+IN_FLIGHT_SECONDS = 1.0
 
 
 class Connection(connections.Connection):
-    """uvicorn closes at once what has no request; but one may be on its way, and a proxy sends no POST twice."""
+    """Closes idle connections with a delay: a request may be in flight, and proxies do not retry a POST."""
 
-    _leaving = False
+    _is_stopping = False
 
     def shutdown(self) -> None:
-        """Finish what is being answered, and what comes within a moment, and close then."""
-        self._leaving = True
+        """Finish open requests and those that arrive within a moment, then close."""
+        self._is_stopping = True
         cycle = getattr(self, "cycle", None)  # uvicorn's types say that there always is one
         if cycle is None or cycle.response_complete:
-            self.loop.call_later(ON_ITS_WAY_SECONDS, super().shutdown)
+            self.loop.call_later(IN_FLIGHT_SECONDS, super().shutdown)
         else:
             super().shutdown()
 
     def on_headers_complete(self) -> None:
-        """Begin to answer a request; the last one says so, and no proxy sends another after it."""
+        """Start to respond; the last response has `Connection: close`, so that the proxy sends no further request."""
         super().on_headers_complete()
-        if self._leaving and self.cycle is not None:
+        if self._is_stopping and self.cycle is not None:
             self.cycle.keep_alive = False

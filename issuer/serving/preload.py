@@ -1,7 +1,7 @@
-"""What workers are forked from: a process that has imported what they need, and serves nobody itself.
+"""The fork server imports this module: it loads what workers need, which then share the memory.
 
-Importing this makes it so. Signals to the whole group, as a terminal sends them, are for the main process and its
-workers: without this one the main process could neither start workers nor tell that they live.
+The fork server itself serves no request, and must outlive signals to the process group (Ctrl-C): without it the main
+process could not start workers, nor notice that one has ended.
 """
 
 import gc
@@ -11,13 +11,13 @@ import signal
 
 from issuer.serving.signals import FOR_SERVERS
 
-# Not ignored, but blocked: what is sent to a worker that has just been forked waits until it can be heeded.
+# Blocked, not ignored: a signal to a worker that was just forked stays pending until the worker can handle it.
 signal.pthread_sigmask(signal.SIG_BLOCK, FOR_SERVERS)
 os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_SERVERS))
 
 for name in ("uvloop", "sqlalchemy.dialects.sqlite", "issuer.serving.connections", "issuer.serving.worker"):
     importlib.import_module(name)
 
-# What is loaded now stays. Looking for garbage among it would write to it, and then it would be shared no more.
+# Garbage collection would write to the objects loaded so far, and their memory would no longer be shared.
 gc.collect()
 gc.freeze()

@@ -1,10 +1,10 @@
-"""The signal by which the processes of one node talk to each other, beside those that mean the same everywhere."""
+"""The signals that the processes of `issuer serve` handle."""
 
 import signal
 from typing import Final
 
 NOT_READY: Final = signal.SIGUSR1
-"""The process will be stopped soon: `/readyz` says so from now on, while everything else is served as before."""
+"""The process will stop soon: `/readyz` reports unready from now on, and everything else is served as before."""
 
 FOR_SERVERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, NOT_READY)
-"""What the processes that serve heed, and the one that they are forked from does not."""
+"""Handled by the main process and the workers; the fork server blocks them."""

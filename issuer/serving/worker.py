@@ -1,6 +1,6 @@
-"""One process of `issuer serve`: the factory that uvicorn calls in each.
+"""A process of `issuer serve`: makes its application, and ends a worker whose parent has ended.
 
-Starting and stopping processes is uvicorn's.
+Starting and stopping processes is left to `supervisor` and uvicorn.
 """
 
 import gc
@@ -27,31 +27,31 @@ from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
 STOP_SECONDS = 1.0
-MOMENT_SECONDS = 0.5
-AGAIN_SECONDS = 2.0
+EXIT_SECONDS = 0.5
+RETRY_SECONDS = 2.0
 
 
 def create_worker() -> FastAPI:
-    """Return the application for the settings of this process, which ends with its parent."""
+    """Return the application of a worker, which ends with its parent; uvicorn calls this in each worker."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     configure_log()
     serve_with_log()
     Finalize(None, flush_log, exitpriority=-1)  # processes of multiprocessing end without atexit
-    # uvicorn's handlers only take note, and nobody would look while this waits; till now there is nothing to finish.
-    noting = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
+    # uvicorn's handlers only set a flag, which nothing reads before the worker serves.
+    handlers = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGINT)}
     issuer = _built()
-    for number, handler in noting.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)
     return application(issuer, alone=False)
 
 
 def _built() -> Issuer:
-    """Return the issuer with a view of the key ring, however long that takes.
+    """Return the issuer once it has read the key ring; retry until then.
 
-    The first process looked before the server began, and what is out of reach now may come back. Ending would end
-    the whole server, or keep its first process waiting for an answer from this one.
+    The main process did so before it started workers, so the failure may be temporary. A worker that ended here would
+    end the whole server, because uvicorn takes that for a defect of the application.
     """
     while True:
         try:
@@ -62,10 +62,8 @@ def _built() -> Issuer:
                 issuer.close()
                 raise
         except (BadSettings, KeyRingError, StoreError) as error:
-            structlog.get_logger("issuer.serve").error(
-                "a worker waits for the startup of another one", reason=str(error)
-            )
-            time.sleep(AGAIN_SECONDS)
+            structlog.get_logger("issuer.serve").error("worker startup failed, retrying", reason=str(error))
+            time.sleep(RETRY_SECONDS)
         else:
             return issuer
 
@@ -74,35 +72,35 @@ def application(issuer: Issuer, *, alone: bool = True) -> FastAPI:
     """Return the application of the only process, or of one of several."""
     app = create_app(issuer, alone=alone)
     signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
-    # What is loaded now stays: looking for garbage in it again would halt requests in vain.
+    # The objects loaded so far stay: garbage collection would pause requests to scan them in vain.
     gc.collect()
     gc.freeze()
     return app
 
 
-def _follow(parent: multiprocessing.process.BaseProcess) -> None:
-    """End with the parent: a worker left behind would hold the port and answer with nobody to stop it.
+def _end_with_parent(parent: multiprocessing.process.BaseProcess) -> None:
+    """End when the parent has ended: an orphaned worker would keep the port, and nothing would stop it.
 
-    Or when the parent, which lives, has replaced this process, and believes it has ended.
+    `join` also returns if the parent has replaced this worker, because it took it for dead.
     """
-    # A process that cannot tell whether its parent lives ends, too, and is replaced.
+    # If it cannot be determined whether the parent runs, the worker ends as well, and is replaced.
     with suppress(Exception):
         parent.join()
         if parent.pid is not None and _has_ended(parent.pid):
-            metrics_directory.clear_up_for(parent.pid)
+            metrics_directory.remove_directory_of(parent.pid)
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(STOP_SECONDS)  # what is being answered may finish
+    time.sleep(STOP_SECONDS)  # for open requests
     flush_log()
     os._exit(1)
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a process has ended, or does within a moment, even if nobody has taken note of it yet."""
+    """Whether a process has ended, or ends within a moment, even if its parent has not reaped it."""
     if sys.platform != "linux":
         return True
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
-    ended, _, _ = select.select([process], [], [], MOMENT_SECONDS)
+    ended, _, _ = select.select([process], [], [], EXIT_SECONDS)
     return bool(ended)

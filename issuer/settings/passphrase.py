@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from issuer.fixes import ConfigWarning, Fix, Kind, exposing, quoted, without_mark
+from issuer.fixes import ConfigWarning, Fix, Kind, exposing, quoted, remove_byte_order_mark
 from issuer.settings.env_file import BYTE_ORDER_MARK
 from issuer.settings.sources import RawSetting
 
@@ -85,7 +85,7 @@ def file_warnings(path: Path) -> Iterator[ConfigWarning]:
     if begins == BYTE_ORDER_MARK.encode():
         yield ConfigWarning(
             f"{path} begins with a UTF-8 byte order mark, which is not part of the passphrase",
-            Fix(Kind.PASSPHRASE_FILE_BYTE_ORDER_MARK, without_mark(path)),
+            Fix(Kind.PASSPHRASE_FILE_BYTE_ORDER_MARK, remove_byte_order_mark(path)),
         )
 
 

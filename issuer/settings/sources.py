@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from issuer.fixes import ConfigWarning, Fix, Kind, quoted, without_mark
+from issuer.fixes import ConfigWarning, Fix, Kind, quoted, remove_byte_order_mark
 from issuer.settings.env_file import EnvFile, commented, read_env_file
 
 PREFIX = "ISSUER_"
@@ -94,7 +94,7 @@ def file_warnings(known: frozenset[str]) -> list[ConfigWarning]:
         found.append(
             ConfigWarning(
                 f"{file.path} begins with a UTF-8 byte order mark, which is ignored",
-                Fix(Kind.ENV_BYTE_ORDER_MARK, without_mark(file.path)),
+                Fix(Kind.ENV_BYTE_ORDER_MARK, remove_byte_order_mark(file.path)),
             )
         )
     return [*found, *_overridden(file), *_unknown_in_file(file, known)]

@@ -1,6 +1,6 @@
-"""The application: routes, error handler, CORS, and the task that keeps the key ring in view.
+"""The ASGI application: routes, middleware, error handlers and background tasks.
 
-Everything else is built by `wiring`.
+Everything below it is built by `wiring`.
 """
 
 import asyncio
@@ -19,83 +19,88 @@ from issuer.settings.settings import Settings
 from issuer.web import instruments
 from issuer.web.account import login, sessions, users
 from issuer.web.http import errors
-from issuer.web.http.access_log import RequestLog
+from issuer.web.http.access_log import AccessLog
 from issuer.web.http.ambiguity import RefuseRepeatedHeaders
 from issuer.web.http.body_limit import RefuseLargeBodies
 from issuer.web.http.cors import CrossOrigin
-from issuer.web.http.fast_path import Direct, answer
+from issuer.web.http.fast_path import FastPath, run_inline_or_on_thread
 from issuer.web.http.methods import CommonMethods
-from issuer.web.http.path_redaction import KnownPaths
-from issuer.web.http.prefix import PutBack, TakeOff, path_of
+from issuer.web.http.path_redaction import PathRedaction
+from issuer.web.http.prefix import SetRootPath, StripPrefix, path_of
 from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
-from issuer.web.http.signing_thread import Aside
+from issuer.web.http.signing_thread import SigningThread
 from issuer.web.oauth import introspection, revocation, token
 from issuer.web.operation import health, metrics
-from issuer.web.operation.background import supervised
+from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import api_docs
 from issuer.web.well_known import discovery, jwks
 from issuer.wiring import Issuer, cores
 
 DESCRIPTION = """\
-Issues access tokens (JWT, RFC 9068) signed by a key that rotates, and publishes the public keys by which any service
-verifies them. Log in with **Authorize**, or at `/login`; machines use `/oauth2/token`.
+Issues access tokens (JWT, RFC 9068), signed with rotating keys, and publishes the public keys for verification. Log
+in with **Authorize**, or at `/login`; machine clients use `/oauth2/token`.
 """
 
-DIRECT = {**jwks.DIRECT, **token.DIRECT}
+FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 
 
 def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
-    """Return the application around `issuer`; starting it starts the care of the key ring.
+    """Return the application; its lifespan runs the background tasks and closes the issuer.
 
-    One that is `alone` uses a second core, if there is one, for signatures.
+    If it is the only process of the server (`alone`), it signs on a second core, where there is one.
     """
     prefix = path_of(issuer.settings.url)
     app = FastAPI(
         title="JWKS issuer",
         version=version("jwks-issuer"),
         description=DESCRIPTION,
-        openapi_url=None,  # see docs_page
+        openapi_url=None,  # see pages.api_docs
         docs_url=None,
         redoc_url=None,
-        redirect_slashes=False,  # a redirect would go to whatever the Host header says, password included
+        # A redirect would send the request, password included, to the host in the Host header.
+        redirect_slashes=False,
         servers=[{"url": prefix}] if prefix else None,
         lifespan=_lifespan,
     )
     app.state.issuer = issuer
-    app.state.figures = _counting(issuer)
-    app.state.connection_refused = app.state.figures.connection_refused  # for `issuer.connections`
+    app.state.instruments = _connected_instruments(issuer)
+    # For `issuer.connections`.
+    app.state.connection_refused = app.state.instruments.connection_refused
     app.state.key_set = jwks.RenderedKeySet()
-    app.state.supervisor = supervised(issuer, app.state.figures)
+    app.state.supervisor = build_supervisor(issuer, app.state.instruments)
     app.state.probe = health.Probe(app.state.supervisor)
-    app.state.signing = _signing(issuer, alone=alone)
-    app.state.measuring = anyio.CapacityLimiter(1)
-    for room in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
-        app.include_router(room.router)
+    app.state.signing = _signing_runner(issuer, alone=alone)
+    app.state.metrics_limiter = anyio.CapacityLimiter(1)
+    for module in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
+        app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
     api_docs.install(app, prefix)
-    discovery.install_inserted(app, prefix)
+    discovery.install_rfc8414_paths(app, prefix)
     errors.install(app)
     app.add_middleware(RefuseLargeBodies)
-    app.middleware_stack = _front(app.build_middleware_stack(), KnownPaths(_paths(app)), issuer.settings)
+    app.middleware_stack = _with_middleware(
+        app.build_middleware_stack(), PathRedaction(_paths(app)), issuer.settings
+    )
     return app
 
 
-def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
-    if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":  # whose signatures wait for each other
-        return answer
+def _signing_runner(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+    # A PKCS#11 token signs one at a time, so that a second thread gains nothing.
+    if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":
+        return run_inline_or_on_thread
     issuer.tokens.group_commit.use_second_core()
-    return Aside().run
+    return SigningThread().run
 
 
-def _counting(issuer: Issuer) -> instruments.Figures:
-    """Return what counts for this process, which the layers below report to."""
-    counting = instruments.Figures(path for _, path in DIRECT)
+def _connected_instruments(issuer: Issuer) -> instruments.Instruments:
+    """Return the metrics of this process, connected to what reports to them."""
+    metrics_of_process = instruments.Instruments(path for _, path in FAST_PATHS)
     for database in (issuer.database, issuer.ring_database):
-        database.took = counting.transaction
-    issuer.accounts.hashing_pool.changed = counting.hashing.set
-    return counting
+        database.took = metrics_of_process.transaction_took
+    issuer.accounts.hashing_pool.changed = metrics_of_process.hashing_jobs.set
+    return metrics_of_process
 
 
 def _paths(app: FastAPI) -> Iterator[str]:
@@ -104,18 +109,18 @@ def _paths(app: FastAPI) -> Iterator[str]:
             yield route.path
 
 
-def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
-    """Return what every request passes through, outermost last."""
+def _with_middleware(app: ASGIApp, paths: PathRedaction, settings: Settings) -> ASGIApp:
+    """Return `app` in its middleware; the outermost is added last."""
     prefix, proxies = path_of(settings.url), TrustedProxies(settings.trusted_proxies)
-    app = PutBack(app, prefix) if prefix else app
-    app = Direct(app, DIRECT, errors.write)
+    app = SetRootPath(app, prefix) if prefix else app
+    app = FastPath(app, FAST_PATHS, errors.respond_to)
     app = CommonMethods(app)
     app = RefuseRepeatedHeaders(app)
     app = CrossOrigin(app, settings.cors_origins)
     app = SecurityHeaders(app)
     app = ClientAddress(app, proxies)
-    app = RequestLog(app, paths, proxies)
-    return TakeOff(app, prefix) if prefix else app
+    app = AccessLog(app, paths, proxies)
+    return StripPrefix(app, prefix) if prefix else app
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""What endpoints depend on, as Annotated aliases."""
+"""Dependencies of endpoints, as Annotated aliases."""
 
 from typing import Annotated
 
@@ -20,7 +20,7 @@ bearer = OAuth2PasswordBearer(
 
 
 async def get_issuer(request: Request) -> Issuer:
-    """Return what `wiring.build` made for this process."""
+    """Return the issuer that `wiring.build` made for this process."""
     issuer: Issuer = request.app.state.issuer
     return issuer
 
@@ -55,7 +55,7 @@ ClockDep = Annotated[Clock, Depends(get_clock)]
 
 
 async def get_origin(request: Request) -> Origin:
-    """Return where a request came from, cut and cleaned for showing."""
+    """Return the address and user agent of a request; the user agent is cut, and without control characters."""
     agent = request.headers.get("user-agent", "")[:LABEL_MOST_CHARACTERS]
     if not agent.isprintable():
         agent = "".join(filter(str.isprintable, agent))
@@ -68,7 +68,7 @@ OriginDep = Annotated[Origin, Depends(get_origin)]
 async def get_current_caller(
     tokens: TokensDep, clock: ClockDep, token: Annotated[str | None, Depends(bearer)]
 ) -> Caller:
-    """Return the user whose access token came with the request, and its session."""
+    """Return the user and the session of the request's access token."""
     if not token:
         raise MissingToken
     return await anyio.to_thread.run_sync(tokens.bearer.caller, token, clock())

@@ -1,9 +1,10 @@
-"""What a process counts and measures as it happens: each metric declared once, with the labels that it may have.
+"""The metrics that a process counts and measures as things happen: each declared once, with the labels it may have.
 
-Where PROMETHEUS_MULTIPROC_DIR names a directory, each process writes there, and any of them can tell the sum; that
-must be so before prometheus-client is imported. Metrics of the key ring, and the text format, are left to `metrics`.
+Where PROMETHEUS_MULTIPROC_DIR names a directory, each process writes its values there, and any of them can report the
+sum; it must be set before prometheus-client is imported. Metrics of the key ring and the text format are left to
+`operation.metrics`.
 
-No label has values that a stranger can choose: grants and endpoints are those that there are, or none.
+Callers cannot choose the value of a label: grants and endpoints are known ones, or `other`.
 """
 
 import os
@@ -28,9 +29,9 @@ if VARIABLE in os.environ:
 OTHER = "other"
 BACKGROUND_TASKS = ("refresh", "watch", "prune")
 BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Seconds: from a lookup in SQLite's cache to the wait that is given up."""
+"""Seconds: from a lookup in SQLite's cache to the timeout of a connection."""
 _GRANTS = frozenset(grant.value for grant in GrantType)
-_FROM_THE_START = [
+_REFUSALS_OF_ALERTS = [
     *(
         ("/oauth2/token", grant.value, code.value)
         for grant in GrantType
@@ -39,59 +40,62 @@ _FROM_THE_START = [
     ("/login", GrantType.PASSWORD.value, ErrorCode.INVALID_GRANT.value),
     ("/login", GrantType.PASSWORD.value, ErrorCode.TOO_MANY_ATTEMPTS.value),
 ]
-"""Refusals that alerts ask for."""
+"""Refusals that alert rules ask for."""
 
 
-class _Counts(dict[tuple[object, ...], Callable[[], None]]):
-    """What counts one more, by the values of the labels; kept, as finding it costs more than counting.
+class _LabelledCounter(dict[tuple[object, ...], Callable[[], None]]):
+    """A counter with labels; the child of each combination is kept, because a lookup costs more than an increment.
 
-    Those `from_the_start` are 0 before the first, as a rate needs to begin somewhere.
+    The `initial` combinations are exported as 0 from the start, so that rates over them are defined.
     """
 
-    def __init__(self, counter: Counter, from_the_start: Iterable[tuple[str, ...]] = ()) -> None:
+    def __init__(self, counter: Counter, initial: Iterable[tuple[str, ...]] = ()) -> None:
         super().__init__()
         self._counter = counter
-        for labels in from_the_start:
-            self[labels]  # a lookup creates it
+        for labels in initial:
+            self[labels]  # a lookup creates the child
 
     def __missing__(self, labels: tuple[object, ...]) -> Callable[[], None]:
-        self[labels] = count = self._counter.labels(*labels).inc
-        return count
+        self[labels] = increment = self._counter.labels(*labels).inc
+        return increment
 
     def add(self, *labels: object) -> None:
-        """Count one more."""
+        """Increment the counter with these labels."""
         self[labels]()
 
 
-class Figures:
-    """Counts for one process; every method may be called from any thread, and costs a microsecond or two.
+class Instruments:
+    """The metrics of one process; every method may be called from any thread, and takes a microsecond or two.
 
-    None raises: what cannot be counted changes nothing of what is done.
+    No method raises: a failure to count never fails the work that is counted.
     """
 
-    def __init__(self, direct: Iterable[str] = ()) -> None:
+    def __init__(self, fast_paths: Iterable[str] = ()) -> None:
         """Take the paths that are answered without a route."""
-        self._direct = frozenset(direct)
+        self._fast_paths = frozenset(fast_paths)
         self._registry = registry = CollectorRegistry()
         counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
-        self._count_requests(counter)
-        self._count_sessions(counter)
-        self._watch_process(counter, gauge)
+        self._declare_requests(counter)
+        self._declare_sessions(counter)
+        self._declare_process(counter, gauge)
         transactions = Histogram(
             "issuer_database_transaction_seconds",
-            "How long transactions took, waits included",
+            "Duration of transactions, including waits for locks and connections",
             ["kind"],
             registry=registry,
             buckets=BUCKETS,
         )
-        self._took = {kind: transactions.labels(kind).observe for kind in ("read", "write")}
+        self._transaction_seconds = {kind: transactions.labels(kind).observe for kind in ("read", "write")}
 
-    def _count_requests(self, counter: Callable[..., Counter]) -> None:
-        self._issued = _Counts(counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"]))
-        self._refusals = _Counts(
-            counter("issuer_refusals", "Requests refused", ["endpoint", "grant", "reason"]), _FROM_THE_START
+    def _declare_requests(self, counter: Callable[..., Counter]) -> None:
+        self._issued = _LabelledCounter(
+            counter("issuer_tokens_issued", "Access tokens issued", ["grant", "kid"])
         )
-        self._connections = _Counts(
+        self._refusals = _LabelledCounter(
+            counter("issuer_requests_refused", "Requests refused", ["endpoint", "grant", "reason"]),
+            _REFUSALS_OF_ALERTS,
+        )
+        self._connections = _LabelledCounter(
             counter(
                 "issuer_connections_refused",
                 "Requests refused and connections closed before the application saw a request",
@@ -99,130 +103,130 @@ class Figures:
             ),
             [(reason.value,) for reason in Cause],
         )
-        self._key_sets = _Counts(
+        self._key_sets = _LabelledCounter(
             counter(
                 "issuer_jwks_requests",
-                "Requests for the JWKS, by status and by the version of the key ring it was answered from",
+                "Requests for the JWKS, by status and by the version of the key ring that was served",
                 ["status", "version"],
             )
         )
-        self._turned_away = counter(
-            "issuer_hashing_turned_away",
+        self._hashing_rejected = counter(
+            "issuer_hashing_rejected",
             "Requests refused because the password hashing queue was full",
         )
 
-    def _count_sessions(self, counter: Callable[..., Counter]) -> None:
-        self._replays = counter(
-            "issuer_refresh_token_replays",
-            "Used refresh tokens that came after their grace or from another address, and ended a session",
+    def _declare_sessions(self, counter: Callable[..., Counter]) -> None:
+        self._reuses = counter(
+            "issuer_refresh_token_reuses",
+            "Used refresh tokens presented after the grace period or from another address, which ended a session",
         )
-        self._repeats = _Counts(
+        self._retries = _LabelledCounter(
             counter(
-                "issuer_refresh_token_repeats",
-                "Used refresh tokens that were presented again within their grace: answered once more, or refused",
+                "issuer_refresh_token_retries",
+                "Used refresh tokens presented again within the grace period: answered once more, or refused",
                 ["outcome"],
             ),
             [("answered",), ("refused",)],
         )
 
-    def _watch_process(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
+    def _declare_process(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self._refresh_failures = counter(
             "issuer_key_ring_refresh_failures",
-            "Failed refreshes of a process's view of the key ring",
+            "Failed attempts of a process to refresh its view of the key ring",
         )
-        self._restarts = _Counts(
+        self._restarts = _LabelledCounter(
             counter(
-                "issuer_background_restarts",
-                "Background tasks that ended by themselves and were started again",
+                "issuer_background_task_restarts",
+                "Background tasks that ended unexpectedly and were restarted",
                 ["task"],
             ),
             [(task,) for task in BACKGROUND_TASKS],
         )
-        self._lines_lost = counter("issuer_log_lines_lost", "Lines of the log that could not be written")
-        self._silence = gauge(
-            "issuer_background_silence_seconds",
-            "For how long a background task has been without a heartbeat, the longest of all processes",
+        self._log_lines_dropped = counter("issuer_log_lines_dropped", "Log lines that could not be written")
+        self._task_overdue = gauge(
+            "issuer_background_task_overdue_seconds",
+            "How long a background task has been overdue; the maximum of all processes",
             ["task"],
             multiprocess_mode="livemax",
         )
         for task in BACKGROUND_TASKS:
-            self._silence.labels(task)
-        self.hashing = gauge(
+            self._task_overdue.labels(task)
+        self.hashing_jobs = gauge(
             "issuer_hashing_jobs",
             "Requests that hash a password or wait in the hashing queue",
             multiprocess_mode="livesum",
         )
-        self.trouble = gauge(
-            "issuer_key_ring_trouble_seconds",
-            "For how long a process has been unable to maintain the key ring, the longest; 0 if all are able",
+        self.reconcile_failing = gauge(
+            "issuer_key_ring_reconcile_failing_seconds",
+            "How long reconciling the key ring has been failing; the maximum of all processes, 0 if none fails",
             multiprocess_mode="livemax",
         )
 
     @staticmethod
-    def of(request: Request) -> "Figures":
-        """Return those of the application that answers `request`."""
-        figures: Figures = request.app.state.figures
-        return figures
+    def of(request: Request) -> "Instruments":
+        """Return the instruments of the application that answers `request`."""
+        instruments: Instruments = request.app.state.instruments
+        return instruments
 
     @staticmethod
-    def grant(named: str | None) -> str:
-        """Return the grant that a request names, or `other`."""
+    def grant_label(named: str | None) -> str:
+        """Return the label for the `grant_type` of a request: a known grant, or `other`."""
         return named if named in _GRANTS else OTHER
 
-    def issued(self, grant: str, kid: str) -> None:
-        """Count an access token; `grant` is one of those there are."""
+    def token_issued(self, grant: str, kid: str) -> None:
+        """Count an access token; `grant` is a known grant."""
         notify(self._issued.add, grant, kid)
 
-    def refused(self, scope: Any, reason: str) -> None:
-        """Count a refusal; `reason` is an error code of ours, and scope["grant"] what the endpoint put there."""
+    def request_refused(self, scope: Any, reason: str) -> None:
+        """Count a refused request; `reason` is an error code, and scope["grant"] the label set by the endpoint."""
         route, path = scope.get("route"), scope["path"]
-        endpoint = getattr(route, "path", OTHER) if route else path if path in self._direct else OTHER
+        endpoint = getattr(route, "path", OTHER) if route else path if path in self._fast_paths else OTHER
         notify(self._refusals.add, endpoint, scope.get("grant", ""), reason)
 
-    def replayed(self) -> None:
-        """Count a used refresh token that was presented again after its grace."""
-        notify(self._replays.inc)
+    def refresh_token_reused(self) -> None:
+        """Count a used refresh token that was presented again after its grace period."""
+        notify(self._reuses.inc)
 
-    def turned_away(self) -> None:
-        """Count a request that was refused because too many waited for a hashing thread."""
-        notify(self._turned_away.inc)
+    def hashing_rejected(self) -> None:
+        """Count a request that was refused because the hashing queue was full."""
+        notify(self._hashing_rejected.inc)
 
     def refresh_failed(self) -> None:
-        """Count a refresh of the view of the key ring that failed."""
+        """Count a failed refresh of the view of the key ring."""
         notify(self._refresh_failures.inc)
 
-    def restarted(self, task: str) -> None:
-        """Count a background task that ended and was started again."""
+    def task_restarted(self, task: str) -> None:
+        """Count a background task that ended and was restarted."""
         notify(self._restarts.add, task)
 
-    def silent_for(self, task: str, seconds: float) -> None:
-        """Take note of how long a background task has shown no sign of life."""
-        notify(lambda: self._silence.labels(task).set(seconds))
+    def task_overdue(self, task: str, seconds: float) -> None:
+        """Record how long a background task has been overdue."""
+        notify(lambda: self._task_overdue.labels(task).set(seconds))
 
-    def lines_lost(self, count: int) -> None:
-        """Count lines of the log that could not be written."""
-        notify(self._lines_lost.inc, count)
+    def log_lines_dropped(self, count: int) -> None:
+        """Count log lines that could not be written."""
+        notify(self._log_lines_dropped.inc, count)
 
-    def repeated(self, outcome: str) -> None:
-        """Count a used refresh token that was presented again within its grace: `answered` or `refused`."""
-        notify(self._repeats.add, outcome)
+    def refresh_token_retried(self, outcome: str) -> None:
+        """Count a used refresh token that was presented again within its grace period: `answered` or `refused`."""
+        notify(self._retries.add, outcome)
 
     def connection_refused(self, reason: str) -> None:
-        """Count what `issuer.connections` refused or closed; `reason` is one of its reasons."""
+        """Count a connection or request that `issuer.connections` refused; `reason` is a `Cause`."""
         notify(self._connections.add, reason)
 
-    def key_set(self, status: str, version: int) -> None:
+    def jwks_requested(self, status: str, version: int) -> None:
         """Count a request for the JWKS."""
         notify(self._key_sets.add, status, version)
 
-    def transaction(self, kind: str, seconds: float) -> None:
-        """Take note of how long a transaction took: a `read` or a `write`."""
-        self._took[kind](seconds)
+    def transaction_took(self, kind: str, seconds: float) -> None:
+        """Record the duration of a `read` or a `write` transaction."""
+        self._transaction_seconds[kind](seconds)
 
     def collect(self) -> Iterable[Metric]:
-        """Return the metrics of all processes that write to one directory, or else of this one.
+        """Return the metrics of all processes that share the directory; without one, those of this process.
 
-        Of this one too where the files cannot be read: somebody removed them, or the disk is broken.
+        If the files cannot be read, because they were removed or the disk fails, those of this process too.
         """
         if VARIABLE in os.environ:
             shared: list[Metric] = []

@@ -1,10 +1,8 @@
-"""Values of metrics that the workers of one server share, each in a file; a full disk stops no work.
+"""Values of metrics in files that the workers of one server share; a full disk never stops a request.
 
-Which metrics there are is defined in `figures`; the directory, in `metrics_directory`.
-
-prometheus-client maps a sparse file into memory, and writing to it when the disk is full ends the process by SIGBUS.
-So the file is written with zeros before it is mapped, and before it grows. While that fails, what is counted is kept
-in memory, and added when there is room again.
+prometheus-client maps a sparse file into memory, and a write to it when the disk is full ends the process (SIGBUS).
+So zeros are written to the file before it is mapped and before it grows. While that fails, values are kept in memory
+and added to the file later. The metrics are defined in `instruments`, the directory in `metrics_directory`.
 """
 
 import errno
@@ -17,21 +15,21 @@ from prometheus_client import values
 from prometheus_client.mmap_dict import MmapedDict
 
 FIRST_BYTES = 64 * 1024
-"""As prometheus-client makes them: some 250 values."""
+"""The same as prometheus-client: room for some 250 values."""
 
 
 def share_values() -> None:
-    """Let metrics that are made from now on in this process be shared; prometheus-client has no other way."""
+    """Make the metrics that this process declares from now on shared; prometheus-client has no other way."""
     values.MmapedDict = AllocatedFile  # type: ignore[attr-defined]
     values.ValueClass = SharedValue
 
 
 class AllocatedFile(MmapedDict):
-    """A file whose every byte has its place on the disk before it is mapped; raises OSError where it cannot."""
+    """A file whose blocks are allocated before it is mapped; raises OSError if that fails."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:
         if not read_mode and not os.path.exists(filename):  # noqa: PTH110 - the library hands over text
-            _make(filename)
+            _create(filename)
         super().__init__(filename, read_mode)  # type: ignore[no-untyped-call]
 
     def _init_value(self, key: str) -> None:
@@ -43,8 +41,8 @@ class AllocatedFile(MmapedDict):
         super()._init_value(key)  # type: ignore[no-untyped-call]
 
 
-def _make(filename: str) -> None:
-    """Make the file as a whole or not at all: a reader of the directory fails on an empty file."""
+def _create(filename: str) -> None:
+    """Create the file atomically: a reader of the directory fails on an empty file."""
     unfinished = f"{filename}.new"
     try:
         _extend(unfinished, FIRST_BYTES)
@@ -56,7 +54,7 @@ def _make(filename: str) -> None:
 
 
 def _extend(filename: str, size: int) -> None:
-    """Write zeros up to `size`; raise OSError, and leave the file as long as it was, if there is no room."""
+    """Write zeros up to `size`; raise OSError and leave the size unchanged if there is no room."""
     descriptor = os.open(filename, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         before = os.fstat(descriptor).st_size
@@ -76,12 +74,12 @@ _InFile: Any = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 
 class SharedValue:
-    """A value in a file, or for as long as there is no room for it, in memory."""
+    """A value in a file, or in memory while the disk has no room."""
 
     _multiprocess = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        """Return a value that is in its file, if that can be."""
+        """Return a value in the file, if possible."""
         try:
             return _InFile(*args, **kwargs)
         except (OSError, ValueError):
@@ -123,7 +121,7 @@ class SharedValue:
         """Return None: files hold no exemplars."""
 
     def _is_attached(self) -> bool:
-        """Whether the value is in its file by now; what was counted in memory is taken along."""
+        """Whether the value is in its file; move it there from memory if possible."""
         if self._in_file is None:
             args, kwargs = self._arguments
             try:

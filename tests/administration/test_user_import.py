@@ -164,7 +164,7 @@ def test_users_are_imported_with_password_scope_and_id(
     done = run(issuer, monkeypatch, "\ufeff" + lines.replace("\n", "\r\n"), "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"imported": 2, "users": 2, "dry_run": False}
-    first, second = issuer.accounts.store.by_username("Carol"), issuer.accounts.by_username("zoë")
+    first, second = issuer.accounts.store.by_username("Carol"), issuer.accounts.store.by_username("zoë")
     assert first
     assert second
     assert (first.id, first.scope) == (SUB, {"items:read", "items:write"})

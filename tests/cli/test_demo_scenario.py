@@ -1,4 +1,4 @@
-"""The demo's story notices each thing that can go wrong: told against a world that lies once."""
+"""The scenario of the demo fails at each step that goes wrong."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import jwt
 import pytest
 
 from issuer.cli import demo_scenario
-from issuer.cli.demo_scenario import Story
+from issuer.cli.demo_scenario import Scenario
 from issuer.cli.output import CommandError, Exit
 from issuer.clock import instant, system_clock
 
@@ -18,7 +18,7 @@ SECRET = "a secret that only this pretended issuer has"
 
 
 class World:
-    """An issuer, a service and an operator's shell, as the story should find them; but for one lie."""
+    """An issuer, a service and an operator's shell, as the scenario expects them, except for one error."""
 
     def __init__(self, lie: str) -> None:
         self.lie = lie
@@ -76,9 +76,9 @@ class World:
 def played(lie: str) -> None:
     world = World(lie)
     with httpx2.Client(transport=httpx2.MockTransport(world.answer)) as http:
-        told = Story(world, http, ISSUER, SERVICE, {})
+        told = Scenario(world, http, ISSUER, SERVICE, {})
         world.username = told.username
-        told.play()
+        told.run()
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_scenario, "OUTAGE_SECONDS", 0.3)
 
 
-def test_the_story_comes_out_in_a_world_that_keeps_its_promises() -> None:
+def test_the_scenario_passes_if_every_step_does() -> None:
     played("")
 
 
@@ -105,6 +105,6 @@ def test_the_story_comes_out_in_a_world_that_keeps_its_promises() -> None:
         "the outage is not survived",
     ],
 )
-def test_the_story_fails_when(lie: str) -> None:
+def test_the_scenario_fails_when(lie: str) -> None:
     with pytest.raises(CommandError):
         played(lie)

@@ -1,6 +1,7 @@
 """Owns which connection is closed for another, who is counted together, and how many there may be.
 
-What real servers do with slow and costly clients is told in `servers/test_connections.py`.
+Slow and costly clients of real servers are tested in `servers/test_slow_connections.py` and
+`servers/test_many_connections.py`.
 """
 
 import asyncio
@@ -86,9 +87,7 @@ def test_a_connection_that_cannot_be_judged_is_logged_once_and_closed(
         loop.advance(1)
     assert broken.closed == ["broken at once"]
     assert judged == [1, 2, 3]
-    assert [record.message for record in caplog.records] == [
-        "a connection could not be judged, and is closed"
-    ]
+    assert [record.message for record in caplog.records] == ["connection aborted after an internal error"]
 
 
 def test_first_goes_who_has_sent_no_whole_request_and_of_those_who_has_waited_longest(loop: Loop) -> None:

@@ -139,7 +139,7 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
             assert Phase.STANDBY in after.values()
             published = {key.kid for key in issuer.keys.node.view.published_keys}
             assert living - revoked <= published
-            assert published <= issuer.keys.signer.kept() | set(issuer.signer.orphans(()))
+            assert published <= issuer.keys.signer.kept() | set(issuer.keys.signer.orphans(()))
             assert not revoked & (published | issuer.keys.signer.kept())
             signing = issuer.keys.node.view.signing_key(issuer.policy, clock())
             assert issuer.keys.signer.sign(signing.kid, b"data")

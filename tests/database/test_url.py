@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from issuer.checks.installation import look
+from issuer.checks.installation import run_checks
 from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
@@ -228,7 +228,7 @@ def test_a_special_file_is_refused_and_its_permissions_are_not_changed(
     with pytest.raises(DatabaseUnavailable, match="it is not a regular file"):
         database.migrate()
     monkeypatch.setenv("ISSUER_DATABASE_URL", f"sqlite:///{path}")
-    found = [finding for looked in look(system_clock) for finding in looked.findings]
+    found = [finding for looked in run_checks(system_clock) for finding in looked.findings]
     assert [finding.fix.line for finding in found if "not a regular file" in finding.wrong] == [
         "ISSUER_DATABASE_URL=sqlite:///issuer.db"
     ]

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.probe_target import target
+from support.raw_http import both, service
 from support.servers import PASSPHRASE, Installation
+
+__all__ = ["both", "founded", "founded_folder", "installation", "service", "target"]
 
 
 @pytest.fixture

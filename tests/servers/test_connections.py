@@ -1,92 +1,32 @@
 """Owns what a connection may cost a real server before its request is known, in the issuer and in the example.
 
-Heads, bodies, slow clients, many connections, and offers of other protocols. The bounds are `issuer.connections`'.
-"""
+Heads, bodies, slow clients, many connections, and offers of other protocols. The bounds are `issuer.connections`'."""
 
-import re
 import shutil
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from http.client import HTTPConnection
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import NamedTuple, Self
 
-import httpx2
 import pytest
-from support.certificates import certificate
-from support.servers import HOST, PATIENCE_SECONDS, Installation, Server, eventually, free_port
+from support.raw_http import (
+    CHUNKED,
+    FORM,
+    LAST,
+    Service,
+    exchange,
+    get,
+    post,
+    statuses,
+)
+from support.servers import HOST, PATIENCE_SECONDS, Installation, eventually, free_port
 from websockets.sync.client import connect
 
-LAST = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-FORM = b"Host: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
-CHUNKED = b"Transfer-Encoding: chunked\r\n"
-DRIBBLE_SECONDS = 0.1
-MANY = 500
-FEW_DESCRIPTORS = 128
-
-
-class Service(NamedTuple):
-    """One of the two services as it runs."""
-
-    server: Server
-    port: int
-    path: str
-    """What takes POST in the issuer; in the example nothing does."""
-    refuses: bytes
-    """The status of a POST without credentials."""
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
-    with Installation(tmp_path_factory.mktemp("both")) as installation:
-        issuer, example = installation.serve(), installation.serve_service()
-        plain = installation.serve_service_by_uvicorn()
-        yield {
-            "issuer": Service(issuer.until_ready(), installation.port, "/oauth2/token", b"401"),
-            "example": Service(example.until_ready(), installation.service_port, "/me", b"405"),
-            "uvicorn": Service(plain.until_ready(), plain.port, "/me", b"405"),
-        }
-
-
-@pytest.fixture(params=["issuer", "example", "uvicorn"])
-def service(request: pytest.FixtureRequest, both: dict[str, Service]) -> Service:
-    """Either service; the example by its own command, and by plain uvicorn."""
-    found: Service = both[request.param]
-    return found
-
-
-def exchange(port: int, *parts: bytes) -> bytes:
-    """Send the parts, and return everything that is answered until the server closes the connection."""
-    with socket.create_connection((HOST, port), timeout=PATIENCE_SECONDS) as connection:
-        for part in parts:
-            connection.sendall(part)
-        received = b""
-        with suppress(ConnectionError):
-            while data := connection.recv(65536):
-                received += data
-        return received
-
-
-def statuses(answers: bytes) -> list[bytes]:
-    return re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)
-
-
-def post(path: str, headers: bytes = b"", body: bytes = b"grant_type=client_credentials") -> bytes:
-    length = b"" if b"Transfer-Encoding" in headers else b"Content-Length: %d\r\n" % len(body)
-    return b"POST %s HTTP/1.1\r\n" % path.encode() + FORM + length + headers + b"\r\n" + body
-
-
-def get(headers: bytes = b"Host: x\r\n", target: bytes = b"/healthz", version: bytes = b"1.1") -> bytes:
-    return b"GET %s HTTP/%s\r\n%s\r\n" % (target, version, headers)
-
 
 COSTLY: dict[str, tuple[bytes, set[bytes]]] = {
     "one large header": (get(b"Host: x\r\nA: " + b"a" * 33_000 + b"\r\n"), {b"431"}),
@@ -425,285 +365,6 @@ def test_a_body_that_turns_out_to_be_malformed_after_the_answer_gets_no_second_o
             while data := connection.recv(65536):
                 received += data
     assert statuses(received) == [b"404"]
-
-
-# Time
-
-
-def start(installation: Installation, which: str, *options: str) -> Server:
-    serve = installation.serve if which == "issuer" else installation.serve_service
-    return serve(*options).until_ready() if which == "issuer" else serve(*options).until_alive()
-
-
-@pytest.mark.parametrize("which", ["issuer", "example"])
-def test_a_slow_head_a_slow_body_and_a_silent_connection_end(founded: Installation, which: str) -> None:
-    server = start(founded, which, "--head-timeout", "1", "--body-timeout", "1", "--keep-alive", "1")
-    slow = {
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ": [b"408"],
-        post("/login", body=b"a" * 100)[:-50]: [b"408"] if which == "issuer" else [b"404"],
-        b"": [],
-        get(): [b"200"],  # and nothing more
-        get() + b"GET /": [b"200", b"408"],
-        b"\r\n": [],
-    }
-    with ExitStack() as stack:
-        connections = {}
-        for sent in slow:
-            connection = stack.enter_context(
-                socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS)
-            )
-            connection.sendall(sent)
-            connections[sent] = connection
-        for sent, connection in connections.items():
-            with connection.makefile("rb") as received:
-                assert statuses(received.read()) == slow[sent], sent
-    assert "head_timeout" in server.output
-
-
-def dribble(connection: socket.socket, data: bytes, over: threading.Event) -> None:
-    with suppress(OSError):
-        while not over.wait(DRIBBLE_SECONDS):
-            connection.sendall(data)
-
-
-@pytest.mark.parametrize("which", ["issuer", "example"])
-def test_a_byte_now_and_then_prolongs_nothing(founded: Installation, which: str) -> None:
-    server = start(founded, which, "--head-timeout", "1", "--body-timeout", "1")
-    for sent in (
-        b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ",
-        post("/login", body=b"a" * 9000)[:-8000],
-        b"\r\n",
-    ):
-        over = threading.Event()
-        with socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS) as connection:
-            connection.sendall(sent)
-            thread = threading.Thread(
-                target=dribble, args=(connection, b"\r\n" if sent == b"\r\n" else b"a", over)
-            )
-            thread.start()
-            try:
-                with suppress(ConnectionError):
-                    while connection.recv(65536):
-                        pass
-            finally:
-                over.set()
-                thread.join()
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_idle_connection_is_kept_for_longer_than_a_minute_unless_the_operator_says_otherwise(
-    founded: Installation, workers: int
-) -> None:
-    server = founded.serve("--keep-alive", "1", workers=workers).until_ready()
-    with closing(HTTPConnection(HOST, server.port, timeout=PATIENCE_SECONDS)) as kept:
-        kept.request("GET", "/healthz")
-        assert kept.getresponse().read()
-        assert kept.sock.recv(1) == b""
-    help_ = founded.command("serve", "--help").out
-    assert re.search(r"--keep-alive.*", help_)
-    assert "75" in help_
-
-
-def test_a_tls_handshake_that_never_ends_is_ended_and_counts_as_a_connection(
-    founded: Installation, tmp_path: Path
-) -> None:
-    cert, key = certificate(tmp_path)
-    options = ["--ssl-certfile", str(cert), "--ssl-keyfile", str(key), "--head-timeout", "2"]
-    server = founded.serve(*options, "--max-connections", "20")
-    context = ssl.create_default_context(cafile=str(cert))
-
-    def ask() -> bool:
-        with suppress(httpx2.TransportError):
-            url = f"https://{HOST}:{server.port}/healthz"
-            return httpx2.get(url, verify=context, trust_env=False).is_success
-        return False
-
-    eventually(ask, "it serves")
-    with ExitStack() as stack:
-        silent = [
-            stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
-            for _ in range(100)
-        ]
-        assert ask()
-        for connection in silent:
-            with suppress(ConnectionError):
-                assert connection.recv(100) == b""
-        assert ask()
-
-
-# Many
-
-
-def descriptors(server: Server) -> int:
-    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
-
-
-class User:
-    """Somebody who goes on asking beside the others, on a kept connection and on new ones."""
-
-    def __init__(self, server: Server, path: str = "/healthz") -> None:
-        self._url = f"{server.url}{path}"
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._ask)
-        self.seen: list[int | str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        eventually(lambda: self.seen, "the user is answered")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _ask(self) -> None:
-        with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as kept:
-            while not self._over.wait(0.02):
-                for ask in (kept.get, lambda url: httpx2.get(url, trust_env=False, timeout=PATIENCE_SECONDS)):
-                    try:
-                        self.seen.append(ask(self._url).status_code)
-                    except httpx2.TransportError as error:
-                        self.seen.append(repr(error))
-
-
-def wait_for_more(user: User, number: int = 10) -> None:
-    before = len(user.seen)
-    eventually(lambda: len(user.seen) >= before + number, "the user is answered")
-
-
-SLOW = (
-    b"",
-    b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ",
-    post("/login", body=b"a" * 1000)[:-500],
-    get(target=b"/static-offline-docs/swagger-ui-bundle.js") * 3,  # and reads nothing
-)
-
-
-def limited(command: Callable[[], Server], number: int) -> Server:
-    """Start a server that may open so many files."""
-    server = command()
-    subprocess.run(["prlimit", "--pid", str(server.process.pid), f"--nofile={number}:{number}"], check=True)
-    return server
-
-
-def test_an_answer_that_nobody_reads_costs_no_descriptor_beside_its_connection(service: Service) -> None:
-    many, before = 30, descriptors(service.server)
-    with ExitStack() as stack:
-        for _ in range(many):
-            connection = stack.enter_context(socket.socket())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect((HOST, service.port))
-            connection.sendall(SLOW[-1])
-            assert connection.recv(15).startswith(b"HTTP/1.1 200")
-        eventually(lambda: many <= descriptors(service.server) - before < many + 10, "no file is open")
-
-
-def test_files_of_the_page_are_whole_and_asked_for_again_only_when_they_have_changed(
-    service: Service,
-) -> None:
-    url = f"http://{HOST}:{service.port}/static-offline-docs/swagger-ui-bundle.js"
-    first = httpx2.get(url, trust_env=False)
-    assert len(first.content) == int(first.headers["content-length"]) > 1_000_000
-    again = httpx2.get(url, trust_env=False, headers={"If-None-Match": first.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
-    head = httpx2.head(url, trust_env=False)
-    assert (head.headers["content-length"], head.content) == (first.headers["content-length"], b"")
-
-
-@pytest.mark.parametrize("which", ["issuer", "example"])
-@pytest.mark.parametrize("few", [False, True], ids=["enough descriptors", "few descriptors"])
-def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(
-    founded: Installation, which: str, few: bool
-) -> None:
-    if few and shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed")
-    begin = founded.serve if which == "issuer" else founded.serve_service
-    server = limited(begin, FEW_DESCRIPTORS) if few else begin()
-    server = server.until_ready() if which == "issuer" else server.until_alive()
-    with ExitStack() as stack, User(server) as user:
-        slow = []
-        for number in range(MANY):
-            connection = stack.enter_context(socket.socket())
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.settimeout(20)
-            connection.connect((HOST, server.port))
-            with suppress(ConnectionError):
-                connection.sendall(SLOW[number % len(SLOW)])
-            slow.append(connection)
-        wait_for_more(user)
-        if few:
-            eventually(lambda: descriptors(server) < FEW_DESCRIPTORS, "there are free descriptors")
-        else:
-            assert descriptors(server) > MANY / 2
-        for connection in slow:
-            with suppress(OSError):
-                connection.send(b"a")
-        wait_for_more(user)
-    assert set(user.seen) == {200}
-
-
-@pytest.mark.parametrize("which", ["issuer", "example"])
-def test_connections_of_one_address_are_bounded_and_those_of_a_proxy_are_not(
-    founded: Installation, which: str
-) -> None:
-    bound, many = 10, 60
-    options = ["--max-connections-per-address", str(bound)]
-    server = start(founded, which, *options)
-    with ExitStack() as stack:
-        before = descriptors(server)
-        for _ in range(many):
-            stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
-        eventually(lambda: "too_many_of_address" in server.output, "there are too many")
-        eventually(lambda: descriptors(server) <= before + bound, "the oldest are closed")
-        assert answers(server.port)
-    server.stop()
-    if which == "issuer":
-        founded.settings["ISSUER_TRUSTED_PROXIES"] = f"{HOST}/32"
-    else:
-        options += ["--proxy", HOST]
-    server = start(founded, which, *options)
-    with ExitStack() as stack:
-        before = descriptors(server)
-        for _ in range(many):
-            stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
-        eventually(lambda: descriptors(server) > before + many - bound, "all are taken")
-
-
-def test_refusals_are_counted_and_logged_once_a_minute(founded: Installation) -> None:
-    server = founded.serve().until_ready()
-    for _ in range(20):
-        exchange(server.port, get(b""))
-    exchange(server.port, get(target=b"/" + b"a" * 9000))
-    figures = founded.http.get(f"{founded.url}/metrics").text
-    assert 'issuer_connections_refused_total{reason="malformed"} 20.0' in figures
-    assert 'issuer_connections_refused_total{reason="target_too_long"} 1.0' in figures
-    assert 'issuer_connections_refused_total{reason="head_timeout"} 0.0' in figures
-    assert server.output.count("reason malformed") == 1
-
-
-def test_the_example_counts_refusals(both: dict[str, Service]) -> None:
-    port = both["example"].port
-    exchange(port, get(b""))
-    with closing(HTTPConnection(HOST, port, timeout=PATIENCE_SECONDS)) as connection:
-        connection.request("GET", "/metrics")
-        figures = connection.getresponse().read().decode()
-    found = re.search(r'verifier_connections_refused_total\{reason="malformed"\} (\S+)', figures)
-    assert found is not None
-    assert float(found[1]) >= 1
-
-
-def test_a_server_out_of_descriptors_recovers(founded: Installation) -> None:
-    if shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed")
-    server = founded.serve().until_ready()
-    wanted = descriptors(server) + 5  # fewer than the server has reckoned with
-    subprocess.run(["prlimit", "--pid", str(server.process.pid), f"--nofile={wanted}:{wanted}"], check=True)
-    with ExitStack() as stack:
-        for _ in range(50):
-            with suppress(OSError):
-                stack.enter_context(socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS))
-    eventually(lambda: answers(server.port), "it answers again")
-    assert server.process.poll() is None
 
 
 if sys.platform != "linux":

@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 PASSWORD = "violet otters juggle pancakes"
 
 
-def told(installation: Installation) -> Figures:
-    return Figures(installation.http.get(f"{installation.url}/metrics").raise_for_status().text)
+def told(installation: Installation) -> Samples:
+    return Samples(installation.http.get(f"{installation.url}/metrics").raise_for_status().text)
 
 
 def directories(installation: Installation) -> set[Path]:
@@ -47,17 +47,17 @@ def spread(installation: Installation, server: Server) -> None:
 
 COUNTED = {
     ("issuer_tokens_issued_total", "client_credentials"): 46,
-    ("issuer_refusals_total", "invalid_client"): 2,
-    ("issuer_refusals_total", "invalid_grant"): 2,
+    ("issuer_requests_refused_total", "invalid_client"): 2,
+    ("issuer_requests_refused_total", "invalid_grant"): 2,
     ("issuer_jwks_requests_total", "200"): 2,
     ("issuer_jwks_requests_total", "304"): 2,
 }
-_LABELS = {"issuer_tokens_issued_total": "grant", "issuer_refusals_total": "reason"}
+_LABELS = {"issuer_tokens_issued_total": "grant", "issuer_requests_refused_total": "reason"}
 
 
-def counted(figures: Figures) -> dict[tuple[str, str], float]:
+def counted(samples: Samples) -> dict[tuple[str, str], float]:
     return {
-        (name, value): figures.total(name, **{_LABELS.get(name, "status"): value}) for name, value in COUNTED
+        (name, value): samples.total(name, **{_LABELS.get(name, "status"): value}) for name, value in COUNTED
     }
 
 
@@ -104,7 +104,7 @@ def test_operators_keep_the_directory_that_they_name(founded: Installation, tmp_
     founded.settings["PROMETHEUS_MULTIPROC_DIR"] = str(own)
     missing = founded.serve()
     assert missing.process.wait(PATIENCE_SECONDS) == 1
-    assert f"PROMETHEUS_MULTIPROC_DIR names {own}, which is no directory" in missing.output
+    assert f"PROMETHEUS_MULTIPROC_DIR: no such directory: {own}" in missing.output
     own.mkdir()
     (own / "of an operator").touch()
     server = founded.serve().until_ready()

@@ -124,7 +124,7 @@ def test_where_temporary_files_lie_deep_workers_start_all_the_same(
     server = installation.serve(workers=2).until_ready()
     assert parents(server) == {server.process.pid}
     assert installation.token()
-    assert server.output.count("shares no memory with others") == 2
+    assert server.output.count("worker spawned without shared memory") == 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -217,8 +217,8 @@ def require_log(server: Server, site: Installation) -> None:
     assert len(lines) > 50
     if server.url == site.url:
         events = [json.loads(line) for line in lines]
-        assert [line for line in events if line["event"] == "defect" or "exception" in line] == []
-        assert any(line["event"] == "cannot answer" and line["request_id"] for line in events)
+        assert [line for line in events if line["event"] == "internal error" or "exception" in line] == []
+        assert any(line["event"] == "service unavailable" and line["request_id"] for line in events)
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

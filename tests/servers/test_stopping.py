@@ -75,7 +75,7 @@ def test_stopped_it_is_not_ready_at_once_serves_on_while_it_drains_and_finishes_
         return founded.http.get(f"{founded.url}/readyz")
 
     eventually(lambda: readiness().status_code == 503, "it is not ready")
-    assert readiness().json()["checks"] == {"process": "it is about to stop"}
+    assert readiness().json()["checks"] == {"process": "about to stop"}
     assert founded.token()
     assert founded.http.get(f"{founded.url}/healthz").is_success
     eventually(lambda: server.output.count("Shutting down") == workers, "it stops")
@@ -135,7 +135,7 @@ def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(founded: In
 def test_a_single_process_says_that_sighup_is_not_for_it_and_goes_on(founded: Installation) -> None:
     server = founded.serve().until_ready()
     server.process.send_signal(signal.SIGHUP)
-    eventually(lambda: "SIGHUP replaces workers" in server.output, "it says so")
+    eventually(lambda: "SIGHUP ignored: it replaces workers" in server.output, "it says so")
     assert founded.key_set().is_success
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 BROKEN = """
@@ -96,7 +96,7 @@ def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) 
 
     def restarts() -> float:
         answer = breakable.http.get(f"{breakable.url}/metrics")
-        return Figures(answer.text).total("issuer_background_restarts_total", task="prune")
+        return Samples(answer.text).total("issuer_background_task_restarts_total", task="prune")
 
     eventually(lambda: restarts() == 1, "the restart is counted")
     assert "it ended" in server.output
@@ -117,7 +117,7 @@ def test_a_single_process_that_cannot_go_on_says_so_and_ends_with_a_failure(
     assert answers(breakable, "/.well-known/jwks.json", httpx2.codes.OK)()
     eventually(answers(breakable, "/healthz", UNAVAILABLE), "it is unhealthy")
     assert server.process.wait(PATIENCE_SECONDS) == 1
-    assert "this process ends, to be replaced" in server.output
+    assert "process ends to be restarted" in server.output
 
 
 @pytest.mark.parametrize("harm", ["hang", "defect", "end", "stall"])

@@ -212,7 +212,7 @@ def test_without_input_only_those_fail_that_need_it(
     for command, plain in plainly.items():
         ran = runner.run(command, stdin=stdin)
         if "--password-stdin" in ARGUMENTS[command]:
-            assert (ran.code, ran.err) == (1, "failed: there is no password on standard input\n")
+            assert (ran.code, ran.err) == (1, "failed: no password on standard input\n")
         else:
             assert ran.code == plain.code, (command, ran)
     for asking in ("users add bob", "keys  rewrap", " move"):  # with none of the arguments above

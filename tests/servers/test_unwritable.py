@@ -17,14 +17,14 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
 PASSWORD = "violet otters juggle pancakes"
 ISSUER = str(Path(sys.executable).with_name("issuer"))
 CLOSED = ["bash", "-c", 'exec "$@" 2>&-', "issuer"]
 ALL_CLOSED = ["bash", "-c", 'exec "$@" 0<&- 1>&- 2>&-', "issuer"]
-LOST = "issuer_log_lines_lost_total"
+LOST = "issuer_log_lines_dropped_total"
 
 
 class Running:
@@ -45,7 +45,7 @@ class Running:
 
     def metric(self, name: str) -> float:
         answer = self.installation.http.get(f"{self.installation.url}/metrics").raise_for_status()
-        return Figures(answer.text).total(name)
+        return Samples(answer.text).total(name)
 
 
 @contextmanager
@@ -274,7 +274,7 @@ def test_when_the_disk_of_its_log_and_metrics_is_full_it_works_on_and_then_tells
         ready.token()
 
         def is_told() -> bool:
-            return "log lines were lost" in log.read_text("utf-8").splitlines()[-1]
+            return "log lines dropped" in log.read_text("utf-8").splitlines()[-1]
 
         eventually(is_told, "the loss is logged")
         broken = [line for line in log.read_text("utf-8").splitlines() if not line.endswith("}")]
@@ -295,7 +295,7 @@ RAISING = """
 import prometheus_client, structlog
 def fail(*_, **__):
     raise RuntimeError("a counter that fails")
-from issuer.web import figures
+from issuer.web import instruments
 for kind in (prometheus_client.Counter, prometheus_client.Gauge, prometheus_client.Histogram):
     for name in ("inc", "dec", "set", "observe"):
         if hasattr(kind, name):
@@ -312,5 +312,5 @@ def test_when_every_counter_and_renderer_raises_it_works(ready: Installation) ->
         require_works(ready)
         require_refuses_replay(ready)
     written = (ready.folder / "raising.log").read_text()
-    assert "a log line could not be rendered" in written
+    assert "log line could not be rendered" in written
     assert "Traceback" not in written

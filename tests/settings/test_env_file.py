@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from support.installation import Site, empty, installed, site
+from support.installation import Deployment, deployment, empty, installed
 from support.servers import Installation, eventually
 
 from issuer.checks.finding import Severity
@@ -12,7 +12,7 @@ from issuer.settings.env_file import BadEnvFile, read_env_file
 from issuer.settings.settings import BadSettings, load_settings
 from issuer.wiring import build
 
-__all__ = ["empty", "installed", "site"]  # fixtures
+__all__ = ["deployment", "empty", "installed"]  # fixtures
 
 LONG = "sixteen silent penguins"
 
@@ -77,9 +77,9 @@ def test_a_line_that_may_be_a_setting_and_cannot_be_read_is_refused_by_its_numbe
     assert "not closed" not in str(refusal.value)
 
 
-def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(site: Site) -> None:
+def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(deployment: Deployment) -> None:
     write("if [ x ]; then\n")
-    assert "line 1 of .env cannot be read" in site.one(Severity.WARNING).wrong
+    assert "line 1 of .env cannot be read" in deployment.one(Severity.WARNING).wrong
 
 
 @pytest.mark.parametrize(
@@ -92,17 +92,19 @@ def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(site: Site) 
         "issuer.algorithm=ES256",
     ],
 )
-def test_the_printed_fix_of_a_name_that_is_nearly_one_sets_what_was_meant(site: Site, line: str) -> None:
-    site.patch.delenv("ISSUER_ALGORITHM")
+def test_the_printed_fix_of_a_name_that_is_nearly_one_sets_what_was_meant(
+    deployment: Deployment, line: str
+) -> None:
+    deployment.patch.delenv("ISSUER_ALGORITHM")
     write(f"A=b\n{line}\n")
-    site.require_fixed(site.one())
+    deployment.require_fixed(deployment.one())
     assert load_settings().algorithm == "ES256"
 
 
 @pytest.mark.parametrize("name", ["spring.jwt.issuer-uri", "MY-ISSUER_X", "OIDC_ISSUER_URL", "a.verifier.b"])
-def test_a_name_of_another_program_is_its_own_affair(site: Site, name: str) -> None:
+def test_a_name_of_another_program_is_its_own_affair(deployment: Deployment, name: str) -> None:
     write(f"{name}=https://a.example\n")
-    assert site.found() == []
+    assert deployment.found() == []
 
 
 def test_a_value_that_swallowed_the_next_line_is_refused() -> None:
@@ -199,16 +201,16 @@ def _made(folder: Path) -> str:
     return str(folder)
 
 
-def test_a_full_disk_of_the_keys_is_told(site: Site) -> None:
+def test_a_full_disk_of_the_keys_is_told(deployment: Deployment) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     issuer = build(load_settings())
     full = Path("keys")
     real = os.statvfs(full)
     facts = os.statvfs_result((*real[:4], 0, *real[5:]))
-    site.patch.setattr(os, "statvfs", lambda _: facts)
+    deployment.patch.setattr(os, "statvfs", lambda _: facts)
     view = issuer.keys.node.refresh()
     assert view
     assert any("is full" in each for each in issuer.keys.node.warnings())
     issuer.close()
-    assert any("is full" in finding.wrong for finding in site.found())
+    assert any("is full" in finding.wrong for finding in deployment.found())

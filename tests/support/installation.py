@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from issuer.checks.finding import Finding, Severity
-from issuer.checks.installation import Looked, look
+from issuer.checks.installation import CheckResult, run_checks
 from issuer.clock import Clock, system_clock
 from issuer.settings.settings import load_settings
 from issuer.signing import encryption
@@ -32,7 +32,7 @@ REACHABLE = {
 
 
 @dataclass
-class Site:
+class Deployment:
     """An installation in the working directory of the test, with settings in its environment or `.env`."""
 
     folder: Path
@@ -48,10 +48,10 @@ class Site:
             self.patch.setenv(name, value)
 
     def found(self) -> list[Finding]:
-        return [finding for looked in self.look() for finding in looked.findings]
+        return [finding for result in self.check() for finding in result.findings]
 
-    def look(self) -> list[Looked]:
-        return list(look(self.clock))
+    def check(self) -> list[CheckResult]:
+        return list(run_checks(self.clock))
 
     def one(self, severity: Severity = Severity.PROBLEM) -> Finding:
         (finding,) = self.found()
@@ -118,11 +118,11 @@ def is_setting(line: str) -> bool:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
     tmp_path.chmod(0o700)
-    site = Site(tmp_path, monkeypatch)
-    site.set(**SETTINGS)
-    return site
+    deployment = Deployment(tmp_path, monkeypatch)
+    deployment.set(**SETTINGS)
+    return deployment
 
 
 @pytest.fixture(scope="module")
@@ -132,15 +132,15 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(encryption, "ROUNDS", 600_000)  # commands that are run on copies ask for them
-        made = Site(folder, patch)
+        made = Deployment(folder, patch)
         made.set(**SETTINGS)
         made.make()
-        assert {each.at for each in made.look()} > {"key ring", "audit"}
+        assert {each.name for each in made.check()} > {"key ring", "audit"}
     return folder
 
 
 @pytest.fixture
-def site(empty: Site, installed: Path) -> Site:
+def deployment(empty: Deployment, installed: Path) -> Deployment:
     """An installation that is well."""
     shutil.copytree(installed, empty.folder, dirs_exist_ok=True)
     empty.folder.chmod(0o700)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prometheus_client.parser import text_string_to_metric_families
 
 
-class Figures:
+class Samples:
     """The samples of one answer."""
 
     def __init__(self, text: str) -> None:

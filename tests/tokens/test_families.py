@@ -9,7 +9,7 @@ import jwt
 import pytest
 from fastapi.testclient import TestClient
 from support.defaults import ALICE, START, MovableClock, bearer
-from support.prometheus import Figures
+from support.prometheus import Samples
 
 from issuer.administration.clients import register_client
 from issuer.administration.users import disable_user, set_password
@@ -171,7 +171,7 @@ def test_a_replay_after_the_grace_ends_the_session_and_is_counted_and_audited_on
     [event], _ = issuer.tokens.session_events.newest(10)
     assert (event.event, event.count, event.user_id) == ("refresh token reused", 1, alice)
     assert (event.session, event.client_id, event.last_at) == (session, "first-party", clock())
-    assert Figures(web.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
+    assert Samples(web.get("/metrics").text).total("issuer_refresh_token_reuses_total") == 1
 
 
 # Revocation, RFC 7009

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 from support.defaults import ALICE, MovableClock, bearer
-from support.prometheus import Figures
+from support.prometheus import Samples
 from typer.testing import CliRunner
 
 from issuer.administration.clients import register_client
@@ -97,9 +97,9 @@ def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goe
     told = [line for line in logged if "refresh token" in line["event"]]
     assert [line["log_level"] for line in told] == ["info", "warning", "warning"]
     assert {line["user"] for line in told} == {alice}
-    metrics = Figures(web.get("/metrics").text)
+    metrics = Samples(web.get("/metrics").text)
     counted = {
-        outcome: metrics.total("issuer_refresh_token_repeats_total", outcome=outcome)
+        outcome: metrics.total("issuer_refresh_token_retries_total", outcome=outcome)
         for outcome in ("answered", "refused")
     }
     assert counted == {"answered": 1, "refused": 2}
@@ -125,7 +125,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     assert not is_living(owner, second)
     assert events(issuer) == {"refresh token reused from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
-    assert Figures(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
+    assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_reuses_total") == 1
 
 
 def test_a_thief_elsewhere_who_is_faster_than_the_owner_is_found_out_by_the_owner(

@@ -205,7 +205,7 @@ def test_the_issuer_answers_as_its_document_says(make: Callable[..., FastAPI]) -
     assert successes(app.openapi()) <= seen
 
 
-def test_who_must_wait_is_told_so_as_the_document_says(make: Callable[..., FastAPI]) -> None:
+def test_responses_with_retry_after_are_as_documented(make: Callable[..., FastAPI]) -> None:
     app = make()
     issuer: Issuer = app.state.issuer
     store, name = ThrottleStore(issuer.database), site("198.18.0.0")

@@ -12,7 +12,7 @@ import jwt
 from pkcs11 import Attribute, Key, Mechanism, ObjectClass, PKCS11Error, Session, SignMixin
 from pkcs11 import PublicKey as PublicObject
 
-from issuer.blocking import require_patience
+from issuer.blocking import require_blocking_allowed
 from issuer.errors import KeyUnavailable, Refused
 from issuer.signing.algorithms import ALGORITHMS, CryptoPublicKey, PrivateKey
 from issuer.signing.pkcs11.checkpoint import TokenCheckpoint
@@ -73,7 +73,7 @@ class Pkcs11Signer:
 
     def sign(self, kid: str, data: bytes) -> bytes:
         """Return the JWS signature of `data`."""
-        require_patience()  # a hardware token is slow
+        require_blocking_allowed()  # a hardware token is slow
 
         def sign(session: Session) -> bytes:
             if kid not in self._loaded:

@@ -1,4 +1,4 @@
-"""Endpoints for people: log-in, registration, their account and their sessions.
+"""JSON endpoints for users: log-in, registration, their account and their sessions.
 
-Pages for browsers are in `pages`; token endpoints for applications in `oauth`.
+Pages for browsers are in `pages`, the OAuth endpoints of clients in `oauth`.
 """

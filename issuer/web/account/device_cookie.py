@@ -1,6 +1,6 @@
-"""The cookie that names a device, so that wrong passwords tried elsewhere do not hold its owner up.
+"""The device cookie: a device that has logged in before is not throttled because of failures elsewhere.
 
-What the name allows is decided in `throttling.guard`.
+The limits of known devices are defined in `throttling.guard`.
 """
 
 import re
@@ -15,16 +15,16 @@ from issuer.throttling.origin import Origin
 from issuer.web.deps import IssuerDep, OriginDep
 from issuer.web.http.prefix import path_of
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 random bits, base64url
+_DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 random bits, base64url
 
 
 async def get_device(request: Request, issuer: IssuerDep, origin: OriginDep, response: Response) -> Origin:
-    """Return where a request came from with the name of its device, which a new one gets with the answer."""
+    """Return the origin of a request with its device id; a new device is sent an id with the response."""
     secure, path = issuer.settings.url.startswith("https:"), path_of(issuer.settings.url)
-    # __Host- is for the whole of a host, which another issuer may share: RFC 6265bis section 4.1.3.
+    # __Host- requires the path /, but issuers below other paths may share the host: RFC 6265bis section 4.1.3.
     cookie = f"{('__Secure-' if path else '__Host-') if secure else ''}issuer_device"
-    brought = _values(request, cookie)
-    device = brought[0] if len(brought) == 1 and _NAME.fullmatch(brought[0]) else ""
+    values = _values(request, cookie)
+    device = values[0] if len(values) == 1 and _DEVICE_ID.fullmatch(values[0]) else ""
     given = "" if device else secrets.token_urlsafe(32)
     response.set_cookie(
         cookie,
@@ -39,7 +39,7 @@ async def get_device(request: Request, issuer: IssuerDep, origin: OriginDep, res
 
 
 def _values(request: Request, cookie: str) -> list[str]:
-    """Return each value that the request has for a cookie; of two, another host may have set one."""
+    """Return all values of a cookie; if there are two, another host of the domain may have set one."""
     pairs = [
         pair.strip().partition("=")
         for header in request.headers.getlist("cookie")

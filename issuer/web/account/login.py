@@ -1,4 +1,4 @@
-"""`POST /login`: a person logs in to the issuer's own applications with a password."""
+"""`POST /login`: log-in of a user to first-party applications with a password."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ from issuer.web.account.device_cookie import DeviceDep
 from issuer.web.deps import AccountsDep, ClockDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import documented
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 from issuer.web.oauth.token import TokenBody, no_store, token_body
 
 router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
@@ -29,10 +29,10 @@ async def login(
 ) -> TokenBody:
     """Exchange username and password for an access token and a refresh token.
 
-    `scope` asks for some of what the account was granted; without it the token carries all of it. What was not
-    granted is left out, also when nothing remains.
-    This is the grant `password` for the built-in client `first-party`: `client_id` and `client_secret`
-    are not looked at. The cookie names this device, so that wrong passwords tried elsewhere do not hold it up.
+    `scope` requests a subset of the scopes granted to the account; without it the token has all of them. Scopes that
+    were not granted are left out, even if none remains.
+    This is the grant `password` of the built-in client `first-party`: `client_id` and `client_secret` are ignored.
+    The response sets the device cookie: failed log-ins from other devices do not slow down log-ins from this one.
     """
     request.scope["grant"] = GrantType.PASSWORD.value
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
@@ -42,6 +42,6 @@ async def login(
     answer = await accounts.hashing_pool.run(
         checked.hashing_queue, lambda: pipeline.execute_login(checked, clock())
     )
-    Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
+    Instruments.of(request).token_issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)
     return token_body(answer)

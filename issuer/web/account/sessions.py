@@ -1,4 +1,4 @@
-"""`GET /users/me/sessions` and ending them, one or all: `DELETE /users/me/sessions/{id}`, `POST /logout`."""
+"""A user's sessions: `GET /users/me/sessions`, `DELETE /users/me/sessions/{id}` and `POST /logout`."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -20,56 +20,56 @@ router = APIRouter(tags=["accounts"], route_class=UnambiguousRoute)
 log = structlog.get_logger("issuer.web")
 
 ENDED: dict[int | str, dict[str, Any]] = {
-    204: {"description": "It has ended. Access tokens already issued are valid elsewhere until they expire."}
+    204: {"description": "The session has ended. Other services accept its access tokens until they expire."}
 }
 
 
 class Session(BaseModel):
-    """One log-in that can be refreshed."""
+    """A session: a log-in with a refresh token."""
 
     id: str = Field(description="The `grant_id` of its access tokens.")
     client_id: str
     scope: str
-    created_at: datetime = Field(description="When it began, to the minute.")
-    used_at: datetime = Field(description="When it was last refreshed, to the hour; not before it began.")
-    expires_at: datetime = Field(description="When it ends at the latest, to the minute.")
+    created_at: datetime = Field(description="Start of the session, to the minute.")
+    used_at: datetime = Field(description="Last refresh, to the hour; not before `created_at`.")
+    expires_at: datetime = Field(description="Latest end of the session, to the minute.")
     user_agent: str
-    address: str = Field(description="Where it began.")
-    current: bool = Field(description="Whether the request's access token belongs to it.")
+    address: str = Field(description="IP address of the log-in.")
+    current: bool = Field(description="Whether the access token of this request belongs to the session.")
 
 
 class Sessions(BaseModel):
-    """The caller's log-ins, newest first."""
+    """The sessions of a user, newest first."""
 
     sessions: list[Session]
 
 
 def _session(family: Family, used_at: datetime, current: str) -> Session:
-    # Not to the second: whoever holds copies of the tokens could learn when the owner's program refreshes.
-    began = _floored(family.created_at, timedelta(minutes=1))
+    # Rounded: exact times would tell an attacker with stolen tokens when the owner's application refreshes.
+    began = _rounded_down(family.created_at, timedelta(minutes=1))
     return Session(
         id=family.id,
         client_id=family.client_id,
         scope=format_scope(family.scope),
         created_at=began,
-        used_at=max(began, _floored(used_at, timedelta(hours=1))),
-        expires_at=_floored(family.expires_at, timedelta(minutes=1)),
+        used_at=max(began, _rounded_down(used_at, timedelta(hours=1))),
+        expires_at=_rounded_down(family.expires_at, timedelta(minutes=1)),
         user_agent=family.user_agent,
         address=family.address,
         current=family.id == current,
     )
 
 
-def _floored(at: datetime, unit: timedelta) -> datetime:
+def _rounded_down(at: datetime, unit: timedelta) -> datetime:
     return at - (at - datetime.min.replace(tzinfo=at.tzinfo)) % unit
 
 
 @router.get("/users/me/sessions", responses=documented(401, 503))
 async def sessions(caller: CurrentCaller, tokens: TokensDep, clock: ClockDep, response: Response) -> Sessions:
-    """List the caller's sessions."""
+    """List the sessions of the user."""
     found, damaged = await anyio.to_thread.run_sync(tokens.families.active, caller.user.id, clock())
     for error in damaged:
-        log.error("session left out of a list", reason=str(error))
+        log.error("damaged session not listed", reason=str(error))
     no_store(response)
     return Sessions(sessions=[_session(family, used_at, caller.session) for family, used_at in found])
 
@@ -83,7 +83,7 @@ async def sessions(caller: CurrentCaller, tokens: TokensDep, clock: ClockDep, re
 async def end_session(
     session: Annotated[str, Path(alias="id")], caller: CurrentCaller, tokens: TokensDep, clock: ClockDep
 ) -> Response:
-    """End one of the caller's sessions: its refresh token is no longer valid."""
+    """End a session of the user: its refresh token is no longer valid."""
 
     def end() -> bool:
         try:
@@ -93,7 +93,7 @@ async def end_session(
         return tokens.families.end(family_id, clock(), user_id=caller.user.id)
 
     if not await anyio.to_thread.run_sync(end):
-        raise NotFound("there is no such session, or it has ended")
+        raise NotFound("no such session, or it has ended")
     return Response(status_code=204, headers=NO_STORE)
 
 
@@ -105,7 +105,7 @@ async def logout(
     tokens: TokensDep,
     clock: ClockDep,
     *,
-    everywhere: Annotated[bool, Query(description="End the caller's other sessions, too.")] = False,
+    everywhere: Annotated[bool, Query(description="End all sessions of the user.")] = False,
 ) -> Response:
     """End the session of the access token."""
 

@@ -1,4 +1,4 @@
-"""`POST /users` makes an account; `GET /users/me` is the caller's own."""
+"""`POST /users`: registration; `GET /users/me`: the account of the user."""
 
 from datetime import datetime
 from typing import Annotated
@@ -20,7 +20,7 @@ router = APIRouter(tags=["accounts"], route_class=UnambiguousRoute)
 
 
 class Registration(BaseModel):
-    """What a new account is made of."""
+    """A registration."""
 
     username: Annotated[
         str, Field(description=f"1 to {USERNAME_LENGTH} letters, digits and . _ - @ +", examples=["alice"])
@@ -28,19 +28,19 @@ class Registration(BaseModel):
     password: Annotated[
         SecretStr,
         Field(
-            description=f"{PASSWORD_LEAST_CHARACTERS} characters at least, {PASSWORD_MOST_BYTES} bytes at most,"
-            " not the username and not a common one.",
+            description=f"At least {PASSWORD_LEAST_CHARACTERS} characters and at most {PASSWORD_MOST_BYTES} bytes;"
+            " neither the username nor a common password.",
             examples=["violet otters juggle pancakes"],
         ),
     ]
 
 
 class Account(BaseModel):
-    """An account, as its owner sees it."""
+    """The account of a user."""
 
-    id: str = Field(description="The `sub` of its tokens; never changes.")
+    id: str = Field(description="The `sub` of its tokens; it never changes.")
     username: str
-    scope: str = Field(description="What an operator granted, separated by spaces.")
+    scope: str = Field(description="The scopes granted by operators, separated by spaces.")
     created_at: datetime
 
 
@@ -54,7 +54,7 @@ def _account(user: User) -> Account:
 async def register(
     registration: Registration, accounts: AccountsDep, clock: ClockDep, origin: DeviceDep, response: Response
 ) -> Account:
-    """Make an account; it is granted no scope yet. The cookie names this device, as at `/login`."""
+    """Create an account, without any scope. The response sets the device cookie, as at `/login`."""
     given = registration.username, registration.password.get_secret_value(), origin
     await anyio.to_thread.run_sync(accounts.registration.admit, *given, clock())
     user = await accounts.hashing_pool.run(
@@ -66,6 +66,6 @@ async def register(
 
 @router.get("/users/me", responses=documented(401, 503))
 async def me(caller: CurrentCaller, response: Response) -> Account:
-    """Return the account behind the access token, whose `aud` must hold the issuer's URL."""
+    """Return the account of the access token's user; `aud` of the token must contain the issuer's URL."""
     no_store(response)
     return _account(caller.user)

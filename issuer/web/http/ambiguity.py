@@ -1,6 +1,6 @@
-"""Requests that name one thing twice: refused with 400, because a proxy and this service could each believe another.
+"""Refuses requests with a repeated header, parameter or member: a proxy and this service could use different values.
 
-Forms of OAuth endpoints are read in `forms`, which refuses repeated parameters likewise.
+Forms of OAuth endpoints are read by `forms`, which refuses repeated parameters as well.
 """
 
 from collections.abc import Callable, Coroutine
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from issuer.oauth import InvalidRequest
 from issuer.strict_json import MemberRepeated, read_document
 from issuer.web.http.body_limit import read_body
-from issuer.web.http.errors import write
+from issuer.web.http.errors import respond_to
 from issuer.web.http.forms import FIELDS_MOST, FORM, media_type, read_fields, require_once, require_type
 
 SINGLE_HEADERS = frozenset(
@@ -32,11 +32,11 @@ SINGLE_HEADERS = frozenset(
         b"origin",
     }
 )
-"""Headers with one value, on which an answer depends, RFC 9110 section 5.3."""
+"""Headers with a single value that responses depend on, RFC 9110 section 5.3."""
 
 
 class RefuseRepeatedHeaders:
-    """ASGI middleware: 400 for a request with two of a header that has one value."""
+    """ASGI middleware: responds with 400 to a request that repeats a header with a single value."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,18 +48,18 @@ class RefuseRepeatedHeaders:
             if len(names) != len(set(names)):
                 repeated = sorted({name.decode() for name in names if names.count(name) > 1})
                 error = InvalidRequest(f"the request has more than one header {', '.join(repeated)}")
-                await (await write(Request(scope), error))(scope, receive, send)
+                await (await respond_to(Request(scope), error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
 class UnambiguousRequest(Request):
-    """A request whose body is read before FastAPI does: an error in it is answered with its reason."""
+    """A request whose body is read before FastAPI reads it, so that errors in it have our descriptions."""
 
     _document: Any = None
 
     async def read(self) -> None:
-        """Read the form or the JSON document; raise InvalidRequest if it names a thing twice or is neither."""
+        """Read the form or the JSON document; raise InvalidRequest if it is malformed or repeats a name."""
         content_type = self.headers.get("content-type", "")
         self._body = await read_body(self)
         match media_type(content_type):
@@ -77,15 +77,15 @@ class UnambiguousRequest(Request):
             return await super().form(max_fields=FIELDS_MOST, max_files=0)
         except HTTPException:
             raise InvalidRequest(
-                f"the body is no multipart form of at most {FIELDS_MOST} parameters, none of them a file"
+                f"the body is not a multipart form of at most {FIELDS_MOST} parameters without files"
             ) from None
 
     async def json(self) -> Any:
-        """Return the document that was read."""
+        """Return the parsed document."""
         return self._document
 
     def form(self, **_limits: Any) -> AwaitableOrContextManagerWrapper[FormData]:
-        """Return the form that was read; an empty one for a body that is none."""
+        """Return the parsed form; an empty one for a body that is not a form."""
         return AwaitableOrContextManagerWrapper(self._read_form())
 
     async def _read_form(self) -> FormData:
@@ -93,18 +93,18 @@ class UnambiguousRequest(Request):
 
 
 class UnambiguousRoute(APIRoute):
-    """A route whose query and body name each thing once."""
+    """A route that refuses repeated names in query and body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler; it raises InvalidRequest before anything is done."""
+        """Return the handler, which raises InvalidRequest before it calls the endpoint."""
         handle = super().get_route_handler()
-        takes = _media_types(self)
+        accepted = _media_types(self)
 
         async def checked(request: Request) -> Response:
             require_once((name for name, _ in request.query_params.multi_items()), "query parameter")
-            if not takes:
+            if not accepted:
                 return await handle(request)
-            require_type(request.headers.get("content-type", ""), takes)
+            require_type(request.headers.get("content-type", ""), accepted)
             read = UnambiguousRequest(request.scope, request.receive)
             await read.read()
             return await handle(read)
@@ -113,7 +113,7 @@ class UnambiguousRoute(APIRoute):
 
 
 def _media_types(route: APIRoute) -> tuple[str, ...]:
-    """Return the media types of the bodies that `route` takes; none if it takes no body."""
+    """Return the media types that `route` accepts; none if it has no body."""
     if route.body_field is None:
         return ()
     is_form = isinstance(route.body_field.field_info, Form)
@@ -121,7 +121,7 @@ def _media_types(route: APIRoute) -> tuple[str, ...]:
 
 
 def read_json(body: bytes) -> Any:
-    """Return the document in `body`; raise InvalidRequest, for a member named twice as well."""
+    """Return the document in `body`; raise InvalidRequest if it is malformed or repeats a member."""
     try:
         return read_document(body)
     except MemberRepeated as error:

@@ -1,4 +1,4 @@
-"""Bodies of requests, below FastAPI's routing too: how large one may be, and that none may be compressed."""
+"""Limits on request bodies, for the fast path as well: their size, and no Content-Encoding."""
 
 from types import MappingProxyType
 
@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.oauth import ErrorCode, OAuthError
-from issuer.web.http.errors import write
+from issuer.web.http.errors import respond_to
 
 BODY_MOST_BYTES = 64 * 1024
 LENGTH_DIGITS = 12
@@ -34,7 +34,7 @@ class ContentCoded(OAuthError):
 
 
 async def read_body(request: Request) -> bytes:
-    """Return the body, measured as it comes; raise BodyTooLarge or ContentCoded."""
+    """Return the body, measuring it as it arrives; raise BodyTooLarge or ContentCoded."""
     _require_small(request.scope)
     if request.headers.get("content-encoding", "").lower() not in {"", "identity"}:
         raise ContentCoded
@@ -47,7 +47,7 @@ async def read_body(request: Request) -> bytes:
 
 
 class RefuseLargeBodies:
-    """ASGI middleware: refuses what announces too large a body, also where no body is read."""
+    """ASGI middleware: refuses a request whose Content-Length is too large, also where no body is read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -58,14 +58,14 @@ class RefuseLargeBodies:
             if scope["type"] == "http":
                 _require_small(scope)
         except BodyTooLarge as error:
-            await (await write(Request(scope), error))(scope, receive, send)
+            await (await respond_to(Request(scope), error))(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
 
 def _require_small(scope: Scope) -> None:
-    """Raise BodyTooLarge for a request that announces too large a body, before any of it is read."""
+    """Raise BodyTooLarge for a request whose Content-Length is too large, before the body is read."""
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    digits = length.lstrip(b"0")  # the server lets any number of zeros through
+    digits = length.lstrip(b"0")  # the parser accepts any number of leading zeros
     if digits.isdigit() and (len(digits) > LENGTH_DIGITS or int(digits) > BODY_MOST_BYTES):
         raise BodyTooLarge

@@ -1,6 +1,6 @@
-"""Which browser applications of other origins may read answers: CORS, as the Fetch standard has it.
+"""CORS (the Fetch standard): browser applications of which origins may read responses.
 
-Which origins are named is the operator's setting.
+The origins are a setting, `ISSUER_CORS_ORIGINS`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from issuer.oauth import InvalidRequest
 
 PUBLIC = "/.well-known/"
-"""What verifiers read, open to every origin; answers that are errors too, or no script could tell why."""
+"""What verifiers read, open to every origin; error responses too, so that scripts can read the reason."""
 _PUBLIC_HEADERS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"ETag, Retry-After, X-Request-Id"),
@@ -22,33 +22,35 @@ _PUBLIC_HEADERS = [
 
 
 class _Policy(CORSMiddleware):
-    """Starlette's, with errors in the shape of this service."""
+    """Starlette's CORS middleware with OAuth errors."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
         """Answer a preflight."""
-        answer = super().preflight_response(request_headers)
-        if answer.status_code < HTTPStatus.BAD_REQUEST:
-            return answer
-        kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        refused = bytes(answer.body).decode().removeprefix("Disallowed CORS ")
+        response = super().preflight_response(request_headers)
+        if response.status_code < HTTPStatus.BAD_REQUEST:
+            return response
+        kept = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+        refused = bytes(response.body).decode().removeprefix("Disallowed CORS ")
         error = InvalidRequest(f"not allowed across origins: {refused}")
         return JSONResponse(
-            {"error": error.code, "error_description": error.description}, answer.status_code, kept
+            {"error": error.code, "error_description": error.description}, response.status_code, kept
         )
 
 
 class CrossOrigin:
-    """ASGI middleware: what verifiers read is open to every origin, everything else to the named ones."""
+    """ASGI middleware: opens what verifiers read to every origin, and everything else to the configured ones."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
         self._public = _Policy(app, allow_origins=["*"], allow_methods=["GET", "HEAD"], allow_headers=["*"])
-        self._named = _Policy(
+        self._configured = _Policy(
             app,
             allow_origins=origins,
             allow_methods=["GET", "HEAD", "POST", "DELETE"],
-            allow_headers=["*"],  # tracing libraries add theirs to every request, and none is acted upon
-            allow_credentials=bool(origins),  # for the cookie that names the device
+            # Tracing libraries add headers to every request; the issuer acts on none of them.
+            allow_headers=["*"],
+            # For the device cookie.
+            allow_credentials=bool(origins),
             expose_headers=["Retry-After", "WWW-Authenticate", "X-Request-Id"],
         )
 
@@ -62,9 +64,10 @@ class CrossOrigin:
             else:
                 await self._app(scope, receive, _public(send))
         elif scope["method"] == "POST" and not any(name == b"origin" for name, _ in scope["headers"]):
-            await self._app(scope, receive, send)  # kept by no cache, it need not say that it may vary
+            # No cache stores the response, so it needs no Vary header.
+            await self._app(scope, receive, send)
         else:
-            await self._named(scope, receive, send)
+            await self._configured(scope, receive, send)
 
 
 def _is_preflight(scope: Scope) -> bool:
@@ -72,7 +75,7 @@ def _is_preflight(scope: Scope) -> bool:
 
 
 def _public(send: Send) -> Send:
-    """Return `send`, adding that every origin may read the answer."""
+    """Return a `send` that adds headers which let every origin read the response."""
 
     async def send_public(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,6 +1,6 @@
-"""Errors as HTTP: the one place that writes them, in OAuth's shape, and their description in OpenAPI.
+"""Errors as HTTP responses: the handler of each exception, the JSON renderer, and their description in OpenAPI.
 
-Which error it is, with its code and status, is defined in `oauth`.
+Codes and statuses are defined in `oauth`; an endpoint with another renderer declares it by `endpoints`.
 """
 
 import math
@@ -22,22 +22,23 @@ from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
 from issuer.tokens.refresh import RepeatRefused, ReuseDetected
+from issuer.web.http.endpoints import ErrorResponse, renderer_of
 from issuer.web.http.methods import allowed
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 
 log = structlog.get_logger("issuer.web")
 
-DESCRIPTION_MOST = 500
+DESCRIPTION_MOST_CHARACTERS = 500
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """RFC 6749 section 5.1."""
 
 
 class ErrorBody(BaseModel):
-    """Every error of this service, RFC 6749 section 5.2."""
+    """An error response, RFC 6749 section 5.2."""
 
-    error: str = Field(description="A code for programs.", examples=["invalid_request"])
+    error: str = Field(description="An error code for programs.", examples=["invalid_request"])
     error_description: str = Field(
-        description="A sentence for people.", examples=["the parameter x is missing"]
+        description="A description for developers.", examples=["the parameter x is missing"]
     )
 
 
@@ -51,49 +52,55 @@ class MissingToken(InvalidToken):
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI `responses` of an endpoint that answers with these errors; never a 422."""
     reasons = {
-        400: "The request is malformed or not allowed as it stands.",
+        400: "The request is malformed or not allowed.",
         401: "Authentication failed or is missing.",
-        403: "Switched off by the operator.",
-        404: "There is no such thing, or it is not the caller's.",
+        403: "Disabled by the operator.",
+        404: "The object does not exist, or belongs to another user.",
         409: "The username is taken.",
         413: "The request body is too large.",
         415: "The request body has a Content-Encoding.",
         429: "Too many attempts; see Retry-After.",
-        503: "The issuer cannot answer for the moment; see Retry-After.",
+        503: "Temporarily unavailable; see Retry-After.",
     }
     described: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorBody, "description": reasons[status], "headers": _HEADERS.get(status, {})}
         for status in statuses
     }
-    return {**described, "4XX": {"model": ErrorBody, "description": "Any other refusal."}}
+    return {**described, "4XX": {"model": ErrorBody, "description": "Any other error of the client."}}
 
 
-_AGAIN = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+_RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 _CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
-_HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 429: _AGAIN, 503: _AGAIN}
-"""The headers that come with errors, in OpenAPI's words."""
+_HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 429: _RETRY_AFTER, 503: _RETRY_AFTER}
+"""The headers of error responses, as OpenAPI describes them."""
 
 
 def install(app: FastAPI) -> None:
-    """Let every error that can leave an endpoint be written here."""
+    """Register the handlers of all exceptions that an endpoint may raise."""
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
 
-async def write(request: Request, error: Exception) -> Response:
-    """Write an error that left an endpoint; where FastAPI is not in between, it is called for each."""
+async def respond_to(request: Request, error: Exception) -> Response:
+    """Return the response to an exception; called directly where FastAPI does not call the handlers."""
     return await next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)(request, error)
 
 
-def _answer(
-    request: Request, status: int, code: str, description: str, headers: dict[str, str] | None = None
-) -> JSONResponse:
-    Figures.of(request).refused(request.scope, code)
-    body = {"error": code, "error_description": description}
-    return JSONResponse(body, status, {**NO_STORE, **(headers or {})})
+def render_json(_request: Request, error: ErrorResponse) -> Response:
+    """Return an error as JSON, RFC 6749 section 5.2: the renderer of endpoints that declare none."""
+    body = {"error": error.code, "error_description": error.description}
+    return JSONResponse(body, error.status, {**NO_STORE, **error.headers})
 
 
-async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
+def _respond(
+    request: Request, status: int, code: str, description: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    Instruments.of(request).request_refused(request.scope, code)
+    render = renderer_of(request.scope.get("endpoint")) or render_json
+    return render(request, ErrorResponse(status, code, description, headers or {}))
+
+
+async def _oauth_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, OAuthError):
         raise error
     headers = {}
@@ -105,36 +112,39 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     headers.update(error.headers)
     if error.retry_after:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
-    figures = Figures.of(request)
+    instruments = Instruments.of(request)
     if isinstance(error, ReuseDetected):
-        figures.replayed()
+        instruments.refresh_token_reused()
     if isinstance(error, RepeatRefused):
-        figures.repeated("refused")
+        instruments.refresh_token_retried("refused")
     if isinstance(error, QueueFull):
-        figures.turned_away()
-    return _answer(request, error.status, error.code, error.description, headers)
+        instruments.hashing_rejected()
+    return _respond(request, error.status, error.code, error.description, headers)
 
 
-_REASONS = {
+_VALIDATION_ERRORS = {
     "missing": "is missing",
     "model_attributes_type": "must be an object",
     "string_pattern_mismatch": "has a value that is not supported",
     "string_type": "must be a string",
     "string_unicode": "must be Unicode text",
 }
-"""What pydantic finds wrong, in the words of this service."""
+"""Descriptions of pydantic's errors."""
 
 
-async def _invalid_parameters(request: Request, error: Exception) -> JSONResponse:
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         raise error
     # Names and reasons, never values: one of them may be a password.
     problems = [
-        f"{'.'.join(map(str, each['loc'][1:])) or 'the body'} {_REASONS.get(each['type'], 'is not valid')}"
+        f"{'.'.join(map(str, each['loc'][1:])) or 'the body'} {_VALIDATION_ERRORS.get(each['type'], 'is not valid')}"
         for each in error.errors()
     ]
-    return _answer(
-        request, 400, ErrorCode.INVALID_REQUEST, "; ".join(dict.fromkeys(problems))[:DESCRIPTION_MOST]
+    return _respond(
+        request,
+        400,
+        ErrorCode.INVALID_REQUEST,
+        "; ".join(dict.fromkeys(problems))[:DESCRIPTION_MOST_CHARACTERS],
     )
 
 
@@ -144,33 +154,34 @@ async def _http_error(request: Request, error: Exception) -> Response:
     headers = dict(error.headers or {})
     if error.status_code == MethodNotAllowed.status:
         headers["Allow"] = allowed(request.app.routes, request.scope)
-        if request.method == "OPTIONS":  # of no browser: `cors` has answered those
+        # Preflight requests of browsers were answered by `cors`.
+        if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-        return _answer(
+        return _respond(
             request, 405, MethodNotAllowed.code, "this endpoint has no such method; see Allow", headers
         )
     if error.status_code == NotFound.status:
-        return _answer(request, 404, NotFound.code, "there is no such endpoint", headers)
-    return _answer(request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), headers)
+        return _respond(request, 404, NotFound.code, "there is no such endpoint", headers)
+    return _respond(request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), headers)
 
 
-async def _nobody_listens(_request: Request, _error: Exception) -> Response:
+async def _client_disconnected(_request: Request, _error: Exception) -> Response:
     return Response(status_code=400)
 
 
-async def _unavailable(request: Request, error: Exception) -> JSONResponse:
-    log.error("cannot answer", reason=str(error))
-    later = timedelta(seconds=RETRY_SECONDS)
-    return await _oauth_error(request, Unavailable("the issuer cannot answer now", later))
+async def _unavailable(request: Request, error: Exception) -> Response:
+    log.error("service unavailable", reason=str(error))
+    retry_after = timedelta(seconds=RETRY_SECONDS)
+    return await _oauth_error(request, Unavailable("the issuer is temporarily unavailable", retry_after))
 
 
-async def _shortage(request: Request, error: Exception) -> JSONResponse:
-    return await (_unavailable if is_shortage(error) else _defect)(request, error)
+async def _shortage(request: Request, error: Exception) -> Response:
+    return await (_unavailable if is_shortage(error) else _internal_error)(request, error)
 
 
-async def _defect(request: Request, error: Exception) -> JSONResponse:
-    log.error("defect", exc_info=error)
-    return _answer(request, 500, "server_error", "internal error; see the log of the issuer")
+async def _internal_error(request: Request, error: Exception) -> Response:
+    log.error("internal error", exc_info=error)
+    return _respond(request, 500, "server_error", "internal error; see the log of the issuer")
 
 
 _HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
@@ -179,7 +190,7 @@ _HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Res
     HTTPException: _http_error,
     StoreError: _unavailable,
     KeyRingError: _unavailable,
-    ClientDisconnect: _nobody_listens,
+    ClientDisconnect: _client_disconnected,
     **dict.fromkeys(KINDS, _shortage),
-    Exception: _defect,
+    Exception: _internal_error,
 }

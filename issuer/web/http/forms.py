@@ -1,4 +1,4 @@
-"""Forms of OAuth endpoints: one reading of their parameters for all of them, RFC 6749 section 3.2."""
+"""Forms of OAuth endpoints: reads their parameters the same way for all of them, RFC 6749 section 3.2."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ FORM = "application/x-www-form-urlencoded"
 FIELDS_MOST = 50
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 VERBATIM = frozenset({"password"})
-"""What people choose freely: blanks around it count."""
+"""Parameters whose leading and trailing blanks are significant."""
 TOKEN_SCHEMES = frozenset({"bearer", "dpop"})
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
 
@@ -26,7 +26,7 @@ def media_type(content_type: str) -> str:
 
 
 def require_type(content_type: str, accepted: Sequence[str]) -> None:
-    """Raise InvalidRequest, naming what was sent, unless it is one of the `accepted` media types."""
+    """Raise InvalidRequest, which names the media type, unless it is one of the `accepted` ones."""
     kind = media_type(content_type)
     if kind not in accepted:
         sent = f"not {kind}" if _MEDIA_TYPE.fullmatch(kind) else "and name that in Content-Type"
@@ -43,12 +43,12 @@ def require_once(names: Iterable[str], what: str) -> None:
 def read_fields(content_type: str, body: bytes) -> list[tuple[str, str]]:
     """Return the parameters of a form in their order; raise InvalidRequest, RFC 6749 section 3.2.
 
-    A parameter without a value counts as left out (section 3.1); only `resource` may be repeated (RFC 8707,
-    section 2). Blanks and line ends around a value are no part of it, except in a password.
+    A parameter without a value counts as omitted (section 3.1); only `resource` may be repeated (RFC 8707 section 2).
+    Blanks and line ends around a value are removed, except in a password.
     """
     require_type(content_type, (FORM,))
     try:
-        # A line end after the last value is what editors and shells add; inside a form it is always escaped.
+        # Editors and shells add a line end after the last value; within a form it is always escaped.
         text = body.decode("utf-8-sig").rstrip("\r\n")
         fields = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MOST)
     except UnicodeDecodeError:
@@ -63,7 +63,7 @@ def read_fields(content_type: str, body: bytes) -> list[tuple[str, str]]:
 
 
 def _require_charset(content_type: str, fields: Iterable[tuple[str, str]]) -> None:
-    """Raise InvalidRequest for a form in another charset that could be read as something else than was meant."""
+    """Raise InvalidRequest for a form in another charset whose characters could be misread as UTF-8."""
     message = Message()
     message["content-type"] = content_type
     charset = str(message.get_param("charset", "utf-8")).strip().lower()
@@ -85,15 +85,15 @@ async def get_form(request: Request) -> OAuthRequest:
 
 
 def _authorization(request: Request, parameters: Mapping[str, str]) -> str | None:
-    """Return the Authorization header; None for an empty one, and for an access token beside the client's own proof.
+    """Return the Authorization header; None for an empty one, and for an access token if the form names the client.
 
-    Applications that add their token to every request send one here too. It authenticates no client, so where the
-    form names the client it is ignored.
+    Applications that add their access token to every request send it here, too. It does not authenticate the client,
+    so it is ignored where the form does.
     """
     authorization = request.headers.get("authorization", "")
     scheme = authorization.partition(" ")[0].lower()
-    named = parameters.keys() & {"client_id", "client_assertion"}
-    return None if named and scheme in TOKEN_SCHEMES else authorization or None
+    names_client = parameters.keys() & {"client_id", "client_assertion"}
+    return None if names_client and scheme in TOKEN_SCHEMES else authorization or None
 
 
 FormDep = Annotated[OAuthRequest, Depends(get_form)]
@@ -107,6 +107,6 @@ _CLIENT: dict[str, Any] = {
 
 
 def described(required: list[str], **properties: Any) -> dict[str, Any]:
-    """Return the OpenAPI of a form with these parameters, and those by which clients authenticate."""
+    """Return the OpenAPI description of a form with these parameters and those that authenticate clients."""
     schema = {"type": "object", "required": required, "properties": {**properties, **_CLIENT}}
     return {"requestBody": {"required": True, "content": {FORM: {"schema": schema}}}}

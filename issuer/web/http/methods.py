@@ -1,4 +1,4 @@
-"""Methods without an endpoint: HEAD wherever there is GET, OPTIONS of a resource or of the server; Allow with a 405.
+"""Methods without an endpoint: HEAD wherever there is GET, OPTIONS, and the Allow header of a 405 response.
 
 Preflight requests of browsers (CORS) are answered in `cors`.
 """
@@ -18,7 +18,7 @@ class CommonMethods:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Ask as GET and leave out what is not sent."""
+        """Pass HEAD on as GET, and drop the body."""
         if scope["type"] == "http" and (scope["method"], scope["path"]) == ("OPTIONS", "*"):
             await Response(status_code=204)(scope, receive, send)
             return

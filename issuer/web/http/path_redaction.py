@@ -1,25 +1,25 @@
-"""Which paths may be told to logs and traces: those made of words that this service knows.
+"""Redacts paths for logs and traces: only segments of known routes are kept.
 
-Anything else in a path came from the client, and may be a token that was put in the wrong place.
+Any other segment came from the client, and may be a token.
 """
 
 from collections.abc import Iterable
 
-UNKNOWN = "*"
-PARTS_MOST = 8
+REDACTED = "*"
+SEGMENTS_MOST = 8
 
 
-class KnownPaths:
-    """The paths of a service, as templates: `/users/me/sessions/{id}`."""
+class PathRedaction:
+    """Redacts paths by the templates of the known ones, such as `/users/me/sessions/{id}`."""
 
     def __init__(self, templates: Iterable[str]) -> None:
-        parts = [template.split("/") for template in templates]
-        self._words = {word for words in parts for word in words if not word.startswith("{")}
-        self._whole = {"/".join(words) for words in parts if self._words.issuperset(words)}
+        paths = [template.split("/") for template in templates]
+        self._known = {segment for path in paths for segment in path if not segment.startswith("{")}
+        self._constant = {"/".join(path) for path in paths if self._known.issuperset(path)}
 
-    def shown(self, path: str) -> str:
-        """Return `path` with a `*` for each part that is no word of this service, and cut when it is long."""
-        if path in self._whole:
+    def redacted(self, path: str) -> str:
+        """Return `path` with `*` for each unknown segment, and for the rest of a long path."""
+        if path in self._constant:
             return path
-        parts = path.split("/", PARTS_MOST)
-        return "/".join(part if part in self._words else UNKNOWN for part in parts)
+        segments = path.split("/", SEGMENTS_MOST)
+        return "/".join(segment if segment in self._known else REDACTED for segment in segments)

@@ -1,6 +1,6 @@
-"""Where a request comes from: the peer, or what trusted proxies say in X-Forwarded-For and X-Forwarded-Proto.
+"""The client of a request: the peer, or what trusted proxies report in X-Forwarded-For and X-Forwarded-Proto.
 
-How addresses are spelled is decided in `addresses`, which proxies are trusted, by the operator.
+The canonical form of addresses is defined in `addresses`; the trusted proxies are a setting.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +12,11 @@ from issuer.addresses import Address, canonical_address, parse_address, parse_ne
 
 FOR, PROTO = b"x-forwarded-for", b"x-forwarded-proto"
 ADDRESS_MOST_CHARACTERS = 64
-"""Longer than any address with a port; anything longer is not parsed, and not kept in a cache."""
+"""Longer than any address with a port; longer values are neither parsed nor cached."""
 
 
 class TrustedProxies:
-    """The peers whose forwarding headers are believed."""
+    """The peers whose forwarding headers are trusted."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks = [parse_network(network) for network in networks]
@@ -32,11 +32,11 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
     def origin(self, peer: str, forwarded: Sequence[str]) -> str:
-        """Return the address of the client: the last one in the chain that no trusted proxy has.
+        """Return the address of the client: the last one in the chain that is not a trusted proxy.
 
-        Each proxy appends the address that it was called from, so whatever is left of an address that is not
-        trusted may be forged. What is no address (`unknown` and `_hidden` of RFC 7239, or junk) is not believed
-        either: then the proxy that wrote it is as far as is known.
+        Each proxy appends the address of its peer, so everything before an untrusted address may be forged. A value
+        that is no address (`unknown` and `_hidden` of RFC 7239, or malformed) ends the chain as well; the client is
+        then the proxy that wrote it.
         """
         known = peer
         for value in reversed(forwarded):
@@ -83,7 +83,7 @@ def _values(scope: Scope, name: bytes) -> Iterator[str]:
 
 
 def _forwarded_address(value: str) -> Address | None:
-    """Return the address in an element of X-Forwarded-For, which some proxies write with a port; None for junk."""
+    """Return the address in an element of X-Forwarded-For, with or without a port; None for a malformed one."""
     text = value.strip('" ')[: ADDRESS_MOST_CHARACTERS + 1]
     if len(text) > ADDRESS_MOST_CHARACTERS:
         return None

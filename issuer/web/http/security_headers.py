@@ -1,6 +1,6 @@
-"""Headers that tell browsers what they may do with an answer: no guessing of types, no frames, no foreign scripts.
+"""Security headers for browsers: no sniffing of content types, no frames, no scripts of other origins.
 
-Which scripts a page holds is known to the page: see `docs_page`.
+A page with scripts of its own sets its Content-Security-Policy by `page_policy`; see `pages.api_docs`.
 """
 
 import re
@@ -18,18 +18,18 @@ PAGES = [
         b"default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     ),
 ]
-"""For HTML, unless the page says something else."""
+"""For HTML, unless the response sets them itself."""
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 class SecurityHeaders:
-    """ASGI middleware: adds the headers to every answer."""
+    """ASGI middleware: adds the headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and add what the answer does not have."""
+        """Pass on, and add the headers that the response does not have."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -51,7 +51,7 @@ def _with_security(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]
 
 
 def page_policy(page: str) -> str:
-    """Return the Content-Security-Policy of a page: its inline scripts, by their digest, and this origin."""
+    """Return a Content-Security-Policy that allows this origin and, by digest, the inline scripts of a page."""
     digests = [b64encode(sha256(script.encode()).digest()).decode() for script in _SCRIPT.findall(page)]
     scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])
     return (

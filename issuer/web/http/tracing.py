@@ -1,6 +1,6 @@
-"""Spans of OpenTelemetry: what of a request they may tell. FastAPI makes them, where an operator switched it on.
+"""Removes what may be secret from the spans of OpenTelemetry, which FastAPI creates where it is enabled.
 
-FastAPI knows the routes below its routing only, and writes path and query as they came: a token may be in them.
+FastAPI records path and query unredacted, and a token may be in them; it does not know the routes of the fast path.
 """
 
 from opentelemetry import trace
@@ -8,17 +8,18 @@ from starlette.types import Scope
 
 
 def is_traced(scope: Scope) -> bool:
-    """Whether somebody may be recording this request."""
+    """Whether this request may be recorded."""
     return scope.get("fastapi.telemetry") is not None
 
 
 def describe_span(scope: Scope, path: str) -> None:
-    """Let the span of this request tell `path`, and of the query only whether there was one."""
+    """Set the path of this request's span to `path`, and redact its query."""
     span = trace.get_current_span()
     if not span.is_recording():
         return
     span.set_attribute("url.path", path)
-    if path == scope["path"]:  # what is served below FastAPI's routing has no other name
+    # The fast path has no route that FastAPI would name the span by.
+    if path == scope["path"]:
         span.update_name(f"{scope['method']} {path}")
         span.set_attribute("http.route", path)
     if scope.get("query_string"):

@@ -1,4 +1,4 @@
-"""Endpoints of OAuth 2.0 for applications: token, revocation and introspection.
+"""OAuth 2.0 endpoints for clients: token, revocation and introspection.
 
-Endpoints for people are in `account`.
+Endpoints for users are in `account`.
 """

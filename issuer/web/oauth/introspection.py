@@ -7,8 +7,10 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
+from issuer.oauth import CONFIDENTIAL_METHODS
 from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import documented
 from issuer.web.http.forms import FormDep, described
 from issuer.web.oauth.token import no_store
@@ -17,7 +19,7 @@ router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
 
 
 class IntrospectionBody(BaseModel):
-    """What is known of a token, RFC 7662 section 2.2; the other members are the token's claims."""
+    """The state of a token, RFC 7662 section 2.2; the other members are the claims of a valid token."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,6 +32,7 @@ class IntrospectionBody(BaseModel):
     responses=documented(400, 401, 413, 415, 429, 503),
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )
+@authenticates_clients(CONFIDENTIAL_METHODS)
 async def introspect(
     form: FormDep,
     clients: ClientsDep,
@@ -38,7 +41,7 @@ async def introspect(
     origin: OriginDep,
     response: Response,
 ) -> IntrospectionBody:
-    """Return whether a token is valid now, and its claims if it is."""
+    """Return whether a token is valid now, and the claims of a valid token."""
 
     def respond() -> Mapping[str, Any]:
         now = clock()

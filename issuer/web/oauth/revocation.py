@@ -1,10 +1,12 @@
-"""`POST /oauth2/revoke`, RFC 7009: a client hands a token back."""
+"""`POST /oauth2/revoke`, RFC 7009: a client revokes a token."""
 
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
+from issuer.oauth import AuthMethod
 from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.forms import FormDep, described
 
@@ -16,17 +18,18 @@ router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
     name="revocation_endpoint",
     response_class=Response,
     responses={
-        200: {"description": "The token is not valid: it never was, or is no longer."},
+        200: {"description": "The token is not valid, whether or not it ever was."},
         **documented(400, 401, 413, 415, 429, 503),
     },
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )
+@authenticates_clients(tuple(AuthMethod))
 async def revoke(
     form: FormDep, clients: ClientsDep, tokens: TokensDep, clock: ClockDep, origin: OriginDep
 ) -> Response:
     """End the session of a refresh token or of an access token.
 
-    Other services accept access tokens already issued until they expire.
+    Other services accept access tokens that were already issued until they expire.
     """
 
     def respond() -> None:

@@ -13,31 +13,32 @@ from issuer.digests import digest
 from issuer.grants.context import Workload
 from issuer.grants.registry import GRANTS
 from issuer.grants.response import TokenResponse, UnsignedTokenResponse
-from issuer.oauth import OAuthRequest
+from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
 from issuer.web.deps import get_issuer, get_origin
+from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import NO_STORE, documented
-from issuer.web.http.fast_path import answer
+from issuer.web.http.fast_path import run_inline_or_on_thread
 from issuer.web.http.forms import described, get_form
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 from issuer.wiring import Issuer
 
 router = APIRouter(tags=["OAuth"])
 
 
 class TokenBody(BaseModel):
-    """A successful answer, RFC 6749 section 5.1."""
+    """A successful response, RFC 6749 section 5.1."""
 
-    access_token: str = Field(description="A signed JWT, RFC 9068; verify it through the JWKS.")
+    access_token: str = Field(description="A signed JWT, RFC 9068; verify it with the keys of the JWKS.")
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750, as the first tutorial spells it
     expires_in: int = Field(description="Seconds until the access token expires.")
-    scope: str = Field(description="What the access token allows, separated by spaces.")
-    refresh_token: str | None = Field(None, description="Valid for one use, which returns the next.")
+    scope: str = Field(description="The granted scopes, separated by spaces.")
+    refresh_token: str | None = Field(None, description="Valid for one use, which returns a new one.")
 
 
 def token_body(answer: TokenResponse) -> TokenBody:
-    """Return `answer` as it is written."""
+    """Return the body of a successful response."""
     return TokenBody(
         access_token=answer.access_token,
         expires_in=answer.expires_in,
@@ -67,7 +68,7 @@ class TokenCall:
 
 async def _sign(call: TokenCall) -> TokenResponse:
     """Execute on the event loop if nothing blocks: handing over costs more than the work."""
-    unsigned = await answer(call.grant)
+    unsigned = await run_inline_or_on_thread(call.grant)
     return await call.signing(partial(call.issuer.tokens.pipeline.sign, unsigned))
 
 
@@ -107,7 +108,7 @@ def _workload(form: OAuthRequest) -> Workload:
 
 
 def no_store(response: Response) -> None:
-    """Forbid caches to keep the answer, RFC 6749 section 5.1."""
+    """Forbid caches to store the response, RFC 6749 section 5.1."""
     response.headers.update(NO_STORE)
 
 
@@ -124,22 +125,23 @@ def no_store(response: Response) -> None:
         **{name: schema for grant in GRANTS.values() for name, schema in grant.parameters.items()},
     ),
 )
+@authenticates_clients(tuple(AuthMethod))
 async def token(request: Request) -> Response:
     """Exchange a grant for an access token.
 
     Clients authenticate with `Authorization: Basic`, with `client_id` and `client_secret` in the form, or with
-    `client_assertion`; public clients send `client_id` alone.
+    `client_assertion`; public clients send `client_id` only.
     """
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
-    figures = Figures.of(request)
-    grant_type = request.scope["grant"] = figures.grant(form.parameters.get("grant_type"))
+    instruments = Instruments.of(request)
+    grant_type = request.scope["grant"] = instruments.grant_label(form.parameters.get("grant_type"))
     execute = EXECUTORS[_workload(form)]
     answered = await execute(TokenCall(issuer, form, origin, request.app.state.signing))
-    figures.issued(grant_type, answered.kid)
+    instruments.token_issued(grant_type, answered.kid)
     if answered.is_repeat:
-        figures.repeated("answered")
+        instruments.refresh_token_retried("answered")
     body = token_body(answered).model_dump_json(exclude_none=True)
     return Response(body, media_type="application/json", headers=NO_STORE)
 
 
-DIRECT = {("POST", "/oauth2/token"): token}
+FAST_PATHS = {("POST", "/oauth2/token"): token}

@@ -1,4 +1,4 @@
-"""Endpoints and tasks for operation: health, metrics, and background tasks with their supervision.
+"""Health, metrics, and the background tasks with their supervision.
 
-What the tasks do is in the packages below.
+The work of the tasks is in `keyring` and `maintenance`.
 """

@@ -1,6 +1,6 @@
-"""The background tasks of a process: they refresh the key ring, warn operators, and delete expired rows.
+"""The background tasks of a process: refreshing the key ring, logging warnings, and deleting expired rows.
 
-What a refresh does is defined in `keyring.node`; that the tasks go on is left to `supervision`.
+A refresh is defined in `keyring.node`; restarting the tasks is left to `supervision`.
 """
 
 import asyncio
@@ -17,52 +17,52 @@ from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, StaleView
 from issuer.keyring.policy import REFRESH_INTERVAL
 from issuer.keyring.view import View
-from issuer.logs import is_log_failing, lines_lost
+from issuer.logs import dropped_lines, is_log_failing
 from issuer.maintenance.pruning import prune
-from issuer.web.instruments import Figures
-from issuer.web.operation.metrics import watch
-from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadQuestion, end_process
+from issuer.web.instruments import Instruments
+from issuer.web.operation.metrics import record_process_state
+from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadCheck, end_process
 from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
 
 REPEAT = timedelta(minutes=1)
-"""How often a failure that lasts is logged again."""
-PRUNE_EVERY = timedelta(minutes=1)
-BETWEEN_BATCHES = timedelta(milliseconds=200)
-"""Between two batches others may write."""
+"""How often a failure is logged while it lasts."""
+PRUNE_INTERVAL = timedelta(minutes=1)
+BATCH_PAUSE = timedelta(milliseconds=200)
+"""Lets other transactions write between two batches of deletions."""
 
 
-def supervised(issuer: Issuer, figures: Figures) -> Supervisor:
-    """Return what keeps the tasks running; one only watches, so that a refresh that hangs is noticed."""
+def build_supervisor(issuer: Issuer, instruments: Instruments) -> Supervisor:
+    """Return the supervisor of the tasks; `watch` is a task of its own, to report a refresh that hangs."""
 
-    def silences() -> Mapping[str, float]:
-        return supervisor.silences
+    def overdue() -> Mapping[str, float]:
+        return supervisor.overdue
 
     supervisor = Supervisor(
         [
-            Task("refresh", partial(_refresh, issuer, figures), REFRESH_INTERVAL),
-            Task("watch", partial(_watch, issuer, figures, silences), REFRESH_INTERVAL),
-            Task("prune", partial(_prune, issuer), PRUNE_EVERY),
+            Task("refresh", partial(_refresh, issuer, instruments), REFRESH_INTERVAL),
+            Task("watch", partial(_watch, issuer, instruments, overdue), REFRESH_INTERVAL),
+            Task("prune", partial(_prune, issuer), PRUNE_INTERVAL),
         ],
         Limits.of(issuer.policy),
-        restarted=figures.restarted,
-        replaceable=ThreadQuestion(partial(_is_replaceable, issuer)),
+        restarted=instruments.task_restarted,
+        can_be_replaced=ThreadCheck(partial(_can_be_replaced, issuer)),
         end=end_process,
     )
     return supervisor
 
 
-def _is_replaceable(issuer: Issuer) -> bool:
-    """Whether another process could start now, or this one is of no use any more.
+def _can_be_replaced(issuer: Issuer) -> bool:
+    """Whether a new process could start now, or this one may no longer serve the JWKS.
 
-    While the database or the private keys are out of reach, none could; this one still publishes the JWKS.
+    While the database or the private keys cannot be reached, none can start, and this one still serves the JWKS.
     """
     view = issuer.keys.node.view
     try:
         view.max_age(issuer.policy, issuer.clock())
         issuer.ring_database.ping()
-        issuer.keys.signer.sign(view.ring.current(view.refreshed_at).kid, b"another process could sign")
+        issuer.keys.signer.sign(view.ring.current(view.refreshed_at).kid, b"replacement check")
     except StaleView:
         return True
     except (KeyRingError, StoreError):
@@ -70,18 +70,19 @@ def _is_replaceable(issuer: Issuer) -> bool:
     return True
 
 
-async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
-    own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
+async def _refresh(issuer: Issuer, instruments: Instruments, beat: Beat) -> None:
+    # Not from the pool of threads for requests, which may all wait for the database.
+    own_thread = anyio.CapacityLimiter(1)
     seen = issuer.keys.node.view
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
             view = await anyio.to_thread.run_sync(issuer.keys.node.refresh, limiter=own_thread)
         except (KeyRingError, StoreError):
-            figures.refresh_failed()  # the node's warnings tell why
-        except Exception:  # it is no sign of life: this process may be the reason
-            figures.refresh_failed()
-            log.exception("the key ring could not be refreshed")
+            instruments.refresh_failed()  # the reason is in the warnings of the node
+        except Exception:  # not a heartbeat: the defect may be in this process
+            instruments.refresh_failed()
+            log.exception("key ring refresh failed")
             continue
         else:
             _log_changes(seen, view)
@@ -90,54 +91,56 @@ async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
 
 
 async def _watch(
-    issuer: Issuer, figures: Figures, silences: Callable[[], Mapping[str, float]], beat: Beat
+    issuer: Issuer, instruments: Instruments, overdue: Callable[[], Mapping[str, float]], beat: Beat
 ) -> None:
-    alarm, losses = _Alarm(), _Losses(figures)
+    warnings, losses = _WarningLog(), _LossReport(instruments)
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
-            watch(issuer, figures)
-            for name, seconds in silences().items():
-                figures.silent_for(name, seconds)
+            record_process_state(issuer, instruments)
+            for name, seconds in overdue().items():
+                instruments.task_overdue(name, seconds)
             losses.report(issuer.clock())
-            alarm.sound(issuer.keys.node.warnings(), issuer.clock())
+            warnings.report(issuer.keys.node.warnings(), issuer.clock())
         except Exception:
-            log.exception("the key ring could not be watched")
+            log.exception("monitoring failed")
         beat()
 
 
 async def _prune(issuer: Issuer, beat: Beat) -> None:
-    """Delete expired rows in small batches, on one thread of its own, with pauses between batches."""
+    """Delete expired rows in small batches with pauses between them, on a thread of its own."""
     own_thread = anyio.CapacityLimiter(1)
-    gone = 0
+    deleted = 0
     while True:
-        await asyncio.sleep((BETWEEN_BATCHES if gone else PRUNE_EVERY).total_seconds())
-        gone = 0
+        await asyncio.sleep((BATCH_PAUSE if deleted else PRUNE_INTERVAL).total_seconds())
+        deleted = 0
         try:
-            gone = await anyio.to_thread.run_sync(prune, issuer.database, issuer.clock(), limiter=own_thread)
+            deleted = await anyio.to_thread.run_sync(
+                prune, issuer.database, issuer.clock(), limiter=own_thread
+            )
         except StoreError as error:
-            log.warning("expired rows cannot be removed", reason=str(error))
+            log.warning("pruning failed", reason=str(error))
         except Exception:
-            log.exception("expired rows could not be removed")
+            log.exception("pruning failed")
         beat()
 
 
-class _Losses:
-    """Counts and logs what was lost: lines of the log, and failures of metrics and observers."""
+class _LossReport:
+    """Counts and logs dropped log lines, and logs failures of metrics and observers."""
 
-    def __init__(self, figures: Figures) -> None:
-        self._figures = figures
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
         self._counted = self._logged = 0
         self._again_at: datetime | None = None
 
     def report(self, now: datetime) -> None:
-        """Take note of what was lost since; log it when lines can be written again."""
-        lost = lines_lost()
+        """Count what was lost since the last call; log it once lines can be written again."""
+        lost = dropped_lines()
         if lost > self._counted:
-            self._figures.lines_lost(lost - self._counted)
+            self._instruments.log_lines_dropped(lost - self._counted)
             self._counted = lost
         if lost > self._logged and not is_log_failing():
-            log.warning("log lines were lost: they could not be written", count=lost - self._logged)
+            log.warning("log lines dropped", count=lost - self._logged)
             self._logged = lost
         failures = take_failures()
         if failures and (self._again_at is None or now >= self._again_at):
@@ -145,29 +148,29 @@ class _Losses:
             log.error("metrics or observers failed", kinds=sorted(set(failures)))
 
 
-class _Alarm:
-    """Logs warnings when they change, again while they last, and their end; not each second."""
+class _WarningLog:
+    """Logs the warnings of the node when they change, once a minute while they last, and when they end."""
 
     def __init__(self) -> None:
         self._warnings: list[str] = []
-        self._sounded_at: datetime | None = None
+        self._logged_at: datetime | None = None
 
-    def sound(self, warnings: list[str], now: datetime) -> None:
-        """Log `warnings` if it is time to."""
-        # A clock that was set back does not silence it.
-        is_due = self._sounded_at is None or abs(now - self._sounded_at) >= REPEAT
+    def report(self, warnings: list[str], now: datetime) -> None:
+        """Log `warnings` if they are due."""
+        # `abs`: a clock that was set back must not suppress them.
+        is_due = self._logged_at is None or abs(now - self._logged_at) >= REPEAT
         if warnings and (warnings != self._warnings or is_due):
-            log.error("the key ring needs attention", warnings=warnings)
-            self._sounded_at = now
+            log.error("key ring needs attention", warnings=warnings)
+            self._logged_at = now
         elif self._warnings and not warnings:
-            log.info("the key ring needs no more attention")
+            log.info("key ring recovered")
         self._warnings = warnings
 
 
 def _log_changes(before: View, after: View) -> None:
-    """Log each change of the ring and each change of the key that signs."""
+    """Log a change of the ring and a change of the signing key."""
     if after.ring.version != before.ring.version:
         log.info("key ring changed", version=after.ring.version, kids=[key.kid for key in after.ring.keys])
     signed, signs = (view.ring.current(view.refreshed_at) for view in (before, after))
     if signs.kid != signed.kid:
-        log.info("signing key changed", kid=signs.kid, before=signed.kid)
+        log.info("signing key changed", kid=signs.kid, previous_kid=signed.kid)

@@ -1,4 +1,4 @@
-"""`GET /healthz`: the process lives; `GET /readyz`: it can do its work, or why not."""
+"""`GET /healthz`: whether the process works; `GET /readyz`: whether it can serve requests, or why not."""
 
 import asyncio
 
@@ -18,19 +18,19 @@ router = APIRouter(tags=["operation"])
 
 OK = "ok"
 Result = tuple[dict[str, str], list[str]]
-"""Each check with what is wrong, and warnings."""
+"""The result of each check, and warnings."""
 
 
-@router.get("/healthz", responses={503: {"description": "The process cannot go on, and should be replaced."}})
+@router.get("/healthz", responses={503: {"description": "The process should be restarted."}})
 async def healthz(request: Request) -> JSONResponse:
-    """Answer 200 while the process runs and its background tasks can be kept running."""
+    """Return 200 while the process and its background tasks run."""
     wrong = request.app.state.supervisor.unhealthy
     return JSONResponse({"status": wrong or OK}, 503 if wrong else 200, NO_STORE)
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready; each check says why."}})
+@router.get("/readyz", responses={503: {"description": "Not ready; `checks` has the reasons."}})
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
-    """Return whether this node can sign and reach its database, with warnings that need attention."""
+    """Return whether this process can sign and reach its database, and warnings for operators."""
     probe: Probe = request.app.state.probe
     checks, warnings = await probe.result(issuer)
     ready = all(result == OK for result in checks.values())
@@ -39,32 +39,34 @@ async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
 
 
 class Probe:
-    """One look at a time, which all who ask meanwhile share: no crowd can make a probe late."""
+    """Runs the checks once at a time; requests that arrive meanwhile share the result, so load delays no probe."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
-        self._look: asyncio.Task[Result] | None = None
-        # A thread of its own: requests that wait for the database must not hold the answer up.
+        self._running: asyncio.Task[Result] | None = None
+        # Not from the pool of threads for requests, which may all wait for the database.
         self._thread = anyio.CapacityLimiter(1)
         self._leaving = False
 
     def leave(self) -> None:
-        """Not be ready from now on: the process will be stopped."""
+        """Report unready from now on, as the process will be stopped."""
         self._leaving = True
 
     async def result(self, issuer: Issuer) -> Result:
-        """Return what the look under way finds, or else another."""
+        """Return the result of the checks that are running, or of new ones."""
         if self._leaving:
-            return {"process": "it is about to stop"}, []
-        if self._look is None or self._look.done():
-            self._look = asyncio.create_task(anyio.to_thread.run_sync(_checks, issuer, limiter=self._thread))
-        checks, warnings = await asyncio.shield(self._look)
+            return {"process": "about to stop"}, []
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(
+                anyio.to_thread.run_sync(_checks, issuer, limiter=self._thread)
+            )
+        checks, warnings = await asyncio.shield(self._running)
         return {**checks, "background_tasks": self._supervisor.unready or OK}, warnings
 
 
 def _checks(issuer: Issuer) -> Result:
     checks = {"database": OK, "key_ring": OK}
-    in_detail = issuer.settings.is_loopback  # elsewhere anybody asks, and paths are nobody's business
+    in_detail = issuer.settings.is_loopback  # elsewhere the endpoint is public, and reasons may hold paths
     try:
         issuer.ring_database.ping()
     except StoreError:
@@ -80,6 +82,6 @@ def _checks(issuer: Issuer) -> Result:
 
 
 def _advice(issuer: Issuer, *, in_detail: bool) -> list[str]:
-    """Return what is doubtful about the passphrase: logged once, at the start, and shown here while it is so."""
+    """Return warnings about the passphrase, which the log has at the start only."""
     advice = [warning.message for warning in issuer.settings.passphrase_warnings()]
     return advice if in_detail or not advice else ["the settings need attention; see: issuer check"]

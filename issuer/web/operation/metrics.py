@@ -1,6 +1,6 @@
-"""`GET /metrics`: what was counted, and the state of the key ring, for Prometheus; behind a token where others ask.
+"""`GET /metrics`: the metrics of the process and of the key ring, for Prometheus; needs a token unless on loopback.
 
-What is counted is declared in `figures`.
+Metrics that are counted as things happen are declared in `instruments`.
 """
 
 import hmac
@@ -23,25 +23,25 @@ from issuer.keyring.ring import KeyRing
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
 from issuer.web.http.errors import NO_STORE, MissingToken, documented
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 from issuer.wiring import Issuer
 
-VERSIONS_TOLD = 10
-"""For so many versions of the key ring requests are counted one by one."""
+VERSIONS_KEPT = 10
+"""How many versions of the key ring are exported as a label."""
 _TRANSITIONS = {EventKind.SIGNS: "signs", EventKind.LEAVES: "leaves"}
 
 bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
 
 
 def routes(settings: Settings) -> APIRouter:
-    """Return the endpoint, described as needing a token if it does."""
+    """Return the endpoint; OpenAPI has the token where one is needed."""
     router = APIRouter(tags=["operation"])
     router.add_api_route(
         "/metrics",
         metrics,
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}}, **documented(401, 503)},
-        # Or without any, in OpenAPI's words.
+        # In OpenAPI: no authentication is needed.
         openapi_extra={"security": [{}]} if _is_open(settings) else None,
     )
     return router
@@ -52,10 +52,10 @@ async def metrics(
     issuer: IssuerDep,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> Response:
-    """Return the metrics of all processes of this server in Prometheus' text format."""
+    """Return the metrics of all processes of this server in the text format of Prometheus."""
     _require_token(issuer.settings, credentials)
-    limiter = request.app.state.measuring
-    text = await anyio.to_thread.run_sync(_rendered, issuer, Figures.of(request), limiter=limiter)
+    limiter = request.app.state.metrics_limiter
+    text = await anyio.to_thread.run_sync(_rendered, issuer, Instruments.of(request), limiter=limiter)
     return Response(text, media_type=CONTENT_TYPE_LATEST, headers=NO_STORE)
 
 
@@ -71,40 +71,40 @@ def _require_token(settings: Settings, credentials: HTTPAuthorizationCredentials
         raise MissingToken
 
 
-def _rendered(issuer: Issuer, figures: Figures) -> bytes:
-    watch(issuer, figures)
-    return generate_latest(_Told(issuer, figures))
+def _rendered(issuer: Issuer, instruments: Instruments) -> bytes:
+    record_process_state(issuer, instruments)
+    return generate_latest(_AllMetrics(issuer, instruments))
 
 
-def watch(issuer: Issuer, figures: Figures) -> None:
-    """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
+def record_process_state(issuer: Issuer, instruments: Instruments) -> None:
+    """Record the state of this process, so that any process of the server can report it."""
     failure = issuer.keys.node.failure
-    notify(figures.trouble.set, _seconds(issuer.clock() - failure.since) if failure else 0)
+    notify(instruments.reconcile_failing.set, _seconds(issuer.clock() - failure.since) if failure else 0)
 
 
-class _Told:
-    """Everything that is told; whichever process answers, they tell the same."""
+class _AllMetrics:
+    """All metrics; the same whichever process of the server exports them."""
 
-    def __init__(self, issuer: Issuer, figures: Figures) -> None:
+    def __init__(self, issuer: Issuer, instruments: Instruments) -> None:
         self._issuer = issuer
-        self._figures = figures
+        self._instruments = instruments
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric; times in seconds."""
         now, ring = self._issuer.clock(), self._issuer.keys.node.view.ring
-        for metric in self._figures.collect():
-            metric.samples = [sample for sample in metric.samples if _is_told(sample, ring)]
+        for metric in self._instruments.collect():
+            metric.samples = [sample for sample in metric.samples if _is_current(sample, ring)]
             yield metric
-        yield from self._of_the_ring(ring, now)
-        yield from self._of_all_processes(now)
+        yield from self._ring_metrics(ring, now)
+        yield from self._process_metrics(now)
 
-    def _of_the_ring(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
+    def _ring_metrics(self, ring: KeyRing, now: datetime) -> Iterator[Metric]:
         policy = self._issuer.policy
         started = ring.current(now).activates_at or now
         overdue = ring.overdue_since(policy, now) or now
         coming = GaugeMetricFamily(
             "issuer_next_transition_seconds",
-            "How long until the next key signs, and until the next leaves the JWKS; none if none will by itself",
+            "Time until the next key signs, and until the next one leaves the JWKS; absent if none is planned",
             labels=["transition"],
         )
         for kind, at in next_changes(ring, now).items():
@@ -113,59 +113,59 @@ class _Told:
         ahead = self._issuer.keys.rotation.clocks.ahead or timedelta(0)
         for name, says, value in (
             (
-                "clock_ahead_seconds",
-                "By how much the clock of this machine is ahead of the database's; below 0: behind",
+                "clock_offset_seconds",
+                "How far the clock of this machine is ahead of the clock of the database; negative if it is behind",
                 ahead.total_seconds(),
             ),
-            ("current_key_age_seconds", "For how long the current key has signed", _seconds(now - started)),
+            ("current_key_age_seconds", "How long the current key has been signing", _seconds(now - started)),
             (
                 "rotation_overdue_seconds",
-                "For how long rotation of the current key has been overdue; 0 if it is not",
+                "How long the rotation of the current key has been overdue; 0 if it is not",
                 _seconds(now - overdue),
             ),
-            ("standbys_missing", "How many standby keys are missing", ring.shortfall(now, policy)),
+            ("standby_keys_missing", "Number of missing standby keys", ring.shortfall(now, policy)),
             (
                 "key_ring_version",
-                "The version of the key ring, which increases with every change",
+                "Version of the key ring, which increases with every change",
                 ring.version,
             ),
         ):
             yield GaugeMetricFamily(f"issuer_{name}", says, value=value)
 
-    def _of_all_processes(self, now: datetime) -> Iterator[Metric]:
-        silence = GaugeMetricFamily(
-            "issuer_process_silence_seconds",
+    def _process_metrics(self, now: datetime) -> Iterator[Metric]:
+        age = GaugeMetricFamily(
+            "issuer_process_heartbeat_age_seconds",
             "Age of the heartbeat of a process: how long ago it read the key ring",
             labels=["process"],
         )
         version = GaugeMetricFamily(
-            "issuer_process_ring_version",
-            "The version of the key ring that a process holds",
+            "issuer_process_key_ring_version",
+            "Version of the key ring that a process has loaded",
             labels=["process"],
         )
         try:
             beats = Acknowledgement.of(self._issuer.keys.heartbeats.all(), 0, self._issuer.policy, now).done
         except StoreError:
-            beats = ()  # what this server counted tells enough
-        # In containers two processes may bear one name, and the newest of them stands for it.
+            beats = ()  # the metrics of this server show the failure
+        # In containers two processes may have the same name; the newest heartbeat is exported.
         for beat in {beat.name: beat for beat in sorted(beats, key=lambda beat: beat.refreshed_at)}.values():
-            silence.add_metric([beat.name], _seconds(now - beat.refreshed_at))
+            age.add_metric([beat.name], _seconds(now - beat.refreshed_at))
             version.add_metric([beat.name], beat.version)
-        yield silence
+        yield age
         yield version
 
 
-def _is_told(sample: Sample, ring: KeyRing) -> bool:
-    """Whether a sample is still of use: no series outlives its key, or its version of the ring, for long.
+def _is_current(sample: Sample, ring: KeyRing) -> bool:
+    """Whether to export a sample: none of a removed key or an old version of the ring, and no `_created` sample.
 
-    Otherwise a server would tell more with each rotation. When it began to count, Prometheus need not know.
+    Otherwise the number of series would grow with each rotation.
     """
     if sample.name.endswith("_created"):
         return False
     if "kid" in sample.labels:
         return any(key.kid == sample.labels["kid"] for key in ring.keys)
     if "version" in sample.labels:
-        return int(sample.labels["version"]) > ring.version - VERSIONS_TOLD
+        return int(sample.labels["version"]) > ring.version - VERSIONS_KEPT
     return True
 
 

@@ -1,8 +1,8 @@
-"""Keeps the background tasks of a process running, and ends the process when that cannot be done.
+"""Keeps the background tasks of a process running, and ends the process when it cannot.
 
-What the tasks do is defined in `upkeep`. A task that ends for any reason is restarted after a pause. One that makes
-no progress, as it keeps ending or a thread hangs, makes the process unready, then unhealthy, and then ends it: its
-supervisor starts another.
+A task that ends for any reason is restarted after a pause. A task without progress, because it keeps ending or a
+thread hangs, makes the process unready, then unhealthy, and then ends it; the process manager starts another one. The
+tasks are defined in `background`.
 """
 
 import asyncio
@@ -25,11 +25,11 @@ log = structlog.get_logger("issuer.background")
 
 TICK_SECONDS = 1.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 30.0
-ASK_AGAIN_SECONDS = 10.0
+CHECK_AGAIN_SECONDS = 10.0
 EVENT_LOOP_SECONDS = 60.0
-"""How long the event loop may stand still before its process is ended."""
+"""How long the event loop may be blocked before the process ends."""
 FINISH_SECONDS = 15.0
-"""How long a process that ends itself may take to finish what it has begun."""
+"""How long a process that ends itself may take to finish open requests."""
 CANCEL_SECONDS = 5.0
 
 Beat = Callable[[], None]
@@ -37,17 +37,17 @@ Beat = Callable[[], None]
 
 @dataclass(frozen=True)
 class Task:
-    """A coroutine that never returns by itself, and calls `beat` once a round."""
+    """A coroutine that never returns, and calls `beat` once in each round."""
 
     name: str
     run: Callable[[Beat], Coroutine[None, None, None]]
     interval: timedelta
-    """How long it pauses between rounds at most."""
+    """The longest pause between two rounds."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """For how long a task may show no sign of life, beyond its interval, in seconds."""
+    """How long a task may be without a heartbeat beyond its interval, in seconds, before each consequence."""
 
     unready: float
     unhealthy: float
@@ -55,53 +55,53 @@ class Limits:
 
     @classmethod
     def of(cls, policy: Policy) -> "Limits":
-        """Return those for R: the node has stopped signing by itself when it is called unready."""
+        """Return the limits for a node timeout; a node has stopped signing by the time it is unready."""
         timeout = policy.node_timeout.total_seconds()
         return cls(max(timeout, 10.0), max(2 * timeout, 30.0), max(3 * timeout, 60.0))
 
 
-class Question(Protocol):
-    """Something that is found out in the background."""
+class BackgroundCheck(Protocol):
+    """A check that runs in the background."""
 
-    answer: bool | None
+    result: bool | None
     """None until it is known."""
 
-    def ask(self) -> None:
-        """Begin to find out anew, unless that is under way."""
+    def start(self) -> None:
+        """Start the check again, unless it is running."""
 
 
-class ThreadQuestion:
-    """A question whose answer may hang: it is asked on a thread of its own, without waiting for it."""
+class ThreadCheck:
+    """A check that may hang: it runs on a thread of its own, and nothing waits for it."""
 
-    def __init__(self, find_out: Callable[[], bool]) -> None:
-        self.answer: bool | None = None
-        self._find_out = find_out
+    def __init__(self, check: Callable[[], bool]) -> None:
+        self.result: bool | None = None
+        self._check = check
         self._thread: threading.Thread | None = None
 
-    def ask(self) -> None:
-        """Begin to find out anew, unless that is under way."""
+    def start(self) -> None:
+        """Start the check again, unless it is running."""
         if self._thread and self._thread.is_alive():
-            self.answer = None  # it hangs
+            self.result = None  # it hangs
             return
-        self._thread = threading.Thread(target=self._run, name="question", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="check", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:  # no more threads
-            self._thread, self.answer = None, True
+            self._thread, self.result = None, True
 
     def _run(self) -> None:
         try:
-            self.answer = self._find_out()
+            self.result = self._check()
         except Exception:
-            log.exception("cannot find out whether another process could take over")
-            self.answer = True
+            log.exception("replacement check failed")
+            self.result = True
 
 
 @dataclass
 class _Watched:
     task: Task
-    silence: float = 0.0
-    """Seconds since the latest beat, as far as this process ran."""
+    since_beat: float = 0.0
+    """Seconds since the latest beat in which this process ran."""
     pause: float = FIRST_PAUSE_SECONDS
     restart_in: float = 0.0
     was_started: bool = False
@@ -109,17 +109,17 @@ class _Watched:
 
     @property
     def overdue(self) -> float:
-        return self.silence - self.task.interval.total_seconds()
+        return self.since_beat - self.task.interval.total_seconds()
 
     def beat(self) -> None:
-        self.silence, self.pause = 0.0, FIRST_PAUSE_SECONDS
+        self.since_beat, self.pause = 0.0, FIRST_PAUSE_SECONDS
 
 
 class Supervisor:
-    """Starts tasks, starts them again, and judges the process by them.
+    """Starts tasks, restarts them, and derives the health of the process from them.
 
-    `replaceable` asks whether another process could do better: if not, as the database is out of reach, this one goes
-    on publishing the JWKS that it has.
+    The process is ended only if `can_be_replaced`: if no new process could start, because the database cannot be
+    reached, this one continues to serve the JWKS that it has.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Supervisor:
         limits: Limits,
         *,
         restarted: Callable[[str], None],
-        replaceable: Question,
+        can_be_replaced: BackgroundCheck,
         end: Callable[[], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
@@ -136,17 +136,17 @@ class Supervisor:
         self._watched = [_Watched(task) for task in tasks]
         self._limits = limits
         self._restarted = restarted
-        self._replaceable = replaceable
+        self._can_be_replaced = can_be_replaced
         self._end = end
         self._sleep = sleep
         self._monotonic = monotonic
-        self._asked_ago: float | None = None
+        self._since_check: float | None = None
         self.ticks = 0
         self.has_ended = False
-        """Whether it gave up, and ended the process."""
+        """Whether the supervisor has ended the process."""
 
     async def run(self) -> None:
-        """Supervise until this is cancelled."""
+        """Supervise until cancelled."""
         before = self._monotonic()
         try:
             while True:
@@ -154,30 +154,30 @@ class Supervisor:
                     self._keep_running(each)
                 await self._sleep(TICK_SECONDS)
                 now = self._monotonic()
-                # A process that was stopped and resumed has not been silent meanwhile.
-                self._pass(min(max(0.0, now - before), 2 * TICK_SECONDS))
+                # Time in which the process was stopped (SIGSTOP, sleep) does not count.
+                self._advance(min(max(0.0, now - before), 2 * TICK_SECONDS))
                 before = now
         finally:
             await self._cancel()
 
     @property
-    def silences(self) -> dict[str, float]:
-        """For how many seconds each task has been overdue."""
+    def overdue(self) -> dict[str, float]:
+        """How many seconds each task has been overdue."""
         return {each.task.name: max(0.0, each.overdue) for each in self._watched}
 
     @property
     def unready(self) -> str | None:
         """Why the process is not ready, or None."""
-        return self._silent(self._limits.unready)
+        return self._without_heartbeat(self._limits.unready)
 
     @property
     def unhealthy(self) -> str | None:
-        """Why the process should be replaced, or None."""
-        return self._silent(self._limits.unhealthy) if self._replaceable.answer else None
+        """Why the process should be restarted, or None."""
+        return self._without_heartbeat(self._limits.unhealthy) if self._can_be_replaced.result else None
 
-    def _silent(self, limit: float) -> str | None:
-        silent = [each.task.name for each in self._watched if each.overdue >= limit]
-        return f"no sign of life from the background task {', '.join(silent)}" if silent else None
+    def _without_heartbeat(self, limit: float) -> str | None:
+        late = [each.task.name for each in self._watched if each.overdue >= limit]
+        return f"no heartbeat from the background task {', '.join(late)}" if late else None
 
     def _keep_running(self, each: _Watched) -> None:
         if each.running is not None and each.running.done():
@@ -190,23 +190,23 @@ class Supervisor:
             each.was_started = True
             each.running = asyncio.create_task(each.task.run(each.beat), name=each.task.name)
 
-    def _pass(self, seconds: float) -> None:
-        """Take note that so much time has passed, and judge."""
+    def _advance(self, seconds: float) -> None:
+        """Add elapsed time, and end the process if a task has been overdue for too long."""
         self.ticks += 1
         for each in self._watched:
-            each.silence += seconds
+            each.since_beat += seconds
             each.restart_in -= seconds
         longest = max(each.overdue for each in self._watched)
         if longest < self._limits.unhealthy:
-            self._asked_ago, self._replaceable.answer = None, None
+            self._since_check, self._can_be_replaced.result = None, None
             return
-        if self._asked_ago is None or self._asked_ago >= ASK_AGAIN_SECONDS:
-            self._asked_ago = 0.0
-            self._replaceable.ask()
-        self._asked_ago += seconds
-        if longest >= self._limits.end and self._replaceable.answer and not self.has_ended:
+        if self._since_check is None or self._since_check >= CHECK_AGAIN_SECONDS:
+            self._since_check = 0.0
+            self._can_be_replaced.start()
+        self._since_check += seconds
+        if longest >= self._limits.end and self._can_be_replaced.result and not self.has_ended:
             self.has_ended = True
-            log.critical("this process ends, to be replaced", reason=self._silent(self._limits.end))
+            log.critical("process ends to be restarted", reason=self._without_heartbeat(self._limits.end))
             self._end()
 
     async def _cancel(self) -> None:
@@ -219,16 +219,16 @@ class Supervisor:
 
 def _log_end(name: str, task: "asyncio.Task[None]") -> None:
     error = RuntimeError("it was cancelled") if task.cancelled() else task.exception()
-    log.error("a background task ended and will be restarted", task=name, exc_info=error)
+    log.error("background task ended, restarting", task=name, exc_info=error)
 
 
 def end_process() -> None:
-    """End this process as SIGTERM does; and if it does not finish in time, all the same."""
-    threading.Thread(target=_end_at_last, name="end", daemon=True).start()
+    """End this process as by SIGTERM, or forcibly if it does not finish in time."""
+    threading.Thread(target=_exit_after_grace, name="end", daemon=True).start()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _end_at_last() -> None:
+def _exit_after_grace() -> None:
     time.sleep(FINISH_SECONDS)
     _exit()
 
@@ -239,7 +239,7 @@ def _exit() -> None:
 
 
 class Watchdog:
-    """A thread that ends the process when its event loop stands still, and with it the supervisor."""
+    """A thread that ends the process when its event loop is blocked, and so the supervisor, too."""
 
     def __init__(
         self,
@@ -255,23 +255,23 @@ class Watchdog:
         self._monotonic = monotonic
 
     def start(self) -> None:
-        """Watch from now on, on a thread."""
+        """Start watching on a thread."""
         threading.Thread(target=self.watch, name="watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        """Stop watching: the process is about to end."""
+        """Stop watching, as the process is about to end."""
         self._stopped.set()
 
     def watch(self) -> None:
         """Watch until `stop`."""
-        seen, silence, before = -1, 0.0, self._monotonic()
+        seen, blocked, before = -1, 0.0, self._monotonic()
         while not self._wait(TICK_SECONDS):
             now, ticks = self._monotonic(), self._ticks()
-            silence += min(max(0.0, now - before), 2 * TICK_SECONDS)  # as in `Supervisor.run`
+            blocked += min(max(0.0, now - before), 2 * TICK_SECONDS)  # as in `Supervisor.run`
             before = now
             if ticks != seen:
-                seen, silence = ticks, 0.0
-            elif silence >= EVENT_LOOP_SECONDS:
-                log.critical("this process ends, to be replaced", reason="its event loop stands still")
+                seen, blocked = ticks, 0.0
+            elif blocked >= EVENT_LOOP_SECONDS:
+                log.critical("process ends to be restarted", reason="the event loop is blocked")
                 self._exit_now()
                 return

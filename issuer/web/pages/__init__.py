@@ -1,4 +1,4 @@
-"""Pages for people with a browser.
+"""HTML pages.
 
-JSON endpoints are in `account`.
+JSON endpoints for users are in `account`.
 """

@@ -1,8 +1,6 @@
-"""`GET /openapi.json`, and `GET /docs`: Swagger UI from this origin alone.
+"""`GET /openapi.json`, and `GET /docs`: Swagger UI, with all files served from this origin.
 
-Its Authorize button works below the issuer's URL.
-
-What browsers may load for it is limited by `security_headers`. The verifier example has a page of the same kind.
+What browsers may load is limited by `http.security_headers`.
 """
 
 import json
@@ -15,14 +13,14 @@ from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.responses import HTMLResponse
 
-from issuer.connections.files import HeldFiles
+from issuer.connections.files import InMemoryFiles
 from issuer.web.http.security_headers import page_policy
 
 DOCUMENT, PAGE, REDIRECT, FILES = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
 
 
 def install(app: FastAPI, prefix: str) -> None:
-    """Add the document, the page and the files that it loads; browsers find them below `prefix`."""
+    """Add the document, the page and its files; their URLs for browsers begin with `prefix`."""
     page = get_swagger_ui_html(
         openapi_url=f"{prefix}{DOCUMENT}",
         title=f"{app.title} - Swagger UI",
@@ -32,14 +30,14 @@ def install(app: FastAPI, prefix: str) -> None:
         swagger_favicon_url=f"{prefix}{FILES}/favicon.png",
     )
     redirect = get_swagger_ui_oauth2_redirect_html()
-    app.mount(FILES, HeldFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     for path, html in ((PAGE, page), (REDIRECT, redirect)):
-        app.add_api_route(path, _answering(html), include_in_schema=False, response_class=HTMLResponse)
-    app.add_api_route(DOCUMENT, _describing(app), include_in_schema=False)
-    _name_token_url(app, prefix)
+        app.add_api_route(path, _page_endpoint(html), include_in_schema=False, response_class=HTMLResponse)
+    app.add_api_route(DOCUMENT, _document_endpoint(app), include_in_schema=False)
+    _add_prefix_to_token_url(app, prefix)
 
 
-def _answering(html: HTMLResponse) -> Any:
+def _page_endpoint(html: HTMLResponse) -> Any:
     text = bytes(html.body).decode()
     headers = {"Content-Security-Policy": page_policy(text)}
 
@@ -49,8 +47,8 @@ def _answering(html: HTMLResponse) -> Any:
     return answer
 
 
-def _describing(app: FastAPI) -> Any:
-    @cache  # rendering takes milliseconds of every other request
+def _document_endpoint(app: FastAPI) -> Any:
+    @cache  # rendering takes milliseconds, in which the event loop is blocked
     def rendered() -> bytes:
         return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -60,8 +58,8 @@ def _describing(app: FastAPI) -> Any:
     return answer
 
 
-def _name_token_url(app: FastAPI, prefix: str) -> None:
-    """Let OpenAPI name the path of the log-in as browsers see it: Swagger UI resolves it against the origin."""
+def _add_prefix_to_token_url(app: FastAPI, prefix: str) -> None:
+    """Add the prefix to `tokenUrl`, which Swagger UI resolves against the origin."""
     described = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -1,68 +1,76 @@
 """The two discovery documents, RFC 8414 and OpenID Connect Discovery, computed from what is registered."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
+from fastapi.routing import RouteContext, iter_route_contexts
 
 from issuer.clients.key_sets import ALGORITHMS
-from issuer.oauth import AuthMethod
 from issuer.web.deps import IssuerDep
+from issuer.web.http.endpoints import auth_methods_of
 from issuer.web.http.errors import documented
 from issuer.wiring import Issuer
 
 router = APIRouter(tags=["verification"])
 
 OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
-ENDPOINTS = ("jwks_uri", "token_endpoint", "revocation_endpoint", "introspection_endpoint")
-"""Metadata members that are the URL of the route that bears their name."""
+_URL_MEMBERS = ("_endpoint", "_uri")
+"""How the names of metadata members end that are URLs; a route with such a name is published under it."""
 
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
-    """Return what clients and verifiers may know, RFC 8414 section 2 and OpenID Connect Discovery section 3.
+    """Return the issuer's metadata, RFC 8414 section 2 and OpenID Connect Discovery section 3.
 
-    There is no authorization endpoint yet, and nothing is claimed in its stead: neither response types, nor an empty
-    list of them (RFC 8414 section 3.2).
+    There is no authorization endpoint yet, so that neither response types nor an empty list of them are published
+    (RFC 8414 section 3.2).
     """
     keys = issuer.keys.node.view.published_keys
+    endpoints = _endpoints(app)
     return {
         "issuer": issuer.settings.url,
-        **_endpoints(app, issuer.settings.url),
+        **{name: f"{issuer.settings.url}{endpoint.path}" for name, endpoint in endpoints.items()},
         "grant_types_supported": sorted(issuer.tokens.pipeline.grants),
-        **_authentication(),
+        **_client_authentication(endpoints),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
     }
 
 
-def _authentication() -> dict[str, list[str]]:
+def _endpoints(app: FastAPI) -> dict[str, RouteContext]:
+    """Return the routes that are metadata members, by the name of the member."""
+    return {
+        route.name: route
+        for route in iter_route_contexts(app.routes)
+        if route.name and route.name.endswith(_URL_MEMBERS)
+    }
+
+
+def _client_authentication(endpoints: Mapping[str, RouteContext]) -> dict[str, list[str]]:
     """Return how clients may authenticate at each endpoint where they do, RFC 8414 section 2."""
-    every = [method.value for method in AuthMethod]
-    proving = [method.value for method in AuthMethod if method is not AuthMethod.NONE]
-    methods = {"token": every, "revocation": every, "introspection": proving}
-    supported = {f"{name}_endpoint_auth_methods_supported": names for name, names in methods.items()}
-    signing = {f"{name}_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS) for name in methods}
-    return {**supported, **signing}
-
-
-def _endpoints(app: FastAPI, url: str) -> dict[str, str]:
-    return {name: url + app.url_path_for(name) for name in ENDPOINTS}
+    members: dict[str, list[str]] = {}
+    for name, route in endpoints.items():
+        if methods := auth_methods_of(route.endpoint):
+            members[f"{name}_auth_methods_supported"] = [method.value for method in methods]
+            members[f"{name}_auth_signing_alg_values_supported"] = list(ALGORITHMS)
+    return members
 
 
 @router.get(OAUTH, responses=documented(503))
 @router.get(OPENID, responses=documented(503))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
-    """Return the issuer's metadata; both discovery URLs return the same document."""
+    """Return the metadata of the issuer; both discovery URLs return the same document."""
     max_age = issuer.keys.node.view.max_age(issuer.policy, issuer.clock())
     cached = f"public, max-age={int(max_age.total_seconds())}"
     return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached})
 
 
-def install_inserted(app: FastAPI, prefix: str) -> None:
-    """Answer where RFC 8414 section 3.1 puts the documents of an issuer with a path: the path comes last.
+def install_rfc8414_paths(app: FastAPI, prefix: str) -> None:
+    """Add the locations of RFC 8414 section 3.1 for an issuer whose URL has a path, which comes last in them.
 
-    That is outside of the issuer's URL, for a proxy that hands it on as it is.
+    They are outside of the issuer's URL, for a proxy that passes them on unchanged.
     """
     for path in (OAUTH, OPENID) if prefix else ():
         app.add_api_route(path + unquote(prefix), discovery, include_in_schema=False)

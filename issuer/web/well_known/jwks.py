@@ -10,7 +10,7 @@ from issuer.errors import StaleView
 from issuer.keyring.key import Key
 from issuer.web.deps import get_issuer
 from issuer.web.http.errors import documented
-from issuer.web.instruments import Figures
+from issuer.web.instruments import Instruments
 
 router = APIRouter(tags=["verification"])
 
@@ -19,7 +19,7 @@ IF_NONE_MATCH_MOST = 4096
 
 
 class RenderedKeySet:
-    """The bytes and the ETag of the latest key set, made anew only when its keys change."""
+    """The body and the ETag of the latest key set, rendered again only when its keys change."""
 
     def __init__(self) -> None:
         self._rendered: tuple[tuple[str, ...], bytes, str] = ((), b"", "")
@@ -39,21 +39,21 @@ class RenderedKeySet:
     name="jwks_uri",
     responses={
         200: {"content": {"application/json": {"example": {"keys": [{"kty": "RSA", "kid": "…"}]}}}},
-        304: {"description": "The key set is still the one named by If-None-Match."},
+        304: {"description": "The key set has the ETag in If-None-Match."},
         **documented(503),
     },
     response_class=Response,
 )
 async def jwks(request: Request) -> Response:
-    """Return the public keys that verify this issuer's tokens, including keys that will sign next."""
+    """Return the public keys that verify this issuer's tokens, including the keys that will sign next."""
     issuer = await get_issuer(request)
     now = issuer.clock()
     view = issuer.keys.node.view
-    figures = Figures.of(request)
+    instruments = Instruments.of(request)
     try:
         max_age = view.max_age(issuer.policy, now)
     except StaleView:
-        figures.key_set("503", view.ring.version)
+        instruments.jwks_requested("503", view.ring.version)
         raise
     body, etag = request.app.state.key_set.of(view.published_keys)
     headers = {
@@ -61,15 +61,15 @@ async def jwks(request: Request) -> Response:
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
     }
     if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]):
-        figures.key_set("304", view.ring.version)
+        instruments.jwks_requested("304", view.ring.version)
         return Response(status_code=304, headers=headers)
-    figures.key_set("200", view.ring.version)
+    instruments.jwks_requested("200", view.ring.version)
     return Response(body, media_type="application/json", headers=headers)
 
 
-DIRECT = {("GET", PATH): jwks}
+FAST_PATHS = {("GET", PATH): jwks}
 
 
 def _etags(if_none_match: str) -> set[str]:
-    """Return the tags of If-None-Match, which compares weakly: RFC 9110 section 13.1.2."""
+    """Return the entity tags in If-None-Match, for weak comparison: RFC 9110 section 13.1.2."""
     return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

@@ -19,7 +19,7 @@ from support.ring_nodes import FAST
 from support.softhsm import LABEL, MODULE, PIN, fresh_token, kept_key, session, signer
 
 from issuer.checks.finding import Finding, Severity
-from issuer.checks.installation import look
+from issuer.checks.installation import run_checks
 from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
@@ -343,7 +343,7 @@ def test_a_token_that_is_away_during_a_checkpoint_is_reported_and_tried_again(
 
 
 def found() -> list[Finding]:
-    return [finding for looked in look(system_clock) for finding in looked.findings]
+    return [finding for looked in run_checks(system_clock) for finding in looked.findings]
 
 
 @pytest.fixture

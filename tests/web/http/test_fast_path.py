@@ -12,11 +12,11 @@ from starlette.types import ASGIApp
 from support.defaults import ALICE, MovableClock
 
 from issuer.administration.clients import register_client, renew_secret
-from issuer.blocking import WouldWait, impatient, require_patience
+from issuer.blocking import WouldBlock, forbid_blocking, require_blocking_allowed
 from issuer.clients.client import Client
 from issuer.clients.store import MEMORY, ClientStore
 from issuer.oauth import AuthMethod
-from issuer.web.http.fast_path import Direct
+from issuer.web.http.fast_path import FastPath
 from issuer.wiring import Issuer
 
 TOKEN, KEYS = "/oauth2/token", "/.well-known/jwks.json"
@@ -33,8 +33,8 @@ def machine(issuer: Issuer) -> Mapping[str, str]:
     return {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret or ""}
 
 
-def _direct(app: ASGIApp | None) -> Direct:
-    while not isinstance(app, Direct):
+def _direct(app: ASGIApp | None) -> FastPath:
+    while not isinstance(app, FastPath):
         app = vars(app)["_app"]
     return app
 
@@ -130,7 +130,7 @@ def test_while_one_looks_a_machine_up_again_the_others_do_not_wait_for_it(
 ) -> None:
     assert web.post(TOKEN, data=machine).is_success
     clock.advance(seconds=MEMORY.total_seconds() / 2)
-    with impatient():
+    with forbid_blocking():
         answers = [issuer.clients.store.recent(machine["client_id"], clock()) for _ in range(3)]
     assert [answer is None for answer in answers] == [True, False, False]
 
@@ -184,11 +184,11 @@ def test_many_clients_do_not_fill_the_memory(issuer: Issuer, machine: Mapping[st
 
 
 def test_what_would_wait_is_stopped_before_it_does_on_a_thread_that_may_not(issuer: Issuer) -> None:
-    with impatient(), pytest.raises(WouldWait):
+    with forbid_blocking(), pytest.raises(WouldBlock):
         issuer.clients.store.by_id("anybody")
-    require_patience()
+    require_blocking_allowed()
     assert issuer.clients.store.by_id("anybody") is None
 
 
 def test_handling_failures_does_not_swallow_that_something_would_wait() -> None:
-    assert not issubclass(WouldWait, Exception)
+    assert not issubclass(WouldBlock, Exception)

@@ -15,8 +15,8 @@ from support.defaults import MovableClock
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.web.app import create_app
-from issuer.web.http.fast_path import answer
-from issuer.web.http.signing_thread import Aside
+from issuer.web.http.fast_path import run_inline_or_on_thread
+from issuer.web.http.signing_thread import SigningThread
 from issuer.wiring import Issuer, cores
 
 
@@ -27,8 +27,8 @@ def who() -> str:
 
 async def together(*works: Callable[[], str]) -> list[str | BaseException]:
     """Ask for all at once, and return what each was told."""
-    aside = Aside()
-    return await asyncio.gather(*(aside.run(work) for work in works), return_exceptions=True)
+    thread = SigningThread()
+    return await asyncio.gather(*(thread.run(work) for work in works), return_exceptions=True)
 
 
 def test_what_is_alone_is_not_handed_over() -> None:
@@ -36,19 +36,19 @@ def test_what_is_alone_is_not_handed_over() -> None:
 
 
 def test_of_what_comes_at_once_one_is_done_aside_and_the_others_here_meanwhile() -> None:
-    assert asyncio.run(together(*[who] * 5)) == ["aside", *[who()] * 4]
+    assert asyncio.run(together(*[who] * 5)) == ["signing", *[who()] * 4]
 
 
 def test_who_comes_when_the_thread_is_free_again_is_served_by_it() -> None:
     async def twice() -> list[str]:
-        aside = Aside()
-        first = await asyncio.gather(aside.run(who), aside.run(who))
-        return first + await asyncio.gather(aside.run(who), aside.run(who))
+        thread = SigningThread()
+        first = await asyncio.gather(thread.run(who), thread.run(who))
+        return first + await asyncio.gather(thread.run(who), thread.run(who))
 
-    assert asyncio.run(twice()) == ["aside", who()] * 2
+    assert asyncio.run(twice()) == ["signing", who()] * 2
 
 
-def test_each_is_told_its_own_outcome_and_a_failure_is_nobody_elses() -> None:
+def test_each_caller_gets_its_own_outcome_and_no_failure_of_others() -> None:
     def fail() -> str:
         raise KeyError("lost")
 
@@ -63,30 +63,32 @@ def test_nothing_that_is_raised_ends_the_thread(worse: type[BaseException]) -> N
         raise worse
 
     async def again() -> list[str | BaseException]:
-        aside = Aside()
-        failed = await asyncio.gather(aside.run(fail), aside.run(who), return_exceptions=True)
-        return [failed[0], *await asyncio.gather(aside.run(who), aside.run(who))]
+        thread = SigningThread()
+        failed = await asyncio.gather(thread.run(fail), thread.run(who), return_exceptions=True)
+        return [failed[0], *await asyncio.gather(thread.run(who), thread.run(who))]
 
     failed, *others = asyncio.run(again())
     assert isinstance(failed, RuntimeError)
     assert isinstance(failed.__cause__, worse)
-    assert others == ["aside", who()]
+    assert others == ["signing", who()]
 
 
 def test_one_that_went_away_holds_nobody_up() -> None:
     async def leave() -> tuple[str, bool, str]:
-        aside, gate = Aside(), threading.Event()
-        leaves = asyncio.create_task(aside.run(lambda: str(gate.wait(10))))
-        stays = asyncio.create_task(aside.run(who))
+        thread, gate = SigningThread(), threading.Event()
+        leaves = asyncio.create_task(thread.run(lambda: str(gate.wait(10))))
+        stays = asyncio.create_task(thread.run(who))
         for _ in range(3):  # till one is given away, and the other done
             await asyncio.sleep(0)
         leaves.cancel()
         gate.set()
         told = await stays
         await asyncio.wait([leaves])
-        while "aside" not in await asyncio.gather(aside.run(who), aside.run(who)):  # till the thread is free
+        while "signing" not in await asyncio.gather(
+            thread.run(who), thread.run(who)
+        ):  # till the thread is free
             pass
-        return told, leaves.cancelled(), await aside.run(who)
+        return told, leaves.cancelled(), await thread.run(who)
 
     assert asyncio.run(leave()) == (who(), True, who())
 
@@ -96,7 +98,7 @@ def test_tokens_asked_for_at_once_are_each_whole(issuer: Issuer, clock: MovableC
     client, secret = register_client(issuer.clients.store, "m", AuthMethod.BASIC, scope, (), clock())
     issuer.keys.node.refresh()
     app = create_app(issuer, alone=True)
-    app.state.signing = Aside().run  # also on a machine with a single core
+    app.state.signing = SigningThread().run  # also on a machine with a single core
 
     async def ask() -> list[httpx2.Response]:
         transport = httpx2.ASGITransport(app)
@@ -116,12 +118,12 @@ def test_a_process_hands_over_only_where_it_is_alone_with_a_core_to_spare(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.web.app.cores", lambda: 2)
-    assert create_app(issuer, alone=True).state.signing is not answer
-    assert create_app(issuer).state.signing is answer
+    assert create_app(issuer, alone=True).state.signing is not run_inline_or_on_thread
+    assert create_app(issuer).state.signing is run_inline_or_on_thread
     in_a_token = replace(issuer, settings=issuer.settings.model_copy(update={"keys": "pkcs11"}))
-    assert create_app(in_a_token, alone=True).state.signing is answer
+    assert create_app(in_a_token, alone=True).state.signing is run_inline_or_on_thread
     monkeypatch.setattr("issuer.web.app.cores", lambda: 1)
-    assert create_app(issuer, alone=True).state.signing is answer
+    assert create_app(issuer, alone=True).state.signing is run_inline_or_on_thread
 
 
 def _claims(token: str, keys: jwt.PyJWKSet) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from support.defaults import ALICE, Build, MovableClock
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import eventually
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
@@ -24,7 +24,7 @@ from issuer.settings.settings import Settings
 from issuer.throttling.limits import SECRET
 from issuer.web.app import create_app
 from issuer.web.instruments import OTHER
-from issuer.web.operation.metrics import VERSIONS_TOLD
+from issuer.web.operation.metrics import VERSIONS_KEPT
 from issuer.wiring import Issuer
 from verifier_example import app as example
 
@@ -33,10 +33,10 @@ WRONG = ("nobody", "a wrong secret")
 MACHINES = {"grant_type": "client_credentials"}
 
 
-def told(web: TestClient) -> Figures:
+def told(web: TestClient) -> Samples:
     answer = web.get("/metrics")
     assert answer.status_code == 200
-    return Figures(answer.text)
+    return Samples(answer.text)
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_tokens_are_counted_by_grant_and_kid(
     for grant, count in (("client_credentials", 1), ("password", 2), ("refresh_token", 1)):
         assert moved("issuer_tokens_issued_total", grant=grant, kid=current(issuer)) == count
     assert moved("issuer_tokens_issued_total") == 4
-    assert moved("issuer_refusals_total") == 0
+    assert moved("issuer_requests_refused_total") == 0
 
 
 def test_refusals_are_counted_by_endpoint_grant_and_reason(
@@ -113,8 +113,8 @@ def test_refusals_are_counted_by_endpoint_grant_and_reason(
     for path, form, grant, reason in requests:
         auth = None if "client_id" in form or path == "/login" else WRONG
         assert web.post(path, data=form, auth=auth).json()["error"] == reason
-        assert moved("issuer_refusals_total", endpoint=path, grant=grant, reason=reason) == 1
-    assert moved("issuer_refusals_total") == len(requests)
+        assert moved("issuer_requests_refused_total", endpoint=path, grant=grant, reason=reason) == 1
+    assert moved("issuer_requests_refused_total") == len(requests)
 
 
 def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Callable[..., float]) -> None:
@@ -122,13 +122,13 @@ def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Cal
         web.get(path)
     web.delete("/users/me/sessions/e")
     web.post("/oauth2/token", data={"grant_type": "f", "client_id": "g"})
-    figures = told(web)
+    samples = told(web)
     known = {"/login", "/oauth2/token", "/users/me/sessions/{session_id}", "/users/me/sessions/{id}", OTHER}
-    assert figures.labels("issuer_refusals_total", "endpoint") <= known
-    assert figures.labels("issuer_refusals_total", "grant") <= {
+    assert samples.labels("issuer_requests_refused_total", "endpoint") <= known
+    assert samples.labels("issuer_requests_refused_total", "grant") <= {
         "client_credentials", "password", "refresh_token", OTHER, ""
     }  # fmt: skip
-    assert moved("issuer_refusals_total", endpoint=OTHER) == 3
+    assert moved("issuer_requests_refused_total", endpoint=OTHER) == 3
 
 
 def test_limits_are_counted_where_they_hold_somebody_up(web: TestClient, moved: Callable[..., float]) -> None:
@@ -137,8 +137,11 @@ def test_limits_are_counted_where_they_hold_somebody_up(web: TestClient, moved: 
     ]
     limited = statuses.count(429)
     assert limited
-    assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason="too_many_attempts") == limited
-    assert moved("issuer_refusals_total", reason="invalid_client") == len(statuses) - limited
+    assert (
+        moved("issuer_requests_refused_total", endpoint="/oauth2/token", reason="too_many_attempts")
+        == limited
+    )
+    assert moved("issuer_requests_refused_total", reason="invalid_client") == len(statuses) - limited
 
 
 def test_an_outage_and_a_defect_are_counted_by_reason(
@@ -154,7 +157,7 @@ def test_an_outage_and_a_defect_are_counted_by_reason(
 
         monkeypatch.setattr(issuer.clients.store, "recent", fail)
         assert web.post("/oauth2/token", auth=WRONG, data=MACHINES).json()["error"] == reason
-        assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason=reason) == 1
+        assert moved("issuer_requests_refused_total", endpoint="/oauth2/token", reason=reason) == 1
 
 
 # The JWKS
@@ -175,7 +178,7 @@ def test_requests_for_the_jwks_are_counted_by_status_and_version(
         assert moved("issuer_jwks_requests_total", status=status, version=str(version)) == count
 
 
-def test_what_has_left_the_ring_is_told_no_more(
+def test_removed_keys_are_no_longer_exported(
     web: TestClient, issuer: Issuer, machine: tuple[str, str], clock: MovableClock
 ) -> None:
     first = current(issuer)
@@ -183,20 +186,20 @@ def test_what_has_left_the_ring_is_told_no_more(
     web.get("/.well-known/jwks.json")
     version = issuer.keys.node.view.ring.version
     assert first in told(web).labels("issuer_tokens_issued_total", "kid")
-    while issuer.keys.node.view.ring.version < version + VERSIONS_TOLD:
+    while issuer.keys.node.view.ring.version < version + VERSIONS_KEPT:
         clock.advance(days=31)
         issuer.keys.node.refresh()
     web.get("/.well-known/jwks.json")
-    figures = told(web)
-    assert first not in figures.labels("issuer_tokens_issued_total", "kid")
-    assert str(version) not in figures.labels("issuer_jwks_requests_total", "version")
-    assert str(issuer.keys.node.view.ring.version) in figures.labels("issuer_jwks_requests_total", "version")
+    samples = told(web)
+    assert first not in samples.labels("issuer_tokens_issued_total", "kid")
+    assert str(version) not in samples.labels("issuer_jwks_requests_total", "version")
+    assert str(issuer.keys.node.view.ring.version) in samples.labels("issuer_jwks_requests_total", "version")
 
 
 # The key ring
 
 
-def test_the_next_transitions_are_told_in_seconds(
+def test_the_next_transitions_are_reported_in_seconds(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
     period, figure = issuer.policy.rotation_period, "issuer_next_transition_seconds"
@@ -210,7 +213,7 @@ def test_the_next_transitions_are_told_in_seconds(
     assert told(web).total("issuer_current_key_age_seconds") == 0
 
 
-def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
+def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_reported(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
     assert told(web).total("issuer_rotation_overdue_seconds") == 0
@@ -219,13 +222,13 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
     clock.advance(seconds=issuer.policy.rotation_period.total_seconds() + 90)
     issuer.keys.node._view = replace(view, ring=alone)
     assert told(web).total("issuer_rotation_overdue_seconds") == 90
-    assert told(web).total("issuer_standbys_missing") == 1
+    assert told(web).total("issuer_standby_keys_missing") == 1
 
 
-def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient, issuer: Issuer) -> None:
-    assert told(web).total("issuer_clock_ahead_seconds") == 0  # SQLite has none of its own
+def test_how_far_the_clock_is_from_that_of_the_database_is_reported(web: TestClient, issuer: Issuer) -> None:
+    assert told(web).total("issuer_clock_offset_seconds") == 0  # SQLite has none of its own
     issuer.keys.rotation.clocks.ahead = timedelta(seconds=-7)
-    assert told(web).total("issuer_clock_ahead_seconds") == -7
+    assert told(web).total("issuer_clock_offset_seconds") == -7
 
 
 def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
@@ -233,7 +236,7 @@ def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeed
 ) -> None:
     monkeypatch.setattr("issuer.web.operation.background.REFRESH_INTERVAL", timedelta(milliseconds=5))
     issuer = made(settings)
-    figure = "issuer_key_ring_trouble_seconds"
+    figure = "issuer_key_ring_reconcile_failing_seconds"
     with TestClient(create_app(issuer)) as web:
         with issuer.database.write() as connection:
             connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
@@ -280,5 +283,5 @@ def test_the_hashing_queue_shows_who_waits_and_who_is_turned_away(
         return answer.status_code
 
     assert asyncio.run(fill()) == 503
-    assert moved("issuer_hashing_turned_away_total") == 1
-    assert moved("issuer_refusals_total", endpoint="/login", reason="temporarily_unavailable") == 1
+    assert moved("issuer_hashing_rejected_total") == 1
+    assert moved("issuer_requests_refused_total", endpoint="/login", reason="temporarily_unavailable") == 1

@@ -17,7 +17,7 @@ from issuer.web.operation.supervision import (
     Limits,
     Supervisor,
     Task,
-    ThreadQuestion,
+    ThreadCheck,
     Watchdog,
 )
 
@@ -25,17 +25,17 @@ LIMITS = Limits(unready=10, unhealthy=30, end=60)
 SECOND = timedelta(seconds=1)
 
 
-class Answered:
-    """A question that is answered when it is asked."""
+class ImmediateCheck:
+    """A check that has its result when it is started."""
 
     def __init__(self, *, says: bool) -> None:
-        self.answer: bool | None = None
+        self.result: bool | None = None
         self.says = says
-        self.asked = 0
+        self.starts = 0
 
-    def ask(self) -> None:
-        self.answer = self.says
-        self.asked += 1
+    def start(self) -> None:
+        self.result = self.says
+        self.starts += 1
 
 
 class World:
@@ -45,13 +45,13 @@ class World:
         self.now = 0.0
         self.restarts: list[str] = []
         self.ended_at: list[float] = []
-        self.question = Answered(says=replaceable)
+        self.check = ImmediateCheck(says=replaceable)
         self._ticks: asyncio.Queue[None] = asyncio.Queue()
         self.supervisor = Supervisor(
             tasks,
             LIMITS,
             restarted=self.restarts.append,
-            replaceable=self.question,
+            can_be_replaced=self.check,
             end=lambda: self.ended_at.append(self.now),
             sleep=self._sleep,
             monotonic=lambda: self.now,
@@ -120,7 +120,7 @@ def test_a_task_that_ends_is_started_again_with_longer_and_longer_pauses(ends: C
     run(world, (2, restarted(1)), (3, restarted(2)), (5, restarted(3)), (9, restarted(4)))
 
 
-def test_a_task_that_shows_a_sign_of_life_after_a_restart_is_well() -> None:
+def test_a_task_with_a_heartbeat_after_a_restart_is_healthy() -> None:
     lives = iter([fails, beats])
 
     async def recovers(beat: Beat) -> None:
@@ -131,7 +131,7 @@ def test_a_task_that_shows_a_sign_of_life_after_a_restart_is_well() -> None:
     def look(world: World) -> None:
         assert world.restarts == ["one"]
         assert world.supervisor.unready is world.supervisor.unhealthy is None
-        assert world.supervisor.silences == {"one": 0.0}
+        assert world.supervisor.overdue == {"one": 0.0}
         assert world.ended_at == []
 
     run(world, (100, look))
@@ -147,7 +147,7 @@ def test_a_task_that_cannot_be_kept_running_makes_the_process_unready_then_unhea
         assert world.supervisor.unready is None
 
     def is_unready(world: World) -> None:
-        assert world.supervisor.unready == "no sign of life from the background task one"
+        assert world.supervisor.unready == "no heartbeat from the background task one"
         assert world.supervisor.unhealthy is None
 
     def is_unhealthy(world: World) -> None:
@@ -168,8 +168,8 @@ def test_a_process_that_nothing_could_replace_goes_on_unready() -> None:
         assert world.supervisor.unready
         assert world.supervisor.unhealthy is None
         assert world.ended_at == []
-        assert world.question.asked > 10  # it is asked again and again
-        world.question.says = True
+        assert world.check.starts > 10  # the check is repeated
+        world.check.says = True
 
     def has_ended(world: World) -> None:
         assert len(world.ended_at) == 1
@@ -214,49 +214,49 @@ def test_what_counts_restarts_may_fail() -> None:
     run(world, (20, look))
 
 
-def test_a_question_whose_answer_hangs_is_not_answered_and_asked_once_at_a_time() -> None:
+def test_a_check_that_hangs_has_no_result_and_is_started_once_at_a_time() -> None:
     begun, free = [], threading.Event()
 
-    def find_out() -> bool:
+    def check_once() -> bool:
         begun.append(True)
         free.wait(10)
         return True
 
-    question = ThreadQuestion(find_out)
-    question.ask()
-    question.ask()
-    assert question.answer is None
+    check = ThreadCheck(check_once)
+    check.start()
+    check.start()
+    assert check.result is None
     free.set()
-    question._thread.join()  # type: ignore[union-attr]
-    assert question.answer is True
+    check._thread.join()  # type: ignore[union-attr]
+    assert check.result is True
     assert begun == [True]
 
 
-def test_a_question_that_fails_for_an_unknown_reason_is_answered_by_yes() -> None:
-    def find_out() -> bool:
+def test_a_check_that_fails_for_an_unknown_reason_counts_as_true() -> None:
+    def check_once() -> bool:
         raise RuntimeError("no more threads")
 
-    question = ThreadQuestion(find_out)
-    question.ask()
-    question._thread.join()  # type: ignore[union-attr]
-    assert question.answer is True
+    check = ThreadCheck(check_once)
+    check.start()
+    check._thread.join()  # type: ignore[union-attr]
+    assert check.result is True
 
 
-@pytest.mark.parametrize(("step", "stands_still"), [(1.0, True), (3600.0, False)])
-def test_an_event_loop_that_stands_still_ends_its_process_unless_all_of_it_was_stopped(
-    step: float, *, stands_still: bool
+@pytest.mark.parametrize(("step", "is_blocked"), [(1.0, True), (3600.0, False)])
+def test_a_blocked_event_loop_ends_its_process_unless_the_whole_process_was_stopped(
+    step: float, *, is_blocked: bool
 ) -> None:
     now, ended = [0.0], []
 
     def wait(_seconds: float) -> bool:
         now[0] += step
-        return now[0] > 2 * EVENT_LOOP_SECONDS * step / TICK_SECONDS if stands_still else now[0] > 20 * step
+        return now[0] > 2 * EVENT_LOOP_SECONDS * step / TICK_SECONDS if is_blocked else now[0] > 20 * step
 
     Watchdog(lambda: 7, lambda: ended.append(now[0]), wait, lambda: now[0]).watch()
-    assert bool(ended) is stands_still
+    assert bool(ended) is is_blocked
 
 
-def test_an_event_loop_that_goes_on_does_not_end_its_process() -> None:
+def test_an_event_loop_that_makes_progress_does_not_end_its_process() -> None:
     now, ended = [0.0], []
 
     def wait(_seconds: float) -> bool:
