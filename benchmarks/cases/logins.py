@@ -28,7 +28,7 @@ PEOPLE = 200
 STORMS = 3
 IDLE_SECONDS = 2.0
 OURS, LIMIT = "issuer, 1 worker", "argon2 alone"
-IDLE, BUSY = "JWKS, nobody logs in", f"JWKS, {PEOPLE} log in at once"
+IDLE, BUSY = "JWKS, no log-ins", f"JWKS, {PEOPLE} log-ins at once"
 
 
 @contextmanager
