@@ -1,7 +1,7 @@
 """Draws two timelines by the rules of the key ring: the life of a key, and a rotation as a verifier's cache sees it.
 
-`python docs/pictures.py --write` writes `key-life.svg` and `rotation-cache.svg`; a test compares. Plots of what was
-measured are drawn in `benchmarks/plot.py`.
+`python docs/pictures.py --write` writes `key-life.svg` and `rotation-cache.svg`; a test compares them. Plots of
+measurements are drawn by `benchmarks/plot.py`.
 """
 
 import sys
@@ -25,7 +25,7 @@ WIDTH, LEFT, RIGHT = 900, 150, 20
 BAR, ROW = 22, 40
 """How high a bar is, and how far one is below another."""
 NARROW = 36
-"""A bar of no more pixels has no room for a text."""
+"""Bars of at most so many pixels get no text."""
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#333}.title{font-weight:600;font-size:15px}.small{font-size:12px}"
     ".page{fill:#fff}.waits{fill:#2f7ed8;fill-opacity:.25;stroke:#2f7ed8}.signs{fill:#2f7ed8;stroke:#2f7ed8}"
@@ -266,7 +266,7 @@ def _require_unbroken(
 
 
 def _exact(span: timedelta) -> str:
-    """Return a duration as people say it: `11m 31s`."""
+    """Return a duration in minutes and seconds: `11m 31s`."""
     minutes, seconds = divmod(int(span.total_seconds()), 60)
     return " ".join(filter(None, [f"{minutes}m" if minutes else "", f"{seconds}s" if seconds else ""]))
 
