@@ -167,7 +167,7 @@ def key_life(policy: Policy) -> str:
     drawing.span(x(this.signs), x(this.superseded), y, f"ISSUER_ROTATION_PERIOD {period}")
     y += 40
     waits = duration(this.signs - this.published)
-    drawing.span(x(this.published), x(this.signs), y, f"waits for its turn, {waits}")
+    drawing.span(x(this.published), x(this.signs), y, f"standby for {waits}")
     drawing.span(
         x(this.superseded), x(this.leaves), y, f"{_exact(this.leaves - this.superseded)}, made of", "end"
     )

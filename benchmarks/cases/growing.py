@@ -1,4 +1,4 @@
-"""Owns how cost grows: with accounts, clients and sessions up to a million each, with published keys, and with nodes.
+"""How cost grows: with accounts, clients and sessions up to a million each, with published keys, and with nodes.
 
 Requests are made below HTTP, in this process; their CPU is this process's and the database server's together. What a
 database waits for its disk is left to `refreshing`.

@@ -1,4 +1,4 @@
-"""Owns the case of logging in: a steady rate beside raw argon2, and the JWKS while two hundred log in at once.
+"""Log-ins: a steady rate compared with raw argon2, and the latency of the JWKS during two hundred log-ins at once.
 
 Hashing takes both cores: server and who asks share them, and argon2 has them to itself in its turn.
 """
