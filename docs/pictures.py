@@ -159,7 +159,7 @@ def key_life(policy: Policy) -> str:
     drawing.bar(x(after.published), x(after.signs), top + 2 * ROW, "waits other", "published: standby")
     drawing.bar(x(after.signs), edge, top + 2 * ROW, "signs other", "signs")
     drawing.row(top + 3 * ROW, "the key's tokens")
-    drawing.bar(x(this.signs), x(this.leaves), top + 3 * ROW, "tokens", "are alive")
+    drawing.bar(x(this.signs), x(this.leaves), top + 3 * ROW, "tokens", "are valid")
 
     lead, period = duration(this.ripe - this.published), duration(this.superseded - this.signs)
     y = 250
@@ -168,9 +168,7 @@ def key_life(policy: Policy) -> str:
     y += 40
     waits = duration(this.signs - this.published)
     drawing.span(x(this.published), x(this.signs), y, f"standby for {waits}")
-    drawing.span(
-        x(this.superseded), x(this.leaves), y, f"{_exact(this.leaves - this.superseded)}, made of", "end"
-    )
+    drawing.span(x(this.superseded), x(this.leaves), y, f"{_exact(this.leaves - this.superseded)} =", "end")
     margin = (
         f"margin: ISSUER_NODE_TIMEOUT {duration(policy.node_timeout)} + twice ISSUER_CLOCK_SKEW"
         f" {duration(policy.clock_skew)} + {duration(DECISION_LIFETIME)} to decide"
