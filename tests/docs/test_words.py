@@ -42,7 +42,7 @@ WORDS = {
     r"(the|its|our) (keeping|noting|lineage|means)": "reconcile loop, ring marker, history, request context",
     r"lineage": "history",
     r"the house|rooms": "code layout, packages",
-    r"usual|aims?": "baseline, target, stretch",
+    r"usual|aims?|reach(?= *\|)": "baseline, target, stretch",
     r"in peace": "without downtime",
     r"told (this )?once": "shown once",
     r"happenings?": "event",
