@@ -32,19 +32,18 @@ format: $(VENV)/.tests ## auto-fix style, and format
 bench: $(VENV)/.tests benchmarks/peers/node_modules ## benchmarks against limits, peers and targets, in five minutes
 	$(BIN)/python benchmarks/bench.py
 
-bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer, and how cost grows with stored data
+bench-full: $(VENV)/.tests benchmarks/peers/node_modules ## the same for longer, and how cost grows with stored data; updates docs/performance.md
 	$(BIN)/python benchmarks/bench.py --full --write
 	$(BIN)/python benchmarks/verifier.py
 
-storm: $(VENV)/.tests ## 200 log-ins at once, and the latency of the JWKS meanwhile
+storm: $(VENV)/.tests ## measure the latency of the JWKS during 200 log-ins at once
 	$(BIN)/python benchmarks/storm.py
 
-soak: $(VENV)/.tests ## ten minutes of nodes killed, stopped and disconnected, and failovers: no valid token is refused
+soak: $(VENV)/.tests ## kill, stop and disconnect nodes for ten minutes; fail if a valid token is refused
 	$(BIN)/python benchmarks/soak.py --minutes 10
 
-scaling: $(VENV)/.tests ## simulate a million verifiers, and measure sessions on PostgreSQL
+scaling: $(VENV)/.tests ## simulate a million verifiers behind a CDN
 	$(BIN)/python benchmarks/scaling.py
-	$(BIN)/python benchmarks/growth.py
 
 interop: $(BIN)/python ## fetch the third-party libraries and gateways that tests verify against (npm, go, maven, pip)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error

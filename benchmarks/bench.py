@@ -1,6 +1,6 @@
 """The benchmarks: `python benchmarks/bench.py [--full] [--only NAME]…`, as `make bench` and `make bench-full` run it.
 
-What each measures is told in `cases`, how in `rounds`, what is to be reached in `targets`.
+`cases` has what is measured, `rounds` the method, `targets` the values to meet.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""A driver beside wrk: refreshes chains of tokens over raw connections, many chains on each in turn.
+"""A load generator for refresh tokens, which wrk cannot do: many sessions in turn over each raw connection.
 
-One session rotates a few times a second at most, so a connection asks for another one each time.
-A process of its own, with what to do as JSON on standard input; the last line of its output is what `load` reads.
+A session rotates only a few times per second, so a connection uses another session for each request. Runs as a
+process of its own: the plan comes as JSON on standard input, and `load` reads the last line of the output.
 """
 
 import json

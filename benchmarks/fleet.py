@@ -1,9 +1,9 @@
 """A fleet of verifiers that fetch the JWKS through a CDN, second by second, with its random choices seeded.
 
-It owns the model; which cases are looked at, and how they are shown, is `scaling`'s work.
+It owns the model; `scaling` chooses the cases and shows the results.
 
-Edges of a CDN do not know of each other, so that some of them are simulated, each with all of its verifiers, and
-stand for all. Time passes in seconds; what happens within one is taken as spread evenly over it.
+Edges of a CDN are independent of each other, so some of them are simulated, each with all of its verifiers, and stand
+for all. Time passes in seconds; events within a second are spread evenly over it.
 """
 
 import random

@@ -1,6 +1,6 @@
-"""Owns the physical limits: what a signature, a verification, a password hash and a durable write cost by themselves.
+"""The limits of the hardware: the cost of a signature, a verification, a password hash and a durable write alone.
 
-Whoever is measured against them is started by `servers`.
+`servers` starts the programs that are compared with them.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Owns asking a server: wrk for so many seconds, what came of it, and the CPU that the server spent on it.
+"""Load on a server: runs wrk for some seconds, and returns rates, latencies and the CPU time of the server.
 
-Who is asked is told in `servers`; what is made of the figures, in `cases`.
+`servers` starts the servers; `cases` uses the results.
 """
 
 import json

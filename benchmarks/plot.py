@@ -1,7 +1,6 @@
 """Line plots as SVG: named series on linear or logarithmic axes, readable on a light and on a dark page.
 
-The same data give the same text to the letter, so that a test can compare it. What is plotted is left to whoever
-measured it.
+The same data give the same text, so that a test can compare it.
 """
 
 import math

@@ -1,7 +1,7 @@
-"""Owns how results are shown: tables on a terminal, tables and plots in docs/performance.md.
+"""Shows results: tables on a terminal, tables and plots in docs/performance.md.
 
-The same results give the same text to the letter; what they mean is told in `targets`. Run by itself this shows anew,
-in the document, the results that it shows already.
+The same results give the same text. Run as a script, it updates the document with the results that it already shows,
+after a change of the presentation. `targets` has the values that results are compared with.
 """
 
 import re
@@ -50,9 +50,9 @@ def target_rows(measured: Mapping[str, float | None], by_cpu: Mapping[str, float
     rows = []
     for target in TARGETS:
         figure = measured.get(target.name)
-        shown = [target.shown(each) for each in (target.reach, target.aim, figure)]
+        shown = [target.shown(each) for each in (target.target, target.stretch, figure)]
         told = target.shown(by_cpu.get(target.name))
-        rows.append([target.what, target.usual, *shown, target.verdict(figure).value, told])
+        rows.append([target.what, target.baseline, *shown, target.verdict(figure).value, told])
     return rows
 
 

@@ -1,6 +1,6 @@
-"""Owns what is kept of a run: one JSON document with every figure, the machine and the versions.
+"""The results of a run: one JSON document with every value, the machine and the versions.
 
-How it is shown is told in `report`.
+`report` shows them.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Owns the method: contestants that take turns, round after round; medians, and ratios within a round.
+"""The method: contestants run alternately, round after round; results are medians, and ratios within a round.
 
-Absolute times drift by half on a shared machine while a benchmark runs; what was measured side by side holds.
+Absolute times drift by half on a shared machine while a benchmark runs; ratios within a round are stable.
 """
 
 import statistics

@@ -1,7 +1,7 @@
-"""What a million verifiers ask of a CDN and of the origin: `python benchmarks/scaling.py [--write]`.
+"""The load of a million verifiers on a CDN and on the origin: `python benchmarks/scaling.py [--write]`.
 
-The model is `fleet`'s. This file chooses the cases, prints them, and with `--write` puts the tables and the plots
-into docs/. The same seed gives the same figures, and a test compares them with what is written there.
+The model is in `fleet`. This file chooses the cases, prints the results, and with `--write` puts tables and plots
+into `docs/`. The same seed gives the same numbers; a test compares them with the document.
 """
 
 import sys
@@ -96,7 +96,7 @@ def herd(scale: Scale) -> Section:
         rows.append([f"{WAYS[way]}, {path(cdn)}", *map(count, [*peaks, max(outcome.origin[later])])])
         if (way, cdn) in {(RECIPE, None), (EXAMPLE, None), (EXAMPLE, THROUGH)}:
             lines[f"{WAYS[way]}, {path(cdn)}"] = peaks_by(5, outcome.edge)
-    head = ["way", "asked", "at the origin", "asked, after 20 min", "at the origin"]
+    head = ["way", "requests", "at the origin", "requests, after 20 min", "at the origin"]
     title = "All started in the same second: requests of verifiers"
     y = Axis("per second, the busiest of five", log=True, low=100, high=1_000_000)
     return Section("herd", head, rows, line_plot(title, Axis("minutes after the start"), y, lines))
@@ -115,9 +115,9 @@ def outage(scale: Scale) -> Section:
             lines[f"{WAYS[way]}, {path(cdn)}"] = peaks_by(5, outcome.origin[OUTAGE.start - 120 :], begin=-2)
     head = [
         "way",
-        "asked, during",
+        "requests, during",
         "at the origin",
-        "asked, after",
+        "requests, after",
         "at the origin",
         "half fresh",
         "all fresh",

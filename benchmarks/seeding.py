@@ -1,6 +1,6 @@
-"""Owns what is in a database before anything is measured: accounts, clients and sessions, by the real schema.
+"""Fills a database with accounts, clients and sessions before a measurement, in the real schema.
 
-Rows are written in bulk and are like those that the issuer writes, but nobody knows their passwords.
+Rows are inserted in bulk and look like those of the issuer, with random passwords.
 """
 
 import secrets

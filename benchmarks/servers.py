@@ -1,6 +1,6 @@
-"""Owns the servers under load: this project's, its limits and its peers, as real processes on loopback.
+"""The servers under load: this project, its limits and its peers, as real processes on loopback.
 
-Each ends with its block. What is asked of them is told in `load`; what a machine lacks for them, by `Missing`.
+Each runs until its `with` block ends. `Missing` names a program that is not installed; `load` sends the requests.
 """
 
 import os

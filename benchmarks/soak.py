@@ -1,6 +1,6 @@
-"""The soak for as long as asked: `python benchmarks/soak.py --minutes 10 [--seed N]`; exit 1 if a promise broke.
+"""The soak test for some minutes: `python benchmarks/soak.py --minutes 10 [--seed N]`; exit 1 if a promise is broken.
 
-What it does and judges is told in `tests/soak`.
+`tests/soak` has what it does and checks.
 """
 
 import argparse

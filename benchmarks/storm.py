@@ -1,7 +1,7 @@
-"""What a storm of log-ins does to everybody else: `python benchmarks/storm.py`, on two cores, with one worker.
+"""The latency of the JWKS during a storm of log-ins: `python benchmarks/storm.py`, on two cores, with one worker.
 
-So many people log in at once, those who are refused come back when they are told to, and meanwhile another process
-fetches the JWKS over and over. Clients and server share the cores, so that an idle machine would do better.
+Many users log in at once, and retry after `Retry-After` if they are refused; another process fetches the JWKS
+continuously. Clients and server share the cores, so a larger machine does better.
 """
 
 import asyncio

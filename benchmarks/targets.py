@@ -1,6 +1,6 @@
 """Owns the targets: each row's name, what it compares, its baseline, target and stretch value.
 
-They are measured by `cases` and shown by `report`.
+`cases` measures them, `report` shows them.
 """
 
 from dataclasses import dataclass
@@ -10,47 +10,48 @@ from enum import StrEnum
 class Verdict(StrEnum):
     """How a measurement compares with its target."""
 
-    AIM = "stretch met"
-    REACHED = "target met"
+    STRETCH_MET = "stretch met"
+    TARGET_MET = "target met"
     MISSED = "missed"
     SKIPPED = "not measured"
 
 
 @dataclass(frozen=True)
 class Target:
-    """One row: `reach` is the target, `aim` the stretch value.
+    """One row of the targets.
 
-    `usual` is the baseline, measured once with the common FastAPI recipe; "" where there is none.
+    `baseline` was measured once with the common FastAPI recipe; "" where there is none.
     """
 
     name: str
     what: str
-    usual: str
-    reach: float
-    aim: float
+    baseline: str
+    target: float
+    stretch: float
     unit: str = ""
     """Empty for a ratio."""
 
     @property
     def more_is_better(self) -> bool:
-        """Tell the direction, which the two figures show."""
-        return self.aim > self.reach
+        """Whether larger values are better, by the order of target and stretch value."""
+        return self.stretch > self.target
 
-    def verdict(self, figure: float | None) -> Verdict:
-        """Judge a figure."""
-        if figure is None:
+    def verdict(self, measured: float | None) -> Verdict:
+        """Compare a measured value with the target."""
+        if measured is None:
             return Verdict.SKIPPED
         sign = 1 if self.more_is_better else -1
-        if sign * figure >= sign * self.aim:
-            return Verdict.AIM
-        return Verdict.REACHED if sign * figure >= sign * self.reach else Verdict.MISSED
+        if sign * measured >= sign * self.stretch:
+            return Verdict.STRETCH_MET
+        return Verdict.TARGET_MET if sign * measured >= sign * self.target else Verdict.MISSED
 
-    def shown(self, figure: float | None) -> str:
-        """Write a figure of this row."""
-        if figure is None:
+    def shown(self, measured: float | None) -> str:
+        """Return a value with its unit."""
+        if measured is None:
             return "-"
-        digits = 0 if self.unit in {"ms", "MiB"} and figure >= 10 else 1 if self.unit in {"ms", "MiB"} else 2  # noqa: PLR2004
-        return f"{figure:.{digits}f} {self.unit}".rstrip()
+        coarse = self.unit in {"ms", "MiB"}
+        digits = 2 if not coarse else 1 if measured < 10 else 0  # noqa: PLR2004 - two significant digits
+        return f"{measured:.{digits}f} {self.unit}".rstrip()
 
 
 TARGETS = (

@@ -1,6 +1,6 @@
-"""Owns the CPU time of functions that take turns in this process, as ratios to the first; no HTTP.
+"""CPU time of functions that run alternately in this process, as ratios to the first one.
 
-Servers are measured through `load`.
+`load` measures servers.
 """
 
 import statistics

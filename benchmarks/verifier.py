@@ -1,7 +1,7 @@
-"""What verifying costs, and what a bad day costs: this project's verifier beside raw RSA and PyJWT's PyJWKClient.
+"""The cost of verification, also under attack: `verifier.py` compared with raw RSA and PyJWT's PyJWKClient.
 
-All in one run: CPU time in alternating rounds, medians, ratios; stalls of the event loop; fetches, as the server
-counts them. The server is `tests/support/attacks/hostile_server.py`, or a small one here whose keys can be changed.
+All in one run: CPU time in alternating rounds, medians and ratios; stalls of the event loop; fetches, counted by the
+server. The server is `tests/support/attacks/hostile_server.py`, or a small one here whose keys can be changed.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Draws two timelines by the rules of the key ring: the life of a key, and a rotation as a verifier's cache sees it.
 
-`python docs/pictures.py --write` writes `key-life.svg` and `rotation-cache.svg`; a test compares. Plots of what was
-measured are drawn in `benchmarks/plot.py`.
+`python docs/pictures.py --write` writes `key-life.svg` and `rotation-cache.svg`; a test compares them. Plots of
+measurements are drawn by `benchmarks/plot.py`.
 """
 
 import sys
@@ -25,7 +25,7 @@ WIDTH, LEFT, RIGHT = 900, 150, 20
 BAR, ROW = 22, 40
 """How high a bar is, and how far one is below another."""
 NARROW = 36
-"""A bar of no more pixels has no room for a text."""
+"""Bars of at most so many pixels get no text."""
 STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#333}.title{font-weight:600;font-size:15px}.small{font-size:12px}"
     ".page{fill:#fff}.waits{fill:#2f7ed8;fill-opacity:.25;stroke:#2f7ed8}.signs{fill:#2f7ed8;stroke:#2f7ed8}"
@@ -159,7 +159,7 @@ def key_life(policy: Policy) -> str:
     drawing.bar(x(after.published), x(after.signs), top + 2 * ROW, "waits other", "published: standby")
     drawing.bar(x(after.signs), edge, top + 2 * ROW, "signs other", "signs")
     drawing.row(top + 3 * ROW, "the key's tokens")
-    drawing.bar(x(this.signs), x(this.leaves), top + 3 * ROW, "tokens", "are alive")
+    drawing.bar(x(this.signs), x(this.leaves), top + 3 * ROW, "tokens", "are valid")
 
     lead, period = duration(this.ripe - this.published), duration(this.superseded - this.signs)
     y = 250
@@ -167,10 +167,8 @@ def key_life(policy: Policy) -> str:
     drawing.span(x(this.signs), x(this.superseded), y, f"ISSUER_ROTATION_PERIOD {period}")
     y += 40
     waits = duration(this.signs - this.published)
-    drawing.span(x(this.published), x(this.signs), y, f"waits for its turn, {waits}")
-    drawing.span(
-        x(this.superseded), x(this.leaves), y, f"{_exact(this.leaves - this.superseded)}, made of", "end"
-    )
+    drawing.span(x(this.published), x(this.signs), y, f"standby for {waits}")
+    drawing.span(x(this.superseded), x(this.leaves), y, f"{_exact(this.leaves - this.superseded)} =", "end")
     margin = (
         f"margin: ISSUER_NODE_TIMEOUT {duration(policy.node_timeout)} + twice ISSUER_CLOCK_SKEW"
         f" {duration(policy.clock_skew)} + {duration(DECISION_LIFETIME)} to decide"
@@ -266,7 +264,7 @@ def _require_unbroken(
 
 
 def _exact(span: timedelta) -> str:
-    """Return a duration as people say it: `11m 31s`."""
+    """Return a duration in minutes and seconds: `11m 31s`."""
     minutes, seconds = divmod(int(span.total_seconds()), 60)
     return " ".join(filter(None, [f"{minutes}m" if minutes else "", f"{seconds}s" if seconds else ""]))
 

@@ -210,7 +210,7 @@ def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
     )
-    async def figures() -> Response:
+    async def read_metrics() -> Response:
         """Return metrics in Prometheus' text format; no token is needed, so this works while the issuer is down."""
         return Response(metrics.render(cache), media_type=CONTENT_TYPE_LATEST)
 

@@ -1,4 +1,4 @@
-"""Owns the case of what a process takes before it does anything: memory, and time to the first answer."""
+"""Memory of an idle process, and the time from its start to the first response."""
 
 import re
 import socket

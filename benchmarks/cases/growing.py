@@ -1,4 +1,4 @@
-"""Owns how cost grows: with accounts, clients and sessions up to a million each, with published keys, and with nodes.
+"""How cost grows: with accounts, clients and sessions up to a million each, with published keys, and with nodes.
 
 Requests are made below HTTP, in this process; their CPU is this process's and the database server's together. What a
 database waits for its disk is left to `refreshing`.
@@ -139,7 +139,7 @@ def upkeep(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
     """Yield what no request waits for costs at the present size."""
     prunes = function.repeated(lambda: prune(made.database, made.clock()))
     counts = function.repeated(lambda: made.tokens.families.count_active(made.clock()))
-    yield "pruning, nothing to let go", place.cost(prunes, UPKEEP_CALLS)
+    yield "pruning, nothing expired", place.cost(prunes, UPKEEP_CALLS)
     yield "counting sessions", place.cost(counts, UPKEEP_CALLS)
 
 
@@ -171,7 +171,7 @@ def with_rows(bench: Bench, places: list[Place]) -> dict[str, Curve]:
             f"growth-{place.name.lower()}": Curve(f"A request on {place.name}", x, y, curves[place.name])
             for place in places
         },
-        "growth-upkeep": Curve("What upkeep costs", x, y, curves["upkeep"], log_y=True),
+        "growth-upkeep": Curve("Background work", x, y, curves["upkeep"], log_y=True),
     }
 
 

@@ -1,4 +1,4 @@
-"""Owns the case of the JWKS: fetched anew and asked whether it changed, beside nginx and oidc-provider."""
+"""Requests for the JWKS, full (200) and conditional (304), compared with nginx and oidc-provider."""
 
 from contextlib import ExitStack
 

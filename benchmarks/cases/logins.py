@@ -1,4 +1,4 @@
-"""Owns the case of logging in: a steady rate beside raw argon2, and the JWKS while two hundred log in at once.
+"""Log-ins: a steady rate compared with raw argon2, and the latency of the JWKS during two hundred log-ins at once.
 
 Hashing takes both cores: server and who asks share them, and argon2 has them to itself in its turn.
 """
@@ -28,7 +28,7 @@ PEOPLE = 200
 STORMS = 3
 IDLE_SECONDS = 2.0
 OURS, LIMIT = "issuer, 1 worker", "argon2 alone"
-IDLE, BUSY = "JWKS, nobody logs in", f"JWKS, {PEOPLE} log in at once"
+IDLE, BUSY = "JWKS, no log-ins", f"JWKS, {PEOPLE} log-ins at once"
 
 
 @contextmanager

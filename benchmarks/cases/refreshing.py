@@ -1,4 +1,4 @@
-"""Owns the case of refreshing: rotating tokens on SQLite and PostgreSQL, both durable, beside tokens of clients.
+"""Refreshes on SQLite and PostgreSQL, both durable, compared with `client_credentials`.
 
 The issuer, who asks and PostgreSQL share the two cores.
 """

@@ -1,4 +1,4 @@
-"""Owns the case of issuing: `client_credentials` over HTTP, beside the bare signature and npm's oidc-provider.
+"""Tokens by `client_credentials` over HTTP, compared with the signature alone and with npm's oidc-provider.
 
 Each has the two cores to itself in its turn, with wrk; openssl uses one.
 """

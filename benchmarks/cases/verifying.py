@@ -1,4 +1,4 @@
-"""Owns the case of verifying: `GET /me` over HTTP beside the usual recipes, and the function beside raw RSA.
+"""Verification: `GET /me` over HTTP compared with the common recipes, and the function compared with raw RSA.
 
 What bad days cost a verifier is measured by the script `verifier`.
 """

@@ -83,16 +83,17 @@ def sessions(
 def verify(
     *,
     noted: Annotated[
-        str | None, typer.Option(help="A digest that was noted elsewhere: the audit must still hold it.")
+        str | None,
+        typer.Option(help="A digest that was noted elsewhere; fail unless the audit log still has it."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Check that no entry was changed, added or moved, and none removed within the chain; exit 1 otherwise.
 
-    Who can write the database can also remove the newest entries, or make the whole chain anew. That shows up to the
-    entry that was noted with the private keys (in ring.json or the PKCS#11 token) at the latest change of the key
-    ring. To cover later entries, and with ISSUER_KEYS=database all of them, keep the digest elsewhere and give it as
-    --noted.
+    An attacker who can write the database can also remove the newest entries, or replace the whole chain. That is
+    detected up to the entry that was recorded with the private keys (in ring.json or the PKCS#11 token) at the latest
+    change of the key ring. To cover later entries, and with ISSUER_KEYS=database all of them, keep the digest
+    elsewhere and pass it as --noted.
     """
     if noted is not None and not DIGEST.fullmatch(noted.strip()):
         raise typer.BadParameter(

@@ -82,21 +82,21 @@ def test_results_are_the_same_after_writing_and_reading() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reach", "aim", "figure", "verdict"),
+    ("target", "stretch", "measured", "verdict"),
     [
         (0.5, 0.6, 0.49, Verdict.MISSED),
-        (0.5, 0.6, 0.5, Verdict.REACHED),
-        (0.5, 0.6, 0.61, Verdict.AIM),
+        (0.5, 0.6, 0.5, Verdict.TARGET_MET),
+        (0.5, 0.6, 0.61, Verdict.STRETCH_MET),
         (15, 6, 15.1, Verdict.MISSED),
-        (15, 6, 15, Verdict.REACHED),
-        (15, 6, 5.9, Verdict.AIM),
+        (15, 6, 15, Verdict.TARGET_MET),
+        (15, 6, 5.9, Verdict.STRETCH_MET),
         (15, 6, None, Verdict.SKIPPED),
     ],
 )
-def test_a_figure_is_judged_in_the_direction_of_its_target(
-    reach: float, aim: float, figure: float | None, verdict: Verdict
+def test_a_value_is_judged_in_the_direction_of_its_target(
+    target: float, stretch: float, measured: float | None, verdict: Verdict
 ) -> None:
-    assert Target("some", "something", "", reach, aim).verdict(figure) is verdict
+    assert Target("some", "something", "", target, stretch).verdict(measured) is verdict
 
 
 def test_a_ratio_is_the_median_of_the_ratios_within_each_round() -> None:

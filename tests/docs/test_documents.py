@@ -62,7 +62,7 @@ def test_the_reference_has_each_command_and_no_other() -> None:
 
 
 def test_the_readme_names_each_group_of_commands_and_none_that_is_not() -> None:
-    table = README.partition("\n## Operate it\n")[2].partition("\n## ")[0]
+    table = README.partition("\n## Operate\n")[2].partition("\n## ")[0]
     groups, named = set(), set()
     for cell in re.findall(r"^\| (`issuer [^|]*) \|", table, re.MULTILINE):
         first, *more = re.findall(r"`([^`]+)`", cell)
@@ -85,7 +85,10 @@ def test_each_command_explains_itself_and_takes_json(command: str) -> None:
     assert len(shown_help.splitlines()) > 5
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

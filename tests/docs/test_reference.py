@@ -1,13 +1,12 @@
-"""What is written and drawn from the code is up to date: the reference, pictures, and figures in other pages."""
+"""What is written and drawn from the code is up to date: the reference, pictures, and numbers in other pages."""
 
 import re
-import sys
 from datetime import timedelta
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from support.documents import script
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
 from issuer.clock import duration
@@ -21,18 +20,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
-    return loaded("reference")
-
-
-def loaded(script: str) -> ModuleType:
-    """Return a script of docs/ as a module."""
-    spec = spec_from_file_location(script, ROOT / "docs" / f"{script}.py")
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    sys.modules[script] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    return module
+    return script("reference")
 
 
 def test_the_reference_is_what_the_code_says(reference: ModuleType) -> None:
@@ -62,7 +50,7 @@ def test_the_page_for_clients_says_of_each_error_what_to_do(reference: ModuleTyp
 
 @pytest.mark.parametrize("name", ["key-life.svg", "rotation-cache.svg"])
 def test_a_picture_is_what_the_rules_draw(name: str) -> None:
-    drawn = loaded("pictures").pictures()[name]
+    drawn = script("pictures").pictures()[name]
     assert (ROOT / "docs" / name).read_text("utf-8") == drawn, "run: python docs/pictures.py --write"
 
 

@@ -49,7 +49,7 @@ def test_what_is_shown_is_what_is_run(stack: str) -> None:
 def test_what_passes_by_the_page_is_what_passes_in_the_tests() -> None:
     rows = [
         [cell.strip() for cell in line.strip("| ").split("|")]
-        for line in section("What each accepts").splitlines()
+        for line in section("Comparison of accepted tokens").splitlines()
         if line.startswith("|")
     ]
     (_, *stacks), _, *tokens = rows
@@ -99,6 +99,5 @@ def test_the_versions_of_spring_security_and_envoy_are_those_that_are_run() -> N
 def test_the_page_is_where_a_reader_looks_for_it() -> None:
     readme = Path(HERE.parents[1] / "README.md").read_text("utf-8")
     assert (
-        "(docs/verifying.md)"
-        in readme.partition("\n## Verify tokens in your own service\n")[2].partition("\n## ")[0]
+        "(docs/verifying.md)" in readme.partition("\n## Protect a FastAPI service\n")[2].partition("\n## ")[0]
     )

@@ -25,7 +25,7 @@ INSTALL, OPERATE = re.split(
     r"(?=^cd /var/lib)", sections("deploy.md")["One node under systemd"], flags=re.MULTILINE
 )
 ENCRYPT, OPERATE_ENCRYPTED = re.split(
-    r"(?=^passphrase=)", sections("deploy.md")["A passphrase that is encrypted on disk"], flags=re.MULTILINE
+    r"(?=^passphrase=)", sections("deploy.md")["Encrypted passphrase"], flags=re.MULTILINE
 )
 INSTALL_EXPORTER = sections("deploy.md")["Traces"].partition("export ")[0]
 SERVE_TLS = sections("deploy.md")["TLS"].strip()

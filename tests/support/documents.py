@@ -1,7 +1,10 @@
-"""Reads the shell lines of the documents, by heading."""
+"""The documents: their shell lines by heading, and the scripts in `docs/` as modules."""
 
 import re
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -14,3 +17,14 @@ def sections(name: str) -> dict[str, str]:
         heading: "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
         for heading, text in texts.items()
     }
+
+
+def script(name: str) -> ModuleType:
+    """Return a script of `docs/` as a module."""
+    spec = spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
