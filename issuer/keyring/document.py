@@ -3,9 +3,7 @@
 Which rings are valid is decided in `validity` and `signing.public_key`.
 """
 
-import json
-
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.tombstone import LONGEST_DOCUMENT
@@ -32,7 +30,7 @@ def read(document: object) -> KeyRing:
     if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
         raise Unreadable("it is no document of a ring")
     try:
-        ring = _validated(document)
+        ring = _DOCUMENT.validate_json(document)
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.
     except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError):
         raise Unreadable("it cannot be read") from None
@@ -40,13 +38,3 @@ def read(document: object) -> KeyRing:
     if error:
         raise Unreadable(error)
     return ring
-
-
-def _validated(document: str | bytes) -> KeyRing:
-    try:
-        return _DOCUMENT.validate_json(document)
-    except ValidationError:
-        # A node of the first release, which runs while others are upgraded, does not write when it saved.
-        older = json.loads(document)
-        older.setdefault("changed_at", max(key["published_at"] for key in older["keys"]))
-        return _DOCUMENT.validate_python(older, strict=False)

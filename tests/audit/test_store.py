@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from support.stores import ENTRY
 
-from issuer.audit.chain import Entry, fault
+from issuer.audit.chain import Entry, integrity_error
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
@@ -34,7 +34,7 @@ def test_the_audit_is_complete_and_verifies_when_many_processes_append_at_once(
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(record, entries))
     links, head = AuditStore(database).chain()
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
     assert sorted((link.entry for link in links), key=lambda entry: entry.ring_version or 0) == entries
 
 
@@ -45,7 +45,7 @@ def test_the_database_refuses_changes_of_audit_entries(database: Database, chang
         connection.execute(text(change))
     links, head = AuditStore(database).chain()
     assert [link.entry for link in links] == [ENTRY]
-    assert fault(links, head) is None
+    assert integrity_error(links, head) is None
 
 
 def test_a_changed_audit_can_be_read_and_appended_to_but_does_not_verify(database: Database) -> None:
@@ -57,6 +57,6 @@ def test_a_changed_audit_can_be_read_and_appended_to_but_does_not_verify(databas
     store.record(ENTRY)
     links, head = store.chain()
     assert [link.number for link in links] == [1, 2, 3, 4]
-    assert "entry 4 was changed" in str(fault(links, head))
+    assert "entry 4 was changed" in str(integrity_error(links, head))
     with pytest.raises((DatabaseUnavailable, IntegrityError)), database.write() as connection:
         connection.execute(text("DELETE FROM audit_head"))

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from keyring.test_rotation import FAST
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import StatementError
 from support.defaults import MovableClock, sound_key
+from support.ring_nodes import FAST
 from typer.testing import CliRunner
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword
-from issuer.audit.chain import Action, Entry, fault
+from issuer.audit.chain import Action, Entry, integrity_error
 from issuer.audit.store import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.cli.commands import app
 from issuer.clients.client import Client
@@ -33,7 +33,7 @@ from issuer.keyring.store import RingStore
 from issuer.maintenance.copy import copy_tables
 from issuer.oauth import AuthMethod
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_database import PrivateKeyStore, private_keys
+from issuer.signing.pem_database import PemDatabase, private_keys
 from issuer.signing.pem_directory import PemDirectory
 from issuer.throttling.limits import ACCOUNT, Bucket, bucket
 from issuer.throttling.store import ThrottleStore
@@ -111,7 +111,7 @@ def test_entries_can_be_added_after_one_with_the_highest_number(database: Databa
     store.record(ENTRY)
     links, head = store.chain()
     assert [link.number for link in links] == [1, 2, number]
-    assert fault(links, head)
+    assert integrity_error(links, head)
 
 
 @pytest.mark.parametrize("change", ["ring_version = 'x'", "at = 'x'", "at = x'00'"])
@@ -207,7 +207,7 @@ def test_a_private_key_of_another_type_is_reported_as_damaged(database: Database
         connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))
         connection.execute(text("UPDATE private_keys SET pem = 'text'"))
     with pytest.raises((KeyUnavailable, StatementError), match=r"damaged|bytes"):
-        PrivateKeyStore(database).read(kid)
+        PemDatabase(database).read(kid)
 
 
 DAMAGE = {
@@ -292,11 +292,11 @@ def test_a_database_with_a_damaged_row_is_not_moved(database: Database, tmp_path
 
 
 def test_a_private_key_with_a_damaged_kid_does_not_hide_others(database: Database) -> None:
-    kid, store = sound_key("a").kid, PrivateKeyStore(database)
+    kid, store = sound_key("a").kid, PemDatabase(database)
     with database.write() as connection:
         connection.execute(insert(private_keys).values(kid=kid, pem=b"x", kept=True))
         connection.execute(text("INSERT INTO private_keys (kid, pem, kept) VALUES (x'ff', x'00', true)"))
-    assert store.strays([kid]) == ["b'\\xff'"]
+    assert store.orphans([kid]) == ["b'\\xff'"]
 
 
 @pytest.mark.parametrize(("table", "change"), [("throttle", "since = 'x'"), ("devices", "seen_at = x'00'")])

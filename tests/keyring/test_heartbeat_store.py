@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from keyring.test_ring import POLICY
 from sqlalchemy import delete, text
+from support.example_rings import POLICY
 from support.postgresql import new_database
 from support.stores import NOW
 

@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from keyring.test_rotation import FAST
 from sqlalchemy import text, update
 from support.defaults import MovableClock
+from support.ring_nodes import FAST
 
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.errors import KeyUnavailable
+from issuer.keyring.document import Unreadable, read
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
-from issuer.keyring.store import Moved, RingStore, Unreadable, key_ring, read
+from issuer.keyring.store import RingStore, key_ring
+from issuer.keyring.tombstone import Moved
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 from issuer.signing.public_key import JWK_MEMBERS, PublicKey
 from issuer.signing.self_test import require_sound
 
@@ -169,7 +171,7 @@ def require_refused_and_nothing_destroyed(node: Node, database: Database, tmp_pa
         node.refresh,
         RingStore(database).load,
         node._rotation.reconcile,
-        node._rotation.settle,
+        node._rotation.sync_private_keys,
         lambda: node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True)),
         lambda: node._rotation.reconcile(starting=True),
     ):
@@ -241,12 +243,12 @@ def test_a_corrupted_checkpoint_destroys_no_keys_and_is_rewritten_by_a_running_n
 ) -> None:
     node.refresh()
     node.refresh()
-    before = {name: content for name, content in everything(keys).items() if NOTE not in name}
-    (keys / NOTE).write_text(document)
+    before = {name: content for name, content in everything(keys).items() if CHECKPOINT not in name}
+    (keys / CHECKPOINT).write_text(document)
     clock.advance(seconds=1)
     node.refresh()
     node._rotation.change(lambda ring, now: ring.promoted(FAST, now, forced=True))
-    assert read((keys / NOTE).read_text()) == RingStore(database).load()
+    assert read((keys / CHECKPOINT).read_text()) == RingStore(database).load()
     assert before.items() <= everything(keys).items()
 
 

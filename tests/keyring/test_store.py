@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from keyring.test_ring import POLICY, START
 from sqlalchemy import select, text, update
 from support.defaults import sound_key
+from support.example_rings import POLICY, START
 from support.postgresql import new_database
 from support.stores import ENTRY, NOW
 
@@ -18,7 +18,7 @@ from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable, StoreEr
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.store import RingStore, key_ring
 
-FIRST = replace(KeyRing.found([sound_key("a"), sound_key("b")], POLICY, START), version=1)
+FIRST = replace(KeyRing.create([sound_key("a"), sound_key("b")], POLICY, START), version=1)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from support.postgresql import new_database
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseNewer, DatabaseUnavailable
 from issuer.errors import KeyUnavailable, NoRing, Refused
-from issuer.keyring.store import Moved, RingStore
+from issuer.keyring.store import RingStore
+from issuer.keyring.tombstone import Moved
 from issuer.maintenance.move import undo_move
 from issuer.signing.pem_directory import PemDirectory
 from issuer.wiring import Issuer

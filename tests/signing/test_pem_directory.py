@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from keyring.test_rotation import FAST
 from support.defaults import MovableClock, sound_key
+from support.ring_nodes import FAST
 
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable
@@ -15,7 +15,7 @@ from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.signing.pem import PemSigner
-from issuer.signing.pem_directory import NOTE, PemDirectory
+from issuer.signing.pem_directory import CHECKPOINT, PemDirectory
 
 
 @pytest.fixture
@@ -41,18 +41,18 @@ def test_an_invalid_kid_names_no_file(keys: Path, tmp_path: Path, kid: str) -> N
 @pytest.mark.parametrize("kind", ["link", "pipe", "device", "folder"])
 def test_a_checkpoint_that_is_not_a_regular_file_is_not_read(node: Node, keys: Path, kind: str) -> None:
     node.refresh()
-    (keys / NOTE).unlink()
+    (keys / CHECKPOINT).unlink()
     match kind:
         case "link":
-            (keys / NOTE).symlink_to("/dev/zero")
+            (keys / CHECKPOINT).symlink_to("/dev/zero")
         case "pipe":
-            os.mkfifo(keys / NOTE)
+            os.mkfifo(keys / CHECKPOINT)
         case "device":
-            (keys / NOTE).symlink_to("/dev/full")
+            (keys / CHECKPOINT).symlink_to("/dev/full")
         case "folder":
-            (keys / NOTE).mkdir()
+            (keys / CHECKPOINT).mkdir()
     with pytest.raises(KeyUnavailable):
-        PemDirectory(keys).noted()
+        PemDirectory(keys).read_checkpoints()
     assert node.refresh()
 
 
@@ -63,12 +63,12 @@ def test_a_private_key_that_is_a_symbolic_link_is_refused(node: Node, keys: Path
     path.symlink_to(tmp_path / "elsewhere.pem")
     with pytest.raises(KeyUnavailable, match="symbolic link") as refusal:
         PemDirectory(keys).read(ring.keys[0].kid)
-    fixes = [error.fix for error in PemDirectory(keys).faults()]
+    fixes = [error.fix for error in PemDirectory(keys).permission_errors()]
     assert refusal.value.fix
     assert fixes == [refusal.value.fix]
     subprocess.run(["bash", "-c", refusal.value.fix.line], check=True)
     assert PemDirectory(keys).read(ring.keys[0].kid)
-    assert not list(PemDirectory(keys).faults())
+    assert not list(PemDirectory(keys).permission_errors())
 
 
 def test_permissions_of_a_directory_with_files_of_another_program_are_not_changed(keys: Path) -> None:
@@ -84,5 +84,5 @@ def test_permissions_of_other_programs_files_are_not_reported(keys: Path) -> Non
     keys.mkdir(mode=0o700)
     (keys / "server.pem").write_text("the certificate of another program")
     (keys / "server.pem").chmod(0o644)
-    assert not list(PemDirectory(keys).faults())
-    assert PemDirectory(keys).strays([]) == ["server.pem"]
+    assert not list(PemDirectory(keys).permission_errors())
+    assert PemDirectory(keys).orphans([]) == ["server.pem"]

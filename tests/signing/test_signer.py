@@ -197,5 +197,5 @@ def test_a_damaged_file_is_refused_by_name(keys: Path) -> None:
     public = kept_key(keys)
     file = keys / f"{public.kid}.pem"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(KeyUnavailable, match=f"{public.kid} does not open"):
+    with pytest.raises(KeyUnavailable, match=f"{public.kid} is damaged"):
         open_in(keys, public.kid)

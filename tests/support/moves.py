@@ -8,7 +8,7 @@ from issuer.maintenance.copy import count_rows
 from issuer.maintenance.move import Move, Place
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer, signer_for, vault_for
+from issuer.wiring import Issuer, pem_storage_for, signer_for
 
 ORIGIN = Origin("a test", "198.18.0.1")
 
@@ -24,7 +24,7 @@ def moving(issuer: Issuer, new: Database) -> Move:
     return Move(
         Place(old, signer_for(settings, old)),
         Place(new, signer_for(after, new)),
-        vault_for(settings, old),
+        pem_storage_for(settings, old),
         issuer.policy,
         issuer.clock,
         "an operator",

@@ -129,7 +129,7 @@ def test_keys_of_other_programs_in_the_same_token_are_neither_destroyed_nor_labe
             (key,) = objects(opened, kind, public.kid)
             key[Attribute.LABEL] = "another program"
         signer().keep(public.kid)
-        with pytest.raises(KeyUnavailable, match="not the label of this program: it was left as it is"):
+        with pytest.raises(KeyUnavailable, match="not the label of this program: it was not touched"):
             signer().destroy(public.kid)
         for kind in (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY):
             (key,) = objects(opened, kind, public.kid)
