@@ -1,4 +1,4 @@
-"""The grants of the token endpoint: a new one is a module beside this and one line here."""
+"""The grants of the token endpoint: a new one is a module of this package and one line here."""
 
 from collections.abc import Mapping
 

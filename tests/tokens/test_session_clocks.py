@@ -236,7 +236,7 @@ def test_pruning_by_a_clock_that_is_an_hour_ahead_ends_no_session(nodes: list[No
     assert nodes[1].refuses(newest)
 
 
-def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, time: Time) -> None:
+def test_on_postgresql_the_age_is_by_the_clock_of_the_server(postgresql: str, time: Time) -> None:
     time.now = datetime.now(UTC)
     nodes = two_nodes(new_database(postgresql), time)
     for node in nodes:
