@@ -63,7 +63,7 @@ class OAuthError(Exception):
       InvalidRequest       400  RFC 6749 section 5.2
       InvalidClient        401  RFC 6749 section 5.2
       InvalidGrant         400  RFC 6749 section 5.2
-        LoginFailed        401  the same, told to a person at the first-party log-in
+        LoginFailed        401  the same, at the first-party log-in
       InvalidScope         400  RFC 6749 section 5.2
       InvalidTarget        400  RFC 8707 section 2
       UnauthorizedClient   400  RFC 6749 section 5.2
@@ -83,7 +83,7 @@ class OAuthError(Exception):
     challenge: str | None = None
     """The scheme of `WWW-Authenticate`, where the status asks for one."""
     headers: Mapping[str, str] = MappingProxyType({})
-    """What else the answer tells programs."""
+    """Further headers of the response."""
     retry_after: timedelta | None = None
 
     def __init__(self, description: str) -> None:

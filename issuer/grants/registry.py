@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.context import Grant
-from issuer.oauth import GrantType
 
-GRANTS: Mapping[GrantType, Grant] = {
-    grant.type: grant
+GRANTS: Mapping[str, Grant] = {
+    grant.type.value: grant
     for grant in (
         client_credentials.GRANT,
         password.GRANT,

@@ -1,4 +1,4 @@
-"""What is verified where a name is unknown: the hash of an account drawn for it, so that time tells nothing.
+"""An unknown name is verified against the hash of an account drawn for it, so that the time reveals nothing.
 
 Proved by which hash is verified, not by the time that takes.
 """

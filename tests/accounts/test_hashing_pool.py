@@ -1,4 +1,4 @@
-"""The hashing pool: a bounded queue in which sites take turns, so that nobody's requests crowd out another's."""
+"""The hashing pool: a bounded queue in which networks take turns, so that none delays another."""
 
 import asyncio
 import os

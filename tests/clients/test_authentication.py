@@ -1,4 +1,4 @@
-"""How clients prove who they are besides a secret: assertions signed with their own key; and how secrets change."""
+"""Client authentication by an assertion signed with the client's key, and the change of secrets."""
 
 import json
 import re

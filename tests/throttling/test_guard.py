@@ -1,6 +1,6 @@
-"""What limits count and what they let out: IPv6 networks, answers to neighbours, many attempts at once, names.
+"""What limits count and what responses reveal: IPv6 networks, neighbours, many attempts at once, names.
 
-How long who has to wait is in `test_limits`, and under which clocks in `test_clocks`.
+Waits are in `test_limits`, and under which clocks in `test_clocks`.
 """
 
 import asyncio

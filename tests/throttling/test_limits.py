@@ -1,4 +1,4 @@
-"""Limits on guessing: a stranger waits ever longer, the owner does not, and nobody learns which accounts exist."""
+"""Limits on guessing: waits grow for unknown devices and not for known ones, and reveal no account."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

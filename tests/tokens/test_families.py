@@ -1,4 +1,4 @@
-"""Sessions: seen and ended by their owner, by clients and by replays; and what is told of their tokens."""
+"""Sessions: listed and ended by their owner, by clients and by reuse; introspection of their tokens."""
 
 import uuid
 from collections.abc import Mapping

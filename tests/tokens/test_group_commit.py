@@ -1,4 +1,4 @@
-"""Owns that refreshes done together end as if each had been done alone, and are durable before anybody is told.
+"""Refreshes in a group end as if each were done alone, and are durable before a response is sent.
 
 On SQLite and on a real PostgreSQL, on one core and with a second.
 """

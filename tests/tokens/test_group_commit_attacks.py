@@ -1,4 +1,4 @@
-"""Owns that one refresh, or one lock, cannot hold up everybody whose refresh is done together with it."""
+"""One slow refresh or one held lock does not delay the other refreshes of its group."""
 
 import asyncio
 import itertools

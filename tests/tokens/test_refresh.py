@@ -1,4 +1,4 @@
-"""Refresh tokens presented again, from elsewhere, too often, or made up: what they lead to, and what is recorded.
+"""Refresh tokens presented again, from another address, too often, or invented: the result, and what is recorded.
 
 What clocks do to all that is tested in `test_session_clocks`.
 """

@@ -1,4 +1,4 @@
-"""Sessions while clocks are wrong: two nodes at plus and minus half the allowed skew, and an hour back and forth.
+"""Sessions while clocks are wrong: two nodes at plus and minus half the allowed skew, and steps of an hour.
 
 A state machine plays owner, second tab, thief and crashes against two nodes on one database. What each answer is
 without all that is tested in `test_refresh_tokens`.
