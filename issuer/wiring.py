@@ -52,7 +52,7 @@ from issuer.tokens.introspection import Introspection
 from issuer.tokens.revocation import Revocation
 from issuer.tokens.signed_jwt import JwtSigner
 
-# With the interpreter that runs this: another `pip` would install it elsewhere.
+# With this interpreter: another `pip` would install it for another one.
 INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
 
 
@@ -266,7 +266,7 @@ def pem_storage_for(settings: Settings, database: Database) -> PemStorage:
 
 
 def storage_error_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
-    """Return what tells why no new key could be stored; the database and a token tell it themselves."""
+    """Return a function that returns why no new key can be stored in the key directory; None for other storage."""
     directory = settings.key_directory
     return PemDirectory(directory).storage_error if directory else lambda: None
 

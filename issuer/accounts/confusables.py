@@ -1,7 +1,7 @@
-"""Names that could be taken for others: of several scripts, with letters that pass for ASCII, with hidden characters.
+"""Refusal of confusable names (UTS 39): of several scripts, with letters that look like ASCII, or hidden characters.
 
-Two names of one script other than Latin that look alike are two names: that needs a comparison with all other names.
-What else a name must be is decided in `accounts`.
+Two names of one script that look alike are not detected: that needs a comparison with all other names. All other
+rules for names are in `user`.
 """
 
 import unicodedata
@@ -90,15 +90,15 @@ def _is_of_one_set_of_digits(name: str) -> bool:
 
 
 def _looks_like_ascii(name: str) -> bool:
-    """Whether letters pass for ASCII ones, beside such or all of them: the name could be taken for another.
+    """Return whether letters look like ASCII, all of them or mixed with ASCII letters: the name looks like another.
 
-    A dotless i is accepted beside a letter that looks like no ASCII one, as in Turkish names.
+    A dotless i is accepted in a name with a letter that looks like no ASCII one, as in Turkish names.
     """
     foreign = {each: _passes_for_ascii(each) for each in name if not each.isascii()}
-    beside = any(character.isascii() and character.isalpha() for character in name)
+    has_ascii = any(character.isascii() and character.isalpha() for character in name)
     if any(each.isalpha() and not passes for each, passes in foreign.items()):
         foreign.pop(_DOTLESS_I, None)
-    return any(foreign.values()) and (beside or all(foreign.values()))
+    return any(foreign.values()) and (has_ascii or all(foreign.values()))
 
 
 def _passes_for_ascii(character: str) -> bool:

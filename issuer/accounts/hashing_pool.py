@@ -174,7 +174,7 @@ class HashingPool:
 
 def _lower_priority() -> None:
     """Lower the priority of this thread: while it hashes, the event loop must get a core at once."""
-    if sys.platform != "linux":  # elsewhere only whole processes have one
+    if sys.platform != "linux":  # other systems have priorities of processes only
         return
     thread = threading.get_native_id()
     with suppress(Exception):  # a thread that raised here would break the whole pool

@@ -1,6 +1,6 @@
-"""Passwords that are guessed first: a common word or the user's own name, dressed up with a few digits and signs.
+"""Passwords that are easy to guess: common ones, and common words or the username with a few digits and signs.
 
-Which passwords are the most common ones is a list of `passwords`; what else is demanded is decided in `accounts`.
+The list of the most common passwords is in `passwords`; all other rules are in `user`.
 """
 
 import re
@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 WORDS = frozenset((Path(__file__).parent / "common_words.txt").read_text("utf-8").split())
-"""Words that lead lists of leaked passwords, without what people put before and after them."""
+"""The most frequent words in lists of leaked passwords, without digits and signs around them."""
 ROWS = (
     "01234567890",
     "abcdefghijklmnopqrstuvwxyz",
@@ -26,17 +26,17 @@ ROWS = (
     "1qaz2wsx3edc4rfv5tgb6yhn7ujm8ik,9ol.0p;/",
     "!@#$%^&*()",
 )
-"""Where fingers go along."""
+"""Rows of keys, and the alphabet."""
 LENGTH_MOST = 64
-"""Characters beyond which a password is looked up in the list alone: even a repetition has a length to be guessed."""
+"""Characters beyond which only the list is used: of a long repetition the length has to be guessed, too."""
 RUN_LEAST = 3
 RUNS_MOST = 4
 TRIMMINGS_MOST = 8
-"""Characters around a word that leave it easy to guess: a year, a few digits and signs."""
+"""Characters around a word with which it is still easy to guess: a year, a few digits and signs."""
 DIFFERENT_LEAST = 5
-"""Characters that a password must at least be made of."""
+"""Different characters that a password must have."""
 PERIOD_MOST = 4
-"""Characters of a part that is repeated throughout."""
+"""Characters of a part that is repeated."""
 _READ_AS = {
     "@": "a",
     "4": "a",
@@ -59,7 +59,7 @@ _WITHIN = re.compile(r"[\W\d_]+")
 
 
 def is_easy(password: str, username: str, common: frozenset[str]) -> bool:
-    """Whether a password is guessed soon: one of the `common` ones or a word, whatever its case and trimmings."""
+    """Return whether a password is easy to guess: a `common` one, or a word with a few characters around."""
     folded, name = password.casefold(), username.casefold()
     if folded in common:
         return True

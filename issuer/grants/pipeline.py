@@ -92,7 +92,7 @@ class Pipeline:
             raise InvalidRequest("the parameter grant_type is missing")
         if name not in self.grants:
             raise UnsupportedGrantType(f"supported grants are {', '.join(sorted(self.grants))}")
-        grant = self.grants[GrantType(name)]
+        grant = self.grants[name]
         if grant.is_first_party and "client_assertion" in form.parameters:
             # The first-party client has no keys; fetching those of another would be work for nothing.
             raise UnauthorizedClient(f"a client that signs assertions may not use the grant {grant.type}")

@@ -1,13 +1,12 @@
-"""The grants of the token endpoint: a new one is a module beside this and one line here."""
+"""The grants of the token endpoint: a new one is a module of this package and one line here."""
 
 from collections.abc import Mapping
 
 from issuer.grants import client_credentials, password, refresh_token
 from issuer.grants.context import Grant
-from issuer.oauth import GrantType
 
-GRANTS: Mapping[GrantType, Grant] = {
-    grant.type: grant
+GRANTS: Mapping[str, Grant] = {
+    grant.type.value: grant
     for grant in (
         client_credentials.GRANT,
         password.GRANT,

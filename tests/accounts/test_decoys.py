@@ -1,4 +1,4 @@
-"""What is verified where a name is unknown: the hash of an account drawn for it, so that time tells nothing.
+"""An unknown name is verified against the hash of an account drawn for it, so that the time reveals nothing.
 
 Proved by which hash is verified, not by the time that takes.
 """
@@ -70,7 +70,7 @@ def test_an_unknown_name_costs_what_an_account_costs_that_is_always_the_same_one
     assert set(first) == {BCRYPT, PBKDF2, OURS}
 
 
-def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verified: list[str]) -> None:
+def test_every_failed_log_in_verifies_one_password(issuer: Issuer, verified: list[str]) -> None:
     issuer.keys.node.refresh()
     known, disabled, _ = fill(issuer.accounts.store, BCRYPT, PBKDF2, OURS)
     issuer.tokens.families.disable(disabled.id, START)
@@ -85,7 +85,7 @@ def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verif
 
 
 @pytest.mark.parametrize("impossible", ["too long" * 1000, "a\0b", "\ud800"])
-def test_a_password_that_nobody_can_have_is_as_much_work_as_any_other(
+def test_a_password_that_no_account_can_have_costs_the_same_work(
     issuer: Issuer, verified: list[str], impossible: str
 ) -> None:
     issuer.keys.node.refresh()

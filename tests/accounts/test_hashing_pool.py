@@ -1,4 +1,4 @@
-"""The hashing pool: a bounded queue in which sites take turns, so that nobody's requests crowd out another's."""
+"""The hashing pool: a bounded queue in which networks take turns, so that none delays another."""
 
 import asyncio
 import os
@@ -91,7 +91,7 @@ def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
     asyncio.run(flood())
 
 
-def test_a_storm_from_one_address_turns_nobody_else_away() -> None:
+def test_many_log_ins_from_one_address_refuse_no_other_address() -> None:
     async def story(made: Held) -> None:
         await made.ask(STORM, 80)
         for other in OTHERS:
@@ -104,7 +104,7 @@ def test_a_storm_from_one_address_turns_nobody_else_away() -> None:
     assert set(OTHERS) <= set(made.ran)
 
 
-def test_who_comes_behind_a_storm_has_the_next_turn() -> None:
+def test_another_address_is_next_in_the_queue_after_many_log_ins_of_one() -> None:
     async def story(made: Held) -> None:
         await made.ask(STORM, 50)
         await made.ask(OTHERS[0], 2)
@@ -142,7 +142,7 @@ def test_neighbours_within_an_ipv6_network_take_turns_as_well() -> None:
     assert modest in made.ran[:4]
 
 
-def test_a_storm_on_one_account_turns_no_other_account_at_the_same_address_away() -> None:
+def test_many_log_ins_to_one_account_refuse_no_other_account_at_the_same_address() -> None:
     async def story(made: Held) -> None:
         await made.ask((*STORM, "alice"), 80)
         for number in range(49):
@@ -153,7 +153,7 @@ def test_a_storm_on_one_account_turns_no_other_account_at_the_same_address_away(
     assert {(*STORM, f"user {number}") for number in range(49)} <= set(made.ran)
 
 
-def test_when_all_have_equally_many_in_the_queue_who_comes_last_is_turned_away() -> None:
+def test_the_last_job_is_refused_when_all_places_have_equally_many() -> None:
     places = [networks_of(f"192.0.2.{number}") for number in range(QUEUE_LIMIT + 2)]
 
     async def story(made: Held) -> None:
@@ -163,7 +163,7 @@ def test_when_all_have_equally_many_in_the_queue_who_comes_last_is_turned_away()
     assert held(story).turned_away == Counter([places[-1]])
 
 
-def test_who_hangs_up_while_they_wait_takes_no_thread() -> None:
+def test_a_client_that_disconnects_in_the_queue_takes_no_thread() -> None:
     async def story(made: Held) -> None:
         await made.ask(OTHERS[0])
         await made.ask(OTHERS[1])
@@ -176,7 +176,7 @@ def test_who_hangs_up_while_they_wait_takes_no_thread() -> None:
     assert STORM not in held(story).ran
 
 
-def test_what_a_job_raises_reaches_who_asked_and_the_thread_goes_on() -> None:
+def test_an_error_of_a_job_reaches_its_caller_and_the_thread_goes_on() -> None:
     async def story() -> None:
         pool = HashingPool(threads=1)
         with pytest.raises(ZeroDivisionError):
@@ -245,7 +245,7 @@ def test_between_two_turns_of_a_network_every_other_that_waits_has_one(addresses
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_hashing_gives_way_to_all_else_in_the_process() -> None:
+def test_hashing_threads_have_the_lowest_priority_in_the_process() -> None:
     async def niceness() -> int:
         pool = HashingPool(threads=1)
         try:

@@ -1,4 +1,4 @@
-"""Hashes that others made: each is verified as its maker made it, and then replaced by one of ours.
+"""Imported hashes: each is verified as its program made it, and replaced by one of ours at log-in.
 
 Which hashes an import accepts is in `administration/test_user_import`.
 """

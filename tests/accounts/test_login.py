@@ -1,4 +1,4 @@
-"""Log-in by password, apart from any grant: what it hands on, and which failures count."""
+"""Log-in by password, independent of any grant: its result, and which failures count."""
 
 from collections.abc import Callable
 from datetime import timedelta

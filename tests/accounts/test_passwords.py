@@ -1,4 +1,4 @@
-"""Hashing: its strength, moving in from older schemes, and the same work for everybody."""
+"""Hashing: its strength, the upgrade from older schemes, and equal work for every account."""
 
 import pytest
 from passlib.hash import bcrypt, pbkdf2_sha256, scrypt

@@ -23,7 +23,7 @@ DEFAULT_IGNORABLE = [
 @pytest.mark.parametrize(
     "around", ["{}", "alice{}", "{}alice", "al{}ice", "김{}철수", "\u0420\u043e{}\u043c", "た{}なか", "é{}"]
 )
-def test_no_name_holds_a_character_that_nobody_sees(around: str) -> None:
+def test_no_name_holds_an_invisible_character(around: str) -> None:
     for code in DEFAULT_IGNORABLE:
         with pytest.raises(InvalidRequest):
             require_username(around.format(chr(code)))

@@ -1,4 +1,4 @@
-"""How clients prove who they are besides a secret: assertions signed with their own key; and how secrets change."""
+"""Client authentication by an assertion signed with the client's key, and the change of secrets."""
 
 import json
 import re
@@ -204,7 +204,7 @@ def test_an_assertion_that_is_not_right_in_every_respect_is_refused(
     refused(ask(web, assertion(client_id, **changes)))
 
 
-def test_an_assertion_serves_once_though_a_node_whose_clock_is_ahead_forgets_it(
+def test_an_assertion_is_used_once_even_if_a_node_whose_clock_is_ahead_deletes_it(
     web: TestClient, issuer: Issuer, client_id: str, clock: MovableClock
 ) -> None:
     text = assertion(client_id, exp=NOW + 1)
@@ -390,7 +390,7 @@ def test_what_is_no_key_set_leads_to_a_refusal_and_nothing_worse(
 
 
 @pytest.mark.parametrize("drips", [False, True])
-def test_a_host_that_hangs_holds_nobody_else_up(
+def test_a_host_that_hangs_delays_no_other(
     web: TestClient, issuer: Issuer, machine: tuple[str, str], drips: bool
 ) -> None:
     with hanging(drips=drips) as port, ThreadPoolExecutor(60) as pool:
@@ -540,7 +540,7 @@ def looking_up() -> int:
     return sum(thread.name == "lookup" for thread in threading.enumerate())
 
 
-def test_a_name_server_that_hangs_holds_up_no_keys_of_others_and_few_threads(
+def test_a_name_server_that_hangs_delays_no_other_keys_and_uses_few_threads(
     web: TestClient,
     issuer: Issuer,
     published: Published,

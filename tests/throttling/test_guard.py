@@ -1,6 +1,6 @@
-"""What limits count and what they let out: IPv6 networks, answers to neighbours, many attempts at once, names.
+"""What limits count and what responses reveal: IPv6 networks, neighbours, many attempts at once, names.
 
-How long who has to wait is in `test_limits`, and under which clocks in `test_clocks`.
+Waits are in `test_limits`, and under which clocks in `test_clocks`.
 """
 
 import asyncio
@@ -93,7 +93,7 @@ def test_a_right_password_with_a_scope_that_nobody_has_leaves_a_session_behind(
     assert wrong.status_code == 401
 
 
-def test_a_resource_that_cannot_be_had_tells_nothing_of_the_password(
+def test_a_refused_resource_does_not_reveal_whether_the_password_is_right(
     web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[object] = []
@@ -107,7 +107,7 @@ def test_a_resource_that_cannot_be_had_tells_nothing_of_the_password(
     assert hashed == []
 
 
-def test_a_node_that_cannot_sign_tells_nothing_of_the_password(
+def test_a_node_that_cannot_sign_does_not_reveal_whether_the_password_is_right(
     issuer: Issuer, web: TestClient, alice: str, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[object] = []
@@ -127,7 +127,7 @@ def test_a_node_that_cannot_sign_tells_nothing_of_the_password(
     )
 )
 @hypothesis_settings(max_examples=30, deadline=None)
-def test_a_neighbour_with_a_second_address_gets_the_same_answers_whoever_logs_in_there(
+def test_a_neighbour_with_a_second_address_gets_the_same_responses_for_every_account(
     shared_by_examples: Database, numbers: Iterator[int], guesses: list[tuple[str, int, int]]
 ) -> None:
     answers = []
@@ -281,7 +281,7 @@ def test_what_can_be_refused_without_hashing_takes_no_place_in_the_queue(
     assert asyncio.run(full()) == expected
 
 
-def test_a_storm_of_log_ins_from_one_address_costs_nobody_else_theirs(
+def test_many_log_ins_from_one_address_delay_no_other_address(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, app = threading.Event(), create_app(issuer)

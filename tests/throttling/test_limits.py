@@ -1,4 +1,4 @@
-"""Limits on guessing: a stranger waits ever longer, the owner does not, and nobody learns which accounts exist."""
+"""Limits on guessing: waits grow for unknown devices and not for known ones, and reveal no account."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -151,7 +151,7 @@ def test_right_passwords_neither_lengthen_a_wait_nor_begin_it_anew(
     assert [log_in(client_from("198.51.100.1")).status_code for _ in range(3)] == [200, 200, 200]
 
 
-def test_a_request_without_a_password_keeps_nobody_waiting(
+def test_a_request_without_a_password_delays_no_other(
     client_from: From, alice: str, clock: MovableClock
 ) -> None:
     stranger = client_from("203.0.113.1")
@@ -196,7 +196,7 @@ def test_a_device_is_named_by_the_issuer_alone(client_from: From, alice: str, co
     assert cookie == "" or f"issuer_device={cookie};" not in given.headers["set-cookie"]
 
 
-def test_ended_sessions_are_told_as_such_however_many_there_are(client_from: From, alice: str) -> None:
+def test_ended_sessions_are_reported_as_ended_however_many_there_are(client_from: From, alice: str) -> None:
     web = client_from("203.0.113.1")
     body = log_in(web).json()
     web.post("/logout", headers=bearer(body["access_token"]))
@@ -269,7 +269,10 @@ def test_an_ipv6_site_counts_as_one_address(address: str, counted: str) -> None:
     assert site(address) == counted
 
 
-def test_of_many_who_see_the_same_count_one_claims_it(database: Database, clock: MovableClock) -> None:
+def test_of_many_attempts_that_see_the_same_count_one_reserves_it(
+    database: Database,
+    clock: MovableClock,
+) -> None:
     store = ThrottleStore(database)
     one, other = bucket(ACCOUNT, "a"), bucket(ADDRESS, "b")
     store.fail([one, other], clock())
@@ -285,7 +288,7 @@ def test_of_many_who_see_the_same_count_one_claims_it(database: Database, clock:
     assert store.counts([one, other]) == {one: seen[one]}
 
 
-def test_a_bucket_tells_nothing_of_its_name() -> None:
+def test_a_bucket_does_not_reveal_its_name() -> None:
     assert isinstance(bucket(ACCOUNT, "a password typed as a name"), Bucket)
     assert b"password" not in bucket(ACCOUNT, "a password typed as a name").id
     assert bucket(ACCOUNT, "ab", "c").id != bucket(ACCOUNT, "a", "bc").id

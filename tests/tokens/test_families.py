@@ -1,4 +1,4 @@
-"""Sessions: seen and ended by their owner, by clients and by replays; and what is told of their tokens."""
+"""Sessions: listed and ended by their owner, by clients and by reuse; introspection of their tokens."""
 
 import uuid
 from collections.abc import Mapping
@@ -128,7 +128,7 @@ def test_what_is_no_session_of_the_caller_is_not_found(web: TestClient, alice: s
 
 
 @pytest.mark.parametrize("path", ["/logout", "/users/me/sessions"])
-def test_sessions_are_for_who_brings_a_token_of_one(
+def test_sessions_are_listed_for_a_token_of_one_only(
     web: TestClient, machine: tuple[str, str], path: str
 ) -> None:
     method = "POST" if path == "/logout" else "GET"
@@ -212,13 +212,13 @@ def test_revoking_what_is_no_token_changes_nothing_and_is_no_error(
     assert revoke(web, token, machine).status_code == 200
 
 
-def test_a_token_that_cannot_be_revoked_is_told_so(web: TestClient, machine: tuple[str, str]) -> None:
+def test_a_token_that_cannot_be_revoked_is_an_error(web: TestClient, machine: tuple[str, str]) -> None:
     answer = revoke(web, machine_token(web, machine), machine)
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
 
 
 @pytest.mark.parametrize("path", ["/oauth2/revoke", "/oauth2/introspect"])
-def test_who_asks_about_tokens_must_be_a_client_and_say_which_token(
+def test_introspection_needs_a_client_and_a_token(
     web: TestClient, machine: tuple[str, str], path: str
 ) -> None:
     wrong = web.post(path, data={"token": "x"}, auth=(machine[0], "wrong"))
@@ -236,7 +236,7 @@ def test_who_asks_about_tokens_must_be_a_client_and_say_which_token(
 # Introspection, RFC 7662
 
 
-def test_a_good_access_token_is_told_with_its_claims(
+def test_introspection_of_a_valid_access_token_returns_its_claims(
     web: TestClient, alice: str, machine: tuple[str, str]
 ) -> None:
     told = introspect(web, log_in(web)["access_token"], machine)
@@ -304,7 +304,7 @@ def test_a_token_that_is_good_no_more_is_inactive_and_not_a_word_more(
     assert introspect(web, asked, machine) == INACTIVE
 
 
-def test_a_refresh_token_is_told_to_its_own_client_only(
+def test_introspection_of_a_refresh_token_is_for_its_own_client_only(
     web: TestClient, alice: str, machine: tuple[str, str]
 ) -> None:
     assert introspect(web, log_in(web)["refresh_token"], machine) == INACTIVE
@@ -318,7 +318,7 @@ def test_what_is_no_token_is_inactive(web: TestClient, machine: tuple[str, str],
 # Pruning
 
 
-def test_rows_that_mean_nothing_any_more_are_let_go_and_no_others(
+def test_rows_that_are_no_longer_needed_are_deleted_and_no_others(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     ended, living = log_in(web), log_in(web)

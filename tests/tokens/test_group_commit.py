@@ -1,4 +1,4 @@
-"""Owns that refreshes done together end as if each had been done alone, and are durable before anybody is told.
+"""Refreshes in a group end as if each were done alone, and are durable before a response is sent.
 
 On SQLite and on a real PostgreSQL, on one core and with a second.
 """
@@ -118,7 +118,7 @@ def used(issuer: Issuer) -> Mapping[bytes, bool]:
     return {row.digest: row.used_at is not None for row in rows}
 
 
-def test_all_that_wait_at_once_are_looked_up_at_once_and_written_at_once(
+def test_queued_refreshes_share_one_read_and_one_write(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     transactions: list[str] = []
@@ -141,7 +141,7 @@ def test_a_chain_of_refreshes_goes_on_for_each(
         seen.update(tokens)
 
 
-def test_nobody_is_told_before_others_can_see_what_changed(
+def test_a_response_is_sent_only_after_the_rotation_is_visible_to_others(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> None:
@@ -162,7 +162,7 @@ def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_
     assert len(used(issuer)) == 2 * PEOPLE
 
 
-def test_more_than_are_done_at_once_are_all_done(
+def test_more_refreshes_than_fit_in_a_group_are_all_done(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
@@ -170,7 +170,7 @@ def test_more_than_are_done_at_once_are_all_done(
     assert len(set(together(group_commit, plainly(issuer, tokens)))) == PEOPLE
 
 
-def test_who_is_refused_disturbs_no_other(
+def test_a_refused_refresh_does_not_affect_the_others_of_its_group(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     works = [
@@ -185,7 +185,9 @@ def test_who_is_refused_disturbs_no_other(
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_failure_is_nobody_elses(issuer: Issuer, group_commit: GroupCommit, tokens: list[str]) -> None:
+def test_a_failure_does_not_affect_the_others_of_the_group(
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
+) -> None:
     def fail(_found: Found | None) -> UnsignedTokenResponse:
         raise DatabaseUnavailable("only for this one")
 
@@ -194,7 +196,7 @@ def test_a_failure_is_nobody_elses(issuer: Issuer, group_commit: GroupCommit, to
     assert len(set(others)) == PEOPLE - 1
 
 
-def test_who_signs_in_vain_is_told_and_nobody_else(
+def test_a_signature_that_fails_does_not_affect_the_others_of_the_group(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
@@ -254,7 +256,7 @@ def test_a_session_that_ends_meanwhile_is_not_renewed(
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
+def test_a_reused_token_ends_its_session_and_delays_no_other_refresh(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], clock: MovableClock
 ) -> None:
     successor = grant(issuer, tokens[0]).refresh_token or ""
@@ -268,7 +270,9 @@ def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
     assert isinstance(gone, InvalidGrant)
 
 
-def test_who_goes_away_holds_nobody_up(issuer: Issuer, group_commit: GroupCommit, tokens: list[str]) -> None:
+def test_a_cancelled_request_delays_no_other(
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
+) -> None:
     async def run() -> None:
         begun, go_on = threading.Event(), threading.Event()
 
@@ -289,7 +293,7 @@ def test_who_goes_away_holds_nobody_up(issuer: Issuer, group_commit: GroupCommit
     asyncio.run(run())
 
 
-def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) -> None:
+def test_a_refresh_after_close_fails(issuer: Issuer, tokens: list[str]) -> None:
     group_commit = GroupCommit(issuer.tokens.families)
     group_commit.close()
     (failed,) = together(group_commit, plainly(issuer, tokens[:1]))
@@ -297,7 +301,7 @@ def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) 
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_who_is_being_served_at_the_end_is_served(
+def test_refreshes_in_progress_at_close_are_answered(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> list[Any]:
@@ -325,7 +329,7 @@ def test_who_is_being_served_at_the_end_is_served(
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
+def test_a_locked_session_delays_no_other_refresh(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     user = issuer.accounts.store.by_username("person0")

@@ -1,4 +1,4 @@
-"""Owns that one refresh, or one lock, cannot hold up everybody whose refresh is done together with it."""
+"""One slow refresh or one held lock does not delay the other refreshes of its group."""
 
 import asyncio
 import itertools
@@ -106,7 +106,7 @@ def slow_keys() -> Iterator[SlowKeys]:
     server.server_close()
 
 
-def test_a_client_whose_keys_are_slow_to_fetch_holds_up_no_other_refresh_and_no_other_writer(
+def test_a_client_whose_keys_are_slow_to_fetch_delays_no_other_refresh_and_no_writer(
     web: TestClient, issuer: Issuer, alice: str, slow_keys: SlowKeys, tmp_path: Path
 ) -> None:
     assert alice

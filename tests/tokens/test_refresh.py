@@ -1,4 +1,4 @@
-"""Refresh tokens presented again, from elsewhere, too often, or made up: what they lead to, and what is recorded.
+"""Refresh tokens presented again, from another address, too often, or invented: the result, and what is recorded.
 
 What clocks do to all that is tested in `test_session_clocks`.
 """
@@ -128,7 +128,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_reuses_total") == 1
 
 
-def test_a_thief_elsewhere_who_is_faster_than_the_owner_is_found_out_by_the_owner(
+def test_a_token_used_first_from_another_address_is_detected_when_the_owner_uses_it(
     requests_from: From,
 ) -> None:
     owner, thief = requests_from("203.0.113.7"), requests_from("198.51.100.7")
@@ -280,7 +280,7 @@ def test_a_token_that_is_kept_is_answered_with_an_access_token_and_changes_nothi
 
 
 @pytest.mark.parametrize("broken", ["the table is gone", "the log raises"])
-def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_the_record(
+def test_reuse_ends_the_session_and_a_repeat_is_answered_even_if_the_record_fails(
     web: TestClient,
     alice: str,
     issuer: Issuer,

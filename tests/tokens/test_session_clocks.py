@@ -1,4 +1,4 @@
-"""Sessions while clocks are wrong: two nodes at plus and minus half the allowed skew, and an hour back and forth.
+"""Sessions while clocks are wrong: two nodes at plus and minus half the allowed skew, and steps of an hour.
 
 A state machine plays owner, second tab, thief and crashes against two nodes on one database. What each answer is
 without all that is tested in `test_refresh_tokens`.
@@ -236,7 +236,7 @@ def test_pruning_by_a_clock_that_is_an_hour_ahead_ends_no_session(nodes: list[No
     assert nodes[1].refuses(newest)
 
 
-def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, time: Time) -> None:
+def test_on_postgresql_the_age_is_by_the_clock_of_the_server(postgresql: str, time: Time) -> None:
     time.now = datetime.now(UTC)
     nodes = two_nodes(new_database(postgresql), time)
     for node in nodes:

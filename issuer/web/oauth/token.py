@@ -55,19 +55,19 @@ class TokenCall:
     form: OAuthRequest
     origin: Origin
     signing: Callable[[Callable[[], TokenResponse]], Awaitable[TokenResponse]]
-    """Runs a signature, where there is a thread for it on that."""
+    """Runs a signature, on a thread of its own if this process has one for that."""
 
     def grant(self) -> UnsignedTokenResponse:
         """Do all but sign."""
         return self.issuer.tokens.pipeline.grant(self.form, self.origin, self.issuer.clock())
 
     def decide(self, found: Found) -> UnsignedTokenResponse:
-        """Do all but store the rotation of the token that was looked up, and sign."""
+        """Do all but sign and store the rotation of the token that was looked up."""
         return self.issuer.tokens.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
 
 
 async def _sign(call: TokenCall) -> TokenResponse:
-    """Execute on the event loop if nothing blocks: handing over costs more than the work."""
+    """Execute on the event loop if nothing blocks: a thread costs more than the work."""
     unsigned = await run_inline_or_on_thread(call.grant)
     return await call.signing(partial(call.issuer.tokens.pipeline.sign, unsigned))
 
@@ -98,8 +98,8 @@ EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = 
 
 
 def _workload(form: OAuthRequest) -> Workload:
-    """Return by which executor a request is answered; one without a known grant by any, which refuses it."""
-    grant = GRANTS.get(form.parameters.get("grant_type"))  # type: ignore[call-overload]
+    """Return the workload that chooses the executor; any executor refuses an unknown grant."""
+    grant = GRANTS.get(form.parameters.get("grant_type", ""))
     if grant is None:
         return Workload.SIGNING
     # The keys that verify an assertion may have to be fetched, and must not delay the rotations of others.
@@ -119,7 +119,7 @@ def no_store(response: Response) -> None:
     responses=documented(400, 401, 413, 415, 429, 503),
     openapi_extra=described(
         ["grant_type"],
-        grant_type={"type": "string", "enum": [grant.value for grant in GRANTS]},
+        grant_type={"type": "string", "enum": list(GRANTS)},
         scope={"type": "string"},
         resource={"type": "array", "items": {"type": "string", "format": "uri"}},
         **{name: schema for grant in GRANTS.values() for name, schema in grant.parameters.items()},
