@@ -32,7 +32,7 @@ from support.postgresql import new_database, temporary_server  # noqa: E402
 from issuer.database.database import Database  # noqa: E402
 from issuer.maintenance.pruning import prune  # noqa: E402
 from issuer.tokens.family_store import FamilyStore  # noqa: E402
-from issuer.tokens.refresh import RefreshToken  # noqa: E402
+from issuer.tokens.refresh import RefreshRotation, RefreshToken  # noqa: E402
 
 ROWS = 100_000
 ROTATIONS = 5_000
@@ -84,7 +84,7 @@ def rotate(database: Database, numbers: range, per: Callable[[float], None] | No
         assert found is not None  # noqa: S101 - they were filled in
         digest, seed, proof = (os.urandom(32) for _ in range(3))
         fresh = RefreshToken(digest, found[1].id, now + timedelta(days=30), seed, proof)
-        assert store.rotate(found[0], fresh, now)  # noqa: S101
+        assert store.rotate(RefreshRotation(found[0], fresh, now))  # noqa: S101
         if per:
             per(time.perf_counter() - began)
 

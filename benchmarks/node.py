@@ -18,7 +18,7 @@ from sqlalchemy import Engine, event
 from support.postgresql import new_database
 
 from issuer.administration.clients import register_client
-from issuer.grants.pipeline import TokenResponse
+from issuer.grants.response import TokenResponse
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.policy import Policy
@@ -39,7 +39,7 @@ PASSPHRASE = "a passphrase for a measurement"  # noqa: S105 - of a database that
 def _issuer(url: str) -> Issuer:
     settings = Settings(database_url=SecretStr(url), keys="database", keys_passphrase=SecretStr(PASSPHRASE))
     issuer = build(settings)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     return issuer
 
 
@@ -49,16 +49,16 @@ def issuing(server: str) -> Section:
     issuer = _issuer(url)
     now = issuer.clock()
     client, secret = register_client(
-        issuer.clients, "bench", AuthMethod.POST, frozenset({"items:read"}), (), now
+        issuer.clients.store, "bench", AuthMethod.POST, frozenset({"items:read"}), (), now
     )
     form = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret or ""}
     sessions: list[str] = []  # each is refreshed once: the issuer paces the rotations of one
     add_accounts(issuer.database, range(TOKENS), "kept, but never verified here")
     add_families(issuer.database, range(TOKENS), TOKENS, sessions)
-    kid = issuer.node.view.ring.current(now).kid
+    kid = issuer.keys.node.view.ring.current(now).kid
 
     def token(parameters: Mapping[str, str]) -> TokenResponse:
-        pipeline = issuer.grants.pipeline
+        pipeline = issuer.tokens.pipeline
         return pipeline.sign(pipeline.grant(OAuthRequest(parameters), Origin(), issuer.clock()))
 
     def refresh() -> None:
@@ -66,14 +66,14 @@ def issuing(server: str) -> Section:
         token({**held, "refresh_token": sessions.pop()})
 
     cases = {
-        "RS256 signature alone": lambda: issuer.signer.sign(kid, b"x" * 400),
+        "RS256 signature alone": lambda: issuer.keys.signer.sign(kid, b"x" * 400),
         "`client_credentials`": lambda: token(form),
         "`refresh_token`": refresh,
     }
     spent: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
     with psycopg.connect(url, autocommit=True) as connection:
         for name in [*cases] * ROUNDS:
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
             before = time.process_time(), cpu_seconds(connection)
             for _ in range(TOKENS // ROUNDS):
                 cases[name]()
@@ -98,12 +98,12 @@ def ring(server: str) -> Section:
     with psycopg.connect(url, autocommit=True) as connection:
         before = cpu_seconds(connection)
         for _ in range(LOOKS):
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
         spent = (cpu_seconds(connection) - before) / LOOKS
     transactions, statements = counts["begin"] / LOOKS, counts["before_cursor_execute"] / LOOKS
-    beat = heartbeat(issuer.heartbeats, issuer.policy)
+    beat = heartbeat(issuer.keys.heartbeats, issuer.policy)
     looks = max(pgbench(url, LOOK, 8) for _ in range(3))
-    body, _ = RenderedKeySet().of(issuer.node.view.published_keys())
+    body, _ = RenderedKeySet().of(issuer.keys.node.view.published_keys())
     issuer.close()
     rows = [
         ["transactions of a look at the ring", f"{transactions:.1f}"],

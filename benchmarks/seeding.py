@@ -17,8 +17,7 @@ from issuer.accounts.store import DRAW_BITS, users
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
-from issuer.digests import refresh_token_digest
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, GrantType
 from issuer.tokens.refresh import new_refresh_token
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 
@@ -78,6 +77,7 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
                 "secret_digest": secret_digest,
                 "scope": SCOPE,
                 "audiences": (),
+                "grant_types": frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN}),
                 "created_at": now,
             }
             for number in numbers
@@ -95,7 +95,7 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
         if tokens is None:
             return secrets.token_bytes(32)
         tokens.append(new_refresh_token(ids[number]))
-        return refresh_token_digest(tokens[-1])
+        return digest(tokens[-1])
 
     _fill(
         database,

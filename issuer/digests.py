@@ -4,16 +4,11 @@ import hashlib
 
 
 def digest(secret: str) -> bytes:
-    """Return what is stored of a random secret: a plain fast hash, as there is nothing to guess."""
+    """Return the digest of a random secret or token, for storage: a plain fast hash, as it cannot be guessed."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
 
 
 def named(*names: str) -> bytes:
-    """Return a digest that stands for `names` without telling them to who reads the database."""
+    """Return a digest of `names`, so that the database does not hold the names themselves."""
     parts = [name.encode("utf-8", "surrogatepass") for name in names]
     return hashlib.sha256(b"".join(len(part).to_bytes(4) + part for part in parts)).digest()
-
-
-def refresh_token_digest(token: str) -> bytes:
-    """Return what a refresh token is looked up by: a plain fast hash, as there is nothing to guess."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

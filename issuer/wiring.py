@@ -1,6 +1,6 @@
-"""The clock, and `build`: the only place that makes the objects of the program and imports every layer below.
+"""`build`: the only place that makes the objects of the program, and imports every layer below.
 
-The layers above use the `Issuer` that it returns.
+The layers above use the `Issuer` that it returns, each only the domain that it needs.
 """
 
 import os
@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
@@ -26,7 +27,7 @@ from issuer.database.database import Database, uptime_microseconds
 from issuer.database.errors import StoreError
 from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, quoted
-from issuer.grants.context import Means
+from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
@@ -41,14 +42,15 @@ from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.signer import Signer
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
-from issuer.tokens.access_tokens import Mint
+from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.group_commit import Batches
+from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.introspection import Introspection
 from issuer.tokens.revocation import Revocation
+from issuer.tokens.signed_jwt import JwtSigner
 
 # With the interpreter that runs this: another `pip` would install it elsewhere.
 INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
@@ -64,13 +66,44 @@ def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
 
 
 @dataclass(frozen=True)
-class Grants:
-    """Everything about tokens that requests ask for."""
+class Keys:
+    """The key ring, its private keys, and this node's view of it."""
 
-    client_keys: ClientKeys
-    authentication: ClientAuthentication
-    pipeline: Pipeline
+    signer: Signer
+    rotation: Rotation
+    recovery: Recovery
+    node: Node
+    heartbeats: HeartbeatStore
+    audit: AuditStore
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Users and their passwords."""
+
+    store: AccountStore
+    passwords: Passwords
+    hashing_pool: HashingPool
     registration: Registration
+
+
+@dataclass(frozen=True)
+class Clients:
+    """Clients and their authentication."""
+
+    store: ClientStore
+    key_sets: ClientKeys
+    authentication: ClientAuthentication
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens and sessions: issued, rotated, verified and revoked."""
+
+    pipeline: Pipeline
+    families: FamilyStore
+    session_events: SessionEventStore
+    group_commit: GroupCommit
     bearer: BearerAuthentication
     revocation: Revocation
     introspection: Introspection
@@ -86,28 +119,18 @@ class Issuer:
     actor: str
     database: Database
     ring_database: Database
-    accounts: AccountStore
-    clients: ClientStore
-    families: FamilyStore
-    session_events: SessionEventStore
-    batches: Batches
-    passwords: Passwords
-    hashing: HashingPool
-    signer: Signer
-    rotation: Rotation
-    recovery: Recovery
-    audit: AuditStore
-    heartbeats: HeartbeatStore
-    node: Node
-    grants: Grants
+    keys: Keys
+    accounts: Accounts
+    clients: Clients
+    tokens: Tokens
 
     def close(self) -> None:
-        """Let threads and connections go, and tell the other nodes."""
-        self.hashing.close()
-        self.batches.close()
-        self.grants.client_keys.close()
-        with suppress(StoreError):  # what others expect of a process that cannot tell runs out by itself
-            self.node.leave()
+        """End threads and connections, and withdraw the heartbeat of this node."""
+        self.accounts.hashing_pool.close()
+        self.tokens.group_commit.close()
+        self.clients.key_sets.close()
+        with suppress(StoreError):  # the heartbeat expires in any case
+            self.keys.node.leave()
         self.database.close()
         self.ring_database.close()
 
@@ -115,10 +138,9 @@ class Issuer:
 def build(
     settings: Settings, clock: Clock = system_clock, actor: str | None = None, *, reads: bool = False
 ) -> Issuer:
-    """Return the issuer for `settings`, its database brought up to date, or as it is for one that only `reads`.
+    """Return the issuer for `settings`. Migrate its database, unless it only `reads`.
 
-    The audit names the `actor`; without one it is this process. Raise BadSettings, StoreError or KeyRingError
-    when it cannot be.
+    The audit log names the `actor`; by default that is this process. Raise BadSettings, StoreError or KeyRingError.
     """
     node_name = f"{socket.gethostname()}/{os.getpid()}"
     actor = actor or f"node {node_name}"
@@ -128,90 +150,95 @@ def build(
     signer = signer_for(settings, ring_database)
     if not reads:
         database.migrate()
-    ring_store = RingStore(ring_database)
-    rotation = Rotation(ring_store, signer, policy, clock, actor)
-    heartbeats = HeartbeatStore(ring_database)
-    node = Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings))
-    clients, means = ClientStore(database), _means(settings, database, policy)
-    events = SessionEventStore(database)
-    mint = Mint(signer, lambda: node.view, policy, settings.url)
-    return Issuer(
-        settings=settings,
-        policy=policy,
-        clock=clock,
-        actor=actor,
-        database=database,
-        ring_database=ring_database,
-        accounts=means.accounts,
-        clients=clients,
-        families=means.families,
-        session_events=events,
-        batches=Batches(means.families),
-        passwords=means.passwords,
-        hashing=HashingPool(cores()),
+    keys = _keys(settings, policy, clock, ring_database, signer, actor, node_name)
+    guard = Guard(ThrottleStore(database))
+    accounts = _accounts(settings, database, guard)
+    clients = _clients(settings, policy, database, guard)
+    tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
+    return Issuer(settings, policy, clock, actor, database, ring_database, keys, accounts, clients, tokens)
+
+
+def _keys(
+    settings: Settings,
+    policy: Policy,
+    clock: Clock,
+    database: Database,
+    signer: Signer,
+    actor: str,
+    node_name: str,
+) -> Keys:
+    store, heartbeats = RingStore(database), HeartbeatStore(database)
+    rotation = Rotation(store, signer, policy, clock, actor)
+    return Keys(
         signer=signer,
         rotation=rotation,
-        recovery=Recovery(rotation, ring_store, signer, policy, clock, actor),
-        audit=AuditStore(ring_database),
+        recovery=Recovery(rotation, store, signer, policy, clock, actor),
+        node=Node(rotation, signer, heartbeats, policy, clock, node_name, storage_fault_of(settings)),
         heartbeats=heartbeats,
-        node=node,
-        grants=_grants(settings, policy, events, means, clients, mint, Guard(ThrottleStore(database))),
+        audit=AuditStore(database),
+    )
+
+
+def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
+    store, passwords = AccountStore(database), Passwords()
+    registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
+    return Accounts(store, passwords, HashingPool(cores()), registration)
+
+
+def _clients(settings: Settings, policy: Policy, database: Database, guard: Guard) -> Clients:
+    proxy = settings.proxy.get_secret_value() if settings.proxy else None
+    store, key_sets = ClientStore(database), ClientKeys(settings.trusted_authorities(), proxy)
+    endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
+    audiences = (settings.url, *endpoint)
+    authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
+    return Clients(store, key_sets, authentication)
+
+
+def _tokens(
+    settings: Settings,
+    policy: Policy,
+    database: Database,
+    guard: Guard,
+    keys: Keys,
+    accounts: Accounts,
+    clients: Clients,
+) -> Tokens:
+    families, events = FamilyStore(database), SessionEventStore(database)
+    access_tokens = AccessTokens(JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url))
+    context = GrantContext(
+        login=PasswordLogin(accounts.store, accounts.passwords, guard),
+        families=families,
+        signing_key=access_tokens.signing_key,
+        user_audience=(settings.audience, settings.url),
+        client_audience=(settings.audience,),
+        clock_skew=policy.clock_skew,
+    )
+    pipeline = Pipeline(
+        context=context,
+        authentication=clients.authentication,
+        guard=guard,
+        sessions=Sessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
+        access_tokens=access_tokens,
+        password_login=settings.password_login == "on",  # noqa: S105 - a switch
+    )
+    return Tokens(
+        pipeline=pipeline,
+        families=families,
+        session_events=events,
+        group_commit=GroupCommit(families),
+        bearer=BearerAuthentication(accounts.store, families, access_tokens),
+        revocation=Revocation(families, access_tokens),
+        introspection=Introspection(accounts.store, clients.store, families, access_tokens),
     )
 
 
 def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Database, Database]:
-    """Return the database for requests and that for the ring: requests must not delay the upkeep of the ring."""
+    """Return the database for requests and that for the ring: requests must not delay the maintenance of the ring."""
     url = settings.database_url.get_secret_value()
     database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
     if clock is not system_clock:
         database.shared_clock = shared_clock_by(clock)
     return database, ring_database
-
-
-def _means(settings: Settings, database: Database, policy: Policy) -> Means:
-    return Means(
-        accounts=AccountStore(database),
-        families=FamilyStore(database),
-        passwords=Passwords(),
-        user_audience=(settings.audience, settings.url),
-        client_audience=(settings.audience,),
-        clock_skew=policy.clock_skew,
-    )
-
-
-def _grants(
-    settings: Settings,
-    policy: Policy,
-    events: SessionEventStore,
-    means: Means,
-    clients: ClientStore,
-    mint: Mint,
-    guard: Guard,
-) -> Grants:
-    sessions = Sessions(means.families, events, settings.refresh_token_lifetime, policy.clock_skew)
-    proxy = settings.proxy.get_secret_value() if settings.proxy else None
-    keys = ClientKeys(settings.trusted_authorities(), proxy)
-    endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
-    audiences = (settings.url, *endpoint)
-    authentication = ClientAuthentication(clients, keys, guard, audiences, policy.clock_skew)
-    return Grants(
-        client_keys=keys,
-        authentication=authentication,
-        pipeline=Pipeline(
-            means=means,
-            authentication=authentication,
-            guard=guard,
-            sessions=sessions,
-            mint=mint,
-            password_login=settings.password_login == "on",  # noqa: S105 - a switch
-        ),
-        registration=Registration(
-            means.accounts, means.passwords, guard, is_open=settings.registration == "open"
-        ),
-        bearer=BearerAuthentication(means.accounts, means.families, mint),
-        revocation=Revocation(means.families, mint),
-        introspection=Introspection(means.accounts, clients, means.families, mint),
-    )
 
 
 def shared_clock_by(clock: Clock) -> Callable[[], int]:

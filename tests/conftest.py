@@ -162,9 +162,9 @@ def web(issuer: Issuer) -> Iterator[TestClient]:
 def alice(web: TestClient, issuer: Issuer) -> str:
     """Alice has an account with two scopes; this is her id."""
     assert web.post("/users", json=ALICE).status_code == 201
-    user = issuer.accounts.by_username("alice")
+    user = issuer.accounts.store.by_username("alice")
     assert user
-    issuer.accounts.set_scope(user.id, frozenset({"items:read", "items:write"}))
+    issuer.accounts.store.set_scope(user.id, frozenset({"items:read", "items:write"}))
     return user.id
 
 
@@ -172,7 +172,7 @@ def alice(web: TestClient, issuer: Issuer) -> str:
 def machine(issuer: Issuer) -> tuple[str, str]:
     """A client that authenticates with a secret: its id, and the secret."""
     client, secret = register_client(
-        issuer.clients, "a machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+        issuer.clients.store, "a machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
     )
     assert secret
     return client.id, secret

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+import typer
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +12,6 @@ from support.defaults import ALICE, Build
 from support.servers import free_port
 
 from issuer.addresses import canonical_address, parse_network
-from issuer.cli.output import CommandError
 from issuer.cli.ports import listening
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ADDRESS
@@ -154,5 +154,5 @@ def test_every_address_of_the_host_is_listened_on(host: str, reach: list[str]) -
 
 @pytest.mark.parametrize("host", ["", "  ", "[]"])
 def test_an_empty_host_is_not_every_address(host: str) -> None:
-    with pytest.raises(CommandError, match="empty"), listening(host, 0):
+    with pytest.raises(typer.BadParameter, match="empty"), listening(host, 0):
         pass

@@ -331,7 +331,7 @@ class Nodes:
 
     def refresh(self) -> None:
         for each in self.issuers:
-            each.node.refresh()
+            each.keys.node.refresh()
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def log_in(web: TestClient, password: str = ALICE["password"]) -> Any:
 @patterns
 def test_a_token_of_one_node_is_good_at_the_other_at_once_and_until_it_expires(nodes: Nodes) -> None:
     client, secret = register_client(
-        nodes.issuers[0].clients, "service", AuthMethod.BASIC, frozenset({"x"}), (), START
+        nodes.issuers[0].clients.store, "service", AuthMethod.BASIC, frozenset({"x"}), (), START
     )
     assert secret
     for issued, asked in ((0, 1), (1, 0)):
@@ -374,7 +374,7 @@ def test_each_node_sees_the_heartbeat_of_the_other_and_removes_none_that_counts(
     for _ in range(3):
         nodes.refresh()
         for each in nodes.issuers:
-            assert len(each.heartbeats.all()) == len(nodes.issuers)
+            assert len(each.keys.heartbeats.all()) == len(nodes.issuers)
         nodes.truth.advance(seconds=nodes.issuers[0].policy.heartbeat_interval.total_seconds())
 
 
@@ -387,14 +387,14 @@ def test_nodes_whose_clocks_step_back_an_hour_and_forth_serve_everybody(nodes: N
         assert {log_in(web).status_code for web in nodes.webs} == {503}  # until each has seen the ring again
         nodes.refresh()
         assert {log_in(web).status_code for web in nodes.webs} == {200}
-        assert all(each.node.trouble is None for each in nodes.issuers)
+        assert all(each.keys.node.trouble is None for each in nodes.issuers)
 
 
 @pytest.mark.parametrize("shifts", [PATTERNS["alike"]], ids=["alike"])
 def test_a_refresh_that_hangs_is_noticed_though_the_clock_was_set_back(nodes: Nodes) -> None:
-    assert nodes.issuers[0].node.trouble is None
+    assert nodes.issuers[0].keys.node.trouble is None
     nodes.clocks[0].shift -= STEP
-    assert nodes.issuers[0].node.trouble is not None
+    assert nodes.issuers[0].keys.node.trouble is not None
 
 
 def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from issuer.database.database import Database
 from issuer.logs import configure_log, request_id
 from issuer.settings.settings import Settings
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.group_commit import Batches
+from issuer.tokens.group_commit import GroupCommit
 from issuer.web.app import create_app
 from issuer.web.http.path_redaction import KnownPaths
 from issuer.wiring import Issuer
@@ -102,9 +102,12 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
     lines: Lines, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = structlog.get_logger("test")
-    real = issuer.passwords.verify
+    real = issuer.accounts.passwords.verify
     monkeypatch.setattr(
-        issuer.passwords, "verify", lambda *given: (log.info("hashes"), real(*given))[1], raising=True
+        issuer.accounts.passwords,
+        "verify",
+        lambda *given: (log.info("hashes"), real(*given))[1],
+        raising=True,
     )
     with TestClient(create_app(issuer)) as web:
         assert web.post("/users", json=ALICE).status_code == 201
@@ -115,17 +118,18 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
 
 
 def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(database: Database) -> None:
-    async def asked(name: str, batches: Batches, pool: HashingPool) -> bool:
+    async def asked(name: str, group_commit: GroupCommit, pool: HashingPool) -> bool:
         request_id.set(name)
-        told = await batches.run(name.encode(), request_id.get, same), await pool.run((), request_id.get)
+        refreshed = await group_commit.run(name.encode(), same, request_id.get, same)
+        told = refreshed, await pool.run((), request_id.get)
         return told == (name, name)
 
     async def all_at_once() -> list[bool]:
-        batches, pool = Batches(FamilyStore(database)), HashingPool(1)
+        group_commit, pool = GroupCommit(FamilyStore(database)), HashingPool(1)
         try:
-            return await asyncio.gather(*(asked(f"request-{n}", batches, pool) for n in range(20)))
+            return await asyncio.gather(*(asked(f"request-{n}", group_commit, pool) for n in range(20)))
         finally:
-            batches.close()
+            group_commit.close()
             pool.close()
 
     assert all(asyncio.run(all_at_once()))

@@ -46,14 +46,14 @@ def test_what_an_observer_raises_is_noted_and_raised_no_further() -> None:
 def test_callbacks_that_raise_change_no_answer(web: TestClient, alice: str, issuer: Issuer) -> None:
     for database in (issuer.database, issuer.ring_database):
         database.took = fail
-    issuer.hashing.changed = fail
+    issuer.accounts.hashing_pool.changed = fail
     for _ in range(3):  # as often as threads hash: none is taken for busy for ever
         body = web.post("/login", data=ALICE)
         assert body.status_code == 200
     assert web.post("/login", data={**ALICE, "password": "wrong"}).status_code == 401
     assert refresh(web, body.json()["refresh_token"]) == 200
-    assert issuer.hashing._running == 0
-    issuer.node.refresh()
+    assert issuer.accounts.hashing_pool._running == 0
+    issuer.keys.node.refresh()
     assert set(take_failures()) == {"RuntimeError"}
 
 

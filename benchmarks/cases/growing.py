@@ -73,8 +73,8 @@ class Place:
         """Return the issuer, who takes every password: hashing is measured elsewhere, and hides the rest."""
         settings = Settings(database_url=SecretStr(self.url), keys=str(self.folder / "keys"))
         made = build(settings)
-        made.passwords.verify = lambda *_: None  # type: ignore[method-assign]
-        made.node.refresh()
+        made.accounts.passwords.verify = lambda *_: None  # type: ignore[method-assign]
+        made.keys.node.refresh()
         return made
 
     def cost(self, act: Callable[[int], object], calls: int) -> float:
@@ -89,7 +89,7 @@ class Place:
 
 def requests(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
     """Yield what each kind of request costs at the present size; whom it is about is drawn by chance."""
-    drawn, grants, origin = random.Random(SEED), made.grants, Origin(address="192.0.2.7")  # noqa: S311 - no secret
+    drawn, grants, origin = random.Random(SEED), made.tokens, Origin(address="192.0.2.7")  # noqa: S311 - no secret
     refresh_tokens: list[str] = []
     access_tokens: list[str] = []
 
@@ -115,30 +115,30 @@ def requests(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
             form["refresh_token"] = refresh_tokens.pop()
             grants.pipeline.sign(grants.pipeline.grant(OAuthRequest(form), origin, made.clock()))
 
-    known = made.clients.by_id(client_id(0))
+    known = made.clients.store.by_id(client_id(0))
     assert known is not None, "clients were added"  # noqa: S101 - a benchmark of nothing is none
 
     def introspect(calls: int) -> None:
         for _ in range(calls):
             grants.introspection.introspect(known, {"token": access_tokens.pop()}, made.clock())
 
-    kid = made.node.view.ring.current(made.clock()).kid
+    kid = made.keys.node.view.ring.current(made.clock()).kid
     acts = {
         "log-in, hashing left out": log_in,
         "refresh": refresh,
         "introspection": introspect,
         "client_credentials": client,
-        "a signature alone": function.repeated(lambda: made.signer.sign(kid, b"x" * 400)),
+        "a signature alone": function.repeated(lambda: made.keys.signer.sign(kid, b"x" * 400)),
     }
     for name, act in acts.items():
-        made.node.refresh()
+        made.keys.node.refresh()
         yield name, place.cost(act, CALLS)
 
 
 def upkeep(place: Place, made: Issuer) -> Iterator[tuple[str, float]]:
     """Yield what no request waits for costs at the present size."""
     prunes = function.repeated(lambda: prune(made.database, made.clock()))
-    counts = function.repeated(lambda: made.families.count_living(made.clock()))
+    counts = function.repeated(lambda: made.tokens.families.count_active(made.clock()))
     yield "pruning, nothing to let go", place.cost(prunes, UPKEEP_CALLS)
     yield "counting sessions", place.cost(counts, UPKEEP_CALLS)
 

@@ -44,16 +44,18 @@ def client_credentials(client: tuple[str, str]) -> Request:
 def below_http(issuer: Issuer) -> Contestant:
     """Return the contestant that asks for tokens without a server: client looked up, token signed."""
     scope = frozenset({"items:read"})
-    client, secret = register_client(issuer.clients, "bench", AuthMethod.POST, scope, (), issuer.clock())
+    client, secret = register_client(
+        issuer.clients.store, "bench", AuthMethod.POST, scope, (), issuer.clock()
+    )
     form = {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret or ""}
 
     def tokens(calls: int) -> None:
-        pipeline = issuer.grants.pipeline
+        pipeline = issuer.tokens.pipeline
         for _ in range(calls):
             pipeline.sign(pipeline.grant(OAuthRequest(form), Origin(), issuer.clock()))
 
     def sample() -> Sample:
-        issuer.node.refresh()  # a node that has not looked for long does not sign
+        issuer.keys.node.refresh()  # a node that has not looked for long does not sign
         return {"cpu_us": cpu_us(tokens, CALLS)}
 
     return sample
@@ -70,7 +72,7 @@ def contestants(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Conte
     settings = Settings(database_url=SecretStr(f"sqlite:///{folder}/in.db"), keys=str(folder / "keys"))
     inside = build(settings)
     stack.callback(inside.close)
-    inside.node.refresh()
+    inside.keys.node.refresh()
     found: dict[str, Contestant] = {
         OPENSSL: partial(openssl_signs, 1),
         SIGN: partial(raw_sign, generate_private_key(65537, 2048)),

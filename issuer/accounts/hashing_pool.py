@@ -1,6 +1,6 @@
-"""The threads on which passwords are hashed, and the queue before them, which is shared fairly between sites.
+"""The threads on which passwords are hashed, and the queue before them, which is shared fairly between networks.
 
-Which requests may queue at all is decided in `throttling.guard`, and what is hashed in `passwords`.
+Which requests may queue is decided in `throttling.guard`; hashing itself is done by `passwords`.
 """
 
 import asyncio
@@ -26,22 +26,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 QUEUE_LIMIT = 64
-"""Jobs that wait for a thread, beyond which the site with the most of them is asked to come back."""
-BACK_WITHIN_SECONDS = 6
-"""Retry-After is chosen at random in this range, so that refused clients do not return together."""
-GIVE_WAY = 10
-"""The niceness of hashing threads above that of the process: other requests run first."""
-NICEST = 19
+"""Jobs that wait for a thread. Beyond that, the network with the most of them loses one, with status 503."""
+RETRY_WITHIN_SECONDS = 6
+"""Retry-After is random in this range, so that refused clients do not return together."""
+NICENESS_ADDED = 10
+"""How much nicer hashing threads are than the process: other requests run first."""
+NICENESS_MOST = 19
 
 Place = Sequence[str]
-"""Where a request came from, the largest network first, and for whom: jobs take turns at each level."""
+"""The networks of a request, the largest first, then its account: jobs take turns at each level."""
 
 
 class QueueFull(Unavailable):
     """Too many jobs wait for a hashing thread already."""
 
     def __init__(self) -> None:
-        later = timedelta(seconds=1 + secrets.randbelow(BACK_WITHIN_SECONDS))
+        later = timedelta(seconds=1 + secrets.randbelow(RETRY_WITHIN_SECONDS))
         super().__init__("too many log-ins at once; try again later", retry_after=later)
 
 
@@ -62,38 +62,38 @@ class Job:
             return partial(self.future.set_exception, error)
 
 
-class Turns:
-    """A queue in which places take turns, however many jobs each of them has; not for several threads at once."""
+class FairQueue:
+    """A queue in which places take turns, however many jobs each of them has. Not thread-safe."""
 
     def __init__(self) -> None:
         self.size = 0
         self._jobs: deque[Job] = deque()
-        self._places: OrderedDict[str, Turns] = OrderedDict()
+        self._places: OrderedDict[str, FairQueue] = OrderedDict()
 
     def put(self, job: Job, place: Place) -> None:
-        """Add a job behind the others of its place."""
+        """Add a job at the end of its place."""
         self.size += 1
         if place:
-            self._places.setdefault(place[0], Turns()).put(job, place[1:])
+            self._places.setdefault(place[0], FairQueue()).put(job, place[1:])
         else:
             self._jobs.append(job)
 
     def next(self) -> Job:
-        """Take out the oldest job of the place whose turn it is; raise IndexError if there is none."""
+        """Remove and return the oldest job of the next place; raise IndexError if the queue is empty."""
         if not self._places:
             job = self._jobs.popleft()
         else:
-            name, turns = next(iter(self._places.items()))
-            job = turns.next()
+            name, queue = next(iter(self._places.items()))
+            job = queue.next()
             self._places.move_to_end(name)
             self._drop_if_empty(name)
         self.size -= 1
         return job
 
     def shed(self) -> Job:
-        """Take out the newest job of the place that has the most; raise IndexError if there is none.
+        """Remove and return the newest job of the place that has the most; raise IndexError if the queue is empty.
 
-        Of places that have equally many it is the one that came last.
+        Of several places that have the most, take the one that came last.
         """
         if not self._places:
             job = self._jobs.pop()
@@ -112,18 +112,18 @@ class Turns:
 class HashingPool:
     """Threads for requests that hash, as many as there are cores, behind a bounded queue.
 
-    Places take turns. When the queue is full, the place that has the most jobs in it loses its newest one, which
-    is answered 503: whoever sends many requests makes nobody wait but their own site.
+    Places take turns. When the queue is full, the place that has the most jobs loses its newest one, with status 503:
+    many requests from one network delay that network only.
     """
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, "hashing", initializer=_give_way)
-        self._turns = Turns()
+        self._executor = ThreadPoolExecutor(threads, "hashing", initializer=_lower_priority)
+        self._queue = FairQueue()
         self._running = 0
         self._lock = threading.Lock()
         self.changed: Callable[[int], None] = lambda _jobs: None
-        """Is called with the number of jobs that run or wait, whenever that changes."""
+        """Called with the number of jobs that run or wait, whenever that changes."""
 
     def start(self) -> None:
         """Start the threads; raise RuntimeError if that cannot be done."""
@@ -133,22 +133,22 @@ class HashingPool:
         """Return what `function` returns, off the event loop; raise QueueFull when too many wait."""
         job = Job(partial(copy_context().run, partial(function, *args, **kwargs)))
         with self._changing():
-            self._turns.put(job, place)
+            self._queue.put(job, place)
             shed = (
-                self._turns.shed() if self._turns.size + self._running > QUEUE_LIMIT + self._threads else None
+                self._queue.shed() if self._queue.size + self._running > QUEUE_LIMIT + self._threads else None
             )
         if shed is not None and shed.future.set_running_or_notify_cancel():
             shed.future.set_exception(QueueFull())
         if shed is not job:
-            self._executor.submit(self._take_turn)
+            self._executor.submit(self._run_next)
         result: T = await asyncio.wrap_future(job.future)
         return result
 
-    def _take_turn(self) -> None:
-        """Run the job whose turn it is: not the one that this call was submitted for, and none if one was shed."""
+    def _run_next(self) -> None:
+        """Run the next job, which need not be the one that this call was submitted for; none if one was shed."""
         with self._changing():
             try:
-                job = self._turns.next()
+                job = self._queue.next()
             except IndexError:
                 return
             self._running += 1
@@ -161,23 +161,25 @@ class HashingPool:
     def _changing(self) -> Iterator[None]:
         with self._lock:
             yield
-            jobs = self._turns.size + self._running
+            jobs = self._queue.size + self._running
         notify(self.changed, jobs)
 
     def close(self) -> None:
         """End the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            while self._turns.size:
-                self._turns.next().future.cancel()
+            while self._queue.size:
+                self._queue.next().future.cancel()
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Lower the priority of this thread: while it hashes, the event loop must get a core at once."""
     if sys.platform != "linux":  # elsewhere only whole processes have one
         return
     thread = threading.get_native_id()
     with suppress(Exception):  # a thread that raised here would break the whole pool
         os.setpriority(
-            os.PRIO_PROCESS, thread, min(NICEST, os.getpriority(os.PRIO_PROCESS, thread) + GIVE_WAY)
+            os.PRIO_PROCESS,
+            thread,
+            min(NICENESS_MOST, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS_ADDED),
         )

@@ -1,6 +1,6 @@
-"""Hashing passwords: the only file that knows passlib.
+"""Password hashes: made and verified, with bounds on the cost of imported ones. Only this module imports passlib.
 
-Which passwords are acceptable is decided in `accounts`, and on which threads they are hashed in `hashing_pool`.
+Which passwords are acceptable is decided in `user`; `hashing_pool` has the threads.
 """
 
 import re
@@ -17,20 +17,20 @@ COMMON = frozenset((Path(__file__).parent / "common_passwords.txt").read_text("u
 """Passwords of twelve characters or more that lead every list of leaked ones."""
 
 SCHEMES: Final = ("argon2", "scrypt", "bcrypt", "bcrypt_sha256", "pbkdf2_sha256", "pbkdf2_sha512")
-"""What is verified; the first is what is made."""
+"""Accepted schemes; new hashes use the first."""
 BCRYPT_IDENTS: Final = ("$2$", "$2a$", "$2b$", "$2y$")
 BCRYPT_MOST_BYTES: Final = 72
-"""What bcrypt reads of a password. Most makers of such hashes cut longer ones there without saying so."""
+"""bcrypt reads no more of a password. Most programs truncate longer ones there silently."""
 MEMORY_MOST_KIB: Final = 256 * 1024
-"""What a hash from elsewhere may take to verify: as many at once as there are cores must fit."""
+"""Of memory to verify an imported hash: as many verifications as there are cores must fit at once."""
 LANES_MOST: Final = 16
-"""Of argon2; each is a thread while a password is verified."""
+"""Lanes of argon2; each is a thread while a password is verified."""
 SECONDS_MOST: Final = 1.25
-"""How long one core may work on one verification, by the costs below, which were measured on such a core."""
+"""Of one core for one verification, computed with the costs below, which were measured on such a core."""
 KIB_SECONDS: Final = {"argon2": SECONDS_MOST / 2**20, "scrypt": 3.2e-6}
-"""For each KiB of memory and each pass over it; scrypt makes one pass, which reads and writes twice."""
+"""Seconds for each KiB of memory and pass over it; scrypt makes one pass, which reads and writes twice."""
 THREAD_SECONDS: Final = 2e-5
-"""To start and join a thread; with several lanes argon2 does so for each lane in each slice of a pass."""
+"""Seconds to start and join a thread; with several lanes argon2 does so for each lane in each slice of a pass."""
 SLICES: Final = 4
 ROUND_SECONDS: Final = {
     "bcrypt": SECONDS_MOST / 2**14,
@@ -38,7 +38,7 @@ ROUND_SECONDS: Final = {
     "pbkdf2_sha256": SECONDS_MOST / 4_000_000,
     "pbkdf2_sha512": SECONDS_MOST / 2_000_000,
 }
-"""Of bcrypt a round is one of the two to the power of its cost."""
+"""bcrypt has 2 to the power of its cost rounds."""
 HASH_MOST_CHARACTERS: Final = 512
 FOREIGN_FORMS: Final = (
     (r"\{[A-Za-z0-9@._-]+\}", "of Spring Security or LDAP, with the scheme in braces"),
@@ -49,9 +49,9 @@ FOREIGN_FORMS: Final = (
     (r"\$(?:1|5|6|7|y|gy|apr1|sm3|md5|sha1)\$", "of crypt"),
     (r"(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})\Z", "of a plain digest"),
 )
-"""Forms that others write and that are not verified here, each by how it begins."""
+"""Hash formats of other programs that are not accepted: a pattern for the beginning, and a name."""
 UNVERIFIABLE: Final = (ValueError, TypeError, NotImplementedError)
-"""What passlib and the libraries below raise for a hash or a password that they cannot deal with."""
+"""What passlib and its backends raise for a hash or a password that they cannot process."""
 
 
 class WrongPassword(Exception):
@@ -59,7 +59,7 @@ class WrongPassword(Exception):
 
 
 class BadHash(ValueError):
-    """No password can be verified by this hash, or not within bounds; says why, and nothing of the hash."""
+    """No password can be verified against this hash, or not within bounds. The message holds nothing of the hash."""
 
 
 class Passwords:
@@ -89,15 +89,15 @@ class Passwords:
         return str(self._context.hash(password))
 
     def verify(self, password: str, password_hash: str | None, decoy: str | None = None) -> str | None:
-        """Return a better hash to keep in place of `password_hash`, or None if it is up to date.
+        """Verify a password; return the hash to store in place of an outdated one, else None. Raise WrongPassword.
 
-        Raise WrongPassword otherwise; for None, an unknown user or one who must not log in now, after the work that
-        `decoy` costs, the hash of an account. Nothing matches it then: a better hash, made for what matches an older
-        one, would take time that tells of the match.
+        If `password_hash` is None, for an unknown user or one who must not log in, do the work of `decoy`, the hash
+        of an account, and raise WrongPassword. Nothing can match then: an upgraded hash would take time that shows
+        the match.
         """
         chosen, verified = canonical_password(password), password_hash or decoy or self._dummy
-        # As it is hashed here, and as typed, as others may have hashed it. Both are tried whether the first matches
-        # or not: how long it takes tells nothing.
+        # As it is hashed here, and as typed: other programs hash that. Both are tried in any case, so that the time
+        # shows nothing.
         before = self._never if password_hash is None else b""
         tried = [_secret(form, verified, before) for form in dict.fromkeys([chosen, password])]
         outcomes = [self._verify(secret, verified) for secret in tried]
@@ -106,7 +106,7 @@ class Passwords:
         matches, better = outcomes[0]
         if matches and tried[0] == chosen.encode():
             return better
-        return self.hash(chosen)  # what matched is not what shall be asked for from now on
+        return self.hash(chosen)  # it matched as typed; from now on the canonical form counts
 
     def _verify(self, secret: bytes, password_hash: str) -> tuple[bool, str | None]:
         try:
@@ -117,9 +117,9 @@ class Passwords:
         return bool(matches), None if better is None else str(better)
 
     def require_verifiable(self, password_hash: str) -> None:
-        """Raise BadHash for a hash from elsewhere that verifies no password, or takes too long or too much memory.
+        """Raise BadHash for an imported hash that verifies no password, or takes too much time or memory.
 
-        Each log-in by it would do that work, whoever asks and whether the password is right or not.
+        Every attempt to log in to that account would do this work.
         """
         scheme = self._context.identify(password_hash)
         form = next((form for start, form in FOREIGN_FORMS if re.match(start, password_hash)), None)
@@ -144,22 +144,22 @@ class Passwords:
 
 
 def _secret(password: str, password_hash: str, before: bytes) -> bytes:
-    """Return what the scheme of the hash reads of a password with `before` in front, and no longer than it was."""
+    """Return the bytes to verify: the password with `before` in front, no longer than without, cut as bcrypt does."""
     secret = password.encode()
     secret = (before + secret)[: max(len(before), len(secret))]
     return secret[:BCRYPT_MOST_BYTES] if password_hash.startswith(BCRYPT_IDENTS) else secret
 
 
 def _parsed(scheme: Any, password_hash: str) -> Any:
-    """Return what passlib makes of a hash; raise one of UNVERIFIABLE where it could not verify by it."""
+    """Return a hash as passlib parses it; raise one of UNVERIFIABLE if it could not verify a password."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what it would put right is not the same afterwards
+        warnings.simplefilter("ignore")  # of what passlib corrects: it then differs from the hash below
         parsed = scheme.from_string(password_hash)
         if scheme.name == "argon2":  # the version before the last is written or left out
             password_hash = password_hash.replace("$v=16$", "$", 1)
         if parsed.checksum is None or parsed.to_string() != password_hash:
             raise ValueError("no digest, or not in the one form")
-    if scheme.name == "argon2":  # what the library below refuses, only when it verifies
+    if scheme.name == "argon2":  # what argon2-cffi would refuse at the first verification
         memory_least, digest_least, salt_least = 8 * parsed.parallelism, 4, 8  # RFC 9106 section 3.1
         short = len(parsed.checksum) < digest_least or len(parsed.salt) < salt_least
         if parsed.memory_cost < memory_least or short or parsed.data:
@@ -168,7 +168,7 @@ def _parsed(scheme: Any, password_hash: str) -> Any:
 
 
 def _memory_kib(parsed: Any) -> int:
-    """Return the KiB that one verification takes."""
+    """Return the KiB of memory that one verification takes."""
     match parsed.name:
         case "argon2":
             memory: int = parsed.memory_cost
@@ -180,7 +180,7 @@ def _memory_kib(parsed: Any) -> int:
 
 
 def _seconds(parsed: Any) -> float:
-    """Return about how long one core works on one verification."""
+    """Return roughly how many seconds of one core a verification takes."""
     match parsed.name:
         case "argon2":
             lanes = parsed.parallelism

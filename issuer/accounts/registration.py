@@ -1,6 +1,6 @@
-"""Registration: making an account, by anybody unless the operator closed it, and no faster than is good for others.
+"""Registration: users make their own accounts, unless the operator closed it, within limits for each address.
 
-Which names and passwords are acceptable is decided in `accounts`.
+Which names and passwords are acceptable is decided in `user`.
 """
 
 import uuid
@@ -31,7 +31,7 @@ def register_user(
 
 
 class Registration:
-    """Makes accounts for whoever asks."""
+    """Makes accounts on request."""
 
     def __init__(self, accounts: AccountStore, passwords: Passwords, guard: Guard, *, is_open: bool) -> None:
         self._accounts = accounts
@@ -40,12 +40,12 @@ class Registration:
         self._is_open = is_open
 
     def require_open(self) -> None:
-        """Raise AccessDenied if only operators make accounts."""
+        """Raise AccessDenied if registration is closed."""
         if not self._is_open:
             raise AccessDenied("registration is closed here; ask the operator for an account")
 
     def admit(self, username: str, password: str, origin: Origin, now: datetime) -> None:
-        """Count an account about to be made, and raise what `register` raises but for hashing the password."""
+        """Count a registration and check it as `register` does, before the password is hashed."""
         self.require_open()
         self._guard.register(origin, now)
         require_password(password, require_username(username), COMMON)
@@ -53,9 +53,9 @@ class Registration:
             raise UsernameTaken("this username is taken; choose another")
 
     def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
-        """Make an account that was admitted; raise UsernameTaken if another was faster."""
+        """Make an account after `admit`; raise UsernameTaken if another request took the name meanwhile."""
         user = register_user(self._accounts, self._passwords, username, password, now)
-        self._guard.know(account_name(username), origin, now)
+        self._guard.remember_device(account_name(username), origin, now)
         return user
 
     def register(self, username: str, password: str, origin: Origin, now: datetime) -> User:

@@ -1,6 +1,7 @@
-"""Accounts: one row a user, unique by the canonical form of the name.
+"""The table of users, unique by the canonical form of the name.
 
-What names and passwords are acceptable is decided in `accounts`; changes that end sessions are in `families`.
+Which names and passwords are acceptable is decided in `user`; changes that also end sessions are in
+`tokens.family_store`.
 """
 
 import hmac
@@ -36,15 +37,15 @@ users = Table(
     Column("scope", Scope, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
-    # Random, so that a row can be drawn at random: identifiers that came from elsewhere are not.
+    # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
     Column("draw", BigInteger, nullable=False, index=True),
 )
 
 
 ROWS_AT_ONCE = 1000
-"""In one statement, of which each database takes some thousand parameters."""
+"""In one statement: each database accepts some thousand parameters."""
 
-# Made once: building them takes longer than the database does to answer.
+# Built once: that takes longer than executing them.
 _BY_ID = select(users).where(users.c.id == bindparam("user_id"))
 _DRAWN = select(users.c.password_hash).order_by(users.c.draw).limit(1)
 _DRAWN_FROM = _DRAWN.where(users.c.draw >= bindparam("draw"))
@@ -52,28 +53,28 @@ _BY_NAME = select(users).where(users.c.canonical_username == bindparam("name"))
 
 
 class Taken(NamedTuple):
-    """What others have already."""
+    """Names and identifiers that are in use already."""
 
     names: Collection[str]
-    """Canonical ones, of accounts."""
+    """Canonical names of accounts."""
     ids: Collection[str]
-    """Of accounts."""
+    """Identifiers of accounts."""
     subjects: Collection[str]
-    """Identifiers of accounts and clients, those that were removed included."""
+    """Identifiers of accounts and clients, including removed ones."""
 
 
 class AccountStore:
-    """Keeps accounts."""
+    """Stores accounts."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def add(self, user: User) -> None:
-        """Keep a new account; raise UsernameTaken when its name, or one that reads the same, exists."""
+        """Store a new account; raise UsernameTaken if its canonical name exists."""
         self.add_all([user])
 
     def add_all(self, new: Sequence[User]) -> None:
-        """Keep new accounts, all or none; raise UsernameTaken when the name or the id of one exists."""
+        """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists."""
         try:
             with self._database.write() as connection:
                 for some in _batched(new, ROWS_AT_ONCE):
@@ -83,7 +84,7 @@ class AccountStore:
             raise UsernameTaken("this username is taken; choose another") from None
 
     def taken(self, new: Sequence[User]) -> Taken:
-        """Return which names and ids of new accounts others have."""
+        """Return which names and ids of the `new` accounts are in use already."""
         names, ids, others = set[str](), set[str](), set[str]()
         for some in _batched(new, ROWS_AT_ONCE):
             by_name = [canonical_username(user.username) for user in some]
@@ -110,11 +111,11 @@ class AccountStore:
         return read_user(row) if row else None
 
     def decoy_hash(self, username: str) -> str | None:
-        """Return the password hash of an account that is always the same for a name; None while there is no account.
+        """Return the hash to verify a password against if `username` is unknown: that of some account, or None.
 
-        To verify by where the name is unknown: hashes from elsewhere take another time than those made here. Drawn
-        at random, unknown names show the same mix of times as known ones; and under a secret, or else anybody could
-        tell which account a name draws. It is drawn for known names as well, which costs the same.
+        Imported hashes take another time than those made here. Each name draws one account, always the same, so that
+        unknown names show the same mix of times as known ones. The draw is keyed with a secret, so that nobody can
+        compute which account a name draws. It is made for known names as well, to cost the same.
         """
         name = canonical_username(username).encode()
         draw = int.from_bytes(hmac.digest(self._secret, name, "sha256")[:8]) >> (64 - DRAW_BITS)

@@ -1,6 +1,6 @@
-"""Accounts: the people who log in, what names and passwords are acceptable, and who is refused.
+"""Users, and which names and passwords are acceptable.
 
-Hashing is `passwords`' work; keeping accounts, `store`'.
+Passwords are hashed by `passwords`, users stored by `store`.
 """
 
 import unicodedata
@@ -14,15 +14,15 @@ USERNAME_LENGTH = 64
 PASSWORD_LEAST_CHARACTERS = 12
 PASSWORD_MOST_BYTES = 1024
 VERIFIED_MOST_BYTES = 4096
-"""Of a password that is verified: accounts from elsewhere may have longer ones than are accepted here."""
-# Letters, marks, numbers; separators, control and format characters stay out, with look-alike spaces.
+"""Of a password that is verified: imported accounts may have longer ones than are accepted here."""
+# Letters, marks, numbers; no separators (which look like spaces), control or format characters.
 _NAME_CATEGORIES = ("L", "M", "N")
 _NAME_PUNCTUATION = frozenset("._-@+")
 
 
 @dataclass(frozen=True)
 class User:
-    """An account; `id` is the stable `sub` of its tokens, `username` may be shown."""
+    """A user account; `id` is the stable `sub` of its tokens, `username` is for display."""
 
     id: str
     username: str
@@ -32,13 +32,21 @@ class User:
     disabled_at: datetime | None = None
 
 
+@dataclass(frozen=True)
+class VerifiedPassword:
+    """The hash that a password was verified against, and what to store in its place if its scheme is outdated."""
+
+    current_hash: str = field(repr=False)
+    upgraded_hash: str | None = field(default=None, repr=False)
+
+
 def canonical_username(username: str) -> str:
     """Return the form in which two spellings of one name are equal: NFKC, case-folded."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", username).casefold())
 
 
 def account_name(username: str) -> str:
-    """Return what all spellings of a name are counted by, whether there is such an account or not."""
+    """Return the name under which attempts are counted for all spellings, whether the account exists or not."""
     return canonical_username(username) if hashable(username) else username
 
 
@@ -51,7 +59,7 @@ def require_username(username: str) -> str:
     for character in name:
         if character not in _NAME_PUNCTUATION and unicodedata.category(character)[0] not in _NAME_CATEGORIES:
             raise InvalidRequest("username may hold letters, digits and any of . _ - @ +")
-    if not any(map(str.isalnum, name)):  # `..` is a path to services that make one of it
+    if not any(map(str.isalnum, name)):  # `..` would be a path for services that build one from it
         raise InvalidRequest("username must hold a letter or a digit")
     if not name.isascii():
         # Only here: its tables take 18 MiB, and most names need none of it.
@@ -62,7 +70,7 @@ def require_username(username: str) -> str:
 
 
 def canonical_password(password: str) -> str:
-    """Return a hashable `password` in the one form that is hashed (NFC): keyboards differ in composing."""
+    """Return a hashable `password` in the form that is hashed (NFC): keyboards compose characters differently."""
     return unicodedata.normalize("NFC", password)
 
 
@@ -86,7 +94,7 @@ def require_password(password: str, username: str, common: frozenset[str]) -> st
 
 
 def hashable(password: str, most_bytes: int = PASSWORD_MOST_BYTES) -> bool:
-    """Whether `password` can be hashed at all: encodable, and short enough not to be an attack."""
+    """Return whether `password` can be hashed: it is encodable, and not so long that hashing it is an attack."""
     try:
         return len(password.encode()) <= most_bytes and "\0" not in password
     except UnicodeEncodeError:

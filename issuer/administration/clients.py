@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from issuer.clients.client import Client, new_secret
+from issuer.clients.client import Client, default_grants, new_secret
 from issuer.clients.store import ClientStore
 from issuer.clock import instant
 from issuer.digests import digest
@@ -119,6 +119,7 @@ def register_client(
         secret_digest=digest(secret) if secret else None,
         jwks=jwks,
         jwks_uri=jwks_uri,
+        grant_types=default_grants(auth_method),
     )
     clients.add(client)
     return client, secret

@@ -33,9 +33,9 @@ def list_entries(
     What happened to sessions is in a list of its own: issuer audit sessions.
     """
     with opened(Access.READ) as issuer:
-        links, damaged = issuer.audit.readable()
+        links, damaged = issuer.keys.audit.readable()
         shown = links[-last:]
-        sums, damaged_sums = issuer.session_events.newest(last)
+        sums, damaged_sums = issuer.tokens.session_events.newest(last)
         says = [] if shown else ["no entries yet"]
         if sums:
             says.append(
@@ -68,7 +68,7 @@ def sessions(
     latest event.
     """
     with opened(Access.READ) as issuer:
-        sums, damaged = issuer.session_events.newest(last)
+        sums, damaged = issuer.tokens.session_events.newest(last)
         names = {user: _name(issuer, user) for user in {each.user_id for each in sums}}
         show(
             {"sessions": [_summed(each) for each in sums]},
@@ -99,16 +99,16 @@ def verify(
             "--noted takes a digest as `issuer audit verify` prints it: 64 digits and letters a to f"
         )
     with opened(Access.READ) as issuer:
-        links, head = issuer.audit.chain()
+        links, head = issuer.keys.audit.chain()
         problem = fault(links, head)
         if problem is None and noted is not None and noted.strip() not in {link.digest for link in links}:
             problem = (
                 "no entry has the noted digest: the audit log was replaced, or an older backup was restored"
             )
-        problem = problem or issuer.rotation.halves.audit_error()
+        problem = problem or issuer.keys.rotation.halves.audit_error()
         if problem is not None:
             raise CommandError(f"the audit log is not intact: {problem}")
-        compared = issuer.rotation.halves.noted_entries()
+        compared = issuer.keys.rotation.halves.noted_entries()
         told = (
             "there is no note outside the database to compare it with"
             if compared is None
@@ -150,7 +150,7 @@ def _summed(sums: SessionEvents) -> Row:
 def _name(issuer: Issuer, user_id: str) -> str:
     """Return the username, or the id of an account that is gone or damaged."""
     with suppress(DatabaseDamaged):
-        user = issuer.accounts.by_id(user_id)
+        user = issuer.accounts.store.by_id(user_id)
         return user.username if user else user_id
     return user_id
 

@@ -63,9 +63,9 @@ def add(
     require_output()
     with opened() as issuer:
         client, secret = register_client(
-            issuer.clients, name, auth, granted, audiences, issuer.clock(), jwks=keys, jwks_uri=jwks_uri
+            issuer.clients.store, name, auth, granted, audiences, issuer.clock(), jwks=keys, jwks_uri=jwks_uri
         )
-        with _delivering("no client was made", partial(issuer.clients.remove, client.id)):
+        with _delivering("no client was made", partial(issuer.clients.store.remove, client.id)):
             _show_secret(client, secret, as_json=as_json)
 
 
@@ -85,9 +85,10 @@ def rotate_secret(
         client = _find(issuer, client_id)
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
-        renewed, secret = renew_secret(issuer.clients, client, span, issuer.clock())
+        renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock())
         with _delivering(
-            "the previous secret is still valid", partial(restore_secret, issuer.clients, client, renewed)
+            "the previous secret is still valid",
+            partial(restore_secret, issuer.clients.store, client, renewed),
         ):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
@@ -156,7 +157,7 @@ def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str |
 def list_clients(*, as_json: Json = False) -> None:
     """Show all clients, the built-in one included."""
     with opened(Access.READ) as issuer:
-        registered, damaged = issuer.clients.all()
+        registered, damaged = issuer.clients.store.all()
         rows = [_row(client) for client in (FIRST_PARTY, *registered)]
         show({"clients": rows}, as_json=as_json, rows=[_brief(row) for row in rows], damaged=damaged)
 
@@ -166,7 +167,7 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Refuse a client from now on; access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
-        issuer.clients.set_disabled(client.id, issuer.clock())
+        issuer.clients.store.set_disabled(client.id, issuer.clock())
         _wait_for_all()
         _show(_find(issuer, client_id), as_json=as_json, says="disabled")
 
@@ -175,12 +176,12 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Let a disabled client ask for tokens again."""
     with opened(Access.CHANGE) as issuer:
-        issuer.clients.set_disabled(_find(issuer, client_id).id, None)
+        issuer.clients.store.set_disabled(_find(issuer, client_id).id, None)
         _show(_find(issuer, client_id), as_json=as_json, says="enabled")
 
 
 def _find(issuer: Issuer, client_id: str) -> Client:
-    client = issuer.clients.by_id(client_id)
+    client = issuer.clients.store.by_id(client_id)
     if client is None:
         raise CommandError(f"there is no client {client_id!r}; see: issuer clients list")
     if client == FIRST_PARTY:

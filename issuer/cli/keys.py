@@ -36,7 +36,7 @@ Choose = Callable[[KeyRing, Policy, datetime], KeyRing]
 def list_keys(*, as_json: Json = False) -> None:
     """Show each key: its phase, since when it signs, when it leaves the JWKS, and when its tokens have expired."""
     with opened(Access.READ) as issuer:
-        ring = issuer.rotation.ring()
+        ring = issuer.keys.rotation.ring()
         now = issuer.clock()
         ripe_at = min((ring.ripe_at(key) for key in ring.standbys(now)), default=None)
         show_ring(issuer, ring, as_json=as_json, hint=_hint(ripe_at, now))
@@ -46,7 +46,7 @@ def list_keys(*, as_json: Json = False) -> None:
 def show_plan(*, as_json: Json = False) -> None:
     """Show what will happen to each key over the next rotation period, and when."""
     with opened(Access.READ) as issuer:
-        ring = issuer.rotation.ring()
+        ring = issuer.keys.rotation.ring()
         planned = plan(ring, issuer.policy, issuer.clock())
         if not as_json:
             timeline.draw(planned, console())
@@ -83,7 +83,7 @@ def rollback(
 def nodes(*, as_json: Json = False) -> None:
     """Show each process that serves: which version of the key ring it holds, and when it last looked."""
     with opened(Access.READ) as issuer:
-        version, now = issuer.rotation.ring().version, issuer.clock()
+        version, now = issuer.keys.rotation.ring().version, issuer.clock()
         rows: list[Row] = [
             {
                 "node": beat.name,
@@ -133,7 +133,7 @@ def _why(what: str, reason: str | None, *, force: bool) -> str | None:
 def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -> None:
     """Let another key sign, or show what that would do."""
     with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
-        before = issuer.rotation.ring()
+        before = issuer.keys.rotation.ring()
         stragglers = _stragglers(issuer, before)
         seen = before.current(issuer.clock()).kid
 
@@ -141,7 +141,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
             ring.require_current(seen, now)  # if two operators rotate at once, the second one is refused
             return choose(ring, issuer.policy, now)
 
-        ring = issuer.rotation.preview(move) if dry_run else issuer.rotation.change(move, why)
+        ring = issuer.keys.rotation.preview(move) if dry_run else issuer.keys.rotation.change(move, why)
         does = "would sign" if dry_run else "signs"
         lines = [
             f"{ring.current(ring.changed_at).kid} {does} from now on; running nodes follow within 2 seconds",

@@ -53,13 +53,13 @@ def import_key(
     with opened(Access.MAKE if current else Access.CHANGE) as issuer:
         alg = algorithm_for(key, issuer.settings.algorithm)
         public = ALGORITHMS[alg].public_key(key)
-        issuer.rotation.require_place(public, current=current)
+        issuer.keys.rotation.require_place(public, current=current)
         try:
-            issuer.signer.adopt(key, alg)
+            issuer.keys.signer.adopt(key, alg)
         except KeyUnavailable:
-            issuer.rotation.require_place(public, current=current)  # somebody imported it at this moment
+            issuer.keys.rotation.require_place(public, current=current)  # somebody imported it at this moment
             raise
-        ring = issuer.rotation.take_in(public, current=current, reason=f"imported from {pem.name}")
+        ring = issuer.keys.rotation.take_in(public, current=current, reason=f"imported from {pem.name}")
         ripe_at = ring.ripe_at(ring.find(public.kid))
         does = "signs" if current else f"is published, and may sign from {instant(ripe_at)} on"
         show_ring(issuer, ring, as_json=as_json, says=[f"{public.kid} {does}"], warnings=_exposed(pem))
@@ -89,7 +89,7 @@ def rewrap(
     new = _current_passphrase() if same_passphrase else _new_passphrase(new_passphrase_file)
     with opened(Access.CHANGE) as issuer:
         _record(issuer, "begun")  # the audit entry comes first: without it nothing is changed
-        count = issuer.signer.rewrap(new)
+        count = issuer.keys.signer.rewrap(new)
         _record(issuer, f"{count} private keys")
         if not count:
             raise NothingToDo("all private keys are encrypted under that passphrase already")
@@ -105,10 +105,10 @@ def rewrap(
 def verify(*, as_json: Json = False) -> None:
     """Check every private key by signing and verifying with it; exit 1 if one fails."""
     with opened(Access.READ) as issuer:
-        ring, now = issuer.rotation.ring(), issuer.clock()
+        ring, now = issuer.keys.rotation.ring(), issuer.clock()
         keys = [key for key in ring.keys if ring.phase(key, now) in PUBLISHED]
         rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
-        strays = issuer.signer.strays([key.kid for key in keys])
+        strays = issuer.keys.signer.strays([key.kid for key in keys])
         bad = sum(row["result"] != "ok" for row in rows)
         show(
             {"keys": rows, "strays": strays},
@@ -127,12 +127,12 @@ def verify(*, as_json: Json = False) -> None:
 
 
 def _record(issuer: Issuer, how_far: str) -> None:
-    issuer.audit.record(Entry(issuer.clock(), issuer.actor, Action.REWRAPPED, reason=how_far))
+    issuer.keys.audit.record(Entry(issuer.clock(), issuer.actor, Action.REWRAPPED, reason=how_far))
 
 
 def _proven(issuer: Issuer, key: Key, phase: Phase) -> Row:
     try:
-        prove(issuer.signer, key)
+        prove(issuer.keys.signer, key)
         result = "ok"
     except KeyUnavailable as error:
         result = str(error)

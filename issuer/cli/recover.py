@@ -23,7 +23,7 @@ def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as
     require_reason(reason)
     # Where the database is lost as well, the ring is restored in a new one.
     with opened(Access.READ if dry_run else Access.MAKE) as issuer:
-        recovery = issuer.recovery
+        recovery = issuer.keys.recovery
         ring = recovery.preview(blindly=force) if dry_run else recovery.recover(reason, blindly=force)
         revoked = sum(key.revoked_at is not None for key in ring.keys)
         does = "would be" if dry_run else "is"

@@ -54,7 +54,7 @@ def revoke(
     if not kid:
         raise typer.BadParameter("the kid is empty")
     with opened(Access.CHANGE) as issuer:
-        key = issuer.rotation.ring().find(kid)
+        key = issuer.keys.rotation.ring().find(kid)
         if not yes and key.revoked_at is None:
             _confirm(key)
         ring, already = _revoked(issuer, key, reason, compromised=compromised, force=force)
@@ -72,7 +72,7 @@ def revoke(
             says=_report(issuer, ring, ring.find(key.kid), acknowledgement, ended),
             refused_from=refused_from,
             acknowledged=len(acknowledgement.done),
-            refresh_families=issuer.families.count_living(issuer.clock()),
+            refresh_families=issuer.tokens.families.count_active(issuer.clock()),
         )
 
 
@@ -81,14 +81,14 @@ def _revoked(
 ) -> tuple[KeyRing, NothingToDo | None]:
     """Revoke the key; return the ring, and what there is to say if it was revoked before."""
     try:
-        ring = issuer.rotation.change(
+        ring = issuer.keys.rotation.change(
             lambda ring, now: ring.revoked(key.kid, reason, issuer.policy, now, compromised=compromised),
             emergency=True,
             blindly=force,
         )
     except NothingToDo as already:
-        issuer.rotation.settle()  # perhaps it was interrupted
-        return issuer.rotation.ring(), already
+        issuer.keys.rotation.settle()  # perhaps it was interrupted
+        return issuer.keys.rotation.ring(), already
     return ring, None
 
 
@@ -102,12 +102,12 @@ def _report(
         _private_half(issuer, key),
         f"picked up by {done} of {done + len(acknowledgement.silent)} processes",
         f"every verifier that honours max-age refuses its tokens from {refused_from} on",
-        *([f"warning: {issuer.rotation.unmade}"] if issuer.rotation.unmade else []),
+        *([f"warning: {issuer.keys.rotation.unmade}"] if issuer.keys.rotation.unmade else []),
         *_silent(acknowledgement),
         *unripe(ring, now),
         *_way_back(issuer, ring, now),
         *_forgeries(key, refused_from),
-        _sessions(ended, issuer.families.count_living(now)),
+        _sessions(ended, issuer.tokens.families.count_active(now)),
     ]
 
 
@@ -123,7 +123,9 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
     """Wait until each running process has acknowledged `version` or signs no more."""
     told = 0
     while True:
-        acknowledgement = Acknowledgement.of(issuer.heartbeats.all(), version, issuer.policy, issuer.clock())
+        acknowledgement = Acknowledgement.of(
+            issuer.keys.heartbeats.all(), version, issuer.policy, issuer.clock()
+        )
         waiting = acknowledgement.waiting
         if not waiting:
             return acknowledgement
@@ -135,9 +137,9 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
 
 
 def _private_half(issuer: Issuer, key: Key) -> str:
-    if failure := issuer.rotation.halves.undestroyed.get(key.kid):
+    if failure := issuer.keys.rotation.halves.undestroyed.get(key.kid):
         return f"warning: {failure}"
-    if not issuer.rotation.halves.destroyed.get(key.kid):
+    if not issuer.keys.rotation.halves.destroyed.get(key.kid):
         return "no private key was found here: a node has removed it already, or it is kept elsewhere"
     settings = issuer.settings
     if settings.keys == "pkcs11":
@@ -179,7 +181,7 @@ def _forgeries(key: Key, refused_from: str) -> Iterator[str]:
 
 
 def _end_sessions(issuer: Issuer, reason: str) -> int:
-    return end_all_sessions(issuer.families, issuer.audit, issuer.actor, reason, issuer.clock())
+    return end_all_sessions(issuer.tokens.families, issuer.keys.audit, issuer.actor, reason, issuer.clock())
 
 
 def _sessions(ended: int | None, living: int) -> str:

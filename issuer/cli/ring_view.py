@@ -95,7 +95,7 @@ def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
 
 def running(issuer: Issuer, now: datetime) -> list[Heartbeat]:
     """Return the heartbeats of the processes that run, or ended without a word not long ago."""
-    beats = Acknowledgement.of(issuer.heartbeats.all(), 0, issuer.policy, now).done
+    beats = Acknowledgement.of(issuer.keys.heartbeats.all(), 0, issuer.policy, now).done
     return sorted(beats, key=lambda beat: beat.name)
 
 

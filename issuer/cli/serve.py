@@ -120,7 +120,7 @@ def serve(
     tls = ssl_certfile is not None
     with listening(host, port) as listener, counting(workers) as uncounted, ExitStack() as stack:
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
-        issuer.node.refresh()  # what cannot start says so here, in one line
+        issuer.keys.node.refresh()  # what cannot start says so here, in one line
         warnings = [*([uncounted] if uncounted else []), *_warnings(issuer, host, port, tls=tls)]
         _tell(_title(issuer, host, port, workers, tls=tls), warnings)
         if workers == 1:
@@ -234,7 +234,7 @@ def _warnings(issuer: Issuer, host: str, port: int, *, tls: bool) -> Iterator[st
         yield f"this listens on {host}, which others may reach, but ISSUER_URL is {settings.url}"
     if url.scheme == "http" and tls:
         yield f"this speaks TLS, but ISSUER_URL {settings.url} is plain http"
-    strays = private_keys.strays(settings, issuer.signer, issuer.node.view.ring, issuer.clock())
+    strays = private_keys.strays(settings, issuer.keys.signer, issuer.keys.node.view.ring, issuer.clock())
     thought = configuration.not_as_thought(settings, tls=tls)
     for finding in (*thought, *configuration.given_as_meant(), *strays):
         yield finding.wrong

@@ -33,14 +33,14 @@ def import_users(
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
         try:
-            rows, errors = read_rows(lines, issuer.passwords, issuer.clock())
+            rows, errors = read_rows(lines, issuer.accounts.passwords, issuer.clock())
         except UnicodeDecodeError:
             raise CommandError(f"{file} is not UTF-8") from None
-        errors += find_conflicts(rows, issuer.accounts)
+        errors += find_conflicts(rows, issuer.accounts.store)
         if errors:
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         if not dry_run:
-            issuer.accounts.add_all([row.user for row in rows])
+            issuer.accounts.store.add_all([row.user for row in rows])
         done = "accounts that would be made" if dry_run else "accounts made"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(

@@ -39,7 +39,9 @@ def add(
         granted, username = require_scope(scope), require_username(username)
     password = _password(stdin=password_stdin)
     with opened() as issuer:
-        user = register_user(issuer.accounts, issuer.passwords, username, password, issuer.clock(), granted)
+        user = register_user(
+            issuer.accounts.store, issuer.accounts.passwords, username, password, issuer.clock(), granted
+        )
         _show(user, as_json=as_json, says="created")
 
 
@@ -47,7 +49,7 @@ def add(
 def list_users(*, as_json: Json = False) -> None:
     """Show all accounts."""
     with opened(Access.READ) as issuer:
-        accounts, damaged = issuer.accounts.all()
+        accounts, damaged = issuer.accounts.store.all()
         rows = [_row(user) for user in accounts]
         show(
             {"users": rows},
@@ -73,7 +75,7 @@ def grant(
         raise typer.BadParameter("--scope is empty; to remove every scope, add --only")
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
-        issuer.accounts.set_scope(user.id, wanted if only else user.scope | wanted)
+        issuer.accounts.store.set_scope(user.id, wanted if only else user.scope | wanted)
         _show(_find(issuer, username), as_json=as_json, says="granted")
 
 
@@ -85,7 +87,7 @@ def set_user_password(
     password = _password(stdin=password_stdin)
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
-        set_password(issuer.families, issuer.passwords, user, password, issuer.clock())
+        set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
         _show(user, as_json=as_json, says="password changed; all sessions ended")
 
 
@@ -93,7 +95,7 @@ def set_user_password(
 def disable(username: Username, *, as_json: Json = False) -> None:
     """Disable an account: no log-in, no refresh. Access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
-        user = disable_user(issuer.families, _find(issuer, username), issuer.clock())
+        user = disable_user(issuer.tokens.families, _find(issuer, username), issuer.clock())
         _show(user, as_json=as_json, says="disabled; all sessions ended")
 
 
@@ -101,7 +103,7 @@ def disable(username: Username, *, as_json: Json = False) -> None:
 def enable(username: Username, *, as_json: Json = False) -> None:
     """Let a disabled user log in again."""
     with opened(Access.CHANGE) as issuer:
-        user = enable_user(issuer.accounts, _find(issuer, username))
+        user = enable_user(issuer.accounts.store, _find(issuer, username))
         _show(user, as_json=as_json, says="enabled")
 
 
@@ -125,7 +127,7 @@ def _first_line() -> str:
 
 
 def _find(issuer: Issuer, username: str) -> User:
-    user = issuer.accounts.by_username(username)
+    user = issuer.accounts.store.by_username(username)
     if user is None:
         raise CommandError(f"there is no user {username!r}; see: issuer users list")
     return user

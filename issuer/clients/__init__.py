@@ -1,4 +1,4 @@
-"""Clients: applications that ask for tokens, their table, and how they prove who they are.
+"""Clients: applications that request tokens, their table, and how they authenticate.
 
-What a client may ask for with a grant is decided in `grants`; operators change clients through `administration`.
+What a grant allows a client is decided in `grants`; operators change clients through `administration`.
 """

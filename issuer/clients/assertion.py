@@ -1,6 +1,6 @@
 """Client authentication by a signed assertion, `private_key_jwt`: RFC 7523 section 3, RFC 7521 section 4.2.
 
-Whose keys count is defined in `client_keys`; that an assertion serves once, by the store.
+Keys are found by `key_sets`; `store` enforces that an assertion is used once.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ from issuer.strict_json import read_document
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_MOST_CHARACTERS = 8192
 LONGEST_LIFE = timedelta(hours=1)
-"""Some libraries know no shorter one; each assertion serves once all the same."""
+"""Some libraries allow no shorter one. An assertion is used once in any case."""
 JTI_MOST_CHARACTERS = 256
 _TYPES = {"jwt", "client-authentication+jwt"}
 _OPTIONS = timeless("iss", "sub", "aud", "exp", "jti")
@@ -27,7 +27,7 @@ _OPTIONS = timeless("iss", "sub", "aud", "exp", "jti")
 
 @dataclass(frozen=True)
 class Assertion:
-    """What an assertion says before it is believed."""
+    """The contents of an assertion, not verified yet."""
 
     text: str = field(repr=False)
     client_id: str
@@ -36,13 +36,13 @@ class Assertion:
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Return what `text` says; raise InvalidClient for what cannot be an assertion."""
+        """Return the contents of `text`; raise InvalidClient for what cannot be an assertion."""
         try:
             if len(text) > ASSERTION_MOST_CHARACTERS:
                 raise ValueError(ASSERTION_MOST_CHARACTERS)
             header = jwt.get_unverified_header(text)
             claims = jwt.decode(text, options={"verify_signature": False})
-            for part in text.split(".")[:2]:  # PyJWT takes the last of two members, RFC 7519 section 4
+            for part in text.split(".")[:2]:  # PyJWT accepts a member twice, RFC 7519 section 4
                 read_document(base64url_decode(part))
             # "application/" may be left out, RFC 7515 section 4.1.9.
             typ = header.get("typ", "JWT").lower().removeprefix("application/")
@@ -55,24 +55,24 @@ class Assertion:
     def verify(
         self, keys: Iterable[ClientKey], audiences: Iterable[str], leeway: timedelta, now: datetime
     ) -> tuple[str, datetime]:
-        """Return `jti` and expiry if one of the `keys` signed it for one of the `audiences`; InvalidClient if not.
+        """Return `jti` and expiry if one of the `keys` signed it for one of the `audiences`; raise InvalidClient.
 
-        With a single audience `aud` must be that text alone: an assertion that names several servers could be
-        carried by one of them to another (draft-ietf-oauth-rfc7523bis section 4).
+        With a single audience `aud` must be that string alone: an assertion for several servers could be replayed by
+        one of them to another (draft-ietf-oauth-rfc7523bis section 4).
         """
         claims = self._signed_by(keys, list(audiences))
         if claims["iss"] != self.client_id:
             raise InvalidClient("iss and sub of client_assertion must be the client_id")
         jti = claims["jti"]
         if not isinstance(jti, str) or not 1 <= len(jti) <= JTI_MOST_CHARACTERS:
-            raise InvalidClient(f"jti of client_assertion must be a text of at most {JTI_MOST_CHARACTERS}")
+            raise InvalidClient(f"jti of client_assertion must be a string of at most {JTI_MOST_CHARACTERS}")
         expires_at = _instant(claims, "exp")
         if not now - leeway < expires_at <= now + LONGEST_LIFE + leeway:
             raise InvalidClient("client_assertion has expired, or its lifetime is more than an hour")
         for name in ("iat", "nbf"):
             if name in claims and _instant(claims, name) > now + leeway:
                 raise InvalidClient(f"{name} of client_assertion is in the future")
-        # Twice the leeway: the node that prunes may be ahead of the one that asks.
+        # Twice the leeway: the clock of the node that prunes may be ahead.
         return jti, expires_at + 2 * leeway
 
     def _signed_by(self, keys: Iterable[ClientKey], audiences: list[str]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Client authentication, RFC 6749 section 2.3: which client, and is it really; the same at every endpoint.
+"""Client authentication, RFC 6749 section 2.3, the same at every endpoint.
 
-How secrets are compared is `clients`' work, what an assertion must say `assertion`'s.
+Secrets are compared by `client`, assertions verified by `assertion`.
 """
 
 import base64
@@ -24,7 +24,7 @@ _SECRET = frozenset({AuthMethod.BASIC, AuthMethod.POST})
 
 
 class ClientAuthentication:
-    """Finds the client of a request."""
+    """Authenticates the client of a request."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ClientAuthentication:
         self._leeway = leeway
 
     def client(self, form: OAuthRequest, origin: Origin, now: datetime) -> Client:
-        """Return the client of a request; raise InvalidClient alike for unknown, disabled and wrong.
+        """Return the client of a request; raise InvalidClient, alike for unknown, disabled and wrong.
 
         More than one method at once is InvalidRequest, section 2.3.
         """
@@ -49,13 +49,13 @@ class ClientAuthentication:
         given = [form.authorization, parameters.get("client_secret"), parameters.get("client_assertion")]
         if sum(each is not None for each in given) > 1:
             raise InvalidRequest("use one method of client authentication, not two")
-        with self._guard.prove(origin, now):
+        with self._guard.limit_credentials(origin, now):
             if "client_assertion" in parameters:
                 return self._by_assertion(parameters, now)
             return self._by_secret(parameters, form.authorization, now)
 
     def confidential(self, form: OAuthRequest, origin: Origin, now: datetime) -> Client:
-        """Return the client of a request, which must have proven who it is."""
+        """Return the client of a request; raise InvalidClient for a public one, which proves nothing."""
         client = self.client(form, origin, now)
         if client.auth_method is AuthMethod.NONE:
             raise InvalidClient("this endpoint requires client authentication")
@@ -100,9 +100,9 @@ class ClientAuthentication:
 
 
 def _proven(client: Client | None, secret: str | None, now: datetime) -> Client | None:
-    """Return the client if a request with that `secret`, or none, is its; the same work for unknown ones.
+    """Return the client if `secret`, or none, authenticates it, else None; the same work for an unknown client.
 
-    Basic and post carry the same secret, and a client with a secret may use either.
+    A client with a secret may send it by Basic or in the form.
     """
     matches = secret is None or secret_matches(client, secret, now)
     allowed = {AuthMethod.NONE} if secret is None else _SECRET

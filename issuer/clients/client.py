@@ -1,6 +1,6 @@
-"""Clients: who may ask for tokens, by which grants, for which scope and audiences.
+"""Clients: which grants, scope and audiences each may use, and its secrets.
 
-How a client is kept belongs to `store`; how its secret travels, to `authentication`.
+Clients are stored by `store`, and authenticated by `authentication`.
 """
 
 import hmac
@@ -27,28 +27,16 @@ class Client:
     created_at: datetime | None
     """None: built in."""
     audiences: tuple[str, ...] = ()
-    """The resources it may ask tokens for, RFC 8707; none means the default audience."""
+    """The resources that it may request tokens for, RFC 8707; none: the default audience."""
     secret_digest: bytes | None = field(default=None, repr=False)
     old_secret_digest: bytes | None = field(default=None, repr=False)
-    """The secret before; it counts until `old_secret_until`."""
+    """The secret before; valid until `old_secret_until`."""
     old_secret_until: datetime | None = None
     jwks: str | None = field(default=None, repr=False)
-    """The public keys of a client that signs assertions, as JSON (RFC 7517 section 5); or else `jwks_uri`."""
+    """The public keys of a client that signs assertions, as a JWKS (RFC 7517 section 5); or else `jwks_uri`."""
     jwks_uri: str | None = None
     disabled_at: datetime | None = None
-
-    @property
-    def grant_types(self) -> frozenset[GrantType]:
-        """Allowed grants.
-
-        `password` for the built-in first-party client only, `client_credentials` for confidential clients only (RFC
-        6749 section 4.4).
-        """
-        if self.id == FIRST_PARTY_ID:
-            return frozenset({GrantType.PASSWORD, GrantType.REFRESH_TOKEN})
-        if self.auth_method is AuthMethod.NONE:
-            return frozenset({GrantType.REFRESH_TOKEN})
-        return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})
+    grant_types: frozenset[GrantType] = frozenset()
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
         """Return the client with another secret; the old one stays valid for `overlap`."""
@@ -57,21 +45,41 @@ class Client:
         return replace(self, secret_digest=digest(secret), old_secret_digest=old, old_secret_until=until)
 
     def require_grant(self, grant_type: GrantType) -> None:
-        """Raise UnauthorizedClient unless this client may use `grant_type`."""
-        if grant_type not in self.grant_types:
+        """Raise UnauthorizedClient unless this client may use `grant_type`.
+
+        A public client may never use `client_credentials`, RFC 6749 section 4.4: it proves nothing.
+        """
+        is_unproven = grant_type is GrantType.CLIENT_CREDENTIALS and self.auth_method is AuthMethod.NONE
+        if grant_type not in self.grant_types or is_unproven:
             raise UnauthorizedClient(f"this client may not use the grant {grant_type}")
 
     def audience_for(self, resources: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the `aud` for the `resources` asked for, RFC 8707 section 2; raise InvalidTarget otherwise."""
+        """Return the `aud` for the requested `resources`, RFC 8707 section 2; raise InvalidTarget."""
         allowed = self.audiences or default
         equivalent = {comparable(audience): audience for audience in reversed(allowed)}
         found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
         if None in found:
             raise InvalidTarget("this client may not request tokens for that resource")
-        return tuple(dict.fromkeys(filter(None, found))) or allowed  # as verifiers compare it: to the letter
+        return (
+            tuple(dict.fromkeys(filter(None, found))) or allowed
+        )  # as registered: verifiers compare it exactly
 
 
-FIRST_PARTY = Client(FIRST_PARTY_ID, "first-party log-in", AuthMethod.NONE, frozenset(), None)
+def default_grants(auth_method: AuthMethod) -> frozenset[GrantType]:
+    """Return the grants of a new client: `client_credentials` only for one that authenticates."""
+    if auth_method is AuthMethod.NONE:
+        return frozenset({GrantType.REFRESH_TOKEN})
+    return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})
+
+
+FIRST_PARTY = Client(
+    id=FIRST_PARTY_ID,
+    name="first-party log-in",
+    auth_method=AuthMethod.NONE,
+    scope=frozenset(),
+    created_at=None,
+    grant_types=frozenset({GrantType.PASSWORD, GrantType.REFRESH_TOKEN}),
+)
 """The built-in public client behind `/login`."""
 
 
@@ -81,11 +89,11 @@ def new_secret() -> str:
 
 
 NO_CLIENT_DIGEST = digest(new_secret())
-"""Compared against when the client is unknown, so that it costs the same as a wrong secret."""
+"""Compared with when the client is unknown, which then costs the same as a wrong secret."""
 
 
 def secret_matches(client: Client | None, secret: str, now: datetime) -> bool:
-    """Whether `secret` is the client's, in constant time, an unknown client included."""
+    """Return whether `secret` is the client's, in constant time, also for an unknown client."""
     given = digest(secret)
     newest = client.secret_digest if client else None
     old = client.old_secret_digest if client and (client.old_secret_until or now) > now else None

@@ -1,7 +1,7 @@
-"""Looking up host names on few threads of their own: a lookup has no deadline and cannot be interrupted.
+"""Lookup of host names on a few threads of its own: a lookup has no deadline and cannot be interrupted.
 
-Whoever waits for one sets the deadline. Threads that hang in a lookup hold up neither the end of the process nor
-more than their share of other lookups.
+The caller sets the deadline. Threads that hang in a lookup delay neither the end of the process nor, until there are
+too many of them, other lookups.
 """
 
 import threading
@@ -13,14 +13,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LOOKUPS_MOST = 16
-"""Names that are looked up at once; each may hang for as long as the resolver of the system lets it."""
+"""Lookups at the same time; each may hang as long as the resolver of the system does."""
 
 
 class Lookups(ThreadPoolExecutor):
-    """The executor of event loops that look names up, and do nothing else on other threads.
+    """An executor for event loops that use it for lookups of host names only. Lookups of the same name are shared.
 
-    A subclass only because event loops accept no other kind; none of its threads are used. Whoever asks for a name
-    that is being looked up already shares the answer.
+    It is a ThreadPoolExecutor because event loops accept no other executor; it starts threads of its own.
     """
 
     def __init__(self, most: int = LOOKUPS_MOST) -> None:
@@ -30,7 +29,7 @@ class Lookups(ThreadPoolExecutor):
         self._lock = threading.Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
-        """Return the answer to come; it fails at once with OSError when too many lookups hang already."""
+        """Return the future result; it is an OSError if too many lookups hang already."""
         name = (fn, args, tuple(kwargs.items()))
         future: Future[T] = Future()
         with self._lock:
@@ -60,7 +59,7 @@ class Lookups(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Do nothing: a loop that ends waits for no lookup, and other loops use the same threads."""
+        """Do nothing: a loop that ends must not wait for a lookup, and other loops use the same executor."""
 
     def _forget(self, name: object) -> None:
         with self._lock:

@@ -1,6 +1,6 @@
-"""The public keys of clients that authenticate by assertion: registered, or fetched from where the client says.
+"""The public keys of clients that authenticate by assertion: registered, or fetched from their `jwks_uri`.
 
-What is signed with them is defined in `assertion`.
+Assertions are verified by `assertion`.
 """
 
 import asyncio
@@ -37,31 +37,31 @@ KEYS_MOST = 100
 RSA_BITS = range(2048, 8193)
 DOCUMENT_MOST_BYTES = 64 * 1024
 FETCH_SECONDS = 3.0
-"""For everything: looking up the host, connecting, and the whole answer."""
+"""In total: the lookup of the host, the connection and the whole response."""
 FETCHES_AT_ONCE = 4
 WAITING_MOST = 8
 """Requests that wait for a fetch; each holds one of the 40 threads that answer everything else, too."""
 FRESH = timedelta(minutes=5)
-"""How long a fetched document is used without asking again."""
+"""How long a fetched document is used before it is fetched again."""
 STALE = timedelta(hours=1)
-"""How long it is used when it cannot be fetched again."""
+"""How long it is used if it cannot be fetched again."""
 COOLDOWN = timedelta(seconds=30)
-"""How long after one fetch no unknown kid, and no failure, leads to the next."""
+"""The least time between two fetches, after an unknown kid or a failure."""
 
 log = structlog.get_logger("issuer.clients")
 
-PublicHalf = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 
 class BadKeySet(ValueError):
-    """A JWKS has no key that may be used; says why, for who registers it."""
+    """A JWKS has no usable key; the message says why."""
 
 
 @dataclass(frozen=True)
 class ClientKey:
     """One usable public key, RFC 7517."""
 
-    key: PublicHalf
+    key: PublicKey
     kid: str | None
     alg: str | None
 
@@ -87,10 +87,10 @@ def is_fetchable(url: str) -> bool:
 
 
 def read_key_set(document: object) -> list[ClientKey]:
-    """Return the usable keys of a JWKS, skipping what is not for this; raise BadKeySet if there is none."""
+    """Return the usable keys of a JWKS and skip all others; raise BadKeySet if there is none."""
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
-        raise BadKeySet("it is no JWKS: it has no member `keys` that is a list")
+        raise BadKeySet("it is not a JWKS: it needs a member `keys` that is a list")
     if any(isinstance(each, dict) and PRIVATE_MEMBERS & each.keys() for each in keys):
         raise BadKeySet("it holds a private or secret key: give public keys only")
     usable = (key for each in keys if (key := _read(each)) is not None)
@@ -130,23 +130,23 @@ def _registered(jwks: str | None) -> list[ClientKey]:
 
 @dataclass
 class _Held:
-    """What is known of one URL."""
+    """The state of one URL."""
 
     keys: list[ClientKey] = field(default_factory=list)
     fetched_at: datetime | None = None
     asked_at: datetime | None = None
     fetch: Future[None] | None = None
     lock: Lock = field(default_factory=Lock)
-    """Never held while anything is waited for."""
+    """Never held during a wait."""
 
     def set_back(self, now: datetime) -> None:
-        """Bring instants after `now` back to it: a clock that was set back makes nothing last longer than usual."""
+        """Set instants after `now` back to it: a clock that was set back must not prolong them."""
         self.fetched_at = self.fetched_at and min(self.fetched_at, now)
         self.asked_at = self.asked_at and min(self.asked_at, now)
 
 
 class ClientKeys:
-    """Finds the keys of a client; documents are fetched one at a time for each URL, and kept for a while."""
+    """Finds the keys of a client; fetches documents, one at a time for each URL, and caches them."""
 
     def __init__(self, authorities: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
         self._authorities = authorities
@@ -157,9 +157,9 @@ class ClientKeys:
         self._waiting = BoundedSemaphore(WAITING_MOST)
 
     def keys(self, client: Client, kid: str | None, now: datetime) -> Iterable[ClientKey]:
-        """Return the keys of `client`, fetched anew if none has the `kid`; none if they cannot be had.
+        """Return the keys of `client`, fetched again if none has the `kid`; no keys if they cannot be fetched.
 
-        Raise Unavailable when too many requests wait for such fetches already.
+        Raise Unavailable when too many requests wait for fetches.
         """
         if client.jwks_uri is None:
             return _registered(client.jwks)
@@ -180,7 +180,7 @@ class ClientKeys:
         return held.keys
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._fetches.shutdown(wait=False, cancel_futures=True)
 
     def _wait(self, fetch: Future[None]) -> None:
@@ -196,15 +196,15 @@ class ClientKeys:
             held.keys, held.fetched_at = read_key_set(read_document(self._get(url))), now
         except Exception as error:  # noqa: BLE001 - whatever it is, requests that wait go on without these keys
             log.warning(
-                "the keys of a client cannot be fetched", url=url, reason=str(error) or "it takes too long"
+                "cannot fetch the keys of a client", url=url, reason=str(error) or "it takes too long"
             )
 
     def _get(self, url: str) -> bytes:
         """Return a small document, without following redirects; raise BadKeySet or TimeoutError.
 
-        By the proxy and the authorities of the settings: those of the environment are meant for other programs.
+        Use the proxy and the authorities of the settings, not those of the environment, which are for other programs.
         """
-        import httpx2  # noqa: PLC0415 - most issuers have no client whose keys are elsewhere
+        import httpx2  # noqa: PLC0415 - slow to import, and most issuers have no client with a jwks_uri
 
         http = httpx2.AsyncClient(
             trust_env=False,
@@ -219,14 +219,14 @@ class ClientKeys:
             raise BadKeySet(str(error)) from error
 
     def _loop(self) -> asyncio.AbstractEventLoop:
-        """Return a loop whose lookups of names can be left behind: the one of the server may be another kind."""
+        """Return an event loop that can abandon lookups of host names; that of the server may not."""
         loop = asyncio.SelectorEventLoop()
         loop.set_default_executor(self._lookups)
         return loop
 
 
 async def _get_in_time(http: "httpx2.AsyncClient", url: str) -> bytes:
-    # Asynchronous for its deadline: a timeout of httpx is one of each read, and a byte a second never runs into it.
+    # Asynchronous for the deadline: the timeout of httpx is for each read, and a byte a second never exceeds it.
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     body = bytearray()
     async with asyncio.timeout(FETCH_SECONDS), http, http.stream("GET", url, headers=headers) as answer:

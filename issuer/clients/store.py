@@ -1,6 +1,6 @@
-"""Clients: one row a registered client; the built-in one is never stored. Also the assertions that they used.
+"""The tables of registered clients, and of the assertions that were used. The built-in client is not stored.
 
-What a client may ask for is decided in `clients`.
+What a client may use is decided in `client`.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,10 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable
 from issuer.database.subjects import claim
-from issuer.database.types import Instant, Member, Scope, Texts
+from issuer.database.types import Instant, Member, Members, Scope, Texts
 from issuer.digests import named
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, GrantType
 
 clients = Table(
     "clients",
@@ -48,6 +48,7 @@ clients = Table(
     Column("old_secret_until", Instant),
     Column("jwks", Text),
     Column("jwks_uri", Text),
+    Column("grant_types", Members(GrantType), nullable=False),
 )
 
 assertions = Table(
@@ -59,32 +60,32 @@ assertions = Table(
 
 
 _BY_ID = select(clients).where(clients.c.id == bindparam("client_id"))
-"""Made once: building it takes longer than the database does to answer."""
+"""Built once: that takes longer than executing it."""
 
 
 MEMORY = timedelta(seconds=1)
-"""For so long a process lets in a client as it was when it was looked up; commands that shut one out wait for it."""
+"""How long a process uses a client as it was looked up; commands that disable a client wait for that."""
 REMEMBERED_MOST = 1024
 
 
 @dataclass(eq=False)
 class _Seen:
-    """A client as it was looked up, and whether somebody who may not wait has left to look again."""
+    """A client as it was looked up, and whether a request has gone to look it up again."""
 
     client: Client
     at: datetime
-    left: bool = False
+    is_refreshing: bool = False
 
 
 class ClientStore:
-    """Keeps clients."""
+    """Stores clients."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._seen: dict[str, _Seen] = {}
 
     def add(self, client: Client) -> None:
-        """Keep a new client; raise Refused if another client or an account has its identifier."""
+        """Store a new client; raise Refused if another client or an account has its identifier."""
         try:
             with self._database.write() as connection:
                 connection.execute(insert(clients).values(vars(client)))
@@ -99,7 +100,7 @@ class ClientStore:
         self._seen.pop(client_id, None)
 
     def by_id(self, client_id: str, now: datetime | None = None) -> Client | None:
-        """Return the client, the built-in one included, or None; asked `now`, it is remembered for `recent`."""
+        """Return the client, also the built-in one, or None; with `now`, remember it for `recent`."""
         if client_id == FIRST_PARTY_ID:
             return FIRST_PARTY
         with self._database.read() as connection:
@@ -112,17 +113,17 @@ class ClientStore:
         return client
 
     def recent(self, client_id: str, now: datetime) -> Client | None:
-        """Return the client as it was within the last second, if it was looked up then; asks nobody.
+        """Return the client if it was looked up within the last second, else None; without the database.
 
-        In the second half of it one who asks gets nothing, and looks again: or at its end all would have to at once.
+        In the second half of that second one caller gets None and looks it up again, or all would at its end.
         """
         if client_id == FIRST_PARTY_ID:
             return FIRST_PARTY
         seen = self._seen.get(client_id)
         if seen is None or not timedelta(0) <= now - seen.at < MEMORY:
             return None
-        if now - seen.at >= MEMORY / 2 and (may_wait() or not seen.left):
-            seen.left = True
+        if now - seen.at >= MEMORY / 2 and (may_wait() or not seen.is_refreshing):
+            seen.is_refreshing = True
             return None
         return seen.client
 
@@ -133,7 +134,7 @@ class ClientStore:
         return each_readable(rows, _client)
 
     def set_disabled(self, client_id: str, disabled_at: datetime | None) -> None:
-        """Disable the client from an instant on, or enable it."""
+        """Disable the client from an instant on, or with None enable it."""
         with self._database.write() as connection:
             connection.execute(
                 update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
@@ -141,7 +142,7 @@ class ClientStore:
         self._seen.pop(client_id, None)
 
     def set_secret(self, client: Client, before: bytes | None) -> bool:
-        """Keep the secrets of `client`; False, and nothing done, if its newest is not the one `before` any more."""
+        """Store the secrets of `client`; return False and store nothing if the newest is no longer `before`."""
         secrets = {
             "secret_digest": client.secret_digest,
             "old_secret_digest": client.old_secret_digest,
@@ -154,7 +155,7 @@ class ClientStore:
         return changed
 
     def use_assertion(self, client_id: str, jti: str, expires_at: datetime) -> bool:
-        """Use up an assertion; False if it was used before. It is remembered until it has expired."""
+        """Mark an assertion used until it expires; return False if it was used before."""
         row = {"assertion": named("assertion", client_id, jti), "expires_at": expires_at}
         try:
             with self._database.write() as connection:

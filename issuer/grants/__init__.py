@@ -1,4 +1,4 @@
-"""The token endpoint: one file a grant, form in and permission out; one pipeline authenticates, narrows and signs.
+"""The grants of the token endpoint, one module each, and the pipeline that all requests for tokens pass.
 
-Clients are authenticated in `clients`, people in `accounts`; tokens are made and kept in `tokens`.
+Clients are authenticated in `clients`, users in `accounts`; tokens are issued and stored in `tokens`.
 """

@@ -1,10 +1,17 @@
 """The grant `client_credentials`, RFC 6749 section 4.4: a machine acts for itself."""
 
-from issuer.grants.context import Means, TokenRequest
+from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest
+from issuer.grants.response import UnsignedTokenResponse
+from issuer.oauth import GrantType
 from issuer.tokens.authorization import Authorization
 
 
-def grant(request: TokenRequest, means: Means) -> Authorization:
-    """Authorize an authenticated client for what it was granted; no refresh token, section 4.4.3."""
+def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
+    """Authorize an authenticated client for its own scope; no refresh token, section 4.4.3."""
     client = request.client
-    return Authorization(client.id, client.id, client.scope, client.audiences or means.client_audience)
+    return issue(
+        Authorization(client.id, client.id, client.scope, client.audiences or context.client_audience)
+    )
+
+
+GRANT = Grant(GrantType.CLIENT_CREDENTIALS, execute)

@@ -1,20 +1,22 @@
-"""What goes into a grant: the request, and what grants decide with.
+"""What a grant is, and what it gets: the request and the services that it decides with.
 
-What comes out is `tokens.Authorization`; grants decide and write nothing.
+The pipeline does what all grants have in common. What a grant allows is a `tokens.authorization.Authorization`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import Enum, auto
 from typing import Protocol
 
-from issuer.accounts.passwords import Passwords
-from issuer.accounts.store import AccountStore
+from issuer.accounts.login import PasswordLogin
 from issuer.clients.client import Client
-from issuer.oauth import InvalidRequest
+from issuer.grants.response import UnsignedTokenResponse
+from issuer.keyring.key import Key
+from issuer.oauth import GrantType, InvalidRequest
 from issuer.throttling.origin import Origin
 from issuer.tokens.authorization import Authorization
-from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.family_store import FamilyStore, Found
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class TokenRequest:
     client: Client
     parameters: Mapping[str, str] = field(repr=False)
     scope: frozenset[str] | None
-    """None: the client leaves it to us, RFC 6749 section 3.3."""
+    """None: not given, RFC 6749 section 3.3."""
     now: datetime
     origin: Origin = field(default_factory=Origin)
-    may_succeed: bool = True
-    """If not, the same work is done, and then refused: too many guesses were made."""
+    resources: tuple[str, ...] = ()
+    """The values of the parameter `resource`, RFC 8707."""
+    found: Found | None = field(default=None, repr=False)
+    """The presented refresh token, if it was looked up already: its rotation is then stored by the caller."""
 
     def require(self, name: str) -> str:
         """Return a parameter of the grant; raise InvalidRequest when it is missing."""
@@ -39,20 +43,51 @@ class TokenRequest:
 
 
 @dataclass(frozen=True)
-class Means:
-    """What grants decide with."""
+class GrantContext:
+    """The services and settings that grants decide with."""
 
-    accounts: AccountStore
+    login: PasswordLogin
     families: FamilyStore
-    passwords: Passwords
+    signing_key: Callable[[datetime], Key]
+    """Return the key that signs now; raise Unavailable on a node that cannot sign."""
     user_audience: tuple[str, ...]
     client_audience: tuple[str, ...]
     clock_skew: timedelta
     """By how much the clocks of two nodes may differ."""
 
 
-class Grant(Protocol):
-    """A grant: raises OAuthError, or authorizes."""
+class Issue(Protocol):
+    """What narrows an authorization to the request, starts or renews its session and chooses the key."""
 
-    def __call__(self, request: TokenRequest, means: Means) -> Authorization:
-        """Return what `request` is allowed at most."""
+    def __call__(self, authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
+        """Return the response but for the signature; `key` is given if it had to be chosen before."""
+
+
+class Workload(Enum):
+    """What takes most of the time of a grant; the endpoint chooses the threads for it."""
+
+    SIGNING = auto()
+    HASHING = auto()
+    """A password is hashed, so the request has a `username` and waits in the queue of the hashing pool."""
+    ROTATION = auto()
+    """A `refresh_token` is rotated, together with others in one transaction."""
+
+
+def _nothing(_request: TokenRequest, _context: GrantContext) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One grant of the token endpoint."""
+
+    type: GrantType
+    execute: Callable[[TokenRequest, GrantContext, Issue], UnsignedTokenResponse]
+    """Return what `issue` returns for the most that the request is allowed; raise OAuthError to refuse it."""
+    check: Callable[[TokenRequest, GrantContext], None] = _nothing
+    """Refuse what can be refused without the expensive part of `execute`; change nothing."""
+    parameters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The form parameters of this grant, each with its JSON schema, for OpenAPI."""
+    workload: Workload = Workload.SIGNING
+    is_first_party: bool = False
+    """Whether only the built-in client may use it, which has no credentials."""

@@ -1,35 +1,50 @@
 """The grant `password`, RFC 6749 section 4.3, for the built-in first-party client only.
 
-RFC 9700 section 2.4 retires it for everybody else: other clients would see the password.
+RFC 9700 section 2.4 forbids it to other clients, which would see the password. `accounts.login` verifies it.
 """
 
-from issuer.accounts.passwords import WrongPassword
-from issuer.accounts.user import VERIFIED_MOST_BYTES, hashable
-from issuer.grants.context import Means, TokenRequest
-from issuer.oauth import LoginFailed
+from issuer.accounts.login import AuthenticatedUser
+from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest, Workload
+from issuer.grants.response import UnsignedTokenResponse
+from issuer.oauth import GrantType
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.refresh import NewFamily
 
 
-def grant(request: TokenRequest, means: Means) -> Authorization:
-    """Authorize a user with the right password for what they were granted; LoginFailed alike for all else."""
-    username = request.require("username")
-    password = request.require("password")
-    user = means.accounts.by_username(username) if hashable(username) else None
-    decoy = means.accounts.decoy_hash(username if hashable(username) else "")
-    own = user.password_hash if user else None
-    # Nothing matches for anybody else: what matches an older hash is hashed anew, and that takes time that tells.
-    admitted = user if user and user.disabled_at is None and request.may_succeed else None
-    if not hashable(password, VERIFIED_MOST_BYTES):  # no account can have it
-        admitted, password = None, "x"
-    try:
-        # The work is that of the account's own hash in any case, or its time would tell that there is an account.
-        better_hash = means.passwords.verify(password, own if admitted else None, own or decoy)
-    except WrongPassword:
-        raise LoginFailed from None
-    if admitted is None:
-        raise LoginFailed
-    family = NewFamily(admitted.password_hash, better_hash)
-    return Authorization(
-        admitted.id, request.client.id, admitted.scope, means.user_audience, admitted.username, family
-    )
+def check(request: TokenRequest, context: GrantContext) -> None:
+    """Raise what any password would lead to: an error after its verification would tell that it is right."""
+    username, _ = request.require("username"), request.require("password")
+    request.client.audience_for(request.resources, context.user_audience)
+    context.signing_key(request.now)
+    context.login.check(username, request.origin, request.now)
+
+
+def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
+    """Authorize a user with the right password for the scope of the account; raise LoginFailed."""
+    key = context.signing_key(request.now)
+
+    def authorized(authenticated: AuthenticatedUser) -> UnsignedTokenResponse:
+        user = authenticated.user
+        authorization = Authorization(
+            user.id,
+            request.client.id,
+            user.scope,
+            context.user_audience,
+            user.username,
+            NewFamily(authenticated.password),
+            may_have_no_scope=True,
+        )
+        return issue(authorization, key)
+
+    username, password = request.require("username"), request.require("password")
+    return context.login.authenticate(username, password, request.origin, request.now, authorized)
+
+
+GRANT = Grant(
+    GrantType.PASSWORD,
+    execute,
+    check,
+    parameters={"username": {"type": "string"}, "password": {"type": "string", "format": "password"}},
+    workload=Workload.HASHING,
+    is_first_party=True,
+)

@@ -1,17 +1,18 @@
-"""The one way to a token: authenticate the client, ask the guard, then the grant, narrow, keep the session, sign.
+"""What all grants have in common: authenticate the client, check, execute the grant, narrow, keep the session, sign.
 
-A check that no grant may forget lives here; the grants are the sibling modules.
+A check that no grant may forget belongs here. Each grant is a module of its own, listed in `registry`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from issuer.accounts.user import account_name
+from issuer.accounts.login import hashing_queue
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.client import FIRST_PARTY, Client
-from issuer.grants import client_credentials, password, refresh_token
-from issuer.grants.context import Grant, Means, TokenRequest
+from issuer.grants.context import Grant, GrantContext, TokenRequest
+from issuer.grants.registry import GRANTS
+from issuer.grants.response import TokenResponse, UnsignedTokenResponse
 from issuer.keyring.key import Key
 from issuer.oauth import (
     AccessDenied,
@@ -27,60 +28,27 @@ from issuer.oauth import (
     parse_scope,
 )
 from issuer.throttling.guard import Guard
-from issuer.throttling.limits import networks_of
 from issuer.throttling.origin import Origin
-from issuer.tokens.access_tokens import Mint
+from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
-from issuer.tokens.refresh import AccountChanged, NewFamily, Renewal, Replayed
+from issuer.tokens.family_store import Found
+from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected
 
 SCOPE_MOST_CHARACTERS = 4096
 
-GRANTS: Mapping[GrantType, Grant] = {
-    GrantType.CLIENT_CREDENTIALS: client_credentials.grant,
-    GrantType.PASSWORD: password.grant,
-    GrantType.REFRESH_TOKEN: refresh_token.grant,
-}
-
 
 @dataclass(frozen=True)
-class TokenResponse:
-    """A successful answer, RFC 6749 section 5.1."""
+class CheckedRequest:
+    """A request that is ready to be executed: its client is authenticated and may use the grant."""
 
-    access_token: str = field(repr=False)
-    expires_in: int
-    scope: str
-    kid: str
-    """The key that signed the access token."""
-    refresh_token: str | None = field(default=None, repr=False)
-    is_repeat: bool = False
-    """Whether a used refresh token was answered once more."""
-
-
-@dataclass(frozen=True)
-class Granted:
-    """A request that was granted, with everything written down that there is to write; only the token is unsigned."""
-
-    authorization: Authorization
-    session: str | None
-    key: Key
-    now: datetime
-    refresh_token: str | None = field(default=None, repr=False)
-    is_repeat: bool = False
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """A request that may be granted: its client is authenticated, and nothing but the grant itself can refuse it."""
-
-    grant_type: GrantType
+    grant: Grant
     request: TokenRequest
-    resources: tuple[str, ...]
 
     @property
-    def place(self) -> tuple[str, ...]:
-        """Where it queues for a thread that hashes: networks take turns, and in each of them accounts."""
-        return *networks_of(self.request.origin.address), account_name(self.request.require("username"))
+    def hashing_queue(self) -> tuple[str, ...]:
+        """The place in the queue of the hashing pool, for a grant that hashes a password."""
+        return hashing_queue(self.request.require("username"), self.request.origin)
 
 
 class Pipeline:
@@ -89,132 +57,125 @@ class Pipeline:
     def __init__(
         self,
         *,
-        means: Means,
+        context: GrantContext,
         authentication: ClientAuthentication,
         guard: Guard,
         sessions: Sessions,
-        mint: Mint,
+        access_tokens: AccessTokens,
         password_login: bool,
     ) -> None:
-        self._means = means
+        self._context = context
         self._authentication = authentication
         self._guard = guard
         self._sessions = sessions
-        self._mint = mint
+        self._access_tokens = access_tokens
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
-    def admit(self, form: OAuthRequest, origin: Origin, now: datetime) -> Admitted:
-        """Return a request to the token endpoint that may be granted; raise OAuthError.
+    def grant(self, form: OAuthRequest, origin: Origin, now: datetime) -> UnsignedTokenResponse:
+        """Answer a token request, RFC 6749 section 3.2, but for the signature; raise OAuthError.
 
-        All that can be refused without hashing is refused here, and answered alike whether the password is right.
+        `sign` completes it: that takes long and needs no database.
         """
+        return self.execute(self.check(form, origin, now), now)
+
+    def decide(
+        self, form: OAuthRequest, origin: Origin, now: datetime, found: Found
+    ) -> UnsignedTokenResponse:
+        """Answer a refresh as `grant` does, for a token that was looked up, but leave its rotation to the caller."""
+        return self._execute(self.check(form, origin, now), now, found)
+
+    def check(self, form: OAuthRequest, origin: Origin, now: datetime) -> CheckedRequest:
+        """Authenticate the client and refuse whatever can be refused without hashing; raise OAuthError."""
         name = form.parameters.get("grant_type")
         if not name:
             raise InvalidRequest("the parameter grant_type is missing")
         if name not in self.grants:
             raise UnsupportedGrantType(f"supported grants are {', '.join(sorted(self.grants))}")
-        grant_type = GrantType(name)
-        if grant_type is GrantType.PASSWORD and "client_assertion" in form.parameters:
-            # Only the first-party client may use it, which has no keys: none are fetched to find that out.
-            raise UnauthorizedClient(f"a client that signs assertions may not use the grant {grant_type}")
-        client = self._authentication.client(form, origin, now)
-        return self._admit(client, grant_type, form, origin, now)
+        grant = self.grants[GrantType(name)]
+        if grant.is_first_party and "client_assertion" in form.parameters:
+            # The first-party client has no keys; fetching those of another would be work for nothing.
+            raise UnauthorizedClient(f"a client that signs assertions may not use the grant {grant.type}")
+        return self._check(self._authentication.client(form, origin, now), grant, form, origin, now)
 
-    def grant(self, form: OAuthRequest, origin: Origin, now: datetime) -> Granted:
-        """Answer a request to the token endpoint, RFC 6749 section 3.2, but for the signature; raise OAuthError.
-
-        That takes long and needs no database: `sign` does it.
-        """
-        return self.grant_admitted(self.admit(form, origin, now), now)
-
-    def grant_admitted(self, admitted: Admitted, now: datetime) -> Granted:
-        """Answer a request to the token endpoint that was admitted, perhaps a while ago; raise OAuthError."""
+    def execute(self, checked: CheckedRequest, now: datetime) -> UnsignedTokenResponse:
+        """Answer a checked request, which may have waited since; raise OAuthError."""
         try:
-            return self._grant(admitted, now)
+            return self._execute(checked, now)
         except LoginFailed as error:  # to a client it is invalid_grant with 400, section 5.2
             raise InvalidGrant(error.description) from None
 
-    def admit_login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> Admitted:
-        """Return a first-party log-in that may be granted, as `admit` does."""
-        if GrantType.PASSWORD not in self.grants:
-            raise AccessDenied("log-in by password is switched off here")
-        return self._admit(FIRST_PARTY, GrantType.PASSWORD, OAuthRequest(parameters), origin, now)
-
     def login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> TokenResponse:
         """Answer a first-party log-in: the grant `password` for the built-in client."""
-        return self.login_admitted(self.admit_login(parameters, origin, now), now)
+        return self.execute_login(self.check_login(parameters, origin, now), now)
 
-    def login_admitted(self, admitted: Admitted, now: datetime) -> TokenResponse:
-        """Answer a first-party log-in that was admitted, perhaps a while ago; raise OAuthError."""
-        return self.sign(self._grant(admitted, now))
+    def check_login(self, parameters: Mapping[str, str], origin: Origin, now: datetime) -> CheckedRequest:
+        """Check a first-party log-in as `check` does."""
+        grant = self.grants.get(GrantType.PASSWORD)
+        if grant is None:
+            raise AccessDenied("log-in by password is switched off here")
+        return self._check(FIRST_PARTY, grant, OAuthRequest(parameters), origin, now)
 
-    def sign(self, granted: Granted) -> TokenResponse:
-        """Sign the access token; raise Unavailable if this node cannot any more."""
-        token = self._mint.sign(granted.authorization, granted.session, granted.key, granted.now)
-        scope = format_scope(granted.authorization.scope)
-        refreshed, is_repeat = granted.refresh_token, granted.is_repeat
-        return TokenResponse(token.text, token.expires_in, scope, granted.key.kid, refreshed, is_repeat)
+    def execute_login(self, checked: CheckedRequest, now: datetime) -> TokenResponse:
+        """Answer a checked first-party log-in, which may have waited since; raise OAuthError."""
+        return self.sign(self._execute(checked, now))
 
-    def _admit(
-        self, client: Client, grant_type: GrantType, form: OAuthRequest, origin: Origin, now: datetime
-    ) -> Admitted:
-        client.require_grant(grant_type)
-        scope = _asked(form.parameters.get("scope"))
-        request = TokenRequest(client, form.parameters, scope, now, origin)
-        if grant_type is GrantType.PASSWORD:
-            username, _ = request.require("username"), request.require("password")
-            client.audience_for(form.resources, self._means.user_audience)
-            self._mint.key(now)
-            self._guard.admit(account_name(username), origin, now)
-        return Admitted(grant_type, request, form.resources)
+    def sign(self, response: UnsignedTokenResponse) -> TokenResponse:
+        """Sign the access token; raise Unavailable if this node no longer can."""
+        token = self._access_tokens.sign(response.authorization, response.session, response.key, response.now)
+        return TokenResponse(
+            token.text,
+            token.expires_in,
+            format_scope(response.authorization.scope),
+            response.key.kid,
+            response.refresh_token,
+            is_repeat=bool(response.renewed and response.renewed.is_repeat),
+        )
 
-    def _grant(self, admitted: Admitted, now: datetime) -> Granted:
-        admitted = replace(admitted, request=replace(admitted.request, now=now))
-        origin = admitted.request.origin
-        if admitted.grant_type is not GrantType.PASSWORD:
-            with self._guard.prove(origin, now):
-                return self._decide(admitted)
-        key = self._mint.key(now)
-        account = account_name(admitted.request.require("username"))
-        with self._guard.log_in(account, origin, now) as may_succeed:
+    def _check(
+        self, client: Client, grant: Grant, form: OAuthRequest, origin: Origin, now: datetime
+    ) -> CheckedRequest:
+        client.require_grant(grant.type)
+        scope = _requested_scope(form.parameters.get("scope"))
+        request = TokenRequest(client, form.parameters, scope, now, origin, form.resources)
+        grant.check(request, self._context)
+        return CheckedRequest(grant, request)
+
+    def _execute(
+        self, checked: CheckedRequest, now: datetime, found: Found | None = None
+    ) -> UnsignedTokenResponse:
+        request = replace(checked.request, now=now, found=found)
+
+        def issue(authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
+            return self._issue(request, authorization, key)
+
+        with self._guard.limit_credentials(request.origin, now):
             try:
-                return self._decide(admitted, key, may_succeed=may_succeed)
-            except AccountChanged:  # perhaps another log-in brought a better hash of the same password
-                return self._decide(admitted, key, may_succeed=may_succeed)
+                return checked.grant.execute(request, self._context, issue)
+            except ReuseDetected as reuse:
+                self._sessions.end_reused(reuse, now)
+                raise
 
-    def _decide(self, admitted: Admitted, key: Key | None = None, *, may_succeed: bool = True) -> Granted:
-        try:
-            return self._granted(admitted, key, may_succeed=may_succeed)
-        except Replayed as replay:
-            self._sessions.replayed(replay, admitted.request.now)
-            raise
-
-    def _granted(self, admitted: Admitted, key: Key | None, *, may_succeed: bool) -> Granted:
-        request = admitted.request
+    def _issue(self, request: TokenRequest, allowed: Authorization, key: Key | None) -> UnsignedTokenResponse:
         origin, now = request.origin, request.now
-        asked = replace(request, may_succeed=may_succeed)
-        most = self.grants[admitted.grant_type](asked, self._means)
-        if not may_succeed:
-            raise LoginFailed
-        audience = request.client.audience_for(admitted.resources, most.audience)
-        scope = _narrowed(request.scope, most.scope, may_be_none=admitted.grant_type is GrantType.PASSWORD)
-        authorization = replace(most, scope=scope, audience=audience)
-        # Before the family changes: a node that cannot sign uses up no token.
-        key = key or self._mint.key(now)
-        refresh_token, session, is_repeat = None, None, False
-        match most.family:
+        audience = request.client.audience_for(request.resources, allowed.audience)
+        scope = _narrowed(request.scope, allowed)
+        # Before the session changes: a node that cannot sign must not use up a refresh token.
+        key = key or self._access_tokens.signing_key(now)
+        renewed, session = None, None
+        match allowed.family:
             case NewFamily() as new:
-                granted = replace(authorization, audience=most.audience)
-                refresh_token, session = self._sessions.start(new, granted, origin, now)
+                renewed, session = self._sessions.start(new, replace(allowed, scope=scope), origin, now)
             case Renewal() as renewal:
-                refresh_token, is_repeat = self._sessions.renew(renewal, origin, now)
-                session = renewal.family.id
-        return Granted(authorization, session, key, now, refresh_token, is_repeat)
+                renewed, session = self._sessions.renew(renewal, origin, now), renewal.family.id
+                if request.found is None:
+                    renewed = self._sessions.rotate(renewal, renewed, origin, now)
+        authorization = replace(allowed, scope=scope, audience=audience)
+        return UnsignedTokenResponse(authorization, session, key, now, renewed)
 
 
-def _asked(scope: str | None) -> frozenset[str] | None:
-    """Return the scope asked for, None for none; raise InvalidScope for what is malformed or goes on for ever."""
+def _requested_scope(scope: str | None) -> frozenset[str] | None:
+    """Return the requested scope, None if there is none; raise InvalidScope for a malformed or overlong one."""
     if not scope:
         return None
     if len(scope) > SCOPE_MOST_CHARACTERS:
@@ -222,14 +183,10 @@ def _asked(scope: str | None) -> frozenset[str] | None:
     return parse_scope(scope)
 
 
-def _narrowed(asked: frozenset[str] | None, granted: frozenset[str], *, may_be_none: bool) -> frozenset[str]:
-    """Return what was asked for within what was granted, RFC 6749 section 3.3; InvalidScope for nothing.
-
-    Unless that `may_be_none`: an error after a password was verified would tell that it is right, without a session
-    that its owner can see.
-    """
-    if asked is None:
-        return granted
-    if not asked & granted and not may_be_none:
+def _narrowed(requested: frozenset[str] | None, allowed: Authorization) -> frozenset[str]:
+    """Return what of the requested scope is allowed, RFC 6749 section 3.3; raise InvalidScope if that is nothing."""
+    if requested is None:
+        return allowed.scope
+    if not requested & allowed.scope and not allowed.may_have_no_scope:
         raise InvalidScope("nothing of the requested scope was granted")
-    return asked & granted
+    return requested & allowed.scope

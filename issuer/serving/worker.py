@@ -57,7 +57,7 @@ def _built() -> Issuer:
         try:
             issuer = build(load_settings())
             try:
-                issuer.node.refresh()
+                issuer.keys.node.refresh()
             except BaseException:
                 issuer.close()
                 raise

@@ -1,12 +1,12 @@
-"""Limits on guessing passwords, secrets and tokens, and on making accounts: who must wait before trying again.
+"""Limits on log-ins, client secrets, refresh tokens and registrations: which attempts have to wait.
 
-How long is decided in `limits`. Whoever has the right password on a device that logged in before is not held up
-by what strangers try; whoever has the right client secret or refresh token is never held up.
+How long is decided in `limits`, counting is the work of `store`. The right password is accepted on a known device
+whatever others try; the right client secret or refresh token is always accepted.
 
-A device that brings its cookie back has a count of its own. One that is known by its address alone shares it with
-its neighbours, who must not learn from any answer whether the account is used there: its failures count for the
-account as well, and while the account has to wait, a password is verified and a wrong one gets the answer that it
-would get anywhere else.
+A device that sends its cookie has a count of its own. A device known only by its address shares its count with its
+neighbours. They must not learn from a response whether the account is used there: failures of such a device count for
+the account as well, and while the account has to wait, its password is verified and a wrong one gets the response
+that it would get from any other address.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -35,58 +35,76 @@ from issuer.throttling.limits import (
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 
-SEEN_EVERY = timedelta(days=1)
-"""How often it is written down that a known device was seen."""
-UNPROVEN = timedelta(days=7)
-"""How long the name of a device is known that did not bring it back yet."""
+SEEN_INTERVAL = timedelta(days=1)
+"""How often the last use of a known device is stored."""
+NEW_DEVICE_MEMORY = timedelta(days=7)
+"""How long a device is known that has not sent its new cookie yet."""
 
 
 @dataclass(frozen=True)
 class _Device:
-    """What a request says of the device it comes from, by which the device is known for one account."""
+    """The digests by which a device may be known for one account."""
 
     account: str
-    brought: bytes | None
-    given: bytes | None
+    cookie: bytes | None
+    """Of the cookie in the request."""
+    new_cookie: bytes | None
+    """Of the cookie that the response sets."""
     site: bytes
+    """Of the address."""
 
     @classmethod
     def of(cls, account: str, origin: Origin) -> Self:
-        brought = named("cookie", account, origin.device) if origin.device else None
-        given = named("cookie", account, origin.given_device) if origin.given_device else None
-        return cls(account, brought, given, named("site", account, site(origin.address)))
+        cookie = named("cookie", account, origin.device) if origin.device else None
+        new_cookie = named("cookie", account, origin.given_device) if origin.given_device else None
+        return cls(account, cookie, new_cookie, named("site", account, site(origin.address)))
 
     @property
-    def names(self) -> list[bytes]:
-        return [self.brought, self.site] if self.brought else [self.site]
+    def digests(self) -> list[bytes]:
+        """Return the digests of the request, without that of the new cookie."""
+        return [self.cookie, self.site] if self.cookie else [self.site]
 
-    def worth_remembering(self, known: Mapping[bytes, datetime], now: datetime) -> Mapping[bytes, datetime]:
-        """Return the names to write down, each with when it counts as seen.
+    def to_remember(self, known: Mapping[bytes, datetime], now: datetime) -> Mapping[bytes, datetime]:
+        """Return the digests to store, each with when it counts as seen.
 
-        A new one that is never brought back is soon forgotten: programs that keep no cookies get one each time.
+        A new cookie that is never sent back is soon forgotten: programs that keep no cookies get one each time.
         """
-        # Also when it was seen long after `now`: by a clock that was wrong.
-        seen = {name: now for name in self.names if name not in known or abs(now - known[name]) > SEEN_EVERY}
-        return {**seen, self.given: now - DEVICE_MEMORY + UNPROVEN} if self.given else seen
+        # Also one seen long after `now`, by a clock that was wrong.
+        seen = {
+            digest: now
+            for digest in self.digests
+            if digest not in known or abs(now - known[digest]) > SEEN_INTERVAL
+        }
+        return {**seen, self.new_cookie: now - DEVICE_MEMORY + NEW_DEVICE_MEMORY} if self.new_cookie else seen
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A log-in that is about to be tried: what is counted if it fails, and whether it may succeed."""
+    """A log-in before it is tried: where its failure counts, and whether it may succeed."""
 
     device: _Device
     known: Mapping[bytes, datetime]
+    """The digests by which the device is known, each with when it was last seen."""
     own: Bucket | None
-    """What is counted for the device alone, if it is known."""
+    """The count of the device alone, if it is known."""
     counted: Mapping[Bucket, Count | None]
     """Where a failure counts, each with the count so far."""
-    wait: timedelta
-    """How long unknown devices have to wait; their attempts fail until then."""
+    account_wait: timedelta
+    """How long unknown devices have to wait; until then their attempts fail."""
     may_succeed: bool
 
 
+@dataclass(frozen=True)
+class _Reservation:
+    """The failures that were counted before an attempt, each with the count before."""
+
+    counts: Mapping[Bucket, Count]
+    free: Collection[Bucket]
+    """Those that cause no wait yet: others may be counted at the same time."""
+
+
 class Guard:
-    """Admits attempts, and counts those that fail; the counts are the database's, for all workers and nodes.
+    """Admits attempts and counts failures; the counts are in the database, shared by all workers and nodes.
 
     An `account` is the name under which all spellings of a username are counted: `accounts.user.account_name`.
     """
@@ -95,41 +113,48 @@ class Guard:
         self._store = store
         self._log_ins = Allowances(LOG_IN)
 
-    def admit(self, account: str, origin: Origin, now: datetime) -> None:
-        """Raise TooManyAttempts for a log-in that would be refused whatever its password is; count nothing."""
-        attempt = self._look(account, origin, now)
+    def check(self, account: str, origin: Origin, now: datetime) -> None:
+        """Raise TooManyAttempts for a log-in that would be refused with any password; count nothing."""
+        attempt = self._assess(account, origin, now)
         if wait := self._log_ins.wait(attempt.device.site, now):
             raise TooManyAttempts(wait)
 
     @contextmanager
     def log_in(self, account: str, origin: Origin, now: datetime) -> Iterator[bool]:
-        """Let a password be tried; raise TooManyAttempts alike for accounts that exist and that do not.
+        """Admit one attempt; raise TooManyAttempts, alike for accounts that exist and that do not.
 
-        Yields whether it may succeed. If not it must be verified all the same, and LoginFailed be raised.
+        The value of the block says whether the attempt may succeed. If not, the caller verifies the password all the
+        same, and raises LoginFailed.
+
+            assess   -> TooManyAttempts   the device or its address has to wait
+            reserve  -> TooManyAttempts   another attempt was counted at the same time
+            attempt  -> LoginFailed       count the rest of the failure; TooManyAttempts if the account has to wait
+                     -> another error     release what was reserved
+                     -> success           release, reset the count of the device, remember the device
         """
-        attempt = self._look(account, origin, now)
+        attempt = self._assess(account, origin, now)
         if wait := self._log_ins.take(attempt.device.site, now):
             raise TooManyAttempts(wait)
-        claimed, free = self._claim(attempt.counted, now)
+        reserved = self._reserve(attempt.counted, now)
         try:
             yield attempt.may_succeed
         except LoginFailed:
-            self._store.fail([each for each in attempt.counted if each not in claimed], now)
-            if attempt.wait:
-                raise TooManyAttempts(attempt.wait) from None
+            self._store.fail([each for each in attempt.counted if each not in reserved.counts], now)
+            if attempt.account_wait:
+                raise TooManyAttempts(attempt.account_wait) from None
             raise
         except Exception:
-            self._store.forgive(claimed, now, free)
+            self._store.release(reserved.counts, now, reserved.free)
             raise
-        self._store.forgive(claimed, now, free)
-        if attempt.own:  # people mistype their passwords on devices of their own, too
-            self._store.forget(attempt.own)
-        if fresh := attempt.device.worth_remembering(attempt.known, now):
-            self._store.remember(fresh)
+        self._store.release(reserved.counts, now, reserved.free)
+        if attempt.own:  # the owner of the account mistypes passwords, too
+            self._store.reset(attempt.own)
+        if devices := attempt.device.to_remember(attempt.known, now):
+            self._store.remember(devices)
 
     @contextmanager
-    def prove(self, origin: Origin, now: datetime) -> Iterator[None]:
-        """Count wrong client secrets and unknown refresh tokens by address; raise TooManyAttempts beyond."""
+    def limit_credentials(self, origin: Origin, now: datetime) -> Iterator[None]:
+        """Count wrong client secrets and unknown refresh tokens by address; raise TooManyAttempts when too many."""
         try:
             yield
         except (InvalidClient, UnknownToken):
@@ -137,38 +162,37 @@ class Guard:
             raise
 
     def register(self, origin: Origin, now: datetime) -> None:
-        """Count an account that is about to be made; raise TooManyAttempts."""
+        """Count a registration before it is done; raise TooManyAttempts."""
         self._count(address_buckets(REGISTRATION, "registration", origin.address), now)
 
-    def know(self, account: str, origin: Origin, now: datetime) -> None:
-        """Know the device on which an account was made."""
-        self._store.remember(_Device.of(account, origin).worth_remembering({}, now))
+    def remember_device(self, account: str, origin: Origin, now: datetime) -> None:
+        """Remember the device on which an account was registered."""
+        self._store.remember(_Device.of(account, origin).to_remember({}, now))
 
-    def _look(self, account: str, origin: Origin, now: datetime) -> _Attempt:
-        """Return what an attempt counts for; raise TooManyAttempts where its device or address has to wait."""
+    def _assess(self, account: str, origin: Origin, now: datetime) -> _Attempt:
+        """Return where the failure of an attempt counts; raise TooManyAttempts if the device or address must wait."""
         device = _Device.of(account, origin)
-        known = self._store.known(device.names, now)
-        if device.brought is not None and device.brought in known:
-            own = Bucket(device.brought, DEVICE)
+        known = self._store.known(device.digests, now)
+        if device.cookie is not None and device.cookie in known:
+            own = Bucket(device.cookie, DEVICE)
             counts = self._counts([own], now)
             _require_no_wait(counts, now)
             return _Attempt(device, known, own, counts, timedelta(0), may_succeed=True)
-        everywhere = bucket(ACCOUNT, "account", device.account)
-        own_site = Bucket(device.site, DEVICE) if device.site in known else None
+        of_account = bucket(ACCOUNT, "account", device.account)
+        of_site = Bucket(device.site, DEVICE) if device.site in known else None
         addresses = address_buckets(ADDRESS, "address", origin.address)
-        counts = self._counts([everywhere, *([own_site] if own_site else []), *addresses], now)
+        counts = self._counts([of_account, *([of_site] if of_site else []), *addresses], now)
         _require_no_wait({each: counts[each] for each in addresses}, now)
         waits = {each: wait for each in counts if (wait := _wait(each, counts[each], now))}
         counted = {each: count for each, count in counts.items() if each not in waits}
-        may_succeed = everywhere in counted or own_site in counted
-        return _Attempt(
-            device, known, own_site, counted, waits.get(everywhere, timedelta(0)), may_succeed=may_succeed
-        )
+        may_succeed = of_account in counted or of_site in counted
+        account_wait = waits.get(of_account, timedelta(0))
+        return _Attempt(device, known, of_site, counted, account_wait, may_succeed=may_succeed)
 
     def _counts(self, buckets: Sequence[Bucket], now: datetime) -> dict[Bucket, Count | None]:
-        """Return the count of each bucket, none later than `now`: a clock that was ahead makes nobody wait longer.
+        """Return the count of each bucket, none later than `now`: a clock that was ahead must not prolong the wait.
 
-        The corrected counts are saved, so that nobody waits longer than the answer said.
+        The corrected counts are stored, so that the wait ends when the response said.
         """
         counts = self._store.counts(buckets)
         ahead = [each for each, count in counts.items() if count.is_ahead(each.limit, now)]
@@ -179,30 +203,28 @@ class Guard:
     def _count(self, buckets: Sequence[Bucket], now: datetime) -> None:
         counts = self._counts(buckets, now)
         _require_no_wait(counts, now)
-        claimed, _ = self._claim(counts, now)
-        self._store.fail([each for each in buckets if each not in claimed], now)
+        reserved = self._reserve(counts, now)
+        self._store.fail([each for each in buckets if each not in reserved.counts], now)
 
-    def _claim(
-        self, counts: Mapping[Bucket, Count | None], now: datetime
-    ) -> tuple[Mapping[Bucket, Count], Collection[Bucket]]:
-        """Return the counts that the attempt was counted for before it is made, and which of them are free.
+    def _reserve(self, counts: Mapping[Bucket, Count | None], now: datetime) -> _Reservation:
+        """Count the failure of an attempt before it is made, so that many at once gain nothing.
 
-        The first half of the free attempts is counted when they fail, so that right passwords write nothing down;
-        all others before they are made: many at once gain nothing. Beyond the free ones there is one at a time.
+        The first half of the free failures is counted afterwards: right passwords then write nothing. Beyond the free
+        ones there is one attempt at a time.
         """
-        claimed, free = dict[Bucket, Count](), set[Bucket]()
+        reserved, free = dict[Bucket, Count](), set[Bucket]()
         for each, count in counts.items():
             if count is None:
                 continue
             failures = count.remembered(each.limit, now)
             if each.limit.wait(failures + 1):
-                claimed[each] = count
+                reserved[each] = count
             elif failures >= each.limit.free // 2:
-                claimed[each] = count
+                reserved[each] = count
                 free.add(each)
-        if claimed and not self._store.claim(claimed, now, free):
+        if reserved and not self._store.reserve(reserved, now, free):
             raise TooManyAttempts(timedelta(seconds=1))
-        return claimed, free
+        return _Reservation(reserved, free)
 
 
 def _wait(each: Bucket, count: Count | None, now: datetime) -> timedelta:

@@ -1,6 +1,6 @@
-"""Limits on guessing: how long to wait after how many failures, and whose failures are counted together.
+"""Limits on guessing: how long to wait after how many failures, and which failures are counted together.
 
-Counting is `store`'s work; which requests are limited is decided in `guard`.
+Counts are stored by `store`; which requests are limited is decided in `guard`.
 """
 
 from dataclasses import dataclass, replace
@@ -12,11 +12,11 @@ from issuer.addresses import parse_address
 from issuer.digests import named
 
 IPV6_SITE = 64
-"""Whoever has one IPv6 address has all with the same first 64 bits."""
+"""Bits of an IPv6 site: one host can use all addresses in it."""
 IPV6_NETWORK = 48
-"""What one customer is given at most, and providers of servers give away freely (RFC 6177)."""
+"""Bits of the largest IPv6 network that one customer gets (RFC 6177); hosting providers assign it freely."""
 NETWORK_SITES = 4
-"""The free failures of an IPv6 network, in those of one site: neighbours may share a network by chance."""
+"""An IPv6 network has the free failures of so many sites: several customers may share it."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Limit:
     first: timedelta
     longest: timedelta
     memory: timedelta
-    """So long after the wait is over, failures are forgotten."""
+    """How long failures count after the wait is over."""
 
     @property
     def forgotten_after(self) -> timedelta:
-        """How long after the latest failure all are forgotten."""
+        """How long failures count after the latest one."""
         return self.longest + self.memory
 
     @property
@@ -53,17 +53,17 @@ ACCOUNT = Limit(free=10, first=_SECOND, longest=15 * _MINUTE, memory=24 * _HOUR)
 DEVICE = ACCOUNT
 ADDRESS = Limit(free=30, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
 SECRET = Limit(free=100, first=_SECOND, longest=_MINUTE, memory=_HOUR / 6)
-"""There is nothing to guess about random secrets, and a whole application may come from one address."""
+"""Random secrets cannot be guessed, and a whole application may use one address."""
 REGISTRATION = Limit(free=30, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
 MEMORY = max(limit.forgotten_after for limit in (ACCOUNT, DEVICE, ADDRESS, SECRET, REGISTRATION))
-"""A count that was not touched for so long means nothing any more."""
+"""How long any count matters after its latest failure."""
 DEVICE_MEMORY = timedelta(days=90)
-"""For how long a device is known after the last log-in from it."""
+"""How long a device is known after the last log-in from it."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Failures that are counted together; `id` is a digest, as people type passwords where names belong."""
+    """Failures that are counted together; `id` is a digest, as users sometimes type a password as their name."""
 
     id: bytes
     limit: Limit
@@ -83,13 +83,13 @@ class Count:
     def wait(self, limit: Limit, now: datetime) -> timedelta:
         """Return how much longer to wait at `now`; never longer than the limit says, or negative.
 
-        `since` may be after `now`: it is another node's, whose clock is ahead, or this one's before it was set back.
+        `since` may be after `now`: by the clock of another node, or by this one before it was set back.
         """
         whole = limit.wait(self.remembered(limit, now))
         return max(timedelta(0), min(whole, self.since + whole - now))
 
     def is_ahead(self, limit: Limit, now: datetime) -> bool:
-        """Whether `since` is so far after `now` that somebody would wait, or be remembered, for longer."""
+        """Whether `since` is so far after `now` that the wait or the memory would be prolonged."""
         return self.since > now + _SECOND or (self.since > now and limit.wait(self.failures) > timedelta(0))
 
     def at(self, now: datetime) -> Self:
@@ -99,7 +99,7 @@ class Count:
 
 @dataclass(frozen=True)
 class Rate:
-    """How many attempts are free of any wait: `burst` at once, and `per_second` in the long run."""
+    """How many attempts are allowed: `burst` at once, and `per_second` in the long run."""
 
     burst: int
     per_second: float
@@ -117,7 +117,7 @@ class Allowance:
     at: datetime
 
     def refilled(self, rate: Rate, now: datetime) -> Self:
-        """Return what is left at `now`; a clock that was set back takes nothing away."""
+        """Return what is left at `now`; a clock that was set back removes nothing."""
         passed = max(0.0, (now - self.at).total_seconds())
         return replace(self, left=min(float(rate.burst), self.left + passed * rate.per_second), at=now)
 
@@ -127,7 +127,7 @@ class Allowance:
 
 
 def bucket(limit: Limit, *names: str) -> Bucket:
-    """Return the bucket of that name, which tells nothing of it."""
+    """Return the bucket of that name, which does not reveal the name."""
     return Bucket(named(*names), limit)
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a request came from: a label for who looks at a list of sessions, and what limits count by."""
+    """Where a request came from: labels for lists of sessions, and what limits count by."""
 
     user_agent: str = ""
     address: str = ""
     device: str = field(default="", repr=False)
-    """The random name that a browser was given and brings back; empty: it brought none."""
+    """The device cookie of the request; empty: there is none."""
     given_device: str = field(default="", repr=False)
-    """The name that it is given with the answer to this request, if it brought none."""
+    """The device cookie that the response sets, if the request had none."""

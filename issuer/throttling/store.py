@@ -1,7 +1,7 @@
-"""Failures that limit further attempts, shared by all workers and nodes, and the devices that people log in from.
+"""The tables of failed attempts, and of the devices that users log in from; shared by all workers and nodes.
 
-How long to wait is decided in `limits`. People type passwords where names belong: names are kept as digests under
-a secret of the installation, so that they can be compared with no other list.
+How long to wait is decided in `limits`. Names are stored as digests under a secret of the installation, so that
+they cannot be compared with any other list: users sometimes type a password as their name.
 """
 
 import hmac
@@ -49,7 +49,7 @@ devices = Table(
 )
 
 
-# Made once: building them takes longer than the database does to answer.
+# Built once: that takes longer than executing them.
 _COUNTS = select(throttle).where(throttle.c.bucket.in_(bindparam("buckets", expanding=True)))
 _IS_COUNTED = select(exists().where(throttle.c.bucket == bindparam("bucket")))
 _KNOWN = select(devices).where(
@@ -59,7 +59,7 @@ _KNOWN = select(devices).where(
 
 
 class ThrottleStore:
-    """Counts failures and remembers devices."""
+    """Stores counts of failures, and known devices."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -68,33 +68,33 @@ class ThrottleStore:
     def _secret(self) -> bytes:
         return SecretStore(self._database).secret(SECRET)
 
-    def _kept(self, name: bytes) -> bytes:
-        """Return the digest under which `name` is kept."""
+    def _keyed(self, name: bytes) -> bytes:
+        """Return the keyed digest under which `name` is stored."""
         return hmac.digest(self._secret, name, "sha256")
 
     def _in_order(self, buckets: Iterable[Bucket]) -> list[tuple[Bucket, bytes]]:
-        """Return buckets with their digests, in the same order for all: no two transactions wait for each other."""
-        return sorted(((each, self._kept(each.id)) for each in buckets), key=lambda pair: pair[1])
+        """Return buckets with their keyed digests, in one order for all transactions, so that none deadlock."""
+        return sorted(((each, self._keyed(each.id)) for each in buckets), key=lambda pair: pair[1])
 
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """Return the count of each bucket that has one."""
-        by_digest = {self._kept(bucket.id): bucket for bucket in buckets}
+        by_digest = {self._keyed(bucket.id): bucket for bucket in buckets}
         with self._database.read() as connection:
             rows = connection.execute(_COUNTS, {"buckets": list(by_digest)}).all()
         return {by_digest[row.bucket]: _read_count(row) for row in rows}
 
     def set_back(self, buckets: Iterable[Bucket], now: datetime) -> None:
-        """Bring the latest failure of each bucket back to `now`, where it was written down as of later."""
+        """Set the latest failure of each bucket back to `now`, where it is later."""
         in_order = self._in_order(buckets)
         with self._database.write() as connection:
             for _, digest in in_order:
                 ahead = throttle.c.bucket == digest, throttle.c.since > now
                 connection.execute(update(throttle).where(*ahead).values(since=now))
 
-    def claim(self, seen: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> bool:
-        """Count a failure for each bucket as it was `seen`; False, without counting any, if one has changed since.
+    def reserve(self, seen: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> bool:
+        """Count a failure for each bucket; return False and count nothing if one is not as it was `seen`.
 
-        Those that are `free` may have been counted by others meanwhile, as long as the next failure is free, too.
+        Other attempts may have been counted in buckets that are `free`, as long as the next failure is free, too.
         """
         in_order = self._in_order(seen)
         with self._database.write() as connection:
@@ -118,14 +118,14 @@ class ThrottleStore:
             for bucket, digest in in_order:
                 _count(connection, digest, bucket.limit, now)
 
-    def forgive(self, claimed: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> None:
-        """Take back what was claimed at `now`: it was no failure, and nobody waits for it."""
-        if not claimed:
+    def release(self, reserved: Mapping[Bucket, Count], now: datetime, free: Collection[Bucket] = ()) -> None:
+        """Undo `reserve` for an attempt that did not fail."""
+        if not reserved:
             return
-        in_order = self._in_order(claimed)
+        in_order = self._in_order(reserved)
         with self._database.write() as connection:
             for bucket, digest in in_order:
-                count = claimed[bucket]
+                count = reserved[bucket]
                 change = update(throttle).where(throttle.c.bucket == digest)
                 if bucket in free:
                     change = change.where(throttle.c.failures > 0).values(failures=throttle.c.failures - 1)
@@ -134,9 +134,9 @@ class ThrottleStore:
                     change = change.values(failures=count.failures, since=count.since)
                 connection.execute(change)
 
-    def forget(self, bucket: Bucket) -> None:
-        """Forget all failures of a bucket."""
-        digest = self._kept(bucket.id)
+    def reset(self, bucket: Bucket) -> None:
+        """Delete the count of a bucket."""
+        digest = self._keyed(bucket.id)
         with self._database.read() as connection:  # most of the time there is nothing to write
             if not connection.scalar(_IS_COUNTED, {"bucket": digest}):
                 return
@@ -144,16 +144,16 @@ class ThrottleStore:
             connection.execute(delete(throttle).where(throttle.c.bucket == digest))
 
     def known(self, names: Sequence[bytes], now: datetime) -> dict[bytes, datetime]:
-        """Return which devices of those names are known, and when each was last seen."""
-        by_digest = {self._kept(name): name for name in names}
+        """Return which devices of these digests are known, and when each was last seen."""
+        by_digest = {self._keyed(name): name for name in names}
         asked = {"names": list(by_digest), "since": now - DEVICE_MEMORY, "until": now + DEVICE_MEMORY}
         with self._database.read() as connection:
             rows = connection.execute(_KNOWN, asked).all()
         return {by_digest[row.device]: _read_seen_at(row) for row in rows}
 
     def remember(self, seen: Mapping[bytes, datetime]) -> None:
-        """Know the devices of those names, each as of when it was seen."""
-        by_digest = {self._kept(name): seen_at for name, seen_at in seen.items()}
+        """Store the devices of these digests, each with when it was seen."""
+        by_digest = {self._keyed(name): seen_at for name, seen_at in seen.items()}
         with self._database.write() as connection:
             for digest, seen_at in sorted(by_digest.items()):
                 row = upserting(connection, devices).values(device=digest, seen_at=seen_at)

@@ -1,4 +1,4 @@
-"""Tokens: access tokens, and refresh tokens with their families; made, kept, rotated, introspected and revoked.
+"""Access tokens, and refresh tokens with their families: issued, stored, rotated, introspected and revoked.
 
-Who may have one is decided in `grants`.
+Which request gets a token is decided in `grants`.
 """

@@ -1,6 +1,6 @@
-"""Access tokens presented to the issuer itself, RFC 6750: who is calling its own account endpoints.
+"""Access tokens as credentials for the issuer's own endpoints, RFC 6750: the user and session of a caller.
 
-How tokens are recognised is defined in `minting`.
+Tokens are verified by `access_tokens`.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from datetime import datetime
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.oauth import InvalidToken
-from issuer.tokens.access_tokens import NOT_VALID, Mint
+from issuer.tokens.access_tokens import NOT_VALID, AccessTokens
 from issuer.tokens.family_store import FamilyStore
 
 
@@ -24,19 +24,19 @@ class Caller:
 class BearerAuthentication:
     """Turns an access token whose `aud` holds the issuer's own URL into its user."""
 
-    def __init__(self, accounts: AccountStore, families: FamilyStore, mint: Mint) -> None:
+    def __init__(self, accounts: AccountStore, families: FamilyStore, access_tokens: AccessTokens) -> None:
         self._accounts = accounts
         self._families = families
-        self._mint = mint
+        self._access_tokens = access_tokens
 
     def caller(self, token: str, now: datetime) -> Caller:
-        """Return who `token` speaks for; raise InvalidToken, one text for every fault but age.
+        """Return the user and session of `token`; raise InvalidToken, with one text for every reason but its age.
 
         Other services accept a token until it expires; here it ends with its session.
         """
-        claims = self._mint.claims(token, now, for_issuer=True)
-        session = claims.get("sid")
-        user = self._accounts.by_id(str(claims["sub"])) if isinstance(session, str) else None
-        if user is None or user.disabled_at is not None or not self._families.is_living(str(session), now):
+        claims = self._access_tokens.verify(token, now, for_issuer=True)
+        session = claims.grant_id
+        user = self._accounts.by_id(claims.sub) if session else None
+        if not session or user is None or user.disabled_at or not self._families.is_active(session, now):
             raise InvalidToken(NOT_VALID)
-        return Caller(user, str(session))
+        return Caller(user, session)

@@ -1,6 +1,6 @@
-"""What happened to sessions, summed by user and event, so that requests cannot make the table grow without bound.
+"""The table of session events, summed by user and event, so that requests cannot make it grow without bound.
 
-Which events there are is defined in `issuer.audit.chain`.
+The events are defined in `session_events`.
 """
 
 from datetime import datetime, timedelta
@@ -16,9 +16,9 @@ from issuer.tokens.refresh import Family
 from issuer.tokens.session_events import SessionEvent, SessionEvents
 
 EVENTS_KEPT = timedelta(days=90)
-"""For how long after the latest."""
+"""How long a sum is kept after its latest event."""
 COUNTED_FOR = timedelta(days=30)
-"""A sum that began earlier begins anew with the next event."""
+"""A sum that began earlier is reset by the next event."""
 
 session_events = Table(
     "session_events",

@@ -1,15 +1,17 @@
-"""Sessions: families of refresh tokens, started, renewed and ended; repeats and replays are recorded for operators.
+"""Refresh families: started, renewed, and ended when a used token is reused; recorded for operators.
 
-What presenting a token leads to is decided in `tokens`; single use is enforced by the store.
+What presenting a token leads to is decided in `refresh`; `refresh_rotation` enforces single use.
 """
 
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
-from issuer.digests import refresh_token_digest
+from issuer.accounts.login import AccountChanged
+from issuer.digests import digest
 from issuer.oauth import InvalidGrant
 from issuer.throttling.limits import site
 from issuer.throttling.origin import Origin
@@ -18,13 +20,14 @@ from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.redemption import redeem
 from issuer.tokens.refresh import (
-    AccountChanged,
     Family,
     NewFamily,
     Redemption,
+    RefreshRotation,
     Renewal,
+    Renewed,
     RepeatRefused,
-    Replayed,
+    ReuseDetected,
     new_refresh_token,
     stored,
     successor,
@@ -38,7 +41,7 @@ log = structlog.get_logger("issuer.sessions")
 
 
 class Sessions:
-    """Starts, renews and ends sessions."""
+    """Starts, renews and ends refresh families. Users and operators know a family as a session."""
 
     def __init__(
         self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, skew: timedelta
@@ -50,8 +53,8 @@ class Sessions:
 
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
-    ) -> tuple[str, str]:
-        """Start a session; return its first refresh token and its id. AccountChanged if it is too late."""
+    ) -> tuple[Renewed, str]:
+        """Start a session; return its first refresh token and its id. Raise AccountChanged if the account did."""
         family = Family(
             id=str(uuid.uuid4()),
             user_id=authorization.subject,
@@ -65,61 +68,65 @@ class Sessions:
         )
         token = new_refresh_token(family.id)
         record = stored(token, family, now, self._idle_lifetime, site(origin.address))
-        if not self._families.start(family, record, new):
+        if not self._families.start(family, record, new.password):
             raise AccountChanged
-        return token, family.id
+        return Renewed(token), family.id
 
-    def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> tuple[str, bool]:
-        """Return the refresh token to answer with, and whether it was given before: this is a repeat.
+    def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> Renewed:
+        """Decide which refresh token to answer with: the successor, or the presented one if it must not rotate yet.
 
-        It is the successor of the presented one; or that itself, if the session must not rotate yet.
-
-        Raise RepeatRefused, Replayed, or InvalidGrant if the session has ended.
+        A rotation is not stored here: see `rotate`. Raise RepeatRefused.
         """
-        here = site(origin.address)
         if renewal.redemption is Redemption.ROTATE:
             token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
+            here = site(origin.address)
             record = stored(token, renewal.family, now, self._idle_lifetime, here, renewal.token)
-            if self._families.rotate(renewal.token, record, now):
-                return token, False
-            # Another request was faster, or the session ended meanwhile: look again and decide again.
-            renewal = self._decided_again(renewal, here, now)
+            return Renewed(token, rotation=RefreshRotation(renewal.token, record, now))
         if renewal.following is None:
-            return renewal.presented, False
-        if not self._families.claim_repeat(refresh_token_digest(renewal.following), now):
-            self._tell(SessionEvent.REPEAT_REFUSED, renewal.family, now)
+            return Renewed(renewal.presented)
+        if not self._families.claim_repeat(digest(renewal.following), now):
+            self._record(SessionEvent.REPEAT_REFUSED, renewal.family, now)
             raise RepeatRefused
-        self._tell(SessionEvent.REPEATED, renewal.family, now)
-        return renewal.following, True
+        self._record(SessionEvent.REPEATED, renewal.family, now)
+        return Renewed(renewal.following, is_repeat=True)
 
-    def replayed(self, replay: Replayed, now: datetime) -> None:
-        """End the session of a token that was used before: somebody else holds a copy of it."""
-        if self._families.end(replay.family.id, now):
-            event = SessionEvent.ELSEWHERE if replay.elsewhere else SessionEvent.REPLAYED
-            self._tell(event, replay.family, now)
+    def rotate(self, renewal: Renewal, renewed: Renewed, origin: Origin, now: datetime) -> Renewed:
+        """Store the rotation of `renewed`, if it has one. If another request used the token first, this is a repeat.
+
+        Raise RepeatRefused, ReuseDetected, or InvalidGrant if the session has ended.
+        """
+        if renewed.rotation is None or self._families.rotate(renewed.rotation):
+            return replace(renewed, rotation=None)
+        return self.renew(self._decided_again(renewal, site(origin.address), now), origin, now)
+
+    def end_reused(self, reuse: ReuseDetected, now: datetime) -> None:
+        """End the session of a used token: it may be in the hands of an attacker (RFC 9700 section 4.14.2)."""
+        if self._families.end(reuse.family.id, now):
+            other = SessionEvent.REUSED_FROM_OTHER_SITE
+            self._record(other if reuse.from_other_site else SessionEvent.REUSED, reuse.family, now)
 
     def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
-        found = self._families.find(refresh_token_digest(renewal.presented))
+        found = self._families.find(digest(renewal.presented))
         again = redeem(self._families, renewal.presented, found, here, now, self._skew) if found else None
         if again is None or again.redemption is not Redemption.REPEAT:
             raise InvalidGrant("the session has ended; log in again")
         return again
 
-    def _tell(self, event: SessionEvent, family: Family, now: datetime) -> None:
-        """Record and log `event` after it happened; a failure to record it is logged and not raised."""
+    def _record(self, event: SessionEvent, family: Family, now: datetime) -> None:
+        """Record and log an event; log a failure to record it, without raising it."""
         try:
             self._events.record(event, family, now)
         except Exception:  # the request is answered in any case
             with suppress(Exception):
-                log.exception("cannot record what happened to a session", happened=event.value)
+                log.exception("cannot record an event of a session", happened=event.value)
         with suppress(Exception):
             write = log.info if event is SessionEvent.REPEATED else log.warning
-            write(_SAYS[event], session=family.id, user=family.user_id, client=family.client_id)
+            write(_MESSAGES[event], session=family.id, user=family.user_id, client=family.client_id)
 
 
-_SAYS = {
+_MESSAGES = {
     SessionEvent.REPEATED: "refresh token repeated: answered once more",
     SessionEvent.REPEAT_REFUSED: "refresh token repeated too often: refused",
-    SessionEvent.REPLAYED: "refresh token reuse detected; the session was ended",
-    SessionEvent.ELSEWHERE: "refresh token reuse detected from another address; the session was ended",
+    SessionEvent.REUSED: "refresh token reuse detected; the session was ended",
+    SessionEvent.REUSED_FROM_OTHER_SITE: "refresh token reuse detected from another address; the session was ended",
 }

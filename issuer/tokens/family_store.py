@@ -1,26 +1,23 @@
-"""Sessions as stored: families of refresh tokens, started, found and ended.
+"""Refresh families as stored: started, found, listed and ended.
 
-What presenting a token leads to is decided in `tokens`; single use is enforced in `rotations`.
+What presenting a token leads to is decided in `refresh`; the tables and the rotation are in `refresh_rotation`.
 """
 
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row, bindparam, func, insert, join, select, update
 
 from issuer.accounts.store import read_user, users
-from issuer.accounts.user import User
+from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, damaged, each_readable
-from issuer.digests import refresh_token_digest
-from issuer.tokens.refresh import Family, Issued, NewFamily, RefreshToken, session_and_proof
+from issuer.digests import digest
+from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, family_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
-    Rotation,
     families,
     refresh_tokens,
     rotate,
@@ -28,9 +25,9 @@ from issuer.tokens.refresh_rotation import (
 )
 
 SESSIONS_MOST = 100
-"""Of one user; beyond that the oldest end: programs that log in again and again would pile them up."""
+"""Of one user; beyond that the oldest end, as programs that log in again and again would accumulate them."""
 
-# Statements are made once: building them takes longer than the database does to answer.
+# Statements are built once: that takes longer than executing them.
 _TOKEN, _OWNER = "token_", "owner_"
 _WITH_OWNER = (
     select(
@@ -56,14 +53,13 @@ _CLAIM_REPEAT = (
 )
 _KEEP = insert(refresh_tokens)
 _KEEP_FAMILY = insert(families)
-_UNCHANGED = (
-    select(users.c.id)
-    .where(users.c.id == bindparam("user"), users.c.password_hash == bindparam("verified_hash"))
-    .where(users.c.disabled_at.is_(None))
+_LOCK_ENABLED = (
+    select(users.c.password_hash)
+    .where(users.c.id == bindparam("user"), users.c.disabled_at.is_(None))
     .with_for_update()
 )
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
-# The new one stays, whatever the clocks were by which the others were started.
+# Never the new one, whatever clock the others were started by.
 _OTHERS = *_OPEN, families.c.id != bindparam("new")
 _NEWEST = (
     select(families.c.id).where(*_OTHERS).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST - 1)
@@ -74,7 +70,7 @@ _END_OLDEST = (
 
 
 class Found(NamedTuple):
-    """A refresh token that was issued once, and what it belongs to."""
+    """A refresh token with its family and user."""
 
     token: RefreshToken
     family: Family
@@ -82,24 +78,23 @@ class Found(NamedTuple):
 
 
 class FamilyStore:
-    """Keeps families and their tokens."""
+    """Stores refresh families and their tokens."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._ahead = threading.local()
 
-    def start(self, family: Family, token: RefreshToken, new: NewFamily) -> bool:
-        """Keep a new family with its first token, and the better hash; False, and nothing done, if too late.
+    def start(self, family: Family, token: RefreshToken, password: VerifiedPassword | None = None) -> bool:
+        """Store a new family with its first token; return False and store nothing for a disabled account.
 
-        It is too late when the account was disabled or its password changed since it was verified.
+        With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any.
         """
-        verified = {"user": family.user_id, "verified_hash": new.verified_hash}
         with self._database.write() as connection:
-            if connection.execute(_UNCHANGED, verified).one_or_none() is None:
+            account = connection.execute(_LOCK_ENABLED, {"user": family.user_id}).one_or_none()
+            if account is None or (password and account.password_hash != password.current_hash):
                 return False
-            if new.better_hash:
-                account = update(users).where(users.c.id == family.user_id)
-                connection.execute(account.values(password_hash=new.better_hash))
+            if password and password.upgraded_hash:
+                change = update(users).where(users.c.id == family.user_id)
+                connection.execute(change.values(password_hash=password.upgraded_hash))
             connection.execute(_KEEP_FAMILY, vars(family))
             connection.execute(_KEEP, token_row(token))
             oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
@@ -107,14 +102,11 @@ class FamilyStore:
         return True
 
     def find(self, digest: bytes) -> Found | None:
-        """Return the token with that digest, its family and whose it is, or None; raise DatabaseDamaged."""
-        ahead: Mapping[bytes, Found] = getattr(self._ahead, "found", {})
-        if digest in ahead:
-            return ahead[digest]
+        """Return the token with that digest, its family and user, or None; raise DatabaseDamaged."""
         return next(map(_found, self._rows([digest])), None)
 
     def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
-        """Return the tokens of these digests that exist and can be read; `find` raises what is wrong with others."""
+        """Return the tokens of these digests that exist and are readable; `find` raises what is wrong with others."""
         found, _ = each_readable(self._rows(digests), _found)
         return {each.token.digest: each for each in found}
 
@@ -123,8 +115,8 @@ class FamilyStore:
             return connection.execute(_BY_DIGESTS, {"digests": digests}).all()
 
     def find_superseded(self, token: str) -> Found | None:
-        """Return what a token belongs to that is not stored any more, by the proof that it carries; or None."""
-        claimed = session_and_proof(token)
+        """Return the family of a token that is no longer stored, by the proof that it carries; or None."""
+        claimed = family_and_proof(token)
         if claimed is None:
             return None
         with self._database.read() as connection:
@@ -134,9 +126,9 @@ class FamilyStore:
         if row is None:
             return None
         found = _found(row)
-        expires_at, proof = found.token.expires_at, found.token.proof_digest
+        stored = found.token
         superseded = RefreshToken(
-            refresh_token_digest(token), found.family.id, expires_at, b"", proof, superseded=True
+            digest(token), stored.family_id, stored.expires_at, b"", stored.proof_digest, superseded=True
         )
         return found._replace(token=superseded)
 
@@ -155,48 +147,31 @@ class FamilyStore:
         return Issued(row.site, age)
 
     def claim_repeat(self, digest: bytes, now: datetime) -> bool:
-        """Note that a token is given again to the holder of its predecessor; False if it was already."""
+        """Record that a token is given a second time to the holder of its predecessor; False if it was already."""
         with self._database.write() as connection:
             return connection.execute(_CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
 
-    def rotate(self, used: RefreshToken, successor: RefreshToken, now: datetime) -> bool:
-        """Use up a token and keep its successor; False, and nothing done, if it is used or its family over."""
-        rotation = Rotation(used, successor, now)
-        put_off: list[Rotation] | None = getattr(self._ahead, "rotations", None)
-        if put_off is not None:
-            put_off.append(rotation)
-            return True
+    def rotate(self, rotation: RefreshRotation) -> bool:
+        """Store a rotation; return False and store nothing if its token is used or its family has ended."""
         return bool(rotate(self._database, [rotation], skip_locked=False))
 
-    def rotate_all(self, rotations: Sequence[Rotation]) -> frozenset[bytes]:
-        """Rotate all that can be rotated without waiting for others, and return the digests of the tokens used up."""
+    def rotate_all(self, rotations: Sequence[RefreshRotation]) -> frozenset[bytes]:
+        """Store all rotations that need not wait for locks of others; return the digests of the tokens now used."""
         return rotate(self._database, rotations, skip_locked=True)
 
-    @contextmanager
-    def putting_off(self, found: Mapping[bytes, Found]) -> Iterator[list[Rotation]]:
-        """On this thread, answer `find` from `found`, and queue `rotate` calls in the list that is yielded.
-
-        Queued calls return True optimistically; `rotate_all` writes them and tells which succeeded.
-        """
-        self._ahead.found, self._ahead.rotations = found, []
-        try:
-            yield self._ahead.rotations
-        finally:
-            del self._ahead.found, self._ahead.rotations
-
-    def living(
+    def active(
         self, user_id: str, now: datetime
     ) -> tuple[list[tuple[Family, datetime]], list[DatabaseDamaged]]:
-        """Return the families of a user that could be refreshed, each with when it last was, newest first.
+        """Return the families of a user that can be refreshed, newest first, each with when it last was.
 
-        With them, what is wrong with those that cannot be read.
+        Also return what is wrong with those that cannot be read.
         """
         columns = [*families.c, func.max(refresh_tokens.c.used_at).label("used_at")]
         both = join(families, refresh_tokens, refresh_tokens.c.family_id == families.c.id)
         found = (
             select(*columns)
             .select_from(both)
-            .where(families.c.user_id == user_id, *_living(now))
+            .where(families.c.user_id == user_id, *_active(now))
             .group_by(families.c.id)
             .having(func.max(refresh_tokens.c.expires_at) > now)
             .order_by(families.c.created_at.desc(), families.c.id)
@@ -205,32 +180,32 @@ class FamilyStore:
             rows = connection.execute(found).all()
         return each_readable(rows, _used_family)
 
-    def is_living(self, family_id: str, now: datetime) -> bool:
-        """Whether a family has not ended."""
-        found = select(families.c.id).where(families.c.id == family_id, *_living(now))
+    def is_active(self, family_id: str, now: datetime) -> bool:
+        """Return whether a family has not ended."""
+        found = select(families.c.id).where(families.c.id == family_id, *_active(now))
         with self._database.read() as connection:
             return connection.scalar(found) is not None
 
     def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
-        """End one family, if need be only one of this user; False if it has ended already."""
-        living = update(families).where(families.c.id == family_id, *_living(now))
+        """End a family, with `user_id` only if it is of this user; return False if none was active."""
+        active = update(families).where(families.c.id == family_id, *_active(now))
         if user_id is not None:
-            living = living.where(families.c.user_id == user_id)
+            active = active.where(families.c.user_id == user_id)
         with self._database.write() as connection:
-            return connection.execute(living.values(ended_at=now)).rowcount > 0
+            return connection.execute(active.values(ended_at=now)).rowcount > 0
 
     def end_all(self, now: datetime, user_id: str | None = None) -> int:
         """End every family, or every one of this user, and return how many there were."""
-        living = update(families).where(*_living(now))
+        active = update(families).where(*_active(now))
         if user_id is not None:
-            living = living.where(families.c.user_id == user_id)
+            active = active.where(families.c.user_id == user_id)
         with self._database.write() as connection:
-            return connection.execute(living.values(ended_at=now)).rowcount
+            return connection.execute(active.values(ended_at=now)).rowcount
 
-    def count_living(self, now: datetime) -> int:
-        """Return how many families could still be refreshed, were their tokens known."""
+    def count_active(self, now: datetime) -> int:
+        """Return how many families have not ended."""
         with self._database.read() as connection:
-            return connection.scalar(select(func.count()).select_from(families).where(*_living(now))) or 0
+            return connection.scalar(select(func.count()).select_from(families).where(*_active(now))) or 0
 
     def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
         """Replace the hash of a password and end every family that the old one started."""
@@ -241,14 +216,14 @@ class FamilyStore:
         self._change_account(user_id, now, disabled_at=now)
 
     def _change_account(self, user_id: str, now: datetime, **values: object) -> None:
-        """Change the account first: a log-in that began before then starts no family, see `start`."""
-        living = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
+        """Change the account first, so that a log-in that began before starts no family: see `start`."""
+        active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
-            connection.execute(living.values(ended_at=now))
+            connection.execute(active.values(ended_at=now))
 
 
-def _living(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return families.c.ended_at.is_(None), families.c.expires_at > now
 
 

@@ -1,7 +1,15 @@
-"""Group commit: refreshes that come while others are being done are done together next, by two statements for all.
+"""Group commit of refresh-token rotations: those that arrive while others are written share the next transaction.
 
-A commit is durable, and so it waits for the disk, and on SQLite only one can wait at a time; and each statement waits
-for the database, the longer the further it is away. Together they wait once.
+A commit waits for the disk (on SQLite one at a time) and each statement for the network. In a group they wait once:
+
+    event loop   run() queues a job; _gather waits a few microseconds for more; _take takes up to MOST jobs
+    thread       one SELECT looks up the tokens of all jobs
+    thread       each job decides: an error, or a response with a rotation that is not stored yet
+    thread       one transaction stores all rotations; the second thread meanwhile begins to sign the responses
+    event loop   each caller whose rotation was stored gets its signed response
+    other thread the rest starts anew, each alone: unknown or used tokens, rotations that another node did first
+
+What is decided is the work of the pipeline; storing is the work of `family_store`.
 """
 
 import asyncio
@@ -11,64 +19,76 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio.to_thread
 
 from issuer.database.errors import DatabaseDamaged
 from issuer.threads import start_threads
-from issuer.tokens.family_store import FamilyStore
-
-T = TypeVar("T")
-R = TypeVar("R")
+from issuer.tokens.family_store import FamilyStore, Found
+from issuer.tokens.refresh import RefreshRotation
 
 MOST = 64
-"""Jobs done together; so that other writers get their turn, the lock is free while what follows is done."""
+"""Jobs in one transaction. While the next one is prepared, the lock of SQLite is free for other writers."""
 
-LOOKS, LOOKS_FOR_MORE = 3, 10
-"""Idle passes of the event loop before a batch starts; each takes some microseconds.
+IDLE_PASSES, IDLE_PASSES_FOR_MORE = 3, 10
+"""Passes of the event loop without a new job before a batch starts; each takes some microseconds.
 
 3, or 10 while the batch is smaller than the one before, whose callers are about to send their next request.
 """
 
 
+class Decided(Protocol):
+    """The response to a refresh, complete once its rotation is stored."""
+
+    @property
+    def rotation(self) -> RefreshRotation | None:
+        """What is still to be stored; None: nothing."""
+
+
+D = TypeVar("D", bound=Decided)
+R = TypeVar("R")
+
+
 @dataclass(eq=False)
 class _Job:
-    """What somebody waits for: a refresh token is looked up by its `digest`, and rotated, in the `work`."""
+    """One refresh, and the caller that waits for it."""
 
     digest: bytes = field(repr=False)
-    work: Callable[[], Any]
-    then: Callable[[Any], Any]
-    is_done: "asyncio.Future[bool]"
-    """Whether it was done together with others; else it must be done alone."""
+    decide: Callable[[Found], Any]
+    alone: Callable[[], Any]
+    sign: Callable[[Any], Any]
+    in_group: "asyncio.Future[bool]"
+    """Whether it was done in the group; else it has to be done alone."""
     result: Any = field(default=None, repr=False)
     error: Exception | None = None
-    rotates: bool = False
-    """Whether it is done only once its token was rotated."""
+    rotation: RefreshRotation | None = field(default=None, repr=False)
     context: Context = field(default_factory=copy_context, repr=False)
-    """Of the request, which its lines in the log name."""
+    """That of the request, whose id its log lines carry."""
 
-    def do(self) -> None:
-        self.result, self.error = None, None
-        try:
-            self.result = self.context.run(self.work)
-        except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
-            self.error = error
+    def do_decide(self, found: Found) -> None:
+        self._keep(self.decide, found)
+        self.rotation = self.result.rotation if self.error is None else None
 
-    def finish(self) -> None:
+    def do_sign(self) -> None:
         if self.error is None:
-            try:
-                self.result = self.context.run(self.then, self.result)
-            except Exception as error:  # noqa: BLE001 - as above
-                self.error = error
+            self._keep(self.sign, self.result)
 
     def do_alone(self) -> None:
-        self.do()
-        self.finish()
+        self._keep(self.alone)
+        self.do_sign()
 
-    def tell(self, *, is_done: bool) -> None:
-        if not self.is_done.done():  # else nobody waits any more
-            self.is_done.set_result(is_done)
+    def _keep(self, call: Callable[..., Any], *args: Any) -> None:
+        """Keep what `call` returns or raises, for the caller that waits."""
+        self.result, self.error = None, None
+        try:
+            self.result = self.context.run(call, *args)
+        except Exception as error:  # noqa: BLE001 - raised by `outcome`
+            self.error = error
+
+    def resolve(self, *, in_group: bool) -> None:
+        if not self.in_group.done():  # else the caller was cancelled
+            self.in_group.set_result(in_group)
 
     def outcome(self) -> Any:
         if self.error is not None:
@@ -76,122 +96,120 @@ class _Job:
         return self.result
 
 
-class Batches:
-    """Does jobs on a thread of its own, all that wait at once together.
+class GroupCommit:
+    """Does refreshes in groups, on a thread of its own.
 
-    What is not as simple as a token that is known, readable, unused, and asked for once, is done alone, where it
-    holds up nobody. A job may be done twice, of which the first time leaves nothing behind.
+    A job whose token is unknown, damaged or used is done alone, where it delays no other. A job may thus be decided
+    twice; the first decision changes nothing.
     """
 
     def __init__(self, families: FamilyStore) -> None:
         self._families = families
-        self._thread = ThreadPoolExecutor(1, "batches")
-        self._beside: ThreadPoolExecutor | None = None
-        self._waiting: list[_Job] = []
-        self._taken_before = 0
+        self._thread = ThreadPoolExecutor(1, "group-commit")
+        self._second: ThreadPoolExecutor | None = None
+        self._queued: list[_Job] = []
+        self._size_before = 0
         self._working: asyncio.Task[None] | None = None
 
-    def finish_beside(self) -> None:
-        """Let a second core do its part of what `run` does `then`, beginning while the first commits."""
-        self._beside = ThreadPoolExecutor(1, "beside")
+    def use_second_core(self) -> None:
+        """Sign on a second thread too, beginning during the commit."""
+        self._second = ThreadPoolExecutor(1, "group-signing")
 
     def start(self) -> None:
         """Start the threads; raise RuntimeError if that cannot be done."""
-        for executor in filter(None, (self._thread, self._beside)):
+        for executor in filter(None, (self._thread, self._second)):
             start_threads(executor, 1)
 
-    async def run(self, digest: bytes, work: Callable[[], T], then: Callable[[T], R]) -> R:
-        """Return what `then` makes of what `work` returned, once what that changed is durable.
+    async def run(
+        self, digest: bytes, decide: Callable[[Found], D], alone: Callable[[], D], sign: Callable[[D], R]
+    ) -> R:
+        """Return what `sign` returns for a refresh, once its rotation is stored durably.
 
-        What takes long and needs no database belongs into `then`. It changes nothing, as it may be done in vain.
+        `decide` is given the token of this `digest` and stores nothing; `alone` does all of it, where that fails.
+        `sign` may be called for a rotation that is not stored in the end, so it must change nothing.
         """
-        job = _Job(digest, work, then, asyncio.get_running_loop().create_future())
-        self._waiting.append(job)
+        job = _Job(digest, decide, alone, sign, asyncio.get_running_loop().create_future())
+        self._queued.append(job)
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work(), context=Context())
-        if not await job.is_done:
+        if not await job.in_group:
             await anyio.to_thread.run_sync(job.do_alone)
         result: R = job.outcome()
         return result
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-        if self._beside:
-            self._beside.shutdown(wait=False)  # whoever waits for what it was given is the other thread
+        if self._second:
+            self._second.shutdown(wait=False)  # the first thread waits for what it gave to the second
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            await self._gathered()
-            jobs = self._taken()
+        while self._queued:
+            await self._gather()
+            jobs = self._take()
             try:
                 done = await loop.run_in_executor(self._thread, self._do, jobs)
-            except BaseException as error:  # noqa: BLE001 - closed or worse: who waits must not wait for ever
+            except BaseException as error:  # noqa: BLE001 - closed, or worse: no caller may wait for ever
                 done = frozenset(jobs)
                 for job in jobs:
                     job.error = error if isinstance(error, Exception) else RuntimeError(repr(error))
             for job in jobs:
-                job.tell(is_done=job in done)
+                job.resolve(in_group=job in done)
 
-    async def _gathered(self) -> None:
-        """Let come along who arrives just now: a batch of one costs nearly as much as a batch of ten."""
-        seen = in_vain = 0
-        while len(self._waiting) < MOST:
-            if in_vain >= (LOOKS if len(self._waiting) >= self._taken_before else LOOKS_FOR_MORE):
+    async def _gather(self) -> None:
+        """Wait for requests that arrive just now: a group of one costs nearly as much as a group of ten."""
+        seen = idle = 0
+        while len(self._queued) < MOST:
+            is_smaller = len(self._queued) < self._size_before
+            if idle >= (IDLE_PASSES_FOR_MORE if is_smaller else IDLE_PASSES):
                 return
             await asyncio.sleep(0)
-            in_vain = in_vain + 1 if len(self._waiting) == seen else 0
-            seen = len(self._waiting)
+            idle = idle + 1 if len(self._queued) == seen else 0
+            seen = len(self._queued)
 
-    def _taken(self) -> Sequence[_Job]:
-        """Take the next jobs; of those with one token the first, as it is another token after that."""
+    def _take(self) -> Sequence[_Job]:
+        """Take the next jobs, one for each token: after its rotation the others find it used."""
         taken: dict[bytes, _Job] = {}
         left = []
-        for job in self._waiting:
+        for job in self._queued:
             if len(taken) == MOST or job.digest in taken:
                 left.append(job)
             else:
                 taken[job.digest] = job
-        self._waiting, self._taken_before = left, len(taken)
+        self._queued, self._size_before = left, len(taken)
         return list(taken.values())
 
     def _do(self, jobs: Sequence[_Job]) -> frozenset[_Job]:
-        """Do what can be done together, and return it."""
-        unfinished: deque[_Job] = deque()
-        beside: Future[None] | None = None
+        """Do the jobs as a group and return those that are done; the others have to be done alone."""
+        unsigned: deque[_Job] = deque()
+        second: Future[None] | None = None
         try:
             found = self._families.find_all([job.digest for job in jobs])
             simple = [job for job in jobs if job.digest in found and found[job.digest].token.used_at is None]
-            with self._families.putting_off(found) as rotations:
-                for job in simple:
-                    before = len(rotations)
-                    job.do()
-                    job.rotates = len(rotations) > before
-            unfinished.extend(simple)
-            if self._beside:
-                beside = self._beside.submit(_finish, unfinished.popleft)
-            rotated = self._families.rotate_all(rotations)
-        except DatabaseDamaged:  # perhaps for one of them alone
-            unfinished.clear()
-            if beside:
-                beside.result()
-            return frozenset()
-        except Exception as error:  # noqa: BLE001 - whoever waits for it handles it
-            unfinished.clear()
-            if beside:
-                beside.result()
+            for job in simple:
+                job.do_decide(found[job.digest])
+            unsigned.extend(simple)
+            if self._second:
+                second = self._second.submit(_sign, unsigned.popleft)
+            rotated = self._families.rotate_all([job.rotation for job in simple if job.rotation])
+        except Exception as error:  # noqa: BLE001 - raised by `outcome`
+            unsigned.clear()
+            if second:
+                second.result()
+            if isinstance(error, DatabaseDamaged):  # perhaps for one of them only
+                return frozenset()
             for job in jobs:
                 job.error = job.error or error
             return frozenset(jobs)
-        _finish(unfinished.pop)
-        if beside:
-            beside.result()
-        return frozenset(job for job in simple if job.error or not job.rotates or job.digest in rotated)
+        _sign(unsigned.pop)
+        if second:
+            second.result()
+        return frozenset(job for job in simple if job.rotation is None or job.digest in rotated)
 
 
-def _finish(take: Callable[[], _Job]) -> None:
-    """Finish jobs until there are no more to take."""
+def _sign(take: Callable[[], _Job]) -> None:
+    """Sign until there are no more jobs to take."""
     with suppress(IndexError):
         while True:
-            take().finish()
+            take().do_sign()

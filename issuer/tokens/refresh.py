@@ -1,7 +1,7 @@
-"""Tokens: the claims of an access token, and the rules of refresh-token sessions, as pure functions.
+"""The rules of refresh tokens and their families, as pure functions: form, rotation, repeats and reuse.
 
-A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that every token of its session carries
-(16), and the id of the session (16). Signing is the work of `signing`, storing sessions that of `family_store`.
+A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that all tokens of its family carry (16),
+and the id of the family (16). Families are stored by `family_store`; users know them as sessions.
 """
 
 import base64
@@ -13,18 +13,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from issuer.digests import refresh_token_digest
-from issuer.oauth import InvalidGrant, LoginFailed
+from issuer.accounts.user import VerifiedPassword
+from issuer.digests import digest
+from issuer.oauth import InvalidGrant
 
 REFRESH_GRACE = timedelta(seconds=30)
-"""How long a used refresh token still yields its successor, once: a second tab, or a response that was lost."""
+"""How long a used refresh token is answered with its successor again, once: for a second tab or a lost response."""
 
 ROTATION_BURST = 10
 ROTATION_INTERVAL = timedelta(seconds=5)
-"""A session rotates `ROTATION_BURST` times in quick succession, and then once in this time.
+"""A family rotates `ROTATION_BURST` times in quick succession, and then once in this time.
 
-In between its newest refresh token stays valid: each rotation is a durable write, and one client must not be able to
-cause hundreds of them a second.
+In between its newest refresh token stays valid: each rotation is a durable write, and one client must not cause
+hundreds of them a second.
 """
 
 _PROOF_BYTES = 16
@@ -33,7 +34,7 @@ _TOKEN_CHARACTERS = 86
 
 @dataclass(frozen=True)
 class Family:
-    """All refresh tokens that descend from one log-in; it ends as a whole."""
+    """All refresh tokens that descend from one log-in. They end together."""
 
     id: str
     user_id: str
@@ -42,7 +43,7 @@ class Family:
     audience: tuple[str, ...]
     created_at: datetime
     expires_at: datetime
-    """The absolute end; each token's own life is the idle limit."""
+    """The absolute end; the idle limit is the lifetime of each token."""
     ended_at: datetime | None = None
     user_agent: str = ""
     address: str = ""
@@ -50,52 +51,71 @@ class Family:
 
 @dataclass(frozen=True)
 class RefreshToken:
-    """What is stored of one refresh token; the token itself never is."""
+    """What is stored of a refresh token; the token itself is not."""
 
     digest: bytes = field(repr=False)
     family_id: str
     expires_at: datetime
     successor_seed: bytes = field(repr=False)
-    """With the token, and only with it, this yields the successor; on its own it is noise."""
+    """Computes the successor together with the token; useless alone."""
     proof_digest: bytes = field(repr=False)
-    """SHA-256 of the session's proof."""
+    """SHA-256 of the proof of the family."""
     used_at: datetime | None = None
     site: str | None = None
     """The network that the token was issued to; None: unknown."""
     paced_until: datetime | None = None
-    """When the rotations of the session so far have been paid for, at one in each `ROTATION_INTERVAL`."""
+    """When the rotations so far would be done at one in each `ROTATION_INTERVAL`."""
     superseded: bool = False
-    """The token itself is not stored any more: it carries the proof of its session and is not among the latest."""
+    """No longer stored: it was recognised by the proof of its family, and is not among the latest tokens."""
 
 
 @dataclass(frozen=True)
 class Issued:
-    """What is stored of the successor of a used token: when and to whom it was issued."""
+    """What is stored of the successor of a used token: when it was issued, and to which site."""
 
     site: str | None
     age: timedelta | None
-    """By the clock of the database; None where that is unknown."""
+    """By the clock of the database; None: unknown."""
 
 
 @dataclass(frozen=True)
 class NewFamily:
-    """A log-in that starts a family, as long as the password that was verified is still the user's."""
+    """Start a family for the user of the authorization, who must exist and not be disabled."""
 
-    verified_hash: str = field(repr=False)
-    better_hash: str | None = field(repr=False)
-    """To keep in place of `verified_hash`, if that is of an older scheme."""
+    password: VerifiedPassword | None = None
+    """For a log-in by password: the family starts only while its hash is still the user's."""
 
 
 @dataclass(frozen=True)
 class Renewal:
-    """Use up `token` and hand out its successor; the same one again for a repeat, or `presented` itself."""
+    """What a presented refresh token leads to, and what that needs."""
 
     presented: str = field(repr=False)
     token: RefreshToken
     family: Family
     redemption: "Redemption"
     following: str | None = field(default=None, repr=False)
-    """The successor that a repeat yields again."""
+    """The successor that a repeat is answered with."""
+
+
+@dataclass(frozen=True)
+class RefreshRotation:
+    """A decided rotation: mark `used` as used and store its `successor`, unless it was used meanwhile."""
+
+    used: RefreshToken
+    successor: RefreshToken
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """The refresh token that a renewal is answered with."""
+
+    token: str = field(repr=False)
+    is_repeat: bool = False
+    """Whether it was given before."""
+    rotation: RefreshRotation | None = field(default=None, repr=False)
+    """What has to be stored before the token is valid; None: nothing."""
 
 
 class Redemption(StrEnum):
@@ -103,13 +123,13 @@ class Redemption(StrEnum):
 
     ROTATE = "rotate"
     KEEP = "keep"
-    """The newest token, after many rotations in a short time: it stays valid, and is not replaced yet."""
+    """The newest token, after many rotations in a short time: it stays valid and is not replaced."""
     REPEAT = "repeat"
-    """Used within the grace, from the same site: the same successor again."""
+    """Used within the grace period, from the same site: the same successor again."""
     REUSE = "reuse"
-    """Used before that: stolen, or kept by mistake. The session ends."""
-    ELSEWHERE = "elsewhere"
-    """Used within the grace, but from another site. The session ends."""
+    """Used before that: perhaps stolen. The family ends."""
+    REUSE_FROM_OTHER_SITE = "reuse_from_other_site"
+    """Used within the grace period, but presented from another site. The family ends."""
 
 
 def redemption(
@@ -117,24 +137,24 @@ def redemption(
 ) -> Redemption:
     """Decide what presenting `token` from `site` leads to, RFC 9700 section 4.14.2.
 
-    For a used token, `issued` tells of its successor. Raise InvalidGrant for an expired token or an ended session.
+    For a used token, `issued` is its successor. Raise InvalidGrant for an expired token or an ended family.
     """
     if family.ended_at is not None or family.expires_at <= now:
         raise InvalidGrant("the session has ended; log in again")
     if token.used_at is not None or token.superseded:
         if token.used_at is None or issued is None or not _is_recent(issued.age, now - token.used_at, skew):
             return Redemption.REUSE
-        return Redemption.REPEAT if issued.site in (None, site) else Redemption.ELSEWHERE
+        return Redemption.REPEAT if issued.site in (None, site) else Redemption.REUSE_FROM_OTHER_SITE
     if token.expires_at <= now:
         raise InvalidGrant("the refresh token has expired; log in again")
     return Redemption.KEEP if _is_paced(token.paced_until, now, skew) else Redemption.ROTATE
 
 
 def _is_recent(by_database: timedelta | None, by_nodes: timedelta, skew: timedelta) -> bool:
-    """Return whether a token was used within the grace.
+    """Return whether a token was used within the grace period.
 
-    Clocks of nodes differ, and are set back and forth; the clock of the database is one for all of them. It is not
-    known after a move to another database, and on SQLite it starts anew with the machine.
+    The clock of the database decides, as those of nodes differ and are corrected. It is unknown after a move to
+    another database, and on SQLite it restarts with the machine: then the clocks of the nodes decide.
     """
     if by_database is None or by_database < -skew:
         return -skew <= by_nodes <= REFRESH_GRACE
@@ -142,7 +162,7 @@ def _is_recent(by_database: timedelta | None, by_nodes: timedelta, skew: timedel
 
 
 def _is_paced(paced_until: datetime | None, now: datetime, skew: timedelta) -> bool:
-    """Return whether a session must not rotate yet; an instant too far ahead comes from a clock that was wrong."""
+    """Return whether a family must not rotate yet; an instant too far ahead is from a wrong clock and ignored."""
     if paced_until is None:
         return False
     ahead, most = paced_until - now, ROTATION_BURST * ROTATION_INTERVAL
@@ -158,14 +178,14 @@ def _paced_until(before: RefreshToken | None, now: datetime) -> datetime | None:
 
 
 def new_refresh_token(family_id: str) -> str:
-    """Return the first refresh token of a session: a proof of 128 and a secret of 256 random bits."""
+    """Return the first refresh token of a family, with a proof of 128 and a secret of 256 random bits."""
     return _composed(family_id, secrets.token_bytes(_PROOF_BYTES), secrets.token_bytes(32))
 
 
-def session_and_proof(token: str) -> tuple[str, bytes] | None:
-    """Return the id of the session that `token` claims to belong to, and the digest of its proof; None without one.
+def family_and_proof(token: str) -> tuple[str, bytes] | None:
+    """Return the id of the family that `token` claims to belong to, and the digest of its proof; None without one.
 
-    Nobody knows the proof but the holder of a token of this session: the id is in access tokens, the proof is not.
+    Only a holder of a token of that family knows the proof: access tokens carry the id, but not the proof.
     """
     decoded = _decoded(token)
     if decoded is None:
@@ -175,9 +195,9 @@ def session_and_proof(token: str) -> tuple[str, bytes] | None:
 
 
 def successor(token: str, seed: bytes, family_id: str) -> str:
-    """Return the token after `token`: a keyed hash under the token itself, so only its holder can compute it.
+    """Return the token after `token`: a MAC keyed with the token itself, so that only its holder can compute it.
 
-    A lost response can thus be answered again, while nothing usable is stored.
+    A lost response can thus be repeated, and the database holds no token.
     """
     return _composed(family_id, _proof(token), _mac(token, seed))
 
@@ -190,9 +210,9 @@ def stored(
     site: str | None = None,
     before: RefreshToken | None = None,
 ) -> RefreshToken:
-    """Return the record to keep of a `token` newly issued to `site`; it never outlives its session."""
+    """Return the record of a `token` newly issued to `site`; it expires no later than its family."""
     return RefreshToken(
-        refresh_token_digest(token),
+        digest(token),
         family.id,
         min(now + idle, family.expires_at),
         secrets.token_bytes(32),
@@ -219,7 +239,7 @@ def _composed(family_id: str, proof: bytes, secret: bytes) -> str:
 
 
 def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
-    """Return session and proof of a token in the form that `_composed` writes, and in no other spelling."""
+    """Return family and proof of a token that is exactly in the form that `_composed` writes, else None."""
     if len(token) != _TOKEN_CHARACTERS:
         return None
     try:
@@ -231,22 +251,18 @@ def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
     return uuid.UUID(bytes=raw[48:]), raw[32:48]
 
 
-class Replayed(InvalidGrant):
-    """A used refresh token was presented again, after its grace or from another site: its session ends."""
+class ReuseDetected(InvalidGrant):
+    """A used refresh token was presented again, after its grace period or from another site: its family ends."""
 
-    def __init__(self, description: str, family: Family, *, elsewhere: bool = False) -> None:
+    def __init__(self, description: str, family: Family, *, from_other_site: bool = False) -> None:
         super().__init__(description)
         self.family = family
-        self.elsewhere = elsewhere
-        """Whether it came within its grace, from another site."""
+        self.from_other_site = from_other_site
+        """Whether that was within its grace period, from another site."""
 
 
 class RepeatRefused(InvalidGrant):
-    """A used refresh token came within its grace, but has yielded its successor a second time already."""
+    """A used refresh token was presented within its grace period, but its successor was repeated already."""
 
     def __init__(self) -> None:
         super().__init__("the refresh token was used, and its successor given twice; use the successor")
-
-
-class AccountChanged(LoginFailed):
-    """The account is not as it was when its password was verified; the pipeline asks the grant once more."""

@@ -1,11 +1,11 @@
-"""The tables of refresh tokens and their sessions, and the rotation of many tokens at once.
+"""The tables of refresh tokens and families, and the statements that rotate many tokens at once.
 
-That each is used once is enforced here, by the database. What else is done with sessions is in `families`.
+They enforce that each token is used once. All other statements are in `family_store`.
 """
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -17,24 +17,19 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    any_,
     bindparam,
-    cast,
-    column,
     delete,
     exists,
-    extract,
-    func,
     insert,
-    select,
+    literal_column,
+    text,
     update,
 )
-from sqlalchemy.sql.dml import ReturningInsert
 from sqlalchemy.types import TypeEngine
 
 from issuer.database.database import Database, metadata
 from issuer.database.types import Instant, Scope, Texts
-from issuer.tokens.refresh import RefreshToken
+from issuer.tokens.refresh import RefreshRotation, RefreshToken
 
 families = Table(
     "families",
@@ -65,15 +60,16 @@ refresh_tokens = Table(
     Column("issued_tick", BigInteger),
     Column("repeated_at", Instant),
 )
-"""Of each session the newest token and those used in the last minutes: older ones are known by their proof.
+"""The newest token of each family and those used in the last minutes; older ones are recognised by their proof.
 
-`issued_tick` is in microseconds of `Database.shared_clock`; `repeated_at` is when the token was returned again to the
-holder of its predecessor.
+`issued_tick` is in microseconds of `Database.shared_clock`; `repeated_at` is when the token was returned a second
+time to the holder of its predecessor.
 """
 
 USED_KEPT = timedelta(minutes=2)
-"""How long a used token is kept at least, for a repeat within its grace: longer than the grace and the skew."""
-DATABASE_TICK: ColumnElement[int] = cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+"""How long a used token is kept for repeats: longer than the grace period and the clock skew."""
+_TICK = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
+DATABASE_TICK: ColumnElement[int] = literal_column(_TICK, BigInteger)
 """Microseconds by the clock of a PostgreSQL server."""
 
 _UNUSED = refresh_tokens.c.used_at.is_(None)
@@ -85,25 +81,19 @@ _USE = (
     .returning(refresh_tokens.c.digest)
 )
 _KEEP = insert(refresh_tokens)
-_FORGET = delete(refresh_tokens).where(
+_PRUNE = delete(refresh_tokens).where(
     refresh_tokens.c.family_id.in_(bindparam("families", expanding=True)),
     refresh_tokens.c.proof_digest.in_(bindparam("proofs", expanding=True)),
     refresh_tokens.c.used_at < bindparam("before"),
 )
 
 
-class Rotation(NamedTuple):
-    """A token that is used up, and the one that comes after it."""
+def rotate(
+    database: Database, rotations: Sequence[RefreshRotation], *, skip_locked: bool
+) -> frozenset[bytes]:
+    """Rotate the tokens that are unused and whose family has not ended; return the digests of those now used.
 
-    used: RefreshToken
-    successor: RefreshToken
-    now: datetime
-
-
-def rotate(database: Database, rotations: Sequence[Rotation], *, skip_locked: bool) -> frozenset[bytes]:
-    """Rotate what is unused and of a living family, durably; return the digests of the tokens that were used up.
-
-    What others have locked is waited for, or with `skip_locked` left as it is. Raise DatabaseUnavailable.
+    Wait for rows that others have locked, or leave them out with `skip_locked`. Raise DatabaseUnavailable.
     """
     if not rotations:
         return frozenset()
@@ -113,7 +103,7 @@ def rotate(database: Database, rotations: Sequence[Rotation], *, skip_locked: bo
     return _on_postgresql(database, rotations, now, skip_locked=skip_locked)
 
 
-def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime) -> frozenset[bytes]:
+def _on_sqlite(database: Database, rotations: Sequence[RefreshRotation], now: datetime) -> frozenset[bytes]:
     asked = {"used": [rotation.used.digest for rotation in rotations], "now": now}
     with database.write() as connection:  # SQLite changes one table a statement
         done = frozenset(connection.scalars(_USE, asked))
@@ -121,13 +111,13 @@ def _on_sqlite(database: Database, rotations: Sequence[Rotation], now: datetime)
         if kept:
             tick = database.shared_clock()
             connection.execute(_KEEP, [{**token_row(token), "issued_tick": tick} for token in kept])
-            forgotten = {"families": [token.family_id for token in kept], "before": now - USED_KEPT}
-            connection.execute(_FORGET, {**forgotten, "proofs": [token.proof_digest for token in kept]})
+            pruned = {"families": [token.family_id for token in kept], "before": now - USED_KEPT}
+            connection.execute(_PRUNE, {**pruned, "proofs": [token.proof_digest for token in kept]})
     return done
 
 
 def _on_postgresql(
-    database: Database, rotations: Sequence[Rotation], now: datetime, *, skip_locked: bool
+    database: Database, rotations: Sequence[RefreshRotation], now: datetime, *, skip_locked: bool
 ) -> frozenset[bytes]:
     used = {rotation.successor.digest: rotation.used.digest for rotation in rotations}
     asked = {
@@ -139,7 +129,7 @@ def _on_postgresql(
         **{name: [getattr(each.successor, of) for each in rotations] for name, of in _NEXT.items()},
     }
     with database.change() as connection:
-        return frozenset(used[row.digest] for row in connection.execute(_USE_AND_KEEP[skip_locked], asked))
+        return frozenset(used[row.digest] for row in connection.execute(_ROTATE[skip_locked], asked))
 
 
 def token_row(token: RefreshToken) -> dict[str, object]:
@@ -147,43 +137,35 @@ def token_row(token: RefreshToken) -> dict[str, object]:
     return {name: value for name, value in vars(token).items() if name in refresh_tokens.c}
 
 
-def _using_and_keeping(*, skip_locked: bool) -> ReturningInsert[tuple[bytes]]:
-    """Return the statement of PostgreSQL that marks many tokens used, stores their successors, and returns those.
+_POSTGRESQL = """
+    WITH used AS (
+        UPDATE refresh_tokens SET used_at = :now
+        WHERE digest IN (
+            SELECT digest FROM refresh_tokens WHERE digest = ANY (:used) AND used_at IS NULL FOR UPDATE {locked}
+        ) AND family_id IN (
+            SELECT id FROM families WHERE id = ANY (:families) AND ended_at IS NULL FOR SHARE {locked}
+        )
+        RETURNING digest, family_id
+    ), pruned AS (
+        DELETE FROM refresh_tokens USING used
+        WHERE refresh_tokens.family_id = used.family_id
+        AND refresh_tokens.proof_digest = ANY (:next_proof) AND refresh_tokens.used_at < :before
+    )
+    INSERT INTO refresh_tokens
+        (digest, expires_at, successor_seed, proof_digest, site, paced_until, family_id, issued_tick)
+    SELECT next.digest, next.expires_at, next.seed, next.proof, next.site, next.paced_until, used.family_id,
+        coalesce(:tick, {tick})
+    FROM unnest(
+        :used, :next_digest, :next_expires_at, :next_seed, :next_proof, :next_site, :next_paced_until
+    ) AS next (used, digest, expires_at, seed, proof, site, paced_until)
+    JOIN used ON used.digest = next.used
+    RETURNING refresh_tokens.digest
+"""
+"""Mark tokens used, store their successors, and delete those used long ago; return the digests of the successors.
 
-    Those that others have locked are waited for, or are passed over as if they were used: a statement that
-    locks many rows and waits could deadlock with another.
-    """
-    each = {name: bindparam(name, type_=ARRAY(kind)) for name, kind in _EACH.items()}
-    following = (
-        func.unnest(*each.values()).table_valued(*map(column, _EACH), name="following").render_derived()
-    )
-    free = select(refresh_tokens.c.digest).where(refresh_tokens.c.digest == any_(each["used"]), _UNUSED)
-    alive = select(families.c.id).where(
-        families.c.id == any_(bindparam("families", type_=ARRAY(String))), families.c.ended_at.is_(None)
-    )
-    used = (
-        update(refresh_tokens)
-        .where(refresh_tokens.c.digest.in_(free.with_for_update(skip_locked=skip_locked)))
-        .where(refresh_tokens.c.family_id.in_(alive.with_for_update(read=True, skip_locked=skip_locked)))
-        .values(used_at=bindparam("now"))
-        .returning(refresh_tokens.c.digest, refresh_tokens.c.family_id)
-        .cte("used")
-    )
-    tick = func.coalesce(bindparam("tick", type_=BigInteger), DATABASE_TICK)
-    kept = select(*(following.c[name] for name in _NEXT), used.c.family_id, tick).join_from(
-        following, used, used.c.digest == following.c.used
-    )
-    forgotten = (
-        delete(refresh_tokens)
-        .where(refresh_tokens.c.family_id == used.c.family_id)
-        .where(refresh_tokens.c.proof_digest == any_(each["next_proof"]))
-        .where(refresh_tokens.c.used_at < bindparam("before", type_=Instant))
-        .cte("forgotten")
-    )
-    inserted = insert(refresh_tokens).from_select([*_NEXT.values(), "family_id", "issued_tick"], kept)
-    return inserted.add_cte(forgotten).returning(refresh_tokens.c.digest)
-
-
+One statement, as each is a round trip to the server. Rows that others have locked are waited for, or with SKIP LOCKED
+passed over as if they were used: a statement that locks many rows and waits could deadlock with another.
+"""
 _NEXT = {
     "next_digest": "digest",
     "next_expires_at": "expires_at",
@@ -192,9 +174,18 @@ _NEXT = {
     "next_site": "site",
     "next_paced_until": "paced_until",
 }
-"""What is given of each successor, and its column."""
-_EACH: dict[str, TypeEngine[Any]] = {
-    "used": LargeBinary(),
-    **{name: refresh_tokens.c[column].type for name, column in _NEXT.items()},
+"""The arrays in which the successors are sent, and the column of each."""
+_PARAMETERS: dict[str, TypeEngine[Any]] = {
+    "now": Instant(),
+    "before": Instant(),
+    "tick": BigInteger(),
+    "families": ARRAY(String),
+    "used": ARRAY(LargeBinary),
+    **{name: ARRAY(refresh_tokens.c[column].type) for name, column in _NEXT.items()},
 }
-_USE_AND_KEEP = {skip: _using_and_keeping(skip_locked=skip) for skip in (False, True)}
+_ROTATE = {
+    skip_locked: text(_POSTGRESQL.format(locked="SKIP LOCKED" if skip_locked else "", tick=_TICK))
+    .bindparams(*(bindparam(name, type_=kind) for name, kind in _PARAMETERS.items()))
+    .columns(digest=LargeBinary)
+    for skip_locked in (False, True)
+}

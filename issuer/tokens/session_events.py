@@ -1,4 +1,4 @@
-"""Events of sessions that an operator should know, summed by user; storing them is the work of `event_store`."""
+"""Events of sessions for operators, summed by user; `event_store` stores them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,19 +6,19 @@ from enum import StrEnum
 
 
 class SessionEvent(StrEnum):
-    """What may happen to a session that an operator should know; summed by user, and not in the chain.
+    """Events of a session for operators; summed by user, and not in the audit chain.
 
-    Whoever has an account can cause any number of them: in the chain they would bury the events of keys.
+    Any user can cause any number of them: in the chain they would hide the events of keys.
     """
 
-    REPLAYED = "refresh token replayed"
-    """A used token came after its grace, and ended its session."""
-    ELSEWHERE = "refresh token repeated from another address"
-    """A used token came within its grace from another address, and ended its session."""
+    REUSED = "refresh token reused"
+    """A used token was presented after its grace period, and ended its session."""
+    REUSED_FROM_OTHER_SITE = "refresh token reused from another address"
+    """A used token was presented within its grace period from another address, and ended its session."""
     REPEATED = "refresh token repeated"
-    """A used token came within its grace, and was given its successor again."""
+    """A used token was presented within its grace period, and answered with its successor once more."""
     REPEAT_REFUSED = "refresh token repeat refused"
-    """A used token came within its grace for the third time or more."""
+    """A used token was presented within its grace period for the third time or more."""
 
 
 @dataclass(frozen=True)

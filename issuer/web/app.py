@@ -85,7 +85,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
 def _signing(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
     if not alone or cores() == 1 or issuer.settings.keys == "pkcs11":  # whose signatures wait for each other
         return answer
-    issuer.batches.finish_beside()
+    issuer.tokens.group_commit.use_second_core()
     return Aside().run
 
 
@@ -94,7 +94,7 @@ def _counting(issuer: Issuer) -> instruments.Figures:
     counting = instruments.Figures(path for _, path in DIRECT)
     for database in (issuer.database, issuer.ring_database):
         database.took = counting.transaction
-    issuer.hashing.changed = counting.hashing.set
+    issuer.accounts.hashing_pool.changed = counting.hashing.set
     return counting
 
 
@@ -122,10 +122,12 @@ def _front(app: ASGIApp, paths: KnownPaths, settings: Settings) -> ASGIApp:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
-        if not issuer.node.has_view:  # without a usable ring it does not start; who has one looks again soon
-            await anyio.to_thread.run_sync(issuer.node.refresh)
-        issuer.hashing.start()
-        issuer.batches.start()
+        if (
+            not issuer.keys.node.has_view
+        ):  # without a usable ring it does not start; who has one looks again soon
+            await anyio.to_thread.run_sync(issuer.keys.node.refresh)
+        issuer.accounts.hashing_pool.start()
+        issuer.tokens.group_commit.start()
         supervisor: Supervisor = app.state.supervisor
         watchdog = Watchdog(lambda: supervisor.ticks)
         supervising = asyncio.create_task(supervisor.run())

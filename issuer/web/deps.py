@@ -6,10 +6,11 @@ import anyio.to_thread
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
 
+from issuer.clock import Clock
 from issuer.throttling.origin import Origin
 from issuer.tokens.bearer import Caller
 from issuer.web.http.errors import MissingToken
-from issuer.wiring import Issuer
+from issuer.wiring import Accounts, Clients, Issuer, Tokens
 
 LABEL_MOST_CHARACTERS = 200
 
@@ -27,6 +28,32 @@ async def get_issuer(request: Request) -> Issuer:
 IssuerDep = Annotated[Issuer, Depends(get_issuer)]
 
 
+async def get_accounts(issuer: IssuerDep) -> Accounts:
+    """Return what endpoints for users need."""
+    return issuer.accounts
+
+
+async def get_clients(issuer: IssuerDep) -> Clients:
+    """Return what authenticates clients."""
+    return issuer.clients
+
+
+async def get_tokens(issuer: IssuerDep) -> Tokens:
+    """Return what issues, verifies and revokes tokens."""
+    return issuer.tokens
+
+
+async def get_clock(issuer: IssuerDep) -> Clock:
+    """Return the clock of this process."""
+    return issuer.clock
+
+
+AccountsDep = Annotated[Accounts, Depends(get_accounts)]
+ClientsDep = Annotated[Clients, Depends(get_clients)]
+TokensDep = Annotated[Tokens, Depends(get_tokens)]
+ClockDep = Annotated[Clock, Depends(get_clock)]
+
+
 async def get_origin(request: Request) -> Origin:
     """Return where a request came from, cut and cleaned for showing."""
     agent = request.headers.get("user-agent", "")[:LABEL_MOST_CHARACTERS]
@@ -38,11 +65,13 @@ async def get_origin(request: Request) -> Origin:
 OriginDep = Annotated[Origin, Depends(get_origin)]
 
 
-async def get_current_caller(issuer: IssuerDep, token: Annotated[str | None, Depends(bearer)]) -> Caller:
+async def get_current_caller(
+    tokens: TokensDep, clock: ClockDep, token: Annotated[str | None, Depends(bearer)]
+) -> Caller:
     """Return the user whose access token came with the request, and its session."""
     if not token:
         raise MissingToken
-    return await anyio.to_thread.run_sync(issuer.grants.bearer.caller, token, issuer.clock())
+    return await anyio.to_thread.run_sync(tokens.bearer.caller, token, clock())
 
 
 CurrentCaller = Annotated[Caller, Depends(get_current_caller)]

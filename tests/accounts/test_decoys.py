@@ -53,14 +53,14 @@ def fill(accounts: AccountStore, *hashes: str) -> list[User]:
 def log_in(issuer: Issuer, name: str, at: int = 0, typed: str = "violet otters") -> None:
     origin = Origin("a test", f"198.18.{at // 250}.{at % 250}")
     with pytest.raises((LoginFailed, TooManyAttempts)):
-        issuer.grants.pipeline.login({"username": name, "password": typed}, origin, START)
+        issuer.tokens.pipeline.login({"username": name, "password": typed}, origin, START)
 
 
 def test_an_unknown_name_costs_what_an_account_costs_that_is_always_the_same_one(
     issuer: Issuer, verified: list[str]
 ) -> None:
-    issuer.node.refresh()
-    fill(issuer.accounts, *[BCRYPT, PBKDF2, OURS] * 5)
+    issuer.keys.node.refresh()
+    fill(issuer.accounts.store, *[BCRYPT, PBKDF2, OURS] * 5)
     names = [f"nobody-{at}" for at in range(30)]
     for _ in range(2):
         for at, name in enumerate(names):
@@ -71,9 +71,9 @@ def test_an_unknown_name_costs_what_an_account_costs_that_is_always_the_same_one
 
 
 def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verified: list[str]) -> None:
-    issuer.node.refresh()
-    known, disabled, _ = fill(issuer.accounts, BCRYPT, PBKDF2, OURS)
-    issuer.families.disable(disabled.id, START)
+    issuer.keys.node.refresh()
+    known, disabled, _ = fill(issuer.accounts.store, BCRYPT, PBKDF2, OURS)
+    issuer.tokens.families.disable(disabled.id, START)
     log_in(issuer, known.username)
     log_in(issuer, disabled.username)
     log_in(issuer, "nobody")
@@ -88,8 +88,8 @@ def test_every_failure_verifies_one_password_whoever_it_is(issuer: Issuer, verif
 def test_a_password_that_nobody_can_have_is_as_much_work_as_any_other(
     issuer: Issuer, verified: list[str], impossible: str
 ) -> None:
-    issuer.node.refresh()
-    users = fill(issuer.accounts, *[BCRYPT, PBKDF2, OURS] * 3)
+    issuer.keys.node.refresh()
+    users = fill(issuer.accounts.store, *[BCRYPT, PBKDF2, OURS] * 3)
     for typed in ("violet otters", impossible):
         for at, user in enumerate(users):
             log_in(issuer, user.username, at, typed)
@@ -110,10 +110,10 @@ def test_no_password_matches_where_it_must_not_log_in(
         return outcomes[-1]
 
     monkeypatch.setattr(Passwords, "_verify", note)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     right = "violet otters juggle"
-    (user,) = fill(issuer.accounts, BCRYPT)
-    assert issuer.accounts.decoy_hash("nobody") == BCRYPT
+    (user,) = fill(issuer.accounts.store, BCRYPT)
+    assert issuer.accounts.store.decoy_hash("nobody") == BCRYPT
     log_in(issuer, "nobody", typed=right)
     for at in range(ACCOUNT.free + 1):
         log_in(issuer, user.username, at + 1)
@@ -139,7 +139,7 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
 
     def attempt(name: str, typed: str, at: int) -> None:
         origin, form = Origin("a test", f"198.18.7.{at}"), {"username": name, "password": typed}
-        pipeline, token = issuer.grants.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
+        pipeline, token = issuer.tokens.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
         calls = {
             "login": partial(pipeline.login, form, origin, START),
             "token": partial(pipeline.grant, OAuthRequest({**form, **token}), origin, START),
@@ -147,11 +147,13 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
         with pytest.raises((LoginFailed, InvalidGrant, TooManyAttempts)):
             calls[endpoint]()
 
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     right = "violet otters juggle"
-    foreign, ours, disabled, disabled_ours, locked = fill(issuer.accounts, BCRYPT, OURS, BCRYPT, OURS, PBKDF2)
+    foreign, ours, disabled, disabled_ours, locked = fill(
+        issuer.accounts.store, BCRYPT, OURS, BCRYPT, OURS, PBKDF2
+    )
     for user in (disabled, disabled_ours):
-        issuer.families.disable(user.id, START)
+        issuer.tokens.families.disable(user.id, START)
     for at in range(ACCOUNT.free + 1):
         attempt(locked.username, "wrong", 100 + at)
     for kind in ("verify", "verify_and_update", "hash"):
@@ -180,8 +182,8 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
 
 
 def test_what_is_verified_in_place_of_an_impossible_password_opens_no_account(issuer: Issuer) -> None:
-    issuer.node.refresh()
-    (user,) = fill(issuer.accounts, bcrypt.using(rounds=4).hash("x"))
+    issuer.keys.node.refresh()
+    (user,) = fill(issuer.accounts.store, bcrypt.using(rounds=4).hash("x"))
     log_in(issuer, user.username, typed="a\0b")
 
 
@@ -223,9 +225,9 @@ def test_another_installation_draws_others(database: Database, tmp_path: object)
 def test_without_accounts_an_unknown_name_costs_what_a_new_one_would(
     issuer: Issuer, verified: list[str]
 ) -> None:
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     log_in(issuer, "nobody")
-    assert verified == [issuer.passwords._dummy]
+    assert verified == [issuer.accounts.passwords._dummy]
 
 
 def test_processes_that_start_together_share_one_secret(database: Database) -> None:
@@ -245,9 +247,9 @@ def test_processes_that_start_together_share_one_secret(database: Database) -> N
 
 
 def test_the_password_of_the_account_that_a_name_draws_does_not_log_in(issuer: Issuer) -> None:
-    issuer.node.refresh()
-    (user,) = fill(issuer.accounts, OURS)
-    assert issuer.accounts.decoy_hash("nobody") == OURS
+    issuer.keys.node.refresh()
+    (user,) = fill(issuer.accounts.store, OURS)
+    assert issuer.accounts.store.decoy_hash("nobody") == OURS
     log_in(issuer, "nobody", typed="violet otters juggle")
     credentials = {"username": user.username, "password": "violet otters juggle"}
-    assert issuer.grants.pipeline.login(credentials, Origin("a test", "198.18.9.9"), START).access_token
+    assert issuer.tokens.pipeline.login(credentials, Origin("a test", "198.18.9.9"), START).access_token

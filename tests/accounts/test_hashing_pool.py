@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issuer.accounts.hashing_pool import (
-    BACK_WITHIN_SECONDS,
-    GIVE_WAY,
-    NICEST,
+    NICENESS_ADDED,
+    NICENESS_MOST,
     QUEUE_LIMIT,
+    RETRY_WITHIN_SECONDS,
+    FairQueue,
     HashingPool,
     Job,
     Place,
     QueueFull,
-    Turns,
 )
 from issuer.oauth import Unavailable
 from issuer.throttling.limits import networks_of
@@ -82,7 +82,7 @@ def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
                 await pool.run(STORM, gate.wait)
             assert refusal.value.retry_after
             told.add(refusal.value.retry_after.total_seconds())
-        assert told == set(range(1, BACK_WITHIN_SECONDS + 1))  # they do not all come back at once
+        assert told == set(range(1, RETRY_WITHIN_SECONDS + 1))  # they do not all come back at once
         gate.set()
         assert all(await asyncio.gather(*waiting))
         assert await pool.run(STORM, str, 1) == "1"
@@ -210,7 +210,7 @@ ADDRESSES = st.sampled_from(
 
 @given(st.lists(st.one_of(ADDRESSES, st.sampled_from(["next", "shed"]))))
 def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(steps: list[str]) -> None:
-    turns, queued = Turns(), dict[str, list[Job]]()
+    turns, queued = FairQueue(), dict[str, list[Job]]()
     for step in steps:
         if step not in {"next", "shed"}:
             job = Job(bool)
@@ -228,7 +228,7 @@ def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(ste
 
 @given(st.lists(ADDRESSES, min_size=1))
 def test_between_two_turns_of_a_network_every_other_that_waits_has_one(addresses: list[str]) -> None:
-    turns, waiting = Turns(), Counter[str]()
+    turns, waiting = FairQueue(), Counter[str]()
     job_of = {}
     for address in addresses:
         job = Job(bool)
@@ -254,5 +254,5 @@ def test_hashing_gives_way_to_all_else_in_the_process() -> None:
             pool.close()
 
     own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-    assert asyncio.run(niceness()) == min(NICEST, own + GIVE_WAY)
+    assert asyncio.run(niceness()) == min(NICENESS_MOST, own + NICENESS_ADDED)
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == own

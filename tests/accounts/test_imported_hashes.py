@@ -99,16 +99,18 @@ def test_a_hash_made_of_a_password_as_it_was_typed_is_verified(form: str) -> Non
 
 
 def test_a_password_of_up_to_4096_bytes_logs_in_by_an_imported_hash(issuer: Issuer) -> None:
-    issuer.node.refresh()
-    user = register_user(issuer.accounts, issuer.passwords, "carol", "violet otters juggle", START)
+    issuer.keys.node.refresh()
+    user = register_user(
+        issuer.accounts.store, issuer.accounts.passwords, "carol", "violet otters juggle", START
+    )
     for length, fits in ((4096, True), (4097, False)):
-        issuer.families.set_password_hash(user.id, made_by_bcrypt("p" * length), START)
+        issuer.tokens.families.set_password_hash(user.id, made_by_bcrypt("p" * length), START)
         credentials = {"username": "carol", "password": "p" * length}
         if fits:
-            assert issuer.grants.pipeline.login(credentials, ORIGIN, START).access_token
+            assert issuer.tokens.pipeline.login(credentials, ORIGIN, START).access_token
         else:
             with pytest.raises(LoginFailed):
-                issuer.grants.pipeline.login(credentials, ORIGIN, START)
+                issuer.tokens.pipeline.login(credentials, ORIGIN, START)
 
 
 def test_a_stored_hash_that_cannot_be_verified_is_a_wrong_password_and_no_error() -> None:

@@ -164,7 +164,7 @@ def test_users_are_imported_with_password_scope_and_id(
     done = run(issuer, monkeypatch, "\ufeff" + lines.replace("\n", "\r\n"), "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {"imported": 2, "users": 2, "dry_run": False}
-    first, second = issuer.accounts.by_username("Carol"), issuer.accounts.by_username("zoë")
+    first, second = issuer.accounts.store.by_username("Carol"), issuer.accounts.by_username("zoë")
     assert first
     assert second
     assert (first.id, first.scope) == (SUB, {"items:read", "items:write"})
@@ -175,7 +175,7 @@ def test_users_are_imported_with_password_scope_and_id(
 def test_all_invalid_lines_are_reported_and_no_user_is_imported(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    issuer.grants.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
+    issuer.accounts.registration.register("alice", PASSWORD, Origin("a test", "198.18.0.1"), START)
     lines = [
         f"carol,{BCRYPT},",
         f"Alice,{BCRYPT},",
@@ -210,7 +210,7 @@ def test_all_invalid_lines_are_reported_and_no_user_is_imported(
     assert told["faults"][6]["wrong"] == "line 8 has the same id"
     assert "double quotes" in told["faults"][8]["wrong"]
     assert BCRYPT[10:40] not in done.output
-    assert [user.username for user in issuer.accounts.all()[0]] == ["alice"]
+    assert [user.username for user in issuer.accounts.store.all()[0]] == ["alice"]
 
 
 def test_the_first_twenty_errors_are_printed_without_control_characters(
@@ -228,20 +228,20 @@ def test_a_dry_run_creates_no_account(issuer: Issuer, monkeypatch: pytest.Monkey
     done = run(issuer, monkeypatch, f"carol,{BCRYPT},items:read\n", "--dry-run")
     assert done.exit_code == 0
     assert "accounts that would be made: 1\n" in done.stdout
-    assert issuer.accounts.all()[0] == []
+    assert issuer.accounts.store.all()[0] == []
 
 
 def test_a_file_that_is_not_utf_8_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(issuer, monkeypatch, b"caf\xe9," + BCRYPT.encode() + b",\n")
     assert "is not UTF-8" in str(done.exception)
-    assert issuer.accounts.all()[0] == []
+    assert issuer.accounts.store.all()[0] == []
 
 
 def test_users_are_imported_from_standard_input(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_DATABASE_URL", issuer.settings.database_url.get_secret_value())
     done = CliRunner().invoke(app, ["users", "import", "-"], input=f"carol,{BCRYPT},\n")
     assert done.exit_code == 0, done
-    assert issuer.accounts.by_username("carol")
+    assert issuer.accounts.store.by_username("carol")
 
 
 def test_the_id_of_another_account_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,7 +252,7 @@ def test_the_id_of_another_account_is_refused(issuer: Issuer, monkeypatch: pytes
 
 def test_a_user_and_a_client_never_have_the_same_id(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
     client, _ = register_client(
-        issuer.clients, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
+        issuer.clients.store, "machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
     )
     for option in ("--dry-run", "--json"):
         done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
@@ -261,9 +261,9 @@ def test_a_user_and_a_client_never_have_the_same_id(issuer: Issuer, monkeypatch:
         assert told == ["a client or a removed account has this id"]
     carol = User(client.id, "carol", BCRYPT, frozenset(), START)
     with pytest.raises(UsernameTaken):
-        issuer.accounts.add(carol)
-    assert issuer.accounts.all()[0] == []
+        issuer.accounts.store.add(carol)
+    assert issuer.accounts.store.all()[0] == []
     assert run(issuer, monkeypatch, f"carol,{BCRYPT},,{SUB}\n").exit_code == 0
     with pytest.raises(Refused, match="identifier"):
-        issuer.clients.add(replace(client, id=SUB))
-    assert [each.id for each in issuer.clients.all()[0]] == [client.id]
+        issuer.clients.store.add(replace(client, id=SUB))
+    assert [each.id for each in issuer.clients.store.all()[0]] == [client.id]

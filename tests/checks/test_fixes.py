@@ -133,7 +133,7 @@ def as_an_ordinary_user(stage: Stage, closed: Path) -> None:
 
 SCENARIOS: dict[Kind, Break] = {}
 ELSEWHERE = {
-    Kind.DATABASE_POOLER: "test_postgresql_sessions.py"
+    Kind.DATABASE_POOLER: "database/test_postgresql_sessions.py"
     "::test_time_limits_that_a_pooler_drops_are_missed_until_the_printed_line_sets_them"
 }
 """Tests of fixes that need more than an installation."""
@@ -169,7 +169,7 @@ def as_root() -> None:
 def test_what_is_tested_elsewhere_is() -> None:
     for name in ELSEWHERE.values():
         file, _, function = name.partition("::")
-        assert f"def {function}(" in (Path(__file__).parent / file).read_text("utf-8")
+        assert f"def {function}(" in (Path(__file__).parents[1] / file).read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in ELSEWHERE])
@@ -503,7 +503,7 @@ def _(stage: Stage) -> None:
 
 
 def token(stage: Stage) -> None:
-    softhsm = pytest.importorskip("softhsm")
+    softhsm = pytest.importorskip("support.softhsm")
     fresh = contextmanager_of(stage, softhsm.fresh_token(stage.site.folder, stage.site.patch))
     assert fresh
     stage.site.patch.delenv("ISSUER_KEYS_PASSPHRASE")
@@ -558,7 +558,7 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     token(stage)
     stage.site.make()
-    softhsm = pytest.importorskip("softhsm")
+    softhsm = pytest.importorskip("support.softhsm")
     token_in_use = softhsm.Token(softhsm.MODULE, softhsm.LABEL, lambda: softhsm.PIN)
     signer = softhsm.Pkcs11Signer(token_in_use)
     signer.destroy(min(signer.kept()))
@@ -586,7 +586,7 @@ def _(stage: Stage) -> None:
 
 # The database
 
-setting(Kind.DATABASE_URL, ISSUER_DATABASE_URL="sqlite://")
+setting(Kind.DATABASE_URL, ISSUER_DATABASE_URL="sqlite:///keys")  # a folder
 
 
 @scenario(Kind.DATABASE_MISSING)
@@ -736,8 +736,8 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     stage.back_up()
     issuer = build(load_settings())
-    kid = issuer.rotation.ring().standbys(system_clock())[0].kid
-    issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
+    kid = issuer.keys.rotation.ring().standbys(system_clock())[0].kid
+    issuer.keys.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     issuer.close()
     shutil.move(stage.site.folder / "backup.db", stage.site.folder / "issuer.db")
     stage.fills["TEXT"] = "'restored a backup'"

@@ -54,7 +54,7 @@ def registered(issuer: Issuer, **keys: str) -> str:
     keys = keys or {"jwks": json.dumps(KEY_SET)}
     scope = frozenset({"items:read"})
     client, secret = register_client(
-        issuer.clients, "signs", AuthMethod.PRIVATE_KEY_JWT, scope, (), START, **keys
+        issuer.clients.store, "signs", AuthMethod.PRIVATE_KEY_JWT, scope, (), START, **keys
     )
     assert secret is None
     return client.id
@@ -225,7 +225,7 @@ def test_what_is_no_assertion_is_refused(web: TestClient, client_id: str, text: 
 def test_an_unknown_client_a_disabled_one_and_one_with_a_secret_are_refused_alike(
     web: TestClient, issuer: Issuer, client_id: str, machine: tuple[str, str]
 ) -> None:
-    issuer.clients.set_disabled(client_id, START)
+    issuer.clients.store.set_disabled(client_id, START)
     told = {refused(ask(web, assertion(each))) for each in (client_id, machine[0], "unknown", "first-party")}
     assert len(told) == 1
 
@@ -325,7 +325,7 @@ def ask_at(web: TestClient, issuer: Issuer, published: Published, clock: Movable
     client_id = registered(issuer, jwks_uri=published.url)
 
     def ask_now(key: Any = RSA, **changes: Any) -> httpx2.Response:
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         now = int(clock().timestamp())
         return ask(web, assertion(client_id, key, iat=now, exp=now + 60, **changes))
 
@@ -468,9 +468,9 @@ def test_the_old_secret_is_good_for_the_overlap_and_not_longer(
     web: TestClient, issuer: Issuer, machine: tuple[str, str], clock: MovableClock
 ) -> None:
     client_id, old = machine
-    client = issuer.clients.by_id(client_id)
+    client = issuer.clients.store.by_id(client_id)
     assert client
-    _, new = renew_secret(issuer.clients, client, timedelta(seconds=20), START)
+    _, new = renew_secret(issuer.clients.store, client, timedelta(seconds=20), START)
 
     def works(secret: str) -> bool:
         form = {"grant_type": "client_credentials"}
@@ -484,37 +484,37 @@ def test_the_old_secret_is_good_for_the_overlap_and_not_longer(
 def test_without_an_overlap_the_old_secret_is_refused_at_once(
     web: TestClient, issuer: Issuer, machine: tuple[str, str]
 ) -> None:
-    client = issuer.clients.by_id(machine[0])
+    client = issuer.clients.store.by_id(machine[0])
     assert client
-    renew_secret(issuer.clients, client, timedelta(0), START)
+    renew_secret(issuer.clients.store, client, timedelta(0), START)
     refused(web.post("/oauth2/token", data={"grant_type": "client_credentials"}, auth=machine))
 
 
 def test_a_secret_that_may_be_in_use_is_not_lost_by_changing_it_again(
     issuer: Issuer, machine: tuple[str, str], clock: MovableClock
 ) -> None:
-    client = issuer.clients.by_id(machine[0])
+    client = issuer.clients.store.by_id(machine[0])
     assert client
-    renewed, _ = renew_secret(issuer.clients, client, timedelta(hours=1), START)
+    renewed, _ = renew_secret(issuer.clients.store, client, timedelta(hours=1), START)
     with pytest.raises(Refused, match="--overlap 0") as refusal:
-        renew_secret(issuer.clients, renewed, timedelta(hours=1), clock())
+        renew_secret(issuer.clients.store, renewed, timedelta(hours=1), clock())
     assert refusal.value.allowed_from == START + timedelta(hours=1)
-    with pytest.raises(Refused, match="somebody else"):
-        renew_secret(issuer.clients, client, timedelta(hours=1), clock())
-    last, _ = renew_secret(issuer.clients, renewed, timedelta(0), clock())
+    with pytest.raises(Refused, match="another command"):
+        renew_secret(issuer.clients.store, client, timedelta(hours=1), clock())
+    last, _ = renew_secret(issuer.clients.store, renewed, timedelta(0), clock())
     assert last.old_secret_digest is None
 
 
 def test_undoing_a_change_of_a_secret_restores_it_or_says_that_it_was_changed_again(
     issuer: Issuer, machine: tuple[str, str]
 ) -> None:
-    client = issuer.clients.by_id(machine[0])
+    client = issuer.clients.store.by_id(machine[0])
     assert client
-    renewed, _ = renew_secret(issuer.clients, client, timedelta(0), START)
-    restore_secret(issuer.clients, client, renewed)
-    assert issuer.clients.by_id(client.id) == client
-    with pytest.raises(Refused, match="somebody else"):
-        restore_secret(issuer.clients, client, renewed)
+    renewed, _ = renew_secret(issuer.clients.store, client, timedelta(0), START)
+    restore_secret(issuer.clients.store, client, renewed)
+    assert issuer.clients.store.by_id(client.id) == client
+    with pytest.raises(Refused, match="another command"):
+        restore_secret(issuer.clients.store, client, renewed)
 
 
 @contextmanager
@@ -554,7 +554,7 @@ def test_a_name_server_that_hangs_holds_up_no_keys_of_others_and_few_threads(
         for client_id in hanging[:LOOKUPS_MOST]:
             refused(ask(web, assertion(client_id)))
         clock.advance(seconds=COOLDOWN.total_seconds())
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         for client_id in hanging:  # each of the first ones still hangs, and the others are not even begun
             now = int(clock().timestamp())
             refused(ask(web, assertion(client_id, iat=now, exp=now + 60)))
@@ -580,7 +580,7 @@ def test_a_log_in_with_an_assertion_is_refused_without_fetching_keys(
 ) -> None:
     client_id = registered(issuer, jwks_uri=published.url)
     hashed: list[object] = []
-    monkeypatch.setattr(issuer.passwords, "verify", lambda *given: hashed.append(given))
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", lambda *given: hashed.append(given))
     answer = ask(web, assertion(client_id), grant_type="password", username="alice", password="x")
     assert (answer.status_code, answer.json()["error"]) == (400, "unauthorized_client")
     assert (published.asked, hashed) == (0, [])

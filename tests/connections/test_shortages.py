@@ -80,7 +80,7 @@ def test_where_no_thread_can_be_started_a_request_is_asked_to_come_back(
     made: Build, settings: Settings, no_threads: Callable[[], None]
 ) -> None:
     issuer = made(settings)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     app = create_app(issuer)
     no_threads()
     for method, path, what in REQUESTS:

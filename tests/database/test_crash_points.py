@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from support.crashing import killed_at_each_write
 from support.defaults import PASSWORD, START, MovableClock
 
-from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted
+from issuer.digests import digest
+from issuer.grants.response import UnsignedTokenResponse
 from issuer.keyring.ring import Phase
 from issuer.oauth import LoginFailed, OAuthRequest, UsernameTaken
 from issuer.settings.settings import Settings
@@ -61,28 +61,30 @@ def kills(act: Act, folder: Path, clock: MovableClock) -> Iterator[int]:
 
 
 def found(issuer: Issuer, _clock: MovableClock) -> None:
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
 
 
 def reconcile(issuer: Issuer, _clock: MovableClock) -> None:
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
 
 
 def rotate(issuer: Issuer, _clock: MovableClock) -> None:
-    issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now), "by hand")
+    issuer.keys.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now), "by hand")
 
 
 def roll_back(issuer: Issuer, _clock: MovableClock) -> None:
-    issuer.rotation.change(lambda ring, now: ring.rolled_back(issuer.policy, now), "it fails")
+    issuer.keys.rotation.change(lambda ring, now: ring.rolled_back(issuer.policy, now), "it fails")
 
 
 def revoke(issuer: Issuer, clock: MovableClock) -> None:
-    kid = issuer.rotation.ring().current(clock()).kid
-    issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now), emergency=True)
+    kid = issuer.keys.rotation.ring().current(clock()).kid
+    issuer.keys.rotation.change(
+        lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now), emergency=True
+    )
 
 
 def kids(issuer: Issuer, clock: MovableClock) -> dict[str, Phase]:
-    ring = issuer.rotation.ring()
+    ring = issuer.keys.rotation.ring()
     return {key.kid: ring.phase(key, clock()) for key in ring.keys}
 
 
@@ -94,11 +96,11 @@ def test_a_ring_that_was_not_founded_to_its_end_is_founded_by_the_next_process(
     seen = 0
     for seen in kills(act, folder, clock):  # noqa: B007 - how many there were is asserted below
         with opened(folder, clock) as issuer:
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
             phases = list(kids(issuer, clock).values())
             assert phases.count(Phase.CURRENT) == phases.count(Phase.STANDBY) == 1
-            assert issuer.signer.kept() == kids(issuer, clock).keys()
-            assert not issuer.node.warnings()
+            assert issuer.keys.signer.kept() == kids(issuer, clock).keys()
+            assert not issuer.keys.node.warnings()
     assert seen >= 15
 
 
@@ -109,49 +111,49 @@ def test_a_move_of_the_ring_that_is_killed_at_any_write_loses_no_key_and_trusts_
     folder = tmp_path / "node"
     folder.mkdir()
     with opened(folder, clock) as issuer:
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         clock.advance(days=LEAD.days + 1)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         if act is roll_back:
             rotate(issuer, clock)
             clock.advance(days=LEAD.days)
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
             rotate(issuer, clock)
             clock.advance(seconds=60)
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
         if act is reconcile:
             clock.advance(
                 days=PERIOD.days
             )  # the standby's turn, a new standby, the old key's end: all at once
         before = kids(issuer, clock)
         living = {kid for kid, phase in before.items() if phase in {Phase.CURRENT, Phase.PREVIOUS}}
-        current = issuer.rotation.ring().current(clock()).kid
+        current = issuer.keys.rotation.ring().current(clock()).kid
     seen = 0
     for seen in kills(act, folder, clock):  # noqa: B007 - as above
         with opened(folder, clock) as issuer:
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
             after = kids(issuer, clock)
             revoked = {kid for kid, phase in after.items() if phase is Phase.REVOKED}
             assert revoked <= ({current} if act is revoke else set())
             assert list(after.values()).count(Phase.CURRENT) == 1
             assert Phase.STANDBY in after.values()
-            published = {key.kid for key in issuer.node.view.published_keys}
+            published = {key.kid for key in issuer.keys.node.view.published_keys}
             assert living - revoked <= published
-            assert published <= issuer.signer.kept() | set(issuer.signer.strays(()))
-            assert not revoked & (published | issuer.signer.kept())
-            signing = issuer.node.view.signing_key(issuer.policy, clock())
-            assert issuer.signer.sign(signing.kid, b"data")
+            assert published <= issuer.keys.signer.kept() | set(issuer.signer.strays(()))
+            assert not revoked & (published | issuer.keys.signer.kept())
+            signing = issuer.keys.node.view.signing_key(issuer.policy, clock())
+            assert issuer.keys.signer.sign(signing.kid, b"data")
             assert signing.kid in published - revoked
     assert seen >= 5
 
 
-def grant(issuer: Issuer, clock: MovableClock, token: str) -> Granted:
+def grant(issuer: Issuer, clock: MovableClock, token: str) -> UnsignedTokenResponse:
     form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-    return issuer.grants.pipeline.grant(OAuthRequest(form), ORIGIN, clock())
+    return issuer.tokens.pipeline.grant(OAuthRequest(form), ORIGIN, clock())
 
 
 def refreshed(issuer: Issuer, clock: MovableClock, token: str) -> str:
-    answer = issuer.grants.pipeline.sign(grant(issuer, clock, token))
+    answer = issuer.tokens.pipeline.sign(grant(issuer, clock, token))
     assert answer.refresh_token
     return answer.refresh_token
 
@@ -160,9 +162,9 @@ def with_alice(folder: Path, clock: MovableClock) -> str:
     """Register her, log her in, and return her refresh token."""
     folder.mkdir()
     with opened(folder, clock) as issuer:
-        issuer.node.refresh()
-        issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
-        token = issuer.grants.pipeline.login(CREDENTIALS, ORIGIN, clock()).refresh_token
+        issuer.keys.node.refresh()
+        issuer.accounts.registration.register("alice", PASSWORD, ORIGIN, clock())
+        token = issuer.tokens.pipeline.login(CREDENTIALS, ORIGIN, clock()).refresh_token
     assert token
     return token
 
@@ -174,19 +176,21 @@ def test_a_session_whose_refresh_is_killed_at_any_write_goes_on_and_never_twice(
     token = with_alice(folder, clock)
 
     def refresh(issuer: Issuer, clock: MovableClock) -> None:
-        issuer.node.refresh()
-        granted = partial(grant, issuer, clock, token)
-        asyncio.run(issuer.batches.run(refresh_token_digest(token), granted, issuer.grants.pipeline.sign))
+        issuer.keys.node.refresh()
+        form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
+        decide = partial(issuer.tokens.pipeline.decide, OAuthRequest(form), ORIGIN, clock())
+        alone = partial(grant, issuer, clock, token)
+        asyncio.run(issuer.tokens.group_commit.run(digest(token), decide, alone, issuer.tokens.pipeline.sign))
 
     seen = 0
     for seen in kills(refresh, folder, clock):  # noqa: B007 - as above
         with opened(folder, clock) as issuer:
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
             successor = refreshed(issuer, clock, token)
             assert refreshed(issuer, clock, successor) not in {token, successor}
-            user = issuer.accounts.by_username("alice")
+            user = issuer.accounts.store.by_username("alice")
             assert user
-            assert len(issuer.families.living(user.id, clock())[0]) == 1
+            assert len(issuer.tokens.families.active(user.id, clock())[0]) == 1
     assert seen >= 5
 
 
@@ -195,14 +199,14 @@ def test_a_log_in_that_is_killed_at_any_write_may_be_made_again(tmp_path: Path, 
     with_alice(folder, clock)
 
     def log_in(issuer: Issuer, clock: MovableClock) -> None:
-        issuer.node.refresh()
-        issuer.grants.pipeline.login(CREDENTIALS, ORIGIN, clock())
+        issuer.keys.node.refresh()
+        issuer.tokens.pipeline.login(CREDENTIALS, ORIGIN, clock())
 
     seen = 0
     for seen in kills(log_in, folder, clock):  # noqa: B007 - as above
         with opened(folder, clock) as issuer:
-            issuer.node.refresh()
-            again = issuer.grants.pipeline.login(CREDENTIALS, ORIGIN, clock()).refresh_token
+            issuer.keys.node.refresh()
+            again = issuer.tokens.pipeline.login(CREDENTIALS, ORIGIN, clock()).refresh_token
             assert again
             assert refreshed(issuer, clock, again)
     assert seen >= 5
@@ -214,23 +218,23 @@ def test_a_registration_that_is_killed_at_any_write_made_the_account_or_did_not(
     folder = tmp_path / "node"
     folder.mkdir()
     with opened(folder, clock) as issuer:
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
 
     def register(issuer: Issuer, clock: MovableClock) -> None:
-        issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
+        issuer.accounts.registration.register("alice", PASSWORD, ORIGIN, clock())
 
     outcomes = set()
     for _ in kills(register, folder, clock):
         with opened(folder, clock) as issuer:
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
             try:
-                assert issuer.grants.pipeline.login(CREDENTIALS, ORIGIN, clock()).access_token
+                assert issuer.tokens.pipeline.login(CREDENTIALS, ORIGIN, clock()).access_token
                 outcomes.add("made")
                 with pytest.raises(UsernameTaken):
                     register(issuer, clock)
             except LoginFailed:
                 outcomes.add("not made")
                 register(issuer, clock)
-                assert issuer.grants.pipeline.login(CREDENTIALS, ORIGIN, clock()).access_token
+                assert issuer.tokens.pipeline.login(CREDENTIALS, ORIGIN, clock()).access_token
     assert outcomes == {"made", "not made"}
     assert clock() == START

@@ -39,7 +39,7 @@ from issuer.throttling.limits import ACCOUNT, Bucket, bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Family, NewFamily, RefreshToken
+from issuer.tokens.refresh import Family, RefreshToken
 from issuer.tokens.session_events import SessionEvent
 
 
@@ -138,6 +138,8 @@ def test_an_audit_with_values_of_other_types_is_reported_as_damaged(
         ("clients", "audiences = '{}'"),
         ("clients", "audiences = '[1]'"),
         ("clients", "audiences = 'null'"),
+        ("clients", "grant_types = 'x'"),
+        ("clients", "grant_types = '[\"x\"]'"),
         ("clients", "auth_method = 'x'"),
         ("clients", "secret_digest = 'x'"),
         ("clients", "created_at = 3"),
@@ -178,9 +180,7 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
     ThrottleStore(database).fail([counted], now)
     SessionEventStore(database).record(SessionEvent.REPEATED, family, now)
     AccountStore(database).add(User("2", "alice", "a hash", frozenset(), now))
-    FamilyStore(database).start(
-        family, RefreshToken(token, "1", now, b"seed", b"proof"), NewFamily("a hash", None)
-    )
+    FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed", b"proof"))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {change}"))
 
@@ -264,7 +264,7 @@ def test_a_damaged_row_of_session_events_does_not_hide_others(database: Database
     store, now = SessionEventStore(database), datetime(2026, 1, 1, tzinfo=UTC)
     for user in ("alice", "bob"):
         family = Family("f", user, "c", frozenset(), (), now, now)
-        store.record(SessionEvent.REPLAYED, family, now)
+        store.record(SessionEvent.REUSED, family, now)
     damage(database, "session_events", "first_at = 'x'", "user_id = 'bob'")
     sums, damaged = store.newest(10)
     assert [each.user_id for each in sums] == ["alice"]

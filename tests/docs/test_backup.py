@@ -48,7 +48,7 @@ class Operator:
         """Let a node start and stop."""
         issuer = build(load_settings())
         try:
-            return issuer.node.refresh().ring
+            return issuer.keys.node.refresh().ring
         finally:
             issuer.close()
 
@@ -62,8 +62,8 @@ class Operator:
 
 
 def revoke_current(issuer: Issuer) -> str:
-    kid = issuer.rotation.ring().current(issuer.clock()).kid
-    issuer.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
+    kid = issuer.keys.rotation.ring().current(issuer.clock()).kid
+    issuer.keys.rotation.change(lambda ring, now: ring.revoked(kid, "stolen", issuer.policy, now))
     return kid
 
 

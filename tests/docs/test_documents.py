@@ -210,7 +210,7 @@ def test_each_make_target_in_the_readme_exists() -> None:
 
 def test_the_operators_lines_of_the_readme_run_as_they_stand(settings: Settings, tmp_path: Path) -> None:
     issuer = build(settings)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     issuer.close()
     (lines,) = (block for block in blocks("bash") if block.startswith("issuer users add"))
     (tmp_path / ".env").write_text("ISSUER_KEYS_PASSPHRASE=a passphrase for tests\n")

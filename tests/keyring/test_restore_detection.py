@@ -21,7 +21,6 @@ from support.postgresql import new_database
 
 from issuer.audit.chain import Action, fault
 from issuer.audit.store import AuditStore
-from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.errors import KeyUnavailable, NothingToDo, OlderRing, Refused
@@ -47,7 +46,7 @@ class Place:
     def __init__(
         self, folder: Path, clock: MovableClock, signer: Callable[[], PemSigner | Pkcs11Signer]
     ) -> None:
-        self.path, self.keys, self.clock = folder / "issuer.db", folder / "keys", system_clock
+        self.path, self.keys, self.clock = folder / "issuer.db", folder / "keys", clock
         self.signer = signer
         self.database = self._opened()
         self.rotation.reconcile()
@@ -106,7 +105,7 @@ class Place:
 
 @pytest.fixture
 def in_files(tmp_path: Path, clock: MovableClock) -> Place:
-    return Place(tmp_path, system_clock, lambda: signer(tmp_path / "keys"))
+    return Place(tmp_path, clock, lambda: signer(tmp_path / "keys"))
 
 
 @pytest.fixture(params=["directory", "pkcs11"])
@@ -117,7 +116,7 @@ def place(
         yield request.getfixturevalue("in_files")
     else:
         with softhsm.fresh_token(tmp_path / "softhsm", monkeypatch):
-            yield Place(tmp_path, system_clock, softhsm.signer)
+            yield Place(tmp_path, clock, softhsm.signer)
 
 
 def test_the_newest_backup_is_restored_without_a_word(place: Place) -> None:
@@ -355,7 +354,7 @@ def test_an_older_directory_of_keys_brings_no_revoked_key_back(in_files: Place, 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def shared(request: pytest.FixtureRequest, tmp_path: Path, clock: MovableClock) -> Iterator[Database]:
-    system_clock.now = system_clock()  # the server has a clock, too
+    clock.now = clock()  # the server has a clock, too
     url = f"sqlite:///{tmp_path}/shared.db"
     if request.param == "postgresql":
         url = new_database(request.getfixturevalue("postgresql"))
@@ -371,12 +370,12 @@ def test_with_keys_in_the_database_the_audit_tells_that_the_ring_alone_was_put_b
     vault = PemSigner(PrivateKeyStore(shared), lambda: "passphrase")
 
     def performs() -> Rotation:
-        return Rotation(RingStore(shared), vault, FAST, system_clock, "tests")
+        return Rotation(RingStore(shared), vault, FAST, clock, "tests")
 
     performs().reconcile()
     with shared.read() as connection:
         older = connection.execute(key_ring.select()).mappings().one()
-    system_clock.advance(seconds=1)
+    clock.advance(seconds=1)
     performs().change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
     with shared.write() as connection:
         connection.execute(key_ring.update().values(**older))
@@ -386,21 +385,21 @@ def test_with_keys_in_the_database_the_audit_tells_that_the_ring_alone_was_put_b
         performs().ring()
     store = RingStore(shared)
     with pytest.raises(Refused, match="newest backup"):
-        Recovery(performs(), store, vault, FAST, system_clock, "operator").recover("the disk died")
+        Recovery(performs(), store, vault, FAST, clock, "operator").recover("the disk died")
 
 
 def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restored_backup(
     shared: Database, keys: Path, clock: MovableClock
 ) -> None:
-    rotation(shared, keys, system_clock).reconcile()
+    rotation(shared, keys, clock).reconcile()
 
     def revoke_often(_: int) -> None:
-        performs = rotation(shared, keys, system_clock)
+        performs = rotation(shared, keys, clock)
         for _ in range(6):
             performs.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "a test", FAST, now))
 
     def look_often(_: int) -> None:
-        performs = rotation(shared, keys, system_clock)
+        performs = rotation(shared, keys, clock)
         for _ in range(60):
             performs.reconcile()
 
@@ -408,10 +407,7 @@ def test_several_nodes_share_a_directory_and_none_mistakes_another_for_a_restore
         work = [processes.submit(do, each) for each in range(2) for do in (revoke_often, look_often)]
         for each in work:
             each.result()
-    assert (
-        json.loads((keys / NOTE).read_bytes())["version"]
-        == rotation(shared, keys, system_clock).ring().version
-    )
+    assert json.loads((keys / NOTE).read_bytes())["version"] == rotation(shared, keys, clock).ring().version
 
 
 # What follows what, as pure functions

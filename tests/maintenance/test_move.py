@@ -34,7 +34,7 @@ def test_every_row_is_copied_unchanged(lived: Issuer, new: Database) -> None:
     before.pop("audit_head")
     kids = {str(kid) for kid, _pem, _kept in after.pop("private_keys")}
     assert before.pop("private_keys") == []
-    assert kids == set(lived.signer.kept())
+    assert kids == set(lived.keys.signer.kept())
     assert after == before
     assert contents == Contents(
         {**{name: len(found) for name, found in before.items()}, "audit": len(entries[0]) - 1}, 3, None
@@ -49,33 +49,33 @@ def test_a_lost_refresh_response_can_be_repeated_after_the_move(
 ) -> None:
     def refresh(there: Issuer, token: str) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}
-        return there.grants.pipeline.grant(OAuthRequest(form), ORIGIN, clock()).refresh_token or ""
+        return there.tokens.pipeline.grant(OAuthRequest(form), ORIGIN, clock()).refresh_token or ""
 
     clock.now = datetime.now(UTC)
-    issuer.node.refresh()
-    issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
-    token = issuer.grants.pipeline.login(ALICE, ORIGIN, clock()).refresh_token or ""
+    issuer.keys.node.refresh()
+    issuer.accounts.registration.register("alice", PASSWORD, ORIGIN, clock())
+    token = issuer.tokens.pipeline.login(ALICE, ORIGIN, clock()).refresh_token or ""
     successor = refresh(issuer, token)
-    issuer.node.leave()
+    issuer.keys.node.leave()
     clock.advance(seconds=20)
     moving(issuer, new).perform(quiet)
     there = made(settings_after(issuer.settings, new))
     there.database.shared_clock = Database(
         there.settings.database_url.get_secret_value()
     ).shared_clock  # its own
-    there.node.refresh()
+    there.keys.node.refresh()
     assert refresh(there, token) == successor
     assert refresh(there, successor) != successor
 
 
 def test_the_issuer_continues_on_the_new_database(lived: Issuer, new: Database, made: Build) -> None:
-    ring = lived.rotation.ring()
+    ring = lived.keys.rotation.ring()
     moving(lived, new).perform(quiet)
     other = made(settings_after(lived.settings, new))
-    assert other.node.refresh().ring.keys == ring.keys
-    assert other.grants.pipeline.login(ALICE, ORIGIN, other.clock()).access_token
-    other.rotation.change(lambda ring, now: ring.rolled_back(other.policy, now))
-    assert other.node.refresh().ring.version > ring.version
+    assert other.keys.node.refresh().ring.keys == ring.keys
+    assert other.tokens.pipeline.login(ALICE, ORIGIN, other.clock()).access_token
+    other.keys.rotation.change(lambda ring, now: ring.rolled_back(other.policy, now))
+    assert other.keys.node.refresh().ring.version > ring.version
 
 
 def test_failure_counts_and_known_devices_are_copied(lived: Issuer, new: Database) -> None:
@@ -91,16 +91,16 @@ def test_failure_counts_and_known_devices_are_copied(lived: Issuer, new: Databas
 def test_a_move_works_between_servers_and_back_to_a_file(
     lived: Issuer, postgresql: str, tmp_path: Path, made: Build
 ) -> None:
-    ring, kids = lived.rotation.ring(), lived.signer.kept()
+    ring, kids = lived.keys.rotation.ring(), lived.keys.signer.kept()
     urls = [new_database(postgresql), new_database(postgresql), f"sqlite:///{tmp_path}/back.db"]
     last = lived
     for url in urls:
         with closing(Database(url)) as new:
             moving(last, new).perform(quiet)
             last = made(settings_after(lived.settings, new))
-    assert last.node.refresh().ring.keys == ring.keys
-    assert last.signer.kept() == kids
-    assert fault(*last.audit.chain()) is None
+    assert last.keys.node.refresh().ring.keys == ring.keys
+    assert last.keys.signer.kept() == kids
+    assert fault(*last.keys.audit.chain()) is None
 
 
 def test_an_error_of_the_progress_callback_is_ignored(lived: Issuer, new: Database) -> None:
@@ -125,21 +125,21 @@ def test_more_rows_than_a_batch_are_copied_and_reported(lived: Issuer, new: Data
 def test_the_old_database_is_refused_until_the_move_is_undone(
     lived: Issuer, new: Database, made: Build
 ) -> None:
-    ring = lived.rotation.ring()
+    ring = lived.keys.rotation.ring()
     moving(lived, new).perform(quiet)
     for use in (
-        lived.rotation.ring,
-        made(lived.settings).node.refresh,
-        lambda: lived.rotation.change(lambda ring, now: ring.promoted(lived.policy, now)),
-        lambda: lived.recovery.recover("a reason"),
+        lived.keys.rotation.ring,
+        made(lived.settings).keys.node.refresh,
+        lambda: lived.keys.rotation.change(lambda ring, now: ring.promoted(lived.policy, now)),
+        lambda: lived.keys.recovery.recover("a reason"),
         moving(lived, new).preview,
     ):
         with pytest.raises(Moved, match="issuer move --back"):
             use()
     assert undo_move(lived.database, "an operator", lived.clock()) == str(new)
-    assert lived.rotation.ring() == ring
-    assert fault(*lived.audit.chain()) is None
-    made(lived.settings).node.refresh()
+    assert lived.keys.rotation.ring() == ring
+    assert fault(*lived.keys.audit.chain()) is None
+    made(lived.settings).keys.node.refresh()
     with pytest.raises(NothingToDo):
         undo_move(lived.database, "an operator", lived.clock())
 
@@ -147,7 +147,7 @@ def test_the_old_database_is_refused_until_the_move_is_undone(
 def test_a_ring_loaded_before_the_move_cannot_be_saved_over_the_tombstone(
     lived: Issuer, new: Database
 ) -> None:
-    ring = lived.rotation.ring()
+    ring = lived.keys.rotation.ring()
     moving(lived, new).perform(quiet)
     assert RingStore(lived.database).save(replace(ring, version=ring.version + 1)) is None
 

@@ -645,7 +645,7 @@ def test_redeemed_by_many_at_once_a_refresh_token_has_one_successor_in_one_sessi
     (successor,) = {each["refresh_token"] for each in told}
     claims = [jwt.decode(each["access_token"], options={"verify_signature": False}) for each in told]
     assert len({each["jti"] for each in claims}) == len(told) == 2
-    assert len({each["sid"] for each in claims}) == 1
+    assert len({each["grant_id"] for each in claims}) == 1
     assert target.refresh(successor).status_code == 200
 
 

@@ -87,7 +87,8 @@ def test_stopped_it_is_not_ready_at_once_serves_on_while_it_drains_and_finishes_
         with connection, connection.makefile("rb") as answer:
             assert answer.readline().split()[1] in {b"401", b"429"}
     assert server.process.wait(PATIENCE_SECONDS) == 0
-    assert {line["level"] for line in events(server)} == {"info"}
+    slow = "the key ring needs attention"  # logged where the machine is so busy that a refresh takes seconds
+    assert {line["level"] for line in events(server) if line["event"] != slow} == {"info"}
 
 
 def ask(kept: HTTPConnection) -> HTTPResponse:
@@ -168,7 +169,7 @@ def test_it_speaks_tls_for_those_without_a_proxy(founded: Installation, tmp_path
 def test_a_certificate_that_cannot_be_used_is_one_line(installation: Installation, tmp_path: Path) -> None:
     chain, key = certificate(tmp_path, encrypted=True)
     for arguments, says in (
-        (["--ssl-certfile", str(tmp_path / "none.pem")], "No such file"),
+        (["--ssl-certfile", str(tmp_path / "none.pem")], "no such file"),
         (["--ssl-certfile", str(chain), "--ssl-keyfile", str(key)], "must not be encrypted"),
     ):
         done = installation.command("serve", "--port", str(installation.port), *arguments)

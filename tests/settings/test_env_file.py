@@ -207,8 +207,8 @@ def test_a_full_disk_of_the_keys_is_told(site: Site) -> None:
     real = os.statvfs(full)
     facts = os.statvfs_result((*real[:4], 0, *real[5:]))
     site.patch.setattr(os, "statvfs", lambda _: facts)
-    view = issuer.node.refresh()
+    view = issuer.keys.node.refresh()
     assert view
-    assert any("is full" in each for each in issuer.node.warnings())
+    assert any("is full" in each for each in issuer.keys.node.warnings())
     issuer.close()
     assert any("is full" in finding.wrong for finding in site.found())

@@ -54,7 +54,7 @@ class Gate:
         """Return how long the attempt has to wait; zero: it was made."""
         origin, now = Origin(address=address), self.clock()
         try:
-            self.guard.admit(account, origin, now)
+            self.guard.check(account, origin, now)
             with suppress(LoginFailed), self.guard.log_in(account, origin, now) as may_succeed:
                 _require(right and may_succeed)
         except TooManyAttempts as refusal:

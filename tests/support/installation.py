@@ -37,7 +37,7 @@ class Site:
 
     folder: Path
     patch: pytest.MonkeyPatch
-    system_clock: Clock = system_clock
+    clock: Clock = system_clock
 
     @property
     def keys(self) -> Path:
@@ -103,7 +103,7 @@ class Site:
     def make(self) -> None:
         """Let an issuer make database, ring and keys."""
         issuer = build(load_settings())
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         issuer.close()
 
     def change(self, statement: str, *values: object) -> None:

@@ -7,13 +7,12 @@ from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.audit.chain import Action, Entry
 from issuer.database.database import Database
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Family, NewFamily, RefreshToken, new_refresh_token, stored
+from issuer.tokens.refresh import Family, RefreshToken, new_refresh_token, stored
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)
-VERIFIED = NewFamily("a hash", None)
 ENTRY = Entry(NOW, "node ä", Action.PUBLISHED, "a", 1)
 
 
@@ -37,11 +36,11 @@ def family_with_token(database: Database) -> tuple[Family, str]:
         "::1",
     )
     token = new_refresh_token(family.id)
-    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH), VERIFIED)
+    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH))
     return family, token
 
 
 def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
-    result = FamilyStore(database).find(refresh_token_digest(token))
+    result = FamilyStore(database).find(digest(token))
     assert result is not None
     return result.token, result.family

@@ -97,7 +97,7 @@ def test_a_resource_that_cannot_be_had_tells_nothing_of_the_password(
     web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[object] = []
-    monkeypatch.setattr(issuer.passwords, "verify", lambda *given: hashed.append(given))
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", lambda *given: hashed.append(given))
     form = {"grant_type": "password", "client_id": "first-party", "resource": "https://elsewhere.example"}
     answers = [
         web.post("/oauth2/token", data={**form, "username": "alice", "password": password})
@@ -111,8 +111,8 @@ def test_a_node_that_cannot_sign_tells_nothing_of_the_password(
     issuer: Issuer, web: TestClient, alice: str, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[object] = []
-    monkeypatch.setattr(issuer.node, "refresh", lambda: issuer.node.view)
-    monkeypatch.setattr(issuer.passwords, "verify", lambda *given: hashed.append(given))
+    monkeypatch.setattr(issuer.keys.node, "refresh", lambda: issuer.node.view)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", lambda *given: hashed.append(given))
     clock.advance(hours=1)
     assert [log_in(web, password).status_code for password in (PASSWORD, "wrong")] == [503, 503]
     assert hashed == []
@@ -173,13 +173,13 @@ def test_a_neighbour_causes_the_same_work_and_does_not_hold_the_owner_up(
     for username in ("alice", "nobody"):
         guess(client_from(f"203.0.113.{len(username)}"), ACCOUNT.free + 1, username)
     hashed: list[str] = []
-    real = issuer.passwords.verify
+    real = issuer.accounts.passwords.verify
 
     def verify(password: str, *against: str | None) -> str | None:
         hashed.append(password)
         return real(password, *against)
 
-    monkeypatch.setattr(issuer.passwords, "verify", verify)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", verify)
     for username in ("alice", "nobody"):
         assert waits(log_in(client_from("198.51.100.1"), "wrong", username)) == 1
     assert hashed == ["wrong", "wrong"]
@@ -218,7 +218,7 @@ def test_one_account_logs_in_from_one_site_no_faster_than_its_rate(
     wait = gate.attempt("alice", "192.0.2.1", right=True)
     assert ADMITTED < wait <= timedelta(seconds=1)
     with pytest.raises(TooManyAttempts):  # before it takes a place in the queue
-        gate.guard.admit("alice", Origin(address="192.0.2.1"), clock())
+        gate.guard.check("alice", Origin(address="192.0.2.1"), clock())
     assert gate.attempt("alice", "192.0.2.2", right=True) == ADMITTED
     assert gate.attempt("bob", "192.0.2.1", right=True) == ADMITTED
     clock.advance(seconds=1)
@@ -261,8 +261,11 @@ def test_what_can_be_refused_without_hashing_takes_no_place_in_the_queue(
     gate = threading.Event()
 
     async def full() -> dict[str, int]:
-        most = QUEUE_LIMIT + issuer.hashing._threads
-        jobs = [asyncio.create_task(issuer.hashing.run((f"site {n}",), gate.wait)) for n in range(most)]
+        most = QUEUE_LIMIT + issuer.accounts.hashing_pool._threads
+        jobs = [
+            asyncio.create_task(issuer.accounts.hashing_pool.run((f"site {n}",), gate.wait))
+            for n in range(most)
+        ]
         await asyncio.sleep(0)
         given = {}
         for name, (path, form, _) in CHEAP.items():
@@ -287,7 +290,7 @@ def test_a_storm_of_log_ins_from_one_address_costs_nobody_else_theirs(
         gate.wait(60)
         raise WrongPassword
 
-    monkeypatch.setattr(issuer.passwords, "verify", hold)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", hold)
 
     async def asked(address: str, username: str) -> int:
         transport = httpx2.ASGITransport(app, client=(address, 50000))
@@ -299,7 +302,7 @@ def test_a_storm_of_log_ins_from_one_address_costs_nobody_else_theirs(
             stormy = [asyncio.create_task(asked("203.0.113.1", "alice")) for _ in range(80)]
             others = [asyncio.create_task(asked(f"198.51.100.{n}", f"user{n}")) for n in range(49)]
             # Each of the others that finds the queue full takes the place of one of the storm.
-            refused = 80 + 49 - QUEUE_LIMIT - issuer.hashing._threads
+            refused = 80 + 49 - QUEUE_LIMIT - issuer.accounts.hashing_pool._threads
             turned_away = [await each for each in itertools.islice(asyncio.as_completed(stormy), refused)]
             gate.set()
             return set(turned_away), await asyncio.gather(*others)

@@ -56,10 +56,10 @@ def test_guesses_beyond_the_free_ones_wait_twice_as_long_each_time_known_account
     for _ in range(12):
         told.append(waits(log_in(strangers.pop(), "wrong", username)))
         clock.advance(seconds=told[-1] - 1)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         assert waits(log_in(strangers.pop(), PASSWORD, username)) == 1  # the right one does not count yet
         clock.advance(seconds=1)
-        issuer.node.refresh()  # one that cannot sign looks at no password
+        issuer.keys.node.refresh()  # one that cannot sign looks at no password
         assert guess(strangers.pop(), 1, username) == [401]
     assert told == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
 
@@ -125,7 +125,7 @@ def test_failures_are_forgotten_after_a_while(
     stranger = client_from("203.0.113.1")
     guess(stranger, ACCOUNT.free + 1)
     clock.advance(seconds=(ACCOUNT.forgotten_after).total_seconds() + 1)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     assert guess(stranger, ACCOUNT.free) == [401] * ACCOUNT.free
 
 
@@ -147,7 +147,7 @@ def test_right_passwords_neither_lengthen_a_wait_nor_begin_it_anew(
     for number in range(ADDRESS.free + 8):
         guess(neighbour, 1, f"user{number}")
         clock.advance(seconds=ADDRESS.wait(number + 1).total_seconds())
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     assert [log_in(client_from("198.51.100.1")).status_code for _ in range(3)] == [200, 200, 200]
 
 
@@ -275,13 +275,13 @@ def test_of_many_who_see_the_same_count_one_claims_it(database: Database, clock:
     store.fail([one, other], clock())
     seen = store.counts([one, other])
     with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(lambda _: store.claim(seen, clock()), range(8))) == [False] * 7 + [True]
-    assert not store.claim({one: seen[one]}, clock())
-    assert not store.claim({other: seen[other]}, clock())
+        assert sorted(pool.map(lambda _: store.reserve(seen, clock()), range(8))) == [False] * 7 + [True]
+    assert not store.reserve({one: seen[one]}, clock())
+    assert not store.reserve({other: seen[other]}, clock())
     assert {each: count.failures for each, count in store.counts([one, other]).items()} == {one: 2, other: 2}
-    store.forgive(seen, clock())
+    store.release(seen, clock())
     assert store.counts([one, other]) == seen
-    store.forget(other)
+    store.reset(other)
     assert store.counts([one, other]) == {one: seen[one]}
 
 

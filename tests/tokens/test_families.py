@@ -142,15 +142,15 @@ def test_sessions_outlive_the_key_that_signed_their_tokens(
     web: TestClient, alice: str, issuer: Issuer, move: str
 ) -> None:
     body = log_in(web)
-    kid = issuer.node.view.ring.current(START).kid
+    kid = issuer.keys.node.view.ring.current(START).kid
 
     def perform(ring: KeyRing, now: datetime) -> KeyRing:
         if move == "rotate":
             return ring.promoted(issuer.policy, now)
         return ring.revoked(kid, "a test", issuer.policy, now)
 
-    issuer.rotation.change(perform)
-    issuer.node.refresh()
+    issuer.keys.rotation.change(perform)
+    issuer.keys.node.refresh()
     answer = refresh(web, body["refresh_token"])
     assert answer.status_code == 200
     assert jwt.get_unverified_header(answer.json()["access_token"])["kid"] != kid
@@ -168,8 +168,8 @@ def test_a_replay_after_the_grace_ends_the_session_and_is_counted_and_audited_on
     clock.advance(seconds=REFRESH_GRACE.total_seconds() + 1)
     replays = [refresh(web, body["refresh_token"]) for _ in range(3)]
     assert {answer.json()["error"] for answer in (*replays, refresh(web, successor))} == {"invalid_grant"}
-    [event], _ = issuer.session_events.newest(10)
-    assert (event.event, event.count, event.user_id) == ("refresh token replayed", 1, alice)
+    [event], _ = issuer.tokens.session_events.newest(10)
+    assert (event.event, event.count, event.user_id) == ("refresh token reused", 1, alice)
     assert (event.session, event.client_id, event.last_at) == (session, "first-party", clock())
     assert Figures(web.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
 
@@ -275,12 +275,12 @@ def test_a_token_that_is_good_no_more_is_inactive_and_not_a_word_more(
     happens: str,
 ) -> None:
     token = log_in(web)["access_token"]
-    other, secret = register_client(issuer.clients, "other", AuthMethod.POST, frozenset(), (), START)
+    other, secret = register_client(issuer.clients.store, "other", AuthMethod.POST, frozenset(), (), START)
     assert secret
     theirs = machine_token(web, (other.id, secret))
     asked = theirs if happens == "client disabled" else token
     assert introspect(web, asked, machine)["active"]
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
     match happens:
         case "expired":
@@ -288,17 +288,19 @@ def test_a_token_that_is_good_no_more_is_inactive_and_not_a_word_more(
         case "logged out":
             web.post("/logout", headers=bearer(token))
         case "disabled":
-            disable_user(issuer.families, user, clock())
+            disable_user(issuer.tokens.families, user, clock())
         case "password changed":
-            set_password(issuer.families, issuer.passwords, user, "several other pancakes", clock())
+            set_password(
+                issuer.tokens.families, issuer.accounts.passwords, user, "several other pancakes", clock()
+            )
         case "key revoked":
-            kid = issuer.node.view.ring.current(clock()).kid
-            issuer.rotation.change(
+            kid = issuer.keys.node.view.ring.current(clock()).kid
+            issuer.keys.rotation.change(
                 lambda ring, now: ring.revoked(kid, "a test", issuer.policy, now), emergency=True
             )
-            issuer.node.refresh()
+            issuer.keys.node.refresh()
         case "client disabled":
-            issuer.clients.set_disabled(other.id, clock())
+            issuer.clients.store.set_disabled(other.id, clock())
     assert introspect(web, asked, machine) == INACTIVE
 
 
@@ -324,7 +326,7 @@ def test_rows_that_mean_nothing_any_more_are_let_go_and_no_others(
     living = refresh(web, living["refresh_token"]).json()
     assert prune(issuer.database, clock()) == 0
     clock.advance(days=2)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     assert prune(issuer.database, clock()) == 3  # a session, its one token, and that an account was made
     assert prune(issuer.database, clock()) == 0
     assert refresh(web, living["refresh_token"]).status_code == 200

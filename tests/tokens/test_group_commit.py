@@ -23,18 +23,22 @@ from support.servers import eventually
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
-from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted
+from issuer.digests import digest
+from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import InvalidGrant, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.tokens.group_commit import MOST, Batches
+from issuer.tokens.family_store import Found
+from issuer.tokens.group_commit import MOST, GroupCommit
 from issuer.tokens.refresh import RepeatRefused
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 from issuer.wiring import Issuer
 
 PEOPLE = 12
 PATIENCE_SECONDS = 60.0
+
+Work = Callable[[Found | None], UnsignedTokenResponse]
+"""A refresh: decided for a token that was found, or done alone."""
 
 
 @pytest.fixture
@@ -53,17 +57,17 @@ def settings(settings: Settings, url: str) -> Settings:
 @pytest.fixture
 def issuer(made: Build, settings: Settings) -> Issuer:
     issuer = made(settings)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     return issuer
 
 
 @pytest.fixture(params=["on one core", "with a second"])
-def batches(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[Batches]:
-    batches = Batches(issuer.families)
+def group_commit(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[GroupCommit]:
+    group_commit = GroupCommit(issuer.tokens.families)
     if request.param == "with a second":
-        batches.finish_beside()
-    yield batches
-    batches.close()
+        group_commit.use_second_core()
+    yield group_commit
+    group_commit.close()
 
 
 @pytest.fixture
@@ -71,32 +75,37 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
     """A refresh token of each of so many people."""
     issued = []
     for name in (f"person{number}" for number in range(PEOPLE)):
-        issuer.grants.registration.register(name, PASSWORD, Origin(), clock())
+        issuer.accounts.registration.register(name, PASSWORD, Origin(), clock())
         credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
-        issued.append(issuer.grants.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
+        issued.append(issuer.tokens.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
     return issued
 
 
-def grant(issuer: Issuer, token: str, **more: str) -> Granted:
+def grant(issuer: Issuer, token: str, found: Found | None = None, **more: str) -> UnsignedTokenResponse:
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
-    return issuer.grants.pipeline.grant(OAuthRequest(form), Origin(), issuer.clock())
+    request, pipeline = OAuthRequest(form), issuer.tokens.pipeline
+    if found is None:
+        return pipeline.grant(request, Origin(), issuer.clock())
+    return pipeline.decide(request, Origin(), issuer.clock(), found)
 
 
-def ask(batches: Batches, token: str, work: Callable[[], Granted], then: Callable[[Any], Any] = same) -> Any:
-    return batches.run(refresh_token_digest(token), work, then)
+def ask(group_commit: GroupCommit, token: str, work: Work, then: Callable[[Any], Any] = same) -> Any:
+    return group_commit.run(digest(token), work, partial(work, None), then)
 
 
-def together(batches: Batches, works: Sequence[tuple[str, Callable[[], Granted]]]) -> list[Any]:
+def together(group_commit: GroupCommit, works: Sequence[tuple[str, Work]]) -> list[Any]:
     """Ask for all before any is begun; return the successor of each token, or why there is none."""
 
     async def run() -> list[Any]:
-        asked = (ask(batches, token, work) for token, work in works)
+        asked = (ask(group_commit, token, work) for token, work in works)
         return await asyncio.gather(*asked, return_exceptions=True)
 
-    return [each.refresh_token if isinstance(each, Granted) else each for each in asyncio.run(run())]
+    return [
+        each.refresh_token if isinstance(each, UnsignedTokenResponse) else each for each in asyncio.run(run())
+    ]
 
 
-def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Callable[[], Granted]]]:
+def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Work]]:
     return [(token, partial(grant, issuer, token)) for token in tokens]
 
 
@@ -110,40 +119,42 @@ def used(issuer: Issuer) -> Mapping[bytes, bool]:
 
 
 def test_all_that_wait_at_once_are_looked_up_at_once_and_written_at_once(
-    issuer: Issuer, batches: Batches, tokens: list[str]
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     transactions: list[str] = []
     issuer.database.took = lambda kind, _seconds: transactions.append(kind)
-    successors = together(batches, plainly(issuer, tokens))
+    successors = together(group_commit, plainly(issuer, tokens))
     assert sorted(transactions) == ["read", "write"]
     assert len(set(successors)) == PEOPLE
     told = used(issuer)
-    assert all(told[refresh_token_digest(token)] for token in tokens)
-    assert not any(told[refresh_token_digest(successor)] for successor in successors)
+    assert all(told[digest(token)] for token in tokens)
+    assert not any(told[digest(successor)] for successor in successors)
 
 
-def test_a_chain_of_refreshes_goes_on_for_each(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+def test_a_chain_of_refreshes_goes_on_for_each(
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
+) -> None:
     seen = set(tokens)
     for _ in range(5):
-        tokens = together(batches, plainly(issuer, tokens))
+        tokens = together(group_commit, plainly(issuer, tokens))
         assert seen.isdisjoint(tokens)
         seen.update(tokens)
 
 
 def test_nobody_is_told_before_others_can_see_what_changed(
-    issuer: Issuer, batches: Batches, tokens: list[str]
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> None:
-        await ask(batches, tokens[0], partial(grant, issuer, tokens[0]))
-        assert used(issuer)[refresh_token_digest(tokens[0])]
+        await ask(group_commit, tokens[0], partial(grant, issuer, tokens[0]))
+        assert used(issuer)[digest(tokens[0])]
 
     asyncio.run(run())
 
 
 def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_twice(
-    issuer: Issuer, batches: Batches, tokens: list[str]
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    told = together(batches, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
+    told = together(group_commit, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
     given = [each for each in told[:5] if isinstance(each, str)]
     assert (len(given), len(set(given))) == (2, 1)
     assert all(isinstance(each, str | RepeatRefused) for each in told)
@@ -152,39 +163,41 @@ def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_
 
 
 def test_more_than_are_done_at_once_are_all_done(
-    issuer: Issuer, batches: Batches, tokens: list[str], monkeypatch: pytest.MonkeyPatch
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
     assert MOST > PEOPLE
-    assert len(set(together(batches, plainly(issuer, tokens)))) == PEOPLE
+    assert len(set(together(group_commit, plainly(issuer, tokens)))) == PEOPLE
 
 
-def test_who_is_refused_disturbs_no_other(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+def test_who_is_refused_disturbs_no_other(
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
+) -> None:
     works = [
         ("no such token", partial(grant, issuer, "no such token")),
         (tokens[0], partial(grant, issuer, tokens[0], scope="everything")),
         *plainly(issuer, tokens[1:]),
     ]
-    unknown, too_much, *others = together(batches, works)
+    unknown, too_much, *others = together(group_commit, works)
     assert isinstance(unknown, InvalidGrant)
     assert too_much.code == "invalid_scope"
     assert len(set(others)) == PEOPLE - 1
-    assert not used(issuer)[refresh_token_digest(tokens[0])]
+    assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_failure_is_nobody_elses(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
-    def fail() -> Granted:
+def test_a_failure_is_nobody_elses(issuer: Issuer, group_commit: GroupCommit, tokens: list[str]) -> None:
+    def fail(_found: Found | None) -> UnsignedTokenResponse:
         raise DatabaseUnavailable("only for this one")
 
-    failed, *others = together(batches, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
+    failed, *others = together(group_commit, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
     assert isinstance(failed, DatabaseUnavailable)
     assert len(set(others)) == PEOPLE - 1
 
 
 def test_who_signs_in_vain_is_told_and_nobody_else(
-    issuer: Issuer, batches: Batches, tokens: list[str]
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    def sign(granted: Granted) -> Granted:
+    def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
         if granted.refresh_token == first:
             raise InvalidGrant("revoked in this very moment")
         return granted
@@ -192,24 +205,22 @@ def test_who_signs_in_vain_is_told_and_nobody_else(
     first = grant(issuer, tokens[0]).refresh_token
 
     async def run() -> list[Any]:
-        asked = (ask(batches, token, partial(grant, issuer, token), sign) for token in tokens)
+        asked = (ask(group_commit, token, partial(grant, issuer, token), sign) for token in tokens)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     failed, *others = asyncio.run(run())
     assert isinstance(failed, InvalidGrant)
-    assert all(isinstance(other, Granted) for other in others)
+    assert all(isinstance(other, UnsignedTokenResponse) for other in others)
 
 
-def meanwhile(
-    issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build
-) -> Callable[[], Granted]:
+def meanwhile(issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build) -> Work:
     """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
     elsewhere = made(issuer.settings)
-    elsewhere.node.refresh()
+    elsewhere.keys.node.refresh()
     times = iter([True])
 
-    def work() -> Granted:
-        granted = grant(issuer, token)
+    def work(found: Found | None) -> UnsignedTokenResponse:
+        granted = grant(issuer, token, found)
         if next(times, False):
             happens(elsewhere)
         return granted
@@ -218,55 +229,57 @@ def meanwhile(
 
 
 def test_a_token_that_another_node_uses_meanwhile_yields_the_same_successor(
-    issuer: Issuer, batches: Batches, tokens: list[str], made: Build
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str], made: Build
 ) -> None:
     theirs: list[str | None] = []
     work = meanwhile(
         issuer, tokens[0], lambda other: theirs.append(grant(other, tokens[0]).refresh_token), made
     )
-    mine, *others = together(batches, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    mine, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
     assert [mine] == theirs
     assert len({mine, *others}) == PEOPLE
 
 
 def test_a_session_that_ends_meanwhile_is_not_renewed(
-    issuer: Issuer, batches: Batches, tokens: list[str], made: Build
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str], made: Build
 ) -> None:
-    user = issuer.accounts.by_username("person0")
+    user = issuer.accounts.store.by_username("person0")
     assert user
-    work = meanwhile(issuer, tokens[0], lambda other: other.families.end_all(other.clock(), user.id), made)
-    ended, *others = together(batches, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    work = meanwhile(
+        issuer, tokens[0], lambda other: other.tokens.families.end_all(other.clock(), user.id), made
+    )
+    ended, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
     assert isinstance(ended, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
-    assert not used(issuer)[refresh_token_digest(tokens[0])]
+    assert not used(issuer)[digest(tokens[0])]
 
 
 def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
-    issuer: Issuer, batches: Batches, tokens: list[str], clock: MovableClock
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str], clock: MovableClock
 ) -> None:
     successor = grant(issuer, tokens[0]).refresh_token or ""
     with issuer.database.write() as connection:
         used_long_ago = update(refresh_tokens).where(refresh_tokens.c.used_at.is_not(None))
         connection.execute(used_long_ago.values(used_at=clock() - timedelta(hours=1)))
-    replayed, *others = together(batches, plainly(issuer, tokens))
+    replayed, *others = together(group_commit, plainly(issuer, tokens))
     assert isinstance(replayed, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
-    (gone,) = together(batches, plainly(issuer, [successor]))
+    (gone,) = together(group_commit, plainly(issuer, [successor]))
     assert isinstance(gone, InvalidGrant)
 
 
-def test_who_goes_away_holds_nobody_up(issuer: Issuer, batches: Batches, tokens: list[str]) -> None:
+def test_who_goes_away_holds_nobody_up(issuer: Issuer, group_commit: GroupCommit, tokens: list[str]) -> None:
     async def run() -> None:
         begun, go_on = threading.Event(), threading.Event()
 
-        def slow() -> Granted:
+        def slow(found: Found | None) -> UnsignedTokenResponse:
             begun.set()
             go_on.wait(PATIENCE_SECONDS)
-            return grant(issuer, tokens[0])
+            return grant(issuer, tokens[0], found)
 
-        gone = asyncio.create_task(ask(batches, tokens[0], slow))
+        gone = asyncio.create_task(ask(group_commit, tokens[0], slow))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-        patient = asyncio.create_task(ask(batches, tokens[1], partial(grant, issuer, tokens[1])))
+        patient = asyncio.create_task(ask(group_commit, tokens[1], partial(grant, issuer, tokens[1])))
         gone.cancel()
         go_on.set()
         assert (await patient).refresh_token
@@ -277,34 +290,35 @@ def test_who_goes_away_holds_nobody_up(issuer: Issuer, batches: Batches, tokens:
 
 
 def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) -> None:
-    batches = Batches(issuer.families)
-    batches.close()
-    (failed,) = together(batches, plainly(issuer, tokens[:1]))
+    group_commit = GroupCommit(issuer.tokens.families)
+    group_commit.close()
+    (failed,) = together(group_commit, plainly(issuer, tokens[:1]))
     assert isinstance(failed, RuntimeError)
-    assert not used(issuer)[refresh_token_digest(tokens[0])]
+    assert not used(issuer)[digest(tokens[0])]
 
 
 def test_who_is_being_served_at_the_end_is_served(
-    issuer: Issuer, batches: Batches, tokens: list[str]
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> list[Any]:
         begun, go_on = threading.Event(), threading.Event()
 
-        def slow(granted: Granted) -> Granted:
+        def slow(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
             begun.set()
             go_on.wait(PATIENCE_SECONDS)
             return granted
 
         asked = [
-            asyncio.create_task(ask(batches, token, partial(grant, issuer, token), slow)) for token in tokens
+            asyncio.create_task(ask(group_commit, token, partial(grant, issuer, token), slow))
+            for token in tokens
         ]
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-        batches.close()
+        group_commit.close()
         go_on.set()
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await asyncio.gather(*asked, return_exceptions=True)
 
-    assert all(isinstance(each, Granted | RuntimeError) for each in asyncio.run(run()))
+    assert all(isinstance(each, UnsignedTokenResponse | RuntimeError) for each in asyncio.run(run()))
 
 
 # Locks of PostgreSQL: whoever locks many rows and waits for one may meet somebody who waits for him
@@ -312,16 +326,17 @@ def test_who_is_being_served_at_the_end_is_served(
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
 def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
-    issuer: Issuer, batches: Batches, tokens: list[str]
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    user = issuer.accounts.by_username("person0")
+    user = issuer.accounts.store.by_username("person0")
     assert user
 
     async def run() -> None:
         with issuer.database.write() as connection:
             connection.execute(update(families).where(families.c.user_id == user.id).values(address="x"))
             asked = [
-                asyncio.create_task(ask(batches, token, partial(grant, issuer, token))) for token in tokens
+                asyncio.create_task(ask(group_commit, token, partial(grant, issuer, token)))
+                for token in tokens
             ]
             async with asyncio.timeout(PATIENCE_SECONDS):
                 await asyncio.gather(*asked[1:])
@@ -368,12 +383,12 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
     outcomes: list[list[Any]] = []
 
     def refresh(node: Issuer, order: list[str]) -> None:
-        batches = Batches(node.families)
-        outcomes.append(sorted(together(batches, plainly(node, order))))
-        batches.close()
+        group_commit = GroupCommit(node.tokens.families)
+        outcomes.append(sorted(together(group_commit, plainly(node, order))))
+        group_commit.close()
 
     for node in nodes:
-        node.node.refresh()
+        node.keys.node.refresh()
     for _ in range(10):
         orders = [tokens, tokens[::-1]]
         threads = [threading.Thread(target=refresh, args=pair) for pair in zip(nodes, orders, strict=True)]
@@ -404,12 +419,12 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
     ],
 )
 def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
-    issuer: Issuer, batches: Batches, tokens: list[str], table: str, change: str
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str], table: str, change: str
 ) -> None:
     of_sqlite = "CAST" in change or not change.endswith(("'{}'", "\\'"))
     if of_sqlite and not issuer.database.is_sqlite:
         pytest.skip("PostgreSQL keeps the types of its columns")
-    found = issuer.families.find(refresh_token_digest(tokens[0]))
+    found = issuer.tokens.families.find(digest(tokens[0]))
     assert found
     name, value = {
         "users": ("id", found.user.id),
@@ -418,11 +433,11 @@ def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
     }[table]
     with issuer.database.write() as connection:
         connection.execute(text(f"UPDATE {table} SET {change} WHERE {name} = '{value}'"))  # noqa: S608
-    successors = together(batches, plainly(issuer, tokens))
+    successors = together(group_commit, plainly(issuer, tokens))
     assert isinstance(successors[0], DatabaseDamaged)
     if "CAST" not in change:
-        row = value if table != "refresh_tokens" else refresh_token_digest(tokens[0]).hex()[:48]
+        row = value if table != "refresh_tokens" else digest(tokens[0]).hex()[:48]
         assert f"{row}" in str(successors[0])
     assert all(isinstance(each, str) for each in successors[1:])
     told = used(issuer)
-    assert all(told[refresh_token_digest(token)] for token in tokens[1:])
+    assert all(told[digest(token)] for token in tokens[1:])

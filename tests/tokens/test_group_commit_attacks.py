@@ -23,12 +23,12 @@ from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database import engines
 from issuer.database.errors import DatabaseUnavailable
-from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted
+from issuer.digests import digest
+from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import AuthMethod, OAuthRequest
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.tokens.group_commit import Batches
+from issuer.tokens.group_commit import GroupCommit
 from issuer.wiring import Issuer
 
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -40,20 +40,26 @@ MOST_PASSED_BY = 1000
 
 def logged_in(issuer: Issuer, people: int) -> list[str]:
     """Return a refresh token of each of so many people."""
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     issued = []
     for name in (f"person{number}" for number in range(people)):
-        issuer.grants.registration.register(name, PASSWORD, Origin(), START)
+        issuer.accounts.registration.register(name, PASSWORD, Origin(), START)
         credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
-        issued.append(issuer.grants.pipeline.login(credentials, Origin(), START).refresh_token or "")
+        issued.append(issuer.tokens.pipeline.login(credentials, Origin(), START).refresh_token or "")
     return issued
 
 
-async def refreshed(issuer: Issuer, batches: Batches, token: str, then: Callable[[Granted], Granted]) -> str:
+async def refreshed(
+    issuer: Issuer,
+    group_commit: GroupCommit,
+    token: str,
+    then: Callable[[UnsignedTokenResponse], UnsignedTokenResponse],
+) -> str:
     """Return the successor of a refresh token."""
     form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token}
-    work = partial(issuer.grants.pipeline.grant, OAuthRequest(form), Origin(), START)
-    return (await batches.run(refresh_token_digest(token), work, then)).refresh_token or ""
+    decide = partial(issuer.tokens.pipeline.decide, OAuthRequest(form), Origin(), START)
+    alone = partial(issuer.tokens.pipeline.grant, OAuthRequest(form), Origin(), START)
+    return (await group_commit.run(digest(token), decide, alone, then)).refresh_token or ""
 
 
 def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_another(
@@ -66,7 +72,7 @@ def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_anot
     issuer.database.took = lambda kind, _seconds: waits.append(kind)
 
     async def run() -> list[str | BaseException]:
-        asked = (refreshed(issuer, issuer.batches, token, same) for token in tokens)
+        asked = (refreshed(issuer, issuer.tokens.group_commit, token, same) for token in tokens)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     with closing(sqlite3.connect(tmp_path / "issuer.db", isolation_level=None)) as other:
@@ -105,7 +111,7 @@ def test_a_client_whose_keys_are_slow_to_fetch_holds_up_no_other_refresh_and_no_
 ) -> None:
     assert alice
     client, _ = register_client(
-        issuer.clients,
+        issuer.clients.store,
         "slow",
         AuthMethod.PRIVATE_KEY_JWT,
         frozenset({"items:read"}),
@@ -144,14 +150,14 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_a_second_core: bool
 ) -> None:
     if with_a_second_core:
-        issuer.batches.finish_beside()
+        issuer.tokens.group_commit.use_second_core()
     monkeypatch.setattr("issuer.tokens.refresh.ROTATION_BURST", 10**9)
     tokens = logged_in(issuer, PEOPLE)
     signed = itertools.count()
     passed_by: list[int] = []
     over = threading.Event()
 
-    def sign(granted: Granted) -> Granted:
+    def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
         next(signed)
         time.sleep(0.0002)
         return granted
@@ -170,7 +176,7 @@ def test_other_writers_get_their_turn_while_refreshes_never_cease(
     async def run() -> None:
         async def user(token: str) -> None:
             while not over.is_set():
-                used, token = token, await refreshed(issuer, issuer.batches, token, sign)
+                used, token = token, await refreshed(issuer, issuer.tokens.group_commit, token, sign)
                 assert token != used
 
         await asyncio.gather(*(user(token) for token in tokens))

@@ -23,10 +23,10 @@ from typer.testing import CliRunner
 from issuer.administration.clients import register_client
 from issuer.audit.chain import Action, Entry
 from issuer.cli.commands import app
-from issuer.digests import refresh_token_digest
+from issuer.digests import digest
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
-from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, session_and_proof
+from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, family_and_proof
 from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.tokens.session_events import SessionEvent
 from issuer.web.app import create_app
@@ -42,7 +42,7 @@ def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
     """Return a client of the issuer at that address."""
     assert alice
     app = create_app(issuer)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
 
     def at(address: str) -> TestClient:
         return TestClient(app, client=(address, 50000), raise_server_exceptions=False)
@@ -72,7 +72,7 @@ def is_living(web: TestClient, token: str) -> bool:
 
 
 def events(issuer: Issuer) -> dict[str, int]:
-    return {each.event: each.count for each in issuer.session_events.newest(100)[0]}
+    return {each.event: each.count for each in issuer.tokens.session_events.newest(100)[0]}
 
 
 def rows(issuer: Issuer) -> int:
@@ -123,7 +123,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     with capture_logs() as logged:
         assert refresh(thief, first).json()["error"] == "invalid_grant"
     assert not is_living(owner, second)
-    assert events(issuer) == {"refresh token repeated from another address": 1}
+    assert events(issuer) == {"refresh token reused from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
     assert Figures(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
 
@@ -172,7 +172,7 @@ def test_a_tab_that_is_two_rotations_behind_within_the_grace_catches_up(web: Tes
 def rotated(web: TestClient, issuer: Issuer, token: str, times: int) -> str:
     for _ in range(times):
         issuer.clock.advance(minutes=10)  # type: ignore[attr-defined]  # it is the movable one
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         token = successor(web, token)
     return token
 
@@ -182,10 +182,10 @@ def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were
 ) -> None:
     first = log_in(web)["refresh_token"]
     newest = rotated(web, issuer, first, 5)
-    assert issuer.families.find(refresh_token_digest(first)) is None
+    assert issuer.tokens.families.find(digest(first)) is None
     assert refresh(web, first).json()["error"] == "invalid_grant"
     assert not is_living(web, newest)
-    assert events(issuer) == {"refresh token replayed": 1}
+    assert events(issuer) == {"refresh token reused": 1}
 
 
 def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
@@ -203,7 +203,7 @@ def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
 
 def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, issuer: Issuer) -> None:
     body, other = log_in(web), log_in(web)
-    session, _ = session_and_proof(body["refresh_token"]) or ("", b"")
+    session, _ = family_and_proof(body["refresh_token"]) or ("", b"")
     raw = base64.urlsafe_b64decode(body["refresh_token"] + "==")
     theirs = base64.urlsafe_b64decode(other["refresh_token"] + "==")
     made_up = [
@@ -251,7 +251,7 @@ def test_a_session_that_refreshes_without_a_pause_goes_on_and_adds_few_rows(
         issued.add(token)
         most = max(most, rows(issuer))
         clock.advance(seconds=1)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
     paced = 300 // ROTATION_INTERVAL.total_seconds()
     assert paced < len(issued) <= 1 + ROTATION_BURST + paced
     assert most <= 37
@@ -303,7 +303,7 @@ def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_
     assert successor(web, first) == second
     assert refresh(web, first).json()["error"] == "invalid_grant"
     clock.advance(seconds=REFRESH_GRACE.total_seconds() + 1)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     answer = refresh(web, first)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
     assert not is_living(web, second)
@@ -316,15 +316,15 @@ def test_events_are_summed_by_user_for_thirty_days_and_forgotten_after_ninety(
         first = log_in(web)["refresh_token"]
         successor(web, first)
         successor(web, first)
-    assert [(each.event, each.count) for each in issuer.session_events.newest(10)[0]] == [
+    assert [(each.event, each.count) for each in issuer.tokens.session_events.newest(10)[0]] == [
         ("refresh token repeated", 20)
     ]
-    assert {link.entry.action for link in issuer.audit.chain()[0]} == {"published", "activated"}
+    assert {link.entry.action for link in issuer.keys.audit.chain()[0]} == {"published", "activated"}
     clock.advance(days=31)
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     first = log_in(web)["refresh_token"]
     assert successor(web, first) == successor(web, first)
-    [event], _ = issuer.session_events.newest(10)
+    [event], _ = issuer.tokens.session_events.newest(10)
     assert (event.count, event.first_at, event.last_at) == (1, clock(), clock())
     clock.advance(days=89)
     prune(issuer.database, clock())
@@ -348,14 +348,14 @@ def test_replays_do_not_bury_what_happened_to_keys(
     assert "no events in the last 90 days" in told("sessions")
     assert told("list", "--json")["sessions"] == []
     now = issuer.clock()
-    issuer.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
+    issuer.keys.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
     first = log_in(web)["refresh_token"]
-    found = issuer.families.find(refresh_token_digest(first))
+    found = issuer.tokens.families.find(digest(first))
     assert found
     for number in range(60):  # of as many accounts
         family = replace(found.family, user_id=str(uuid.UUID(int=number)))
-        issuer.session_events.record(SessionEvent.REPLAYED, family, now)
-    issuer.session_events.record(SessionEvent.REPLAYED, found.family, now + timedelta(seconds=1))
+        issuer.tokens.session_events.record(SessionEvent.REUSED, family, now)
+    issuer.tokens.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
     listed = told("list", "--json")
     assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
     assert len(listed["sessions"]) == 50
@@ -383,7 +383,7 @@ def test_a_service_does_not_log_its_users_out_with_a_token_that_is_for_it_alone(
     for hint in ({}, {"token_type_hint": "access_token"}, {"token_type_hint": "refresh_token"}):
         answer = web.post("/oauth2/revoke", data={"token": access, **PUBLIC, **hint})
         assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
-    session = session_and_proof(token)
+    session = family_and_proof(token)
     assert session
     for method, path in (
         ("POST", "/logout"),
@@ -407,7 +407,7 @@ def test_a_public_client_revokes_an_access_token_that_is_for_the_issuer_too(
 def test_another_public_client_revokes_nothing_that_is_not_its_own(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
-    other, _ = register_client(issuer.clients, "other", AuthMethod.NONE, frozenset(), (), clock())
+    other, _ = register_client(issuer.clients.store, "other", AuthMethod.NONE, frozenset(), (), clock())
     body = log_in(web)
     for token in (body["access_token"], body["refresh_token"], for_service(web)[0]):
         answer = web.post("/oauth2/revoke", data={"token": token, "client_id": other.id})

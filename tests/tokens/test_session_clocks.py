@@ -20,6 +20,7 @@ from sqlalchemy import func, select, update
 from support.defaults import ALICE, PASSWORD, START, MovableClock
 from support.postgresql import new_database
 
+from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
@@ -27,8 +28,8 @@ from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
-from issuer.digests import refresh_token_digest
-from issuer.grants.context import Means
+from issuer.digests import digest
+from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.maintenance.pruning import prune
 from issuer.oauth import InvalidGrant, OAuthRequest
@@ -62,7 +63,7 @@ class Time:
 class Signs:
     """A key ring that always has a key; what is signed is none of a session's business."""
 
-    def key(self, now: datetime) -> datetime:
+    def signing_key(self, now: datetime) -> datetime:
         return now
 
 
@@ -76,11 +77,18 @@ class Node:
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
         self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, SKEW)
         self._pipeline = Pipeline(
-            means=Means(AccountStore(database), self.families, Passwords(), ("x",), ("x",), SKEW),
+            context=GrantContext(
+                login=PasswordLogin(AccountStore(database), Passwords(), guard),
+                families=self.families,
+                signing_key=cast("Any", Signs()).signing_key,
+                user_audience=("x",),
+                client_audience=("x",),
+                clock_skew=SKEW,
+            ),
             authentication=ClientAuthentication(clients, ClientKeys(), guard, ("x",), SKEW),
             guard=guard,
             sessions=self.sessions,
-            mint=cast("Any", Signs()),
+            access_tokens=cast("Any", Signs()),
             password_login=True,
         )
 
@@ -90,7 +98,7 @@ class Node:
 
     def log_in(self) -> str:
         authorization = Authorization(OWNER.id, "first-party", OWNER.scope, ("x",))
-        new = NewFamily(OWNER.password_hash, None)
+        new = NewFamily()
         return self.sessions.start(new, authorization, Origin("", HERE), self.now)[0]
 
     def refresh(self, token: str, address: str = HERE) -> str:
@@ -200,7 +208,7 @@ def test_a_session_that_begins_while_the_clock_is_an_hour_behind_is_not_the_olde
     nodes[0].off -= HOUR
     token = nodes[0].log_in()
     assert nodes[0].refresh(token)
-    assert len(nodes[0].families.living(OWNER.id, nodes[0].now)[0]) == SESSIONS_MOST
+    assert len(nodes[0].families.active(OWNER.id, nodes[0].now)[0]) == SESSIONS_MOST
 
 
 def test_a_session_rotates_again_soon_after_a_clock_was_an_hour_ahead(nodes: list[Node], time: Time) -> None:
@@ -241,7 +249,7 @@ def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, ti
         newest = node.refresh(late)
         with node.database.write() as connection:  # as if it had been issued 31 seconds ago
             earlier = refresh_tokens.c.issued_tick - 31_000_000
-            issued = update(refresh_tokens).where(refresh_tokens.c.digest == refresh_token_digest(newest))
+            issued = update(refresh_tokens).where(refresh_tokens.c.digest == digest(newest))
             assert connection.execute(issued.values(issued_tick=earlier)).rowcount == 1
         assert other.refuses(late)
         assert node.refuses(newest)
@@ -251,9 +259,7 @@ def test_on_postgresql_the_clock_of_the_server_tells_the_age(postgresql: str, ti
         time.now += timedelta(minutes=10)
         successor = nodes[0].refresh(successor)
     with nodes[0].database.read() as connection:
-        family = select(refresh_tokens.c.family_id).where(
-            refresh_tokens.c.digest == refresh_token_digest(successor)
-        )
+        family = select(refresh_tokens.c.family_id).where(refresh_tokens.c.digest == digest(successor))
         kept = select(func.count()).where(refresh_tokens.c.family_id == family.scalar_subquery())
         assert connection.scalar(kept) == 2
     for node in nodes:
@@ -266,8 +272,8 @@ def test_two_whole_issuers_whose_clocks_are_apart_agree_on_what_is_a_second_tab(
     apart = timedelta(seconds=12.5)
     issuers = [build(settings, lambda off=off: clock() + off) for off in (apart, -apart)]  # type: ignore[misc]
     for issuer in issuers:
-        issuer.node.refresh()
-    issuers[0].grants.registration.register("alice", PASSWORD, Origin("", HERE), clock())
+        issuer.keys.node.refresh()
+    issuers[0].accounts.registration.register("alice", PASSWORD, Origin("", HERE), clock())
     webs = [TestClient(create_app(issuer)) for issuer in issuers]
 
     def refresh(web: TestClient, token: str) -> tuple[int, str]:
@@ -281,7 +287,7 @@ def test_two_whole_issuers_whose_clocks_are_apart_agree_on_what_is_a_second_tab(
             _, successor = refresh(one, token)
             clock.advance(seconds=seconds)
             for issuer in issuers:
-                issuer.node.refresh()
+                issuer.keys.node.refresh()
             assert refresh(other, token)[0] == status
             assert refresh(one, successor)[0] == status
     for issuer in issuers:

@@ -104,7 +104,7 @@ def test_an_access_token_is_as_rfc_9068_has_it_and_holds_nothing_personal_but_th
         "exp": int(START.timestamp()) + 600,
         "scope": "items:read items:write",
         "username": "alice",
-        "sid": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
+        "grant_id": web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"][0]["id"],
     }
 
 
@@ -148,9 +148,9 @@ def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
-    disable_user(issuer.families, user, clock())
+    disable_user(issuer.tokens.families, user, clock())
     assert web.post("/login", data=ALICE).status_code == 401
     assert refresh(web, tokens["refresh_token"]).status_code == 400
     assert web.get("/users/me", headers=bearer(tokens["access_token"])).status_code == 401
@@ -158,9 +158,9 @@ def test_a_disabled_user_can_neither_log_in_nor_refresh_nor_use_the_account(
 
 def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice: str, issuer: Issuer) -> None:
     older = pbkdf2_sha256.using(rounds=1000).hash(PASSWORD)
-    issuer.families.set_password_hash(alice, older, START)
+    issuer.tokens.families.set_password_hash(alice, older, START)
     assert web.post("/login", data=ALICE).status_code == 200
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
     assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert web.post("/login", data=ALICE).status_code == 200
@@ -169,7 +169,7 @@ def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice:
 def test_log_ins_at_once_with_a_hash_of_an_older_scheme_all_succeed(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
-    issuer.families.set_password_hash(alice, pbkdf2_sha256.using(rounds=1000).hash(PASSWORD), START)
+    issuer.tokens.families.set_password_hash(alice, pbkdf2_sha256.using(rounds=1000).hash(PASSWORD), START)
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: web.post("/login", data=ALICE), range(4)))
     assert [answer.status_code for answer in answers] == [200] * 4
@@ -345,7 +345,7 @@ def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
         web.post("/oauth2/token", headers={"Authorization": "Basic !"}, data=grant),
         web.post("/oauth2/token", headers={"Authorization": "Bearer x"}, data=grant),
     ]
-    issuer.clients.set_disabled(machine[0], START)
+    issuer.clients.store.set_disabled(machine[0], START)
     answers.append(web.post("/oauth2/token", auth=machine, data=grant))
     for answer in answers:
         assert answer.status_code == 401
@@ -479,7 +479,7 @@ def test_what_can_be_read_can_be_asked_for_by_head(web: TestClient, path: str) -
 
 def test_a_resource_among_the_clients_audiences_becomes_the_audience(web: TestClient, issuer: Issuer) -> None:
     client, secret = register_client(
-        issuer.clients,
+        issuer.clients.store,
         "two",
         AuthMethod.BASIC,
         frozenset(),
@@ -543,7 +543,7 @@ def test_a_refresh_may_narrow_the_scope_and_never_widen_it(
     assert refresh(web, token, scope="items:write").json()["error"] == "invalid_scope"
     narrowed = refresh(web, token, scope="items:read").json()
     assert narrowed["scope"] == "items:read"
-    issuer.accounts.set_scope(alice, frozenset())
+    issuer.accounts.store.set_scope(alice, frozenset())
     assert refresh(web, narrowed["refresh_token"]).json()["scope"] == ""
 
 
@@ -560,7 +560,7 @@ def test_a_session_ends_for_good_however_often_it_is_refreshed(
     answer = None
     for _ in range(15):
         clock.advance(days=29)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
         answer = refresh(web, token)
         token = answer.json().get("refresh_token", token)
     assert answer is not None
@@ -572,7 +572,7 @@ def test_the_key_set_holds_current_and_standby_with_public_members_only(
 ) -> None:
     answer = web.get("/.well-known/jwks.json")
     keys = answer.json()["keys"]
-    assert [key["kid"] for key in keys] == [key.kid for key in issuer.rotation.ring().keys]
+    assert [key["kid"] for key in keys] == [key.kid for key in issuer.keys.rotation.ring().keys]
     assert all(key.keys() == {"kty", "n", "e", "use", "alg", "kid"} for key in keys)
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "public, max-age=300"
@@ -591,8 +591,8 @@ def test_an_unchanged_key_set_is_answered_304_with_the_same_headers(web: TestCli
 
 def test_the_etag_changes_with_the_keys(web: TestClient, issuer: Issuer) -> None:
     etag = web.get("/.well-known/jwks.json").headers["etag"]
-    issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
-    issuer.node.refresh()
+    issuer.keys.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
+    issuer.keys.node.refresh()
     answer = web.get("/.well-known/jwks.json", headers={"If-None-Match": etag})
     assert answer.status_code == 200
     assert len(answer.json()["keys"]) == 3
@@ -625,19 +625,19 @@ def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_says_so(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
-    view = issuer.node.view
+    view = issuer.keys.node.view
     stale = replace(view, refreshed_at=clock() - timedelta(seconds=31))
-    issuer.node._view = stale
+    issuer.keys.node._view = stale
     answer = web.post("/login", data=ALICE)
     assert (answer.status_code, answer.json()["error"]) == (503, "temporarily_unavailable")
     assert int(answer.headers["retry-after"]) >= 1
     assert web.get("/readyz").status_code == 503
     assert web.get("/.well-known/jwks.json").status_code == 200
-    issuer.node._view = replace(view, refreshed_at=clock() - timedelta(hours=1, minutes=3))
+    issuer.keys.node._view = replace(view, refreshed_at=clock() - timedelta(hours=1, minutes=3))
     assert web.get("/.well-known/jwks.json").headers["cache-control"] == "public, max-age=120"
-    issuer.node._view = replace(view, refreshed_at=clock() - timedelta(hours=2))
+    issuer.keys.node._view = replace(view, refreshed_at=clock() - timedelta(hours=2))
     assert web.get("/.well-known/jwks.json").status_code == 503
-    issuer.node._view = view
+    issuer.keys.node._view = view
     assert refresh(web, tokens["refresh_token"]).status_code == 200
 
 
@@ -703,12 +703,12 @@ def test_readiness_gives_reasons_on_loopback_only_and_elsewhere_points_to_the_lo
     made: Build, settings: Settings, tmp_path: Path, url: str, in_detail: bool
 ) -> None:
     issuer = made(settings.model_copy(update={"url": url}))
-    kid = issuer.node.refresh().ring.current(issuer.clock()).kid
+    kid = issuer.keys.node.refresh().ring.current(issuer.clock()).kid
     with issuer.ring_database.write() as connection:
         connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
     with pytest.raises(DatabaseUnavailable):
-        issuer.node.refresh()
-    issuer.signer.unload_all_but([])
+        issuer.keys.node.refresh()
+    issuer.keys.signer.unload_all_but([])
     answer = TestClient(create_app(issuer)).get("/readyz")
     assert answer.status_code == 503
     assert answer.json()["warnings"][0].startswith(f"since {instant(START)}: ")
@@ -747,21 +747,21 @@ def test_every_failed_log_in_costs_one_verification(
     web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verified_hashes: list[str | None] = []
-    real = issuer.passwords.verify
+    real = issuer.accounts.passwords.verify
 
     def count(password: str, password_hash: str | None, decoy: str | None) -> str | None:
         verified_hashes.append(password_hash)
         return real(password, password_hash, decoy)
 
-    monkeypatch.setattr(issuer.passwords, "verify", count)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", count)
     web.post("/login", data={**ALICE, "password": "wrong"})
     web.post("/login", data={**ALICE, "username": "nobody"})
     web.post("/login", data={**ALICE, "password": "x" * 5000})
     web.post("/login", data={**ALICE, "username": "nul\0"})
     assert len(verified_hashes) == 4
-    user = issuer.accounts.by_id(alice)
+    user = issuer.accounts.store.by_id(alice)
     assert user
-    disable_user(issuer.families, user, START)
+    disable_user(issuer.tokens.families, user, START)
     web.post("/login", data=ALICE)
     assert verified_hashes == [user.password_hash, None, None, None, user.password_hash]
 
@@ -775,7 +775,7 @@ def test_hashing_neither_holds_up_other_requests_nor_queues_without_end(
         gate.wait(120)
         raise WrongPassword
 
-    monkeypatch.setattr(issuer.passwords, "verify", hold)
+    monkeypatch.setattr(issuer.accounts.passwords, "verify", hold)
 
     async def storm() -> None:
         app = create_app(issuer)
@@ -807,7 +807,7 @@ def test_a_defect_is_logged_without_the_values_of_variables(
     def defect(*_: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(issuer.signer, "sign", defect)
+    monkeypatch.setattr(issuer.keys.signer, "sign", defect)
     answer = web.post("/login", data=ALICE)
     assert (answer.status_code, answer.json()["error"]) == (500, "server_error")
     printed = logged()
@@ -818,8 +818,8 @@ def test_a_defect_is_logged_without_the_values_of_variables(
 def test_no_secret_shows_in_what_objects_say_of_themselves(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
-    user = issuer.accounts.by_id(alice)
-    told = repr((issuer.settings, user, issuer.signer, str(issuer.database), issuer))
+    user = issuer.accounts.store.by_id(alice)
+    told = repr((issuer.settings, user, issuer.keys.signer, str(issuer.database), issuer))
     assert "a passphrase for tests" not in told
     assert "$argon2id$" not in told
 

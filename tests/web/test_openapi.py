@@ -149,8 +149,10 @@ def make(settings: Settings) -> Iterator[Callable[..., FastAPI]]:
             stack.callback(issuer.close)
             for name in (CAROL["username"], DAVE["username"]):
                 scope = frozenset({"items:read"})
-                register_user(issuer.accounts, issuer.passwords, name, PASSWORD, issuer.clock(), scope)
-            issuer.node.refresh()
+                register_user(
+                    issuer.accounts.store, issuer.accounts.passwords, name, PASSWORD, issuer.clock(), scope
+                )
+            issuer.keys.node.refresh()
             return create_app(issuer)
 
         yield make
@@ -167,10 +169,10 @@ def offer_forms(app: FastAPI) -> None:
     issuer: Issuer = app.state.issuer
     now = issuer.clock()
     machine, secret = register_client(
-        issuer.clients, "machine", AuthMethod.POST, frozenset({"items:read"}), (), now
+        issuer.clients.store, "machine", AuthMethod.POST, frozenset({"items:read"}), (), now
     )
     client, first_party = {"client_id": machine.id, "client_secret": secret}, {"client_id": "first-party"}
-    tokens = issuer.grants.pipeline.login(DAVE, Origin("a test", "198.18.0.0"), now)
+    tokens = issuer.tokens.pipeline.login(DAVE, Origin("a test", "198.18.0.0"), now)
     offer(app, "/login", {**DAVE})
     offer(
         app,

@@ -8,7 +8,7 @@ from fastapi.security import OAuth2PasswordRequestForm
 
 from issuer.oauth import GrantType
 from issuer.web.account.device_cookie import DeviceDep
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AccountsDep, ClockDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import documented
 from issuer.web.instruments import Figures
@@ -20,7 +20,9 @@ router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
 @router.post("/login", responses=documented(400, 401, 403, 413, 415, 429, 503))
 async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
-    issuer: IssuerDep,
+    accounts: AccountsDep,
+    tokens: TokensDep,
+    clock: ClockDep,
     origin: DeviceDep,
     request: Request,
     response: Response,
@@ -34,11 +36,11 @@ async def login(
     """
     request.scope["grant"] = GrantType.PASSWORD.value
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
-    pipeline = issuer.grants.pipeline
-    admitted = await anyio.to_thread.run_sync(pipeline.admit_login, parameters, origin, issuer.clock())
-    # The clock is read when the job's turn comes, which may be a while after it was queued.
-    answer = await issuer.hashing.run(
-        admitted.place, lambda: pipeline.login_admitted(admitted, issuer.clock())
+    pipeline = tokens.pipeline
+    checked = await anyio.to_thread.run_sync(pipeline.check_login, parameters, origin, clock())
+    # Read the clock when the job runs: it may have been queued for a while.
+    answer = await accounts.hashing_pool.run(
+        checked.hashing_queue, lambda: pipeline.execute_login(checked, clock())
     )
     Figures.of(request).issued(GrantType.PASSWORD.value, answer.kid)
     no_store(response)

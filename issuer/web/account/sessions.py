@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from issuer.oauth import NotFound, format_scope
 from issuer.tokens.refresh import Family
-from issuer.web.deps import CurrentCaller, IssuerDep
+from issuer.web.deps import ClockDep, CurrentCaller, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.oauth.token import no_store
@@ -27,7 +27,7 @@ ENDED: dict[int | str, dict[str, Any]] = {
 class Session(BaseModel):
     """One log-in that can be refreshed."""
 
-    id: str = Field(description="The `sid` of its access tokens.")
+    id: str = Field(description="The `grant_id` of its access tokens.")
     client_id: str
     scope: str
     created_at: datetime = Field(description="When it began, to the minute.")
@@ -65,9 +65,9 @@ def _floored(at: datetime, unit: timedelta) -> datetime:
 
 
 @router.get("/users/me/sessions", responses=documented(401, 503))
-async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response) -> Sessions:
+async def sessions(caller: CurrentCaller, tokens: TokensDep, clock: ClockDep, response: Response) -> Sessions:
     """List the caller's sessions."""
-    found, damaged = await anyio.to_thread.run_sync(issuer.families.living, caller.user.id, issuer.clock())
+    found, damaged = await anyio.to_thread.run_sync(tokens.families.active, caller.user.id, clock())
     for error in damaged:
         log.error("session left out of a list", reason=str(error))
     no_store(response)
@@ -81,7 +81,7 @@ async def sessions(caller: CurrentCaller, issuer: IssuerDep, response: Response)
     responses={**ENDED, **documented(401, 404, 503)},
 )
 async def end_session(
-    session: Annotated[str, Path(alias="id")], caller: CurrentCaller, issuer: IssuerDep
+    session: Annotated[str, Path(alias="id")], caller: CurrentCaller, tokens: TokensDep, clock: ClockDep
 ) -> Response:
     """End one of the caller's sessions: its refresh token is no longer valid."""
 
@@ -90,7 +90,7 @@ async def end_session(
             family_id = str(UUID(session))
         except ValueError:
             return False
-        return issuer.families.end(family_id, issuer.clock(), user_id=caller.user.id)
+        return tokens.families.end(family_id, clock(), user_id=caller.user.id)
 
     if not await anyio.to_thread.run_sync(end):
         raise NotFound("there is no such session, or it has ended")
@@ -102,18 +102,19 @@ async def end_session(
 )
 async def logout(
     caller: CurrentCaller,
-    issuer: IssuerDep,
+    tokens: TokensDep,
+    clock: ClockDep,
     *,
     everywhere: Annotated[bool, Query(description="End the caller's other sessions, too.")] = False,
 ) -> Response:
     """End the session of the access token."""
 
     def end() -> None:
-        now = issuer.clock()
+        now = clock()
         if everywhere:
-            issuer.families.end_all(now, caller.user.id)
+            tokens.families.end_all(now, caller.user.id)
         else:
-            issuer.families.end(caller.session, now)
+            tokens.families.end(caller.session, now)
 
     await anyio.to_thread.run_sync(end)
     return Response(status_code=204, headers=NO_STORE)

@@ -11,7 +11,7 @@ from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS, PASSWORD_MOST_BYTES,
 from issuer.oauth import format_scope
 from issuer.throttling.limits import networks_of
 from issuer.web.account.device_cookie import DeviceDep
-from issuer.web.deps import CurrentCaller, IssuerDep
+from issuer.web.deps import AccountsDep, ClockDep, CurrentCaller
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import documented
 from issuer.web.oauth.token import no_store
@@ -52,14 +52,13 @@ def _account(user: User) -> Account:
 
 @router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 415, 429, 503))
 async def register(
-    registration: Registration, issuer: IssuerDep, origin: DeviceDep, response: Response
+    registration: Registration, accounts: AccountsDep, clock: ClockDep, origin: DeviceDep, response: Response
 ) -> Account:
     """Make an account; it is granted no scope yet. The cookie names this device, as at `/login`."""
-    accounts = issuer.grants.registration
     given = registration.username, registration.password.get_secret_value(), origin
-    await anyio.to_thread.run_sync(accounts.admit, *given, issuer.clock())
-    user = await issuer.hashing.run(
-        (*networks_of(origin.address), "registration"), lambda: accounts.make(*given, issuer.clock())
+    await anyio.to_thread.run_sync(accounts.registration.admit, *given, clock())
+    user = await accounts.hashing_pool.run(
+        (*networks_of(origin.address), "registration"), lambda: accounts.registration.make(*given, clock())
     )
     no_store(response)
     return _account(user)

@@ -21,7 +21,7 @@ from issuer.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
 from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
-from issuer.tokens.refresh import RepeatRefused, Replayed
+from issuer.tokens.refresh import RepeatRefused, ReuseDetected
 from issuer.web.http.methods import allowed
 from issuer.web.instruments import Figures
 
@@ -106,7 +106,7 @@ async def _oauth_error(request: Request, error: Exception) -> JSONResponse:
     if error.retry_after:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after.total_seconds())))
     figures = Figures.of(request)
-    if isinstance(error, Replayed):
+    if isinstance(error, ReuseDetected):
         figures.replayed()
     if isinstance(error, RepeatRefused):
         figures.repeated("refused")

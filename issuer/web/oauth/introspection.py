@@ -7,7 +7,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import documented
 from issuer.web.http.forms import FormDep, described
@@ -31,14 +31,19 @@ class IntrospectionBody(BaseModel):
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )
 async def introspect(
-    form: FormDep, issuer: IssuerDep, origin: OriginDep, response: Response
+    form: FormDep,
+    clients: ClientsDep,
+    tokens: TokensDep,
+    clock: ClockDep,
+    origin: OriginDep,
+    response: Response,
 ) -> IntrospectionBody:
     """Return whether a token is valid now, and its claims if it is."""
 
     def respond() -> Mapping[str, Any]:
-        now = issuer.clock()
-        client = issuer.grants.authentication.confidential(form, origin, now)
-        return issuer.grants.introspection.introspect(client, form.parameters, now)
+        now = clock()
+        client = clients.authentication.confidential(form, origin, now)
+        return tokens.introspection.introspect(client, form.parameters, now)
 
     answer = await anyio.to_thread.run_sync(respond)
     no_store(response)

@@ -3,7 +3,7 @@
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.forms import FormDep, described
@@ -21,16 +21,18 @@ router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
     },
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )
-async def revoke(form: FormDep, issuer: IssuerDep, origin: OriginDep) -> Response:
+async def revoke(
+    form: FormDep, clients: ClientsDep, tokens: TokensDep, clock: ClockDep, origin: OriginDep
+) -> Response:
     """End the session of a refresh token or of an access token.
 
     Other services accept access tokens already issued until they expire.
     """
 
     def respond() -> None:
-        now = issuer.clock()
-        client = issuer.grants.authentication.client(form, origin, now)
-        issuer.grants.revocation.revoke(client, form.parameters, now)
+        now = clock()
+        client = clients.authentication.client(form, origin, now)
+        tokens.revocation.revoke(client, form.parameters, now)
 
     await anyio.to_thread.run_sync(respond)
     return Response(headers=NO_STORE)

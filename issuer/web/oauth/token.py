@@ -1,5 +1,7 @@
 """`POST /oauth2/token`: the token endpoint of RFC 6749 section 3.2."""
 
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -7,14 +9,19 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from issuer.digests import refresh_token_digest
-from issuer.grants.pipeline import Granted, TokenResponse
-from issuer.oauth import GrantType
+from issuer.digests import digest
+from issuer.grants.context import Workload
+from issuer.grants.registry import GRANTS
+from issuer.grants.response import TokenResponse, UnsignedTokenResponse
+from issuer.oauth import OAuthRequest
+from issuer.throttling.origin import Origin
+from issuer.tokens.family_store import Found
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.fast_path import answer
 from issuer.web.http.forms import described, get_form
 from issuer.web.instruments import Figures
+from issuer.wiring import Issuer
 
 router = APIRouter(tags=["OAuth"])
 
@@ -39,6 +46,66 @@ def token_body(answer: TokenResponse) -> TokenBody:
     )
 
 
+@dataclass(frozen=True)
+class TokenCall:
+    """A request to the token endpoint, and what executes it."""
+
+    issuer: Issuer
+    form: OAuthRequest
+    origin: Origin
+    signing: Callable[[Callable[[], TokenResponse]], Awaitable[TokenResponse]]
+    """Runs a signature, where there is a thread for it on that."""
+
+    def grant(self) -> UnsignedTokenResponse:
+        """Do all but sign."""
+        return self.issuer.tokens.pipeline.grant(self.form, self.origin, self.issuer.clock())
+
+    def decide(self, found: Found) -> UnsignedTokenResponse:
+        """Do all but store the rotation of the token that was looked up, and sign."""
+        return self.issuer.tokens.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
+
+
+async def _sign(call: TokenCall) -> TokenResponse:
+    """Execute on the event loop if nothing blocks: handing over costs more than the work."""
+    unsigned = await answer(call.grant)
+    return await call.signing(partial(call.issuer.tokens.pipeline.sign, unsigned))
+
+
+async def _hash(call: TokenCall) -> TokenResponse:
+    """Execute on the hashing pool, which is shared fairly between networks; check before the request may queue."""
+    issuer, pipeline = call.issuer, call.issuer.tokens.pipeline
+    checked = await anyio.to_thread.run_sync(pipeline.check, call.form, call.origin, issuer.clock())
+    # Read the clock when the job runs: it may have been queued for a while.
+    return await issuer.accounts.hashing_pool.run(
+        checked.hashing_queue, lambda: pipeline.sign(pipeline.execute(checked, issuer.clock()))
+    )
+
+
+async def _rotate(call: TokenCall) -> TokenResponse:
+    """Execute in a group commit: rotations that arrive together wait for the disk once."""
+    token = digest(call.form.parameters.get("refresh_token", ""))
+    return await call.issuer.tokens.group_commit.run(
+        token, call.decide, call.grant, call.issuer.tokens.pipeline.sign
+    )
+
+
+EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = {
+    Workload.SIGNING: _sign,
+    Workload.HASHING: _hash,
+    Workload.ROTATION: _rotate,
+}
+
+
+def _workload(form: OAuthRequest) -> Workload:
+    """Return by which executor a request is answered; one without a known grant by any, which refuses it."""
+    grant = GRANTS.get(form.parameters.get("grant_type"))  # type: ignore[call-overload]
+    if grant is None:
+        return Workload.SIGNING
+    # The keys that verify an assertion may have to be fetched, and must not delay the rotations of others.
+    is_slow = grant.workload is Workload.ROTATION and "client_assertion" in form.parameters
+    return Workload.SIGNING if is_slow else grant.workload
+
+
 def no_store(response: Response) -> None:
     """Forbid caches to keep the answer, RFC 6749 section 5.1."""
     response.headers.update(NO_STORE)
@@ -51,12 +118,10 @@ def no_store(response: Response) -> None:
     responses=documented(400, 401, 413, 415, 429, 503),
     openapi_extra=described(
         ["grant_type"],
-        grant_type={"type": "string", "enum": [grant.value for grant in GrantType]},
+        grant_type={"type": "string", "enum": [grant.value for grant in GRANTS]},
         scope={"type": "string"},
         resource={"type": "array", "items": {"type": "string", "format": "uri"}},
-        refresh_token={"type": "string"},
-        username={"type": "string"},
-        password={"type": "string", "format": "password"},
+        **{name: schema for grant in GRANTS.values() for name, schema in grant.parameters.items()},
     ),
 )
 async def token(request: Request) -> Response:
@@ -66,25 +131,10 @@ async def token(request: Request) -> Response:
     `client_assertion`; public clients send `client_id` alone.
     """
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
-    figures, pipeline = Figures.of(request), issuer.grants.pipeline
+    figures = Figures.of(request)
     grant_type = request.scope["grant"] = figures.grant(form.parameters.get("grant_type"))
-
-    def grant() -> Granted:
-        return pipeline.grant(form, origin, issuer.clock())
-
-    asserted = "client_assertion" in form.parameters  # by keys that may be slow to come
-    match grant_type:
-        case GrantType.PASSWORD:
-            admitted = await anyio.to_thread.run_sync(pipeline.admit, form, origin, issuer.clock())
-            answered = await issuer.hashing.run(
-                admitted.place,
-                lambda: pipeline.sign(pipeline.grant_admitted(admitted, issuer.clock())),
-            )
-        case GrantType.REFRESH_TOKEN if not asserted:
-            digest = refresh_token_digest(form.parameters.get("refresh_token", ""))
-            answered = await issuer.batches.run(digest, grant, pipeline.sign)
-        case _:
-            answered = await request.app.state.signing(partial(pipeline.sign, await answer(grant)))
+    execute = EXECUTORS[_workload(form)]
+    answered = await execute(TokenCall(issuer, form, origin, request.app.state.signing))
     figures.issued(grant_type, answered.kid)
     if answered.is_repeat:
         figures.repeated("answered")

@@ -58,11 +58,11 @@ def _is_replaceable(issuer: Issuer) -> bool:
 
     While the database or the private keys are out of reach, none could; this one still publishes the JWKS.
     """
-    view = issuer.node.view
+    view = issuer.keys.node.view
     try:
         view.max_age(issuer.policy, issuer.clock())
         issuer.ring_database.ping()
-        issuer.signer.sign(view.ring.current(view.refreshed_at).kid, b"another process could sign")
+        issuer.keys.signer.sign(view.ring.current(view.refreshed_at).kid, b"another process could sign")
     except StaleView:
         return True
     except (KeyRingError, StoreError):
@@ -72,11 +72,11 @@ def _is_replaceable(issuer: Issuer) -> bool:
 
 async def _refresh(issuer: Issuer, figures: Figures, beat: Beat) -> None:
     own_thread = anyio.CapacityLimiter(1)  # requests that wait for the database must not hold it up
-    seen = issuer.node.view
+    seen = issuer.keys.node.view
     while True:
         await asyncio.sleep(REFRESH_INTERVAL.total_seconds())
         try:
-            view = await anyio.to_thread.run_sync(issuer.node.refresh, limiter=own_thread)
+            view = await anyio.to_thread.run_sync(issuer.keys.node.refresh, limiter=own_thread)
         except (KeyRingError, StoreError):
             figures.refresh_failed()  # the node's warnings tell why
         except Exception:  # it is no sign of life: this process may be the reason
@@ -100,7 +100,7 @@ async def _watch(
             for name, seconds in silences().items():
                 figures.silent_for(name, seconds)
             losses.report(issuer.clock())
-            alarm.sound(issuer.node.warnings(), issuer.clock())
+            alarm.sound(issuer.keys.node.warnings(), issuer.clock())
         except Exception:
             log.exception("the key ring could not be watched")
         beat()

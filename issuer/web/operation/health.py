@@ -70,13 +70,13 @@ def _checks(issuer: Issuer) -> Result:
     except StoreError:
         checks["database"] = "the database does not answer"
     try:
-        key = issuer.node.view.signing_key(issuer.policy, issuer.clock())
-        issuer.signer.sign(key.kid, b"readiness")
+        key = issuer.keys.node.view.signing_key(issuer.policy, issuer.clock())
+        issuer.keys.signer.sign(key.kid, b"readiness")
     except StaleView as error:
         checks["key_ring"] = str(error)
     except KeyRingError as error:
         checks["key_ring"] = str(error) if in_detail else "the current key cannot sign; see the log"
-    return checks, [*issuer.node.warnings(in_detail=in_detail), *_advice(issuer, in_detail=in_detail)]
+    return checks, [*issuer.keys.node.warnings(in_detail=in_detail), *_advice(issuer, in_detail=in_detail)]
 
 
 def _advice(issuer: Issuer, *, in_detail: bool) -> list[str]:

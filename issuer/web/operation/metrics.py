@@ -78,7 +78,7 @@ def _rendered(issuer: Issuer, figures: Figures) -> bytes:
 
 def watch(issuer: Issuer, figures: Figures) -> None:
     """Take note of what only this process knows of itself at this moment, for whichever process is asked."""
-    trouble = issuer.node.trouble
+    trouble = issuer.keys.node.trouble
     notify(figures.trouble.set, _seconds(issuer.clock() - trouble.since) if trouble else 0)
 
 
@@ -91,7 +91,7 @@ class _Told:
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric; times in seconds."""
-        now, ring = self._issuer.clock(), self._issuer.node.view.ring
+        now, ring = self._issuer.clock(), self._issuer.keys.node.view.ring
         for metric in self._figures.collect():
             metric.samples = [sample for sample in metric.samples if _is_told(sample, ring)]
             yield metric
@@ -110,7 +110,7 @@ class _Told:
         for happening, at in next_changes(ring, now).items():
             coming.add_metric([_TRANSITIONS[happening]], _seconds(at - now))
         yield coming
-        ahead = self._issuer.node.clock_ahead or timedelta(0)
+        ahead = self._issuer.keys.node.clock_ahead or timedelta(0)
         for name, says, value in (
             (
                 "clock_ahead_seconds",
@@ -144,7 +144,7 @@ class _Told:
             labels=["process"],
         )
         try:
-            beats = Acknowledgement.of(self._issuer.heartbeats.all(), 0, self._issuer.policy, now).done
+            beats = Acknowledgement.of(self._issuer.keys.heartbeats.all(), 0, self._issuer.policy, now).done
         except StoreError:
             beats = ()  # what this server counted tells enough
         # In containers two processes may bear one name, and the newest of them stands for it.

@@ -25,11 +25,11 @@ def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
     There is no authorization endpoint yet, and nothing is claimed in its stead: neither response types, nor an empty
     list of them (RFC 8414 section 3.2).
     """
-    keys = issuer.node.view.published_keys
+    keys = issuer.keys.node.view.published_keys
     return {
         "issuer": issuer.settings.url,
         **_endpoints(app, issuer.settings.url),
-        "grant_types_supported": sorted(issuer.grants.pipeline.grants),
+        "grant_types_supported": sorted(issuer.tokens.pipeline.grants),
         **_authentication(),
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
@@ -54,7 +54,7 @@ def _endpoints(app: FastAPI, url: str) -> dict[str, str]:
 @router.get(OPENID, responses=documented(503))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return the issuer's metadata; both discovery URLs return the same document."""
-    max_age = issuer.node.view.max_age(issuer.policy, issuer.clock())
+    max_age = issuer.keys.node.view.max_age(issuer.policy, issuer.clock())
     cached = f"public, max-age={int(max_age.total_seconds())}"
     return JSONResponse(metadata(request.app, issuer), headers={"Cache-Control": cached})
 

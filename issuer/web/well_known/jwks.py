@@ -48,7 +48,7 @@ async def jwks(request: Request) -> Response:
     """Return the public keys that verify this issuer's tokens, including keys that will sign next."""
     issuer = await get_issuer(request)
     now = issuer.clock()
-    view = issuer.node.view
+    view = issuer.keys.node.view
     figures = Figures.of(request)
     try:
         max_age = view.max_age(issuer.policy, now)

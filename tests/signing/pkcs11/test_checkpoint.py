@@ -153,18 +153,16 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 
 def rotation(database: Database, clock: MovableClock, ours: Pkcs11Signer | None = None) -> Rotation:
-    return Rotation(RingStore(database), ours or signer(), FAST, system_clock, "tests")
+    return Rotation(RingStore(database), ours or signer(), FAST, clock, "tests")
 
 
 def node_with(database: Database, clock: MovableClock, ours: Pkcs11Signer) -> Node:
-    return Node(
-        rotation(database, system_clock, ours), ours, HeartbeatStore(database), FAST, system_clock, "a"
-    )
+    return Node(rotation(database, clock, ours), ours, HeartbeatStore(database), FAST, clock, "a")
 
 
 def revoke_a_standby(database: Database, clock: MovableClock) -> None:
-    system_clock.advance(seconds=1)
-    rotation(database, system_clock).change(
+    clock.advance(seconds=1)
+    rotation(database, clock).change(
         lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now)
     )
 
@@ -172,10 +170,10 @@ def revoke_a_standby(database: Database, clock: MovableClock) -> None:
 def test_of_several_notes_the_newest_counts_and_a_damaged_one_only_if_it_is_alone(
     database: Database, clock: MovableClock
 ) -> None:
-    rotation(database, system_clock).reconcile()
+    rotation(database, clock).reconcile()
     with session() as opened:
         (first,) = (each[Attribute.VALUE] for each in notes(opened))
-        revoke_a_standby(database, system_clock)
+        revoke_a_standby(database, clock)
         put(opened, first)
         put(opened, b"{")
         assert PrivateHalves(signer()).noted() == RingStore(database).load()
@@ -252,16 +250,16 @@ def test_a_node_asks_the_token_for_no_note_as_long_as_the_ring_stays(
 ) -> None:
     ours = Pkcs11Signer(CountedToken())
     ours._note = TokenNote(token := CountedToken(), lambda: 1000.0)
-    node = node_with(database, system_clock, ours)
+    node = node_with(database, clock, ours)
     node.refresh()
     asked = token.asked
     for _ in range(5):
-        system_clock.advance(seconds=1)
+        clock.advance(seconds=1)
         node.refresh()
     assert token.asked == asked
-    revoke_a_standby(database, system_clock)
+    revoke_a_standby(database, clock)
     for _ in range(5):
-        system_clock.advance(seconds=1)
+        clock.advance(seconds=1)
         node.refresh()
     assert token.asked == asked + 1
 
@@ -292,11 +290,11 @@ def test_a_token_that_takes_no_data_object_is_logged_once_and_stops_nothing(
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
-    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node = node_with(database, clock, Pkcs11Signer(token))
     with capture_logs() as lines:
         for _ in range(3):
             node.refresh()
-            system_clock.advance(seconds=1)
+            clock.advance(seconds=1)
         assert token.made == 1
         node._rotation.change(lambda ring, now: ring.revoked(ring.standbys(now)[0].kid, "stolen", FAST, now))
         node.refresh()
@@ -316,7 +314,7 @@ def test_a_token_that_knows_no_such_objects_at_all_stops_nothing(
 ) -> None:
     token = CountedToken()
     token.refuses["search"] = pkcs11.AttributeValueInvalid
-    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node = node_with(database, clock, Pkcs11Signer(token))
     with capture_logs() as lines:
         for _ in range(3):
             node.refresh()
@@ -330,11 +328,11 @@ def test_a_token_that_is_away_while_it_is_noted_is_told_and_tried_again(
 ) -> None:
     token = CountedToken()
     token.refuses["create"] = error
-    node = node_with(database, system_clock, Pkcs11Signer(token))
+    node = node_with(database, clock, Pkcs11Signer(token))
     node.refresh()
     assert "could not be noted with its private keys" in node.warnings()[0]
     token.refuses.clear()
-    system_clock.advance(seconds=1)
+    clock.advance(seconds=1)
     node.refresh()
     assert (node.warnings(), noted_ring()) == ([], RingStore(database).load())
 
@@ -365,7 +363,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start() -> None:
     issuer = build(load_settings())
-    issuer.node.refresh()
+    issuer.keys.node.refresh()
     issuer.close()
 
 

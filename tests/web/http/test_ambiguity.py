@@ -392,7 +392,7 @@ def test_equivalent_spellings_name_the_same_resource_as_it_is_registered(
 ) -> None:
     audiences = (registered, "https://other.example")
     client, secret = register_client(
-        issuer.clients, "r", AuthMethod.BASIC, frozenset({"a"}), audiences, issuer.clock()
+        issuer.clients.store, "r", AuthMethod.BASIC, frozenset({"a"}), audiences, issuer.clock()
     )
     form = {"grant_type": "client_credentials", "resource": asked}
     answer = web.post(TOKEN, data=form, auth=(client.id, secret or ""))
@@ -531,7 +531,7 @@ def test_every_origin_may_read_what_is_public_errors_too(
         open_to_all("POST", path, 405)
         open_to_all("OPTIONS", path, 204)
     open_to_all("GET", "/.well-known/nothing", 404)
-    issuer.node._view = replace(issuer.node.view, refreshed_at=clock() - timedelta(hours=2))
+    issuer.keys.node._view = replace(issuer.node.view, refreshed_at=clock() - timedelta(hours=2))
     for path in documents:
         open_to_all("GET", path, 503)
 

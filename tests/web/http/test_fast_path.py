@@ -27,7 +27,7 @@ FORM = "application/x-www-form-urlencoded"
 def machine(issuer: Issuer) -> Mapping[str, str]:
     """The form of a token request by a client that exists."""
     made = register_client(
-        issuer.clients, "m", AuthMethod.POST, frozenset({"items:read"}), (), issuer.clock()
+        issuer.clients.store, "m", AuthMethod.POST, frozenset({"items:read"}), (), issuer.clock()
     )
     client, secret = made
     return {"grant_type": "client_credentials", "client_id": client.id, "client_secret": secret or ""}
@@ -97,14 +97,14 @@ def test_an_endpoint_answers_directly_as_it_does_behind_the_routing(
 def looked_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The threads on which a client was looked up."""
     threads: list[str] = []
-    by_id = issuer.clients.by_id
+    by_id = issuer.clients.store.by_id
 
     def told(client_id: str, now: datetime | None = None) -> Client | None:
         client = by_id(client_id, now)
         threads.append(threading.current_thread().name)
         return client
 
-    monkeypatch.setattr(issuer.clients, "by_id", told)
+    monkeypatch.setattr(issuer.clients.store, "by_id", told)
     return threads
 
 
@@ -131,7 +131,7 @@ def test_while_one_looks_a_machine_up_again_the_others_do_not_wait_for_it(
     assert web.post(TOKEN, data=machine).is_success
     clock.advance(seconds=MEMORY.total_seconds() / 2)
     with impatient():
-        answers = [issuer.clients.recent(machine["client_id"], clock()) for _ in range(3)]
+        answers = [issuer.clients.store.recent(machine["client_id"], clock()) for _ in range(3)]
     assert [answer is None for answer in answers] == [True, False, False]
 
 
@@ -148,7 +148,7 @@ def test_a_client_shut_out_by_the_same_process_is_refused_at_once(
     web: TestClient, issuer: Issuer, machine: Mapping[str, str], clock: MovableClock
 ) -> None:
     assert web.post(TOKEN, data=machine).is_success
-    issuer.clients.set_disabled(machine["client_id"], clock())
+    issuer.clients.store.set_disabled(machine["client_id"], clock())
     assert web.post(TOKEN, data=machine).status_code == 401
 
 
@@ -175,19 +175,19 @@ def test_a_clock_set_back_does_not_keep_a_client_in(
 def test_many_clients_do_not_fill_the_memory(issuer: Issuer, machine: Mapping[str, str]) -> None:
     now = issuer.clock()
     for _ in range(3):
-        issuer.clients.by_id(machine["client_id"], now)
-    issuer.clients._seen.update(
-        {str(number): issuer.clients._seen[machine["client_id"]] for number in range(2000)}
+        issuer.clients.store.by_id(machine["client_id"], now)
+    issuer.clients.store._seen.update(
+        {str(number): issuer.clients.store._seen[machine["client_id"]] for number in range(2000)}
     )
-    issuer.clients.by_id(machine["client_id"], now)
-    assert len(issuer.clients._seen) == 1
+    issuer.clients.store.by_id(machine["client_id"], now)
+    assert len(issuer.clients.store._seen) == 1
 
 
 def test_what_would_wait_is_stopped_before_it_does_on_a_thread_that_may_not(issuer: Issuer) -> None:
     with impatient(), pytest.raises(WouldWait):
-        issuer.clients.by_id("anybody")
+        issuer.clients.store.by_id("anybody")
     require_patience()
-    assert issuer.clients.by_id("anybody") is None
+    assert issuer.clients.store.by_id("anybody") is None
 
 
 def test_handling_failures_does_not_swallow_that_something_would_wait() -> None:

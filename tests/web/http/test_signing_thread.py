@@ -93,8 +93,8 @@ def test_one_that_went_away_holds_nobody_up() -> None:
 
 def test_tokens_asked_for_at_once_are_each_whole(issuer: Issuer, clock: MovableClock) -> None:
     scope = frozenset({"items:read"})
-    client, secret = register_client(issuer.clients, "m", AuthMethod.BASIC, scope, (), clock())
-    issuer.node.refresh()
+    client, secret = register_client(issuer.clients.store, "m", AuthMethod.BASIC, scope, (), clock())
+    issuer.keys.node.refresh()
     app = create_app(issuer, alone=True)
     app.state.signing = Aside().run  # also on a machine with a single core
 
@@ -106,7 +106,7 @@ def test_tokens_asked_for_at_once_are_each_whole(issuer: Issuer, clock: MovableC
             return await asyncio.gather(*asked)
 
     answers = asyncio.run(ask())
-    keys = jwt.PyJWKSet([dict(key.jwk) for key in issuer.node.view.ring.published_keys(clock())])
+    keys = jwt.PyJWKSet([dict(key.jwk) for key in issuer.keys.node.view.ring.published_keys(clock())])
     claims = [_claims(answer.json()["access_token"], keys) for answer in answers]
     assert {each["sub"] for each in claims} == {client.id}
     assert len({each["jti"] for each in claims}) == len(answers)

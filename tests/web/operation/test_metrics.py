@@ -47,7 +47,7 @@ def moved(web: TestClient) -> Callable[..., float]:
 
 
 def current(issuer: Issuer) -> str:
-    return issuer.node.view.ring.current(issuer.clock()).kid
+    return issuer.keys.node.view.ring.current(issuer.clock()).kid
 
 
 # Documents
@@ -152,7 +152,7 @@ def test_an_outage_and_a_defect_are_counted_by_reason(
         def fail(*_: object, error: Exception = error) -> None:
             raise error
 
-        monkeypatch.setattr(issuer.clients, "recent", fail)
+        monkeypatch.setattr(issuer.clients.store, "recent", fail)
         assert web.post("/oauth2/token", auth=WRONG, data=MACHINES).json()["error"] == reason
         assert moved("issuer_refusals_total", endpoint="/oauth2/token", reason=reason) == 1
 
@@ -167,7 +167,7 @@ def test_requests_for_the_jwks_are_counted_by_status_and_version(
     etag = web.get(path).headers["ETag"]
     web.get(path, headers={"If-None-Match": etag})
     web.get(path)
-    version = issuer.node.view.ring.version
+    version = issuer.keys.node.view.ring.version
     issuer.ring_database.close()
     clock.advance(days=1)
     assert web.get(path).status_code == 503
@@ -181,16 +181,16 @@ def test_what_has_left_the_ring_is_told_no_more(
     first = current(issuer)
     web.post("/oauth2/token", auth=machine, data=MACHINES)
     web.get("/.well-known/jwks.json")
-    version = issuer.node.view.ring.version
+    version = issuer.keys.node.view.ring.version
     assert first in told(web).labels("issuer_tokens_issued_total", "kid")
-    while issuer.node.view.ring.version < version + VERSIONS_TOLD:
+    while issuer.keys.node.view.ring.version < version + VERSIONS_TOLD:
         clock.advance(days=31)
-        issuer.node.refresh()
+        issuer.keys.node.refresh()
     web.get("/.well-known/jwks.json")
     figures = told(web)
     assert first not in figures.labels("issuer_tokens_issued_total", "kid")
     assert str(version) not in figures.labels("issuer_jwks_requests_total", "version")
-    assert str(issuer.node.view.ring.version) in figures.labels("issuer_jwks_requests_total", "version")
+    assert str(issuer.keys.node.view.ring.version) in figures.labels("issuer_jwks_requests_total", "version")
 
 
 # The key ring
@@ -202,8 +202,8 @@ def test_the_next_transitions_are_told_in_seconds(
     period, figure = issuer.policy.rotation_period, "issuer_next_transition_seconds"
     assert told(web).total(figure, transition="signs") == period.total_seconds()
     clock.advance(seconds=period.total_seconds())
-    issuer.node.refresh()
-    ring = issuer.node.view.ring
+    issuer.keys.node.refresh()
+    ring = issuer.keys.node.view.ring
     leaves_at = min(at for key in ring.keys if (at := ring.leaves_at(key)) and at > clock())
     assert told(web).total(figure, transition="leaves") == (leaves_at - clock()).total_seconds() < 3600
     assert told(web).total(figure, transition="signs") == period.total_seconds()
@@ -214,17 +214,17 @@ def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_told(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
     assert told(web).total("issuer_rotation_overdue_seconds") == 0
-    view = issuer.node.view
+    view = issuer.keys.node.view
     alone = replace(view.ring, keys=(view.ring.current(clock()),))
     clock.advance(seconds=issuer.policy.rotation_period.total_seconds() + 90)
-    issuer.node._view = replace(view, ring=alone)
+    issuer.keys.node._view = replace(view, ring=alone)
     assert told(web).total("issuer_rotation_overdue_seconds") == 90
     assert told(web).total("issuer_standbys_missing") == 1
 
 
 def test_how_far_the_clock_is_from_that_of_the_database_is_told(web: TestClient, issuer: Issuer) -> None:
     assert told(web).total("issuer_clock_ahead_seconds") == 0  # SQLite has none of its own
-    issuer.rotation.clock_ahead = timedelta(seconds=-7)
+    issuer.keys.rotation.clock_ahead = timedelta(seconds=-7)
     assert told(web).total("issuer_clock_ahead_seconds") == -7
 
 
@@ -266,10 +266,12 @@ def test_transactions_are_timed_by_what_they_are(
 def test_the_hashing_queue_shows_who_waits_and_who_is_turned_away(
     web: TestClient, issuer: Issuer, moved: Callable[..., float]
 ) -> None:
-    gate, most = threading.Event(), QUEUE_LIMIT + issuer.hashing._threads
+    gate, most = threading.Event(), QUEUE_LIMIT + issuer.accounts.hashing_pool._threads
 
     async def fill() -> int:
-        jobs = [asyncio.create_task(issuer.hashing.run((str(n),), gate.wait)) for n in range(most)]
+        jobs = [
+            asyncio.create_task(issuer.accounts.hashing_pool.run((str(n),), gate.wait)) for n in range(most)
+        ]
         await asyncio.sleep(0)
         assert moved("issuer_hashing_jobs") == most
         answer = await asyncio.to_thread(web.post, "/login", data=ALICE)

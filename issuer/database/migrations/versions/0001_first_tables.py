@@ -47,6 +47,7 @@ def _create_accounts_and_clients() -> None:
         sa.Column("old_secret_until", Instant()),
         sa.Column("jwks", sa.Text()),
         sa.Column("jwks_uri", sa.Text()),
+        sa.Column("grant_types", sa.Text(), nullable=False),
     )
     op.create_table(
         "assertions",

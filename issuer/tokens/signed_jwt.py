@@ -1,0 +1,117 @@
+"""JWTs signed by the key ring: one row for each type of token, how each is signed, and how it is verified here.
+
+Their claims are defined in `claims`. Other services verify through the JWKS, see `verifier_example`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import jwt
+from jwt.utils import base64url_encode
+from pydantic_core import to_json
+
+from issuer.errors import KeyUnavailable, StaleView
+from issuer.jose import MALFORMED, timeless
+from issuer.keyring.key import Key
+from issuer.keyring.policy import Policy
+from issuer.keyring.ring import PUBLISHED
+from issuer.keyring.view import View
+from issuer.oauth import Unavailable
+from issuer.signing.signer import Signer
+
+TOKEN_MOST_CHARACTERS = 8192
+
+
+@dataclass(frozen=True)
+class TokenType:
+    """A type of token: the `typ` of its header, so that none passes for another, and its required claims."""
+
+    typ: str
+    required: tuple[str, ...]
+
+
+ACCESS_TOKEN = TokenType("at+jwt", ("iss", "sub", "aud", "exp", "iat", "jti", "client_id"))
+"""RFC 9068 section 2."""
+
+
+class JwtSigner:
+    """Signs tokens by the node's view of the key ring, and verifies its own."""
+
+    def __init__(self, signer: Signer, view: Callable[[], View], policy: Policy, issuer: str) -> None:
+        self._signer = signer
+        self._view = view
+        self._policy = policy
+        self.issuer = issuer
+
+    def signing_key(self, now: datetime) -> Key:
+        """Return the key that signs; raise Unavailable when this node may not, or cannot, sign."""
+        try:
+            return self._view().signing_key(self._policy, now)
+        except (StaleView, KeyUnavailable) as error:
+            raise _cannot_sign() from error
+
+    def lifetime(self, key: Key) -> timedelta:
+        """Return how long a token of `key` may be valid: no longer than the ring publishes the key after its use."""
+        return min(self._policy.token_lifetime, key.token_lifetime)
+
+    def sign(self, token_type: TokenType, claims: Mapping[str, Any], key: Key) -> str:
+        """Return a signed token; raise Unavailable."""
+        signed = _header(key.alg, key.kid, token_type.typ) + b"." + base64url_encode(to_json(claims))
+        try:
+            signature = self._signer.sign(key.kid, signed)
+        except KeyUnavailable as error:  # the key was revoked after it was chosen
+            raise _cannot_sign() from error
+        return (signed + b"." + base64url_encode(signature)).decode()
+
+    def verify(
+        self, token_type: TokenType, token: str, now: datetime, *, for_issuer: bool = False
+    ) -> dict[str, Any]:
+        """Return the claims of a token that a published key signed; raise ValueError. The caller checks `exp`.
+
+        With `for_issuer`, `aud` must hold the issuer's own URL.
+        """
+        try:
+            return self._verified(token_type, token, now, for_issuer=for_issuer)
+        except MALFORMED as error:
+            raise ValueError("the token is not valid") from error
+
+    def _verified(
+        self, token_type: TokenType, token: str, now: datetime, *, for_issuer: bool
+    ) -> dict[str, Any]:
+        if len(token) > TOKEN_MOST_CHARACTERS:
+            raise ValueError(TOKEN_MOST_CHARACTERS)
+        header = jwt.get_unverified_header(token)
+        key = self._published(str(header["kid"]), now)
+        if header["typ"] != token_type.typ:
+            raise ValueError(header["typ"])
+        return dict(
+            jwt.decode(
+                token,
+                jwt.PyJWK(dict(key.jwk)),
+                algorithms=[key.alg],
+                audience=self.issuer if for_issuer else None,
+                issuer=self.issuer,
+                options={**timeless(*token_type.required), "verify_aud": for_issuer},
+            )
+        )
+
+    def _published(self, kid: str, now: datetime) -> Key:
+        view = self._view()
+        view.max_age(self._policy, now)  # a view too old to publish is too old to verify by
+        for key in view.ring.keys:
+            if key.kid == kid and view.ring.phase(key, now) in PUBLISHED:
+                return key
+        raise KeyError(kid)
+
+
+def _cannot_sign() -> Unavailable:
+    return Unavailable("this node cannot sign at the moment", timedelta(seconds=1))
+
+
+@lru_cache(maxsize=16)
+def _header(alg: str, kid: str, typ: str) -> bytes:
+    """Return the first segment of every token of a type that a key signs."""
+    return base64url_encode(to_json({"alg": alg, "kid": kid, "typ": typ}))
