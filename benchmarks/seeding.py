@@ -17,7 +17,7 @@ from issuer.accounts.store import DRAW_BITS, users
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, GrantType
 from issuer.tokens.refresh import new_refresh_token
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 
@@ -77,7 +77,7 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
                 "secret_digest": secret_digest,
                 "scope": SCOPE,
                 "audiences": (),
-                "grant_types": '["client_credentials", "refresh_token"]',
+                "grant_types": frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN}),
                 "created_at": now,
             }
             for number in numbers

@@ -1,4 +1,4 @@
-"""Types of columns: instants, scopes, lists of strings and members of enumerations.
+"""Types of columns: instants, scopes, lists of strings, and members of enumerations.
 
 A value that cannot be read is returned as it is stored, so that a damaged row does not hide the others of its query.
 `rows.checked` raises DatabaseDamaged for it.
@@ -121,14 +121,14 @@ class Member(_Column[StrEnum]):
 
 
 class Members(_Column[frozenset[StrEnum]]):
-    """Members of an enumeration, stored as a sorted JSON array of their values."""
+    """Members of an enumeration, stored as a JSON array of their values."""
 
     cache_ok = True
     kind = frozenset
 
-    def __init__(self, member: type[StrEnum]) -> None:
+    def __init__(self, members: type[StrEnum]) -> None:
         super().__init__()
-        self.member = member
+        self.members = members
 
     def _store(self, value: frozenset[StrEnum]) -> str:
         return json.dumps(sorted(value))
@@ -137,4 +137,4 @@ class Members(_Column[frozenset[StrEnum]]):
         found = json.loads(stored)
         if not isinstance(found, list):
             raise TypeError("not a list")
-        return frozenset(self.member(each) for each in found)
+        return frozenset(map(self.members, found))

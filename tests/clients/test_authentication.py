@@ -499,7 +499,7 @@ def test_a_secret_that_may_be_in_use_is_not_lost_by_changing_it_again(
     with pytest.raises(Refused, match="--overlap 0") as refusal:
         renew_secret(issuer.clients.store, renewed, timedelta(hours=1), clock())
     assert refusal.value.allowed_from == START + timedelta(hours=1)
-    with pytest.raises(Refused, match="somebody else"):
+    with pytest.raises(Refused, match="another command"):
         renew_secret(issuer.clients.store, client, timedelta(hours=1), clock())
     last, _ = renew_secret(issuer.clients.store, renewed, timedelta(0), clock())
     assert last.old_secret_digest is None
@@ -513,7 +513,7 @@ def test_undoing_a_change_of_a_secret_restores_it_or_says_that_it_was_changed_ag
     renewed, _ = renew_secret(issuer.clients.store, client, timedelta(0), START)
     restore_secret(issuer.clients.store, client, renewed)
     assert issuer.clients.store.by_id(client.id) == client
-    with pytest.raises(Refused, match="somebody else"):
+    with pytest.raises(Refused, match="another command"):
         restore_secret(issuer.clients.store, client, renewed)
 
 

@@ -8,7 +8,7 @@ from support.stores import NOW
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, GrantType
 
 
 @pytest.fixture
@@ -18,7 +18,16 @@ def database(each_database: Database) -> Database:
 
 def test_a_stored_client_is_loaded_unchanged(database: Database) -> None:
     store = ClientStore(database)
-    client = Client("id", "a machine", AuthMethod.BASIC, frozenset({"a"}), NOW, ("x", "y"), b"digest")
+    client = Client(
+        "id",
+        "a machine",
+        AuthMethod.BASIC,
+        frozenset({"a"}),
+        NOW,
+        ("x", "y"),
+        b"digest",
+        grant_types=frozenset(GrantType),
+    )
     store.add(client)
     assert store.by_id("id") == client
     assert store.by_id("other") is None

@@ -15,7 +15,7 @@ from support.ring_nodes import FAST
 from typer.testing import CliRunner
 
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User, VerifiedPassword
+from issuer.accounts.user import User
 from issuer.audit.chain import Action, Entry, integrity_error
 from issuer.audit.store import MOST_ENTRIES, AuditStore, audit, audit_head
 from issuer.cli.commands import app
@@ -140,6 +140,8 @@ def test_an_audit_with_values_of_other_types_is_reported_as_damaged(
         ("clients", "audiences = '{}'"),
         ("clients", "audiences = '[1]'"),
         ("clients", "audiences = 'null'"),
+        ("clients", "grant_types = 'x'"),
+        ("clients", "grant_types = '[\"x\"]'"),
         ("clients", "auth_method = 'x'"),
         ("clients", "secret_digest = 'x'"),
         ("clients", "created_at = 3"),
@@ -180,9 +182,7 @@ def test_rows_of_limits_sessions_and_secrets_with_values_of_other_types_are_repo
     ThrottleStore(database).fail([counted], now)
     SessionEventStore(database).record(SessionEvent.REPEATED, family, now)
     AccountStore(database).add(User("2", "alice", "a hash", frozenset(), now))
-    FamilyStore(database).start(
-        family, RefreshToken(token, "1", now, b"seed", b"proof"), VerifiedPassword("a hash", None)
-    )
+    FamilyStore(database).start(family, RefreshToken(token, "1", now, b"seed", b"proof"))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {change}"))
 

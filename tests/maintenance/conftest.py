@@ -18,14 +18,14 @@ from issuer.wiring import Issuer
 def lived(issuer: Issuer, clock: MovableClock) -> Issuer:
     """An issuer with an account, a session and two rotations behind it, which has stopped at this moment."""
     clock.now = datetime.now(UTC) - timedelta(days=4)  # databases have clocks of their own
-    issuer.node.refresh()
-    issuer.grants.registration.register("alice", PASSWORD, ORIGIN, clock())
-    issuer.grants.pipeline.login(ALICE, ORIGIN, clock())
+    issuer.keys.node.refresh()
+    issuer.accounts.registration.register("alice", PASSWORD, ORIGIN, clock())
+    issuer.tokens.pipeline.login(ALICE, ORIGIN, clock())
     for _ in range(2):
         clock.advance(days=2)
-        issuer.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
-        issuer.node.refresh()
-    issuer.node.leave()
+        issuer.keys.rotation.change(lambda ring, now: ring.promoted(issuer.policy, now))
+        issuer.keys.node.refresh()
+    issuer.keys.node.leave()
     return issuer
 
 

@@ -22,7 +22,7 @@ from issuer.wiring import Issuer
 def test_a_move_is_refused_while_a_node_runs_or_may_still_run(
     lived: Issuer, new: Database, made: Build, clock: MovableClock
 ) -> None:
-    node = made(lived.settings).node
+    node = made(lived.settings).keys.node
     node.refresh()
     with pytest.raises(Refused, match=node.name) as refusal:
         moving(lived, new).perform(quiet)
@@ -35,7 +35,7 @@ def test_a_move_is_refused_while_a_node_runs_or_may_still_run(
 def test_a_move_is_refused_if_a_node_starts_before_the_tombstone_is_set(
     lived: Issuer, new: Database, made: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ring, node = lived.rotation.ring(), made(lived.settings).node
+    ring, node = lived.keys.rotation.ring(), made(lived.settings).keys.node
     mark_moved = RingStore.mark_moved
 
     def late(store: RingStore, to: str, now: object) -> None:
@@ -45,7 +45,7 @@ def test_a_move_is_refused_if_a_node_starts_before_the_tombstone_is_set(
     monkeypatch.setattr(RingStore, "mark_moved", late)
     with pytest.raises(Refused, match=node.name):
         moving(lived, new).perform(quiet)
-    assert lived.rotation.ring() == ring
+    assert lived.keys.rotation.ring() == ring
     assert is_empty(new)
 
 
@@ -104,7 +104,7 @@ def test_missing_rows_are_detected(lived: Issuer, new: Database) -> None:
 def test_private_keys_that_cannot_be_decrypted_are_not_moved(
     lived: Issuer, new: Database, keys: Path, lost: bool
 ) -> None:
-    (path,) = keys.glob(f"{lived.rotation.ring().current(lived.clock()).kid}.pem")
+    (path,) = keys.glob(f"{lived.keys.rotation.ring().current(lived.clock()).kid}.pem")
     if lost:
         path.unlink()
     else:
@@ -112,7 +112,7 @@ def test_private_keys_that_cannot_be_decrypted_are_not_moved(
     with pytest.raises(KeyUnavailable):
         moving(lived, new).perform(quiet)
     assert is_empty(new)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 class Mixed(PemDirectory):
@@ -128,14 +128,14 @@ def test_mixed_up_private_keys_are_detected(lived: Issuer, new: Database, keys: 
     with pytest.raises(KeyUnavailable, match="another key"):
         move.perform(quiet)
     assert is_empty(new)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 def test_a_target_that_is_not_empty_is_refused(lived: Issuer, new: Database, made: Build) -> None:
-    made(settings_after(lived.settings, new)).grants.registration.register("bob", PASSWORD, ORIGIN, START)
+    made(settings_after(lived.settings, new)).accounts.registration.register("bob", PASSWORD, ORIGIN, START)
     with pytest.raises(Refused, match=r"it holds .*1 rows in users"):
         moving(lived, new).perform(quiet)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 def test_a_target_with_tables_of_another_program_is_refused(lived: Issuer, new: Database) -> None:
@@ -170,7 +170,7 @@ def set_revision(database: Database, revision: str) -> None:
 def test_a_database_is_not_moved_to_itself(lived: Issuer) -> None:
     with pytest.raises(Refused, match="already"):
         moving(lived, lived.database).perform(quiet)
-    assert lived.rotation.ring()
+    assert lived.keys.rotation.ring()
 
 
 def test_a_source_without_a_key_ring_is_refused(issuer: Issuer, new: Database, tmp_path: Path) -> None:

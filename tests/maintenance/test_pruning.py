@@ -6,14 +6,14 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
-from support.stores import MONTH, NOW, VERIFIED, family_with_token, found
+from support.stores import MONTH, NOW, family_with_token, found
 
 from issuer.database.database import Database
 from issuer.maintenance.pruning import BATCH, prune
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import FamilyStore, families
-from issuer.tokens.refresh import new_refresh_token, stored, successor
+from issuer.tokens.refresh import RefreshRotation, new_refresh_token, stored, successor
 
 
 @pytest.fixture
@@ -26,11 +26,11 @@ def test_expired_rows_are_deleted_in_batches_and_families_with_their_last_token(
     family = replace(idle, id=str(uuid.uuid4()), expires_at=NOW + 3 * MONTH)
     first = new_refresh_token(family.id)
     store = FamilyStore(database)
-    assert store.start(family, stored(first, family, NOW, MONTH), VERIFIED)
+    assert store.start(family, stored(first, family, NOW, MONTH))
     token, _ = found(database, first)
     second = successor(first, token.successor_seed, family.id)
     then = NOW + MONTH - timedelta(days=1)
-    assert store.rotate(token, stored(second, family, then, MONTH), then)
+    assert store.rotate(RefreshRotation(token, stored(second, family, then, MONTH), then))
     buckets = [Bucket(number.to_bytes(8), ACCOUNT) for number in range(BATCH + 10)]
     ThrottleStore(database).fail(buckets, NOW)
     later = NOW + MONTH + timedelta(days=1)

@@ -128,7 +128,7 @@ def test_what_is_no_file_is_refused_and_never_waited_for(kind: str) -> None:
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
 def test_a_file_that_others_may_write_to_is_refused(mode: int) -> None:
     write("ISSUER_AUDIENCE=https://api.example\n", mode)
-    with pytest.raises(BadSettings, match="others may write"):
+    with pytest.raises(BadSettings, match="others can write"):
         load_settings()
 
 
@@ -166,7 +166,7 @@ def test_a_start_says_which_file_it_read_and_what_others_may_read(
     with installation:
         server = installation.serve().until_ready()
         assert f"from {tmp_path}/.env and the environment" in server.output
-        assert "others may read passphrase (mode 0644)" in server.output
+        assert "others can read passphrase (mode 0644)" in server.output
         assert "fewer than 16 characters" in server.output
         warnings = installation.http.get(f"{server.url}/readyz").json()["warnings"]
         assert [each.partition(" ")[0] for each in warnings] == ["others", "the"]

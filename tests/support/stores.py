@@ -4,7 +4,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User, VerifiedPassword
+from issuer.accounts.user import User
 from issuer.audit.chain import Action, Entry
 from issuer.database.database import Database
 from issuer.digests import digest
@@ -13,7 +13,6 @@ from issuer.tokens.refresh import Family, RefreshToken, new_refresh_token, store
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)
-VERIFIED = VerifiedPassword("a hash", None)
 ENTRY = Entry(NOW, "node ä", Action.PUBLISHED, "a", 1)
 
 
@@ -37,7 +36,7 @@ def family_with_token(database: Database) -> tuple[Family, str]:
         "::1",
     )
     token = new_refresh_token(family.id)
-    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH), VERIFIED)
+    assert FamilyStore(database).start(family, stored(token, family, NOW, MONTH))
     return family, token
 
 

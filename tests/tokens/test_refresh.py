@@ -354,8 +354,8 @@ def test_replays_do_not_bury_what_happened_to_keys(
     assert found
     for number in range(60):  # of as many accounts
         family = replace(found.family, user_id=str(uuid.UUID(int=number)))
-        issuer.session_events.record(SessionEvent.REUSED, family, now)
-    issuer.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
+        issuer.tokens.session_events.record(SessionEvent.REUSED, family, now)
+    issuer.tokens.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
     listed = told("list", "--json")
     assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
     assert len(listed["sessions"]) == 50
