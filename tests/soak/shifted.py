@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from issuer import wiring
+from issuer.clock import system_clock
 
 OFFSET = timedelta(seconds=float(os.environ["SOAK_CLOCK_OFFSET"]))
 
 
 def shifted() -> datetime:
     """Return what the clock of this machine shows."""
-    return wiring.clock() + OFFSET
+    return system_clock() + OFFSET
 
 
 # Before the commands take `build` from there; where workers are forked, their factory has taken it already.
