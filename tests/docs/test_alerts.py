@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 from docs.test_documents import all_commands
-from interop.fetched import require
+from interop.availability import require
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "alerts.yml"
