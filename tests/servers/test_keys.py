@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from support.commands import PASSWORD, run, told
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PASSPHRASE, PATIENCE_SECONDS, QUICK, Installation, Server, eventually, kid_of
-from support.shared_database import held_up, use_postgresql
+from support.shared_database import lock_held, use_postgresql
 
 NEW_PASSPHRASE = "seventeen noisy walruses"
 MAX_AGE_AND_SKEW = timedelta(seconds=1 + 1)
@@ -181,7 +181,7 @@ def test_of_two_operators_who_rotate_at_once_even_by_force_one_wins_and_the_othe
     rotate = ["keys", "rotate", "--force", "--reason", "a drill", "--json"]
     with (
         ThreadPoolExecutor(2) as operators,
-        held_up(database, "LOCK TABLE key_ring IN EXCLUSIVE MODE") as until_waiting,
+        lock_held(database, "LOCK TABLE key_ring IN EXCLUSIVE MODE") as until_waiting,
     ):
         outcomes = [operators.submit(run, installation, *rotate) for _ in range(2)]
         until_waiting(2)
@@ -201,7 +201,7 @@ def test_of_two_imports_of_one_key_at_once_one_wins_and_the_other_is_told(
     pem = str(pem_file(installation.folder, NEW_PASSPHRASE))
     secret = str(secret_file(installation.folder, NEW_PASSPHRASE))
     arguments = ["keys", "import", pem, "--passphrase-file", secret]
-    with held_up(database, "LOCK TABLE private_keys IN EXCLUSIVE MODE") as until_waiting:
+    with lock_held(database, "LOCK TABLE private_keys IN EXCLUSIVE MODE") as until_waiting:
         late = installation._start(["-m", "issuer.cli", *arguments, "--json"], port=0, workers=1)
         until_waiting(1)
         late.freeze()
@@ -284,7 +284,7 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
 
     eventually(lambda: len(answer()["warnings"]) == 2, "two warnings")
     assert "chmod 700" in answer()["warnings"][0]
-    figures = Figures(founded.http.get(f"{founded.url}/metrics").text)
+    figures = Samples(founded.http.get(f"{founded.url}/metrics").text)
     assert figures.total("issuer_key_ring_trouble_seconds") > 0
     assert figures.total("issuer_standbys_missing") == 1
     eventually(lambda: "the key ring needs attention" in server.output, "a line in the log")

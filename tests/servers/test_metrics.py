@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 PASSWORD = "violet otters juggle pancakes"
 
 
-def told(installation: Installation) -> Figures:
-    return Figures(installation.http.get(f"{installation.url}/metrics").raise_for_status().text)
+def told(installation: Installation) -> Samples:
+    return Samples(installation.http.get(f"{installation.url}/metrics").raise_for_status().text)
 
 
 def directories(installation: Installation) -> set[Path]:
@@ -55,7 +55,7 @@ COUNTED = {
 _LABELS = {"issuer_tokens_issued_total": "grant", "issuer_refusals_total": "reason"}
 
 
-def counted(figures: Figures) -> dict[tuple[str, str], float]:
+def counted(figures: Samples) -> dict[tuple[str, str], float]:
     return {
         (name, value): figures.total(name, **{_LABELS.get(name, "status"): value}) for name, value in COUNTED
     }

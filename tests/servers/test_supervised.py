@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, is_running
 
 BROKEN = """
@@ -96,7 +96,7 @@ def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) 
 
     def restarts() -> float:
         answer = breakable.http.get(f"{breakable.url}/metrics")
-        return Figures(answer.text).total("issuer_background_restarts_total", task="prune")
+        return Samples(answer.text).total("issuer_background_restarts_total", task="prune")
 
     eventually(lambda: restarts() == 1, "the restart is counted")
     assert "it ended" in server.output

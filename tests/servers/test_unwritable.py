@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
 PASSWORD = "violet otters juggle pancakes"
@@ -45,7 +45,7 @@ class Running:
 
     def metric(self, name: str) -> float:
         answer = self.installation.http.get(f"{self.installation.url}/metrics").raise_for_status()
-        return Figures(answer.text).total(name)
+        return Samples(answer.text).total(name)
 
 
 @contextmanager

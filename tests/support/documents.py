@@ -1,4 +1,4 @@
-"""Reads the shell lines of the documents, by heading."""
+"""The shell lines of the documents, by heading."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Refresh tokens presented again, from elsewhere, too often, or made up: what they lead to, and what is recorded.
+"""Refresh tokens presented again, from another address, too often, or made up: the answer and the record.
 
-What clocks do to all that is tested in `test_session_clocks`.
+Wrong clocks are tested in `test_session_clocks`.
 """
 
 import base64
@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 from support.defaults import ALICE, MovableClock, bearer
-from support.prometheus import Figures
+from support.prometheus import Samples
 from typer.testing import CliRunner
 
 from issuer.administration.clients import register_client
@@ -39,7 +39,7 @@ PUBLIC = {"client_id": "first-party"}
 
 @pytest.fixture
 def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
-    """Return a client of the issuer at that address."""
+    """Return a function that makes clients with an address."""
     assert alice
     app = create_app(issuer)
     issuer.keys.node.refresh()
@@ -83,7 +83,7 @@ def rows(issuer: Issuer) -> int:
 # Repeats
 
 
-def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goes_on(
+def test_a_used_token_may_be_repeated_once_and_the_session_continues(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
@@ -97,7 +97,7 @@ def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goe
     told = [line for line in logged if "refresh token" in line["event"]]
     assert [line["log_level"] for line in told] == ["info", "warning", "warning"]
     assert {line["user"] for line in told} == {alice}
-    metrics = Figures(web.get("/metrics").text)
+    metrics = Samples(web.get("/metrics").text)
     counted = {
         outcome: metrics.total("issuer_refresh_token_repeats_total", outcome=outcome)
         for outcome in ("answered", "refused")
@@ -105,7 +105,7 @@ def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goe
     assert counted == {"answered": 1, "refused": 2}
 
 
-def test_each_rotation_has_a_repeat_of_its_own(web: TestClient, alice: str) -> None:
+def test_each_rotation_allows_one_repeat(web: TestClient, alice: str) -> None:
     token = log_in(web)["refresh_token"]
     for _ in range(5):
         following = successor(web, token)
@@ -125,10 +125,10 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     assert not is_living(owner, second)
     assert events(issuer) == {"refresh token reused from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
-    assert Figures(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
+    assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
 
 
-def test_a_thief_elsewhere_who_is_faster_than_the_owner_is_found_out_by_the_owner(
+def test_a_theft_used_before_the_owner_is_detected_at_the_owners_refresh(
     requests_from: From,
 ) -> None:
     owner, thief = requests_from("203.0.113.7"), requests_from("198.51.100.7")
@@ -147,18 +147,20 @@ def test_a_thief_elsewhere_who_is_faster_than_the_owner_is_found_out_by_the_owne
         ("", ""),
     ],
 )
-def test_addresses_of_one_site_are_two_tabs(requests_from: From, one: str, same: str) -> None:
+def test_a_repeat_from_the_same_site_gets_the_same_successor(
+    requests_from: From, one: str, same: str
+) -> None:
     first = log_in(requests_from(one))["refresh_token"]
     assert successor(requests_from(same), first) == successor(requests_from(one), first)
 
 
-def test_an_owner_who_moves_between_refreshes_keeps_the_session(requests_from: From) -> None:
+def test_a_changed_address_between_refreshes_keeps_the_session(requests_from: From) -> None:
     token = log_in(requests_from("203.0.113.1"))["refresh_token"]
     for number in range(2, 6):
         token = successor(requests_from(f"203.0.113.{number}"), token)
 
 
-def test_a_tab_that_is_two_rotations_behind_within_the_grace_catches_up(web: TestClient, alice: str) -> None:
+def test_a_tab_two_rotations_behind_within_the_grace_catches_up(web: TestClient, alice: str) -> None:
     first = log_in(web)["refresh_token"]
     second = successor(web, first)
     third = successor(web, second)
@@ -177,7 +179,7 @@ def rotated(web: TestClient, issuer: Issuer, token: str, times: int) -> str:
     return token
 
 
-def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were_rotations(
+def test_a_replayed_token_without_a_row_still_ends_its_session(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
@@ -188,7 +190,7 @@ def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were
     assert events(issuer) == {"refresh token reused": 1}
 
 
-def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
+def test_a_token_without_a_row_is_inactive_and_still_revokes_its_session(
     web: TestClient, alice: str, machine: tuple[str, str], issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
@@ -223,7 +225,7 @@ def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, iss
     assert all(is_living(web, each["refresh_token"]) for each in (body, other))
 
 
-def test_a_token_of_the_session_is_ended_by_its_own_client_only(
+def test_a_replay_by_another_client_does_not_end_the_session(
     web: TestClient, alice: str, machine: tuple[str, str], issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
@@ -236,12 +238,12 @@ def test_a_token_of_the_session_is_ended_by_its_own_client_only(
 # What one session may cost
 
 
-def test_a_session_in_use_for_long_keeps_two_rows(web: TestClient, alice: str, issuer: Issuer) -> None:
+def test_a_session_in_long_use_has_two_rows(web: TestClient, alice: str, issuer: Issuer) -> None:
     rotated(web, issuer, log_in(web)["refresh_token"], 20)
     assert rows(issuer) == 2
 
 
-def test_a_session_that_refreshes_without_a_pause_goes_on_and_adds_few_rows(
+def test_continuous_refreshes_keep_the_session_and_add_few_rows(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     token = log_in(web)["refresh_token"]
@@ -261,7 +263,7 @@ def test_a_session_that_refreshes_without_a_pause_goes_on_and_adds_few_rows(
     )
 
 
-def test_a_token_that_is_kept_is_answered_with_an_access_token_and_changes_nothing(
+def test_a_refresh_without_rotation_issues_an_access_token_and_writes_nothing(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     token = log_in(web)["refresh_token"]
@@ -280,7 +282,7 @@ def test_a_token_that_is_kept_is_answered_with_an_access_token_and_changes_nothi
 
 
 @pytest.mark.parametrize("broken", ["the table is gone", "the log raises"])
-def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_the_record(
+def test_a_failing_record_changes_no_answer_to_a_repeat_or_replay(
     web: TestClient,
     alice: str,
     issuer: Issuer,
@@ -309,7 +311,7 @@ def test_a_replay_ends_the_session_and_a_repeat_is_answered_whatever_becomes_of_
     assert not is_living(web, second)
 
 
-def test_events_are_summed_by_user_for_thirty_days_and_forgotten_after_ninety(
+def test_events_are_summed_by_user_for_thirty_days_and_deleted_after_ninety(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     for _ in range(20):
@@ -335,7 +337,7 @@ def test_events_are_summed_by_user_for_thirty_days_and_forgotten_after_ninety(
     assert events(issuer) == {}
 
 
-def test_replays_do_not_bury_what_happened_to_keys(
+def test_many_replays_do_not_displace_key_events_in_the_audit_log(
     web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a passphrase for tests")
@@ -371,14 +373,12 @@ def test_replays_do_not_bury_what_happened_to_keys(
 
 
 def for_service(web: TestClient) -> tuple[str, str]:
-    """Return an access token that is for the service alone, and the refresh token of its session."""
+    """Return an access token with only the service as audience, and the refresh token of its session."""
     body = refresh(web, log_in(web)["refresh_token"], resource=SERVICE).json()
     return body["access_token"], body["refresh_token"]
 
 
-def test_a_service_does_not_log_its_users_out_with_a_token_that_is_for_it_alone(
-    web: TestClient, alice: str
-) -> None:
+def test_a_service_cannot_end_a_session_with_a_token_for_itself(web: TestClient, alice: str) -> None:
     access, token = for_service(web)
     for hint in ({}, {"token_type_hint": "access_token"}, {"token_type_hint": "refresh_token"}):
         answer = web.post("/oauth2/revoke", data={"token": access, **PUBLIC, **hint})
@@ -396,15 +396,13 @@ def test_a_service_does_not_log_its_users_out_with_a_token_that_is_for_it_alone(
     assert is_living(web, token)
 
 
-def test_a_public_client_revokes_an_access_token_that_is_for_the_issuer_too(
-    web: TestClient, alice: str
-) -> None:
+def test_a_public_client_can_revoke_an_access_token_for_the_issuer(web: TestClient, alice: str) -> None:
     body = log_in(web)
     assert web.post("/oauth2/revoke", data={"token": body["access_token"], **PUBLIC}).status_code == 200
     assert not is_living(web, body["refresh_token"])
 
 
-def test_another_public_client_revokes_nothing_that_is_not_its_own(
+def test_a_public_client_cannot_revoke_tokens_of_another(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     other, _ = register_client(issuer.clients.store, "other", AuthMethod.NONE, frozenset(), (), clock())

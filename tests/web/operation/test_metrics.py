@@ -15,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 from support.defaults import ALICE, Build, MovableClock
-from support.prometheus import Figures
+from support.prometheus import Samples
 from support.servers import eventually
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
@@ -33,10 +33,10 @@ WRONG = ("nobody", "a wrong secret")
 MACHINES = {"grant_type": "client_credentials"}
 
 
-def told(web: TestClient) -> Figures:
+def told(web: TestClient) -> Samples:
     answer = web.get("/metrics")
     assert answer.status_code == 200
-    return Figures(answer.text)
+    return Samples(answer.text)
 
 
 @pytest.fixture
