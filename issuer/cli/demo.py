@@ -1,6 +1,6 @@
 """`issuer demo`: the issuer and the example service as real servers, in a scratch folder of its own.
 
-What `--once` plays against them is defined in `story`.
+What `--once` plays against them is defined in `demo_scenario`.
 """
 
 import json
