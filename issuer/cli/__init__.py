@@ -1,4 +1,7 @@
-"""Operator commands: each a docstring and a call, with a table for people and `--json` for scripts."""
+"""Commands for operators, with tables for people and `--json` for scripts.
+
+What a command does is in `administration`, `maintenance`, `checks` and `serving`.
+"""
 
 import gc
 import os
