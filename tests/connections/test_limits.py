@@ -1,6 +1,6 @@
-"""Owns which connection is closed for another, who is counted together, and how many there may be.
+"""Limits on connections: which one is closed for another, which are counted together, and how many are allowed.
 
-What real servers do with slow and costly clients is told in `servers/test_connections.py`.
+Real servers with slow and costly clients are tested in `servers/test_connections.py`.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Owns that the alert rules are right: promtool reads them, they fire on what they are for, and name what exists."""
+"""Alert rules: promtool accepts them, they fire in the intended cases, and use existing metrics."""
 
 import re
 import subprocess

@@ -1,6 +1,6 @@
-"""Owns what an operator does to keys beside running servers: move, revoke, import, rewrap, and read the record of it.
+"""Operations on keys while servers run: move, revoke, import, change the passphrase, and list the audit log.
 
-The rules themselves are checked without processes.
+The rules themselves are tested without processes.
 """
 
 import json

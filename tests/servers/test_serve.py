@@ -1,4 +1,4 @@
-"""Owns what `issuer serve` promises as several processes: one ring, one rotation, and all of them end together."""
+"""`issuer serve` with several processes: one key ring, one rotation, and a common end."""
 
 import os
 import random
