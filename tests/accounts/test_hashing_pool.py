@@ -1,4 +1,4 @@
-"""The hashing pool: a bounded queue in which sites take turns, so that nobody's requests crowd out another's."""
+"""The hashing pool: a bounded queue that serves sites in turn, so that no site can block another."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ OTHERS = [networks_of(f"198.51.100.{number}") for number in range(49)]
 
 
 class Held:
-    """A pool whose threads are held until `release`; knows in which order jobs ran, and who was turned away."""
+    """A pool whose threads are blocked until `release`; records the order of jobs, and the rejected ones."""
 
     def __init__(self, threads: int = 1) -> None:
         self.pool = HashingPool(threads)
@@ -40,7 +40,7 @@ class Held:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def ask(self, place: Place, times: int = 1) -> None:
-        """Queue jobs of a place, and let those that are refused learn it."""
+        """Queue jobs of a site, and record the rejected ones."""
         self._tasks += [asyncio.create_task(self._ask(place)) for _ in range(times)]
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ def held(story: Callable[[Held], Awaitable[None]]) -> Held:
     return asyncio.run(play())
 
 
-def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
+def test_the_pool_rejects_jobs_while_its_queue_is_full_and_recovers() -> None:
     async def flood() -> None:
         pool = HashingPool(threads=1)
         gate = threading.Event()
@@ -91,7 +91,7 @@ def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
     asyncio.run(flood())
 
 
-def test_a_storm_from_one_address_turns_nobody_else_away() -> None:
+def test_many_jobs_of_one_address_displace_no_other_address() -> None:
     async def story(made: Held) -> None:
         await made.ask(STORM, 80)
         for other in OTHERS:
@@ -104,7 +104,7 @@ def test_a_storm_from_one_address_turns_nobody_else_away() -> None:
     assert set(OTHERS) <= set(made.ran)
 
 
-def test_who_comes_behind_a_storm_has_the_next_turn() -> None:
+def test_another_site_is_served_next_after_many_jobs_of_one_site() -> None:
     async def story(made: Held) -> None:
         await made.ask(STORM, 50)
         await made.ask(OTHERS[0], 2)
@@ -114,7 +114,7 @@ def test_who_comes_behind_a_storm_has_the_next_turn() -> None:
     assert max(number for number, place in enumerate(ran) if place == OTHERS[0]) <= 5
 
 
-def test_the_sites_of_one_ipv6_network_have_one_share_between_them() -> None:
+def test_the_sites_of_an_ipv6_network_share_one_allowance() -> None:
     sites = [networks_of(f"2001:db8:1:{number:x}::1") for number in range(100)]
 
     async def story(made: Held) -> None:
@@ -130,7 +130,7 @@ def test_the_sites_of_one_ipv6_network_have_one_share_between_them() -> None:
     assert Counter(place in sites for place in made.ran[:60])[True] <= 31
 
 
-def test_neighbours_within_an_ipv6_network_take_turns_as_well() -> None:
+def test_sites_within_an_ipv6_network_are_served_in_turn() -> None:
     greedy, modest = networks_of("2001:db8:1:1::1"), networks_of("2001:db8:1:2::1")
 
     async def story(made: Held) -> None:
@@ -142,7 +142,7 @@ def test_neighbours_within_an_ipv6_network_take_turns_as_well() -> None:
     assert modest in made.ran[:4]
 
 
-def test_a_storm_on_one_account_turns_no_other_account_at_the_same_address_away() -> None:
+def test_many_jobs_for_one_account_displace_no_other_account_at_the_address() -> None:
     async def story(made: Held) -> None:
         await made.ask((*STORM, "alice"), 80)
         for number in range(49):
@@ -153,7 +153,7 @@ def test_a_storm_on_one_account_turns_no_other_account_at_the_same_address_away(
     assert {(*STORM, f"user {number}") for number in range(49)} <= set(made.ran)
 
 
-def test_when_all_have_equally_many_in_the_queue_who_comes_last_is_turned_away() -> None:
+def test_if_all_sites_have_equally_many_jobs_the_last_one_is_rejected() -> None:
     places = [networks_of(f"192.0.2.{number}") for number in range(QUEUE_LIMIT + 2)]
 
     async def story(made: Held) -> None:
@@ -163,7 +163,7 @@ def test_when_all_have_equally_many_in_the_queue_who_comes_last_is_turned_away()
     assert held(story).turned_away == Counter([places[-1]])
 
 
-def test_who_hangs_up_while_they_wait_takes_no_thread() -> None:
+def test_a_cancelled_job_that_waits_takes_no_thread() -> None:
     async def story(made: Held) -> None:
         await made.ask(OTHERS[0])
         await made.ask(OTHERS[1])
@@ -176,7 +176,7 @@ def test_who_hangs_up_while_they_wait_takes_no_thread() -> None:
     assert STORM not in held(story).ran
 
 
-def test_what_a_job_raises_reaches_who_asked_and_the_thread_goes_on() -> None:
+def test_an_exception_of_a_job_is_raised_to_its_caller_and_the_thread_continues() -> None:
     async def story() -> None:
         pool = HashingPool(threads=1)
         with pytest.raises(ZeroDivisionError):
@@ -187,7 +187,7 @@ def test_what_a_job_raises_reaches_who_asked_and_the_thread_goes_on() -> None:
     asyncio.run(story())
 
 
-def test_a_metric_that_fails_changes_nothing() -> None:
+def test_a_metric_that_raises_changes_nothing() -> None:
     async def story() -> str:
         pool = HashingPool(threads=1)
 
@@ -209,7 +209,7 @@ ADDRESSES = st.sampled_from(
 
 
 @given(st.lists(st.one_of(ADDRESSES, st.sampled_from(["next", "shed"]))))
-def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(steps: list[str]) -> None:
+def test_each_job_runs_once_and_jobs_of_a_site_keep_their_order(steps: list[str]) -> None:
     turns, queued = FairQueue(), dict[str, list[Job]]()
     for step in steps:
         if step not in {"next", "shed"}:
@@ -227,7 +227,7 @@ def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(ste
 
 
 @given(st.lists(ADDRESSES, min_size=1))
-def test_between_two_turns_of_a_network_every_other_that_waits_has_one(addresses: list[str]) -> None:
+def test_every_waiting_network_is_served_between_two_jobs_of_one_network(addresses: list[str]) -> None:
     turns, waiting = FairQueue(), Counter[str]()
     job_of = {}
     for address in addresses:
@@ -245,7 +245,7 @@ def test_between_two_turns_of_a_network_every_other_that_waits_has_one(addresses
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_hashing_gives_way_to_all_else_in_the_process() -> None:
+def test_hashing_threads_have_the_lowest_priority_in_the_process() -> None:
     async def niceness() -> int:
         pool = HashingPool(threads=1)
         try:

@@ -40,7 +40,7 @@ def registered(issuer: Issuer, **keys: str) -> str:
     keys = keys or {"jwks": json.dumps(KEY_SET)}
     scope = frozenset({"items:read"})
     client, secret = register_client(
-        issuer.clients, "signs", AuthMethod.PRIVATE_KEY_JWT, scope, (), START, **keys
+        issuer.clients.store, "signs", AuthMethod.PRIVATE_KEY_JWT, scope, (), START, **keys
     )
     assert secret is None
     return client.id

@@ -1,6 +1,6 @@
-"""Owns that refreshes done together end as if each had been done alone, and are durable before anybody is told.
+"""Group commit of refreshes: each ends as if it had been done alone, and is durable before it is answered.
 
-On SQLite and on a real PostgreSQL, on one core and with a second.
+On SQLite and on a real PostgreSQL, with one core and with two.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ Work = Callable[[Found | None], UnsignedTokenResponse]
 
 @pytest.fixture
 def clock() -> MovableClock:
-    """As late as it is: the database server has a clock, too."""
+    """The real time, as the database server has its own clock."""
     clock = MovableClock()
     clock.now = datetime.now(UTC)
     return clock
@@ -72,7 +72,7 @@ def group_commit(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[Gro
 
 @pytest.fixture
 def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
-    """A refresh token of each of so many people."""
+    """A refresh token for each of PEOPLE users."""
     issued = []
     for name in (f"person{number}" for number in range(PEOPLE)):
         issuer.accounts.registration.register(name, PASSWORD, Origin(), clock())
@@ -94,7 +94,7 @@ def ask(group_commit: GroupCommit, token: str, work: Work, then: Callable[[Any],
 
 
 def together(group_commit: GroupCommit, works: Sequence[tuple[str, Work]]) -> list[Any]:
-    """Ask for all before any is begun; return the successor of each token, or why there is none."""
+    """Submit all before any starts; return the successor of each token, or the error."""
 
     async def run() -> list[Any]:
         asked = (ask(group_commit, token, work) for token, work in works)
@@ -110,7 +110,7 @@ def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Work]]:
 
 
 def used(issuer: Issuer) -> Mapping[bytes, bool]:
-    """Return of each refresh token whether it is used, as another process sees it."""
+    """Return whether each refresh token is used, by digest, as another process sees it."""
     other = Database(issuer.settings.database_url.get_secret_value())
     with other.read() as connection:
         rows = connection.execute(select(refresh_tokens.c.digest, refresh_tokens.c.used_at)).all()
@@ -118,7 +118,7 @@ def used(issuer: Issuer) -> Mapping[bytes, bool]:
     return {row.digest: row.used_at is not None for row in rows}
 
 
-def test_all_that_wait_at_once_are_looked_up_at_once_and_written_at_once(
+def test_waiting_refreshes_share_one_read_and_one_write(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     transactions: list[str] = []
@@ -131,7 +131,7 @@ def test_all_that_wait_at_once_are_looked_up_at_once_and_written_at_once(
     assert not any(told[digest(successor)] for successor in successors)
 
 
-def test_a_chain_of_refreshes_goes_on_for_each(
+def test_each_session_can_be_refreshed_repeatedly(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     seen = set(tokens)
@@ -141,7 +141,7 @@ def test_a_chain_of_refreshes_goes_on_for_each(
         seen.update(tokens)
 
 
-def test_nobody_is_told_before_others_can_see_what_changed(
+def test_a_refresh_is_answered_after_its_commit(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> None:
@@ -151,7 +151,7 @@ def test_nobody_is_told_before_others_can_see_what_changed(
     asyncio.run(run())
 
 
-def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_twice(
+def test_one_token_in_many_simultaneous_requests_has_one_successor_given_twice(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     told = together(group_commit, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
@@ -162,7 +162,7 @@ def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_
     assert len(used(issuer)) == 2 * PEOPLE
 
 
-def test_more_than_are_done_at_once_are_all_done(
+def test_more_refreshes_than_fit_into_a_batch_are_all_done(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
@@ -170,7 +170,7 @@ def test_more_than_are_done_at_once_are_all_done(
     assert len(set(together(group_commit, plainly(issuer, tokens)))) == PEOPLE
 
 
-def test_who_is_refused_disturbs_no_other(
+def test_a_refused_refresh_does_not_affect_the_others(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     works = [
@@ -185,7 +185,9 @@ def test_who_is_refused_disturbs_no_other(
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_failure_is_nobody_elses(issuer: Issuer, group_commit: GroupCommit, tokens: list[str]) -> None:
+def test_a_failure_does_not_affect_the_others(
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
+) -> None:
     def fail(_found: Found | None) -> UnsignedTokenResponse:
         raise DatabaseUnavailable("only for this one")
 
@@ -194,7 +196,7 @@ def test_a_failure_is_nobody_elses(issuer: Issuer, group_commit: GroupCommit, to
     assert len(set(others)) == PEOPLE - 1
 
 
-def test_who_signs_in_vain_is_told_and_nobody_else(
+def test_a_failed_signature_affects_only_its_own_refresh(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
@@ -214,7 +216,7 @@ def test_who_signs_in_vain_is_told_and_nobody_else(
 
 
 def meanwhile(issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build) -> Work:
-    """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
+    """Return a refresh during which `happens` is called once on another node, after the token was looked up."""
     elsewhere = made(issuer.settings)
     elsewhere.keys.node.refresh()
     times = iter([True])
@@ -228,7 +230,7 @@ def meanwhile(issuer: Issuer, token: str, happens: Callable[[Issuer], object], m
     return work
 
 
-def test_a_token_that_another_node_uses_meanwhile_yields_the_same_successor(
+def test_a_token_used_meanwhile_at_another_node_has_the_same_successor(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], made: Build
 ) -> None:
     theirs: list[str | None] = []
@@ -254,7 +256,7 @@ def test_a_session_that_ends_meanwhile_is_not_renewed(
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
+def test_a_replayed_token_ends_its_session_and_delays_nobody(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], clock: MovableClock
 ) -> None:
     successor = grant(issuer, tokens[0]).refresh_token or ""
@@ -268,7 +270,9 @@ def test_a_used_token_that_comes_again_ends_its_session_and_holds_up_nobody(
     assert isinstance(gone, InvalidGrant)
 
 
-def test_who_goes_away_holds_nobody_up(issuer: Issuer, group_commit: GroupCommit, tokens: list[str]) -> None:
+def test_a_cancelled_request_delays_nobody(
+    issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
+) -> None:
     async def run() -> None:
         begun, go_on = threading.Event(), threading.Event()
 
@@ -289,7 +293,7 @@ def test_who_goes_away_holds_nobody_up(issuer: Issuer, group_commit: GroupCommit
     asyncio.run(run())
 
 
-def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) -> None:
+def test_after_close_a_refresh_fails_immediately(issuer: Issuer, tokens: list[str]) -> None:
     group_commit = GroupCommit(issuer.tokens.families)
     group_commit.close()
     (failed,) = together(group_commit, plainly(issuer, tokens[:1]))
@@ -297,7 +301,7 @@ def test_after_the_end_nobody_waits_for_ever(issuer: Issuer, tokens: list[str]) 
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_who_is_being_served_at_the_end_is_served(
+def test_close_finishes_the_refreshes_in_progress(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> list[Any]:
@@ -325,7 +329,7 @@ def test_who_is_being_served_at_the_end_is_served(
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
+def test_a_locked_session_delays_no_other_refresh(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     user = issuer.accounts.store.by_username("person0")
@@ -347,7 +351,7 @@ def test_a_session_that_is_locked_is_waited_for_by_nobody_else(
 
 
 def deadlocks(url: str) -> int:
-    """Return how many PostgreSQL had to end, once everybody has left: a session tells what it counted at its end."""
+    """Return the number of deadlocks, after all sessions have ended and reported their statistics."""
     others = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
@@ -376,7 +380,7 @@ def test_a_deadlock_is_counted(postgresql: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
+def test_nodes_with_the_same_tokens_cause_no_deadlock(
     issuer: Issuer, tokens: list[str], made: Build, url: str
 ) -> None:
     nodes = [issuer, made(issuer.settings)]
@@ -418,7 +422,7 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
         ("refresh_tokens", "proof_digest = 5"),
     ],
 )
-def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
+def test_a_damaged_row_affects_no_other_refresh_of_its_batch(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], table: str, change: str
 ) -> None:
     of_sqlite = "CAST" in change or not change.endswith(("'{}'", "\\'"))
