@@ -51,9 +51,6 @@ LONG_FILES = {
     "tests/servers/test_connections.py",
     "tests/servers/test_probes.py",
     "tests/test_clocks.py",
-    "tests/tokens/test_group_commit.py",
-    "tests/tokens/test_refresh.py",
-    "tests/tokens/test_session_clocks.py",
     "tests/web/http/test_ambiguity.py",
     "tests/web/test_endpoints.py",
 }

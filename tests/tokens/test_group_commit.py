@@ -5,7 +5,7 @@ On SQLite and on a real PostgreSQL, with one core and with two.
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,17 +15,25 @@ from typing import Any
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, text, update
-from support.defaults import PASSWORD, Build, MovableClock, same
+from sqlalchemy import text, update
+from support.defaults import PASSWORD, Build, MovableClock
+from support.group_commits import (
+    PATIENCE_SECONDS,
+    PEOPLE,
+    Work,
+    deadlocks,
+    grant,
+    refreshes_of,
+    run_together,
+    submit,
+    used,
+)
 from support.postgresql import new_database
-from support.servers import eventually
 
-from issuer.clients.client import FIRST_PARTY_ID
-from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
-from issuer.oauth import InvalidGrant, OAuthRequest
+from issuer.oauth import InvalidGrant
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
@@ -33,12 +41,6 @@ from issuer.tokens.group_commit import MOST, GroupCommit
 from issuer.tokens.refresh import RepeatRefused
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 from issuer.wiring import Issuer
-
-PEOPLE = 12
-PATIENCE_SECONDS = 60.0
-
-Work = Callable[[Found | None], UnsignedTokenResponse]
-"""A refresh: decided for a token that was found, or done alone."""
 
 
 @pytest.fixture
@@ -81,49 +83,12 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
     return issued
 
 
-def grant(issuer: Issuer, token: str, found: Found | None = None, **more: str) -> UnsignedTokenResponse:
-    form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
-    request, pipeline = OAuthRequest(form), issuer.tokens.pipeline
-    if found is None:
-        return pipeline.grant(request, Origin(), issuer.clock())
-    return pipeline.decide(request, Origin(), issuer.clock(), found)
-
-
-def ask(group_commit: GroupCommit, token: str, work: Work, then: Callable[[Any], Any] = same) -> Any:
-    return group_commit.run(digest(token), work, partial(work, None), then)
-
-
-def together(group_commit: GroupCommit, works: Sequence[tuple[str, Work]]) -> list[Any]:
-    """Submit all before any starts; return the successor of each token, or the error."""
-
-    async def run() -> list[Any]:
-        asked = (ask(group_commit, token, work) for token, work in works)
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    return [
-        each.refresh_token if isinstance(each, UnsignedTokenResponse) else each for each in asyncio.run(run())
-    ]
-
-
-def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Work]]:
-    return [(token, partial(grant, issuer, token)) for token in tokens]
-
-
-def used(issuer: Issuer) -> Mapping[bytes, bool]:
-    """Return whether each refresh token is used, by digest, as another process sees it."""
-    other = Database(issuer.settings.database_url.get_secret_value())
-    with other.read() as connection:
-        rows = connection.execute(select(refresh_tokens.c.digest, refresh_tokens.c.used_at)).all()
-    other.close()
-    return {row.digest: row.used_at is not None for row in rows}
-
-
 def test_waiting_refreshes_share_one_read_and_one_write(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     transactions: list[str] = []
     issuer.database.took = lambda kind, _seconds: transactions.append(kind)
-    successors = together(group_commit, plainly(issuer, tokens))
+    successors = run_together(group_commit, refreshes_of(issuer, tokens))
     assert sorted(transactions) == ["read", "write"]
     assert len(set(successors)) == PEOPLE
     told = used(issuer)
@@ -136,7 +101,7 @@ def test_each_session_can_be_refreshed_repeatedly(
 ) -> None:
     seen = set(tokens)
     for _ in range(5):
-        tokens = together(group_commit, plainly(issuer, tokens))
+        tokens = run_together(group_commit, refreshes_of(issuer, tokens))
         assert seen.isdisjoint(tokens)
         seen.update(tokens)
 
@@ -145,7 +110,7 @@ def test_a_refresh_is_answered_after_its_commit(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> None:
-        await ask(group_commit, tokens[0], partial(grant, issuer, tokens[0]))
+        await submit(group_commit, tokens[0], partial(grant, issuer, tokens[0]))
         assert used(issuer)[digest(tokens[0])]
 
     asyncio.run(run())
@@ -154,7 +119,7 @@ def test_a_refresh_is_answered_after_its_commit(
 def test_one_token_in_many_simultaneous_requests_has_one_successor_given_twice(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    told = together(group_commit, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
+    told = run_together(group_commit, refreshes_of(issuer, [tokens[0]] * 5 + tokens[1:]))
     given = [each for each in told[:5] if isinstance(each, str)]
     assert (len(given), len(set(given))) == (2, 1)
     assert all(isinstance(each, str | RepeatRefused) for each in told)
@@ -167,7 +132,7 @@ def test_more_refreshes_than_fit_into_a_batch_are_all_done(
 ) -> None:
     monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
     assert MOST > PEOPLE
-    assert len(set(together(group_commit, plainly(issuer, tokens)))) == PEOPLE
+    assert len(set(run_together(group_commit, refreshes_of(issuer, tokens)))) == PEOPLE
 
 
 def test_a_refused_refresh_does_not_affect_the_others(
@@ -176,9 +141,9 @@ def test_a_refused_refresh_does_not_affect_the_others(
     works = [
         ("no such token", partial(grant, issuer, "no such token")),
         (tokens[0], partial(grant, issuer, tokens[0], scope="everything")),
-        *plainly(issuer, tokens[1:]),
+        *refreshes_of(issuer, tokens[1:]),
     ]
-    unknown, too_much, *others = together(group_commit, works)
+    unknown, too_much, *others = run_together(group_commit, works)
     assert isinstance(unknown, InvalidGrant)
     assert too_much.code == "invalid_scope"
     assert len(set(others)) == PEOPLE - 1
@@ -191,7 +156,7 @@ def test_a_failure_does_not_affect_the_others(
     def fail(_found: Found | None) -> UnsignedTokenResponse:
         raise DatabaseUnavailable("only for this one")
 
-    failed, *others = together(group_commit, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
+    failed, *others = run_together(group_commit, [(tokens[0], fail), *refreshes_of(issuer, tokens[1:])])
     assert isinstance(failed, DatabaseUnavailable)
     assert len(set(others)) == PEOPLE - 1
 
@@ -207,7 +172,7 @@ def test_a_failed_signature_affects_only_its_own_refresh(
     first = grant(issuer, tokens[0]).refresh_token
 
     async def run() -> list[Any]:
-        asked = (ask(group_commit, token, partial(grant, issuer, token), sign) for token in tokens)
+        asked = (submit(group_commit, token, partial(grant, issuer, token), sign) for token in tokens)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     failed, *others = asyncio.run(run())
@@ -237,7 +202,7 @@ def test_a_token_used_meanwhile_at_another_node_has_the_same_successor(
     work = meanwhile(
         issuer, tokens[0], lambda other: theirs.append(grant(other, tokens[0]).refresh_token), made
     )
-    mine, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    mine, *others = run_together(group_commit, [(tokens[0], work), *refreshes_of(issuer, tokens[1:])])
     assert [mine] == theirs
     assert len({mine, *others}) == PEOPLE
 
@@ -250,7 +215,7 @@ def test_a_session_that_ends_meanwhile_is_not_renewed(
     work = meanwhile(
         issuer, tokens[0], lambda other: other.tokens.families.end_all(other.clock(), user.id), made
     )
-    ended, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    ended, *others = run_together(group_commit, [(tokens[0], work), *refreshes_of(issuer, tokens[1:])])
     assert isinstance(ended, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
     assert not used(issuer)[digest(tokens[0])]
@@ -263,10 +228,10 @@ def test_a_replayed_token_ends_its_session_and_delays_nobody(
     with issuer.database.write() as connection:
         used_long_ago = update(refresh_tokens).where(refresh_tokens.c.used_at.is_not(None))
         connection.execute(used_long_ago.values(used_at=clock() - timedelta(hours=1)))
-    replayed, *others = together(group_commit, plainly(issuer, tokens))
+    replayed, *others = run_together(group_commit, refreshes_of(issuer, tokens))
     assert isinstance(replayed, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
-    (gone,) = together(group_commit, plainly(issuer, [successor]))
+    (gone,) = run_together(group_commit, refreshes_of(issuer, [successor]))
     assert isinstance(gone, InvalidGrant)
 
 
@@ -281,9 +246,9 @@ def test_a_cancelled_request_delays_nobody(
             go_on.wait(PATIENCE_SECONDS)
             return grant(issuer, tokens[0], found)
 
-        gone = asyncio.create_task(ask(group_commit, tokens[0], slow))
+        gone = asyncio.create_task(submit(group_commit, tokens[0], slow))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-        patient = asyncio.create_task(ask(group_commit, tokens[1], partial(grant, issuer, tokens[1])))
+        patient = asyncio.create_task(submit(group_commit, tokens[1], partial(grant, issuer, tokens[1])))
         gone.cancel()
         go_on.set()
         assert (await patient).refresh_token
@@ -296,7 +261,7 @@ def test_a_cancelled_request_delays_nobody(
 def test_after_close_a_refresh_fails_immediately(issuer: Issuer, tokens: list[str]) -> None:
     group_commit = GroupCommit(issuer.tokens.families)
     group_commit.close()
-    (failed,) = together(group_commit, plainly(issuer, tokens[:1]))
+    (failed,) = run_together(group_commit, refreshes_of(issuer, tokens[:1]))
     assert isinstance(failed, RuntimeError)
     assert not used(issuer)[digest(tokens[0])]
 
@@ -313,7 +278,7 @@ def test_close_finishes_the_refreshes_in_progress(
             return granted
 
         asked = [
-            asyncio.create_task(ask(group_commit, token, partial(grant, issuer, token), slow))
+            asyncio.create_task(submit(group_commit, token, partial(grant, issuer, token), slow))
             for token in tokens
         ]
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
@@ -339,7 +304,7 @@ def test_a_locked_session_delays_no_other_refresh(
         with issuer.database.write() as connection:
             connection.execute(update(families).where(families.c.user_id == user.id).values(address="x"))
             asked = [
-                asyncio.create_task(ask(group_commit, token, partial(grant, issuer, token)))
+                asyncio.create_task(submit(group_commit, token, partial(grant, issuer, token)))
                 for token in tokens
             ]
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -348,20 +313,6 @@ def test_a_locked_session_delays_no_other_refresh(
         assert (await asked[0]).refresh_token
 
     asyncio.run(run())
-
-
-def deadlocks(url: str) -> int:
-    """Return the number of deadlocks, after all sessions have ended and reported their statistics."""
-    others = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    with psycopg.connect(url, autocommit=True) as connection:
-        eventually(lambda: connection.execute(others).fetchone() == (0,), "all have left")
-        row = connection.execute(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        ).fetchone()
-    assert row
-    return int(row[0])
 
 
 def test_a_deadlock_is_counted(postgresql: str) -> None:
@@ -388,7 +339,7 @@ def test_nodes_with_the_same_tokens_cause_no_deadlock(
 
     def refresh(node: Issuer, order: list[str]) -> None:
         group_commit = GroupCommit(node.tokens.families)
-        outcomes.append(sorted(together(group_commit, plainly(node, order))))
+        outcomes.append(sorted(run_together(group_commit, refreshes_of(node, order))))
         group_commit.close()
 
     for node in nodes:
@@ -437,7 +388,7 @@ def test_a_damaged_row_affects_no_other_refresh_of_its_batch(
     }[table]
     with issuer.database.write() as connection:
         connection.execute(text(f"UPDATE {table} SET {change} WHERE {name} = '{value}'"))  # noqa: S608
-    successors = together(group_commit, plainly(issuer, tokens))
+    successors = run_together(group_commit, refreshes_of(issuer, tokens))
     assert isinstance(successors[0], DatabaseDamaged)
     if "CAST" not in change:
         row = value if table != "refresh_tokens" else digest(tokens[0]).hex()[:48]
