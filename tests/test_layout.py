@@ -62,7 +62,7 @@ LONG_FUNCTIONS: Mapping[str, str] = {
 OTHER_NAMES: frozenset[str] = frozenset({"cryptography", "private_key_jwt", "sub", "uvicorn"})
 """Names in docstrings of modules that are not of this project; a first part stands for all below it."""
 
-FORMER_NAMES: frozenset[str] = frozenset({"client_keys", "directory", "figures", "minting", "site", "upkeep"})
+FORMER_NAMES: frozenset[str] = frozenset({"directory", "figures", "site", "upkeep"})
 """Names that modules had, still in docstrings."""
 
 
