@@ -50,7 +50,7 @@ class Node:
 
     def __init__(self, database: Database, time: Time, off: timedelta) -> None:
         self.time, self.off = time, off
-        database.ticks = lambda: int(time.now.timestamp() * 1_000_000)
+        database.shared_clock = lambda: int(time.now.timestamp() * 1_000_000)
         self.database, self.families = database, FamilyStore(database)
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
         self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, SKEW)
@@ -77,7 +77,7 @@ class Node:
     def log_in(self) -> str:
         authorization = Authorization(OWNER.id, "first-party", OWNER.scope, ("x",))
         new = NewFamily()
-        return self.sessions.start(new, authorization, Origin("", HERE), self.now)[0]
+        return self.sessions.start(new, authorization, Origin("", HERE), self.now)[0].token
 
     def refresh(self, token: str, address: str = HERE) -> str:
         form = {"grant_type": "refresh_token", "client_id": "first-party", "refresh_token": token}

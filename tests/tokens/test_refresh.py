@@ -1,40 +1,25 @@
-"""Refresh tokens presented again, from another address, too often, or made up: the answer and the record.
+"""Refresh tokens presented again, from another address, too often, or made up: the answer, and the session.
 
-Wrong clocks are tested in `test_session_clocks`.
+What is recorded is tested in `test_session_events`, wrong clocks in `test_session_clocks`.
 """
 
 import base64
-import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
-from support.defaults import ALICE, MovableClock, bearer
+from support.defaults import MovableClock, bearer
 from support.prometheus import Samples
-from typer.testing import CliRunner
+from support.refreshes import PUBLIC, events, is_active, log_in, refresh, rows, successor
 
-from issuer.administration.clients import register_client
-from issuer.audit.chain import Action, Entry
-from issuer.cli.commands import app
 from issuer.digests import digest
-from issuer.maintenance.pruning import prune
-from issuer.oauth import AuthMethod
-from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, family_and_proof
-from issuer.tokens.refresh_rotation import refresh_tokens
-from issuer.tokens.session_events import SessionEvent
+from issuer.tokens.refresh import ROTATION_BURST, ROTATION_INTERVAL, family_and_proof
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
 From = Callable[[str], TestClient]
-SERVICE = "http://127.0.0.1:8001"
-PUBLIC = {"client_id": "first-party"}
 
 
 @pytest.fixture
@@ -48,39 +33,6 @@ def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
         return TestClient(app, client=(address, 50000), raise_server_exceptions=False)
 
     return at
-
-
-def log_in(web: TestClient) -> dict[str, str]:
-    body: dict[str, str] = web.post("/login", data=ALICE).json()
-    return body
-
-
-def refresh(web: TestClient, token: str, **more: str) -> httpx2.Response:
-    form = {"grant_type": "refresh_token", **PUBLIC, "refresh_token": token, **more}
-    return web.post("/oauth2/token", data=form)
-
-
-def successor(web: TestClient, token: str) -> str:
-    answer = refresh(web, token)
-    assert answer.status_code == 200, answer.text
-    found: str = answer.json()["refresh_token"]
-    return found
-
-
-def is_living(web: TestClient, token: str) -> bool:
-    return refresh(web, token).status_code == 200
-
-
-def events(issuer: Issuer) -> dict[str, int]:
-    return {each.event: each.count for each in issuer.tokens.session_events.newest(100)[0]}
-
-
-def rows(issuer: Issuer) -> int:
-    with issuer.database.read() as connection:
-        return connection.scalar(select(func.count()).select_from(refresh_tokens)) or 0
-
-
-# Repeats
 
 
 def test_a_used_token_may_be_repeated_once_and_the_session_continues(
@@ -122,7 +74,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     second = successor(owner, first)
     with capture_logs() as logged:
         assert refresh(thief, first).json()["error"] == "invalid_grant"
-    assert not is_living(owner, second)
+    assert not is_active(owner, second)
     assert events(issuer) == {"refresh token reused from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
     assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_replays_total") == 1
@@ -135,7 +87,7 @@ def test_a_theft_used_before_the_owner_is_detected_at_the_owners_refresh(
     first = log_in(owner)["refresh_token"]
     stolen = successor(thief, first)
     assert refresh(owner, first).status_code == 400
-    assert not is_living(thief, stolen)
+    assert not is_active(thief, stolen)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +120,6 @@ def test_a_tab_two_rotations_behind_within_the_grace_catches_up(web: TestClient,
     assert successor(web, second) == third
 
 
-# Tokens whose rows are gone, and tokens that are made up
-
-
 def rotated(web: TestClient, issuer: Issuer, token: str, times: int) -> str:
     for _ in range(times):
         issuer.clock.advance(minutes=10)  # type: ignore[attr-defined]  # it is the movable one
@@ -186,7 +135,7 @@ def test_a_replayed_token_without_a_row_still_ends_its_session(
     newest = rotated(web, issuer, first, 5)
     assert issuer.tokens.families.find(digest(first)) is None
     assert refresh(web, first).json()["error"] == "invalid_grant"
-    assert not is_living(web, newest)
+    assert not is_active(web, newest)
     assert events(issuer) == {"refresh token reused": 1}
 
 
@@ -198,9 +147,9 @@ def test_a_token_without_a_row_is_inactive_and_still_revokes_its_session(
     told = web.post("/oauth2/introspect", data={"token": first}, auth=machine).json()
     assert told == {"active": False}
     assert web.post("/oauth2/revoke", data={"token": first}, auth=machine).status_code == 400
-    assert is_living(web, newest)
+    assert is_active(web, newest)
     assert web.post("/oauth2/revoke", data={"token": first, **PUBLIC}).status_code == 200
-    assert not is_living(web, newest)
+    assert not is_active(web, newest)
 
 
 def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, issuer: Issuer) -> None:
@@ -222,7 +171,7 @@ def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, iss
     for token in (whole[:-1], whole + "=", whole + "A", whole[:85] + "é", " " + whole[1:]):
         assert refresh(web, token).json()["error"] == "invalid_grant"
     assert events(issuer) == {}
-    assert all(is_living(web, each["refresh_token"]) for each in (body, other))
+    assert all(is_active(web, each["refresh_token"]) for each in (body, other))
 
 
 def test_a_replay_by_another_client_does_not_end_the_session(
@@ -232,10 +181,7 @@ def test_a_replay_by_another_client_does_not_end_the_session(
     newest = rotated(web, issuer, first, 3)
     form = {"grant_type": "refresh_token", "refresh_token": first}
     assert web.post("/oauth2/token", auth=machine, data=form).json()["error"] == "invalid_grant"
-    assert is_living(web, newest)
-
-
-# What one session may cost
+    assert is_active(web, newest)
 
 
 def test_a_session_in_long_use_has_two_rows(web: TestClient, alice: str, issuer: Issuer) -> None:
@@ -276,138 +222,3 @@ def test_a_refresh_without_rotation_issues_an_access_token_and_writes_nothing(
     assert web.get("/users/me", headers=bearer(answer.json()["access_token"])).status_code == 200
     clock.advance(seconds=ROTATION_INTERVAL.total_seconds())
     assert successor(web, token) != token
-
-
-# Telling never changes doing
-
-
-@pytest.mark.parametrize("broken", ["the table is gone", "the log raises"])
-def test_a_failing_record_changes_no_answer_to_a_repeat_or_replay(
-    web: TestClient,
-    alice: str,
-    issuer: Issuer,
-    clock: MovableClock,
-    monkeypatch: pytest.MonkeyPatch,
-    broken: str,
-) -> None:
-    first = log_in(web)["refresh_token"]
-    if broken == "the table is gone":
-        with issuer.database.write() as connection:
-            connection.execute(text("DROP TABLE session_events"))
-    else:
-
-        class Broken:
-            def __getattr__(self, name: str) -> Any:
-                raise OSError(name)
-
-        monkeypatch.setattr("issuer.tokens.families.log", Broken())
-    second = successor(web, first)
-    assert successor(web, first) == second
-    assert refresh(web, first).json()["error"] == "invalid_grant"
-    clock.advance(seconds=REFRESH_GRACE.total_seconds() + 1)
-    issuer.keys.node.refresh()
-    answer = refresh(web, first)
-    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
-    assert not is_living(web, second)
-
-
-def test_events_are_summed_by_user_for_thirty_days_and_deleted_after_ninety(
-    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
-) -> None:
-    for _ in range(20):
-        first = log_in(web)["refresh_token"]
-        successor(web, first)
-        successor(web, first)
-    assert [(each.event, each.count) for each in issuer.tokens.session_events.newest(10)[0]] == [
-        ("refresh token repeated", 20)
-    ]
-    assert {link.entry.action for link in issuer.keys.audit.chain()[0]} == {"published", "activated"}
-    clock.advance(days=31)
-    issuer.keys.node.refresh()
-    first = log_in(web)["refresh_token"]
-    assert successor(web, first) == successor(web, first)
-    [event], _ = issuer.tokens.session_events.newest(10)
-    assert (event.count, event.first_at, event.last_at) == (1, clock(), clock())
-    clock.advance(days=89)
-    prune(issuer.database, clock())
-    assert events(issuer) == {"refresh token repeated": 1}
-    clock.advance(days=2)
-    while prune(issuer.database, clock()):
-        pass
-    assert events(issuer) == {}
-
-
-def test_many_replays_do_not_displace_key_events_in_the_audit_log(
-    web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a passphrase for tests")
-
-    def told(*command: str) -> Any:
-        done = CliRunner().invoke(app, ["audit", *command])
-        assert done.exit_code == 0, done.output
-        return json.loads(done.output) if "--json" in command else done.output
-
-    assert "no events in the last 90 days" in told("sessions")
-    assert told("list", "--json")["sessions"] == []
-    now = issuer.clock()
-    issuer.keys.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
-    first = log_in(web)["refresh_token"]
-    found = issuer.tokens.families.find(digest(first))
-    assert found
-    for number in range(60):  # of as many accounts
-        family = replace(found.family, user_id=str(uuid.UUID(int=number)))
-        issuer.session_events.record(SessionEvent.REUSED, family, now)
-    issuer.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
-    listed = told("list", "--json")
-    assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
-    assert len(listed["sessions"]) == 50
-    assert "issuer audit sessions" in told("list")
-    assert len(told("sessions", "--last", "100", "--json")["sessions"]) == 61
-    newest = told("sessions").strip().splitlines()[-1]
-    assert "alice" in newest
-    assert found.family.id in newest
-    assert "entries" in told("verify", "--json")
-
-
-# A token for a service alone
-
-
-def for_service(web: TestClient) -> tuple[str, str]:
-    """Return an access token with only the service as audience, and the refresh token of its session."""
-    body = refresh(web, log_in(web)["refresh_token"], resource=SERVICE).json()
-    return body["access_token"], body["refresh_token"]
-
-
-def test_a_service_cannot_end_a_session_with_a_token_for_itself(web: TestClient, alice: str) -> None:
-    access, token = for_service(web)
-    for hint in ({}, {"token_type_hint": "access_token"}, {"token_type_hint": "refresh_token"}):
-        answer = web.post("/oauth2/revoke", data={"token": access, **PUBLIC, **hint})
-        assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
-    session = family_and_proof(token)
-    assert session
-    for method, path in (
-        ("POST", "/logout"),
-        ("POST", "/logout?everywhere=true"),
-        ("GET", "/users/me"),
-        ("GET", "/users/me/sessions"),
-        ("DELETE", f"/users/me/sessions/{session[0]}"),
-    ):
-        assert web.request(method, path, headers=bearer(access)).status_code == 401
-    assert is_living(web, token)
-
-
-def test_a_public_client_can_revoke_an_access_token_for_the_issuer(web: TestClient, alice: str) -> None:
-    body = log_in(web)
-    assert web.post("/oauth2/revoke", data={"token": body["access_token"], **PUBLIC}).status_code == 200
-    assert not is_living(web, body["refresh_token"])
-
-
-def test_a_public_client_cannot_revoke_tokens_of_another(
-    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
-) -> None:
-    other, _ = register_client(issuer.clients.store, "other", AuthMethod.NONE, frozenset(), (), clock())
-    body = log_in(web)
-    for token in (body["access_token"], body["refresh_token"], for_service(web)[0]):
-        answer = web.post("/oauth2/revoke", data={"token": token, "client_id": other.id})
-        assert answer.status_code == 400
-    assert is_living(web, body["refresh_token"])
