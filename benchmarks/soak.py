@@ -37,7 +37,7 @@ REFUSED = "BROKEN: a valid token was refused by "
 
 
 def progress(findings: Findings) -> None:
-    """Rewrite the line that tells how far it is."""
+    """Rewrite the progress line."""
     counts = findings.counts
     verified = sum(count for what, count in counts.items() if what.startswith("verified: "))
     faults = sum(counts[fault] for fault in Fault)
@@ -49,7 +49,7 @@ def progress(findings: Findings) -> None:
 
 
 def report(findings: Findings) -> Iterator[tuple[str, str]]:
-    """Yield the lines of the report: what it comes to first, everything that was counted after it."""
+    """Yield the lines of the report: the summary first, then all counts."""
     counts = findings.counts
     refused = {what: count for what, count in counts.items() if what.startswith(REFUSED)}
     yield "tokens issued", f"{counts['tokens issued']}"
@@ -66,14 +66,14 @@ def report(findings: Findings) -> Iterator[tuple[str, str]]:
     for node, seconds in sorted(findings.recoveries.items()):
         told = f"median {statistics.median(seconds):.1f} s, longest {max(seconds):.1f} s"
         yield f"token from {node} after a promotion", told
-    told_already = {"tokens issued", *Fault, *refused}
+    reported = {"tokens issued", *Fault, *refused}
     for what, count in sorted(counts.items()):
-        if what not in told_already and not what.startswith("verified: "):
+        if what not in reported and not what.startswith("verified: "):
             yield what, f"{count}"
 
 
 def show(rules: Rules, seed: int, findings: Findings) -> None:
-    """Print what was found, and each broken promise with its facts."""
+    """Print the report, and each broken promise with its facts."""
     sys.stderr.write("\n")
     table = Table(title=f"seed {seed}: {rules}", title_justify="left", box=None)
     table.add_column("what", no_wrap=True)
@@ -82,13 +82,13 @@ def show(rules: Rules, seed: int, findings: Findings) -> None:
         table.add_row(*line)
     console = Console(width=WIDTH)
     console.print(table)
-    for told in findings.broken:
-        console.print(told, markup=False, highlight=False, soft_wrap=True)
+    for broken in findings.broken:
+        console.print(broken, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> int:
-    """Run it."""
-    parser = argparse.ArgumentParser(description="The soak, for as long as asked.")
+    """Run the soak test and print its report."""
+    parser = argparse.ArgumentParser(description="Run the soak test.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     asked = parser.parse_args()
@@ -100,7 +100,7 @@ def main() -> int:
         except pytest.skip.Exception as missing:
             sys.stderr.write(f"{missing}\n")
             return 1
-    show(Rules.drawn(asked.seed), asked.seed, findings)
+    show(Rules.random(asked.seed), asked.seed, findings)
     return 1 if findings.broken else 0
 
 

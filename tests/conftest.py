@@ -1,4 +1,4 @@
-"""What every test may ask for: a clock to move, a database and settings of its own, an issuer, and a client of it."""
+"""Fixtures of all tests: a movable clock, a database, settings, an issuer, and clients of it."""
 
 import os
 import sys
@@ -46,16 +46,16 @@ SLOWEST = (
     "test_clocks.py",
     "servers/test_demo.py",
 )
-"""The files that take the longest: they begin first, so that none of them runs alone at the end."""
+"""The slowest files, which run first, so that none of them runs alone at the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    told = "try 10 000 histories of the key ring, and 200 000 mutants of tokens"
-    parser.addoption("--long", action="store_true", help=told)
+    text = "try 10 000 histories of the key ring, and 200 000 mutants of tokens"
+    parser.addoption("--long", action="store_true", help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Hundreds of tests make keys, and have no time for the rounds of production: test_encryption has.
+    # Hundreds of tests make keys; the rounds of production would take too long, except in test_encryption.
     encryption.ROUNDS = 2048  # type: ignore[misc]
     if config.getoption("long"):
         hypothesis.settings.load_profile("long")
@@ -69,13 +69,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """One more than there are cores: many tests wait for servers."""
+    """Return one more than the number of cores, as many tests wait for servers."""
     return 1 + (yield)
 
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No setting of the shell, and no .env of the checkout, reaches a test."""
+    """Keep settings of the shell and a `.env` of the checkout away from tests."""
     for name in list(os.environ):
         if name.startswith(("ISSUER_", "VERIFIER_")):
             monkeypatch.delenv(name)
@@ -84,7 +84,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def production_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encrypt private keys as in production: for tests that start commands on keys of their own."""
+    """Encrypt private keys as in production, for tests that start commands on their own keys."""
     monkeypatch.setattr(encryption, "ROUNDS", PRODUCTION_ROUNDS)
 
 
@@ -103,7 +103,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """An empty database, up to date."""
+    """An empty database with the current schema."""
     database = Database(f"sqlite:///{tmp_path}/issuer.db")
     database.migrate()
     yield database
@@ -121,7 +121,7 @@ def each_database(url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
-    """A directory for private keys, not made yet."""
+    """A directory for private keys, not created yet."""
     return tmp_path / "keys"
 
 
@@ -136,7 +136,7 @@ def settings(tmp_path: Path, keys: Path) -> Settings:
 
 @pytest.fixture
 def made(clock: MovableClock) -> Iterator[Build]:
-    """Build issuers on the movable clock, and close them at the end."""
+    """Return a function that builds issuers on the movable clock; they are closed at the end."""
     built: list[Issuer] = []
 
     def make(settings: Settings) -> Issuer:
@@ -155,14 +155,14 @@ def issuer(made: Build, settings: Settings) -> Issuer:
 
 @pytest.fixture
 def web(issuer: Issuer) -> Iterator[TestClient]:
-    """A client in front of the issuer; a defect answers 500, as it would in production."""
+    """A client of the issuer; an unexpected exception is a 500, as in production."""
     with TestClient(create_app(issuer), raise_server_exceptions=False) as client:
         yield client
 
 
 @pytest.fixture
 def alice(web: TestClient, issuer: Issuer) -> str:
-    """Alice has an account with two scopes; this is her id."""
+    """The id of alice's account, which has two scopes."""
     assert web.post("/users", json=ALICE).status_code == 201
     user = issuer.accounts.store.by_username("alice")
     assert user
@@ -172,7 +172,7 @@ def alice(web: TestClient, issuer: Issuer) -> str:
 
 @pytest.fixture
 def machine(issuer: Issuer) -> tuple[str, str]:
-    """A client that authenticates with a secret: its id, and the secret."""
+    """The id and secret of a registered client."""
     client, secret = register_client(
         issuer.clients.store, "a machine", AuthMethod.BASIC, frozenset({"items:read"}), (), START
     )
@@ -182,6 +182,6 @@ def machine(issuer: Issuer) -> tuple[str, str]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """The URL of a real PostgreSQL; each test that asks for `database_url` gets a database of its own in it."""
+    """The URL of a real PostgreSQL server; each test that uses `url` gets its own database there."""
     with temporary_server() as url:
         yield url

@@ -1,7 +1,7 @@
 """Clocks within the skew: what compares instants holds where nodes' clocks differ, and where one is put right.
 
 Limits, assertions, tokens, rows that are removed, heartbeats and alarms are here; key sets of clients in
-`test_client_authentication`, refresh tokens in `test_sessions`, the key ring in `test_promises_over_time`.
+`test_fetched_key_sets`, refresh tokens in `test_families`, the key ring in `test_promises_over_time`.
 """
 
 import itertools

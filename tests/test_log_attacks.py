@@ -1,4 +1,4 @@
-"""Owns that lines of the log stay whole where several processes write to one file."""
+"""Log lines stay whole when several processes write to one file."""
 
 import json
 import subprocess

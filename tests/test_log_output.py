@@ -1,6 +1,6 @@
-"""Owns that writing a line of the log neither fails nor waits, whatever standard error is, and that lines stay whole.
+"""Writing the log neither fails nor blocks, whatever standard error is, and lines stay whole.
 
-That a whole issuer works on meanwhile is told in `servers/test_unwritable`.
+A whole issuer is tested in `servers/test_unwritable`.
 """
 
 import io

@@ -1,6 +1,6 @@
-"""Owns what the log is: its two shapes, which request a line belongs to, and what strangers cannot write into it.
+"""The log: its two formats, the request of each line, and no injected lines.
 
-That no secret gets there, whatever is asked of real servers, is told in `servers/test_secrets.py`.
+That it contains no secrets is tested with real servers in `servers/test_secrets.py`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Owns that what only observes the work, counters, callbacks and the audit of a replay, cannot fail it.
+"""Failing observers, such as counters, callbacks and the record of a replay, do not affect the work.
 
-That logging cannot is told in `test_log_output`, and that all of a server works on, in `servers/test_unwritable`.
+Logging is tested in `test_log_output`, a whole server in `servers/test_unwritable`.
 """
 
 import subprocess

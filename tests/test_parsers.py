@@ -1,4 +1,4 @@
-"""Owns that whatever reads what others wrote gives a value or its own error, for any input at all."""
+"""Parsers of external input return a value or raise their own error, for any input."""
 
 import base64
 import json

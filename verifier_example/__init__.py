@@ -1,4 +1,4 @@
-"""An example service that knows its issuer by URL only, and the verifier that it protects itself with.
+"""An example service and the verifier that protects it; it knows its issuer by URL only.
 
-Whatever issues the tokens is left to the issuer: nothing here imports it.
+Issuing tokens is left to the issuer; nothing here imports it.
 """

@@ -1,6 +1,6 @@
-"""`python -P -m verifier_example`: run the example service, with bounds on its connections.
+"""`python -P -m verifier_example`: runs the example service with limits on its connections.
 
-What is served is defined in `app`.
+The application itself is defined in `app`.
 """
 
 import argparse
@@ -39,12 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port=given.port,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
-    config.load()  # what cannot start says so before it listens
+    config.load()  # before binding: an application that cannot start never listens
     uvicorn.Server(config).run([config.bind_socket()])
 
 
 def _open_standard_files() -> None:
-    """Open those of descriptors 0 to 2 that are closed: uvicorn needs them, and a connection would get the number."""
+    """Open /dev/null for closed descriptors 0 to 2: uvicorn needs them, and a connection would get the number."""
     for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(descriptor)

@@ -1,8 +1,8 @@
-"""The example service: its settings and its protected routes, made by `create_app`.
+"""The example service: its routes and probes, built by `create_app`.
 
-Judging tokens is left to `verifier`, refusing callers to `dependencies`, metrics to `metrics`. Run it with
-`python -P -m verifier_example`; started by plain uvicorn it has the same bounds on connections, with their defaults
-(and uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to).
+Verifying tokens is left to `verifier`, error responses to `dependencies`, metrics to `metrics`. Run it with
+`python -P -m verifier_example`. Under plain uvicorn it has the same limits on connections, with their defaults; but
+uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to.
 """
 
 import asyncio
@@ -31,35 +31,35 @@ from verifier_example.dependencies import (
     render_refusal,
     unavailable,
 )
-from verifier_example.logs import known_paths_only, written_aside
+from verifier_example.logs import known_paths_only, logged_in_a_thread
 from verifier_example.metrics import Metrics
-from verifier_example.settings import Settings, load_settings, require_fit
+from verifier_example.settings import Settings, load_settings, require_usable
 from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
 _LEVELS = {  # INFO for the others
     Event.FETCH_FAILED: logging.WARNING,
     Event.KEY_SKIPPED: logging.WARNING,
-    Event.ACCEPTED: logging.DEBUG,  # comes with every request
+    Event.ACCEPTED: logging.DEBUG,  # at every request
     Event.SERVED_STALE: logging.DEBUG,
 }
 _READINESS = {
     State.EMPTY: "no keys have been fetched from the issuer yet",
     State.FRESH: "ready",
     State.STALE: "degraded: the issuer is unreachable; its cached keys are still used",
-    State.DEAD: "the issuer has been unreachable for too long; its cached keys are no longer used",
+    State.EXPIRED: "the issuer has been unreachable for too long; its cached keys are no longer used",
 }
 _DEFAULTS = Timings()
 logger = logging.getLogger(__name__)
 
 
 class Greeting(BaseModel):
-    """What `/protected_route` answers."""
+    """The response of `/protected_route`."""
 
     message: str
 
 
 class Claims(BaseModel):
-    """The caller's claims, by their names in the token."""
+    """The caller's claims, under their names in the token."""
 
     iss: str
     sub: str
@@ -73,14 +73,14 @@ class Claims(BaseModel):
 
 
 class Item(BaseModel):
-    """Something worth protecting."""
+    """A protected item."""
 
     id: int
     name: str
 
 
 class Health(BaseModel):
-    """How the service is."""
+    """The health of the service."""
 
     status: str
 
@@ -111,17 +111,17 @@ def create_app(
     verifier: TokenVerifier | None = None,
     metrics: Metrics | None = None,
 ) -> FastAPI:
-    """Build the service from the settings, those of the environment by default.
+    """Build the service from `settings`, by default those of the environment.
 
-    Another verifier than theirs is for tests, and the metrics that it counts in, if its cache was given any.
-    Raises ValueError for settings that no keys can be fetched with, such as a URL or a CA file; if those are of the
-    environment, it ends the process with one line instead of a traceback.
+    Tests may pass their own verifier, and the metrics that its cache reports to. Raises ValueError for settings with
+    which keys cannot be fetched, such as an invalid URL or CA file; with settings of the environment, the process
+    ends with one line instead of a traceback.
     """
     metrics = metrics or Metrics()
     try:
         chosen = settings or load_settings()
         if verifier is None:
-            require_fit(chosen)
+            require_usable(chosen)
             verifier = build_verifier(chosen, metrics)
     except ValueError as error:
         if settings is not None:
@@ -142,7 +142,7 @@ def create_app(
     app.state.cache = verifier.cache  # for `_lifespan`
     app.state.connection_refused = metrics.connection_refused  # for `connections`
     app.state.current_user = current_user  # for `dependency_overrides`
-    _add_protected_routes(app, current_user)  # first: routes are looked through in this order
+    _add_protected_routes(app, current_user)  # first: routes are matched in this order
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     docs_page.install(app, chosen.issuer)
@@ -154,21 +154,21 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     bound_connections_of_this_server()
     paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
-    with known_paths_only(paths), written_aside():
+    with known_paths_only(paths), logged_in_a_thread():
         async with app.state.cache:
             yield
 
 
 async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
-    """Refuse any other path, of a WebSocket too, which the framework would answer without a body."""
+    """Answer 404 with a body for any other path, also of a WebSocket, where the framework sends no body."""
     raise HTTPException(HTTPStatus.NOT_FOUND)
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:
-    """Make the verifier that the settings describe, reporting to the log and the metrics."""
+    """Return the verifier that the settings describe; it reports to the log and to `metrics`."""
 
     def on_event(event: Event, detail: str) -> None:
-        if metrics is not None:  # first: the log may fail
+        if metrics is not None:  # before logging, which may fail
             metrics.count(event, detail)
         logger.log(_LEVELS.get(event, logging.INFO), "%s %s", event, detail)
 
@@ -243,7 +243,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
 
     @app.get("/items", tags=["protected"], responses=_REFUSALS)
     async def items(_: ItemsReader) -> list[Item]:
-        """List the items, for those whose token carries `items:read`."""
+        """List the items; requires the scope `items:read`."""
         return [Item(id=1, name="a first item"), Item(id=2, name="a second item")]
 
     if current_user.metadata_path is not None:
@@ -257,7 +257,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
 def _add_socket(app: FastAPI, current_user: CurrentUser, verifier: TokenVerifier) -> None:
     @app.websocket("/greetings")
     async def greetings(websocket: WebSocket, user: Annotated[AccessToken, Security(current_user)]) -> None:
-        """Greet the caller at once and again at each message, for as long as the token is valid."""
+        """Greet the caller at once and at each message, while the token is valid."""
         await accept(websocket)
         remaining = user.expires_at + verifier.cache.timings.leeway - verifier.wall()
         try:

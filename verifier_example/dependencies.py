@@ -1,6 +1,6 @@
-"""The FastAPI side of the verifier: the current-user dependency, and refusals as RFC 6750 words them.
+"""FastAPI dependencies of a protected service: the current user, and error responses by RFC 6750.
 
-What makes a token good is left to `verifier`; which routes need which scope, to the service:
+Verifying tokens is left to `verifier`; the service decides which routes require which scope:
 
     current_user = CurrentUser(verifier, token_url="https://issuer.example/login")
     ItemsReader = Annotated[AccessToken, current_user.with_scope("items:read", "Read the items")]
@@ -8,9 +8,10 @@ What makes a token good is left to `verifier`; which routes need which scope, to
     @app.get("/items")
     async def items(user: ItemsReader) -> ...
 
-The same serves WebSocket routes. A browser can set no headers there, and offers the token as a subprotocol,
-after the word "bearer": `new WebSocket(url, ["bearer", token])`. In the URL it would be logged along the way, a
-cookie would be sent by any page that opens the socket, and a first message would come after strangers are let in.
+The same dependency works for WebSocket routes. Browsers cannot set headers there, and send the token as a
+subprotocol after the word "bearer": `new WebSocket(url, ["bearer", token])`. A token in the URL would be logged by
+proxies, a cookie would be sent by any page that opens the socket, and a first message comes after the connection
+has been accepted.
 """
 
 import logging
@@ -34,7 +35,7 @@ from verifier_example.verifier import AccessToken, InvalidToken, KeysUnavailable
 SUBPROTOCOL = "bearer"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 logger = logging.getLogger(__name__)
-_WORDS = {  # those of the issuer
+_DESCRIPTIONS = {  # the same as at the issuer
     HTTPStatus.NOT_FOUND: "there is no such endpoint",
     HTTPStatus.METHOD_NOT_ALLOWED: "this endpoint has no such method; see Allow",
 }
@@ -43,14 +44,14 @@ POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # close codes, RFC 6455 section 
 
 
 class ErrorBody(BaseModel):
-    """Every refusal's body, the shape of RFC 6749 section 5.2."""
+    """The body of every error response (RFC 6749 section 5.2)."""
 
     error: str
     error_description: str
 
 
 class ResourceMetadata(BaseModel):
-    """How to get at a protected resource (RFC 9728 section 2)."""
+    """Metadata of a protected resource (RFC 9728 section 2)."""
 
     resource: str
     authorization_servers: list[str]
@@ -59,23 +60,23 @@ class ResourceMetadata(BaseModel):
 
 
 def refusal(status: HTTPStatus, error: str, description: str, **headers: str) -> HTTPException:
-    """Word a refusal; `_` in the names of headers stands for `-`."""
+    """Return an error response; `_` in the names of headers stands for `-`."""
     body = ErrorBody(error=error, error_description=description).model_dump()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return HTTPException(status, body, named)
 
 
 def unavailable(description: str, retry_after: int) -> HTTPException:
-    """Word a 503 that may be tried again after so many seconds."""
+    """Return a 503 with `Retry-After` in seconds."""
     status = HTTPStatus.SERVICE_UNAVAILABLE
     return refusal(status, "temporarily_unavailable", description, Retry_After=str(retry_after))
 
 
 async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
-    """Write any HTTPException in the one shape, those of the framework (404, 405) too.
+    """Render any HTTPException as an ErrorBody, including those of the framework (404, 405).
 
-    A WebSocket is refused before it is accepted, by the same answer; where the server cannot give one (that is an
-    extension of ASGI), by closing it.
+    A WebSocket gets the same response before it is accepted; if the server lacks the ASGI extension for that, it is
+    closed instead.
     """
     if is_shortage(error):
         logger.error("cannot answer: %s", error)
@@ -96,21 +97,21 @@ async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
     body: object = error.detail
     if not isinstance(body, dict):
         status = HTTPStatus(error.status_code)
-        body = {"error": status.name.lower(), "error_description": _WORDS.get(status, status.phrase)}
+        body = {"error": status.name.lower(), "error_description": _DESCRIPTIONS.get(status, status.phrase)}
     return JSONResponse(body, error.status_code, headers)
 
 
 async def accept(websocket: WebSocket) -> None:
-    """Let in a caller who was verified; of the subprotocols only the word is chosen, never the token."""
+    """Accept the socket; the subprotocol "bearer" is selected, never the one with the token."""
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in websocket.scope["subprotocols"] else None)
 
 
 class CurrentUser(SecurityBase):
-    """The dependency: the verified token of the caller, who must hold every scope the route asks for.
+    """The dependency that returns the caller's verified token, which must have every scope that the route requires.
 
-    Answers 400, 401, 403 and 503 with the challenges of RFC 6750 section 3, which name the resource's metadata if its
-    audience is a URL (RFC 9728 section 5.1). Documents itself in OpenAPI as a password log-in at `token_url`, so
-    that the Authorize button of /docs works.
+    Raises 400, 401, 403 and 503 with the challenges of RFC 6750 section 3; these name the resource's metadata if the
+    audience is a URL (RFC 9728 section 5.1). In OpenAPI it is an OAuth 2.0 password flow at `token_url`, so that the
+    Authorize button of /docs works.
     """
 
     def __init__(self, verifier: TokenVerifier, *, token_url: str) -> None:
@@ -120,18 +121,18 @@ class CurrentUser(SecurityBase):
         self.scheme_name = "issuer"
         url = urlsplit(verifier.audience)
         self.metadata_path = WELL_KNOWN + url.path.rstrip("/") if url.scheme and url.netloc else None
-        """Where the resource's metadata belongs (RFC 9728 section 3.1); None if the audience is no URL."""
-        self._told: dict[str, str] = {}  # in every challenge
+        """The path of the resource's metadata (RFC 9728 section 3.1); None if the audience is not a URL."""
+        self._common: dict[str, str] = {}  # parameters of every challenge
         if self.metadata_path is not None:
-            self._told["resource_metadata"] = f"{url.scheme}://{url.netloc}{self.metadata_path}"
+            self._common["resource_metadata"] = f"{url.scheme}://{url.netloc}{self.metadata_path}"
 
     def with_scope(self, name: str, description: str) -> Any:
-        """Give the dependency of a route that needs a scope; the documents list what was asked for here."""
+        """Return the dependency of a route that requires a scope, and add the scope to OpenAPI and the metadata."""
         self._password.scopes[name] = description
         return Security(self, scopes=[name])
 
     def metadata(self) -> ResourceMetadata:
-        """Describe the resource, as its routes have been registered."""
+        """Return the resource's metadata with the scopes registered so far."""
         return ResourceMetadata(
             resource=self._verifier.audience,
             authorization_servers=[self._verifier.cache.issuer],
@@ -140,14 +141,14 @@ class CurrentUser(SecurityBase):
         )
 
     async def __call__(self, connection: HTTPConnection, required: SecurityScopes) -> AccessToken:
-        """Verify the caller's token; async, because a hop to a thread costs more than the signature."""
+        """Verify the caller's token; async, because switching to a thread costs more than verifying the signature."""
         token = self._find_token(connection)
         try:
             access = await self._verifier.verify(token)
-        except InvalidToken as refused:
-            raise self._invalid_token(expired=refused.reason is Reason.EXPIRED) from refused
-        except KeysUnavailable as nothing:
-            raise unavailable("the issuer's keys are out of reach", nothing.retry_after) from nothing
+        except InvalidToken as invalid:
+            raise self._invalid_token(expired=invalid.reason is Reason.EXPIRED) from invalid
+        except KeysUnavailable as missing:
+            raise unavailable("the issuer's keys are not available", missing.retry_after) from missing
         if not access.scopes.issuperset(required.scopes):
             error, description = "insufficient_scope", "a scope is missing"
             challenge = self._challenge(error=error, error_description=description, scope=required.scope_str)
@@ -155,28 +156,28 @@ class CurrentUser(SecurityBase):
         return access
 
     def _find_token(self, connection: HTTPConnection) -> str:
-        """Find the one token of the one Authorization header (RFC 6750 section 2.1), or of the subprotocols."""
+        """Return the only token in the Authorization header (RFC 6750 section 2.1) and the subprotocols."""
         headers = connection.headers.getlist("authorization")
         offered = connection.scope.get("subprotocols", [])
         if SUBPROTOCOL in offered:
             headers += [f"Bearer {token}" for token in offered if token != SUBPROTOCOL] or ["Bearer"]
-        if len(headers) > 1:  # a proxy and this service could each believe another one
+        if len(headers) > 1:  # a proxy could check one and this service another
             error, description = "invalid_request", "more than one token was sent"
             challenge = self._challenge(error=error, error_description=description)
             raise refusal(HTTPStatus.BAD_REQUEST, error, description, WWW_Authenticate=challenge)
         scheme, _, token = (headers[0] if headers else "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip(" "):
-            # No token at all: no error code either (RFC 6750 section 3.1).
-            description, challenge = "a bearer token is needed", self._challenge()
+            # Without a token the challenge has no error code (RFC 6750 section 3.1).
+            description, challenge = "a bearer token is required", self._challenge()
             raise refusal(HTTPStatus.UNAUTHORIZED, "invalid_token", description, WWW_Authenticate=challenge)
         return token.strip(" ")
 
     def _invalid_token(self, *, expired: bool = False) -> HTTPException:
         error = "invalid_token"
-        description = "token expired" if expired else "invalid token"  # anything more would teach forgers
+        description = "token expired" if expired else "invalid token"  # more detail would help forgers
         challenge = self._challenge(error=error, error_description=description)
         return refusal(HTTPStatus.UNAUTHORIZED, error, description, WWW_Authenticate=challenge)
 
     def _challenge(self, **parameters: str) -> str:
-        told = ", ".join(f'{name}="{value}"' for name, value in {**parameters, **self._told}.items())
-        return f"Bearer {told}".rstrip()
+        listed = ", ".join(f'{name}="{value}"' for name, value in {**parameters, **self._common}.items())
+        return f"Bearer {listed}".rstrip()

@@ -1,6 +1,6 @@
-"""`/docs`: Swagger UI from this origin alone, and the headers that tell browsers what they may do with any answer.
+"""`/docs`: Swagger UI from this origin only, and the security headers of every response.
 
-People type passwords into the page, so no script from elsewhere may run in it and no other page may frame it.
+Users enter passwords on the page, so no script of another origin may run in it and no other page may frame it.
 """
 
 import json
@@ -25,7 +25,7 @@ _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 
 
 def install(app: FastAPI, issuer: str) -> None:
-    """Add the OpenAPI document, the page, from which one can log in at `issuer`, and the headers."""
+    """Add the OpenAPI document, the page with its log-in at `issuer`, and the headers."""
     html = get_swagger_ui_html(
         openapi_url=DOCUMENT,
         title=f"{app.title} - Swagger UI",
@@ -40,24 +40,24 @@ def install(app: FastAPI, issuer: str) -> None:
         "Cross-Origin-Opener-Policy": "same-origin",
     }
 
-    @cache  # rendering takes milliseconds of every other request
-    def described() -> bytes:
+    @cache  # rendering blocks the event loop for milliseconds
+    def openapi_json() -> bytes:
         return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
 
     @app.get(DOCUMENT, include_in_schema=False)
     async def document() -> Response:
-        return Response(described(), media_type="application/json")
+        return Response(openapi_json(), media_type="application/json")
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(page, headers=headers)
 
     app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
-    app.add_middleware(Browsers)
+    app.add_middleware(SecurityHeaders)
 
 
 def _policy(page: str, login_origin: str) -> str:
-    """Return the Content-Security-Policy: the page's inline scripts are named by their digest."""
+    """Return the Content-Security-Policy, which allows the page's inline scripts by their digests."""
     digests = [b64encode(sha256(script.encode()).digest()).decode() for script in _SCRIPT.findall(page)]
     scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])
     return (
@@ -66,14 +66,14 @@ def _policy(page: str, login_origin: str) -> str:
     )
 
 
-class Browsers:
-    """ASGI middleware: adds the headers to every answer, and answers HEAD as GET (RFC 9110 section 9.3.2)."""
+class SecurityHeaders:
+    """ASGI middleware: adds the headers to every response, and answers HEAD like GET (RFC 9110 section 9.3.2)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, and add the headers."""
+        """Call the application, and add the headers to its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

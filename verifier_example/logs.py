@@ -1,7 +1,7 @@
-"""Limits what the server's own log shows of a request, and writes it without delaying requests.
+"""The log of the server: no secrets of requests in it, and no waiting for whoever reads it.
 
-It shows the path of a request only if the service has it, and never the query: callers put tokens in either by
-mistake, and uvicorn writes both. What the service itself logs is defined in `app`.
+A path is logged only if the service has that route, and a query never: callers put tokens into either by mistake, and
+uvicorn logs both. What the service itself logs is defined in `app`.
 """
 
 import logging
@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 LOGGERS = ("uvicorn.access", "uvicorn.error")
 """The first logs requests, the second WebSockets."""
 
-RECORDS_MOST = 10_000
-"""How many lines wait for a reader that has stopped reading; what comes after that is dropped."""
+MAX_QUEUED_RECORDS = 10_000
+"""The number of records that wait while the reader stalls; further records are dropped."""
 LAST_SECONDS = 1.0
 
 
@@ -38,7 +38,7 @@ class _KnownPaths(logging.Filter):
 
 @contextmanager
 def known_paths_only(paths: Iterable[str]) -> Iterator[None]:
-    """Let uvicorn log no other path than these in the block."""
+    """Within the block, uvicorn logs no other paths than these."""
     only = _KnownPaths(paths)
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
@@ -50,13 +50,13 @@ def known_paths_only(paths: Iterable[str]) -> Iterator[None]:
             logger.removeFilter(only)
 
 
-class _Aside(logging.Handler):
-    """Hands records to a thread, which may wait for the reader of the log; the event loop must not."""
+class _QueuedHandler(logging.Handler):
+    """Passes records to a thread that may block on the log's reader; the event loop must not."""
 
     def __init__(self, handlers: Sequence[logging.Handler]) -> None:
         super().__init__()
         self._handlers = handlers
-        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(RECORDS_MOST)
+        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(MAX_QUEUED_RECORDS)
         self._thread = threading.Thread(target=self._write, name="log", daemon=True)
         self._thread.start()
 
@@ -65,9 +65,9 @@ class _Aside(logging.Handler):
             self._records.put_nowait(record)
 
     def finish(self) -> bool:
-        """Write what waits, within twice LAST_SECONDS; return whether all of it was written."""
+        """Write the queued records, within twice LAST_SECONDS; return whether all were written."""
         try:
-            self._records.put(None, timeout=LAST_SECONDS)  # there is room once the reader goes on
+            self._records.put(None, timeout=LAST_SECONDS)  # waits for room in the queue
         except queue.Full:
             return False
         self._thread.join(LAST_SECONDS)
@@ -76,26 +76,26 @@ class _Aside(logging.Handler):
     def _write(self) -> None:
         while (record := self._records.get()) is not None:
             for handler in self._handlers:
-                with suppress(Exception):  # or the thread would end, and no further line be written
+                with suppress(Exception):  # an exception would end the thread and with it the log
                     if record.levelno >= handler.level:
                         handler.handle(record)
 
 
 @contextmanager
-def written_aside() -> Iterator[None]:
-    """Within the block, a thread writes what is logged to standard output and error: their reader may stall."""
+def logged_in_a_thread() -> Iterator[None]:
+    """Within the block, a thread writes the records for standard output and error, whose reader may stall."""
     loggers = [logging.getLogger(name) for name in ("", "uvicorn", *LOGGERS)]
     before = []
     for logger in loggers:
         handlers = logger.handlers[:]
         standard = [each for each in handlers if getattr(each, "stream", None) in {sys.stdout, sys.stderr}]
         if standard:
-            aside = _Aside(standard)
-            logger.handlers = [*(each for each in handlers if each not in standard), aside]
-            before.append((logger, handlers, aside))
+            queued = _QueuedHandler(standard)
+            logger.handlers = [*(each for each in handlers if each not in standard), queued]
+            before.append((logger, handlers, queued))
     try:
         yield
     finally:
-        for logger, handlers, aside in before:
-            if aside.finish():  # or what follows would wait, too
+        for logger, handlers, queued in before:
+            if queued.finish():  # else the original handlers would block, too
                 logger.handlers = handlers

@@ -1,6 +1,6 @@
-"""The metrics of a verifier: verifications and fetches by outcome, the age of the keys, the state.
+"""The metrics of a verifier: verifications and fetches by outcome, the age and the state of the keys.
 
-The verifier reports what happened through its hook, `on_event`. Each process counts for itself.
+The verifier reports events through its hook `on_event`. Each process counts its own.
 """
 
 from collections import Counter
@@ -12,43 +12,43 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from verifier_example.connections import Cause
 from verifier_example.verifier import Event, JwksCache, Reason, State
 
-_VERDICTS = (Event.ACCEPTED, Event.UNAVAILABLE)  # and REJECTED, which is counted by its reason
+_VERIFICATIONS = (Event.ACCEPTED, Event.UNAVAILABLE)  # and REJECTED, which is counted by its reason
 _FETCHES = (Event.FETCHED, Event.NOT_MODIFIED, Event.FETCH_FAILED)
-_REST = tuple(event for event in Event if event not in {*_VERDICTS, *_FETCHES, Event.REJECTED})
+_OTHERS = tuple(event for event in Event if event not in {*_VERIFICATIONS, *_FETCHES, Event.REJECTED})
 
 
 class Metrics:
-    """Counts events; nothing of it names a token, a caller or a key."""
+    """Counts events; no label identifies a token, a caller or a key."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._connections: Counter[str] = Counter()
 
     def count(self, event: Event, detail: str) -> None:
-        """Count an event; give this to a JwksCache as `on_event`."""
+        """Count an event; pass this to a JwksCache as `on_event`."""
         self._counts[detail if event is Event.REJECTED else event] += 1
 
     def connection_refused(self, reason: str) -> None:
-        """Count what `connections` refused or closed before the application saw a request."""
+        """Count a connection or request that `connections` rejected before it reached the application."""
         self._connections[reason] += 1
 
     def render(self, cache: JwksCache) -> bytes:
-        """Return the metrics in Prometheus' text format, those of the cache as they are now."""
-        return generate_latest(_Figures(self._counts, self._connections, cache))
+        """Return the metrics in Prometheus' text format, with the current state of the cache."""
+        return generate_latest(_Collector(self._counts, self._connections, cache))
 
 
-class _Figures:
+class _Collector:
     def __init__(self, counts: Mapping[str, int], connections: Mapping[str, int], cache: JwksCache) -> None:
         self._counts = counts
         self._connections = connections
         self._cache = cache
 
     def collect(self) -> Iterator[Metric]:
-        """Yield each metric, those that are 0 too: a rate needs to begin somewhere."""
+        """Yield each metric, including those at 0: `rate()` needs a first sample."""
         for name, text, label, names in (
-            ("verifications", "Verifications of tokens", "outcome", (*_VERDICTS, *Reason)),
+            ("verifications", "Verifications of tokens", "outcome", (*_VERIFICATIONS, *Reason)),
             ("fetches", "Fetches of the keys", "outcome", _FETCHES),
-            ("events", "Other events of the verifier", "event", _REST),
+            ("events", "Other events of the verifier", "event", _OTHERS),
         ):
             counter = CounterMetricFamily(f"verifier_{name}", text, labels=[label])
             for value in names:
@@ -56,7 +56,7 @@ class _Figures:
             yield counter
         refused = CounterMetricFamily(
             "verifier_connections_refused",
-            "Requests refused and connections closed before the application saw a request",
+            "Requests rejected and connections closed before they reached the application",
             labels=["reason"],
         )
         for cause in Cause:

@@ -1,4 +1,4 @@
-"""The settings of the service: the environment first, then `.env`, each value trimmed; an empty one is not set.
+"""The settings of the service, from the environment first, then from `.env`; values are trimmed, empty ones unset.
 
 What is built from them is defined in `app`.
 """
@@ -32,11 +32,11 @@ _REASONS = {
     "greater_than_equal": "must be at least {ge:g}",
     "bool_parsing": "must be true or false",
 }
-"""By pydantic's kind of error."""
+"""By pydantic's error types."""
 
 
 class BadSettings(ValueError):
-    """The settings cannot be used; one line that names each, and shows no value."""
+    """Invalid settings; the message is one line that names each of them and shows no value."""
 
 
 def _seconds(value: object) -> object:
@@ -60,7 +60,7 @@ def _algorithms(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Settings(BaseSettings):
-    """What the operator decides, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
+    """The operator's settings, from the environment (`VERIFIER_ISSUER`, ...) or `.env`."""
 
     model_config = SettingsConfigDict(
         env_prefix="VERIFIER_", extra="ignore", hide_input_in_errors=True, frozen=True
@@ -75,73 +75,80 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del env_settings, dotenv_settings, file_secret_settings  # one source reads both, by one set of rules
-        return init_settings, _GivenSource(settings_cls)
+        del env_settings, dotenv_settings, file_secret_settings  # one source reads both, by the same rules
+        return init_settings, _TextSource(settings_cls)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_one_line(cls, value: object) -> object:
+    def _require_one_line(cls, value: object) -> object:
         if isinstance(value, str) and any(character in value for character in "\r\n\0"):
-            raise ValueError("holds a line break or a zero byte")
+            raise ValueError("contains a line break or a zero byte")
         return value
 
     issuer: str = Field("http://127.0.0.1:8000", description="The issuer whose tokens are accepted.")
-    audience: str = Field("http://127.0.0.1:8001", description="What a token must be for.")
-    jwks_url: str | None = Field(None, description="Where the keys are; found by discovery when unset.")
+    audience: str = Field("http://127.0.0.1:8001", description="The audience that a token must have.")
+    jwks_url: str | None = Field(None, description="The URL of the key set; found by discovery when unset.")
     ttl_floor: Seconds = Field(
-        _DEFAULTS.ttl_floor, description="Keys are trusted at least this long without being fetched again."
+        _DEFAULTS.ttl_floor,
+        description="The shortest time for which fetched keys are used before they are fetched again.",
     )
     cooldown: Seconds = Field(
-        _DEFAULTS.cooldown, description="The least time between fetches for unknown kids."
+        _DEFAULTS.cooldown, description="The shortest time between two fetches for unknown kids."
     )
     max_stale: Seconds = Field(
-        _DEFAULTS.max_stale, description="How long old keys serve while the issuer is down."
+        _DEFAULTS.max_stale,
+        description="How long expired keys are still used while the issuer is unreachable.",
     )
     algorithms: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_algorithms)] = (
         Field(
             ("RS256",),
-            description="What tokens may be signed with, separated by commas: RS256, PS256, ES256, EdDSA.",
+            description="The accepted signature algorithms, separated by commas: RS256, PS256, ES256, EdDSA.",
         )
     )
     allow_http: bool = Field(
         False,
-        description="Fetch keys over plain http from other hosts too: inside a network trusted as a whole.",
+        description="Fetch keys over plain http from other hosts, too; only in a trusted network.",
     )
     ca_file: str | None = Field(
         None,
-        description="A PEM file with the certificate authorities to trust for fetches, and no others; unset, those of"
+        description="A PEM file with the only certificate authorities to trust for fetches; unset, those of"
         " `SSL_CERT_FILE` or `SSL_CERT_DIR`, else the system's.",
     )
     proxy: SecretStr | None = Field(
         None,
-        description="The proxy for fetches, `http://host:port`, with `user:password@` if it asks for them;"
-        " `HTTPS_PROXY` and the like are not used.",
+        description="The proxy for fetches, `http://host:port`, with `user:password@` if required;"
+        " `HTTPS_PROXY` and similar variables are not used.",
     )
 
 
 def load_settings() -> Settings:
-    """Return the settings of this process; raise BadSettings, one line naming each that is wrong."""
+    """Return the settings of this process; raise BadSettings with one line that names each invalid one."""
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [str(fault["loc"][0]) for fault in error.errors(include_url=False)]
+        wrong = [str(each["loc"][0]) for each in error.errors(include_url=False)]
         rest = Settings(**{name: Settings.model_fields[name].default for name in wrong})
-        told = [
-            f"VERIFIER_{str(fault['loc'][0]).upper()}: {_reason(fault)}"
-            for fault in error.errors(include_input=False, include_url=False)
+        errors = [
+            f"VERIFIER_{str(each['loc'][0]).upper()}: {_reason(each)}"
+            for each in error.errors(include_input=False, include_url=False)
         ]
-        raise BadSettings("; ".join([*told, *_unfit(rest)])) from None
+        raise BadSettings("; ".join([*errors, *_unusable(rest)])) from None
 
 
-def require_fit(settings: Settings) -> None:
-    """Raise BadSettings, one line naming each setting that no keys can be fetched with."""
-    if told := list(_unfit(settings)):
-        raise BadSettings("; ".join(told))
+def require_usable(settings: Settings) -> None:
+    """Raise BadSettings with one line that names each setting with which keys cannot be fetched."""
+    if errors := list(_unusable(settings)):
+        raise BadSettings("; ".join(errors))
 
 
-def _unfit(settings: Settings) -> Iterator[str]:
-    """Yield each setting that no keys can be fetched with."""
+def _unusable(settings: Settings) -> Iterator[str]:
+    """Yield an error for each setting with which keys cannot be fetched."""
     cache = partial(JwksCache, "https://issuer.example", allow_http=settings.allow_http)
+    try:
+        cache()
+    except ValueError as error:  # of no setting, but of SSL_CERT_FILE, which all of them need
+        yield f"{error}"
+        return
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     each: dict[str, Callable[[], object]] = {
         "ISSUER": partial(JwksCache, settings.issuer, allow_http=settings.allow_http),
@@ -157,25 +164,25 @@ def _unfit(settings: Settings) -> Iterator[str]:
             yield f"VERIFIER_{name}: {error}"
 
 
-def _reason(fault: ErrorDetails) -> str:
-    """Return in words of ours why a value was refused."""
-    words = _REASONS.get(fault["type"])
-    return words.format(**fault.get("ctx", {})) if words else fault["msg"].removeprefix("Value error, ")
+def _reason(error: ErrorDetails) -> str:
+    """Return why a value was rejected."""
+    words = _REASONS.get(error["type"])
+    return words.format(**error.get("ctx", {})) if words else error["msg"].removeprefix("Value error, ")
 
 
-class _GivenSource(PydanticBaseSettingsSource):
-    """The environment and `.env`: nothing is expanded in it, so that a `$` in a password survives."""
+class _TextSource(PydanticBaseSettingsSource):
+    """Reads the environment and `.env` without expanding variables, so that a password may contain a `$`."""
 
     def __init__(self, settings_cls: type[BaseSettings], file: Path = Path(".env")) -> None:
         super().__init__(settings_cls)
         self._file = file
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        """Return nothing: all values come at once."""
+        """Return nothing: `__call__` returns all values."""
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the text of each setting that is given; raise BadSettings."""
+        """Return the text of each setting that is set; raise BadSettings."""
         prefix = str(self.config.get("env_prefix", "")).lower()
         names = {f"{prefix}{name}": name for name in self.settings_cls.model_fields}
         given = {**_read(self._file), **_present(dict(os.environ))}
@@ -183,16 +190,16 @@ class _GivenSource(PydanticBaseSettingsSource):
 
 
 def _read(file: Path) -> dict[str, str]:
-    """Return what `.env` says; refuse one that another user could have written: it names the issuer to trust."""
+    """Return the values in `.env`; reject a file that others could have written, as it names the issuer to trust."""
     if not os.path.lexists(file):
         return {}
     try:
         facts = file.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise BadSettings(f"{file} is no regular file")
+            raise BadSettings(f"{file} is not a regular file")
         if facts.st_uid not in {0, os.geteuid()} or facts.st_mode & GROUP_AND_OTHERS_WRITE:
             raise BadSettings(
-                f"{file} belongs to another user, or others may write to it; own it, and run: chmod 600 {file}"
+                f"{file} belongs to another user, or others may write to it; make it yours, and run: chmod 600 {file}"
             )
         bindings = list(parse_stream(StringIO(file.read_text("utf-8-sig"))))
     except (OSError, UnicodeDecodeError) as error:
@@ -203,7 +210,7 @@ def _read(file: Path) -> dict[str, str]:
 
 
 def _require_read(binding: Binding, file: Path) -> None:
-    """Refuse a line that names a setting of ours and gives it no value: a default would be used instead."""
+    """Reject a line that names a setting without a value: the default would be used silently."""
     source = binding.original.string
     if "VERIFIER_" in source.upper() and (binding.error or (binding.key and binding.value is None)):
         before = source[: len(source) - len(source.lstrip())].count("\n")
@@ -211,7 +218,7 @@ def _require_read(binding: Binding, file: Path) -> None:
 
 
 def _present(values: dict[str, str]) -> dict[str, str]:
-    """Return values under their names in lower case, without blanks and a pair of quotes; leave empty ones out."""
+    """Return the values by lower-case name, without surrounding blanks and quotes; empty ones are left out."""
     trimmed = {name.lower(): _trimmed(value) for name, value in values.items()}
     return {name: value for name, value in trimmed.items() if value}
 

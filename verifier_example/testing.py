@@ -1,6 +1,6 @@
-"""Stands in for the issuer in a service's tests: a key pair, tokens made to order, a JWKS without a network.
+"""Replaces the issuer in a service's tests: a key pair, tokens with any claims, a JWKS without a network.
 
-Judging those tokens is left to the real verifier, so that a test passes the same checks as production:
+The tokens are verified by the real verifier, with the same checks as in production:
 
     issuer = InProcessIssuer("https://issuer.test")
     cache = JwksCache(issuer.url, transport=issuer.transport)
@@ -9,8 +9,8 @@ Judging those tokens is left to the real verifier, so that a test passes the sam
         token = issuer.make_token(aud="https://api.test", scope="items:read")
         client.get("/items", headers={"Authorization": f"Bearer {token}"})
 
-Where not even a token matters, override the dependency itself, for routes and WebSockets alike; this skips the
-check of scopes, too:
+If a test needs no token, override the dependency itself, for routes and WebSockets alike; this skips the check of
+scopes, too:
 
     app.dependency_overrides[app.state.current_user] = lambda: access_token(username="alice")
 """
@@ -38,7 +38,7 @@ METADATA_PATHS = ("/.well-known/oauth-authorization-server", "/.well-known/openi
 
 @dataclass(frozen=True)
 class KeyPair:
-    """An RSA key pair under the kid that the issuer would give it: its thumbprint (RFC 7638)."""
+    """An RSA key pair; its kid is the thumbprint (RFC 7638), as at the issuer."""
 
     private: RSAPrivateKey = field(default_factory=lambda: generate_private_key(65537, 2048), repr=False)
 
@@ -53,16 +53,16 @@ class KeyPair:
 
     @property
     def kid(self) -> str:
-        """The key's name in headers and key sets."""
+        """The key id in headers and key sets."""
         return self.jwk["kid"]
 
 
 def make_token(key: KeyPair, *, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
-    """Sign an access token (RFC 9068), live for ten minutes unless the claims say otherwise.
+    """Sign an access token (RFC 9068), valid for ten minutes unless the claims say otherwise.
 
-    A header member or claim given as None is left out.
+    A header parameter or claim that is None is left out.
     """
-    now = int(time.time())
+    now = int(time.time())  # noqa: TID251 - tokens for tests are valid now
     base = {
         "iat": now,
         "exp": now + 600,
@@ -79,8 +79,8 @@ def make_token(key: KeyPair, *, header: Mapping[str, Any] | None = None, **claim
 
 
 def access_token(**changes: Any) -> AccessToken:
-    """Make the outcome of a verification, changed at will, for `dependency_overrides`."""
-    now = int(time.time())
+    """Return a verified token with the given changes, for `dependency_overrides`."""
+    now = int(time.time())  # noqa: TID251 - tokens for tests are valid now
     plain = AccessToken(
         subject="u1",
         client_id="test",
@@ -96,9 +96,9 @@ def access_token(**changes: Any) -> AccessToken:
 
 
 class InProcessIssuer:
-    """The public side of an issuer without a network, counting what is asked of it.
+    """The public endpoints of an issuer without a network; records the requests.
 
-    Change `keys`, `max_age` or `down` at any moment; `requests` holds the path of every request.
+    Change `keys`, `max_age` or `down` at any time; `requests` contains the path of every request.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class InProcessIssuer:
         self.transport = httpx2.MockTransport(self._answer)
 
     def make_token(self, *, header: Mapping[str, Any] | None = None, **claims: Any) -> str:
-        """Sign a token of this issuer with its last key; see the function of the same name."""
+        """Sign a token of this issuer with its last key, as `make_token` of this module does."""
         return make_token(self.keys[-1], header=header, **{"iss": self.url, **claims})
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:

@@ -30,7 +30,7 @@ PBKDF2 = pbkdf2_sha256.using(rounds=1000).hash("violet otters juggle")
 
 @pytest.fixture
 def verified(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Each hash that a password was verified by; the work itself is left out."""
+    """Records the hashes against which passwords are verified, without the work."""
     seen: list[str] = []
 
     def note(_self: Passwords, _secret: bytes, password_hash: str) -> tuple[bool, None]:
@@ -56,7 +56,7 @@ def log_in(issuer: Issuer, name: str, at: int = 0, typed: str = "violet otters")
         issuer.tokens.pipeline.login({"username": name, "password": typed}, origin, START)
 
 
-def test_an_unknown_name_costs_what_an_account_costs_that_is_always_the_same_one(
+def test_an_unknown_name_is_verified_with_the_scheme_of_one_fixed_account(
     issuer: Issuer, verified: list[str]
 ) -> None:
     issuer.keys.node.refresh()
@@ -98,10 +98,10 @@ def test_a_password_that_no_account_can_have_costs_the_same_work(
     assert verified[:9] == [BCRYPT, PBKDF2, OURS] * 3
 
 
-def test_no_password_matches_where_it_must_not_log_in(
+def test_no_password_logs_in_to_an_account_that_must_not(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What matches an older hash gets a better one, whose making takes time that guessers could measure."""
+    """A password that matches an older hash is rehashed, which takes time that attackers could measure."""
     outcomes: list[tuple[bool, str | None]] = []
     real = Passwords._verify
 
@@ -122,10 +122,10 @@ def test_no_password_matches_where_it_must_not_log_in(
 
 
 @pytest.mark.parametrize("endpoint", ["login", "token"])
-def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
+def test_every_failed_login_hashes_once_and_does_not_reveal_the_right_password(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch, endpoint: str
 ) -> None:
-    """Counted in passlib itself: a hash that is made, to replace an older one, takes as long as one verified."""
+    """Counted in passlib itself, as making a hash takes as long as verifying one."""
     hashed: list[str] = []
 
     def counting(kind: str) -> None:
@@ -181,13 +181,13 @@ def test_every_failure_hashes_once_and_the_right_password_shows_nowhere(
     assert counts == dict.fromkeys(attempts, ("verify_and_update",))
 
 
-def test_what_is_verified_in_place_of_an_impossible_password_opens_no_account(issuer: Issuer) -> None:
+def test_the_substitute_for_an_impossible_password_opens_no_account(issuer: Issuer) -> None:
     issuer.keys.node.refresh()
     (user,) = fill(issuer.accounts.store, bcrypt.using(rounds=4).hash("x"))
     log_in(issuer, user.username, typed="a\0b")
 
 
-def test_unknown_names_show_the_mix_of_known_ones_and_change_with_it(database: Database) -> None:
+def test_unknown_names_have_the_same_mix_of_schemes_as_accounts(database: Database) -> None:
     accounts = AccountStore(database)
     users = fill(accounts, *[BCRYPT] * 150, *[OURS] * 50)
     names = [f"nobody-{at}" for at in range(1000)]
@@ -200,7 +200,7 @@ def test_unknown_names_show_the_mix_of_known_ones_and_change_with_it(database: D
     assert len(users) == 200
 
 
-def test_one_name_draws_the_same_account_in_every_process_and_in_every_spelling(database: Database) -> None:
+def test_a_name_is_assigned_the_same_decoy_in_every_process_and_spelling(database: Database) -> None:
     here, there = AccountStore(database), AccountStore(database)
     fill(here, *(replaced(at) for at in range(50)))
     drawn = [here.decoy_hash(f"Nobody-{at}") for at in range(50)]
@@ -212,7 +212,7 @@ def replaced(at: int) -> str:
     return f"{BCRYPT[:-2]}{at:02}"
 
 
-def test_another_installation_draws_others(database: Database, tmp_path: object) -> None:
+def test_another_installation_assigns_other_decoys(database: Database, tmp_path: object) -> None:
     accounts = AccountStore(database)
     fill(accounts, *(replaced(at) for at in range(50)))
     names = [f"nobody-{at}" for at in range(50)]
@@ -222,7 +222,7 @@ def test_another_installation_draws_others(database: Database, tmp_path: object)
     assert [AccountStore(database).decoy_hash(name) for name in names] != drawn
 
 
-def test_without_accounts_an_unknown_name_costs_what_a_new_one_would(
+def test_without_accounts_an_unknown_name_costs_as_much_as_a_new_account(
     issuer: Issuer, verified: list[str]
 ) -> None:
     issuer.keys.node.refresh()
@@ -246,7 +246,7 @@ def test_processes_that_start_together_share_one_secret(database: Database) -> N
     assert len(set(drawn)) == 1
 
 
-def test_the_password_of_the_account_that_a_name_draws_does_not_log_in(issuer: Issuer) -> None:
+def test_the_password_of_a_decoy_account_does_not_log_in(issuer: Issuer) -> None:
     issuer.keys.node.refresh()
     (user,) = fill(issuer.accounts.store, OURS)
     assert issuer.accounts.store.decoy_hash("nobody") == OURS

@@ -30,7 +30,7 @@ OTHERS = [networks_of(f"198.51.100.{number}") for number in range(49)]
 
 
 class Held:
-    """A pool whose threads are held until `release`; knows in which order jobs ran, and who was turned away."""
+    """A pool whose threads are blocked until `release`; records the order of jobs, and the rejected ones."""
 
     def __init__(self, threads: int = 1) -> None:
         self.pool = HashingPool(threads)
@@ -40,7 +40,7 @@ class Held:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def ask(self, place: Place, times: int = 1) -> None:
-        """Queue jobs of a place, and let those that are refused learn it."""
+        """Queue jobs of a site, and record the rejected ones."""
         self._tasks += [asyncio.create_task(self._ask(place)) for _ in range(times)]
         await asyncio.sleep(0)
 
@@ -70,7 +70,7 @@ def held(story: Callable[[Held], Awaitable[None]]) -> Held:
     return asyncio.run(play())
 
 
-def test_beyond_its_queue_the_pool_refuses_at_once_and_recovers() -> None:
+def test_the_pool_rejects_jobs_while_its_queue_is_full_and_recovers() -> None:
     async def flood() -> None:
         pool = HashingPool(threads=1)
         gate = threading.Event()
@@ -114,7 +114,7 @@ def test_another_address_is_next_in_the_queue_after_many_log_ins_of_one() -> Non
     assert max(number for number, place in enumerate(ran) if place == OTHERS[0]) <= 5
 
 
-def test_the_sites_of_one_ipv6_network_have_one_share_between_them() -> None:
+def test_the_sites_of_an_ipv6_network_share_one_allowance() -> None:
     sites = [networks_of(f"2001:db8:1:{number:x}::1") for number in range(100)]
 
     async def story(made: Held) -> None:
@@ -130,7 +130,7 @@ def test_the_sites_of_one_ipv6_network_have_one_share_between_them() -> None:
     assert Counter(place in sites for place in made.ran[:60])[True] <= 31
 
 
-def test_neighbours_within_an_ipv6_network_take_turns_as_well() -> None:
+def test_sites_within_an_ipv6_network_are_served_in_turn() -> None:
     greedy, modest = networks_of("2001:db8:1:1::1"), networks_of("2001:db8:1:2::1")
 
     async def story(made: Held) -> None:
@@ -187,7 +187,7 @@ def test_an_error_of_a_job_reaches_its_caller_and_the_thread_goes_on() -> None:
     asyncio.run(story())
 
 
-def test_a_metric_that_fails_changes_nothing() -> None:
+def test_a_metric_that_raises_changes_nothing() -> None:
     async def story() -> str:
         pool = HashingPool(threads=1)
 
@@ -209,7 +209,7 @@ ADDRESSES = st.sampled_from(
 
 
 @given(st.lists(st.one_of(ADDRESSES, st.sampled_from(["next", "shed"]))))
-def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(steps: list[str]) -> None:
+def test_each_job_runs_once_and_jobs_of_a_site_keep_their_order(steps: list[str]) -> None:
     turns, queued = FairQueue(), dict[str, list[Job]]()
     for step in steps:
         if step not in {"next", "shed"}:
@@ -227,7 +227,7 @@ def test_no_job_is_lost_or_served_twice_and_those_of_a_site_keep_their_order(ste
 
 
 @given(st.lists(ADDRESSES, min_size=1))
-def test_between_two_turns_of_a_network_every_other_that_waits_has_one(addresses: list[str]) -> None:
+def test_every_waiting_network_is_served_between_two_jobs_of_one_network(addresses: list[str]) -> None:
     turns, waiting = FairQueue(), Counter[str]()
     job_of = {}
     for address in addresses:

@@ -23,11 +23,11 @@ passwords = Passwords()
 ORIGIN = Origin("a test", "198.18.0.1")
 LONG = "correct horse battery staple " * 4
 ACCENTS = "x" + "é" * 60
-"""Of 121 bytes, the 72nd of which is in the middle of a character."""
+"""Of 121 bytes; the 72nd is within a character."""
 
 
 def made_by_bcrypt(password: str, ident: str = "2b") -> str:
-    """Hash as makers do that cut at 72 bytes."""
+    """Hash like systems that truncate at 72 bytes."""
     made = bcrypt.hashpw(password.encode()[:72], bcrypt.gensalt(4)).decode()
     return f"${ident}${made[4:]}"
 
@@ -44,11 +44,11 @@ def verified(password: str, password_hash: str) -> str:
 
 @pytest.mark.parametrize("ident", ["2a", "2b", "2y"])
 @pytest.mark.parametrize("password", [LONG, ACCENTS, "y" * 72, "y" * 73, "z" * 1025, "short"])
-def test_bcrypt_is_verified_by_the_bytes_that_it_reads(password: str, ident: str) -> None:
+def test_bcrypt_verifies_only_the_first_72_bytes(password: str, ident: str) -> None:
     verified(password, made_by_bcrypt(password, ident))
 
 
-def test_what_replaces_the_hash_of_a_long_password_asks_for_all_of_it() -> None:
+def test_the_new_hash_of_a_long_password_covers_all_of_it() -> None:
     better = verified(LONG, made_by_bcrypt(LONG))
     for other in (LONG[:72], LONG + "x", LONG[:-1]):
         with pytest.raises(WrongPassword):
@@ -73,7 +73,7 @@ def test_a_long_password_that_differs_within_the_first_72_bytes_is_wrong() -> No
         passlib_argon2.using(type="ID", memory_cost=64, time_cost=1, parallelism=2, salt_len=8).hash,
     ],
 )
-def test_other_schemes_read_all_of_a_password(make: Callable[[str], str]) -> None:
+def test_other_schemes_use_the_whole_password(make: Callable[[str], str]) -> None:
     made = make(LONG)
     verified(LONG, made)
     with pytest.raises(WrongPassword):
@@ -81,7 +81,7 @@ def test_other_schemes_read_all_of_a_password(make: Callable[[str], str]) -> Non
 
 
 @pytest.mark.parametrize("version", [16, 19])
-def test_argon2_of_both_versions_is_verified_in_each_way_to_write_it(version: int) -> None:
+def test_both_versions_of_argon2_are_verified_in_every_notation(version: int) -> None:
     made = argon2.low_level.hash_secret(
         b"a password", b"saltsalt", 1, 64, 1, 32, argon2.low_level.Type.I, version=version
     ).decode()
@@ -91,14 +91,14 @@ def test_argon2_of_both_versions_is_verified_in_each_way_to_write_it(version: in
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
-def test_a_hash_made_of_a_password_as_it_was_typed_is_verified(form: str) -> None:
+def test_a_hash_of_an_unnormalized_password_is_verified(form: str) -> None:
     typed = unicodedata.normalize("NFD", "Pässwörter für Zoë")
     made = made_by_bcrypt(unicodedata.normalize(form, typed))
     better = verified(typed, made)
     assert passwords.verify(unicodedata.normalize("NFC", typed), better) is None
 
 
-def test_a_password_of_up_to_4096_bytes_logs_in_by_an_imported_hash(issuer: Issuer) -> None:
+def test_a_password_of_up_to_4096_bytes_logs_in_with_an_imported_hash(issuer: Issuer) -> None:
     issuer.keys.node.refresh()
     user = register_user(
         issuer.accounts.store, issuer.accounts.passwords, "carol", "violet otters juggle", START
@@ -113,7 +113,7 @@ def test_a_password_of_up_to_4096_bytes_logs_in_by_an_imported_hash(issuer: Issu
                 issuer.tokens.pipeline.login(credentials, ORIGIN, START)
 
 
-def test_a_stored_hash_that_cannot_be_verified_is_a_wrong_password_and_no_error() -> None:
+def test_an_unverifiable_stored_hash_counts_as_a_wrong_password() -> None:
     for broken in (
         "$argon2id$v=19$m=64,t=1,p=1,keyid=YQ$c2FsdHNhbHQ$" + "A" * 43,
         "$argon2id$v=19$m=64,t=1,p=1,data=YQ$c2FsdHNhbHQ$" + "A" * 43,
@@ -128,7 +128,7 @@ def test_a_stored_hash_that_cannot_be_verified_is_a_wrong_password_and_no_error(
 
 
 BCRYPT = bcrypt.hashpw(b"a", b"$2b$04$" + b"abcdefghijklmnopqrstuu").decode()
-"""Of a fixed salt: the names of tests must be the same in every process."""
+"""With a fixed salt, as test ids must be the same in every process."""
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,6 @@ BCRYPT = bcrypt.hashpw(b"a", b"$2b$04$" + b"abcdefghijklmnopqrstuu").decode()
         (BCRYPT.replace("$2b$", "$2x$"), r"\$2x\$"),
     ],
 )
-def test_what_others_write_in_another_form_is_refused_with_its_name(foreign: str, whose: str) -> None:
+def test_unsupported_hash_formats_are_rejected_by_name(foreign: str, whose: str) -> None:
     with pytest.raises(BadHash, match=f"{whose}.*; known are argon2, "):
         passwords.require_verifiable(foreign)

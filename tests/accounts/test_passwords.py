@@ -12,17 +12,17 @@ def test_a_hash_is_argon2id_with_19_mib_two_passes_and_one_lane() -> None:
     assert passwords.hash("a password").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
-def test_the_right_password_is_accepted_and_its_hash_is_up_to_date() -> None:
+def test_the_right_password_is_accepted_and_needs_no_new_hash() -> None:
     assert passwords.verify("a password", passwords.hash("a password")) is None
 
 
-def test_a_wrong_password_and_an_unknown_user_are_refused() -> None:
+def test_a_wrong_password_and_an_unknown_user_are_rejected() -> None:
     for password_hash in (passwords.hash("a password"), None, "not a hash", ""):
         with pytest.raises(WrongPassword):
             passwords.verify("another", password_hash)
 
 
-def test_the_password_of_the_dummy_opens_nothing() -> None:
+def test_the_password_of_the_dummy_hash_is_rejected() -> None:
     with pytest.raises(WrongPassword):
         passwords.verify("no account has this password", None)
 
@@ -37,7 +37,7 @@ def test_the_password_of_the_dummy_opens_nothing() -> None:
     ],
     ids=["bcrypt", "pbkdf2_sha256", "scrypt", "argon2, weaker"],
 )
-def test_older_schemes_and_weaker_parameters_verify_and_are_upgraded(older: str) -> None:
+def test_older_schemes_and_weaker_parameters_are_verified_and_rehashed(older: str) -> None:
     better = passwords.verify("a password", older)
     assert better is not None
     assert passwords.verify("a password", better) is None
@@ -45,12 +45,12 @@ def test_older_schemes_and_weaker_parameters_verify_and_are_upgraded(older: str)
         passwords.verify("another", older)
 
 
-def test_a_password_too_long_for_an_older_scheme_is_a_wrong_one() -> None:
+def test_a_password_too_long_for_an_older_scheme_is_rejected() -> None:
     with pytest.raises(WrongPassword):
         passwords.verify("x" * 100, bcrypt.using(rounds=4).hash("a password"))
 
 
-def test_an_unknown_user_costs_one_verification_like_a_known_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_user_costs_one_verification_as_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Passwords()
     verifications: list[str] = []
     real = counted._context.verify_and_update

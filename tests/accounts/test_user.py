@@ -1,6 +1,6 @@
-"""Which names and passwords are acceptable for a new account.
+"""Acceptable names and passwords of new accounts.
 
-That registration answers so is in `test_web`; imported names and passwords are in `test_user_import`.
+That registration answers so is in `test_endpoints`; imported names and passwords are in `test_user_import`.
 """
 
 import sys
@@ -29,7 +29,7 @@ def test_no_name_holds_an_invisible_character(around: str) -> None:
             require_username(around.format(chr(code)))
 
 
-def test_no_name_holds_a_blank_letter() -> None:
+def test_a_name_with_a_blank_letter_is_rejected() -> None:
     words = {"FILLER", "BLANK", "INVISIBLE", "SPACE", "JOINER", "SELECTOR"}
     for code in range(sys.maxunicode + 1):
         if not words.isdisjoint(unicodedata.name(chr(code), "").split()):
@@ -66,7 +66,7 @@ def test_no_name_holds_a_blank_letter() -> None:
         "\U00010d40",  # of a script that the tables do not know
     ],
 )
-def test_a_name_that_could_be_taken_for_another_is_refused(name: str) -> None:
+def test_a_name_confusable_with_another_is_rejected(name: str) -> None:
     with pytest.raises(InvalidRequest):
         require_username(name)
 
@@ -104,7 +104,7 @@ def test_a_name_that_could_be_taken_for_another_is_refused(name: str) -> None:
         "\u1403\u14c4\u1483",  # Inuktitut
     ],
 )
-def test_names_of_living_alphabets_are_welcome(name: str) -> None:
+def test_names_in_modern_scripts_are_accepted(name: str) -> None:
     assert canonical_username(require_username(name)) == canonical_username(name)
 
 
@@ -150,7 +150,7 @@ def test_names_of_living_alphabets_are_welcome(name: str) -> None:
         "alice2026!!alice",
     ],
 )
-def test_a_common_password_is_refused_in_every_dress(password: str) -> None:
+def test_variants_of_common_passwords_are_rejected(password: str) -> None:
     with pytest.raises(InvalidRequest, match="most common"):
         require_password(password, "alice", COMMON)
 
@@ -178,5 +178,5 @@ def test_a_common_password_is_refused_in_every_dress(password: str) -> None:
         "é" * 512,
     ],
 )
-def test_other_passwords_are_accepted_whatever_they_are_made_of(password: str) -> None:
+def test_other_passwords_are_accepted_whatever_characters_they_have(password: str) -> None:
     assert require_password(password, "alice", COMMON) == password

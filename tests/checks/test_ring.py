@@ -14,7 +14,7 @@ from issuer.database.database import Database
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.settings.settings import load_settings
-from issuer.signing.pem_directory import NOTE
+from issuer.signing.pem_directory import CHECKPOINT
 from issuer.wiring import build
 
 
@@ -22,7 +22,7 @@ def test_private_keys_without_note_and_database_are_reported_before_a_start_refu
     deployment: Deployment,
 ) -> None:
     (deployment.folder / "issuer.db").unlink()
-    (deployment.keys / NOTE).unlink()
+    (deployment.keys / CHECKPOINT).unlink()
     finding = deployment.one()
     assert "there are 2 private keys but no key ring in the database" in finding.wrong
 
@@ -56,7 +56,7 @@ def test_a_restored_older_ring_is_reported_with_its_fix(deployment: Deployment) 
 
 
 def test_a_lost_database_beside_private_keys_is_reported(deployment: Deployment) -> None:
-    (deployment.keys / NOTE).unlink()
+    (deployment.keys / CHECKPOINT).unlink()
     (deployment.folder / "issuer.db").unlink()
     Database("sqlite:///issuer.db").migrate()
     assert "2 private keys but no key ring" in deployment.one().wrong
@@ -68,7 +68,7 @@ def test_a_damaged_ring_is_reported(deployment: Deployment) -> None:
 
 
 def test_a_damaged_note_is_removed(deployment: Deployment) -> None:
-    (deployment.keys / NOTE).write_text("{}")
+    (deployment.keys / CHECKPOINT).write_text("{}")
     deployment.require_fixed(deployment.one())
 
 

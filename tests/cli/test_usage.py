@@ -1,4 +1,4 @@
-"""Owns that what can never work is an error of usage: exit 2, in words of this project, before anything is opened.
+"""Usage errors of commands: exit code 2 and a message of this project, before anything is opened.
 
 Values that fail for what is or is not there (a file, a user, a database) exit 1: see `servers/test_operator_input`.
 """

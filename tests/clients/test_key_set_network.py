@@ -1,4 +1,4 @@
-"""Key sets of clients in a network with a certificate authority and a proxy of its own, named by settings."""
+"""Key sets of clients in a private network, with a certificate authority and a proxy from settings."""
 
 import contextlib
 import datetime as dt
@@ -82,7 +82,7 @@ class KeySet(BaseHTTPRequestHandler):
 
 @dataclass
 class Network:
-    """A server whose certificate is by a private authority, and a proxy that alone knows its name."""
+    """A server with a certificate of a private authority, and the only proxy that resolves its name."""
 
     authority: Path
     port: int
@@ -142,7 +142,7 @@ def pump(source: socket.socket, to: socket.socket) -> None:
 
 
 def found(url: str) -> list[str | None]:
-    """Return the kids that an issuer with the settings of this process finds at `url`."""
+    """Return the kids that an issuer with the settings of this process fetches from `url`."""
     settings = load_settings()
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     keys = ClientKeys(settings.trusted_authorities(), proxy)
@@ -181,7 +181,7 @@ def test_key_sets_are_fetched_through_the_proxy_that_a_setting_names(
     assert network.asked == [f"{HOST}:{network.port} Basic bWU6c2VjcmV0"]
 
 
-def test_this_machine_is_asked_without_the_proxy(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_is_fetched_without_the_proxy(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_CA_FILE", str(network.authority))
     monkeypatch.setenv("ISSUER_PROXY", f"http://127.0.0.1:{network.proxy_port}")
     assert found(f"https://localhost:{network.port}/jwks") == ["one"]
@@ -191,7 +191,7 @@ def test_this_machine_is_asked_without_the_proxy(network: Network, monkeypatch: 
 @pytest.mark.parametrize(
     "content", [None, b"", b"no certificate", b"-----BEGIN CERTIFICATE-----\nAA\n", "folder"]
 )
-def test_a_file_of_authorities_that_cannot_be_used_is_refused_at_start(
+def test_an_unusable_ca_file_is_rejected_at_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str | None
 ) -> None:
     path = tmp_path / "ca.pem"

@@ -1,6 +1,6 @@
 """Which keys of a client's key set are used: each member is read as RFC 7517 and RFC 7518 define it.
 
-How assertions are verified by them is in `test_client_authentication`.
+Assertions are tested in `test_assertion`.
 """
 
 from typing import Any
@@ -38,7 +38,7 @@ KEYS = [RSA, EC, OKP]
         {"x5c": ["MIIB"]},
     ],
 )
-def test_a_key_is_used_and_what_is_not_known_of_it_ignored(jwk: Jwk, more: Jwk) -> None:
+def test_unknown_members_of_a_key_are_ignored(jwk: Jwk, more: Jwk) -> None:
     (key,) = read_key_set({"keys": [{**jwk, **more}]})
     assert key.kid == more.get("kid")
 
@@ -66,7 +66,7 @@ def test_a_key_is_used_and_what_is_not_known_of_it_ignored(jwk: Jwk, more: Jwk) 
         {"kty": "rsa"},
     ],
 )
-def test_a_key_for_something_else_or_with_a_member_of_the_wrong_form_is_not_used(jwk: Jwk, more: Jwk) -> None:
+def test_a_key_for_another_use_or_with_a_malformed_member_is_not_used(jwk: Jwk, more: Jwk) -> None:
     with pytest.raises(BadKeySet):
         read_key_set({"keys": [{**jwk, **more}]})
 
@@ -74,7 +74,7 @@ def test_a_key_for_something_else_or_with_a_member_of_the_wrong_form_is_not_used
 @pytest.mark.parametrize(
     ("jwk", "name"), [(RSA, "n"), (RSA, "e"), (EC, "x"), (EC, "y"), (OKP, "x")], ids=range(5)
 )
-def test_numbers_are_base64url_without_padding(jwk: Jwk, name: str) -> None:
+def test_numbers_must_be_base64url_without_padding(jwk: Jwk, name: str) -> None:
     for text in (
         jwk[name] + "=",
         jwk[name] + "==",
@@ -89,23 +89,23 @@ def test_numbers_are_base64url_without_padding(jwk: Jwk, name: str) -> None:
             read_key_set({"keys": [{**jwk, name: text}]})
 
 
-def test_an_rsa_number_has_no_octet_more_than_it_needs() -> None:
+def test_an_rsa_number_must_be_minimal() -> None:
     with pytest.raises(BadKeySet):
         read_key_set({"keys": [{**RSA, "e": "AAEAAQ"}]})
 
 
-def test_a_key_is_found_behind_many_that_are_for_something_else() -> None:
+def test_a_key_is_found_after_many_for_another_use() -> None:
     others = [{**RSA, "kid": f"e{number}", "use": "enc", "alg": "RSA-OAEP"} for number in range(120)]
     (key,) = read_key_set({"keys": [*others, {**EC, "kid": "k"}]})
     assert key.kid == "k"
 
 
-def test_of_very_many_keys_the_first_hundred_are_used() -> None:
+def test_only_the_first_hundred_keys_are_used() -> None:
     found = read_key_set({"keys": [{**EC, "kid": f"k{number}"} for number in range(120)]})
     assert [key.kid for key in found] == [f"k{number}" for number in range(100)]
 
 
 @pytest.mark.parametrize("name", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
-def test_a_set_with_a_part_of_a_private_key_is_refused(name: str) -> None:
+def test_a_key_set_with_a_private_member_is_rejected(name: str) -> None:
     with pytest.raises(BadKeySet, match="private"):
         read_key_set({"keys": [EC, {**RSA, name: "AQAB"}]})

@@ -1,4 +1,4 @@
-"""Owns which connection is closed for another, who is counted together, and how many there may be.
+"""Limits on connections: which one is closed for another, which are counted together, and how many are allowed.
 
 Slow and costly clients of real servers are tested in `servers/test_slow_connections.py` and
 `servers/test_many_connections.py`.

@@ -1,4 +1,4 @@
-"""Owns that a process may be killed at any write of what it does: nothing is lost, and nothing is there twice."""
+"""A process killed at any write loses nothing and leaves nothing twice."""
 
 import asyncio
 import shutil

@@ -1,6 +1,6 @@
 """What sessions of PostgreSQL rely on, whatever the role's defaults, the URL's options or a pooler in between say.
 
-What the URL may say is told in `test_database_url`, what the store promises in `test_store`.
+What the URL may say is told in `test_url`, what the store promises in `test_database`.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What ISSUER_DATABASE_URL may say, and what of it is shown; one host against real servers is in `test_store`."""
+"""What ISSUER_DATABASE_URL may say, and what of it is shown; one host against real servers is in `test_database`."""
 
 import os
 from pathlib import Path

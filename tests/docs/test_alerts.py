@@ -1,4 +1,4 @@
-"""Owns that the alert rules are right: promtool reads them, they fire on what they are for, and name what exists."""
+"""Alert rules: promtool accepts them, they fire in the intended cases, and use existing metrics."""
 
 import re
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 from docs.test_documents import all_commands
-from interop.fetched import require
+from interop.availability import require
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "alerts.yml"

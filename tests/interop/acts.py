@@ -1,6 +1,6 @@
-"""Owns the acts of the OAuth libraries of Python, as clients and as resource servers; `oauth/act.mjs` plays the same.
+"""Python's OAuth libraries as clients and resource servers; `oauth/act.mjs` does the same on Node.js.
 
-What must come of them is told in `test_clients`.
+Expected results are in `test_clients`.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,23 +25,23 @@ FIRST_PARTY = "first-party"
 
 
 class Outcome(NamedTuple):
-    """What a library made of one act: what it told its caller, or the error it raised."""
+    """The result of one call of a library: the value that it returned, or the error that it raised."""
 
-    told: Mapping[str, Any] | None = None
+    result: Mapping[str, Any] | None = None
     error: str | None = None
     reason: str | None = None
 
     @property
     def success(self) -> Mapping[str, Any]:
-        assert self.told is not None, self
-        return self.told
+        assert self.result is not None, self
+        return self.result
 
 
 Outcomes = Mapping[str, Outcome]
 
 
-class Stage(NamedTuple):
-    """A running issuer, the clients that it knows, and the sessions of people."""
+class Parties(NamedTuple):
+    """A running issuer, its registered clients, and a log-in for sessions of a user."""
 
     issuer: Installation
     machine: tuple[str, str]
@@ -51,11 +51,11 @@ class Stage(NamedTuple):
     key: KeyPair
     log_in: Callable[[], Mapping[str, Any]]
     tokens: Mapping[str, str]
-    """What resource servers judge."""
+    """Tokens for the resource servers, by description."""
 
 
 class Client(Protocol):
-    """The calls of a library, made for one client."""
+    """The calls of a library for one client."""
 
     def metadata(self) -> Mapping[str, Any]: ...
     def token(self) -> Mapping[str, Any]: ...
@@ -67,12 +67,12 @@ class Client(Protocol):
 class Authlib:
     """Authlib's session for requests."""
 
-    def __init__(self, stage: Stage, method: str) -> None:
-        where = get_well_known_url(stage.issuer.url, external=True)
+    def __init__(self, parties: Parties, method: str) -> None:
+        where = get_well_known_url(parties.issuer.url, external=True)
         self._metadata = httpx2.get(where, trust_env=False).json()
-        key = stage.key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-        client_id, secret = {"none": (FIRST_PARTY, None), "private_key_jwt": (stage.signer, key)}.get(
-            method, stage.machine
+        key = parties.key.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+        client_id, secret = {"none": (FIRST_PARTY, None), "private_key_jwt": (parties.signer, key)}.get(
+            method, parties.machine
         )
         self._session = OAuth2Session(
             client_id,
@@ -103,14 +103,14 @@ class Authlib:
 
 
 class RequestsOauthlib:
-    """requests-oauthlib, which knows neither discovery nor assertions nor introspection."""
+    """requests-oauthlib, which supports neither discovery nor assertions nor introspection."""
 
-    def __init__(self, stage: Stage, method: str) -> None:
+    def __init__(self, parties: Parties, method: str) -> None:
         self._metadata = httpx2.get(
-            f"{stage.issuer.url}/.well-known/oauth-authorization-server", trust_env=False
+            f"{parties.issuer.url}/.well-known/oauth-authorization-server", trust_env=False
         ).json()
         self._method = method
-        client_id, self._secret = (FIRST_PARTY, None) if method == "none" else stage.machine
+        client_id, self._secret = (FIRST_PARTY, None) if method == "none" else parties.machine
         self._session = RequestsOauthlibSession(client=BackendApplicationClient(client_id))
 
     def metadata(self) -> Mapping[str, Any]:
@@ -146,7 +146,7 @@ class RequestsOauthlib:
         raise NotImplementedError
 
 
-CLIENTS_IN_PYTHON: Mapping[str, Callable[[Stage, str], Client]] = {
+CLIENTS_IN_PYTHON: Mapping[str, Callable[[Parties, str], Client]] = {
     "Authlib": Authlib,
     "requests-oauthlib": RequestsOauthlib,
 }
@@ -154,48 +154,48 @@ METHODS = ("client_secret_basic", "client_secret_post", "private_key_jwt")
 LACKS = {("requests-oauthlib", "private_key_jwt"), ("requests-oauthlib", "introspection")}
 
 
-def is_able(library: str, what: str) -> bool:
-    """Return whether a library has a call for that."""
+def supports(library: str, what: str) -> bool:
+    """Return whether a library supports an authentication method or introspection."""
     return (library, what) not in LACKS
 
 
 def outcome(act: Callable[[], Mapping[str, Any] | None]) -> Outcome:
-    """Return what came of an act by a library of Python."""
+    """Return the outcome of a call of a Python library."""
     try:
-        return Outcome(told=act() or {})
+        return Outcome(result=act() or {})
     except (OAuthError, OAuth2Error, InvalidTokenError) as error:
         return Outcome(error=error.error, reason=str(error.__cause__ or error))
 
 
-def play(library: str, stage: Stage) -> Outcomes:
-    """Play the acts of a client by a library of Python; `oauth/act.mjs` plays the same."""
-    make = partial(CLIENTS_IN_PYTHON[library], stage)
-    acts = {method: outcome(make(method).token) for method in METHODS if is_able(library, method)}
+def outcomes_of(library: str, parties: Parties) -> Outcomes:
+    """Return the outcomes of all calls of a Python client library; `oauth/act.mjs` makes the same calls."""
+    make = partial(CLIENTS_IN_PYTHON[library], parties)
+    calls = {method: outcome(make(method).token) for method in METHODS if supports(library, method)}
     person, service = make("none"), make("client_secret_basic")
-    acts["discovery"] = outcome(person.metadata)
-    acts["refresh"] = outcome(lambda: person.refresh(stage.log_in()["refresh_token"]))
-    access, refresh = (acts["refresh"].success[name] for name in ("access_token", "refresh_token"))
-    asks = is_able(library, "introspection")
+    calls["discovery"] = outcome(person.metadata)
+    calls["refresh"] = outcome(lambda: person.refresh(parties.log_in()["refresh_token"]))
+    access, refresh = (calls["refresh"].success[name] for name in ("access_token", "refresh_token"))
+    asks = supports(library, "introspection")
     if asks:
-        acts["introspection"] = outcome(lambda: service.introspect(access))
-    acts["revocation"] = outcome(lambda: person.revoke(refresh))
-    acts["refresh_afterwards"] = outcome(lambda: person.refresh(refresh))
+        calls["introspection"] = outcome(lambda: service.introspect(access))
+    calls["revocation"] = outcome(lambda: person.revoke(refresh))
+    calls["refresh_afterwards"] = outcome(lambda: person.refresh(refresh))
     if asks:
-        acts["introspection_afterwards"] = outcome(lambda: service.introspect(access))
-    return acts
+        calls["introspection_afterwards"] = outcome(lambda: service.introspect(access))
+    return calls
 
 
 class AuthlibResourceServer(JWTBearerTokenValidator):
-    """Authlib's validator of RFC 9068, with the one method that it leaves to its user."""
+    """Authlib's validator for RFC 9068, with the one method that users have to implement."""
 
     def get_jwks(self) -> KeySet:
         metadata = httpx2.get(get_well_known_url(self.issuer, external=True), trust_env=False).json()
         return KeySet.import_key_set(httpx2.get(metadata["jwks_uri"], trust_env=False).json())
 
 
-def judge_by_authlib(stage: Stage, token: str) -> Mapping[str, Any]:
+def verify_by_authlib(parties: Parties, token: str) -> Mapping[str, Any]:
     """Return the claims of the token if Authlib accepts it."""
-    validator = AuthlibResourceServer(stage.issuer.url, stage.issuer.service_url)
+    validator = AuthlibResourceServer(parties.issuer.url, parties.issuer.service_url)
     claims = validator.authenticate_token(token)
     validator.validate_token(claims, scopes=[], request=None)
     return dict(claims)

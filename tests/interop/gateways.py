@@ -1,6 +1,6 @@
-"""Owns gateways as processes on loopback, from the configurations that docs/verifying.md shows.
+"""Gateways as processes on loopback, with the configurations shown in docs/verifying.md.
 
-Each judges a token by the status that a request with it gets; what that should be is told in `test_interop`.
+A token is verified by the status of a request with it; expected statuses are in `test_interop`.
 """
 
 import getpass
@@ -23,34 +23,34 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from interop.fetched import APACHE_MODULES, ENVOY, HERE
+from interop.availability import APACHE_MODULES, ENVOY, HERE
 from support.servers import HOST, PATIENCE_SECONDS, eventually, free_port
 
 ACCEPTED = 200
 
 
 class Place(NamedTuple):
-    """Whose tokens a verifier is to accept, for whom, and for how long it may keep the keys."""
+    """The issuer and audience that a verifier accepts, and how long it may cache the keys."""
 
     issuer: str
     audience: str
-    """Here this is also where the example service is, which the gateways stand before."""
+    """Also the URL of the example service, which is behind the gateways."""
     cache_seconds: int = 300
 
 
 class Answer(NamedTuple):
-    """What a gateway says of a token: a status alone, so by which key it judged and why is not known."""
+    """A gateway's answer for a token: the status only, without the key or a reason."""
 
     status: int
 
     @property
     def accepted(self) -> bool:
-        """Whether the request came through."""
+        """Whether the request was forwarded."""
         return self.status == ACCEPTED
 
 
 class Gateway:
-    """A gateway that runs in its block, in a folder and on a port of its own."""
+    """A gateway that runs within the block, with its own folder and port."""
 
     def __init__(self, config: str, command: list[str], place: Place) -> None:
         self._config = HERE / config
@@ -62,7 +62,7 @@ class Gateway:
         )
 
     def __enter__(self) -> Self:
-        # Not in pytest's folder: whoever serves is not root, and may not look in there.
+        # Not in pytest's folder, which the unprivileged server processes cannot read.
         self._folder = Path(tempfile.mkdtemp(prefix="gateway-"))
         self._folder.chmod(0o755)
         config = self._folder / self._config.name
@@ -84,7 +84,7 @@ class Gateway:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.terminate()  # it may have something to clear up
+        self._process.terminate()  # first, so that it can clean up
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE_SECONDS)
         with suppress(ProcessLookupError):
@@ -93,8 +93,8 @@ class Gateway:
         self._http.close()
         shutil.rmtree(self._folder)
 
-    def judge(self, token: str) -> Answer:
-        """Ask for something with the token."""
+    def verify(self, token: str) -> Answer:
+        """Send a request with the token."""
         headers = {"Authorization": f"Bearer {token}"}
         return Answer(self._http.get(self._url, headers=headers).status_code)
 
@@ -106,11 +106,11 @@ class Gateway:
         logs = "\n".join(log.read_text("utf-8", "replace") for log in self._folder.glob("*.log"))
         assert self._process.poll() is None, f"it ended with {self._process.returncode}:\n{logs}"
         with suppress(httpx2.TransportError):
-            return self._http.get(self._url).status_code != ACCEPTED  # for want of a token
+            return self._http.get(self._url).status_code != ACCEPTED  # it has no token
         return False
 
     def _filled(self, config: str) -> str:
-        """Put this machine's places for those of the page."""
+        """Replace the placeholders and URLs of the documented configuration by those of the test."""
         for name, value in self._values().items():
             config = config.replace(name, value)
         return config
@@ -141,7 +141,7 @@ def envoy(place: Place) -> Gateway:
 
 
 def nginx(place: Place) -> Gateway:
-    """nginx, which asks the example service about each token."""
+    """nginx, which verifies each token by a subrequest to the example service."""
     return Gateway("nginx/nginx.conf", ["nginx", "-c"], place)
 
 
@@ -156,7 +156,7 @@ def mod_auth_openidc(place: Place) -> Gateway:
 
 
 def self_signed() -> bytes:
-    """Make a certificate for this machine, with its key."""
+    """Return a self-signed certificate for loopback, with its key, in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = datetime.now(UTC)

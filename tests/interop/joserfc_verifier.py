@@ -1,4 +1,4 @@
-"""Owns the verifier that docs/verifying.md shows for joserfc; `test_interop` judges tokens by it."""
+"""The verifier that docs/verifying.md shows for joserfc; tested by `test_interop`."""
 
 from collections.abc import Callable
 

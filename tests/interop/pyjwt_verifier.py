@@ -1,4 +1,4 @@
-"""Owns the verifier that docs/verifying.md shows for PyJWT; `test_interop` judges tokens by it."""
+"""The verifier that docs/verifying.md shows for PyJWT; tested by `test_interop`."""
 
 from collections.abc import Callable
 from typing import Any

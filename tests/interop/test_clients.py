@@ -1,7 +1,7 @@
-"""Owns that OAuth libraries written by others get their tokens here, and accept them, by the issuer's URL alone.
+"""Third-party OAuth libraries get tokens from the issuer and accept them, given only the issuer's URL.
 
-Each plays the same acts against one real server with its own defaults, but for its switch for http; each test reads
-in the record of what came of them. How verifiers live through a rotation is told in `test_interop`.
+Each makes the same calls to one real server with its defaults, except for its switch for plain http; the tests read
+the recorded outcomes. Verifiers during a rotation are tested in `test_interop`.
 """
 
 import json
@@ -18,13 +18,13 @@ from interop.acts import (
     METHODS,
     Outcome,
     Outcomes,
-    Stage,
-    is_able,
-    judge_by_authlib,
+    Parties,
     outcome,
-    play,
+    outcomes_of,
+    supports,
+    verify_by_authlib,
 )
-from interop.fetched import HERE, NODE, require
+from interop.availability import HERE, NODE, require
 from jwt.algorithms import RSAAlgorithm
 from support.defaults import ALICE, PASSWORD
 from support.servers import PATIENCE_SECONDS, Installation, access_token, kid_of
@@ -34,13 +34,13 @@ from verifier_example.testing import KeyPair, make_token
 CLIENTS_ON_NODE = ("openid-client", "oauth4webapi")
 CLIENTS = (*CLIENTS_ON_NODE, *CLIENTS_IN_PYTHON)
 ASKING = pytest.mark.parametrize(
-    "acts", [library for library in CLIENTS if is_able(library, "introspection")], indirect=True
+    "calls", [library for library in CLIENTS if supports(library, "introspection")], indirect=True
 )
 RESOURCE_SERVERS = ("oauth4webapi", "express-oauth2-jwt-bearer", "Authlib")
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def parties(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parties]:
     with (
         pytest.MonkeyPatch.context() as environment,
         Installation(tmp_path_factory.mktemp("clients")) as issuer,
@@ -75,28 +75,28 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             "for another audience": access_token(for_another_audience),
             "signed by another key": make_token(KeyPair(), header={"kid": kid_of(machine)}, **claims),
         }
-        yield Stage(issuer, issuer.machine, signer.document["client_id"], key, log_in, tokens)
+        yield Parties(issuer, issuer.machine, signer.document["client_id"], key, log_in, tokens)
 
 
-class Told(NamedTuple):
-    """What the libraries of Node.js made of it all."""
+class NodeOutcomes(NamedTuple):
+    """The outcomes of the libraries on Node.js."""
 
     clients: Mapping[str, Outcomes]
     resource_servers: Mapping[str, Outcomes]
 
 
 @pytest.fixture(scope="module")
-def told_by_node(stage: Stage) -> Told:
-    client_id, client_secret = stage.machine
+def node_outcomes(parties: Parties) -> NodeOutcomes:
+    client_id, client_secret = parties.machine
     given = {
-        "issuer": stage.issuer.url,
-        "audience": stage.issuer.service_url,
+        "issuer": parties.issuer.url,
+        "audience": parties.issuer.service_url,
         "machine": {"client_id": client_id, "client_secret": client_secret},
-        "signer": {"client_id": stage.signer},
-        "private_jwk": RSAAlgorithm.to_jwk(stage.key.private, as_dict=True),
+        "signer": {"client_id": parties.signer},
+        "private_jwk": RSAAlgorithm.to_jwk(parties.key.private, as_dict=True),
         "public_client_id": FIRST_PARTY,
-        "refresh_tokens": {library: stage.log_in()["refresh_token"] for library in CLIENTS_ON_NODE},
-        "tokens": stage.tokens,
+        "refresh_tokens": {library: parties.log_in()["refresh_token"] for library in CLIENTS_ON_NODE},
+        "tokens": parties.tokens,
     }
     done = subprocess.run(
         [NODE or "node", "act.mjs"],
@@ -107,7 +107,7 @@ def told_by_node(stage: Stage) -> Told:
         timeout=PATIENCE_SECONDS,
         check=True,
     )
-    return Told(
+    return NodeOutcomes(
         **{
             part: {
                 library: {name: Outcome(**each) for name, each in outcomes.items()}
@@ -119,88 +119,91 @@ def told_by_node(stage: Stage) -> Told:
 
 
 @pytest.fixture(scope="module", params=CLIENTS)
-def acts(request: pytest.FixtureRequest, stage: Stage) -> Outcomes:
-    """What came of each act of one client library."""
+def calls(request: pytest.FixtureRequest, parties: Parties) -> Outcomes:
+    """The outcome of each call of one client library."""
     library: str = request.param
     require(library)
     if library in CLIENTS_IN_PYTHON:
-        return play(library, stage)
-    told: Told = request.getfixturevalue("told_by_node")
-    return told.clients[library]
+        return outcomes_of(library, parties)
+    node: NodeOutcomes = request.getfixturevalue("node_outcomes")
+    return node.clients[library]
 
 
 @pytest.fixture(scope="module", params=RESOURCE_SERVERS)
-def judged(request: pytest.FixtureRequest, stage: Stage) -> Outcomes:
-    """What one library for resource servers said of each token."""
+def outcomes(request: pytest.FixtureRequest, parties: Parties) -> Outcomes:
+    """The outcome of one resource-server library for each token."""
     library: str = request.param
     require(library)
     if library == "Authlib":
         return {
-            name: outcome(partial(judge_by_authlib, stage, token)) for name, token in stage.tokens.items()
+            name: outcome(partial(verify_by_authlib, parties, token))
+            for name, token in parties.tokens.items()
         }
-    told: Told = request.getfixturevalue("told_by_node")
-    return told.resource_servers[library]
+    node: NodeOutcomes = request.getfixturevalue("node_outcomes")
+    return node.resource_servers[library]
 
 
-def test_a_library_finds_the_endpoints_by_the_issuers_url(acts: Outcomes, stage: Stage) -> None:
-    metadata = acts["discovery"].success
-    assert metadata["issuer"] == stage.issuer.url
-    assert metadata["token_endpoint"].startswith(stage.issuer.url)
+def test_a_library_discovers_the_endpoints_from_the_issuers_url(calls: Outcomes, parties: Parties) -> None:
+    metadata = calls["discovery"].success
+    assert metadata["issuer"] == parties.issuer.url
+    assert metadata["token_endpoint"].startswith(parties.issuer.url)
 
 
 @pytest.mark.parametrize(
-    ("acts", "method"),
-    [(library, method) for method in METHODS for library in CLIENTS if is_able(library, method)],
-    indirect=["acts"],
+    ("calls", "method"),
+    [(library, method) for method in METHODS for library in CLIENTS if supports(library, method)],
+    indirect=["calls"],
 )
-def test_a_machine_gets_a_token_however_it_authenticates(acts: Outcomes, method: str, stage: Stage) -> None:
-    answer = acts[method].success
+def test_a_machine_gets_a_token_with_each_authentication_method(
+    calls: Outcomes, method: str, parties: Parties
+) -> None:
+    answer = calls[method].success
     assert answer["token_type"].lower() == "bearer"
-    client_id = stage.signer if method == "private_key_jwt" else stage.machine[0]
+    client_id = parties.signer if method == "private_key_jwt" else parties.machine[0]
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert (claims["client_id"], claims["scope"]) == (client_id, "items:read")
 
 
-def test_a_person_stays_logged_in_by_a_refresh_token(acts: Outcomes) -> None:
-    answer = acts["refresh"].success
+def test_a_user_stays_logged_in_with_a_refresh_token(calls: Outcomes) -> None:
+    answer = calls["refresh"].success
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert (claims["client_id"], claims["username"]) == (FIRST_PARTY, "alice")
     assert answer["refresh_token"]
 
 
 @ASKING
-def test_a_service_learns_that_a_token_is_good(acts: Outcomes) -> None:
-    answer = acts["introspection"].success
+def test_introspection_reports_a_valid_token_as_active(calls: Outcomes) -> None:
+    answer = calls["introspection"].success
     assert (answer["active"], answer["username"]) == (True, "alice")
 
 
-def test_a_person_logs_out_by_revocation(acts: Outcomes) -> None:
-    assert acts["revocation"].success == {}
-    assert acts["refresh_afterwards"].error == "invalid_grant"
+def test_a_user_logs_out_by_revocation(calls: Outcomes) -> None:
+    assert calls["revocation"].success == {}
+    assert calls["refresh_afterwards"].error == "invalid_grant"
 
 
 @ASKING
-def test_a_service_learns_that_a_revoked_token_is_not(acts: Outcomes) -> None:
-    assert acts["introspection_afterwards"].success == {"active": False}
+def test_introspection_reports_a_revoked_token_as_inactive(calls: Outcomes) -> None:
+    assert calls["introspection_afterwards"].success == {"active": False}
 
 
 @pytest.mark.parametrize("token", ["of a machine", "of a person"])
-def test_a_resource_server_accepts_a_token_by_the_checks_of_rfc_9068(
-    judged: Outcomes, token: str, stage: Stage
+def test_a_resource_server_accepts_a_token_with_the_checks_of_rfc_9068(
+    outcomes: Outcomes, token: str, parties: Parties
 ) -> None:
-    claims = judged[token].success
-    assert claims == jwt.decode(stage.tokens[token], options={"verify_signature": False})
+    claims = outcomes[token].success
+    assert claims == jwt.decode(parties.tokens[token], options={"verify_signature": False})
 
 
-def test_a_resource_server_refuses_a_token_for_another_audience(judged: Outcomes) -> None:
-    assert "aud" in require_refused(judged["for another audience"])
+def test_a_resource_server_rejects_a_token_for_another_audience(outcomes: Outcomes) -> None:
+    assert "aud" in require_rejected(outcomes["for another audience"])
 
 
-def test_a_resource_server_refuses_a_token_signed_by_another_key(judged: Outcomes) -> None:
-    assert "signature" in require_refused(judged["signed by another key"])
+def test_a_resource_server_rejects_a_token_signed_with_another_key(outcomes: Outcomes) -> None:
+    assert "signature" in require_rejected(outcomes["signed by another key"])
 
 
-def require_refused(outcome: Outcome) -> str:
-    """Return why the token was refused, which it must have been."""
-    assert outcome.told is None, outcome
+def require_rejected(outcome: Outcome) -> str:
+    """Return why the token was rejected; fail if it was accepted."""
+    assert outcome.result is None, outcome
     return (outcome.reason or "").lower()

@@ -1,4 +1,4 @@
-"""Owns that docs/verifying.md shows what the interoperability tests run, word for word, and tells what they see."""
+"""docs/verifying.md shows the code and configurations that the interoperability tests run, and their results."""
 
 import inspect
 import re
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jwt
 import pytest
-from interop.fetched import HERE, require
-from interop.judges import STACKS
-from interop.refusals import ACCEPTED, AFTER_THE_CACHE, CANNOT_HURRY, REFUSABLE
+from interop.availability import HERE, require
+from interop.invalid_tokens import ACCEPTED, AFTER_THE_CACHE, FIXED_CACHE, INVALID
+from interop.verifiers import STACKS
 
 PAGE = (HERE.parents[1] / "docs" / "verifying.md").read_text("utf-8")
 PROGRAMS = {
@@ -34,19 +34,19 @@ def section(heading: str) -> str:
     return str(found)
 
 
-def test_every_stack_that_is_run_is_shown() -> None:
+def test_every_tested_stack_is_documented() -> None:
     assert set(STACKS) == set(PROGRAMS)
 
 
 @pytest.mark.parametrize("stack", PROGRAMS)
-def test_what_is_shown_is_what_is_run(stack: str) -> None:
+def test_the_documented_code_is_the_tested_code(stack: str) -> None:
     run, _, manual = section(stack).partition("From the manual")
     (block,) = re.findall(r"```\w+\n(.*?)```", run, re.DOTALL)
     assert lines(block) in lines(PROGRAMS[stack].read_text("utf-8"))
     assert ("not run here" in manual) == ("```" in manual)
 
 
-def test_what_passes_by_the_page_is_what_passes_in_the_tests() -> None:
+def test_the_documented_results_are_the_results_of_the_tests() -> None:
     rows = [
         [cell.strip() for cell in line.strip("| ").split("|")]
         for line in section("Comparison of accepted tokens").splitlines()
@@ -54,22 +54,22 @@ def test_what_passes_by_the_page_is_what_passes_in_the_tests() -> None:
     ]
     (_, *stacks), _, *tokens = rows
     assert stacks == list(ACCEPTED) == list(STACKS)
-    assert [token for token, *_ in tokens] == [*REFUSABLE, *AFTER_THE_CACHE]
+    assert [token for token, *_ in tokens] == [*INVALID, *AFTER_THE_CACHE]
     for token, *cells in tokens:
         for stack, cell in zip(stacks, cells, strict=True):
             passes = "**yes**" if token in ACCEPTED[stack] else "no"
-            run = token not in AFTER_THE_CACHE or stack not in CANNOT_HURRY
+            run = token not in AFTER_THE_CACHE or stack not in FIXED_CACHE
             assert cell == (passes if run else "not run"), (token, stack)
 
 
-def test_the_defaults_that_are_told_of_pyjwt_are_the_librarys() -> None:
+def test_the_documented_defaults_of_pyjwt_are_right() -> None:
     defaults = {name: each.default for name, each in inspect.signature(jwt.PyJWKClient).parameters.items()}
     assert (defaults["lifespan"], defaults["cooldown_duration"], defaults["timeout"]) == (300, 30, 30)
     assert defaults["cache_keys"] is False
     assert f"| PyJWT {jwt.__version__.rpartition('.')[0]} |" in PAGE
 
 
-def test_the_defaults_that_are_told_of_jose_are_the_librarys() -> None:
+def test_the_documented_defaults_of_jose_are_right() -> None:
     require("jose")
     package = HERE / "jose" / "node_modules" / "jose"
     source = (package / "dist" / "webapi" / "jwks" / "remote.js").read_text("utf-8")
@@ -81,13 +81,13 @@ def test_the_defaults_that_are_told_of_jose_are_the_librarys() -> None:
     assert f"| jose {version[1]} |" in PAGE
 
 
-def test_the_version_of_go_oidc_is_the_one_that_is_run() -> None:
+def test_the_documented_version_of_go_oidc_is_the_tested_one() -> None:
     version = re.search(r"go-oidc/v3 v(\d+\.\d+)", (HERE / "go" / "go.mod").read_text("utf-8"))
     assert version
     assert f"| go-oidc {version[1]} |" in PAGE
 
 
-def test_the_versions_of_spring_security_and_envoy_are_those_that_are_run() -> None:
+def test_the_documented_versions_of_spring_security_and_envoy_are_the_tested_ones() -> None:
     spring = re.search(r"<version>(7\.\d+)\.\d+</version>", (HERE / "spring" / "pom.xml").read_text("utf-8"))
     envoy = re.search(r"==(\d+\.\d+)", (HERE / "envoy" / "requirements.txt").read_text("utf-8"))
     assert spring
@@ -96,7 +96,7 @@ def test_the_versions_of_spring_security_and_envoy_are_those_that_are_run() -> N
     assert f"| Envoy {envoy[1]} |" in PAGE
 
 
-def test_the_page_is_where_a_reader_looks_for_it() -> None:
+def test_the_readme_links_to_the_page() -> None:
     readme = Path(HERE.parents[1] / "README.md").read_text("utf-8")
     assert (
         "(docs/verifying.md)" in readme.partition("\n## Protect a FastAPI service\n")[2].partition("\n## ")[0]

@@ -1,14 +1,14 @@
-"""Owns that verifiers written by others accept the issuer's tokens by its URL alone, set as docs/verifying.md has it.
+"""Third-party verifiers accept the issuer's tokens, given only its URL and configured as in docs/verifying.md.
 
-All of them live through one rotation of a real server, which is `rotation`; each test reads in its record.
+All of them take part in one rotation of a real server, in `rotation`; the tests read its record.
 """
 
 import pytest
-from interop.fetched import require
+from interop.availability import require
 from interop.gateways import Answer, Place
-from interop.judges import STACKS, Judgement
-from interop.refusals import ACCEPTED, CANNOT_HURRY, OUTAGE, REFUSABLE, RETIRED
-from interop.rotation import Record, Token, recorded
+from interop.invalid_tokens import ACCEPTED, FIXED_CACHE, INVALID, OUTAGE, RETIRED
+from interop.rotation import Record, Token, record_rotation
+from interop.verifiers import STACKS, Verdict
 from support.servers import HOST, free_port
 
 from verifier_example.testing import KeyPair, make_token
@@ -20,7 +20,7 @@ UNAUTHORIZED, FORBIDDEN = 401, 403
 def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("no_proxy", "127.0.0.1")  # PyJWKClient would ask a proxy for loopback
-        return recorded(tmp_path_factory.mktemp("interop"))
+        return record_rotation(tmp_path_factory.mktemp("interop"))
 
 
 @pytest.fixture(params=STACKS)
@@ -30,29 +30,29 @@ def stack(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=[stack for stack in STACKS if stack not in CANNOT_HURRY])
-def hurried(request: pytest.FixtureRequest) -> str:
-    """A stack that keeps its keys for a second."""
+@pytest.fixture(params=[stack for stack in STACKS if stack not in FIXED_CACHE])
+def short_cache(request: pytest.FixtureRequest) -> str:
+    """A stack that caches keys for a second."""
     name: str = request.param
     require(name)
     return name
 
 
 def require_accepted(token: Token, stack: str) -> None:
-    """Fail unless the stack accepted the token; a library must tell that it did so by the very key named."""
-    match token.said[stack]:
+    """Fail unless the stack accepted the token; a library must report the kid of the token."""
+    match token.results[stack]:
         case Answer() as answer:
             assert answer.accepted, answer
-        case Judgement() as judgement:
-            assert judgement == Judgement(accepted=True, kid=token.kid)
+        case Verdict() as verdict:
+            assert verdict == Verdict(accepted=True, kid=token.kid)
 
 
-def require_refused(said: Judgement | Answer, because: str = "") -> None:
-    """Fail unless the token was refused, by a library for that reason, by a gateway as no fault of its own."""
-    match said:
+def require_rejected(result: Verdict | Answer, because: str = "") -> None:
+    """Fail unless the token was rejected: by a library for that reason, by a gateway with 401 or 403."""
+    match result:
         case Answer(status):
             assert status in {UNAUTHORIZED, FORBIDDEN}
-        case Judgement(accepted, _, reason):
+        case Verdict(accepted, _, reason):
             assert not accepted
             assert because in (reason or "").lower()
 
@@ -61,74 +61,74 @@ def test_a_token_is_accepted_before_a_rotation(stack: str, record: Record) -> No
     require_accepted(record.before, stack)
 
 
-def test_every_token_is_accepted_while_an_operator_rotates(stack: str, record: Record) -> None:
+def test_every_token_is_accepted_during_a_manual_rotation(stack: str, record: Record) -> None:
     assert record.during
     for token in record.during:
         require_accepted(token, stack)
 
 
-def test_a_token_of_the_new_key_is_accepted_at_once(stack: str, record: Record) -> None:
+def test_a_token_of_the_new_key_is_accepted_immediately(stack: str, record: Record) -> None:
     assert record.new.kid != record.before.kid
     require_accepted(record.new, stack)
 
 
-def test_a_token_of_the_old_key_is_accepted_beside_it(stack: str, record: Record) -> None:
+def test_a_token_of_the_old_key_is_still_accepted_after_the_rotation(stack: str, record: Record) -> None:
     assert record.old_beside_new.kid == record.before.kid
     require_accepted(record.old_beside_new, stack)
 
 
-def test_a_token_is_accepted_after_the_old_key_left_the_key_set(stack: str, record: Record) -> None:
-    assert record.before.kid not in record.published_at_last
+def test_a_token_is_accepted_after_the_old_key_has_left_the_key_set(stack: str, record: Record) -> None:
+    assert record.before.kid not in record.published_finally
     require_accepted(record.after_retirement, stack)
 
 
-def test_a_token_of_the_retired_key_has_expired(stack: str, record: Record) -> None:
-    require_refused(record.expired.said[stack], because="exp")
+def test_a_token_of_the_retired_key_is_rejected_as_expired(stack: str, record: Record) -> None:
+    require_rejected(record.expired.results[stack], because="exp")
 
 
-def test_a_token_signed_by_another_key_is_refused_under_our_kid(stack: str, record: Record) -> None:
-    require_refused(record.forged_with_our_kid.said[stack], because="signature")
-
-
-def test_a_token_of_another_issuers_key_is_refused(stack: str, record: Record) -> None:
-    require_refused(record.of_another_issuer.said[stack])
-
-
-@pytest.mark.parametrize("wrong", REFUSABLE)
-def test_a_wrong_token_is_refused_but_where_the_page_says_otherwise(
-    wrong: str, stack: str, record: Record
+def test_a_token_signed_with_another_key_under_the_issuers_kid_is_rejected(
+    stack: str, record: Record
 ) -> None:
-    said = record.wrong[wrong][stack]
+    require_rejected(record.forged_with_our_kid.results[stack], because="signature")
+
+
+def test_a_token_signed_with_an_unknown_key_is_rejected(stack: str, record: Record) -> None:
+    require_rejected(record.of_another_issuer.results[stack])
+
+
+@pytest.mark.parametrize("wrong", INVALID)
+def test_an_invalid_token_is_rejected_except_where_documented(wrong: str, stack: str, record: Record) -> None:
+    result = record.wrong[wrong][stack]
     if wrong in ACCEPTED[stack]:
-        assert said.accepted
+        assert result.accepted
     else:
-        require_refused(said)
+        require_rejected(result)
 
 
-def test_a_thief_of_a_retired_key_is_refused_once_the_keys_were_fetched_again(
-    hurried: str, record: Record
+def test_a_token_forged_with_a_retired_key_is_rejected_after_the_cache_lifetime(
+    short_cache: str, record: Record
 ) -> None:
-    said = record.of_the_retired_key.said[hurried]
-    if RETIRED in ACCEPTED[hurried]:
-        assert said.accepted
+    result = record.of_the_retired_key.results[short_cache]
+    if RETIRED in ACCEPTED[short_cache]:
+        assert result.accepted
     else:
-        require_refused(said)
+        require_rejected(result)
 
 
 def test_a_token_is_accepted_while_the_issuer_is_down(stack: str, record: Record) -> None:
     require_accepted(record.without_the_issuer, stack)
 
 
-def test_what_becomes_of_a_long_outage_is_what_the_page_says(hurried: str, record: Record) -> None:
-    assert record.long_without_the_issuer.said[hurried].accepted == (OUTAGE in ACCEPTED[hurried])
+def test_the_behaviour_in_a_long_outage_is_the_documented_one(short_cache: str, record: Record) -> None:
+    assert record.long_without_the_issuer.results[short_cache].accepted == (OUTAGE in ACCEPTED[short_cache])
 
 
 @pytest.mark.parametrize(
     ("gateway", "status"), [("Envoy", 401), ("nginx", 500), ("mod_oauth2", 401), ("mod_auth_openidc", 401)]
 )
-def test_a_gateway_that_never_had_keys_lets_nobody_in(gateway: str, status: int) -> None:
+def test_a_gateway_without_keys_rejects_every_token(gateway: str, status: int) -> None:
     require(gateway)
     issuer, service = (f"http://{HOST}:{free_port()}" for _ in range(2))
     token = make_token(KeyPair(), iss=issuer, aud=service)
-    with STACKS[gateway](Place(issuer, service)) as judge:
-        assert judge.judge(token) == Answer(status)
+    with STACKS[gateway](Place(issuer, service)) as verifier:
+        assert verifier.verify(token) == Answer(status)

@@ -124,7 +124,7 @@ class Mixed(PemDirectory):
 
 def test_mixed_up_private_keys_are_detected(lived: Issuer, new: Database, keys: Path) -> None:
     move = moving(lived, new)
-    move._vault = Mixed(keys)
+    move._storage = Mixed(keys)
     with pytest.raises(KeyUnavailable, match="another key"):
         move.perform(quiet)
     assert is_empty(new)

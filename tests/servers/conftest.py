@@ -1,4 +1,4 @@
-"""What tests of real servers may ask for: an empty installation, and one whose key ring was made before."""
+"""Fixtures of tests with real servers: an empty installation, and one with an existing key ring."""
 
 import shutil
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 @pytest.fixture(scope="session")
 def founded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which an issuer ran once and stopped; its private keys are under PASSPHRASE."""
+    """A folder in which an issuer ran once; its private keys are encrypted under PASSPHRASE."""
     folder = tmp_path_factory.mktemp("founded")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
         installation.serve().until_ready().stop()
@@ -32,7 +32,7 @@ def founded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def founded(founded_folder: Path, tmp_path: Path) -> Iterator[Installation]:
-    """An installation of its own, with a ring of a current and a standby key, and nothing running."""
+    """A new installation with a current and a standby key; no server runs."""
     folder = shutil.copytree(founded_folder, tmp_path / "founded")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
         yield installation

@@ -1,6 +1,6 @@
-"""Owns the operator's commands as a script sees them: exit codes, pure JSON, what they change, and no secrets.
+"""Commands as scripts use them: exit codes, JSON output, effects, and no secrets.
 
-Each command here is a process of its own, beside a running server where its effect shows there.
+Each command is a separate process, next to a running server if the effect is visible there.
 """
 
 import shutil

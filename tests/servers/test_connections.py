@@ -1,6 +1,8 @@
-"""Owns what a connection may cost a real server before its request is known, in the issuer and in the example.
+"""The bounded cost of a connection before its request is known, in real servers of the issuer and the example.
 
-Heads, bodies, slow clients, many connections, and offers of other protocols. The bounds are `issuer.connections`'."""
+Heads, bodies, slow clients, many connections, and offers of other protocols. The limits are those of
+`issuer.connections`.
+"""
 
 import shutil
 import socket

@@ -1,4 +1,4 @@
-"""Owns that `kill -9` under load ends no session: its last token is good still, and never has two successors."""
+"""After `kill -9` under load every session continues: its last token is valid and has at most one successor."""
 
 import os
 import random

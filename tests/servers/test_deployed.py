@@ -1,7 +1,7 @@
-"""Owns that docs/deploy.md makes a service under systemd: its lines run as they stand, in a machine that is booted.
+"""The service under systemd by docs/deploy.md: its lines run unchanged in a booted machine.
 
 Only `git clone …` is replaced, by a copy of this checkout, and pip's index by a folder of the same pinned wheels.
-What can be checked of the other files without running them is told in `test_deploy`.
+The other files are checked, without running them, in `test_deploy`.
 """
 
 import json

@@ -1,7 +1,6 @@
-"""Owns that the shell lines of the documents run as they stand, in their order, against real servers.
+"""The shell lines of the documents run unchanged and in their order against real servers.
 
-Only ports and the address of a database are replaced. Which documents have lines, and in which languages, is told in
-`test_documents`.
+Only ports and the address of a database are replaced. Which documents have shell lines is tested in `test_documents`.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Owns what an operator does to keys beside running servers: move, revoke, import, rewrap, and read the record of it.
+"""Operations on keys while servers run: move, revoke, import, change the passphrase, and list the audit log.
 
-The rules themselves are checked without processes.
+The rules themselves are tested without processes.
 """
 
 import json
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from support.commands import PASSWORD, run, told
 from support.prometheus import Samples
 from support.servers import PASSPHRASE, PATIENCE_SECONDS, QUICK, Installation, Server, eventually, kid_of
-from support.shared_database import held_up, use_postgresql
+from support.shared_database import lock_held, use_postgresql
 
 NEW_PASSPHRASE = "seventeen noisy walruses"
 MAX_AGE_AND_SKEW = timedelta(seconds=1 + 1)
@@ -181,7 +181,7 @@ def test_of_two_operators_who_rotate_at_once_even_by_force_one_wins_and_the_othe
     rotate = ["keys", "rotate", "--force", "--reason", "a drill", "--json"]
     with (
         ThreadPoolExecutor(2) as operators,
-        held_up(database, "LOCK TABLE key_ring IN EXCLUSIVE MODE") as until_waiting,
+        lock_held(database, "LOCK TABLE key_ring IN EXCLUSIVE MODE") as until_waiting,
     ):
         outcomes = [operators.submit(run, installation, *rotate) for _ in range(2)]
         until_waiting(2)
@@ -201,7 +201,7 @@ def test_of_two_imports_of_one_key_at_once_one_wins_and_the_other_is_told(
     pem = str(pem_file(installation.folder, NEW_PASSPHRASE))
     secret = str(secret_file(installation.folder, NEW_PASSPHRASE))
     arguments = ["keys", "import", pem, "--passphrase-file", secret]
-    with held_up(database, "LOCK TABLE private_keys IN EXCLUSIVE MODE") as until_waiting:
+    with lock_held(database, "LOCK TABLE private_keys IN EXCLUSIVE MODE") as until_waiting:
         late = installation._start(["-m", "issuer.cli", *arguments, "--json"], port=0, workers=1)
         until_waiting(1)
         late.freeze()

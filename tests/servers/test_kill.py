@@ -1,4 +1,4 @@
-"""Owns that `kill -9` at any point costs nothing: the server starts again, with every key that it had saved."""
+"""After `kill -9` at any point the server starts again, with every saved key."""
 
 import random
 import time

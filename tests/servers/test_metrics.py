@@ -1,4 +1,4 @@
-"""Owns what several workers tell together at `/metrics`: sums that no end of a worker takes back."""
+"""Metrics of several workers: sums that stay when a worker ends."""
 
 import os
 import signal

@@ -1,6 +1,6 @@
-"""Owns that everything moves from files into a real PostgreSQL, and that nobody outside notices but by waiting.
+"""A move of everything from files into a real PostgreSQL: for clients, requests only take longer.
 
-What refuses a move, and what arrives of each table, is told in `test_moving`.
+What prevents a move, and what arrives of each table, is tested in `maintenance.test_move`.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Owns that operators' commands take no value that could never work, and show nothing that a terminal would obey."""
+"""Commands reject values that can never work, and print no control characters for the terminal."""
 
 import shutil
 import sqlite3

@@ -1,4 +1,4 @@
-"""Owns that /docs of both services works in a real browser: its security policy breaks nothing, Authorize logs in."""
+"""`/docs` of both services in a real browser: the security policy breaks nothing, and Authorize logs in."""
 
 import json
 import shutil

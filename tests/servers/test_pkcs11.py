@@ -1,4 +1,4 @@
-"""Owns what `issuer serve` promises with private keys in a PKCS#11 token: several workers, one token, no files."""
+"""`issuer serve` with private keys in a PKCS#11 token: several workers, one token, no key files."""
 
 import os
 import sqlite3

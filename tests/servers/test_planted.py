@@ -1,7 +1,7 @@
-"""Owns that nothing is imported from the folder in which the issuer runs: the service may write there.
+"""Nothing is imported from the folder in which the issuer runs, because the service may write there.
 
-Who took it over once would leave a module behind, which would be run by the next start. What a page tells an operator
-to run there is told in `test_documents`.
+An attacker could leave a module there, which the next start would run. Commands in documents are tested in
+`test_documents`.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""Owns that workers are forked from a process that has imported what they need, and what they owe to it: nothing.
+"""The process from which workers are forked: it has imported what they need.
 
-Whatever becomes of that process, or of the folder in which it is reached, somebody answers.
+If that process or the folder of its socket is lost, the server still answers.
 """
 
 import os

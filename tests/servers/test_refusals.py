@@ -1,4 +1,4 @@
-"""Owns when `issuer serve` does not start: exit 1, one line that says why, and nothing made or changed."""
+"""When `issuer serve` refuses to start: exit code 1, one line with the reason, and nothing created or changed."""
 
 import socket
 import sqlite3

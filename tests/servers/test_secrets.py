@@ -1,7 +1,7 @@
-"""Owns that no secret is told: whatever is sent to real servers, none of it is found in what they print and write.
+"""Real servers print and write no secrets, whatever is sent to them.
 
-That is their logs, every file they write beside database and keys, their probes, figures and documents, and what
-commands list. What the log is otherwise is told in `test_logs.py`.
+That covers logs, all files except database and keys, probes, metrics, documents, and the output of commands. The log
+itself is tested in `test_logs.py`.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Owns what `issuer serve` promises as several processes: one ring, one rotation, and all of them end together."""
+"""`issuer serve` with several processes: one key ring, one rotation, and a common end."""
 
 import os
 import random
@@ -25,7 +25,7 @@ from support.servers import (
     is_running,
     kid_of,
 )
-from support.shared_database import held_up, use_postgresql
+from support.shared_database import lock_held, use_postgresql
 
 from issuer.database.database import _MIGRATION_LOCK
 
@@ -87,7 +87,7 @@ def test_servers_started_at_once_on_an_empty_postgresql_make_one_ring_and_leave_
     ports = {installation.port}
     while len(ports) < NODES:
         ports.add(free_port())
-    with held_up(database, f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})") as until_waiting:
+    with lock_held(database, f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})") as until_waiting:
         servers = [installation.serve(port=port) for port in ports]
         until_waiting(NODES)
     key_sets = {

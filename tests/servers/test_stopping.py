@@ -1,6 +1,6 @@
-"""Owns how `issuer serve` stops, is replaced and speaks TLS: nobody who asks meanwhile notices.
+"""Stopping and replacing `issuer serve`, and TLS: no request in progress fails.
 
-What its processes do together otherwise is told in `test_serve.py`.
+The other behaviour of its processes is tested in `test_serve.py`.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""Owns what becomes of real servers whose background tasks end, hang, or are held up with their event loop.
+"""Real servers whose background tasks end, hang, or are blocked with their event loop.
 
-The rules, second by second, are told in `test_supervision`.
+The rules are tested in `test_supervision`.
 """
 
 from collections.abc import Callable

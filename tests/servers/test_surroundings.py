@@ -1,4 +1,4 @@
-"""Owns that every command keeps its word in any surroundings: one clear line, the right exit code, nothing made."""
+"""Every command in unusual surroundings: a clear line, the right exit code, and nothing created."""
 
 import itertools
 import json
@@ -7,54 +7,21 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 import typer
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from support.command_runner import ARGUMENTS, BROKEN, FULL, PASSWORD, Ran, Runner
 from support.servers import PASSPHRASE, Installation
 
 from issuer.cli.commands import app
 from issuer.signing.encryption import pem_of
 
-PASSWORD = "violet otters juggle pancakes"
-DRIVER = Path(__file__).with_name("surroundings.py")
-FULL, BROKEN = "/dev/full", "broken"
 SERVERS = {"serve", "demo"}
-"""They run until they are stopped, and have tests of their own."""
-
-ARGUMENTS: Mapping[str, Sequence[str]] = {
-    "check": [],
-    "move": ["--dry-run", "--to-file", "target"],
-    "keys list": [],
-    "keys plan": [],
-    "keys nodes": [],
-    "keys verify": [],
-    "keys rotate": ["--dry-run", "--force", "--reason", "a test"],
-    "keys rollback": ["--dry-run"],
-    "keys revoke": ["nosuchkid", "--reason", "a test", "--yes"],
-    "keys import": ["missing.pem"],
-    "keys recover": ["--reason", "a test", "--dry-run"],
-    "keys rewrap": ["--new-passphrase-file", "passphrase"],
-    "audit list": [],
-    "audit sessions": [],
-    "audit verify": [],
-    "users add": ["zoë", "--password-stdin"],
-    "users list": [],
-    "users grant": ["alice", "--scope", "items:read"],
-    "users set-password": ["alice", "--password-stdin"],
-    "users disable": ["alice"],
-    "users enable": ["alice"],
-    "users import": ["users.csv", "--dry-run"],
-    "clients add": ["mächine"],
-    "clients list": [],
-    "clients rotate-secret": ["CLIENT"],
-    "clients disable": ["CLIENT"],
-    "clients enable": ["CLIENT"],
-}
+"""They run until they are stopped; they have other tests."""
 READING = [
     "check", "move", "keys list", "keys plan", "keys nodes", "keys verify", "keys rotate", "keys rollback",
     "keys recover", "audit list", "audit sessions", "audit verify", "users list", "users import", "clients list",
@@ -70,7 +37,7 @@ NEEDING = [
 
 
 def commands(branch: typer.Typer = app, path: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the words of every command there is."""
+    """Yield the words of every command."""
     for each in branch.registered_commands:
         assert each.callback
         yield " ".join((*path, each.name or each.callback.__name__))
@@ -79,84 +46,18 @@ def commands(branch: typer.Typer = app, path: tuple[str, ...] = ()) -> Iterator[
         yield from commands(group.typer_instance, (*path, str(group.name)))
 
 
-def test_every_command_is_tried_here() -> None:
+def test_every_command_is_tested_here() -> None:
     assert set(commands()) - SERVERS == set(ARGUMENTS)
-
-
-class Ran(NamedTuple):
-    """What a shell sees of a command."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Runner:
-    """Runs commands in copies of one installation."""
-
-    def __init__(self, origin: Path, client_id: str, scratch: Path) -> None:
-        self.origin, self.client_id, self._scratch, self._number = origin, client_id, scratch, 0
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("ISSUER_")}
-        self._process = subprocess.Popen(
-            [sys.executable, str(DRIVER)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, command: str, *more: str, folder: Path | None = None, **surroundings: Any) -> Ran:
-        """Run one command; a copy of the installation is made for it."""
-        self._number += 1
-        folder = folder or Path(shutil.copytree(self.origin, self._scratch / str(self._number)))
-        beside = self._scratch / f"{self._number}.streams"
-        beside.mkdir()
-        (beside / "in").write_text(f"{PASSWORD}\n")
-        given = {0: str(beside / "in"), 1: str(beside / "out"), 2: str(beside / "err")}
-        words = [self.client_id if word == "CLIENT" else word for word in ARGUMENTS.get(command, [])]
-        case = {
-            "folder": str(folder),
-            "arguments": [*command.split(), *words, *more],
-            "streams": [
-                surroundings.get(name, given[n]) for n, name in enumerate(("stdin", "stdout", "stderr"))
-            ],
-            "encoding": surroundings.get("encoding", "utf-8"),
-            "gone": surroundings.get("gone", False),
-            "environment": {"ISSUER_KEYS_PASSPHRASE": PASSPHRASE, **surroundings.get("environment", {})},
-        }
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(case) + "\n")
-        self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
-        out, err = (self._text(beside / name) for name in ("out", "err"))
-        broken = Path(folder, "traceback")
-        assert not broken.exists(), (command, broken.read_text())
-        assert "Traceback" not in err, (command, err)
-        assert "Exception ignored" not in err, (command, err)
-        assert code in {0, 1, 2, 3, 4}, (command, code, err)
-        return Ran(code, out, err)
-
-    @staticmethod
-    def _text(path: Path) -> str:
-        return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
-
-    def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
-        assert self._process.stdout
-        self._process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def runner(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    """An installation with a user and a client, and what runs commands in copies of it."""
+    """A runner of commands in copies of an installation with a user and a client."""
     folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("surroundings") / "origin")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
         client_id = site.command("clients", "add", "machine", "--json").document["client_id"]
-    for file in (folder / "keys").glob("*.pem"):  # under the few rounds of tests
+    for file in (folder / "keys").glob("*.pem"):  # with the few rounds of tests
         file.write_bytes(pem_of(load_pem_private_key(file.read_bytes(), PASSPHRASE.encode()), PASSPHRASE))
     (folder / "passphrase").write_text("another passphrase for tests\n")
     (folder / "target").write_text(f"sqlite:///{folder}/elsewhere.db\n")
@@ -167,26 +68,26 @@ def runner(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="module")
-def plainly(runner: Runner) -> Mapping[str, Ran]:
-    """How each command ends in ordinary surroundings."""
+def ordinary(runner: Runner) -> Mapping[str, Ran]:
+    """The result of each command in ordinary surroundings."""
     return {command: runner.run(command) for command in ARGUMENTS}
 
 
 # Streams
 
 
-def tried(plainly: Mapping[str, Ran], place: str | None) -> Iterator[tuple[str, Ran]]:
-    """Yield every command for a stream that is closed; every second for each of those whose writes fail alike."""
+def commands_for(ordinary: Mapping[str, Ran], place: str | None) -> Iterator[tuple[str, Ran]]:
+    """Yield every command for a closed stream, every second one for streams whose writes fail in the same way."""
     first, step = {FULL: (0, 2), BROKEN: (1, 2)}.get(place or "", (0, 1))
-    yield from list(plainly.items())[first::step]
+    yield from list(ordinary.items())[first::step]
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
 @pytest.mark.parametrize("stdout", [FULL, None, BROKEN])
-def test_a_result_that_cannot_be_written_is_one_line_and_a_failure(
-    runner: Runner, plainly: Mapping[str, Ran], stdout: str | None, options: tuple[str, ...]
+def test_an_unwritable_result_is_a_failure_with_one_line(
+    runner: Runner, ordinary: Mapping[str, Ran], stdout: str | None, options: tuple[str, ...]
 ) -> None:
-    for command, plain in tried(plainly, stdout):
+    for command, plain in commands_for(ordinary, stdout):
         ran = runner.run(command, *options, stdout=stdout)
         lost = [line for line in ran.err.splitlines() if "standard output" in line]
         if plain.code == 0 or options:
@@ -197,19 +98,19 @@ def test_a_result_that_cannot_be_written_is_one_line_and_a_failure(
 
 
 @pytest.mark.parametrize("stderr", [FULL, None, BROKEN])
-def test_a_message_that_cannot_be_written_changes_nothing(
-    runner: Runner, plainly: Mapping[str, Ran], stderr: str | None
+def test_an_unwritable_message_changes_nothing(
+    runner: Runner, ordinary: Mapping[str, Ran], stderr: str | None
 ) -> None:
-    for command, plain in tried(plainly, stderr):
+    for command, plain in commands_for(ordinary, stderr):
         assert runner.run(command, stderr=stderr).code == plain.code, command
         assert runner.run(command, "--nonsense", stderr=stderr).code == 2, command
 
 
 @pytest.mark.parametrize("stdin", [None, "/dev/null"])
-def test_without_input_only_those_fail_that_need_it(
-    runner: Runner, plainly: Mapping[str, Ran], stdin: str | None
+def test_without_input_only_commands_that_need_it_fail(
+    runner: Runner, ordinary: Mapping[str, Ran], stdin: str | None
 ) -> None:
-    for command, plain in plainly.items():
+    for command, plain in ordinary.items():
         ran = runner.run(command, stdin=stdin)
         if "--password-stdin" in ARGUMENTS[command]:
             assert (ran.code, ran.err) == (1, "failed: no password on standard input\n")
@@ -220,21 +121,21 @@ def test_without_input_only_those_fail_that_need_it(
         assert (ran.code, ran.err.count("\n")) == (1, 1), ran
 
 
-def test_every_encoding_will_do(runner: Runner, plainly: Mapping[str, Ran]) -> None:
+def test_every_encoding_is_supported(runner: Runner, ordinary: Mapping[str, Ran]) -> None:
     environment = {"HOME": None, "LC_ALL": "C", "USER": None}
     others = itertools.cycle(["latin-1", "cp1252", "koi8-r"])
-    for command, plain in plainly.items():
+    for command, plain in ordinary.items():
         for encoding in ("ascii", next(others)):
             ran = runner.run(command, encoding=encoding, environment=environment)
             assert ran.code == plain.code, (command, encoding, ran)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "koi8-r"])
-def test_help_is_written_in_every_encoding(runner: Runner, encoding: str) -> None:
+def test_help_is_printed_in_every_encoding(runner: Runner, encoding: str) -> None:
     assert runner.run("--help", encoding=encoding).code == 0
 
 
-def test_a_plan_is_drawn_in_ascii_where_there_is_nothing_else(runner: Runner) -> None:
+def test_a_plan_is_drawn_in_ascii_where_the_encoding_requires_it(runner: Runner) -> None:
     drawn = runner.run("keys plan", encoding="ascii").out
     assert "####" in drawn
     assert "\\u" not in drawn
@@ -259,7 +160,7 @@ def test_a_password_on_standard_input_is_utf_8_in_every_locale(runner: Runner, t
 
 @pytest.mark.parametrize("stdout", ["/dev/full", None, "broken"])
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_no_client_is_left_whose_secret_nobody_has(
+def test_no_client_is_registered_if_its_secret_cannot_be_printed(
     runner: Runner, tmp_path: Path, stdout: str | None, options: tuple[str, ...]
 ) -> None:
     folder = Path(shutil.copytree(runner.origin, tmp_path / "copy"))
@@ -275,7 +176,7 @@ def test_no_client_is_left_whose_secret_nobody_has(
         assert runner.run("clients list", "--json", folder=folder).out == before
 
 
-def test_a_secret_that_was_not_delivered_is_not_the_clients(founded: Installation) -> None:
+def test_a_secret_that_cannot_be_printed_does_not_replace_the_old_one(founded: Installation) -> None:
     made = founded.command("clients", "add", "machine", "--json").document
     command = (
         f"{sys.executable} -m issuer.cli clients rotate-secret {made['client_id']} --overlap 0 > /dev/full"
@@ -321,7 +222,7 @@ def test_real_shells_get_no_traceback(founded: Installation, line: str) -> None:
 # Places
 
 
-def test_in_a_folder_that_is_gone_each_says_so(runner: Runner) -> None:
+def test_in_a_deleted_folder_each_command_fails_with_one_line(runner: Runner) -> None:
     for command in ARGUMENTS:
         ran = runner.run(command, gone=True)
         assert ran.code in {1, 2} or command == "check", (command, ran)
@@ -332,7 +233,7 @@ def listing(folder: Path) -> list[tuple[str, int, int]]:
     return sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*"))
 
 
-def test_in_a_wrong_folder_nothing_is_made_and_each_says_where_it_looked(
+def test_in_a_wrong_folder_nothing_is_created_and_the_error_names_the_database(
     runner: Runner, tmp_path: Path
 ) -> None:
     (tmp_path / "target").write_text("sqlite:///elsewhere.db\n")
@@ -348,7 +249,9 @@ def test_in_a_wrong_folder_nothing_is_made_and_each_says_where_it_looked(
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all, but longer than the head of one" * 9])
-def test_what_is_no_database_of_ours_stays_as_it_is(runner: Runner, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_database_of_the_issuer_is_not_changed(
+    runner: Runner, tmp_path: Path, content: bytes
+) -> None:
     (tmp_path / "issuer.db").write_bytes(content)
     for command in ("keys list", "users list", "audit verify", "users disable"):
         ran = runner.run(command, folder=tmp_path)
@@ -357,7 +260,7 @@ def test_what_is_no_database_of_ours_stays_as_it_is(runner: Runner, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["issuer.db"]
 
 
-def test_reading_leaves_the_folder_as_it_was(runner: Runner, tmp_path: Path) -> None:
+def test_reading_commands_change_no_file(runner: Runner, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(runner.origin, tmp_path / "copy"))
     before = listing(folder)
     for command in READING:
@@ -365,7 +268,7 @@ def test_reading_leaves_the_folder_as_it_was(runner: Runner, tmp_path: Path) -> 
         assert listing(folder) == before, command
 
 
-def test_reading_upgrades_no_tables(runner: Runner, tmp_path: Path) -> None:
+def test_reading_commands_upgrade_no_tables(runner: Runner, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(runner.origin, tmp_path / "copy"))
     with closing(sqlite3.connect(folder / "issuer.db")) as database, database:
         ((table,),) = database.execute(
@@ -380,9 +283,9 @@ def test_reading_upgrades_no_tables(runner: Runner, tmp_path: Path) -> None:
     assert (folder / "issuer.db").read_bytes() == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody who may not write")
-def test_what_may_only_be_read_can_be_read(runner: Runner) -> None:
-    folder = Path("/tmp") / f"issuer-read-only-{os.getpid()}"  # noqa: S108 - nobody enters the folders of tests
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without write access")
+def test_reading_commands_work_with_read_only_files(runner: Runner) -> None:
+    folder = Path("/tmp") / f"issuer-read-only-{os.getpid()}"  # noqa: S108 - other users cannot enter the folders of tests
     shutil.copytree(runner.origin, folder)
     try:
         folder.chmod(0o755)

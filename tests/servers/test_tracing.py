@@ -1,4 +1,4 @@
-"""Owns that traces can be switched on as docs/deploy.md says, name each endpoint, and tell no token."""
+"""Traces, enabled as in docs/deploy.md: they name each endpoint, and contain no token."""
 
 import re
 import threading

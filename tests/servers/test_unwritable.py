@@ -1,8 +1,7 @@
-"""Owns that an issuer works on when it cannot write its log or its metrics, whatever goes wrong there.
+"""An issuer that cannot write its log or its metrics continues to work.
 
-The example starts there, too. Each time keys rotate, tokens are issued and refreshed, and a replay ends its session.
-That background tasks are supervised is told in `test_supervised`, what the log output does by itself in
-`test_log_output`.
+In each case the example starts, keys rotate, tokens are issued and refreshed, and a replay ends its session.
+Supervision is tested in `test_supervised`, the log output alone in `test_log_output`.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""The soak: real nodes, real verifiers and real faults, and every promise about keys judged all the while.
+"""The soak test: real nodes, verifiers and faults, while every promise about keys is checked continuously.
 
-`run` puts it together; `servers/test_soak.py` runs it for a minute, `benchmarks/soak.py` for as long as asked.
+`run` puts it together; `servers/test_soak.py` runs it for a minute, `benchmarks/soak.py` for as long as requested.
 """

@@ -1,6 +1,6 @@
-"""What befalls the nodes and their database: each kind once, then each once more, in orders drawn from the seed.
+"""Faults of the nodes and their database: each kind once, then again, in random order by the seed.
 
-That nothing was broken by it is for `watch` and `verifiers` to see.
+The consequences are checked by `watch` and `verifiers`.
 """
 
 import asyncio
@@ -18,16 +18,16 @@ from soak.nodes import Node
 from soak.rules import Rules
 
 AT_ONCE = 0.25
-"""How often there are two faults at once, on different nodes or on a node and the database."""
+"""The share of two simultaneous faults, on different nodes or on a node and the database."""
 LONG = 0.6
-"""How often a fault lasts until everything has timed out; else it is over before most of that."""
+"""The share of faults that last until everything has timed out; the others end earlier."""
 BRIEF_SECONDS = (0.3, 2.0)
 LONGEST_SECONDS = 20.0
 REST_SECONDS = (0.2, 1.5)
 
 
 class Fault(StrEnum):
-    """All that can happen."""
+    """The kinds of faults."""
 
     KILL = "node killed"
     KILL_WORKER = "worker killed"
@@ -65,17 +65,17 @@ async def _stop_worker(node: Node, hold: float) -> None:
 async def _cut(node: Node, hold: float) -> None:
     node.line.close()
     await asyncio.sleep(hold)
-    node.line.join()
+    node.line.restore()
 
 
 async def _silence(node: Node, hold: float) -> None:
     node.line.silence()
     await asyncio.sleep(hold)
-    node.line.join()
+    node.line.restore()
 
 
 async def _fail_over(database: Pair, hold: float, findings: Findings) -> None:
-    """Nobody can write for `hold` seconds; afterwards there is a replica again, to be promoted the next time."""
+    """Leave the database without a primary for `hold` seconds, then promote the replica, and create another."""
     await asyncio.to_thread(database.lose_primary)
     await asyncio.sleep(hold)
     await asyncio.to_thread(database.promote)
@@ -94,11 +94,11 @@ PERFORM: dict[Fault, Callable[[Node, float], Awaitable[None]]] = {
 
 
 LASTING = frozenset({Fault.STOP, Fault.STOP_WORKER, Fault.CUT, Fault.SILENCE, Fault.FAILOVER})
-"""Those that leave a process with an old view of the ring."""
+"""Faults after which a process has an old view of the key ring."""
 
 
-class Misfortune:
-    """Deals faults to the nodes and their database until it is told to end."""
+class FaultInjector:
+    """Injects faults into the nodes and their database until `over` is set."""
 
     def __init__(
         self, nodes: Sequence[Node], database: Pair, rules: Rules, findings: Findings, seed: int
@@ -107,50 +107,52 @@ class Misfortune:
         self._database = database
         self._lead = rules.lead
         self._findings = findings
-        self._random = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
-        self._deck = self._dealt()
-        self.dealt_each = False
-        """Whether every kind has happened."""
+        self._random = Random(seed)  # noqa: S311 - reproducible, not secret
+        self._sequence = self._random_order()
+        self.all_injected = False
+        """Whether every kind has been injected."""
 
     async def run(self, over: asyncio.Event) -> None:
-        """Go on until it is over and every kind has happened; at the end all nodes are healthy."""
-        while not (over.is_set() and self.dealt_each):
+        """Inject faults until `over` is set and every kind was injected; at the end all nodes are healthy."""
+        while not (over.is_set() and self.all_injected):
             first, second = self._random.sample(self._nodes, 2)
-            blows = {first: next(self._deck)}
+            faults = {first: next(self._sequence)}
             if self._random.random() < AT_ONCE:
-                blows[second] = next(self._deck)
-            if Fault.FAILOVER in blows.values():  # which is over for no node before all of it is
-                await self._befall(blows, self._nodes)
+                faults[second] = next(self._sequence)
+            if Fault.FAILOVER in faults.values():  # it affects all nodes until it is over
+                await self._inject(faults, self._nodes)
             else:
-                await asyncio.gather(*(self._befall({node: fault}, [node]) for node, fault in blows.items()))
+                await asyncio.gather(*(self._inject({node: fault}, [node]) for node, fault in faults.items()))
             await asyncio.sleep(self._random.uniform(*REST_SECONDS))
 
-    def _dealt(self) -> Iterator[Fault]:
+    def _random_order(self) -> Iterator[Fault]:
         while True:
             yield from self._random.sample(list(Fault), len(Fault))
 
-    async def _befall(self, blows: Mapping[Node, Fault], struck: Sequence[Node]) -> None:
-        """Let happen what is to happen at once, and wait until all the nodes that it struck are healthy."""
-        for node in struck:
+    async def _inject(self, faults: Mapping[Node, Fault], affected: Sequence[Node]) -> None:
+        """Inject simultaneous faults, and wait until all affected nodes are healthy."""
+        for node in affected:
             node.healthy_since = None
-        await asyncio.gather(*(self._perform(node, fault) for node, fault in blows.items()))
-        await asyncio.gather(*(self._heal(node) for node in struck))
-        for fault in blows.values():
+        await asyncio.gather(*(self._perform(node, fault) for node, fault in faults.items()))
+        await asyncio.gather(*(self._heal(node) for node in affected))
+        for fault in faults.values():
             self._findings.count(fault)
-        self.dealt_each = all(self._findings.counts[each] for each in Fault)
+        self.all_injected = all(self._findings.counts[each] for each in Fault)
 
     async def _perform(self, node: Node, fault: Fault) -> None:
         long = fault in LASTING and self._random.random() < LONG
-        longest = LONGEST_SECONDS if self.dealt_each else self._lead + 3.0  # soon each has happened
+        longest = (
+            LONGEST_SECONDS if self.all_injected else self._lead + 3.0
+        )  # short, until every kind was injected
         hold = self._random.uniform(*((self._lead, longest) if long else BRIEF_SECONDS))
-        victim = "all" if fault is Fault.FAILOVER else node.name
-        self._findings.event(f"{victim}: {fault} for {hold:.1f} s")
+        target = "all" if fault is Fault.FAILOVER else node.name
+        self._findings.event(f"{target}: {fault} for {hold:.1f} s")
         if fault is Fault.FAILOVER:
             await _fail_over(self._database, hold, self._findings)
         else:
             await PERFORM[fault](node, hold)
-        self._findings.event(f"{victim}: {fault} is over")
+        self._findings.event(f"{target}: {fault} is over")
 
     async def _heal(self, node: Node) -> None:
-        await node.heal()
+        await node.until_healthy()
         self._findings.event(f"{node.name}: healthy")

@@ -1,6 +1,6 @@
-"""The network of the soak: the line from a node to its database, which can be cut, and the front of all nodes.
+"""The network of the soak test: interruptible connections from a node to its database, and a load balancer.
 
-Who cuts and joins the line is told in `faults`; what comes through is judged in `watch` and `verifiers`.
+Interruptions are injected by `faults`; answers are checked by `watch` and `verifiers`.
 """
 
 import asyncio
@@ -13,15 +13,15 @@ from functools import partial
 
 from support.servers import HOST
 
-PIECE = 65536
+CHUNK_BYTES = 65536
 PATIENCE_SECONDS = 0.8
-"""How long the front waits for one node before it asks the next: a stopped node accepts, and says nothing."""
-ASKED_AGAIN = 503
-NOBODY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+"""The load balancer's timeout for one node: a stopped node accepts connections and does not answer."""
+RETRIED_STATUS = 503
+BAD_GATEWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
-class Line:
-    """What leads from one node to the servers of its database: a TCP port in front of each."""
+class DatabaseLink:
+    """The connections from one node to its database servers: a TCP proxy for each server."""
 
     def __init__(self, *server_ports: int) -> None:
         self._server_ports = server_ports
@@ -33,29 +33,29 @@ class Line:
         self._listeners: list[asyncio.Server] = []
 
     async def start(self) -> list[int]:
-        """Listen, and return the port that leads to each server."""
+        """Listen, and return the proxy port for each server."""
         for server_port in self._server_ports:
             accept = partial(self._accept, server_port)
             self._listeners.append(await asyncio.start_server(accept, HOST, 0))
         return [listener.sockets[0].getsockname()[1] for listener in self._listeners]
 
     def close(self) -> None:
-        """Reset every connection, and each new one at once: a database that went away."""
+        """Reset every connection, and each new one immediately, like a database that is gone."""
         self._refusing = True
         for writer in self._writers:
             writer.transport.abort()
 
     def silence(self) -> None:
-        """Let nothing through and tell nobody, as a network does that loses every packet."""
+        """Forward nothing and close nothing, like a network that loses every packet."""
         self._open.clear()
 
-    def join(self) -> None:
-        """Let everything through again; what was sent in silence arrives now, as it does when packets are resent."""
+    def restore(self) -> None:
+        """Forward everything again, including what was sent meanwhile, like retransmitted packets."""
         self._refusing = False
         self._open.set()
 
     async def end(self) -> None:
-        """Close everything for good."""
+        """Close everything permanently."""
         for listener in self._listeners:
             listener.close()
         self.close()
@@ -81,7 +81,7 @@ class Line:
             there, back = await asyncio.open_connection(HOST, server_port)
             ends.append(back)
             self._writers.add(back)
-            await asyncio.gather(self._pass_on(reader, back), self._pass_on(there, writer))
+            await asyncio.gather(self._forward(reader, back), self._forward(there, writer))
         except OSError:
             pass
         finally:
@@ -89,29 +89,29 @@ class Line:
                 self._writers.discard(end)
                 end.transport.abort()
 
-    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         with suppress(OSError):
-            while piece := await source.read(PIECE):
+            while chunk := await source.read(CHUNK_BYTES):
                 await self._open.wait()
-                sink.write(piece)
+                sink.write(chunk)
                 await sink.drain()
         await self._open.wait()
         sink.close()
 
 
-class Front:
-    """The issuer's URL: hands each GET to some node, and to the next if that one is dead, mute or answers 503.
+class LoadBalancer:
+    """The issuer's URL: forwards each GET to a random node, and to the next if it fails, times out or answers 503.
 
-    It does not ask who is ready: a document that a node gives out must be good, ready or not.
+    It does not check readiness: every published document must be valid, also from a node that is not ready.
     """
 
     def __init__(self, nodes: Mapping[str, int]) -> None:
         self._nodes = nodes
         self._server: asyncio.Server | None = None
         self.failed_at = float("-inf")
-        """When no node answered last, in true time."""
+        """The last time at which no node answered, in true time."""
         self.answers: deque[tuple[float, str, str]] = deque(maxlen=12)
-        """When, from which node, and what status line: the latest answers."""
+        """The latest answers: time, node and status line."""
 
     async def start(self) -> int:
         """Listen, and return the port."""
@@ -120,7 +120,7 @@ class Front:
         return port
 
     async def end(self) -> None:
-        """Close for good."""
+        """Close permanently."""
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -128,7 +128,7 @@ class Front:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(await self._answer(_of_one_request(head)))
+            writer.write(await self._answer(_without_keep_alive(head)))
             await writer.drain()
         except (OSError, asyncio.IncompleteReadError):
             pass
@@ -140,14 +140,14 @@ class Front:
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     answer = await self._ask(self._nodes[name], request)
-            except OSError:  # a timeout is one, too
+            except OSError:  # includes timeouts
                 continue
             status = answer.partition(b"\r\n")[0].decode("latin-1")
             self.answers.append((time.time(), name, status))
-            if f" {ASKED_AGAIN} " not in status:
+            if f" {RETRIED_STATUS} " not in status:
                 return answer
         self.failed_at = time.time()
-        return NOBODY
+        return BAD_GATEWAY
 
     async def _ask(self, port: int, request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection(HOST, port)
@@ -157,12 +157,12 @@ class Front:
         finally:
             writer.transport.abort()
         if b"\r\n\r\n" not in answer:
-            raise ConnectionResetError("no whole answer")
+            raise ConnectionResetError("incomplete response")
         return answer
 
 
-def _of_one_request(head: bytes) -> bytes:
-    """Return the head of a request that ends with its answer, however its connection was meant."""
+def _without_keep_alive(head: bytes) -> bytes:
+    """Return the head of the request with `Connection: close`."""
     lines = head.rstrip(b"\r\n").split(b"\r\n")
     kept = [line for line in lines if not line.lower().startswith(b"connection:")]
     return b"\r\n".join([*kept, b"Connection: close", b"", b""])

@@ -1,6 +1,6 @@
-"""A node of the soak: `issuer serve` with two workers, behind its own line to the database.
+"""A node of the soak test: `issuer serve` with two workers and its own link to the database.
 
-What befalls it is told in `faults`, what it must do all the same in `watch`.
+Its faults are injected by `faults`, its answers checked by `watch`.
 """
 
 import asyncio
@@ -12,18 +12,18 @@ from pathlib import Path
 import httpx2
 from support.servers import Installation, Server, is_running
 
-from soak.network import Line
+from soak.network import DatabaseLink
 from soak.rules import Pace
 
 WORKERS = 2
 ANSWER_SECONDS = 1.0
-CALM_SECONDS = 2.0
-"""It is healthy again when it was ready at each look for so long: by then both workers were asked."""
+STABLE_SECONDS = 2.0
+"""A node is healthy again after it was ready at each look for this long: by then both workers answered."""
 LOOK_SECONDS = 0.15
 
 
 class Shifted(Installation):
-    """An installation on a machine whose clock is off."""
+    """An installation on a machine with a wrong clock."""
 
     def serve(self, *, workers: int = 1, port: int | None = None) -> Server:
         port = port or self.port
@@ -32,20 +32,20 @@ class Shifted(Installation):
 
 
 class Node:
-    """A node, and since when nothing has been wrong with it."""
+    """A node, with the time since when it is healthy."""
 
-    def __init__(self, name: str, installation: Installation, line: Line, pace: Pace) -> None:
+    def __init__(self, name: str, installation: Installation, line: DatabaseLink, pace: Pace) -> None:
         self.name = name
         self.pace = pace
         self.line = line
         self.healthy_since: float | None = None
-        """In true time; None from the beginning of a fault until it has healed."""
+        """In true time; None from the beginning of a fault until the node has recovered."""
         self.logs: list[Path] = []
         self.database_url = installation.settings["ISSUER_DATABASE_URL"]
-        """The database, through the line of this node."""
+        """The URL of the database through the link of this node."""
         self._installation = installation
         self._server: Server | None = None
-        # Each request comes on a connection of its own, and so to any of the workers.
+        # Each request has a new connection, and so reaches any of the workers.
         self.http = httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{installation.port}",
             trust_env=False,
@@ -63,12 +63,12 @@ class Node:
         return self._server
 
     def start(self) -> None:
-        """Start it, and do not wait for it."""
+        """Start it without waiting for it."""
         self._server = self._installation.serve(workers=WORKERS)
         self.logs.append(self._server.log)
 
     def is_healthy(self, asked_at: float, settling: float) -> bool:
-        """Return whether it has been so since `settling` seconds before `asked_at`, and is still."""
+        """Return whether it is healthy, and has been since `settling` seconds before `asked_at`."""
         return self.healthy_since is not None and self.healthy_since + settling <= asked_at
 
     def signal(self, number: signal.Signals) -> None:
@@ -76,25 +76,25 @@ class Node:
         os.killpg(self.server.process.pid, number)
 
     def workers(self) -> list[int]:
-        """Return the pids of the workers that run."""
+        """Return the pids of the running workers."""
         group = self.server.process.pid
         return [pid for pid in self.server.worker_pids if is_running(pid, group=group)]
 
-    async def heal(self) -> None:
-        """Wait until it is healthy; fail if that takes too long."""
-        deadline = time.monotonic() + self.pace.healed
-        calm_since: float | None = None
-        while calm_since is None or time.monotonic() - calm_since < CALM_SECONDS:
-            assert time.monotonic() < deadline, f"{self.name} did not heal:\n{self.server.output[-3000:]}"
+    async def until_healthy(self) -> None:
+        """Wait until it is healthy; fail after the time limit."""
+        deadline = time.monotonic() + self.pace.recovery
+        stable_since: float | None = None
+        while stable_since is None or time.monotonic() - stable_since < STABLE_SECONDS:
+            assert time.monotonic() < deadline, f"{self.name} did not recover:\n{self.server.output[-3000:]}"
             code = self.server.process.poll()
             assert code is None, f"{self.name} ended with {code}:\n{self.server.output[-3000:]}"
-            calm = await self.is_ready() and len(self.workers()) == WORKERS
-            calm_since = (calm_since or time.monotonic()) if calm else None
+            stable = await self.is_ready() and len(self.workers()) == WORKERS
+            stable_since = (stable_since or time.monotonic()) if stable else None
             await asyncio.sleep(LOOK_SECONDS)
         self.healthy_since = time.time()
 
     async def is_ready(self) -> bool:
-        """Ask it."""
+        """Return whether `/readyz` answers 200."""
         try:
             answer = await self.http.get("/readyz")
         except httpx2.TransportError:

@@ -1,6 +1,6 @@
-"""The rules of one soak: the timing rules of production in seconds, drawn from its seed.
+"""Settings of one soak test: the timing rules of production in seconds, chosen by its seed.
 
-What a node makes of them is the issuer's; what happens to the nodes is told in `faults`.
+Faults of the nodes are defined in `faults`.
 """
 
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from typing import Self
 AUDIENCE = "https://service.test"
 PASSPHRASE = "eleven patient tortoises"
 SPARE_SECONDS = (2, 3)
-"""How much longer a key signs than the lead: in that time an operator may rotate."""
+"""How much longer than the lead a key signs; in that time an operator may rotate."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """What is asked of a node that nothing is wrong with: how much depends on what else the machine does."""
+    """What is required of a healthy node, depending on the load of the machine."""
 
     idle: float
-    """It issues at least one token in so many seconds."""
-    healed: float
-    """It is ready again so many seconds after a fault, at the latest."""
+    """The longest time between two tokens, in seconds."""
+    recovery: float
+    """The longest time from the end of a fault until it is ready, in seconds."""
     always_issues: bool
-    """Whether it may never be so late to look at the ring that it has to answer 503."""
+    """Whether a 503 because of a late refresh of the key ring is a failure."""
 
 
-QUIET = Pace(idle=6.0, healed=40.0, always_issues=True)
-BUSY = Pace(idle=60.0, healed=240.0, always_issues=False)
-"""Beside other tests: promises about keys must hold all the same, as they know nothing of speed."""
+QUIET = Pace(idle=6.0, recovery=40.0, always_issues=True)
+BUSY = Pace(idle=60.0, recovery=240.0, always_issues=False)
+"""For runs in parallel with other tests; the promises about keys do not depend on speed."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Whole seconds, but for the clocks; the lead is the least that is allowed."""
+    """Durations in whole seconds; the lead is the shortest allowed."""
 
     token_lifetime: int
     max_age: int
@@ -42,18 +42,18 @@ class Rules:
     spare: int
     standby_keys: int
     clock_offset: float
-    """How far the clock of the second node is from the true time, for its whole life."""
+    """The constant offset of the second node's clock from the true time."""
 
     @classmethod
-    def drawn(cls, seed: int) -> Self:
+    def random(cls, seed: int) -> Self:
         """Return the rules for `seed`."""
-        draw = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
+        draw = Random(seed)  # noqa: S311 - reproducible, not secret
         node_timeout = draw.choice((2, 3))
         return cls(
             token_lifetime=draw.choice((4, 6, 9)),
             max_age=draw.choice((1, 2)),
             node_timeout=node_timeout,
-            outage_limit=draw.choice((node_timeout, 60)),  # with this lead it shrinks to the same
+            outage_limit=draw.choice((node_timeout, 60)),  # with this lead both have the same effect
             clock_skew=2,
             spare=draw.choice(SPARE_SECONDS),
             standby_keys=draw.choice((1, 1, 2)),
@@ -62,7 +62,7 @@ class Rules:
 
     @property
     def lead(self) -> int:
-        """The least lead: no verifier may hold a document without the key for longer."""
+        """The shortest lead: no verifier may hold a document without the new key for longer."""
         return self.max_age + self.node_timeout + self.clock_skew
 
     def settings(self, url: str, database_url: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""Puts the soak together, runs it for as long as asked, and ends every process it started.
+"""Builds the soak test, runs it for the requested time, and ends every process that it started.
 
-Everything it does is told in the files beside this one.
+Its parts are defined in the other modules of this package.
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from support.replication import Pair
 from support.servers import HOST, Installation
 
 from soak import verifiers, watch
-from soak.faults import Misfortune
+from soak.faults import FaultInjector
 from soak.findings import Findings
-from soak.network import Front, Line
+from soak.network import DatabaseLink, LoadBalancer
 from soak.nodes import Node, Shifted
 from soak.rules import AUDIENCE, QUIET, Pace, Rules
 
 PROGRESS_SECONDS = 1.0
 PATIENCE_SECONDS = 600.0
-"""How much longer it may take until it is enough."""
+"""The longest extra time until `is_enough`."""
 KINDS = (verifiers.Example, verifiers.PyJwt, verifiers.Strict)
 OF_EACH_KIND = 2
 DEFECT = "Traceback (most recent call last)"
@@ -37,7 +37,7 @@ def soak(
     pace: Pace = QUIET,
     is_enough: Callable[[Findings], bool] = lambda _: True,
 ) -> Findings:
-    """Run the soak of `seed` on new servers, at least until every fault has happened and it is enough."""
+    """Run the soak test of `seed` on new servers, at least until every fault was injected and `is_enough`."""
     return asyncio.run(_soak(folder, database, seconds, seed, progress, pace, is_enough))
 
 
@@ -50,10 +50,10 @@ async def _soak(
     pace: Pace,
     is_enough: Callable[[Findings], bool],
 ) -> Findings:
-    rules, database = Rules.drawn(seed), new_database(pair.url)
+    rules, database = Rules.random(seed), new_database(pair.url)
     async with AsyncExitStack() as stack:
         ports: dict[str, int] = {}
-        front = Front(ports)
+        front = LoadBalancer(ports)
         url = f"http://{HOST}:{await front.start()}"
         stack.push_async_callback(front.end)
         operator = stack.enter_context(
@@ -65,7 +65,7 @@ async def _soak(
         ]
         for node in nodes:
             node.start()
-            await node.heal()
+            await node.until_healthy()
             ports[node.name] = node.port
         machine = await asyncio.to_thread(lambda: operator.machine)
         added = await asyncio.to_thread(
@@ -77,7 +77,7 @@ async def _soak(
         for verifier in kinds:
             await verifier.open(stack)
         over, ended = asyncio.Event(), asyncio.Event()
-        misfortune = Misfortune(nodes, pair, rules, findings, seed)
+        injector = FaultInjector(nodes, pair, rules, findings, seed)
         async with asyncio.TaskGroup() as tasks:
             for node in nodes:
                 tasks.create_task(watch.issue(node, machine, rules, findings, ended))
@@ -88,13 +88,13 @@ async def _soak(
             name = urlsplit(database).path.removeprefix("/")
             tasks.create_task(watch.observe_database(pair, name, findings, ended))
             tasks.create_task(watch.Operator(operator, nodes, pair, rules, seed).run(findings, ended))
-            tasks.create_task(_tell(progress, findings, ended))
-            blows = tasks.create_task(misfortune.run(over))
-            await asyncio.wait({blows}, timeout=seconds)
-            while not (blows.done() or is_enough(findings) or findings.age > seconds + PATIENCE_SECONDS):
-                await asyncio.wait({blows}, timeout=PROGRESS_SECONDS)
+            tasks.create_task(_report_progress(progress, findings, ended))
+            faults = tasks.create_task(injector.run(over))
+            await asyncio.wait({faults}, timeout=seconds)
+            while not (faults.done() or is_enough(findings) or findings.age > seconds + PATIENCE_SECONDS):
+                await asyncio.wait({faults}, timeout=PROGRESS_SECONDS)
             over.set()
-            await blows
+            await faults
             ended.set()
         _read_logs(nodes, findings)
     return findings
@@ -114,9 +114,9 @@ async def _node(
     offset: float,
     pace: Pace,
 ) -> Node:
-    """Return a node with its own line to both servers of the database, and its own clock."""
+    """Return a node with its own link to both database servers, and its own clock."""
     database = urlsplit(settings["ISSUER_DATABASE_URL"])
-    line = Line(*server_ports)
+    line = DatabaseLink(*server_ports)
     stack.push_async_callback(line.end)
     hosts = ",".join(f"{HOST}:{port}" for port in await line.start())
     through = database._replace(netloc=f"{USER}@{hosts}").geturl()
@@ -127,20 +127,22 @@ async def _node(
     return node
 
 
-async def _tell(progress: Callable[[Findings], None], findings: Findings, over: asyncio.Event) -> None:
+async def _report_progress(
+    progress: Callable[[Findings], None], findings: Findings, over: asyncio.Event
+) -> None:
     while not over.is_set():
         progress(findings)
         await asyncio.sleep(PROGRESS_SECONDS)
 
 
 def _read_logs(nodes: list[Node], findings: Findings) -> None:
-    """Take an exception that nobody expected for a broken promise, whoever was answered what."""
+    """Report a traceback in a node's log as a broken promise."""
     for node in nodes:
         for log in node.logs:
             before, defect, after = log.read_text("utf-8", "replace").partition(DEFECT)
             if defect:
                 findings.violation(
-                    "nothing happens that is not foreseen",
+                    "no log contains a traceback",
                     node=node.name,
                     log=before[-500:] + defect + after[:3000],
                 )

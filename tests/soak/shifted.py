@@ -1,6 +1,6 @@
-"""`issuer` on a machine whose clock is off: the same commands, with `build` given a clock that was moved.
+"""`issuer` on a machine with a wrong clock: the same commands, with a shifted clock passed to `build`.
 
-A script: each worker that it starts runs these lines first, too, and so has the same clock.
+A script: each worker that it starts runs these lines first, and so has the same clock.
 """
 
 import os
@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from issuer import wiring
+from issuer.clock import system_clock
 
 OFFSET = timedelta(seconds=float(os.environ["SOAK_CLOCK_OFFSET"]))
 
 
 def shifted() -> datetime:
-    """Return what the clock of this machine shows."""
-    return wiring.clock() + OFFSET
+    """Return the time of the wrong clock."""
+    return system_clock() + OFFSET
 
 
 # Before the commands take `build` from there; where workers are forked, their factory has taken it already.

@@ -1,4 +1,4 @@
-"""Verifiers of three kinds, each knowing the key set by URL only, which refuse no good token and take no bad one.
+"""Verifiers of three kinds that know the key set by URL only: they accept all valid tokens and no others.
 
 The documents come through the front; what the nodes serve is judged in `watch`.
 """
@@ -13,27 +13,27 @@ import httpx2
 import jwt
 
 from soak.findings import Findings, Token
-from soak.network import Front
+from soak.network import LoadBalancer
 from soak.rules import Rules
 from verifier_example.verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
 
 ALGORITHMS = ["RS256"]
 ROUND_SECONDS = 0.8
 FETCH_SECONDS = 3.0
-ATTENTIVE = 0.1
-"""Share of max-age for which a verifier that refetches for an unknown kid holds back, as in production."""
+COOLDOWN_SHARE = 0.1
+"""The cooldown for refetches for an unknown kid as a share of max-age, as in production."""
 
 
 class Refused(Exception):
-    """The verifier says that the token is not good."""
+    """The verifier rejects the token."""
 
 
 class NoKeys(Exception):
-    """The verifier has no keys to tell by, and says so."""
+    """The verifier has no keys, and reports that."""
 
 
 class Verifier(ABC):
-    """One verifier."""
+    """A verifier."""
 
     kind: str
 
@@ -43,23 +43,23 @@ class Verifier(ABC):
         self.audience = audience
         self.rules = rules
 
-    async def open(self, stack: AsyncExitStack) -> None:  # noqa: B027 - not every kind has something to start
-        """Start it, to end with `stack`."""
+    async def open(self, stack: AsyncExitStack) -> None:  # noqa: B027 - not every kind needs a start
+        """Start it; it stops with `stack`."""
 
     @abstractmethod
     async def verify(self, token: str) -> None:
-        """Accept `token`; raise Refused, or NoKeys."""
+        """Verify `token`; raise Refused or NoKeys."""
 
     @abstractmethod
     def kids(self) -> list[str]:
-        """Return the kids of the document that it holds."""
+        """Return the kids in its cached document."""
 
     @abstractmethod
     def age(self) -> float:
-        """Return the age of that document in seconds."""
+        """Return the age of its cached document in seconds."""
 
     def decode(self, token: str, key: jwt.PyJWK) -> None:
-        """Accept `token` by `key` as PyJWT does."""
+        """Verify `token` with `key` by PyJWT."""
         jwt.decode(
             token,
             key,
@@ -71,15 +71,13 @@ class Verifier(ABC):
 
 
 class Example(Verifier):
-    """The example's verifier: found by discovery, refreshed ahead of time, stale keys rather than none."""
+    """The example's verifier: it uses discovery, refreshes in advance, and keeps stale keys during an outage."""
 
     kind = "verifier.py"
 
     async def open(self, stack: AsyncExitStack) -> None:
-        held_back = ATTENTIVE * self.rules.max_age
-        timings = Timings(
-            ttl_floor=held_back, cooldown=held_back, backoff_last=1, leeway=self.rules.clock_skew
-        )
+        cooldown = COOLDOWN_SHARE * self.rules.max_age
+        timings = Timings(ttl_floor=cooldown, cooldown=cooldown, backoff_last=1, leeway=self.rules.clock_skew)
         self._cache = JwksCache(self.url, timings=timings)
         await stack.enter_async_context(self._cache)
         self._verifier = TokenVerifier(self._cache, self.audience)
@@ -87,8 +85,8 @@ class Example(Verifier):
     async def verify(self, token: str) -> None:
         try:
             await self._verifier.verify(token)
-        except InvalidToken as refusal:
-            raise Refused(refusal.reason) from refusal
+        except InvalidToken as rejection:
+            raise Refused(rejection.reason) from rejection
         except KeysUnavailable as error:
             raise NoKeys from error
 
@@ -100,7 +98,7 @@ class Example(Verifier):
 
 
 class PyJwt(Verifier):
-    """PyJWT's own client, which blocks and knows no max-age: it is told one."""
+    """PyJWT's own client, which blocks and ignores max-age, so that its lifespan is set instead."""
 
     kind = "PyJWKClient"
 
@@ -110,7 +108,7 @@ class PyJwt(Verifier):
             self.jwks_url,
             lifespan=rules.max_age,
             timeout=FETCH_SECONDS,
-            cooldown_duration=ATTENTIVE * rules.max_age,
+            cooldown_duration=COOLDOWN_SHARE * rules.max_age,
         )
 
     async def verify(self, token: str) -> None:
@@ -129,12 +127,12 @@ class PyJwt(Verifier):
             self.decode(token, self._client.get_signing_key_from_jwt(token))
         except (jwt.PyJWKClientConnectionError, OSError) as error:
             raise NoKeys from error
-        except jwt.PyJWTError as refusal:
-            raise Refused(f"{type(refusal).__name__}: {refusal}") from refusal
+        except jwt.PyJWTError as rejection:
+            raise Refused(f"{type(rejection).__name__}: {rejection}") from rejection
 
 
 class Strict(Verifier):
-    """Holds a document for exactly its max-age: not longer, and never less, whatever kids come by."""
+    """Caches a document for exactly its max-age, whatever kids are presented."""
 
     kind = "strict"
 
@@ -153,8 +151,8 @@ class Strict(Verifier):
             raise Refused("unknown kid")
         try:
             self.decode(token, key)
-        except jwt.PyJWTError as refusal:
-            raise Refused(f"{type(refusal).__name__}: {refusal}") from refusal
+        except jwt.PyJWTError as rejection:
+            raise Refused(f"{type(rejection).__name__}: {rejection}") from rejection
 
     def kids(self) -> list[str]:
         return list(self._keys)
@@ -173,49 +171,51 @@ class Strict(Verifier):
         self._until = self._asked_at + int(max_age)
 
 
-async def check(verifier: Verifier, front: Front, findings: Findings, over: asyncio.Event) -> None:
-    """Let `verifier` judge every living token again and again, and some that are not good, each time."""
+async def check(verifier: Verifier, front: LoadBalancer, findings: Findings, over: asyncio.Event) -> None:
+    """Verify every unexpired token repeatedly, and some invalid ones."""
     while not over.is_set():
-        for token in findings.alive():
+        for token in findings.unexpired():
             try:
                 await verifier.verify(token.text)
             except NoKeys:
                 findings.count(f"no keys: {verifier.kind}")
-                break  # nor for the others: it would only ask the same again
-            except Refused as refusal:
-                _judge(verifier, token, refusal, front, findings)
+                break  # it would have none for the others, either
+            except Refused as rejection:
+                _check_rejection(verifier, token, rejection, front, findings)
             else:
-                findings.goes_on(f"verified: {verifier.kind}")
-        await _refuse_spoiled(verifier, findings)
+                findings.continued(f"verified: {verifier.kind}")
+        await _check_invalid_tokens(verifier, findings)
         await asyncio.sleep(ROUND_SECONDS)
 
 
-async def _refuse_spoiled(verifier: Verifier, findings: Findings) -> None:
-    for fault, token in findings.spoiled(verifier.rules.clock_skew, verifier.kids()).items():
+async def _check_invalid_tokens(verifier: Verifier, findings: Findings) -> None:
+    for fault, token in findings.invalid_tokens(verifier.rules.clock_skew, verifier.kids()).items():
         try:
             await verifier.verify(token)
         except NoKeys:
             return
-        except Refused as refusal:
-            findings.refused(fault, verifier.kind, str(refusal))
+        except Refused as rejection:
+            findings.refused(fault, verifier.kind, str(rejection))
         else:
             findings.violation(f"a token that is {fault} is refused", verifier=verifier.kind, token=token)
 
 
-def _judge(verifier: Verifier, token: Token, refusal: Refused, front: Front, findings: Findings) -> None:
+def _check_rejection(
+    verifier: Verifier, token: Token, rejection: Refused, front: LoadBalancer, findings: Findings
+) -> None:
     now = time.time()
     if token.expires_at <= now:
         findings.count(f"expired meanwhile: {verifier.kind}")
         return
     unreachable = now - front.failed_at <= verifier.rules.max_age + FETCH_SECONDS
     if unreachable and not isinstance(verifier, Strict):
-        # It could fetch nothing from anybody, and judges by an old document rather than by none.
+        # It could not fetch from any node, and used an old document.
         findings.count(f"refused while no node served: {verifier.kind}")
         return
-    findings.refused("VALID", verifier.kind, str(refusal))
+    findings.refused("VALID", verifier.kind, str(rejection))
     facts: dict[str, Any] = {
         "token": findings.described(token),
-        "refusal": refusal,
+        "rejection": rejection,
         "kids held": [kid[:8] for kid in verifier.kids()],
         "document of": findings.since_start(now - verifier.age()),
         "front": [(findings.since_start(at), node, status) for at, node, status in front.answers],

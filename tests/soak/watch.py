@@ -1,6 +1,6 @@
-"""Clients that ask each node for tokens and keep a session, observers of what is served and kept, and an operator.
+"""Clients that request tokens and keep a session, observers of key sets and the database, and an operator.
 
-What verifiers make of it is told in `verifiers`.
+Tokens are verified in `verifiers`.
 """
 
 import asyncio
@@ -25,13 +25,13 @@ LOOK_SECONDS = 0.3
 TOKEN_SECONDS = 3.0
 OPERATOR_SECONDS = 0.3
 COMMAND_SECONDS = 0.8
-"""How long a command takes to come to its decision, about."""
-LEFT_TO_TIMER = 0.4
-BESIDE_A_NODE = 0.3
-"""How often the operator sits at a node, and is cut off together with it."""
+"""The approximate time until a command decides."""
+SKIPPED_SHARE = 0.4
+THROUGH_A_NODE = 0.3
+"""The share of commands that use the database link of a node, with its faults."""
 OK, UNAVAILABLE = 200, 503
 REPEATED_SECONDS = 25.0
-"""For so long a refresh may be asked for again with the same token: less than the grace, whoever's clock is off."""
+"""For how long a refresh may be repeated with the same token: less than the grace, despite wrong clocks."""
 USER, PASSWORD = "alice", "violet otters juggle pancakes"
 DONE, FAILED, REFUSED = 0, 1, 3
 
@@ -39,7 +39,7 @@ DONE, FAILED, REFUSED = 0, 1, 3
 async def issue(
     node: Node, machine: tuple[str, str], rules: Rules, findings: Findings, over: asyncio.Event
 ) -> None:
-    """Ask `node` for tokens; it may fail while something is wrong with it, and only then."""
+    """Request tokens from `node`, which may fail only during its faults."""
     last = time.time()
     while not over.is_set():
         await asyncio.sleep(ASK_SECONDS)
@@ -82,8 +82,8 @@ def _not_issued(node: Node, answer: httpx2.Response, findings: Findings, *, heal
 
 
 async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.Event, seed: int) -> None:
-    """Refresh one session at any node, again and again; what was not answered is asked for again."""
-    draw = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
+    """Refresh one session repeatedly at random nodes; requests without an answer are repeated."""
+    draw = Random(seed)  # noqa: S311 - reproducible, not secret
     token: str | None = None
     first_sent_at: float | None = None
     unanswered = 0
@@ -106,20 +106,20 @@ async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.
             unanswered += token is not None
             continue
         if answer.status_code == OK:
-            findings.goes_on("log-ins" if token is None else "sessions refreshed")
+            findings.continued("log-ins" if token is None else "sessions refreshed")
             token, first_sent_at, unanswered = answer.json()["refresh_token"], None, 0
         elif unanswered > 1 and "given twice" in answer.text:
             findings.count("sessions given up: two answers were lost")
             token, first_sent_at, unanswered = None, None, 0
         elif answer.status_code != UNAVAILABLE:
             findings.violation(
-                "a session that is used lives on", answer=f"{answer.status_code} {answer.text[:300]}"
+                "a session in use stays valid", answer=f"{answer.status_code} {answer.text[:300]}"
             )
             token = first_sent_at = None
 
 
 async def observe_database(pair: Pair, name: str, findings: Findings, over: asyncio.Event) -> None:
-    """Look at the key ring where it is kept: no version that was ever seen is lost."""
+    """Read the version of the key ring in the database, which must never decrease."""
     highest = 0
     while not over.is_set():
         await asyncio.sleep(LOOK_SECONDS)
@@ -135,9 +135,9 @@ async def observe_database(pair: Pair, name: str, findings: Findings, over: asyn
 
 
 async def observe(node: Node, findings: Findings, over: asyncio.Event) -> None:
-    """Look at the JWKS of `node`: it must hold the kid of each token received before, for as long as that lives.
+    """Read the JWKS of `node`: it must contain the kid of each unexpired token received before.
 
-    A node that is not ready publishes less long, never less.
+    A node that is not ready publishes with a shorter max-age, but never fewer keys.
     """
     while not over.is_set():
         await asyncio.sleep(LOOK_SECONDS)
@@ -153,7 +153,9 @@ async def observe(node: Node, findings: Findings, over: asyncio.Event) -> None:
         if answer.status_code == OK:
             _require_published(node, answer, asked_at, findings, ready=ready)
         elif answer.status_code != UNAVAILABLE:
-            findings.violation("no other answer than 200 and 503", node=node.name, answer=answer.text[:300])
+            findings.violation(
+                "the JWKS is answered with 200 or 503", node=node.name, answer=answer.text[:300]
+            )
 
 
 def _require_published(
@@ -161,8 +163,8 @@ def _require_published(
 ) -> None:
     served = [str(key["kid"]) for key in answer.json()["keys"]]
     missing = {
-        token.kid: token  # of each kid, the youngest
-        for token in findings.alive()  # by now, after the answer
+        token.kid: token  # the newest of each kid
+        for token in findings.unexpired()  # now, after the answer
         if token.received_at < asked_at and token.kid not in served
     }
     for token in missing.values():
@@ -177,7 +179,7 @@ def _require_published(
 
 
 class Operator:
-    """Rotates by hand: as early as the guard allows, or not until the timer did, as drawn from the seed."""
+    """Rotates manually as soon as it is allowed, or leaves a rotation to the timer, at random by the seed."""
 
     def __init__(
         self, commands: Installation, nodes: Sequence[Node], database: Pair, rules: Rules, seed: int
@@ -186,36 +188,38 @@ class Operator:
         self._database = database
         self._nodes = nodes
         self._rules = rules
-        self._random = Random(seed)  # noqa: S311 - to be drawn again, not to be secret
+        self._random = Random(seed)  # noqa: S311 - reproducible, not secret
 
     async def run(self, findings: Findings, over: asyncio.Event) -> None:
-        """Go on until it is over."""
+        """Rotate until `over` is set."""
         while not over.is_set():
             allowed_in = await self._rotate(findings)
-            if allowed_in is None and self._random.random() < LEFT_TO_TIMER:
+            if allowed_in is None and self._random.random() < SKIPPED_SHARE:
                 allowed_in = float(self._rules.lead + self._rules.spare)
             await asyncio.sleep(max(OPERATOR_SECONDS, (allowed_in or 0.0) - COMMAND_SECONDS))
 
     async def _rotate(self, findings: Findings) -> float | None:
-        """Try, and return in how many seconds it will be allowed; None if it was."""
+        """Try to rotate; return the seconds until it is allowed, or None."""
         where = {}
-        if self._random.random() < BESIDE_A_NODE:
+        if self._random.random() < THROUGH_A_NODE:
             where["ISSUER_DATABASE_URL"] = self._random.choice(self._nodes).database_url
         began_at = time.time()
         try:
             done = await asyncio.to_thread(self._commands.command, "keys", "rotate", "--json", **where)
         except subprocess.TimeoutExpired as error:
-            findings.violation("a command ends", command=error)
+            findings.violation("a command ends in time", command=error)
             return None
-        findings.count(f"rotations by hand, exit {done.code}")
+        findings.count(f"manual rotations, exit {done.code}")
         if done.code == REFUSED:
-            allowed_from = done.document.get("allowed_from")  # none if the timer was faster: look again
+            allowed_from = done.document.get("allowed_from")  # absent if the timer was faster: try again
             return datetime.fromisoformat(allowed_from).timestamp() - time.time() if allowed_from else 0.0
         if done.code == DONE:
-            findings.event(f"rotated by hand: {done.document['message']}")
+            findings.event(f"rotated manually: {done.document['message']}")
         elif done.code != FAILED or not (where or self._database.was_lost_since(began_at)):
-            # It may fail only if it can be cut off with the node beside it, or has no primary.
+            # It may fail only through a node's link, or without a primary.
             findings.violation(
-                "an operator may rotate or is told to wait", out=done.out, err=done.err[-2000:]
+                "a rotation is performed or refused with a time from which it is allowed",
+                out=done.out,
+                err=done.err[-2000:],
             )
         return None

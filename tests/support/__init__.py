@@ -1,1 +1,1 @@
-"""What tests share: real servers and databases, clocks, a model of the key ring, a browser."""
+"""Shared by tests: real servers and databases, clocks, a model of the key ring, a browser."""

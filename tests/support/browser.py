@@ -1,4 +1,4 @@
-"""A headless Chromium for tests: opens a page, runs scripts in it, and tells what its console said."""
+"""A headless Chromium for tests: opens a page, runs scripts in it, and returns its console messages."""
 
 import json
 import shutil
@@ -24,27 +24,27 @@ POLL_SECONDS = 0.1
 
 
 class Page:
-    """One tab, spoken to by the DevTools protocol."""
+    """One tab, controlled through the DevTools protocol."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number = socket, 0
         self.complaints: list[str] = []
-        """Errors and warnings of the console, violations of the security policy among them."""
+        """Errors and warnings of the console, including violations of the security policy."""
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
 
     def open(self, url: str) -> None:
-        """Open an address."""
+        """Open a URL."""
         self._ask("Page.navigate", url=url)
 
     def run(self, script: str) -> Any:
-        """Return what a script in the page returns."""
+        """Run a script in the page, and return its result."""
         answer = self._ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def until(self, script: str) -> Any:
-        """Run a script until it returns something true, and return that; fail if it never does."""
+        """Run a script until its result is true, and return the result; fail after the time limit."""
         deadline = time.monotonic() + START_SECONDS
         while not (found := self.run(script)):
             assert time.monotonic() < deadline, (script, self.complaints, self.run("document.body.innerText"))
@@ -73,7 +73,7 @@ class Page:
 
 @contextmanager
 def page() -> Iterator[Page]:
-    """Yield an empty page of a browser that ends with the block; skip where none is installed."""
+    """Yield an empty page of a browser that ends with the block; skip the test if none is installed."""
     if CHROMIUM is None:
         pytest.skip("no chromium here: pages were NOT tested in a browser")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -96,7 +96,7 @@ def page() -> Iterator[Page]:
 
 
 def _page_url(folder: Path) -> str:
-    """Return where the first tab listens, once the browser has written its port down."""
+    """Return the URL of the first tab's debugger, once the browser has written its port to a file."""
     deadline, told = time.monotonic() + START_SECONDS, folder / "DevToolsActivePort"
     while time.monotonic() < deadline:
         if told.exists() and (port := told.read_text().partition("\n")[0]):

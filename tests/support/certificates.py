@@ -1,4 +1,4 @@
-"""Owns certificates for servers of tests: self-signed, for loopback."""
+"""Self-signed certificates for servers on loopback."""
 
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -13,7 +13,7 @@ from support.servers import HOST
 
 
 def certificate(folder: Path, *, encrypted: bool = False) -> tuple[Path, Path]:
-    """Write a certificate for the loopback address that signs itself, and its key."""
+    """Write a self-signed certificate for the loopback address, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "issuer")])
     now = datetime.now(UTC)

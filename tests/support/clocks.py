@@ -29,7 +29,7 @@ ADMITTED = timedelta(0)
 
 
 class ShiftedClock:
-    """A node's clock: what the time is, and how far this clock is from it."""
+    """A node's clock: the true time plus an offset."""
 
     def __init__(self, truth: MovableClock, shift: timedelta = ADMITTED) -> None:
         self._truth = truth
@@ -41,7 +41,7 @@ class ShiftedClock:
 
 @dataclass
 class Gate:
-    """The log-in guard of one node; attempts need no hashing here, the test knows whether the password is right."""
+    """The log-in guard of one node; nothing is hashed, the test says whether the password is right."""
 
     guard: Guard
     clock: ShiftedClock
@@ -51,7 +51,7 @@ class Gate:
         return cls(Guard(ThrottleStore(database)), clock)
 
     def attempt(self, account: str, address: str, *, right: bool) -> timedelta:
-        """Return how long the attempt has to wait; zero: it was made."""
+        """Return how long the attempt has to wait; zero if it was made."""
         origin, now = Origin(address=address), self.clock()
         try:
             self.guard.check(account, origin, now)

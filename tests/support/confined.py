@@ -1,4 +1,4 @@
-"""Tries what a service is said not to be able to, and prints what it could; runs in the place of the service.
+"""Attempts what the sandbox of the service should prevent, and prints what succeeded; runs instead of the service.
 
 What it finds is told in `servers/test_deployed`. It stands alone: the service's own Python runs it.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def refused(what: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
-    """Return whether the kernel does not let it be done."""
+    """Return whether the kernel prevents the call."""
     try:
         what(*arguments, **named)
     except OSError:
@@ -23,7 +23,7 @@ def refused(what: Callable[..., Any], *arguments: Any, **named: Any) -> bool:
 
 
 def writable() -> Iterator[str]:
-    """Yield each folder that a file can be made in."""
+    """Yield each folder in which a file can be created."""
     for folder, folders, _ in os.walk("/"):
         if folder in {"/proc", "/sys"}:
             folders.clear()
@@ -33,13 +33,13 @@ def writable() -> Iterator[str]:
 
 
 def executable(folder: str) -> bool:
-    """Return whether a program that was written there runs."""
+    """Return whether a program written to the folder can be executed."""
     program = Path(folder, "a program")
     try:
         program.write_text("#!/bin/sh")
         program.chmod(0o700)
         return not refused(subprocess.run, [program], check=False)
-    except OSError:  # a message queue is no program
+    except OSError:  # a message queue cannot be executed
         return False
     finally:
         program.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Owns dying on purpose: a process that runs one act and is killed at its n-th write, and how many writes it has.
+"""Crashes on purpose: a process runs a function and is killed at its n-th write, for every n.
 
 A write is a statement that changes the database, the moments right before and after a commit, and each file that is
 opened for writing, renamed, removed or given a mode. What must hold after each is told in `test_crash_points`.
@@ -21,7 +21,7 @@ DONE, FAILED = 0, 1
 
 
 class _Executioner:
-    """Counts writes, and kills the process at one of them."""
+    """Counts writes, and kills the process at a given one."""
 
     def __init__(self, fatal: int, folder: Path) -> None:
         self._left = fatal
@@ -50,7 +50,7 @@ class _Executioner:
 
 
 def killed_at_each_write(act: Callable[[], None], folder: Path) -> Iterator[int]:
-    """Run `act` in a process of its own, killed at its first write, at its second, and so on, until it lives.
+    """Run `act` in a new process that is killed at its first write, then at its second, and so on, until it survives.
 
     Yield the number of the write after each kill; what the act finds must be put back by then.
     """

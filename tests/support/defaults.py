@@ -1,4 +1,4 @@
-"""What tests start from: an instant, a clock to move on from it, a password that is accepted."""
+"""Defaults of tests: an instant, a clock that tests move, an acceptable password."""
 
 import hashlib
 from base64 import urlsafe_b64encode
@@ -18,7 +18,7 @@ ALICE = {"username": "alice", "password": PASSWORD}
 
 
 class MovableClock:
-    """A clock that stands still until it is told to go on."""
+    """A clock that moves only when a test advances it."""
 
     def __init__(self) -> None:
         self.now = START
@@ -34,7 +34,7 @@ Build = Callable[[Settings], Issuer]
 
 
 def sound_key(seed: str) -> PublicKey:
-    """Return a public key with its thumbprint as the kid; nobody has its private key."""
+    """Return a public key with its thumbprint as the kid; its private key does not exist."""
     number = urlsafe_b64encode(hashlib.sha256(seed.encode()).digest() * 8).rstrip(b"=").decode()
     jwk = {"e": "AQAB", "kty": "RSA", "n": number}
     kid = thumbprint(jwk)

@@ -1,4 +1,4 @@
-"""An installation in a folder, for the tests that break it, run what `issuer check` prints, and look again."""
+"""An installation in a folder, for tests that damage it, run the fix that `issuer check` prints, and check again."""
 
 import os
 import shlex
@@ -60,7 +60,7 @@ class Deployment:
         return finding
 
     def apply(self, line: str, *, must_work: bool = True) -> None:
-        """Do what a finding says: set a line for `.env`, run everything else; what it exports stays."""
+        """Apply the fix of a finding: add a line to `.env`, or run a command; exported variables stay set."""
         if is_setting(line):
             name, _, value = line.partition("=")
             self.set(**{name: shlex.split(value)[0] if value else ""})
@@ -84,7 +84,7 @@ class Deployment:
         self.set(**after)
 
     def _serve(self) -> None:
-        """Let an issuer run until it is ready, and stop it."""
+        """Run an issuer until it is ready, then stop it."""
         port = free_port()
         command = [sys.executable, "-m", "issuer.cli", "serve", "--port", str(port)]
         process = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.DEVNULL)
@@ -101,7 +101,7 @@ class Deployment:
         assert self.found() == []
 
     def make(self) -> None:
-        """Let an issuer make database, ring and keys."""
+        """Start an issuer once, which creates database, key ring and keys."""
         issuer = build(load_settings())
         issuer.keys.node.refresh()
         issuer.close()
@@ -127,11 +127,11 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with database, ring and keys, for copies."""
+    """A folder with database, key ring and keys, to be copied."""
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(encryption, "ROUNDS", 600_000)  # commands that are run on copies ask for them
+        patch.setattr(encryption, "ROUNDS", 600_000)  # commands that run on copies require them
         made = Deployment(folder, patch)
         made.set(**SETTINGS)
         made.make()
@@ -141,7 +141,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def deployment(empty: Deployment, installed: Path) -> Deployment:
-    """An installation that is well."""
+    """An installation without problems."""
     shutil.copytree(installed, empty.folder, dirs_exist_ok=True)
     empty.folder.chmod(0o700)
     return empty

@@ -22,7 +22,7 @@ PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbi
 
 
 def require_pgbouncer() -> str:
-    """Return its path; skip without it, and say so; fail in CI."""
+    """Return its path; skip the test without it, but fail in CI."""
     if PROGRAM:
         return PROGRAM
     told = "PgBouncer is not installed: what needs it was NOT tested (apt-get install pgbouncer)"
@@ -33,7 +33,7 @@ def require_pgbouncer() -> str:
 
 @contextmanager
 def pooled(url: str, user: str = USER, **settings: str) -> Iterator[str]:
-    """Yield the URL of the same database through a pooler with these settings beside those of a test."""
+    """Yield the URL of the same database through a pooler with these settings added."""
     program = require_pgbouncer()
     with psycopg.connect(url) as connection:
         port, name = connection.info.port, connection.info.dbname

@@ -1,6 +1,6 @@
 """A real PostgreSQL for the length of a test run, as an unprivileged user when the tests run as root.
 
-One with a replica, for the loss of a server, is told in `replicated`.
+One with a replica, for the loss of a server, is told in `replication`.
 """
 
 import os
@@ -22,7 +22,7 @@ HOST = "127.0.0.1"
 
 
 def binaries() -> Path | None:
-    """Return where the programs of PostgreSQL are, or None."""
+    """Return the folder of PostgreSQL's programs, or None."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
     if found:
         return found[-1].parent
@@ -38,7 +38,7 @@ def _missing(what: str) -> None:
 
 
 class Cluster:
-    """A directory of PostgreSQL's, and its server; in `with`: both are gone at the end.
+    """A data directory of PostgreSQL and its server; in `with`, both are removed at the end.
 
     Skips the test where PostgreSQL is not installed.
     """
@@ -48,7 +48,7 @@ class Cluster:
         if programs is None:
             _missing("PostgreSQL")
         self._binaries = programs
-        # Not in the folder of pytest, which each other run of pytest shuts for every other user.
+        # Not in pytest's folder, which other runs of pytest close to other users.
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self.data = self._folder / "data"
         self._as_user: list[str] = []
@@ -70,7 +70,7 @@ class Cluster:
         shutil.rmtree(self._folder)
 
     def make(self) -> None:
-        """Make the directory, empty."""
+        """Create an empty data directory."""
         self.run("initdb", "-D", self.data, "-U", USER, "-A", "trust", "-N", "-E", "UTF8")
 
     def start(self, **settings: str) -> None:
@@ -80,15 +80,15 @@ class Cluster:
         self.control("-l", str(self.data / "log"), "-o", f"-h {HOST} -p {self.port} {options}", "start")
 
     def stop(self) -> None:
-        """End the server at once: for its data this is what a crash is."""
+        """Stop the server immediately, which is equivalent to a crash for its data."""
         self.control("-m", "immediate", "stop")
 
     def control(self, *arguments: str) -> None:
-        """Run `pg_ctl`, and wait until what was asked is done."""
+        """Run `pg_ctl`, and wait until it has finished."""
         self.run("pg_ctl", "-D", self.data, "-w", *arguments)
 
     def run(self, program: str, *arguments: str | Path) -> None:
-        """Run one of PostgreSQL's programs as its user."""
+        """Run one of PostgreSQL's programs as the server's user."""
         command = [*self._as_user, str(self._binaries / program), *map(str, arguments)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
         assert done.returncode == 0, f"{program}: {done.stderr or done.stdout}"
@@ -96,7 +96,7 @@ class Cluster:
 
 @contextmanager
 def temporary_server(*, durable: bool = False) -> Iterator[str]:
-    """Yield the URL of a server's maintenance database; only a `durable` one waits for its disk."""
+    """Yield the URL of a server's maintenance database; only a `durable` server syncs to disk."""
     with Cluster() as cluster:
         cluster.make()
         cluster.start(fsync="on" if durable else "off")
@@ -104,8 +104,8 @@ def temporary_server(*, durable: bool = False) -> Iterator[str]:
 
 
 def new_database(server: str, options: str = "") -> str:
-    """Make an empty database and return its URL."""
+    """Create an empty database, and return its URL."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} {options}")  # a name of our own making
+        connection.execute(f"CREATE DATABASE {name} {options}")  # a generated name
     return server.removesuffix("postgres") + name

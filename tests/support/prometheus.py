@@ -1,4 +1,4 @@
-"""Owns reading what Prometheus would read at `/metrics`, and what alert rules ask of it."""
+"""Parsed metrics of `/metrics`, and the metrics that alert rules use."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 
 class Samples:
-    """The samples of one answer."""
+    """The samples of one response."""
 
     def __init__(self, text: str) -> None:
         self._samples = [
@@ -14,7 +14,7 @@ class Samples:
         ]
 
     def total(self, name: str, **labels: str) -> float:
-        """Return the sum of all samples of that name which have these labels."""
+        """Return the sum of all samples with that name and these labels."""
         return sum(
             sample.value
             for sample in self._samples
@@ -26,7 +26,7 @@ class Samples:
         return {sample.labels[label] for sample in self._samples if sample.name == name}
 
     def described(self) -> Iterator[tuple[str, frozenset[str]]]:
-        """Yield each figure with its labels, as documents write it: a histogram by the name of the whole."""
+        """Yield each metric with its labels, as in the documents: a histogram by its base name."""
         for sample in self._samples:
             name, labels = sample.name, set(sample.labels)
             for part in ("_bucket", "_sum", "_count"):

@@ -1,4 +1,4 @@
-"""Two servers of PostgreSQL: a primary, and a replica that has every commit which was answered.
+"""Two PostgreSQL servers: a primary, and a replica that has every acknowledged commit.
 
 The primary can be lost as often as wanted; what the issuer makes of it is told in `servers/test_failover` and `soak`.
 """
@@ -25,7 +25,7 @@ LOOK_SECONDS = 0.05
 
 
 class Pair:
-    """A primary and its replica; which is which changes with each failover, their ports do not."""
+    """A primary and its replica; a failover swaps the roles, not the ports."""
 
     def __init__(self, primary: Cluster, replica: Cluster) -> None:
         self._primary, self._replica = primary, replica
@@ -34,7 +34,7 @@ class Pair:
 
     @property
     def url(self) -> str:
-        """The maintenance database, wherever it is writable."""
+        """The URL of the maintenance database on either server, for the writable one."""
         hosts = ",".join(f"{HOST}:{port}" for port in self.ports)
         return f"postgresql://{USER}@{hosts}/postgres"
 
@@ -45,19 +45,19 @@ class Pair:
         self.replicate()
 
     def lose_primary(self) -> None:
-        """End the primary as a crash does: nobody can write until `promote`."""
+        """Stop the primary like a crash; nothing can be written until `promote`."""
         self._lost_at = time.time()
         self._primary.stop()
 
     def promote(self) -> None:
-        """Make the replica the primary; it answers commits alone until `replicate`."""
+        """Promote the replica; it acknowledges commits alone until `replicate`."""
         self._replica.control("promote")
         self._primary, self._replica = self._replica, self._primary
         self._back_at = time.time()
 
     def replicate(self) -> None:
-        """Copy the primary to where the other was, and from now on answer a commit only when both have it."""
-        # The copy shall not wait for a replica of its own the moment it is promoted: it is made without that.
+        """Create a new replica of the primary; from now on a commit is acknowledged only when both have it."""
+        # The copy is made without synchronous replication: once promoted, it must not wait for a replica.
         self._set_on_primary("ALTER SYSTEM RESET synchronous_standby_names")
         shutil.rmtree(self._replica.data, ignore_errors=True)
         source = ["-h", HOST, "-p", str(self._primary.port), "-U", USER]
@@ -70,7 +70,7 @@ class Pair:
         self._until_replica_is("streaming, sync")
 
     def fail_over(self) -> None:
-        """Lose the primary, promote the replica at once, and make another."""
+        """Crash the primary, promote the replica immediately, and create another."""
         self.lose_primary()
         self.promote()
         self.replicate()
@@ -80,7 +80,7 @@ class Pair:
         return self._lost_at > self._back_at or self._back_at >= instant
 
     def ask_primary(self, statement: str, database: str = "postgres") -> Any:
-        """Return the one value that a statement answers on the primary, without any issuer."""
+        """Return the single value of a query on the primary, without an issuer."""
         with psycopg.connect(self._primary.url, dbname=database, autocommit=True) as connection:
             row = connection.execute(statement).fetchone()  # type: ignore[call-overload]
             return row and row[0]
@@ -99,7 +99,7 @@ class Pair:
 
 @contextmanager
 def temporary_pair() -> Iterator[Pair]:
-    """Yield two servers that end with the block."""
+    """Yield two servers that stop with the block."""
     with Cluster() as primary, Cluster() as replica:
         pair = Pair(primary, replica)
         pair.start()

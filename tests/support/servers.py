@@ -1,4 +1,4 @@
-"""Owns real servers for tests: issuers and the example service as processes on loopback, ended with their block.
+"""Real servers: issuers and the example service as processes on loopback, stopped with their block.
 
 What they promise is told in `servers/` and `interop/`.
 """
@@ -28,7 +28,7 @@ from issuer.signing.pem_directory import CHECKPOINT
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 120.0
-"""How long to wait for what must come: no test is to fail because a machine is busy."""
+"""The longest wait for an expected event: no test may fail because a machine is busy."""
 POLL_SECONDS = 0.02
 PASSPHRASE = "sixteen silent penguins"
 
@@ -42,13 +42,13 @@ RULES = {
 }
 """The rules of production in seconds, but for R: who is held up for some of them may sign. Keys rotate by hand."""
 QUICK = {"ISSUER_NODE_TIMEOUT": "4s", "ISSUER_OUTAGE_LIMIT": "4s", "ISSUER_PUBLISH_LEAD": "6s"}
-"""For those who wait until R, O or the lead has passed."""
+"""For tests that wait until R, O or the lead has passed."""
 
 T = TypeVar("T")
 
 
 def eventually(ask: Callable[[], T], what: str) -> T:
-    """Ask until the answer is truthy and return it; fail when patience ends."""
+    """Call `ask` until its result is true, and return the result; fail after PATIENCE_SECONDS."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS} s: {what}"
@@ -57,7 +57,7 @@ def eventually(ask: Callable[[], T], what: str) -> T:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a port that is not in use."""
     with socket.create_server((HOST, 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
@@ -73,7 +73,7 @@ def is_free(port: int) -> bool:
 
 
 def is_running(pid: int, *, group: int | None = None) -> bool:
-    """Return whether the process does anything still (one that nobody waited for does not), and in that group."""
+    """Return whether the process still runs (a zombie does not), in that group if one is given."""
     try:
         state, _parent, its_group, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -82,12 +82,12 @@ def is_running(pid: int, *, group: int | None = None) -> bool:
 
 
 def kid_of(token: str) -> str:
-    """Return the kid that the token's header names."""
+    """Return the kid in the token's header."""
     return str(jwt.get_unverified_header(token)["kid"])
 
 
 class Done(NamedTuple):
-    """What a script sees of a command."""
+    """The result of a command, as a script sees it."""
 
     code: int
     out: str
@@ -101,7 +101,7 @@ class Done(NamedTuple):
 
 @dataclass(frozen=True)
 class Server:
-    """A server in a process group of its own, which its workers share."""
+    """A server in its own process group, which includes its workers."""
 
     process: "subprocess.Popen[bytes]"
     url: str
@@ -121,12 +121,12 @@ class Server:
         return int(self.url.rpartition(":")[2])
 
     def until_ready(self) -> Self:
-        """Wait until every worker has started and the server says that it is ready."""
+        """Wait until every worker has started and the server reports that it is ready."""
         eventually(self._is_ready, f"{self.url} is ready")
         return self
 
     def until_alive(self) -> Self:
-        """Wait until it answers, ready or not: the example is not without an issuer."""
+        """Wait until it answers, ready or not: the example is not ready without an issuer."""
         eventually(lambda: self._answers("/healthz"), f"{self.url} answers")
         return self
 
@@ -136,32 +136,32 @@ class Server:
         self.process.wait()
 
     def freeze(self) -> None:
-        """Stop every process of it, as SIGSTOP does, in mid-stride."""
+        """Stop all its processes with SIGSTOP."""
         os.killpg(self.process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue all its processes with SIGCONT."""
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ask the server to stop, as an operator does, and wait until it has."""
+        """Stop the server as an operator does, and wait for its end."""
         self.process.terminate()
         self.process.wait(PATIENCE_SECONDS)
 
     def has_ended(self) -> bool:
-        """Return whether neither the server nor any of its workers does anything still."""
+        """Return whether the server and all its workers have ended."""
         processes = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
         return not any(is_running(pid, group=self.process.pid) for pid in processes)
 
     def end(self) -> None:
-        """Leave nothing of it running, whatever happened before."""
+        """Kill all its processes, whatever happened before."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
     @contextmanager
     def only(self, pid: int) -> Iterator[None]:
-        """Let one worker alone answer in this block."""
+        """Within the block, only one worker answers."""
         others = [other for other in self.worker_pids if other != pid and is_running(other)]
         try:
             for other in others:
@@ -203,14 +203,14 @@ class Installation:
             "VERIFIER_TTL_FLOOR": "1s",
             **settings,
         }
-        # Each request comes on a connection of its own, and so to any of the workers.
+        # Each request has a new connection, and so reaches any of the workers.
         self.http = httpx2.Client(
             trust_env=False, timeout=PATIENCE_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0)
         )
         self._servers: list[Server] = []
         self._temporary = tempfile.TemporaryDirectory()
         self.temporary = Path(self._temporary.name)
-        """What servers keep in temporary files, those that are killed leave behind: it goes with this."""
+        """The folder for temporary files, which killed servers leave behind; removed with this object."""
 
     def __enter__(self) -> Self:
         return self
@@ -223,28 +223,28 @@ class Installation:
 
     @property
     def keys(self) -> Path:
-        """Where the private keys are."""
+        """The directory of private keys."""
         return self.folder / "keys"
 
     def serve(self, *options: str, workers: int = 1, port: int | None = None) -> Server:
-        """Start `issuer serve`, and do not wait for it."""
+        """Start `issuer serve` without waiting for it."""
         port = port or self.port
         arguments = ["-m", "issuer.cli", "serve", "--port", str(port), "--workers", str(workers), *options]
         return self._start(arguments, port, workers)
 
     def serve_service(self, *options: str) -> Server:
-        """Start the example service, and do not wait for it."""
+        """Start the example service without waiting for it."""
         port = self.service_port
         return self._start(["-m", "verifier_example", "--port", str(port), *options], port, workers=1)
 
     def serve_service_by_uvicorn(self) -> Server:
-        """Start the example service on another port as any ASGI application is started."""
+        """Start the example service on another port with plain uvicorn."""
         port = free_port()
         arguments = ["-m", "uvicorn", "--factory", "verifier_example.app:create_app", "--port", str(port)]
         return self._start(arguments, port, workers=1)
 
     def command(self, *arguments: str, stdin: str = "", **settings: str) -> Done:
-        """Run `issuer` with the arguments, and perhaps other settings, and wait for its end."""
+        """Run `issuer` with the arguments and additional settings, and wait for its end."""
         done = subprocess.run(
             [sys.executable, "-m", "issuer.cli", *arguments],
             cwd=self.folder,
@@ -259,7 +259,7 @@ class Installation:
 
     @cached_property
     def machine(self) -> tuple[str, str]:
-        """The id and secret of a client, made at first use."""
+        """The id and secret of a client, registered at first use."""
         made = self.command("clients", "add", "machine", "--scope", "items:read", "--json")
         assert made.code == 0, made
         return made.document["client_id"], made.document["client_secret"]
@@ -273,7 +273,7 @@ class Installation:
         )
 
     def log_in(self, username: str, password: str) -> httpx2.Response:
-        """Return the answer to a log-in."""
+        """Return the response to a log-in."""
         return self.http.post(f"{self.url}/login", data={"username": username, "password": password})
 
     def key_set(self) -> httpx2.Response:
@@ -281,32 +281,32 @@ class Installation:
         return self.http.get(f"{self.url}/.well-known/jwks.json")
 
     def call_service(self, token: str) -> httpx2.Response:
-        """Return what the example service answers to the bearer of `token`."""
+        """Return the example service's response to a request with `token`."""
         headers = {"Authorization": f"Bearer {token}"}
         return self.http.get(f"{self.service_url}/protected_route", headers=headers)
 
     def require_verifies(self, token: str, key_set: httpx2.Response) -> None:
-        """Fail unless `token` is good by the keys of `key_set`."""
+        """Fail unless `token` is valid with the keys of `key_set`."""
         key = jwt.PyJWKSet.from_dict(key_set.json())[kid_of(token)]
         jwt.decode(token, key, algorithms=["RS256"], audience=self.service_url, issuer=self.url)
 
     def saved_ring(self) -> Mapping[str, Any] | None:
-        """Return the ring as the database holds it, or None, and touch nothing: it reads a copy."""
+        """Return the key ring as stored, or None, from a copy of the database."""
         with tempfile.TemporaryDirectory() as folder:
             for path in self.folder.glob("issuer.db*"):
-                with suppress(FileNotFoundError):  # SQLite removes its own files as it likes
+                with suppress(FileNotFoundError):  # SQLite removes its files at any time
                     shutil.copy(path, folder)
             database = sqlite3.connect(Path(folder) / "issuer.db")
             try:
                 row = database.execute("SELECT document FROM key_ring").fetchone()
-            except sqlite3.OperationalError:  # not even tables yet
+            except sqlite3.OperationalError:  # there are no tables yet
                 row = None
             finally:
                 database.close()
         return json.loads(row[0]) if row else None
 
     def saved_kids(self) -> set[str]:
-        """Return the kids that the saved ring names."""
+        """Return the kids in the stored key ring."""
         ring = self.saved_ring()
         return {key["kid"] for key in ring["keys"]} if ring else set()
 
@@ -340,7 +340,7 @@ class Installation:
 
 
 def access_token(answer: httpx2.Response) -> str:
-    """Return the access token of a token response, which must be one."""
+    """Return the access token of a token response; fail for any other response."""
     assert answer.status_code == httpx2.codes.OK, answer.text
     token: str = answer.json()["access_token"]
     return token

@@ -1,4 +1,4 @@
-"""Installations that share a PostgreSQL, and statements that wait there until several can go on at once."""
+"""Installations that share a PostgreSQL database, and statements that wait there until several continue at once."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from support.servers import PASSPHRASE, Installation, eventually
 
 
 @contextmanager
-def held_up(database: str, lock: str) -> Iterator[Callable[[int], None]]:
-    """Take a lock for the block, and yield what waits until so many wait for it, to go on all at once."""
+def lock_held(database: str, lock: str) -> Iterator[Callable[[int], None]]:
+    """Hold a lock within the block; yield a function that waits until so many statements wait for it."""
     waiting = (
         "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_locks.database = pg_database.oid"
         " WHERE NOT granted AND datname = current_database()"
@@ -26,7 +26,7 @@ def held_up(database: str, lock: str) -> Iterator[Callable[[int], None]]:
 
 
 def use_postgresql(installation: Installation, server: str) -> str:
-    """Let ring and private keys be in an empty database, and return its URL."""
+    """Use an empty database for key ring and private keys, and return its URL."""
     database = new_database(server)
     installation.settings |= {
         "ISSUER_DATABASE_URL": database,

@@ -1,6 +1,6 @@
-"""A real PKCS#11 token for tests, SoftHSM2 in a temporary folder, and other processes that use it beside ours.
+"""A real PKCS#11 token, SoftHSM2 in a temporary folder, and other processes that use it at the same time.
 
-What is promised of keys in a token is told in `test_signing`, `test_hsm` and `test_cryptoki`.
+What is promised of keys in a token is told in `test_signer`, `pkcs11.test_signer` and `test_session`.
 """
 
 import os
@@ -26,7 +26,7 @@ CONF = "SOFTHSM2_CONF"
 
 
 def require_softhsm() -> None:
-    """Skip without SoftHSM2, and say so; fail in CI."""
+    """Skip the test without SoftHSM2, but fail in CI."""
     if MODULE.exists():
         return
     text = "SoftHSM2 is not installed: what needs it was NOT tested (apt-get install softhsm2)"
@@ -45,14 +45,14 @@ def configured(folder: Path, *options: str) -> Path:
 
 
 def initialise(conf: Path, label: str = LABEL) -> None:
-    """Make a token with a PIN, and nothing in it."""
+    """Create an empty token with a PIN."""
     command = ["softhsm2-util", "--init-token", "--free", "--label", label, "--so-pin", PIN, "--pin", PIN]
     subprocess.run(command, env={**os.environ, CONF: str(conf)}, check=True, capture_output=True)
 
 
 @contextmanager
 def fresh_token(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Iterator[Path]:
-    """Let this process use an empty token of its own; yield its configuration."""
+    """Use a new, empty token in this process; yield its configuration."""
     require_softhsm()
     conf = configured(folder, *options)
     initialise(conf)
@@ -74,7 +74,7 @@ def signer(**changes: Any) -> Pkcs11Signer:
 
 
 def kept_key(alg: str = "ES256") -> PublicKey:
-    """Make a key, and keep it."""
+    """Make a key, and store it."""
     ours = signer()
     public = ours.generate(alg)
     ours.keep(public.kid)
@@ -82,7 +82,7 @@ def kept_key(alg: str = "ES256") -> PublicKey:
 
 
 def loaded(public: PublicKey) -> Pkcs11Signer:
-    """Return a signer that has the key ready."""
+    """Return a signer that has loaded the key."""
     ours = signer()
     ours.load(public.kid, public.alg)
     return ours
@@ -90,7 +90,7 @@ def loaded(public: PublicKey) -> Pkcs11Signer:
 
 @contextmanager
 def session() -> Iterator[pkcs11.Session]:
-    """Yield a session beside the issuer's own, as the token's tool has; the log-in may be the issuer's."""
+    """Yield a second session on the token, as an administration tool has; it may share the issuer's log-in."""
     token = pkcs11.lib(str(MODULE)).get_token(token_label=LABEL)
     try:
         opened = token.open(rw=True, user_pin=PIN)
@@ -100,7 +100,7 @@ def session() -> Iterator[pkcs11.Session]:
 
 
 def objects(opened: pkcs11.Session, kind: pkcs11.ObjectClass, kid: str) -> list[pkcs11.Object]:
-    """Return all objects of that class with that CKA_ID."""
+    """Return all objects with that class and CKA_ID."""
     return list(opened.get_objects({pkcs11.Attribute.CLASS: kind, pkcs11.Attribute.ID: kid.encode()}))
 
 
@@ -108,7 +108,7 @@ _there: list[Pkcs11Signer] = []
 
 
 def in_other_process(method: str, *arguments: Any) -> Any:
-    """Call a method of the one signer of the process in which this runs."""
+    """Call a method of the only signer in the current process."""
     if not _there:
         _there.append(Pkcs11Signer(Token(MODULE, LABEL, lambda: PIN)))
     return getattr(_there[0], method)(*arguments)
@@ -116,6 +116,6 @@ def in_other_process(method: str, *arguments: Any) -> Any:
 
 @contextmanager
 def other_process() -> Iterator[Callable[..., Any]]:
-    """Yield a call of signer methods in a process that began with nothing of ours and keeps its session open."""
+    """Yield a function that calls signer methods in another, fresh process, which keeps its session open."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         yield lambda *call: process.submit(in_other_process, *call).result()

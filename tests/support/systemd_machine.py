@@ -1,4 +1,4 @@
-"""A machine that boots systemd, for tests: this one's own system in a container; what it writes goes with it.
+"""A machine that boots systemd: a container of this machine's system, whose changes are discarded.
 
 What an installation in it promises is told in `servers/test_deployed`.
 """
@@ -17,7 +17,7 @@ NEEDED = ("systemd-nspawn", "nsenter", "unshare", "git", "openssl", "curl")
 BOOT_SECONDS = 240.0
 POLL_SECONDS = 0.1
 GIVEN = "/given"
-"""Where the machine sees the folder that it is given."""
+"""Where the given folder is mounted in the machine."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BOOT = """
 mount --bind / "$1"
@@ -25,11 +25,11 @@ exec systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --consol
   --directory="$1" --volatile=overlay --bind-ro="$2:/given" --machine="issuer-test-$$" \
   --boot systemd.unit=basic.target
 """
-"""nspawn boots no machine from / by that name. What the system starts for itself, servers above all, stays off."""
+"""The name under which nspawn boots from /. Services of the system itself stay off."""
 
 
 def require_machine() -> None:
-    """Skip where no machine can be booted, and say so; fail in CI."""
+    """Skip the test where no machine can be booted, but fail in CI."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing:
         not_tested(f"{', '.join(missing)} not installed (apt-get install systemd-container)")
@@ -38,7 +38,7 @@ def require_machine() -> None:
 
 
 def not_tested(why: str) -> None:
-    """Skip, or fail in CI."""
+    """Skip the test, or fail in CI."""
     text = f"{why}: what needs it was NOT tested, see .ci/run"
     if os.environ.get("CI") == "true":
         pytest.fail(text)
@@ -77,13 +77,13 @@ class Machine:
         self._end()
 
     def run(self, script: str, *, stdin: str = "", check: bool = True) -> str:
-        """Run lines of bash as root in the machine, and return what they print; fail if one of them does."""
+        """Run lines of bash as root in the machine, and return their output; fail if one of them fails."""
         done = self._bash(script, stdin)
         assert not check or done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def start(self, *command: str) -> "subprocess.Popen[str]":
-        """Start a program in the machine, which answers to pipes."""
+        """Start a program in the machine, connected to pipes."""
         return subprocess.Popen(
             [*self._inside(), *command],
             stdin=subprocess.PIPE,
@@ -93,7 +93,7 @@ class Machine:
         )
 
     def show(self, unit: str) -> Mapping[str, str]:
-        """Return what systemd knows of a unit."""
+        """Return systemd's properties of a unit."""
         lines = self.run(f"systemctl show {unit}").splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line)
 
@@ -105,7 +105,7 @@ class Machine:
         return ["nsenter", f"--target={self._leader()}", "--all", "env", "-i", f"PATH={PATH}", "HOME=/root"]
 
     def _leader(self) -> int:
-        """Return the process that is the first one in the machine, or 0."""
+        """Return the process id of the machine's init, or 0."""
         found = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         return int(found[0]) if found else 0
 
@@ -113,7 +113,7 @@ class Machine:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                # Within a container that may be forbidden, which nothing that is installed would mend.
+                # Within a container this may be forbidden, and no package would change that.
                 pytest.skip(f"no machine boots here, NOT tested: {self._log.read_text('utf-8', 'replace')}")
             if self._leader() and self._bash("systemctl is-active basic.target").returncode == 0:
                 return

@@ -71,7 +71,7 @@ def test_accounts_made_from_an_ipv6_network_share_a_limit(database: Database, cl
         ("", ("",)),
     ],
 )
-def test_an_address_is_counted_by_its_site_and_its_network(address: str, networks: tuple[str, ...]) -> None:
+def test_an_address_counts_for_its_site_and_its_network(address: str, networks: tuple[str, ...]) -> None:
     assert networks_of(address) == networks
 
 
@@ -82,9 +82,7 @@ def sessions(web: TestClient, token: str) -> int:
     return len(web.get("/users/me/sessions", headers=bearer(token)).json()["sessions"])
 
 
-def test_a_right_password_with_a_scope_that_nobody_has_leaves_a_session_behind(
-    web: TestClient, alice: str
-) -> None:
+def test_a_right_password_with_an_unknown_scope_starts_a_session(web: TestClient, alice: str) -> None:
     first = log_in(web).json()["access_token"]
     answer = web.post("/login", data={**ALICE, "scope": "nobody:has:this"})
     assert (answer.status_code, answer.json()["scope"]) == (200, "")
@@ -111,7 +109,7 @@ def test_a_node_that_cannot_sign_does_not_reveal_whether_the_password_is_right(
     issuer: Issuer, web: TestClient, alice: str, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[object] = []
-    monkeypatch.setattr(issuer.keys.node, "refresh", lambda: issuer.node.view)
+    monkeypatch.setattr(issuer.keys.node, "refresh", lambda: issuer.keys.node.view)
     monkeypatch.setattr(issuer.accounts.passwords, "verify", lambda *given: hashed.append(given))
     clock.advance(hours=1)
     assert [log_in(web, password).status_code for password in (PASSWORD, "wrong")] == [503, 503]
@@ -163,7 +161,7 @@ def numbers() -> Iterator[int]:
     return itertools.count()
 
 
-def test_a_neighbour_causes_the_same_work_and_does_not_hold_the_owner_up(
+def test_failures_from_a_shared_address_cost_the_same_work_and_do_not_delay_the_owner(
     client_from: From,  # noqa: F811
     alice: str,
     issuer: Issuer,
@@ -189,7 +187,7 @@ def test_a_neighbour_causes_the_same_work_and_does_not_hold_the_owner_up(
 # Many at once
 
 
-def test_guesses_that_are_under_way_are_counted_as_if_they_had_failed(
+def test_guesses_in_progress_count_as_failed(
     database: Database,
     clock: MovableClock,
 ) -> None:
@@ -208,7 +206,7 @@ def test_guesses_that_are_under_way_are_counted_as_if_they_had_failed(
     ] * 6
 
 
-def test_one_account_logs_in_from_one_site_no_faster_than_its_rate(
+def test_log_ins_to_an_account_from_one_site_are_limited_in_rate(
     database: Database,
     clock: MovableClock,
 ) -> None:
@@ -249,7 +247,7 @@ CHEAP_JSON = {
 }
 
 
-def test_what_can_be_refused_without_hashing_takes_no_place_in_the_queue(
+def test_requests_rejected_without_hashing_take_no_place_in_the_queue(
     issuer: Issuer,
     client_from: From,  # noqa: F811
     alice: str,
@@ -315,7 +313,7 @@ def test_many_log_ins_from_one_address_delay_no_other_address(
 # Names
 
 
-def test_names_are_kept_under_a_secret_of_the_installation(
+def test_names_are_stored_as_keyed_hashes(
     database: Database,
     clock: MovableClock,
 ) -> None:
@@ -331,7 +329,7 @@ def test_names_are_kept_under_a_secret_of_the_installation(
     assert not (counted | known) & plain
 
 
-def test_all_nodes_make_one_secret_and_another_installation_another(database: Database) -> None:
+def test_all_nodes_of_an_installation_share_one_secret(database: Database) -> None:
     with ThreadPoolExecutor(4) as pool:
         made = set(pool.map(lambda _: SecretStore(database).secret("limits"), range(8)))
     assert len(made) == 1

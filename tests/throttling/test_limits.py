@@ -26,7 +26,7 @@ def database(each_database: Database) -> Database:
 
 @pytest.fixture
 def client_from(issuer: Issuer, web: TestClient) -> From:
-    """A client of another machine, which brings no cookie of this one."""
+    """A client of another machine, without cookies."""
     return lambda address: TestClient(web.app, client=(address, 50000))
 
 
@@ -46,7 +46,7 @@ def waits(answer: httpx2.Response) -> int:
 
 
 @pytest.mark.parametrize("username", ["alice", "nobody"])
-def test_guesses_beyond_the_free_ones_wait_twice_as_long_each_time_known_account_or_not(
+def test_each_guess_beyond_the_free_ones_doubles_the_wait_for_any_name(
     client_from: From, alice: str, issuer: Issuer, clock: MovableClock, username: str
 ) -> None:
     strangers = [client_from(f"203.0.113.{number}") for number in range(200)]
@@ -64,7 +64,7 @@ def test_guesses_beyond_the_free_ones_wait_twice_as_long_each_time_known_account
     assert told == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
 
 
-def test_a_device_that_logged_in_before_is_not_held_up_by_strangers(
+def test_a_known_device_is_not_delayed_by_guesses_of_others(
     client_from: From, alice: str, clock: MovableClock
 ) -> None:
     owner = client_from("198.51.100.1")
@@ -80,7 +80,7 @@ def test_a_device_that_logged_in_before_is_not_held_up_by_strangers(
     assert guess(moved, ACCOUNT.free + 2) == [401] * (ACCOUNT.free + 1) + [429]
 
 
-def test_a_device_is_known_from_its_first_log_in_though_neighbours_attack(
+def test_a_device_is_known_from_its_first_log_in_even_during_an_attack_from_its_address(
     client_from: From, alice: str
 ) -> None:
     assert log_in(client_from("198.51.100.1")).status_code == 200  # so that the address is known
@@ -90,7 +90,7 @@ def test_a_device_is_known_from_its_first_log_in_though_neighbours_attack(
     assert log_in(owner).status_code == 200
 
 
-def test_programs_that_keep_no_cookies_leave_a_trail_of_a_week(
+def test_log_ins_without_cookies_are_remembered_by_address_for_a_week(
     client_from: From, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     known = client_from("198.51.100.1")
@@ -103,7 +103,7 @@ def test_programs_that_keep_no_cookies_leave_a_trail_of_a_week(
         assert connection.exec_driver_sql("SELECT count(*) FROM devices").scalar() == 3
 
 
-def test_a_cookie_of_one_account_opens_no_allowance_for_another(client_from: From, alice: str) -> None:
+def test_a_device_cookie_of_one_account_gives_no_allowance_for_another(client_from: From, alice: str) -> None:
     thief = client_from("203.0.113.1")
     thief.post("/users", json={**ALICE, "username": "mallory"})
     assert log_in(thief, username="mallory").status_code == 200
@@ -111,7 +111,9 @@ def test_a_cookie_of_one_account_opens_no_allowance_for_another(client_from: Fro
     assert guess(client_from("203.0.113.2"), 1) == [429]
 
 
-def test_an_address_that_tries_many_accounts_waits_and_others_do_not(client_from: From, alice: str) -> None:
+def test_an_address_that_guesses_at_many_accounts_is_delayed_and_others_are_not(
+    client_from: From, alice: str
+) -> None:
     spray = client_from("2001:db8:1:2::1")
     for number in range(ADDRESS.free + 1):
         assert log_in(spray, "wrong", f"user{number}").status_code == 401
@@ -119,9 +121,7 @@ def test_an_address_that_tries_many_accounts_waits_and_others_do_not(client_from
     assert log_in(client_from("2001:db8:1:3::1")).status_code == 200
 
 
-def test_failures_are_forgotten_after_a_while(
-    client_from: From, alice: str, issuer: Issuer, clock: MovableClock
-) -> None:
+def test_failures_expire(client_from: From, alice: str, issuer: Issuer, clock: MovableClock) -> None:
     stranger = client_from("203.0.113.1")
     guess(stranger, ACCOUNT.free + 1)
     clock.advance(seconds=(ACCOUNT.forgotten_after).total_seconds() + 1)
@@ -129,7 +129,7 @@ def test_failures_are_forgotten_after_a_while(
     assert guess(stranger, ACCOUNT.free) == [401] * ACCOUNT.free
 
 
-def test_a_right_password_takes_its_own_claim_back(
+def test_a_right_password_releases_its_own_reservation(
     client_from: From, alice: str, clock: MovableClock
 ) -> None:
     guess(client_from("203.0.113.1"), ACCOUNT.free + 1)
@@ -140,7 +140,7 @@ def test_a_right_password_takes_its_own_claim_back(
     assert waits(log_in(client_from("203.0.113.1"), "wrong")) == 2
 
 
-def test_right_passwords_neither_lengthen_a_wait_nor_begin_it_anew(
+def test_right_passwords_neither_extend_nor_restart_a_wait(
     client_from: From, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     neighbour = client_from("198.51.100.1")
@@ -162,7 +162,7 @@ def test_a_request_without_a_password_delays_no_other(
     assert log_in(client_from("198.51.100.1")).status_code == 200
 
 
-def test_neighbours_at_one_address_do_not_learn_who_logs_in_from_there(client_from: From, alice: str) -> None:
+def test_users_of_a_shared_address_do_not_learn_of_log_ins_from_there(client_from: From, alice: str) -> None:
     assert log_in(client_from("198.51.100.1")).status_code == 200
     neighbour = client_from("198.51.100.1")
     for number in range(ADDRESS.free + 1):
@@ -173,7 +173,7 @@ def test_neighbours_at_one_address_do_not_learn_who_logs_in_from_there(client_fr
     }
 
 
-def test_the_device_on_which_an_account_was_made_is_known(client_from: From, issuer: Issuer) -> None:
+def test_the_device_that_registered_an_account_is_known(client_from: From, issuer: Issuer) -> None:
     owner = client_from("198.51.100.1")
     assert owner.post("/users", json=ALICE).status_code == 201
     guess(client_from("203.0.113.1"), ACCOUNT.free + 1)
@@ -182,7 +182,7 @@ def test_the_device_on_which_an_account_was_made_is_known(client_from: From, iss
     assert log_in(moved).status_code == 200
 
 
-def test_the_grant_password_is_limited_as_the_log_in_is(client_from: From, alice: str) -> None:
+def test_the_password_grant_is_limited_like_the_log_in(client_from: From, alice: str) -> None:
     web = client_from("203.0.113.1")
     form = {"grant_type": "password", "client_id": "first-party", **ALICE, "password": "wrong"}
     answers = [web.post("/oauth2/token", data=form) for _ in range(ACCOUNT.free + 2)]
@@ -190,7 +190,7 @@ def test_the_grant_password_is_limited_as_the_log_in_is(client_from: From, alice
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "x" * 42, "x" * 44, '"\\012"', "é" * 43])
-def test_a_device_is_named_by_the_issuer_alone(client_from: From, alice: str, cookie: str) -> None:
+def test_only_the_issuer_chooses_device_ids(client_from: From, alice: str, cookie: str) -> None:
     web = client_from("203.0.113.1")
     given = web.post("/login", data=ALICE, headers={"Cookie": f"issuer_device={cookie}".encode()})
     assert cookie == "" or f"issuer_device={cookie};" not in given.headers["set-cookie"]
@@ -205,7 +205,9 @@ def test_ended_sessions_are_reported_as_ended_however_many_there_are(client_from
         assert web.post("/oauth2/token", data=form).json()["error"] == "invalid_grant"
 
 
-def test_wrong_secrets_wait_and_the_right_one_never_does(client_from: From, machine: tuple[str, str]) -> None:
+def test_wrong_client_secrets_are_delayed_and_the_right_one_is_not(
+    client_from: From, machine: tuple[str, str]
+) -> None:
     web = client_from("203.0.113.1")
     form = {"grant_type": "client_credentials"}
     for _ in range(SECRET.free + 1):
@@ -214,7 +216,7 @@ def test_wrong_secrets_wait_and_the_right_one_never_does(client_from: From, mach
     assert web.post("/oauth2/token", data=form, auth=machine).status_code == 200
 
 
-def test_made_accounts_are_limited_by_address(client_from: From, issuer: Issuer, clock: MovableClock) -> None:
+def test_registrations_are_limited_by_address(client_from: From, issuer: Issuer, clock: MovableClock) -> None:
     web = client_from("203.0.113.1")
     for _ in range(REGISTRATION.free + 1):
         assert web.post("/users", json={**ALICE, "password": "short"}).status_code == 400
@@ -222,7 +224,7 @@ def test_made_accounts_are_limited_by_address(client_from: From, issuer: Issuer,
     assert client_from("203.0.113.2").post("/users", json=ALICE).status_code == 201
 
 
-def test_the_device_is_remembered_in_a_cookie_that_scripts_do_not_see(
+def test_the_device_cookie_is_not_accessible_to_scripts(
     made: Build, settings: Settings, web: TestClient, alice: str
 ) -> None:
     cookie = log_in(web).headers["set-cookie"]
@@ -236,7 +238,7 @@ def test_the_device_is_remembered_in_a_cookie_that_scripts_do_not_see(
         assert "Secure" in cookie.split("; ")
 
 
-def test_only_a_trusted_proxy_says_where_a_request_comes_from(
+def test_only_a_trusted_proxy_may_name_the_client_address(
     made: Build, settings: Settings, alice: str
 ) -> None:
     behind = made(settings.model_copy(update={"trusted_proxies": ("10.0.0.0/8",)}))

@@ -65,7 +65,7 @@ def machine_token(web: TestClient, machine: tuple[str, str]) -> str:
 # Seen and ended by their owner
 
 
-def test_a_user_sees_each_session_with_where_it_began_and_which_is_this_one(
+def test_a_user_sees_the_origin_of_each_session_and_the_current_one(
     web: TestClient, alice: str, clock: MovableClock
 ) -> None:
     log_in(web, "a phone")
@@ -84,7 +84,7 @@ def test_a_user_sees_each_session_with_where_it_began_and_which_is_this_one(
     assert this["used_at"] == this["created_at"] == "2026-01-01T00:00:00Z"
 
 
-def test_a_user_ends_one_session_and_only_an_own_one(web: TestClient, alice: str) -> None:
+def test_a_user_can_end_only_own_sessions(web: TestClient, alice: str) -> None:
     phone, laptop = log_in(web), log_in(web)
     bob = {**ALICE, "username": "bob"}
     web.post("/users", json=bob)
@@ -101,7 +101,7 @@ def test_a_user_ends_one_session_and_only_an_own_one(web: TestClient, alice: str
     assert refresh(web, laptop["refresh_token"]).status_code == 200
 
 
-def test_logging_out_ends_this_session_and_here_its_access_token_too(web: TestClient, alice: str) -> None:
+def test_logging_out_ends_the_session_and_its_access_token_at_the_issuer(web: TestClient, alice: str) -> None:
     phone, laptop = log_in(web), log_in(web)
     answer = web.post("/logout", headers=bearer(laptop["access_token"]))
     assert (answer.status_code, answer.content) == (204, b"")
@@ -110,7 +110,7 @@ def test_logging_out_ends_this_session_and_here_its_access_token_too(web: TestCl
     assert refresh(web, phone["refresh_token"]).status_code == 200
 
 
-def test_logging_out_everywhere_ends_all_sessions_of_this_user_only(web: TestClient, alice: str) -> None:
+def test_logging_out_everywhere_ends_only_sessions_of_this_user(web: TestClient, alice: str) -> None:
     phone, laptop = log_in(web), log_in(web)
     bob = {**ALICE, "username": "bob"}
     web.post("/users", json=bob)
@@ -122,7 +122,7 @@ def test_logging_out_everywhere_ends_all_sessions_of_this_user_only(web: TestCli
 
 
 @pytest.mark.parametrize("session", ["nope", "a%00b", "x" * 300, "%F0%9F%98%80", str(uuid.UUID(int=7))])
-def test_what_is_no_session_of_the_caller_is_not_found(web: TestClient, alice: str, session: str) -> None:
+def test_a_session_of_another_user_is_not_found(web: TestClient, alice: str, session: str) -> None:
     answer = web.delete(f"/users/me/sessions/{session}", headers=bearer(log_in(web)["access_token"]))
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
 
@@ -138,7 +138,7 @@ def test_sessions_are_listed_for_a_token_of_one_only(
 
 
 @pytest.mark.parametrize("move", ["rotate", "revoke"])
-def test_sessions_outlive_the_key_that_signed_their_tokens(
+def test_sessions_stay_valid_after_a_rotation_or_revocation_of_the_key(
     web: TestClient, alice: str, issuer: Issuer, move: str
 ) -> None:
     body = log_in(web)
@@ -178,7 +178,7 @@ def test_a_replay_after_the_grace_ends_the_session_and_is_counted_and_audited_on
 
 
 @pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
-def test_a_client_revokes_a_token_of_its_own_and_with_it_the_session_as_often_as_it_likes(
+def test_a_client_can_revoke_its_own_token_and_session_repeatedly(
     web: TestClient, alice: str, kind: str
 ) -> None:
     body = log_in(web)
@@ -188,7 +188,7 @@ def test_a_client_revokes_a_token_of_its_own_and_with_it_the_session_as_often_as
     assert refresh(web, body["refresh_token"]).json()["error"] == "invalid_grant"
 
 
-def test_a_used_refresh_token_revokes_its_session_all_the_same(web: TestClient, alice: str) -> None:
+def test_a_used_refresh_token_still_revokes_its_session(web: TestClient, alice: str) -> None:
     first = log_in(web)["refresh_token"]
     second = refresh(web, first).json()["refresh_token"]
     assert revoke(web, first, FIRST_PARTY).status_code == 200
@@ -206,7 +206,7 @@ def test_a_token_of_another_client_is_not_revoked(
 
 
 @pytest.mark.parametrize("token", ["unknown", "a.b.c", "é" * 10, "x" * 9000])
-def test_revoking_what_is_no_token_changes_nothing_and_is_no_error(
+def test_revoking_an_unknown_token_is_not_an_error(
     web: TestClient, machine: tuple[str, str], token: str
 ) -> None:
     assert revoke(web, token, machine).status_code == 200
@@ -266,7 +266,7 @@ def test_a_public_client_may_not_introspect(web: TestClient, alice: str) -> None
 @pytest.mark.parametrize(
     "happens", ["expired", "logged out", "disabled", "password changed", "key revoked", "client disabled"]
 )
-def test_a_token_that_is_good_no_more_is_inactive_and_not_a_word_more(
+def test_an_invalid_token_is_inactive_without_details(
     web: TestClient,
     alice: str,
     machine: tuple[str, str],
@@ -311,7 +311,7 @@ def test_introspection_of_a_refresh_token_is_for_its_own_client_only(
 
 
 @pytest.mark.parametrize("token", ["unknown", "a.b.c", "é" * 10, "x" * 9000])
-def test_what_is_no_token_is_inactive(web: TestClient, machine: tuple[str, str], token: str) -> None:
+def test_an_unknown_token_is_inactive(web: TestClient, machine: tuple[str, str], token: str) -> None:
     assert introspect(web, token, machine) == INACTIVE
 
 

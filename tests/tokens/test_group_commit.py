@@ -1,11 +1,11 @@
-"""Refreshes in a group end as if each were done alone, and are durable before a response is sent.
+"""Group commit of refreshes: each ends as if it had been done alone, and is durable before it is answered.
 
-On SQLite and on a real PostgreSQL, on one core and with a second.
+On SQLite and on a real PostgreSQL, with one core and with two.
 """
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -15,17 +15,25 @@ from typing import Any
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select, text, update
-from support.defaults import PASSWORD, Build, MovableClock, same
+from sqlalchemy import text, update
+from support.defaults import PASSWORD, Build, MovableClock
+from support.group_commits import (
+    PATIENCE_SECONDS,
+    PEOPLE,
+    Work,
+    deadlocks,
+    grant,
+    refreshes_of,
+    run_together,
+    submit,
+    used,
+)
 from support.postgresql import new_database
-from support.servers import eventually
 
-from issuer.clients.client import FIRST_PARTY_ID
-from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
-from issuer.oauth import InvalidGrant, OAuthRequest
+from issuer.oauth import InvalidGrant
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
@@ -34,16 +42,10 @@ from issuer.tokens.refresh import RepeatRefused
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 from issuer.wiring import Issuer
 
-PEOPLE = 12
-PATIENCE_SECONDS = 60.0
-
-Work = Callable[[Found | None], UnsignedTokenResponse]
-"""A refresh: decided for a token that was found, or done alone."""
-
 
 @pytest.fixture
 def clock() -> MovableClock:
-    """As late as it is: the database server has a clock, too."""
+    """The real time, as the database server has its own clock."""
     clock = MovableClock()
     clock.now = datetime.now(UTC)
     return clock
@@ -72,7 +74,7 @@ def group_commit(issuer: Issuer, request: pytest.FixtureRequest) -> Iterator[Gro
 
 @pytest.fixture
 def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
-    """A refresh token of each of so many people."""
+    """A refresh token for each of PEOPLE users."""
     issued = []
     for name in (f"person{number}" for number in range(PEOPLE)):
         issuer.accounts.registration.register(name, PASSWORD, Origin(), clock())
@@ -81,49 +83,12 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
     return issued
 
 
-def grant(issuer: Issuer, token: str, found: Found | None = None, **more: str) -> UnsignedTokenResponse:
-    form = {"grant_type": "refresh_token", "client_id": FIRST_PARTY_ID, "refresh_token": token, **more}
-    request, pipeline = OAuthRequest(form), issuer.tokens.pipeline
-    if found is None:
-        return pipeline.grant(request, Origin(), issuer.clock())
-    return pipeline.decide(request, Origin(), issuer.clock(), found)
-
-
-def ask(group_commit: GroupCommit, token: str, work: Work, then: Callable[[Any], Any] = same) -> Any:
-    return group_commit.run(digest(token), work, partial(work, None), then)
-
-
-def together(group_commit: GroupCommit, works: Sequence[tuple[str, Work]]) -> list[Any]:
-    """Ask for all before any is begun; return the successor of each token, or why there is none."""
-
-    async def run() -> list[Any]:
-        asked = (ask(group_commit, token, work) for token, work in works)
-        return await asyncio.gather(*asked, return_exceptions=True)
-
-    return [
-        each.refresh_token if isinstance(each, UnsignedTokenResponse) else each for each in asyncio.run(run())
-    ]
-
-
-def plainly(issuer: Issuer, tokens: Sequence[str]) -> list[tuple[str, Work]]:
-    return [(token, partial(grant, issuer, token)) for token in tokens]
-
-
-def used(issuer: Issuer) -> Mapping[bytes, bool]:
-    """Return of each refresh token whether it is used, as another process sees it."""
-    other = Database(issuer.settings.database_url.get_secret_value())
-    with other.read() as connection:
-        rows = connection.execute(select(refresh_tokens.c.digest, refresh_tokens.c.used_at)).all()
-    other.close()
-    return {row.digest: row.used_at is not None for row in rows}
-
-
-def test_queued_refreshes_share_one_read_and_one_write(
+def test_waiting_refreshes_share_one_read_and_one_write(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     transactions: list[str] = []
     issuer.database.took = lambda kind, _seconds: transactions.append(kind)
-    successors = together(group_commit, plainly(issuer, tokens))
+    successors = run_together(group_commit, refreshes_of(issuer, tokens))
     assert sorted(transactions) == ["read", "write"]
     assert len(set(successors)) == PEOPLE
     told = used(issuer)
@@ -131,30 +96,30 @@ def test_queued_refreshes_share_one_read_and_one_write(
     assert not any(told[digest(successor)] for successor in successors)
 
 
-def test_a_chain_of_refreshes_goes_on_for_each(
+def test_each_session_can_be_refreshed_repeatedly(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     seen = set(tokens)
     for _ in range(5):
-        tokens = together(group_commit, plainly(issuer, tokens))
+        tokens = run_together(group_commit, refreshes_of(issuer, tokens))
         assert seen.isdisjoint(tokens)
         seen.update(tokens)
 
 
-def test_a_response_is_sent_only_after_the_rotation_is_visible_to_others(
+def test_a_refresh_is_answered_after_its_commit(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> None:
-        await ask(group_commit, tokens[0], partial(grant, issuer, tokens[0]))
+        await submit(group_commit, tokens[0], partial(grant, issuer, tokens[0]))
         assert used(issuer)[digest(tokens[0])]
 
     asyncio.run(run())
 
 
-def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_twice(
+def test_one_token_in_many_simultaneous_requests_has_one_successor_given_twice(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    told = together(group_commit, plainly(issuer, [tokens[0]] * 5 + tokens[1:]))
+    told = run_together(group_commit, refreshes_of(issuer, [tokens[0]] * 5 + tokens[1:]))
     given = [each for each in told[:5] if isinstance(each, str)]
     assert (len(given), len(set(given))) == (2, 1)
     assert all(isinstance(each, str | RepeatRefused) for each in told)
@@ -162,41 +127,41 @@ def test_one_token_presented_many_times_at_once_has_one_successor_that_is_given_
     assert len(used(issuer)) == 2 * PEOPLE
 
 
-def test_more_refreshes_than_fit_in_a_group_are_all_done(
+def test_more_refreshes_than_fit_into_a_batch_are_all_done(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.tokens.group_commit.MOST", 5)
     assert MOST > PEOPLE
-    assert len(set(together(group_commit, plainly(issuer, tokens)))) == PEOPLE
+    assert len(set(run_together(group_commit, refreshes_of(issuer, tokens)))) == PEOPLE
 
 
-def test_a_refused_refresh_does_not_affect_the_others_of_its_group(
+def test_a_refused_refresh_does_not_affect_the_others(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     works = [
         ("no such token", partial(grant, issuer, "no such token")),
         (tokens[0], partial(grant, issuer, tokens[0], scope="everything")),
-        *plainly(issuer, tokens[1:]),
+        *refreshes_of(issuer, tokens[1:]),
     ]
-    unknown, too_much, *others = together(group_commit, works)
+    unknown, too_much, *others = run_together(group_commit, works)
     assert isinstance(unknown, InvalidGrant)
     assert too_much.code == "invalid_scope"
     assert len(set(others)) == PEOPLE - 1
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_failure_does_not_affect_the_others_of_the_group(
+def test_a_failure_does_not_affect_the_others(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     def fail(_found: Found | None) -> UnsignedTokenResponse:
         raise DatabaseUnavailable("only for this one")
 
-    failed, *others = together(group_commit, [(tokens[0], fail), *plainly(issuer, tokens[1:])])
+    failed, *others = run_together(group_commit, [(tokens[0], fail), *refreshes_of(issuer, tokens[1:])])
     assert isinstance(failed, DatabaseUnavailable)
     assert len(set(others)) == PEOPLE - 1
 
 
-def test_a_signature_that_fails_does_not_affect_the_others_of_the_group(
+def test_a_failed_signature_affects_only_its_own_refresh(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     def sign(granted: UnsignedTokenResponse) -> UnsignedTokenResponse:
@@ -207,7 +172,7 @@ def test_a_signature_that_fails_does_not_affect_the_others_of_the_group(
     first = grant(issuer, tokens[0]).refresh_token
 
     async def run() -> list[Any]:
-        asked = (ask(group_commit, token, partial(grant, issuer, token), sign) for token in tokens)
+        asked = (submit(group_commit, token, partial(grant, issuer, token), sign) for token in tokens)
         return await asyncio.gather(*asked, return_exceptions=True)
 
     failed, *others = asyncio.run(run())
@@ -216,7 +181,7 @@ def test_a_signature_that_fails_does_not_affect_the_others_of_the_group(
 
 
 def meanwhile(issuer: Issuer, token: str, happens: Callable[[Issuer], object], made: Build) -> Work:
-    """Return the refresh of a token with which something happens elsewhere, once, after it was looked up."""
+    """Return a refresh during which `happens` is called once on another node, after the token was looked up."""
     elsewhere = made(issuer.settings)
     elsewhere.keys.node.refresh()
     times = iter([True])
@@ -230,14 +195,14 @@ def meanwhile(issuer: Issuer, token: str, happens: Callable[[Issuer], object], m
     return work
 
 
-def test_a_token_that_another_node_uses_meanwhile_yields_the_same_successor(
+def test_a_token_used_meanwhile_at_another_node_has_the_same_successor(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], made: Build
 ) -> None:
     theirs: list[str | None] = []
     work = meanwhile(
         issuer, tokens[0], lambda other: theirs.append(grant(other, tokens[0]).refresh_token), made
     )
-    mine, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    mine, *others = run_together(group_commit, [(tokens[0], work), *refreshes_of(issuer, tokens[1:])])
     assert [mine] == theirs
     assert len({mine, *others}) == PEOPLE
 
@@ -250,27 +215,27 @@ def test_a_session_that_ends_meanwhile_is_not_renewed(
     work = meanwhile(
         issuer, tokens[0], lambda other: other.tokens.families.end_all(other.clock(), user.id), made
     )
-    ended, *others = together(group_commit, [(tokens[0], work), *plainly(issuer, tokens[1:])])
+    ended, *others = run_together(group_commit, [(tokens[0], work), *refreshes_of(issuer, tokens[1:])])
     assert isinstance(ended, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_reused_token_ends_its_session_and_delays_no_other_refresh(
+def test_a_replayed_token_ends_its_session_and_delays_nobody(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], clock: MovableClock
 ) -> None:
     successor = grant(issuer, tokens[0]).refresh_token or ""
     with issuer.database.write() as connection:
         used_long_ago = update(refresh_tokens).where(refresh_tokens.c.used_at.is_not(None))
         connection.execute(used_long_ago.values(used_at=clock() - timedelta(hours=1)))
-    replayed, *others = together(group_commit, plainly(issuer, tokens))
+    replayed, *others = run_together(group_commit, refreshes_of(issuer, tokens))
     assert isinstance(replayed, InvalidGrant)
     assert len(set(others)) == PEOPLE - 1
-    (gone,) = together(group_commit, plainly(issuer, [successor]))
+    (gone,) = run_together(group_commit, refreshes_of(issuer, [successor]))
     assert isinstance(gone, InvalidGrant)
 
 
-def test_a_cancelled_request_delays_no_other(
+def test_a_cancelled_request_delays_nobody(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> None:
@@ -281,9 +246,9 @@ def test_a_cancelled_request_delays_no_other(
             go_on.wait(PATIENCE_SECONDS)
             return grant(issuer, tokens[0], found)
 
-        gone = asyncio.create_task(ask(group_commit, tokens[0], slow))
+        gone = asyncio.create_task(submit(group_commit, tokens[0], slow))
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
-        patient = asyncio.create_task(ask(group_commit, tokens[1], partial(grant, issuer, tokens[1])))
+        patient = asyncio.create_task(submit(group_commit, tokens[1], partial(grant, issuer, tokens[1])))
         gone.cancel()
         go_on.set()
         assert (await patient).refresh_token
@@ -293,15 +258,15 @@ def test_a_cancelled_request_delays_no_other(
     asyncio.run(run())
 
 
-def test_a_refresh_after_close_fails(issuer: Issuer, tokens: list[str]) -> None:
+def test_after_close_a_refresh_fails_immediately(issuer: Issuer, tokens: list[str]) -> None:
     group_commit = GroupCommit(issuer.tokens.families)
     group_commit.close()
-    (failed,) = together(group_commit, plainly(issuer, tokens[:1]))
+    (failed,) = run_together(group_commit, refreshes_of(issuer, tokens[:1]))
     assert isinstance(failed, RuntimeError)
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_refreshes_in_progress_at_close_are_answered(
+def test_close_finishes_the_refreshes_in_progress(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
     async def run() -> list[Any]:
@@ -313,7 +278,7 @@ def test_refreshes_in_progress_at_close_are_answered(
             return granted
 
         asked = [
-            asyncio.create_task(ask(group_commit, token, partial(grant, issuer, token), slow))
+            asyncio.create_task(submit(group_commit, token, partial(grant, issuer, token), slow))
             for token in tokens
         ]
         await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
@@ -339,7 +304,7 @@ def test_a_locked_session_delays_no_other_refresh(
         with issuer.database.write() as connection:
             connection.execute(update(families).where(families.c.user_id == user.id).values(address="x"))
             asked = [
-                asyncio.create_task(ask(group_commit, token, partial(grant, issuer, token)))
+                asyncio.create_task(submit(group_commit, token, partial(grant, issuer, token)))
                 for token in tokens
             ]
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -348,20 +313,6 @@ def test_a_locked_session_delays_no_other_refresh(
         assert (await asked[0]).refresh_token
 
     asyncio.run(run())
-
-
-def deadlocks(url: str) -> int:
-    """Return how many PostgreSQL had to end, once everybody has left: a session tells what it counted at its end."""
-    others = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    )
-    with psycopg.connect(url, autocommit=True) as connection:
-        eventually(lambda: connection.execute(others).fetchone() == (0,), "all have left")
-        row = connection.execute(
-            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        ).fetchone()
-    assert row
-    return int(row[0])
 
 
 def test_a_deadlock_is_counted(postgresql: str) -> None:
@@ -380,7 +331,7 @@ def test_a_deadlock_is_counted(postgresql: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql"], indirect=True)
-def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
+def test_nodes_with_the_same_tokens_cause_no_deadlock(
     issuer: Issuer, tokens: list[str], made: Build, url: str
 ) -> None:
     nodes = [issuer, made(issuer.settings)]
@@ -388,7 +339,7 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
 
     def refresh(node: Issuer, order: list[str]) -> None:
         group_commit = GroupCommit(node.tokens.families)
-        outcomes.append(sorted(together(group_commit, plainly(node, order))))
+        outcomes.append(sorted(run_together(group_commit, refreshes_of(node, order))))
         group_commit.close()
 
     for node in nodes:
@@ -422,7 +373,7 @@ def test_nodes_that_are_given_the_same_tokens_do_not_wait_for_each_other(
         ("refresh_tokens", "proof_digest = 5"),
     ],
 )
-def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
+def test_a_damaged_row_affects_no_other_refresh_of_its_batch(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], table: str, change: str
 ) -> None:
     of_sqlite = "CAST" in change or not change.endswith(("'{}'", "\\'"))
@@ -437,7 +388,7 @@ def test_a_damaged_row_keeps_no_other_refresh_of_its_batch_from_being_done(
     }[table]
     with issuer.database.write() as connection:
         connection.execute(text(f"UPDATE {table} SET {change} WHERE {name} = '{value}'"))  # noqa: S608
-    successors = together(group_commit, plainly(issuer, tokens))
+    successors = run_together(group_commit, refreshes_of(issuer, tokens))
     assert isinstance(successors[0], DatabaseDamaged)
     if "CAST" not in change:
         row = value if table != "refresh_tokens" else digest(tokens[0]).hex()[:48]

@@ -35,11 +35,11 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 LOCK_SECONDS = 0.3
 PEOPLE = 10
 MOST_PASSED_BY = 1000
-"""Refreshes answered while another writer waits: a handful of its looks for the lock, a tenth of a second apart."""
+"""Refreshes answered while another writer waits: it tries to get the lock every tenth of a second."""
 
 
 def logged_in(issuer: Issuer, people: int) -> list[str]:
-    """Return a refresh token of each of so many people."""
+    """Return a refresh token for each of so many users."""
     issuer.keys.node.refresh()
     issued = []
     for name in (f"person{number}" for number in range(people)):
@@ -62,7 +62,7 @@ async def refreshed(
     return (await group_commit.run(digest(token), decide, alone, then)).refresh_token or ""
 
 
-def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_another(
+def test_refreshes_wait_for_a_held_lock_together_and_not_one_after_another(
     made: Build, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "SQLITE_WAIT_SECONDS", LOCK_SECONDS)
@@ -83,7 +83,7 @@ def test_refreshes_that_meet_a_held_lock_wait_for_it_once_and_not_one_after_anot
 
 
 class SlowKeys(NamedTuple):
-    """The URL of a key set whose server accepts, and never answers while the test lasts; whether it was asked."""
+    """The URL of a key set whose server never answers during the test, and whether it was requested."""
 
     url: str
     asked: threading.Event
@@ -119,7 +119,7 @@ def test_a_client_whose_keys_are_slow_to_fetch_delays_no_other_refresh_and_no_wr
         START,
         jwks_uri=slow_keys.url,
     )
-    # Nobody signed it: whoever knows the client's id can send it.
+    # Not signed by the client: anyone who knows its id can send it.
     now = int(START.timestamp())
     claims = {"iss": client.id, "sub": client.id, "aud": "x", "exp": now + 60, "iat": now, "jti": "1"}
     form = {
@@ -146,7 +146,7 @@ def test_a_client_whose_keys_are_slow_to_fetch_delays_no_other_refresh_and_no_wr
 
 
 @pytest.mark.parametrize("with_a_second_core", [False, True])
-def test_other_writers_get_their_turn_while_refreshes_never_cease(
+def test_other_writers_are_served_during_continuous_refreshes(
     issuer: Issuer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, with_a_second_core: bool
 ) -> None:
     if with_a_second_core:

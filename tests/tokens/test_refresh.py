@@ -1,45 +1,30 @@
-"""Refresh tokens presented again, from another address, too often, or invented: the result, and what is recorded.
+"""Refresh tokens presented again, from another address, too often, or made up: the answer, and the session.
 
-What clocks do to all that is tested in `test_session_clocks`.
+What is recorded is tested in `test_session_events`, wrong clocks in `test_session_clocks`.
 """
 
 import base64
-import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from datetime import timedelta
-from typing import Any
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
-from support.defaults import ALICE, MovableClock, bearer
+from support.defaults import MovableClock, bearer
 from support.prometheus import Samples
-from typer.testing import CliRunner
+from support.refreshes import PUBLIC, events, is_active, log_in, refresh, rows, successor
 
-from issuer.administration.clients import register_client
-from issuer.audit.chain import Action, Entry
-from issuer.cli.commands import app
 from issuer.digests import digest
-from issuer.maintenance.pruning import prune
-from issuer.oauth import AuthMethod
-from issuer.tokens.refresh import REFRESH_GRACE, ROTATION_BURST, ROTATION_INTERVAL, family_and_proof
-from issuer.tokens.refresh_rotation import refresh_tokens
-from issuer.tokens.session_events import SessionEvent
+from issuer.tokens.refresh import ROTATION_BURST, ROTATION_INTERVAL, family_and_proof
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
 
 From = Callable[[str], TestClient]
-SERVICE = "http://127.0.0.1:8001"
-PUBLIC = {"client_id": "first-party"}
 
 
 @pytest.fixture
 def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
-    """Return a client of the issuer at that address."""
+    """Return a function that makes clients with an address."""
     assert alice
     app = create_app(issuer)
     issuer.keys.node.refresh()
@@ -50,40 +35,7 @@ def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
     return at
 
 
-def log_in(web: TestClient) -> dict[str, str]:
-    body: dict[str, str] = web.post("/login", data=ALICE).json()
-    return body
-
-
-def refresh(web: TestClient, token: str, **more: str) -> httpx2.Response:
-    form = {"grant_type": "refresh_token", **PUBLIC, "refresh_token": token, **more}
-    return web.post("/oauth2/token", data=form)
-
-
-def successor(web: TestClient, token: str) -> str:
-    answer = refresh(web, token)
-    assert answer.status_code == 200, answer.text
-    found: str = answer.json()["refresh_token"]
-    return found
-
-
-def is_living(web: TestClient, token: str) -> bool:
-    return refresh(web, token).status_code == 200
-
-
-def events(issuer: Issuer) -> dict[str, int]:
-    return {each.event: each.count for each in issuer.tokens.session_events.newest(100)[0]}
-
-
-def rows(issuer: Issuer) -> int:
-    with issuer.database.read() as connection:
-        return connection.scalar(select(func.count()).select_from(refresh_tokens)) or 0
-
-
-# Repeats
-
-
-def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goes_on(
+def test_a_used_token_may_be_repeated_once_and_the_session_continues(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
@@ -105,7 +57,7 @@ def test_a_used_token_is_answered_once_more_and_then_refused_and_the_session_goe
     assert counted == {"answered": 1, "refused": 2}
 
 
-def test_each_rotation_has_a_repeat_of_its_own(web: TestClient, alice: str) -> None:
+def test_each_rotation_allows_one_repeat(web: TestClient, alice: str) -> None:
     token = log_in(web)["refresh_token"]
     for _ in range(5):
         following = successor(web, token)
@@ -122,7 +74,7 @@ def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
     second = successor(owner, first)
     with capture_logs() as logged:
         assert refresh(thief, first).json()["error"] == "invalid_grant"
-    assert not is_living(owner, second)
+    assert not is_active(owner, second)
     assert events(issuer) == {"refresh token reused from another address": 1}
     assert [line["log_level"] for line in logged if "reuse detected" in line["event"]] == ["warning"]
     assert Samples(owner.get("/metrics").text).total("issuer_refresh_token_reuses_total") == 1
@@ -135,7 +87,7 @@ def test_a_token_used_first_from_another_address_is_detected_when_the_owner_uses
     first = log_in(owner)["refresh_token"]
     stolen = successor(thief, first)
     assert refresh(owner, first).status_code == 400
-    assert not is_living(thief, stolen)
+    assert not is_active(thief, stolen)
 
 
 @pytest.mark.parametrize(
@@ -147,26 +99,25 @@ def test_a_token_used_first_from_another_address_is_detected_when_the_owner_uses
         ("", ""),
     ],
 )
-def test_addresses_of_one_site_are_two_tabs(requests_from: From, one: str, same: str) -> None:
+def test_a_repeat_from_the_same_site_gets_the_same_successor(
+    requests_from: From, one: str, same: str
+) -> None:
     first = log_in(requests_from(one))["refresh_token"]
     assert successor(requests_from(same), first) == successor(requests_from(one), first)
 
 
-def test_an_owner_who_moves_between_refreshes_keeps_the_session(requests_from: From) -> None:
+def test_a_changed_address_between_refreshes_keeps_the_session(requests_from: From) -> None:
     token = log_in(requests_from("203.0.113.1"))["refresh_token"]
     for number in range(2, 6):
         token = successor(requests_from(f"203.0.113.{number}"), token)
 
 
-def test_a_tab_that_is_two_rotations_behind_within_the_grace_catches_up(web: TestClient, alice: str) -> None:
+def test_a_tab_two_rotations_behind_within_the_grace_catches_up(web: TestClient, alice: str) -> None:
     first = log_in(web)["refresh_token"]
     second = successor(web, first)
     third = successor(web, second)
     assert successor(web, first) == second
     assert successor(web, second) == third
-
-
-# Tokens whose rows are gone, and tokens that are made up
 
 
 def rotated(web: TestClient, issuer: Issuer, token: str, times: int) -> str:
@@ -177,18 +128,18 @@ def rotated(web: TestClient, issuer: Issuer, token: str, times: int) -> str:
     return token
 
 
-def test_a_token_whose_row_is_gone_still_ends_its_session_as_often_as_there_were_rotations(
+def test_a_replayed_token_without_a_row_still_ends_its_session(
     web: TestClient, alice: str, issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
     newest = rotated(web, issuer, first, 5)
     assert issuer.tokens.families.find(digest(first)) is None
     assert refresh(web, first).json()["error"] == "invalid_grant"
-    assert not is_living(web, newest)
+    assert not is_active(web, newest)
     assert events(issuer) == {"refresh token reused": 1}
 
 
-def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
+def test_a_token_without_a_row_is_inactive_and_still_revokes_its_session(
     web: TestClient, alice: str, machine: tuple[str, str], issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
@@ -196,9 +147,9 @@ def test_a_token_whose_row_is_gone_is_inactive_and_revokes_its_session(
     told = web.post("/oauth2/introspect", data={"token": first}, auth=machine).json()
     assert told == {"active": False}
     assert web.post("/oauth2/revoke", data={"token": first}, auth=machine).status_code == 400
-    assert is_living(web, newest)
+    assert is_active(web, newest)
     assert web.post("/oauth2/revoke", data={"token": first, **PUBLIC}).status_code == 200
-    assert not is_living(web, newest)
+    assert not is_active(web, newest)
 
 
 def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, issuer: Issuer) -> None:
@@ -220,28 +171,25 @@ def test_only_a_token_of_the_session_can_end_it(web: TestClient, alice: str, iss
     for token in (whole[:-1], whole + "=", whole + "A", whole[:85] + "é", " " + whole[1:]):
         assert refresh(web, token).json()["error"] == "invalid_grant"
     assert events(issuer) == {}
-    assert all(is_living(web, each["refresh_token"]) for each in (body, other))
+    assert all(is_active(web, each["refresh_token"]) for each in (body, other))
 
 
-def test_a_token_of_the_session_is_ended_by_its_own_client_only(
+def test_a_replay_by_another_client_does_not_end_the_session(
     web: TestClient, alice: str, machine: tuple[str, str], issuer: Issuer
 ) -> None:
     first = log_in(web)["refresh_token"]
     newest = rotated(web, issuer, first, 3)
     form = {"grant_type": "refresh_token", "refresh_token": first}
     assert web.post("/oauth2/token", auth=machine, data=form).json()["error"] == "invalid_grant"
-    assert is_living(web, newest)
+    assert is_active(web, newest)
 
 
-# What one session may cost
-
-
-def test_a_session_in_use_for_long_keeps_two_rows(web: TestClient, alice: str, issuer: Issuer) -> None:
+def test_a_session_in_long_use_has_two_rows(web: TestClient, alice: str, issuer: Issuer) -> None:
     rotated(web, issuer, log_in(web)["refresh_token"], 20)
     assert rows(issuer) == 2
 
 
-def test_a_session_that_refreshes_without_a_pause_goes_on_and_adds_few_rows(
+def test_continuous_refreshes_keep_the_session_and_add_few_rows(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     token = log_in(web)["refresh_token"]
@@ -261,7 +209,7 @@ def test_a_session_that_refreshes_without_a_pause_goes_on_and_adds_few_rows(
     )
 
 
-def test_a_token_that_is_kept_is_answered_with_an_access_token_and_changes_nothing(
+def test_a_refresh_without_rotation_issues_an_access_token_and_writes_nothing(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     token = log_in(web)["refresh_token"]
@@ -274,142 +222,3 @@ def test_a_token_that_is_kept_is_answered_with_an_access_token_and_changes_nothi
     assert web.get("/users/me", headers=bearer(answer.json()["access_token"])).status_code == 200
     clock.advance(seconds=ROTATION_INTERVAL.total_seconds())
     assert successor(web, token) != token
-
-
-# Telling never changes doing
-
-
-@pytest.mark.parametrize("broken", ["the table is gone", "the log raises"])
-def test_reuse_ends_the_session_and_a_repeat_is_answered_even_if_the_record_fails(
-    web: TestClient,
-    alice: str,
-    issuer: Issuer,
-    clock: MovableClock,
-    monkeypatch: pytest.MonkeyPatch,
-    broken: str,
-) -> None:
-    first = log_in(web)["refresh_token"]
-    if broken == "the table is gone":
-        with issuer.database.write() as connection:
-            connection.execute(text("DROP TABLE session_events"))
-    else:
-
-        class Broken:
-            def __getattr__(self, name: str) -> Any:
-                raise OSError(name)
-
-        monkeypatch.setattr("issuer.tokens.families.log", Broken())
-    second = successor(web, first)
-    assert successor(web, first) == second
-    assert refresh(web, first).json()["error"] == "invalid_grant"
-    clock.advance(seconds=REFRESH_GRACE.total_seconds() + 1)
-    issuer.keys.node.refresh()
-    answer = refresh(web, first)
-    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
-    assert not is_living(web, second)
-
-
-def test_events_are_summed_by_user_for_thirty_days_and_forgotten_after_ninety(
-    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
-) -> None:
-    for _ in range(20):
-        first = log_in(web)["refresh_token"]
-        successor(web, first)
-        successor(web, first)
-    assert [(each.event, each.count) for each in issuer.tokens.session_events.newest(10)[0]] == [
-        ("refresh token repeated", 20)
-    ]
-    assert {link.entry.action for link in issuer.keys.audit.chain()[0]} == {"published", "activated"}
-    clock.advance(days=31)
-    issuer.keys.node.refresh()
-    first = log_in(web)["refresh_token"]
-    assert successor(web, first) == successor(web, first)
-    [event], _ = issuer.tokens.session_events.newest(10)
-    assert (event.count, event.first_at, event.last_at) == (1, clock(), clock())
-    clock.advance(days=89)
-    prune(issuer.database, clock())
-    assert events(issuer) == {"refresh token repeated": 1}
-    clock.advance(days=2)
-    while prune(issuer.database, clock()):
-        pass
-    assert events(issuer) == {}
-
-
-def test_replays_do_not_bury_what_happened_to_keys(
-    web: TestClient, alice: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a passphrase for tests")
-
-    def told(*command: str) -> Any:
-        done = CliRunner().invoke(app, ["audit", *command])
-        assert done.exit_code == 0, done.output
-        return json.loads(done.output) if "--json" in command else done.output
-
-    assert "no events in the last 90 days" in told("sessions")
-    assert told("list", "--json")["sessions"] == []
-    now = issuer.clock()
-    issuer.keys.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
-    first = log_in(web)["refresh_token"]
-    found = issuer.tokens.families.find(digest(first))
-    assert found
-    for number in range(60):  # of as many accounts
-        family = replace(found.family, user_id=str(uuid.UUID(int=number)))
-        issuer.tokens.session_events.record(SessionEvent.REUSED, family, now)
-    issuer.tokens.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
-    listed = told("list", "--json")
-    assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
-    assert len(listed["sessions"]) == 50
-    assert "issuer audit sessions" in told("list")
-    assert len(told("sessions", "--last", "100", "--json")["sessions"]) == 61
-    newest = told("sessions").strip().splitlines()[-1]
-    assert "alice" in newest
-    assert found.family.id in newest
-    assert "entries" in told("verify", "--json")
-
-
-# A token for a service alone
-
-
-def for_service(web: TestClient) -> tuple[str, str]:
-    """Return an access token that is for the service alone, and the refresh token of its session."""
-    body = refresh(web, log_in(web)["refresh_token"], resource=SERVICE).json()
-    return body["access_token"], body["refresh_token"]
-
-
-def test_a_service_does_not_log_its_users_out_with_a_token_that_is_for_it_alone(
-    web: TestClient, alice: str
-) -> None:
-    access, token = for_service(web)
-    for hint in ({}, {"token_type_hint": "access_token"}, {"token_type_hint": "refresh_token"}):
-        answer = web.post("/oauth2/revoke", data={"token": access, **PUBLIC, **hint})
-        assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_token_type")
-    session = family_and_proof(token)
-    assert session
-    for method, path in (
-        ("POST", "/logout"),
-        ("POST", "/logout?everywhere=true"),
-        ("GET", "/users/me"),
-        ("GET", "/users/me/sessions"),
-        ("DELETE", f"/users/me/sessions/{session[0]}"),
-    ):
-        assert web.request(method, path, headers=bearer(access)).status_code == 401
-    assert is_living(web, token)
-
-
-def test_a_public_client_revokes_an_access_token_that_is_for_the_issuer_too(
-    web: TestClient, alice: str
-) -> None:
-    body = log_in(web)
-    assert web.post("/oauth2/revoke", data={"token": body["access_token"], **PUBLIC}).status_code == 200
-    assert not is_living(web, body["refresh_token"])
-
-
-def test_another_public_client_revokes_nothing_that_is_not_its_own(
-    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
-) -> None:
-    other, _ = register_client(issuer.clients.store, "other", AuthMethod.NONE, frozenset(), (), clock())
-    body = log_in(web)
-    for token in (body["access_token"], body["refresh_token"], for_service(web)[0]):
-        answer = web.post("/oauth2/revoke", data={"token": token, "client_id": other.id})
-        assert answer.status_code == 400
-    assert is_living(web, body["refresh_token"])

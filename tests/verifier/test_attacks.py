@@ -1,7 +1,7 @@
-"""Owns that each known attack comes to nothing, at the price of no fetch or of one, and that good tokens pass.
+"""Known attacks are rejected with at most one fetch, and valid tokens are accepted.
 
-The attacks and their sources are the tables of `form_attacks`, `header_attacks`, `claim_attacks`, `mixed_attacks`,
-`key_attacks` and `answer_attacks`; an outage and a flood over real sockets are in `test_hostile`.
+The attacks and their sources are the tables in `support.attacks`; outages and floods over real sockets are tested in
+`test_hostile`.
 """
 
 import asyncio
@@ -12,13 +12,14 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
-from support.attacks.answers import OLD_SET_KEPT, WAYS, AnswerRow, WayRow
+from support.attacks.answers import METADATA, OLD_SET_KEPT, AnswerRow, MetadataRow
 from support.attacks.claims import ACCEPTED, CLAIMS
 from support.attacks.forging import AUDIENCE, Row
 from support.attacks.forms import FORM
 from support.attacks.headers import HEADER, SIGNATURE, UNKNOWN_KID
-from support.attacks.keys import SKIPPED, UNFIT_FOR_ES256, UNREADABLE, USED, KeyRow, UnreadableRow
+from support.attacks.keys import SKIPPED, UNREADABLE, UNUSABLE_FOR_ES256, USED, KeyRow, UnreadableRow
 from support.attacks.mixed import ALGORITHMS, MIXED, MixedRow, Signers
+from support.verifier import Clock, Forge, Judge
 
 from verifier_example.app import create_app
 from verifier_example.settings import Settings
@@ -41,7 +42,7 @@ Events = list[tuple[Event, str]]
 
 
 def rows(table: Iterable[Any]) -> dict[str, Any]:
-    """Turn a table into the arguments of `parametrize`: a row shows its name and where it is known from."""
+    """Return a table as arguments of `parametrize`; ids show the name and the source of each row."""
     listed = list(table)
     return {"argvalues": listed, "ids": [f"{row.name} ({row.source})" for row in listed]}
 
@@ -50,13 +51,13 @@ def rows(table: Iterable[Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", **rows(ACCEPTED))
-def test_a_live_token_is_accepted(row: Row, judge: Any, forge: Any) -> None:
+def test_a_valid_token_is_accepted(row: Row, judge: Judge, forge: Forge) -> None:
     assert judge(row.make(forge)).subject == "u1"
 
 
 @pytest.mark.parametrize("row", **rows(REFUSED))
-def test_a_wrong_token_is_refused_without_a_fetch(
-    row: Row, judge: Any, forge: Any, clock: Any, events: Events
+def test_an_invalid_token_is_rejected_without_a_fetch(
+    row: Row, judge: Judge, forge: Forge, clock: Clock, events: Events
 ) -> None:
     judge(forge.token())
     clock.rest(COOLDOWN)
@@ -67,8 +68,8 @@ def test_a_wrong_token_is_refused_without_a_fetch(
 
 
 @pytest.mark.parametrize("row", **rows(UNKNOWN_KID))
-def test_a_token_of_an_unknown_key_costs_a_fetch_a_cooldown_only_if_it_could_be_ours(
-    row: Row, judge: Any, forge: Any, clock: Any
+def test_an_unknown_key_causes_a_fetch_per_cooldown_only_if_the_token_could_be_valid(
+    row: Row, judge: Judge, forge: Forge, clock: Clock
 ) -> None:
     for cooldowns in range(3):
         fetches = []
@@ -81,12 +82,12 @@ def test_a_token_of_an_unknown_key_costs_a_fetch_a_cooldown_only_if_it_could_be_
 
 
 def sendable(token: str) -> bool:
-    """Return whether a client can send that in a header, and as a token of its own."""
+    """Return whether a client can send the text in a header as one token."""
     return token.isascii() and token.isprintable() and token == token.strip() != ""
 
 
-def test_the_service_answers_each_of_them_401_and_in_the_same_words(
-    verifier: TokenVerifier, forge: Any, caplog: pytest.LogCaptureFixture
+def test_every_attack_gets_a_401_with_the_same_body(
+    verifier: TokenVerifier, forge: Forge, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = create_app(Settings(_env_file=None), verifier=verifier)
     with TestClient(app) as client:
@@ -107,13 +108,13 @@ def test_the_service_answers_each_of_them_401_and_in_the_same_words(
     assert "eyJ" not in caplog.text  # no token in a log
 
 
-def test_without_keys_a_token_that_could_be_ours_is_not_judged_and_any_other_is_refused(
-    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Any
+def test_without_keys_a_possibly_valid_token_is_a_503_and_any_other_a_401(
+    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     issuer.down = True
     kinds: dict[type[BaseException] | None, set[str]] = {KeysUnavailable: set(), InvalidToken: set()}
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with verifier.cache:
             await verifier.cache.refresh()
             for row in [*ACCEPTED, *REFUSED]:
@@ -122,7 +123,7 @@ def test_without_keys_a_token_that_could_be_ours_is_not_judged_and_any_other_is_
                 except (KeysUnavailable, InvalidToken) as refusal:
                     kinds[type(refusal)].add(row.name)
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     unjudged = {row.name for row in [*ACCEPTED, *SIGNATURE]}
     unjudged |= {"signature of impossible length", "signature written another way"}  # it is looked at last
     assert kinds[KeysUnavailable] == unjudged
@@ -133,8 +134,8 @@ def test_without_keys_a_token_that_could_be_ours_is_not_judged_and_any_other_is_
 
 
 @pytest.mark.parametrize("row", **rows(MIXED))
-def test_a_key_verifies_its_own_algorithm_alone(
-    row: MixedRow, pairs: list[KeyPair], forge: Any, clock: Any
+def test_a_key_verifies_only_its_own_algorithm(
+    row: MixedRow, pairs: list[KeyPair], forge: Forge, clock: Clock
 ) -> None:
     signers = Signers(forge, pairs)
     answer = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"keys": list(signers.jwks())}))
@@ -143,22 +144,22 @@ def test_a_key_verifies_its_own_algorithm_alone(
     )
     verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with cache:
             for alg in ALGORITHMS:
                 assert (await verifier.verify(signers.token(alg))).subject == "u1"
             with pytest.raises(InvalidToken):
                 await verifier.verify(row.make(signers))
 
-    asyncio.run(story())
+    asyncio.run(scenario())
 
 
 # Key sets
 
 
 @pytest.fixture
-def published(pairs: list[KeyPair], forge: Any, clock: Any, events: Events) -> Callable[..., Any]:
-    """Judge two tokens by a key set: one of its good key, and one of the key that a row has changed."""
+def published(pairs: list[KeyPair], forge: Forge, clock: Clock, events: Events) -> Callable[..., Any]:
+    """Verify two tokens with a published key set: one by its valid key, one by the key that a row has changed."""
 
     def judge(
         document: bytes, algorithms: tuple[str, ...] = ("RS256",)
@@ -173,7 +174,7 @@ def published(pairs: list[KeyPair], forge: Any, clock: Any, events: Events) -> C
         )
         verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
 
-        async def story() -> tuple[AccessToken | None, AccessToken | None]:
+        async def scenario() -> tuple[AccessToken | None, AccessToken | None]:
             async with cache:
                 outcomes: list[AccessToken | None] = []
                 for pair in pairs[:2]:
@@ -184,7 +185,7 @@ def published(pairs: list[KeyPair], forge: Any, clock: Any, events: Events) -> C
                         outcomes.append(None)
                 return outcomes[0], outcomes[1]
 
-        return asyncio.run(story())
+        return asyncio.run(scenario())
 
     return judge
 
@@ -195,7 +196,7 @@ def skipped(events: Events) -> int:
 
 @pytest.mark.parametrize("row", **rows(SKIPPED))
 @pytest.mark.parametrize("position", [0, 1])
-def test_an_unfit_key_is_skipped_and_told_and_disturbs_no_other(
+def test_an_unusable_key_is_skipped_and_reported_and_the_others_are_used(
     row: KeyRow, position: int, published: Callable[..., Any], pairs: list[KeyPair], events: Events
 ) -> None:
     keys = [pairs[0].jwk]
@@ -207,7 +208,7 @@ def test_an_unfit_key_is_skipped_and_told_and_disturbs_no_other(
 
 
 @pytest.mark.parametrize("row", **rows(USED))
-def test_a_fit_key_is_used(
+def test_a_usable_key_is_used(
     row: KeyRow, published: Callable[..., Any], pairs: list[KeyPair], events: Events
 ) -> None:
     keys = [pairs[0].jwk, row.change(dict(pairs[1].jwk))]
@@ -215,8 +216,8 @@ def test_a_fit_key_is_used(
     assert skipped(events) == 0
 
 
-@pytest.mark.parametrize("row", **rows(UNFIT_FOR_ES256))
-def test_an_unfit_key_of_another_kind_is_skipped(
+@pytest.mark.parametrize("row", **rows(UNUSABLE_FOR_ES256))
+def test_an_unusable_key_of_another_type_is_skipped(
     row: KeyRow, published: Callable[..., Any], pairs: list[KeyPair], events: Events
 ) -> None:
     keys = [row.change(dict(pairs[1].jwk)), pairs[0].jwk]
@@ -226,7 +227,7 @@ def test_an_unfit_key_of_another_kind_is_skipped(
 
 
 @pytest.mark.parametrize("row", **rows(UNREADABLE))
-def test_a_key_that_cannot_be_read_disturbs_no_other(
+def test_an_unreadable_key_does_not_affect_the_others(
     row: UnreadableRow, published: Callable[..., Any], pairs: list[KeyPair]
 ) -> None:
     good, _ = published(f'{{"keys": [{row.member}, {json.dumps(pairs[0].jwk)}]}}'.encode())
@@ -234,8 +235,8 @@ def test_a_key_that_cannot_be_read_disturbs_no_other(
 
 
 @pytest.mark.parametrize("row", **rows(OLD_SET_KEPT))
-def test_a_bad_answer_leaves_the_old_set_in_place_and_points_nowhere(
-    row: AnswerRow, pairs: list[KeyPair], forge: Any, clock: Any, events: Events
+def test_an_invalid_answer_keeps_the_old_keys_and_causes_no_request_elsewhere(
+    row: AnswerRow, pairs: list[KeyPair], forge: Forge, clock: Clock, events: Events
 ) -> None:
     answers = [httpx2.Response(200, json={"keys": [pairs[0].jwk]}), row.answer(dict(pairs[1].jwk))]
     asked: list[httpx2.URL] = []
@@ -254,7 +255,7 @@ def test_a_bad_answer_leaves_the_old_set_in_place_and_points_nowhere(
     )
     verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with cache:
             await verifier.verify(forge.token())
             before = cache.usable
@@ -264,13 +265,13 @@ def test_a_bad_answer_leaves_the_old_set_in_place_and_points_nowhere(
             assert events[-1][0] is Event.FETCH_FAILED
             await verifier.verify(forge.token())
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert asked == [url, url]
 
 
-@pytest.mark.parametrize("row", **rows(WAYS))
-def test_a_way_that_leads_elsewhere_is_not_taken_and_nothing_is_judged(
-    row: WayRow, pairs: list[KeyPair], forge: Any, clock: Any
+@pytest.mark.parametrize("row", **rows(METADATA))
+def test_unacceptable_metadata_is_not_followed_and_leaves_the_service_without_keys(
+    row: MetadataRow, pairs: list[KeyPair], forge: Forge, clock: Clock
 ) -> None:
     good = {"issuer": forge.issuer.url, "jwks_uri": forge.issuer.url + JWKS_PATH}
     asked: list[str] = []
@@ -281,19 +282,19 @@ def test_a_way_that_leads_elsewhere_is_not_taken_and_nothing_is_judged(
             return httpx2.Response(200, json={"keys": [pairs[0].jwk]})
         return httpx2.Response(200, json={**good, **row.metadata})
 
-    async def story() -> None:
+    async def scenario() -> None:
         async with JwksCache(forge.issuer.url, transport=httpx2.MockTransport(answer)) as cache:
             with pytest.raises(KeysUnavailable):
                 await TokenVerifier(cache, AUDIENCE, wall=clock.wall).verify(forge.token())
             assert cache.state is State.EMPTY
 
-    asyncio.run(story())
+    asyncio.run(scenario())
     assert not [path for path in asked if "jwks" in path]
 
 
-def test_every_row_has_a_name_of_its_own_and_a_source() -> None:
-    tables: list[Any] = [ACCEPTED, REFUSED, UNKNOWN_KID, MIXED, SKIPPED, USED, UNFIT_FOR_ES256, UNREADABLE]
-    tables += [OLD_SET_KEPT, WAYS]
+def test_every_row_has_a_unique_name_and_a_source() -> None:
+    tables: list[Any] = [ACCEPTED, REFUSED, UNKNOWN_KID, MIXED, SKIPPED, USED, UNUSABLE_FOR_ES256, UNREADABLE]
+    tables += [OLD_SET_KEPT, METADATA]
     for table in tables:
         assert len({row.name for row in table}) == len(table)
         assert all(row.source.startswith(("RFC ", "CVE-", "GHSA-")) for row in table)

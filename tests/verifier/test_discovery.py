@@ -1,4 +1,4 @@
-"""Owns how the keys are found: by metadata that fits the issuer, and only where they may be."""
+"""Discovery of the key set: by metadata of the right issuer, and only at acceptable URLs."""
 
 from typing import Any
 
@@ -67,7 +67,7 @@ async def test_the_keys_are_found_by_discovery(
         [GOOD],
     ],
 )
-async def test_a_discovery_document_that_does_not_fit_leads_nowhere(document: Any, events: Events) -> None:
+async def test_an_invalid_discovery_document_is_not_followed(document: Any, events: Events) -> None:
     transport, asked = metadata({OAUTH: document})
     listen = lambda event, detail: events.append((event, detail))  # noqa: E731 - two lines of it
     async with JwksCache("https://i.test", transport=transport, on_event=listen) as cache:
@@ -80,7 +80,7 @@ async def test_a_discovery_document_that_does_not_fit_leads_nowhere(document: An
 @pytest.mark.parametrize(
     "url", ["http://issuer.test", "http://10.0.0.1", "ftp://i.test", "issuer", "", "https://u@i"]
 )
-async def test_an_unfit_issuer_url_is_refused_when_made(url: str) -> None:
+async def test_an_unacceptable_url_is_rejected_by_the_constructor(url: str) -> None:
     with pytest.raises(ValueError, match="URL"):
         JwksCache(url)
     with pytest.raises(ValueError, match="URL"):
@@ -90,6 +90,6 @@ async def test_an_unfit_issuer_url_is_refused_when_made(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://127.0.0.1:8000", "http://localhost", "http://[::1]:1", "https://issuer.test"]
 )
-async def test_plain_http_is_for_this_machine_unless_asked_for(url: str) -> None:
+async def test_plain_http_is_allowed_for_loopback_or_by_an_explicit_option(url: str) -> None:
     JwksCache(url)
     JwksCache("http://issuer.test", allow_http=True)

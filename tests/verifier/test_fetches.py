@@ -1,15 +1,14 @@
-"""Owns how keys are fetched: once for all who wait, no oftener than the cooldown allows, and what is sent along.
+"""Fetches of the key set: shared by concurrent requests, limited by the cooldown, with no extra headers.
 
-Answers that are bad are in `test_attacks` and `test_hostile`; where the keys are is in `test_verifier_discovery`.
+Invalid answers are tested in `test_attacks` and `test_hostile`, discovery in `test_discovery`.
 """
 
 import asyncio
 import json
-from collections.abc import Callable
-from typing import Any
 
 import httpx2
 import pytest
+from support.verifier import AUDIENCE, Clock, Forge, ScriptedIssuer, http_answer
 
 from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
 from verifier_example.verifier import (
@@ -24,7 +23,6 @@ from verifier_example.verifier import (
 )
 
 pytestmark = pytest.mark.anyio
-AUDIENCE = "https://api.test"
 ATTEMPTS = (Event.FETCHED, Event.NOT_MODIFIED, Event.FETCH_FAILED)
 Events = list[tuple[Event, str]]
 
@@ -37,7 +35,7 @@ def count(events: Events, kind: Event) -> int:
 
 
 class Gate(httpx2.AsyncBaseTransport):
-    """Holds every request back until it is opened."""
+    """Delays every request until it is opened."""
 
     def __init__(self, issuer: InProcessIssuer) -> None:
         self._issuer = issuer
@@ -49,7 +47,7 @@ class Gate(httpx2.AsyncBaseTransport):
 
 
 async def test_a_thousand_first_requests_share_one_fetch(
-    issuer: InProcessIssuer, clock: Any, forge: Any
+    issuer: InProcessIssuer, clock: Clock, forge: Forge
 ) -> None:
     gate = Gate(issuer)
     async with JwksCache(issuer.url, transport=gate, monotonic=clock.monotonic) as cache:
@@ -62,8 +60,8 @@ async def test_a_thousand_first_requests_share_one_fetch(
     assert issuer.requests.count(JWKS_PATH) == 1
 
 
-async def test_a_caller_who_goes_away_cancels_nothing(
-    issuer: InProcessIssuer, clock: Any, forge: Any
+async def test_a_cancelled_request_does_not_cancel_the_fetch(
+    issuer: InProcessIssuer, clock: Clock, forge: Forge
 ) -> None:
     gate = Gate(issuer)
     async with JwksCache(issuer.url, transport=gate, monotonic=clock.monotonic) as cache:
@@ -77,8 +75,8 @@ async def test_a_caller_who_goes_away_cancels_nothing(
     assert issuer.requests.count(JWKS_PATH) == 1
 
 
-async def test_a_request_waits_no_longer_than_allowed_and_the_fetch_goes_on(
-    issuer: InProcessIssuer, clock: Any, forge: Any
+async def test_a_request_waits_for_a_limited_time_while_the_fetch_continues(
+    issuer: InProcessIssuer, clock: Clock, forge: Forge
 ) -> None:
     gate = Gate(issuer)
     timings = Timings(wait=0.01)
@@ -92,8 +90,8 @@ async def test_a_request_waits_no_longer_than_allowed_and_the_fetch_goes_on(
     assert issuer.requests.count(JWKS_PATH) == 1
 
 
-async def test_a_flood_of_unknown_kids_costs_one_fetch_per_cooldown(
-    verifier: TokenVerifier, issuer: InProcessIssuer, clock: Any, forge: Any, events: Events
+async def test_many_unknown_kids_cause_one_fetch_per_cooldown(
+    verifier: TokenVerifier, issuer: InProcessIssuer, clock: Clock, forge: Forge, events: Events
 ) -> None:
     async with verifier.cache as cache:
         await cache.refetched()
@@ -106,13 +104,13 @@ async def test_a_flood_of_unknown_kids_costs_one_fetch_per_cooldown(
             await verifier.verify(forge.token())
             clock.advance(10)
         assert fetches == [1, 2, 3]
-    # In the first round the cooldown held all back, in the others no more than the waiters allowed wait.
+    # In the first round the cooldown suppresses all, in the others all beyond the number of waiters allowed.
     assert count(events, Event.REFETCH_SUPPRESSED) == 100 + 2 * (100 - MAX_WAITERS)
 
 
 @pytest.mark.parametrize("down", [False, True])
 async def test_the_cooldown_counts_from_an_attempt_of_any_kind(
-    down: bool, verifier: TokenVerifier, issuer: InProcessIssuer, clock: Any, forge: Any, events: Events
+    down: bool, verifier: TokenVerifier, issuer: InProcessIssuer, clock: Clock, forge: Forge, events: Events
 ) -> None:
     unknown = forge.token({"kid": "nobody"})
     attempts = []
@@ -132,8 +130,8 @@ async def test_the_cooldown_counts_from_an_attempt_of_any_kind(
 # What is fetched, and from where
 
 
-async def test_an_unchanged_document_is_not_sent_again(
-    cache: JwksCache, issuer: InProcessIssuer, clock: Any, events: Events
+async def test_an_unchanged_key_set_is_not_transferred_again(
+    cache: JwksCache, issuer: InProcessIssuer, clock: Clock, events: Events
 ) -> None:
     async with cache:
         first = await cache.refetched()
@@ -147,7 +145,7 @@ async def test_an_unchanged_document_is_not_sent_again(
     assert issuer.requests.count(JWKS_PATH) == 2
 
 
-async def test_a_fetch_asks_for_plain_json_and_brings_nothing_along(pairs: list[KeyPair]) -> None:
+async def test_a_fetch_requests_uncompressed_json_and_sends_no_credentials(pairs: list[KeyPair]) -> None:
     asked: list[httpx2.Headers] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -165,7 +163,7 @@ async def test_a_fetch_asks_for_plain_json_and_brings_nothing_along(pairs: list[
 
 
 @pytest.mark.parametrize("etag", ["1", '"a b"', '"\x7f"', f'"{"x" * 300}"', "W/1", "", '"1", "2"'])
-async def test_an_etag_that_is_none_is_not_sent_back(etag: str, pairs: list[KeyPair]) -> None:
+async def test_an_invalid_etag_is_not_sent_back(etag: str, pairs: list[KeyPair]) -> None:
     asked: list[str | None] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -179,7 +177,7 @@ async def test_an_etag_that_is_none_is_not_sent_back(etag: str, pairs: list[KeyP
     assert asked == [None, None]
 
 
-async def test_keys_that_moved_are_found_again_after_a_failure_and_without_the_old_etag(
+async def test_after_a_failure_the_keys_are_discovered_again_without_the_old_etag(
     pairs: list[KeyPair],
 ) -> None:
     place, asked = ["https://old.test/jwks"], []
@@ -209,25 +207,23 @@ async def test_keys_that_moved_are_found_again_after_a_failure_and_without_the_o
 
 
 async def test_neither_a_proxy_nor_a_netrc_of_the_environment_is_used(
-    scripted: Callable[[], Any],
-    answering: Callable[..., bytes],
     pairs: list[KeyPair],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    async with scripted().serving() as server:
-        server.answer = answering(json.dumps({"keys": [pairs[0].jwk]}).encode())
+    async with ScriptedIssuer().serving() as server:
+        server.answer = http_answer(json.dumps({"keys": [pairs[0].jwk]}).encode())
         async with JwksCache(server.url, jwks_url=f"{server.url}/jwks") as cache:
             assert (await cache.refetched()).by_kid
 
 
-async def test_a_stopped_cache_starts_again(verifier: TokenVerifier, forge: Any) -> None:
+async def test_a_stopped_cache_can_be_started_again(verifier: TokenVerifier, forge: Forge) -> None:
     for _ in range(2):
         async with verifier.cache:
             await verifier.verify(forge.token())
 
 
-async def test_a_floor_of_nothing_is_refused() -> None:
+async def test_a_ttl_floor_of_zero_is_rejected() -> None:
     with pytest.raises(ValueError, match="floor"):
         Timings(ttl_floor=0)

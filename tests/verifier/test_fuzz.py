@@ -1,6 +1,6 @@
-"""Owns that whatever is accepted here, PyJWT in its strictest configuration accepts too, and understands the same.
+"""Differential test: strictly configured PyJWT accepts every token that the verifier accepts, with the same claims.
 
-The mutants are made in `mutants`. The two may differ in one way only: PyJWT accepts more.
+The mutants are made in `support.attacks.mutants`. The only difference allowed is that PyJWT accepts more.
 """
 
 import asyncio
@@ -14,21 +14,21 @@ from typing import Any
 import jwt
 import pytest
 from support.attacks.mutants import Mutants
+from support.verifier import AUDIENCE, Clock, Forge
 
 from verifier_example.testing import InProcessIssuer
 from verifier_example.verifier import AccessToken, InvalidToken, JwksCache, Reason, TokenVerifier
 
-AUDIENCE = "https://api.test"
 SHORT, LONG = 10_000, 200_000
 NEVER_SIGNED_AGAIN = {"bits", "characters", "segments", "spelling"}
-"""Kinds of mutants that are good only if nothing has changed."""
+"""Kinds of mutants that are valid only if nothing has changed."""
 REQUIRED = ["iss", "sub", "aud", "client_id", "iat", "exp", "jti"]
 
 
 class Ours:
-    """The verifier with its keys, asked without a loop: a kid that it does not know makes it wait for nothing."""
+    """The verifier with its keys, called without an event loop: within the cooldown an unknown kid awaits nothing."""
 
-    def __init__(self, issuer: InProcessIssuer, clock: Any) -> None:
+    def __init__(self, issuer: InProcessIssuer, clock: Clock) -> None:
         cache = JwksCache(issuer.url, transport=issuer.transport, monotonic=clock.monotonic)
         self._verifier = TokenVerifier(cache, AUDIENCE)
         asyncio.run(self._fetch(cache))
@@ -50,9 +50,9 @@ class Ours:
 
 
 class Oracle:
-    """PyJWT, asked for everything that it can check, and the last word on what a token says."""
+    """PyJWT with every check that it offers, and the reference for the claims of a token."""
 
-    def __init__(self, forge: Any) -> None:
+    def __init__(self, forge: Forge) -> None:
         self._forge = forge
         self._keys = jwt.PyJWKSet([forge.key.jwk])
 
@@ -97,8 +97,8 @@ def agree(access: AccessToken, claims: dict[str, Any]) -> bool:
     )
 
 
-def test_whatever_is_accepted_pyjwt_accepts_too_with_the_same_claims(
-    request: pytest.FixtureRequest, issuer: InProcessIssuer, forge: Any, clock: Any
+def test_pyjwt_accepts_every_accepted_token_with_the_same_claims(
+    request: pytest.FixtureRequest, issuer: InProcessIssuer, forge: Forge, clock: Clock
 ) -> None:
     long = request.config.getoption("long")  # many, and always others; else few, and always the same
     seed = random.SystemRandom().randrange(2**32) if long else 0
@@ -125,7 +125,9 @@ def test_whatever_is_accepted_pyjwt_accepts_too_with_the_same_claims(
     assert seen["neither"] > seen["both"]
 
 
-def test_a_token_is_good_in_one_spelling_only(forge: Any, issuer: InProcessIssuer, clock: Any) -> None:
+def test_a_token_is_accepted_in_one_encoding_only(
+    forge: Forge, issuer: InProcessIssuer, clock: Clock
+) -> None:
     ours, now = Ours(issuer, clock), int(time.time())
     token = forge.signed(forge.header(), forge.claims(iat=now, exp=now + 600))
     assert isinstance(ours(token), AccessToken)

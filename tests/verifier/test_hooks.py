@@ -1,4 +1,4 @@
-"""Owns that what only observes a verifier, its hook and the log, changes no verdict and stops no refresh."""
+"""Observers of a verifier, its hook and the log, change no result and stop no refresh."""
 
 import asyncio
 import io
@@ -10,19 +10,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.verifier import AUDIENCE, Clock, Forge
 
 from verifier_example import logs
 from verifier_example.app import build_verifier
-from verifier_example.logs import RECORDS_MOST, written_aside
+from verifier_example.logs import MAX_QUEUED_RECORDS, logged_in_a_thread
 from verifier_example.metrics import Metrics
 from verifier_example.settings import Settings
 from verifier_example.verifier import AccessToken, Event, JwksCache, Timings, TokenVerifier
 
-AUDIENCE = "https://api.test"
 
-
-class Enough:
-    """Takes note of fetches until there were three."""
+class FetchCounter:
+    """Counts successful fetches; `reached` is set at the third."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -41,7 +40,7 @@ class Raising(logging.Handler):
 
 @pytest.fixture
 def raising_log() -> Iterator[None]:
-    """A log that raises into whoever logs."""
+    """A log handler that raises at every record."""
     handler = Raising()
     logging.getLogger().addHandler(handler)
     try:
@@ -52,16 +51,16 @@ def raising_log() -> Iterator[None]:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, asyncio.CancelledError, RecursionError])
 @pytest.mark.usefixtures("raising_log")
-def test_a_hook_and_a_log_that_raise_refuse_nothing_and_stop_no_refresh(
-    issuer: Any, forge: Any, clock: Any, error: type[BaseException]
+def test_a_hook_and_a_log_handler_that_raise_reject_no_token_and_stop_no_refresh(
+    issuer: Any, forge: Forge, clock: Clock, error: type[BaseException]
 ) -> None:
-    enough = Enough()
+    enough = FetchCounter()
 
     def broken(event: Event, _detail: str) -> None:
         enough.take(event)
         raise error
 
-    async def story() -> AccessToken:
+    async def scenario() -> AccessToken:
         timings = Timings(ttl_floor=0.01, ttl_ceiling=0.02, backoff_first=0.01, backoff_last=0.01)
         async with JwksCache(
             issuer.url, transport=issuer.transport, on_event=broken, timings=timings
@@ -70,13 +69,13 @@ def test_a_hook_and_a_log_that_raise_refuse_nothing_and_stop_no_refresh(
             await enough.reached.wait()
             return access
 
-    assert asyncio.run(asyncio.wait_for(story(), 20)).subject == "u1"
+    assert asyncio.run(asyncio.wait_for(scenario(), 20)).subject == "u1"
 
 
-def test_a_caller_who_cancels_the_fetch_that_it_waits_for_does_not_end_the_refreshing(issuer: Any) -> None:
-    enough = Enough()
+def test_cancelling_a_fetch_does_not_stop_the_refreshes(issuer: Any) -> None:
+    enough = FetchCounter()
 
-    async def story() -> None:
+    async def scenario() -> None:
         timings = Timings(ttl_floor=0.01, ttl_ceiling=0.02, backoff_first=0.01, backoff_last=0.01)
         cache = JwksCache(
             issuer.url,
@@ -89,18 +88,18 @@ def test_a_caller_who_cancels_the_fetch_that_it_waits_for_does_not_end_the_refre
             await enough.reached.wait()
         assert cache._timer is None or cache._timer.cancelled()
 
-    asyncio.run(asyncio.wait_for(story(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 20))
 
 
 @pytest.mark.usefixtures("raising_log")
-def test_an_event_is_counted_though_the_log_raises() -> None:
+def test_an_event_is_counted_even_if_the_log_raises() -> None:
     metrics = Metrics()
     verifier = build_verifier(Settings(_env_file=None), metrics)
-    verifier.cache.tell(Event.FETCH_FAILED, "no route")
+    verifier.cache.report(Event.FETCH_FAILED, "no route")
     assert b'verifier_fetches_total{outcome="fetch_failed"} 1.0' in metrics.render(verifier.cache)
 
 
-def test_a_log_whose_reader_has_stopped_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stalled_log_reader_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "LAST_SECONDS", 60.0)  # on a busy machine
     reader, writer = os.pipe()
     read = threading.Thread(target=lambda: list(iter(lambda: os.read(reader, 65536), b"")))
@@ -108,8 +107,8 @@ def test_a_log_whose_reader_has_stopped_holds_nobody_up(monkeypatch: pytest.Monk
         monkeypatch.setattr(sys, "stderr", stream)
         handler, logger = logging.StreamHandler(stream), logging.getLogger("uvicorn.access")
         monkeypatch.setattr(logger, "handlers", [handler])
-        with written_aside():
-            for number in range(2 * RECORDS_MOST):  # would wait for ever
+        with logged_in_a_thread():
+            for number in range(2 * MAX_QUEUED_RECORDS):  # would wait for ever
                 logger.warning("line %s", number)
             read.start()
         assert logger.handlers == [handler]
@@ -117,13 +116,13 @@ def test_a_log_whose_reader_has_stopped_holds_nobody_up(monkeypatch: pytest.Monk
     os.close(reader)
 
 
-def test_a_log_that_is_read_keeps_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     logger = logging.getLogger("uvicorn.error")
     monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(stream), Raising()])
     monkeypatch.setattr(logger.handlers[1], "stream", stream, raising=False)
-    with written_aside():
+    with logged_in_a_thread():
         for number in range(100):
             logger.warning("line %s", number)
     assert stream.getvalue().splitlines() == [f"line {number}" for number in range(100)]

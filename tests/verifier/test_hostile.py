@@ -1,6 +1,6 @@
-"""Owns that no server of key sets stops the event loop or the service, however it behaves; over real sockets.
+"""A hostile key server blocks neither the event loop nor the service; over real sockets.
 
-The server is `hostile`; what a key set may hold is in `test_attacks`.
+The server is `support.attacks.hostile_server`; what a key set may contain is tested in `test_attacks`.
 """
 
 import asyncio
@@ -9,11 +9,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from itertools import groupby
-from typing import Any
 
 import pytest
 from support.attacks.hostile_server import HOSTILE, HostileServer, Stall, hostile_server
 from support.servers import PATIENCE_SECONDS
+from support.verifier import AUDIENCE, Clock, Forge
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import (
@@ -26,7 +26,6 @@ from verifier_example.verifier import (
     TokenVerifier,
 )
 
-AUDIENCE = "https://api.test"
 DEADLINE = 1.0
 BLOCKED = 0.4
 """Seconds; a fetch that blocks takes the whole deadline, anything else a few milliseconds."""
@@ -54,7 +53,7 @@ Make = Callable[..., TokenVerifier]
 
 @pytest.fixture
 def verifier_of(
-    server: HostileServer, issuer: InProcessIssuer, clock: Any, events: list[tuple[Event, str]]
+    server: HostileServer, issuer: InProcessIssuer, clock: Clock, events: list[tuple[Event, str]]
 ) -> Make:
     """Make a verifier of the issuer's tokens that fetches the keys from a path."""
 
@@ -68,7 +67,7 @@ def verifier_of(
 
 
 async def keep_verifying(verifier: TokenVerifier, token: str) -> int:
-    """Verify a good token again and again, until cancelled; any refusal ends it."""
+    """Verify a valid token repeatedly until cancelled; a rejection raises."""
     accepted = 0
     try:
         while True:
@@ -80,8 +79,8 @@ async def keep_verifying(verifier: TokenVerifier, token: str) -> int:
 
 
 @pytest.mark.parametrize("behaviour", HOSTILE)
-async def test_a_hostile_answer_neither_blocks_nor_disturbs_nor_is_asked_for_twice(
-    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any, events: list[tuple[Event, str]]
+async def test_a_hostile_answer_blocks_nothing_keeps_the_keys_and_is_requested_once(
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Forge, events: list[tuple[Event, str]]
 ) -> None:
     stalls: list[float] = []
     while not stalls or (min(stalls) > BLOCKED and len(stalls) < ATTEMPTS):
@@ -102,8 +101,8 @@ async def test_a_hostile_answer_neither_blocks_nor_disturbs_nor_is_asked_for_twi
 
 
 @pytest.mark.parametrize("behaviour", ["silence at once", "drip of a body", "gzip bomb", "reset in the body"])
-async def test_without_a_good_answer_first_there_is_a_503_in_time(
-    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any
+async def test_without_a_first_valid_answer_requests_fail_within_the_time_limit(
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Forge
 ) -> None:
     path = server.path(behaviour)
     verifier = verifier_of(path)
@@ -115,7 +114,7 @@ async def test_without_a_good_answer_first_there_is_a_503_in_time(
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port that takes connections and never says a word, not even of TLS."""
+    """A port that accepts connections and never sends a byte, not even for TLS."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
@@ -128,8 +127,8 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("failure", ["distrusted", "plain", "silent", "closed"])
-async def test_without_tls_that_can_be_trusted_nothing_is_fetched(
-    failure: str, server: HostileServer, verifier_of: Make, forge: Any, silent_port: int, closed_port: int
+async def test_without_trusted_tls_nothing_is_fetched(
+    failure: str, server: HostileServer, verifier_of: Make, forge: Forge, silent_port: int, closed_port: int
 ) -> None:
     ports = {
         "distrusted": server.tls_port,
@@ -152,7 +151,7 @@ async def test_without_tls_that_can_be_trusted_nothing_is_fetched(
 
 
 async def test_a_thousand_first_requests_cost_one_fetch(
-    server: HostileServer, verifier_of: Make, forge: Any
+    server: HostileServer, verifier_of: Make, forge: Forge
 ) -> None:
     path, token = server.path("late"), forge.token()
     verifier = verifier_of(path, Timings(wait=20, fetch_deadline=20, connect_timeout=20))
@@ -162,8 +161,8 @@ async def test_a_thousand_first_requests_cost_one_fetch(
     assert server.counts(path) == (1, 1)
 
 
-async def test_a_flood_of_unknown_kids_costs_one_fetch_a_cooldown_and_holds_up_nobody(
-    server: HostileServer, verifier_of: Make, forge: Any
+async def test_many_unknown_kids_cause_one_fetch_per_cooldown_and_delay_nobody(
+    server: HostileServer, verifier_of: Make, forge: Forge
 ) -> None:
     path, cooldown = server.path("late"), 0.25
     verifier = verifier_of(path, Timings(cooldown=cooldown, cooldown_empty=cooldown))
@@ -189,8 +188,8 @@ OUTAGES = ("reset at once", "silence at once", "endless body", "a redirect to a 
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_every_good_token_is_accepted_through_an_outage_and_few_fetches_are_tried(
-    outage: str, server: HostileServer, verifier_of: Make, forge: Any
+async def test_valid_tokens_are_accepted_during_an_outage_and_few_fetches_are_attempted(
+    outage: str, server: HostileServer, verifier_of: Make, forge: Forge
 ) -> None:
     path = server.path(outage, good=1)
     backoff = 0.2
@@ -218,8 +217,8 @@ async def test_every_good_token_is_accepted_through_an_outage_and_few_fetches_ar
     assert at_once == 1
 
 
-async def test_after_an_outage_that_is_too_long_there_is_a_503_and_after_it_service_again(
-    server: HostileServer, verifier_of: Make, forge: Any
+async def test_a_long_outage_leads_to_503_and_the_service_recovers_afterwards(
+    server: HostileServer, verifier_of: Make, forge: Forge
 ) -> None:
     path = server.path("away", good=1)
     timings = Timings(ttl_floor=0.1, ttl_ceiling=0.1, max_stale=0.5, backoff_first=0.1, backoff_last=0.1)
@@ -239,7 +238,7 @@ async def test_after_an_outage_that_is_too_long_there_is_a_503_and_after_it_serv
     assert server.counts(path)[1] == 1
 
 
-async def test_a_stop_during_a_handshake_of_tls_leaves_nothing_behind(
+async def test_a_stop_during_a_tls_handshake_leaks_nothing(
     verifier_of: Make, silent_port: int, recwarn: pytest.WarningsRecorder
 ) -> None:
     verifier = verifier_of("/", Timings(), port=silent_port, scheme="https")
@@ -253,8 +252,8 @@ async def test_a_stop_during_a_handshake_of_tls_leaves_nothing_behind(
 @pytest.mark.parametrize(
     "behaviour", ["silence at once", "endless chunks", "drip of headers", "drip of a body"]
 )
-async def test_a_stop_ends_the_fetch_and_all_who_wait_for_it(
-    behaviour: str, server: HostileServer, verifier_of: Make, forge: Any, recwarn: pytest.WarningsRecorder
+async def test_a_stop_ends_the_fetch_and_every_request_that_waits_for_it(
+    behaviour: str, server: HostileServer, verifier_of: Make, forge: Forge, recwarn: pytest.WarningsRecorder
 ) -> None:
     path = server.path(behaviour)
     verifier = verifier_of(path, Timings(fetch_deadline=NEVER_SECONDS, wait=NEVER_SECONDS))

@@ -1,4 +1,4 @@
-"""Owns that each good key of a set is used, for its own algorithm alone; bad ones are rows of `key_attacks`."""
+"""Import of keys: a usable key is used, for its own algorithm only; unusable ones are in `support.attacks.keys`."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from support.verifier import AUDIENCE, Clock, Forge
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import Event, InvalidToken, JwksCache, TokenVerifier, import_key
 
 pytestmark = pytest.mark.anyio
-AUDIENCE = "https://api.test"
 Events = list[tuple[Event, str]]
 
 
@@ -19,8 +19,8 @@ def count(events: Events, kind: Event) -> int:
     return sum(event is kind for event, _ in events)
 
 
-async def test_one_bad_key_among_good_ones_disturbs_nobody(
-    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Any, pairs: list[KeyPair], events: Events
+async def test_unusable_keys_do_not_affect_the_usable_one(
+    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Forge, pairs: list[KeyPair], events: Events
 ) -> None:
     class Member:
         def __init__(self, jwk: Any) -> None:
@@ -33,7 +33,7 @@ async def test_one_bad_key_among_good_ones_disturbs_nobody(
     assert count(events, Event.KEY_SKIPPED) == len(bad)
 
 
-async def test_two_keys_of_one_kid_are_both_dropped(
+async def test_two_different_keys_with_one_kid_are_both_dropped(
     cache: JwksCache, issuer: InProcessIssuer, pairs: list[KeyPair], events: Events
 ) -> None:
     impostor = KeyPair(pairs[2].private)
@@ -60,7 +60,7 @@ def public(private: Any, algorithm: Any, **changes: Any) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("named", [True, False])
-async def test_keys_of_every_configured_algorithm_verify_their_own_tokens_alone(
+async def test_a_key_verifies_signatures_of_its_own_algorithm_only(
     alg: str, private: Any, algorithm: Any, *, named: bool
 ) -> None:
     jwk = public(private, algorithm, **({"alg": alg} if named else {}))
@@ -75,8 +75,8 @@ async def test_keys_of_every_configured_algorithm_verify_their_own_tokens_alone(
         import_key(jwk, ["ES256" if alg == "EdDSA" else "EdDSA"])
 
 
-async def test_a_key_verifies_no_token_that_names_another_algorithm(
-    issuer: InProcessIssuer, clock: Any, forge: Any
+async def test_a_token_that_names_another_algorithm_than_its_key_is_rejected(
+    issuer: InProcessIssuer, clock: Clock, forge: Forge
 ) -> None:
     async with JwksCache(issuer.url, transport=issuer.transport, algorithms=["PS256", "RS256"]) as cache:
         verifier = TokenVerifier(cache, AUDIENCE, wall=clock.wall)

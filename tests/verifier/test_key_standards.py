@@ -1,4 +1,4 @@
-"""Owns that each member of a key and of a key set is read as its standard defines it.
+"""Each member of a key and of a key set is read as its standard defines it.
 
 RFC 7517 sections 4 and 5, RFC 7518 section 6, RFC 8037 section 2; tokens are in `test_standards`.
 """
@@ -27,7 +27,7 @@ STANDARD_BASE64 = "ab+/" * 86  # of 344 characters, as many as 2048 bits take wi
 
 
 def with_zero(text: str) -> str:
-    """Write a number with an octet more than it needs."""
+    """Encode a number with a leading zero octet."""
     return jwt.utils.base64url_encode(b"\0" + jwt.utils.base64url_decode(text)).decode()
 
 
@@ -118,7 +118,7 @@ ALGORITHMS = ["RS256", "ES256", "EdDSA"]
 
 
 @pytest.mark.parametrize(("kind", "form"), list(key_rows()))
-def test_a_member_of_a_key_is_read_by_its_standard(kind: str, form: Form, pairs: list[KeyPair]) -> None:
+def test_a_member_of_a_key_is_read_as_its_standard_says(kind: str, form: Form, pairs: list[KeyPair]) -> None:
     base: Jwk = {"RSA": dict(pairs[0].jwk), "EC": P256, "OKP": ED25519}[kind]
     jwk = changed(base, form)
     if form.taken:
@@ -129,9 +129,7 @@ def test_a_member_of_a_key_is_read_by_its_standard(kind: str, form: Form, pairs:
 
 
 @pytest.mark.parametrize("member", ["n", "e"])
-def test_a_modulus_is_written_without_padding_in_base64url_and_in_the_fewest_octets(
-    member: str, pairs: list[KeyPair]
-) -> None:
+def test_a_modulus_must_be_minimal_base64url_without_padding(member: str, pairs: list[KeyPair]) -> None:
     jwk = dict(pairs[0].jwk)
     for text in (
         jwk[member] + "=" * (-len(jwk[member]) % 4 or 1),
@@ -157,7 +155,7 @@ Served = tuple[set[str], list[str]]
 
 @pytest.fixture
 def served(issuer: InProcessIssuer) -> Any:
-    """Return the kids that are used of a key set, and what was said of the others."""
+    """Return the kids that are used from a key set, and the reports on the others."""
 
     def serve(members: list[Any]) -> Served:
         answer = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"keys": members}))
@@ -167,7 +165,7 @@ def served(issuer: InProcessIssuer) -> Any:
             if event is Event.KEY_SKIPPED:
                 said.append(detail)
 
-        async def story() -> set[str]:
+        async def scenario() -> set[str]:
             cache = JwksCache(
                 issuer.url,
                 jwks_url=issuer.url + JWKS_PATH,
@@ -181,12 +179,12 @@ def served(issuer: InProcessIssuer) -> Any:
                 except KeysUnavailable:
                     return set()
 
-        return asyncio.run(story()), said
+        return asyncio.run(scenario()), said
 
     return serve
 
 
-def test_one_key_listed_twice_under_its_kid_is_used(served: Any, pairs: list[KeyPair]) -> None:
+def test_a_key_listed_twice_is_used(served: Any, pairs: list[KeyPair]) -> None:
     jwk = pairs[0].jwk
     assert served([jwk, jwk]) == ({jwk["kid"]}, [])
     plain = {name: jwk[name] for name in ("kty", "n", "e", "kid")}
@@ -194,7 +192,7 @@ def test_one_key_listed_twice_under_its_kid_is_used(served: Any, pairs: list[Key
 
 
 @pytest.mark.parametrize("configured", [("RS256", "PS256"), ("PS256", "RS256")])
-def test_a_key_listed_once_for_each_algorithm_is_used_for_the_first_that_is_configured(
+def test_a_key_listed_for_several_algorithms_is_used_for_the_first_configured_one(
     issuer: InProcessIssuer, pairs: list[KeyPair], configured: tuple[str, ...]
 ) -> None:
     listed = [{**pairs[0].jwk, "alg": algorithm} for algorithm in ("RS256", "PS256")]
@@ -209,7 +207,7 @@ def test_a_key_listed_once_for_each_algorithm_is_used_for_the_first_that_is_conf
         assert asyncio.run(bound_to(members)) == configured[0]
 
 
-def test_different_keys_under_one_kid_are_dropped_in_any_order(served: Any, pairs: list[KeyPair]) -> None:
+def test_different_keys_with_one_kid_are_dropped_in_any_order(served: Any, pairs: list[KeyPair]) -> None:
     one, other = pairs[0].jwk, {**pairs[1].jwk, "kid": pairs[0].kid}
     for members in ([one, other], [other, one], [one, other, one], [one, one, other], [one, another(one)]):
         used, said = served([*members, pairs[2].jwk])
@@ -219,7 +217,7 @@ def test_different_keys_under_one_kid_are_dropped_in_any_order(served: Any, pair
     assert used == {pairs[2].kid}
 
 
-def test_a_key_is_used_beside_one_of_its_kid_that_no_verifier_may_use(
+def test_an_unusable_key_with_the_same_kid_does_not_affect_a_usable_one(
     served: Any, pairs: list[KeyPair]
 ) -> None:
     one = pairs[0].jwk
@@ -233,7 +231,7 @@ def test_a_key_is_used_beside_one_of_its_kid_that_no_verifier_may_use(
         assert served([unusable, one])[0] == {one["kid"]}
 
 
-def test_a_key_whose_private_half_is_published_verifies_nothing(served: Any, pairs: list[KeyPair]) -> None:
+def test_a_key_whose_private_key_is_published_verifies_nothing(served: Any, pairs: list[KeyPair]) -> None:
     one = pairs[0].jwk
     for members in ([one, {**one, "d": "AQAB"}], [{**one, "d": "AQAB"}, one]):
         used, said = served([*members, pairs[2].jwk])
@@ -241,15 +239,13 @@ def test_a_key_whose_private_half_is_published_verifies_nothing(served: Any, pai
         assert f"{one['kid']}: its private key is published" in said
 
 
-def test_of_a_very_long_set_the_first_members_are_used_and_the_rest_is_told(
-    served: Any, pairs: list[KeyPair]
-) -> None:
+def test_members_beyond_the_limit_are_skipped_and_reported(served: Any, pairs: list[KeyPair]) -> None:
     junk = [0] * (MAX_KEYS - 1)
     used, said = served([*junk, pairs[0].jwk, pairs[1].jwk])
     assert used == {pairs[0].kid}
     assert said[-1] == f"all after the first {MAX_KEYS}"
 
 
-def test_a_set_of_a_hundred_keys_is_used_as_a_whole(served: Any, pairs: list[KeyPair]) -> None:
+def test_all_keys_of_a_set_of_a_hundred_are_used(served: Any, pairs: list[KeyPair]) -> None:
     members = [{**pairs[0].jwk, "kid": f"k{at}"} for at in range(100)]
     assert served(members) == ({f"k{at}" for at in range(100)}, [])

@@ -1,17 +1,17 @@
-"""Owns how keys come, stay, rotate and go: states, rotation, and when they are fetched again.
+"""The life of cached keys: states by age, rotation, and the schedule of refreshes.
 
-How a fetch goes is in `test_verifier_fetches`, what a key set may hold in `test_attacks` and `test_verifier_import`.
+Single fetches are tested in `test_fetches`, the contents of a key set in `test_attacks` and `test_import`.
 """
 
 import asyncio
-from typing import Any
 
 import httpx2
 import pytest
+from support.verifier import Clock, Forge
 
 from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
 from verifier_example.verifier import (
-    MAX_MEMO,
+    MAX_CACHED_HEADERS,
     Event,
     InvalidToken,
     JwksCache,
@@ -33,8 +33,8 @@ def count(events: Events, kind: Event) -> int:
 # States
 
 
-async def test_the_state_is_the_age_of_the_snapshot(
-    cache: JwksCache, clock: Any, issuer: InProcessIssuer
+async def test_the_state_follows_from_the_age_of_the_keys(
+    cache: JwksCache, clock: Clock, issuer: InProcessIssuer
 ) -> None:
     seen = [cache.state]
     async with cache:
@@ -43,11 +43,11 @@ async def test_the_state_is_the_age_of_the_snapshot(
         for seconds in (300, 0.1, 3599.9, 0.1):
             clock.advance(seconds)
             seen.append(cache.state)
-    assert seen == [State.EMPTY, State.FRESH, State.STALE, State.STALE, State.DEAD]
+    assert seen == [State.EMPTY, State.FRESH, State.STALE, State.STALE, State.EXPIRED]
 
 
-async def test_tokens_are_served_through_an_outage_until_the_keys_are_dead(
-    verifier: TokenVerifier, clock: Any, issuer: InProcessIssuer, forge: Any, events: Events
+async def test_tokens_are_accepted_during_an_outage_until_the_keys_are_too_old(
+    verifier: TokenVerifier, clock: Clock, issuer: InProcessIssuer, forge: Forge, events: Events
 ) -> None:
     async with verifier.cache as cache:
         await cache.refetched()
@@ -67,8 +67,8 @@ async def test_tokens_are_served_through_an_outage_until_the_keys_are_dead(
         assert cache.state is State.FRESH
 
 
-async def test_a_start_without_the_issuer_serves_503_and_recovers_by_itself(
-    verifier: TokenVerifier, clock: Any, issuer: InProcessIssuer, forge: Any
+async def test_a_start_without_the_issuer_leads_to_503_and_recovers(
+    verifier: TokenVerifier, clock: Clock, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     issuer.down = True
     async with verifier.cache:
@@ -80,8 +80,8 @@ async def test_a_start_without_the_issuer_serves_503_and_recovers_by_itself(
         assert (await verifier.verify(forge.token())).username == "alice"
 
 
-async def test_an_unknown_kid_is_a_401_while_there_are_keys_and_a_503_without(
-    verifier: TokenVerifier, clock: Any, issuer: InProcessIssuer, forge: Any
+async def test_an_unknown_kid_is_a_401_with_keys_and_a_503_without(
+    verifier: TokenVerifier, clock: Clock, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     unknown = forge.token({"kid": "nobody"}, exp=1_900_000_000)
     seen: list[tuple[State, type[Exception]]] = []
@@ -99,17 +99,19 @@ async def test_an_unknown_kid_is_a_401_while_there_are_keys_and_a_503_without(
     for seconds in (0, 301, 3600):
         clock.advance(seconds)
         await ask()
-    async with verifier.cache:  # stops what was begun without it
+    async with verifier.cache:  # stops the fetches that were started without it
         pass
     assert seen == [
         (State.EMPTY, KeysUnavailable),
         (State.FRESH, InvalidToken),
         (State.STALE, InvalidToken),
-        (State.DEAD, KeysUnavailable),
+        (State.EXPIRED, KeysUnavailable),
     ]
 
 
-async def test_junk_is_refused_even_without_keys(verifier: TokenVerifier, issuer: InProcessIssuer) -> None:
+async def test_malformed_tokens_are_rejected_even_without_keys(
+    verifier: TokenVerifier, issuer: InProcessIssuer
+) -> None:
     with pytest.raises(InvalidToken):
         await verifier.verify("junk")
     assert issuer.requests == []
@@ -118,11 +120,11 @@ async def test_junk_is_refused_even_without_keys(verifier: TokenVerifier, issuer
 # Rotation
 
 
-async def test_the_first_token_of_an_unannounced_key_is_accepted_at_the_cost_of_one_fetch(
+async def test_the_first_token_of_an_unannounced_key_causes_one_fetch_and_is_accepted(
     verifier: TokenVerifier,
     issuer: InProcessIssuer,
-    clock: Any,
-    forge: Any,
+    clock: Clock,
+    forge: Forge,
     pairs: list[KeyPair],
 ) -> None:
     async with verifier.cache:
@@ -138,8 +140,8 @@ async def test_the_first_token_of_an_unannounced_key_is_accepted_at_the_cost_of_
     assert issuer.requests.count(JWKS_PATH) == 2
 
 
-async def test_an_announced_key_costs_no_fetch_when_it_begins_to_sign(
-    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Any, pairs: list[KeyPair]
+async def test_a_key_published_in_advance_causes_no_fetch_when_it_starts_to_sign(
+    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Forge, pairs: list[KeyPair]
 ) -> None:
     issuer.keys = pairs[:2]
     async with verifier.cache:
@@ -148,40 +150,40 @@ async def test_an_announced_key_costs_no_fetch_when_it_begins_to_sign(
     assert issuer.requests.count(JWKS_PATH) == 1
 
 
-async def test_a_withdrawn_key_is_refused_once_the_ttl_has_brought_the_next_fetch(
-    verifier: TokenVerifier, issuer: InProcessIssuer, clock: Any, forge: Any, pairs: list[KeyPair]
+async def test_a_removed_key_is_rejected_after_the_next_fetch(
+    verifier: TokenVerifier, issuer: InProcessIssuer, clock: Clock, forge: Forge, pairs: list[KeyPair]
 ) -> None:
     async with verifier.cache as cache:
-        withdrawn = forge.token()
-        await verifier.verify(withdrawn)
+        removed = forge.token()
+        await verifier.verify(removed)
         assert cache.retry_after <= 300 * 0.85 + 1  # the next refresh comes before the ttl ends
         issuer.keys = [pairs[1]]
         clock.advance(255)
         await cache.refresh()
         with pytest.raises(InvalidToken) as refusal:
-            await verifier.verify(withdrawn)
+            await verifier.verify(removed)
         assert refusal.value.reason is Reason.UNKNOWN_KEY
         await verifier.verify(forge.token())
 
 
-async def test_what_is_remembered_of_headers_goes_with_the_keys_and_never_grows_beyond_bounds(
-    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Any, pairs: list[KeyPair]
+async def test_the_cache_of_headers_is_bounded_and_replaced_with_the_keys(
+    verifier: TokenVerifier, issuer: InProcessIssuer, forge: Forge, pairs: list[KeyPair]
 ) -> None:
     async with verifier.cache as cache:
         first = await cache.refetched()
         with pytest.raises(InvalidToken):
             await verifier.verify(forge.signed(forge.header(x="forged"), forge.claims(), forge.stranger))
-        assert not first.memo
-        for number in range(MAX_MEMO + 1):
+        assert not first.by_header
+        for number in range(MAX_CACHED_HEADERS + 1):
             await verifier.verify(forge.token({"x": number}))
-        assert len(first.memo) == MAX_MEMO
+        assert len(first.by_header) == MAX_CACHED_HEADERS
         issuer.keys = [pairs[1]]
         await cache.refresh()
         assert cache.usable is not None
-        assert not cache.usable.memo
+        assert not cache.usable.by_header
 
 
-async def test_keys_that_come_and_go_are_told(
+async def test_added_and_removed_keys_are_reported(
     cache: JwksCache, issuer: InProcessIssuer, pairs: list[KeyPair], events: Events
 ) -> None:
     async with cache:
@@ -196,8 +198,8 @@ async def test_keys_that_come_and_go_are_told(
     ]
 
 
-async def test_workers_that_start_together_refresh_at_different_times_well_before_the_ttl_ends(
-    issuer: InProcessIssuer, clock: Any
+async def test_workers_started_together_refresh_at_different_times_before_the_ttl_ends(
+    issuer: InProcessIssuer, clock: Clock
 ) -> None:
     delays = set()
     for _ in range(30):
@@ -208,7 +210,7 @@ async def test_workers_that_start_together_refresh_at_different_times_well_befor
     assert len(delays) > 5
 
 
-async def test_refreshes_follow_one_another_by_themselves(issuer: InProcessIssuer) -> None:
+async def test_refreshes_repeat_without_requests(issuer: InProcessIssuer) -> None:
     issuer.max_age = 0
     twice = asyncio.Event()
     seen: list[Event] = []
@@ -224,8 +226,8 @@ async def test_refreshes_follow_one_another_by_themselves(issuer: InProcessIssue
     assert seen[:4] == [Event.FETCHED, Event.KEY_ADDED, Event.NOT_MODIFIED, Event.NOT_MODIFIED]
 
 
-async def test_failures_are_tried_again_by_themselves_ever_more_slowly(
-    issuer: InProcessIssuer, clock: Any
+async def test_failed_fetches_are_retried_with_exponential_backoff(
+    issuer: InProcessIssuer, clock: Clock
 ) -> None:
     issuer.down = True
     cache = JwksCache(issuer.url, transport=issuer.transport, monotonic=clock.monotonic)
@@ -263,7 +265,7 @@ async def test_failures_are_tried_again_by_themselves_ever_more_slowly(
         ({}, 300),
     ],
 )
-async def test_the_ttl_is_the_max_age_within_bounds(
+async def test_the_ttl_is_the_max_age_minus_the_age_within_bounds(
     headers: dict[str, str], ttl: float, pairs: list[KeyPair]
 ) -> None:
     answer = httpx2.MockTransport(

@@ -1,6 +1,6 @@
-"""Owns fetches inside networks of their own: a private certificate authority, and a proxy that is the only way out.
+"""Fetches in private networks: with a private certificate authority, and through a proxy.
 
-Real TLS servers and a real proxy on loopback. What is fetched is in `test_verifier_fetches`.
+With real TLS servers and a real proxy on loopback. Fetches as such are tested in `test_fetches`.
 """
 
 import asyncio
@@ -31,11 +31,11 @@ from verifier_example.verifier import Event, JwksCache, KeysUnavailable, State
 pytestmark = pytest.mark.anyio
 PASSWORD = "proxy-secret"
 NAME = "issuer.test"
-"""A name that the proxy alone resolves."""
+"""A host name that only the proxy resolves."""
 
 
 def certificate(name: str, key: Any, signer: tuple[x509.Certificate, Any] | None = None) -> x509.Certificate:
-    """Make a certificate of an authority, or one of 127.0.0.1 that an authority signed."""
+    """Make a certificate of an authority, or one for 127.0.0.1 signed by an authority."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)
     builder = (
@@ -62,7 +62,7 @@ def certificate(name: str, key: Any, signer: tuple[x509.Certificate, Any] | None
 
 
 class Authority:
-    """A private authority: the file to trust, and the TLS context of a server that it signed for."""
+    """A private authority: the CA file, and the TLS context of a server with a certificate of it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -89,7 +89,7 @@ def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @asynccontextmanager
 async def tls_issuer(authority: Authority, pairs: list[KeyPair]) -> AsyncIterator[str]:
-    """Serve a key set by https."""
+    """Serve a key set over HTTPS."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -110,7 +110,7 @@ async def tls_issuer(authority: Authority, pairs: list[KeyPair]) -> AsyncIterato
 
 
 class Proxy:
-    """A real forwarding proxy for CONNECT, which notes what it was asked."""
+    """A real forwarding proxy for CONNECT, which records its requests."""
 
     def __init__(self) -> None:
         self.heads: list[str] = []
@@ -149,7 +149,7 @@ async def state_of(cache: JwksCache) -> State:
         return cache.state
 
 
-async def test_an_issuer_of_a_private_authority_is_known_by_the_ca_file_alone(
+async def test_an_issuer_with_a_private_ca_is_trusted_only_by_the_ca_file(
     authority: Authority, stranger: Authority, pairs: list[KeyPair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
@@ -177,7 +177,7 @@ async def test_ssl_cert_file_is_used_unless_a_ca_file_is_given(
         )
 
 
-async def test_the_example_takes_the_ca_file_and_the_proxy_from_its_settings(
+async def test_the_service_uses_the_ca_file_and_the_proxy_of_its_settings(
     authority: Authority, pairs: list[KeyPair]
 ) -> None:
     async with tls_issuer(authority, pairs) as here, Proxy().serving() as proxy:
@@ -198,7 +198,7 @@ async def test_the_example_takes_the_ca_file_and_the_proxy_from_its_settings(
     assert "proxy-authorization: basic " in head.lower()
 
 
-async def test_loopback_is_asked_without_the_proxy(authority: Authority, pairs: list[KeyPair]) -> None:
+async def test_loopback_is_fetched_without_the_proxy(authority: Authority, pairs: list[KeyPair]) -> None:
     async with tls_issuer(authority, pairs) as url, Proxy().serving() as proxy:
         cache = JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(authority.file), proxy=proxy.url)
         assert await state_of(cache) is State.FRESH
@@ -213,7 +213,7 @@ async def test_plain_http_on_this_machine_is_never_sent_to_a_proxy(host: str) ->
     assert proxy.heads == []
 
 
-async def test_a_proxy_that_is_gone_is_a_failed_fetch_that_tells_no_password(pairs: list[KeyPair]) -> None:
+async def test_an_unreachable_proxy_is_a_failed_fetch_that_shows_no_password(pairs: list[KeyPair]) -> None:
     told: list[str] = []
 
     def listen(event: Event, detail: str) -> None:
@@ -229,7 +229,7 @@ async def test_a_proxy_that_is_gone_is_a_failed_fetch_that_tells_no_password(pai
 @pytest.mark.parametrize(
     "content", [None, b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
 )
-async def test_a_ca_file_that_cannot_be_used_is_refused_when_the_cache_is_made(
+async def test_an_unusable_ca_file_is_rejected_by_the_constructor(
     content: bytes | None, tmp_path: Path
 ) -> None:
     file = tmp_path / "ca.pem"
@@ -240,7 +240,7 @@ async def test_a_ca_file_that_cannot_be_used_is_refused_when_the_cache_is_made(
     assert "\n" not in str(refusal.value)
 
 
-async def test_a_folder_is_no_ca_file(tmp_path: Path) -> None:
+async def test_a_directory_is_rejected_as_a_ca_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be used"):
         JwksCache("https://issuer.test", ca_file=str(tmp_path))
 
@@ -250,7 +250,7 @@ async def test_a_folder_is_no_ca_file(tmp_path: Path) -> None:
     ["proxy:3128", f"socks5://a:{PASSWORD}@p:1", f"http://a:{PASSWORD}@", f"http://a:{PASSWORD}@p:1/x", "a b",
      f"http://a:{PASSWORD}@p:99999"],
 )  # fmt: skip
-async def test_a_proxy_that_is_no_url_of_one_is_refused_without_its_password(proxy: str) -> None:
+async def test_an_invalid_proxy_url_is_rejected_without_showing_its_password(proxy: str) -> None:
     with pytest.raises(ValueError, match="the proxy is not given as") as refusal:
         JwksCache("https://issuer.test", proxy=proxy)
     assert PASSWORD not in str(refusal.value)
@@ -259,9 +259,17 @@ async def test_a_proxy_that_is_no_url_of_one_is_refused_without_its_password(pro
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("VERIFIER_CA_FILE", "/nonexistent/ca.pem", "the CA file '/nonexistent/ca.pem' cannot be used: "),
-        ("VERIFIER_PROXY", f"socks5://a:{PASSWORD}@p", "the proxy is not given as http://host:port"),
-        ("VERIFIER_ISSUER", "http://issuer.test", "neither an https URL nor http on this machine"),
+        (
+            "VERIFIER_CA_FILE",
+            "/nonexistent/ca.pem",
+            "VERIFIER_CA_FILE: the CA file '/nonexistent/ca.pem' cannot",
+        ),
+        ("VERIFIER_PROXY", f"socks5://a:{PASSWORD}@p", "VERIFIER_PROXY: the proxy is not given as http"),
+        (
+            "VERIFIER_ISSUER",
+            "http://issuer.test",
+            "VERIFIER_ISSUER: neither an https URL nor http on this machine",
+        ),
         ("VERIFIER_TTL_FLOOR", "soon", "VERIFIER_TTL_FLOOR: "),
         ("SSL_CERT_FILE", "/nonexistent/ca.pem", "the file in SSL_CERT_FILE cannot be used: "),
     ],
@@ -286,7 +294,7 @@ async def test_a_start_with_bad_settings_ends_with_one_line(
     assert PASSWORD not in done.stdout + done.stderr
 
 
-async def test_an_empty_ca_file_or_proxy_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_empty_ca_file_or_proxy_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     JwksCache("https://issuer.test", ca_file="", proxy="")
     monkeypatch.setenv("VERIFIER_CA_FILE", "")
     monkeypatch.setenv("VERIFIER_PROXY", "")
@@ -294,6 +302,6 @@ async def test_an_empty_ca_file_or_proxy_is_none(monkeypatch: pytest.MonkeyPatch
     assert (settings.ca_file, settings.proxy) == (None, None)
 
 
-async def test_bad_settings_that_are_given_raise(tmp_path: Path) -> None:
+async def test_invalid_settings_passed_as_an_argument_raise(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the CA file"):
         create_app(Settings(_env_file=None, ca_file=str(tmp_path / "none")))

@@ -1,4 +1,4 @@
-"""Owns that each registered header parameter and claim is read as its standard defines it.
+"""Each registered header parameter and claim is read as its standard defines it.
 
 One row for each form of a value: right, wrong in type or form, or open to choice. RFC 7515 section 4.1 (header),
 RFC 7519 section 4.1 and RFC 9068 section 2.2 (claims). Keys are in `test_key_standards`, attacks in the tables that
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from support.attacks.forging import AUDIENCE, NOW
 from support.attacks.value_forms import ABSENT, NOT_TEXT, Form, Jwk, Raw, changed, forms, spelled
+from support.verifier import Clock, Forge, Judge
 
 from verifier_example.testing import InProcessIssuer, KeyPair
 from verifier_example.verifier import InvalidToken, TokenVerifier
@@ -164,19 +165,19 @@ def members_of(form: Form, base: Jwk) -> bytes:
 
 
 @pytest.mark.parametrize("form", HEADER, ids=[form.name for form in HEADER])
-def test_a_header_parameter_is_read_by_its_standard(form: Form, judge: Any, forge: Any) -> None:
+def test_a_header_parameter_is_read_as_its_standard_says(form: Form, judge: Judge, forge: Forge) -> None:
     token = forge.signed(members_of(form, forge.header()), forge.claims())
     judged(judge, token, form)
 
 
 @pytest.mark.parametrize("form", CLAIMS, ids=[f"{at}: {form.name}" for at, form in enumerate(CLAIMS)])
-def test_a_claim_is_read_by_its_standard(form: Form, judge: Any, forge: Any) -> None:
+def test_a_claim_is_read_as_its_standard_says(form: Form, judge: Judge, forge: Forge) -> None:
     payload = changed(forge.claims(), form)
     raw = spelled(payload) if form.value != "\ud800" else json.dumps(payload).encode()
     judged(judge, forge.signed(forge.header(), raw), form)
 
 
-def judged(judge: Any, token: str, form: Form) -> None:
+def judged(judge: Judge, token: str, form: Form) -> None:
     if form.taken:
         judge(token)
     else:
@@ -184,7 +185,7 @@ def judged(judge: Any, token: str, form: Form) -> None:
     assert judge.fetches == 1
 
 
-def test_fractions_are_kept_and_compared_exactly(judge: Any, forge: Any, clock: Any) -> None:
+def test_fractions_are_kept_and_compared_exactly(judge: Judge, forge: Forge, clock: Clock) -> None:
     token = forge.token(iat=NOW - 0.5, exp=NOW + 600.5)
     access = judge(token)
     assert (access.issued_at, access.expires_at) == (NOW - 0.5, NOW + 600.5)
@@ -210,8 +211,8 @@ def test_fractions_are_kept_and_compared_exactly(judge: Any, forge: Any, clock: 
         "evil.test/keys",
     ],
 )
-def test_an_unknown_kid_that_is_an_address_costs_no_fetch_and_a_published_one_is_used(
-    kid: str, judge: Any, forge: Any, clock: Any, issuer: InProcessIssuer, verifier: TokenVerifier
+def test_an_unknown_kid_that_is_a_url_causes_no_fetch_and_a_published_one_is_used(
+    kid: str, judge: Judge, forge: Forge, clock: Clock, issuer: InProcessIssuer, verifier: TokenVerifier
 ) -> None:
     token = forge.token({"kid": kid})
     clock.rest(60)
@@ -231,7 +232,7 @@ def test_an_unknown_kid_that_is_an_address_costs_no_fetch_and_a_published_one_is
 @pytest.mark.parametrize(
     "kid", ["ab/cd+ef=", "/bc+", "did:web:issuer.test", "urn:ietf:params:oauth:x", "a.b"]
 )
-def test_an_unknown_kid_of_another_form_costs_one_fetch(kid: str, judge: Any, forge: Any, clock: Any) -> None:
+def test_any_other_unknown_kid_causes_one_fetch(kid: str, judge: Judge, forge: Forge, clock: Clock) -> None:
     clock.rest(60)
     with pytest.raises(InvalidToken):
         judge(forge.token({"kid": kid}))

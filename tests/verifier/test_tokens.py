@@ -1,20 +1,18 @@
-"""Owns what becomes of a good token: its claims as a value, its end, and that nothing is remembered but the key.
+"""The result of a verification: the claims, the expiry, and no caching beyond the key.
 
-Which tokens are accepted and refused is in `test_attacks` and `test_fuzz`, how keys come and go in
-`test_verifier_keys`.
+Which tokens are accepted is tested in `test_attacks` and `test_fuzz`, the life of keys in `test_keys`.
 """
 
 import asyncio
 from typing import Any
 
 import pytest
+from support.verifier import AUDIENCE, Clock, Forge, Judge
 
 from verifier_example.verifier import AccessToken, Event, JwksCache, Reason, TokenVerifier
 
-AUDIENCE = "https://api.test"
 
-
-def test_the_outcome_holds_the_claims_and_cannot_be_changed(judge: Any, forge: Any) -> None:
+def test_a_verified_token_holds_the_claims_and_is_immutable(judge: Judge, forge: Forge) -> None:
     access = judge(forge.token(scope="items:read items:write"))
     assert access == AccessToken(
         subject="u1",
@@ -31,7 +29,9 @@ def test_the_outcome_holds_the_claims_and_cannot_be_changed(judge: Any, forge: A
         access.subject = "root"
 
 
-def test_a_token_dies_at_its_expiry_and_the_leeway(judge: Any, forge: Any, clock: Any) -> None:
+def test_a_token_is_rejected_after_its_expiry_plus_the_leeway(
+    judge: Judge, forge: Forge, clock: Clock
+) -> None:
     token = forge.token()
     clock.advance(609.9)
     judge(token)
@@ -39,14 +39,14 @@ def test_a_token_dies_at_its_expiry_and_the_leeway(judge: Any, forge: Any, clock
     assert judge.reason(token) is Reason.EXPIRED
 
 
-def test_a_remembered_header_spares_no_signature(judge: Any, forge: Any) -> None:
+def test_the_signature_is_verified_even_if_the_header_is_cached(judge: Judge, forge: Forge) -> None:
     judge(forge.token())
     judge(forge.token())
     assert judge.reason(forge.signed(forge.header(), forge.claims(), forge.stranger)) is Reason.SIGNATURE
 
 
-def test_a_surprise_of_a_library_is_a_counted_refusal(
-    judge: Any, forge: Any, events: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_an_unexpected_exception_of_a_library_is_a_counted_rejection(
+    judge: Judge, forge: Forge, events: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def surprise(*_: object) -> bool:
         raise AttributeError("surprise")
@@ -56,15 +56,15 @@ def test_a_surprise_of_a_library_is_a_counted_refusal(
     assert events[-1] == (Event.REJECTED, Reason.UNEXPECTED)
 
 
-def test_a_broken_hook_refuses_nothing_and_is_logged(
-    issuer: Any, forge: Any, clock: Any, caplog: pytest.LogCaptureFixture
+def test_a_hook_that_raises_is_logged_and_rejects_no_token(
+    issuer: Any, forge: Forge, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    async def story() -> AccessToken:
+    async def scenario() -> AccessToken:
         async with JwksCache(issuer.url, transport=issuer.transport, on_event=broken) as cache:
             return await TokenVerifier(cache, AUDIENCE, wall=clock.wall).verify(forge.token())
 
-    assert asyncio.run(story()).subject == "u1"
+    assert asyncio.run(scenario()).subject == "u1"
     assert "ZeroDivisionError" in caplog.text

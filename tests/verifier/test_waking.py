@@ -1,7 +1,7 @@
-"""Owns what a suspend and a clock that is set do to the age of the keys.
+"""The age of the keys after the machine was suspended, and after the wall clock was set.
 
-In a suspend the monotonic clock of Linux stands still and the wall clock goes on; a wall clock that is set moves
-alone. How keys age while both clocks agree is in `test_verifier_keys`.
+During a suspend the monotonic clock of Linux stops and the wall clock continues; setting the wall clock moves it
+alone. The age with both clocks in agreement is tested in `test_keys`.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from support.verifier import AUDIENCE, Forge
 
 from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
 from verifier_example.verifier import (
@@ -23,14 +24,13 @@ from verifier_example.verifier import (
 )
 
 pytestmark = pytest.mark.anyio
-AUDIENCE = "https://api.test"
 HOUR = 3600.0
 FAR = 1_900_000_000
 Events = list[tuple[Event, str]]
 
 
 class Machine:
-    """Two clocks of one machine, which may be suspended, and whose wall clock may be set."""
+    """The two clocks of a machine that can be suspended and whose wall clock can be set."""
 
     def __init__(self) -> None:
         self.awake = 1000.0
@@ -75,40 +75,45 @@ def verifier(cache: JwksCache, machine: Machine) -> TokenVerifier:
 
 
 @pytest.mark.parametrize("asleep", [301.0, HOUR, 3901.0, 24 * HOUR])
-async def test_a_key_withdrawn_during_a_suspend_is_refused_by_the_first_request(
-    asleep: float, verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, pairs: Any
+async def test_a_key_removed_during_a_suspend_is_rejected_at_the_first_request(
+    asleep: float,
+    verifier: TokenVerifier,
+    machine: Machine,
+    issuer: InProcessIssuer,
+    forge: Forge,
+    pairs: Any,
 ) -> None:
     async with verifier.cache:
-        withdrawn = forge.token(exp=FAR)
-        await verifier.verify(withdrawn)
+        removed = forge.token(exp=FAR)
+        await verifier.verify(removed)
         issuer.keys = [pairs[1]]
         machine.run(1)  # within a second of the last fetch there is no other, whatever the clocks do
         machine.suspend(asleep)
         with pytest.raises(InvalidToken) as refusal:
-            await verifier.verify(withdrawn)
+            await verifier.verify(removed)
         assert refusal.value.reason is Reason.UNKNOWN_KEY
         assert (await verifier.verify(forge.token(exp=FAR))).subject == "u1"
     assert issuer.requests.count(JWKS_PATH) == 2
 
 
 async def test_all_requests_after_a_suspend_wait_for_one_fetch(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, pairs: Any
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge, pairs: Any
 ) -> None:
     async with verifier.cache:
-        withdrawn = forge.token(exp=FAR)
-        await verifier.verify(withdrawn)
+        removed = forge.token(exp=FAR)
+        await verifier.verify(removed)
         issuer.keys = [pairs[1]]
         machine.run(1)
         machine.suspend(HOUR)
         outcomes = await asyncio.gather(
-            *(verifier.verify(withdrawn) for _ in range(500)), return_exceptions=True
+            *(verifier.verify(removed) for _ in range(500)), return_exceptions=True
         )
     assert {type(outcome) for outcome in outcomes} == {InvalidToken}
     assert issuer.requests.count(JWKS_PATH) == 2
 
 
-async def test_after_a_suspend_without_the_issuer_old_keys_serve_for_as_long_as_in_any_outage(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, events: Events
+async def test_after_a_suspend_an_outage_is_bridged_for_as_long_as_any_other(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge, events: Events
 ) -> None:
     async with verifier.cache as cache:
         await verifier.verify(forge.token(exp=FAR))
@@ -120,13 +125,13 @@ async def test_after_a_suspend_without_the_issuer_old_keys_serve_for_as_long_as_
             await verifier.verify(forge.token(exp=FAR))
         assert [event for event, _ in events].count(Event.FETCH_FAILED) == 1
         machine.suspend(301)
-        assert cache.state is State.DEAD
+        assert cache.state is State.EXPIRED
         with pytest.raises(KeysUnavailable):
             await verifier.verify(forge.token(exp=FAR))
 
 
-async def test_junk_waits_for_nothing_after_a_suspend(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+async def test_invalid_tokens_cause_no_fetch_after_a_suspend(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     async with verifier.cache:
         await verifier.verify(forge.token())
@@ -141,7 +146,7 @@ async def test_junk_waits_for_nothing_after_a_suspend(
     assert issuer.requests.count(JWKS_PATH) == 1
 
 
-async def test_the_timer_refreshes_soon_after_a_suspend_without_any_request(
+async def test_the_keys_are_refreshed_soon_after_a_suspend_without_a_request(
     issuer: InProcessIssuer, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("verifier_example.verifier.TICK", 0.01)
@@ -165,8 +170,8 @@ async def test_the_timer_refreshes_soon_after_a_suspend_without_any_request(
         assert cache.state is State.FRESH
 
 
-async def test_a_wall_clock_set_forward_costs_one_fetch_and_refuses_nobody(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+async def test_a_wall_clock_set_forward_causes_one_fetch_and_no_rejection(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     async with verifier.cache as cache:
         await verifier.verify(forge.token(exp=FAR))
@@ -181,8 +186,8 @@ async def test_a_wall_clock_set_forward_costs_one_fetch_and_refuses_nobody(
             machine.run(2)
 
 
-async def test_a_wall_clock_that_jumps_all_the_time_causes_no_more_than_a_fetch_a_second(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+async def test_an_unstable_wall_clock_causes_at_most_one_fetch_per_second(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     unknown = forge.token({"kid": "nobody"}, exp=FAR)
     async with verifier.cache as cache:
@@ -196,8 +201,8 @@ async def test_a_wall_clock_that_jumps_all_the_time_causes_no_more_than_a_fetch_
     assert issuer.requests.count(JWKS_PATH) <= 11
 
 
-async def test_a_key_withdrawn_while_a_suspend_interrupted_a_fetch_is_refused_by_the_first_request(
-    issuer: InProcessIssuer, pairs: list[KeyPair], machine: Machine, timings: Timings, forge: Any
+async def test_a_key_removed_while_a_suspend_interrupted_a_fetch_is_rejected_at_the_first_request(
+    issuer: InProcessIssuer, pairs: list[KeyPair], machine: Machine, timings: Timings, forge: Forge
 ) -> None:
     token = forge.token(exp=FAR)
     handed_over: list[int] = []
@@ -228,7 +233,7 @@ async def test_a_key_withdrawn_while_a_suspend_interrupted_a_fetch_is_refused_by
     assert issuer.requests.count(JWKS_PATH) == 2
 
 
-async def test_keys_that_are_stale_when_they_arrive_are_not_fetched_in_a_loop(
+async def test_keys_that_are_stale_on_arrival_are_not_fetched_in_a_loop(
     issuer: InProcessIssuer, machine: Machine
 ) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -251,8 +256,8 @@ async def test_keys_that_are_stale_when_they_arrive_are_not_fetched_in_a_loop(
     assert issuer.requests.count(JWKS_PATH) == 1
 
 
-async def test_a_wall_clock_set_back_extends_nothing(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any
+async def test_a_wall_clock_set_back_does_not_extend_the_age_limits(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge
 ) -> None:
     async with verifier.cache as cache:
         await cache.refetched()
@@ -264,10 +269,10 @@ async def test_a_wall_clock_set_back_extends_nothing(
             seen.append(cache.state)
         with pytest.raises(InvalidToken):  # issued tomorrow
             await verifier.verify(forge.token({"kid": "nobody"}, exp=FAR))
-    assert seen == [State.FRESH, State.STALE, State.STALE, State.DEAD]
+    assert seen == [State.FRESH, State.STALE, State.STALE, State.EXPIRED]
 
 
-async def test_a_wall_clock_set_forward_and_back_leaves_the_age_to_the_other_clock(
+async def test_a_wall_clock_set_forward_and_back_does_not_change_the_age(
     cache: JwksCache, machine: Machine
 ) -> None:
     async with cache:
@@ -280,8 +285,8 @@ async def test_a_wall_clock_set_forward_and_back_leaves_the_age_to_the_other_clo
         assert cache.state is State.STALE
 
 
-async def test_in_an_outage_no_request_waits_though_the_keys_are_stale(
-    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Any, events: Events
+async def test_during_an_outage_no_request_waits_even_if_the_keys_are_stale(
+    verifier: TokenVerifier, machine: Machine, issuer: InProcessIssuer, forge: Forge, events: Events
 ) -> None:
     async with verifier.cache as cache:
         await cache.refetched()
@@ -289,12 +294,12 @@ async def test_in_an_outage_no_request_waits_though_the_keys_are_stale(
         machine.run(240)
         await cache.refresh()  # the one on time
         machine.run(100)
-        assert not cache.overslept
+        assert not cache.refresh_is_late
         await verifier.verify(forge.token(exp=FAR))
     assert [event for event, _ in events].count(Event.FETCH_FAILED) == 1
 
 
-async def test_several_keys_of_a_set_are_imported_between_other_work(
+async def test_importing_a_key_set_yields_to_other_tasks(
     issuer: InProcessIssuer, pairs: list[KeyPair]
 ) -> None:
     issuer.keys = [*pairs] * 10

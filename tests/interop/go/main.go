@@ -1,5 +1,5 @@
-// Owns what go-oidc says of an issuer's tokens: `verify ISSUER AUDIENCE`, then one token a line in, one JSON
-// line out. The keys are found by discovery; the settings are those of docs/verifying.md.
+// Verifies tokens with go-oidc: `verify ISSUER AUDIENCE` reads one token per line, and writes one JSON document per
+// line. Keys are found by discovery; the settings are those of docs/verifying.md.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Owns what panva/jose says of an issuer's tokens: `node verify.mjs ISSUER AUDIENCE [SECONDS]`, then one token a
-// line in, one JSON line out. The keys are found by discovery; the settings are those of docs/verifying.md, but that
-// keys may be kept for another time than its five minutes.
+// Verifies tokens with panva/jose: `node verify.mjs ISSUER AUDIENCE [SECONDS]` reads one token per line, and writes one
+// JSON document per line. Keys are found by discovery; the settings are those of docs/verifying.md, except that SECONDS
+// may replace the cache lifetime of five minutes.
 
 import { webcrypto } from 'node:crypto'
 import { createInterface } from 'node:readline'

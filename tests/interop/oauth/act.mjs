@@ -1,7 +1,7 @@
-// Owns what OAuth libraries of Node.js get from an issuer, and say of its tokens: `node act.mjs`, with the issuer's URL
-// and credentials as JSON on stdin, prints one JSON record. Each library finds the endpoints by discovery and keeps its
-// defaults, but for its switch for http; one reads OpenID Connect's document, the other that of RFC 8414. What the
-// record must hold is told in test_clients.py.
+// Calls OAuth libraries of Node.js as clients and resource servers: `node act.mjs` reads the issuer's URL and
+// credentials as JSON from stdin, and prints one JSON record. Each library discovers the endpoints and keeps its
+// defaults, except for its switch for plain http; one reads OpenID Connect's metadata, the other that of RFC 8414.
+// Expected results are in test_clients.py.
 
 import { once } from 'node:events'
 import { webcrypto } from 'node:crypto'
@@ -79,7 +79,7 @@ async function byOauth4webapi({ client_id, client_secret }, method) {
 
 async function outcome(act) {
   try {
-    return { told: (await act()) ?? {} }
+    return { result: (await act()) ?? {} }
   } catch (error) {
     return { error: error.error ?? error.code ?? error.name, reason: String(error.cause?.message ?? error.message) }
   }
@@ -96,7 +96,7 @@ async function actsOf(makeClient, refreshToken) {
   const service = await makeClient(given.machine, 'client_secret_basic')
   acts.discovery = await outcome(() => person.metadata())
   acts.refresh = await outcome(() => person.refresh(refreshToken))
-  const { access_token, refresh_token } = acts.refresh.told ?? {}
+  const { access_token, refresh_token } = acts.refresh.result ?? {}
   acts.introspection = await outcome(() => service.introspect(access_token))
   acts.revocation = await outcome(() => person.revoke(refresh_token))
   acts.refresh_afterwards = await outcome(() => person.refresh(refresh_token))
@@ -123,7 +123,7 @@ async function judgedByExpress(token) {
   const answer = await fetch(url, { headers: { authorization: `Bearer ${token}`, connection: 'close' } })
   server.close()
   const body = await answer.json()
-  return answer.ok ? { told: body } : body
+  return answer.ok ? { result: body } : body
 }
 
 async function judgementsBy(judge) {

@@ -1,1 +1,1 @@
-"""Attacks on the verifier as tables: tokens, key sets and answers, each with what must become of it."""
+"""Tables of attacks on the verifier: tokens, key sets and responses, each with the expected result."""

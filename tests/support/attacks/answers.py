@@ -1,7 +1,7 @@
-"""Owns answers that must not replace a good key set, and ways to it that must not be taken.
+"""Responses that must not replace a valid key set, and metadata that must not be followed.
 
-Each row names the section or advisory it comes from. What must come of it is judged in `test_attacks`; answers that
-need a real socket are in `hostile`, single keys in `key_attacks`.
+Each row names its section or advisory; `test_attacks` runs them. Responses that need a real socket are in
+`hostile_server`, single keys in `keys`.
 """
 
 import json
@@ -16,7 +16,7 @@ from verifier_example.verifier import MAX_BODY
 
 
 class AnswerRow(NamedTuple):
-    """What an issuer answers instead of its key set."""
+    """A response in place of the key set."""
 
     name: str
     source: str
@@ -28,7 +28,7 @@ def document(text: str | bytes) -> httpx2.Response:
 
 
 def answer(status: int, jwk: Jwk) -> httpx2.Response:
-    """Answer a good key set under a status that makes it no answer."""
+    """Return a valid key set with an error status."""
     return httpx2.Response(status, headers={"Location": "https://evil.test/jwks.json"}, json={"keys": [jwk]})
 
 
@@ -92,27 +92,27 @@ OLD_SET_KEPT = [
 ]
 
 
-class WayRow(NamedTuple):
-    """A way to the key set that leads where nothing may be fetched."""
+class MetadataRow(NamedTuple):
+    """Metadata whose `jwks_uri` must not be fetched."""
 
     name: str
     source: str
     metadata: Mapping[str, Any]
 
 
-WAYS = [
-    WayRow("the metadata of another issuer", "RFC 8414 section 3.3", {"issuer": "https://evil.test"}),
-    WayRow("the metadata of no issuer", "RFC 8414 section 3.3", {"issuer": None}),
-    WayRow("the issuer with a slash", "RFC 8414 section 3.3", {"issuer": "https://issuer.test/"}),
-    WayRow("a file", "CVE-2026-48522 (PyJWT)", {"jwks_uri": "file:///tmp/jwks.json"}),
-    WayRow("a data URL", "CVE-2026-48522 (PyJWT)", {"jwks_uri": 'data:application/json,{"keys":[]}'}),
-    WayRow("FTP", "CVE-2026-48522 (PyJWT)", {"jwks_uri": "ftp://issuer.test/jwks.json"}),
-    WayRow("plain http", "RFC 8414 section 2", {"jwks_uri": "http://issuer.test/.well-known/jwks.json"}),
-    WayRow("this machine", "RFC 8725 section 3.10", {"jwks_uri": "http://127.0.0.1:1/jwks.json"}),
-    WayRow(
+METADATA = [
+    MetadataRow("the metadata of another issuer", "RFC 8414 section 3.3", {"issuer": "https://evil.test"}),
+    MetadataRow("the metadata of no issuer", "RFC 8414 section 3.3", {"issuer": None}),
+    MetadataRow("the issuer with a slash", "RFC 8414 section 3.3", {"issuer": "https://issuer.test/"}),
+    MetadataRow("a file", "CVE-2026-48522 (PyJWT)", {"jwks_uri": "file:///tmp/jwks.json"}),
+    MetadataRow("a data URL", "CVE-2026-48522 (PyJWT)", {"jwks_uri": 'data:application/json,{"keys":[]}'}),
+    MetadataRow("FTP", "CVE-2026-48522 (PyJWT)", {"jwks_uri": "ftp://issuer.test/jwks.json"}),
+    MetadataRow("plain http", "RFC 8414 section 2", {"jwks_uri": "http://issuer.test/.well-known/jwks.json"}),
+    MetadataRow("this machine", "RFC 8725 section 3.10", {"jwks_uri": "http://127.0.0.1:1/jwks.json"}),
+    MetadataRow(
         "a URL with a password", "RFC 3986 section 3.2.1", {"jwks_uri": "https://a:b@issuer.test/jwks.json"}
     ),
-    WayRow(
+    MetadataRow(
         "a list of URLs", "RFC 8414 section 2", {"jwks_uri": ["https://issuer.test/.well-known/jwks.json"]}
     ),
 ]

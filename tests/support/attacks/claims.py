@@ -1,4 +1,4 @@
-"""Owns good tokens of every shape, and tokens signed for somebody else, for another time, or not quite as agreed."""
+"""Valid tokens of every form, and tokens with claims of another issuer, audience, time or type."""
 
 import json
 from typing import Any

@@ -1,8 +1,7 @@
-"""Owns how attackers make tokens: what a row of their tables is, and what they do to a good token.
+"""The rows of attack tables, and the ways in which attackers change valid tokens.
 
-The tables are `form_attacks`, `header_attacks` and `claim_attacks`, each row with the section or advisory it comes
-from; what must come of each is judged in `test_attacks`. `f` is the forge of `conftest`, which signs whatever it is
-given with the key that the issuer publishes.
+The tables are in `forms`, `headers` and `claims`, each row with its section or advisory; `test_attacks` runs them.
+`f` is a `support.verifier.Forge`, which signs anything with the key that the issuer publishes.
 """
 
 import base64
@@ -25,14 +24,14 @@ Make = Callable[[Any], str]
 
 
 class Row(NamedTuple):
-    """A token, where it is known from, and for what it must be refused; None: it is accepted."""
+    """A token, the source of the attack, and the reason for the rejection; None: it is accepted."""
 
     name: str
     source: str
     make: Make
     reason: Reason | None = None
     may_fetch: bool = False
-    """Whether it may cost a fetch, of which there is one at most in each cooldown."""
+    """Whether it may cause a fetch, at most one per cooldown."""
 
 
 def hs256(f: Any, secret: bytes, alg: str = "HS256") -> str:
@@ -50,7 +49,7 @@ def with_signature(token: str, change: Callable[[str], str]) -> str:
 
 
 def same_bits(segment: str) -> str:
-    """Write the same bytes in another way: the last character's unused bits set."""
+    """Return another encoding of the same bytes, with an unused bit of the last character set."""
     return segment[:-1] + ALPHABET[ALPHABET.index(segment[-1]) + 1]
 
 
@@ -75,18 +74,18 @@ def serialized(f: Any, **members: Any) -> str:
 
 
 def own_key(f: Any, **header: Any) -> str:
-    """Sign with a key that only the token itself vouches for."""
+    """Sign with a key that only the token itself names."""
     return str(f.signed(f.header(**header), f.claims(), f.stranger))
 
 
 def signed_as(f: Any, alg: str) -> str:
-    """Sign by another algorithm than the header says."""
+    """Sign with another algorithm than the header names."""
     signing_input = f.unsigned(f.header(), f.claims())
     signature = jwt.get_algorithm_by_name(alg).sign(signing_input.encode(), f.key.private)
     return f"{signing_input}.{f.segment(signature)}"
 
 
 def jwe(**header: Any) -> str:
-    """Return an encrypted token of five segments, as far as anybody can tell without decrypting it."""
+    """Return five segments that look like an encrypted token."""
     head = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
     return f"{head}.YWJj.YWJj.YWJj.YWJj"

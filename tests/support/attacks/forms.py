@@ -1,4 +1,4 @@
-"""Owns tokens that are none: cut, padded, encrypted, too long, not JSON, or JSON that means two things."""
+"""Malformed tokens: truncated, padded, encrypted, too long, without JSON, or with ambiguous JSON."""
 
 import json
 import zlib

@@ -1,4 +1,4 @@
-"""Owns tokens whose header or signature is not the one of an access token, and tokens of keys that nobody knows."""
+"""Tokens with a wrong header or signature, and tokens of unknown keys."""
 
 import json
 from typing import Any

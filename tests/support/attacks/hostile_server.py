@@ -1,7 +1,7 @@
-"""A server of key sets that does everything wrong, in a process of its own: `python hostile.py GOOD_DOCUMENT`.
+"""A misbehaving server of key sets in its own process: `python hostile_server.py VALID_DOCUMENT`.
 
-The path says how: `/RUN/BEHAVIOUR/N` answers N times as it should, and ever after as the behaviour has it. It counts
-what it is asked. What becomes of it is judged in `test_hostile` and measured in `benchmarks/verifier.py`.
+The path selects the behaviour: `/RUN/BEHAVIOUR/N` answers N times correctly, then with the behaviour. Requests are
+counted. It is used by `test_hostile` and `benchmarks/verifier.py`.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ Behaviour = Callable[[asyncio.StreamWriter, bytes], Coroutine[Any, Any, None]]
 
 
 def http(body: bytes, *headers: str, status: str = "200 OK", length: object = None) -> bytes:
-    """Word an answer; its length is the true one unless told otherwise."""
+    """Return a response; its Content-Length is right unless given."""
     told = len(body) if length is None else length
     return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {told}", *headers, "", ""]).encode() + body
 
 
-def saying(make: Callable[[bytes], bytes]) -> Behaviour:
-    """Say something, made from the good document, and hang up."""
+def answering(make: Callable[[bytes], bytes]) -> Behaviour:
+    """Send bytes made from the valid document, and close the connection."""
 
     async def behave(writer: asyncio.StreamWriter, good: bytes) -> None:
         writer.write(make(good))
@@ -49,7 +49,7 @@ def saying(make: Callable[[bytes], bytes]) -> Behaviour:
 
 
 def forever(start: bytes, part: bytes, pause: float = 0.0) -> Behaviour:
-    """Begin an answer and never end it."""
+    """Begin a response and never end it."""
 
     async def behave(writer: asyncio.StreamWriter, _: bytes) -> None:
         writer.write(start)
@@ -62,7 +62,7 @@ def forever(start: bytes, part: bytes, pause: float = 0.0) -> Behaviour:
 
 
 def silent(start: bytes) -> Behaviour:
-    """Begin an answer and say no more."""
+    """Begin a response and send nothing more."""
 
     async def behave(writer: asyncio.StreamWriter, _: bytes) -> None:
         writer.write(start)
@@ -73,12 +73,12 @@ def silent(start: bytes) -> Behaviour:
 
 
 def reset(start: bytes) -> Behaviour:
-    """Begin an answer and reset the connection."""
+    """Begin a response and reset the connection."""
 
     async def behave(writer: asyncio.StreamWriter, _: bytes) -> None:
         writer.write(start)
         await writer.drain()
-        await asyncio.sleep(0.05)  # or the reset would overtake what was said
+        await asyncio.sleep(0.05)  # else the reset would overtake the data
         abort(writer)
 
     return behave
@@ -91,37 +91,37 @@ def abort(writer: asyncio.StreamWriter) -> None:
 
 
 async def never_done(writer: asyncio.StreamWriter, good: bytes) -> None:
-    """Answer a good document, and drip on."""
+    """Send the valid document, then single bytes without an end."""
     await forever(http(good, length=len(good) + 60_000), b" ", 0.01)(writer, good)
 
 
 async def late(writer: asyncio.StreamWriter, good: bytes) -> None:
-    """Answer as one should, but not at once."""
+    """Answer correctly after a delay."""
     await asyncio.sleep(0.2)
     writer.write(http(good, "Cache-Control: max-age=300"))
 
 
 async def away(writer: asyncio.StreamWriter, _: bytes) -> None:
-    """Reset whoever asks, until the server is told to be good."""
+    """Reset every connection until `come_back`."""
     abort(writer)
 
 
 def redirect(where: str, status: str = "302 Found") -> Behaviour:
-    return saying(lambda good: http(good, f"Location: {where}", status=status))
+    return answering(lambda good: http(good, f"Location: {where}", status=status))
 
 
 def compressed(coding: str, compress: Callable[[bytes], bytes]) -> Behaviour:
-    return saying(lambda good: http(compress(good), f"Content-Encoding: {coding}"))
+    return answering(lambda good: http(compress(good), f"Content-Encoding: {coding}"))
 
 
 def bomb(coding: str) -> Behaviour:
-    """Answer 60 KB that grow to 60 MB."""
+    """Send 60 KB that decompress to 60 MB."""
     packed = (gzip.compress if coding == "gzip" else zlib.compress)(b" " * 60_000_000, 9)[:60_000]
-    return saying(lambda _: http(packed, f"Content-Encoding: {coding}"))
+    return answering(lambda _: http(packed, f"Content-Encoding: {coding}"))
 
 
 def large_keys(good: bytes) -> bytes:
-    """Answer as many keys as fit into 64 KB, each of more bits than anybody uses."""
+    """Send as many keys as fit into 64 KB, each larger than any in use."""
     jwk = json.loads(good)["keys"][0]
     keys = [{**jwk, "kid": f"k{number}", "n": jwk["n"] * 4} for number in range(40)]
     return http(json.dumps({"keys": keys}).encode())
@@ -145,53 +145,53 @@ HOSTILE: Mapping[str, Behaviour] = {
     "endless header": forever(HEAD + b"X: ", b"y" * 65536),
     "endless early hints": forever(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n", 0.01),
     "endless trailers": forever(CHUNKED + b"0\r\n", b"X: y\r\n" * 4096),
-    "a header of 1 MB": saying(lambda good: http(good, "X: " + "y" * 1_000_000)),
-    "100 000 headers": saying(lambda good: http(good, *["X: y"] * 100_000)),
+    "a header of 1 MB": answering(lambda good: http(good, "X: " + "y" * 1_000_000)),
+    "100 000 headers": answering(lambda good: http(good, *["X: y"] * 100_000)),
     "gzip bomb": bomb("gzip"),
     "deflate bomb": bomb("deflate"),
     "gzip": compressed("gzip", gzip.compress),
     "gzip twice": compressed("gzip, gzip", lambda good: gzip.compress(gzip.compress(good))),
     "a coding that nobody knows": compressed("x-rot13", lambda good: good),
-    "gzip as transfer coding": saying(lambda _: HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-    "an image": saying(lambda _: http(b"\x89PNG\r\n\x1a\n" + bytes(1000), "Content-Type: image/png")),
-    "a form": saying(lambda _: http(b"keys=1", "Content-Type: application/x-www-form-urlencoded")),
-    "64 KB of digits": saying(lambda _: http(b'{"keys": ' + b"9" * 64_000 + b"}")),
-    "64 KB of brackets": saying(lambda _: http(b'{"keys": ' + b"[" * 64_000)),
-    "64 KB of members": saying(lambda _: http(json.dumps({str(n): 0 for n in range(5000)}).encode())),
-    "keys of 8192 bits": saying(large_keys),
-    "304 of nothing asked": saying(lambda _: b"HTTP/1.1 304 Not Modified\r\n\r\n"),
-    "304 with a body": saying(lambda good: http(good, status="304 Not Modified")),
+    "gzip as transfer coding": answering(lambda _: HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    "an image": answering(lambda _: http(b"\x89PNG\r\n\x1a\n" + bytes(1000), "Content-Type: image/png")),
+    "a form": answering(lambda _: http(b"keys=1", "Content-Type: application/x-www-form-urlencoded")),
+    "64 KB of digits": answering(lambda _: http(b'{"keys": ' + b"9" * 64_000 + b"}")),
+    "64 KB of brackets": answering(lambda _: http(b'{"keys": ' + b"[" * 64_000)),
+    "64 KB of members": answering(lambda _: http(json.dumps({str(n): 0 for n in range(5000)}).encode())),
+    "keys of 8192 bits": answering(large_keys),
+    "304 of nothing asked": answering(lambda _: b"HTTP/1.1 304 Not Modified\r\n\r\n"),
+    "304 with a body": answering(lambda good: http(good, status="304 Not Modified")),
     "reset at once": reset(b""),
     "reset in the headers": reset(HEAD),
     "reset in the body": reset(HEAD + b'Content-Length: 100\r\n\r\n{"keys": ['),
-    "end in the body": saying(lambda good: http(good, length=len(good) + 1)),
-    "end in a chunk": saying(lambda good: CHUNKED + b"fff\r\n" + good),
-    "two lengths": saying(lambda good: http(good, "Content-Length: 2")),
-    "a negative length": saying(lambda good: http(good, length=-1)),
-    "a length of 10^30": saying(lambda good: http(good, length=10**30)),
-    "a chunk that is not hexadecimal": saying(lambda good: CHUNKED + b"zz\r\n" + good),
-    "a chunk of 2^64": saying(lambda good: CHUNKED + b"10000000000000000\r\n" + good),
-    "NUL in a header": saying(lambda good: http(good, "X: \0")),
-    "status 999": saying(lambda good: http(good, status="999 Of nothing")),
-    "status of letters": saying(lambda good: http(good, status="OK 200")),
-    "an upgrade": saying(lambda _: b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"),
-    "HTTP 0.9": saying(lambda good: good),
-    "HTTP 2": saying(lambda _: b"\0\0\0\4\0\0\0\0\0"),
-    "another protocol": saying(lambda _: b"220 smtp.test ESMTP\r\n"),
+    "end in the body": answering(lambda good: http(good, length=len(good) + 1)),
+    "end in a chunk": answering(lambda good: CHUNKED + b"fff\r\n" + good),
+    "two lengths": answering(lambda good: http(good, "Content-Length: 2")),
+    "a negative length": answering(lambda good: http(good, length=-1)),
+    "a length of 10^30": answering(lambda good: http(good, length=10**30)),
+    "a chunk that is not hexadecimal": answering(lambda good: CHUNKED + b"zz\r\n" + good),
+    "a chunk of 2^64": answering(lambda good: CHUNKED + b"10000000000000000\r\n" + good),
+    "NUL in a header": answering(lambda good: http(good, "X: \0")),
+    "status 999": answering(lambda good: http(good, status="999 Of nothing")),
+    "status of letters": answering(lambda good: http(good, status="OK 200")),
+    "an upgrade": answering(lambda _: b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n"),
+    "HTTP 0.9": answering(lambda good: good),
+    "HTTP 2": answering(lambda _: b"\0\0\0\4\0\0\0\0\0"),
+    "another protocol": answering(lambda _: b"220 smtp.test ESMTP\r\n"),
     "a redirect to a good set": redirect("/elsewhere/good/9"),
     "a redirect to itself": redirect("", "301 Moved Permanently"),
     "a redirect to a file": redirect("file:///etc/passwd", "307 Temporary Redirect"),
-    "a refresh": saying(lambda _: http(b"", "Refresh: 0; url=/elsewhere/good/9", status="204 No Content")),
+    "a refresh": answering(lambda _: http(b"", "Refresh: 0; url=/elsewhere/good/9", status="204 No Content")),
 }  # fmt: skip
 OTHERS: Mapping[str, Behaviour] = {
-    "good": saying(lambda good: http(good, "Cache-Control: max-age=300")),
+    "good": answering(lambda good: http(good, "Cache-Control: max-age=300")),
     "late": late,
     "away": away,
 }
 
 
 class Server:
-    """Serves behaviours by path, and counts: requests of each path, and how many at once."""
+    """Serves behaviours by path; counts the requests of each path, and the most at once."""
 
     def __init__(self, good: bytes) -> None:
         self._good = good
@@ -205,8 +205,8 @@ class Server:
             head = await reader.readuntil(b"\r\n\r\n")
             path = unquote(head.split()[1].decode())
             if path == "/counts":
-                told = {name: (count, self._at_once[name]) for name, count in self._asked.items()}
-                writer.write(http(json.dumps(told).encode()))
+                counts = {name: (count, self._at_once[name]) for name, count in self._asked.items()}
+                writer.write(http(json.dumps(counts).encode()))
                 return
             if path == "/back":
                 self._is_back = True
@@ -220,7 +220,7 @@ class Server:
             if self._asked[path] <= int(good) or (behaviour == "away" and self._is_back):
                 behave = OTHERS["good"]
             try:
-                closed = asyncio.create_task(reader.read())  # whoever asked has had enough
+                closed = asyncio.create_task(reader.read())  # ends when the client disconnects
                 answered = asyncio.create_task(behave(writer, self._good))
                 await asyncio.wait({closed, answered}, return_when=asyncio.FIRST_COMPLETED)
                 for task in (closed, answered):
@@ -229,13 +229,13 @@ class Server:
             finally:
                 self._open[path] -= 1
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # whoever asked is gone, or the server ends
+            pass  # the client disconnected, or the server ends
         finally:
             writer.close()
 
 
 def self_signed(folder: Path) -> ssl.SSLContext:
-    """Make a certificate that nobody trusts."""
+    """Return a TLS context with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -263,7 +263,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 
 
 async def serve(good: bytes) -> None:
-    """Serve until standard input ends; tell the ports: plain, and with a certificate that nobody trusts."""
+    """Serve until standard input ends; print the ports for plain HTTP and for TLS with a self-signed certificate."""
     server = Server(good)
     with tempfile.TemporaryDirectory() as folder:
         context = self_signed(Path(folder))
@@ -276,7 +276,7 @@ async def serve(good: bytes) -> None:
 
 
 class HostileServer:
-    """The process, and how to reach it."""
+    """The server process, with its URL and counts."""
 
     def __init__(self, jwks: Mapping[str, object]) -> None:
         self._runs = 0
@@ -291,35 +291,35 @@ class HostileServer:
         self.url = f"http://127.0.0.1:{self.port}"
 
     def path(self, behaviour: str, good: int = 0) -> str:
-        """Give a path of its own to a behaviour that begins after so many good answers."""
+        """Return a new path for a behaviour that begins after `good` valid responses."""
         self._runs += 1
         return quote(f"/{self._runs}/{behaviour}/{good}")
 
     def counts(self, path: str) -> tuple[int, int]:
-        """Tell how often a path was asked for, and how many times at once."""
+        """Return the number of requests of a path, and the most at once."""
         asked, at_once = httpx2.get(f"{self.url}/counts", trust_env=False).json().get(unquote(path), (0, 0))
         return asked, at_once
 
     def come_back(self) -> None:
-        """Answer as one should wherever it was away."""
+        """End the behaviour "away": answer correctly."""
         httpx2.get(f"{self.url}/back", trust_env=False)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # its standard input ends, and so does it
+        self._process.communicate()  # closes its standard input, which ends it
 
 
 @contextlib.contextmanager
 def hostile_server(jwks: Mapping[str, object]) -> Iterator[HostileServer]:
-    """Run one."""
+    """Run a server within the block."""
     with HostileServer(jwks) as server:
         yield server
 
 
 class Stall:
-    """Measures for how long at most the event loop does nothing else: `async with Stall() as stall`."""
+    """Measures the longest time for which the event loop is blocked: `async with Stall() as stall`."""
 
     seconds = 0.0
 
@@ -329,7 +329,7 @@ class Stall:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.sleep(0)  # or a block at the very end would not be seen
+        await asyncio.sleep(0)  # else a block at the end would be missed
         self._task.cancel()
 
     async def _watch(self) -> None:

@@ -1,7 +1,6 @@
-"""Owns what a key set may hold that must not verify anything, beside good keys that go on working.
+"""Members of a key set that must not verify anything, next to valid keys that continue to work.
 
-Each row names the section or advisory it comes from. What must come of it is judged in `test_attacks`; answers that
-are no key set at all are in `answer_attacks`.
+Each row names its section or advisory; `test_attacks` runs them. Responses that are not a key set are in `answers`.
 """
 
 import base64
@@ -16,7 +15,7 @@ Jwk = dict[str, Any]
 
 
 class KeyRow(NamedTuple):
-    """A member of a key set, made from a good one."""
+    """A member of a key set, made from a valid one."""
 
     name: str
     source: str
@@ -24,7 +23,7 @@ class KeyRow(NamedTuple):
 
 
 def number(value: int) -> str:
-    """Write a number as a JWK has it (RFC 7518 section 2, Base64urlUInt)."""
+    """Encode a number for a JWK (RFC 7518 section 2, Base64urlUInt)."""
     raw = value.to_bytes((value.bit_length() + 7) // 8 or 1, "big")
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
@@ -38,14 +37,14 @@ def without(jwk: Jwk, *names: str) -> Jwk:
 
 
 def of_bits(jwk: Jwk, bits: int) -> Jwk:
-    """Make an odd modulus of so many bits of a good one; whether it has two factors nobody checks."""
+    """Return an odd modulus with so many bits; its factors do not matter, as no verifier checks them."""
     n = value(jwk["n"])
     grown = n << max(0, bits - n.bit_length())
     return {**jwk, "n": number(grown >> max(0, grown.bit_length() - bits) | 1)}
 
 
 def another(jwk: Jwk) -> Jwk:
-    """Make another key that is as fit as a good one; whether its modulus has two factors nobody checks."""
+    """Return another usable key; the factors of its modulus do not matter, as no verifier checks them."""
     n = value(jwk["n"]) - 2
     while not all(n % prime for prime in islice(primes(), 100)):
         n -= 2
@@ -63,7 +62,7 @@ def primes() -> Iterator[int]:
 
 
 def of_infineon(jwk: Jwk) -> Jwk:
-    """Make a modulus with the pattern of the ROCA keys: a power of 65537 modulo the first 126 primes' product."""
+    """Return a modulus with the pattern of ROCA keys: a power of 65537 modulo the product of the first 126 primes."""
     modulus = prod(islice(primes(), 126))
     k = (1 << 2047) // modulus + 1
     return {**jwk, "n": number(k * modulus + pow(65537, 65537, modulus))}
@@ -71,7 +70,7 @@ def of_infineon(jwk: Jwk) -> Jwk:
 
 @cache
 def primes_of_infineon() -> tuple[int, int]:
-    """Find primes as the generator of CVE-2017-15361 made them: each a power of 65537 modulo the product."""
+    """Return primes like those of CVE-2017-15361: each a power of 65537 modulo the product."""
     product = prod(islice(primes(), 126))
     found: list[int] = []
     candidate = (3 << 1022) - (3 << 1022) % product + pow(65537, 12345, product)
@@ -97,7 +96,7 @@ _ED25519 = {
 
 
 def named(jwk: Jwk, **members: Any) -> Jwk:
-    """Give other members the kid and use of a key."""
+    """Return other members with the kid and use of a key."""
     return {"kid": jwk["kid"], "use": "sig", **members}
 
 
@@ -188,7 +187,7 @@ USED = [
     KeyRow("with a certificate", "RFC 7517 section 4.7", lambda k: {**k, "x5c": ["junk"], "x5t": "junk"}),
 ]
 
-UNFIT_FOR_ES256 = [
+UNUSABLE_FOR_ES256 = [
     KeyRow(
         "a point off the curve", "CVE-2017-12974 (Nimbus)", lambda k: named(k, **_P256) | {"y": _P256["x"]}
     ),
@@ -213,7 +212,7 @@ UNFIT_FOR_ES256 = [
 
 
 class UnreadableRow(NamedTuple):
-    """A member that is not even to be read, in a document that otherwise is: only that member may be lost."""
+    """An unreadable member in a readable document: only this member may be lost."""
 
     name: str
     source: str

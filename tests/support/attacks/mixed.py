@@ -1,6 +1,6 @@
-"""Owns tokens that say one algorithm and were signed by another, or by the key of another, and crafted signatures.
+"""Tokens signed with another algorithm, or with the key of another algorithm, than their header names.
 
-They are for an issuer in the middle of a migration, which publishes a key of every algorithm under its name.
+For an issuer during a migration, which publishes a key for every algorithm.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ ORDER_OF_ED25519 = 2**252 + 27742317777372353535851937790883648493
 
 
 class Signers:
-    """A key of each algorithm."""
+    """A key for each algorithm."""
 
     def __init__(self, forge: Any, pairs: list[KeyPair]) -> None:
         self._forge = forge
@@ -36,7 +36,7 @@ class Signers:
             yield {**jwk, "alg": alg, "kid": alg}
 
     def token(self, key: str, *, alg: str = "", by: str = "", kid: str = "") -> str:
-        """Sign with a key, `by` its own algorithm or another, and tell the truth about it or not."""
+        """Sign with a key `by` its own algorithm or another; the header may name any."""
         header = self._forge.header(alg=alg or key, kid=kid or key)
         signing_input = self._forge.unsigned(header, self._forge.claims())
         signature = jwt.get_algorithm_by_name(by or key).sign(signing_input.encode(), self._private[key])
@@ -68,7 +68,7 @@ def swapped(raw: bytes) -> bytes:
 
 
 class MixedRow(NamedTuple):
-    """A token that must be refused, and where it is known from."""
+    """A token that must be rejected, and the source of the attack."""
 
     name: str
     source: str

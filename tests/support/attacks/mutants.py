@@ -1,6 +1,6 @@
-"""Owns how a good token is changed at random: its bits, characters, segments, spelling, members, JSON and signature.
+"""Random changes of a valid token: bits, characters, segments, encoding, members, JSON and signature.
 
-What the verifier makes of the mutants, and PyJWT beside it, is judged in `test_fuzz`.
+The verifier and PyJWT are compared on them in `test_fuzz`.
 """
 
 import base64
@@ -42,11 +42,11 @@ ANYTHING: tuple[Any, ...] = (
     "application/at+jwt",
 )  # fmt: skip
 OFFSETS = (-(10**9), -3600, -60, -20, -5, 0, 5, 20, 60, 3600, 10**9)
-"""From now, in seconds; none is near the leeway, so that the moment of the judgement does not matter."""
+"""Seconds from now; none is near the leeway, so that the time of the verification does not matter."""
 
 
 class Mutants:
-    """Makes one mutant after another of the tokens of a forge that are live at `clock`."""
+    """Makes mutants of tokens that are valid at `clock`."""
 
     def __init__(self, forge: Any, rng: random.Random, clock: Callable[[], float]) -> None:
         self._forge = forge
@@ -65,10 +65,10 @@ class Mutants:
         )
         self._parents: list[str] = []
         self.signed: set[str] = set()
-        """The good tokens that were made, mutants or not."""
+        """The valid tokens that were made, mutants or not."""
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        """Give the kind of each mutant, and the mutant."""
+        """Yield the kind of each mutant, and the mutant."""
         kinds, weights = zip(*self._kinds, strict=True)
         while True:
             (kind,) = self._rng.choices(kinds, weights)
@@ -86,7 +86,7 @@ class Mutants:
         return token
 
     def _parent(self) -> str:
-        """Sign a token from time to time; signatures are the dearest part."""
+        """Sign a new token from time to time; signatures are the slowest part."""
         if len(self._parents) < 8 or self._rng.random() < 0.02:
             self._parents = [*self._parents[-7:], self._good()]
         return self._rng.choice(self._parents)
@@ -155,7 +155,7 @@ class Mutants:
         return str(self._forge.signed(self._forge.header(), self._changed(self.claims(), CLAIM_NAMES)))
 
     def _text(self) -> str:
-        """Change the JSON itself, in the header or the payload, and sign that."""
+        """Change the JSON text of the header or the payload, and sign it."""
         parts = [
             self._forge.header(),
             self.claims(username=self._rng.choice(("alice", "Zoë", "北", "\u2028"))),
@@ -211,7 +211,7 @@ class Mutants:
         return members
 
     def _value(self, old: Any = None) -> Any:
-        """Make a JSON value: anything, a moment, or something near the old one."""
+        """Return a JSON value: any, an instant, or one similar to the old value."""
         rng, issuer, now = self._rng, self._forge.issuer.url, int(self._clock())
         near: list[Any] = [str(old), [old], {"": old}, old]
         if isinstance(old, str):

@@ -1,4 +1,4 @@
-"""Owns the forms of values, and what a member becomes with each: for `test_standards` and `test_key_standards`."""
+"""Forms of member values for `test_standards` and `test_key_standards`, and changed documents."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ ABSENT = object()
 
 
 class Form(NamedTuple):
-    """A value of a member, and whether a verifier takes what holds it."""
+    """A value of a member, and whether a verifier accepts the document with it."""
 
     member: str
     value: Any
@@ -35,7 +35,7 @@ def changed(members: Jwk, form: Form) -> Jwk:
 
 
 class Raw:
-    """A number as it is spelled in JSON, which Python would spell in another way."""
+    """A number in a JSON notation that Python would not write."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -45,7 +45,7 @@ class Raw:
 
 
 def spelled(members: Jwk) -> bytes:
-    """Write JSON in which each Raw stands as it was given."""
+    """Serialize to JSON, with each Raw as given."""
     marks = {f"raw-{at}": each.text for at, each in enumerate(members.values()) if isinstance(each, Raw)}
     named = iter(marks)
     text = json.dumps(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from issuer.fixes import Kind, quoted
-from issuer.signing.pem_directory import NOTE
+from issuer.signing.pem_directory import CHECKPOINT
 from support.fix_scenarios.stage import (
     NOBODY,
     Stage,
@@ -114,4 +114,4 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.NOTE_DAMAGED)
 def _(stage: Stage) -> None:
-    (stage.deployment.keys / NOTE).write_text("{}")
+    (stage.deployment.keys / CHECKPOINT).write_text("{}")

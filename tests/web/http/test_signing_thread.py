@@ -1,4 +1,4 @@
-"""Owns that signatures are shared with a second thread where that helps, and that nobody is told of another's."""
+"""The signing thread: it takes over some of the signatures, and each caller gets its own."""
 
 import asyncio
 import os

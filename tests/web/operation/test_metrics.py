@@ -1,6 +1,6 @@
-"""Owns what one process tells at `/metrics`: each figure moves when its thing happens, and each is documented.
+"""The metrics of one process at `/metrics`: each changes with its event, and each is documented.
 
-What several workers tell together is told in `servers/test_figures`.
+Sums over several workers are tested in `servers/test_metrics`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Owns that background tasks are kept running, and what becomes of a process in which that cannot be done.
+"""Supervision of background tasks: they are restarted, and a process in which that fails is replaced.
 
-That it is so in real servers is told in `servers/test_supervised`.
+Real servers are tested in `servers/test_supervised`.
 """
 
 import asyncio

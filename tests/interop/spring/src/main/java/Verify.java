@@ -1,6 +1,6 @@
-// Owns what Spring Security says of an issuer's tokens: `Verify ISSUER AUDIENCE [SECONDS]`, then one token a line in,
-// one JSON line out. The settings are those of docs/verifying.md; SECONDS keeps keys for less than the 5 minutes that
-// `withJwkSetUri` does, in the same cache of Nimbus.
+// Verifies tokens with Spring Security: `Verify ISSUER AUDIENCE [SECONDS]` reads one token per line, and writes one JSON
+// document per line. The settings are those of docs/verifying.md; SECONDS sets a shorter cache lifetime than the 5
+// minutes of `withJwkSetUri`, in the same cache of Nimbus.
 
 import com.nimbusds.jose.jwk.source.JWKSourceBuilder;
 import com.nimbusds.jose.proc.SecurityContext;

@@ -1,6 +1,6 @@
-"""Owns the verifiers that `test_interop` asks: each library as docs/verifying.md sets it, and the gateways.
+"""The verifiers that `test_interop` tests: each library configured as in docs/verifying.md, and the gateways.
 
-The gateways' processes are `gateways`; what each verifier should say is told in `test_interop`.
+Gateways run in `gateways`; expected results are in `test_interop`.
 """
 
 import json
@@ -15,29 +15,29 @@ from typing import Any, NamedTuple, Protocol, Self
 import httpx2
 import jwt
 from interop import joserfc_verifier, pyjwt_verifier
-from interop.fetched import HERE, JAVA, NODE
+from interop.availability import HERE, JAVA, NODE
 from interop.gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
 from joserfc.errors import JoseError
 from support.servers import PATIENCE_SECONDS
 
 
-class Judgement(NamedTuple):
-    """What a library says of a token."""
+class Verdict(NamedTuple):
+    """A library's result for a token."""
 
     accepted: bool
     kid: str | None = None
     reason: str | None = None
 
 
-class Judge(Protocol):
-    """A verifier made from the issuer's URL and the audience; it remembers keys as its stack does."""
+class StackVerifier(Protocol):
+    """A verifier made from the issuer's URL and the audience; it caches keys as its stack does."""
 
-    def judge(self, token: str) -> Judgement | Answer:
-        """Judge one token."""
+    def verify(self, token: str) -> Verdict | Answer:
+        """Verify one token."""
 
 
 class InPython:
-    """A library of Python, in this process."""
+    """A Python library, in this process."""
 
     def __init__(
         self, verifier: Callable[..., Callable[[str], Any]], header: Callable[[Any], Any], place: Place
@@ -53,16 +53,16 @@ class InPython:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def judge(self, token: str) -> Judgement:
-        """Judge one token."""
+    def verify(self, token: str) -> Verdict:
+        """Verify one token."""
         try:
-            return Judgement(accepted=True, kid=self._header(self._verify(token))["kid"])
+            return Verdict(accepted=True, kid=self._header(self._verify(token))["kid"])
         except (jwt.PyJWTError, JoseError) as error:
-            return Judgement(accepted=False, reason=repr(error))
+            return Verdict(accepted=False, reason=repr(error))
 
 
 class Program:
-    """A verifier in another language: one token a line in, one JSON line out."""
+    """A verifier in another language: reads one token per line, writes one JSON document per line."""
 
     def __init__(self, command: list[str], folder: Path) -> None:
         self._command = command
@@ -78,17 +78,17 @@ class Program:
         self._process.kill()
         self._process.communicate()
 
-    def judge(self, token: str) -> Judgement:
-        """Judge one token."""
+    def verify(self, token: str) -> Verdict:
+        """Verify one token."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{token}\n")
         self._process.stdin.flush()
         answered, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECONDS)
-        assert answered, f"{self._command[0]} has not judged a token in {PATIENCE_SECONDS} s"
+        assert answered, f"{self._command[0]} has not answered within {PATIENCE_SECONDS} s"
         line = self._process.stdout.readline()
         assert line, f"{self._command[0]} ended with {self._process.wait(PATIENCE_SECONDS)}"
-        return Judgement(**json.loads(line))
+        return Verdict(**json.loads(line))
 
 
 def py_jwt(place: Place) -> InPython:
@@ -108,7 +108,7 @@ def jose(place: Place) -> Program:
 
 
 def go_oidc(place: Place) -> Program:
-    """go-oidc, which keeps keys for as long as it lives."""
+    """go-oidc, which caches keys until it ends."""
     return Program([str(HERE / "go" / "verify"), place.issuer, place.audience], HERE / "go")
 
 
@@ -121,7 +121,7 @@ def spring(place: Place) -> Program:
     return Program(command, HERE / "spring")
 
 
-STACKS: Mapping[str, Callable[[Place], AbstractContextManager[Judge]]] = {
+STACKS: Mapping[str, Callable[[Place], AbstractContextManager[StackVerifier]]] = {
     "PyJWT": py_jwt,
     "joserfc": joserfc,
     "jose": jose,

@@ -1,6 +1,6 @@
-"""Owns what of other stacks must be here to be checked against, and what a test does without: skip, or fail in CI.
+"""Whether third-party libraries and programs are installed; without them a test is skipped, or fails in CI.
 
-The libraries come by `make interop`, nginx, Apache and promtool by the system's packages, as `.ci/run` installs them.
+Libraries are installed by `make interop`; nginx, Apache and promtool are system packages, installed by `.ci/run`.
 """
 
 import os
@@ -38,8 +38,8 @@ _PROGRAMS: Mapping[str, str] = {
 }
 
 
-def lack(stack: str) -> str | None:
-    """Return what a stack lacks to run, or None: it is here, or need not be fetched."""
+def missing_for(stack: str) -> str | None:
+    """Return what is missing for a stack, or None if it can run."""
     program = _PROGRAMS.get(stack)
     if program and shutil.which(program) is None:
         return program
@@ -52,10 +52,10 @@ def lack(stack: str) -> str | None:
 
 
 def require(stack: str) -> None:
-    """Skip the test unless the stack is here; in CI, fail it."""
-    if (lacking := lack(stack)) is None:
+    """Skip the test unless the stack is installed; in CI, fail it."""
+    if (lacking := missing_for(stack)) is None:
         return
-    missing = f"{lacking} is missing, so {stack} was not asked: run `make interop`, and see `.ci/run`"
+    missing = f"{lacking} is missing, so {stack} was not tested: run `make interop`, and see `.ci/run`"
     if os.environ.get("CI") == "true":
         pytest.fail(missing)
     pytest.skip(missing)

@@ -1,6 +1,6 @@
-"""Runs commands of `issuer` in surroundings that shells and supervisors make: a program of its own, see the test.
+"""A program that runs commands of `issuer` for `command_runner`, in the surroundings of shells and supervisors.
 
-It imports the commands once and forks for each case; the streams of the child are made as the interpreter makes them.
+It imports the commands once and forks for each; the child's streams are opened like by the interpreter at its start.
 """
 
 import io
@@ -15,11 +15,11 @@ import issuer.cli
 from issuer.cli import commands  # noqa: F401 - imported once, before the forks
 from issuer.signing import encryption
 
-encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys: they are made with as many
+encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys, which have as few rounds
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
-    """Return what the interpreter makes of a file descriptor at its start: None for one that is closed."""
+    """Return the stream that the interpreter makes of a file descriptor at its start: None for a closed one."""
     try:
         os.fstat(number)
     except OSError:
@@ -30,7 +30,7 @@ def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
 
 
 def connect(number: int, to: str | None) -> None:
-    """Let a file descriptor lead to a file; to a pipe that nobody reads; or nowhere."""
+    """Connect a file descriptor to a file or to a pipe without a reader, or close it."""
     if to is None:
         os.close(number)
         return
@@ -66,7 +66,7 @@ def child(case: Any) -> int:
         issuer.cli.main()
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
-    except BaseException:  # noqa: BLE001 - whatever it is, it is to be told
+    except BaseException:  # noqa: BLE001 - any exception is reported
         Path(case["folder"], "traceback").write_text(traceback.format_exc())
     return 99
 

@@ -1,6 +1,6 @@
-"""Owns the tokens that no verifier should accept, and which stacks accept some all the same, set as told.
+"""Tokens that no verifier should accept, and which stacks accept some of them with the documented configuration.
 
-docs/verifying.md has the same table, which `test_documented` compares; each stack judges them in `test_interop`.
+`test_documented` compares this with the table in docs/verifying.md; `test_interop` tests each stack.
 """
 
 import base64
@@ -22,7 +22,7 @@ def segment(part: bytes) -> str:
 
 
 def under(header: Claims, token: str, mac: Callable[[bytes], bytes]) -> str:
-    """Put another header over the claims of a token, and what a function makes of both behind them."""
+    """Replace the header of a token, and sign header and claims with a function."""
     signing_input = f"{segment(json.dumps(header).encode())}.{token.split('.')[1]}"
     return f"{signing_input}.{segment(mac(signing_input.encode()))}"
 
@@ -33,32 +33,32 @@ def unsigned(key: KeyPair, claims: Claims) -> str:
 
 
 def by_the_public_key(key: KeyPair, claims: Claims) -> str:
-    """Make an HMAC whose secret everybody knows (RFC 8725 section 2.1)."""
+    """Sign with HMAC and the public key as secret (RFC 8725 section 2.1)."""
     secret = key.private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = {"alg": "HS256", "typ": "at+jwt", "kid": key.kid}
     return under(header, make_token(key, **claims), lambda text: hmac.digest(secret, text, hashlib.sha256))
 
 
-def having(header: Claims | None = None, **changes: Any) -> Callable[[KeyPair, Claims], str]:
+def with_changes(header: Claims | None = None, **changes: Any) -> Callable[[KeyPair, Claims], str]:
     return lambda key, claims: make_token(key, header=header, **{**claims, **changes})
 
 
 OTHER = "https://other.example"
-REFUSABLE: Mapping[str, Callable[[KeyPair, Claims], str]] = {
+INVALID: Mapping[str, Callable[[KeyPair, Claims], str]] = {
     "`alg` is `none`": unsigned,
     "HS256, the public key as secret": by_the_public_key,
-    "RS512": having({"alg": "RS512"}),
-    "another audience": having(aud=OTHER),
-    "another issuer": having(iss=OTHER),
-    "`typ` is `JWT`": having({"typ": "JWT"}),
-    "no `typ`": having({"typ": None}),
-    "no `exp`": having(exp=None),
+    "RS512": with_changes({"alg": "RS512"}),
+    "another audience": with_changes(aud=OTHER),
+    "another issuer": with_changes(iss=OTHER),
+    "`typ` is `JWT`": with_changes({"typ": "JWT"}),
+    "no `typ`": with_changes({"typ": None}),
+    "no `exp`": with_changes(exp=None),
     "`nbf` in the future": lambda key, claims: make_token(key, nbf=2**32, **claims),
 }
-"""Tokens of the issuer's own key, wrong in one way: what its mistake, or the thief of its key, could sign."""
+"""Tokens signed with the issuer's key that are invalid in one respect, by the description in docs/verifying.md."""
 
 RETIRED, OUTAGE = "of a retired key, later", "a good one, in a long outage"
-"""What is judged once the keys have been kept for as long as they may be."""
+"""Tokens that are tested after the cache lifetime of the keys."""
 
 ACCEPTED: Mapping[str, frozenset[str]] = {
     "PyJWT": frozenset(),
@@ -71,8 +71,8 @@ ACCEPTED: Mapping[str, frozenset[str]] = {
     "mod_oauth2": frozenset({"RS512", "`typ` is `JWT`", "no `typ`", "`nbf` in the future"}),
     "mod_auth_openidc": frozenset({"RS512", "`typ` is `JWT`", "no `typ`", "no `exp`", "`nbf` in the future"}),
 }
-"""What of all this a stack accepts."""
+"""The invalid tokens that a stack accepts."""
 
 AFTER_THE_CACHE = (RETIRED, OUTAGE)
-CANNOT_HURRY = frozenset({"mod_auth_openidc"})
-"""Stacks that keep keys for longer than a test may take, whatever they are told: what comes after is not run."""
+FIXED_CACHE = frozenset({"mod_auth_openidc"})
+"""Stacks whose cache lifetime cannot be set short enough for a test; AFTER_THE_CACHE is not tested with them."""

@@ -1,0 +1,24 @@
+"""Fixtures for limits: a database of each kind, and clients with chosen addresses."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+from support.guessing import From
+
+from issuer.database.database import Database
+from issuer.wiring import Issuer
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    database.migrate()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def client_from(issuer: Issuer, web: TestClient) -> From:
+    """Make a client of another machine, without cookies."""
+    return lambda address: TestClient(web.app, client=(address, 50000))
