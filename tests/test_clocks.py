@@ -400,10 +400,10 @@ def test_a_refresh_that_hangs_is_noticed_though_the_clock_was_set_back(nodes: No
 def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
     sounded: list[str] = []
     monkeypatch.setattr(background.log, "error", lambda event, **_: sounded.append(event))
-    alarm, now = background._Alarm(), START
+    warning_log, now = background._WarningLog(), START
     for span in (ADMITTED, timedelta(seconds=1), -STEP, timedelta(seconds=1), background.REPEAT):
         now += span
-        alarm.sound(["something is wrong"], now)
+        warning_log.report(["something is wrong"], now)
     assert len(sounded) == 3  # at first, after the step, and a minute later
 
 

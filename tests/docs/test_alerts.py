@@ -10,7 +10,7 @@ from interop.availability import require
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "alerts.yml"
-HISTORIES = Path(__file__).with_name("docs" / "alerts_test.yml")
+HISTORIES = Path(__file__).with_name("alerts_test.yml")
 ALERTS = [rule for group in yaml.safe_load(RULES.read_text("utf-8"))["groups"] for rule in group["rules"]]
 
 

@@ -160,7 +160,7 @@ def test_a_running_process_refuses_an_older_ring_and_follows_the_recovery(
     _, node = place.node()
     seen = node.refresh()
     place.restore(backup)
-    node._rotation._store = node._rotation.private_keys._store = RingStore(place.database)
+    node._rotation._store = RingStore(place.database)
     node._heartbeats._database = place.database
     place.clock.advance(seconds=1)
     with pytest.raises(OlderRing):
