@@ -11,7 +11,8 @@ from issuer.checks.storage import url_form
 from issuer.clock import duration
 from issuer.fixes import Fix, Kind, quoted, setting
 from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
-from issuer.settings.settings import SECRETS, BadSettings, Settings, setting_of, setting_warnings
+from issuer.settings.loading import SECRETS, setting_warnings
+from issuer.settings.settings import BadSettings, Settings, setting_of
 from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, raw_settings
 from issuer.urls import suggest_issuer_url, suggest_origin
 

@@ -21,7 +21,8 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.env_file import BadEnvFile
-from issuer.settings.settings import BadSettings, Settings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.sources import source
 from issuer.wiring import pem_storage_for, signer_for, token_signer_for
 

@@ -29,7 +29,7 @@ from issuer.clock import instant
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, format_scope
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from issuer.settings.values import parse_duration
 from issuer.strict_json import read_document
 from issuer.wiring import Issuer

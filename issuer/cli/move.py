@@ -18,7 +18,8 @@ from issuer.database.errors import DatabaseUnavailable
 from issuer.fixes import assignment
 from issuer.maintenance import copy
 from issuer.maintenance.move import Contents, Move, Place, undo_move
-from issuer.settings.settings import Settings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import Settings
 from issuer.wiring import pem_storage_for, signer_for
 
 URL = "URL of the new database"

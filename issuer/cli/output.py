@@ -27,7 +27,8 @@ from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, NothingToDo, Refused
 from issuer.logs import terminal_safe
 from issuer.oauth import OAuthError
-from issuer.settings.settings import BadSettings, Settings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.values import reason
 from issuer.wiring import Issuer, build
 

@@ -14,6 +14,7 @@ from issuer.clock import instant
 from issuer.errors import KeyUnavailable, NothingToDo
 from issuer.keyring.key import Key
 from issuer.keyring.ring import PUBLISHED, Phase
+from issuer.settings.loading import load_settings
 from issuer.settings.passphrase import (
     LEAST_CHARACTERS,
     BadPassphrase,
@@ -21,7 +22,6 @@ from issuer.settings.passphrase import (
     read_passphrase,
     require_usable,
 )
-from issuer.settings.settings import load_settings
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.key_import import PassphraseNeeded, algorithm_for, read_private_key
 from issuer.signing.self_test import prove

@@ -25,8 +25,8 @@ from issuer.database.errors import (
     DatabaseForeign,
     DatabaseNewer,
     DatabaseUnavailable,
-    Locked,
-    StoreError,
+    kind_of,
+    reason_of,
 )
 from issuer.database.schema import Damaged, Elsewhere, NotOurs, Schema, look
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
@@ -34,11 +34,6 @@ from issuer.fixes import Kind, setting
 
 SCHEMA: Final = "0001"
 """The newest revision; a test compares it with the files in `migrations`."""
-LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
-CORRUPTED: Final = frozenset({"XX001", "XX002"})
-UNDECODABLE: Final = (
-    "Could not decode to UTF-8"  # a message of Python's sqlite3, which has no code for this error
-)
 _CURRENT: Final = Schema(SCHEMA)
 _MIGRATION_LOCK: Final = 0x69737375  # any constant number: "issu"
 
@@ -136,8 +131,8 @@ class Database:
             raise
         except (DBAPIError, PoolTimeout) as error:
             cause = getattr(error, "orig", None)
-            reason = _reason(cause or error)
-            raise _kind(cause)(f"the database {self} cannot be used: {reason}") from error
+            reason = reason_of(cause or error)
+            raise kind_of(cause)(f"the database {self} cannot be used: {reason}") from error
         finally:
             if joint is None:
                 notify(self.took, "write" if writes else "read", time.perf_counter() - began)
@@ -315,25 +310,6 @@ def _identity(file: Path | None) -> tuple[int, int] | None:
     except OSError:
         return None
     return facts.st_dev, facts.st_ino
-
-
-def _kind(cause: BaseException | None) -> type[StoreError]:
-    """Return the error class for an exception of the driver."""
-    state = getattr(cause, "sqlstate", None)
-    code = getattr(cause, "sqlite_errorcode", None) or 0
-    if state == LOCK_NOT_AVAILABLE:
-        return Locked
-    if state in CORRUPTED or code & 0xFF == sqlite3.SQLITE_CORRUPT or UNDECODABLE in str(cause):
-        return DatabaseDamaged
-    return DatabaseUnavailable
-
-
-def _reason(error: BaseException) -> str:
-    """Return the driver's message in one line, with a fix if one is known."""
-    message = " ".join(str(error).split())
-    if "unsupported startup parameter" in message:
-        message += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
-    return message
 
 
 def _require_utf8(connection: Connection) -> None:

@@ -1,9 +1,17 @@
-"""Errors of the database, as one tree.
+"""Errors of the database, as one tree, and which of them an exception of a driver is.
 
 `checks` and `web.http.errors` report them.
 """
 
+import sqlite3
+from typing import Final
+
 from issuer.fixes import Fix
+
+LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, appendix A
+CORRUPTED: Final = frozenset({"XX001", "XX002"})
+UNDECODABLE: Final = "Could not decode to UTF-8"
+"""A message of Python's sqlite3, which has no code for this error."""
 
 
 class StoreError(Exception):
@@ -46,3 +54,22 @@ class DatabaseForeign(StoreError):
 
 class DatabaseDamaged(StoreError):
     """The database contains data that this program cannot have written."""
+
+
+def kind_of(cause: BaseException | None) -> type[StoreError]:
+    """Return the error class for an exception of the driver."""
+    state = getattr(cause, "sqlstate", None)
+    code = getattr(cause, "sqlite_errorcode", None) or 0
+    if state == LOCK_NOT_AVAILABLE:
+        return Locked
+    if state in CORRUPTED or code & 0xFF == sqlite3.SQLITE_CORRUPT or UNDECODABLE in str(cause):
+        return DatabaseDamaged
+    return DatabaseUnavailable
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the driver's message in one line, with a fix if one is known."""
+    message = " ".join(str(error).split())
+    if "unsupported startup parameter" in message:
+        message += "; PgBouncer needs ignore_startup_parameters = options, see docs/scaling.md"
+    return message

@@ -22,7 +22,8 @@ from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
 from issuer.logs import configure_log, flush_log, serve_with_log
 from issuer.serving.signals import NOT_READY
-from issuer.settings.settings import BadSettings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 

@@ -1,6 +1,7 @@
-"""All settings: names, types, defaults and descriptions; loading and validating them before anything starts.
+"""All settings: names, types, defaults and descriptions, and which of them contradict each other.
 
-The forms of values are defined in `values`, their sources in `sources`; what is built from settings, in `wiring`.
+`loading` loads them. The forms of values are defined in `values`, their sources in `sources`; what is built from
+settings, in `wiring`.
 """
 
 import errno
@@ -10,11 +11,10 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from itertools import starmap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -24,13 +24,11 @@ from issuer.keyring.policy import BadPolicy, Policy
 from issuer.oauth import is_loopback
 from issuer.settings import passphrase as passphrases
 from issuer.settings import values
-from issuer.settings.env_file import BadEnvFile, read_env_file
+from issuer.settings.env_file import BadEnvFile
 from issuer.settings.sources import (
     DuplicateSetting,
-    file_warnings,
     normalized,
     raw_settings,
-    unknown_in_environment,
 )
 
 
@@ -303,51 +301,6 @@ def _require_file(path: Path) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file")
 
 
-def load_settings() -> Settings:
-    """Return the settings of this process; raise BadSettings, which names each invalid setting without its value."""
-    try:
-        unread = _unread_lines()
-        settings = Settings()
-    except ValidationError as error:
-        wrong = {
-            str(problem["loc"][0]): values.reason(problem) for problem in error.errors(include_url=False)
-        }
-        defaults = {name: Settings.model_fields[name].default for name in wrong}
-        # A line that cannot be read may be any setting, so the rest cannot be checked.
-        rest = None if unread else Settings(**defaults)
-        raise BadSettings(*unread, *starmap(_described, wrong.items()), rest=rest) from None
-    except (BadEnvFile, DuplicateSetting) as error:
-        raise BadSettings(str(error), fix=error.fix) from error
-    if unread:
-        raise BadSettings(*unread)
-    return settings
-
-
-def _described(field: str, reason: str) -> str:
-    """Return an error with the name of its setting, and the line of `.env` that sets it."""
-    name = f"ISSUER_{field.upper()}"
-    error = reason if reason.startswith(name) else f"{name}: {reason}"
-    raw = raw_settings().get(name)
-    return f"{error} ({raw.where})" if raw and raw.line else error
-
-
 def setting_of(error: str) -> str:
     """Return the name of the setting with which an error begins."""
     return re.split(r"\W", error, maxsplit=1)[0]
-
-
-def _unread_lines() -> list[str]:
-    """Return an error for each line of `.env` that may be a setting and cannot be read; raise BadEnvFile."""
-    file = read_env_file()
-    unread = [each for each in file.unread if each.names_setting] if file else []
-    return [f"line {each.line} of .env cannot be read: write NAME=value" for each in unread]
-
-
-def setting_warnings() -> Iterator[ConfigWarning]:
-    """Yield warnings about lines and names that have no effect; raise BadEnvFile."""
-    yield from file_warnings(NAMES)
-    yield from unknown_in_environment(NAMES)
-
-
-NAMES = frozenset(f"ISSUER_{name.upper()}" for name in Settings.model_fields)
-SECRETS = frozenset({"ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN", "ISSUER_DATABASE_URL", "ISSUER_PROXY"})

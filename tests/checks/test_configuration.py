@@ -7,7 +7,8 @@ import pytest
 from support.installation import PASSPHRASE, REACHABLE, Deployment
 
 from issuer.checks.finding import Severity
-from issuer.settings.settings import BadSettings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings
 from issuer.wiring import build
 
 

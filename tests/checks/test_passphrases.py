@@ -4,7 +4,7 @@ import pytest
 from support.installation import PASSPHRASE, REACHABLE, Deployment
 
 from issuer.checks.finding import Severity
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 
 
 def test_a_reachable_issuer_needs_a_passphrase(empty: Deployment) -> None:

@@ -13,7 +13,7 @@ from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from issuer.signing.pem_directory import CHECKPOINT
 from issuer.wiring import build
 

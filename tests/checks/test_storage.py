@@ -14,7 +14,7 @@ from issuer.clock import system_clock
 from issuer.database.database import SCHEMA, Database
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from support.defaults import START
 from issuer.clients.client import Client
 from issuer.clients.key_sets import ClientKeys
 from issuer.oauth import AuthMethod
-from issuer.settings.settings import BadSettings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings
 
 HOST = "clients.internal.example"
 KEY = ec.generate_private_key(ec.SECP256R1())

@@ -10,7 +10,7 @@ import pytest
 from support.postgresql import binaries, new_database
 
 from issuer.keyring.ring import KeyRing, Phase
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from issuer.wiring import Issuer, build
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backup.md").read_text("utf-8")

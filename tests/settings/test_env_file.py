@@ -9,7 +9,8 @@ from support.servers import Installation, eventually
 
 from issuer.checks.finding import Severity
 from issuer.settings.env_file import BadEnvFile, read_env_file
-from issuer.settings.settings import BadSettings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings
 from issuer.wiring import build
 
 __all__ = ["deployment", "empty", "installed"]  # fixtures

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from issuer.settings.settings import BadSettings, load_settings
+from issuer.settings.loading import load_settings
+from issuer.settings.settings import BadSettings
 from issuer.settings.settings import Settings as IssuerSettings
 from verifier_example.app import create_app
 from verifier_example.settings import Settings as VerifierSettings

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from issuer.settings.settings import NAMES, BadSettings, Settings, load_settings, setting_warnings
+from issuer.settings.loading import NAMES, load_settings, setting_warnings
+from issuer.settings.settings import BadSettings, Settings
 from issuer.wiring import build
 
 

@@ -16,7 +16,7 @@ import pytest
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import CheckResult, run_checks
 from issuer.clock import Clock, system_clock
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from issuer.signing import encryption
 from issuer.wiring import build
 from support.servers import PATIENCE_SECONDS, eventually, free_port, is_free

@@ -27,7 +27,7 @@ from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from issuer.signing.pkcs11.checkpoint import APPLICATION, CACHE_SECONDS, CHECKPOINT, TokenCheckpoint
 from issuer.signing.pkcs11.session import SESSION_GONE, Token
 from issuer.signing.pkcs11.signer import Pkcs11Signer

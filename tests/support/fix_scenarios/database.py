@@ -9,7 +9,7 @@ from issuer.database.database import Database
 from issuer.fixes import Kind
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from support.fix_scenarios.stage import (
     NOBODY,
     Stage,

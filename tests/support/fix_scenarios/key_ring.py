@@ -8,7 +8,7 @@ from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.fixes import Kind
 from issuer.keyring.store import RingStore
-from issuer.settings.settings import load_settings
+from issuer.settings.loading import load_settings
 from issuer.signing.algorithms import ALGORITHMS
 from issuer.wiring import build
 from support.defaults import MovableClock
