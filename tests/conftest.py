@@ -44,6 +44,7 @@ SLOWEST = (
     "checks/test_fixes.py",
     "servers/test_secrets.py",
     "test_clocks.py",
+    "web/test_clocks_of_nodes.py",
     "servers/test_demo.py",
 )
 """The slowest files, which run first, so that none of them runs alone at the end."""

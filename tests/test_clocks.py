@@ -1,40 +1,33 @@
 """Clocks within the skew: what compares instants holds where nodes' clocks differ, and where one is put right.
 
-Limits, assertions, tokens, rows that are removed, heartbeats and alarms are here; key sets of clients in
+Limits, assertions and rows that are removed are here; whole nodes in `test_clocks_of_nodes`, key sets of clients in
 `test_fetched_key_sets`, refresh tokens in `test_families`, the key ring in `test_promises_over_time`.
 """
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from fastapi.testclient import TestClient
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from support.clocks import ADMITTED, PATTERNS, SKEW, STEP, Gate, ShiftedClock
-from support.defaults import ALICE, START, MovableClock, bearer
+from support.defaults import START, MovableClock
 
-from issuer.administration.clients import register_client
 from issuer.clients.assertion import Assertion
 from issuer.clients.key_sets import ClientKey
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
 from issuer.maintenance.pruning import prune
-from issuer.oauth import AuthMethod, InvalidClient
-from issuer.settings.settings import Settings
+from issuer.oauth import InvalidClient
 from issuer.throttling.allowances import Allowances
 from issuer.throttling.limits import ACCOUNT, ADDRESS, DEVICE_MEMORY, Bucket, Rate, bucket
 from issuer.throttling.store import ThrottleStore
-from issuer.web.app import create_app
-from issuer.web.operation import background
-from issuer.wiring import Issuer, build
 
 LONGEST = ACCOUNT.longest
 OWNER = "198.51.100.7"
@@ -99,7 +92,7 @@ def alike(database: Database) -> Gates:
 
 
 @patterns_kept
-def test_ten_failures_hold_nobody_up_whichever_node_counts_them(two: Gates) -> None:
+def test_ten_failures_delay_no_login_whichever_node_counts_them(two: Gates) -> None:
     for number in range(ACCOUNT.free):
         assert two.fail(number % 2) == [ADMITTED]
         assert [two.log_in(0), two.log_in(1)] == [ADMITTED, ADMITTED]
@@ -107,7 +100,7 @@ def test_ten_failures_hold_nobody_up_whichever_node_counts_them(two: Gates) -> N
 
 @patterns_kept
 @pytest.mark.parametrize("last", [0, 1])
-def test_whoever_waits_as_long_as_they_were_told_is_admitted(two: Gates, last: int) -> None:
+def test_a_client_that_waits_for_the_announced_time_is_admitted(two: Gates, last: int) -> None:
     two.fail(last, ACCOUNT.free)
     for _ in range(13):
         for node in (0, 1):
@@ -120,7 +113,7 @@ def test_whoever_waits_as_long_as_they_were_told_is_admitted(two: Gates, last: i
 
 
 @patterns_kept
-def test_an_address_that_failed_at_one_node_is_not_held_up_at_the_other_before_its_time(two: Gates) -> None:
+def test_an_address_that_failed_at_one_node_is_not_delayed_early_at_the_other(two: Gates) -> None:
     for number in range(ADDRESS.free):
         assert two.nodes[number % 2].attempt(f"user {number}", OWNER, right=False) == ADMITTED
     assert two.nodes[0].attempt("alice", OWNER, right=True) == ADMITTED
@@ -140,9 +133,7 @@ def test_alternating_between_nodes_gains_a_handful_of_guesses_in_an_hour(two: Ga
 
 
 @pytest.mark.parametrize("failures", [1, ACCOUNT.free + 1, ACCOUNT.free + 8])
-def test_a_clock_that_is_set_back_an_hour_and_put_right_holds_nobody_up_for_longer(
-    alike: Gates, failures: int
-) -> None:
+def test_a_clock_set_back_an_hour_and_corrected_extends_no_delay(alike: Gates, failures: int) -> None:
     for _ in range(failures):
         assert alike.fail(0) == [ADMITTED]
         alike.truth.advance(seconds=ACCOUNT.wait(failures).total_seconds())
@@ -155,14 +146,14 @@ def test_a_clock_that_is_set_back_an_hour_and_put_right_holds_nobody_up_for_long
         assert [alike.log_in(0), alike.log_in(1)] == [ADMITTED, ADMITTED]
 
 
-def test_after_a_clock_was_set_back_guesses_go_on_being_counted(alike: Gates) -> None:
+def test_guesses_are_counted_after_a_clock_was_set_back(alike: Gates) -> None:
     alike.fail(0, ACCOUNT.free)
     alike.step(0, -STEP)
     assert alike.fail(0) == [ADMITTED]
     assert alike.fail(0, 5) == [timedelta(seconds=1)] * 5
 
 
-def test_what_a_clock_of_another_year_wrote_down_is_forgotten(database: Database) -> None:
+def test_failures_recorded_by_a_clock_of_another_year_are_forgotten(database: Database) -> None:
     two = gates(database, (ADMITTED, timedelta(days=3650)))
     two.fail(1, ACCOUNT.free + 3, "touched")
     two.fail(1, ACCOUNT.free + 3, "untouched")
@@ -218,7 +209,7 @@ class LimitsOverTime(RuleBasedStateMachine):
         prune(self.database, self.gates.nodes[node].clock())
 
 
-def test_the_limits_hold_over_time_whatever_clocks_do() -> None:
+def test_limits_hold_over_time_under_any_change_of_clocks() -> None:
     with tempfile.TemporaryDirectory() as folder:
         LimitsOverTime.database = Database(f"sqlite:///{folder}/issuer.db")
         LimitsOverTime.database.migrate()
@@ -228,7 +219,7 @@ def test_the_limits_hold_over_time_whatever_clocks_do() -> None:
         LimitsOverTime.database.close()
 
 
-def test_a_clock_that_is_set_back_takes_no_allowance_away() -> None:
+def test_a_clock_set_back_reduces_no_allowance() -> None:
     rate, now = Rate(burst=3, per_second=1), START
     log_ins = Allowances(rate)
     assert [log_ins.take(b"alice", now) for _ in range(4)] == [*[ADMITTED] * 3, timedelta(seconds=1)]
@@ -256,7 +247,7 @@ def test_a_node_that_is_ahead_removes_no_count_that_another_still_remembers(
     assert store.counts([alice]) == {alice: before}
 
 
-def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_put_right(
+def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_corrected(
     database: Database,
 ) -> None:
     two = gates(database, (SKEW / 2, -SKEW / 2))
@@ -281,13 +272,21 @@ def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(databas
     assert not store.known([b"device"], START + DEVICE_MEMORY + 2 * STEP)
 
 
+def test_nodes_share_a_count_under_any_clocks(database: Database) -> None:
+    one, other = ThrottleStore(database), ThrottleStore(database)
+    each = Bucket(b"any", ACCOUNT)
+    one.fail([each], START)
+    other.fail([each], START - SKEW)
+    assert one.counts([each])[each].failures == other.counts([each])[each].failures == 2
+
+
 # Assertions
 
 
 @patterns_kept
 @pytest.mark.parametrize("step", [ADMITTED, STEP, -STEP])
 @pytest.mark.parametrize("life", [timedelta(seconds=60), timedelta(hours=1)])
-def test_an_assertion_serves_once_over_all_nodes_and_steps_of_their_clocks(
+def test_an_assertion_is_accepted_once_by_all_nodes_through_steps_of_their_clocks(
     database: Database,
     shifts: tuple[timedelta, timedelta],
     step: timedelta,
@@ -313,103 +312,3 @@ def test_an_assertion_serves_once_over_all_nodes_and_steps_of_their_clocks(
             for clock in nodes:
                 clock.shift += step if number == 10 else -step
     assert served == 1
-
-
-# Whole nodes
-
-Start = Callable[[tuple[timedelta, timedelta]], "Nodes"]
-
-
-@dataclass
-class Nodes:
-    """Two whole nodes on one SQLite database, and a client of each."""
-
-    truth: MovableClock
-    clocks: tuple[ShiftedClock, ...]
-    issuers: tuple[Issuer, ...]
-    webs: tuple[TestClient, ...]
-
-    def refresh(self) -> None:
-        for each in self.issuers:
-            each.keys.node.refresh()
-
-
-@pytest.fixture
-def nodes(settings: Settings, shifts: tuple[timedelta, timedelta]) -> Iterator[Nodes]:
-    truth = MovableClock()
-    clocks = tuple(ShiftedClock(truth, shift) for shift in shifts)
-    issuers = tuple(build(settings, clock) for clock in clocks)
-    made = Nodes(truth, clocks, issuers, tuple(TestClient(create_app(each)) for each in issuers))
-    made.refresh()  # no task does it here, so that nothing runs beside the test
-    assert made.webs[0].post("/users", json=ALICE).status_code == 201
-    yield made
-    for each in issuers:
-        each.close()
-
-
-def log_in(web: TestClient, password: str = ALICE["password"]) -> Any:
-    return web.post("/login", data={**ALICE, "password": password})
-
-
-@patterns
-def test_a_token_of_one_node_is_good_at_the_other_at_once_and_until_it_expires(nodes: Nodes) -> None:
-    client, secret = register_client(
-        nodes.issuers[0].clients.store, "service", AuthMethod.BASIC, frozenset({"x"}), (), START
-    )
-    assert secret
-    for issued, asked in ((0, 1), (1, 0)):
-        token = log_in(nodes.webs[issued]).json()["access_token"]
-        for _ in range(2):
-            web = nodes.webs[asked]
-            assert web.get("/users/me", headers=bearer(token)).status_code == 200
-            told = web.post("/oauth2/introspect", data={"token": token}, auth=(client.id, secret)).json()
-            assert told["active"]
-            lifetime = nodes.issuers[0].policy.token_lifetime
-            nodes.truth.advance(seconds=(lifetime - SKEW).total_seconds() / 2 - 1)
-            nodes.refresh()
-
-
-@patterns
-def test_each_node_sees_the_heartbeat_of_the_other_and_removes_none_that_counts(nodes: Nodes) -> None:
-    for _ in range(3):
-        nodes.refresh()
-        for each in nodes.issuers:
-            assert len(each.keys.heartbeats.all()) == len(nodes.issuers)
-        nodes.truth.advance(seconds=nodes.issuers[0].policy.heartbeat_interval.total_seconds())
-
-
-@pytest.mark.parametrize("shifts", [PATTERNS["half the skew ahead and behind"]], ids=["apart"])
-def test_nodes_whose_clocks_step_back_an_hour_and_forth_serve_everybody(nodes: Nodes) -> None:
-    for span in (-STEP, STEP):
-        assert log_in(nodes.webs[0], "wrong").status_code == 401
-        for clock in nodes.clocks:
-            clock.shift += span
-        assert {log_in(web).status_code for web in nodes.webs} == {503}  # until each has seen the ring again
-        nodes.refresh()
-        assert {log_in(web).status_code for web in nodes.webs} == {200}
-        assert all(each.keys.node.failure is None for each in nodes.issuers)
-
-
-@pytest.mark.parametrize("shifts", [PATTERNS["alike"]], ids=["alike"])
-def test_a_refresh_that_hangs_is_noticed_though_the_clock_was_set_back(nodes: Nodes) -> None:
-    assert nodes.issuers[0].keys.node.failure is None
-    nodes.clocks[0].shift -= STEP
-    assert nodes.issuers[0].keys.node.failure is not None
-
-
-def test_an_alarm_is_repeated_though_the_clock_was_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    sounded: list[str] = []
-    monkeypatch.setattr(background.log, "error", lambda event, **_: sounded.append(event))
-    warning_log, now = background._WarningLog(), START
-    for span in (ADMITTED, timedelta(seconds=1), -STEP, timedelta(seconds=1), background.REPEAT):
-        now += span
-        warning_log.report(["something is wrong"], now)
-    assert len(sounded) == 3  # at first, after the step, and a minute later
-
-
-def test_a_count_is_shared_by_nodes_whatever_their_clocks(database: Database) -> None:
-    one, other = ThrottleStore(database), ThrottleStore(database)
-    each = Bucket(b"any", ACCOUNT)
-    one.fail([each], START)
-    other.fail([each], START - SKEW)
-    assert one.counts([each])[each].failures == other.counts([each])[each].failures == 2

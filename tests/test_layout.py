@@ -36,21 +36,12 @@ OTHER_TESTS: Mapping[str, str] = {
 """Folders of tests that mirror no package of the issuer, with what they test."""
 
 LONGEST_TEST_FILE, LONGEST_FILE, LONGEST_FUNCTION = 400, 320, 45
-LONG_FILES = {
-    "issuer/database/database.py",
-    "issuer/settings/settings.py",
-    "tests/test_clocks.py",
-}
-"""Files that are longer, and are to be split by subject."""
 LONG_FUNCTIONS: Mapping[str, str] = {
     "issuer/database/migrations/versions/0001_first_tables.py upgrade": "one statement for each table",
 }
 
 OTHER_NAMES: frozenset[str] = frozenset({"cryptography", "private_key_jwt", "sub", "uvicorn"})
 """Names in docstrings of modules that are not of this project; a first part stands for all below it."""
-
-FORMER_NAMES: frozenset[str] = frozenset({"directory", "figures", "site", "upkeep"})
-"""Names that modules had, still in docstrings."""
 
 
 @cache
@@ -107,6 +98,17 @@ def test_each_folder_of_tests_mirrors_a_package() -> None:
         assert not (ISSUER / name).exists()
 
 
+def test_the_slowest_files_exist() -> None:
+    """One that was renamed would no longer run first."""
+    (listed,) = (
+        ast.literal_eval(node.value)
+        for node in tree(TESTS / "conftest.py").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SLOWEST"
+    )
+    assert [name for name in listed if not (TESTS / name).is_file()] == []
+    assert len(listed) == len(set(listed))
+
+
 def test_no_two_tests_of_a_file_have_the_same_name() -> None:
     """The second would replace the first, which would never run."""
     found = Counter((file, node.name) for file, node in functions(TESTS) if node.name.startswith("test_"))
@@ -120,7 +122,7 @@ def test_files_are_short() -> None:
         for path in python_files(folder)
         if len(source(path).splitlines()) > longest
     }
-    assert longer <= LONG_FILES
+    assert longer == set()
 
 
 def test_functions_are_short() -> None:
@@ -145,7 +147,7 @@ def modules() -> set[str]:
 
 def test_docstrings_of_modules_name_what_exists() -> None:
     """A name in backticks is a module, or something that the file itself contains."""
-    known, missing = modules() | OTHER_NAMES | FORMER_NAMES, []
+    known, missing = modules() | OTHER_NAMES, []
     for path in (each for folder in (ISSUER, EXAMPLE, TESTS) for each in python_files(folder)):
         docstring = ast.get_docstring(tree(path)) or ""
         rest = source(path).replace(docstring, "", 1)

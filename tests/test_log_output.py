@@ -27,8 +27,6 @@ from issuer.log_output import LogOutput
 from issuer.logs import configure_log, dropped_lines
 from issuer.standard_streams import OutputStream, UnfailingStream
 
-SOON = 10.0
-
 
 @contextmanager
 def a_pipe() -> Iterator[tuple[BinaryIO, int]]:

@@ -71,7 +71,8 @@ def _(stage: Stage) -> None:
 @scenario(Kind.NOTE_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
-    stage.deployment.patch.setattr("issuer.signing.pkcs11.signer.Pkcs11Signer.note", lambda *_: None)
+    checkpoint = "issuer.signing.pkcs11.checkpoint.TokenCheckpoint.write_checkpoint"
+    stage.deployment.patch.setattr(checkpoint, lambda *_: None)
     stage.deployment.make()
 
 
