@@ -116,9 +116,8 @@ class Timings:
     cooldown: float = 10  # from any attempt to a refetch for an unknown kid
     cooldown_empty: float = 1  # the same while EMPTY
     wait: float = 2  # for which a request waits for a fetch
-    fetch_deadline: float = (
-        3  # in total: timeouts of the HTTP client are per read, so slow responses outlast them
-    )
+    # In total: timeouts of the HTTP client are per read, so slow responses outlast them.
+    fetch_deadline: float = 3
     connect_timeout: float = 1
     leeway: float = 10  # between the clocks of two hosts
 

@@ -159,9 +159,8 @@ def show(
         if rows:
             draw(rows, terminal, hidden)
         if says:
-            terminal.print(
-                plain(says), markup=False, soft_wrap=True
-            )  # lines are copied, so they must not wrap
+            # Lines are copied, so they must not wrap.
+            terminal.print(plain(says), markup=False, soft_wrap=True)
     sys.stdout.flush()  # raises OutputLost here, where the caller can handle it
     if errors:
         sys.stderr.writelines(f"failed: {terminal_safe(error)}\n" for error in errors if not as_json)

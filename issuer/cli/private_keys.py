@@ -57,9 +57,8 @@ def import_key(
         try:
             issuer.keys.signer.import_key(key, alg)
         except KeyUnavailable:
-            issuer.keys.rotation.require_importable(
-                public, current=current
-            )  # it may have been imported concurrently
+            # It may have been imported concurrently.
+            issuer.keys.rotation.require_importable(public, current=current)
             raise
         ring = issuer.keys.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
         may_sign_from = ring.find(public.kid).may_sign_from

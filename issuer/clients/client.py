@@ -60,9 +60,8 @@ class Client:
         found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
         if None in found:
             raise InvalidTarget("this client may not request tokens for that resource")
-        return (
-            tuple(dict.fromkeys(filter(None, found))) or allowed
-        )  # as registered: verifiers compare it exactly
+        # As registered: verifiers compare it exactly.
+        return tuple(dict.fromkeys(filter(None, found))) or allowed
 
 
 def default_grants(auth_method: AuthMethod) -> frozenset[GrantType]:

@@ -191,9 +191,8 @@ class Rotation:
 
     def _attempt(self, request: _Request, fresh: FreshKeys) -> KeyRing | Retry:
         """Save the ring as requested, unless it is so already."""
-        decided_at = (
-            self._clock()
-        )  # before the ring is loaded: a process stopped in between would judge an old ring
+        # Before the ring is loaded: a process stopped in between would judge an old ring.
+        decided_at = self._clock()
         before = self._load() if request.may_create else self.ring()
         if before is None:
             self.require_creatable()

@@ -143,11 +143,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del (
-            env_settings,
-            dotenv_settings,
-            file_secret_settings,
-        )  # `raw_settings` reads both, by the same rules
+        # `raw_settings` reads both, by the same rules.
+        del env_settings, dotenv_settings, file_secret_settings
         return init_settings, _RawSource(settings_cls)
 
     _split = field_validator("cors_origins", "trusted_proxies", mode="before")(values.split)

@@ -215,9 +215,8 @@ class Token:
             self._refused = pin, self._explained(error)
             raise
         except _STARTING:
-            _process.restart(
-                self._module
-            )  # it reads its list of tokens once: the next attempt needs a new one
+            # It reads its list of tokens once: the next attempt needs a new one.
+            _process.restart(self._module)
             raise
 
     def _library(self) -> "Library":
