@@ -71,7 +71,7 @@ def main(
     largest: Annotated[int, typer.Option(min=100, help="Rows at most, where growth is measured.")] = 10**6,
     write: Annotated[bool, typer.Option("--write", help="Show the results in docs/performance.md.")] = False,
 ) -> None:
-    """Measure, print each figure beside its target, and keep all of it in benchmarks/results."""
+    """Measure, print each result with its target, and store all of it in benchmarks/results."""
     unknown = {*(only or [])} - {case.name for case in CASES}
     if unknown:
         raise typer.BadParameter(f"the cases are {', '.join(case.name for case in CASES)}")

@@ -56,10 +56,10 @@ class LoadFailed(Exception):
 
 
 def parsed(report: str) -> dict[str, Any]:
-    """Return the figures in the last line of a driver's report; raise LoadFailed if a request failed."""
+    """Return the numbers in the last line of a driver's report; raise LoadFailed if a request failed."""
     lines = [line for line in report.splitlines() if line.startswith("{")]
     if not lines:
-        raise LoadFailed(f"the driver reported no figures:\n{report}")
+        raise LoadFailed(f"the driver reported no numbers:\n{report}")
     figures: dict[str, Any] = json.loads(lines[-1])
     if figures["refused"] or figures["broken"] or not figures["requests"]:
         raise LoadFailed(

@@ -29,13 +29,13 @@ COLUMNS = {
     "driver_cores": ("driver", ".2f"),
     "others_cores": ("others", ".2f"),
 }
-"""Figures that have a column: its head, and how they are written."""
+"""Metrics that have a column: its head and format."""
 TARGET_HEADS = ("what", "baseline", "target", "stretch", "measured", "verdict", "by CPU")
 BEGIN, END = "<!-- {} from {} -->", "<!-- end of {} -->"
 
 
 def figure_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
-    """Return heads and rows of a table of what each contestant did; figures that nobody has are left out."""
+    """Return heads and rows of a table of what each contestant did; metrics that none has are left out."""
     figures = findings.figures
     present = [key for key in COLUMNS if any(each.get(key) for each in figures.values())]
     rows = [
@@ -67,7 +67,7 @@ def curve_rows(curve: Curve) -> tuple[list[str], list[list[str]]]:
 
 
 def terminal(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """Return a table for a terminal: the first column to the left, figures to the right."""
+    """Return a table for a terminal: the first column to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", box=None)
     for number, head in enumerate(heads):
         table.add_column(

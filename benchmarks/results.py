@@ -98,7 +98,7 @@ class Results:
         return cls(cases=cases, **document)
 
     def written(self) -> str:
-        """Return the document: figures of four digits, for more would only be noise."""
+        """Return the document: numbers of four digits, as more would be noise."""
         return json.dumps(_rounded(asdict(self)), indent=1, ensure_ascii=False) + "\n"
 
 

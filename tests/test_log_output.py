@@ -291,7 +291,7 @@ def test_an_exception_that_cannot_be_shown_is_no_failure(
 
 
 @pytest.mark.parametrize("stream", [None, "full", "closed"])
-def test_standard_error_of_commands_takes_whatever_is_printed(stream: str | None, tmp_path: Path) -> None:
+def test_standard_error_of_commands_accepts_any_text(stream: str | None, tmp_path: Path) -> None:
     # A buffer of none, as of standard error: what cannot be written is not tried again when it is closed.
     raw = Path("/dev/full" if stream == "full" else tmp_path / "file").open("wb", buffering=0)  # noqa: SIM115
     with raw:

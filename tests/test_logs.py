@@ -164,7 +164,7 @@ def test_an_id_that_a_log_cannot_hold_is_replaced_even_from_a_proxy(
     assert answer.headers["x-request-id"] == line["request_id"]
 
 
-def test_nobody_else_names_requests(lines: Lines, web: TestClient) -> None:
+def test_only_trusted_proxies_name_requests(lines: Lines, web: TestClient) -> None:
     web.get("/users/me", headers={"X-Request-ID": "0af7651916cd43dd"})
     assert [line["request_id"] for line in lines()] != ["0af7651916cd43dd"]
 
@@ -204,7 +204,7 @@ def test_a_path_forges_no_line_and_is_never_long(lines: Lines, web: TestClient) 
     assert (line["event"], line["path"]) == ("request", "/*")
 
 
-def test_json_escapes_whatever_could_break_a_line(lines: Lines) -> None:
+def test_json_escapes_every_character_that_could_break_a_line(lines: Lines) -> None:
     structlog.get_logger("test").info("an event", value=EVIL)
     logging.getLogger("uvicorn.error").warning(EVIL)
     assert [line.get("value") or line["event"] for line in lines()] == [EVIL, EVIL]

@@ -44,7 +44,7 @@ def with_accounts(folder: Path) -> Iterator[Running]:
 
 
 def fetched(milliseconds: list[float]) -> Sample:
-    """Return the figures of fetches."""
+    """Return the statistics of fetches."""
     return {"p50_ms": storm.percentile(milliseconds, 50), "p99_ms": storm.percentile(milliseconds, 99)}
 
 

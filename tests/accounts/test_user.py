@@ -178,5 +178,5 @@ def test_variants_of_common_passwords_are_rejected(password: str) -> None:
         "é" * 512,
     ],
 )
-def test_other_passwords_are_accepted_whatever_characters_they_have(password: str) -> None:
+def test_other_passwords_are_accepted_with_any_characters(password: str) -> None:
     assert require_password(password, "alice", COMMON) == password

@@ -99,7 +99,7 @@ def test_the_example_asks_to_come_back_as_well(no_threads: Callable[[], None]) -
 @pytest.mark.parametrize(
     "error", [MemoryError(), OSError(errno.EMFILE, "too many open files"), OSError(errno.ENOMEM, "no memory")]
 )
-def test_so_is_answered_whatever_is_short_in_either_half(
+def test_any_shortage_is_answered_503_by_both_services(
     made: Build, settings: Settings, error: Exception
 ) -> None:
     issuer = create_app(made(settings))

@@ -134,7 +134,7 @@ def test_all_of_them_at_once_change_nothing(url: str) -> None:
     database.close()
 
 
-def test_a_role_that_may_only_read_is_told_in_one_line(url: str) -> None:
+def test_a_role_that_may_only_read_is_an_error_of_one_line(url: str) -> None:
     set_defaults(url, default_transaction_read_only="on")
     database = Database(url)
     with pytest.raises(DatabaseUnavailable, match="read-only transaction") as refusal:
@@ -166,9 +166,7 @@ def test_connections_to_a_server_that_became_a_standby_are_replaced_once_there_i
 @pytest.mark.parametrize(
     ("default", "expected"), [("off", "on"), ("local", "local"), ("remote_apply", "remote_apply")]
 )
-def test_what_was_answered_is_on_disk_whatever_the_defaults_of_the_role_say(
-    url: str, default: str, expected: str
-) -> None:
+def test_commits_are_durable_under_any_defaults_of_the_role(url: str, default: str, expected: str) -> None:
     set_defaults(url, synchronous_commit=default)
     database = Database(url)
     assert shown(database, "synchronous_commit") == [expected]
@@ -279,7 +277,7 @@ def test_defaults_of_the_role_change_nothing_behind_a_pooler_either(url: str) ->
         database.close()
 
 
-def test_a_pooler_that_refuses_our_options_is_told_with_what_it_needs(url: str) -> None:
+def test_the_error_of_a_pooler_that_refuses_options_names_its_setting(url: str) -> None:
     with pooled(url) as through:
         database = Database(through)
         with pytest.raises(DatabaseUnavailable, match="ignore_startup_parameters = options"):

@@ -145,7 +145,7 @@ def test_whom_the_proxy_asks_is_where_it_was_when_it_is_replaced() -> None:
         assert any("ipv4_address" in (network or {}) for network in networks), name
 
 
-def test_each_name_that_the_compose_file_needs_is_told_to_be_set_and_has_no_default() -> None:
+def test_each_name_that_the_compose_file_needs_is_required_and_has_no_default() -> None:
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
     needed = set(re.findall(r"\$\{(\w+):\?", text))
     assert needed == set(re.findall(r"\$\{(\w+)", text))

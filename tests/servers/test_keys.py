@@ -81,7 +81,7 @@ def test_a_rollback_lets_the_previous_key_sign_again_in_every_worker(serving: In
     assert {key["kid"] for key in key_set.json()["keys"]} == {key["kid"] for key in back["keys"]}
 
 
-def test_revoking_waits_for_every_process_and_tells_from_when_it_holds(serving: Installation) -> None:
+def test_revoking_waits_for_every_process_and_prints_when_it_takes_effect(serving: Installation) -> None:
     told(serving, "users", "add", "alice", "--password-stdin", stdin=PASSWORD)
     assert serving.log_in("alice", PASSWORD).is_success
     stolen = kid_of(serving.token())
@@ -172,7 +172,7 @@ def test_an_imported_key_can_be_the_first_of_a_new_ring_and_signs_when_served(
     assert NEW_PASSPHRASE not in json.dumps(made)
 
 
-def test_of_two_operators_who_rotate_at_once_even_by_force_one_wins_and_the_other_is_told(
+def test_of_two_rotations_at_once_even_forced_one_succeeds_and_the_other_fails(
     installation: Installation, postgresql: str
 ) -> None:
     database = use_postgresql(installation, postgresql)
@@ -192,7 +192,7 @@ def test_of_two_operators_who_rotate_at_once_even_by_force_one_wins_and_the_othe
     assert (ring["version"], phases(ring)["current"]) == (2, standby)
 
 
-def test_of_two_imports_of_one_key_at_once_one_wins_and_the_other_is_told(
+def test_of_two_imports_of_one_key_at_once_one_succeeds_and_the_other_fails(
     installation: Installation, postgresql: str
 ) -> None:
     database = use_postgresql(installation, postgresql)

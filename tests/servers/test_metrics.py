@@ -61,7 +61,7 @@ def counted(samples: Samples) -> dict[tuple[str, str], float]:
     }
 
 
-def test_workers_tell_one_sum_whoever_answers_and_what_a_killed_one_counted_stays(
+def test_all_workers_report_the_same_sums_with_the_counts_of_killed_ones(
     founded: Installation,
 ) -> None:
     assert founded.machine

@@ -222,7 +222,7 @@ def require_log(server: Server, site: Installation) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_no_secret_is_told_whatever_is_sent_to_any_endpoint(
+def test_no_request_to_any_endpoint_reveals_a_secret(
     installation: Installation, request: pytest.FixtureRequest, kind: str
 ) -> None:
     site, canaries = installation, Canaries()

@@ -100,7 +100,7 @@ def ask(kept: HTTPConnection) -> HTTPResponse:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_request_that_is_on_its_way_on_a_kept_connection_is_answered_and_told_to_be_the_last(
+def test_a_request_in_flight_on_an_idle_connection_is_answered_with_connection_close(
     founded: Installation, workers: int
 ) -> None:
     server = founded.serve(workers=workers).until_ready()

@@ -258,7 +258,7 @@ def fill(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_when_the_disk_of_its_log_and_metrics_is_full_it_works_on_and_then_tells_again(
+def test_with_a_full_disk_of_log_and_metrics_it_serves_and_later_logs_again(
     ready: Installation, small_disk: Path, workers: int
 ) -> None:
     ready.settings["TMPDIR"] = str(small_disk)

@@ -218,7 +218,7 @@ def test_a_line_that_names_a_setting_of_the_example_and_cannot_be_read_is_refuse
         load_verifier_settings()
 
 
-def test_the_service_tells_all_that_is_wrong_at_once_and_before_it_listens() -> None:
+def test_the_service_reports_all_errors_at_once_and_before_it_listens() -> None:
     wrong = {
         "VERIFIER_ISSUER": "htp:x",
         "VERIFIER_JWKS_URL": "ftp://a",
@@ -240,7 +240,7 @@ def test_the_service_tells_all_that_is_wrong_at_once_and_before_it_listens() -> 
     assert "Input should" not in told
 
 
-def test_the_service_tells_all_that_keys_cannot_be_fetched_with_at_once(
+def test_the_service_reports_all_settings_that_prevent_fetching_keys_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VERIFIER_ISSUER", "htp:x")

@@ -204,7 +204,7 @@ def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
     ]
 
 
-def test_the_fix_of_a_misspelt_setting_works_whatever_its_name_holds(tmp_path: Path) -> None:
+def test_the_fix_of_a_misspelt_setting_works_with_any_characters_in_its_name(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ISSUER_U/'RL=http://127.0.0.1:8001\n")
     (tmp_path / ".env").chmod(0o600)
     (warning,) = setting_warnings()
@@ -255,7 +255,7 @@ def test_a_metrics_token_that_no_header_can_carry_is_refused(
         load_settings()
 
 
-def test_all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows(
+def test_all_errors_are_reported_at_once_without_those_that_only_follow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {
@@ -278,7 +278,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows(
     assert "ISSUER_ROTATION_PERIOD" not in told
 
 
-def test_lines_that_cannot_be_read_are_told_with_the_settings_that_are_wrong(
+def test_unreadable_lines_are_reported_with_the_invalid_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -289,7 +289,7 @@ def test_lines_that_cannot_be_read_are_told_with_the_settings_that_are_wrong(
     assert "ISSUER_ALGORITHM: must be one of" in told
 
 
-def test_contradictions_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_contradictions_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "1s")
     monkeypatch.setenv("ISSUER_CA_FILE", "/nonexistent")
     monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE_FILE", "/nowhere")

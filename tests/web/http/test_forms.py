@@ -81,7 +81,7 @@ def test_a_line_end_after_a_client_secret_is_no_part_of_it(
         assert web.post(TOKEN, data={"grant_type": "client_credentials"}, headers=basic).status_code == 200
 
 
-def test_an_empty_authorization_header_is_none(web: TestClient, machine: tuple[str, str]) -> None:
+def test_an_empty_authorization_header_is_ignored(web: TestClient, machine: tuple[str, str]) -> None:
     form = {"grant_type": "client_credentials", "client_id": machine[0], "client_secret": machine[1]}
     assert web.post(TOKEN, data=form, headers={"Authorization": ""}).status_code == 200
 
@@ -140,7 +140,7 @@ def test_errors_in_a_form_are_described(
         ("/users", "", "application/json"),
     ],
 )
-def test_each_endpoint_tells_which_body_it_takes(
+def test_each_endpoint_documents_its_request_body(
     web: TestClient, path: str, content_type: str, says: str
 ) -> None:
     answer = web.post(path, content=json.dumps(ALICE), headers={"Content-Type": content_type})

@@ -79,7 +79,7 @@ def test_the_device_cookie_goes_to_this_issuer_of_the_host_alone(below: TestClie
 # What browsers are told
 
 
-def test_every_answer_tells_browsers_not_to_guess_and_no_page_can_be_framed(web: TestClient) -> None:
+def test_every_response_forbids_content_sniffing_and_framing(web: TestClient) -> None:
     paths = (
         "/docs",
         "/docs/oauth2-redirect",

@@ -73,7 +73,7 @@ def test_nothing_that_is_raised_ends_the_thread(worse: type[BaseException]) -> N
     assert others == ["signing", who()]
 
 
-def test_one_that_went_away_holds_nobody_up() -> None:
+def test_a_caller_that_disconnected_delays_no_other() -> None:
     async def leave() -> tuple[str, bool, str]:
         thread, gate = SigningThread(), threading.Event()
         leaves = asyncio.create_task(thread.run(lambda: str(gate.wait(10))))

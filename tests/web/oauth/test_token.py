@@ -38,7 +38,7 @@ def test_credentials_of_a_client_may_be_form_encoded_in_the_basic_header(
     assert answer.status_code == 200
 
 
-def test_failed_client_authentication_is_one_answer_whatever_was_wrong(
+def test_all_failures_of_client_authentication_have_the_same_response(
     web: TestClient, machine: tuple[str, str], issuer: Issuer
 ) -> None:
     grant = {"grant_type": "client_credentials"}
