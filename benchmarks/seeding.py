@@ -144,9 +144,8 @@ def analyze(database: Database) -> None:
 def _fill(database: Database, table: Table, rows: Iterator[dict[str, Any]]) -> None:
     while batch := list(islice(rows, BATCH)):
         with database.write() as connection:
-            if (
-                database.is_sqlite
-            ):  # ids are random: without memory every row would be a page read and written
+            # Ids are random: without memory every row would be a page read and written.
+            if database.is_sqlite:
                 connection.execute(text(f"PRAGMA cache_size = -{SQLITE_KIB}"))
                 connection.execute(insert(table), batch)
             else:

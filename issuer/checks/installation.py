@@ -70,9 +70,8 @@ def run_checks(clock: Clock) -> Iterator[CheckResult]:
             reported = {finding.wrong for finding in kept}
             for result in _ring(settings, settings.policy(), database, clock):
                 new = tuple(_once(result.findings, reported))
-                if (
-                    new or not result.findings
-                ):  # all findings were reported before: not sound, but nothing new
+                # If all of its findings were reported before, it is not sound, but nothing is new.
+                if new or not result.findings:
                     yield replace(result, findings=new)
         else:
             yield from _token(settings, configured)

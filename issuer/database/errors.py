@@ -23,7 +23,7 @@ class StoreError(Exception):
       DatabaseNewer        it was migrated by a newer version of this program
       DatabaseForeign      it belongs to another program
       DatabaseDamaged      it contains data that this program cannot have written
-      store.Moved          its data was moved to another database
+      keyring.tombstone.Moved  its data was moved to another database
     """
 
 

@@ -88,9 +88,8 @@ class _Workers(Multiprocess):
         known = self._known | self._pids()
         try:
             super().keep_subprocess_alive()
-        except (
-            Exception
-        ):  # such as no memory or descriptor for a process; uvicorn calls again in half a second
+        # Such as no memory or descriptor for a process; uvicorn calls again in half a second.
+        except Exception:
             log.exception("worker supervision failed")
         running = self._pids()
         for pid in known - running:
