@@ -1,13 +1,13 @@
 """The JSON document of a key ring, as it is stored in the database and in the checkpoint.
 
-Which rings are valid is decided in `validity` and `signing.public_key`.
+Which rings are valid is decided in `validation` and `signing.public_key`.
 """
 
 from pydantic import TypeAdapter
 
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.tombstone import LONGEST_DOCUMENT
-from issuer.keyring.validity import invalid_reason
+from issuer.keyring.validation import invalid_reason
 
 _DOCUMENT = TypeAdapter(KeyRing)
 
