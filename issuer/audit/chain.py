@@ -1,4 +1,4 @@
-"""The audit as a hash chain: its entries, how they are linked, and the check that none was changed.
+"""The audit log as a hash chain: its entries, how they are linked, and the verification that none was changed.
 
 Storing it is left to `store`; what is recorded of keys is decided in `keyring.transitions`.
 """

@@ -81,7 +81,7 @@ def rollback(
 
 @app.command()
 def nodes(*, as_json: Json = False) -> None:
-    """Show each process that serves: which version of the key ring it holds, and when it last looked."""
+    """Show each process that serves: which version of the key ring it holds, and when it last read the ring."""
     with opened(Access.READ) as issuer:
         version, now = issuer.keys.rotation.ring().version, issuer.clock()
         rows: list[Row] = [

@@ -27,7 +27,7 @@ class Key(PublicKey):
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
     compromised: bool = False
-    """Revoked because somebody else may have the private key."""
+    """Revoked because an attacker may have the private key."""
     imported: bool = False
     """Its private key was made outside of this program."""
     rolled_back_from: bool = False

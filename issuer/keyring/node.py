@@ -105,7 +105,7 @@ class Node:
         """Do what is due, open every key that may sign, and replace the view as a whole.
 
         Raise KeyRingError or StoreError; the view then stays as old as it is. A key that does not open prevents the
-        first refresh. Later, the node goes on publishing what the ring says, so that a revocation takes effect, and
+        first refresh. Later, the node continues to publish what the ring says, so that a revocation takes effect, and
         signs as long as the current key opens.
         """
         try:
@@ -215,7 +215,7 @@ class Node:
             return [str(error)]
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
-            f"{key.kid} is published but its private key is missing: it was lost, or somebody added the key to the"
+            f"{key.kid} is published but its private key is missing: it was lost, or an attacker added the key to the"
             f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here

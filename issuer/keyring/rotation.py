@@ -239,7 +239,7 @@ class Rotation:
             imported = [request.first_key] if request.first_key else []
             made = fresh.take(1 + self._policy.standby_keys - len(imported))
             return KeyRing.create([*imported, *made], self._policy, now)
-        # First what was due anyway: an emergency must not fail for want of a standby.
+        # What is due comes first: an emergency must not fail because there is no standby.
         ready = self._completed(before, request, fresh, now)
         return self._completed(request.operation(ready, now), request, fresh, now)
 

@@ -30,7 +30,7 @@ class View:
         """Return the key that signs at `now`; raise StaleView if the view is older than the node timeout.
 
         A view from the future is stale, too: the clock was set back. Raise KeyUnavailable if the key cannot be opened
-        on this node, which goes on publishing by this view.
+        on this node, which continues to publish by this view.
         """
         if abs(now - self.refreshed_at) > policy.node_timeout:
             raise StaleView(

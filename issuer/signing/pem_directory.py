@@ -70,7 +70,7 @@ class PemDirectory:
             for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
                     self._require_private(path, FILE_MODE)
-                    # After the file: a directory without any file of ours may be anything, for example `/etc`.
+                    # After the file: a directory without files of this program may be anything, for example `/etc`.
                     self._require_private(self._directory, DIRECTORY_MODE)
                     return _content(path, PEM_MOST_BYTES)
         raise KeyUnavailable(
