@@ -111,7 +111,7 @@ def verify(
             raise CommandError(f"the audit log is not intact: {problem}")
         compared = issuer.keys.rotation.checkpoint.audit_number()
         scope = (
-            "there is no note outside the database to compare it with"
+            "there is no checkpoint outside the database to compare it with"
             if compared is None
             else f"the first {compared} were compared with the checkpoint with the private keys"
         )

@@ -19,7 +19,7 @@ from issuer.wiring import Issuer
 
 app = typer.Typer(help="Show, rotate and revoke signing keys.", no_args_is_help=True)
 
-# One kid in 64 begins with a dash; it is a kid all the same.
+# One kid in 64 begins with a dash; it must not be read as an option.
 KID = {"ignore_unknown_options": True}
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]

@@ -60,7 +60,7 @@ class Issue(Protocol):
     """What narrows an authorization to the request, starts or renews its session and chooses the key."""
 
     def __call__(self, authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
-        """Return the response but for the signature; `key` is given if it had to be chosen before."""
+        """Return the response without its signature; `key` is given if it had to be chosen before."""
 
 
 class Workload(Enum):

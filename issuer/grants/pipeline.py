@@ -73,7 +73,7 @@ class Pipeline:
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
     def grant(self, form: OAuthRequest, origin: Origin, now: datetime) -> UnsignedTokenResponse:
-        """Answer a token request, RFC 6749 section 3.2, but for the signature; raise OAuthError.
+        """Answer a token request, RFC 6749 section 3.2, without the signature; raise OAuthError.
 
         `sign` completes it: that takes long and needs no database.
         """

@@ -98,7 +98,7 @@ class RingStore:
         """Save `ring` and the `entries` of the audit, and return it; it must replace the version before its own.
 
         With `over` it replaces that version, where the database is older; 0 means no ring. Return None and save
-        nothing if another process was faster or holds the lock, or if `is_timely` returns False under the lock.
+        nothing if another process saved first or holds the lock, or if `is_timely` returns False under the lock.
         """
         before = ring.version - 1 if over is None else over
         values = {"version": ring.version, "document": written(ring).decode()}
@@ -146,7 +146,7 @@ class RingStore:
         try:
             with self._database.write(lock_seconds=LOCK_SECONDS) as connection:
                 yield connection
-        except IntegrityError as error:  # no other process was faster: the change itself is refused
+        except IntegrityError as error:  # no other process saved first: the change itself is refused
             raise DatabaseDamaged(f"the database refuses to save the key ring: {error.orig}") from error
 
 
@@ -167,7 +167,7 @@ def _damaged(why: Unreadable) -> DatabaseDamaged:
 
 
 def ring_values(tombstone: Tombstone) -> dict[str, object]:
-    """Return the row of the ring that was moved, but for its id; raise DatabaseDamaged."""
+    """Return the row of the ring that was moved, except its id; raise DatabaseDamaged."""
     try:
         ring = read(tombstone.document)
     except Unreadable as error:

@@ -72,7 +72,7 @@ def application(issuer: Issuer, *, alone: bool = True) -> FastAPI:
     """Return the application of the only process, or of one of several."""
     app = create_app(issuer, alone=alone)
     signal.signal(NOT_READY, lambda *_: app.state.probe.mark_stopping())
-    # The objects loaded so far stay: garbage collection would pause requests to scan them in vain.
+    # The objects loaded so far stay: scanning them at each garbage collection would only pause requests.
     gc.collect()
     gc.freeze()
     return app

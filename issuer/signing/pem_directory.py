@@ -128,7 +128,7 @@ class PemDirectory:
             place = self._directory if self._directory.exists() else self._nearest()
             if not place.is_dir():
                 return KeyUnavailable(
-                    f"no new key can be stored: {place} is no directory; correct ISSUER_KEYS"
+                    f"no new key can be stored: {place} is not a directory; correct ISSUER_KEYS"
                 )
             facts = os.statvfs(place)
         except OSError:
@@ -253,7 +253,7 @@ class PemDirectory:
             )
         if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
             raise KeyUnavailable(
-                f"{path} is no file: remove it, and restore the key from the backup",
+                f"{path} is not a file: remove it, and restore the key from the backup",
                 Fix(Kind.KEY_NO_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}"),
             )
         if facts.st_uid != os.geteuid():
@@ -286,7 +286,7 @@ def _content(path: Path, most: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
-            raise KeyUnavailable(f"{path} is no file of at most {most} bytes: remove it")
+            raise KeyUnavailable(f"{path} is not a file of at most {most} bytes: remove it")
         return file.read(most + 1)
 
 

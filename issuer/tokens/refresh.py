@@ -1,7 +1,7 @@
 """The rules of refresh tokens and their families, as pure functions: form, rotation, repeats and reuse.
 
 A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that all tokens of its family carry (16),
-and the id of the family (16). Families are stored by `family_store`; users know them as sessions.
+and the id of the family (16). Families are stored by `family_store`; users see them as sessions.
 """
 
 import base64
@@ -265,4 +265,6 @@ class RepeatRefused(InvalidGrant):
     """A used refresh token was presented within its grace period, but its successor was repeated already."""
 
     def __init__(self) -> None:
-        super().__init__("the refresh token was used, and its successor given twice; use the successor")
+        super().__init__(
+            "the refresh token was used, and its successor was returned twice; use the successor"
+        )

@@ -63,7 +63,7 @@ def test_a_key_that_is_a_fifo_is_reported_without_waiting_for_it(deployment: Dep
     path = min(deployment.keys.glob("*.pem"))
     path.unlink()
     os.mkfifo(path, 0o600)
-    assert any("is no file" in each.wrong for each in deployment.found())
+    assert any("is not a file" in each.wrong for each in deployment.found())
 
 
 def test_the_missing_private_key_of_a_published_key_is_reported(deployment: Deployment) -> None:

@@ -197,7 +197,7 @@ def test_a_pipe_or_device_in_place_of_a_private_key_is_reported_without_blocking
         wait([told], timeout=60)
         with suppress(OSError):  # lets go who waits for a writer after all; refused if nobody does
             os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
-        with pytest.raises(KeyUnavailable, match=f"{kid}.pem is no file"):
+        with pytest.raises(KeyUnavailable, match=f"{kid}.pem is not a file"):
             told.result()
 
 
