@@ -24,7 +24,7 @@ KID = {"ignore_unknown_options": True}
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if verifiers may not know the key yet; needs --reason.")
+    bool, typer.Option("--force", help="Proceed even if verifiers may not have the key yet; needs --reason.")
 ]
 Reason = Annotated[str | None, typer.Option(help="The reason, kept in the audit log.")]
 

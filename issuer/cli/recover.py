@@ -10,7 +10,7 @@ from issuer.cli.ring_view import require_reason, show_ring
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
 Reason = Annotated[str, typer.Option(help="The reason, kept in the audit log.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if the private keys that would sign cannot be opened.")
+    bool, typer.Option("--force", help="Proceed even if the private keys that would sign cannot be opened.")
 ]
 
 

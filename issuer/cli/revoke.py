@@ -30,7 +30,8 @@ EndSessions = Annotated[
     bool, typer.Option("--end-sessions", help="Also end all sessions: all users must log in again.")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if none of the remaining private keys can be opened here.")
+    bool,
+    typer.Option("--force", help="Proceed even if none of the remaining private keys can be opened here."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 

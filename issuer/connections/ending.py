@@ -129,7 +129,7 @@ class EndingProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _abandon(self) -> None:
-        """Stop writing; uvicorn itself would go on with queued requests."""
+        """Stop writing; uvicorn itself would continue with queued requests."""
         self._unparsed = b""
         self.pipeline.clear()
         if self._running is not None:

@@ -1,4 +1,4 @@
-"""What a grant is, and what it gets: the request and the services that it decides with.
+"""The interface of a grant: the request, and the services that it decides with.
 
 The pipeline does what all grants have in common. What a grant allows is a `tokens.authorization.Authorization`.
 """

@@ -35,9 +35,10 @@ class Key(PublicKey):
 
     @property
     def may_sign_from(self) -> datetime:
-        """When every verifier knows the key, by the settings of the day it was published.
+        """The earliest instant at which the key may sign: from then on every cached key set contains it.
 
-        Shorter settings since then do not shorten the life of key sets that are already cached.
+        The lead is that of the settings at publication: shorter settings since then do not apply to key sets that
+        are already cached.
         """
         return self.published_at + self.lead
 

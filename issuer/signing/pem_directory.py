@@ -27,7 +27,7 @@ CHECKPOINT_MOST_BYTES = 32 * 1024 * 1024
 PEM_MOST_BYTES = 64 * 1024
 _OWN_NAMES = frozenset({"README.md", ".gitignore", CHECKPOINT})
 _OF_THE_FILE_SYSTEM = frozenset({"lost+found", ".snapshot", ".zfs"})
-"""What a file system adds to the directory where it is mounted, and its owner cannot move away."""
+"""Entries that a file system adds to its root directory, and that the owner of the directory cannot move away."""
 
 
 class PemDirectory:

@@ -64,7 +64,7 @@ class RefreshToken:
     site: str | None = None
     """The network that the token was issued to; None: unknown."""
     paced_until: datetime | None = None
-    """When the rotations so far would be done at one in each `ROTATION_INTERVAL`."""
+    """When the rotations so far would be done at a pace of one for each `ROTATION_INTERVAL`."""
     superseded: bool = False
     """No longer stored: it was recognised by the proof of its family, and is not among the latest tokens."""
 
