@@ -99,7 +99,7 @@ def alike(database: Database) -> Gates:
 
 
 @patterns_kept
-def test_ten_failures_hold_nobody_up_whichever_node_counts_them(two: Gates) -> None:
+def test_ten_failures_cause_no_wait_whichever_node_counts_them(two: Gates) -> None:
     for number in range(ACCOUNT.free):
         assert two.fail(number % 2) == [ADMITTED]
         assert [two.log_in(0), two.log_in(1)] == [ADMITTED, ADMITTED]
@@ -107,7 +107,7 @@ def test_ten_failures_hold_nobody_up_whichever_node_counts_them(two: Gates) -> N
 
 @patterns_kept
 @pytest.mark.parametrize("last", [0, 1])
-def test_whoever_waits_as_long_as_they_were_told_is_admitted(two: Gates, last: int) -> None:
+def test_an_attempt_after_the_wait_in_the_response_is_admitted(two: Gates, last: int) -> None:
     two.fail(last, ACCOUNT.free)
     for _ in range(13):
         for node in (0, 1):
@@ -140,9 +140,7 @@ def test_alternating_between_nodes_gains_a_handful_of_guesses_in_an_hour(two: Ga
 
 
 @pytest.mark.parametrize("failures", [1, ACCOUNT.free + 1, ACCOUNT.free + 8])
-def test_a_clock_that_is_set_back_an_hour_and_put_right_holds_nobody_up_for_longer(
-    alike: Gates, failures: int
-) -> None:
+def test_a_clock_that_is_set_back_an_hour_and_corrected_prolongs_no_wait(alike: Gates, failures: int) -> None:
     for _ in range(failures):
         assert alike.fail(0) == [ADMITTED]
         alike.truth.advance(seconds=ACCOUNT.wait(failures).total_seconds())
@@ -256,7 +254,7 @@ def test_a_node_that_is_ahead_removes_no_count_that_another_still_remembers(
     assert store.counts([alice]) == {alice: before}
 
 
-def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_put_right(
+def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_corrected(
     database: Database,
 ) -> None:
     two = gates(database, (SKEW / 2, -SKEW / 2))
@@ -379,7 +377,7 @@ def test_each_node_sees_the_heartbeat_of_the_other_and_removes_none_that_counts(
 
 
 @pytest.mark.parametrize("shifts", [PATTERNS["half the skew ahead and behind"]], ids=["apart"])
-def test_nodes_whose_clocks_step_back_an_hour_and_forth_serve_everybody(nodes: Nodes) -> None:
+def test_nodes_whose_clocks_step_back_an_hour_and_forth_serve_every_request(nodes: Nodes) -> None:
     for span in (-STEP, STEP):
         assert log_in(nodes.webs[0], "wrong").status_code == 401
         for clock in nodes.clocks:

@@ -82,5 +82,5 @@ def integrity_error(links: Iterable[Link], head: Head) -> str | None:
             return f"entry {link.number} was changed, or does not belong after entry {end.number}"
         end = Head(link.number, link.digest)
     if end != head:
-        return f"the audit ends with entry {end.number}, but {head.number} were recorded"
+        return f"the audit log ends with entry {end.number}, but {head.number} were recorded"
     return None

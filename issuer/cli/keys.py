@@ -123,7 +123,7 @@ def _hint(may_sign_from: datetime | None, now: datetime) -> str:
 
 
 def _why(what: str, reason: str | None, *, force: bool) -> str | None:
-    """Return what the audit keeps as the reason; raise BadParameter for one that says nothing."""
+    """Return the reason for the audit log; raise BadParameter if it is needed and missing, or empty."""
     if force and reason is None:
         raise typer.BadParameter("--force needs --reason: it is kept in the audit log")
     if reason is not None:

@@ -162,7 +162,7 @@ class Node:
             raise KeyUnavailable("; ".join(loaded.errors))
         self._activate(loaded)
         checkpoint, private_keys = self._rotation.checkpoint, self._rotation.private_keys
-        if self._audit_error:  # until an operator has accepted the audit
+        if self._audit_error:  # until an operator has accepted the audit log
             self._audit_error = checkpoint.audit_error()
         storage_error = self._storage_error()  # reported before the next key is needed
         optional = (

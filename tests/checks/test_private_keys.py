@@ -134,7 +134,7 @@ def test_a_token_that_cannot_be_opened_is_reported(hsm: Deployment) -> None:
     assert hsm.one().fix.line.startswith("pkcs11-tool --module ")
 
 
-def test_private_keys_that_the_directory_was_told_of_are_not_said_to_be_well(deployment: Deployment) -> None:
+def test_private_keys_with_reported_permissions_are_not_shown_as_sound(deployment: Deployment) -> None:
     for path in deployment.keys.glob("*.pem"):
         path.chmod(0o644)
     lines = CliRunner().invoke(app, ["check"]).output.splitlines()

@@ -84,7 +84,7 @@ def test_the_newest_backup_is_restored_and_all_is_well(operator: Operator) -> No
     assert operator.serve_once().keys == ring.keys
 
 
-def test_an_older_backup_is_told_and_the_ring_is_recovered(operator: Operator) -> None:
+def test_an_older_backup_is_reported_and_the_ring_is_recovered(operator: Operator) -> None:
     operator.serve_once()
     operator.run(block("VACUUM INTO"))
     stolen = operator.revoke_current()

@@ -61,7 +61,7 @@ def counted(samples: Samples) -> dict[tuple[str, str], float]:
     }
 
 
-def test_workers_tell_one_sum_whoever_answers_and_what_a_killed_one_counted_stays(
+def test_every_worker_reports_the_same_sum_including_the_counts_of_killed_workers(
     founded: Installation,
 ) -> None:
     assert founded.machine

@@ -130,7 +130,7 @@ def test_a_move_that_is_killed_leaves_nothing_in_the_new_database(
         ("", "is not a database URL"),
     ],
 )
-def test_a_url_that_cannot_be_used_is_told_without_its_password(
+def test_an_unusable_url_is_reported_without_its_password(
     founded: Installation, text: str, told: str
 ) -> None:
     (founded.folder / "url").write_text(text)

@@ -187,7 +187,7 @@ def test_redeemed_by_many_at_once_a_refresh_token_has_one_successor_in_one_sessi
     assert target.refresh(successor).status_code == 200
 
 
-def test_whoever_revokes_while_many_refresh_ends_the_session_for_all(target: Target) -> None:
+def test_a_revocation_during_many_refreshes_ends_the_session_for_all(target: Target) -> None:
     first = target.log_in()
 
     def act(number: int) -> httpx2.Response:

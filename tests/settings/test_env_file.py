@@ -201,7 +201,7 @@ def _made(folder: Path) -> str:
     return str(folder)
 
 
-def test_a_full_disk_of_the_keys_is_told(deployment: Deployment) -> None:
+def test_a_full_disk_of_the_keys_is_reported(deployment: Deployment) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can mount")
     issuer = build(load_settings())

@@ -254,7 +254,7 @@ def test_a_metrics_token_that_no_header_can_carry_is_refused(
         load_settings()
 
 
-def test_all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows(
+def test_all_errors_are_reported_at_once_without_their_consequences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {
@@ -277,7 +277,7 @@ def test_all_that_is_wrong_is_told_at_once_and_nothing_that_only_follows(
     assert "ISSUER_ROTATION_PERIOD" not in told
 
 
-def test_lines_that_cannot_be_read_are_told_with_the_settings_that_are_wrong(
+def test_unreadable_lines_are_reported_together_with_invalid_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -288,7 +288,7 @@ def test_lines_that_cannot_be_read_are_told_with_the_settings_that_are_wrong(
     assert "ISSUER_ALGORITHM: must be one of" in told
 
 
-def test_contradictions_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contradictions_are_reported_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "1s")
     monkeypatch.setenv("ISSUER_CA_FILE", "/nonexistent")
     monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE_FILE", "/nowhere")

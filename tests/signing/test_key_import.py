@@ -97,7 +97,7 @@ def test_a_key_that_opens_with_neither_passphrase_stops_the_rewrapping_before_an
     assert all(opens(storage, kid, OLD) for kid in made_kids)
 
 
-def test_a_node_with_the_old_passphrase_goes_on_signing_but_generates_no_key(
+def test_a_node_with_the_old_passphrase_keeps_signing_but_generates_no_key(
     storage: PemStorage,
 ) -> None:
     passphrases = [OLD]

@@ -161,7 +161,7 @@ async def test_a_thousand_first_requests_cost_one_fetch(
     assert server.counts(path) == (1, 1)
 
 
-async def test_many_unknown_kids_cause_one_fetch_per_cooldown_and_delay_nobody(
+async def test_many_unknown_kids_cause_one_fetch_per_cooldown_and_delay_no_request(
     server: HostileServer, verifier_of: Make, forge: Forge
 ) -> None:
     path, cooldown = server.path("late"), 0.25
