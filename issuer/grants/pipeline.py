@@ -113,7 +113,7 @@ class Pipeline:
         """Check a first-party log-in as `check` does."""
         grant = self.grants.get(GrantType.PASSWORD)
         if grant is None:
-            raise AccessDenied("log-in by password is switched off here")
+            raise AccessDenied("password log-in is disabled at this issuer")
         return self._check(FIRST_PARTY, grant, OAuthRequest(parameters), origin, now)
 
     def execute_login(self, checked: CheckedRequest, now: datetime) -> TokenResponse:

@@ -28,7 +28,7 @@ def read(document: object) -> KeyRing:
     the ring never held: every ring passes this check before it is used.
     """
     if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
-        raise Unreadable("it is no document of a ring")
+        raise Unreadable("it is not the document of a key ring")
     try:
         ring = _DOCUMENT.validate_json(document)
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.

@@ -35,7 +35,7 @@ def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
     The library that reads its numbers checks that they are consistent.
     """
     if len(_BEGIN.findall(pem)) > 1:
-        raise Refused("there is more than one private key in the PEM: give one alone")
+        raise Refused("there is more than one private key in the PEM: give a file with one")
     try:
         key = load_pem_private_key(pem, passphrase.encode() if passphrase else None)
     except TypeError as error:

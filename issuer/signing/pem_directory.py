@@ -215,7 +215,7 @@ class PemDirectory:
             return list(self._directory.iterdir())
         except FileNotFoundError:
             if self._directory.is_symlink():
-                raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link that leads nowhere") from None
+                raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link without a target") from None
             return []
 
     def _kept(self, kid: str) -> Path:
