@@ -34,7 +34,7 @@ def load(
     try:
         return rotation.ring()
     except NoRing:
-        findings.extend(_founding(rotation, restore(database)))
+        findings.extend(_ring_missing(rotation, restore(database)))
     except OlderRing as error:
         findings.append(problem(str(error), Fix(Kind.RING_OLDER, RECOVER_COMMAND)))
     except Moved as error:
@@ -59,7 +59,7 @@ def lost(signer: Signer, restored: Fix, remove_checkpoint: Fix) -> Iterator[Find
         yield problem(describe_missing_ring(len(kept)), restored)
 
 
-def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
+def _ring_missing(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
     try:
         rotation.require_creatable()
     except KeyRingError as error:

@@ -136,7 +136,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
     """Let another key sign, or show what that would do."""
     with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
         before = issuer.keys.rotation.ring()
-        stragglers = _stragglers(issuer, before)
+        lagging = _lagging_nodes(issuer, before)
         seen = before.current(issuer.clock()).kid
 
         def move(ring: KeyRing, now: datetime) -> KeyRing:
@@ -150,7 +150,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
             *_retention(ring, seen),
             *unripe(ring, issuer.clock()),
         ]
-        show_ring(issuer, ring, as_json=as_json, says=lines, warnings=stragglers, dry_run=dry_run)
+        show_ring(issuer, ring, as_json=as_json, says=lines, warnings=lagging, dry_run=dry_run)
 
 
 def _retention(ring: KeyRing, kid: str) -> Sequence[str]:
@@ -163,7 +163,7 @@ def _retention(ring: KeyRing, kid: str) -> Sequence[str]:
     )
 
 
-def _stragglers(issuer: Issuer, ring: KeyRing) -> list[str]:
+def _lagging_nodes(issuer: Issuer, ring: KeyRing) -> list[str]:
     """Return a warning for each process that may not have picked up the key that is to sign."""
     now = issuer.clock()
     late = issuer.policy.heartbeat_interval * 2
