@@ -168,7 +168,7 @@ def _lagging_nodes(issuer: Issuer, ring: KeyRing) -> list[str]:
     now = issuer.clock()
     late = issuer.policy.heartbeat_interval * 2
     return [
-        f"{beat.name} last saw the key ring at {instant(beat.refreshed_at)}, at version {beat.version} of"
+        f"{beat.name} last read the key ring at {instant(beat.refreshed_at)}, at version {beat.version} of"
         f" {ring.version}: if it is cut off, it may serve a key set without the newest keys until"
         f" {instant(beat.served_until)}"
         for beat in running(issuer, now)

@@ -98,7 +98,7 @@ class Node:
     def view(self) -> View:
         """The latest view; raise StaleView before the first."""
         if self._view is None:
-            raise StaleView("this node has not seen the key ring yet")
+            raise StaleView("this node has not read the key ring yet")
         return self._view
 
     def refresh(self) -> View:

@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         timedelta(hours=1), description="How long a node without its database continues to publish the JWKS."
     )
     node_timeout: values.Duration = Field(
-        timedelta(seconds=30), description="After this a node that has not seen the key ring stops signing."
+        timedelta(seconds=30), description="After this a node that has not read the key ring stops signing."
     )
     clock_skew: values.Duration = Field(timedelta(seconds=30), description="How far clocks may differ.")
     registration: Annotated[Literal["open", "closed"], values.ANY_CASE] = Field(
