@@ -42,7 +42,7 @@ def figure_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
         [who, *(format(each[key], COLUMNS[key][1]) if each.get(key) else "" for key in present)]
         for who, each in figures.items()
     ]
-    return ["who", *(COLUMNS[key][0] for key in present)], rows
+    return ["server", *(COLUMNS[key][0] for key in present)], rows
 
 
 def target_rows(measured: Mapping[str, float | None], by_cpu: Mapping[str, float | None]) -> list[list[str]]:

@@ -104,7 +104,7 @@ class Life:
 
 
 def lives(policy: Policy) -> Sequence[Life]:
-    """Return the lives of three keys, one after another, as the ring makes them when nobody interferes."""
+    """Return the lives of three keys, one after another, as the ring makes them if no operator changes anything."""
     ring = KeyRing.create([PublicKey("first", policy.algorithm, {})], policy, BEGIN)
     seen: dict[str, tuple[KeyRing, Key]] = {}
     now = BEGIN
@@ -126,7 +126,7 @@ def _life(ring: KeyRing, key: Key) -> Life:
 def key_life(policy: Policy) -> str:
     """Draw the life of a key between the one before and the one after; not to scale."""
     before, this, after = lives(policy)
-    columns = {  # in the order of time, so far apart that each can be told from the next
+    columns = {  # in the order of time, so far apart that they can be distinguished
         before.signs: 150,
         this.ripe: 270,
         this.signs: 400,
@@ -256,7 +256,7 @@ def _key_set(rings: Mapping[datetime, KeyRing], when: datetime) -> tuple[str, ..
 def _require_unbroken(
     held: Mapping[datetime, tuple[str, ...]], alive: Mapping[str, tuple[datetime, datetime]]
 ) -> None:
-    """Raise ValueError if the cache ever lacks the key of a token that is alive."""
+    """Raise ValueError if the cache ever lacks the key of a token that is still valid."""
     for begin, end in pairwise(held):
         for kid, (since, until) in alive.items():
             if since < end and begin < until and kid not in held[begin]:

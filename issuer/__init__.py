@@ -1,1 +1,1 @@
-"""An issuer of JSON Web Tokens with asymmetric, rotating keys; each room below owns one word of the domain."""
+"""An issuer of JSON Web Tokens with asymmetric, rotating keys; each package below owns one part of the domain."""

@@ -54,7 +54,7 @@ class Kind(StrEnum):
     PASSPHRASE_WRONG = "a private key cannot be decrypted with the passphrase"  # noqa: S105
     KEYS_NOT_ENCRYPTED = "private keys are not encrypted, and there is a passphrase"
     KEYS_ENCRYPTED_WEAKLY = "private keys are encrypted by an older, weaker derivation"
-    OTHER_USER = "the installation belongs to another user than root, who runs this"
+    OTHER_USER = "this command runs as root, and the installation belongs to another user"
     # The key directory
     KEYS_LINK = "the key directory is a symbolic link"
     KEYS_NO_DIRECTORY = "the key directory is not a directory"
@@ -68,8 +68,8 @@ class Kind(StrEnum):
     KEY_SWAPPED = "a private key does not match its public key"
     KEY_STRAY = "a file in the key directory belongs to no key of the ring"
     KEY_STRAY_ELSEWHERE = "a private key in the database or token belongs to no key of the ring"
-    NOTE_DAMAGED = "the note of the key ring is damaged"
-    NOTE_MISSING = "the token has no note of the key ring"
+    CHECKPOINT_DAMAGED = "the checkpoint of the key ring is damaged"
+    CHECKPOINT_MISSING = "the token has no checkpoint of the key ring"
     # PKCS#11
     PKCS11_SETTINGS = "settings for PKCS#11 are missing"
     PKCS11_MODULE = "the PKCS#11 module does not exist"
@@ -174,7 +174,7 @@ def remove_byte_order_mark(path: str | PathLike[str]) -> str:
 
 
 def quoted(path: str | PathLike[str]) -> str:
-    """Return `path` quoted for bash in one line, and so that a leading dash is not taken for an option."""
+    """Return `path` quoted for bash in one line, and so that a leading dash is not read as an option."""
     text = str(path)
     text = f"./{text}" if text.startswith("-") else text
     if text.isprintable():

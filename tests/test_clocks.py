@@ -92,7 +92,7 @@ def alike(database: Database) -> Gates:
 
 
 @patterns_kept
-def test_ten_failures_delay_no_login_whichever_node_counts_them(two: Gates) -> None:
+def test_ten_failures_cause_no_wait_whichever_node_counts_them(two: Gates) -> None:
     for number in range(ACCOUNT.free):
         assert two.fail(number % 2) == [ADMITTED]
         assert [two.log_in(0), two.log_in(1)] == [ADMITTED, ADMITTED]
@@ -100,7 +100,7 @@ def test_ten_failures_delay_no_login_whichever_node_counts_them(two: Gates) -> N
 
 @patterns_kept
 @pytest.mark.parametrize("last", [0, 1])
-def test_a_client_that_waits_for_the_announced_time_is_admitted(two: Gates, last: int) -> None:
+def test_an_attempt_after_the_wait_in_the_response_is_admitted(two: Gates, last: int) -> None:
     two.fail(last, ACCOUNT.free)
     for _ in range(13):
         for node in (0, 1):
@@ -133,7 +133,7 @@ def test_alternating_between_nodes_gains_a_handful_of_guesses_in_an_hour(two: Ga
 
 
 @pytest.mark.parametrize("failures", [1, ACCOUNT.free + 1, ACCOUNT.free + 8])
-def test_a_clock_set_back_an_hour_and_corrected_extends_no_delay(alike: Gates, failures: int) -> None:
+def test_a_clock_that_is_set_back_an_hour_and_corrected_prolongs_no_wait(alike: Gates, failures: int) -> None:
     for _ in range(failures):
         assert alike.fail(0) == [ADMITTED]
         alike.truth.advance(seconds=ACCOUNT.wait(failures).total_seconds())

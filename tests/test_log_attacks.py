@@ -18,7 +18,7 @@ for _ in range({LINES}):
 """
 
 
-def test_the_lines_of_several_workers_stay_whole_in_one_log(tmp_path: Path) -> None:
+def test_the_lines_of_several_workers_stay_complete_in_one_log(tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("wb") as log:
         writers = [

@@ -64,7 +64,7 @@ def read_all(reader: BinaryIO, until: bytes) -> bytes:
 
 
 @PLACES
-def test_lines_wait_for_a_reader_that_has_stopped_and_come_whole_and_in_order(
+def test_lines_wait_for_a_stopped_reader_and_arrive_complete_and_in_order(
     place: Callable[[], "contextmanager[tuple[BinaryIO, int]]"],
 ) -> None:
     with place() as (reader, writer), text(writer) as stream:  # type: ignore[attr-defined]

@@ -164,7 +164,7 @@ def test_an_id_that_a_log_cannot_hold_is_replaced_even_from_a_proxy(
     assert answer.headers["x-request-id"] == line["request_id"]
 
 
-def test_only_trusted_proxies_name_requests(lines: Lines, web: TestClient) -> None:
+def test_only_a_trusted_proxy_chooses_request_ids(lines: Lines, web: TestClient) -> None:
     web.get("/users/me", headers={"X-Request-ID": "0af7651916cd43dd"})
     assert [line["request_id"] for line in lines()] != ["0af7651916cd43dd"]
 

@@ -122,7 +122,7 @@ def test_values_that_workers_share_are_kept_in_memory_until_there_is_room_for_th
     assert done.returncode == 0, done.stderr
 
 
-def test_observers_are_notified() -> None:
+def test_observers_are_called_with_each_event() -> None:
     heard: list[int] = []
     callbacks.notify(heard.append, 7)
     assert heard == [7]

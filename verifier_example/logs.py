@@ -1,4 +1,4 @@
-"""The log of the server: no secrets of requests in it, and no waiting for whoever reads it.
+"""The log of the server: it contains no secrets of requests, and writing never waits for its reader.
 
 A path is logged only if the service has that route, and a query never: callers put tokens into either by mistake, and
 uvicorn logs both. What the service itself logs is defined in `app`.

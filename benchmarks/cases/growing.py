@@ -70,7 +70,7 @@ class Place:
         self.size = size
 
     def built(self) -> Issuer:
-        """Return the issuer, who takes every password: hashing is measured elsewhere, and hides the rest."""
+        """Return an issuer that accepts every password: hashing, measured separately, would dominate."""
         settings = Settings(database_url=SecretStr(self.url), keys=str(self.folder / "keys"))
         made = build(settings)
         made.accounts.passwords.verify = lambda *_: None  # type: ignore[method-assign]

@@ -1,6 +1,6 @@
 """Log-ins: a steady rate compared with raw argon2, and the latency of the JWKS during two hundred log-ins at once.
 
-Hashing takes both cores: server and who asks share them, and argon2 has them to itself in its turn.
+Hashing takes both cores: the server and the load generator share them; argon2 alone is measured separately.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ def idle(server: Running) -> Sample:
 
 
 def busy(server: Running) -> Sample:
-    """Fetch it while so many people log in; those who are told to come back later do."""
+    """Fetch it while so many people log in; refused log-ins are retried after `Retry-After`."""
     with storm.fetching(f"{server.url}/.well-known/jwks.json") as milliseconds:
         asyncio.run(storm.storm(server.url, PEOPLE))
     return fetched(milliseconds)

@@ -1,6 +1,6 @@
 """Refreshes on SQLite and PostgreSQL, both durable, compared with `client_credentials`.
 
-The issuer, who asks and PostgreSQL share the two cores.
+The issuer, the load generator and PostgreSQL share the two cores.
 """
 
 from contextlib import ExitStack

@@ -62,7 +62,7 @@ def below_http(issuer: Issuer) -> Contestant:
 
 
 def contestants(bench: Bench, folder: Path, stack: ExitStack) -> dict[str, Contestant]:
-    """Start all servers, and return who takes turns."""
+    """Start all servers, and return the contestants."""
     installation = stack.enter_context(installed(folder / "issuer"))
     one = issuer(installation)
     doubled = stack.enter_context(installed(folder / "two"))

@@ -52,7 +52,7 @@ def require_plain(name: str) -> None:
     if any(_is_loose(before, mark) for before, mark in pairwise(f"a{name}")):
         raise InvalidRequest("username holds combining marks without a letter")
     if not all(map(_is_in_use, name)):
-        raise InvalidRequest("username holds letters or numbers of no alphabet in use today")
+        raise InvalidRequest("username holds letters or numbers of an alphabet that is no longer in use")
     if not _is_of_one_script(name) or not _is_of_one_set_of_digits(name) or _looks_like_ascii(name):
         raise InvalidRequest(
             "username mixes alphabets or look-alike characters: use the letters of one alphabet"

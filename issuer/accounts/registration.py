@@ -42,7 +42,7 @@ class Registration:
     def require_open(self) -> None:
         """Raise AccessDenied if registration is closed."""
         if not self._is_open:
-            raise AccessDenied("registration is closed here; ask the operator for an account")
+            raise AccessDenied("registration is closed at this issuer; ask the operator for an account")
 
     def admit(self, username: str, password: str, origin: Origin, now: datetime) -> None:
         """Count a registration and check it as `register` does, before the password is hashed."""

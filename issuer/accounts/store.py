@@ -114,8 +114,8 @@ class AccountStore:
         """Return the hash to verify a password against if `username` is unknown: that of some account, or None.
 
         Imported hashes take another time than those made here. Each name draws one account, always the same, so that
-        unknown names show the same mix of times as known ones. The draw is keyed with a secret, so that nobody can
-        compute which account a name draws. It is made for known names as well, to cost the same.
+        unknown names show the same mix of times as known ones. The draw is keyed with a secret, so that an
+        attacker cannot compute which account a name draws. It is made for known names as well, to cost the same.
         """
         name = canonical_username(username).encode()
         draw = int.from_bytes(hmac.digest(self._secret, name, "sha256")[:8]) >> (64 - DRAW_BITS)

@@ -84,7 +84,7 @@ def _plain(folded: str) -> str:
 
 
 def _readings(folded: str) -> Iterator[tuple[str, str]]:
-    """Yield the letters of a password and what is around them, in each way to read signs as letters."""
+    """Yield the letters of a password and the other characters, for each way to read signs as letters."""
     without_end = _AFTER.sub("", folded)
     for core in (without_end, _BEFORE.sub("", without_end)):
         around = folded.replace(core, "", 1)
@@ -95,7 +95,7 @@ def _readings(folded: str) -> Iterator[tuple[str, str]]:
 
 @lru_cache(maxsize=2)
 def _words_of(common: frozenset[str]) -> frozenset[str]:
-    """Return the common passwords without what is around their letters."""
+    """Return the common passwords without leading and trailing digits and signs."""
     words = (_BEFORE.sub("", _AFTER.sub("", each)) for each in common)
     return frozenset(word for word in words if len(word) > RUN_LEAST)
 

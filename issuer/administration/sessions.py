@@ -8,7 +8,7 @@ from issuer.tokens.family_store import FamilyStore
 
 
 def end_all_sessions(families: FamilyStore, audit: AuditStore, actor: str, reason: str, now: datetime) -> int:
-    """End every session, record it in the audit, and return how many there were; all users must log in again."""
+    """End every session, record it in the audit log, and return how many there were; all users must log in again."""
     ended = families.end_all(now)
     audit.record(Entry(now, actor, Action.SESSIONS_ENDED, reason=f"{ended} sessions: {reason}"))
     return ended

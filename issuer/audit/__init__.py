@@ -1,4 +1,4 @@
-"""The audit of keys: a hash chain, in which a changed entry is detected, and its table.
+"""The audit log of keys: a hash chain, in which a changed entry is detected, and its table.
 
 What is recorded of keys is decided in `keyring.transitions`.
 """

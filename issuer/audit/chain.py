@@ -1,4 +1,4 @@
-"""The audit as a hash chain: its entries, how they are linked, and the check that none was changed.
+"""The audit log as a hash chain: its entries, how they are linked, and the verification that none was changed.
 
 Storing it is left to `store`; what is recorded of keys is decided in `keyring.transitions`.
 """
@@ -82,5 +82,5 @@ def integrity_error(links: Iterable[Link], head: Head) -> str | None:
             return f"entry {link.number} was changed, or does not belong after entry {end.number}"
         end = Head(link.number, link.digest)
     if end != head:
-        return f"the audit ends with entry {end.number}, but {head.number} were recorded"
+        return f"the audit log ends with entry {end.number}, but {head.number} were recorded"
     return None

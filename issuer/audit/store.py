@@ -1,4 +1,4 @@
-"""The table of the audit, which is append-only: triggers of the database refuse everything else.
+"""The table of the audit log, which is append-only: triggers of the database refuse everything else.
 
 How entries are linked and checked is defined in `chain`.
 """
@@ -90,7 +90,7 @@ def holds(connection: Connection, head: Head) -> bool:
 
 
 class AuditStore:
-    """Stores the audit."""
+    """Stores the audit log."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -130,7 +130,7 @@ def _lost(settings: Settings, database: Database) -> Iterator[Finding]:
         return
     try:
         signer = signer_for(settings, database)
-        yield from ring.lost(signer, storage.restore(database), private_keys.remove_note(settings))
+        yield from ring.lost(signer, storage.restore(database), private_keys.remove_checkpoint(settings))
     except (BadSettings, KeyRingError):
         return  # reported with the key directory, or with the token once there is a database
 
@@ -146,18 +146,18 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
         return
     rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
     findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
-    found = ring.load(rotation, database, findings, private_keys.remove_note(settings))
+    found = ring.load(rotation, database, findings, private_keys.remove_checkpoint(settings))
     if found:
-        findings += ring.goes_on(found, policy, now)
+        findings += ring.maintenance(found, policy, now)
     yield CheckResult("key ring", tuple(findings))
     yield CheckResult("audit", tuple(ring.audit(AuditStore(database), rotation if found else None, database)))
     if found:
         keys = found.published_keys(now)
         unusable = private_keys.published(settings, database, signer, keys)
         strays = private_keys.orphans(settings, signer, found, now)
-        unnoted = private_keys.checkpoint_missing(settings, signer)
+        no_checkpoint = private_keys.checkpoint_missing(settings, signer)
         weak = () if settings.keys == "pkcs11" else _weak(settings, database)
-        yield CheckResult("private keys", (*unusable, *weak, *strays, *unnoted))
+        yield CheckResult("private keys", (*unusable, *weak, *strays, *no_checkpoint))
 
 
 def _token(settings: Settings, configured: CheckResult) -> Iterator[CheckResult]:

@@ -45,7 +45,7 @@ def _fix(settings: Settings) -> Fix:
 
 
 def _one_of_two(settings: Settings, file: Path, given: dict[str, RawSetting]) -> Fix:
-    """Return the fix that removes the setting that opens no key; or if none does, the unusable one."""
+    """Return the fix for two passphrases: remove the file if it is unusable or opens no key, else the other one."""
     text = settings.keys_passphrase.get_secret_value() if settings.keys_passphrase else ""
     try:
         in_file = read_passphrase(file)

@@ -97,26 +97,26 @@ def orphans(settings: Settings, signer: Signer, ring: KeyRing, now: datetime) ->
 
 
 def checkpoint_missing(settings: Settings, signer: Signer) -> Iterator[Finding]:
-    """Yield that a token holds no note of the key ring: nothing was started yet since it could, or it takes none."""
+    """Yield a warning if a PKCS#11 token has no checkpoint: none was written yet, or it cannot store one."""
     with suppress(KeyUnavailable):  # reported with the keys themselves
         if settings.keys == "pkcs11" and not signer.checkpoint_storage.read_checkpoints():
             yield warning(
-                f"nothing in the PKCS#11 token {settings.pkcs11_token} tells of the key ring, and a restored older"
-                " database would not be noticed: a start notes it, or logs that the token takes no data object; then"
-                " note elsewhere, after each change, what this prints",
-                Fix(Kind.NOTE_MISSING, "issuer audit verify", clears=False),
+                f"the PKCS#11 token {settings.pkcs11_token} has no checkpoint of the key ring, so a restored"
+                " older database is not detected: restart the issuer, which writes one, or logs that the token cannot"
+                " store it; in that case store outside the database, after each change, what this prints",
+                Fix(Kind.CHECKPOINT_MISSING, "issuer audit verify", clears=False),
             )
 
 
-def remove_note(settings: Settings) -> Fix:
-    """Return the command that removes what is noted with the private keys."""
+def remove_checkpoint(settings: Settings) -> Fix:
+    """Return the command that removes the checkpoint of the key ring with the private keys."""
     if settings.keys == "pkcs11":
         return Fix(
-            Kind.NOTE_DAMAGED,
+            Kind.CHECKPOINT_DAMAGED,
             f"{_pkcs11_tool(settings)} --token-label {shlex.quote(settings.pkcs11_token or '')}"
             " --login --delete-object --type data --label 'jwks-issuer ring'",
         )
-    return Fix(Kind.NOTE_DAMAGED, f"rm {quoted(Path(settings.keys) / CHECKPOINT)}")
+    return Fix(Kind.CHECKPOINT_DAMAGED, f"rm {quoted(Path(settings.keys) / CHECKPOINT)}")
 
 
 def token_slots(settings: Settings) -> Fix:

@@ -27,29 +27,31 @@ from issuer.settings.values import LONGEST
 from issuer.signing.signer import Signer
 
 
-def load(rotation: Rotation, database: Database, findings: list[Finding], remove_note: Fix) -> KeyRing | None:
+def load(
+    rotation: Rotation, database: Database, findings: list[Finding], remove_checkpoint: Fix
+) -> KeyRing | None:
     """Return the ring, or None with the reason added to `findings`."""
     try:
         return rotation.ring()
     except NoRing:
-        findings.extend(_founding(rotation, restore(database)))
+        findings.extend(_ring_missing(rotation, restore(database)))
     except OlderRing as error:
         findings.append(problem(str(error), Fix(Kind.RING_OLDER, RECOVER_COMMAND)))
     except Moved as error:
         findings.append(problem(str(error), _moved_to(error.to)))
     except DamagedCheckpoint as error:
-        findings.append(problem(str(error), remove_note))
+        findings.append(problem(str(error), remove_checkpoint))
     except (StoreError, KeyRingError) as error:
         findings.append(problem(str(error), restore(database)))
     return None
 
 
-def lost(signer: Signer, restored: Fix, remove_note: Fix) -> Iterator[Finding]:
+def lost(signer: Signer, restored: Fix, remove_checkpoint: Fix) -> Iterator[Finding]:
     """Yield a problem if there are private keys without their database: the next start would refuse."""
     try:
         noted, kept = RingCheckpoint(signer.checkpoint_storage).ring(), signer.kept()
     except DamagedCheckpoint as error:
-        yield problem(str(error), remove_note)
+        yield problem(str(error), remove_checkpoint)
         return
     if noted:
         yield problem(describe_conflict(None, noted), Fix(Kind.RING_OLDER, RECOVER_COMMAND))
@@ -57,7 +59,7 @@ def lost(signer: Signer, restored: Fix, remove_note: Fix) -> Iterator[Finding]:
         yield problem(describe_missing_ring(len(kept)), restored)
 
 
-def _founding(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
+def _ring_missing(rotation: Rotation, restored: Fix) -> Iterator[Finding]:
     try:
         rotation.require_creatable()
     except KeyRingError as error:
@@ -84,7 +86,7 @@ def clock(rotation: Rotation) -> Iterator[Finding]:
         yield warning(wrong, Fix(Kind.CLOCK, "timedatectl set-ntp true"))
 
 
-def goes_on(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
+def maintenance(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
     """Yield what is overdue or missing, because no issuer runs or those that run fail."""
     for wrong in ring_warnings(ring, policy, now):
         fix = Fix(Kind.RING_NEEDS_A_NODE, "issuer serve")

@@ -30,7 +30,7 @@ def list_entries(
 ) -> None:
     """Show the newest entries: when, who, what, which key, which version of the ring, and why.
 
-    What happened to sessions is in a list of its own: issuer audit sessions.
+    Events of sessions are listed separately: issuer audit sessions.
     """
     with opened(Access.READ) as issuer:
         links, damaged = issuer.keys.audit.readable()
@@ -84,7 +84,7 @@ def verify(
     *,
     noted: Annotated[
         str | None,
-        typer.Option(help="A digest that was noted elsewhere; fail unless the audit log still has it."),
+        typer.Option(help="A digest that was stored elsewhere; fail unless the audit log still has it."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -111,7 +111,7 @@ def verify(
             raise CommandError(f"the audit log is not intact: {problem}")
         compared = issuer.keys.rotation.checkpoint.audit_number()
         scope = (
-            "there is no note outside the database to compare it with"
+            "there is no checkpoint outside the database to compare it with"
             if compared is None
             else f"the first {compared} were compared with the checkpoint with the private keys"
         )

@@ -107,7 +107,7 @@ def demo(
         if once:
             run_scenario(servers, ports.issuer_url, ports.service_url, TIMINGS)
         else:
-            _introduce(servers)
+            _print_instructions(servers)
             _wait_for_ctrl_c(servers)
 
 
@@ -233,7 +233,7 @@ def _write_settings(path: Path, settings: Mapping[str, str]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
-def _introduce(servers: Servers) -> None:
+def _print_instructions(servers: Servers) -> None:
     """Create a user and a client, and print what to try."""
     password = secrets.token_urlsafe(16)
     made = servers.command(

@@ -19,12 +19,12 @@ from issuer.wiring import Issuer
 
 app = typer.Typer(help="Show, rotate and revoke signing keys.", no_args_is_help=True)
 
-# One kid in 64 begins with a dash; it is a kid all the same.
+# One kid in 64 begins with a dash; it must not be read as an option.
 KID = {"ignore_unknown_options": True}
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if verifiers may not know the key yet; needs --reason.")
+    bool, typer.Option("--force", help="Proceed even if verifiers may not have the key yet; needs --reason.")
 ]
 Reason = Annotated[str | None, typer.Option(help="The reason, kept in the audit log.")]
 
@@ -81,7 +81,7 @@ def rollback(
 
 @app.command()
 def nodes(*, as_json: Json = False) -> None:
-    """Show each process that serves: which version of the key ring it holds, and when it last looked."""
+    """Show each process that serves: which version of the key ring it holds, and when it last read the ring."""
     with opened(Access.READ) as issuer:
         version, now = issuer.keys.rotation.ring().version, issuer.clock()
         rows: list[Row] = [
@@ -123,7 +123,7 @@ def _hint(may_sign_from: datetime | None, now: datetime) -> str:
 
 
 def _why(what: str, reason: str | None, *, force: bool) -> str | None:
-    """Return what the audit keeps as the reason; raise BadParameter for one that says nothing."""
+    """Return the reason for the audit log; raise BadParameter if it is needed and missing, or empty."""
     if force and reason is None:
         raise typer.BadParameter("--force needs --reason: it is kept in the audit log")
     if reason is not None:
@@ -136,7 +136,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
     """Let another key sign, or show what that would do."""
     with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
         before = issuer.keys.rotation.ring()
-        stragglers = _stragglers(issuer, before)
+        lagging = _lagging_nodes(issuer, before)
         seen = before.current(issuer.clock()).kid
 
         def move(ring: KeyRing, now: datetime) -> KeyRing:
@@ -150,7 +150,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
             *_retention(ring, seen),
             *unripe(ring, issuer.clock()),
         ]
-        show_ring(issuer, ring, as_json=as_json, says=lines, warnings=stragglers, dry_run=dry_run)
+        show_ring(issuer, ring, as_json=as_json, says=lines, warnings=lagging, dry_run=dry_run)
 
 
 def _retention(ring: KeyRing, kid: str) -> Sequence[str]:
@@ -163,12 +163,12 @@ def _retention(ring: KeyRing, kid: str) -> Sequence[str]:
     )
 
 
-def _stragglers(issuer: Issuer, ring: KeyRing) -> list[str]:
+def _lagging_nodes(issuer: Issuer, ring: KeyRing) -> list[str]:
     """Return a warning for each process that may not have picked up the key that is to sign."""
     now = issuer.clock()
     late = issuer.policy.heartbeat_interval * 2
     return [
-        f"{beat.name} last saw the key ring at {instant(beat.refreshed_at)}, at version {beat.version} of"
+        f"{beat.name} last read the key ring at {instant(beat.refreshed_at)}, at version {beat.version} of"
         f" {ring.version}: if it is cut off, it may serve a key set without the newest keys until"
         f" {instant(beat.served_until)}"
         for beat in running(issuer, now)

@@ -110,7 +110,7 @@ def _show(
     ]
     moved = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
     says = [
-        f"moved to {new}: {moved}; row counts match, the audit verifies, every published key signs",
+        f"moved to {new}: {moved}; row counts match, the audit log verifies, every published key signs",
         "set this for every node, in .env or the environment; replace PASSWORD, and add the options of the new URL:",
         *lines,
         f"{old} refuses to start from now on; to undo this before the new one is used: issuer move --back",

@@ -1,4 +1,4 @@
-"""`issuer keys recover`: restores the key ring from the record beside its private keys."""
+"""`issuer keys recover`: restores the key ring from its checkpoint beside the private keys."""
 
 from typing import Annotated
 
@@ -10,12 +10,12 @@ from issuer.cli.ring_view import require_reason, show_ring
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
 Reason = Annotated[str, typer.Option(help="The reason, kept in the audit log.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if the private keys that would sign cannot be opened.")
+    bool, typer.Option("--force", help="Proceed even if the private keys that would sign cannot be opened.")
 ]
 
 
 def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as_json: Json = False) -> None:
-    """Restore the key ring from what is recorded with its private keys, after an older database backup was restored.
+    """Restore the key ring from its checkpoint with the private keys, after an older database backup was restored.
 
     Keys revoked since the backup are revoked again, and keys made since are published again, so their tokens stay
     valid. Nothing to do (exit 4) if the database is as new as the keys.

@@ -30,7 +30,8 @@ EndSessions = Annotated[
     bool, typer.Option("--end-sessions", help="Also end all sessions: all users must log in again.")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Even if none of the remaining private keys can be opened here.")
+    bool,
+    typer.Option("--force", help="Proceed even if none of the remaining private keys can be opened here."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
@@ -109,8 +110,8 @@ def _report(
         ),
         *_silent(acknowledgement),
         *unripe(ring, now),
-        *_way_back(issuer, ring, now),
-        *_forgeries(key, refused_from),
+        *_rollback_hint(issuer, ring, now),
+        *_forgery_warning(key, refused_from),
         _sessions(ended, issuer.tokens.families.count_active(now)),
     ]
 
@@ -168,7 +169,7 @@ def _silent(acknowledgement: Acknowledgement) -> Iterator[str]:
         )
 
 
-def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
+def _rollback_hint(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
     """Yield a hint to roll back, if not every verifier may know the current key yet."""
     if ring.current(now).may_sign_from > now:
         with suppress(Refused):
@@ -176,7 +177,7 @@ def _way_back(issuer: Issuer, ring: KeyRing, now: datetime) -> Iterator[str]:
             yield f"every verifier knows {older.kid}, which can sign instead: issuer keys rollback"
 
 
-def _forgeries(key: Key, refused_from: str) -> Iterator[str]:
+def _forgery_warning(key: Key, refused_from: str) -> Iterator[str]:
     if key.compromised:
         yield (
             f"until {refused_from} anyone with the private key can forge tokens that verifiers accept: search the log"

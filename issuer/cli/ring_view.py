@@ -94,7 +94,7 @@ def unripe(ring: KeyRing, now: datetime) -> Iterable[str]:
 
 
 def running(issuer: Issuer, now: datetime) -> list[Heartbeat]:
-    """Return the heartbeats of processes that run, or that ended recently without signing off."""
+    """Return the heartbeats of processes that run, or that ended recently without a last heartbeat."""
     beats = Acknowledgement.of(issuer.keys.heartbeats.all(), 0, issuer.policy, now).done
     return sorted(beats, key=lambda beat: beat.name)
 

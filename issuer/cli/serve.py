@@ -99,7 +99,8 @@ MaxConnectionsPerAddress = Annotated[
         min=0,
         max=1_000_000,
         metavar="NUMBER",
-        help="Maximum number from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half.",
+        help="Maximum number of connections from one address that is not in ISSUER_TRUSTED_PROXIES. 0: half of"
+        " --max-connections.",
     ),
 ]
 

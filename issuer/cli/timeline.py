@@ -41,7 +41,7 @@ def _text(line: str, terminal: Console) -> Text:
 
 
 def bar(life: KeyTimeline, plan: Plan, columns: int) -> str:
-    """Return the life of a key in so many characters; a last part too short to see has one all the same."""
+    """Return the life of a key as a bar of `columns` characters; even the shortest last part has one."""
     published = _column(life.published_at, plan, columns)
     signs = _column(life.signs_from, plan, columns)
     stops = _column(life.signs_until, plan, columns)

@@ -1,4 +1,4 @@
-"""`issuer users import`: take in users from elsewhere with their passwords, all of a file or none."""
+"""`issuer users import`: imports users with their password hashes, all of a file or none."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ def import_users(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the file, and make no account.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make accounts for users from elsewhere, who keep their passwords; all of them, or none if a line is wrong.
+    """Import users from another system with their password hashes: all of them, or none if a line is invalid.
 
     Hashes are argon2, scrypt, bcrypt, bcrypt_sha256, pbkdf2_sha256 or pbkdf2_sha512 as passlib writes them, and are
     replaced by argon2id at the first log-in. The id, a UUID, becomes the sub of tokens; without it a new one is made.

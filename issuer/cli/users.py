@@ -104,7 +104,7 @@ def disable(username: Username, *, as_json: Json = False) -> None:
 
 @app.command()
 def enable(username: Username, *, as_json: Json = False) -> None:
-    """Let a disabled user log in again."""
+    """Enable a disabled account again."""
     with opened(Access.CHANGE) as issuer:
         user = enable_user(issuer.accounts.store, _find(issuer, username))
         _show(user, as_json=as_json, says="enabled")

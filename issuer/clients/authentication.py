@@ -79,7 +79,7 @@ class ClientAuthentication:
         raise InvalidClient(_ALIKE)
 
     def _by_assertion(self, parameters: Mapping[str, str], now: datetime) -> Client:
-        require_blocking_allowed()  # that it serves once is for the database to say
+        require_blocking_allowed()  # the database knows whether the assertion was used before
         if parameters.get("client_assertion_type") != ASSERTION_TYPE:
             raise InvalidRequest(f"client_assertion_type must be {ASSERTION_TYPE}")
         assertion = Assertion.read(parameters["client_assertion"])

@@ -194,7 +194,7 @@ class ClientKeys:
     def _fetch(self, url: str, held: _Held, now: datetime) -> None:
         try:
             held.keys, held.fetched_at = read_key_set(read_document(self._get(url))), now
-        except Exception as error:  # noqa: BLE001 - whatever it is, requests that wait go on without these keys
+        except Exception as error:  # noqa: BLE001 - whatever it is, waiting requests continue without these keys
             log.warning(
                 "cannot fetch the keys of a client", url=url, reason=str(error) or "it takes too long"
             )

@@ -70,7 +70,7 @@ REMEMBERED_MOST = 1024
 
 @dataclass(eq=False)
 class _Seen:
-    """A client as it was looked up, and whether a request has gone to look it up again."""
+    """A client as it was looked up, and whether a request is looking it up again."""
 
     client: Client
     at: datetime

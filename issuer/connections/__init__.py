@@ -1,8 +1,8 @@
 """HTTP connections for uvicorn with limits on size, time and number, for the issuer and the example service.
 
 `limits` defines the limits, `ledger` counts the connections of a process, `heads` validates the head of a request,
-`parsing` reads requests, `ending` closes connections, `protocol` combines the two, `accepting` accepts connections,
-`config` and `adoption` install all of it in uvicorn, and `files` serves files from memory. Requests are left to the
+`parsing` reads requests, `ending` closes connections, `protocol` combines these two, `accepting` accepts connections,
+`config` and `adoption` install the limits in uvicorn, and `files` serves files from memory. Requests are left to the
 application.
 
 `verifier_example/connections` is a symbolic link to this folder, as the example imports nothing of the issuer. So

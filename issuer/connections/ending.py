@@ -129,7 +129,7 @@ class EndingProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _abandon(self) -> None:
-        """Stop writing; uvicorn itself would go on with queued requests."""
+        """Stop writing; uvicorn itself would continue with queued requests."""
         self._unparsed = b""
         self.pipeline.clear()
         if self._running is not None:
@@ -163,7 +163,7 @@ class EndingProtocol(HttpToolsProtocol):
         if self._in_head:
             reason = f"the head of a request took longer than {self.limits.head_seconds:g} s"
             self._refuse(Refused(Cause.HEAD_TIMEOUT, HTTPStatus.REQUEST_TIMEOUT, reason))
-        else:  # without a request, a response could be taken for the response to the next one
+        else:  # without a request, a response could be read as the response to the next one
             self.ledger.report(Cause.HEAD_TIMEOUT)
             self._close()
 

@@ -28,7 +28,7 @@ from issuer.database.errors import (
     kind_of,
     reason_of,
 )
-from issuer.database.schema import Damaged, Elsewhere, NotOurs, Schema, look
+from issuer.database.schema import Damaged, ForeignTables, Schema, WrongSearchPath, inspect_schema
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
 from issuer.fixes import Kind, setting
 
@@ -226,14 +226,14 @@ class Database:
 
     def _look(self, connection: Connection) -> Schema:
         try:
-            found = look(connection, metadata.tables, SCHEMA)
-        except NotOurs as error:
+            found = inspect_schema(connection, metadata.tables, SCHEMA)
+        except ForeignTables as error:
             raise self._foreign(error.held) from None
         except Damaged as error:
             raise DatabaseDamaged(
                 f"the database {self} was changed by another program: {error}; restore the backup"
             ) from None
-        except Elsewhere as error:
+        except WrongSearchPath as error:
             raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from None
         if found.revision is not None and found.revision > SCHEMA:
             raise self._newer()

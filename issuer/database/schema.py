@@ -38,7 +38,7 @@ class Schema:
     revision: str | None = None
 
 
-class NotOurs(Exception):
+class ForeignTables(Exception):
     """The database contains tables of another program, named in `held`."""
 
     def __init__(self, held: str) -> None:
@@ -50,14 +50,14 @@ class Damaged(Exception):
     """The database is this program's, and tables or the revision are missing; the message says which."""
 
 
-class Elsewhere(Exception):
+class WrongSearchPath(Exception):
     """The search_path leads to another schema than that of this program's tables, or to none."""
 
 
-def look(connection: Connection, tables: Collection[str], newest: str) -> Schema:
+def inspect_schema(connection: Connection, tables: Collection[str], newest: str) -> Schema:
     """Return the schema of the database; `tables` are those of the revision `newest`.
 
-    Raise NotOurs, Damaged or Elsewhere.
+    Raise ForeignTables, Damaged or WrongSearchPath.
     """
     place, held = _held(connection)
     if VERSION_TABLE in held:
@@ -67,7 +67,7 @@ def look(connection: Connection, tables: Collection[str], newest: str) -> Schema
             raise Damaged(f"the tables {', '.join(missing)} are missing")
         return Schema(revision)
     if held:
-        raise NotOurs(_named(held))
+        raise ForeignTables(_named(held))
     return Schema()
 
 
@@ -80,14 +80,14 @@ def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
     place: str | None = connection.scalar(text("SELECT pg_catalog.current_schema()"))
     if place is None:
         path = connection.scalar(text("SHOW search_path"))
-        raise Elsewhere(
+        raise WrongSearchPath(
             f"no schema of the search_path ({path}) exists: create one (CREATE SCHEMA NAME), or correct the"
             " search_path"
         )
     rows = connection.execute(text(_RELATIONS_OF_POSTGRESQL)).all()
     for row in rows:
         if row.name == VERSION_TABLE and row.schema != place:
-            raise Elsewhere(
+            raise WrongSearchPath(
                 f"the tables of this program are in the schema {row.schema}, but new ones would be created in"
                 f" {place}, which comes before it in the search_path; put {row.schema} first: ALTER ROLE CURRENT_USER"
                 f" SET search_path = {connection.dialect.identifier_preparer.quote(row.schema)}"
@@ -98,10 +98,10 @@ def _held(connection: Connection) -> tuple[str | None, Mapping[str, bool]]:
 def _marked_revision(connection: Connection, held: Mapping[str, bool], place: str | None) -> str:
     columns = {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE, schema=place)}
     if not held[VERSION_TABLE] or columns != _COLUMNS:
-        raise NotOurs(f"a table {VERSION_TABLE} that this program did not create")
+        raise ForeignTables(f"a table {VERSION_TABLE} that this program did not create")
     rows = connection.execute(text(f"SELECT version_num, program FROM {VERSION_TABLE}")).all()  # noqa: S608
     if any(row.program != PROGRAM for row in rows):
-        raise NotOurs(f"a table {VERSION_TABLE} of another program")
+        raise ForeignTables(f"a table {VERSION_TABLE} of another program")
     if len(rows) != 1 or not (str(rows[0].version_num).isdecimal() and len(rows[0].version_num) == 4):  # noqa: PLR2004
         raise Damaged(f"{VERSION_TABLE} does not hold one revision of this program")
     return str(rows[0].version_num)

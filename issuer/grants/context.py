@@ -1,4 +1,4 @@
-"""What a grant is, and what it gets: the request and the services that it decides with.
+"""The interface of a grant: the request, and the services that it decides with.
 
 The pipeline does what all grants have in common. What a grant allows is a `tokens.authorization.Authorization`.
 """
@@ -60,7 +60,7 @@ class Issue(Protocol):
     """What narrows an authorization to the request, starts or renews its session and chooses the key."""
 
     def __call__(self, authorization: Authorization, key: Key | None = None) -> UnsignedTokenResponse:
-        """Return the response but for the signature; `key` is given if it had to be chosen before."""
+        """Return the response without its signature; `key` is given if it had to be chosen before."""
 
 
 class Workload(Enum):

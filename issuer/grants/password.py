@@ -12,7 +12,7 @@ from issuer.tokens.refresh import NewFamily
 
 
 def check(request: TokenRequest, context: GrantContext) -> None:
-    """Raise what any password would lead to: an error after its verification would tell that it is right."""
+    """Raise the errors that do not depend on the password: raised later, they would reveal that it is correct."""
     username, _ = request.require("username"), request.require("password")
     request.client.audience_for(request.resources, context.user_audience)
     context.signing_key(request.now)

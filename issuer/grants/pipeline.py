@@ -73,7 +73,7 @@ class Pipeline:
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
     def grant(self, form: OAuthRequest, origin: Origin, now: datetime) -> UnsignedTokenResponse:
-        """Answer a token request, RFC 6749 section 3.2, but for the signature; raise OAuthError.
+        """Answer a token request, RFC 6749 section 3.2, without the signature; raise OAuthError.
 
         `sign` completes it: that takes long and needs no database.
         """
@@ -113,7 +113,7 @@ class Pipeline:
         """Check a first-party log-in as `check` does."""
         grant = self.grants.get(GrantType.PASSWORD)
         if grant is None:
-            raise AccessDenied("log-in by password is switched off here")
+            raise AccessDenied("password log-in is disabled at this issuer")
         return self._check(FIRST_PARTY, grant, OAuthRequest(parameters), origin, now)
 
     def execute_login(self, checked: CheckedRequest, now: datetime) -> TokenResponse:

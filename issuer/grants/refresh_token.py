@@ -28,7 +28,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     if user.disabled_at is not None:
         raise InvalidGrant(NOT_VALID)
     if request.scope is not None and not request.scope <= family.scope:
-        raise InvalidScope("scope asks for more than the log-in was granted")
+        raise InvalidScope("the requested scope exceeds the scope granted at log-in")
     scope = family.scope & user.scope
     return issue(Authorization(user.id, family.client_id, scope, family.audience, user.username, renewal))
 

@@ -10,7 +10,7 @@ from issuer.tokens.refresh import RefreshRotation, Renewed
 
 @dataclass(frozen=True)
 class UnsignedTokenResponse:
-    """The response to a granted request, but for the signature of the access token."""
+    """The response to a granted request, without the signature of the access token."""
 
     authorization: Authorization
     session: str | None

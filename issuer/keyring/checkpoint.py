@@ -23,7 +23,7 @@ class DamagedCheckpoint(KeyRingError):
 
 
 class RingCheckpoint:
-    """Reads and writes the checkpoint. Without a ring store, nothing is compared with the audit."""
+    """Reads and writes the checkpoint. Without a ring store, nothing is compared with the audit log."""
 
     def __init__(self, storage: CheckpointStorage, store: RingStore | None = None) -> None:
         self._storage = storage
@@ -75,7 +75,7 @@ class RingCheckpoint:
                 return (
                     f"the audit lacks entry {head.number} of the checkpoint with the private keys: its newest entries"
                     " were removed or replaced, or an older backup was restored; find out who can write to the"
-                    f" database, then accept the audit as it is: {RECOVER_COMMAND}"
+                    f" database, then accept the audit log as it is: {RECOVER_COMMAND}"
                 )
         return None
 

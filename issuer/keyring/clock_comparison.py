@@ -1,4 +1,4 @@
-"""The clock of this machine compared with that of the database: no decision is made by one that is too far off.
+"""The clock of this machine compared with that of the database: no decision is based on a clock that is too far off.
 
 SQLite has no clock of its own, so there nothing is compared.
 """
@@ -11,7 +11,7 @@ from issuer.keyring.policy import DECISION_LIFETIME, Policy
 from issuer.keyring.store import RingStore
 
 WARN_ABOVE = timedelta(seconds=5)
-"""Keys are safe up to S, but verifiers allow for less: some for nothing, some for a few seconds."""
+"""Key rotation is safe up to S, but some verifiers tolerate only a few seconds, or none."""
 
 
 class ClockComparison:

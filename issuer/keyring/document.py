@@ -1,13 +1,13 @@
 """The JSON document of a key ring, as it is stored in the database and in the checkpoint.
 
-Which rings are valid is decided in `validity` and `signing.public_key`.
+Which rings are valid is decided in `validation` and `signing.public_key`.
 """
 
 from pydantic import TypeAdapter
 
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.tombstone import LONGEST_DOCUMENT
-from issuer.keyring.validity import invalid_reason
+from issuer.keyring.validation import invalid_reason
 
 _DOCUMENT = TypeAdapter(KeyRing)
 
@@ -28,7 +28,7 @@ def read(document: object) -> KeyRing:
     the ring never held: every ring passes this check before it is used.
     """
     if not isinstance(document, str | bytes) or len(document) > LONGEST_DOCUMENT:
-        raise Unreadable("it is no document of a ring")
+        raise Unreadable("it is not the document of a key ring")
     try:
         ring = _DOCUMENT.validate_json(document)
     # ValidationError is a ValueError, and would quote the document; deep nesting ends in a RecursionError.

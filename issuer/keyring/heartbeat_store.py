@@ -12,7 +12,7 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.types import Instant
 from issuer.keyring.heartbeat import Heartbeat
-from issuer.keyring.validity import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
+from issuer.keyring.validation import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
 
 heartbeats = Table(
     "heartbeats",

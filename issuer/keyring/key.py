@@ -27,7 +27,7 @@ class Key(PublicKey):
     revoked_at: datetime | None = None
     revoked_reason: str | None = None
     compromised: bool = False
-    """Revoked because somebody else may have the private key."""
+    """Revoked because an attacker may have the private key."""
     imported: bool = False
     """Its private key was made outside of this program."""
     rolled_back_from: bool = False
@@ -35,9 +35,10 @@ class Key(PublicKey):
 
     @property
     def may_sign_from(self) -> datetime:
-        """When every verifier knows the key, by the settings of the day it was published.
+        """The earliest instant at which the key may sign: from then on every cached key set contains it.
 
-        Shorter settings since then do not shorten the life of key sets that are already cached.
+        The lead is that of the settings at publication: shorter settings since then do not apply to key sets that
+        are already cached.
         """
         return self.published_at + self.lead
 

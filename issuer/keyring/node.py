@@ -98,14 +98,14 @@ class Node:
     def view(self) -> View:
         """The latest view; raise StaleView before the first."""
         if self._view is None:
-            raise StaleView("this node has not seen the key ring yet")
+            raise StaleView("this node has not read the key ring yet")
         return self._view
 
     def refresh(self) -> View:
         """Do what is due, open every key that may sign, and replace the view as a whole.
 
         Raise KeyRingError or StoreError; the view then stays as old as it is. A key that does not open prevents the
-        first refresh. Later, the node goes on publishing what the ring says, so that a revocation takes effect, and
+        first refresh. Later, the node continues to publish what the ring says, so that a revocation takes effect, and
         signs as long as the current key opens.
         """
         try:
@@ -162,7 +162,7 @@ class Node:
             raise KeyUnavailable("; ".join(loaded.errors))
         self._activate(loaded)
         checkpoint, private_keys = self._rotation.checkpoint, self._rotation.private_keys
-        if self._audit_error:  # until an operator has accepted the audit
+        if self._audit_error:  # until an operator has accepted the audit log
             self._audit_error = checkpoint.audit_error()
         storage_error = self._storage_error()  # reported before the next key is needed
         optional = (
@@ -215,7 +215,7 @@ class Node:
             return [str(error)]
         here = kept | {key.kid for key in ring.standbys(ring.changed_at)}
         return [
-            f"{key.kid} is published but its private key is missing: it was lost, or somebody added the key to the"
+            f"{key.kid} is published but its private key is missing: it was lost, or an attacker added the key to the"
             f" ring; if you do not know it: issuer keys revoke {key.kid} --reason TEXT"
             for key in ring.published_keys(ring.changed_at)
             if key.kid not in here

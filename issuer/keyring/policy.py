@@ -46,7 +46,7 @@ class Policy:
     node_timeout: timedelta
     """R: after this every node has seen a change or has stopped signing."""
     outage_limit: timedelta
-    """O, as configured: how long a node without a database connection goes on publishing the JWKS."""
+    """O, as configured: how long a node without a database connection continues to publish the JWKS."""
     clock_skew: timedelta
     """S: how far clocks may differ."""
     standby_keys: int = 1

@@ -93,7 +93,7 @@ class Recovery:
                 raise NothingToDo(
                     "the key ring in the database is as new as the checkpoint with its private keys"
                 )
-            both = replace(before, version=before.version + 1)  # only the audit is accepted as it is
+            both = replace(before, version=before.version + 1)  # only the audit log is accepted as it is
         else:
             both = merged(before, seen, self._signer.kept())
         now = both.decision_instant(self._policy, self._clock())

@@ -247,7 +247,7 @@ class KeyRing:
         return ring.activated(standbys[0], policy, now)
 
     def require_current(self, kid: str, now: datetime) -> None:
-        """Raise Refused if the signing key is not the one that the operator saw, as another operator was faster."""
+        """Raise Refused if the signing key is not the one that the operator saw, as the ring changed in between."""
         if self.current(now).kid != kid:
             raise Refused(
                 f"{self.current(now).kid} signs now, not {kid}: another operator or the timer was faster;"

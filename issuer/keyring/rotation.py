@@ -72,8 +72,9 @@ class Rotation:
         ring = self._load()
         if ring and ring.version < recorded:
             raise DatabaseDamaged(
-                f"the key ring in the database is at version {ring.version}, but the audit beside it records version"
-                f" {recorded}: an older ring was put back; restore the backup, and find out who can write there"
+                f"the key ring in the database is at version {ring.version}, but the audit log beside it records"
+                f" version {recorded}: an older ring was written over it; restore the backup, and find"
+                " out who can write there"
             )
         if ring is None:
             raise NoRing(
@@ -97,7 +98,7 @@ class Rotation:
         that cannot make or open keys leaves what is due to the others, and sets `generation_error`.
         """
         if starting and self._load():
-            self.ring()  # compares it with the audit, too
+            self.ring()  # compares it with the audit log, too
         operation: Operation = (
             (lambda ring, now: ring.scheduled(self._policy, now)) if starting else _unchanged
         )
@@ -238,7 +239,7 @@ class Rotation:
             imported = [request.first_key] if request.first_key else []
             made = fresh.take(1 + self._policy.standby_keys - len(imported))
             return KeyRing.create([*imported, *made], self._policy, now)
-        # First what was due anyway: an emergency must not fail for want of a standby.
+        # What is due comes first: an emergency must not fail because there is no standby.
         ready = self._completed(before, request, fresh, now)
         return self._completed(request.operation(ready, now), request, fresh, now)
 

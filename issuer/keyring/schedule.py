@@ -1,5 +1,6 @@
 """When each standby key is activated, one rotation period after the key before it.
 
+The earliest instant at which a key may sign is `Key.may_sign_from`; which key a node signs with is decided in `view`.
 `ring` stores the result in its keys; how many keys are published at once is bounded in `key_count`.
 """
 

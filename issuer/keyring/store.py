@@ -1,4 +1,4 @@
-"""The table of the key ring: one row with a versioned document, changed by compare-and-swap together with the audit.
+"""The table of the key ring: one row with a versioned document, changed by compare-and-swap with the audit log.
 
 The document is read and written in `document`. `tombstone` defines what replaces a ring that was moved.
 """
@@ -55,18 +55,18 @@ class RingStore:
         return ring
 
     def recorded(self) -> int:
-        """Return the newest version of the ring in the audit, or 0."""
+        """Return the newest version of the ring in the audit log, or 0."""
         with self._database.read() as connection:
             newest: object = connection.scalar(select(func.max(audit.c.ring_version)))
         if not isinstance(newest, int | None):  # SQLite keeps any type in any column
             raise DatabaseDamaged(
-                "the audit in the database is damaged, a version of the key ring in it is not a number: restore the"
-                " backup, and find out who can write there"
+                "the audit log in the database is damaged, a version of the key ring in it is not a number: restore"
+                " the backup, and find out who can write there"
             )
         return newest or 0
 
     def was_recovered(self, ring: KeyRing) -> bool:
-        """Whether this version of the ring was saved by a recovery, according to the audit."""
+        """Whether this version of the ring was saved by a recovery, according to the audit log."""
         recovered = select(audit.c.number).where(
             audit.c.action == Action.RECOVERED, audit.c.ring_version == ring.version
         )
@@ -74,12 +74,12 @@ class RingStore:
             return connection.scalar(recovered.limit(1)) is not None
 
     def audit_head(self) -> Head:
-        """Return the newest link of the audit."""
+        """Return the newest link of the audit log."""
         with self._database.read() as connection:
             return head_of(connection)
 
     def has_link(self, head: Head) -> bool:
-        """Whether the audit still has a link that once was its newest."""
+        """Whether the audit log still has a link that once was its newest."""
         with self._database.read() as connection:
             return holds(connection, head)
 
@@ -95,10 +95,10 @@ class RingStore:
         *,
         over: int | None = None,
     ) -> KeyRing | None:
-        """Save `ring` and the `entries` of the audit, and return it; it must replace the version before its own.
+        """Save `ring` and the `entries` of the audit log, and return it; it must replace the version before its own.
 
         With `over` it replaces that version, where the database is older; 0 means no ring. Return None and save
-        nothing if another process was faster or holds the lock, or if `is_timely` returns False under the lock.
+        nothing if another process saved first or holds the lock, or if `is_timely` returns False under the lock.
         """
         before = ring.version - 1 if over is None else over
         values = {"version": ring.version, "document": written(ring).decode()}
@@ -128,7 +128,7 @@ class RingStore:
             connection.execute(update(key_ring).values(version=row.version + 1, document=document))
 
     def unmark_moved(self, entries: Sequence[Entry] = ()) -> str | None:
-        """Put the ring back in place of its tombstone, with `entries` of the audit; return where it was moved to.
+        """Put the ring back in place of its tombstone, with `entries` of the audit log; return where it was moved to.
 
         Do nothing and return None if there is no tombstone.
         """
@@ -146,7 +146,7 @@ class RingStore:
         try:
             with self._database.write(lock_seconds=LOCK_SECONDS) as connection:
                 yield connection
-        except IntegrityError as error:  # no other process was faster: the change itself is refused
+        except IntegrityError as error:  # no other process saved first: the change itself is refused
             raise DatabaseDamaged(f"the database refuses to save the key ring: {error.orig}") from error
 
 
@@ -167,7 +167,7 @@ def _damaged(why: Unreadable) -> DatabaseDamaged:
 
 
 def ring_values(tombstone: Tombstone) -> dict[str, object]:
-    """Return the row of the ring that was moved, but for its id; raise DatabaseDamaged."""
+    """Return the row of the ring that was moved, except its id; raise DatabaseDamaged."""
     try:
         ring = read(tombstone.document)
     except Unreadable as error:

@@ -1,4 +1,4 @@
-"""What happened to each key between two versions of the key ring, as entries of the audit.
+"""What happened to each key between two versions of the key ring, as entries of the audit log.
 
 The hash chain of the entries is left to `audit`.
 """

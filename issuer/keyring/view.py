@@ -16,7 +16,7 @@ from issuer.keyring.ring import PUBLISHED, KeyRing
 
 @dataclass(frozen=True)
 class View:
-    """The ring as a node last saw it, and when.
+    """The ring as a node last read it, and when.
 
     It is checked at each request, so that a process that was stopped and resumed never acts on an old view.
     """
@@ -30,11 +30,11 @@ class View:
         """Return the key that signs at `now`; raise StaleView if the view is older than the node timeout.
 
         A view from the future is stale, too: the clock was set back. Raise KeyUnavailable if the key cannot be opened
-        on this node, which goes on publishing by this view.
+        on this node, which continues to publish by this view.
         """
         if abs(now - self.refreshed_at) > policy.node_timeout:
             raise StaleView(
-                f"this node last saw the key ring at {instant(self.refreshed_at)}, more than"
+                f"this node last read the key ring at {instant(self.refreshed_at)}, more than"
                 f" {duration(policy.node_timeout)} (ISSUER_NODE_TIMEOUT) ago"
             )
         # A change that this node has seen has happened, even if its clock is behind.
@@ -55,5 +55,5 @@ class View:
         """Return how long the JWKS may be cached; raise StaleView when it must not be served any more."""
         last = self.refreshed_at + policy.publish_without_database + policy.max_age
         if last <= now or self.refreshed_at - now > policy.node_timeout:
-            raise StaleView(f"this node last saw the key ring at {instant(self.refreshed_at)}")
+            raise StaleView(f"this node last read the key ring at {instant(self.refreshed_at)}")
         return min(policy.max_age, last - now)

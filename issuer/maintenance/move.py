@@ -44,7 +44,7 @@ class Contents:
     private_keys: int
     """The number of private keys that are stored in the new database; those in a PKCS#11 token stay there."""
     audit_fault: str | None
-    """Why the audit of the old database does not verify, or None."""
+    """Why the audit log of the old database does not verify, or None."""
 
 
 class Move:
@@ -124,7 +124,7 @@ class Move:
                 raise DatabaseDamaged("the copy of the key ring differs: nothing was moved")
             audit_fault = integrity_error(*AuditStore(self._new.database).chain())
             if audit_fault and before.audit_fault is None:
-                raise DatabaseDamaged(f"the copy of the audit differs, {audit_fault}: nothing was moved")
+                raise DatabaseDamaged(f"the copy of the audit log differs, {audit_fault}: nothing was moved")
             self._prove(self._new.signer, ring)
             append(
                 target, [Entry(self._clock(), self._actor, Action.MOVED, reason=f"from {self._old.database}")]

@@ -1,4 +1,7 @@
-"""The signals that the processes of `issuer serve` handle."""
+"""The signals that the processes of `issuer serve` handle.
+
+What SIGTERM, SIGINT and SIGHUP do is decided in `supervisor`.
+"""
 
 import signal
 from typing import Final

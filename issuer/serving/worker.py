@@ -52,7 +52,7 @@ def _built() -> Issuer:
     """Return the issuer once it has read the key ring; retry until then.
 
     The main process did so before it started workers, so the failure may be temporary. A worker that ended here would
-    end the whole server, because uvicorn takes that for a defect of the application.
+    end the whole server, because uvicorn treats that as a defect of the application.
     """
     while True:
         try:
@@ -72,8 +72,8 @@ def _built() -> Issuer:
 def application(issuer: Issuer, *, alone: bool = True) -> FastAPI:
     """Return the application of the only process, or of one of several."""
     app = create_app(issuer, alone=alone)
-    signal.signal(NOT_READY, lambda *_: app.state.probe.leave())
-    # The objects loaded so far stay: garbage collection would pause requests to scan them in vain.
+    signal.signal(NOT_READY, lambda *_: app.state.probe.mark_stopping())
+    # The objects loaded so far stay: scanning them at each garbage collection would only pause requests.
     gc.collect()
     gc.freeze()
     return app
@@ -82,7 +82,7 @@ def application(issuer: Issuer, *, alone: bool = True) -> FastAPI:
 def _end_with_parent(parent: multiprocessing.process.BaseProcess) -> None:
     """End when the parent has ended: an orphaned worker would keep the port, and nothing would stop it.
 
-    `join` also returns if the parent has replaced this worker, because it took it for dead.
+    `join` also returns if the parent has replaced this worker, because it did not answer in time.
     """
     # If it cannot be determined whether the parent runs, the worker ends as well, and is replaced.
     with suppress(Exception):

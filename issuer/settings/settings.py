@@ -97,14 +97,14 @@ class Settings(BaseSettings):
     )
     standby_keys: int = Field(1, ge=1, le=10, description="How many standby keys are published.")
     outage_limit: values.Duration = Field(
-        timedelta(hours=1), description="How long a node without its database goes on publishing."
+        timedelta(hours=1), description="How long a node without its database continues to publish the JWKS."
     )
     node_timeout: values.Duration = Field(
-        timedelta(seconds=30), description="After this a node that has not seen the key ring stops signing."
+        timedelta(seconds=30), description="After this a node that has not read the key ring stops signing."
     )
     clock_skew: values.Duration = Field(timedelta(seconds=30), description="How far clocks may differ.")
     registration: Annotated[Literal["open", "closed"], values.ANY_CASE] = Field(
-        "open", description="Whether anybody may make an account."
+        "open", description="Whether users may create their own accounts."
     )
     password_login: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
         "on", description="Whether users may log in by password."
@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
+        description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.",
     )
     metrics_token: SecretStr | None = Field(
         None, min_length=16, description="The bearer token for `/metrics`; none is needed on a loopback URL."

@@ -35,7 +35,7 @@ def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
     The library that reads its numbers checks that they are consistent.
     """
     if len(_BEGIN.findall(pem)) > 1:
-        raise Refused("there is more than one private key in the PEM: give one alone")
+        raise Refused("there is more than one private key in the PEM: give a file with one")
     try:
         key = load_pem_private_key(pem, passphrase.encode() if passphrase else None)
     except TypeError as error:
@@ -43,9 +43,7 @@ def read_private_key(pem: bytes, passphrase: str | None) -> PrivateKey:
             raise PassphraseNeeded from error
         raise Refused("the PEM is not encrypted: give no passphrase") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Refused(
-            "this is no PEM of a private key that can be read, or its passphrase is another one"
-        ) from error
+        raise Refused("this is not the PEM of a readable private key, or the passphrase is wrong") from error
     if not isinstance(key, RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey):
         raise Refused("the key must be RSA, EC on P-256, or Ed25519")
     return key
@@ -77,10 +75,10 @@ def _require_sound_rsa(key: RSAPrivateKey) -> None:
         raise Refused(f"the public exponent is {public.e}; it must be {PUBLIC_EXPONENT}")
     if all(_is_power(public.n % prime, PUBLIC_EXPONENT % prime, prime) for prime in _ROCA_PRIMES):
         raise Refused(
-            "the key was made by the generator of CVE-2017-15361 (ROCA): anybody can compute the private key"
+            "the key was made by the generator of CVE-2017-15361 (ROCA): the private key can be computed"
         )
     if abs(numbers.p - numbers.q).bit_length() <= key.key_size // 2 - 100:
-        raise Refused("the two primes are so close (FIPS 186-5 appendix A.1.3) that anybody can find them")
+        raise Refused("the two primes are so close (FIPS 186-5 appendix A.1.3) that they can be computed")
 
 
 def _is_power(number: int, base: int, modulus: int) -> bool:

@@ -134,7 +134,7 @@ class PemSigner:
                 done[kid] = key is not None
         if any(self._to_rewrap(kid, passphrase) for kid in self._kids()):
             raise KeyUnavailable(
-                "a key was encrypted under another passphrase meanwhile: see who else changes it, and run this again"
+                "another process changes the passphrase at the same time: wait until it is done, and run this again"
             )
         return sum(done.values())
 

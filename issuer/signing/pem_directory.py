@@ -27,7 +27,7 @@ CHECKPOINT_MOST_BYTES = 32 * 1024 * 1024
 PEM_MOST_BYTES = 64 * 1024
 _OWN_NAMES = frozenset({"README.md", ".gitignore", CHECKPOINT})
 _OF_THE_FILE_SYSTEM = frozenset({"lost+found", ".snapshot", ".zfs"})
-"""What a file system adds to the directory where it is mounted, and its owner cannot move away."""
+"""Entries that a file system adds to its root directory, and that the owner of the directory cannot move away."""
 
 
 class PemDirectory:
@@ -70,7 +70,7 @@ class PemDirectory:
             for path in (self._kept(kid), self._pending(kid), self._kept(kid)):
                 with suppress(FileNotFoundError):
                     self._require_private(path, FILE_MODE)
-                    # After the file: a directory without any file of ours may be anything, for example `/etc`.
+                    # After the file: a directory without files of this program may be anything, for example `/etc`.
                     self._require_private(self._directory, DIRECTORY_MODE)
                     return _content(path, PEM_MOST_BYTES)
         raise KeyUnavailable(
@@ -128,7 +128,7 @@ class PemDirectory:
             place = self._directory if self._directory.exists() else self._nearest()
             if not place.is_dir():
                 return KeyUnavailable(
-                    f"no new key can be stored: {place} is no directory; correct ISSUER_KEYS"
+                    f"no new key can be stored: {place} is not a directory; correct ISSUER_KEYS"
                 )
             facts = os.statvfs(place)
         except OSError:
@@ -215,7 +215,7 @@ class PemDirectory:
             return list(self._directory.iterdir())
         except FileNotFoundError:
             if self._directory.is_symlink():
-                raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link that leads nowhere") from None
+                raise NotADirectoryError(errno.ENOTDIR, "it is a symbolic link without a target") from None
             return []
 
     def _kept(self, kid: str) -> Path:
@@ -253,7 +253,7 @@ class PemDirectory:
             )
         if not stat.S_ISREG(facts.st_mode) and not stat.S_ISDIR(facts.st_mode):
             raise KeyUnavailable(
-                f"{path} is no file: remove it, and restore the key from the backup",
+                f"{path} is not a file: remove it, and restore the key from the backup",
                 Fix(Kind.KEY_NO_FILE, f"mv {quoted(path)} {quoted(f'{path}.aside')}"),
             )
         if facts.st_uid != os.geteuid():
@@ -286,7 +286,7 @@ def _content(path: Path, most: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
-            raise KeyUnavailable(f"{path} is no file of at most {most} bytes: remove it")
+            raise KeyUnavailable(f"{path} is not a file of at most {most} bytes: remove it")
         return file.read(most + 1)
 
 

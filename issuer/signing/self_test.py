@@ -24,7 +24,7 @@ def prove(signer: Signer, key: PublicKey) -> None:
 
 
 def require_sound(key: PublicKey) -> jwt.PyJWK:
-    """Return the public key; raise KeyUnavailable for one that this program did not make, or that is no valid key.
+    """Return the public key; raise KeyUnavailable for one that this program did not make, or that is not a valid key.
 
     Another program that can write to the database may have added it.
     """

@@ -1,4 +1,4 @@
-"""Limits on guessing and on making accounts: the rules, the counters, and the guard that applies them.
+"""Limits on guessing and on making accounts: `limits` defines them, `store` counts, and `guard` applies them.
 
 Whether a password or secret is right is left to `accounts` and `clients`.
 """

@@ -17,5 +17,5 @@ class Authorization:
     username: str | None = None
     family: NewFamily | Renewal | None = None
     may_have_no_scope: bool = False
-    """Whether nothing may remain of the scope. An error after a password was verified would tell that it is right,
-    without a session that the owner of the account can see."""
+    """Whether nothing may remain of the scope. An error after a password was verified would reveal that it is
+    correct, without a session that the owner of the account can see."""

@@ -75,11 +75,11 @@ class AccessTokenClaims:
         texts = (claims.iss, claims.sub, *claims.aud, claims.client_id, claims.jti, claims.scope)
         optional = (claims.username, claims.grant_id)
         if not all(isinstance(each, str) for each in texts):
-            raise TypeError("a claim is no text")
+            raise TypeError("a claim is not a string")
         if not all(isinstance(each, str | None) for each in optional):
-            raise TypeError("a claim is no text")
+            raise TypeError("a claim is not a string")
         if not all(type(each) is int for each in (claims.iat, claims.exp)):
-            raise TypeError("a claim is no number")
+            raise TypeError("a claim is not a number")
         return claims
 
     @property

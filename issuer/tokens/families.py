@@ -41,7 +41,7 @@ log = structlog.get_logger("issuer.sessions")
 
 
 class Sessions:
-    """Starts, renews and ends refresh families. Users and operators know a family as a session."""
+    """Starts, renews and ends refresh families. Users and operators see a family as a session."""
 
     def __init__(
         self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, skew: timedelta

@@ -7,9 +7,9 @@ A commit waits for the disk (on SQLite one at a time) and each statement for the
     thread       each job decides: an error, or a response with a rotation that is not stored yet
     thread       one transaction stores all rotations; the second thread meanwhile begins to sign the responses
     event loop   each caller whose rotation was stored gets its signed response
-    other thread the rest starts anew, each alone: unknown or used tokens, rotations that another node did first
+    other thread every other job runs again, alone: unknown or used tokens, tokens that another node rotated first
 
-What is decided is the work of the pipeline; storing is the work of `family_store`.
+`grants.pipeline` decides each refresh; `family_store` stores the rotations.
 """
 
 import asyncio

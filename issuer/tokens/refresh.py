@@ -1,7 +1,7 @@
 """The rules of refresh tokens and their families, as pure functions: form, rotation, repeats and reuse.
 
 A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that all tokens of its family carry (16),
-and the id of the family (16). Families are stored by `family_store`; users know them as sessions.
+and the id of the family (16). Families are stored by `family_store`; users see them as sessions.
 """
 
 import base64
@@ -64,7 +64,7 @@ class RefreshToken:
     site: str | None = None
     """The network that the token was issued to; None: unknown."""
     paced_until: datetime | None = None
-    """When the rotations so far would be done at one in each `ROTATION_INTERVAL`."""
+    """When the rotations so far would be done at a pace of one for each `ROTATION_INTERVAL`."""
     superseded: bool = False
     """No longer stored: it was recognised by the proof of its family, and is not among the latest tokens."""
 
@@ -265,4 +265,6 @@ class RepeatRefused(InvalidGrant):
     """A used refresh token was presented within its grace period, but its successor was repeated already."""
 
     def __init__(self) -> None:
-        super().__init__("the refresh token was used, and its successor given twice; use the successor")
+        super().__init__(
+            "the refresh token was used, and its successor was returned twice; use the successor"
+        )

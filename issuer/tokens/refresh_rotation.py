@@ -1,6 +1,7 @@
 """The tables of refresh tokens and families, and the statements that rotate many tokens at once.
 
-They enforce that each token is used once. All other statements are in `family_store`.
+They enforce that each token is used once. Which token may be rotated is decided in `refresh`; all other statements
+are in `family_store`.
 """
 
 from collections.abc import Sequence

@@ -127,7 +127,7 @@ def _with_middleware(app: ASGIApp, paths: PathRedaction, settings: Settings) -> 
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     issuer: Issuer = app.state.issuer
     try:
-        # Without a usable ring it does not start; a process that has one refreshes it soon.
+        # A process does not start without a usable ring; one that has a ring refreshes it within a second.
         if not issuer.keys.node.has_seen_ring:
             await anyio.to_thread.run_sync(issuer.keys.node.refresh)
         issuer.accounts.hashing_pool.start()

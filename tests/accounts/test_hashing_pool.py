@@ -176,7 +176,7 @@ def test_a_client_that_disconnects_in_the_queue_takes_no_thread() -> None:
     assert STORM not in held(story).ran
 
 
-def test_an_error_of_a_job_reaches_its_caller_and_the_thread_goes_on() -> None:
+def test_an_error_of_a_job_is_raised_to_its_caller_and_the_thread_continues() -> None:
     async def story() -> None:
         pool = HashingPool(threads=1)
         with pytest.raises(ZeroDivisionError):

@@ -187,7 +187,7 @@ def rotating(*tokens: str) -> Iterator[str]:
             thread.join()
 
 
-def test_a_chain_presents_each_refresh_token_once_and_goes_on_with_the_next() -> None:
+def test_a_chain_presents_each_refresh_token_once_and_continues_with_the_next() -> None:
     with rotating("a.0", "b.0", "c.0") as url:
         plan = {"url": url, "path": "/oauth2/token", "client_id": "first-party"}
         driven = [chains.Chains(plan, tokens) for tokens in (["a.0", "c.0"], ["b.0"])]

@@ -63,7 +63,7 @@ def test_a_key_that_is_a_fifo_is_reported_without_waiting_for_it(deployment: Dep
     path = min(deployment.keys.glob("*.pem"))
     path.unlink()
     os.mkfifo(path, 0o600)
-    assert any("is no file" in each.wrong for each in deployment.found())
+    assert any("is not a file" in each.wrong for each in deployment.found())
 
 
 def test_the_missing_private_key_of_a_published_key_is_reported(deployment: Deployment) -> None:
@@ -134,7 +134,7 @@ def test_a_token_that_cannot_be_opened_is_reported(hsm: Deployment) -> None:
     assert hsm.one().fix.line.startswith("pkcs11-tool --module ")
 
 
-def test_private_keys_reported_with_the_directory_are_not_listed_as_sound(deployment: Deployment) -> None:
+def test_private_keys_with_reported_permissions_are_not_shown_as_sound(deployment: Deployment) -> None:
     for path in deployment.keys.glob("*.pem"):
         path.chmod(0o644)
     lines = CliRunner().invoke(app, ["check"]).output.splitlines()

@@ -92,7 +92,7 @@ def test_a_clock_far_from_the_databases_is_reported(empty: Deployment, postgresq
     assert (finding.fix.line, "by NTP" in finding.wrong) == ("timedatectl set-ntp true", True)
 
 
-def test_an_audit_that_is_not_whole_is_reported(deployment: Deployment) -> None:
+def test_a_damaged_audit_log_is_reported(deployment: Deployment) -> None:
     deployment.change("DROP TRIGGER audit_refuses_update")
     deployment.change("UPDATE audit SET reason = 'nothing' WHERE number = 1")
     assert "the audit log is not intact: entry 1" in deployment.one().wrong

@@ -90,7 +90,7 @@ def test_a_connection_that_cannot_be_judged_is_logged_once_and_closed(
     assert [record.message for record in caplog.records] == ["connection aborted after an internal error"]
 
 
-def test_first_goes_who_has_sent_no_whole_request_and_of_those_who_has_waited_longest(loop: Loop) -> None:
+def test_connections_without_a_complete_request_are_evicted_first_by_waiting_time(loop: Loop) -> None:
     closed: list[str] = []
     book = ledger(loop, connections=4)
     idle, answered, old, young = (
@@ -109,7 +109,7 @@ def test_first_goes_who_has_sent_no_whole_request_and_of_those_who_has_waited_lo
     assert closed == ["old", "young", "idle"]
 
 
-def test_who_has_just_come_is_spared_while_there_is_room_for_a_moment(loop: Loop) -> None:
+def test_connections_beyond_the_limit_are_evicted_only_after_a_moment(loop: Loop) -> None:
     closed: list[str] = []
     book = ledger(loop, connections=4)
     for number in range(10):
@@ -121,7 +121,7 @@ def test_who_has_just_come_is_spared_while_there_is_room_for_a_moment(loop: Loop
     assert not book.is_crowded()
 
 
-def test_without_anybody_who_waits_for_a_client_a_connection_is_turned_away(loop: Loop) -> None:
+def test_a_connection_is_refused_if_no_other_one_may_be_evicted(loop: Loop) -> None:
     book = ledger(loop, connections=1)
     answers = [book.admit(Member("busy", None, Phase.ANSWERING)) for _ in range(20)]
     assert answers == [None] * 17 + [Cause.TOO_MANY_CONNECTIONS] * 3
@@ -138,7 +138,7 @@ def test_of_those_that_are_closed_for_others_only_the_latest_may_still_deliver_w
     assert [each for each in closed if "at once" in each] == ["0 at once", "0 at once", "1 at once"]
 
 
-def test_who_is_turned_away_holds_a_descriptor_no_longer_than_there_is_need(loop: Loop) -> None:
+def test_a_refused_connection_keeps_its_descriptor_only_for_a_short_time(loop: Loop) -> None:
     closed: list[str] = []
     book = ledger(loop, connections=1)
     for number in range(MOST_LEAVING + 1):
@@ -170,7 +170,7 @@ def test_one_address_takes_no_room_from_others(loop: Loop) -> None:
     assert closed == ["0", "1", "2"]
 
 
-def test_who_is_forgotten_counts_no_more(loop: Loop) -> None:
+def test_a_removed_connection_is_not_counted(loop: Loop) -> None:
     book = ledger(loop, connections=1, connections_per_address=1)
     for _ in range(50):
         member = Member("one", phase=Phase.ANSWERING)

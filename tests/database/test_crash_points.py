@@ -169,7 +169,7 @@ def with_alice(folder: Path, clock: MovableClock) -> str:
     return token
 
 
-def test_a_session_whose_refresh_is_killed_at_any_write_goes_on_and_never_twice(
+def test_a_session_whose_refresh_is_killed_at_any_write_continues_and_is_never_forked(
     tmp_path: Path, clock: MovableClock
 ) -> None:
     folder = tmp_path / "node"

@@ -134,7 +134,7 @@ def test_all_of_them_at_once_change_nothing(url: str) -> None:
     database.close()
 
 
-def test_a_role_that_may_only_read_is_an_error_of_one_line(url: str) -> None:
+def test_a_role_that_may_only_read_is_reported_in_one_line(url: str) -> None:
     set_defaults(url, default_transaction_read_only="on")
     database = Database(url)
     with pytest.raises(DatabaseUnavailable, match="read-only transaction") as refusal:
@@ -277,7 +277,7 @@ def test_defaults_of_the_role_change_nothing_behind_a_pooler_either(url: str) ->
         database.close()
 
 
-def test_the_error_of_a_pooler_that_refuses_options_names_its_setting(url: str) -> None:
+def test_a_pooler_that_refuses_the_options_is_reported_with_the_setting_that_it_needs(url: str) -> None:
     with pooled(url) as through:
         database = Database(through)
         with pytest.raises(DatabaseUnavailable, match="ignore_startup_parameters = options"):

@@ -137,7 +137,7 @@ def test_the_compose_file_names_only_what_it_defines() -> None:
     require_options_exist(document["services"]["issuer-2"]["command"][-1])
 
 
-def test_whom_the_proxy_asks_is_where_it_was_when_it_is_replaced() -> None:
+def test_a_replaced_issuer_has_the_address_that_the_proxy_uses() -> None:
     asked = re.findall(r"(?:server |http://)([a-z]+[\w-]*):\d+", (DEPLOY / "nginx.conf").read_text("utf-8"))
     assert asked
     for name in asked:
@@ -145,7 +145,7 @@ def test_whom_the_proxy_asks_is_where_it_was_when_it_is_replaced() -> None:
         assert any("ipv4_address" in (network or {}) for network in networks), name
 
 
-def test_each_name_that_the_compose_file_needs_is_required_and_has_no_default() -> None:
+def test_each_variable_that_the_compose_file_needs_is_documented_and_has_no_default() -> None:
     text = (DEPLOY / "compose.yaml").read_text("utf-8")
     needed = set(re.findall(r"\$\{(\w+):\?", text))
     assert needed == set(re.findall(r"\$\{(\w+)", text))

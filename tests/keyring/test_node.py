@@ -37,7 +37,7 @@ def test_a_standby_that_cannot_be_opened_prevents_a_start_but_not_later_refreshe
         site.node("starting").refresh()
 
 
-def test_a_process_that_cannot_open_the_new_current_key_stops_signing_and_goes_on_publishing(
+def test_a_process_that_cannot_open_the_new_current_key_stops_signing_and_keeps_publishing(
     site: Site,
 ) -> None:
     passphrases = ["passphrase"]
@@ -62,7 +62,7 @@ def test_a_process_that_cannot_open_the_new_current_key_stops_signing_and_goes_o
     assert node.warnings() == []
 
 
-def test_a_process_that_cannot_generate_a_key_reports_it_and_goes_on_signing_and_publishing(
+def test_a_process_that_cannot_generate_a_key_reports_it_and_keeps_signing_and_publishing(
     site: Site,
 ) -> None:
     node = site.node("a")

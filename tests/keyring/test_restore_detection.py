@@ -68,7 +68,7 @@ def test_with_keys_in_the_database_the_audit_shows_that_only_the_ring_was_restor
     performs().change(lambda ring, now: ring.revoked(ring.keys[1].kid, "stolen", FAST, now))
     with shared.write() as connection:
         connection.execute(key_ring.update().values(**older))
-    with pytest.raises(DatabaseDamaged, match="the audit beside it records version 2"):
+    with pytest.raises(DatabaseDamaged, match="the audit log beside it records version 2"):
         performs().reconcile(starting=True)
     with pytest.raises(DatabaseDamaged):
         performs().ring()

@@ -42,7 +42,7 @@ class Session:
         with self._lock:
             if answer.status_code != httpx2.codes.OK:
                 # The other tab has its successor, or asks for it: whether one does is seen by its going on.
-                if "given twice" not in answer.text:
+                if "returned twice" not in answer.text:
                     self.broken.append(f"lost: {answer.status_code} {answer.text}")
                 return
             successor = answer.json()["refresh_token"]

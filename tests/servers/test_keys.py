@@ -172,7 +172,7 @@ def test_an_imported_key_can_be_the_first_of_a_new_ring_and_signs_when_served(
     assert NEW_PASSPHRASE not in json.dumps(made)
 
 
-def test_of_two_rotations_at_once_even_forced_one_succeeds_and_the_other_fails(
+def test_of_two_rotations_at_once_even_forced_ones_one_succeeds_and_the_other_is_refused(
     installation: Installation, postgresql: str
 ) -> None:
     database = use_postgresql(installation, postgresql)
@@ -192,7 +192,7 @@ def test_of_two_rotations_at_once_even_forced_one_succeeds_and_the_other_fails(
     assert (ring["version"], phases(ring)["current"]) == (2, standby)
 
 
-def test_of_two_imports_of_one_key_at_once_one_succeeds_and_the_other_fails(
+def test_of_two_imports_of_one_key_at_once_one_succeeds_and_the_other_is_refused(
     installation: Installation, postgresql: str
 ) -> None:
     database = use_postgresql(installation, postgresql)
@@ -248,7 +248,7 @@ def test_verify_finds_a_damaged_key_and_a_stray_file(founded: Installation) -> N
     assert found["strays"] == ["copy.pem"]
 
 
-def test_the_audit_names_who_did_what_and_finds_what_was_tampered_with(founded: Installation) -> None:
+def test_the_audit_log_names_the_operator_of_each_change_and_detects_tampering(founded: Installation) -> None:
     told(founded, "keys", "rotate", "--reason", "a drill")
     entries = told(founded, "audit", "list")["entries"]
     assert [entry["action"] for entry in entries].count("published") == 3

@@ -61,7 +61,7 @@ def counted(samples: Samples) -> dict[tuple[str, str], float]:
     }
 
 
-def test_all_workers_report_the_same_sums_with_the_counts_of_killed_ones(
+def test_every_worker_reports_the_same_sum_including_the_counts_of_killed_workers(
     founded: Installation,
 ) -> None:
     assert founded.machine

@@ -130,7 +130,9 @@ def test_a_move_that_is_killed_leaves_nothing_in_the_new_database(
         ("", "is not a database URL"),
     ],
 )
-def test_the_error_of_an_unusable_url_hides_its_password(founded: Installation, text: str, told: str) -> None:
+def test_an_unusable_url_is_reported_without_its_password(
+    founded: Installation, text: str, told: str
+) -> None:
     (founded.folder / "url").write_text(text)
     done = founded.command("move", "--to-file", "url")
     assert done.code in {1, 3}

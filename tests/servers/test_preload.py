@@ -115,7 +115,7 @@ def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation
 
 
 @pytest.mark.parametrize("name", ["deep" * 20, "ü" * 45])
-def test_where_temporary_files_lie_deep_workers_start_all_the_same(
+def test_workers_start_even_if_the_path_for_temporary_files_is_long(
     installation: Installation, name: str
 ) -> None:
     deep = installation.temporary / name

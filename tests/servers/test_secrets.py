@@ -222,7 +222,7 @@ def require_log(server: Server, site: Installation) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_no_request_to_any_endpoint_reveals_a_secret(
+def test_no_response_contains_a_secret_whatever_is_sent_to_any_endpoint(
     installation: Installation, request: pytest.FixtureRequest, kind: str
 ) -> None:
     site, canaries = installation, Canaries()

@@ -100,7 +100,7 @@ def ask(kept: HTTPConnection) -> HTTPResponse:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_request_in_flight_on_an_idle_connection_is_answered_with_connection_close(
+def test_a_request_in_flight_on_a_kept_connection_is_answered_with_connection_close(
     founded: Installation, workers: int
 ) -> None:
     server = founded.serve(workers=workers).until_ready()
@@ -132,7 +132,7 @@ def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(founded: In
     assert founded.http.post(f"{founded.url}/users", json=account).status_code == 403
 
 
-def test_a_single_process_says_that_sighup_is_not_for_it_and_goes_on(founded: Installation) -> None:
+def test_a_single_process_logs_that_sighup_has_no_effect_and_keeps_serving(founded: Installation) -> None:
     server = founded.serve().until_ready()
     server.process.send_signal(signal.SIGHUP)
     eventually(lambda: "SIGHUP ignored: it replaces workers" in server.output, "it says so")

@@ -133,7 +133,7 @@ def test_a_worker_that_cannot_go_on_is_replaced_while_the_other_serves(
     assert server.process.returncode == 0
 
 
-def test_a_process_that_hangs_while_the_database_is_out_of_reach_goes_on_publishing(
+def test_a_process_that_hangs_while_the_database_is_unreachable_keeps_publishing(
     breakable: Installation,
 ) -> None:
     server = breakable.serve().until_ready()

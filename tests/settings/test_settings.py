@@ -255,7 +255,7 @@ def test_a_metrics_token_that_no_header_can_carry_is_refused(
         load_settings()
 
 
-def test_all_errors_are_reported_at_once_without_those_that_only_follow(
+def test_all_errors_are_reported_at_once_without_their_consequences(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in {
@@ -278,7 +278,7 @@ def test_all_errors_are_reported_at_once_without_those_that_only_follow(
     assert "ISSUER_ROTATION_PERIOD" not in told
 
 
-def test_unreadable_lines_are_reported_with_the_invalid_settings(
+def test_unreadable_lines_are_reported_together_with_invalid_settings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -289,7 +289,7 @@ def test_unreadable_lines_are_reported_with_the_invalid_settings(
     assert "ISSUER_ALGORITHM: must be one of" in told
 
 
-def test_all_contradictions_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contradictions_are_reported_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "1s")
     monkeypatch.setenv("ISSUER_CA_FILE", "/nonexistent")
     monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE_FILE", "/nowhere")

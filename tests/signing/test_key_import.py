@@ -97,7 +97,7 @@ def test_a_key_that_opens_with_neither_passphrase_stops_the_rewrapping_before_an
     assert all(opens(storage, kid, OLD) for kid in made_kids)
 
 
-def test_a_node_with_the_old_passphrase_goes_on_signing_but_generates_no_key(
+def test_a_node_with_the_old_passphrase_keeps_signing_but_generates_no_key(
     storage: PemStorage,
 ) -> None:
     passphrases = [OLD]
@@ -197,7 +197,7 @@ def test_a_pipe_or_device_in_place_of_a_private_key_is_reported_without_blocking
         wait([told], timeout=60)
         with suppress(OSError):  # lets go who waits for a writer after all; refused if nobody does
             os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
-        with pytest.raises(KeyUnavailable, match=f"{kid}.pem is no file"):
+        with pytest.raises(KeyUnavailable, match=f"{kid}.pem is not a file"):
             told.result()
 
 

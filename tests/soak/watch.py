@@ -108,7 +108,7 @@ async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.
         if answer.status_code == OK:
             findings.continued("log-ins" if token is None else "sessions refreshed")
             token, first_sent_at, unanswered = answer.json()["refresh_token"], None, 0
-        elif unanswered > 1 and "given twice" in answer.text:
+        elif unanswered > 1 and "returned twice" in answer.text:
             findings.count("sessions given up: two answers were lost")
             token, first_sent_at, unanswered = None, None, 0
         elif answer.status_code != UNAVAILABLE:

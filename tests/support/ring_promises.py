@@ -9,7 +9,7 @@ from datetime import datetime
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing, Phase
-from issuer.keyring.validity import invalid_reason
+from issuer.keyring.validation import invalid_reason
 from support.ring_world import Actor, Node, World
 
 

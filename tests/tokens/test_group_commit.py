@@ -221,7 +221,7 @@ def test_a_session_that_ends_meanwhile_is_not_renewed(
     assert not used(issuer)[digest(tokens[0])]
 
 
-def test_a_replayed_token_ends_its_session_and_delays_no_other(
+def test_a_replayed_token_ends_its_session_and_delays_no_other_refresh(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str], clock: MovableClock
 ) -> None:
     successor = grant(issuer, tokens[0]).refresh_token or ""

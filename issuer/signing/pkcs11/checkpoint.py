@@ -104,7 +104,7 @@ def _written(session: Session, text: bytes, replaces: Callable[[bytes], bool]) -
         newest = [text]
     for each, _, is_old in existing:
         if is_old:
-            with suppress(*_DESTROYED):  # another node was faster; otherwise the next write does it
+            with suppress(*_DESTROYED):  # another node has destroyed it; otherwise the next write does it
                 each.destroy()
     return newest
 

@@ -34,7 +34,7 @@ def require_type(content_type: str, accepted: Sequence[str]) -> None:
 
 
 def require_once(names: Iterable[str], what: str) -> None:
-    """Raise InvalidRequest if a name comes twice."""
+    """Raise InvalidRequest if a name is repeated."""
     seen = list(names)
     if len(seen) != len(set(seen)):
         raise InvalidRequest(f"a {what} is repeated")

@@ -47,7 +47,7 @@ class SigningThread:
             work, future = self._jobs.get()
             try:
                 outcome = partial(future.set_result, work())
-            except BaseException as error:  # noqa: BLE001 - the caller handles it; the thread must go on
+            except BaseException as error:  # noqa: BLE001 - the caller handles it; the thread must not end
                 outcome = partial(future.set_exception, _as_future_exception(error))
             with suppress(RuntimeError):  # the loop has been closed
                 future.get_loop().call_soon_threadsafe(self._finish, future, outcome)

@@ -58,11 +58,11 @@ class TokenCall:
     """Runs a signature, on a thread of its own if this process has one for that."""
 
     def grant(self) -> UnsignedTokenResponse:
-        """Do all but sign."""
+        """Do everything except signing."""
         return self.issuer.tokens.pipeline.grant(self.form, self.origin, self.issuer.clock())
 
     def decide(self, found: Found) -> UnsignedTokenResponse:
-        """Do all but sign and store the rotation of the token that was looked up."""
+        """Do everything except signing and storing the rotation; the token was looked up before."""
         return self.issuer.tokens.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
 
 

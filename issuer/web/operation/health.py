@@ -46,15 +46,15 @@ class Probe:
         self._running: asyncio.Task[Result] | None = None
         # Not from the pool of threads for requests, which may all wait for the database.
         self._thread = anyio.CapacityLimiter(1)
-        self._leaving = False
+        self._is_stopping = False
 
-    def leave(self) -> None:
+    def mark_stopping(self) -> None:
         """Report unready from now on, as the process will be stopped."""
-        self._leaving = True
+        self._is_stopping = True
 
     async def result(self, issuer: Issuer) -> Result:
         """Return the result of the checks that are running, or of new ones."""
-        if self._leaving:
+        if self._is_stopping:
             return {"process": "about to stop"}, []
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(

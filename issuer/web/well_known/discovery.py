@@ -18,7 +18,7 @@ router = APIRouter(tags=["verification"])
 
 OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 _URL_MEMBERS = ("_endpoint", "_uri")
-"""How the names of metadata members end that are URLs; a route with such a name is published under it."""
+"""Endings of the names of metadata members that are URLs; a route with such a name is published under it."""
 
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:

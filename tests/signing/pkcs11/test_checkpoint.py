@@ -376,7 +376,7 @@ def test_a_token_without_a_checkpoint_is_a_finding(site: Path) -> None:
             each.destroy()
     (finding,) = found()
     assert finding.severity is Severity.WARNING
-    assert f"nothing in the PKCS#11 token {LABEL} tells of the key ring" in finding.wrong
+    assert f"the PKCS#11 token {LABEL} has no checkpoint of the key ring" in finding.wrong
     assert finding.fix.line == "issuer audit verify"
     start()
     assert found() == []

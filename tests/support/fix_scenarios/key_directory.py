@@ -112,6 +112,6 @@ def _(stage: Stage) -> None:
     stage.deployment.change("INSERT INTO private_keys SELECT 'stray', pem, 1 FROM private_keys LIMIT 1")
 
 
-@scenario(Kind.NOTE_DAMAGED)
+@scenario(Kind.CHECKPOINT_DAMAGED)
 def _(stage: Stage) -> None:
     (stage.deployment.keys / CHECKPOINT).write_text("{}")

@@ -68,7 +68,7 @@ def _(stage: Stage) -> None:
     stub(stage, "pkcs11-tool", 'test "$1" = --module && test "$4" = --list-objects')
 
 
-@scenario(Kind.NOTE_MISSING)
+@scenario(Kind.CHECKPOINT_MISSING)
 def _(stage: Stage) -> None:
     token(stage)
     checkpoint = "issuer.signing.pkcs11.checkpoint.TokenCheckpoint.write_checkpoint"

@@ -60,7 +60,7 @@ def test_a_multipart_log_in_names_each_parameter_once(web: TestClient) -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate, gzip", "br", "identity, identity"])
-def test_a_compressed_body_is_refused_with_the_accepted_encoding(web: TestClient, coding: str) -> None:
+def test_a_compressed_body_is_refused_with_the_supported_encodings(web: TestClient, coding: str) -> None:
     for path in ("/login", "/users", TOKEN, "/oauth2/revoke", "/oauth2/introspect"):
         answer = web.post(path, content=b"x", headers={"Content-Type": FORM, "Content-Encoding": coding})
         if path != "/users":

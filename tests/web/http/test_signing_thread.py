@@ -39,7 +39,7 @@ def test_of_what_comes_at_once_one_is_done_aside_and_the_others_here_meanwhile()
     assert asyncio.run(together(*[who] * 5)) == ["signing", *[who()] * 4]
 
 
-def test_who_comes_when_the_thread_is_free_again_is_served_by_it() -> None:
+def test_a_signature_requested_when_the_thread_is_free_again_is_made_on_it() -> None:
     async def twice() -> list[str]:
         thread = SigningThread()
         first = await asyncio.gather(thread.run(who), thread.run(who))
@@ -73,7 +73,7 @@ def test_nothing_that_is_raised_ends_the_thread(worse: type[BaseException]) -> N
     assert others == ["signing", who()]
 
 
-def test_a_caller_that_disconnected_delays_no_other() -> None:
+def test_a_cancelled_signature_delays_no_other() -> None:
     async def leave() -> tuple[str, bool, str]:
         thread, gate = SigningThread(), threading.Event()
         leaves = asyncio.create_task(thread.run(lambda: str(gate.wait(10))))

@@ -55,7 +55,7 @@ def test_a_lost_database_is_answered_503_and_readiness_says_so(
     assert web.get("/healthz").status_code == 200
 
 
-def test_readiness_requests_at_once_share_one_look_which_outlives_who_asked_first(
+def test_concurrent_readiness_requests_share_one_check_even_if_the_first_is_cancelled(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, looks, real = threading.Event(), [], issuer.ring_database.ping

@@ -266,7 +266,7 @@ def test_transactions_are_timed_by_what_they_are(
     assert moved("issuer_database_transaction_seconds_sum") > 0
 
 
-def test_the_hashing_queue_shows_who_waits_and_who_is_turned_away(
+def test_metrics_count_waiting_and_refused_jobs_of_the_hashing_queue(
     web: TestClient, issuer: Issuer, moved: Callable[..., float]
 ) -> None:
     gate, most = threading.Event(), QUEUE_LIMIT + issuer.accounts.hashing_pool._threads

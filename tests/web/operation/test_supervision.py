@@ -161,7 +161,7 @@ def test_a_task_that_cannot_be_kept_running_makes_the_process_unready_then_unhea
     run(world, (10, is_well), (2, is_unready), (25, is_unhealthy), (40, has_ended))
 
 
-def test_a_process_that_nothing_could_replace_goes_on_unready() -> None:
+def test_a_process_that_nothing_could_replace_keeps_running_unready() -> None:
     world = World(Task("one", hangs, SECOND), replaceable=False)
 
     def look(world: World) -> None:
