@@ -78,7 +78,7 @@ def test_the_missing_private_key_of_a_published_key_is_reported(deployment: Depl
 def test_a_private_key_of_another_key_is_reported(deployment: Deployment) -> None:
     one, other = sorted(deployment.keys.glob("*.pem"))
     one.write_bytes(other.read_bytes())
-    assert f"the private key kept as {one.stem} is another key" in deployment.one().wrong
+    assert f"the private key stored as {one.stem} is another key" in deployment.one().wrong
 
 
 def test_a_private_key_that_is_missing_in_the_database_is_reported(empty: Deployment) -> None:

@@ -49,7 +49,7 @@ def test_a_database_that_was_lost_is_no_new_one_and_the_printed_line_brings_its_
     if left == "an empty file":
         (deployment.folder / "issuer.db").touch(mode=0o600)
     finding = deployment.one()
-    assert "there is no key ring in the database, and the note" in finding.wrong
+    assert "there is no key ring in the database, and the checkpoint" in finding.wrong
     deployment.apply(finding.fix.line.replace("TEXT", "'the disk was replaced'"))
     assert deployment.found() == []
 

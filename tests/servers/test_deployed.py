@@ -227,7 +227,7 @@ def test_the_service_is_confined_as_the_page_says(service: Machine) -> None:
         ("Restart", "no"),
     ):
         unit = re.sub(rf"^{name}=.*$", f"{name}={value}", unit, flags=re.MULTILINE)
-    service.run("cat > /opt/issuer/confined.py", stdin=(ROOT / "tests" / "confined.py").read_text("utf-8"))
+    service.run("cat > /opt/issuer/confined.py", stdin=(ROOT / "tests" / "support" / "confined.py").read_text("utf-8"))
     service.run("cat > /etc/systemd/system/confined.service && systemctl daemon-reload", stdin=unit)
     service.run("systemctl start confined")
     found = json.loads(service.run("journalctl --unit confined --output cat | grep '^{'"))
@@ -238,7 +238,7 @@ def test_the_service_is_confined_as_the_page_says(service: Machine) -> None:
 
 
 def test_the_exposure_is_what_the_page_says(service: Machine) -> None:
-    (said,) = re.findall(r"`systemd-analyze security issuer` says (\d\.\d) of 10", PAGE)
+    (said,) = re.findall(r"`systemd-analyze security issuer` rates its exposure (\d\.\d) of 10", PAGE)
     assert f" {said} OK" in service.run("systemd-analyze security --no-pager issuer").splitlines()[-1]
 
 

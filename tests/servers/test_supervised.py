@@ -16,12 +16,12 @@ BROKEN = """
 import asyncio, os, pathlib, threading, time
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
-import issuer.keyring.node, issuer.web.operation.supervision as supervision, issuer.web.operation.background as upkeep
+import issuer.keyring.node, issuer.web.operation.supervision as supervision, issuer.web.operation.background as background
 FOLDER = pathlib.Path({folder!r})
 supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))
 supervision.EVENT_LOOP_SECONDS = 4.0
 supervision.FINISH_SECONDS = 2.0
-refresh, ping, prune, watch = issuer.keyring.node.Node.refresh, Database.ping, upkeep._prune, upkeep.watch
+refresh, ping, prune, watch = issuer.keyring.node.Node.refresh, Database.ping, background._prune, background._watch
 def has(what):
     return (FOLDER / f"{{what}}-{{os.getpid()}}").exists()
 def hang_or_refresh(self):
@@ -50,9 +50,9 @@ def ping_or_not(self):
     return ping(self)
 issuer.keyring.node.Node.refresh = hang_or_refresh
 Database.ping = ping_or_not
-upkeep.watch = stall_or_watch
-upkeep._prune = end_or_prune
-upkeep.PRUNE_EVERY = upkeep.BETWEEN_BATCHES
+background._watch = stall_or_watch
+background._prune = end_or_prune
+background.PRUNE_INTERVAL = background.BATCH_PAUSE
 """
 """What Python runs at each start: a process obeys files that bear its number."""
 UNAVAILABLE = httpx2.codes.SERVICE_UNAVAILABLE
