@@ -227,7 +227,9 @@ def test_the_service_is_confined_as_the_page_says(service: Machine) -> None:
         ("Restart", "no"),
     ):
         unit = re.sub(rf"^{name}=.*$", f"{name}={value}", unit, flags=re.MULTILINE)
-    service.run("cat > /opt/issuer/confined.py", stdin=(ROOT / "tests" / "support" / "confined.py").read_text("utf-8"))
+    service.run(
+        "cat > /opt/issuer/confined.py", stdin=(ROOT / "tests" / "support" / "confined.py").read_text("utf-8")
+    )
     service.run("cat > /etc/systemd/system/confined.service && systemctl daemon-reload", stdin=unit)
     service.run("systemctl start confined")
     found = json.loads(service.run("journalctl --unit confined --output cat | grep '^{'"))

@@ -16,7 +16,8 @@ BROKEN = """
 import asyncio, os, pathlib, threading, time
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
-import issuer.keyring.node, issuer.web.operation.supervision as supervision, issuer.web.operation.background as background
+import issuer.keyring.node
+import issuer.web.operation.background as background, issuer.web.operation.supervision as supervision
 FOLDER = pathlib.Path({folder!r})
 supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))
 supervision.EVENT_LOOP_SECONDS = 4.0
