@@ -22,7 +22,7 @@ FOLDER = pathlib.Path({folder!r})
 supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))
 supervision.EVENT_LOOP_SECONDS = 4.0
 supervision.FINISH_SECONDS = 2.0
-refresh, ping, prune, watch = issuer.keyring.node.Node.refresh, Database.ping, background._prune, background._watch
+refresh, ping, prune, watch = issuer.keyring.node.Node.refresh, Database.ping, background._prune, background.record_process_state
 def has(what):
     return (FOLDER / f"{{what}}-{{os.getpid()}}").exists()
 def hang_or_refresh(self):
@@ -51,7 +51,7 @@ def ping_or_not(self):
     return ping(self)
 issuer.keyring.node.Node.refresh = hang_or_refresh
 Database.ping = ping_or_not
-background._watch = stall_or_watch
+background.record_process_state = stall_or_watch
 background._prune = end_or_prune
 background.PRUNE_INTERVAL = background.BATCH_PAUSE
 """
