@@ -72,11 +72,11 @@ def test_a_replay_ends_its_session_though_it_cannot_be_recorded(
 
 SHARED = """
 import os, pathlib, resource, sys
-from issuer.web import shared_values
+from issuer.web import metric_values
 folder = pathlib.Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
-shared_values.share_values()
+metric_values.share_values()
 def sums():
     return {s.name: s.value for m in MultiProcessCollector(None).collect() for s in m.samples if not s.labels}
 registry = CollectorRegistry()

@@ -319,7 +319,7 @@ def test_a_path_that_leads_nowhere_is_one_line_with_the_path(
     told = refusal()
     assert told.startswith(name)
     assert path[:100] in told
-    assert "give another" in told
+    assert "use another one" in told
     assert len(told) < 300
     assert "Errno" not in told
 

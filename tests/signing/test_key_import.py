@@ -240,7 +240,7 @@ def test_a_strong_key_is_read_and_gets_its_algorithm(key: Any, preferred: str, a
 @pytest.mark.parametrize(
     ("pem", "passphrase", "says"),
     [
-        (b"nonsense", None, "no PEM"),
+        (b"nonsense", None, "not the PEM"),
         (pem_of(SOUND) * 2, None, "more than one"),
         (pem_of(SOUND, OLD), NEW, "passphrase"),
         (pem_of(SOUND), OLD, "not encrypted"),
