@@ -22,7 +22,8 @@ FOLDER = pathlib.Path({folder!r})
 supervision.Limits.of = classmethod(lambda cls, policy: cls(2.0, 5.0, 9.0))
 supervision.EVENT_LOOP_SECONDS = 4.0
 supervision.FINISH_SECONDS = 2.0
-refresh, ping, prune, watch = issuer.keyring.node.Node.refresh, Database.ping, background._prune, background.record_process_state
+refresh, ping = issuer.keyring.node.Node.refresh, Database.ping
+prune, watch = background._prune, background.record_process_state
 def has(what):
     return (FOLDER / f"{{what}}-{{os.getpid()}}").exists()
 def hang_or_refresh(self):
