@@ -157,7 +157,7 @@ def _unknown_in_file(file: EnvFile, known: frozenset[str]) -> list[ConfigWarning
 
 def _unknown(name: str, known: frozenset[str]) -> str:
     similar = _most_similar(name.upper(), known)
-    return f"{name} is not a setting" + (f"; did you mean {similar}?" if similar else "")
+    return f"{name} is no setting" + (f"; did you mean {similar}?" if similar else "")
 
 
 def _most_similar(name: str, known: frozenset[str]) -> str | None:

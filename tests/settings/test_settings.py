@@ -199,8 +199,8 @@ def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
     (tmp_path / ".env").write_text("ISSUER_QQQ=1\nOTHER=2\n")
     (tmp_path / ".env").chmod(0o600)
     assert [warning.message for warning in setting_warnings()] == [
-        "ISSUER_QQQ is not a setting (line 1 of .env)",
-        "ISSUER_ACCES_TOKEN_LIFETIME is not a setting; did you mean ISSUER_ACCESS_TOKEN_LIFETIME?",
+        "ISSUER_QQQ is no setting (line 1 of .env)",
+        "ISSUER_ACCES_TOKEN_LIFETIME is no setting; did you mean ISSUER_ACCESS_TOKEN_LIFETIME?",
     ]
 
 
