@@ -47,6 +47,9 @@ PYTHON = "/opt/issuer/.venv/bin/python"
 KILLS = 7
 """By itself systemd starts a service five times in ten seconds, and then no more."""
 
+SLOW = re.compile("key ring needs attention|service unavailable")
+"""What a service logs as an error while the machine is so busy that a refresh takes seconds."""
+
 LOAD = """
 import http.client, json, sys, threading
 stop, answered, failed = threading.Event(), [], []
@@ -172,9 +175,9 @@ def test_the_lines_of_the_page_make_a_service_that_people_log_in_to(service: Mac
     assert len(key_set["keys"]) == 2
     shown = service.show("issuer")
     assert (shown["UnitFileState"], shown["User"], shown["NRestarts"]) == ("enabled", "issuer", "0")
-    slow = "the key ring needs attention"  # logged where the machine is so busy that a refresh takes seconds
-    lines = [line for line in log(service).splitlines() if slow not in line]
-    assert set(re.findall(r'"level": "(\w+)"', "\n".join(lines))) == {"info"}
+    lines = [line for line in log(service).splitlines() if '"level"' in line]
+    assert lines
+    assert [line for line in lines if '"level": "info"' not in line and not SLOW.search(line)] == []
 
 
 def test_the_operators_line_shows_the_keys_of_the_service(service: Machine) -> None:
