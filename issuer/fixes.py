@@ -101,6 +101,7 @@ class Kind(StrEnum):
     AUDIT_SHORT = "recorded entries of the audit log are missing"
     RING_NEEDS_A_NODE = "a change of the key ring is overdue, because no issuer runs"
     TOO_MANY_KEYS = "more keys will be published than verifiers accept"
+    SETTINGS_DIFFER = "a node of this installation has other settings"
     CLOCK = "the clock is wrong"
 
 

@@ -36,6 +36,7 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.settings.settings import BadSettings, Settings
+from issuer.settings.shared import shared_settings
 from issuer.signing.pem import PemSigner, PemStorage
 from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
@@ -173,7 +174,16 @@ def _keys(
         signer=signer,
         rotation=rotation,
         recovery=Recovery(rotation, store, signer, policy, clock, actor),
-        node=Node(rotation, signer, heartbeats, policy, clock, node_name, storage_error_of(settings)),
+        node=Node(
+            rotation,
+            signer,
+            heartbeats,
+            policy,
+            clock,
+            node_name,
+            storage_error_of(settings),
+            shared_settings(settings),
+        ),
         heartbeats=heartbeats,
         audit=AuditStore(database),
     )

@@ -145,7 +145,7 @@ def _ring(settings: Settings, policy: Policy, database: Database, clock: Clock) 
             yield CheckResult("private keys", (problem(str(error), fix),))
         return
     rotation, now = Rotation(RingStore(database), signer, policy, clock, "check"), clock()
-    findings = [*ring.clock(rotation), *ring.hosts(settings, database, HeartbeatStore(database), now)]
+    findings = [*ring.clock(rotation), *ring.nodes(settings, database, HeartbeatStore(database), now)]
     found = ring.load(rotation, database, findings, private_keys.remove_checkpoint(settings))
     if found:
         findings += ring.maintenance(found, policy, now)

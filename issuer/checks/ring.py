@@ -1,7 +1,7 @@
 """Checks of the key ring: that it exists, is the newest and is maintained; of its audit log, clock and hosts."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,6 +15,7 @@ from issuer.database.errors import DatabaseDamaged, StoreError
 from issuer.errors import KeyRingError, NoRing, OlderRing, WrongClock
 from issuer.fixes import Fix, Kind, setting
 from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
+from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import ring_warnings
 from issuer.keyring.policy import PUBLISHED_MOST, Policy
@@ -23,6 +24,7 @@ from issuer.keyring.ring import KeyRing
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.tombstone import Moved
 from issuer.settings.settings import Settings
+from issuer.settings.shared import shared_settings
 from issuer.settings.values import LONGEST
 from issuer.signing.signer import Signer
 
@@ -122,16 +124,35 @@ def audit(store: AuditStore, rotation: Rotation | None, database: Database) -> I
         yield problem(wrong, Fix(Kind.AUDIT_SHORT, RECOVER_COMMAND))
 
 
-def hosts(
+def nodes(
     settings: Settings, database: Database, heartbeats: HeartbeatStore, now: datetime
 ) -> Iterator[Finding]:
-    """Yield what several hosts cannot share."""
+    """Yield settings that differ between running nodes and this command, and what several hosts cannot share."""
     try:
         beats = heartbeats.all()
     except DatabaseDamaged as error:
         yield problem(str(error), run_statement(database, "DELETE FROM heartbeats"))
         return
     alive = [beat for beat in beats if beat.signs_until > now and not beat.has_left]
+    yield from _other_settings(settings, alive)
+    yield from _several_hosts(settings, database, alive)
+
+
+def _other_settings(settings: Settings, alive: Iterable[Heartbeat]) -> Iterator[Finding]:
+    """Yield each setting that has another value at a running node."""
+    for name, ours in shared_settings(settings).items():
+        others = {beat.settings.get(name, ours): beat.name for beat in alive}
+        others.pop(ours, None)
+        for theirs, node in others.items():
+            yield problem(
+                f"{name} is {ours} here and {theirs} at the running issuer {node}: all nodes of an installation must"
+                " have the same value",
+                setting(Kind.SETTINGS_DIFFER, name, theirs),
+            )
+
+
+def _several_hosts(settings: Settings, database: Database, alive: Iterable[Heartbeat]) -> Iterator[Finding]:
+    """Yield what several hosts cannot share."""
     names = sorted({beat.name.rpartition("/")[0] for beat in alive})
     if len(names) < 2:  # noqa: PLR2004 - one host
         return

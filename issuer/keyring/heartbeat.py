@@ -3,8 +3,8 @@
 Storing heartbeats is left to `heartbeat_store`, sending them to `node`.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -23,9 +23,19 @@ class Heartbeat:
     served_until: datetime
     """When the last key set that it may have served expires in caches."""
     max_age: timedelta
+    settings: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """The values of the settings that must be the same at every process."""
 
     @classmethod
-    def of(cls, process_id: str, name: str, version: int, policy: Policy, now: datetime) -> Self:
+    def of(
+        cls,
+        process_id: str,
+        name: str,
+        version: int,
+        policy: Policy,
+        now: datetime,
+        settings: Mapping[str, str] | None = None,
+    ) -> Self:
         """Return the heartbeat of a process at `now`; the next one is due within the interval of `policy`."""
         next_at = now + policy.heartbeat_interval
         return cls(
@@ -36,6 +46,7 @@ class Heartbeat:
             signs_until=next_at + policy.node_timeout,
             served_until=next_at + policy.publish_without_database + policy.max_age,
             max_age=policy.max_age,
+            settings=settings or {},
         )
 
     def last(self, now: datetime) -> Self:

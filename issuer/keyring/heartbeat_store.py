@@ -3,11 +3,13 @@
 What follows from them is defined in `heartbeat`.
 """
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, Integer, Row, String, Table, Text, delete, insert, select
 
+from issuer import strict_json
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.types import Instant
@@ -24,6 +26,7 @@ heartbeats = Table(
     Column("signs_until", Instant, nullable=False),
     Column("served_until", Instant, nullable=False),
     Column("max_age", Integer, nullable=False),
+    Column("settings", Text, nullable=False),
 )
 
 
@@ -35,7 +38,11 @@ class HeartbeatStore:
 
     def beat(self, heartbeat: Heartbeat, forget_before: datetime) -> None:
         """Store the latest heartbeat of a process, and delete those with `served_until` before `forget_before`."""
-        values = {**vars(heartbeat), "max_age": int(heartbeat.max_age.total_seconds())}
+        values = {
+            **vars(heartbeat),
+            "max_age": int(heartbeat.max_age.total_seconds()),
+            "settings": json.dumps(dict(heartbeat.settings)),
+        }
         expired = select(heartbeats.c.id).where(heartbeats.c.served_until < forget_before)
         # A process that was stopped while it wrote its own row still locks it: do not wait for it.
         unlocked = expired.with_for_update(skip_locked=True)
@@ -55,13 +62,25 @@ def _heartbeat(row: Row[Any]) -> Heartbeat:
     """Return the heartbeat in a row, which another program may have written; SQLite stores any type anywhere."""
     numbers, texts = (row.version, row.max_age), (row.id, row.name)
     instants = (row.refreshed_at, row.signs_until, row.served_until)
+    settings = _settings(row.settings)
     if (
-        all(isinstance(each, int) and 0 <= each <= MOST_VERSIONS for each in numbers)
+        settings is not None
+        and all(isinstance(each, int) and 0 <= each <= MOST_VERSIONS for each in numbers)
         and all(isinstance(each, str) for each in texts)
         and all(isinstance(each, datetime) and FIRST_INSTANT <= each <= LAST_INSTANT for each in instants)
     ):
-        return Heartbeat(*texts, row.version, *instants, timedelta(seconds=row.max_age))
+        return Heartbeat(*texts, row.version, *instants, timedelta(seconds=row.max_age), settings)
     raise DatabaseDamaged(
         "a heartbeat in the database is damaged: find out who can write there, and remove all heartbeats (DELETE FROM"
         " heartbeats); running processes write theirs again"
     )
+
+
+def _settings(document: object) -> dict[str, str] | None:
+    """Return the settings in a row, or None if they are not an object of strings."""
+    try:
+        settings = strict_json.read_document(str(document))
+    except ValueError:
+        return None
+    is_sound = isinstance(settings, dict) and all(isinstance(value, str) for value in settings.values())
+    return settings if is_sound else None

@@ -4,7 +4,7 @@ Changing the ring is left to `rotation`, and what a node may do with its copy to
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -75,6 +75,7 @@ class Node:
         clock: Clock,
         name: str,
         storage_error: Callable[[], KeyUnavailable | None] = lambda: None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._rotation = rotation
         self._signer = signer
@@ -83,6 +84,7 @@ class Node:
         self._clock = clock
         self.name = name
         self._storage_error = storage_error
+        self._settings = settings
         self._view: View | None = None
         self._heartbeat: Heartbeat | None = None
         self._failure: Failure | None = None
@@ -255,6 +257,6 @@ class Node:
         if last and last.version == version and abs(now - last.refreshed_at) < policy.heartbeat_interval:
             return
         process_id = last.id if last else str(uuid.uuid4())
-        heartbeat = Heartbeat.of(process_id, self.name, version, policy, now)
+        heartbeat = Heartbeat.of(process_id, self.name, version, policy, now, self._settings)
         self._heartbeats.beat(heartbeat, now - policy.clock_skew)
         self._heartbeat = heartbeat

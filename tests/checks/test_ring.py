@@ -1,6 +1,7 @@
 """Checks of the key ring: lost, older, damaged, overdue; its audit log, clock and hosts."""
 
 import shutil
+from collections.abc import Mapping
 from datetime import timedelta
 
 from support.defaults import MovableClock
@@ -27,11 +28,11 @@ def test_private_keys_without_note_and_database_are_reported_before_a_start_refu
     assert "there are 2 private keys but no key ring in the database" in finding.wrong
 
 
-def beat(deployment: Deployment, name: str) -> None:
+def beat(deployment: Deployment, name: str, other_settings: Mapping[str, str] | None = None) -> None:
     settings = load_settings()
     database = Database(settings.database_url.get_secret_value())
     now = system_clock()
-    HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now), now)
+    HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now, other_settings), now)
     database.close()
 
 
@@ -41,6 +42,18 @@ def test_a_directory_of_keys_must_be_shared_by_several_hosts(empty: Deployment, 
     for name in ("one/7", "two/7"):
         beat(empty, name)
     assert empty.one(Severity.WARNING).fix.line == "issuer move --to-file FILE"
+
+
+def test_a_setting_with_another_value_at_a_running_node_is_reported_with_that_value(
+    deployment: Deployment,
+) -> None:
+    beat(deployment, "one/7", {"ISSUER_URL": "https://other.example", "ISSUER_CLOCK_SKEW": "30s"})
+    finding = deployment.one()
+    assert (
+        "ISSUER_URL is http://127.0.0.1:8000 here and https://other.example at the running issuer one/7"
+        in finding.wrong
+    )
+    assert finding.fix.line == "ISSUER_URL=https://other.example"
 
 
 def test_a_restored_older_ring_is_reported_with_its_fix(deployment: Deployment) -> None:

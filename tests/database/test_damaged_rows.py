@@ -52,7 +52,7 @@ def node(database: Database, keys: Path, clock: MovableClock) -> Node:
 
 def beat(database: Database, **values: Any) -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    row = {**vars(Heartbeat.of("1", "a", 1, FAST, now)), "max_age": 60, **values}
+    row = {**vars(Heartbeat.of("1", "a", 1, FAST, now)), "max_age": 60, "settings": "{}", **values}
     with database.write() as connection:
         connection.execute(insert(heartbeats).values(**row))
 
@@ -74,6 +74,9 @@ def test_an_impossible_heartbeat_is_reported_as_damaged(database: Database, valu
         "version = -5",
         "max_age = 'x'",
         "name = x'ff'",
+        "settings = ''",
+        "settings = '[]'",
+        """settings = '{"ISSUER_URL": 1}'""",
     ],
 )
 def test_a_heartbeat_with_values_of_other_types_is_reported_as_damaged(

@@ -1,6 +1,7 @@
 """Scenarios: the database."""
 
 import os
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 from issuer.checks import storage
@@ -106,11 +107,16 @@ def _(stage: Stage) -> None:
     stage.deployment.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
 
 
-def beat(name: str) -> None:
+def beat(name: str, other_settings: Mapping[str, str] | None = None) -> None:
     settings = load_settings()
     database, now = Database(settings.database_url.get_secret_value()), system_clock()
-    HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now), now)
+    HeartbeatStore(database).beat(Heartbeat.of(name, name, 1, settings.policy(), now, other_settings), now)
     database.close()
+
+
+@scenario(Kind.SETTINGS_DIFFER)
+def _(stage: Stage) -> None:
+    beat("one/7", {"ISSUER_URL": "https://issuer.example", "ISSUER_CLOCK_SKEW": "30s"})
 
 
 def moved_elsewhere(stage: Stage) -> None:

@@ -119,6 +119,7 @@ def _create_keys() -> None:
         sa.Column("signs_until", Instant(), nullable=False),
         sa.Column("served_until", Instant(), nullable=False),
         sa.Column("max_age", sa.Integer(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
     )
 
 
