@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from timing import measured, show
 
-from verifier_example.testing import KeyPair, make_token
-from verifier_example.verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
+from jwks_verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
+from jwks_verifier.testing import KeyPair, make_token
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 
-from verifier_example.testing import InProcessIssuer
+from jwks_verifier.testing import InProcessIssuer
 
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 ISSUER = "https://issuer.example"
