@@ -73,7 +73,7 @@ class Verifier(ABC):
 class Example(Verifier):
     """The example's verifier: it uses discovery, refreshes in advance, and keeps stale keys during an outage."""
 
-    kind = "verifier.py"
+    kind = "jwks-verifier"
 
     async def open(self, stack: AsyncExitStack) -> None:
         cooldown = COOLDOWN_SHARE * self.rules.max_age
