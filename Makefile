@@ -77,9 +77,9 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "install the venv module of $(PYTHON): on Debian, apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.runs: $(BIN)/python requirements.lock pyproject.toml
+$(VENV)/.runs: $(BIN)/python requirements.lock pyproject.toml verifier_example/pyproject.toml
 	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(PIP) install --no-deps --no-build-isolation --editable . --editable ./verifier_example
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.runs requirements-test.lock

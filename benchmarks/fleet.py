@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, field
 from math import inf
 
-from verifier_example.verifier import Timings
+from jwks_verifier import Timings
 
 LATENCY_SECONDS = 0.1
 """From an edge to the origin and back; a refused connection takes as long."""

@@ -1,4 +1,4 @@
-"""The cost of verification, also under attack: `verifier.py` compared with raw RSA and PyJWT's PyJWKClient.
+"""The cost of verification, also under attack: `jwks_verifier` compared with raw RSA and PyJWT's PyJWKClient.
 
 All in one run: CPU time in alternating rounds, medians and ratios; stalls of the event loop; fetches, counted by the
 server. The server is `tests/support/attacks/hostile_server.py`, or a small one here whose keys can be changed.
@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from timing import measured, show
 
-from verifier_example.testing import KeyPair, make_token
-from verifier_example.verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
+from jwks_verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
+from jwks_verifier.testing import KeyPair, make_token
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -131,7 +131,7 @@ def at_once(verifier: TokenVerifier, token: str) -> None:
 
 
 Case = Callable[[int], None]
-NAMES = ("RS256 verification alone", "verifier.py", "PyJWT's PyJWKClient")
+NAMES = ("RS256 verification alone", "jwks-verifier", "PyJWT's PyJWKClient")
 
 
 def repeated(act: Callable[[], object]) -> Case:
@@ -356,7 +356,7 @@ async def run() -> None:
         figures = await stalls(hostile)
     figures += [await cold_start(old), await flood(old), *await outage(old), *await rotation(old, new)]
     table = Table(title="bad days", title_justify="left", box=None)
-    for name in ("figure", "target", "verifier.py", "PyJWT's PyJWKClient"):
+    for name in ("figure", "target", "jwks-verifier", "PyJWT's PyJWKClient"):
         table.add_column(name)
     for figure in figures:
         table.add_row(*figure)

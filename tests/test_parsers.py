@@ -24,8 +24,10 @@ from issuer.throttling.limits import site
 from issuer.web.http.forms import FORM, VERBATIM, read_form
 from issuer.web.http.path_redaction import PathRedaction
 from issuer.web.well_known.jwks import _etags
+from jwks_verifier.encoding import read_base64url, read_object
+from jwks_verifier.http_client import check_url
+from jwks_verifier.jwk import import_key
 from verifier_example.settings import _seconds
-from verifier_example.verifier import _check_url, _read_base64url, _read_object, import_key
 
 ANYTHING = st.text(max_size=80)
 JSON = st.recursive(
@@ -131,7 +133,7 @@ def test_a_duration_is_read_or_refused_by_issuer_and_example(text: str) -> None:
 @EXAMPLES
 @given(ANYTHING | ANYTHING.map(lambda text: f"https://{text}"))
 def test_a_url_is_judged(url: str) -> None:
-    only(ValueError, lambda: _check_url(url, allow_http=False))
+    only(ValueError, lambda: check_url(url, allow_http=False))
     assert is_fetchable(url) in {True, False}
     assert only(ValueError, lambda: is_loopback(url)) in {True, False, None}
 
@@ -156,13 +158,13 @@ def test_any_header_and_path_is_read_without_an_error(text: str, path: str) -> N
 @EXAMPLES
 @given(st.binary(max_size=120), ANYTHING.filter(bool))
 def test_json_and_base64url_are_read_strictly_or_raise(raw: bytes, segment: str) -> None:
-    only((ValueError, RecursionError), lambda: _read_object(raw))
-    read = only(ValueError, lambda: _read_base64url(segment))
+    only((ValueError, RecursionError), lambda: read_object(raw))
+    read = only(ValueError, lambda: read_base64url(segment))
     if read is not None and segment.isascii() and segment.replace("-", "").replace("_", "").isalnum():
         assert base64.urlsafe_b64encode(read).rstrip(b"=").decode() == segment
 
 
 @pytest.mark.parametrize("depth", [10, 100_000])
 def test_nesting_ends_in_an_error_and_never_in_a_crash(depth: int) -> None:
-    only((ValueError, RecursionError), lambda: _read_object(b"[" * depth))
-    only((ValueError, RecursionError), lambda: _read_object(b'{"a":' * depth))
+    only((ValueError, RecursionError), lambda: read_object(b"[" * depth))
+    only((ValueError, RecursionError), lambda: read_object(b'{"a":' * depth))

@@ -1,6 +1,6 @@
 """The example service: its routes and probes, built by `create_app`.
 
-Verifying tokens is left to `verifier`, error responses to `dependencies`, metrics to `metrics`. Run it with
+Verifying tokens and error responses are left to `jwks_verifier`, metrics to `metrics`. Run it with
 `python -P -m verifier_example`. Under plain uvicorn it has the same limits on connections, with their defaults; but
 uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to.
 """
@@ -17,12 +17,11 @@ from fastapi.routing import iter_route_contexts
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from verifier_example import docs_page
-from verifier_example.connections import bound_connections_of_this_server
-from verifier_example.connections.shortages import KINDS
-from verifier_example.dependencies import (
+from jwks_verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
+from jwks_verifier.fastapi import (
     POLICY_VIOLATION,
     CurrentUser,
     ErrorBody,
@@ -31,10 +30,12 @@ from verifier_example.dependencies import (
     render_refusal,
     unavailable,
 )
+from verifier_example import docs_page
+from verifier_example.connections import bound_connections_of_this_server
+from verifier_example.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from verifier_example.logs import known_paths_only, logged_in_a_thread
 from verifier_example.metrics import Metrics
 from verifier_example.settings import Settings, load_settings, require_usable
-from verifier_example.verifier import AccessToken, Event, JwksCache, State, Timings, TokenVerifier
 
 _LEVELS = {  # INFO for the others
     Event.FETCH_FAILED: logging.WARNING,
@@ -137,9 +138,9 @@ def create_app(
     )
     app.add_exception_handler(HTTPException, render_refusal)
     for kind in KINDS:
-        app.add_exception_handler(kind, render_refusal)
+        app.add_exception_handler(kind, _render_shortage)
     current_user = CurrentUser(verifier, token_url=chosen.issuer.rstrip("/") + "/login")
-    app.state.cache = verifier.cache  # for `_lifespan`
+    app.state.verifier = verifier  # for `_lifespan`
     app.state.connection_refused = metrics.connection_refused  # for `connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are matched in this order
@@ -155,13 +156,21 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     bound_connections_of_this_server()
     paths = [route.path for route in iter_route_contexts(app.routes) if route.path]
     with known_paths_only(paths), logged_in_a_thread():
-        async with app.state.cache:
+        async with app.state.verifier:
             yield
 
 
 async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
     """Answer 404 with a body for any other path, also of a WebSocket, where the framework sends no body."""
     raise HTTPException(HTTPStatus.NOT_FOUND)
+
+
+async def _render_shortage(connection: HTTPConnection, error: Exception) -> Any:
+    """Answer 503 when the system has no more threads, memory or files for this process."""
+    if not is_shortage(error):
+        raise error
+    logger.error("cannot answer: %s", error)
+    return await render_refusal(connection, unavailable("the service cannot answer now", RETRY_SECONDS))
 
 
 def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenVerifier:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from jwks_verifier import Event, JwksCache, Reason, State
 from verifier_example.connections import Cause
-from verifier_example.verifier import Event, JwksCache, Reason, State
 
 _VERIFICATIONS = (Event.ACCEPTED, Event.UNAVAILABLE)  # and REJECTED, which is counted by its reason
 _FETCHES = (Event.FETCHED, Event.NOT_MODIFIED, Event.FETCH_FAILED)

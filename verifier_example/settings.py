@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from verifier_example.verifier import JwksCache, Timings
+from jwks_verifier import JwksCache, Timings
 
 GROUP_AND_OTHERS_WRITE = 0o022
 _DEFAULTS = Timings()

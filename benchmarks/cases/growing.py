@@ -32,7 +32,7 @@ from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.web.well_known.jwks import RenderedKeySet
 from issuer.wiring import Issuer, build
-from verifier_example.testing import KeyPair
+from jwks_verifier.testing import KeyPair
 
 LEAST = 100
 CALLS = 400

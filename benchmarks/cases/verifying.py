@@ -13,7 +13,7 @@ from rounds import Bench, Case, Contestant, Findings, Rounds, Sample, folder_of
 from servers import HOST, example, installed, issuer, jose, recipe
 from timing import cpu_us
 
-from verifier_example.testing import KeyPair
+from jwks_verifier.testing import KeyPair
 
 CONNECTIONS = 8
 OURS, RECIPE, NODE = "example service", "FastAPI + PyJWKClient", "node + jose"

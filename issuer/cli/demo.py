@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NoReturn, Self
 
@@ -94,6 +95,11 @@ def demo(
     signal.signal(signal.SIGHUP, _stop)
     if port == service_port:
         raise typer.BadParameter("--port and --service-port must differ")
+    if find_spec("jwks_verifier") is None:
+        raise CommandError(
+            "the package jwks_verifier is not installed, and the example service needs it;"
+            " run, in the checkout: pip install ./verifier_example"
+        )
     ports = Ports(port, service_port)
     require_free(HOST, port, "--port")
     require_free(HOST, service_port, "--service-port")

@@ -1,6 +1,6 @@
 """JWTs signed by the key ring: one row for each type of token, how each is signed, and how it is verified here.
 
-Their claims are defined in `claims`. Other services verify through the JWKS, see `verifier_example`.
+Their claims are defined in `claims`. Other services verify through the JWKS, see `jwks_verifier`.
 """
 
 from collections.abc import Callable, Mapping

@@ -87,6 +87,7 @@ def test_each_command_explains_itself_and_takes_json(command: str) -> None:
 
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    ROOT / "verifier_example" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
@@ -187,9 +188,9 @@ def test_what_installs_without_make_is_what_make_does() -> None:
     start = (ROOT / "docs" / "start.md").read_text("utf-8")
     for line in (
         "install --require-hashes -r requirements.lock",
-        "install --no-deps --no-build-isolation",
+        "install --no-deps --no-build-isolation -e . -e ./verifier_example",
     ):
-        assert line in make
+        assert line in make.replace("--editable", "-e")
         assert line in block
         assert line in start
 

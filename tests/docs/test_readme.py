@@ -1,28 +1,51 @@
-"""The lines of Python in the README are a service that works."""
+"""The lines of Python in the README, and in that of the library, work as they are written."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
 
 from fastapi.testclient import TestClient
 
-from verifier_example.testing import InProcessIssuer
+from jwks_verifier.testing import InProcessIssuer
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
 ISSUER = "https://issuer.example"
 AUDIENCE = "https://api.example"
 
 
-def test_the_service_of_the_readme_verifies_tokens_and_scopes() -> None:
-    (lines,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    issuer = InProcessIssuer(ISSUER)
+def run(page: str, issuer: InProcessIssuer) -> dict[str, Any]:
+    """Run the lines of Python of a page with keys of that issuer, and return what they define."""
+    (lines,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
     cache = f'JwksCache("{ISSUER}")'
     assert cache in lines
     namespace: dict[str, Any] = {"transport": issuer.transport}
     exec(lines.replace(cache, f'JwksCache("{ISSUER}", transport=transport)'), namespace)  # noqa: S102
+    return namespace
+
+
+def test_the_service_of_the_readme_verifies_tokens_and_scopes() -> None:
+    issuer = InProcessIssuer(ISSUER)
+    namespace = run("README.md", issuer)
     tokens = [issuer.make_token(aud=AUDIENCE, scope=scope, username="alice") for scope in ("items:read", "")]
     with TestClient(namespace["app"]) as client:
         answers = [client.get("/items", headers={"Authorization": f"Bearer {token}"}) for token in tokens]
         without = client.get("/items")
     assert answers[0].json() == {"read by": "alice"}
     assert [answer.status_code for answer in (*answers, without)] == [200, 403, 401]
+
+
+def test_the_function_of_the_librarys_readme_tells_tokens_apart() -> None:
+    issuer = InProcessIssuer(ISSUER)
+    namespace = run("verifier_example/README.md", issuer)
+    verifier, status = namespace["verifier"], namespace["status"]
+    tokens = [issuer.make_token(aud=AUDIENCE, scope=scope) for scope in ("items:read", "")]
+
+    async def statuses() -> list[int]:
+        issuer.down = True
+        before = await status(tokens[0])
+        issuer.down = False
+        async with verifier:
+            return [before] + [await status(token) for token in (*tokens, "x")]
+
+    assert asyncio.run(statuses()) == [503, 200, 403, 401]

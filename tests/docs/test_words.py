@@ -16,9 +16,9 @@ from support.documents import script
 
 from issuer.cli.commands import app as commands
 from issuer.settings.settings import Settings
+from jwks_verifier import JwksCache
 from verifier_example import app as example
 from verifier_example.metrics import Metrics
-from verifier_example.verifier import JwksCache
 
 ROOT = Path(__file__).parents[2]
 WORDS = {

@@ -19,7 +19,7 @@ from oauthlib.oauth2 import BackendApplicationClient, OAuth2Error
 from requests_oauthlib import OAuth2Session as RequestsOauthlibSession
 from support.servers import Installation
 
-from verifier_example.testing import KeyPair
+from jwks_verifier.testing import KeyPair
 
 FIRST_PARTY = "first-party"
 

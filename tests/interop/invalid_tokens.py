@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from verifier_example.testing import KeyPair, make_token
+from jwks_verifier.testing import KeyPair, make_token
 
 Claims = Mapping[str, Any]
 

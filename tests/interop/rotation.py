@@ -19,7 +19,7 @@ from interop.invalid_tokens import FIXED_CACHE, INVALID
 from interop.verifiers import STACKS, StackVerifier, Verdict
 from support.servers import Installation, Server, eventually, kid_of
 
-from verifier_example.testing import KeyPair, make_token
+from jwks_verifier.testing import KeyPair, make_token
 
 LEEWAY_SECONDS = 10
 """For how long after its expiry a verifier accepts a token, at most."""

@@ -29,7 +29,7 @@ from jwt.algorithms import RSAAlgorithm
 from support.defaults import ALICE, PASSWORD
 from support.servers import PATIENCE_SECONDS, Installation, access_token, kid_of
 
-from verifier_example.testing import KeyPair, make_token
+from jwks_verifier.testing import KeyPair, make_token
 
 CLIENTS_ON_NODE = ("openid-client", "oauth4webapi")
 CLIENTS = (*CLIENTS_ON_NODE, *CLIENTS_IN_PYTHON)

@@ -11,7 +11,7 @@ from interop.rotation import Record, Token, record_rotation
 from interop.verifiers import STACKS, Verdict
 from support.servers import HOST, free_port
 
-from verifier_example.testing import KeyPair, make_token
+from jwks_verifier.testing import KeyPair, make_token
 
 UNAUTHORIZED, FORBIDDEN = 401, 403
 

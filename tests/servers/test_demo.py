@@ -116,14 +116,18 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(
     assert nothing_left(tmp_path)
 
 
-def test_a_missing_dependency_is_one_clear_line(tmp_path: Path) -> None:
-    without = "import sys; sys.modules['httpx2'] = None; from issuer.cli import main; main()"
+@pytest.mark.parametrize(
+    ("package", "fix"),
+    [("httpx2", "make demo, or see README.md"), ("jwks_verifier", "pip install ./verifier_example")],
+)
+def test_a_missing_dependency_is_one_clear_line(tmp_path: Path, package: str, fix: str) -> None:
+    without = f"import sys; sys.modules['{package}'] = None; from issuer.cli import main; main()"
     command = [sys.executable, "-c", without, "demo", "--once"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert done.returncode == 1
-    assert re.fullmatch(r"failed: the package httpx2 is not installed; .*\n", done.stderr)
+    assert re.fullmatch(rf"failed: the package {package} is not installed[;,] .*{fix}\n", done.stderr)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root may write")

@@ -49,7 +49,17 @@ NAMES = (
         "jwt",
         "httpx2",
     ),
-    *("issuer", "verifier_example", "prometheus_client", "opentelemetry", "click", "typer", "rich", "pkcs11"),
+    *(
+        "issuer",
+        "jwks_verifier",
+        "verifier_example",
+        "prometheus_client",
+        "opentelemetry",
+        "click",
+        "typer",
+        "rich",
+        "pkcs11",
+    ),
 )
 
 

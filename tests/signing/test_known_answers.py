@@ -21,7 +21,7 @@ from jwt.utils import base64url_decode, base64url_encode
 from issuer.signing.algorithms import ALGORITHMS, thumbprint
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import PemDirectory
-from verifier_example.verifier import import_key
+from jwks_verifier.jwk import import_key
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = json.loads(
     (Path(__file__).parent / "known_answers.json").read_text("utf-8")

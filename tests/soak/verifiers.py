@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import jwt
 
+from jwks_verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
 from soak.findings import Findings, Token
 from soak.network import LoadBalancer
 from soak.rules import Rules
-from verifier_example.verifier import InvalidToken, JwksCache, KeysUnavailable, Timings, TokenVerifier
 
 ALGORITHMS = ["RS256"]
 ROUND_SECONDS = 0.8
@@ -73,7 +73,7 @@ class Verifier(ABC):
 class Example(Verifier):
     """The example's verifier: it uses discovery, refreshes in advance, and keeps stale keys during an outage."""
 
-    kind = "verifier.py"
+    kind = "jwks-verifier"
 
     async def open(self, stack: AsyncExitStack) -> None:
         cooldown = COOLDOWN_SHARE * self.rules.max_age
@@ -94,7 +94,9 @@ class Example(Verifier):
         return list(self._cache.usable.by_kid) if self._cache.usable else []
 
     def age(self) -> float:
-        return time.monotonic() - self._cache.usable.fetched_at if self._cache.usable else float("inf")
+        return (
+            time.monotonic() - self._cache.usable.fetched_at.monotonic if self._cache.usable else float("inf")
+        )
 
 
 class PyJwt(Verifier):

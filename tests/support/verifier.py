@@ -1,6 +1,6 @@
 """The tools of the verifier's tests: clocks, a forge for tokens, a scripted issuer, a real server.
 
-A well-behaved issuer is provided by `verifier_example.testing`, fixtures by `tests/verifier/conftest.py`.
+A well-behaved issuer is provided by `jwks_verifier.testing`, fixtures by `tests/verifier/conftest.py`.
 """
 
 import asyncio
@@ -17,13 +17,8 @@ import uvicorn
 from fastapi import FastAPI
 from jwt.algorithms import RSAAlgorithm
 
-from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
-from verifier_example.verifier import (
-    AccessToken,
-    InvalidToken,
-    Reason,
-    TokenVerifier,
-)
+from jwks_verifier import AccessToken, InvalidToken, Reason, TokenVerifier
+from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
 
 AUDIENCE = "https://api.test"
 METADATA_PATH = "/.well-known/oauth-protected-resource"

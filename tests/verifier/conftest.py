@@ -8,15 +8,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from support.verifier import AUDIENCE, Clock, Forge, Judge
 
+from jwks_verifier import Event, JwksCache, Timings, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer, KeyPair
 from verifier_example.app import create_app
 from verifier_example.settings import Settings
-from verifier_example.testing import InProcessIssuer, KeyPair
-from verifier_example.verifier import (
-    Event,
-    JwksCache,
-    Timings,
-    TokenVerifier,
-)
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 from support.servers import PATIENCE_SECONDS
 from support.verifier import Clock, ScriptedIssuer, serve
 
+from jwks_verifier import JwksCache, State, Timings, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer
 from verifier_example.app import create_app
 from verifier_example.settings import Settings
-from verifier_example.testing import InProcessIssuer
-from verifier_example.verifier import JwksCache, State, Timings, TokenVerifier
 
 
 def test_readiness_follows_the_keys(
@@ -55,7 +55,7 @@ def test_errors_of_the_framework_have_the_same_body(
 
 def test_importing_the_example_imports_nothing_of_the_issuer() -> None:
     code = (
-        "import sys, verifier_example.app, verifier_example.testing;"
+        "import sys, verifier_example.app, jwks_verifier.testing;"
         "print([name for name in sys.modules if name.split('.')[0] == 'issuer'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

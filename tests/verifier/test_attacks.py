@@ -21,10 +21,7 @@ from support.attacks.keys import SKIPPED, UNREADABLE, UNUSABLE_FOR_ES256, USED, 
 from support.attacks.mixed import ALGORITHMS, MIXED, MixedRow, Signers
 from support.verifier import Clock, Forge, Judge
 
-from verifier_example.app import create_app
-from verifier_example.settings import Settings
-from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
-from verifier_example.verifier import (
+from jwks_verifier import (
     AccessToken,
     Event,
     InvalidToken,
@@ -35,6 +32,9 @@ from verifier_example.verifier import (
     Timings,
     TokenVerifier,
 )
+from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
+from verifier_example.app import create_app
+from verifier_example.settings import Settings
 
 REFUSED = [*FORM, *HEADER, *SIGNATURE, *CLAIMS]
 COOLDOWN = Timings().cooldown

@@ -11,9 +11,9 @@ from fastapi.testclient import TestClient
 from support.defaults import bearer
 from support.verifier import AUDIENCE, METADATA_PARAMETER, METADATA_PATH, Forge
 
+from jwks_verifier import JwksCache, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer, access_token
 from verifier_example.app import create_app
-from verifier_example.testing import InProcessIssuer, access_token
-from verifier_example.verifier import JwksCache, TokenVerifier
 
 PROTECTED = ["/protected_route", "/me", "/items"]
 

@@ -5,8 +5,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from verifier_example.testing import KeyPair
-from verifier_example.verifier import Event, JwksCache, State
+from jwks_verifier import Event, JwksCache, State
+from jwks_verifier.testing import KeyPair
 
 pytestmark = pytest.mark.anyio
 Events = list[tuple[Event, str]]

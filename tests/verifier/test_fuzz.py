@@ -16,8 +16,8 @@ import pytest
 from support.attacks.mutants import Mutants
 from support.verifier import AUDIENCE, Clock, Forge
 
-from verifier_example.testing import InProcessIssuer
-from verifier_example.verifier import AccessToken, InvalidToken, JwksCache, Reason, TokenVerifier
+from jwks_verifier import AccessToken, InvalidToken, JwksCache, Reason, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer
 
 SHORT, LONG = 10_000, 200_000
 NEVER_SIGNED_AGAIN = {"bits", "characters", "segments", "spelling"}

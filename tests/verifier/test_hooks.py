@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from support.verifier import AUDIENCE, Clock, Forge
 
+from jwks_verifier import AccessToken, Event, JwksCache, Timings, TokenVerifier
 from verifier_example import logs
 from verifier_example.app import build_verifier
 from verifier_example.logs import MAX_QUEUED_RECORDS, logged_in_a_thread
 from verifier_example.metrics import Metrics
 from verifier_example.settings import Settings
-from verifier_example.verifier import AccessToken, Event, JwksCache, Timings, TokenVerifier
 
 
 class FetchCounter:

@@ -15,16 +15,8 @@ from support.attacks.hostile_server import HOSTILE, HostileServer, Stall, hostil
 from support.servers import PATIENCE_SECONDS
 from support.verifier import AUDIENCE, Clock, Forge
 
-from verifier_example.testing import InProcessIssuer, KeyPair
-from verifier_example.verifier import (
-    Event,
-    InvalidToken,
-    JwksCache,
-    KeysUnavailable,
-    State,
-    Timings,
-    TokenVerifier,
-)
+from jwks_verifier import Event, InvalidToken, JwksCache, KeysUnavailable, State, Timings, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer, KeyPair
 
 DEADLINE = 1.0
 BLOCKED = 0.4

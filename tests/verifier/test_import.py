@@ -8,8 +8,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from support.verifier import AUDIENCE, Clock, Forge
 
-from verifier_example.testing import InProcessIssuer, KeyPair
-from verifier_example.verifier import Event, InvalidToken, JwksCache, TokenVerifier, import_key
+from jwks_verifier import Event, InvalidToken, JwksCache, TokenVerifier
+from jwks_verifier.jwk import import_key
+from jwks_verifier.testing import InProcessIssuer, KeyPair
 
 pytestmark = pytest.mark.anyio
 Events = list[tuple[Event, str]]

@@ -16,8 +16,9 @@ from support.attacks.forging import NOW
 from support.attacks.keys import another, number, value
 from support.attacks.value_forms import ABSENT, NOT_TEXT, Form, Jwk, changed, forms
 
-from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
-from verifier_example.verifier import MAX_KEYS, Event, JwksCache, KeysUnavailable, import_key
+from jwks_verifier import Event, JwksCache, KeysUnavailable
+from jwks_verifier.jwk import MAX_KEYS, import_key
+from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
 
 _EC = ec.derive_private_key(7, ec.SECP256R1())
 _ED = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))

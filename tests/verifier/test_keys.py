@@ -9,9 +9,7 @@ import httpx2
 import pytest
 from support.verifier import Clock, Forge
 
-from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
-from verifier_example.verifier import (
-    MAX_CACHED_HEADERS,
+from jwks_verifier import (
     Event,
     InvalidToken,
     JwksCache,
@@ -21,6 +19,8 @@ from verifier_example.verifier import (
     Timings,
     TokenVerifier,
 )
+from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
+from jwks_verifier.verifier import MAX_CACHED_HEADERS
 
 pytestmark = pytest.mark.anyio
 Events = list[tuple[Event, str]]

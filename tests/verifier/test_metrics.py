@@ -9,11 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.defaults import bearer
 from support.verifier import AUDIENCE, Clock, Forge
 
+from jwks_verifier import Event, JwksCache, Reason, State, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer
 from verifier_example.app import build_verifier, create_app
 from verifier_example.metrics import Metrics
 from verifier_example.settings import Settings
-from verifier_example.testing import InProcessIssuer
-from verifier_example.verifier import Event, JwksCache, Reason, State, TokenVerifier
 
 
 @pytest.fixture

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from jwks_verifier import Event, JwksCache, KeysUnavailable, State
+from jwks_verifier.testing import KeyPair
 from verifier_example.app import build_verifier, create_app
 from verifier_example.settings import Settings
-from verifier_example.testing import KeyPair
-from verifier_example.verifier import Event, JwksCache, KeysUnavailable, State
 
 pytestmark = pytest.mark.anyio
 PASSWORD = "proxy-secret"

@@ -15,10 +15,10 @@ from support.verifier import AUDIENCE, METADATA_PARAMETER, Clock, Forge, serve
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from jwks_verifier import JwksCache, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer, access_token
 from verifier_example.app import create_app
 from verifier_example.settings import Settings
-from verifier_example.testing import InProcessIssuer, access_token
-from verifier_example.verifier import JwksCache, TokenVerifier
 
 
 def test_a_socket_greets_the_caller_at_once_and_at_each_message(client: TestClient, forge: Forge) -> None:

@@ -13,8 +13,8 @@ from support.attacks.forging import AUDIENCE, NOW
 from support.attacks.value_forms import ABSENT, NOT_TEXT, Form, Jwk, Raw, changed, forms, spelled
 from support.verifier import Clock, Forge, Judge
 
-from verifier_example.testing import InProcessIssuer, KeyPair
-from verifier_example.verifier import InvalidToken, TokenVerifier
+from jwks_verifier import InvalidToken, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer, KeyPair
 
 NOT_NUMBERS: tuple[Any, ...] = ("1800000600", True, False, None, [], [NOW], {}, "", "now")
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.verifier import AUDIENCE, Clock, Forge, Judge
 
-from verifier_example.verifier import AccessToken, Event, JwksCache, Reason, TokenVerifier
+from jwks_verifier import AccessToken, Event, JwksCache, Reason, TokenVerifier
 
 
 def test_a_verified_token_holds_the_claims_and_is_immutable(judge: Judge, forge: Forge) -> None:

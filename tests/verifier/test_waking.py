@@ -11,8 +11,7 @@ import httpx2
 import pytest
 from support.verifier import AUDIENCE, Forge
 
-from verifier_example.testing import JWKS_PATH, InProcessIssuer, KeyPair
-from verifier_example.verifier import (
+from jwks_verifier import (
     Event,
     InvalidToken,
     JwksCache,
@@ -22,6 +21,7 @@ from verifier_example.verifier import (
     Timings,
     TokenVerifier,
 )
+from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
 
 pytestmark = pytest.mark.anyio
 HOUR = 3600.0
@@ -149,7 +149,7 @@ async def test_invalid_tokens_cause_no_fetch_after_a_suspend(
 async def test_the_keys_are_refreshed_soon_after_a_suspend_without_a_request(
     issuer: InProcessIssuer, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("verifier_example.verifier.TICK", 0.01)
+    monkeypatch.setattr("jwks_verifier.cache.TICK", 0.01)
     again = asyncio.Event()
 
     def listen(event: Event, _: str) -> None:

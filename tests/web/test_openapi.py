@@ -28,9 +28,9 @@ from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.forms import FORM
 from issuer.wiring import Issuer, build
+from jwks_verifier import JwksCache, TokenVerifier
+from jwks_verifier.testing import InProcessIssuer
 from verifier_example import app as example
-from verifier_example.testing import InProcessIssuer
-from verifier_example.verifier import JwksCache, TokenVerifier
 
 EXAMPLES = 30
 FEW = 5

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import httpx2
 
+from jwks_verifier.http_client import MAX_BODY
 from support.attacks.keys import Jwk, another
-from verifier_example.verifier import MAX_BODY
 
 
 class AnswerRow(NamedTuple):

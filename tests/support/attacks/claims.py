@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
+from jwks_verifier import Reason
 from support.attacks.forging import AUDIENCE, NOW, Make, Row
-from verifier_example.verifier import Reason
 
 INSTANTS: tuple[Any, ...] = ("1800000600", True, [1800000600], {}, -1, -0.5, 10**18, 10**400, 1e18)
 TEXTS: tuple[Any, ...] = (1, "", ["u1"], "\ud800", "a\nb", "a\0b", True, {})

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jwt
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from verifier_example.verifier import Reason
+from jwks_verifier import Reason
 
 AUDIENCE = "https://api.test"
 NOW = 1_800_000_000

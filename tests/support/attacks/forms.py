@@ -3,8 +3,9 @@
 import json
 import zlib
 
+from jwks_verifier import Reason
+from jwks_verifier.verifier import MAX_TOKEN
 from support.attacks.forging import Make, Row, jwe, padded, same_bits, serialized, swap, twice, with_signature
-from verifier_example.verifier import MAX_TOKEN, Reason
 
 _ROWS: list[tuple[str, str, Make]] = [
     ("empty", "CVE-2019-17195 (Nimbus)", lambda _: ""),

@@ -5,8 +5,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from jwks_verifier import Reason
 from support.attacks.forging import Make, Row, hs256, own_key, public, signed_as, swap, with_signature
-from verifier_example.verifier import Reason
 
 _HEADER: list[tuple[str, str, Make]] = [
     (

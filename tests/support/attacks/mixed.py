@@ -10,7 +10,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from verifier_example.testing import KeyPair
+from jwks_verifier.testing import KeyPair
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 ORDER_OF_P256 = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551

@@ -14,7 +14,6 @@ proxies, a cookie would be sent by any page that opens the socket, and a first m
 has been accepted.
 """
 
-import logging
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,12 +28,12 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketClose
 
-from verifier_example.connections.shortages import RETRY_SECONDS, is_shortage
-from verifier_example.verifier import AccessToken, InvalidToken, KeysUnavailable, Reason, TokenVerifier
+from .claims import AccessToken
+from .errors import InvalidToken, KeysUnavailable, Reason
+from .verifier import TokenVerifier
 
 SUBPROTOCOL = "bearer"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
-logger = logging.getLogger(__name__)
 _DESCRIPTIONS = {  # the same as at the issuer
     HTTPStatus.NOT_FOUND: "there is no such endpoint",
     HTTPStatus.METHOD_NOT_ALLOWED: "this endpoint has no such method; see Allow",
@@ -78,9 +77,6 @@ async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
     A WebSocket gets the same response before it is accepted; if the server lacks the ASGI extension for that, it is
     closed instead.
     """
-    if is_shortage(error):
-        logger.error("cannot answer: %s", error)
-        error = unavailable("the service cannot answer now", RETRY_SECONDS)
     if not isinstance(error, StarletteHTTPException):
         raise error
     extensions = connection.scope.get("extensions") or {}

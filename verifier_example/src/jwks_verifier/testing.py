@@ -30,7 +30,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from jwt.algorithms import RSAAlgorithm
 
-from verifier_example.verifier import AccessToken
+from .claims import AccessToken
 
 JWKS_PATH = "/.well-known/jwks.json"
 METADATA_PATHS = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")

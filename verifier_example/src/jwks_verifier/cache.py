@@ -1,0 +1,246 @@
+"""Keeps the issuer's published keys: how old they are, when they are fetched again, and which requests wait for that.
+
+Fetching itself is left to `fetching`, the use of keys to `verifier`.
+"""
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Self
+
+import httpx2
+
+from .errors import KeysUnavailable
+from .events import Event, State
+from .fetching import KeySetFetcher
+from .http_client import HttpClient, check_url
+from .jwk import KTY
+from .key_set import Instant, KeySet
+from .timings import Timings
+
+MAX_WAITERS = 64  # requests that wait for an unknown kid: attackers can invent any number of kids
+MAX_WAITERS_WITHOUT_KEYS = 4096  # the same without keys, when no request can be recognised as an attack
+TICK = 5  # seconds between two looks at the clocks: the event loop's own clock stops during a suspend
+SLACK = 1  # seconds by which a timer may be late before the machine counts as having been suspended
+_JITTER = random.SystemRandom()
+
+
+@dataclass(eq=False, repr=False)
+class JwksCache:
+    """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
+
+    The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
+    raised: a failed fetch is reported to `on_event` and retried, and the old keys stay.
+    """
+
+    issuer: str
+    _: KW_ONLY
+    jwks_url: str | None = None  # None: found by discovery
+    algorithms: Sequence[str] = ("RS256",)
+    timings: Timings = field(default_factory=Timings)
+    allow_http: bool = False
+    ca_file: str | None = None  # PEM with the authorities to trust; None: SSL_CERT_FILE, or the system's
+    proxy: str | None = None  # for fetches except from loopback; proxies of the environment are never used
+    transport: httpx2.AsyncBaseTransport | None = None
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time  # noqa: TID251 - a default that callers and tests replace
+    on_event: Callable[[Event, str], None] = lambda _event, _detail: None
+
+    def __post_init__(self) -> None:
+        for url in (self.issuer, self.jwks_url):
+            if url is not None:
+                check_url(url, allow_http=self.allow_http)
+        if not self.algorithms or not KTY.keys() >= set(self.algorithms):
+            raise ValueError(f"algorithms must be among {', '.join(KTY)}")
+        self._snapshot: KeySet | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._late_fetch: asyncio.Task[None] | None = None  # the fetch that became due during a suspend
+        self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
+        self._is_closing = False
+        self._failures = self._waiters = 0
+        self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
+        self._fetcher = KeySetFetcher(
+            # Created here, because that blocks for a while. A stop has nothing to close, and a start may follow.
+            HttpClient(self.timings, ca_file=self.ca_file, proxy=self.proxy, transport=self.transport),
+            self.issuer,
+            jwks_url=self.jwks_url,
+            allow_http=self.allow_http,
+            algorithms=self.algorithms,
+            timings=self.timings,
+            report=self.report,
+        )
+
+    async def __aenter__(self) -> Self:
+        self._is_closing = False
+        self.refresh()  # not awaited: the service starts even if the issuer is down
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._is_closing = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=0.5)
+
+    def report(self, event: Event, detail: str) -> None:
+        """Call `on_event`; an exception in it is logged and has no other effect."""
+        try:
+            self.on_event(event, detail)
+        except (Exception, asyncio.CancelledError):  # `on_event` is not awaited: no task was cancelled
+            with suppress(Exception):  # the service's log handlers and filters may raise, too
+                logging.getLogger(__name__).exception("on_event failed")
+
+    def _now(self) -> Instant:
+        return Instant(self.monotonic(), self.wall())
+
+    def _since(self, then: Instant) -> float:
+        """Seconds since `then`, the greater of both clocks.
+
+        The monotonic clock stops while the machine is suspended. The wall clock can be set: set back, it extends
+        nothing; set forward, it makes the keys stale too early, until the next fetch.
+        """
+        return max(self.monotonic() - then.monotonic, self.wall() - then.wall)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the keys were requested; infinite without keys."""
+        keys = self._snapshot
+        return self._since(keys.fetched_at) if keys else math.inf
+
+    @property
+    def fresh(self) -> KeySet | None:
+        """The snapshot while it is FRESH."""
+        keys = self._snapshot
+        if keys is None:
+            return None
+        monotonic, wall = keys.expires_at
+        return keys if self.monotonic() <= monotonic and self.wall() <= wall else None
+
+    @property
+    def usable(self) -> KeySet | None:
+        """The snapshot while it is FRESH or STALE."""
+        keys = self._snapshot
+        return keys if keys and self.age <= keys.ttl + self.timings.max_stale else None
+
+    @property
+    def state(self) -> State:
+        """The state of the keys now; derived from their age, never stored."""
+        if self._snapshot is None:
+            return State.EMPTY
+        if self.fresh:
+            return State.FRESH
+        return State.STALE if self.usable else State.EXPIRED
+
+    @property
+    def refresh_is_late(self) -> bool:
+        """Whether a fetch is late because the machine was suspended, or such a late fetch is in progress.
+
+        During an outage of the issuer no fetch is late: each failure sets the time of the next one.
+        """
+        if self._late_fetch is not None and not self._late_fetch.done():
+            return True
+        return self._snapshot is not None and self._since(self._expected_at) > SLACK
+
+    @property
+    def retry_after(self) -> int:
+        """Whole seconds until the next attempt, at least 1."""
+        return max(1, math.ceil(max(0, -self._since(self._next_attempt_at))))
+
+    def refresh(self) -> asyncio.Task[None]:
+        """Return the task of the fetch in progress, shared by all callers, or of a new one; the task never raises."""
+        if self._task is None or self._task.done():
+            self._attempted_at = self._now()
+            self._expected_at = self._attempted_at.later(self.timings.fetch_deadline)
+            self._task = asyncio.get_running_loop().create_task(self._attempt())
+            self._task.add_done_callback(self._schedule)  # first, before the callbacks of callers
+        return self._task
+
+    async def refetched(self) -> KeySet:
+        """Return the keys after another fetch if the cooldown allows one; raise KeysUnavailable without keys."""
+        if self._may_refetch():
+            self._waiters += 1
+            try:  # `wait` cancels the fetch neither at a timeout nor when this caller is cancelled
+                await asyncio.wait({self.refresh()}, timeout=self.timings.wait)
+            finally:
+                self._waiters -= 1
+        else:
+            self.report(Event.REFETCH_SUPPRESSED, self.state)
+        keys = self.usable
+        if keys is None:
+            raise KeysUnavailable(self.retry_after)
+        return keys
+
+    def _may_refetch(self) -> bool:
+        """Whether the caller may wait for a fetch: one in progress, or a new one if the cooldown has passed."""
+        if self._waiters >= (MAX_WAITERS if self.usable else MAX_WAITERS_WITHOUT_KEYS):
+            return False
+        if self._task is not None and not self._task.done():
+            return True
+        # The cooldown starts at any attempt. It is shorter without usable keys, when every request needs a fetch.
+        cooldown = self.timings.cooldown if self.usable else self.timings.cooldown_empty
+        least = min(cooldown, self.timings.cooldown_empty)  # a wall clock that is set cannot shorten this
+        rested = self.monotonic() - self._attempted_at.monotonic
+        return rested >= least and self._since(self._attempted_at) >= cooldown
+
+    async def refetched_late(self) -> KeySet:
+        """Return the keys after the late fetch (see `refresh_is_late`); raise KeysUnavailable without keys."""
+        rested = self.monotonic() - self._attempted_at.monotonic
+        if (self._late_fetch is None or self._late_fetch.done()) and rested >= self.timings.cooldown_empty:
+            self._late_fetch = self.refresh()
+        if self._late_fetch is not None:
+            await asyncio.wait({self._late_fetch}, timeout=self.timings.wait)
+        keys = self.usable
+        if keys is None:
+            raise KeysUnavailable(self.retry_after)
+        return keys
+
+    async def _attempt(self) -> None:
+        try:
+            async with asyncio.timeout(self.timings.fetch_deadline):
+                # After a failure the URL is discovered again: it may have changed.
+                rediscover = self._failures > 0
+                fetched = await self._fetcher.fetch(self._attempted_at, self._snapshot, rediscover=rediscover)
+            old = self._snapshot.by_kid if self._snapshot else {}
+            self._snapshot, self._failures = fetched, 0
+            for kid in sorted(old.keys() ^ fetched.by_kid.keys()):
+                self.report(Event.KEY_REMOVED if kid in old else Event.KEY_ADDED, kid)
+        except Exception as error:  # noqa: BLE001 - the old keys stay, whatever the network or a library raises
+            self._failures += 1
+            self.report(Event.FETCH_FAILED, f"{type(error).__name__}: {str(error)!a:.200}")
+
+    def _schedule(self, attempt: asyncio.Task[None]) -> None:
+        """Schedule the next attempt after this one, also if a caller cancelled it."""
+        if self._is_closing:
+            return
+        self._failures += attempt.cancelled()
+        delay = self._snapshot.ttl * self._refresh_share if self._snapshot else 0.0
+        if self._failures:
+            doubled = self.timings.backoff_first * 2.0 ** min(self._failures - 1, 16)
+            delay = min(doubled, self.timings.backoff_last) * _JITTER.uniform(0.5, 1)
+        is_late = self._snapshot is not None and not self._failures and not self.fresh
+        if is_late:  # the machine was suspended during the fetch, so the keys are already stale
+            delay = min(delay, self.timings.cooldown_empty)
+        self._next_attempt_at = self._now().later(delay)
+        if not is_late or attempt is self._late_fetch:  # else the next one is due now, but only once
+            self._expected_at = self._next_attempt_at
+        self._set_timer(asyncio.get_running_loop().time() + delay)
+
+    def _set_timer(self, due: float) -> None:
+        """Refresh at `due` of the event loop's clock, or soon after the machine resumes from a suspend."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            self._timer.cancel()
+        remaining = due - loop.time()
+        if self.refresh_is_late:
+            self._late_fetch = self.refresh()  # requests wait for it: keys may have been removed meanwhile
+        elif remaining <= 0:
+            self.refresh()
+        else:
+            self._timer = loop.call_later(min(remaining, TICK), self._set_timer, due)

@@ -1,0 +1,117 @@
+"""Fetches one document over HTTP, within limits of size and time: which URLs, authorities and proxies it may use.
+
+What the document means is left to `discovery` and `fetching`.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx2
+
+from .timings import Timings
+
+MAX_BODY = 64 * 1024  # bytes of a fetched document
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def check_url(text: object, *, allow_http: bool) -> httpx2.URL:
+    """Parse a URL that may be fetched: https, or http if allowed or on loopback; raise ValueError for any other."""
+    try:
+        url = httpx2.URL(text)  # type: ignore[arg-type]  # a discovered one may be anything
+    except (httpx2.InvalidURL, TypeError) as error:
+        raise ValueError(f"not a URL: {text!a:.200}") from error
+    allowed = url.scheme == "https" or (url.scheme == "http" and (allow_http or url.host in _LOOPBACK))
+    if not allowed or not url.host or url.userinfo or url.fragment:
+        raise ValueError(f"neither an https URL nor http on this machine: {text!a:.200}")
+    return url
+
+
+class HttpClient:
+    """An HTTP client for documents of the issuer; raises ValueError for an unusable file or proxy.
+
+    It follows no redirects and reads no netrc and no proxy of the environment: requests go only where the
+    configuration says. No connection is kept alive: fetches are minutes apart, and a broken connection would fail a
+    fetch. So there is nothing to close.
+    """
+
+    def __init__(
+        self,
+        timings: Timings,
+        *,
+        ca_file: str | None = None,
+        proxy: str | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        trusted = _trusted_authorities(ca_file)
+        self._client = httpx2.AsyncClient(
+            transport=transport,
+            verify=trusted,
+            proxy=_read_proxy(proxy, trusted),
+            # The proxy's loopback is another machine, and plain http is allowed on the own loopback only.
+            mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in _LOOPBACK},
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx2.Timeout(timings.fetch_deadline, connect=timings.connect_timeout),
+            limits=httpx2.Limits(max_connections=2, max_keepalive_connections=0),
+        )
+
+    async def get(self, url: str, etag: str | None = None) -> tuple[bytearray | None, httpx2.Headers]:
+        """Return the body, or None if it still matches `etag`; its size is checked while it arrives.
+
+        Raises httpx2.HTTPError, or ValueError for an unusable response.
+        """
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        headers |= {"If-None-Match": etag} if etag else {}
+        self._client.cookies.clear()  # no state from earlier responses
+        async with AsyncExitStack() as stack:
+
+            async def close_at_exit(event: str, info: Mapping[str, Any]) -> None:
+                # A TLS handshake that is cancelled would leave the connection open.
+                if event == "connection.connect_tcp.complete":
+                    stack.push_async_callback(info["return_value"].aclose)
+
+            request = self._client.stream("GET", url, headers=headers, extensions={"trace": close_at_exit})
+            response = await stack.enter_async_context(request)
+            if response.status_code == httpx2.codes.NOT_MODIFIED and etag:
+                return None, response.headers
+            if response.status_code != httpx2.codes.OK:
+                raise ValueError(f"status {response.status_code}")
+            if response.headers.get("content-encoding", "identity") != "identity":
+                # It could be a compression bomb.
+                raise ValueError("compressed, despite Accept-Encoding: identity")
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise ValueError(f"more than {MAX_BODY} bytes")
+                await asyncio.sleep(0)  # many small chunks at once would block the event loop
+            return body, response.headers
+
+
+def _trusted_authorities(ca_file: str | None) -> ssl.SSLContext:
+    """Trust only the authorities in `ca_file`; without it those of SSL_CERT_FILE, SSL_CERT_DIR or the system."""
+    shown = f"the CA file {ca_file!a:.200}" if ca_file else "the file in SSL_CERT_FILE"
+    try:
+        if ca_file:
+            return ssl.create_default_context(cafile=ca_file)
+        return httpx2.create_ssl_context()
+    except (OSError, ValueError) as error:
+        reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else f"{error}"
+        raise ValueError(f"{shown} cannot be used: {reason}") from error
+
+
+def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | None:
+    """Parse the URL of a proxy, http or https; a ValueError shows no part of it, as it may contain a password."""
+    if not text:
+        return None
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    valid = url.scheme in {"http", "https"} and url.host and (url.port or 80) in range(1, 65536)
+    if not valid or url.path != "/" or url.query or url.fragment:
+        raise ValueError("the proxy is not given as http://host:port or https://host:port")
+    return httpx2.Proxy(url, ssl_context=trusted if url.scheme == "https" else None)
