@@ -59,7 +59,7 @@ def test_a_form_is_read_or_refused(body: bytes, content_type: str) -> None:
 
 @EXAMPLES
 @given(st.dictionaries(ANYTHING.filter(bool), ANYTHING.filter(bool), max_size=8))
-def test_what_a_client_encodes_is_what_is_read_but_for_blanks_around_values(fields: dict[str, str]) -> None:
+def test_encoded_values_are_read_back_except_for_blanks_around_them(fields: dict[str, str]) -> None:
     sent = {name: value for name, value in fields.items() if name != "resource"}
     parameters, _ = read_form(FORM, httpx2.QueryParams(sent).__str__().encode())
     stripped = {name: value if name in VERBATIM else value.strip(" \t\r\n") for name, value in sent.items()}

@@ -76,13 +76,13 @@ def test_the_pool_rejects_jobs_while_its_queue_is_full_and_recovers() -> None:
         gate = threading.Event()
         waiting = [asyncio.create_task(pool.run(STORM, gate.wait)) for _ in range(QUEUE_LIMIT + 1)]
         await asyncio.sleep(0)
-        told = set()
+        seconds = set()
         for _ in range(200):
             with pytest.raises(Unavailable) as refusal:
                 await pool.run(STORM, gate.wait)
             assert refusal.value.retry_after
-            told.add(refusal.value.retry_after.total_seconds())
-        assert told == set(range(1, RETRY_WITHIN_SECONDS + 1))  # they do not all come back at once
+            seconds.add(refusal.value.retry_after.total_seconds())
+        assert seconds == set(range(1, RETRY_WITHIN_SECONDS + 1))  # they do not all come back at once
         gate.set()
         assert all(await asyncio.gather(*waiting))
         assert await pool.run(STORM, str, 1) == "1"

@@ -79,7 +79,7 @@ def test_refreshes_wait_for_a_held_lock_together_and_not_one_after_another(
         other.execute("BEGIN IMMEDIATE")
         errors = asyncio.run(run())
     assert all(isinstance(error, DatabaseUnavailable) for error in errors)
-    assert waits.count("write") < 3, f"{PEOPLE} were told after {waits}"
+    assert waits.count("write") < 3, f"{PEOPLE} were answered after {waits}"
 
 
 class SlowKeys(NamedTuple):

@@ -61,7 +61,7 @@ class OneSession(RuleBasedStateMachine):
         used = Used(self.newest, given, self.time.now, address)
         self.used.append(used)
         self.newest = given
-        if lost and not self.is_set:  # whoever was not told asks again
+        if lost and not self.is_set:  # a client without an answer asks again
             assert self.nodes[1 - node].refresh(used.token, address) == given
             self.used[-1] = replace(used, repeated=True)
 
