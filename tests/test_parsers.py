@@ -20,7 +20,7 @@ from issuer.clients.key_sets import BadKeySet, is_fetchable, read_key_set
 from issuer.database.url import BadURL, parse
 from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, is_loopback, parse_scope
 from issuer.settings.values import parse_duration
-from issuer.throttling.limits import site
+from issuer.throttling.limits import subnet
 from issuer.web.http.forms import FORM, VERBATIM, read_form
 from issuer.web.http.path_redaction import PathRedaction
 from issuer.web.well_known.jwks import _etags
@@ -148,7 +148,7 @@ def test_a_name_is_judged(name: str) -> None:
 @given(ANYTHING, ANYTHING)
 def test_any_header_and_path_is_read_without_an_error(text: str, path: str) -> None:
     assert _etags(text)
-    assert site(text) is not None
+    assert subnet(text) is not None
     shown = PathRedaction(["/users/me", "/users/me/sessions/{id}"]).redacted(path)
     assert set(shown) <= set("/*usersmeion")
 

@@ -21,7 +21,7 @@ from issuer.keyring.tombstone import Moved
 from issuer.maintenance.copy import BATCH_ROWS
 from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.oauth import OAuthRequest
-from issuer.throttling.limits import ACCOUNT, bucket, site
+from issuer.throttling.limits import ACCOUNT, bucket, subnet
 from issuer.throttling.store import ThrottleStore, devices
 from issuer.wiring import Issuer, signer_for
 
@@ -81,7 +81,7 @@ def test_the_issuer_continues_on_the_new_database(lived: Issuer, new: Database, 
 
 def test_failure_counts_and_known_devices_are_copied(lived: Issuer, new: Database) -> None:
     old, account = ThrottleStore(lived.database), bucket(ACCOUNT, "account", "alice")
-    device, now = named("site", "alice", site(ORIGIN.address)), lived.clock()
+    device, now = named("subnet", "alice", subnet(ORIGIN.address)), lived.clock()
     old.fail([account], now)
     moving(lived, new).perform(quiet)
     arrived = ThrottleStore(new)

@@ -261,7 +261,7 @@ def test_requests_rejected_without_hashing_take_no_place_in_the_queue(
     async def full() -> dict[str, int]:
         most = QUEUE_LIMIT + issuer.accounts.hashing_pool._threads
         jobs = [
-            asyncio.create_task(issuer.accounts.hashing_pool.run((f"site {n}",), gate.wait))
+            asyncio.create_task(issuer.accounts.hashing_pool.run((f"address {n}",), gate.wait))
             for n in range(most)
         ]
         await asyncio.sleep(0)
@@ -320,7 +320,7 @@ def test_names_are_stored_as_keyed_hashes(
     gate = Gate.of(database, ShiftedClock(clock))
     gate.attempt("a password typed as a name", "192.0.2.1", right=False)
     gate.attempt("alice", "192.0.2.1", right=True)
-    plain = {named("account", "a password typed as a name"), named("site", "alice", "192.0.2.1")}
+    plain = {named("account", "a password typed as a name"), named("subnet", "alice", "192.0.2.1")}
     with database.read() as connection:
         counted = set(connection.exec_driver_sql("SELECT bucket FROM throttle").scalars())
     with database.read() as connection:

@@ -10,7 +10,7 @@ from support.guessing import From, guess, log_in, waits
 from issuer.database.database import Database
 from issuer.maintenance.pruning import prune
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, site
+from issuer.throttling.limits import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
@@ -239,7 +239,7 @@ def test_only_a_trusted_proxy_may_name_the_client_address(
     ],
 )
 def test_an_ipv6_site_counts_as_one_address(address: str, counted: str) -> None:
-    assert site(address) == counted
+    assert subnet(address) == counted
 
 
 def test_of_many_attempts_that_see_the_same_count_one_reserves_it(

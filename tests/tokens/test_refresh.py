@@ -66,7 +66,7 @@ def test_each_rotation_allows_one_repeat(web: TestClient, alice: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["198.51.100.7", "2001:db8:0:1::7", "::1"])
-def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
+def test_a_repeat_from_another_address_ends_the_session_and_is_recorded(
     requests_from: From, issuer: Issuer, other: str
 ) -> None:
     owner, thief = requests_from("203.0.113.7"), requests_from(other)

@@ -22,7 +22,7 @@ from issuer.accounts.registration import register_user
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
@@ -208,7 +208,7 @@ def test_the_issuer_answers_as_documented(make: Callable[..., FastAPI]) -> None:
 def test_responses_with_retry_after_are_as_documented(make: Callable[..., FastAPI]) -> None:
     app = make()
     issuer: Issuer = app.state.issuer
-    store, name = ThrottleStore(issuer.database), site("198.18.0.0")
+    store, name = ThrottleStore(issuer.database), subnet("198.18.0.0")
     limits = [(ADDRESS, "address"), (REGISTRATION, "registration"), (SECRET, "secret")]
     for _ in range(SECRET.free + 10):
         store.fail([bucket(limit, what, name) for limit, what in limits], issuer.clock())
