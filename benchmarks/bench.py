@@ -41,12 +41,12 @@ class Progress:
 
     def __call__(self, what: str) -> None:
         """Tell what is being done."""
-        told = f"{time.monotonic() - self._began:4.0f} s  {what}"
+        text = f"{time.monotonic() - self._began:4.0f} s  {what}"
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[K{told[:100]}")
+            sys.stderr.write(f"\r\x1b[K{text[:100]}")
         elif (now := what.partition(":")[0]) != self._round:
             self._round = now
-            sys.stderr.write(f"{told}\n")
+            sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
 
@@ -94,10 +94,10 @@ def main(
     for skipped in bench.skipped:
         console.print(f"SKIPPED {skipped}", style="bold red", markup=False)
     if results.others > QUIET:
-        told = (
+        text = (
             f"NOT QUIET others kept {results.others:.1f} cores busy: believe CPU, not rates and milliseconds"
         )
-        console.print(told, style="bold red")
+        console.print(text, style="bold red")
     LATEST.write_text(results.written(), "utf-8")
     if write:
         kept = FOLDER / f"{results.began[:10]}.json"

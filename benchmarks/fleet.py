@@ -72,7 +72,7 @@ class Case:
     announced: bool = True
     """Whether the key that signs after the revocation was known to every verifier before."""
     purged_at: float = inf
-    """When every edge is told to forget its copy."""
+    """When every edge gets the instruction to delete its copy."""
 
 
 @dataclass

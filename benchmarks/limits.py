@@ -36,9 +36,9 @@ def signs_per_second(report: str) -> float:
     """Return the rate of signing in a machine-readable report of `openssl speed`."""
     found = re.search(r"^\+F2:\d+:2048:([0-9.e+-]+):", report, re.MULTILINE)
     if found is None:
-        raise ValueError(f"openssl told no rate of RSA-2048:\n{report}")
-    figure = float(found[1])
-    return 1 / figure if figure < 1 else figure  # versions tell seconds for one, or how many in one
+        raise ValueError(f"openssl printed no rate of RSA-2048:\n{report}")
+    number = float(found[1])
+    return 1 / number if number < 1 else number  # some versions print seconds for one, others how many in one
 
 
 def raw_sign(key: rsa.RSAPrivateKey) -> Sample:

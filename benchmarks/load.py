@@ -60,12 +60,12 @@ def parsed(report: str) -> dict[str, Any]:
     lines = [line for line in report.splitlines() if line.startswith("{")]
     if not lines:
         raise LoadFailed(f"the driver reported no numbers:\n{report}")
-    figures: dict[str, Any] = json.loads(lines[-1])
-    if figures["refused"] or figures["broken"] or not figures["requests"]:
+    counts: dict[str, Any] = json.loads(lines[-1])
+    if counts["refused"] or counts["broken"] or not counts["requests"]:
         raise LoadFailed(
-            f"of {figures['requests']} requests {figures['refused']} were refused, {figures['broken']} broke"
+            f"of {counts['requests']} requests {counts['refused']} were refused, {counts['broken']} broke"
         )
-    return figures
+    return counts
 
 
 def at(who: str, connections: int) -> str:
@@ -109,8 +109,8 @@ class Chains:
         """Refresh every chain over and over for so many seconds; raise LoadFailed."""
         plan = {**self._plan, "url": self._server.url, "seconds": seconds, "tokens": self._tokens}
         command = [sys.executable, str(HERE / "chains.py")]
-        load, figures = _driven(self._server, command, database, stdin=json.dumps(plan))
-        self._tokens = figures["tokens"]
+        load, counts = _driven(self._server, command, database, stdin=json.dumps(plan))
+        self._tokens = counts["tokens"]
         return asdict(load)
 
 
@@ -140,20 +140,20 @@ def _driven(
         (each.cpu_seconds() if each else 0) - before
         for each, before in zip((server, database), servers, strict=True)
     )
-    figures = parsed(done.stdout)
-    requests = figures["requests"]
+    counts = parsed(done.stdout)
+    requests = counts["requests"]
     load = Load(
         requests=requests,
-        per_second=requests / figures["microseconds"] * 1e6,
-        p50_ms=figures["p50"] / 1000,
-        p99_ms=figures["p99"] / 1000,
+        per_second=requests / counts["microseconds"] * 1e6,
+        p50_ms=counts["p50"] / 1000,
+        p99_ms=counts["p99"] / 1000,
         cpu_us=spent / requests * 1e6,
         per_cpu_second=requests / spent if spent else 0.0,
         database_cpu_us=its / requests * 1e6,
         driver_cores=driver / took,
         others_cores=max(0.0, busy - spent - its - driver) / took,
     )
-    return load, figures
+    return load, counts
 
 
 def _children_seconds() -> float:

@@ -34,13 +34,13 @@ TARGET_HEADS = ("what", "baseline", "target", "stretch", "measured", "verdict", 
 BEGIN, END = "<!-- {} from {} -->", "<!-- end of {} -->"
 
 
-def figure_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
+def metric_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of a table of what each contestant did; metrics that none has are left out."""
-    figures = findings.figures
-    present = [key for key in COLUMNS if any(each.get(key) for each in figures.values())]
+    metrics = findings.metrics
+    present = [key for key in COLUMNS if any(each.get(key) for each in metrics.values())]
     rows = [
         [who, *(format(each[key], COLUMNS[key][1]) if each.get(key) else "" for key in present)]
-        for who, each in figures.items()
+        for who, each in metrics.items()
     ]
     return ["server", *(COLUMNS[key][0] for key in present)], rows
 
@@ -49,10 +49,10 @@ def target_rows(measured: Mapping[str, float | None], by_cpu: Mapping[str, float
     """Return the cells of each row of the targets."""
     rows = []
     for target in TARGETS:
-        figure = measured.get(target.name)
-        shown = [target.shown(each) for each in (target.target, target.stretch, figure)]
-        told = target.shown(by_cpu.get(target.name))
-        rows.append([target.what, target.baseline, *shown, target.verdict(figure).value, told])
+        value = measured.get(target.name)
+        shown = [target.shown(each) for each in (target.target, target.stretch, value)]
+        by_cpu_time = target.shown(by_cpu.get(target.name))
+        rows.append([target.what, target.baseline, *shown, target.verdict(value).value, by_cpu_time])
     return rows
 
 
@@ -81,8 +81,8 @@ def terminal(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) ->
 def tables(results: Results) -> Iterator[Table]:
     """Yield every table for a terminal, that of the targets last."""
     for name, findings in results.cases.items():
-        if findings.figures:
-            yield terminal(name, *figure_rows(findings))
+        if findings.metrics:
+            yield terminal(name, *metric_rows(findings))
         for curve in findings.curves.values():
             yield terminal(curve.title, *curve_rows(curve))
     yield terminal("targets", TARGET_HEADS, target_rows(results.rows, results.by_cpu))
@@ -113,8 +113,8 @@ def parts(results: Results) -> dict[str, str]:
         "conditions": conditions(results),
     }
     for name, findings in results.cases.items():
-        if findings.figures:
-            found[name] = markdown(*figure_rows(findings))
+        if findings.metrics:
+            found[name] = markdown(*metric_rows(findings))
     for name, curve in results.curves.items():
         picture = f"![{curve.title}: {curve.y} over {curve.x}]({PLOTS.format(name)})"
         found[name] = f"{picture}\n\n{markdown(*curve_rows(curve))}"
@@ -122,7 +122,7 @@ def parts(results: Results) -> dict[str, str]:
 
 
 def filled(document: str, results: Results, source: str) -> str:
-    """Return the document with each marked part as these results have it; what they lack is told so."""
+    """Return the document with each marked part as these results have it; missing results are marked as missing."""
     ready = parts(results)
 
     def part(found: "re.Match[str]") -> str:

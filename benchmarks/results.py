@@ -62,12 +62,12 @@ class Results:
     @property
     def rows(self) -> dict[str, float | None]:
         """Every row of the targets that was measured."""
-        return {row: figure for each in self.cases.values() for row, figure in each.rows.items()}
+        return {row: value for each in self.cases.values() for row, value in each.rows.items()}
 
     @property
     def by_cpu(self) -> dict[str, float | None]:
-        """The rows that compare rates, as CPU tells them."""
-        return {row: figure for each in self.cases.values() for row, figure in each.by_cpu.items()}
+        """The rows that compare rates, by CPU time."""
+        return {row: value for each in self.cases.values() for row, value in each.by_cpu.items()}
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -77,10 +77,10 @@ class Results:
     @classmethod
     def of(cls, bench: Bench, began: datetime, cases: Mapping[str, Findings]) -> Self:
         """Return the results of a run that is over."""
-        told = began.astimezone(UTC).isoformat(timespec="seconds")
+        began_at = began.astimezone(UTC).isoformat(timespec="seconds")
         where = machine(), versions()
         others = statistics.mean(bench.others) if bench.others else 0.0
-        return cls(told, bench.full, bench.rounds, bench.seconds, *where, others, bench.skipped, cases)
+        return cls(began_at, bench.full, bench.rounds, bench.seconds, *where, others, bench.skipped, cases)
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -88,7 +88,7 @@ class Results:
         document = json.loads(text)
         cases = {
             name: Findings(
-                case["figures"],
+                case["metrics"],
                 case["rows"],
                 case.get("by_cpu", {}),
                 {plot: Curve(**curve) for plot, curve in case["curves"].items()},

@@ -14,7 +14,7 @@ from servers import Missing
 
 T = TypeVar("T")
 Sample = Mapping[str, float]
-"""The figures of one contestant in one round, by name."""
+"""The metrics of one contestant in one round, by name."""
 Contestant = Callable[[], Sample]
 
 
@@ -25,23 +25,23 @@ class Rounds:
     samples: Mapping[str, list[Sample]]
 
     def medians(self) -> dict[str, dict[str, float]]:
-        """Return the median of each figure of each contestant."""
+        """Return the median of each metric of each contestant."""
         return {
-            name: {figure: statistics.median(sample[figure] for sample in rounds) for figure in rounds[0]}
+            name: {metric: statistics.median(sample[metric] for sample in rounds) for metric in rounds[0]}
             for name, rounds in self.samples.items()
         }
 
-    def ratio(self, of: str, to: str, figure: str, its_figure: str | None = None) -> float | None:
+    def ratio(self, of: str, to: str, metric: str, other_metric: str | None = None) -> float | None:
         """Return the median of the ratios within each round; None if one of the two took no part."""
         if of not in self.samples or to not in self.samples:
             return None
         pairs = zip(self.samples[of], self.samples[to], strict=True)
-        return statistics.median(one[figure] / other[its_figure or figure] for one, other in pairs)
+        return statistics.median(one[metric] / other[other_metric or metric] for one, other in pairs)
 
 
 @dataclass(frozen=True)
 class Curve:
-    """How figures depend on something: for the plots."""
+    """How metrics depend on something: for the plots."""
 
     title: str
     x: str
@@ -53,19 +53,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Findings:
-    """What one case found: figures of each contestant, and those of the targets' rows that it measures."""
+    """What one case found: metrics of each contestant, and those of the targets' rows that it measures."""
 
-    figures: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float]]
     rows: Mapping[str, float | None] = field(default_factory=dict)
     by_cpu: Mapping[str, float | None] = field(default_factory=dict)
-    """Rows that compare rates, as CPU tells them: the same on a quiet machine, and no less true on a busy one."""
+    """Rows that compare rates, by CPU time: the same on a quiet machine, and no less true on a busy one."""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     """By the name of the plot."""
 
 
 @dataclass
 class Bench:
-    """How long to measure, where, and whom to tell."""
+    """How long to measure, where, and where to report progress."""
 
     folder: Path
     rounds: int

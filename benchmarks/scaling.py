@@ -145,10 +145,10 @@ def revocation(scale: Scale) -> Section:
     for name, case in cases.items():
         outcome = scale.run(case)
         edge, origin = outcome.edge[REVOKED:], outcome.origin[REVOKED:]
-        figures = [sum(edge[:10]), sum(edge[:MAX_AGE]), max(edge), max(origin)]
+        numbers = [sum(edge[:10]), sum(edge[:MAX_AGE]), max(edge), max(origin)]
         known = outcome.known_after
         shares = [f"{known[max(0, int(part * len(known)) - 1)]} s" for part in (0.5, 0.99, 1)]
-        rows.append([name, *map(count, figures), *shares])
+        rows.append([name, *map(count, numbers), *shares])
         if "origin" not in name:
             lines[name] = [(known[int(part * (len(known) - 1) / 100)], part) for part in range(101)]
     head = ["next key, way", "in 10 s", "in 5 min", "peak", "at the origin", "50 %", "99 %", "100 %"]
@@ -171,13 +171,13 @@ def path(cdn: Cdn | None) -> str:
 
 
 def count(number: float) -> str:
-    """Write a number to three figures, in groups of three digits."""
+    """Write a number to three significant digits, in groups of three."""
     return f"{round(float(f'{number:.3g}')):,}".replace(",", " ")
 
 
 def rate(number: float) -> str:
     """Write a rate: small ones with the decimals that matter."""
-    return count(number) if number >= 100 else f"{number:.2g}"  # noqa: PLR2004 - three figures
+    return count(number) if number >= 100 else f"{number:.2g}"  # noqa: PLR2004 - three significant digits
 
 
 def hits(edge: float, origin: float) -> str:

@@ -127,7 +127,7 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
                 "successor_seed": secrets.token_bytes(32),
                 "used_at": None,
                 "proof_digest": secrets.token_bytes(32),
-                "site": "192.0.2.1",
+                "subnet": "192.0.2.1",
                 "paced_until": None,
             }
             for number in numbers

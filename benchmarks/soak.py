@@ -64,8 +64,8 @@ def report(findings: Findings) -> Iterator[tuple[str, str]]:
         yield name, f"{sum(counts[kind] for kind in kinds)}" + (f" ({each})" if len(kinds) > 1 else "")
     yield "longest pause without a token", f"{findings.pauses.get('tokens issued', 0.0):.1f} s"
     for node, seconds in sorted(findings.recoveries.items()):
-        told = f"median {statistics.median(seconds):.1f} s, longest {max(seconds):.1f} s"
-        yield f"token from {node} after a promotion", told
+        summary = f"median {statistics.median(seconds):.1f} s, longest {max(seconds):.1f} s"
+        yield f"token from {node} after a promotion", summary
     reported = {"tokens issued", *Fault, *refused}
     for what, count in sorted(counts.items()):
         if what not in reported and not what.startswith("verified: "):

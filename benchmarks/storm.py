@@ -30,18 +30,18 @@ PAUSE_SECONDS = 0.005
 """Between two fetches of the JWKS."""
 
 
-def fetch(url: str, over: Event, told: Connection) -> None:
-    """Fetch `url` until it is over, and tell how many milliseconds each took."""
+def fetch(url: str, over: Event, results: Connection) -> None:
+    """Fetch `url` until it is over, and send how many milliseconds each took."""
     milliseconds = []
     with httpx2.Client(trust_env=False, timeout=30) as http:
         http.get(url)
-        told.send("started")
+        results.send("started")
         while not over.is_set():
             began = time.perf_counter()
             http.get(url).raise_for_status()
             milliseconds.append((time.perf_counter() - began) * 1000)
             time.sleep(PAUSE_SECONDS)
-    told.send(milliseconds)
+    results.send(milliseconds)
 
 
 @contextmanager
@@ -50,15 +50,15 @@ def fetching(url: str) -> Iterator[list[float]]:
     spawn = multiprocessing.get_context("spawn")
     milliseconds: list[float] = []
     over = spawn.Event()
-    told, teller = spawn.Pipe(duplex=False)
+    results, teller = spawn.Pipe(duplex=False)
     process = spawn.Process(target=fetch, args=(url, over, teller))
     process.start()
-    told.recv()
+    results.recv()
     try:
         yield milliseconds
     finally:
         over.set()
-        milliseconds += told.recv()
+        milliseconds += results.recv()
         process.join()
 
 
@@ -100,8 +100,8 @@ def show(rows: dict[str, list[float]]) -> None:
     for name in ("while", "fetched", "p50", "p99", "max"):
         table.add_column(name, justify="left" if name == "while" else "right")
     for name, milliseconds in rows.items():
-        figures = [percentile(milliseconds, 50), percentile(milliseconds, 99), max(milliseconds)]
-        table.add_row(name, str(len(milliseconds)), *(f"{figure:.1f}" for figure in figures))
+        percentiles = [percentile(milliseconds, 50), percentile(milliseconds, 99), max(milliseconds)]
+        table.add_row(name, str(len(milliseconds)), *(f"{each:.1f}" for each in percentiles))
     Console().print(table)
 
 

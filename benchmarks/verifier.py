@@ -47,7 +47,7 @@ BEHAVIOURS = (
 )
 
 
-class Figure(NamedTuple):
+class Comparison(NamedTuple):
     """A line of the table."""
 
     what: str
@@ -218,25 +218,27 @@ async def succeeds(act: Awaitable[Any]) -> bool:
     return True
 
 
-async def stalls(hostile: HostileServer) -> list[Figure]:
+async def stalls(hostile: HostileServer) -> list[Comparison]:
     """Measure a fetch from each kind of bad server."""
     async with Stall() as idle:
         await asyncio.sleep(1)
-    figures = [Figure("longest stall, no fetch at all", "-", f"{idle.seconds * 1000:.1f} ms", "-")]
+    rows = [Comparison("longest stall, no fetch at all", "-", f"{idle.seconds * 1000:.1f} ms", "-")]
     ours_by = {
         behaviour: statistics.median(
             [await our_stall(hostile.url + hostile.path(behaviour)) for _ in range(3)]
         )
         for behaviour in BEHAVIOURS
     }
-    for behaviour, ours in ours_by.items():  # theirs last: threads of it that go on and on would delay ours
+    for behaviour, ours in ours_by.items():  # theirs last: its endless threads would delay ours
         theirs = await asyncio.to_thread(their_stall, hostile.url + hostile.path(behaviour))
-        told = f"{theirs * 1000:.0f} ms" if theirs < PATIENCE else f"more than {PATIENCE:.0f} s"
-        figures.append(Figure(f"longest stall, {behaviour}", "<= 10 ms", f"{ours * 1000:.1f} ms", told))
-    return figures
+        theirs_shown = f"{theirs * 1000:.0f} ms" if theirs < PATIENCE else f"more than {PATIENCE:.0f} s"
+        rows.append(
+            Comparison(f"longest stall, {behaviour}", "<= 10 ms", f"{ours * 1000:.1f} ms", theirs_shown)
+        )
+    return rows
 
 
-async def cold_start(key: KeyPair) -> Figure:
+async def cold_start(key: KeyPair) -> Comparison:
     """Count the fetches for many first requests at once."""
     with serving(key) as issuer:
         token, ours = issuer.token(), our_verifier(issuer.url)
@@ -246,11 +248,11 @@ async def cold_start(key: KeyPair) -> Figure:
         theirs = their_verifier(issuer.url)
         with ThreadPoolExecutor(THREADS) as pool:
             await asyncio.to_thread(lambda: list(pool.map(theirs, [token] * REQUESTS)))
-        return Figure(f"fetches, {REQUESTS} first requests", "1", str(our_fetches), str(issuer.fetches))
+        return Comparison(f"fetches, {REQUESTS} first requests", "1", str(our_fetches), str(issuer.fetches))
 
 
-async def flood(key: KeyPair) -> Figure:
-    """Count the fetches in a flood of made-up kids; both verifiers are told the same cooldown."""
+async def flood(key: KeyPair) -> Comparison:
+    """Count the fetches in a flood of made-up kids; both verifiers have the same cooldown."""
     with serving(key) as issuer:
         made_up = [issuer.token(kid=f"made-up-{number}") for number in range(50)]
         ours = our_verifier(issuer.url, cooldown=COOLDOWN)
@@ -267,10 +269,10 @@ async def flood(key: KeyPair) -> Figure:
             for token in made_up:
                 quietly(theirs, token)
         what = f"fetches, made-up kids, {OUTAGE / COOLDOWN:.0f} cooldowns"
-        return Figure(what, f"<= {1 + OUTAGE / COOLDOWN:.0f}", str(our_fetches), str(issuer.fetches))
+        return Comparison(what, f"<= {1 + OUTAGE / COOLDOWN:.0f}", str(our_fetches), str(issuer.fetches))
 
 
-async def outage(key: KeyPair) -> list[Figure]:
+async def outage(key: KeyPair) -> list[Comparison]:
     """Count the good tokens that are accepted while the issuer is down, and measure what each costs."""
     with serving(key) as issuer:
         token = issuer.token()
@@ -290,8 +292,10 @@ async def outage(key: KeyPair) -> list[Figure]:
             during = cost(lambda: at_once(ours, token))
         our_share, their_share = (f"{100 * sum(each) / len(each):.1f} %" for each in accepted)
         return [
-            Figure("good tokens accepted, issuer down", "100 %", our_share, their_share),
-            Figure("CPU per token, issuer up, then down", "unchanged", f"{before:.0f}, {during:.0f} us", "-"),
+            Comparison("good tokens accepted, issuer down", "100 %", our_share, their_share),
+            Comparison(
+                "CPU per token, issuer up, then down", "unchanged", f"{before:.0f}, {during:.0f} us", "-"
+            ),
         ]
 
 
@@ -305,7 +309,7 @@ def cost(act: Callable[[], object]) -> float:
     return statistics.median(times) * 1e6
 
 
-async def rotation(old: KeyPair, new: KeyPair) -> list[Figure]:
+async def rotation(old: KeyPair, new: KeyPair) -> list[Comparison]:
     """Rotate without notice, and withdraw a key; theirs has its default cooldown for the first."""
     with serving(old) as issuer:
         before = issuer.token()
@@ -320,8 +324,8 @@ async def rotation(old: KeyPair, new: KeyPair) -> list[Figure]:
             our_answer = "accepted" if await succeeds(ours.verify(issuer.token())) else "refused"
             our_fetches, issuer.fetches = issuer.fetches, 0
             their_answer = "accepted" if quietly(theirs, issuer.token()) else "refused (30 s)"
-        figures = [
-            Figure(
+        rows = [
+            Comparison(
                 "first token of a new key, fetches",
                 "accepted, 1",
                 f"{our_answer}, {our_fetches}",
@@ -342,9 +346,9 @@ async def rotation(old: KeyPair, new: KeyPair) -> list[Figure]:
                 for name in (name for name, accepted in accepts.items() if not accepted):
                     ended.setdefault(name, time.monotonic() - withdrawn)
                 await asyncio.sleep(0.005)
-        told = [f"{ended[name]:.2f} s" if name in ended else "never" for name in ("ours", "theirs")]
-        figures.append(Figure("withdrawn key refused after", f"<= {LIFE} s, the ttl", *told))
-        return figures
+        theirs_shown = [f"{ended[name]:.2f} s" if name in ended else "never" for name in ("ours", "theirs")]
+        rows.append(Comparison("withdrawn key refused after", f"<= {LIFE} s, the ttl", *theirs_shown))
+        return rows
 
 
 async def run() -> None:
@@ -353,13 +357,19 @@ async def run() -> None:
     with serving(old) as issuer:
         await cpu(issuer)
     with HostileServer({"keys": [old.jwk]}) as hostile:
-        figures = await stalls(hostile)
-    figures += [await cold_start(old), await flood(old), *await outage(old), *await rotation(old, new)]
+        rows = await stalls(hostile)
+    rows += [await cold_start(old), await flood(old), *await outage(old), *await rotation(old, new)]
     table = Table(title="bad days", title_justify="left", box=None)
+<<<<<<< HEAD
     for name in ("figure", "target", "jwks-verifier", "PyJWT's PyJWKClient"):
+||||||| 9c2dbc4
+    for name in ("figure", "target", "verifier.py", "PyJWT's PyJWKClient"):
+=======
+    for name in ("metric", "target", "verifier.py", "PyJWT's PyJWKClient"):
+>>>>>>> layout
         table.add_column(name)
-    for figure in figures:
-        table.add_row(*figure)
+    for row in rows:
+        table.add_row(*row)
     Console(width=110).print(table)
 
 

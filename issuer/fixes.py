@@ -141,7 +141,7 @@ def assignment(name: str, value: str) -> str:
     return f"{name}={shlex.quote(value)}"
 
 
-def exposing(facts: os.stat_result) -> int:
+def excess_permissions(facts: os.stat_result) -> int:
     """Return the permission bits of a file that let others read or change it.
 
     A file of root may be readable by a group of this process, as secrets of services often are.

@@ -65,7 +65,7 @@ def test_a_trusted_network_has_one_spelling(spelled: str, network: str) -> None:
 
 
 @pytest.mark.parametrize("junk", ["10.0.0.1/8", "proxy.example", "10.0.0.0/33", "*", "10.0.0.1:80"])
-def test_what_is_no_network_is_refused_as_a_trusted_proxy(junk: str) -> None:
+def test_a_value_that_is_no_network_is_refused_as_a_trusted_proxy(junk: str) -> None:
     with pytest.raises(ValidationError, match="address"):
         Settings(trusted_proxies=junk)  # type: ignore[arg-type]
 

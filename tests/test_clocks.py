@@ -179,7 +179,7 @@ class LimitsOverTime(RuleBasedStateMachine):
         self.account = f"account {next(self.numbers)}"
         self.failures = 0
 
-    def _told(self, wait: timedelta) -> timedelta:
+    def _checked(self, wait: timedelta) -> timedelta:
         assert wait <= LONGEST
         assert self.failures > ACCOUNT.free or wait == ADMITTED
         return wait
@@ -187,17 +187,17 @@ class LimitsOverTime(RuleBasedStateMachine):
     @rule(node=st.integers(0, 1), times=st.sampled_from([1, 1, 3, 12]))
     def fail(self, node: int, times: int) -> None:
         for _ in range(times):
-            if self._told(self.gates.fail(node, 1, self.account)[0]) == ADMITTED:
+            if self._checked(self.gates.fail(node, 1, self.account)[0]) == ADMITTED:
                 self.failures += 1
 
     @rule(node=st.integers(0, 1))
-    def log_in_and_wait_as_told(self, node: int) -> None:
-        wait = self._told(self.gates.log_in(node, self.account))
+    def log_in_and_wait_as_required(self, node: int) -> None:
+        wait = self._checked(self.gates.log_in(node, self.account))
         self.gates.truth.advance(seconds=wait.total_seconds())
         assert self.gates.log_in(node, self.account) == ADMITTED
 
     @rule(seconds=st.sampled_from([1, 15, 31, 300, 900, 3600, 90_000]))
-    def go_on(self, seconds: int) -> None:
+    def advance(self, seconds: int) -> None:
         self.gates.truth.advance(seconds=seconds)
 
     @rule(node=st.integers(0, 1), span=st.sampled_from([-STEP, STEP]))

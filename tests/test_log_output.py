@@ -79,7 +79,7 @@ def test_lines_wait_for_a_stopped_reader_and_arrive_complete_and_in_order(
 
 
 @PLACES
-def test_what_a_stopped_reader_leaves_is_bounded_and_the_rest_is_counted(
+def test_lines_for_a_stopped_reader_are_bounded_and_dropped_ones_counted(
     place: Callable[[], "contextmanager[tuple[BinaryIO, int]]"],
 ) -> None:
     with place() as (reader, writer), text(writer) as stream:  # type: ignore[attr-defined]
@@ -304,7 +304,7 @@ def test_standard_error_of_commands_accepts_any_text(stream: str | None, tmp_pat
         assert not unfailing.isatty()
 
 
-def test_what_is_printed_by_a_server_goes_the_way_of_its_log(tmp_path: Path) -> None:
+def test_prints_of_a_server_go_through_its_log(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w", encoding="utf-8") as stream, closing(LogOutput(stream)) as output:
         printed = OutputStream(stream, output)
         print("one", 2, file=printed)

@@ -61,13 +61,13 @@ def lines() -> Lines:
     """What was logged since the last time it was asked for; each line must be JSON. To be asked for first."""
     output = logging_to(Output(terminal=False))
 
-    def told() -> list[dict[str, object]]:
+    def new_lines() -> list[dict[str, object]]:
         text = output.getvalue()
         output.seek(0)
         output.truncate()
         return [json.loads(line) for line in text.splitlines()]
 
-    return told
+    return new_lines
 
 
 @pytest.fixture
@@ -121,8 +121,8 @@ def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(dat
     async def asked(name: str, group_commit: GroupCommit, pool: HashingPool) -> bool:
         request_id.set(name)
         refreshed = await group_commit.run(name.encode(), same, request_id.get, same)
-        told = refreshed, await pool.run((), request_id.get)
-        return told == (name, name)
+        new_lines = refreshed, await pool.run((), request_id.get)
+        return new_lines == (name, name)
 
     async def all_at_once() -> list[bool]:
         group_commit, pool = GroupCommit(FamilyStore(database)), HashingPool(1)
@@ -169,7 +169,7 @@ def test_only_a_trusted_proxy_chooses_request_ids(lines: Lines, web: TestClient)
     assert [line["request_id"] for line in lines()] != ["0af7651916cd43dd"]
 
 
-def test_what_a_proxy_hands_on_that_is_no_address_is_not_logged(lines: Lines, proxied: TestClient) -> None:
+def test_a_forwarded_value_that_is_no_address_is_not_logged(lines: Lines, proxied: TestClient) -> None:
     proxied.get("/users/me", headers={"X-Forwarded-For": "x" * 5000})
     (line,) = lines()
     assert line["client"] == PROXY[0]

@@ -36,7 +36,7 @@ def refresh(web: TestClient, token: str) -> int:
     return web.post("/oauth2/token", data=form).status_code
 
 
-def test_what_an_observer_raises_is_noted_and_raised_no_further() -> None:
+def test_an_exception_of_an_observer_is_logged_and_not_raised() -> None:
     for _ in range(1000):
         notify(fail)
     assert take_failures() == ["RuntimeError"] * 100

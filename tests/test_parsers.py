@@ -20,7 +20,7 @@ from issuer.clients.key_sets import BadKeySet, is_fetchable, read_key_set
 from issuer.database.url import BadURL, parse
 from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, is_loopback, parse_scope
 from issuer.settings.values import parse_duration
-from issuer.throttling.limits import site
+from issuer.throttling.limits import subnet
 from issuer.web.http.forms import FORM, VERBATIM, read_form
 from issuer.web.http.path_redaction import PathRedaction
 from issuer.web.well_known.jwks import _etags
@@ -61,7 +61,7 @@ def test_a_form_is_read_or_refused(body: bytes, content_type: str) -> None:
 
 @EXAMPLES
 @given(st.dictionaries(ANYTHING.filter(bool), ANYTHING.filter(bool), max_size=8))
-def test_what_a_client_encodes_is_what_is_read_but_for_blanks_around_values(fields: dict[str, str]) -> None:
+def test_encoded_values_are_read_back_except_for_blanks_around_them(fields: dict[str, str]) -> None:
     sent = {name: value for name, value in fields.items() if name != "resource"}
     parameters, _ = read_form(FORM, httpx2.QueryParams(sent).__str__().encode())
     stripped = {name: value if name in VERBATIM else value.strip(" \t\r\n") for name, value in sent.items()}
@@ -150,7 +150,7 @@ def test_a_name_is_judged(name: str) -> None:
 @given(ANYTHING, ANYTHING)
 def test_any_header_and_path_is_read_without_an_error(text: str, path: str) -> None:
     assert _etags(text)
-    assert site(text) is not None
+    assert subnet(text) is not None
     shown = PathRedaction(["/users/me", "/users/me/sessions/{id}"]).redacted(path)
     assert set(shown) <= set("/*usersmeion")
 

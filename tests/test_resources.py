@@ -65,7 +65,7 @@ def test_any_text_has_a_comparable_form_which_is_its_own(text: str) -> None:
         " https://a", "https://a\n", "\thttps://a",
     ],
 )  # fmt: skip
-def test_what_can_be_no_resource_is_refused(text: str) -> None:
+def test_a_value_that_is_no_resource_is_refused(text: str) -> None:
     with pytest.raises(BadURL):
         resource(text)
 

@@ -75,10 +75,10 @@ def measure(bench: Bench) -> Findings:
         rounds = bench.taking_turns("refresh", turns)
     rows, by_cpu = (
         {
-            row: rounds.ratio(at(REFRESH.format(where), JUDGED), at(CLIENT.format(where), JUDGED), figure)
+            row: rounds.ratio(at(REFRESH.format(where), JUDGED), at(CLIENT.format(where), JUDGED), metric)
             for row, where in (("refresh-sqlite", SQLITE), ("refresh-postgresql", POSTGRESQL))
         }
-        for figure in ("per_second", "per_cpu_second")
+        for metric in ("per_second", "per_cpu_second")
     )
     return Findings(rounds.medians(), rows, by_cpu)
 

@@ -6,7 +6,7 @@ Processes are left to `serving`.
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -130,13 +130,11 @@ def serve(
     ):
         issuer = stack.enter_context(opened(expect_tables=False, node=True))
         issuer.keys.node.refresh()  # errors of a start are reported here, in one line
-        warnings = [*([metrics_warning] if metrics_warning else []), *_warnings(issuer, host, port, tls=tls)]
+        warnings = filter(None, (metrics_warning, *_warnings(issuer, host, port, tls=tls)))
         _announce(_title(issuer, host, port, workers, tls=tls), warnings)
-        if workers == 1:
-            app = import_from_string(APPLICATION)(issuer)
-        else:
-            app = WORKER
-            stack.close()
+        app = import_from_string(APPLICATION)(issuer) if workers == 1 else WORKER
+        if workers > 1:
+            stack.close()  # each worker opens its own
         limits = Limits(
             keep_alive_seconds=keep_alive,
             head_seconds=head_timeout,
@@ -148,8 +146,6 @@ def serve(
         )
         serve_with_log()
         _run(_config(app, workers, ssl_certfile, ssl_keyfile, limits), listener, drain)
-        if isinstance(app, FastAPI) and app.state.supervisor.has_ended:
-            raise CommandError("a background task could not be kept running; see the log")
 
 
 def _require_certificate(certificate: Path | None, key: Path | None) -> None:
@@ -201,9 +197,11 @@ def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) ->
 
     if not run(config, listener, drain_seconds):
         raise CommandError("the server did not start; see its log")
+    if isinstance(config.app, FastAPI) and config.app.state.supervisor.has_ended:
+        raise CommandError("a background task could not be kept running; see the log")
 
 
-def _announce(title: dict[str, str], warnings: Sequence[str]) -> None:
+def _announce(title: dict[str, str], warnings: Iterable[str]) -> None:
     """Print the settings of the start and warnings: on a terminal as text, otherwise as log lines."""
     if sys.stderr.isatty():
         sys.stderr.writelines(f"{name:<13} {terminal_safe(value)}\n" for name, value in title.items())

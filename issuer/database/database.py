@@ -1,10 +1,9 @@
 """The database: transactions, and migration of the schema.
 
-Tables are defined in the packages that own their data, types of columns in `types`, errors in `errors`.
+Tables are defined in the packages that own their data, types of columns in `types`, errors in `errors`, the file of
+an SQLite database in `sqlite_file`.
 """
 
-import sqlite3
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from issuer.blocking import require_blocking_allowed
 from issuer.callbacks import notify
-from issuer.database.engines import Mode, Pooler, connect, in_mode, lift_time_limits, pooler, prepare_file
+from issuer.database.engines import Mode, Pooler, connect, in_mode, lift_time_limits, pooler
 from issuer.database.errors import (
     DatabaseDamaged,
     DatabaseForeign,
@@ -29,6 +28,7 @@ from issuer.database.errors import (
     reason_of,
 )
 from issuer.database.schema import Damaged, ForeignTables, Schema, WrongSearchPath, inspect_schema
+from issuer.database.sqlite_file import SQLiteFile
 from issuer.database.url import BadURL, for_programs, of_file, parse, shown
 from issuer.fixes import Kind, setting
 
@@ -51,13 +51,12 @@ class Database:
         except BadURL as error:
             raise DatabaseUnavailable(str(error)) from None
         self.is_sqlite = self._url.get_backend_name() == "sqlite"
+        self._file = SQLiteFile(Path(self._url.database or "")) if self.is_sqlite else None
         self.is_new = False
         """Whether `migrate` has created the tables."""
         # Created once: that takes as long as a query.
         self._engines = {mode: in_mode(self._engine, mode) for mode in Mode}
         self._joint = threading.local()
-        self._opened: tuple[int, int] | None = None
-        """The device and inode of the SQLite file that is open."""
         self.shared_clock: Callable[[], int | None] = uptime_microseconds if self.is_sqlite else lambda: None
         """Returns microseconds of a clock that all nodes share, and that setting the time of a node does not change.
 
@@ -67,9 +66,7 @@ class Database:
         """Called after each transaction with `read` or `write`, and its duration in seconds."""
 
     def __str__(self) -> str:
-        if self.is_sqlite and self._url.database:
-            return of_file(Path(self._url.database).resolve())
-        return shown(self._url)
+        return str(self._file) if self._file else shown(self._url)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -123,9 +120,11 @@ class Database:
                 yield joint
                 return
             engine, alone = self._engines[mode], mode is Mode.SINGLE
-            self._require_in_place()
+            if self._file:
+                self._file.require_in_place()
             with engine.connect() as connection, nullcontext() if alone else connection.begin():
-                self._opened = self._opened or _identity(self.file)
+                if self._file:
+                    self._file.opened()
                 yield connection
         except IntegrityError:
             raise
@@ -137,26 +136,14 @@ class Database:
             if joint is None:
                 notify(self.took, "write" if writes else "read", time.perf_counter() - began)
 
-    def _require_in_place(self) -> None:
-        """Raise DatabaseUnavailable if the file was moved or replaced: changes by other processes would be missed.
-
-        The connections stay open: when the last one is closed, SQLite removes the `-wal` file by its name, and by now
-        that may belong to another database.
-        """
-        if self._opened and _identity(self.file) != self._opened:
-            raise DatabaseUnavailable(
-                f"the database {self} cannot be used: its file was moved, removed or replaced while this process had"
-                " it open; put it back, or restart the process"
-            )
-
     def migrate(self) -> None:
         """Upgrade the schema to the newest revision; of several processes that start together, one does it.
 
         Raise what `schema` raises, before anything is changed.
         """
         found = self.schema()  # before the file is changed: it may belong to another program
-        if self.is_sqlite:
-            self._prepare_file()
+        if self._file:
+            self._file.create()
         if found == _CURRENT:
             return
         self.is_new = found.revision is None
@@ -181,15 +168,7 @@ class Database:
         Raise DatabaseNewer for the schema of a newer version, DatabaseForeign for tables of another program,
         DatabaseDamaged if tables are missing, DatabaseUnavailable if it does not answer or is not in UTF-8.
         """
-        if self.is_missing:
-            return Schema()
-        try:
-            facts = self.file.stat() if self.file else None
-        except OSError as error:
-            raise DatabaseUnavailable(f"the database {self} cannot be used: {error.strerror}") from error
-        if facts and not stat.S_ISREG(facts.st_mode):  # a migration would change the permissions of a device
-            raise DatabaseUnavailable(f"the database {self} cannot be used: it is not a regular file")
-        if facts and not facts.st_size:
+        if self._file and (self._file.is_missing or self._file.is_empty()):
             return Schema()
         with self.snapshot() as connection:
             if not self.is_sqlite:
@@ -203,17 +182,12 @@ class Database:
     @property
     def file(self) -> Path | None:
         """The file of an SQLite database; None for PostgreSQL."""
-        return Path(self._url.database) if self.is_sqlite and self._url.database else None
+        return self._file.path if self._file else None
 
     @property
     def is_missing(self) -> bool:
         """Whether this is an SQLite file that does not exist; `schema` reports one without permission."""
-        try:
-            return self.file is not None and not self.file.stat()
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            return False
+        return self._file is not None and self._file.is_missing
 
     @property
     def name(self) -> str:
@@ -257,14 +231,6 @@ class Database:
             " install that version, or restore the backup made before the upgrade"
         )
 
-    def _prepare_file(self) -> None:
-        try:
-            prepare_file(Path(self._url.database or ""))
-        except OSError as error:
-            raise DatabaseUnavailable(f"cannot create the database {self}: {error.strerror}") from error
-        except sqlite3.DatabaseError as error:
-            raise DatabaseUnavailable(f"the database {self} cannot be used: {error}") from error
-
     def clock(self) -> datetime | None:
         """Return the time of the database server, or None for SQLite; raise DatabaseUnavailable."""
         if self.is_sqlite:
@@ -300,16 +266,6 @@ def uptime_microseconds() -> int:
     """Return the uptime of this machine; it includes the time in suspend where the platform counts it."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # the first is Linux's
     return time.clock_gettime_ns(clock) // 1000
-
-
-def _identity(file: Path | None) -> tuple[int, int] | None:
-    if file is None:
-        return None
-    try:
-        facts = file.stat()
-    except OSError:
-        return None
-    return facts.st_dev, facts.st_ino
 
 
 def _require_utf8(connection: Connection) -> None:

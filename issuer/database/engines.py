@@ -1,27 +1,23 @@
 """Engines: connections to SQLite and PostgreSQL, their settings, and how each kind of transaction begins.
 
-Which URLs are accepted is defined in `url`; transactions are run by `database`.
+Which URLs are accepted is defined in `url`, how an SQLite file is created and opened, in `sqlite_file`; transactions
+are run by `database`.
 """
 
 import os
-import sqlite3
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 
+from issuer.database import sqlite_file
 from issuer.database.url import PREPARE_THRESHOLD, BadURL
 
-FILE_MODE = 0o600
-SQLITE_WAIT_SECONDS = 10
-SQLITE_RETRY_SECONDS = 0.05
 CONNECT_SECONDS = 5
 """The timeout of a connection attempt; then the next host of the URL is tried."""
 STATEMENT_SECONDS = 10
@@ -85,28 +81,6 @@ def in_mode(engine: Engine, mode: Mode) -> Engine:
     return engine.execution_options(isolation_level=levels[mode]) if mode in levels else engine
 
 
-def prepare_file(path: Path) -> None:
-    """Create the SQLite file, readable by its owner only, and set WAL mode, so that readers do not block the writer.
-
-    Raise OSError or sqlite3.DatabaseError.
-    """
-    path.touch(mode=FILE_MODE, exist_ok=True)
-    if path.stat().st_uid == os.geteuid():
-        path.chmod(FILE_MODE)
-    deadline = time.monotonic() + SQLITE_WAIT_SECONDS
-    with closing(sqlite3.connect(path, timeout=0)) as connection:
-        while True:
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                # SQLite does not always wait for another process that does the same.
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise
-                time.sleep(SQLITE_RETRY_SECONDS)
-            else:
-                return
-
-
 def lift_time_limits(connection: Connection) -> None:
     """Remove the time limits of the connection's current transaction."""
     if connection.dialect.name == "postgresql":
@@ -115,19 +89,12 @@ def lift_time_limits(connection: Connection) -> None:
 
 
 def _postgresql(url: URL) -> Engine:
-    defaults = {"connect_timeout": CONNECT_SECONDS, **KEEPALIVES}
-    connect: dict[str, Any] = {name: value for name, value in defaults.items() if name not in url.query}
-    connect["client_encoding"] = "utf8"
-    connect["options"] = _options(str(url.query.get("options", os.environ.get("PGOPTIONS", ""))))
-    chosen = str(url.query.get(PREPARE_THRESHOLD, ""))
-    if chosen:
-        connect[PREPARE_THRESHOLD] = None if chosen in NEVER_PREPARED else int(chosen)
     engine = create_engine(
         url.difference_update_query([PREPARE_THRESHOLD, "options"]),
         hide_parameters=True,
         pool_size=10,
         pool_timeout=STATEMENT_SECONDS,
-        connect_args=connect,
+        connect_args=_connect_arguments(url),
         # Most statements are single: they need no BEGIN, and no rollback afterwards.
         isolation_level="AUTOCOMMIT",
         skip_autocommit_rollback=True,
@@ -136,7 +103,7 @@ def _postgresql(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
         found = _prepared(connection)
-        if found and not chosen:
+        if found and PREPARE_THRESHOLD not in url.query:
             # The pooler may run the next transaction in another session, where these statements are not prepared.
             connection.prepare_threshold = None
 
@@ -159,6 +126,18 @@ def _postgresql(url: URL) -> Engine:
         record.info["used_at"] = time.monotonic()
 
     return engine
+
+
+def _connect_arguments(url: URL) -> dict[str, Any]:
+    """Return the driver's arguments: defaults for what the URL does not set, and what every session needs."""
+    defaults = {"connect_timeout": CONNECT_SECONDS, **KEEPALIVES}
+    arguments: dict[str, Any] = {name: value for name, value in defaults.items() if name not in url.query}
+    arguments["client_encoding"] = "utf8"
+    arguments["options"] = _options(str(url.query.get("options", os.environ.get("PGOPTIONS", ""))))
+    chosen = str(url.query.get(PREPARE_THRESHOLD, ""))
+    if chosen:
+        arguments[PREPARE_THRESHOLD] = None if chosen in NEVER_PREPARED else int(chosen)
+    return arguments
 
 
 def _options(custom: str) -> str:
@@ -214,30 +193,10 @@ def _prepared(connection: Any) -> Pooler | None:
     return Pooler(limit != "0", role) if pid != connection.info.backend_pid else None
 
 
-def _existing(path: Path) -> sqlite3.Connection:
-    """Return a connection that reads an existing file, with or without permission to write."""
-    writable = os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
-    # In WAL mode SQLite writes files beside the database even to read it, unless it is declared immutable.
-    is_open = Path(f"{path}-wal").exists()
-    how = "mode=rw" if writable else "mode=ro" if is_open else "mode=ro&immutable=1"
-    uri = f"file:{quote(str(path.absolute()))}?{how}"
-    connection = sqlite3.connect(uri, uri=True, timeout=SQLITE_WAIT_SECONDS, check_same_thread=False)
-    connection.text_factory = _decoded
-    return connection
-
-
-def _decoded(text: bytes) -> str | bytes:
-    """Return text; or bytes that are not text, for `rows.checked`: the driver would fail for the whole query."""
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text
-
-
 def _sqlite(url: URL, *, reads: bool) -> Engine:
-    wait: dict[str, Any] = {"connect_args": {"timeout": SQLITE_WAIT_SECONDS}}
+    wait: dict[str, Any] = {"connect_args": {"timeout": sqlite_file.WAIT_SECONDS}}
     if reads:
-        wait = {"creator": lambda: _existing(Path(url.database or ""))}
+        wait = {"creator": lambda: sqlite_file.open_existing(Path(url.database or ""))}
     engine = create_engine(url, hide_parameters=True, pool_timeout=STATEMENT_SECONDS, **wait)
 
     @event.listens_for(engine, "connect")

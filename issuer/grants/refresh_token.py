@@ -7,7 +7,7 @@ from issuer.digests import digest
 from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest, Workload
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import GrantType, InvalidGrant, InvalidScope, UnknownToken
-from issuer.throttling.limits import site
+from issuer.throttling.limits import subnet
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.redemption import NOT_VALID, redeem
 
@@ -22,7 +22,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     )
     if found is None or found.family.client_id != request.client.id:
         raise UnknownToken(NOT_VALID)
-    address = site(request.origin.address)
+    address = subnet(request.origin.address)
     renewal = redeem(context.families, presented, found, address, request.now, context.clock_skew)
     user, family = found.user, found.family
     if user.disabled_at is not None:

@@ -3,10 +3,12 @@
 Making keys and signing with them is left to `signing`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
+from issuer.clock import duration, instant
+from issuer.errors import Refused
 from issuer.keyring.policy import Policy
 from issuer.signing.public_key import PublicKey
 
@@ -62,3 +64,28 @@ class Key(PublicKey):
     def standby(cls, public: PublicKey, policy: Policy, now: datetime, lead: timedelta) -> Self:
         """Return `public` as a key published at `now`, without an activation time."""
         return cls(public.kid, public.alg, public.jwk, now, None, policy.token_lifetime, policy.margin, lead)
+
+    def raised(self, policy: Policy) -> Self:
+        """Return the key with the longest lifetime and margin of its own and of the current policy."""
+        return replace(
+            self,
+            token_lifetime=max(self.token_lifetime, policy.token_lifetime),
+            margin=max(self.margin, policy.margin),
+        )
+
+    def require_lead(self, now: datetime) -> None:
+        """Refuse a key that a verifier may not know yet."""
+        if self.may_sign_from > now:
+            raise Refused(
+                f"not before {instant(self.may_sign_from)}: {self.kid} was published at {instant(self.published_at)},"
+                f" and a verifier may hold a key set without it for {duration(self.lead)} (ISSUER_PUBLISH_LEAD)",
+                self.may_sign_from,
+            )
+
+    def require_not_rolled_back(self) -> None:
+        """Refuse a key that a rollback replaced."""
+        if self.rolled_back_from:
+            raise Refused(
+                f"{self.kid} was rolled back; rotate to the next key instead: issuer keys rotate"
+                " (or use --force and --reason)"
+            )

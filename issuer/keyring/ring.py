@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Self
 
-from issuer.clock import duration, instant
+from issuer.clock import instant
 from issuer.errors import NothingToDo, Refused, UnknownKey
 from issuer.keyring.key import Key
 from issuer.keyring.key_count import Published, require_document_size
@@ -171,17 +171,12 @@ class KeyRing:
             lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.by_activation
         )
         retired = {key.kid for key in ended if key.revoked_at is None}
-        keys = tuple(self._raised(key, policy, now) for key in self.keys if key.kid not in retired)
-        return replace(self, keys=keys, lead=max(self.lead, policy.publish_lead))
-
-    def _raised(self, key: Key, policy: Policy, now: datetime) -> Key:
-        if self.phase(key, now) not in {Phase.STANDBY, Phase.CURRENT}:
-            return key
-        return replace(
-            key,
-            token_lifetime=max(key.token_lifetime, policy.token_lifetime),
-            margin=max(key.margin, policy.margin),
+        keys = tuple(
+            key.raised(policy) if self.phase(key, now) in {Phase.STANDBY, Phase.CURRENT} else key
+            for key in self.keys
+            if key.kid not in retired
         )
+        return replace(self, keys=keys, lead=max(self.lead, policy.publish_lead))
 
     # What operators change; each refuses what verifiers or other nodes could not follow
 
@@ -203,7 +198,7 @@ class KeyRing:
         if not standbys:
             raise Refused("there is no standby key")
         if not forced:
-            _require_lead(standbys[0], now)
+            standbys[0].require_lead(now)
         retention = max(policy.retention, self.current(now).retention)
         published = self.publication(now, max(len(standbys) - 1, policy.standby_keys))
         published.require_room(policy, now, retention)
@@ -223,8 +218,8 @@ class KeyRing:
             )
         chosen = previous[-1]
         if not forced:
-            _require_lead(chosen, now)
-            _require_not_rolled_back(chosen)
+            chosen.require_lead(now)
+            chosen.require_not_rolled_back()
         current = self.current(now)
         keys = tuple(replace(key, rolled_back_from=True) if key == current else key for key in self.keys)
         return replace(self, keys=keys).activated(chosen, policy, now)
@@ -282,20 +277,3 @@ class KeyRing:
     def _after(self, key: Key) -> tuple[Key, ...]:
         order = self.by_activation
         return order[order.index(key) + 1 :]
-
-
-def _require_not_rolled_back(key: Key) -> None:
-    if key.rolled_back_from:
-        raise Refused(
-            f"{key.kid} was rolled back; rotate to the next key instead: issuer keys rotate"
-            " (or use --force and --reason)"
-        )
-
-
-def _require_lead(key: Key, now: datetime) -> None:
-    if key.may_sign_from > now:
-        raise Refused(
-            f"not before {instant(key.may_sign_from)}: {key.kid} was published at {instant(key.published_at)}, and a"
-            f" verifier may hold a key set without it for {duration(key.lead)} (ISSUER_PUBLISH_LEAD)",
-            key.may_sign_from,
-        )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from issuer.fixes import Fix, Kind, as_root, exposing, quoted
+from issuer.fixes import Fix, Kind, as_root, excess_permissions, quoted
 
 BYTE_ORDER_MARK = "\ufeff"
 GROUP_AND_OTHERS_WRITE = 0o022
@@ -76,7 +76,9 @@ def read_env_file(path: Path = Path(".env")) -> EnvFile | None:
     text = _decoded(path, content)
     has_mark = text.startswith(BYTE_ORDER_MARK)
     assignments, unread = _parsed(path, text.removeprefix(BYTE_ORDER_MARK))
-    return EnvFile(path, stat.S_IMODE(facts.st_mode), bool(exposing(facts)), has_mark, assignments, unread)
+    return EnvFile(
+        path, stat.S_IMODE(facts.st_mode), bool(excess_permissions(facts)), has_mark, assignments, unread
+    )
 
 
 def _require_trusted(path: Path) -> os.stat_result:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from issuer.fixes import ConfigWarning, Fix, Kind, exposing, quoted, remove_byte_order_mark
+from issuer.fixes import ConfigWarning, Fix, Kind, excess_permissions, quoted, remove_byte_order_mark
 from issuer.settings.env_file import BYTE_ORDER_MARK
 from issuer.settings.sources import RawSetting
 
@@ -77,7 +77,7 @@ def file_warnings(path: Path) -> Iterator[ConfigWarning]:
             begins = file.read(len(BYTE_ORDER_MARK.encode()))
     except OSError:  # reported by `read_passphrase`
         return
-    if exposing(facts):
+    if excess_permissions(facts):
         yield ConfigWarning(
             f"others can read {path} (mode {stat.S_IMODE(facts.st_mode):04o}), the passphrase of the private keys",
             Fix(Kind.PASSPHRASE_FILE_EXPOSED, f"chmod 600 {quoted(path)}"),

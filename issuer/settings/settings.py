@@ -12,10 +12,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from issuer import urls
@@ -25,11 +24,7 @@ from issuer.oauth import is_loopback
 from issuer.settings import passphrase as passphrases
 from issuer.settings import values
 from issuer.settings.env_file import BadEnvFile
-from issuer.settings.sources import (
-    DuplicateSetting,
-    normalized,
-    raw_settings,
-)
+from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 
 
 class BadSettings(Exception):
@@ -143,9 +138,9 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # `raw_settings` reads both, by the same rules.
+        # `RawSource` reads both, by the same rules.
         del env_settings, dotenv_settings, file_secret_settings
-        return init_settings, _RawSource(settings_cls)
+        return init_settings, RawSource(settings_cls)
 
     _split = field_validator("cors_origins", "trusted_proxies", mode="before")(values.split)
     _are_origins = field_validator("cors_origins")(values.origins)
@@ -277,19 +272,6 @@ class Settings(BaseSettings):
             )
         except BadPolicy as error:
             raise BadSettings(str(error), fix=error.fix) from error
-
-
-class _RawSource(PydanticBaseSettingsSource):
-    """The environment and `.env`, as `sources` reads them."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
-        """Return nothing: all values come at once."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        raw = raw_settings()
-        names = {field: f"ISSUER_{field.upper()}" for field in self.settings_cls.model_fields}
-        return {field: normalized(raw[name]) for field, name in names.items() if name in raw}
 
 
 def _require_file(path: Path) -> None:

@@ -6,6 +6,10 @@ What a setting means is decided in `settings`, how `.env` is read in `env_file`.
 import os
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import PydanticBaseSettingsSource
 
 from issuer.fixes import ConfigWarning, Fix, Kind, quoted, remove_byte_order_mark
 from issuer.settings.env_file import EnvFile, commented, read_env_file
@@ -71,6 +75,20 @@ def normalized(raw: RawSetting) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'":
         return value[1:-1].strip()
     return value
+
+
+class RawSource(PydanticBaseSettingsSource):
+    """The environment and `.env`, for pydantic."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Return nothing: all values come at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the values by the names of their fields."""
+        raw = raw_settings()
+        names = {field: f"{PREFIX}{field.upper()}" for field in self.settings_cls.model_fields}
+        return {field: normalized(raw[name]) for field, name in names.items() if name in raw}
 
 
 def source() -> str:

@@ -1,4 +1,4 @@
-"""How many log-ins each account has left at each site, counted in memory: this protects the cores of one process.
+"""How many log-ins each account has left at each subnet, counted in memory: this protects the cores of one process.
 
 The rate is defined in `limits`.
 """

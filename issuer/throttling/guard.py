@@ -30,7 +30,7 @@ from issuer.throttling.limits import (
     Count,
     address_buckets,
     bucket,
-    site,
+    subnet,
 )
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
@@ -50,19 +50,19 @@ class _Device:
     """Of the cookie in the request."""
     new_cookie: bytes | None
     """Of the cookie that the response sets."""
-    site: bytes
+    subnet: bytes
     """Of the address."""
 
     @classmethod
     def of(cls, account: str, origin: Origin) -> Self:
         cookie = named("cookie", account, origin.device) if origin.device else None
         new_cookie = named("cookie", account, origin.given_device) if origin.given_device else None
-        return cls(account, cookie, new_cookie, named("site", account, site(origin.address)))
+        return cls(account, cookie, new_cookie, named("subnet", account, subnet(origin.address)))
 
     @property
     def digests(self) -> list[bytes]:
         """Return the digests of the request, without that of the new cookie."""
-        return [self.cookie, self.site] if self.cookie else [self.site]
+        return [self.cookie, self.subnet] if self.cookie else [self.subnet]
 
     def to_remember(self, known: Mapping[bytes, datetime], now: datetime) -> Mapping[bytes, datetime]:
         """Return the digests to store, each with when it counts as seen.
@@ -116,7 +116,7 @@ class Guard:
     def check(self, account: str, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for a log-in that would be refused with any password; count nothing."""
         attempt = self._assess(account, origin, now)
-        if wait := self._log_ins.wait(attempt.device.site, now):
+        if wait := self._log_ins.wait(attempt.device.subnet, now):
             raise TooManyAttempts(wait)
 
     @contextmanager
@@ -133,7 +133,7 @@ class Guard:
                      -> success           release, reset the count of the device, remember the device
         """
         attempt = self._assess(account, origin, now)
-        if wait := self._log_ins.take(attempt.device.site, now):
+        if wait := self._log_ins.take(attempt.device.subnet, now):
             raise TooManyAttempts(wait)
         reserved = self._reserve(attempt.counted, now)
         try:
@@ -179,15 +179,15 @@ class Guard:
             _require_no_wait(counts, now)
             return _Attempt(device, known, own, counts, timedelta(0), may_succeed=True)
         of_account = bucket(ACCOUNT, "account", device.account)
-        of_site = Bucket(device.site, DEVICE) if device.site in known else None
+        of_subnet = Bucket(device.subnet, DEVICE) if device.subnet in known else None
         addresses = address_buckets(ADDRESS, "address", origin.address)
-        counts = self._counts([of_account, *([of_site] if of_site else []), *addresses], now)
+        counts = self._counts([of_account, *([of_subnet] if of_subnet else []), *addresses], now)
         _require_no_wait({each: counts[each] for each in addresses}, now)
         waits = {each: wait for each in counts if (wait := _wait(each, counts[each], now))}
         counted = {each: count for each, count in counts.items() if each not in waits}
-        may_succeed = of_account in counted or of_site in counted
+        may_succeed = of_account in counted or of_subnet in counted
         account_wait = waits.get(of_account, timedelta(0))
-        return _Attempt(device, known, of_site, counted, account_wait, may_succeed=may_succeed)
+        return _Attempt(device, known, of_subnet, counted, account_wait, may_succeed=may_succeed)
 
     def _counts(self, buckets: Sequence[Bucket], now: datetime) -> dict[Bucket, Count | None]:
         """Return the count of each bucket, none later than `now`: a clock that was ahead must not prolong the wait.

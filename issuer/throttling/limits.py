@@ -11,12 +11,12 @@ from typing import Self
 from issuer.addresses import parse_address
 from issuer.digests import named
 
-IPV6_SITE = 64
-"""Bits of an IPv6 site: one host can use all addresses in it."""
+IPV6_SUBNET = 64
+"""Bits of an IPv6 subnet: one host can use all addresses in it."""
 IPV6_NETWORK = 48
 """Bits of the largest IPv6 network that one customer gets (RFC 6177); hosting providers assign it freely."""
-NETWORK_SITES = 4
-"""An IPv6 network has the free failures of so many sites: several customers may share it."""
+NETWORK_SUBNETS = 4
+"""An IPv6 network has the free failures of so many subnets: several customers may share it."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Limit:
 
     @property
     def of_network(self) -> Self:
-        """The limit for all sites of an IPv6 network together."""
-        return replace(self, free=NETWORK_SITES * self.free)
+        """The limit for all subnets of an IPv6 network together."""
+        return replace(self, free=NETWORK_SUBNETS * self.free)
 
     def wait(self, failures: int) -> timedelta:
         """Return how long to wait after the latest of so many failures."""
@@ -106,7 +106,7 @@ class Rate:
 
 
 LOG_IN = Rate(burst=500, per_second=5)
-"""Of one account from one site, whether they succeed or fail; each costs some 30 ms of a core."""
+"""Of one account from one subnet, whether they succeed or fail; each costs some 30 ms of a core."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def bucket(limit: Limit, *names: str) -> Bucket:
 
 
 def address_buckets(limit: Limit, kind: str, address: str) -> list[Bucket]:
-    """Return the buckets of an address: its site's, and for IPv6 its network's."""
+    """Return the buckets of an address: its subnet's, and for IPv6 its network's."""
     *networks, own = networks_of(address)
     return [
         *(bucket(limit.of_network, kind, network) for network in networks),
@@ -140,13 +140,13 @@ def address_buckets(limit: Limit, kind: str, address: str) -> list[Bucket]:
     ]
 
 
-def site(address: str) -> str:
+def subnet(address: str) -> str:
     """Return what is counted as one address: an IPv4 address, or an IPv6 network of 64 bits."""
     return networks_of(address)[-1]
 
 
 def networks_of(address: str) -> tuple[str, ...]:
-    """Return what an address is counted by, the largest first: an IPv6 network of 48 bits, and the site."""
+    """Return what an address is counted by, the largest first: an IPv6 network of 48 bits, and the subnet."""
     try:
         parsed = parse_address(address)
     except ValueError:  # a socket file has none
@@ -154,6 +154,6 @@ def networks_of(address: str) -> tuple[str, ...]:
     if isinstance(parsed, IPv4Address):
         return (str(parsed),)
     network, own = (
-        IPv6Address(int(parsed) >> bits << bits) for bits in (128 - IPV6_NETWORK, 128 - IPV6_SITE)
+        IPv6Address(int(parsed) >> bits << bits) for bits in (128 - IPV6_NETWORK, 128 - IPV6_SUBNET)
     )
     return (f"{network}/{IPV6_NETWORK}", str(own))

@@ -13,7 +13,7 @@ import structlog
 from issuer.accounts.login import AccountChanged
 from issuer.digests import digest
 from issuer.oauth import InvalidGrant
-from issuer.throttling.limits import site
+from issuer.throttling.limits import subnet
 from issuer.throttling.origin import Origin
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.event_store import SessionEventStore
@@ -67,7 +67,7 @@ class Sessions:
             address=origin.address,
         )
         token = new_refresh_token(family.id)
-        record = stored(token, family, now, self._idle_lifetime, site(origin.address))
+        record = stored(token, family, now, self._idle_lifetime, subnet(origin.address))
         if not self._families.start(family, record, new.password):
             raise AccountChanged
         return Renewed(token), family.id
@@ -79,7 +79,7 @@ class Sessions:
         """
         if renewal.redemption is Redemption.ROTATE:
             token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
-            here = site(origin.address)
+            here = subnet(origin.address)
             record = stored(token, renewal.family, now, self._idle_lifetime, here, renewal.token)
             return Renewed(token, rotation=RefreshRotation(renewal.token, record, now))
         if renewal.following is None:
@@ -97,13 +97,13 @@ class Sessions:
         """
         if renewed.rotation is None or self._families.rotate(renewed.rotation):
             return replace(renewed, rotation=None)
-        return self.renew(self._decided_again(renewal, site(origin.address), now), origin, now)
+        return self.renew(self._decided_again(renewal, subnet(origin.address), now), origin, now)
 
     def end_reused(self, reuse: ReuseDetected, now: datetime) -> None:
         """End the session of a used token: it may be in the hands of an attacker (RFC 9700 section 4.14.2)."""
         if self._families.end(reuse.family.id, now):
-            other = SessionEvent.REUSED_FROM_OTHER_SITE
-            self._record(other if reuse.from_other_site else SessionEvent.REUSED, reuse.family, now)
+            other = SessionEvent.REUSED_FROM_OTHER_ADDRESS
+            self._record(other if reuse.from_other_address else SessionEvent.REUSED, reuse.family, now)
 
     def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
         found = self._families.find(digest(renewal.presented))
@@ -128,5 +128,7 @@ _MESSAGES = {
     SessionEvent.REPEATED: "refresh token repeated: answered once more",
     SessionEvent.REPEAT_REFUSED: "refresh token repeated too often: refused",
     SessionEvent.REUSED: "refresh token reuse detected; the session was ended",
-    SessionEvent.REUSED_FROM_OTHER_SITE: "refresh token reuse detected from another address; the session was ended",
+    SessionEvent.REUSED_FROM_OTHER_ADDRESS: (
+        "refresh token reuse detected from another address; the session was ended"
+    ),
 }

@@ -42,7 +42,7 @@ _BY_DIGESTS = _WITH_OWNER.where(refresh_tokens.c.digest.in_(bindparam("digests",
 _BY_PROOF = _WITH_OWNER.where(
     families.c.id == bindparam("family"), refresh_tokens.c.proof_digest == bindparam("proof")
 ).limit(1)
-_ISSUED = select(refresh_tokens.c.site, refresh_tokens.c.issued_tick).where(
+_ISSUED = select(refresh_tokens.c.subnet, refresh_tokens.c.issued_tick).where(
     refresh_tokens.c.digest == bindparam("wanted")
 )
 _ISSUED_BY_DATABASE = _ISSUED.add_columns(DATABASE_TICK.label("tick"))
@@ -142,7 +142,7 @@ class FamilyStore:
             raise damaged(refresh_tokens, digest)
         now = row.tick if tick is None else tick
         age = None if row.issued_tick is None else timedelta(microseconds=now - row.issued_tick)
-        return Issued(row.site, age)
+        return Issued(row.subnet, age)
 
     def claim_repeat(self, digest: bytes, now: datetime) -> bool:
         """Record that a token is given a second time to the holder of its predecessor; False if it was already."""

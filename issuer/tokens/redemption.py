@@ -10,9 +10,9 @@ NOT_VALID = "the refresh token is not valid; log in again"
 
 
 def redeem(
-    families: FamilyStore, presented: str, found: Found, site: str, now: datetime, skew: timedelta
+    families: FamilyStore, presented: str, found: Found, subnet: str, now: datetime, skew: timedelta
 ) -> Renewal:
-    """Return what presenting a token from `site` leads to.
+    """Return what presenting a token from `subnet` leads to.
 
     Raise InvalidGrant for an expired token or an ended family, ReuseDetected for one that must end its family.
     """
@@ -21,7 +21,9 @@ def redeem(
     if token.used_at is not None:
         following = successor(presented, token.successor_seed, family.id)
         issued = families.issued(digest(following))
-    outcome = redemption(token, family, issued, site, now, skew)
-    if outcome in (Redemption.REUSE, Redemption.REUSE_FROM_OTHER_SITE):
-        raise ReuseDetected(NOT_VALID, family, from_other_site=outcome is Redemption.REUSE_FROM_OTHER_SITE)
+    outcome = redemption(token, family, issued, subnet, now, skew)
+    if outcome in (Redemption.REUSE, Redemption.REUSE_FROM_OTHER_ADDRESS):
+        raise ReuseDetected(
+            NOT_VALID, family, from_other_address=outcome is Redemption.REUSE_FROM_OTHER_ADDRESS
+        )
     return Renewal(presented, token, family, outcome, following)

@@ -61,7 +61,7 @@ class RefreshToken:
     proof_digest: bytes = field(repr=False)
     """SHA-256 of the session's proof."""
     used_at: datetime | None = None
-    site: str | None = None
+    subnet: str | None = None
     """The network that the token was issued to; None: unknown."""
     paced_until: datetime | None = None
     """When the rotations so far would be done at a pace of one for each `ROTATION_INTERVAL`."""
@@ -71,9 +71,9 @@ class RefreshToken:
 
 @dataclass(frozen=True)
 class Issued:
-    """What is stored of the successor of a used token: when it was issued, and to which site."""
+    """What is stored of the successor of a used token: when it was issued, and to which subnet."""
 
-    site: str | None
+    subnet: str | None
     age: timedelta | None
     """By the clock of the database; None: unknown."""
 
@@ -125,17 +125,17 @@ class Redemption(StrEnum):
     KEEP = "keep"
     """The newest token, after many rotations in a short time: it stays valid and is not replaced."""
     REPEAT = "repeat"
-    """Used within the grace period, from the same site: the same successor again."""
+    """Used within the grace period, from the same subnet: the same successor again."""
     REUSE = "reuse"
     """Used before that: perhaps stolen. The family ends."""
-    REUSE_FROM_OTHER_SITE = "reuse_from_other_site"
-    """Used within the grace period, but presented from another site. The family ends."""
+    REUSE_FROM_OTHER_ADDRESS = "reuse_from_other_address"
+    """Used within the grace period, but presented from another subnet. The family ends."""
 
 
 def redemption(
-    token: RefreshToken, family: Family, issued: Issued | None, site: str, now: datetime, skew: timedelta
+    token: RefreshToken, family: Family, issued: Issued | None, subnet: str, now: datetime, skew: timedelta
 ) -> Redemption:
-    """Decide what presenting `token` from `site` leads to, RFC 9700 section 4.14.2.
+    """Decide what presenting `token` from `subnet` leads to, RFC 9700 section 4.14.2.
 
     For a used token, `issued` is its successor. Raise InvalidGrant for an expired token or an ended family.
     """
@@ -144,7 +144,7 @@ def redemption(
     if token.used_at is not None or token.superseded:
         if token.used_at is None or issued is None or not _is_recent(issued.age, now - token.used_at, skew):
             return Redemption.REUSE
-        return Redemption.REPEAT if issued.site in (None, site) else Redemption.REUSE_FROM_OTHER_SITE
+        return Redemption.REPEAT if issued.subnet in (None, subnet) else Redemption.REUSE_FROM_OTHER_ADDRESS
     if token.expires_at <= now:
         raise InvalidGrant("the refresh token has expired; log in again")
     return Redemption.KEEP if _is_paced(token.paced_until, now, skew) else Redemption.ROTATE
@@ -207,17 +207,17 @@ def stored(
     family: Family,
     now: datetime,
     idle: timedelta,
-    site: str | None = None,
+    subnet: str | None = None,
     before: RefreshToken | None = None,
 ) -> RefreshToken:
-    """Return the record of a `token` newly issued to `site`; it expires no later than its family."""
+    """Return the record of a `token` newly issued to `subnet`; it expires no later than its family."""
     return RefreshToken(
         digest(token),
         family.id,
         min(now + idle, family.expires_at),
         secrets.token_bytes(32),
         hashlib.sha256(_proof(token)).digest(),
-        site=site,
+        subnet=subnet,
         paced_until=_paced_until(before, now),
     )
 
@@ -252,13 +252,13 @@ def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
 
 
 class ReuseDetected(InvalidGrant):
-    """A used refresh token was presented again, after its grace period or from another site: its family ends."""
+    """A used refresh token was presented again, after its grace period or from another subnet: its family ends."""
 
-    def __init__(self, description: str, family: Family, *, from_other_site: bool = False) -> None:
+    def __init__(self, description: str, family: Family, *, from_other_address: bool = False) -> None:
         super().__init__(description)
         self.family = family
-        self.from_other_site = from_other_site
-        """Whether that was within its grace period, from another site."""
+        self.from_other_address = from_other_address
+        """Whether that was within its grace period, from another subnet."""
 
 
 class RepeatRefused(InvalidGrant):

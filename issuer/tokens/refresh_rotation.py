@@ -56,7 +56,7 @@ refresh_tokens = Table(
     Column("successor_seed", LargeBinary, nullable=False),
     Column("used_at", Instant),
     Column("proof_digest", LargeBinary, nullable=False),
-    Column("site", Text),
+    Column("subnet", Text),
     Column("paced_until", Instant),
     Column("issued_tick", BigInteger),
     Column("repeated_at", Instant),
@@ -153,12 +153,12 @@ _POSTGRESQL = """
         AND refresh_tokens.proof_digest = ANY (:next_proof) AND refresh_tokens.used_at < :before
     )
     INSERT INTO refresh_tokens
-        (digest, expires_at, successor_seed, proof_digest, site, paced_until, family_id, issued_tick)
-    SELECT next.digest, next.expires_at, next.seed, next.proof, next.site, next.paced_until, used.family_id,
+        (digest, expires_at, successor_seed, proof_digest, subnet, paced_until, family_id, issued_tick)
+    SELECT next.digest, next.expires_at, next.seed, next.proof, next.subnet, next.paced_until, used.family_id,
         coalesce(:tick, {tick})
     FROM unnest(
-        :used, :next_digest, :next_expires_at, :next_seed, :next_proof, :next_site, :next_paced_until
-    ) AS next (used, digest, expires_at, seed, proof, site, paced_until)
+        :used, :next_digest, :next_expires_at, :next_seed, :next_proof, :next_subnet, :next_paced_until
+    ) AS next (used, digest, expires_at, seed, proof, subnet, paced_until)
     JOIN used ON used.digest = next.used
     RETURNING refresh_tokens.digest
 """
@@ -172,7 +172,7 @@ _NEXT = {
     "next_expires_at": "expires_at",
     "next_seed": "successor_seed",
     "next_proof": "proof_digest",
-    "next_site": "site",
+    "next_subnet": "subnet",
     "next_paced_until": "paced_until",
 }
 """The arrays in which the successors are sent, and the column of each."""

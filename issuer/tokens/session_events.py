@@ -13,7 +13,7 @@ class SessionEvent(StrEnum):
 
     REUSED = "refresh token reused"
     """A used token was presented after its grace period, and ended its session."""
-    REUSED_FROM_OTHER_SITE = "refresh token reused from another address"
+    REUSED_FROM_OTHER_ADDRESS = "refresh token reused from another address"
     """A used token was presented within its grace period from another address, and ended its session."""
     REPEATED = "refresh token repeated"
     """A used token was presented within its grace period, and answered with its successor once more."""

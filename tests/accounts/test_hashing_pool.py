@@ -40,7 +40,7 @@ class Held:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def ask(self, place: Place, times: int = 1) -> None:
-        """Queue jobs of a site, and record the rejected ones."""
+        """Queue jobs of a subnet, and record the rejected ones."""
         self._tasks += [asyncio.create_task(self._ask(place)) for _ in range(times)]
         await asyncio.sleep(0)
 
@@ -76,13 +76,13 @@ def test_the_pool_rejects_jobs_while_its_queue_is_full_and_recovers() -> None:
         gate = threading.Event()
         waiting = [asyncio.create_task(pool.run(STORM, gate.wait)) for _ in range(QUEUE_LIMIT + 1)]
         await asyncio.sleep(0)
-        told = set()
+        seconds = set()
         for _ in range(200):
             with pytest.raises(Unavailable) as refusal:
                 await pool.run(STORM, gate.wait)
             assert refusal.value.retry_after
-            told.add(refusal.value.retry_after.total_seconds())
-        assert told == set(range(1, RETRY_WITHIN_SECONDS + 1))  # they do not all come back at once
+            seconds.add(refusal.value.retry_after.total_seconds())
+        assert seconds == set(range(1, RETRY_WITHIN_SECONDS + 1))  # they do not all come back at once
         gate.set()
         assert all(await asyncio.gather(*waiting))
         assert await pool.run(STORM, str, 1) == "1"
@@ -115,19 +115,19 @@ def test_another_address_is_next_in_the_queue_after_many_log_ins_of_one() -> Non
 
 
 def test_the_sites_of_an_ipv6_network_share_one_allowance() -> None:
-    sites = [networks_of(f"2001:db8:1:{number:x}::1") for number in range(100)]
+    subnets = [networks_of(f"2001:db8:1:{number:x}::1") for number in range(100)]
 
     async def story(made: Held) -> None:
-        for each in sites:
+        for each in subnets:
             await made.ask(each)
         for other in OTHERS:
             await made.ask(other)
 
     made = held(story)
-    assert set(made.turned_away) <= set(sites)
+    assert set(made.turned_away) <= set(subnets)
     assert set(OTHERS) <= set(made.ran)
     # Each other is no further behind than one job of the network for each of its own turns.
-    assert Counter(place in sites for place in made.ran[:60])[True] <= 31
+    assert Counter(place in subnets for place in made.ran[:60])[True] <= 31
 
 
 def test_sites_within_an_ipv6_network_are_served_in_turn() -> None:
@@ -221,8 +221,8 @@ def test_each_job_runs_once_and_jobs_of_a_site_keep_their_order(steps: list[str]
                 getattr(turns, step)()
         else:
             job = getattr(turns, step)()
-            site = next(site for site, jobs in queued.items() if job in jobs)
-            assert queued[site].pop(0 if step == "next" else -1) is job
+            subnet = next(subnet for subnet, jobs in queued.items() if job in jobs)
+            assert queued[subnet].pop(0 if step == "next" else -1) is job
         assert turns.size == sum(map(len, queued.values()))
 
 

@@ -192,8 +192,8 @@ def test_all_invalid_lines_are_reported_and_no_user_is_imported(
     ]
     done = run(issuer, monkeypatch, "\n".join(lines), "--json")
     assert done.exit_code == 1
-    told = json.loads(done.stdout)
-    assert [(fault["line"], fault["username"]) for fault in told["faults"]] == [
+    printed = json.loads(done.stdout)
+    assert [(fault["line"], fault["username"]) for fault in printed["faults"]] == [
         (2, "Alice"),
         (3, "CAROL"),
         (4, "dave"),
@@ -205,10 +205,10 @@ def test_all_invalid_lines_are_reported_and_no_user_is_imported(
         (11, "kim"),
         (12, ""),
     ]
-    assert "another account has this username" in told["faults"][0]["wrong"]
-    assert told["faults"][1]["wrong"] == "line 1 has the same username"
-    assert told["faults"][6]["wrong"] == "line 8 has the same id"
-    assert "double quotes" in told["faults"][8]["wrong"]
+    assert "another account has this username" in printed["faults"][0]["wrong"]
+    assert printed["faults"][1]["wrong"] == "line 1 has the same username"
+    assert printed["faults"][6]["wrong"] == "line 8 has the same id"
+    assert "double quotes" in printed["faults"][8]["wrong"]
     assert BCRYPT[10:40] not in done.output
     assert [user.username for user in issuer.accounts.store.all()[0]] == ["alice"]
 
@@ -257,8 +257,8 @@ def test_a_user_and_a_client_never_have_the_same_id(issuer: Issuer, monkeypatch:
     for option in ("--dry-run", "--json"):
         done = run(issuer, monkeypatch, f"carol,{BCRYPT},,{client.id}\n", option, "--json")
         assert done.exit_code == 1
-        told = [fault["wrong"] for fault in json.loads(done.stdout)["faults"]]
-        assert told == ["a client or a removed account has this id"]
+        printed = [fault["wrong"] for fault in json.loads(done.stdout)["faults"]]
+        assert printed == ["a client or a removed account has this id"]
     carol = User(client.id, "carol", BCRYPT, frozenset(), START)
     with pytest.raises(UsernameTaken):
         issuer.accounts.store.add(carol)

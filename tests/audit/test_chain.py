@@ -25,7 +25,7 @@ def version(ring: KeyRing, number: int, now: datetime) -> KeyRing:
     return replace(ring, version=number, changed_at=now)
 
 
-def told(before: KeyRing | None, after: KeyRing) -> list[tuple[str, str | None, datetime, str | None]]:
+def recorded(before: KeyRing | None, after: KeyRing) -> list[tuple[str, str | None, datetime, str | None]]:
     entries = transitions(before, after, "me", "why")
     assert {entry.ring_version for entry in entries} <= {after.version}
     return [(entry.action, entry.kid, entry.at, entry.reason) for entry in entries]
@@ -79,7 +79,7 @@ def test_every_member_of_an_entry_is_covered_by_its_digest() -> None:
 
 
 def test_the_first_ring_is_recorded() -> None:
-    assert told(None, FIRST) == [
+    assert recorded(None, FIRST) == [
         ("published", "a", START, None),
         ("activated", "a", START, "why"),
         ("published", "b", START, None),
@@ -89,51 +89,59 @@ def test_the_first_ring_is_recorded() -> None:
 def test_a_scheduled_activation_is_recorded_with_its_own_instant_and_no_reason() -> None:
     now = START + 30 * DAY + 5 * SECOND
     ring = version(FIRST.published([public("c")], POLICY, now), 2, now)
-    assert told(FIRST, ring) == [("activated", "b", START + 30 * DAY, None), ("published", "c", now, None)]
+    assert recorded(FIRST, ring) == [
+        ("activated", "b", START + 30 * DAY, None),
+        ("published", "c", now, None),
+    ]
 
 
 def test_an_activation_is_recorded_once() -> None:
     second = version(FIRST, 2, START + 30 * DAY)
-    assert [action for action, *_ in told(FIRST, second)] == ["activated"]
-    assert told(second, version(second, 3, START + 31 * DAY)) == []
+    assert [action for action, *_ in recorded(FIRST, second)] == ["activated"]
+    assert recorded(second, version(second, 3, START + 31 * DAY)) == []
 
 
 def test_a_manual_rotation_and_its_rollback_are_recorded_with_their_reason() -> None:
     now = START + DAY
     second = version(FIRST.promoted(POLICY, now), 2, now)
-    assert told(FIRST, second) == [("activated", "b", now, "why")]
+    assert recorded(FIRST, second) == [("activated", "b", now, "why")]
     third = version(second.rolled_back(POLICY, now + SECOND), 3, now + SECOND)
-    assert told(second, third) == [("activated", "a", now + SECOND, "why")]
+    assert recorded(second, third) == [("activated", "a", now + SECOND, "why")]
 
 
 def test_a_revocation_and_its_successor_are_recorded() -> None:
     now = START + DAY
     ring = version(FIRST.revoked("a", "stolen", POLICY, now, compromised=True), 2, now)
-    assert told(FIRST, ring) == [("revoked", "a", now, "compromised: stolen"), ("activated", "b", now, "why")]
+    assert recorded(FIRST, ring) == [
+        ("revoked", "a", now, "compromised: stolen"),
+        ("activated", "b", now, "why"),
+    ]
 
 
 def test_an_import_is_recorded_with_its_source() -> None:
     ring = version(FIRST.imported(public("c"), POLICY, START + DAY), 2, START + DAY)
-    assert told(FIRST, ring) == [("imported", "c", START + DAY, "why")]
+    assert recorded(FIRST, ring) == [("imported", "c", START + DAY, "why")]
 
 
 def test_a_key_found_to_be_compromised_after_it_was_revoked_is_recorded_again() -> None:
     now = START + DAY
     second = version(FIRST.revoked("b", "unwanted", POLICY, now), 2, now)
     third = version(second.revoked("b", "on the internet", POLICY, now + DAY, compromised=True), 3, now + DAY)
-    assert told(second, third) == [("revoked", "b", now + DAY, "compromised: on the internet")]
+    assert recorded(second, third) == [("revoked", "b", now + DAY, "compromised: on the internet")]
 
 
 def test_a_key_revoked_before_its_activation_is_never_recorded_as_activated() -> None:
     now = START + DAY
     ring = version(FIRST.revoked("b", "unwanted", POLICY, now), 2, now)
-    assert [action for action, *_ in told(FIRST, ring)] == ["revoked"]
+    assert [action for action, *_ in recorded(FIRST, ring)] == ["revoked"]
     later = version(ring, 3, START + 31 * DAY)
-    assert told(ring, later) == []
+    assert recorded(ring, later) == []
 
 
 def test_a_retired_key_is_recorded_when_the_ring_drops_it() -> None:
     now = START + DAY
     second = version(FIRST.promoted(POLICY, now), 2, now)
     gone = now + timedelta(minutes=12)
-    assert told(second, version(second.maintained(POLICY, gone), 3, gone)) == [("retired", "a", gone, None)]
+    assert recorded(second, version(second.maintained(POLICY, gone), 3, gone)) == [
+        ("retired", "a", gone, None)
+    ]

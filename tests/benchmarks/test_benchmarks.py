@@ -58,14 +58,14 @@ def test_the_results_that_are_shown_hold_every_target_and_skipped_nothing() -> N
         assert set(case.rows) == set(results.cases[case.name].rows)
 
 
-def test_the_document_shows_what_was_kept_and_nothing_else() -> None:
+def test_the_document_shows_the_stored_results_and_nothing_else() -> None:
     source, results = shown_results()
     assert report.filled(DOCUMENT, results, source) == DOCUMENT
     assert "Not measured." not in DOCUMENT
     assert set(report.parts(results)) == set(re.findall(r"<!-- ([a-z-]+) from ", DOCUMENT))
 
 
-def test_every_plot_is_drawn_from_what_was_kept() -> None:
+def test_every_plot_is_drawn_from_the_stored_results() -> None:
     _, results = shown_results()
     drawn = report.plots(results)
     assert drawn
@@ -116,7 +116,7 @@ def test_contestants_take_turns(tmp_path: Path) -> None:
     assert "".join(seen) == "ABCABC"
 
 
-def test_what_is_missing_is_named_with_the_package_that_has_it(tmp_path: Path) -> None:
+def test_a_missing_program_is_named_with_its_package(tmp_path: Path) -> None:
     with pytest.raises(servers.Missing, match=r"no-such-program \(apt-get install its-package\)"):
         servers.program("no-such-program", "its-package")
     bench = Bench(tmp_path, rounds=1, seconds=1, full=False, largest=100, tell=lambda _: None)
@@ -138,7 +138,7 @@ def test_a_load_of_which_anything_was_refused_is_no_measurement(text: str) -> No
     ("line", "rate"),
     [("+F2:2:2048:4168.75:60893.75", 4168.75), ("+F2:3:2048:0.00025:0.00002", 4000.0)],
 )
-def test_the_rate_of_openssl_is_read_in_either_way_of_telling_it(line: str, rate: float) -> None:
+def test_the_rate_of_openssl_is_read_in_both_forms(line: str, rate: float) -> None:
     assert limits.signs_per_second(f"+DTP:2048:private:rsa:1\n{line}\n") == pytest.approx(rate)
 
 
@@ -219,4 +219,4 @@ def test_the_processor_time_of_a_server_is_that_of_all_its_processes_and_of_thos
         assert child.pid in here.pids
         child.communicate(b"\n")
     assert child.pid not in here.pids
-    assert here.cpu_seconds() - before >= 0.15  # it is told in ticks, rounded for each process
+    assert here.cpu_seconds() - before >= 0.15  # the kernel counts ticks, rounded for each process

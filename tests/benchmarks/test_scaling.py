@@ -45,7 +45,7 @@ def test_behind_a_cdn_the_origin_sees_each_edge_once_a_life_of_its_copy(
     assert mean(outcome.origin, 600) == pytest.approx(20 / lasts, rel=0.05)
 
 
-def test_age_makes_verifiers_ask_more_often_and_a_short_edge_time_undoes_that() -> None:
+def test_with_age_verifiers_fetch_more_often_unless_the_edge_time_is_short() -> None:
     alone, through, short = (
         mean(simulated(Case(cdn=cdn, seconds=1200)).edge, 600)
         for cdn in (None, EDGES, Cdn(points=20, edge_ttl=30))
@@ -63,7 +63,7 @@ def test_without_jitter_a_start_of_all_in_one_second_repeats_and_with_it_does_no
     assert spread < VERIFIERS / 50
 
 
-def test_an_outage_is_met_with_pauses_and_everybody_is_fresh_a_minute_after_it() -> None:
+def test_verifiers_pause_in_an_outage_and_are_fresh_a_minute_after_it() -> None:
     outage = range(400, 1000)
     outcome = simulated(Case(cdn=EDGES, seconds=1100, outage=outage))
     assert len(outcome.fresh_after) == VERIFIERS / 10
@@ -72,14 +72,14 @@ def test_an_outage_is_met_with_pauses_and_everybody_is_fresh_a_minute_after_it()
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_everybody_knows_of_a_revocation_within_max_age_and_what_the_floor_adds(*, announced: bool) -> None:
+def test_every_verifier_has_a_revocation_within_max_age_and_the_floor(*, announced: bool) -> None:
     case = Case(cdn=EDGES, seconds=1100, revoked_at=700, announced=announced)
     known = simulated(case).known_after
     assert len(known) == VERIFIERS / 10
     assert known[-1] <= case.max_age + EXAMPLE.refresh_to * EXAMPLE.floor + 1
 
 
-def test_an_unknown_kid_makes_each_verifier_ask_once_a_cooldown_until_its_edge_knows() -> None:
+def test_an_unknown_kid_causes_one_fetch_a_cooldown_until_the_edge_has_it() -> None:
     case = Case(cdn=EDGES, seconds=1000, revoked_at=600, announced=False)
     outcome = simulated(case)
     assert sum(outcome.edge[600:610]) == pytest.approx(VERIFIERS, rel=0.01)
@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_and_another_one_something_else() -> None:
     assert simulated(case) != simulated(case, seed=2)
 
 
-def test_the_document_and_its_plots_are_what_the_simulation_gives() -> None:
+def test_the_document_and_its_plots_match_the_simulation() -> None:
     for file, content in written(sections(Scale())).items():
         assert file.read_text("utf-8") == content, f"run: python benchmarks/scaling.py --write ({file.name})"
 

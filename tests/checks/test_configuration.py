@@ -125,7 +125,7 @@ def test_an_env_file_that_is_no_text_is_reported(empty: Deployment) -> None:
         ),
     ],
 )
-def test_what_starts_and_is_perhaps_not_intended_is_a_warning(
+def test_settings_that_start_but_may_be_mistakes_are_warnings(
     deployment: Deployment, change: dict[str, str], says: str, fix_line: str
 ) -> None:
     deployment.set(**{**REACHABLE, **change})
@@ -143,7 +143,7 @@ def test_metrics_without_a_token_are_a_warning(deployment: Deployment) -> None:
     assert deployment.found() == []
 
 
-def test_what_check_finds_wrong_with_settings_is_what_a_start_refuses_with(empty: Deployment) -> None:
+def test_check_and_a_start_report_the_same_errors_of_settings(empty: Deployment) -> None:
     empty.set(ISSUER_PUBLISH_LEAD="1m")
     with pytest.raises(BadSettings) as refusal:
         build(load_settings())

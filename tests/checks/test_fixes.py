@@ -39,10 +39,10 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:
 )
 def test_a_printed_setting_is_the_same_to_a_shell_and_in_the_file(value: str) -> None:
     line = assignment("ISSUER_KEYS", value)
-    told = subprocess.run(
+    output = subprocess.run(
         ["bash", "-c", f'{line}; printf %s "$ISSUER_KEYS"'], capture_output=True, check=True
     ).stdout
-    assert told.decode() == value
+    assert output.decode() == value
     Path(".env").write_text(f"{line}\n")
     Path(".env").chmod(0o600)
     file = read_env_file()
@@ -59,21 +59,21 @@ ELSEWHERE = {
 
 @pytest.mark.parametrize("name", ["ISSUER_KEYS", "ISSUER_KEYS_PASSPHRASE_FILE", "ISSUER_DATABASE_URL"])
 @pytest.mark.parametrize("path", ["/dev/null", "/dev/zero", "/proc/self/mem", "/"])
-def test_no_fix_touches_what_belongs_to_the_system(deployment: Deployment, name: str, path: str) -> None:
+def test_no_fix_changes_files_of_the_system(deployment: Deployment, name: str, path: str) -> None:
     deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
     deployment.set(**{name: f"sqlite:///{path}" if name == "ISSUER_DATABASE_URL" else path})
-    told = "\n".join(finding.fix.line for finding in deployment.found())
-    assert not re.search(rf"(mv|chmod|chown|mkdir|install|>).* {path}( |$)", told, re.MULTILINE), told
+    fixes = "\n".join(finding.fix.line for finding in deployment.found())
+    assert not re.search(rf"(mv|chmod|chown|mkdir|install|>).* {path}( |$)", fixes, re.MULTILINE), fixes
 
 
-def test_what_is_tested_elsewhere_is() -> None:
+def test_fixes_tested_elsewhere_are() -> None:
     for name in ELSEWHERE.values():
         file, _, function = name.partition("::")
         assert f"def {function}(" in (Path(__file__).parents[1] / file).read_text("utf-8")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in ELSEWHERE])
-def test_the_printed_fix_clears_what_it_is_printed_for(
+def test_the_printed_fix_clears_its_finding(
     kind: Kind, deployment: Deployment, request: pytest.FixtureRequest
 ) -> None:
     assert kind in SCENARIOS, f"nothing here breaks an installation so that this is printed: {kind}"

@@ -25,7 +25,7 @@ def test_a_wrong_passphrase_is_reported_for_each_key(deployment: Deployment) -> 
     assert {each.fix.line for each in findings} == {"ISSUER_KEYS_PASSPHRASE_FILE=FILE"}
 
 
-def test_a_passphrase_given_twice_is_taken_out_of_the_environment(deployment: Deployment) -> None:
+def test_a_passphrase_set_twice_is_removed_from_the_environment(deployment: Deployment) -> None:
     (deployment.folder / "passphrase").write_text(PASSPHRASE)
     (deployment.folder / "passphrase").chmod(0o600)
     deployment.set(

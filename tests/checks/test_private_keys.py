@@ -88,7 +88,7 @@ def test_a_private_key_that_is_missing_in_the_database_is_reported(empty: Deploy
     assert empty.one().fix.line == "rm -f issuer.db-wal issuer.db-shm && install -m 600 BACKUP issuer.db"
 
 
-def test_what_belongs_to_no_key_is_reported_and_moved_away(deployment: Deployment) -> None:
+def test_a_file_of_no_key_is_reported_and_moved_away(deployment: Deployment) -> None:
     (deployment.keys / "old key.pem").write_text("")
     (deployment.keys / "old key.pem").chmod(0o600)
     deployment.require_fixed(deployment.one(Severity.WARNING))
@@ -155,8 +155,8 @@ def test_keys_are_restored_into_a_directory_that_is_made_again(deployment: Deplo
 def test_a_place_where_no_directory_of_keys_can_be_made_is_reported(empty: Deployment, place: str) -> None:
     Path("dangling").symlink_to("nowhere")
     empty.set(ISSUER_KEYS=place)
-    (told,) = [each.wrong for each in empty.found() if each.severity is Severity.PROBLEM]
-    assert "dangling" in told
+    (wrong,) = [each.wrong for each in empty.found() if each.severity is Severity.PROBLEM]
+    assert "dangling" in wrong
 
 
 def test_a_token_is_opened_where_there_is_no_database_yet(hsm: Deployment) -> None:

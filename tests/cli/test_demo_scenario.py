@@ -76,9 +76,9 @@ class World:
 def played(lie: str) -> None:
     world = World(lie)
     with httpx2.Client(transport=httpx2.MockTransport(world.answer)) as http:
-        told = Scenario(world, http, ISSUER, SERVICE, {})
-        world.username = told.username
-        told.run()
+        scenario = Scenario(world, http, ISSUER, SERVICE, {})
+        world.username = scenario.username
+        scenario.run()
 
 
 @pytest.fixture(autouse=True)

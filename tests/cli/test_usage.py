@@ -125,19 +125,19 @@ def test_every_command_is_misused_here() -> None:
 
 
 @pytest.mark.parametrize("arguments", MISUSED, ids=" ".join)
-def test_what_can_never_work_is_an_error_of_usage(
+def test_arguments_that_can_never_work_are_usage_errors(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(monkeypatch, *arguments) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "Error: " in told.err
-    assert not LIBRARY.search(told.err)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Error: " in printed.err
+    assert not LIBRARY.search(printed.err)
     assert run(monkeypatch, arguments[0], "--json", *arguments[1:]) == 2 or arguments[0] in {"serve", "demo"}
-    told = capsys.readouterr()
-    assert json.loads(told.out)["error"] == "usage"
-    assert told.err == ""
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["error"] == "usage"
+    assert printed.err == ""
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,11 +147,11 @@ def test_help_is_whole_in_eighty_columns(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert run(monkeypatch, *path, "--help") == 0
-    told = capsys.readouterr().out
-    assert "…" not in told
-    assert "..." not in told.replace("[ARGS]...", "")
-    assert max(map(len, told.splitlines())) <= 80
-    assert "int range" not in told
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert "..." not in printed.replace("[ARGS]...", "")
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "int range" not in printed
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(at: str) -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_what_is_cancelled_at_a_prompt_says_so(
+def test_a_command_cancelled_at_a_prompt_prints_that(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def prompt(*_: object, **__: object) -> None:

@@ -23,7 +23,7 @@ from issuer.connections.limits import MOST_CONNECTIONS, RESERVED_DESCRIPTORS
 
 
 class Loop:
-    """The clock of an event loop, moved by hand; what is to be called later is called by `advance`."""
+    """The clock of an event loop, moved manually; what is to be called later is called by `advance`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -127,7 +127,7 @@ def test_a_connection_is_refused_if_no_other_one_may_be_evicted(loop: Loop) -> N
     assert answers == [None] * 17 + [Cause.TOO_MANY_CONNECTIONS] * 3
 
 
-def test_of_those_that_are_closed_for_others_only_the_latest_may_still_deliver_what_was_written(
+def test_of_connections_closed_for_others_only_the_latest_may_still_deliver_written_data(
     loop: Loop,
 ) -> None:
     closed: list[str] = []

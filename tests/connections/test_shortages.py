@@ -89,7 +89,7 @@ def test_where_no_thread_can_be_started_a_request_is_asked_to_come_back(
         assert ask(app, "GET", path).status_code == 200  # they need none
 
 
-def test_the_example_asks_to_come_back_as_well(no_threads: Callable[[], None]) -> None:
+def test_the_example_sends_retry_after_too(no_threads: Callable[[], None]) -> None:
     app = create_example(ExampleSettings(_env_file=None))
     no_threads()
     require_later(ask(app, "GET", "/static-offline-docs/favicon.png"))
@@ -129,7 +129,7 @@ def test_a_defect_is_not_taken_for_a_shortage(made: Build, settings: Settings) -
     assert ask(app, "GET", "/broken").json()["error"] == "server_error"
 
 
-def test_what_hashes_and_what_refreshes_has_its_threads_from_the_start(
+def test_threads_for_hashing_and_refreshes_exist_from_the_start(
     web: TestClient, alice: str, no_threads: Callable[[], None]
 ) -> None:
     # An executor keeps the job for which it could start no thread: a token would be used after a refusal.

@@ -1,6 +1,6 @@
 """What the store promises when PostgreSQL fails over: what was answered is there, and dead connections are replaced.
 
-What whole nodes make of it is told in `soak`.
+How whole nodes behave then is tested in `soak`.
 """
 
 import socket
@@ -78,7 +78,7 @@ def test_after_a_failover_one_use_fails_at_most_and_the_next_finds_everything_th
         pair.replicate()
 
 
-def test_a_host_that_says_nothing_is_passed_over_after_the_time_that_the_url_gives_it(
+def test_a_host_that_does_not_answer_is_skipped_after_the_timeout_in_the_url(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "CONNECT_SECONDS", 2 * PATIENCE_SECONDS)

@@ -1,6 +1,6 @@
 """What sessions of PostgreSQL rely on, whatever the role's defaults, the URL's options or a pooler in between say.
 
-What the URL may say is told in `test_url`, what the store promises in `test_database`.
+Options of the URL are tested in `test_url`, transactions in `test_database`.
 """
 
 import os
@@ -314,7 +314,7 @@ def test_without_a_pooler_statements_are_prepared_and_nothing_is_missed(database
         assert connection.connection.dbapi_connection.prepare_threshold == 5  # type: ignore[union-attr]
 
 
-def test_prepared_statements_behind_a_pooler_that_knows_them_can_be_asked_for(url: str) -> None:
+def test_prepared_statements_can_be_enabled_behind_a_pooler_that_supports_them(url: str) -> None:
     with pooled(url, pool_mode="session", ignore_startup_parameters="options") as through:
         database = Database(f"{through}?prepare_threshold=3")
         with database.read() as connection:
@@ -325,7 +325,7 @@ def test_prepared_statements_behind_a_pooler_that_knows_them_can_be_asked_for(ur
 def test_a_table_that_is_changed_while_statements_of_it_are_prepared_costs_one_answer(
     database: Database, url: str
 ) -> None:
-    """As by a migration of a newer version, or by hand: psycopg goes on with what it has prepared."""
+    """As by a migration of a newer version, or manually: psycopg continues to use what it has prepared."""
     lives(database)
     store = AccountStore(database)
     for _ in range(8):  # the driver prepares what it has executed five times

@@ -16,7 +16,7 @@ WRITES = {"target_session_attrs": "read-write"}
 
 
 def connected_with(url: str) -> dict[str, Any]:
-    """Return what the driver is told."""
+    """Return the arguments that the driver gets."""
     parsed = parse(url)
     dialect = parsed.get_dialect()()
     arguments: dict[str, Any] = dialect.create_connect_args(parsed)[1]
@@ -24,7 +24,7 @@ def connected_with(url: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("hosts", "told"),
+    ("hosts", "expected"),
     [
         ("a:5432,b:5433", {"host": "a,b", "port": "5432,5433"}),
         ("a,b", {"host": "a,b", "port": ","}),
@@ -36,8 +36,8 @@ def connected_with(url: str) -> dict[str, Any]:
     ],
 )
 @pytest.mark.parametrize("user", ["", "u@", "u:p%40%2C%2Fw@", "u:p,w@", "u:p/w@"])
-def test_several_hosts_are_read_as_libpq_reads_them(user: str, hosts: str, told: dict[str, str]) -> None:
-    assert connected_with(f"postgresql://{user}{hosts}/name") == {"dbname": "name", **told, **WRITES}
+def test_several_hosts_are_read_as_libpq_reads_them(user: str, hosts: str, expected: dict[str, str]) -> None:
+    assert connected_with(f"postgresql://{user}{hosts}/name") == {"dbname": "name", **expected, **WRITES}
 
 
 @pytest.mark.parametrize("query", ["host=a:1&host=b:2", "host=a,b&port=1,2"])
@@ -51,8 +51,8 @@ def test_several_hosts_can_be_options(query: str) -> None:
 
 
 def test_a_replica_is_refused_unless_the_url_allows_it() -> None:
-    told = connected_with("postgresql://u@a,b/name?target_session_attrs=any&sslmode=require")
-    assert told == {
+    expected = connected_with("postgresql://u@a,b/name?target_session_attrs=any&sslmode=require")
+    assert expected == {
         "dbname": "name",
         "host": "a,b",
         "port": ",",
@@ -62,7 +62,7 @@ def test_a_replica_is_refused_unless_the_url_allows_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("postgresql://u:p@a/name", {"host": "a"}),
         ("postgresql://u:p,w@a:5433/name", {"host": "a", "port": "5433"}),
@@ -73,8 +73,8 @@ def test_a_replica_is_refused_unless_the_url_allows_it() -> None:
         ("postgresql://u@[fe80::1%25eth0]/name", {"host": "fe80::1%eth0"}),
     ],
 )
-def test_one_host_is_read_as_libpq_reads_it(url: str, told: dict[str, Any]) -> None:
-    assert connected_with(url) == {"dbname": "name", **told}
+def test_one_host_is_read_as_libpq_reads_it(url: str, expected: dict[str, Any]) -> None:
+    assert connected_with(url) == {"dbname": "name", **expected}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_an_invalid_option_is_refused_with_one_line(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("postgresql://u:secret@%2Frun%2Fpostgresql/name", "postgresql://u:***@%2Frun%2Fpostgresql/name"),
         ("postgresql://u:secret@a:1,b/name?sslmode=require", "postgresql://u:***@a:1,b/name"),
@@ -150,9 +150,9 @@ def test_an_invalid_option_is_refused_with_one_line(option: str) -> None:
         ("postgresql://u:secret@a:1/name?sslmode=require", "postgresql://u:***@a:1/name"),
     ],
 )
-def test_hosts_are_shown_and_passwords_are_not(url: str, told: str) -> None:
-    assert shown(parse(url)) == told
-    assert str(Database(url)) == told
+def test_hosts_are_shown_and_passwords_are_not(url: str, expected: str) -> None:
+    assert shown(parse(url)) == expected
+    assert str(Database(url)) == expected
 
 
 def test_the_driver_cannot_be_chosen() -> None:
@@ -164,9 +164,9 @@ def test_an_error_names_all_hosts_without_the_password() -> None:
     database = Database("postgresql://u:secret@127.0.0.1:1,127.0.0.1:2/name")
     with pytest.raises(
         DatabaseUnavailable, match=r"127\.0\.0\.1:1,127\.0\.0\.1:2/name cannot be used"
-    ) as told:
+    ) as expected:
         database.ping()
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(expected.value)
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example", "a..b,c"])
@@ -176,7 +176,7 @@ def test_an_invalid_host_name_is_refused(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "expected"),
     [
         ("postgresql://u:secret@h:1/name?sslmode=require", "postgresql://u@h:1/name?sslmode=require"),
         ("postgresql://h/name?user=u&password=secret", "postgresql://h/name?user=u"),
@@ -188,8 +188,8 @@ def test_an_invalid_host_name_is_refused(host: str) -> None:
         ("postgresql://u@%2Frun%2Fa:1/name", "postgresql://u@%2Frun%2Fa:1/name"),
     ],
 )
-def test_the_url_for_psql_has_all_options_and_no_password(url: str, told: str) -> None:
-    assert Database(url).url_for_programs() == told
+def test_the_url_for_psql_has_all_options_and_no_password(url: str, expected: str) -> None:
+    assert Database(url).url_for_programs() == expected
 
 
 @pytest.mark.parametrize("url", ["postgresql://u@%2Frun%2Fa:1/n", "postgresql://u@%2Frun%2Fa,%2Frun%2Fb:2/n"])

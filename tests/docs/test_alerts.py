@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import yaml
-from docs.test_documents import all_commands
-from interop.availability import require
+from interop.prerequisites import require
+from support.commands import all_commands
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "alerts.yml"
@@ -35,15 +35,15 @@ def test_each_alert_is_made_to_fire_by_some_history() -> None:
     assert fired == {rule["alert"] for rule in ALERTS}
 
 
-def test_alerts_ask_for_figures_and_labels_that_are_documented() -> None:
+def test_alerts_use_metrics_and_labels_that_are_documented() -> None:
     document = (ROOT / "docs" / "metrics.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|", document, re.MULTILINE)
-    figures = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
+    metrics = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     for rule in ALERTS:
         asked = re.findall(r"((?:issuer|verifier)_\w+?)(?:_bucket)?\b(?:\{([^}]*)\})?", rule["expr"])
         assert asked, rule
         for name, matchers in asked:
-            assert set(re.findall(r"(\w+)=", matchers)) <= figures[name], rule
+            assert set(re.findall(r"(\w+)=", matchers)) <= metrics[name], rule
 
 
 def test_each_alert_has_a_severity_and_names_a_command_that_exists() -> None:

@@ -89,9 +89,9 @@ def test_an_older_backup_is_reported_and_the_ring_is_recovered(operator: Operato
     operator.run(block("VACUUM INTO"))
     stolen = operator.revoke_current()
     newest = operator.serve_once()
-    told = operator.run(block("cp -p backup/issuer.db"), code=1)
-    assert stolen in told
-    assert "    issuer keys recover --reason TEXT\n" in told
+    printed = operator.run(block("cp -p backup/issuer.db"), code=1)
+    assert stolen in printed
+    assert "    issuer keys recover --reason TEXT\n" in printed
     assert operator.run(block("issuer keys recover --dry-run")).endswith("no problems found\n")
     ring = operator.serve_once()
     assert ring.keys == newest.keys
@@ -118,5 +118,5 @@ def test_a_postgresql_with_its_keys_is_saved_and_restored(
     operator.revoke_current()
     operator.run(block("> digest"))
     assert operator.run(block("pg_restore")).endswith("no problems found\n")
-    operator.run(block("--noted"), code=1)  # what was noted elsewhere tells, and nothing else
+    operator.run(block("--noted"), code=1)  # only the digest that was noted elsewhere reveals it
     assert operator.serve_once().keys == ring.keys

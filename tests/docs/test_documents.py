@@ -8,15 +8,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from support.commands import all_commands
 
-from issuer.cli.commands import app as commands
 from issuer.cli.demo import Ports
 from issuer.settings.settings import Settings
 from issuer.wiring import build
@@ -28,16 +26,6 @@ README = (ROOT / "README.md").read_text("utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def all_commands() -> Iterator[str]:
-    """Walk the command line as typer builds it."""
-    group = typer.main.get_command(commands)
-    for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
-        children = getattr(command, "commands", {})
-        yield from (
-            (f"issuer {name} {child}" for child in sorted(children)) if children else (f"issuer {name}",)
-        )
 
 
 def test_python_that_a_page_a_file_or_a_fix_starts_imports_nothing_from_the_folder_it_runs_in() -> None:
@@ -171,7 +159,7 @@ LANGUAGES = {
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_a_block_is_run_or_says_that_it_is_not(document: Path) -> None:
+def test_a_block_is_run_or_marked_as_not_run(document: Path) -> None:
     text = document.read_text("utf-8")
     fences = re.findall(r"^```(\w*)$", text, re.MULTILINE)
     assert len(fences) % 2 == 0
@@ -182,7 +170,7 @@ def test_a_block_is_run_or_says_that_it_is_not(document: Path) -> None:
         assert block.startswith("$ ")
 
 
-def test_what_installs_without_make_is_what_make_does() -> None:
+def test_installing_without_make_runs_the_same_commands() -> None:
     make = (ROOT / "Makefile").read_text("utf-8")
     (block,) = (each for each in blocks("bash") if each.startswith("python3 -m venv"))
     start = (ROOT / "docs" / "start.md").read_text("utf-8")
@@ -196,7 +184,7 @@ def test_what_installs_without_make_is_what_make_does() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_what_a_console_line_takes_from_the_checkout_is_there(document: Path) -> None:
+def test_files_of_the_checkout_in_console_lines_exist(document: Path) -> None:
     text = document.read_text("utf-8")
     for name in re.findall(r"requirements[\w-]*\.(?:lock|txt)", text):
         assert (ROOT / name).exists() or "tests/interop" in text

@@ -23,7 +23,7 @@ def reference() -> ModuleType:
     return script("reference")
 
 
-def test_the_reference_is_what_the_code_says(reference: ModuleType) -> None:
+def test_the_reference_is_up_to_date(reference: ModuleType) -> None:
     page = (ROOT / "docs" / "reference.md").read_text("utf-8")
     assert page == reference.page(), "run: python docs/reference.py --write"
 
@@ -33,7 +33,7 @@ def test_each_setting_has_a_meaning(reference: ModuleType) -> None:
         assert all(meaning for *_, meaning in reference.settings(settings))
 
 
-def test_what_the_readme_says_of_a_setting_is_what_the_reference_says(reference: ModuleType) -> None:
+def test_the_readme_and_the_reference_describe_settings_alike(reference: ModuleType) -> None:
     documented = [line for line in README.splitlines() if line.startswith("| `ISSUER_")]
     expected = {
         f"| {name} | {default} | {meaning} |" for name, _, default, meaning in reference.settings(Settings)
@@ -42,14 +42,14 @@ def test_what_the_readme_says_of_a_setting_is_what_the_reference_says(reference:
     assert set(documented) <= expected
 
 
-def test_the_page_for_clients_says_of_each_error_what_to_do(reference: ModuleType) -> None:
+def test_the_page_for_clients_lists_each_error(reference: ModuleType) -> None:
     text = (ROOT / "docs" / "clients.md").read_text("utf-8").partition("\n## Errors\n")[2]
     documented = re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.MULTILINE)
     assert sorted(documented) == sorted((error.strip("`"), status) for error, status, _ in reference.errors())
 
 
 @pytest.mark.parametrize("name", ["key-life.svg", "rotation-cache.svg"])
-def test_a_picture_is_what_the_rules_draw(name: str) -> None:
+def test_a_picture_is_up_to_date(name: str) -> None:
     drawn = script("pictures").pictures()[name]
     assert (ROOT / "docs" / name).read_text("utf-8") == drawn, "run: python docs/pictures.py --write"
 
@@ -80,7 +80,7 @@ def test_the_limits_on_guessing_are_those_in_force() -> None:
     assert f"more than {QUEUE_LIMIT} addresses" in text
 
 
-def test_the_guesses_that_the_limits_allow_are_as_many_as_the_page_says() -> None:
+def test_the_page_has_the_number_of_guesses_that_the_limits_allow() -> None:
     text = " ".join((ROOT / "docs" / "security.md").read_text("utf-8").split())
     waits = [limits.ACCOUNT.wait(failures) for failures in range(100)]
     within = {

@@ -23,7 +23,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from interop.availability import APACHE_MODULES, ENVOY, HERE
+from interop.prerequisites import APACHE_MODULES, ENVOY, HERE
 from support.servers import HOST, PATIENCE_SECONDS, eventually, free_port
 
 ACCEPTED = 200

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from interop.availability import missing_for
 from interop.gateways import Answer, Place
 from interop.invalid_tokens import FIXED_CACHE, INVALID
+from interop.prerequisites import missing_for
 from interop.verifiers import STACKS, StackVerifier, Verdict
 from support.servers import Installation, Server, eventually, kid_of
 

@@ -24,7 +24,7 @@ from interop.acts import (
     supports,
     verify_by_authlib,
 )
-from interop.availability import HERE, NODE, require
+from interop.prerequisites import HERE, NODE, require
 from jwt.algorithms import RSAAlgorithm
 from support.defaults import ALICE, PASSWORD
 from support.servers import PATIENCE_SECONDS, Installation, access_token, kid_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jwt
 import pytest
-from interop.availability import HERE, require
 from interop.invalid_tokens import ACCEPTED, AFTER_THE_CACHE, FIXED_CACHE, INVALID
+from interop.prerequisites import HERE, require
 from interop.verifiers import STACKS
 
 PAGE = (HERE.parents[1] / "docs" / "verifying.md").read_text("utf-8")

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol, Self
 import httpx2
 import jwt
 from interop import joserfc_verifier, pyjwt_verifier
-from interop.availability import HERE, JAVA, NODE
 from interop.gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
+from interop.prerequisites import HERE, JAVA, NODE
 from joserfc.errors import JoseError
 from support.servers import PATIENCE_SECONDS
 

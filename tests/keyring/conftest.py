@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support import softhsm
 from support.defaults import MovableClock
+from support.postgresql import new_database
 from support.restorable import Place
 from support.ring_nodes import Site, signer
 
@@ -15,6 +16,15 @@ from issuer.database.database import Database
 @pytest.fixture
 def site(database: Database, keys: Path, clock: MovableClock) -> Site:
     return Site(database, keys, clock)
+
+
+@pytest.fixture
+def shared(postgresql: str) -> Iterator[Database]:
+    """A database of many nodes."""
+    database = Database(new_database(postgresql))
+    database.migrate()
+    yield database
+    database.close()
 
 
 @pytest.fixture

@@ -68,10 +68,10 @@ def test_operators_are_warned_of_clock_differences_that_verifiers_may_not_tolera
         store.ahead = timedelta(seconds=seconds)
         node.refresh()
         assert node._rotation.clocks.ahead == store.ahead
-        assert node.failure is None  # it goes on with its work
+        assert node.failure is None  # it continues its work
         assert [says in each for each in node.warnings()] == [True] * bool(says)
-        told = list(clock_findings(rotation))
-        assert [each.severity for each in told] == [Severity.WARNING] * bool(says)
+        findings = list(clock_findings(rotation))
+        assert [each.severity for each in findings] == [Severity.WARNING] * bool(says)
 
 
 def test_the_time_of_a_slow_query_does_not_count_as_a_clock_difference(

@@ -1,13 +1,11 @@
 """The store of heartbeats, on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import delete, text
 from support.example_rings import POLICY
-from support.postgresql import new_database
 from support.stores import NOW
 
 from issuer.database.database import Database
@@ -31,15 +29,6 @@ def test_only_the_latest_heartbeat_of_a_process_is_stored(database: Database) ->
     assert set(store.all()) == {later, replace(beat, id="2")}
     store.beat(later, beat.served_until + timedelta(microseconds=1))
     assert store.all() == (later,)
-
-
-@pytest.fixture
-def shared(postgresql: str) -> Iterator[Database]:
-    """A database of many nodes."""
-    database = Database(new_database(postgresql))
-    database.migrate()
-    yield database
-    database.close()
 
 
 def test_a_locked_heartbeat_does_not_block_other_processes(shared: Database) -> None:

@@ -40,9 +40,9 @@ def test_a_process_that_ended_is_not_waited_for_but_its_key_sets_stay_in_caches(
     node = site.node("a")
     node.refresh()
     node.leave()
-    told = site.acknowledged(2)
-    assert (told.done, told.waiting, told.silent) == ((), (), ())
-    assert told.refused_from == site.clock() + FAST.max_age + FAST.clock_skew
+    found = site.acknowledged(2)
+    assert (found.done, found.waiting, found.silent) == ((), (), ())
+    assert found.refused_from == site.clock() + FAST.max_age + FAST.clock_skew
     longer = site.node("b", replace(FAST, max_age=timedelta(hours=2)))
     longer.refresh()
     longer.leave()
@@ -102,17 +102,17 @@ def test_a_revocation_waits_for_running_processes_and_reports_when_the_key_is_re
 
     assert names(site.acknowledged(ring.version).waiting) == ["a", "stopped"]
     node.refresh()
-    told = site.acknowledged(ring.version)
-    assert (names(told.done), names(told.waiting), names(told.silent)) == (["a"], ["stopped"], ["stopped"])
+    found = site.acknowledged(ring.version)
+    assert (names(found.done), names(found.waiting), names(found.silent)) == (["a"], ["stopped"], ["stopped"])
     lasting = stopped_at + FAST.heartbeat_interval + FAST.outage_limit + FAST.max_age + FAST.clock_skew
-    assert told.refused_from == lasting
+    assert found.refused_from == lasting
     site.clock.advance(minutes=2)
-    told = site.acknowledged(ring.version)
-    assert (names(told.waiting), names(told.silent)) == ([], ["stopped"])
+    found = site.acknowledged(ring.version)
+    assert (names(found.waiting), names(found.silent)) == ([], ["stopped"])
     stopped.refresh()
-    told = site.acknowledged(ring.version)
-    assert (names(told.done), names(told.waiting), names(told.silent)) == (["a", "stopped"], [], [])
-    assert told.refused_from == site.clock() + FAST.max_age + FAST.clock_skew
+    found = site.acknowledged(ring.version)
+    assert (names(found.done), names(found.waiting), names(found.silent)) == (["a", "stopped"], [], [])
+    assert found.refused_from == site.clock() + FAST.max_age + FAST.clock_skew
 
 
 def test_a_revocation_waits_for_a_process_that_responds_again(site: Site) -> None:

@@ -22,7 +22,7 @@ TIMED = replace(POLICY, token_lifetime=5 * DAY, rotation_period=3 * HOUR, publis
 FULL = replace(POLICY, token_lifetime=57 * DAY, rotation_period=DAY)
 
 
-def test_the_bound_is_within_what_the_verifier_of_this_project_reads() -> None:
+def test_the_bound_is_within_the_limit_of_the_verifier() -> None:
     assert PUBLISHED_MOST <= MAX_KEYS
     assert DOCUMENT_MOST_BYTES <= MAX_BODY
 

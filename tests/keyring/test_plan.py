@@ -12,13 +12,13 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing
 
 
-def told(planned: Plan) -> list[tuple[datetime, EventKind, str | None]]:
+def steps_of(planned: Plan) -> list[tuple[datetime, EventKind, str | None]]:
     return [(step.at, step.kind, step.kid) for step in planned.steps]
 
 
 def test_the_activation_of_the_standby_and_its_consequences_are_planned() -> None:
     turn = START + 30 * DAY
-    assert told(plan(new_ring(), POLICY, START + SECOND)) == [
+    assert steps_of(plan(new_ring(), POLICY, START + SECOND)) == [
         (turn, EventKind.SIGNS, "b"),
         (turn, EventKind.PUBLISHED, None),
         (turn + POLICY.token_lifetime + POLICY.margin, EventKind.LEAVES, "a"),
@@ -28,7 +28,7 @@ def test_the_activation_of_the_standby_and_its_consequences_are_planned() -> Non
 
 def test_the_end_of_a_lead_and_of_a_retention_are_planned() -> None:
     now = START + DAY + SECOND
-    steps = told(plan(rotated(), POLICY, now))
+    steps = steps_of(plan(rotated(), POLICY, now))
     assert steps[:2] == [
         (START + DAY + POLICY.token_lifetime + POLICY.margin, EventKind.LEAVES, "a"),
         (START + 2 * DAY, EventKind.MAY_SIGN, "c"),
@@ -38,7 +38,7 @@ def test_the_end_of_a_lead_and_of_a_retention_are_planned() -> None:
 def test_without_a_rotation_period_nothing_signs_by_itself() -> None:
     by_hand = replace(POLICY, rotation_period=timedelta(0))
     ring = new_ring(by_hand).promoted(by_hand, START + DAY)
-    steps = told(plan(ring, by_hand, START + DAY))
+    steps = steps_of(plan(ring, by_hand, START + DAY))
     assert EventKind.SIGNS not in {kind for _, kind, _ in steps}
     assert (START + 2 * DAY, EventKind.MAY_SIGN, None) not in steps  # that is the end of the plan
 

@@ -52,9 +52,11 @@ def test_an_older_ring_is_refused_and_recovered_with_later_revocations_and_keys(
     assert {f"{kid}.pem" for kid in place.signer().kept()} == kids(ring)
     links, head = AuditStore(place.database).chain()
     assert integrity_error(links, head) is None
-    told = [(link.entry.action, link.entry.kid) for link in links if link.entry.ring_version == ring.version]
-    assert (Action.REVOKED, first) in told
-    assert told[-1] == (Action.RECOVERED, None)
+    recorded = [
+        (link.entry.action, link.entry.kid) for link in links if link.entry.ring_version == ring.version
+    ]
+    assert (Action.REVOKED, first) in recorded
+    assert recorded[-1] == (Action.RECOVERED, None)
     assert links[-1].entry.reason == "the disk died"
 
 

@@ -189,7 +189,7 @@ def test_a_rollback_goes_back_to_the_key_that_signed_last() -> None:
     assert ring.rolled_back(POLICY, now + SECOND).current(now + SECOND).kid == "b"
 
 
-def test_a_rollback_to_a_key_that_was_forced_waits_until_verifiers_know_it_unless_forced_too() -> None:
+def test_a_rollback_to_a_forced_key_waits_for_its_lead_unless_forced_too() -> None:
     now = START + DAY + SECOND
     ring = rotated().promoted(POLICY, now, forced=True).published([public("d")], POLICY, now)
     ring = ring.promoted(POLICY, now + SECOND, forced=True)

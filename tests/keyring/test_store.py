@@ -1,6 +1,5 @@
 """The store of the key ring: compare-and-swap, with the audit, on SQLite and PostgreSQL."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -8,7 +7,6 @@ import pytest
 from sqlalchemy import select, text, update
 from support.defaults import sound_key
 from support.example_rings import POLICY, START
-from support.postgresql import new_database
 from support.stores import ENTRY, NOW
 
 from issuer.audit.chain import EMPTY
@@ -76,15 +74,6 @@ def test_only_one_of_many_processes_saves_the_next_version(url: str, database: D
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(save, range(8))) == 1
     assert len(AuditStore(database).chain()[0]) == 1
-
-
-@pytest.fixture
-def shared(postgresql: str) -> Iterator[Database]:
-    """A database of many nodes."""
-    database = Database(new_database(postgresql))
-    database.migrate()
-    yield database
-    database.close()
 
 
 def test_saving_does_not_wait_long_for_a_locked_ring(shared: Database) -> None:

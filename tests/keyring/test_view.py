@@ -83,10 +83,14 @@ def test_a_view_stays_stale_when_the_clock_is_set_back() -> None:
 
 def test_a_process_is_waited_for_until_it_acknowledges_or_may_no_longer_sign() -> None:
     last = START + SIGNS
-    told = Acknowledgement.of([beat(1), beat(2)], 2, POLICY, last - SECOND)
-    assert (told.done, told.waiting, told.silent) == ((beat(2),), (beat(1),), (beat(1),))
-    told = Acknowledgement.of([beat(1), beat(2)], 2, POLICY, last)
-    assert (told.done, told.waiting, told.silent) == ((beat(2),), (), (beat(1),))
+    acknowledged = Acknowledgement.of([beat(1), beat(2)], 2, POLICY, last - SECOND)
+    assert (acknowledged.done, acknowledged.waiting, acknowledged.silent) == (
+        (beat(2),),
+        (beat(1),),
+        (beat(1),),
+    )
+    acknowledged = Acknowledgement.of([beat(1), beat(2)], 2, POLICY, last)
+    assert (acknowledged.done, acknowledged.waiting, acknowledged.silent) == ((beat(2),), (), (beat(1),))
 
 
 def test_a_silent_process_is_reported_until_its_key_sets_have_expired() -> None:
@@ -97,8 +101,8 @@ def test_a_silent_process_is_reported_until_its_key_sets_have_expired() -> None:
 
 def test_a_process_that_ended_is_not_waited_for_but_its_key_sets_count() -> None:
     left = beat(1).last(START + SECOND)
-    told = Acknowledgement.of([left], 2, POLICY, START + SECOND)
-    assert (told.done, told.waiting, told.silent) == ((), (), ())
+    acknowledged = Acknowledgement.of([left], 2, POLICY, START + SECOND)
+    assert (acknowledged.done, acknowledged.waiting, acknowledged.silent) == ((), (), ())
     generous = replace(left, served_until=START + DAY)
     assert Acknowledgement.of([generous], 2, POLICY, START + SECOND).refused_from == START + DAY + SKEW
     assert left.served_until == START + SECOND + POLICY.max_age
@@ -115,7 +119,7 @@ def test_a_revoked_key_is_refused_later_if_a_process_serves_a_longer_max_age() -
     assert Acknowledgement.of(beats, 2, POLICY, START).refused_from == START + timedelta(hours=2) + SKEW
 
 
-def test_a_revoked_key_is_refused_later_by_what_a_silent_process_may_still_publish() -> None:
+def test_a_revoked_key_is_refused_later_if_a_silent_process_may_still_publish_it() -> None:
     beats = [beat(1), beat(2)]
     assert Acknowledgement.of(beats, 2, POLICY, START).refused_from == START + PUBLISHES
     almost = START + PUBLISHES - SECOND
@@ -124,6 +128,8 @@ def test_a_revoked_key_is_refused_later_by_what_a_silent_process_may_still_publi
 
 def test_a_silent_process_may_have_refreshed_until_its_next_heartbeat_was_due() -> None:
     rarely = replace(POLICY, node_timeout=timedelta(seconds=60))
-    told = Heartbeat.of("other-1", "other", 1, rarely, START)
-    assert told.signs_until == START + timedelta(seconds=20 + 60)
-    assert told.served_until == told.signs_until + timedelta(hours=1, minutes=5) - timedelta(seconds=60)
+    heartbeat = Heartbeat.of("other-1", "other", 1, rarely, START)
+    assert heartbeat.signs_until == START + timedelta(seconds=20 + 60)
+    assert heartbeat.served_until == heartbeat.signs_until + timedelta(hours=1, minutes=5) - timedelta(
+        seconds=60
+    )

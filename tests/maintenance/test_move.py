@@ -21,7 +21,7 @@ from issuer.keyring.tombstone import Moved
 from issuer.maintenance.copy import BATCH_ROWS
 from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.oauth import OAuthRequest
-from issuer.throttling.limits import ACCOUNT, bucket, site
+from issuer.throttling.limits import ACCOUNT, bucket, subnet
 from issuer.throttling.store import ThrottleStore, devices
 from issuer.wiring import Issuer, signer_for
 
@@ -81,7 +81,7 @@ def test_the_issuer_continues_on_the_new_database(lived: Issuer, new: Database, 
 
 def test_failure_counts_and_known_devices_are_copied(lived: Issuer, new: Database) -> None:
     old, account = ThrottleStore(lived.database), bucket(ACCOUNT, "account", "alice")
-    device, now = named("site", "alice", site(ORIGIN.address)), lived.clock()
+    device, now = named("subnet", "alice", subnet(ORIGIN.address)), lived.clock()
     old.fail([account], now)
     moving(lived, new).perform(quiet)
     arrived = ThrottleStore(new)
@@ -115,12 +115,12 @@ def test_more_rows_than_a_batch_are_copied_and_reported(lived: Issuer, new: Data
     many = [{"device": number.to_bytes(4), "seen_at": START} for number in range(2 * BATCH_ROWS + 1)]
     with lived.database.write() as connection:
         connection.execute(devices.insert(), many)
-    told: list[int] = []
+    sizes: list[int] = []
     contents = moving(lived, new).perform(
-        lambda table, more: told.append(more) if table == "devices" else None
+        lambda table, more: sizes.append(more) if table == "devices" else None
     )
-    assert sum(told) == contents.rows["devices"] > 2 * BATCH_ROWS
-    assert max(told) == BATCH_ROWS
+    assert sum(sizes) == contents.rows["devices"] > 2 * BATCH_ROWS
+    assert max(sizes) == BATCH_ROWS
 
 
 def test_the_old_database_is_refused_until_the_move_is_undone(
@@ -155,21 +155,21 @@ def test_a_ring_loaded_before_the_move_cannot_be_saved_over_the_tombstone(
 
 def test_a_preview_changes_nothing(lived: Issuer, new: Database) -> None:
     before = rows(lived.database)
-    told = moving(lived, new).preview()
-    assert told.rows["users"] == 1
-    assert told.private_keys == 3
+    previewed = moving(lived, new).preview()
+    assert previewed.rows["users"] == 1
+    assert previewed.private_keys == 3
     assert rows(lived.database) == before
     assert not (new.file and new.file.exists())
     assert is_empty(new)
-    assert moving(lived, new).perform(quiet) == told
+    assert moving(lived, new).perform(quiet) == previewed
 
 
 def test_an_audit_that_was_damaged_before_is_reported_and_copied(lived: Issuer, new: Database) -> None:
     with lived.database.write() as connection:
         connection.execute(text("UPDATE audit_head SET digest = 'forged'"))
-    told = moving(lived, new).perform(quiet).audit_fault
-    assert told
-    assert "entry" in told or "ends" in told
+    fault = moving(lived, new).perform(quiet).audit_fault
+    assert fault
+    assert "entry" in fault or "ends" in fault
 
 
 def test_private_keys_in_a_pkcs11_token_are_not_copied(lived: Issuer, new: Database) -> None:

@@ -9,7 +9,7 @@ from support.probe_target import target
 from support.raw_http import both, service
 from support.servers import PASSPHRASE, Installation
 
-__all__ = ["both", "founded", "founded_folder", "installation", "service", "target"]
+__all__ = ["both", "initialized", "initialized_folder", "installation", "service", "target"]
 
 
 @pytest.fixture
@@ -22,17 +22,17 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture(scope="session")
-def founded_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def initialized_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which an issuer ran once; its private keys are encrypted under PASSPHRASE."""
-    folder = tmp_path_factory.mktemp("founded")
+    folder = tmp_path_factory.mktemp("initialized")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
         installation.serve().until_ready().stop()
     return folder
 
 
 @pytest.fixture
-def founded(founded_folder: Path, tmp_path: Path) -> Iterator[Installation]:
+def initialized(initialized_folder: Path, tmp_path: Path) -> Iterator[Installation]:
     """A new installation with a current and a standby key; no server runs."""
-    folder = shutil.copytree(founded_folder, tmp_path / "founded")
+    folder = shutil.copytree(initialized_folder, tmp_path / "initialized")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
         yield installation

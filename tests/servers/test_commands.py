@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from support.commands import OTHER_PASSWORD, PASSWORD, run, told
+from support.commands import OTHER_PASSWORD, PASSWORD, run, run_json
 from support.servers import PASSPHRASE, Installation, Server
 
 from issuer.keyring.rotation import Rotation
@@ -25,10 +25,10 @@ from issuer.wiring import build
 
 @pytest.fixture(scope="module")
 def serving(
-    founded_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    initialized_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Installation, Server]]:
     """An installation with a server, for commands that leave the key ring alone."""
-    folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("commands") / "serving")
+    folder = shutil.copytree(initialized_folder, tmp_path_factory.mktemp("commands") / "serving")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
         yield installation, installation.serve().until_ready()
 
@@ -43,27 +43,27 @@ def site(serving: tuple[Installation, Server]) -> Installation:
 
 def test_a_user_is_made_and_granted_scope(site: Installation) -> None:
     arguments = ["users", "add", "alice", "--scope", "items:read", "--password-stdin"]
-    made = told(site, *arguments, stdin=f"{PASSWORD}\n")
+    made = run_json(site, *arguments, stdin=f"{PASSWORD}\n")
     assert made.keys() == {"username", "id", "scope", "created_at", "disabled_at"}
     assert (made["username"], made["scope"]) == ("alice", "items:read")
-    more = told(site, "users", "grant", "alice", "--scope", "items:write")
+    more = run_json(site, "users", "grant", "alice", "--scope", "items:write")
     assert more["scope"] == "items:read items:write"
     assert site.log_in("alice", PASSWORD).json()["scope"] == "items:read items:write"
-    assert more in told(site, "users", "list")["users"]
-    assert told(site, *arguments, stdin=PASSWORD, code=1)["error"] == "failed"
+    assert more in run_json(site, "users", "list")["users"]
+    assert run_json(site, *arguments, stdin=PASSWORD, code=1)["error"] == "failed"
 
 
-def test_a_disabled_user_is_shut_out_until_enabled(site: Installation) -> None:
-    told(site, "users", "add", "bob", "--password-stdin", stdin=PASSWORD)
-    assert told(site, "users", "disable", "bob")["disabled_at"]
+def test_a_disabled_user_cannot_log_in_until_enabled(site: Installation) -> None:
+    run_json(site, "users", "add", "bob", "--password-stdin", stdin=PASSWORD)
+    assert run_json(site, "users", "disable", "bob")["disabled_at"]
     assert site.log_in("bob", PASSWORD).status_code == 401
-    assert told(site, "users", "enable", "bob")["disabled_at"] is None
+    assert run_json(site, "users", "enable", "bob")["disabled_at"] is None
     assert site.log_in("bob", PASSWORD).status_code == 200
 
 
 def test_a_new_password_takes_the_place_of_the_old_one(site: Installation) -> None:
-    told(site, "users", "add", "carol", "--password-stdin", stdin=PASSWORD)
-    told(site, "users", "set-password", "carol", "--password-stdin", stdin=OTHER_PASSWORD)
+    run_json(site, "users", "add", "carol", "--password-stdin", stdin=PASSWORD)
+    run_json(site, "users", "set-password", "carol", "--password-stdin", stdin=OTHER_PASSWORD)
     assert site.log_in("carol", PASSWORD).status_code == 401
     assert site.log_in("carol", OTHER_PASSWORD).status_code == 200
 
@@ -75,7 +75,7 @@ def test_a_clients_secret_is_shown_once_and_works_until_the_client_is_disabled(
     serving: tuple[Installation, Server],
 ) -> None:
     site, server = serving
-    made = told(site, "clients", "add", "reports", "--scope", "items:read")
+    made = run_json(site, "clients", "add", "reports", "--scope", "items:read")
     client_id, secret = made["client_id"], made["client_secret"]
 
     def asked() -> int:
@@ -85,9 +85,9 @@ def test_a_clients_secret_is_shown_once_and_works_until_the_client_is_disabled(
     assert asked() == 200
     listed = run(site, "clients", "list", "--json")
     assert client_id in [client["client_id"] for client in listed.document["clients"]]
-    told(site, "clients", "disable", client_id)
+    run_json(site, "clients", "disable", client_id)
     assert asked() == 401
-    told(site, "clients", "enable", client_id)
+    run_json(site, "clients", "enable", client_id)
     assert asked() == 200
     assert secret not in listed.out + server.output
 
@@ -96,19 +96,19 @@ def test_a_secret_is_changed_while_the_old_one_is_still_good_and_never_lost_by_c
     serving: tuple[Installation, Server],
 ) -> None:
     site, _ = serving
-    made = told(site, "clients", "add", "two secrets")
+    made = run_json(site, "clients", "add", "two secrets")
     client_id = made["client_id"]
 
     def works(secret: str) -> bool:
         form = {"grant_type": "client_credentials"}
         return site.http.post(f"{site.url}/oauth2/token", auth=(client_id, secret), data=form).is_success
 
-    renewed = told(site, "clients", "rotate-secret", client_id, "--overlap", "1h")
+    renewed = run_json(site, "clients", "rotate-secret", client_id, "--overlap", "1h")
     assert works(made["client_secret"])
     assert works(renewed["client_secret"])
     again = run(site, "clients", "rotate-secret", client_id, "--json")
     assert (again.code, again.document["allowed_from"]) == (3, renewed["old_secret_until"])
-    last = told(site, "clients", "rotate-secret", client_id, "--overlap", "0")
+    last = run_json(site, "clients", "rotate-secret", client_id, "--overlap", "0")
     assert [works(each["client_secret"]) for each in (made, renewed, last)] == [False, False, True]
 
 
@@ -131,33 +131,35 @@ def test_a_client_that_signs_needs_keys_that_can_be_had(
 # Keys
 
 
-def test_a_ring_is_shown_rotated_once_and_then_guarded(founded: Installation) -> None:
-    founded.settings["ISSUER_PUBLISH_LEAD"] = "1h"
-    before = told(founded, "keys", "list")
+def test_a_ring_is_shown_rotated_once_and_then_guarded(initialized: Installation) -> None:
+    initialized.settings["ISSUER_PUBLISH_LEAD"] = "1h"
+    before = run_json(initialized, "keys", "list")
     phases = {key["phase"]: key["kid"] for key in before["keys"]}
     assert (before["version"], phases.keys()) == (1, {"current", "standby"})
-    after = {key["phase"]: key["kid"] for key in told(founded, "keys", "rotate")["keys"]}
+    after = {key["phase"]: key["kid"] for key in run_json(initialized, "keys", "rotate")["keys"]}
     rotated_at = datetime.now(UTC)
     assert (after["previous"], after["current"]) == (phases["current"], phases["standby"])
-    refused = told(founded, "keys", "rotate", code=3)
+    refused = run_json(initialized, "keys", "rotate", code=3)
     assert refused.keys() == {"error", "message", "allowed_from"}
     allowed_from = datetime.fromisoformat(refused["allowed_from"])
     assert timedelta(minutes=59) < allowed_from - rotated_at <= timedelta(hours=1)
-    for_people = run(founded, "keys", "rotate")
+    for_people = run(initialized, "keys", "rotate")
     assert (for_people.code, for_people.out) == (3, "")
     assert for_people.err.count("\n") == 1
     assert refused["allowed_from"] in for_people.err
 
 
-def test_a_key_is_revoked_by_the_beginning_of_its_kid_and_only_once(founded: Installation) -> None:
-    (current,) = (key["kid"] for key in told(founded, "keys", "list")["keys"] if key["phase"] == "current")
+def test_a_key_is_revoked_by_the_beginning_of_its_kid_and_only_once(initialized: Installation) -> None:
+    (current,) = (
+        key["kid"] for key in run_json(initialized, "keys", "list")["keys"] if key["phase"] == "current"
+    )
     revoke = ["keys", "revoke", current[:12], "--reason", "lost laptop", "--yes"]
-    ring = told(founded, *revoke)
+    ring = run_json(initialized, *revoke)
     (revoked,) = (key for key in ring["keys"] if key["phase"] == "revoked")
     assert (revoked["kid"], revoked["revoked_reason"]) == (current, "lost laptop")
     assert {key["phase"] for key in ring["keys"]} == {"current", "standby", "revoked"}
-    assert f"{current}.pem" not in founded.key_files()
-    assert told(founded, *revoke, code=4)["error"] == "nothing to do"
+    assert f"{current}.pem" not in initialized.key_files()
+    assert run_json(initialized, *revoke, code=4)["error"] == "nothing to do"
 
 
 class DashedKids(PemSigner):
@@ -180,8 +182,8 @@ def test_a_kid_that_begins_with_a_dash_is_no_option(installation: Installation) 
         Rotation(RingStore(issuer.database), signer, issuer.policy, issuer.clock, "me").reconcile().keys
     )
     issuer.close()
-    told(installation, "keys", "revoke", standby.kid[:12], "--yes", "--reason", "a test")
-    ring = told(installation, "keys", "revoke", "--yes", "--reason", "a test", current.kid)
+    run_json(installation, "keys", "revoke", standby.kid[:12], "--yes", "--reason", "a test")
+    ring = run_json(installation, "keys", "revoke", "--yes", "--reason", "a test", current.kid)
     assert [key["kid"] for key in ring["keys"] if key["phase"] == "revoked"] == [current.kid, standby.kid]
 
 
@@ -209,6 +211,6 @@ def test_every_failure_has_its_exit_code_and_is_json_for_scripts(site: Installat
 
 
 def test_before_the_first_start_there_is_nothing_to_show(installation: Installation) -> None:
-    document = told(installation, "keys", "list", code=1)
+    document = run_json(installation, "keys", "list", code=1)
     assert document["error"] == "failed"
     assert "ISSUER_DATABASE_URL" in document["message"]

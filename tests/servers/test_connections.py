@@ -56,7 +56,7 @@ COSTLY: dict[str, tuple[bytes, set[bytes]]] = {
 
 
 @pytest.mark.parametrize("case", COSTLY)
-def test_what_would_cost_much_is_refused_with_an_answer_and_the_connection_closed(
+def test_an_expensive_request_is_refused_with_a_response_and_the_connection_closed(
     service: Service, case: str
 ) -> None:
     request, expected = COSTLY[case]
@@ -67,7 +67,7 @@ def test_what_would_cost_much_is_refused_with_an_answer_and_the_connection_close
     assert b"\r\nconnection: close\r\n" in answers or CHUNKED in request
 
 
-def test_what_is_as_large_as_allowed_is_answered(service: Service) -> None:
+def test_a_request_at_the_size_limit_is_answered(service: Service) -> None:
     large = get(b"Host: x\r\nA: " + b"a" * 31_000 + b"\r\n")
     many = get(b"Host: x\r\n" + b"A: b\r\n" * 99)
     assert statuses(exchange(service.port, large, many, LAST)) == [b"200"] * 3
@@ -130,9 +130,7 @@ MALFORMED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_what_two_servers_could_read_differently_is_refused_and_nothing_after_it_is_read(
-    service: Service, case: str
-) -> None:
+def test_an_ambiguous_request_is_refused_and_nothing_after_it_is_read(service: Service, case: str) -> None:
     answers = exchange(service.port, get(), MALFORMED[case], LAST)
     found = statuses(answers)
     # A body that turns out to be malformed may have been answered before.
@@ -161,7 +159,7 @@ def test_what_two_servers_could_read_differently_is_refused_and_nothing_after_it
         "a coding in capitals with blanks",
     ],
 )
-def test_what_is_unusual_and_allowed_is_answered(service: Service, request_: bytes) -> None:
+def test_an_unusual_but_valid_request_is_answered(service: Service, request_: bytes) -> None:
     assert statuses(exchange(service.port, request_, LAST)) == [b"200", b"200"]
 
 
@@ -276,19 +274,17 @@ def answers(port: int) -> bool:
 
 @pytest.mark.parametrize("ask", [ask_by_java, ask_by_curl])
 def test_clients_that_offer_h2c_get_tokens_directly_and_through_nginx(
-    founded: Installation, tmp_path: Path, ask: Callable[[str, str, Path], list[str]]
+    initialized: Installation, tmp_path: Path, ask: Callable[[str, str, Path], list[str]]
 ) -> None:
-    founded.serve().until_ready()
-    name, secret = founded.machine
+    initialized.serve().until_ready()
+    name, secret = initialized.machine
     form = f"grant_type=client_credentials&client_id={name}&client_secret={secret}"
-    assert ask(f"{founded.url}/oauth2/token", form, tmp_path)[0] == "200"
-    with nginx(tmp_path, founded.port) as at:
+    assert ask(f"{initialized.url}/oauth2/token", form, tmp_path)[0] == "200"
+    with nginx(tmp_path, initialized.port) as at:
         assert ask(f"http://{HOST}:{at}/oauth2/token", form, tmp_path)[0] == "200"
 
 
-def test_websockets_go_on_working_directly_and_through_nginx(
-    installation: Installation, tmp_path: Path
-) -> None:
+def test_websockets_work_directly_and_through_nginx(installation: Installation, tmp_path: Path) -> None:
     installation.serve().until_ready()
     services = [
         installation.serve_service().until_ready(),
@@ -322,7 +318,7 @@ def test_many_pipelined_requests_are_answered_in_order_beside_others(service: Se
     assert statuses(exchange(service.port, pipelined, LAST)) == [b"200", b"404"] * 400 + [b"200"]
 
 
-def test_what_follows_a_request_is_answered_after_it_even_if_it_is_refused(service: Service) -> None:
+def test_a_pipelined_request_is_answered_in_order_even_after_a_refusal(service: Service) -> None:
     assert statuses(exchange(service.port, get() * 3 + get(b""))) == [b"200"] * 3 + [b"400"]
 
 

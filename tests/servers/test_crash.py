@@ -28,10 +28,10 @@ AGAIN_SECONDS = 0.05
 
 @dataclass
 class Session:
-    """A session, and all that its tabs were told: each refresh token with its successor, in the order of use."""
+    """A session, and all answers to its tabs: each refresh token with its successor, in the order of use."""
 
     newest: str
-    told: dict[str, str] = field(default_factory=dict)
+    successors: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)
 
@@ -48,7 +48,7 @@ class Session:
             successor = answer.json()["refresh_token"]
             if successor == used:  # a session rotates ten times at once, and then each five seconds
                 return
-            if self.told.setdefault(used, successor) != successor:
+            if self.successors.setdefault(used, successor) != successor:
                 self.broken.append("a token has two successors")
             if self.newest == used:
                 self.newest = successor
@@ -75,19 +75,19 @@ class Load:
         for loop in loops:
             loop.result()
 
-    def until_all_go_on(self) -> None:
+    def until_all_continue(self) -> None:
         """Wait until each session got another token than it has now; fail if it cannot."""
         before = [session.newest for session in self.sessions]
 
-        def go_on() -> bool:
+        def continues() -> bool:
             self.require_unbroken()
             return all(session.newest != token for session, token in zip(self.sessions, before, strict=True))
 
-        eventually(go_on, "all sessions go on")
+        eventually(continues, "all sessions continue")
 
     def require_unbroken(self) -> None:
         """Fail if a session was lost, or split in two."""
-        assert [told for session in self.sessions for told in session.broken] == []
+        assert [each for session in self.sessions for each in session.broken] == []
 
     def _tab(self, session: Session) -> None:
         with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as http:
@@ -156,12 +156,12 @@ def test_no_session_is_lost_or_split_by_kills_under_load(kept: Installation) -> 
             blow(server)
             if blow is kill_all:
                 server = kept.serve(workers=2).until_ready()
-            load.until_all_go_on()
+            load.until_all_continue()
     load.require_unbroken()
     require_one_line_each(kept)
     server.until_ready()
     for session in load.sessions:
-        *_, newest = session.told.values()
+        *_, newest = session.successors.values()
         assert newest == session.newest
         assert refresh(kept.http, kept.url, newest).status_code == httpx2.codes.OK
     require_one_line_each(kept)

@@ -153,9 +153,9 @@ def load(machine: Machine) -> Iterator[None]:
     finally:
         out, err = asking.communicate("", timeout=PATIENCE_SECONDS)
     assert not err
-    told = json.loads(out)
-    assert told["failed"] == []
-    assert told["answered"] > 100
+    counts = json.loads(out)
+    assert counts["failed"] == []
+    assert counts["answered"] > 100
 
 
 @contextmanager
@@ -222,7 +222,7 @@ def test_it_comes_back_however_often_it_is_killed(service: Machine) -> None:
     assert logged_in(service)["token_type"].lower() == "bearer"
 
 
-def test_the_service_is_confined_as_the_page_says(service: Machine) -> None:
+def test_the_service_is_confined_as_documented(service: Machine) -> None:
     unit = service.run(f"cat {UNIT}")
     for name, value in (
         ("ExecStart", f"{PYTHON} /opt/issuer/confined.py"),
@@ -242,7 +242,7 @@ def test_the_service_is_confined_as_the_page_says(service: Machine) -> None:
     assert service.run("ls -A /var/tmp /tmp | grep probe || true") == ""
 
 
-def test_the_exposure_is_what_the_page_says(service: Machine) -> None:
+def test_the_exposure_level_is_as_documented(service: Machine) -> None:
     (said,) = re.findall(r"`systemd-analyze security issuer` rates its exposure (\d\.\d) of 10", PAGE)
     assert f" {said} OK" in service.run("systemd-analyze security --no-pager issuer").splitlines()[-1]
 

@@ -62,10 +62,10 @@ class Lines:
     def printed(self) -> str:
         """All that the lines print; fails if one of them does."""
         self._process.wait(PATIENCE_SECONDS)
-        told = (self.folder / "printed").read_text("utf-8", "replace")
-        assert self._process.returncode == 0, f"{told}\n{self.logs}"
+        printed = (self.folder / "printed").read_text("utf-8", "replace")
+        assert self._process.returncode == 0, f"{printed}\n{self.logs}"
         assert "Traceback" not in self.logs
-        return told
+        return printed
 
     @property
     def logs(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
-from support.commands import PASSWORD, run, told
+from support.commands import PASSWORD, run, run_json
 from support.prometheus import Samples
 from support.servers import PASSPHRASE, PATIENCE_SECONDS, QUICK, Installation, Server, eventually, kid_of
 from support.shared_database import lock_held, use_postgresql
@@ -30,50 +30,52 @@ def phases(document: Any) -> dict[str, str]:
 
 
 @pytest.fixture
-def serving(founded: Installation) -> Installation:
+def serving(initialized: Installation) -> Installation:
     """An installation with a server of two workers."""
-    founded.serve(workers=2).until_ready()
-    return founded
+    initialized.serve(workers=2).until_ready()
+    return initialized
 
 
-def test_a_dry_run_shows_what_a_rotation_would_do_and_does_nothing(founded: Installation) -> None:
-    before = told(founded, "keys", "list")
-    would = told(founded, "keys", "rotate", "--dry-run")
+def test_a_dry_run_shows_the_rotation_and_changes_nothing(initialized: Installation) -> None:
+    before = run_json(initialized, "keys", "list")
+    would = run_json(initialized, "keys", "rotate", "--dry-run")
     assert would["dry_run"] is True
     assert phases(would)["current"] == phases(before)["standby"]
-    assert told(founded, "keys", "list")["version"] == before["version"]
-    assert len(founded.key_files()) == 2
+    assert run_json(initialized, "keys", "list")["version"] == before["version"]
+    assert len(initialized.key_files()) == 2
 
 
-def test_the_plan_names_the_instants_of_the_next_rotation(founded: Installation) -> None:
-    founded.settings["ISSUER_ROTATION_PERIOD"] = "1h"
-    founded.serve().until_ready().stop()  # turns are set by a process that starts
-    ring, planned = told(founded, "keys", "list"), told(founded, "keys", "plan")
+def test_the_plan_names_the_instants_of_the_next_rotation(initialized: Installation) -> None:
+    initialized.settings["ISSUER_ROTATION_PERIOD"] = "1h"
+    initialized.serve().until_ready().stop()  # turns are set by a process that starts
+    ring, planned = run_json(initialized, "keys", "list"), run_json(initialized, "keys", "plan")
     standby = next(key for key in ring["keys"] if key["phase"] == "standby")
     signs = next(event for event in planned["events"] if event["event"] == "signs from now on")
     assert (signs["kid"], signs["at"]) == (standby["kid"], standby["signs_from"])
-    drawn = run(founded, "keys", "plan").out
+    drawn = run(initialized, "keys", "plan").out
     assert "█" in drawn
     assert standby["kid"][:12] in drawn
 
 
-def test_a_forced_rotation_needs_a_reason_and_tells_what_may_break_until_when(founded: Installation) -> None:
-    founded.settings |= {"ISSUER_OUTAGE_LIMIT": "1h", "ISSUER_PUBLISH_LEAD": "2h"}
-    told(founded, "keys", "rotate")
-    standby = told(founded, "keys", "rotate", code=3)
+def test_a_forced_rotation_needs_a_reason_and_prints_until_when_tokens_may_be_refused(
+    initialized: Installation,
+) -> None:
+    initialized.settings |= {"ISSUER_OUTAGE_LIMIT": "1h", "ISSUER_PUBLISH_LEAD": "2h"}
+    run_json(initialized, "keys", "rotate")
+    standby = run_json(initialized, "keys", "rotate", code=3)
     assert "allowed_from" in standby
-    assert run(founded, "keys", "rotate", "--force").code == 2
-    forced = told(founded, "keys", "rotate", "--force", "--reason", "the vendor asked")
+    assert run(initialized, "keys", "rotate", "--force").code == 2
+    forced = run_json(initialized, "keys", "rotate", "--force", "--reason", "the vendor asked")
     assert "may refuse its tokens until" in forced["message"]
-    newest = told(founded, "audit", "list")["entries"]
+    newest = run_json(initialized, "audit", "list")["entries"]
     assert "forced: the vendor asked" in [entry["reason"] for entry in newest]
 
 
 def test_a_rollback_lets_the_previous_key_sign_again_in_every_worker(serving: Installation) -> None:
     first = kid_of(serving.token())
-    told(serving, "keys", "rotate")
+    run_json(serving, "keys", "rotate")
     eventually(lambda: kid_of(serving.token()) != first, "the new key signs")
-    back = told(serving, "keys", "rollback", "--reason", "clients choke on it")
+    back = run_json(serving, "keys", "rollback", "--reason", "clients choke on it")
     assert phases(back)["current"] == first
     eventually(lambda: kid_of(serving.token()) == first, "the old key signs")
     key_set = serving.key_set()
@@ -82,11 +84,11 @@ def test_a_rollback_lets_the_previous_key_sign_again_in_every_worker(serving: In
 
 
 def test_revoking_waits_for_every_process_and_prints_when_it_takes_effect(serving: Installation) -> None:
-    told(serving, "users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    run_json(serving, "users", "add", "alice", "--password-stdin", stdin=PASSWORD)
     assert serving.log_in("alice", PASSWORD).is_success
     stolen = kid_of(serving.token())
     began = datetime.now(UTC)
-    revoked = told(serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes")
+    revoked = run_json(serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes")
     assert stolen not in {key["kid"] for key in serving.key_set().json()["keys"]}
     assert kid_of(serving.token()) != stolen
     assert revoked["acknowledged"] == 2
@@ -94,29 +96,31 @@ def test_revoking_waits_for_every_process_and_prints_when_it_takes_effect(servin
     assert began < datetime.fromisoformat(revoked["refused_from"]) < ended + MAX_AGE_AND_SKEW
     assert revoked["refresh_families"] == 1
     assert next(key for key in revoked["keys"] if key["kid"] == stolen)["compromised"] is True
-    again = told(serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes", code=4)
+    again = run_json(
+        serving, "keys", "revoke", stolen, "--reason", "stolen", "--compromised", "--yes", code=4
+    )
     assert "refuses it from" in again["message"]
     other = phases(revoked)["standby"]
-    ended = told(serving, "keys", "revoke", other, "--reason", "to be sure", "--end-sessions", "--yes")
+    ended = run_json(serving, "keys", "revoke", other, "--reason", "to be sure", "--end-sessions", "--yes")
     assert ended["refresh_families"] == 0
     assert "1 session ended" in ended["message"]
 
 
-def test_a_process_that_does_not_answer_is_named_with_what_it_can_still_do(founded: Installation) -> None:
-    founded.settings |= {**QUICK, "ISSUER_OUTAGE_LIMIT": "1m", "ISSUER_PUBLISH_LEAD": "2m"}
-    first, second = founded.serve().until_ready(), founded.serve(port=founded.service_port)
+def test_a_process_that_does_not_answer_is_named_with_what_it_may_still_do(initialized: Installation) -> None:
+    initialized.settings |= {**QUICK, "ISSUER_OUTAGE_LIMIT": "1m", "ISSUER_PUBLISH_LEAD": "2m"}
+    first, second = initialized.serve().until_ready(), initialized.serve(port=initialized.service_port)
     second.until_ready()
-    stolen = kid_of(founded.token())
+    stolen = kid_of(initialized.token())
     with stopped(second):
-        nodes = told(founded, "keys", "nodes")
+        nodes = run_json(initialized, "keys", "nodes")
         assert len(nodes["nodes"]) == 2
-        revoked = told(founded, "keys", "revoke", stolen, "--reason", "stolen", "--yes")
+        revoked = run_json(initialized, "keys", "revoke", stolen, "--reason", "stolen", "--yes")
         assert revoked["acknowledged"] == 1
         assert "has not answered since" in revoked["message"]
         forced = ["keys", "rotate", "--force", "--reason", "a drill", "--dry-run"]
-        (warning,) = told(founded, *forced)["warnings"]
+        (warning,) = run_json(initialized, *forced)["warnings"]
         assert "may serve a key set without the newest keys until" in warning
-        states = {node["state"] for node in told(founded, "keys", "nodes")["nodes"]}
+        states = {node["state"] for node in run_json(initialized, "keys", "nodes")["nodes"]}
         assert "up to date" in states
         assert len(states) == 2
     assert first.process.poll() is None
@@ -162,11 +166,11 @@ def test_an_imported_key_can_be_the_first_of_a_new_ring_and_signs_when_served(
         "--passphrase-file",
         str(secret_file(installation.folder, NEW_PASSPHRASE)),
     ]
-    assert "first `issuer serve`" in told(installation, *arguments, code=1)["message"]
-    made = told(installation, *arguments, "--current")
+    assert "first `issuer serve`" in run_json(installation, *arguments, code=1)["message"]
+    made = run_json(installation, *arguments, "--current")
     current = phases(made)["current"]
     assert next(key["alg"] for key in made["keys"] if key["kid"] == current) == "ES256"
-    assert told(installation, *arguments, "--current", code=3)["error"] == "refused"
+    assert run_json(installation, *arguments, "--current", code=3)["error"] == "refused"
     installation.serve().until_ready()
     assert kid_of(installation.token()) == current
     assert NEW_PASSPHRASE not in json.dumps(made)
@@ -177,7 +181,7 @@ def test_of_two_rotations_at_once_even_forced_ones_one_succeeds_and_the_other_is
 ) -> None:
     database = use_postgresql(installation, postgresql)
     installation.serve().until_ready().stop()
-    standby = phases(told(installation, "keys", "list"))["standby"]
+    standby = phases(run_json(installation, "keys", "list"))["standby"]
     rotate = ["keys", "rotate", "--force", "--reason", "a drill", "--json"]
     with (
         ThreadPoolExecutor(2) as operators,
@@ -188,7 +192,7 @@ def test_of_two_rotations_at_once_even_forced_ones_one_succeeds_and_the_other_is
     won, refused = sorted(outcome.result() for outcome in outcomes)
     assert (won.code, refused.code) == (0, 3)
     assert "faster" in refused.document["message"]
-    ring = told(installation, "keys", "list")
+    ring = run_json(installation, "keys", "list")
     assert (ring["version"], phases(ring)["current"]) == (2, standby)
 
 
@@ -205,42 +209,46 @@ def test_of_two_imports_of_one_key_at_once_one_succeeds_and_the_other_is_refused
         late = installation._start(["-m", "issuer.cli", *arguments, "--json"], port=0, workers=1)
         until_waiting(1)
         late.freeze()
-    taken_in = told(installation, *arguments)
+    taken_in = run_json(installation, *arguments)
     late.thaw()
     assert late.process.wait(PATIENCE_SECONDS) == 3, late.output
     assert "already" in json.loads(late.output)["message"]
-    verified = told(installation, "keys", "verify")
+    verified = run_json(installation, "keys", "verify")
     assert [key["kid"] for key in verified["keys"]] == [key["kid"] for key in taken_in["keys"]]
     assert verified["strays"] == []
 
 
-def test_rewrapping_beside_a_running_server_needs_no_restart(founded: Installation) -> None:
-    del founded.settings["ISSUER_KEYS_PASSPHRASE"]
-    in_use = founded.folder / "passphrase"
+def test_rewrapping_beside_a_running_server_needs_no_restart(initialized: Installation) -> None:
+    del initialized.settings["ISSUER_KEYS_PASSPHRASE"]
+    in_use = initialized.folder / "passphrase"
     in_use.write_text(PASSPHRASE)
-    founded.settings["ISSUER_KEYS_PASSPHRASE_FILE"] = str(in_use)
-    server = founded.serve().until_ready()
-    new = secret_file(founded.folder, NEW_PASSPHRASE)
-    rewrapped = told(founded, "keys", "rewrap", "--new-passphrase-file", str(new))
+    initialized.settings["ISSUER_KEYS_PASSPHRASE_FILE"] = str(in_use)
+    server = initialized.serve().until_ready()
+    new = secret_file(initialized.folder, NEW_PASSPHRASE)
+    rewrapped = run_json(initialized, "keys", "rewrap", "--new-passphrase-file", str(new))
     assert rewrapped == {"rewrapped": 2}
-    assert told(founded, "keys", "rewrap", "--new-passphrase-file", str(new), code=4)
-    assert founded.token()
-    assert "rewrap" in told(founded, "keys", "rotate", code=1)["message"]  # the old passphrase makes no key
+    assert run_json(initialized, "keys", "rewrap", "--new-passphrase-file", str(new), code=4)
+    assert initialized.token()
+    assert (
+        "rewrap" in run_json(initialized, "keys", "rotate", code=1)["message"]
+    )  # the old passphrase makes no key
     new.replace(in_use)
-    rotated = told(founded, "keys", "rotate")
-    eventually(lambda: kid_of(founded.token()) == phases(rotated)["current"], "it signs")
-    assert told(founded, "keys", "verify")["keys"] == [
+    rotated = run_json(initialized, "keys", "rotate")
+    eventually(lambda: kid_of(initialized.token()) == phases(rotated)["current"], "it signs")
+    assert run_json(initialized, "keys", "verify")["keys"] == [
         {"phase": key["phase"], "kid": key["kid"], "alg": "RS256", "result": "ok"} for key in rotated["keys"]
     ]
     assert {NEW_PASSPHRASE, PASSPHRASE} & set(server.output.split("\n")) == set()
 
 
-def test_verify_finds_a_damaged_key_and_a_stray_file(founded: Installation) -> None:
-    (standby,) = (key["kid"] for key in told(founded, "keys", "list")["keys"] if key["phase"] == "standby")
-    file = founded.keys / f"{standby}.pem"
+def test_verify_finds_a_damaged_key_and_a_stray_file(initialized: Installation) -> None:
+    (standby,) = (
+        key["kid"] for key in run_json(initialized, "keys", "list")["keys"] if key["phase"] == "standby"
+    )
+    file = initialized.keys / f"{standby}.pem"
     file.write_bytes(file.read_bytes()[:-100])
-    (founded.keys / "copy.pem").touch(mode=0o600)
-    found = told(founded, "keys", "verify", code=1)
+    (initialized.keys / "copy.pem").touch(mode=0o600)
+    found = run_json(initialized, "keys", "verify", code=1)
     assert {key["phase"]: key["result"] == "ok" for key in found["keys"]} == {
         "current": True,
         "standby": False,
@@ -248,31 +256,35 @@ def test_verify_finds_a_damaged_key_and_a_stray_file(founded: Installation) -> N
     assert found["strays"] == ["copy.pem"]
 
 
-def test_the_audit_log_names_the_operator_of_each_change_and_detects_tampering(founded: Installation) -> None:
-    told(founded, "keys", "rotate", "--reason", "a drill")
-    entries = told(founded, "audit", "list")["entries"]
+def test_the_audit_log_names_the_operator_of_each_change_and_detects_tampering(
+    initialized: Installation,
+) -> None:
+    run_json(initialized, "keys", "rotate", "--reason", "a drill")
+    entries = run_json(initialized, "audit", "list")["entries"]
     assert [entry["action"] for entry in entries].count("published") == 3
     last = next(entry for entry in entries if entry["reason"] == "a drill")
     assert (last["action"], last["ring_version"]) == ("activated", 2)
     assert " on " in last["actor"]
-    whole = told(founded, "audit", "verify")
+    whole = run_json(initialized, "audit", "verify")
     assert whole["entries"] == len(entries)
-    assert told(founded, "audit", "verify", "--noted", whole["digest"])["entries"] == len(entries)
-    assert "was replaced" in told(founded, "audit", "verify", "--noted", "0" * 64, code=1)["message"]
-    with closing(sqlite3.connect(founded.folder / "issuer.db")) as database, database:
+    assert run_json(initialized, "audit", "verify", "--noted", whole["digest"])["entries"] == len(entries)
+    assert "was replaced" in run_json(initialized, "audit", "verify", "--noted", "0" * 64, code=1)["message"]
+    with closing(sqlite3.connect(initialized.folder / "issuer.db")) as database, database:
         database.execute("DROP TRIGGER audit_refuses_update")
         database.execute("UPDATE audit SET actor = 'nobody' WHERE number = 2")
-    assert "entry 2 was changed" in told(founded, "audit", "verify", code=1)["message"]
+    assert "entry 2 was changed" in run_json(initialized, "audit", "verify", code=1)["message"]
 
 
 def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_signing(
-    founded: Installation,
+    initialized: Installation,
 ) -> None:
-    server = founded.serve().until_ready()
-    founded.keys.chmod(0o755)
-    (standby,) = (key["kid"] for key in told(founded, "keys", "list")["keys"] if key["phase"] == "standby")
+    server = initialized.serve().until_ready()
+    initialized.keys.chmod(0o755)
+    (standby,) = (
+        key["kid"] for key in run_json(initialized, "keys", "list")["keys"] if key["phase"] == "standby"
+    )
     # What removes the standby makes another due, which cannot be written now.
-    with closing(sqlite3.connect(founded.folder / "issuer.db", isolation_level=None)) as database:
+    with closing(sqlite3.connect(initialized.folder / "issuer.db", isolation_level=None)) as database:
         (text,) = database.execute("SELECT document FROM key_ring").fetchone()
         ring = json.loads(text)
         ring["keys"] = [key for key in ring["keys"] if key["kid"] != standby]
@@ -280,15 +292,15 @@ def test_a_failing_reconcile_shows_in_readiness_metrics_and_log_and_never_stops_
         database.execute("UPDATE key_ring SET version = version + 1, document = ?", (json.dumps(ring),))
 
     def answer() -> Any:
-        return founded.http.get(f"{founded.url}/readyz").json()
+        return initialized.http.get(f"{initialized.url}/readyz").json()
 
     eventually(lambda: len(answer()["warnings"]) == 2, "two warnings")
     assert "chmod 700" in answer()["warnings"][0]
-    samples = Samples(founded.http.get(f"{founded.url}/metrics").text)
+    samples = Samples(initialized.http.get(f"{initialized.url}/metrics").text)
     assert samples.total("issuer_key_ring_reconcile_failing_seconds") > 0
     assert samples.total("issuer_standby_keys_missing") == 1
     eventually(lambda: "key ring needs attention" in server.output, "a line in the log")
-    founded.keys.chmod(0o700)
+    initialized.keys.chmod(0o700)
     eventually(
         lambda: (
             (answer()["status"], set(answer()["checks"].values()), answer()["warnings"]) == ("ok", {"ok"}, [])

@@ -27,7 +27,7 @@ def kill_soon_after(
 
 
 def require_whole(installation: Installation, saved: set[str]) -> None:
-    """Fail unless the server starts and serves every key saved so far, and each has its private half."""
+    """Fail unless the server starts and serves every key saved so far, and each has its private key."""
     server = installation.serve().until_ready()
     published = {key["kid"] for key in installation.key_set().json()["keys"]}
     installation.require_verifies(installation.token(), installation.key_set())

@@ -64,11 +64,11 @@ def test_files_of_the_page_are_whole_and_asked_for_again_only_when_they_have_cha
 @pytest.mark.parametrize("which", ["issuer", "example"])
 @pytest.mark.parametrize("few", [False, True], ids=["enough descriptors", "few descriptors"])
 def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(
-    founded: Installation, which: str, few: bool
+    initialized: Installation, which: str, few: bool
 ) -> None:
     if few and shutil.which("prlimit") is None:
         pytest.skip("prlimit is not installed")
-    begin = founded.serve if which == "issuer" else founded.serve_service
+    begin = initialized.serve if which == "issuer" else initialized.serve_service
     server = limited(begin, FEW_DESCRIPTORS) if few else begin()
     server = server.until_ready() if which == "issuer" else server.until_alive()
     with ExitStack() as stack, User(server) as user:
@@ -95,11 +95,11 @@ def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(
 
 @pytest.mark.parametrize("which", ["issuer", "example"])
 def test_connections_of_one_address_are_bounded_and_those_of_a_proxy_are_not(
-    founded: Installation, which: str
+    initialized: Installation, which: str
 ) -> None:
     bound, many = 10, 60
     options = ["--max-connections-per-address", str(bound)]
-    server = start(founded, which, *options)
+    server = start(initialized, which, *options)
     with ExitStack() as stack:
         before = descriptors(server)
         for _ in range(many):
@@ -109,10 +109,10 @@ def test_connections_of_one_address_are_bounded_and_those_of_a_proxy_are_not(
         assert answers(server.port)
     server.stop()
     if which == "issuer":
-        founded.settings["ISSUER_TRUSTED_PROXIES"] = f"{HOST}/32"
+        initialized.settings["ISSUER_TRUSTED_PROXIES"] = f"{HOST}/32"
     else:
         options += ["--proxy", HOST]
-    server = start(founded, which, *options)
+    server = start(initialized, which, *options)
     with ExitStack() as stack:
         before = descriptors(server)
         for _ in range(many):
@@ -120,12 +120,12 @@ def test_connections_of_one_address_are_bounded_and_those_of_a_proxy_are_not(
         eventually(lambda: descriptors(server) > before + many - bound, "all are taken")
 
 
-def test_refusals_are_counted_and_logged_once_a_minute(founded: Installation) -> None:
-    server = founded.serve().until_ready()
+def test_refusals_are_counted_and_logged_once_a_minute(initialized: Installation) -> None:
+    server = initialized.serve().until_ready()
     for _ in range(20):
         exchange(server.port, get(b""))
     exchange(server.port, get(target=b"/" + b"a" * 9000))
-    samples = founded.http.get(f"{founded.url}/metrics").text
+    samples = initialized.http.get(f"{initialized.url}/metrics").text
     assert 'issuer_connections_refused_total{reason="malformed"} 20.0' in samples
     assert 'issuer_connections_refused_total{reason="target_too_long"} 1.0' in samples
     assert 'issuer_connections_refused_total{reason="head_timeout"} 0.0' in samples
@@ -143,10 +143,10 @@ def test_the_example_counts_refusals(both: dict[str, Service]) -> None:
     assert float(found[1]) >= 1
 
 
-def test_a_server_out_of_descriptors_recovers(founded: Installation) -> None:
+def test_a_server_out_of_descriptors_recovers(initialized: Installation) -> None:
     if shutil.which("prlimit") is None:
         pytest.skip("prlimit is not installed")
-    server = founded.serve().until_ready()
+    server = initialized.serve().until_ready()
     wanted = descriptors(server) + 5  # fewer than the server has reckoned with
     subprocess.run(["prlimit", "--pid", str(server.process.pid), f"--nofile={wanted}:{wanted}"], check=True)
     with ExitStack() as stack:

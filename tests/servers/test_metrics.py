@@ -12,7 +12,7 @@ from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, 
 PASSWORD = "violet otters juggle pancakes"
 
 
-def told(installation: Installation) -> Samples:
+def samples_of(installation: Installation) -> Samples:
     return Samples(installation.http.get(f"{installation.url}/metrics").raise_for_status().text)
 
 
@@ -62,17 +62,17 @@ def counted(samples: Samples) -> dict[tuple[str, str], float]:
 
 
 def test_every_worker_reports_the_same_sum_including_the_counts_of_killed_workers(
-    founded: Installation,
+    initialized: Installation,
 ) -> None:
-    assert founded.machine
-    server = founded.serve(workers=2).until_ready()
-    [directory] = directories(founded)
+    assert initialized.machine
+    server = initialized.serve(workers=2).until_ready()
+    [directory] = directories(initialized)
     assert directory.stat().st_mode & 0o777 == 0o700
-    spread(founded, server)
+    spread(initialized, server)
     first, second = running(server)
     for pid in (first, second):
         with server.only(pid):
-            assert counted(told(founded)) == COUNTED
+            assert counted(samples_of(initialized)) == COUNTED
     gauges = {path.name for path in directory.glob("gauge_*.db")}
     assert {int(name.removesuffix(".db").rpartition("_")[2]) for name in gauges} == {first, second}
     os.kill(first, signal.SIGKILL)
@@ -82,34 +82,34 @@ def test_every_worker_reports_the_same_sum_including_the_counts_of_killed_worker
     eventually(lambda: server.output.count("Application startup complete") == 3, "it is ready")
     for pid in (second, third):
         with server.only(pid):
-            assert counted(told(founded)) == COUNTED
-            assert told(founded).total("issuer_hashing_jobs") == 0
+            assert counted(samples_of(initialized)) == COUNTED
+            assert samples_of(initialized).total("issuer_hashing_jobs") == 0
     with server.only(third):
-        founded.token()
+        initialized.token()
     with server.only(second):
-        assert told(founded).total("issuer_tokens_issued_total") == 47
+        assert samples_of(initialized).total("issuer_tokens_issued_total") == 47
     server.stop()
-    assert not directories(founded)
+    assert not directories(initialized)
 
 
-def test_the_directory_goes_with_a_main_process_that_is_killed(founded: Installation) -> None:
-    server = founded.serve(workers=2).until_ready()
-    assert directories(founded)
+def test_the_directory_goes_with_a_main_process_that_is_killed(initialized: Installation) -> None:
+    server = initialized.serve(workers=2).until_ready()
+    assert directories(initialized)
     server.kill()
-    eventually(lambda: server.has_ended() and not directories(founded), "nothing is left")
+    eventually(lambda: server.has_ended() and not directories(initialized), "nothing is left")
 
 
-def test_operators_keep_the_directory_that_they_name(founded: Installation, tmp_path: Path) -> None:
+def test_operators_keep_the_directory_that_they_name(initialized: Installation, tmp_path: Path) -> None:
     own = tmp_path / "own"
-    founded.settings["PROMETHEUS_MULTIPROC_DIR"] = str(own)
-    missing = founded.serve()
+    initialized.settings["PROMETHEUS_MULTIPROC_DIR"] = str(own)
+    missing = initialized.serve()
     assert missing.process.wait(PATIENCE_SECONDS) == 1
     assert f"PROMETHEUS_MULTIPROC_DIR: no such directory: {own}" in missing.output
     own.mkdir()
     (own / "of an operator").touch()
-    server = founded.serve().until_ready()
-    founded.key_set()
+    server = initialized.serve().until_ready()
+    initialized.key_set()
     server.stop()
     assert (own / "of an operator").exists()
     assert list(own.glob("counter_*.db"))
-    assert not directories(founded)
+    assert not directories(initialized)

@@ -19,9 +19,9 @@ def one_line(done: Done, code: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def site(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def site(initialized_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An installation that nothing here changes for the next test."""
-    folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("operator") / "site")
+    folder = shutil.copytree(initialized_folder, tmp_path_factory.mktemp("operator") / "site")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         yield site
 
@@ -58,7 +58,7 @@ def test_a_client_has_a_name_that_can_be_shown(site: Installation, name: str) ->
 
 
 @pytest.mark.parametrize("name", ["a\x1b[2J", "a\u202eb", "a\nb", "a\u2066b"])
-def test_no_argument_holds_what_a_terminal_would_obey(site: Installation, name: str) -> None:
+def test_no_argument_contains_control_characters(site: Installation, name: str) -> None:
     for command in (["clients", "add", name], ["users", "disable", name], ["clients", "disable", name]):
         assert "control characters" in one_line(site.command(*command), 2)
     assert "control characters" in one_line(site.command("keys", "rotate", "--force", "--reason", name), 2)
@@ -99,7 +99,7 @@ def test_blanks_around_a_value_are_no_part_of_it(site: Installation) -> None:
         (["serve", "--host", "nonsense.invalid"], 1),
     ],
 )
-def test_what_means_nothing_is_refused(site: Installation, arguments: list[str], code: int) -> None:
+def test_meaningless_values_are_refused(site: Installation, arguments: list[str], code: int) -> None:
     one_line(site.command(*arguments, stdin=PASSWORD), code)
 
 
@@ -108,11 +108,11 @@ def test_what_means_nothing_is_refused(site: Installation, arguments: list[str],
 EVIL = "\x1b[2J\x1b]0;title\x07 [red]x[/red] [bold :key: \u202egnp.exe \x9b1m\\"
 
 
-def test_nothing_from_the_database_is_obeyed_by_a_terminal(founded: Installation) -> None:
-    founded.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
-    client_id = founded.command("clients", "add", "machine", "--json").document["client_id"]
-    founded.command("keys", "rotate", "--force", "--reason", "a test")
-    with sqlite3.connect(founded.folder / "issuer.db") as database:
+def test_nothing_from_the_database_is_obeyed_by_a_terminal(initialized: Installation) -> None:
+    initialized.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    client_id = initialized.command("clients", "add", "machine", "--json").document["client_id"]
+    initialized.command("keys", "rotate", "--force", "--reason", "a test")
+    with sqlite3.connect(initialized.folder / "issuer.db") as database:
         for (trigger,) in database.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger'"
         ).fetchall():
@@ -123,7 +123,7 @@ def test_nothing_from_the_database_is_obeyed_by_a_terminal(founded: Installation
         database.execute("UPDATE heartbeats SET name = ?", (EVIL,))
     database.close()
     shown = [
-        founded.command(*command)
+        initialized.command(*command)
         for command in (
             ["users", "list"], ["clients", "list"], ["clients", "disable", client_id], ["audit", "list"],
             ["audit", "verify"], ["keys", "nodes"], ["keys", "rollback", "--dry-run"], ["check"],
@@ -136,6 +136,6 @@ def test_nothing_from_the_database_is_obeyed_by_a_terminal(founded: Installation
         assert "Traceback" not in said
     for listed in shown[:2]:
         assert "[red]x[/red] [bold :key:" in " ".join(listed.out.split())
-    as_json = founded.command("users", "list", "--json")
+    as_json = initialized.command("users", "list", "--json")
     assert as_json.document["users"][0]["username"] == EVIL
     assert as_json.out.isascii()

@@ -181,7 +181,7 @@ def test_a_revoked_key_does_not_come_back_with_an_older_database(hardware: Insta
     hardware.require_verifies(hardware.token(), hardware.key_set())
 
 
-def test_tokens_of_a_key_made_since_live_on_after_an_older_database(hardware: Installation) -> None:
+def test_tokens_of_a_newer_key_stay_valid_after_an_older_database_is_restored(hardware: Installation) -> None:
     server = hardware.serve().until_ready()
     first = kid_of(hardware.token())
     backup = back_up(hardware)

@@ -64,21 +64,21 @@ NAMES = (
 
 
 @pytest.fixture
-def planted(founded: Installation) -> Installation:
+def planted(initialized: Installation) -> Installation:
     """An installation whose folder holds modules that leave a mark when they are imported."""
-    assert founded.machine  # made before: `python -m` looks into the folder by itself
-    mark = founded.folder / "imported"
+    assert initialized.machine  # made before: `python -m` looks into the folder by itself
+    mark = initialized.folder / "imported"
     for name in NAMES:
         code = (
             f"open({str(mark)!r}, 'a').write({name + chr(10)!r})\nraise SystemExit('{name} was imported')\n"
         )
-        (founded.folder / f"{name}.py").write_text(code)
-        package = founded.folder / name
+        (initialized.folder / f"{name}.py").write_text(code)
+        package = initialized.folder / name
         package.mkdir()
         (package / "__init__.py").write_text(code)
         (package / "__main__.py").write_text(code)
-    (founded.folder / "alembic.ini").write_text("[alembic]\nprepend_sys_path = .\n")
-    return founded
+    (initialized.folder / "alembic.ini").write_text("[alembic]\nprepend_sys_path = .\n")
+    return initialized
 
 
 def require_nothing_imported(installation: Installation) -> None:
@@ -97,7 +97,7 @@ def serve(installation: Installation, workers: int) -> Server:
 
 
 @pytest.mark.parametrize("place", ["usual", "deep"])
-def test_workers_and_what_they_are_forked_from_import_nothing_from_the_working_folder(
+def test_workers_and_the_fork_server_import_nothing_from_the_working_folder(
     planted: Installation, place: str
 ) -> None:
     if place == "deep":  # where workers are started from nothing

@@ -59,18 +59,18 @@ def until_replaced(installation: Installation, server: Server, before: set[int],
     assert installation.http.get(f"{installation.url}/metrics").is_success
 
 
-def test_workers_share_the_memory_of_what_they_import(installation: Installation) -> None:
+def test_workers_share_the_memory_of_imported_modules(installation: Installation) -> None:
     server = installation.serve(workers=2).until_ready()
     (parent,) = parents(server)
     assert parent != server.process.pid
     for pid in server.worker_pids:
-        told = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        shared = sum(map(int, re.findall(r"^Shared_\w+: +(\d+) kB", told, re.MULTILINE)))
-        private = sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", told, re.MULTILINE)))
+        memory = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        shared = sum(map(int, re.findall(r"^Shared_\w+: +(\d+) kB", memory, re.MULTILINE)))
+        private = sum(map(int, re.findall(r"^Private_(?:Clean|Dirty): +(\d+) kB", memory, re.MULTILINE)))
         assert shared > private
 
 
-def test_what_is_preloaded_can_be_imported() -> None:
+def test_preloaded_modules_can_be_imported() -> None:
     subprocess.run(
         [sys.executable, "-c", "import issuer.serving.preload"], check=True
     )  # multiprocessing says nothing
@@ -128,14 +128,14 @@ def test_workers_start_even_if_the_path_for_temporary_files_is_long(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_lets_workers_finish_what_has_begun(
-    founded: Installation, number: signal.Signals
+def test_a_signal_to_the_whole_group_lets_workers_finish_their_requests(
+    initialized: Installation, number: signal.Signals
 ) -> None:
-    server = founded.serve("--body-timeout", "300", workers=2).until_ready()
-    with socket.create_connection((HOST, founded.port), timeout=PATIENCE_SECONDS) as connection:
+    server = initialized.serve("--body-timeout", "300", workers=2).until_ready()
+    with socket.create_connection((HOST, initialized.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(HEAD)
         with connection.makefile("rb") as answer:
-            assert answer.readline().split()[1] == b"100"  # it has begun, and goes on with the body
+            assert answer.readline().split()[1] == b"100"  # it has begun, and continues with the body
             assert answer.readline() == b"\r\n"
             os.killpg(server.process.pid, number)
             eventually(lambda: server.output.count("Shutting down") == 2, "it stops")
@@ -148,9 +148,9 @@ def test_a_signal_to_the_whole_group_lets_workers_finish_what_has_begun(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_ends_a_start_without_a_traceback(
-    founded: Installation, number: signal.Signals
+    initialized: Installation, number: signal.Signals
 ) -> None:
-    server = founded.serve(workers=2)
+    server = initialized.serve(workers=2)
     eventually(lambda: "Started parent process" in server.output, "it starts")
     os.killpg(server.process.pid, number)
     assert server.process.wait(PATIENCE_SECONDS) == 0

@@ -92,10 +92,11 @@ def logged_out(target: Target) -> bool:
 
 def short_lived(target: Target) -> bool:
     claims = [
-        jwt.decode(each["access_token"], options={"verify_signature": False}) | {"told": each["expires_in"]}
+        jwt.decode(each["access_token"], options={"verify_signature": False})
+        | {"expires_in": each["expires_in"]}
         for each in (target.log_in(), target.machine_token())
     ]
-    return all(0 < each["exp"] - each["iat"] == each["told"] <= LONGEST_LIFE_SECONDS for each in claims)
+    return all(0 < each["exp"] - each["iat"] == each["expires_in"] <= LONGEST_LIFE_SECONDS for each in claims)
 
 
 def unlike_each_other(target: Target) -> bool:
@@ -135,7 +136,7 @@ STORIES: dict[str, Story] = {
         it, it.machine, "access_token"
     ),
     "a log-out ends the session": logged_out,
-    "access tokens live an hour at most, and for as long as is told": short_lived,
+    "access tokens live an hour at most, and as long as the response says": short_lived,
     "no two tokens are alike": unlike_each_other,
     "tokens are as long as their entropy needs": long_enough,
     "a live access token is active": lambda it: it.is_active(it.log_in()["access_token"]),
@@ -146,7 +147,7 @@ STORIES: dict[str, Story] = {
     "access tokens are as RFC 9068 has them": lambda it: (
         jwt.get_unverified_header(it.log_in()["access_token"])["typ"] == "at+jwt"
     ),
-    "wrong and unknown clients are told apart by nothing": lambda it: (
+    "wrong and unknown clients get the same response": lambda it: (
         it.send(TOKEN, GRANT, (it.machine[0], "wrong")).content
         == it.send(TOKEN, GRANT, ("unknown", "x")).content
     ),
@@ -154,7 +155,7 @@ STORIES: dict[str, Story] = {
 
 
 @pytest.mark.parametrize("what", STORIES)
-def test_what_follows_is_as_required(target: Target, what: str) -> None:
+def test_a_sequence_ends_as_required(target: Target, what: str) -> None:
     assert STORIES[what](target)
 
 
@@ -177,12 +178,12 @@ def test_redeemed_by_many_at_once_a_refresh_token_has_one_successor_in_one_sessi
     at_once(lambda _: target.http.get("/healthz"))
     first = target.log_in()
     answers = at_once(lambda _: target.refresh(first["refresh_token"]))
-    told = [answer.json() for answer in answers if answer.status_code == httpx2.codes.OK]
+    granted = [answer.json() for answer in answers if answer.status_code == httpx2.codes.OK]
     refused = [answer for answer in answers if answer.status_code != httpx2.codes.OK]
     assert {(answer.status_code, answer.json()["error"]) for answer in refused} == {(400, "invalid_grant")}
-    (successor,) = {each["refresh_token"] for each in told}
-    claims = [jwt.decode(each["access_token"], options={"verify_signature": False}) for each in told]
-    assert len({each["jti"] for each in claims}) == len(told) == 2
+    (successor,) = {each["refresh_token"] for each in granted}
+    claims = [jwt.decode(each["access_token"], options={"verify_signature": False}) for each in granted]
+    assert len({each["jti"] for each in claims}) == len(granted) == 2
     assert len({each["grant_id"] for each in claims}) == 1
     assert target.refresh(successor).status_code == 200
 

@@ -1,8 +1,8 @@
 """Probes from outside, after the test cases of OAuch (oauch.io) for token, revocation and introspection endpoints.
 
-One server, one row a probe: what is sent, and what must be answered. Why is told in RFC 6749, 7009, 7662, 8707, 9068
-and 9700; where the issuer may choose, a row pins the choice that docs/clients.md tells. What needs a clock that
-moves, as the replay of a used refresh token does, is in `test_families`."""
+One server, one row a probe: what is sent, and what must be answered. The reasons are in RFC 6749, 7009, 7662, 8707,
+9068 and 9700; where the issuer may choose, a row pins the choice that docs/clients.md documents. What needs a clock
+that moves, as the replay of a used refresh token does, is in `test_families`."""
 
 import httpx2
 import pytest

@@ -34,20 +34,20 @@ def test_an_issuer_that_others_can_reach_needs_a_passphrase(installation: Instal
     assert not any(installation.folder.iterdir())
 
 
-def test_timings_that_cannot_keep_the_promises_are_shown_with_their_sum(installation: Installation) -> None:
+def test_timings_that_contradict_each_other_are_shown_with_their_sum(installation: Installation) -> None:
     line = refusal(serve(installation, ISSUER_PUBLISH_LEAD="5s"))
     assert "ISSUER_PUBLISH_LEAD is 5s" in line
     assert "= 32s" in line
     assert not any(installation.folder.iterdir())
 
 
-def test_a_database_of_a_newer_version_is_left_alone(founded: Installation) -> None:
-    with closing(sqlite3.connect(founded.folder / "issuer.db")) as database, database:
+def test_a_database_of_a_newer_version_is_left_alone(initialized: Installation) -> None:
+    with closing(sqlite3.connect(initialized.folder / "issuer.db")) as database, database:
         database.execute("UPDATE issuer_schema_version SET version_num = '9999'")
-    ring = founded.saved_ring()
-    line = refusal(serve(founded))
+    ring = initialized.saved_ring()
+    line = refusal(serve(initialized))
     assert "newer version" in line
-    assert founded.saved_ring() == ring
+    assert initialized.saved_ring() == ring
 
 
 def give_another_passphrase(installation: Installation) -> None:
@@ -77,13 +77,13 @@ def lose_the_database(installation: Installation) -> None:
     ],
 )
 def test_keys_that_cannot_be_used_are_never_replaced(
-    founded: Installation, mishap: Callable[[Installation], None], *, names_the_key: bool
+    initialized: Installation, mishap: Callable[[Installation], None], *, names_the_key: bool
 ) -> None:
-    kids = founded.saved_kids()
-    mishap(founded)
-    ring = founded.saved_ring()
-    files = {path.name: path.read_bytes() for path in founded.keys.iterdir()}
-    line = refusal(serve(founded))
+    kids = initialized.saved_kids()
+    mishap(initialized)
+    ring = initialized.saved_ring()
+    files = {path.name: path.read_bytes() for path in initialized.keys.iterdir()}
+    line = refusal(serve(initialized))
     assert any(kid in line for kid in kids) == names_the_key
-    assert {path.name: path.read_bytes() for path in founded.keys.iterdir()} == files
-    assert founded.saved_ring() == ring
+    assert {path.name: path.read_bytes() for path in initialized.keys.iterdir()} == files
+    assert initialized.saved_ring() == ring

@@ -177,11 +177,11 @@ WEBSOCKET = {
 }
 
 
-def told_by(site: Installation) -> str:
-    """Return what probes, figures and documents tell."""
-    figures = {"Authorization": f"Bearer {site.settings['ISSUER_METRICS_TOKEN']}"}
+def texts_of(site: Installation) -> str:
+    """Return the texts of probes, metrics and documents."""
+    headers = {"Authorization": f"Bearer {site.settings['ISSUER_METRICS_TOKEN']}"}
     answers = [
-        site.http.get(url + path, headers=figures if url == site.url else {})
+        site.http.get(url + path, headers=headers if url == site.url else {})
         for url in (site.url, site.service_url)
         for path in ("/metrics", "/readyz", "/healthz", "/openapi.json")
     ]
@@ -241,23 +241,23 @@ def test_no_response_contains_a_secret_whatever_is_sent_to_any_endpoint(
     bearer = live(site, canaries)
     listed = [site.command(*words, "--json") for words in (LISTS if kind == "sqlite" else LISTS[:2])]
     assert not any(done.code for done in listed), listed
-    told = [done.out + done.err for done in listed]
+    texts = [done.out + done.err for done in listed]
     with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as http:
         for url in (site.url, site.service_url):
             statuses = feed(http, canaries, url, briefly=kind == "postgresql")
             assert max(statuses) < 500, statuses
             feed_no_http(canaries, url)
-        told.append(told_by(site))
+        texts.append(texts_of(site))
         lose_the_database(site)
         with suppress(httpx2.HTTPError):
             http.get(f"{site.url}/users/me", headers=bearer)
         assert 503 in feed(http, canaries, site.url, briefly=True)
-        told.append(told_by(site))
-    told += [done.out + done.err for done in (site.command(*words, "--json") for words in LISTS[:1])]
+        texts.append(texts_of(site))
+    texts += [done.out + done.err for done in (site.command(*words, "--json") for words in LISTS[:1])]
     for each in (service, server):
         each.stop()
-    told.append(written_by(site))
-    everything = "\n".join(told)
+    texts.append(written_by(site))
+    everything = "\n".join(texts)
     found = canaries.found_in(everything)
     assert found == [], [line for line in everything.splitlines() if canaries.found_in(line)][:5]
     assert "PRIVATE KEY" not in everything

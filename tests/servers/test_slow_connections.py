@@ -23,8 +23,8 @@ DRIBBLE_SECONDS = 0.1
 
 
 @pytest.mark.parametrize("which", ["issuer", "example"])
-def test_a_slow_head_a_slow_body_and_a_silent_connection_end(founded: Installation, which: str) -> None:
-    server = start(founded, which, "--head-timeout", "1", "--body-timeout", "1", "--keep-alive", "1")
+def test_a_slow_head_a_slow_body_and_a_silent_connection_end(initialized: Installation, which: str) -> None:
+    server = start(initialized, which, "--head-timeout", "1", "--body-timeout", "1", "--keep-alive", "1")
     slow = {
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ": [b"408"],
         post("/login", body=b"a" * 100)[:-50]: [b"408"] if which == "issuer" else [b"404"],
@@ -54,8 +54,8 @@ def dribble(connection: socket.socket, data: bytes, over: threading.Event) -> No
 
 
 @pytest.mark.parametrize("which", ["issuer", "example"])
-def test_a_byte_now_and_then_prolongs_nothing(founded: Installation, which: str) -> None:
-    server = start(founded, which, "--head-timeout", "1", "--body-timeout", "1")
+def test_a_byte_now_and_then_prolongs_nothing(initialized: Installation, which: str) -> None:
+    server = start(initialized, which, "--head-timeout", "1", "--body-timeout", "1")
     for sent in (
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ",
         post("/login", body=b"a" * 9000)[:-8000],
@@ -78,25 +78,25 @@ def test_a_byte_now_and_then_prolongs_nothing(founded: Installation, which: str)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_idle_connection_is_kept_for_longer_than_a_minute_unless_the_operator_says_otherwise(
-    founded: Installation, workers: int
+def test_an_idle_connection_is_kept_for_more_than_a_minute_by_default(
+    initialized: Installation, workers: int
 ) -> None:
-    server = founded.serve("--keep-alive", "1", workers=workers).until_ready()
+    server = initialized.serve("--keep-alive", "1", workers=workers).until_ready()
     with closing(HTTPConnection(HOST, server.port, timeout=PATIENCE_SECONDS)) as kept:
         kept.request("GET", "/healthz")
         assert kept.getresponse().read()
         assert kept.sock.recv(1) == b""
-    help_ = founded.command("serve", "--help").out
+    help_ = initialized.command("serve", "--help").out
     assert re.search(r"--keep-alive.*", help_)
     assert "75" in help_
 
 
 def test_a_tls_handshake_that_never_ends_is_ended_and_counts_as_a_connection(
-    founded: Installation, tmp_path: Path
+    initialized: Installation, tmp_path: Path
 ) -> None:
     cert, key = certificate(tmp_path)
     options = ["--ssl-certfile", str(cert), "--ssl-keyfile", str(key), "--head-timeout", "2"]
-    server = founded.serve(*options, "--max-connections", "20")
+    server = initialized.serve(*options, "--max-connections", "20")
     context = ssl.create_default_context(cafile=str(cert))
 
     def ask() -> bool:

@@ -61,26 +61,26 @@ def begin_log_in(installation: Installation) -> socket.socket:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stopped_it_is_not_ready_at_once_serves_on_while_it_drains_and_finishes_what_has_begun(
-    founded: Installation, workers: int
+def test_after_sigterm_it_is_not_ready_serves_while_it_drains_and_finishes_requests(
+    initialized: Installation, workers: int
 ) -> None:
-    server = founded.serve("--drain", str(DRAIN_SECONDS), workers=workers).until_ready()
-    assert founded.token()
-    begun = [begin_log_in(founded) for _ in range(LOG_INS)]
+    server = initialized.serve("--drain", str(DRAIN_SECONDS), workers=workers).until_ready()
+    assert initialized.token()
+    begun = [begin_log_in(initialized) for _ in range(LOG_INS)]
     terminated_at = time.monotonic()
     server.process.terminate()
     server.process.terminate()  # a second one changes nothing
 
     def readiness() -> httpx2.Response:
-        return founded.http.get(f"{founded.url}/readyz")
+        return initialized.http.get(f"{initialized.url}/readyz")
 
     eventually(lambda: readiness().status_code == 503, "it is not ready")
     assert readiness().json()["checks"] == {"process": "about to stop"}
-    assert founded.token()
-    assert founded.http.get(f"{founded.url}/healthz").is_success
+    assert initialized.token()
+    assert initialized.http.get(f"{initialized.url}/healthz").is_success
     eventually(lambda: server.output.count("Shutting down") == workers, "it stops")
     assert time.monotonic() - terminated_at >= DRAIN_SECONDS
-    eventually(lambda: is_free(founded.port), "who connects is refused, and may ask another node")
+    eventually(lambda: is_free(initialized.port), "who connects is refused, and may ask another node")
     for connection in begun:
         connection.sendall(LOG_IN)
     for connection in begun:
@@ -101,10 +101,10 @@ def ask(kept: HTTPConnection) -> HTTPResponse:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_request_in_flight_on_a_kept_connection_is_answered_with_connection_close(
-    founded: Installation, workers: int
+    initialized: Installation, workers: int
 ) -> None:
-    server = founded.serve(workers=workers).until_ready()
-    with closing(HTTPConnection(HOST, founded.port, timeout=PATIENCE_SECONDS)) as kept:
+    server = initialized.serve(workers=workers).until_ready()
+    with closing(HTTPConnection(HOST, initialized.port, timeout=PATIENCE_SECONDS)) as kept:
         first = ask(kept)
         server.process.terminate()
         eventually(lambda: server.output.count("Shutting down") == workers, "it stops")
@@ -114,38 +114,38 @@ def test_a_request_in_flight_on_a_kept_connection_is_answered_with_connection_cl
     assert server.process.wait(PATIENCE_SECONDS) == 0
 
 
-def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(founded: Installation) -> None:
-    server = founded.serve(workers=2).until_ready()
-    assert founded.token()
+def test_sighup_replaces_the_workers_one_by_one_and_no_request_fails(initialized: Installation) -> None:
+    server = initialized.serve(workers=2).until_ready()
+    assert initialized.token()
     before = server.worker_pids
-    (founded.folder / ".env").write_text("ISSUER_REGISTRATION=closed\n")  # settings are read anew
+    (initialized.folder / ".env").write_text("ISSUER_REGISTRATION=closed\n")  # settings are read anew
     answers: list[int] = []
-    with asking(founded, answers):
+    with asking(initialized, answers):
         server.process.send_signal(signal.SIGHUP)
         eventually(lambda: not any(is_running(pid) for pid in before), "both are replaced")
         count = len(answers)
-        eventually(lambda: len(answers) > count + 20, "the load goes on")
+        eventually(lambda: len(answers) > count + 20, "the load continues")
     after = [pid for pid in server.worker_pids if is_running(pid)]
     assert len(after) == 2
     assert server.process.poll() is None
     account = {"username": "alice", "password": "violet otters juggle pancakes"}
-    assert founded.http.post(f"{founded.url}/users", json=account).status_code == 403
+    assert initialized.http.post(f"{initialized.url}/users", json=account).status_code == 403
 
 
-def test_a_single_process_logs_that_sighup_has_no_effect_and_keeps_serving(founded: Installation) -> None:
-    server = founded.serve().until_ready()
+def test_a_single_process_logs_that_sighup_has_no_effect_and_keeps_serving(initialized: Installation) -> None:
+    server = initialized.serve().until_ready()
     server.process.send_signal(signal.SIGHUP)
     eventually(lambda: "SIGHUP ignored: it replaces workers" in server.output, "it says so")
-    assert founded.key_set().is_success
+    assert initialized.key_set().is_success
 
 
 # TLS
 
 
-def test_it_speaks_tls_for_those_without_a_proxy(founded: Installation, tmp_path: Path) -> None:
+def test_it_speaks_tls_for_those_without_a_proxy(initialized: Installation, tmp_path: Path) -> None:
     chain, key = certificate(tmp_path)
-    founded.settings["ISSUER_URL"] = url = f"https://{HOST}:{founded.port}"
-    server = founded.serve("--ssl-certfile", str(chain), "--ssl-keyfile", str(key), workers=2)
+    initialized.settings["ISSUER_URL"] = url = f"https://{HOST}:{initialized.port}"
+    server = initialized.serve("--ssl-certfile", str(chain), "--ssl-keyfile", str(key), workers=2)
     trust = ssl.create_default_context(cafile=chain)
     with httpx2.Client(verify=trust, trust_env=False) as client:
 

@@ -61,14 +61,18 @@ UNAVAILABLE = httpx2.codes.SERVICE_UNAVAILABLE
 
 
 @pytest.fixture
-def breakable(founded: Installation, tmp_path: Path) -> Installation:
+def breakable(initialized: Installation, tmp_path: Path) -> Installation:
     place = tmp_path / "breaking"
     place.mkdir()
-    (place / "sitecustomize.py").write_text(BROKEN.format(folder=str(founded.folder)))
-    founded.settings |= {"PYTHONPATH": str(place), "ISSUER_NODE_TIMEOUT": "20s", "ISSUER_PUBLISH_LEAD": "60s"}
-    founded.settings["ISSUER_OUTAGE_LIMIT"] = "20s"
-    assert founded.machine
-    return founded
+    (place / "sitecustomize.py").write_text(BROKEN.format(folder=str(initialized.folder)))
+    initialized.settings |= {
+        "PYTHONPATH": str(place),
+        "ISSUER_NODE_TIMEOUT": "20s",
+        "ISSUER_PUBLISH_LEAD": "60s",
+    }
+    initialized.settings["ISSUER_OUTAGE_LIMIT"] = "20s"
+    assert initialized.machine
+    return initialized
 
 
 def break_it(installation: Installation, what: str, pid: int) -> None:
@@ -108,7 +112,7 @@ def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) 
 
 
 @pytest.mark.parametrize("harm", ["hang", "defect", "end"])
-def test_a_single_process_that_cannot_go_on_says_so_and_ends_with_a_failure(
+def test_a_single_process_whose_task_keeps_failing_logs_that_and_ends_with_an_error(
     breakable: Installation, harm: str
 ) -> None:
     server = breakable.serve().until_ready()
@@ -123,7 +127,7 @@ def test_a_single_process_that_cannot_go_on_says_so_and_ends_with_a_failure(
 
 
 @pytest.mark.parametrize("harm", ["hang", "defect", "end", "stall"])
-def test_a_worker_that_cannot_go_on_is_replaced_while_the_other_serves(
+def test_a_worker_whose_task_keeps_failing_is_replaced_while_the_other_serves(
     breakable: Installation, harm: str
 ) -> None:
     server = breakable.serve(workers=2).until_ready()

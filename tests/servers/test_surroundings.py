@@ -51,9 +51,9 @@ def test_every_command_is_tested_here() -> None:
 
 
 @pytest.fixture(scope="module")
-def runner(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+def runner(initialized_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """A runner of commands in copies of an installation with a user and a client."""
-    folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("surroundings") / "origin")
+    folder = shutil.copytree(initialized_folder, tmp_path_factory.mktemp("surroundings") / "origin")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
         client_id = site.command("clients", "add", "machine", "--json").document["client_id"]
@@ -176,25 +176,25 @@ def test_no_client_is_registered_if_its_secret_cannot_be_printed(
         assert runner.run("clients list", "--json", folder=folder).out == before
 
 
-def test_a_secret_that_cannot_be_printed_does_not_replace_the_old_one(founded: Installation) -> None:
-    made = founded.command("clients", "add", "machine", "--json").document
+def test_a_secret_that_cannot_be_printed_does_not_replace_the_old_one(initialized: Installation) -> None:
+    made = initialized.command("clients", "add", "machine", "--json").document
     command = (
         f"{sys.executable} -m issuer.cli clients rotate-secret {made['client_id']} --overlap 0 > /dev/full"
     )
     done = subprocess.run(
         ["sh", "-c", command],
-        cwd=founded.folder,
-        env={**os.environ, **founded.settings},
+        cwd=initialized.folder,
+        env={**os.environ, **initialized.settings},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 1
     assert "the previous secret is still valid" in done.stderr
-    founded.serve().until_ready()
+    initialized.serve().until_ready()
     form = {"grant_type": "client_credentials"}
     secret = (made["client_id"], made["client_secret"])
-    assert founded.http.post(f"{founded.url}/oauth2/token", auth=secret, data=form).status_code == 200
+    assert initialized.http.post(f"{initialized.url}/oauth2/token", auth=secret, data=form).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -203,12 +203,18 @@ def test_a_secret_that_cannot_be_printed_does_not_replace_the_old_one(founded: I
      "issuer check >&- 2>&-", "issuer keys plan <&- >&- 2>&-", "issuer keys list 2>&1 | true",
      "issuer nonsense 2>&-"],
 )  # fmt: skip
-def test_real_shells_get_no_traceback(founded: Installation, line: str) -> None:
+def test_real_shells_get_no_traceback(initialized: Installation, line: str) -> None:
     program = f"{sys.executable} -m issuer.cli"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line.replace("issuer", program, 1)],
-        cwd=founded.folder,
-        env={**os.environ, **founded.settings, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        cwd=initialized.folder,
+        env={
+            **os.environ,
+            **initialized.settings,
+            "LC_ALL": "C",
+            "PYTHONUTF8": "0",
+            "PYTHONCOERCECLOCALE": "0",
+        },
         capture_output=True,
         text=True,
         check=False,

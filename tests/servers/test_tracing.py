@@ -62,24 +62,24 @@ def documented_settings() -> dict[str, str]:
     return dict(re.findall(r"^export ([A-Z_]+)=(\S+)$", DOCUMENT.read_text("utf-8"), re.MULTILINE))
 
 
-def test_spans_come_for_each_endpoint_and_hold_no_token(founded: Installation) -> None:
+def test_spans_come_for_each_endpoint_and_hold_no_token(initialized: Installation) -> None:
     settings = documented_settings()
     assert settings["FASTAPI_OTEL_AUTO_CONFIGURE"] == "true"
     with collecting() as collector:
         endpoint = f"http://{HOST}:{collector.server_port}"
-        founded.settings |= {**settings, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
-        server = founded.serve().until_ready()
-        token = founded.token()
-        founded.log_in(CANARY, CANARY)
-        founded.key_set()
+        initialized.settings |= {**settings, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        server = initialized.serve().until_ready()
+        token = initialized.token()
+        initialized.log_in(CANARY, CANARY)
+        initialized.key_set()
         bearer = {"Authorization": f"Bearer {token}", "Cookie": f"device={CANARY}"}
         for path in (
             f"/users/me?access_token={token}&password={CANARY}",
             f"/{CANARY}",
             f"/users/me/{CANARY}",
         ):
-            founded.http.get(founded.url + path, headers=bearer)
-        founded.http.delete(f"{founded.url}/users/me/sessions/{CANARY}", headers=bearer)
+            initialized.http.get(initialized.url + path, headers=bearer)
+        initialized.http.delete(f"{initialized.url}/users/me/sessions/{CANARY}", headers=bearer)
         server.stop()  # what is left is sent
     spans = {span.name: span for span in collector.spans if span.kind == Span.SPAN_KIND_SERVER}
     assert spans.keys() >= {
@@ -90,8 +90,8 @@ def test_spans_come_for_each_endpoint_and_hold_no_token(founded: Installation) -
         "GET",
         "DELETE /users/me/sessions/{id}",
     }
-    told = {each.key: each.value.string_value for each in spans["POST /oauth2/token"].attributes}
-    assert told["http.route"] == "/oauth2/token"
+    attributes = {each.key: each.value.string_value for each in spans["POST /oauth2/token"].attributes}
+    assert attributes["http.route"] == "/oauth2/token"
     everything = b"".join(body for _, body in collector.bodies)
     assert b"REDACTED" in everything
     assert CANARY.encode() not in everything

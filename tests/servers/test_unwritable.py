@@ -141,12 +141,12 @@ def require_refuses_replay(installation: Installation) -> None:
 
 
 @pytest.fixture
-def ready(founded: Installation) -> Installation:
+def ready(initialized: Installation) -> Installation:
     """An installation with a user and a machine client."""
-    made = founded.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+    made = initialized.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
     assert made.code == 0, made
-    assert founded.machine
-    return founded
+    assert initialized.machine
+    return initialized
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -166,20 +166,20 @@ def test_with_all_standard_files_closed_it_starts_and_works(ready: Installation,
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
 def test_the_example_starts_and_answers_with_standard_files_closed(
-    founded: Installation, closed: str
+    initialized: Installation, closed: str
 ) -> None:
     command = ["bash", "-c", f'exec "$@" {closed}', "example", sys.executable, "-P", "-m", "verifier_example"]
     process = subprocess.Popen(
-        [*command, "--port", str(founded.service_port)],
-        cwd=founded.folder,
-        env=founded._environment({}),
+        [*command, "--port", str(initialized.service_port)],
+        cwd=initialized.folder,
+        env=initialized._environment({}),
         start_new_session=True,
     )
 
     def answers() -> bool:
         assert process.poll() is None, f"it ended with {process.returncode}"
         with suppress(httpx2.TransportError):
-            return founded.http.get(f"http://127.0.0.1:{founded.service_port}/healthz").is_success
+            return initialized.http.get(f"http://127.0.0.1:{initialized.service_port}/healthz").is_success
         return False
 
     try:
@@ -272,10 +272,10 @@ def test_with_a_full_disk_of_log_and_metrics_it_serves_and_later_logs_again(
         filler.unlink()
         ready.token()
 
-        def is_told() -> bool:
+        def is_logged() -> bool:
             return "log lines dropped" in log.read_text("utf-8").splitlines()[-1]
 
-        eventually(is_told, "the loss is logged")
+        eventually(is_logged, "the loss is logged")
         broken = [line for line in log.read_text("utf-8").splitlines() if not line.endswith("}")]
         assert len(broken) <= workers  # the one that was being written when the disk was full
     assert '"event": "Finished server process' in log.read_text("utf-8")

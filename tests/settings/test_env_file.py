@@ -93,7 +93,7 @@ def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(deployment: 
         "issuer.algorithm=ES256",
     ],
 )
-def test_the_printed_fix_of_a_name_that_is_nearly_one_sets_what_was_meant(
+def test_the_printed_fix_of_a_misspelt_name_sets_the_intended_setting(
     deployment: Deployment, line: str
 ) -> None:
     deployment.patch.delenv("ISSUER_ALGORITHM")
@@ -115,7 +115,7 @@ def test_a_value_that_swallowed_the_next_line_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "link to nothing"])
-def test_what_is_no_file_is_refused_and_never_waited_for(kind: str) -> None:
+def test_a_path_that_is_no_file_is_refused_without_waiting(kind: str) -> None:
     path = Path(".env")
     {
         "directory": path.mkdir,
@@ -158,7 +158,7 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(tmp_path, ISSUER_ALGORITHM="ES256")
 
 
-def test_a_start_says_which_file_it_read_and_what_others_may_read(
+def test_a_start_prints_which_file_it_read_and_whether_others_may_read_it(
     installation: Installation, tmp_path: Path
 ) -> None:
     write("ISSUER_KEYS_PASSPHRASE_FILE=passphrase\n")
@@ -176,7 +176,7 @@ def test_a_start_says_which_file_it_read_and_what_others_may_read(
         assert len(warnings) == 1, "one that is over goes away"
 
 
-def test_a_node_whose_keys_become_read_only_says_so_before_the_next_rotation(
+def test_a_node_whose_keys_become_read_only_reports_that_before_the_next_rotation(
     installation: Installation, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or os.system("mount -t tmpfs -o mode=700 none " + _made(tmp_path / "keys")) != 0:  # noqa: S605
@@ -187,11 +187,11 @@ def test_a_node_whose_keys_become_read_only_says_so_before_the_next_rotation(
             assert installation.http.get(f"{server.url}/readyz").json()["warnings"] == []
             os.system(f"mount -o remount,ro {tmp_path}/keys")  # noqa: S605
 
-            def told() -> bool:
+            def is_reported() -> bool:
                 answer = installation.http.get(f"{server.url}/readyz")
                 return answer.is_success and "mounted read-only" in str(answer.json()["warnings"])
 
-            eventually(told, "a warning")
+            eventually(is_reported, "a warning")
             assert installation.command("check").code == 1
     finally:
         os.system(f"umount -l {tmp_path}/keys")  # noqa: S605

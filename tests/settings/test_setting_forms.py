@@ -1,4 +1,4 @@
-"""Every setting of both halves, in every form in which people and machines write one.
+"""Every setting of issuer and example, in every form in which people and machines write one.
 
 Empty, blank, with blanks or quotes around it, with the end of a line, in another case; from the environment and from
 `.env`. Each works as the plain value does, or is refused in one line that names the setting and shows no secret. A
@@ -235,9 +235,9 @@ def test_the_service_reports_all_errors_at_once_and_before_it_listens() -> None:
         check=False,
     )
     assert done.returncode == 1
-    (told,) = done.stderr.splitlines()
-    assert all(f"{name}: " in told for name in wrong)
-    assert "Input should" not in told
+    (line,) = done.stderr.splitlines()
+    assert all(f"{name}: " in line for name in wrong)
+    assert "Input should" not in line
 
 
 def test_the_service_reports_all_settings_that_prevent_fetching_keys_at_once(

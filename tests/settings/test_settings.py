@@ -1,4 +1,4 @@
-"""Settings: each that is wrong is told by name in one line, and never by its value."""
+"""Settings: each invalid one is named in one line, without its value."""
 
 import os
 import subprocess
@@ -95,7 +95,7 @@ def test_a_wrong_setting_is_reported_by_name(monkeypatch: pytest.MonkeyPatch, na
     assert "\n" not in str(refusal.value)
 
 
-def test_what_cannot_keep_the_promises_is_refused_with_the_arithmetic(
+def test_contradicting_timings_are_refused_with_the_arithmetic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "1m")
@@ -268,14 +268,14 @@ def test_all_errors_are_reported_at_once_without_their_consequences(
         "ISSUER_REGISTRATION": "maybe",
     }.items():
         monkeypatch.setenv(name, value)
-    told = refusal()
+    message = refusal()
     for name in os.environ:
-        assert not name.startswith("ISSUER_") or name in told
-    assert "Input should" not in told
+        assert not name.startswith("ISSUER_") or name in message
+    assert "Input should" not in message
     monkeypatch.setenv("ISSUER_PUBLISH_LEAD", "soon")
-    told = refusal()
-    assert told.count("ISSUER_PUBLISH_LEAD") == 1
-    assert "ISSUER_ROTATION_PERIOD" not in told
+    message = refusal()
+    assert message.count("ISSUER_PUBLISH_LEAD") == 1
+    assert "ISSUER_ROTATION_PERIOD" not in message
 
 
 def test_unreadable_lines_are_reported_together_with_invalid_settings(
@@ -284,9 +284,9 @@ def test_unreadable_lines_are_reported_together_with_invalid_settings(
     monkeypatch.chdir(tmp_path)
     Path(".env").write_text("ISSUER_URL https://issuer.example\nISSUER_ALGORITHM=foo\n")
     Path(".env").chmod(0o600)
-    told = refusal()
-    assert "line 1 of .env" in told
-    assert "ISSUER_ALGORITHM: must be one of" in told
+    message = refusal()
+    assert "line 1 of .env" in message
+    assert "ISSUER_ALGORITHM: must be one of" in message
 
 
 def test_contradictions_are_reported_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,12 +316,12 @@ def test_a_path_that_leads_nowhere_is_one_line_with_the_path(
     Path("loop").symlink_to("loop")
     Path("file").touch()
     monkeypatch.setenv(name, PATHS[name].format(path))
-    told = refusal()
-    assert told.startswith(name)
-    assert path[:100] in told
-    assert "use another one" in told
-    assert len(told) < 300
-    assert "Errno" not in told
+    message = refusal()
+    assert message.startswith(name)
+    assert path[:100] in message
+    assert "use another one" in message
+    assert len(message) < 300
+    assert "Errno" not in message
 
 
 def refusal() -> str:

@@ -193,12 +193,12 @@ def test_a_pipe_or_device_in_place_of_a_private_key_is_reported_without_blocking
         "generate": lambda: signer.generate("ES256"),
     }
     with ThreadPoolExecutor(1) as pool:
-        told = pool.submit(uses[use])
-        wait([told], timeout=60)
+        submitted = pool.submit(uses[use])
+        wait([submitted], timeout=60)
         with suppress(OSError):  # lets go who waits for a writer after all; refused if nobody does
             os.close(os.open(file, os.O_WRONLY | os.O_NONBLOCK))
         with pytest.raises(KeyUnavailable, match=f"{kid}.pem is not a file"):
-            told.result()
+            submitted.result()
 
 
 def test_a_pipe_or_file_in_place_of_the_directory_is_reported_without_blocking(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_a_pem_that_is_no_readable_key_is_refused(pem: bytes, passphrase: str | 
         read_private_key(pem, passphrase)
 
 
-def test_an_encrypted_key_asks_for_its_passphrase() -> None:
+def test_an_encrypted_key_needs_its_passphrase() -> None:
     with pytest.raises(PassphraseNeeded):
         read_private_key(pem_of(SOUND, OLD), None)
 

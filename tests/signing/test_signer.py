@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import jwt
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support import softhsm
+from support.signatures import verifies
 
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable
@@ -56,11 +56,6 @@ def reopen_pem(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reope
         yield signer
 
 
-def verifies(public: PublicKey, data: bytes, signature: bytes) -> bool:
-    key = jwt.PyJWK(dict(public.jwk))
-    return jwt.get_algorithm_by_name(public.alg).verify(data, key.key, signature)
-
-
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_a_signature_verifies_with_the_public_key_and_after_reopening(reopen: Reopen, alg: str) -> None:
     public = reopen().generate(alg)
@@ -105,7 +100,7 @@ def test_a_destroyed_key_no_longer_signs(reopen: Reopen) -> None:
 
 
 @pytest.mark.parametrize("passphrase", ["wrong", None])
-def test_a_wrong_or_missing_passphrase_opens_nothing_and_says_so(
+def test_a_wrong_or_missing_passphrase_opens_nothing_and_is_named(
     reopen_pem: Reopen, passphrase: str | None
 ) -> None:
     public = reopen_pem().generate("ES256")

@@ -144,9 +144,9 @@ class Findings:
         """Record a broken promise."""
         self.count(f"BROKEN: {promise}")
         if len(self.broken) < MAX_REPORTED:
-            told = "".join(f"\n    {name}: {fact}" for name, fact in facts.items())
+            details = "".join(f"\n    {name}: {fact}" for name, fact in facts.items())
             events = "".join(f"\n    | {event}" for event in self._events)
-            self.broken.append(f"at {self.since_start(time.time()):.2f} {promise}{told}{events}")
+            self.broken.append(f"at {self.since_start(time.time()):.2f} {promise}{details}{events}")
 
     def described(self, token: Token) -> str:
         """Return a description of a token."""

@@ -62,13 +62,13 @@ class Page:
             self._note(message)
 
     def _note(self, message: Any) -> None:
-        told = message.get("params", {})
-        if message.get("method") == "Log.entryAdded" and told["entry"]["level"] in {"error", "warning"}:
-            self.complaints.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        parameters = message.get("params", {})
+        if message.get("method") == "Log.entryAdded" and parameters["entry"]["level"] in {"error", "warning"}:
+            self.complaints.append(f"{parameters['entry']['text']} {parameters['entry'].get('url', '')}")
         if message.get("method") == "Runtime.exceptionThrown":
-            self.complaints.append(json.dumps(told["exceptionDetails"]))
-        if message.get("method") == "Runtime.consoleAPICalled" and told["type"] in {"error", "warning"}:
-            self.complaints.append(json.dumps(told["args"]))
+            self.complaints.append(json.dumps(parameters["exceptionDetails"]))
+        if message.get("method") == "Runtime.consoleAPICalled" and parameters["type"] in {"error", "warning"}:
+            self.complaints.append(json.dumps(parameters["args"]))
 
 
 @contextmanager
@@ -97,9 +97,9 @@ def page() -> Iterator[Page]:
 
 def _page_url(folder: Path) -> str:
     """Return the URL of the first tab's debugger, once the browser has written its port to a file."""
-    deadline, told = time.monotonic() + START_SECONDS, folder / "DevToolsActivePort"
+    deadline, port_file = time.monotonic() + START_SECONDS, folder / "DevToolsActivePort"
     while time.monotonic() < deadline:
-        if told.exists() and (port := told.read_text().partition("\n")[0]):
+        if port_file.exists() and (port := port_file.read_text().partition("\n")[0]):
             tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
             for tab in tabs:
                 if tab["type"] == "page":

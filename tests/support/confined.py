@@ -1,6 +1,6 @@
 """Attempts what the sandbox of the service should prevent, and prints what succeeded; runs instead of the service.
 
-What it finds is told in `servers/test_deployed`. It stands alone: the service's own Python runs it.
+Its results are checked in `servers/test_deployed`. It stands alone: the service's own Python runs it.
 """
 
 import json

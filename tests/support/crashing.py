@@ -1,7 +1,7 @@
 """Crashes on purpose: a process runs a function and is killed at its n-th write, for every n.
 
 A write is a statement that changes the database, the moments right before and after a commit, and each file that is
-opened for writing, renamed, removed or given a mode. What must hold after each is told in `test_crash_points`.
+opened for writing, renamed, removed or given a mode. What must hold after each is checked in `test_crash_points`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """A real PgBouncer in front of a PostgreSQL for the length of a test, as an unprivileged user when root runs it.
 
-What is promised behind it is told in `test_postgresql_sessions`.
+What is promised behind it is tested in `test_postgresql_sessions`.
 """
 
 import os
@@ -25,10 +25,10 @@ def require_pgbouncer() -> str:
     """Return its path; skip the test without it, but fail in CI."""
     if PROGRAM:
         return PROGRAM
-    told = "PgBouncer is not installed: what needs it was NOT tested (apt-get install pgbouncer)"
+    text = "PgBouncer is not installed: what needs it was NOT tested (apt-get install pgbouncer)"
     if os.environ.get("CI") == "true":
-        pytest.fail(told)
-    pytest.skip(told)
+        pytest.fail(text)
+    pytest.skip(text)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """A real PostgreSQL for the length of a test run, as an unprivileged user when the tests run as root.
 
-One with a replica, for the loss of a server, is told in `replication`.
+One with a replica, for the loss of a server, is in `replication`.
 """
 
 import os

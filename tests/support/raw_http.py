@@ -85,7 +85,7 @@ def descriptors(server: Server) -> int:
 
 
 class User:
-    """Somebody who goes on asking beside the others, on a kept connection and on new ones."""
+    """A client that continues to ask beside the others, on a kept connection and on new ones."""
 
     def __init__(self, server: Server, path: str = "/healthz") -> None:
         self._url = f"{server.url}{path}"

@@ -1,6 +1,6 @@
 """Two PostgreSQL servers: a primary, and a replica that has every acknowledged commit.
 
-The primary can be lost as often as wanted; what the issuer makes of it is told in `servers/test_failover` and `soak`.
+The primary can be lost as often as wanted; how the issuer behaves then is tested in `test_failover` and `soak`.
 """
 
 import shutil
@@ -68,12 +68,6 @@ class Pair:
         self._until_replica_is("streaming, async")
         self._set_on_primary("ALTER SYSTEM SET synchronous_standby_names = '*'")
         self._until_replica_is("streaming, sync")
-
-    def fail_over(self) -> None:
-        """Crash the primary, promote the replica immediately, and create another."""
-        self.lose_primary()
-        self.promote()
-        self.replicate()
 
     def was_lost_since(self, instant: float) -> bool:
         """Return whether there was a time without a primary after `instant`, in true time."""

@@ -1,6 +1,6 @@
 """Real servers: issuers and the example service as processes on loopback, stopped with their block.
 
-What they promise is told in `servers/` and `interop/`.
+What they promise is tested in `servers/` and `interop/`.
 """
 
 import json
@@ -40,7 +40,7 @@ RULES = {
     "ISSUER_PUBLISH_LEAD": "32s",
     "ISSUER_ROTATION_PERIOD": "0",
 }
-"""The rules of production in seconds, but for R: who is held up for some of them may sign. Keys rotate by hand."""
+"""The rules of production in seconds, but for R: who is held up for some of them may sign. Keys rotate manually."""
 QUICK = {"ISSUER_NODE_TIMEOUT": "4s", "ISSUER_OUTAGE_LIMIT": "4s", "ISSUER_PUBLISH_LEAD": "6s"}
 """For tests that wait until R, O or the lead has passed."""
 

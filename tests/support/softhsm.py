@@ -1,6 +1,6 @@
 """A real PKCS#11 token, SoftHSM2 in a temporary folder, and other processes that use it at the same time.
 
-What is promised of keys in a token is told in `test_signer`, `pkcs11.test_signer` and `test_session`.
+What is promised of keys in a token is tested in `test_signer`, `pkcs11.test_signer` and `test_session`.
 """
 
 import os

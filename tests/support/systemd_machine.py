@@ -1,6 +1,6 @@
 """A machine that boots systemd: a container of this machine's system, whose changes are discarded.
 
-What an installation in it promises is told in `servers/test_deployed`.
+What an installation in it promises is tested in `servers/test_deployed`.
 """
 
 import os

@@ -1,7 +1,5 @@
 """Fixtures for limits: a database of each kind, and clients with chosen addresses."""
 
-from collections.abc import Iterator
-
 import pytest
 from fastapi.testclient import TestClient
 from support.guessing import From
@@ -11,11 +9,8 @@ from issuer.wiring import Issuer
 
 
 @pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    database = Database(url)
-    database.migrate()
-    yield database
-    database.close()
+def database(each_database: Database) -> Database:
+    return each_database
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support.clocks import ADMITTED, Gate, ShiftedClock
 from support.defaults import ALICE, PASSWORD, START, MovableClock, bearer
-from throttling.test_limits import From, client_from, guess, log_in, waits  # noqa: F401 - with a fixture
+from support.guessing import From, guess, log_in, waits
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
 from issuer.accounts.passwords import WrongPassword
@@ -75,7 +75,7 @@ def test_an_address_counts_for_its_site_and_its_network(address: str, networks: 
     assert networks_of(address) == networks
 
 
-# What answers tell
+# What answers reveal
 
 
 def sessions(web: TestClient, token: str) -> int:
@@ -139,11 +139,11 @@ def test_a_neighbour_with_a_second_address_gets_the_same_responses_for_every_acc
         }
         if is_used:
             assert gate.attempt(account, of["shared"], right=True) == ADMITTED
-        told = []
+        outcomes = []
         for place, times, pause in guesses:
-            told += [gate.attempt(account, of[place], right=False) for _ in range(times)]
+            outcomes += [gate.attempt(account, of[place], right=False) for _ in range(times)]
             clock.advance(seconds=pause)
-        answers.append(told)
+        answers.append(outcomes)
     assert answers[0] == answers[1]
 
 
@@ -162,7 +162,7 @@ def numbers() -> Iterator[int]:
 
 
 def test_failures_from_a_shared_address_cost_the_same_work_and_do_not_delay_the_owner(
-    client_from: From,  # noqa: F811
+    client_from: From,
     alice: str,
     issuer: Issuer,
     monkeypatch: pytest.MonkeyPatch,
@@ -249,7 +249,7 @@ CHEAP_JSON = {
 
 def test_requests_rejected_without_hashing_take_no_place_in_the_queue(
     issuer: Issuer,
-    client_from: From,  # noqa: F811
+    client_from: From,
     alice: str,
     web: TestClient,
 ) -> None:
@@ -261,7 +261,7 @@ def test_requests_rejected_without_hashing_take_no_place_in_the_queue(
     async def full() -> dict[str, int]:
         most = QUEUE_LIMIT + issuer.accounts.hashing_pool._threads
         jobs = [
-            asyncio.create_task(issuer.accounts.hashing_pool.run((f"site {n}",), gate.wait))
+            asyncio.create_task(issuer.accounts.hashing_pool.run((f"address {n}",), gate.wait))
             for n in range(most)
         ]
         await asyncio.sleep(0)
@@ -320,7 +320,7 @@ def test_names_are_stored_as_keyed_hashes(
     gate = Gate.of(database, ShiftedClock(clock))
     gate.attempt("a password typed as a name", "192.0.2.1", right=False)
     gate.attempt("alice", "192.0.2.1", right=True)
-    plain = {named("account", "a password typed as a name"), named("site", "alice", "192.0.2.1")}
+    plain = {named("account", "a password typed as a name"), named("subnet", "alice", "192.0.2.1")}
     with database.read() as connection:
         counted = set(connection.exec_driver_sql("SELECT bucket FROM throttle").scalars())
     with database.read() as connection:

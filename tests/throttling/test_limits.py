@@ -1,48 +1,19 @@
 """Limits on guessing: waits grow for unknown devices and not for known ones, and reveal no account."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from support.defaults import ALICE, PASSWORD, Build, MovableClock, bearer
+from support.guessing import From, guess, log_in, waits
 
 from issuer.database.database import Database
 from issuer.maintenance.pruning import prune
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, site
+from issuer.throttling.limits import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.wiring import Issuer
-
-From = Callable[[str], TestClient]
-
-
-@pytest.fixture
-def database(each_database: Database) -> Database:
-    return each_database
-
-
-@pytest.fixture
-def client_from(issuer: Issuer, web: TestClient) -> From:
-    """A client of another machine, without cookies."""
-    return lambda address: TestClient(web.app, client=(address, 50000))
-
-
-def log_in(web: TestClient, password: str = PASSWORD, username: str = "alice") -> httpx2.Response:
-    return web.post("/login", data={"username": username, "password": password})
-
-
-def guess(web: TestClient, times: int, username: str = "alice") -> list[int]:
-    return [log_in(web, "wrong", username).status_code for _ in range(times)]
-
-
-def waits(answer: httpx2.Response) -> int:
-    assert answer.status_code == 429
-    assert answer.json()["error"] == "too_many_attempts"
-    assert answer.headers["cache-control"] == "no-store"
-    return int(answer.headers["retry-after"])
 
 
 @pytest.mark.parametrize("username", ["alice", "nobody"])
@@ -52,16 +23,16 @@ def test_each_guess_beyond_the_free_ones_doubles_the_wait_for_any_name(
     strangers = [client_from(f"203.0.113.{number}") for number in range(200)]
     assert guess(strangers.pop(), ACCOUNT.free, username) == [401] * ACCOUNT.free
     assert guess(strangers.pop(), 1, username) == [401]  # and from now on it takes time
-    told = []
+    seconds = []
     for _ in range(12):
-        told.append(waits(log_in(strangers.pop(), "wrong", username)))
-        clock.advance(seconds=told[-1] - 1)
+        seconds.append(waits(log_in(strangers.pop(), "wrong", username)))
+        clock.advance(seconds=seconds[-1] - 1)
         issuer.keys.node.refresh()
         assert waits(log_in(strangers.pop(), PASSWORD, username)) == 1  # the right one does not count yet
         clock.advance(seconds=1)
         issuer.keys.node.refresh()  # one that cannot sign looks at no password
         assert guess(strangers.pop(), 1, username) == [401]
-    assert told == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+    assert seconds == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
 
 
 def test_a_known_device_is_not_delayed_by_guesses_of_others(
@@ -268,7 +239,7 @@ def test_only_a_trusted_proxy_may_name_the_client_address(
     ],
 )
 def test_an_ipv6_site_counts_as_one_address(address: str, counted: str) -> None:
-    assert site(address) == counted
+    assert subnet(address) == counted
 
 
 def test_of_many_attempts_that_see_the_same_count_one_reserves_it(

@@ -22,7 +22,7 @@ def claims(authorization: Authorization, session: str | None = None) -> AccessTo
 
 
 @pytest.mark.parametrize("issued", [claims(USER, "a session"), claims(MACHINE)])
-def test_what_was_issued_is_read_again(issued: AccessTokenClaims) -> None:
+def test_an_issued_token_is_read_back(issued: AccessTokenClaims) -> None:
     assert AccessTokenClaims.parsed(issued.members()) == issued
 
 

@@ -239,9 +239,9 @@ def test_introspection_needs_a_client_and_a_token(
 def test_introspection_of_a_valid_access_token_returns_its_claims(
     web: TestClient, alice: str, machine: tuple[str, str]
 ) -> None:
-    told = introspect(web, log_in(web)["access_token"], machine)
-    assert told.pop("jti")
-    assert told == {
+    introspected = introspect(web, log_in(web)["access_token"], machine)
+    assert introspected.pop("jti")
+    assert introspected == {
         "active": True,
         "token_type": "Bearer",
         "iss": "http://127.0.0.1:8000",
@@ -253,8 +253,8 @@ def test_introspection_of_a_valid_access_token_returns_its_claims(
         "scope": "items:read items:write",
         "username": "alice",
     }
-    told = introspect(web, machine_token(web, machine), machine)
-    assert (told["active"], told["sub"]) == (True, machine[0])
+    introspected = introspect(web, machine_token(web, machine), machine)
+    assert (introspected["active"], introspected["sub"]) == (True, machine[0])
 
 
 def test_a_public_client_may_not_introspect(web: TestClient, alice: str) -> None:

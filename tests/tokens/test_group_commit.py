@@ -91,9 +91,9 @@ def test_waiting_refreshes_share_one_read_and_one_write(
     successors = run_together(group_commit, refreshes_of(issuer, tokens))
     assert sorted(transactions) == ["read", "write"]
     assert len(set(successors)) == PEOPLE
-    told = used(issuer)
-    assert all(told[digest(token)] for token in tokens)
-    assert not any(told[digest(successor)] for successor in successors)
+    outcomes = used(issuer)
+    assert all(outcomes[digest(token)] for token in tokens)
+    assert not any(outcomes[digest(successor)] for successor in successors)
 
 
 def test_each_session_can_be_refreshed_repeatedly(
@@ -119,11 +119,11 @@ def test_a_refresh_is_answered_after_its_commit(
 def test_one_token_in_many_simultaneous_requests_has_one_successor_given_twice(
     issuer: Issuer, group_commit: GroupCommit, tokens: list[str]
 ) -> None:
-    told = run_together(group_commit, refreshes_of(issuer, [tokens[0]] * 5 + tokens[1:]))
-    given = [each for each in told[:5] if isinstance(each, str)]
+    outcomes = run_together(group_commit, refreshes_of(issuer, [tokens[0]] * 5 + tokens[1:]))
+    given = [each for each in outcomes[:5] if isinstance(each, str)]
     assert (len(given), len(set(given))) == (2, 1)
-    assert all(isinstance(each, str | RepeatRefused) for each in told)
-    assert len({*given, *told[5:]}) == PEOPLE
+    assert all(isinstance(each, str | RepeatRefused) for each in outcomes)
+    assert len({*given, *outcomes[5:]}) == PEOPLE
     assert len(used(issuer)) == 2 * PEOPLE
 
 
@@ -394,5 +394,5 @@ def test_a_damaged_row_affects_no_other_refresh_of_its_batch(
         row = value if table != "refresh_tokens" else digest(tokens[0]).hex()[:48]
         assert f"{row}" in str(successors[0])
     assert all(isinstance(each, str) for each in successors[1:])
-    told = used(issuer)
-    assert all(told[digest(token)] for token in tokens[1:])
+    outcomes = used(issuer)
+    assert all(outcomes[digest(token)] for token in tokens[1:])

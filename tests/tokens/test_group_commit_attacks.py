@@ -21,7 +21,7 @@ from support.defaults import PASSWORD, START, Build, same
 from issuer.administration.clients import register_client
 from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.clients.client import FIRST_PARTY_ID
-from issuer.database import engines
+from issuer.database import sqlite_file
 from issuer.database.errors import DatabaseUnavailable
 from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
@@ -65,7 +65,7 @@ async def refreshed(
 def test_refreshes_wait_for_a_held_lock_together_and_not_one_after_another(
     made: Build, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "SQLITE_WAIT_SECONDS", LOCK_SECONDS)
+    monkeypatch.setattr(sqlite_file, "WAIT_SECONDS", LOCK_SECONDS)
     issuer = made(settings)
     tokens = logged_in(issuer, PEOPLE)
     waits: list[str] = []
@@ -79,7 +79,7 @@ def test_refreshes_wait_for_a_held_lock_together_and_not_one_after_another(
         other.execute("BEGIN IMMEDIATE")
         errors = asyncio.run(run())
     assert all(isinstance(error, DatabaseUnavailable) for error in errors)
-    assert waits.count("write") < 3, f"{PEOPLE} were told after {waits}"
+    assert waits.count("write") < 3, f"{PEOPLE} were answered after {waits}"
 
 
 class SlowKeys(NamedTuple):

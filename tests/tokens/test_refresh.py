@@ -46,9 +46,9 @@ def test_a_used_token_may_be_repeated_once_and_the_session_continues(
     assert {(each.status_code, each.json()["error"]) for each in refused} == {(400, "invalid_grant")}
     assert successor(web, second) != second
     assert events(issuer) == {"refresh token repeated": 1, "refresh token repeat refused": 2}
-    told = [line for line in logged if "refresh token" in line["event"]]
-    assert [line["log_level"] for line in told] == ["info", "warning", "warning"]
-    assert {line["user"] for line in told} == {alice}
+    lines = [line for line in logged if "refresh token" in line["event"]]
+    assert [line["log_level"] for line in lines] == ["info", "warning", "warning"]
+    assert {line["user"] for line in lines} == {alice}
     metrics = Samples(web.get("/metrics").text)
     counted = {
         outcome: metrics.total("issuer_refresh_token_retries_total", outcome=outcome)
@@ -66,7 +66,7 @@ def test_each_rotation_allows_one_repeat(web: TestClient, alice: str) -> None:
 
 
 @pytest.mark.parametrize("other", ["198.51.100.7", "2001:db8:0:1::7", "::1"])
-def test_a_repeat_from_another_site_ends_the_session_and_is_recorded(
+def test_a_repeat_from_another_address_ends_the_session_and_is_recorded(
     requests_from: From, issuer: Issuer, other: str
 ) -> None:
     owner, thief = requests_from("203.0.113.7"), requests_from(other)
@@ -144,8 +144,8 @@ def test_a_token_without_a_row_is_inactive_and_still_revokes_its_session(
 ) -> None:
     first = log_in(web)["refresh_token"]
     newest = rotated(web, issuer, first, 3)
-    told = web.post("/oauth2/introspect", data={"token": first}, auth=machine).json()
-    assert told == {"active": False}
+    introspected = web.post("/oauth2/introspect", data={"token": first}, auth=machine).json()
+    assert introspected == {"active": False}
     assert web.post("/oauth2/revoke", data={"token": first}, auth=machine).status_code == 400
     assert is_active(web, newest)
     assert web.post("/oauth2/revoke", data={"token": first, **PUBLIC}).status_code == 200

@@ -83,13 +83,13 @@ def test_many_replays_do_not_displace_key_events_in_the_audit_log(
 ) -> None:
     monkeypatch.setenv("ISSUER_KEYS_PASSPHRASE", "a passphrase for tests")
 
-    def told(*command: str) -> Any:
+    def run_audit(*command: str) -> Any:
         done = CliRunner().invoke(app, ["audit", *command])
         assert done.exit_code == 0, done.output
         return json.loads(done.output) if "--json" in command else done.output
 
-    assert "no events in the last 90 days" in told("sessions")
-    assert told("list", "--json")["sessions"] == []
+    assert "no events in the last 90 days" in run_audit("sessions")
+    assert run_audit("list", "--json")["sessions"] == []
     now = issuer.clock()
     issuer.keys.audit.record(Entry(now, "an operator", Action.ACTIVATED, reason="forced: the vendor asked"))
     first = log_in(web)["refresh_token"]
@@ -99,12 +99,12 @@ def test_many_replays_do_not_displace_key_events_in_the_audit_log(
         family = replace(found.family, user_id=str(uuid.UUID(int=number)))
         issuer.tokens.session_events.record(SessionEvent.REUSED, family, now)
     issuer.tokens.session_events.record(SessionEvent.REUSED, found.family, now + timedelta(seconds=1))
-    listed = told("list", "--json")
+    listed = run_audit("list", "--json")
     assert "forced: the vendor asked" in [entry["reason"] for entry in listed["entries"]]
     assert len(listed["sessions"]) == 50
-    assert "issuer audit sessions" in told("list")
-    assert len(told("sessions", "--last", "100", "--json")["sessions"]) == 61
-    newest = told("sessions").strip().splitlines()[-1]
+    assert "issuer audit sessions" in run_audit("list")
+    assert len(run_audit("sessions", "--last", "100", "--json")["sessions"]) == 61
+    newest = run_audit("sessions").strip().splitlines()[-1]
     assert "alice" in newest
     assert found.family.id in newest
-    assert "entries" in told("verify", "--json")
+    assert "entries" in run_audit("verify", "--json")

@@ -24,12 +24,12 @@ class Used:
     token: str
     successor: str
     at: datetime
-    site: str
+    subnet: str
     repeated: bool = False
 
 
 NODES = st.sampled_from([0, 1])
-SITES = st.sampled_from([HERE, HERE, HERE, THERE])
+ADDRESSES = st.sampled_from([HERE, HERE, HERE, THERE])
 
 
 class OneSession(RuleBasedStateMachine):
@@ -49,7 +49,7 @@ class OneSession(RuleBasedStateMachine):
         self.used: list[Used] = []
         self.is_living = True
 
-    @rule(node=NODES, address=SITES, lost=st.booleans())
+    @rule(node=NODES, address=ADDRESSES, lost=st.booleans())
     def refresh(self, node: int, address: str, *, lost: bool) -> None:
         """Owner or thief uses the newest token; the process may crash after the commit."""
         if not self.is_living:
@@ -61,17 +61,17 @@ class OneSession(RuleBasedStateMachine):
         used = Used(self.newest, given, self.time.now, address)
         self.used.append(used)
         self.newest = given
-        if lost and not self.is_set:  # whoever was not told asks again
+        if lost and not self.is_set:  # a client without an answer asks again
             assert self.nodes[1 - node].refresh(used.token, address) == given
             self.used[-1] = replace(used, repeated=True)
 
     @precondition(lambda self: self.used)
-    @rule(data=st.data(), node=NODES, address=SITES)
+    @rule(data=st.data(), node=NODES, address=ADDRESSES)
     def present_a_used_token(self, data: Any, node: int, address: str) -> None:
         back = data.draw(st.integers(1, min(len(self.used), 12)))
         used = self.used[-back]
         is_late = self.time.now - used.at > REFRESH_GRACE
-        ends = is_late or used.site != address
+        ends = is_late or used.subnet != address
         try:
             given = self.nodes[node].refresh(used.token, address)
         except InvalidGrant:

@@ -62,8 +62,10 @@ def test_a_token_of_one_node_is_valid_at_the_other_at_once_and_until_it_expires(
         for _ in range(2):
             web = nodes.webs[asked]
             assert web.get("/users/me", headers=bearer(token)).status_code == 200
-            told = web.post("/oauth2/introspect", data={"token": token}, auth=(client.id, secret)).json()
-            assert told["active"]
+            introspected = web.post(
+                "/oauth2/introspect", data={"token": token}, auth=(client.id, secret)
+            ).json()
+            assert introspected["active"]
             lifetime = nodes.issuers[0].policy.token_lifetime
             nodes.truth.advance(seconds=(lifetime - SKEW).total_seconds() / 2 - 1)
             nodes.refresh()

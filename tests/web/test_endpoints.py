@@ -37,13 +37,11 @@ def test_an_internal_error_is_logged_without_the_values_of_variables(
     assert PASSWORD not in printed
 
 
-def test_no_secret_shows_in_what_objects_say_of_themselves(
-    web: TestClient, alice: str, issuer: Issuer
-) -> None:
+def test_no_secret_shows_in_the_repr_of_objects(web: TestClient, alice: str, issuer: Issuer) -> None:
     user = issuer.accounts.store.by_id(alice)
-    told = repr((issuer.settings, user, issuer.keys.signer, str(issuer.database), issuer))
-    assert "a passphrase for tests" not in told
-    assert "$argon2id$" not in told
+    shown = repr((issuer.settings, user, issuer.keys.signer, str(issuer.database), issuer))
+    assert "a passphrase for tests" not in shown
+    assert "$argon2id$" not in shown
 
 
 def test_the_documents_page_loads_nothing_from_elsewhere(web: TestClient) -> None:

@@ -22,7 +22,7 @@ from issuer.accounts.registration import register_user
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
@@ -45,7 +45,7 @@ Seen = set[tuple[str, int]]
 
 TAKEN_AS_400 = {
     # RFC 6749 section 5.2 and RFC 7009 section 2.2.1 answer 400 to what is well formed and names nothing that is
-    # there; and no schema tells which names and passwords are fit for an account.
+    # there; and no schema defines which names and passwords are fit for an account.
     "include-path": ["/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/users"],
     "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "403", "409", "429"]}},
 }
@@ -75,10 +75,10 @@ def tried(app: ASGIApp, *, few: bool = False, **config: Any) -> Seen:
                     seen.add((operation, interaction.response.status_code))
             for case_id, checks in recorder.checks.items():
                 for check in checks:
-                    told = check.failure_info
-                    if told and not is_allowed(check.name, recorder.interactions.get(case_id)):
-                        name = f"{check.name}: {told.failure.operation}: {told.failure.title}"
-                        found.setdefault(name, f"{told.failure.message}\n{told.code_sample}")
+                    failure = check.failure_info
+                    if failure and not is_allowed(check.name, recorder.interactions.get(case_id)):
+                        name = f"{check.name}: {failure.failure.operation}: {failure.failure.title}"
+                        found.setdefault(name, f"{failure.failure.message}\n{failure.code_sample}")
     assert not found, "\n\n".join(f"{name}\n{how}" for name, how in found.items())
     return seen
 
@@ -86,7 +86,7 @@ def tried(app: ASGIApp, *, few: bool = False, **config: Any) -> Seen:
 def is_allowed(check: str, interaction: Interaction | None) -> bool:
     """Return whether a form was accepted that is wrong in nothing but an empty value, as the document sees it.
 
-    It counts as left out, RFC 6749 section 3.1, which no schema can tell.
+    It counts as left out, RFC 6749 section 3.1, which no schema can express.
     """
     if check != "negative_data_rejection" or interaction is None:
         return False
@@ -97,9 +97,9 @@ def is_allowed(check: str, interaction: Interaction | None) -> bool:
     return not all(value for _, value in fields)
 
 
-def require_told(seen: Seen, document: dict[str, Any]) -> None:
-    """Fail for a status that is told by a range only, but for methods that are not there."""
-    told = {
+def require_documented(seen: Seen, document: dict[str, Any]) -> None:
+    """Fail for a status that is documented by a range only, except for methods that do not exist."""
+    documented = {
         (f"{method.upper()} {path}", status)
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
@@ -108,7 +108,7 @@ def require_told(seen: Seen, document: dict[str, Any]) -> None:
     assert not {
         (operation, status)
         for operation, status in seen
-        if (operation, str(status)) not in told and status != 405
+        if (operation, str(status)) not in documented and status != 405
     }
 
 
@@ -185,7 +185,7 @@ def offer_forms(app: FastAPI) -> None:
     offer(app, "/oauth2/revoke", {"token": tokens.refresh_token, **first_party})
 
 
-def test_the_issuer_answers_as_its_document_says(make: Callable[..., FastAPI]) -> None:
+def test_the_issuer_answers_as_documented(make: Callable[..., FastAPI]) -> None:
     app = make()
     offer_forms(app)
     log_in = {
@@ -201,28 +201,28 @@ def test_the_issuer_answers_as_its_document_says(make: Callable[..., FastAPI]) -
             "dynamic": {"openapi": {"OAuth2PasswordBearer": log_in}},
         },
     )
-    require_told(seen, app.openapi())
+    require_documented(seen, app.openapi())
     assert successes(app.openapi()) <= seen
 
 
 def test_responses_with_retry_after_are_as_documented(make: Callable[..., FastAPI]) -> None:
     app = make()
     issuer: Issuer = app.state.issuer
-    store, name = ThrottleStore(issuer.database), site("198.18.0.0")
+    store, name = ThrottleStore(issuer.database), subnet("198.18.0.0")
     limits = [(ADDRESS, "address"), (REGISTRATION, "registration"), (SECRET, "secret")]
     for _ in range(SECRET.free + 10):
         store.fail([bucket(limit, what, name) for limit, what in limits], issuer.clock())
     offer(app, "/login", {**DAVE})
     seen = tried(ManyClients(app, each=10**6), few=True)
-    require_told(seen, app.openapi())
+    require_documented(seen, app.openapi())
     assert {f"POST {path}" for path in LIMITED} == {operation for operation, status in seen if status == 429}
 
 
-def test_what_is_switched_off_says_so_as_the_document_says(make: Callable[..., FastAPI]) -> None:
+def test_disabled_endpoints_answer_as_documented(make: Callable[..., FastAPI]) -> None:
     app = make(registration="closed", password_login="off")
     offer(app, "/login", {**DAVE})
     seen = tried(ManyClients(app, each=50), few=True)
-    require_told(seen, app.openapi())
+    require_documented(seen, app.openapi())
     assert {("POST /users", 403), ("POST /login", 403), ("GET /users/me", 401)} <= seen
 
 
@@ -238,9 +238,7 @@ def test_what_is_switched_off_says_so_as_the_document_says(make: Callable[..., F
         ("items:read", True, {("GET /items", 503), ("GET /readyz", 503), ("GET /healthz", 200)}),
     ],
 )
-def test_the_example_service_answers_as_its_document_says(
-    scope: str | None, met: Seen, *, is_down: bool
-) -> None:
+def test_the_example_service_answers_as_documented(scope: str | None, met: Seen, *, is_down: bool) -> None:
     issuer = InProcessIssuer()
     issuer.down = is_down
     cache = JwksCache(issuer.url, transport=issuer.transport)
@@ -251,5 +249,5 @@ def test_the_example_service_answers_as_its_document_says(
     if is_down:
         config["checks"] = {"not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]}}
     seen = tried(app, **config)
-    require_told(seen, app.openapi())
+    require_documented(seen, app.openapi())
     assert met <= seen

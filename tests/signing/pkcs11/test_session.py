@@ -9,7 +9,7 @@ from typing import Any
 
 import pkcs11
 import pytest
-from signing.test_signer import verifies
+from support.signatures import verifies
 from support.softhsm import (
     CONF,
     LABEL,
@@ -41,7 +41,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 # Several processes and threads
 
 
-def test_an_open_session_finds_what_another_process_made_kept_and_destroyed() -> None:
+def test_an_open_session_finds_keys_that_another_process_made_kept_and_destroyed() -> None:
     ours = signer()
     assert ours.kept() == frozenset()
     with other_process() as theirs:
@@ -77,7 +77,7 @@ def test_processes_that_start_at_once_all_open_the_token() -> None:
 def test_a_fork_while_threads_sign_gives_a_child_that_signs_and_leaves_the_parent_alone(
     conf: Path, on_fork: str
 ) -> None:
-    """Some modules notice a fork, and know nothing from then on; others go on with the state of the parent."""
+    """Some modules notice a fork, and know nothing from then on; others continue with the state of the parent."""
     configured(conf.parent, f"library.reset_on_fork = {on_fork}")
     public = kept_key("RS256")
     ours = loaded(public)
@@ -109,7 +109,7 @@ def test_a_fork_while_threads_sign_gives_a_child_that_signs_and_leaves_the_paren
 
 
 def test_threads_do_everything_at_once() -> None:
-    """The module is not told of threads (C_Initialize without CKF_OS_LOCKING_OK): one may be in it at a time."""
+    """Only one thread at a time may call the module: C_Initialize was without CKF_OS_LOCKING_OK."""
     public = kept_key("RS256")
     signers = [loaded(public) for _ in range(2)]
 

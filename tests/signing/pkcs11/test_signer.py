@@ -10,7 +10,7 @@ import pkcs11
 import pkcs11.util.ec
 import pytest
 from pkcs11 import Attribute, ObjectClass
-from signing.test_signer import verifies
+from support.signatures import verifies
 from support.softhsm import (
     LABEL,
     MODULE,
@@ -233,7 +233,7 @@ def test_a_key_pair_without_a_readable_public_key_is_not_left_in_the_token(
     assert ours.orphans([]) == []
 
 
-def test_without_the_extra_the_error_says_what_to_install(
+def test_without_the_extra_the_error_names_the_package(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in (

@@ -34,8 +34,8 @@ Behaviour = Callable[[asyncio.StreamWriter, bytes], Coroutine[Any, Any, None]]
 
 def http(body: bytes, *headers: str, status: str = "200 OK", length: object = None) -> bytes:
     """Return a response; its Content-Length is right unless given."""
-    told = len(body) if length is None else length
-    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {told}", *headers, "", ""]).encode() + body
+    stated = len(body) if length is None else length
+    return "\r\n".join([f"HTTP/1.1 {status}", f"Content-Length: {stated}", *headers, "", ""]).encode() + body
 
 
 def answering(make: Callable[[bytes], bytes]) -> Behaviour:

@@ -81,7 +81,7 @@ def test_a_log_in_without_its_fields_is_an_oauth_error_that_names_them(web: Test
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_a_scope_is_what_was_asked_for_within_what_was_granted(web: TestClient, alice: str) -> None:
+def test_a_scope_is_the_requested_part_of_the_granted_one(web: TestClient, alice: str) -> None:
     answer = web.post("/login", data={**ALICE, "scope": "items:read admin"}).json()
     assert answer["scope"] == verified(web, answer["access_token"])["scope"] == "items:read"
     nothing_granted = web.post("/login", data={**ALICE, "scope": "admin"}).json()

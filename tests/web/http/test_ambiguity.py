@@ -121,7 +121,9 @@ def test_no_message_of_a_library_is_sent_for_a_form(web: TestClient) -> None:
         assert refusal(web.post("/login", content=content, headers={"Content-Type": kind})) == unreadable
 
 
-def test_a_body_that_turns_out_too_large_is_refused_as_one_that_says_so(web: TestClient) -> None:
+def test_a_body_that_turns_out_too_large_is_refused_like_one_with_a_large_content_length(
+    web: TestClient,
+) -> None:
     for path, kind in (
         ("/login", FORM),
         (TOKEN, FORM),

@@ -69,5 +69,5 @@ def test_no_path_is_redirected(web: TestClient, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/.well-known/openid-configuration"])
-def test_what_can_be_read_can_be_asked_for_by_head(web: TestClient, path: str) -> None:
+def test_every_get_endpoint_answers_head(web: TestClient, path: str) -> None:
     assert web.head(path).status_code == 200

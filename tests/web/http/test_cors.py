@@ -23,7 +23,7 @@ def test_browser_apps_of_the_named_origins_only_may_log_in(made: Build, settings
     assert "access-control-allow-origin" not in refused.headers
 
 
-def test_verifiers_of_every_origin_may_read_what_is_public(made: Build, settings: Settings) -> None:
+def test_verifiers_of_every_origin_may_read_public_documents(made: Build, settings: Settings) -> None:
     issuer = made(settings.model_copy(update={"cors_origins": (SERVICE,)}))
     origin = {"Origin": "https://anywhere.example"}
     asks = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "if-none-match"}

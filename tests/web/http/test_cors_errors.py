@@ -25,7 +25,7 @@ def test_a_preflight_that_is_refused_is_answered_as_an_oauth_error(web: TestClie
     )
 
 
-def test_every_origin_may_read_what_is_public_errors_too(
+def test_every_origin_may_read_public_documents_and_their_errors(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
     origin = {"Origin": "https://app.example"}

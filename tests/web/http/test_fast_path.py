@@ -72,10 +72,10 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
 
 def _answer(web: TestClient, method: str, path: str, options: dict[str, Any]) -> tuple[Any, ...]:
     answer = web.request(method, path, **options)
-    told = {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "vary"}}
+    headers = {name: value for name, value in answer.headers.items() if name not in {"x-request-id", "vary"}}
     body = answer.json() if answer.content else {}
     varying = {"access_token", "refresh_token"}
-    return answer.status_code, told, {name: body[name] for name in body.keys() - varying}
+    return answer.status_code, headers, {name: body[name] for name in body.keys() - varying}
 
 
 @pytest.mark.parametrize(("method", "path", "options"), REQUESTS)
@@ -99,16 +99,16 @@ def looked_up(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     threads: list[str] = []
     by_id = issuer.clients.store.by_id
 
-    def told(client_id: str, now: datetime | None = None) -> Client | None:
+    def recorded(client_id: str, now: datetime | None = None) -> Client | None:
         client = by_id(client_id, now)
         threads.append(threading.current_thread().name)
         return client
 
-    monkeypatch.setattr(issuer.clients.store, "by_id", told)
+    monkeypatch.setattr(issuer.clients.store, "by_id", recorded)
     return threads
 
 
-def test_a_machine_that_asks_again_within_a_second_is_answered_without_another_thread(
+def test_a_client_that_repeats_a_request_within_a_second_is_answered_without_another_thread(
     web: TestClient, machine: Mapping[str, str], looked_up: list[str]
 ) -> None:
     for _ in range(3):
@@ -116,7 +116,7 @@ def test_a_machine_that_asks_again_within_a_second_is_answered_without_another_t
     assert ["AnyIO worker thread" in name for name in looked_up] == [True]
 
 
-def test_one_of_those_who_ask_later_looks_a_machine_up_again_for_all(
+def test_one_of_several_later_requests_looks_the_client_up_for_all(
     web: TestClient, machine: Mapping[str, str], looked_up: list[str], clock: MovableClock
 ) -> None:
     for _ in range(3):
@@ -135,7 +135,7 @@ def test_while_one_looks_a_machine_up_again_the_others_do_not_wait_for_it(
     assert [answer is None for answer in answers] == [True, False, False]
 
 
-def test_a_client_shut_out_by_another_process_is_refused_within_the_second(
+def test_a_client_disabled_by_another_process_is_refused_within_the_second(
     web: TestClient, issuer: Issuer, machine: Mapping[str, str], clock: MovableClock
 ) -> None:
     assert web.post(TOKEN, data=machine).is_success
@@ -144,7 +144,7 @@ def test_a_client_shut_out_by_another_process_is_refused_within_the_second(
     assert web.post(TOKEN, data=machine).status_code == 401
 
 
-def test_a_client_shut_out_by_the_same_process_is_refused_at_once(
+def test_a_client_disabled_by_the_same_process_is_refused_at_once(
     web: TestClient, issuer: Issuer, machine: Mapping[str, str], clock: MovableClock
 ) -> None:
     assert web.post(TOKEN, data=machine).is_success
@@ -152,7 +152,7 @@ def test_a_client_shut_out_by_the_same_process_is_refused_at_once(
     assert web.post(TOKEN, data=machine).status_code == 401
 
 
-def test_a_refusal_is_always_by_what_the_database_says_now(
+def test_a_refusal_always_follows_the_current_database(
     web: TestClient, issuer: Issuer, machine: Mapping[str, str], clock: MovableClock
 ) -> None:
     assert web.post(TOKEN, data=machine).is_success
@@ -183,7 +183,7 @@ def test_many_clients_do_not_fill_the_memory(issuer: Issuer, machine: Mapping[st
     assert len(issuer.clients.store._seen) == 1
 
 
-def test_what_would_wait_is_stopped_before_it_does_on_a_thread_that_may_not(issuer: Issuer) -> None:
+def test_a_blocking_call_is_stopped_on_a_thread_that_must_not_block(issuer: Issuer) -> None:
     with forbid_blocking(), pytest.raises(WouldBlock):
         issuer.clients.store.by_id("anybody")
     require_blocking_allowed()

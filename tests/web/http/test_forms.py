@@ -63,7 +63,9 @@ def test_a_form_as_people_send_it_is_understood(web: TestClient, machine: tuple[
         FORM.upper(),
     ],
 )
-def test_a_form_says_its_charset_or_not(web: TestClient, machine: tuple[str, str], content_type: str) -> None:
+def test_the_charset_of_a_form_is_optional(
+    web: TestClient, machine: tuple[str, str], content_type: str
+) -> None:
     answer = web.post(TOKEN, content=GRANT, headers={"Content-Type": content_type}, auth=machine)
     assert answer.status_code == 200
 

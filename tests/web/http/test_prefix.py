@@ -76,7 +76,7 @@ def test_the_device_cookie_goes_to_this_issuer_of_the_host_alone(below: TestClie
     assert {"Path=/auth", "Secure", "HttpOnly", "SameSite=lax"} <= set(cookie.split("; "))
 
 
-# What browsers are told
+# What browsers receive
 
 
 def test_every_response_forbids_content_sniffing_and_framing(web: TestClient) -> None:

@@ -26,16 +26,16 @@ def who() -> str:
 
 
 async def together(*works: Callable[[], str]) -> list[str | BaseException]:
-    """Ask for all at once, and return what each was told."""
+    """Ask for all at once, and return each result."""
     thread = SigningThread()
     return await asyncio.gather(*(thread.run(work) for work in works), return_exceptions=True)
 
 
-def test_what_is_alone_is_not_handed_over() -> None:
+def test_a_single_signature_stays_on_its_thread() -> None:
     assert asyncio.run(together(who)) == [who()]
 
 
-def test_of_what_comes_at_once_one_is_done_aside_and_the_others_here_meanwhile() -> None:
+def test_of_several_signatures_one_is_made_on_the_signing_thread_and_the_others_here() -> None:
     assert asyncio.run(together(*[who] * 5)) == ["signing", *[who()] * 4]
 
 
@@ -82,13 +82,13 @@ def test_a_cancelled_signature_delays_no_other() -> None:
             await asyncio.sleep(0)
         leaves.cancel()
         gate.set()
-        told = await stays
+        result = await stays
         await asyncio.wait([leaves])
         while "signing" not in await asyncio.gather(
             thread.run(who), thread.run(who)
         ):  # till the thread is free
             pass
-        return told, leaves.cancelled(), await thread.run(who)
+        return result, leaves.cancelled(), await thread.run(who)
 
     assert asyncio.run(leave()) == (who(), True, who())
 
@@ -131,16 +131,16 @@ def _claims(token: str, keys: jwt.PyJWKSet) -> dict[str, str]:
     return dict(jwt.decode(token, key, ["RS256"], options={"verify_aud": False, "verify_exp": False}))
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that tells")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that has this file")
 @pytest.mark.parametrize(
-    ("told", "used"),
+    ("content", "used"),
     [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", None), ("", None)],
 )
 def test_a_container_has_as_many_cores_as_its_limit_lets_it(
-    tmp_path: Path, told: str, used: int | None
+    tmp_path: Path, content: str, used: int | None
 ) -> None:
     limit = tmp_path / "cpu.max"
-    limit.write_text(told)
+    limit.write_text(content)
     assert cores(limit) == (used or len(os.sched_getaffinity(0)))
 
 

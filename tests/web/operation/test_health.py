@@ -1,4 +1,4 @@
-"""`GET /readyz`: outages, and who is told the reason."""
+"""`GET /readyz`: outages, and who gets the reason."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ from issuer.web.operation.health import Probe, Result
 from issuer.wiring import Issuer
 
 
-def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_says_so(
+def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_reports_that(
     web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
@@ -41,7 +41,7 @@ def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_says_so(
     assert refresh(web, tokens["refresh_token"]).status_code == 200
 
 
-def test_a_lost_database_is_answered_503_and_readiness_says_so(
+def test_without_a_database_requests_are_answered_503_and_readiness_reports_that(
     web: TestClient, alice: str, issuer: Issuer, settings: Settings
 ) -> None:
     issuer.database.close()

@@ -33,7 +33,7 @@ WRONG = ("nobody", "a wrong secret")
 MACHINES = {"grant_type": "client_credentials"}
 
 
-def told(web: TestClient) -> Samples:
+def samples_of(web: TestClient) -> Samples:
     answer = web.get("/metrics")
     assert answer.status_code == 200
     return Samples(answer.text)
@@ -41,9 +41,9 @@ def told(web: TestClient) -> Samples:
 
 @pytest.fixture
 def moved(web: TestClient) -> Callable[..., float]:
-    """Tell by how much a figure moved since the test began."""
-    before = told(web)
-    return lambda name, **labels: told(web).total(name, **labels) - before.total(name, **labels)
+    """Return how much a metric changed since the test began."""
+    before = samples_of(web)
+    return lambda name, **labels: samples_of(web).total(name, **labels) - before.total(name, **labels)
 
 
 def current(issuer: Issuer) -> str:
@@ -58,23 +58,23 @@ def documented(prefix: str) -> set[tuple[str, frozenset[str]]]:
     return {(name, frozenset(re.findall(r"`([a-z_]+)`", labels))) for name, labels in rows}
 
 
-def test_the_document_has_each_figure_of_the_issuer_with_its_labels_and_no_other(
+def test_the_document_has_each_metric_of_the_issuer_with_its_labels_and_no_other(
     web: TestClient, machine: tuple[str, str]
 ) -> None:
     assert web.post("/oauth2/token", auth=machine, data=MACHINES).status_code == 200
     web.get("/.well-known/jwks.json")
-    assert set(told(web).described()) == documented("issuer")
+    assert set(samples_of(web).described()) == documented("issuer")
 
 
-def test_the_document_has_each_figure_of_the_example_with_its_labels_and_no_other() -> None:
+def test_the_document_has_each_metric_of_the_example_with_its_labels_and_no_other() -> None:
     with TestClient(example.create_app()) as service:
-        assert set(told(service).described()) == documented("verifier")
+        assert set(samples_of(service).described()) == documented("verifier")
 
 
 @pytest.mark.parametrize(
     ("url", "needs"), [("http://127.0.0.1:8000", False), ("https://issuer.example", True)]
 )
-def test_openapi_says_whether_metrics_need_a_token(
+def test_openapi_documents_whether_metrics_need_a_token(
     made: Build, settings: Settings, url: str, *, needs: bool
 ) -> None:
     document = create_app(made(settings.model_copy(update={"url": url}))).openapi()
@@ -122,7 +122,7 @@ def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Cal
         web.get(path)
     web.delete("/users/me/sessions/e")
     web.post("/oauth2/token", data={"grant_type": "f", "client_id": "g"})
-    samples = told(web)
+    samples = samples_of(web)
     known = {"/login", "/oauth2/token", "/users/me/sessions/{session_id}", "/users/me/sessions/{id}", OTHER}
     assert samples.labels("issuer_requests_refused_total", "endpoint") <= known
     assert samples.labels("issuer_requests_refused_total", "grant") <= {
@@ -185,12 +185,12 @@ def test_removed_keys_are_no_longer_exported(
     web.post("/oauth2/token", auth=machine, data=MACHINES)
     web.get("/.well-known/jwks.json")
     version = issuer.keys.node.view.ring.version
-    assert first in told(web).labels("issuer_tokens_issued_total", "kid")
+    assert first in samples_of(web).labels("issuer_tokens_issued_total", "kid")
     while issuer.keys.node.view.ring.version < version + VERSIONS_KEPT:
         clock.advance(days=31)
         issuer.keys.node.refresh()
     web.get("/.well-known/jwks.json")
-    samples = told(web)
+    samples = samples_of(web)
     assert first not in samples.labels("issuer_tokens_issued_total", "kid")
     assert str(version) not in samples.labels("issuer_jwks_requests_total", "version")
     assert str(issuer.keys.node.view.ring.version) in samples.labels("issuer_jwks_requests_total", "version")
@@ -202,67 +202,67 @@ def test_removed_keys_are_no_longer_exported(
 def test_the_next_transitions_are_reported_in_seconds(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
-    period, figure = issuer.policy.rotation_period, "issuer_next_transition_seconds"
-    assert told(web).total(figure, transition="signs") == period.total_seconds()
+    period, metric = issuer.policy.rotation_period, "issuer_next_transition_seconds"
+    assert samples_of(web).total(metric, transition="signs") == period.total_seconds()
     clock.advance(seconds=period.total_seconds())
     issuer.keys.node.refresh()
     ring = issuer.keys.node.view.ring
     leaves_at = min(at for key in ring.keys if (at := ring.leaves_at(key)) and at > clock())
-    assert told(web).total(figure, transition="leaves") == (leaves_at - clock()).total_seconds() < 3600
-    assert told(web).total(figure, transition="signs") == period.total_seconds()
-    assert told(web).total("issuer_current_key_age_seconds") == 0
+    assert samples_of(web).total(metric, transition="leaves") == (leaves_at - clock()).total_seconds() < 3600
+    assert samples_of(web).total(metric, transition="signs") == period.total_seconds()
+    assert samples_of(web).total("issuer_current_key_age_seconds") == 0
 
 
 def test_a_key_that_is_overdue_and_a_standby_that_is_missing_are_reported(
     web: TestClient, issuer: Issuer, clock: MovableClock
 ) -> None:
-    assert told(web).total("issuer_rotation_overdue_seconds") == 0
+    assert samples_of(web).total("issuer_rotation_overdue_seconds") == 0
     view = issuer.keys.node.view
     alone = replace(view.ring, keys=(view.ring.current(clock()),))
     clock.advance(seconds=issuer.policy.rotation_period.total_seconds() + 90)
     issuer.keys.node._view = replace(view, ring=alone)
-    assert told(web).total("issuer_rotation_overdue_seconds") == 90
-    assert told(web).total("issuer_standby_keys_missing") == 1
+    assert samples_of(web).total("issuer_rotation_overdue_seconds") == 90
+    assert samples_of(web).total("issuer_standby_keys_missing") == 1
 
 
 def test_how_far_the_clock_is_from_that_of_the_database_is_reported(web: TestClient, issuer: Issuer) -> None:
-    assert told(web).total("issuer_clock_offset_seconds") == 0  # SQLite has none of its own
+    assert samples_of(web).total("issuer_clock_offset_seconds") == 0  # SQLite has none of its own
     issuer.keys.rotation.clocks.ahead = timedelta(seconds=-7)
-    assert told(web).total("issuer_clock_offset_seconds") == -7
+    assert samples_of(web).total("issuer_clock_offset_seconds") == -7
 
 
-def test_a_refresh_that_fails_is_counted_and_the_trouble_lasts_until_one_succeeds(
+def test_a_refresh_that_fails_is_counted_and_the_failure_lasts_until_one_succeeds(
     made: Build, settings: Settings, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("issuer.web.operation.background.REFRESH_INTERVAL", timedelta(milliseconds=5))
     issuer = made(settings)
-    figure = "issuer_key_ring_reconcile_failing_seconds"
+    metric = "issuer_key_ring_reconcile_failing_seconds"
     with TestClient(create_app(issuer)) as web:
         with issuer.database.write() as connection:
             connection.execute(text("ALTER TABLE key_ring RENAME TO elsewhere"))
-        eventually(lambda: told(web).total("issuer_key_ring_refresh_failures_total") > 1, "it is counted")
+        eventually(
+            lambda: samples_of(web).total("issuer_key_ring_refresh_failures_total") > 1, "it is counted"
+        )
         clock.advance(seconds=2)
-        assert told(web).total(figure) == 2
+        assert samples_of(web).total(metric) == 2
         with issuer.database.write() as connection:
             connection.execute(text("ALTER TABLE elsewhere RENAME TO key_ring"))
-        eventually(lambda: told(web).total(figure) == 0, "well again")
+        eventually(lambda: samples_of(web).total(metric) == 0, "well again")
 
 
 # Database and hashing
 
 
-def test_transactions_are_timed_by_what_they_are(
-    web: TestClient, issuer: Issuer, moved: Callable[..., float]
-) -> None:
-    figure = "issuer_database_transaction_seconds_count"
-    writes = moved(figure, kind="write")
+def test_transactions_are_timed_by_kind(web: TestClient, issuer: Issuer, moved: Callable[..., float]) -> None:
+    metric = "issuer_database_transaction_seconds_count"
+    writes = moved(metric, kind="write")
     with issuer.database.write(), issuer.database.read():
         pass
     with issuer.database.together(), issuer.database.write():  # a part of a whole is not timed by itself
         pass
-    assert moved(figure, kind="write") >= writes + 2
+    assert moved(metric, kind="write") >= writes + 2
     issuer.database.ping()
-    assert moved(figure, kind="read") >= 2
+    assert moved(metric, kind="read") >= 2
     assert moved("issuer_database_transaction_seconds_sum") > 0
 
 

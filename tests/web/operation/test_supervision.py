@@ -200,7 +200,7 @@ def test_tasks_end_with_their_supervisor() -> None:
     assert ended == [True]
 
 
-def test_what_counts_restarts_may_fail() -> None:
+def test_the_counter_of_restarts_may_fail() -> None:
     world = World(Task("one", returns, SECOND))
 
     def fail(_name: str) -> None:

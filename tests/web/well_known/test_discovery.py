@@ -14,7 +14,9 @@ DOCUMENTS = ("/.well-known/oauth-authorization-server", "/.well-known/openid-con
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_a_discovery_document_lists_what_is_registered_and_nothing_else(web: TestClient, path: str) -> None:
+def test_a_discovery_document_lists_the_registered_endpoints_and_nothing_else(
+    web: TestClient, path: str
+) -> None:
     answer = web.get(path)
     every = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]
     assert answer.json() == {

@@ -79,7 +79,7 @@ def _create_sessions() -> None:
         sa.Column("successor_seed", sa.LargeBinary(), nullable=False),
         sa.Column("used_at", Instant()),
         sa.Column("proof_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("site", sa.Text()),
+        sa.Column("subnet", sa.Text()),
         sa.Column("paced_until", Instant()),
         sa.Column("issued_tick", sa.BigInteger()),
         sa.Column("repeated_at", Instant()),

@@ -1,0 +1,35 @@
+"""The settings that must be the same at every node of an installation, as nodes send them with their heartbeats.
+
+Comparing them is left to `checks`. Secrets are not among them.
+"""
+
+from datetime import timedelta
+
+from issuer.clock import duration
+from issuer.settings.settings import Settings
+
+_NAMES = (
+    "url",
+    "audience",
+    "algorithm",
+    "access_token_lifetime",
+    "refresh_token_lifetime",
+    "rotation_period",
+    "publish_lead",
+    "jwks_max_age",
+    "standby_keys",
+    "outage_limit",
+    "node_timeout",
+    "clock_skew",
+    "registration",
+    "password_login",
+)
+
+
+def shared_settings(settings: Settings) -> dict[str, str]:
+    """Return the value of each shared setting, as it would be written in `.env`."""
+    return {f"ISSUER_{name.upper()}": _written(getattr(settings, name)) for name in _NAMES}
+
+
+def _written(value: object) -> str:
+    return duration(value) if isinstance(value, timedelta) else str(value)
