@@ -360,13 +360,7 @@ async def run() -> None:
         rows = await stalls(hostile)
     rows += [await cold_start(old), await flood(old), *await outage(old), *await rotation(old, new)]
     table = Table(title="bad days", title_justify="left", box=None)
-<<<<<<< HEAD
-    for name in ("figure", "target", "jwks-verifier", "PyJWT's PyJWKClient"):
-||||||| 9c2dbc4
-    for name in ("figure", "target", "verifier.py", "PyJWT's PyJWKClient"):
-=======
-    for name in ("metric", "target", "verifier.py", "PyJWT's PyJWKClient"):
->>>>>>> layout
+    for name in ("metric", "target", "jwks-verifier", "PyJWT's PyJWKClient"):
         table.add_column(name)
     for row in rows:
         table.add_row(*row)
