@@ -197,8 +197,8 @@ def test_the_issuer_answers_as_its_document_says(make: Callable[..., FastAPI]) -
     seen = tried(
         ManyClients(app, each=50),
         auth={
-            "openapi": {"HTTPBearer": {"bearer": METRICS_TOKEN}},
-            "dynamic": {"openapi": {"OAuth2PasswordBearer": log_in}},
+            "openapi": {"metrics_token": {"bearer": METRICS_TOKEN}},
+            "dynamic": {"openapi": {"password_login": log_in}},
         },
     )
     require_told(seen, app.openapi())
