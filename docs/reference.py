@@ -22,6 +22,7 @@ from issuer.clock import duration
 from issuer.oauth import OAuthError
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
+from issuer.web.http.errors import cause
 from issuer.wiring import build
 from verifier_example import app as example
 
@@ -53,10 +54,11 @@ do. Every command but `serve` and `demo` takes `--json`, which prints JSON for s
 HTTP = """\
 ## HTTP
 
-In addition to the listed statuses, any endpoint may answer 400 for a malformed request, 404 and 405 for unknown paths
-and methods, 413 for a body of more than 64 KiB, 503 when the system refuses the process more threads, memory or file
-descriptors, and 500 for an internal error. HEAD is supported wherever GET is, OPTIONS everywhere. `/docs` of each
-service shows the bodies.
+In addition to the listed statuses, any endpoint may answer 400 for a malformed request, 413 for a body of more than
+64 KiB, 503 when the system refuses the process more threads, memory or file descriptors, and 500 for an internal
+error. Both services answer 404 `not_found` for an unknown path, and 405 `method_not_allowed` for a method that a path
+does not have. HEAD is supported wherever GET is, OPTIONS everywhere. `/docs` of each service shows the body of each
+error.
 """
 ERRORS = """\
 ## Errors of the issuer
@@ -214,14 +216,9 @@ def errors() -> Iterator[tuple[str, str, str]]:
     while waiting:
         error = waiting.pop(0)
         waiting += error.__subclasses__()
-        found.setdefault((error.status, error.code), (error.__doc__ or "").partition("\n")[0])
-    for (status, code), cause in sorted(found.items()):
-        yield f"`{code}`", str(status), cause
-    yield (
-        "`server_error`",
-        "500",
-        "An internal error; the log has the details under the id in `X-Request-Id`.",
-    )
+        found.setdefault((error.status, error.code), cause(error))
+    for (status, code), when in sorted(found.items()):
+        yield f"`{code}`", str(status), when
 
 
 if __name__ == "__main__":

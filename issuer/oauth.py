@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """One scope token, RFC 6749 section 3.3."""
-
+SCOPE_SYNTAX = "scope is a list of printable ASCII words separated by spaces"
 
 BLANKS = re.compile(r"[ \t\r\n]+")
 
@@ -58,10 +58,11 @@ class ErrorCode(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     TOO_MANY_ATTEMPTS = "too_many_attempts"
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable"
+    SERVER_ERROR = "server_error"
 
 
 class OAuthError(Exception):
-    """An error response of OAuth; each subclass has one code and status.
+    """An error response of OAuth; each subclass has one code and status. The reference and OpenAPI list them.
 
     OAuthError
       InvalidRequest       400  RFC 6749 section 5.2
@@ -79,26 +80,30 @@ class OAuthError(Exception):
       MethodNotAllowed     405  the endpoint does not support the method
       UsernameTaken        409  registration
       TooManyAttempts      429  too many failures (RFC 6585 section 4); has `retry_after`
+      ServerError          500  an internal error
       Unavailable          503  temporarily unavailable; has `retry_after`
     """
 
     code: ErrorCode
     status: int = 400
+    description: str
+    """Of a class: the description of errors that are raised without one, and the example in documents."""
     challenge: str | None = None
     """The scheme of `WWW-Authenticate`, for statuses that require the header."""
     headers: Mapping[str, str] = MappingProxyType({})
     """Further headers of the response."""
     retry_after: timedelta | None = None
 
-    def __init__(self, description: str) -> None:
-        super().__init__(description)
-        self.description = description
+    def __init__(self, description: str = "") -> None:
+        self.description = description or self.description
+        super().__init__(self.description)
 
 
 class InvalidRequest(OAuthError):
     """A parameter is missing, repeated or malformed."""
 
     code = ErrorCode.INVALID_REQUEST
+    description = "a parameter is repeated"
 
 
 class InvalidClient(OAuthError):
@@ -106,6 +111,7 @@ class InvalidClient(OAuthError):
 
     code = ErrorCode.INVALID_CLIENT
     status = 401
+    description = "client authentication failed"
     challenge = "Basic"
 
 
@@ -113,6 +119,7 @@ class InvalidGrant(OAuthError):
     """The password is wrong, or the refresh token is not valid or no longer valid."""
 
     code = ErrorCode.INVALID_GRANT
+    description = "the refresh token is not valid; log in again"
 
 
 class LoginFailed(InvalidGrant):
@@ -120,39 +127,42 @@ class LoginFailed(InvalidGrant):
 
     status = 401
     challenge = "Bearer"
-
-    def __init__(self) -> None:
-        super().__init__("the username or the password is wrong")
+    description = "the username or the password is wrong"
 
 
 class InvalidScope(OAuthError):
     """None of the requested scopes was granted, or the scope is malformed."""
 
     code = ErrorCode.INVALID_SCOPE
+    description = "nothing of the requested scope was granted"
 
 
 class InvalidTarget(OAuthError):
     """The requested resource is not among the client's audiences."""
 
     code = ErrorCode.INVALID_TARGET
+    description = "this client may not request tokens for that resource"
 
 
 class UnauthorizedClient(OAuthError):
     """The client is authenticated but not allowed to use this grant."""
 
     code = ErrorCode.UNAUTHORIZED_CLIENT
+    description = "this client may not use the grant password"
 
 
 class UnsupportedGrantType(OAuthError):
     """The grant type is unknown."""
 
     code = ErrorCode.UNSUPPORTED_GRANT_TYPE
+    description = "supported grants are client_credentials, password, refresh_token"
 
 
 class UnsupportedTokenType(OAuthError):
     """A token of this kind cannot be revoked."""
 
     code = ErrorCode.UNSUPPORTED_TOKEN_TYPE
+    description = "an access token of a machine cannot be revoked; it is valid until it expires"
 
 
 class InvalidToken(OAuthError):
@@ -160,6 +170,7 @@ class InvalidToken(OAuthError):
 
     code = ErrorCode.INVALID_TOKEN
     status = 401
+    description = "the access token is not valid here"
     challenge = "Bearer"
 
 
@@ -168,6 +179,7 @@ class AccessDenied(OAuthError):
 
     code = ErrorCode.ACCESS_DENIED
     status = 403
+    description = "password log-in is disabled at this issuer"
 
 
 class UsernameTaken(OAuthError):
@@ -175,6 +187,7 @@ class UsernameTaken(OAuthError):
 
     code = ErrorCode.USERNAME_TAKEN
     status = 409
+    description = "this username is taken; choose another"
 
 
 class NotFound(OAuthError):
@@ -182,6 +195,7 @@ class NotFound(OAuthError):
 
     code = ErrorCode.NOT_FOUND
     status = 404
+    description = "there is no such endpoint"
 
 
 class MethodNotAllowed(OAuthError):
@@ -189,6 +203,7 @@ class MethodNotAllowed(OAuthError):
 
     code = ErrorCode.METHOD_NOT_ALLOWED
     status = 405
+    description = "this endpoint has no such method; see Allow"
 
 
 class TooManyAttempts(OAuthError):
@@ -196,10 +211,19 @@ class TooManyAttempts(OAuthError):
 
     code = ErrorCode.TOO_MANY_ATTEMPTS
     status = 429
+    description = "too many attempts; retry after the time in Retry-After"
 
     def __init__(self, retry_after: timedelta) -> None:
-        super().__init__("too many attempts; retry after the time in Retry-After")
+        super().__init__()
         self.retry_after = retry_after
+
+
+class ServerError(OAuthError):
+    """An internal error; the log has the details under the id in `X-Request-Id`."""
+
+    code = ErrorCode.SERVER_ERROR
+    status = 500
+    description = "internal error; see the log of the issuer"
 
 
 class Unavailable(OAuthError):
@@ -207,6 +231,7 @@ class Unavailable(OAuthError):
 
     code = ErrorCode.TEMPORARILY_UNAVAILABLE
     status = 503
+    description = "the issuer is temporarily unavailable"
 
     def __init__(self, description: str, retry_after: timedelta) -> None:
         super().__init__(description)
@@ -220,7 +245,7 @@ def parse_scope(text: str) -> frozenset[str]:
     """
     tokens = [token for token in BLANKS.split(text) if token]
     if not all(SCOPE_TOKEN.fullmatch(token) for token in tokens):
-        raise InvalidScope("scope is a list of printable ASCII words separated by spaces")
+        raise InvalidScope(SCOPE_SYNTAX)
     return frozenset(tokens)
 
 

@@ -50,7 +50,7 @@ class Registration:
         self._guard.register(origin, now)
         require_password(password, require_username(username), COMMON)
         if self._accounts.by_username(username) is not None:
-            raise UsernameTaken("this username is taken; choose another")
+            raise UsernameTaken
 
     def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
         """Make an account after `admit`; raise UsernameTaken if another request took the name meanwhile."""

@@ -81,7 +81,7 @@ class AccountStore:
                     connection.execute(insert(users), [_row(user) for user in some])
                     claim(connection, [user.id for user in some])
         except IntegrityError:
-            raise UsernameTaken("this username is taken; choose another") from None
+            raise UsernameTaken from None
 
     def taken(self, new: Sequence[User]) -> Taken:
         """Return which names and ids of the `new` accounts are in use already."""

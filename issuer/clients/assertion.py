@@ -96,7 +96,7 @@ class Assertion:
                     ) from None
                 except MALFORMED:
                     break
-        raise InvalidClient("client authentication failed")
+        raise InvalidClient
 
 
 def _instant(claims: dict[str, Any], name: str) -> datetime:

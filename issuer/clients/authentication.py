@@ -18,7 +18,6 @@ from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest, OAuthRequest
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 
-_ALIKE = "client authentication failed"
 BASIC_MOST_CHARACTERS = 2048
 _SECRET = frozenset({AuthMethod.BASIC, AuthMethod.POST})
 
@@ -76,7 +75,7 @@ class ClientAuthentication:
         for find in (self._clients.recent, self._find):
             if client := _proven(find(client_id, now), given, now):
                 return client
-        raise InvalidClient(_ALIKE)
+        raise InvalidClient
 
     def _by_assertion(self, parameters: Mapping[str, str], now: datetime) -> Client:
         require_blocking_allowed()  # the database knows whether the assertion was used before
@@ -87,7 +86,7 @@ class ClientAuthentication:
             raise InvalidRequest("client_id differs from sub of client_assertion")
         client = self._find(assertion.client_id, now)
         if client is None or client.disabled_at or client.auth_method is not AuthMethod.PRIVATE_KEY_JWT:
-            raise InvalidClient(_ALIKE)
+            raise InvalidClient
         keys = self._keys.keys(client, assertion.kid, now)
         jti, expires_at = assertion.verify(keys, self._audiences, self._leeway, now)
         if not self._clients.use_assertion(client.id, jti, expires_at):
@@ -115,10 +114,10 @@ def _basic(authorization: str) -> tuple[str, str]:
     """Return id and secret of a Basic header; both are form-encoded inside it, section 2.3.1."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic" or len(encoded) > BASIC_MOST_CHARACTERS:
-        raise InvalidClient(_ALIKE)
+        raise InvalidClient
     try:
         pair = base64.b64decode(encoded.strip(), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise InvalidClient(_ALIKE) from None
+        raise InvalidClient from None
     client_id, _, secret = pair.rstrip("\r\n").partition(":")  # `echo id:secret | base64` encodes a line end
     return unquote_plus(client_id), unquote_plus(secret)

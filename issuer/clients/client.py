@@ -59,7 +59,7 @@ class Client:
         equivalent = {comparable(audience): audience for audience in reversed(allowed)}
         found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
         if None in found:
-            raise InvalidTarget("this client may not request tokens for that resource")
+            raise InvalidTarget
         # As registered: verifiers compare it exactly.
         return tuple(dict.fromkeys(filter(None, found))) or allowed
 

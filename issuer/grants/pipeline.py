@@ -113,7 +113,7 @@ class Pipeline:
         """Check a first-party log-in as `check` does."""
         grant = self.grants.get(GrantType.PASSWORD)
         if grant is None:
-            raise AccessDenied("password log-in is disabled at this issuer")
+            raise AccessDenied
         return self._check(FIRST_PARTY, grant, OAuthRequest(parameters), origin, now)
 
     def execute_login(self, checked: CheckedRequest, now: datetime) -> TokenResponse:
@@ -188,5 +188,5 @@ def _narrowed(requested: frozenset[str] | None, allowed: Authorization) -> froze
     if requested is None:
         return allowed.scope
     if not requested & allowed.scope and not allowed.may_have_no_scope:
-        raise InvalidScope("nothing of the requested scope was granted")
+        raise InvalidScope
     return requested & allowed.scope

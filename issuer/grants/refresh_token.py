@@ -9,7 +9,7 @@ from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import GrantType, InvalidGrant, InvalidScope, UnknownToken
 from issuer.throttling.limits import subnet
 from issuer.tokens.authorization import Authorization
-from issuer.tokens.redemption import NOT_VALID, redeem
+from issuer.tokens.redemption import redeem
 
 
 def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
@@ -21,12 +21,12 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         or context.families.find_superseded(presented)
     )
     if found is None or found.family.client_id != request.client.id:
-        raise UnknownToken(NOT_VALID)
+        raise UnknownToken
     address = subnet(request.origin.address)
     renewal = redeem(context.families, presented, found, address, request.now, context.clock_skew)
     user, family = found.user, found.family
     if user.disabled_at is not None:
-        raise InvalidGrant(NOT_VALID)
+        raise InvalidGrant
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("the requested scope exceeds the scope granted at log-in")
     scope = family.scope & user.scope

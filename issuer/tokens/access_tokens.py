@@ -12,8 +12,6 @@ from issuer.tokens.authorization import Authorization
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.signed_jwt import ACCESS_TOKEN, JwtSigner
 
-NOT_VALID = "the access token is not valid here"
-
 
 @dataclass(frozen=True)
 class AccessToken:
@@ -50,7 +48,7 @@ class AccessTokens:
                 self._signer.verify(ACCESS_TOKEN, token, now, for_issuer=for_issuer)
             )
         except (ValueError, KeyError, TypeError):
-            raise InvalidToken(NOT_VALID) from None
+            raise InvalidToken from None
         if claims.exp <= now.timestamp():
             raise InvalidToken("the access token has expired")
         return claims

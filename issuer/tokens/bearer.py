@@ -9,7 +9,7 @@ from datetime import datetime
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.oauth import InvalidToken
-from issuer.tokens.access_tokens import NOT_VALID, AccessTokens
+from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.family_store import FamilyStore
 
 
@@ -38,5 +38,5 @@ class BearerAuthentication:
         session = claims.grant_id
         user = self._accounts.by_id(claims.sub) if session else None
         if not session or user is None or user.disabled_at or not self._families.is_active(session, now):
-            raise InvalidToken(NOT_VALID)
+            raise InvalidToken
         return Caller(user, session)

@@ -6,8 +6,6 @@ from issuer.digests import digest
 from issuer.tokens.family_store import FamilyStore, Found
 from issuer.tokens.refresh import Redemption, Renewal, ReuseDetected, redemption, successor
 
-NOT_VALID = "the refresh token is not valid; log in again"
-
 
 def redeem(
     families: FamilyStore, presented: str, found: Found, subnet: str, now: datetime, skew: timedelta
@@ -23,7 +21,5 @@ def redeem(
         issued = families.issued(digest(following))
     outcome = redemption(token, family, issued, subnet, now, skew)
     if outcome in (Redemption.REUSE, Redemption.REUSE_FROM_OTHER_ADDRESS):
-        raise ReuseDetected(
-            NOT_VALID, family, from_other_address=outcome is Redemption.REUSE_FROM_OTHER_ADDRESS
-        )
+        raise ReuseDetected(family, from_other_address=outcome is Redemption.REUSE_FROM_OTHER_ADDRESS)
     return Renewal(presented, token, family, outcome, following)

@@ -254,8 +254,8 @@ def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
 class ReuseDetected(InvalidGrant):
     """A used refresh token was presented again, after its grace period or from another subnet: its family ends."""
 
-    def __init__(self, description: str, family: Family, *, from_other_address: bool = False) -> None:
-        super().__init__(description)
+    def __init__(self, family: Family, *, from_other_address: bool = False) -> None:
+        super().__init__()
         self.family = family
         self.from_other_address = from_other_address
         """Whether that was within its grace period, from another subnet."""
@@ -264,7 +264,4 @@ class ReuseDetected(InvalidGrant):
 class RepeatRefused(InvalidGrant):
     """A used refresh token was presented within its grace period, but its successor was repeated already."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the refresh token was used, and its successor was returned twice; use the successor"
-        )
+    description = "the refresh token was used, and its successor was returned twice; use the successor"

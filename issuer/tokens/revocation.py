@@ -44,7 +44,5 @@ class Revocation:
         if client_id != client.id:
             raise UnauthorizedClient("the token was issued to another client")
         if session is None:
-            raise UnsupportedTokenType(
-                "an access token of a machine cannot be revoked; it is valid until it expires"
-            )
+            raise UnsupportedTokenType
         self._families.end(session, now)

@@ -34,7 +34,7 @@ from issuer.web.oauth import introspection, revocation, token
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
-from issuer.web.pages import api_docs
+from issuer.web.pages import api_docs, home
 from issuer.web.well_known import discovery, jwks
 from issuer.wiring import Issuer, cores
 
@@ -76,6 +76,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     for module in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
+    home.install(app, issuer.settings.url, prefix)
     api_docs.install(app, prefix)
     discovery.install_rfc8414_paths(app, prefix)
     errors.install(app)

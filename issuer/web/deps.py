@@ -4,19 +4,31 @@ from typing import Annotated
 
 import anyio.to_thread
 from fastapi import Depends, Request
-from fastapi.security import OAuth2PasswordBearer
+from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from issuer.clock import Clock
+from issuer.oauth import InvalidToken
 from issuer.throttling.origin import Origin
 from issuer.tokens.bearer import Caller
-from issuer.web.http.errors import MissingToken
+from issuer.web.http.errors import Documented, MissingToken
 from issuer.wiring import Accounts, Clients, Issuer, Tokens
 
 LABEL_MOST_CHARACTERS = 200
 
-bearer = OAuth2PasswordBearer(
-    tokenUrl="/login", auto_error=False, description="Log in with an account of this issuer."
+password_login = OAuth2PasswordBearer(
+    tokenUrl="/login",
+    scheme_name="password_login",
+    auto_error=False,
+    description="Log in with an account of this issuer.",
 )
+access_token = HTTPBearer(
+    bearerFormat="JWT",
+    scheme_name="access_token",
+    auto_error=False,
+    description="An access token of a user, for this issuer.",
+)
+CALLER_ERRORS: tuple[Documented, ...] = (MissingToken, InvalidToken)
+"""Errors of every endpoint that needs an access token."""
 
 
 async def get_issuer(request: Request) -> Issuer:
@@ -66,7 +78,7 @@ OriginDep = Annotated[Origin, Depends(get_origin)]
 
 
 async def get_current_caller(
-    tokens: TokensDep, clock: ClockDep, token: Annotated[str | None, Depends(bearer)]
+    tokens: TokensDep, clock: ClockDep, token: Annotated[str | None, Depends(password_login)]
 ) -> Caller:
     """Return the user and the session of the request's access token."""
     if not token:

@@ -197,8 +197,8 @@ def test_the_issuer_answers_as_documented(make: Callable[..., FastAPI]) -> None:
     seen = tried(
         ManyClients(app, each=50),
         auth={
-            "openapi": {"HTTPBearer": {"bearer": METRICS_TOKEN}},
-            "dynamic": {"openapi": {"OAuth2PasswordBearer": log_in}},
+            "openapi": {"metrics_token": {"bearer": METRICS_TOKEN}},
+            "dynamic": {"openapi": {"password_login": log_in}},
         },
     )
     require_documented(seen, app.openapi())

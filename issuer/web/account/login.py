@@ -6,18 +6,40 @@ import anyio.to_thread
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
-from issuer.oauth import GrantType
+from issuer.oauth import (
+    SCOPE_SYNTAX,
+    AccessDenied,
+    GrantType,
+    InvalidScope,
+    LoginFailed,
+    TooManyAttempts,
+    Unavailable,
+)
 from issuer.web.account.device_cookie import DeviceDep
 from issuer.web.deps import AccountsDep, ClockDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.errors import documented
+from issuer.web.http.forms import FORM, JSON, MULTIPART, wrong_type
 from issuer.web.instruments import Instruments
 from issuer.web.oauth.token import TokenBody, no_store, token_body
 
 router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
 
 
-@router.post("/login", responses=documented(400, 401, 403, 413, 415, 429, 503))
+@router.post(
+    "/login",
+    summary="Log in with a password",
+    responses=documented(
+        wrong_type(JSON, FORM, MULTIPART),
+        InvalidScope(SCOPE_SYNTAX),
+        LoginFailed,
+        AccessDenied,
+        *BODY_ERRORS,
+        TooManyAttempts,
+        Unavailable,
+    ),
+)
 async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     accounts: AccountsDep,

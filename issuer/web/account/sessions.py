@@ -9,9 +9,9 @@ import structlog
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
-from issuer.oauth import NotFound, format_scope
+from issuer.oauth import InvalidRequest, NotFound, Unavailable, format_scope
 from issuer.tokens.refresh import Family
-from issuer.web.deps import ClockDep, CurrentCaller, TokensDep
+from issuer.web.deps import CALLER_ERRORS, ClockDep, CurrentCaller, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.oauth.token import no_store
@@ -22,6 +22,8 @@ log = structlog.get_logger("issuer.web")
 ENDED: dict[int | str, dict[str, Any]] = {
     204: {"description": "The session has ended. Other services accept its access tokens until they expire."}
 }
+
+NO_SESSION = "no such session, or it has ended"
 
 
 class Session(BaseModel):
@@ -64,7 +66,9 @@ def _rounded_down(at: datetime, unit: timedelta) -> datetime:
     return at - (at - datetime.min.replace(tzinfo=at.tzinfo)) % unit
 
 
-@router.get("/users/me/sessions", responses=documented(401, 503))
+@router.get(
+    "/users/me/sessions", summary="List my sessions", responses=documented(*CALLER_ERRORS, Unavailable)
+)
 async def sessions(caller: CurrentCaller, tokens: TokensDep, clock: ClockDep, response: Response) -> Sessions:
     """List the sessions of the user."""
     found, damaged = await anyio.to_thread.run_sync(tokens.families.active, caller.user.id, clock())
@@ -76,9 +80,10 @@ async def sessions(caller: CurrentCaller, tokens: TokensDep, clock: ClockDep, re
 
 @router.delete(
     "/users/me/sessions/{id}",
+    summary="End a session",
     status_code=204,
     response_class=Response,
-    responses={**ENDED, **documented(401, 404, 503)},
+    responses={**ENDED, **documented(*CALLER_ERRORS, NotFound(NO_SESSION), Unavailable)},
 )
 async def end_session(
     session: Annotated[str, Path(alias="id")], caller: CurrentCaller, tokens: TokensDep, clock: ClockDep
@@ -93,12 +98,16 @@ async def end_session(
         return tokens.families.end(family_id, clock(), user_id=caller.user.id)
 
     if not await anyio.to_thread.run_sync(end):
-        raise NotFound("no such session, or it has ended")
+        raise NotFound(NO_SESSION)
     return Response(status_code=204, headers=NO_STORE)
 
 
 @router.post(
-    "/logout", status_code=204, response_class=Response, responses={**ENDED, **documented(400, 401, 503)}
+    "/logout",
+    summary="Log out",
+    status_code=204,
+    response_class=Response,
+    responses={**ENDED, **documented(InvalidRequest("everywhere is not valid"), *CALLER_ERRORS, Unavailable)},
 )
 async def logout(
     caller: CurrentCaller,

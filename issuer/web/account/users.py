@@ -8,12 +8,21 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field, SecretStr
 
 from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS, PASSWORD_MOST_BYTES, USERNAME_LENGTH, User
-from issuer.oauth import format_scope
+from issuer.oauth import (
+    AccessDenied,
+    InvalidRequest,
+    TooManyAttempts,
+    Unavailable,
+    UsernameTaken,
+    format_scope,
+)
 from issuer.throttling.limits import networks_of
 from issuer.web.account.device_cookie import DeviceDep
-from issuer.web.deps import AccountsDep, ClockDep, CurrentCaller
+from issuer.web.deps import CALLER_ERRORS, AccountsDep, ClockDep, CurrentCaller
 from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.errors import documented
+from issuer.web.http.forms import FORM, JSON, wrong_type
 from issuer.web.oauth.token import no_store
 
 router = APIRouter(tags=["accounts"], route_class=UnambiguousRoute)
@@ -50,11 +59,27 @@ def _account(user: User) -> Account:
     )
 
 
-@router.post("/users", status_code=201, responses=documented(400, 403, 409, 413, 415, 429, 503))
+@router.post(
+    "/users",
+    summary="Create an account",
+    status_code=201,
+    responses=documented(
+        wrong_type(FORM, JSON),
+        InvalidRequest(f"password must have at least {PASSWORD_LEAST_CHARACTERS} characters"),
+        AccessDenied("registration is closed at this issuer; ask the operator for an account"),
+        UsernameTaken,
+        *BODY_ERRORS,
+        TooManyAttempts,
+        Unavailable,
+    ),
+)
 async def register(
     registration: Registration, accounts: AccountsDep, clock: ClockDep, origin: DeviceDep, response: Response
 ) -> Account:
-    """Create an account, without any scope. The response sets the device cookie, as at `/login`."""
+    """Create an account, without any scope.
+
+    The response sets the device cookie, as at `/login`.
+    """
     given = registration.username, registration.password.get_secret_value(), origin
     await anyio.to_thread.run_sync(accounts.registration.admit, *given, clock())
     user = await accounts.hashing_pool.run(
@@ -64,7 +89,7 @@ async def register(
     return _account(user)
 
 
-@router.get("/users/me", responses=documented(401, 503))
+@router.get("/users/me", summary="Show my account", responses=documented(*CALLER_ERRORS, Unavailable))
 async def me(caller: CurrentCaller, response: Response) -> Account:
     """Return the account of the access token's user; `aud` of the token must contain the issuer's URL."""
     no_store(response)

@@ -16,9 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.oauth import InvalidRequest
 from issuer.strict_json import MemberRepeated, read_document
+from issuer.web.http import forms
 from issuer.web.http.body_limit import read_body
 from issuer.web.http.errors import respond_to
-from issuer.web.http.forms import FIELDS_MOST, FORM, media_type, read_fields, require_once, require_type
+from issuer.web.http.forms import FIELDS_MOST, media_type, read_fields, require_once, require_type
 
 SINGLE_HEADERS = frozenset(
     {
@@ -63,13 +64,13 @@ class UnambiguousRequest(Request):
         content_type = self.headers.get("content-type", "")
         self._body = await read_body(self)
         match media_type(content_type):
-            case "application/x-www-form-urlencoded":
+            case forms.FORM:
                 fields: list[tuple[str, str | UploadFile]] = [*read_fields(content_type, self._body)]
                 self._document = FormData(fields)
-            case "multipart/form-data":
+            case forms.MULTIPART:
                 self._document = await self._read_multipart()
                 require_once((name for name, _ in self._document.multi_items()), "parameter")
-            case "application/json":
+            case forms.JSON:
                 self._document = read_json(self._body)
 
     async def _read_multipart(self) -> FormData:
@@ -117,7 +118,7 @@ def _media_types(route: APIRoute) -> tuple[str, ...]:
     if route.body_field is None:
         return ()
     is_form = isinstance(route.body_field.field_info, Form)
-    return (FORM, "multipart/form-data") if is_form else ("application/json",)
+    return (forms.FORM, forms.MULTIPART) if is_form else (forms.JSON,)
 
 
 def read_json(body: bytes) -> Any:

@@ -6,7 +6,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from issuer.oauth import ErrorCode, OAuthError
-from issuer.web.http.errors import respond_to
+from issuer.web.http.errors import Documented, respond_to
 
 BODY_MOST_BYTES = 64 * 1024
 LENGTH_DIGITS = 12
@@ -17,9 +17,7 @@ class BodyTooLarge(OAuthError):
 
     code = ErrorCode.INVALID_REQUEST
     status = 413
-
-    def __init__(self) -> None:
-        super().__init__(f"the request body is larger than {BODY_MOST_BYTES} bytes")
+    description = f"the request body is larger than {BODY_MOST_BYTES} bytes"
 
 
 class ContentCoded(OAuthError):
@@ -28,9 +26,11 @@ class ContentCoded(OAuthError):
     code = ErrorCode.INVALID_REQUEST
     status = 415
     headers = MappingProxyType({"Accept-Encoding": "identity"})
+    description = "the request body has a Content-Encoding; send it without"
 
-    def __init__(self) -> None:
-        super().__init__("the request body has a Content-Encoding; send it without")
+
+BODY_ERRORS: tuple[Documented, ...] = (BodyTooLarge, ContentCoded)
+"""Errors of every endpoint with a request body."""
 
 
 async def read_body(request: Request) -> bytes:

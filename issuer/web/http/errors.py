@@ -4,7 +4,7 @@ Codes and statuses are defined in `oauth`; an endpoint with another renderer dec
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -20,7 +20,16 @@ from issuer.accounts.hashing_pool import QueueFull
 from issuer.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
-from issuer.oauth import ErrorCode, InvalidToken, MethodNotAllowed, NotFound, OAuthError, Unavailable
+from issuer.oauth import (
+    ErrorCode,
+    InvalidRequest,
+    InvalidToken,
+    MethodNotAllowed,
+    NotFound,
+    OAuthError,
+    ServerError,
+    Unavailable,
+)
 from issuer.tokens.refresh import RepeatRefused, ReuseDetected
 from issuer.web.http.endpoints import ErrorResponse, renderer_of
 from issuer.web.http.methods import allowed
@@ -43,36 +52,58 @@ class ErrorBody(BaseModel):
 
 
 class MissingToken(InvalidToken):
-    """No access token at all: the challenge carries no error code, RFC 6750 section 3.1."""
+    """The request has no access token: the challenge carries no error code, RFC 6750 section 3.1."""
 
-    def __init__(self) -> None:
-        super().__init__("this endpoint needs an access token")
-
-
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI `responses` of an endpoint that answers with these errors; never a 422."""
-    reasons = {
-        400: "The request is malformed or not allowed.",
-        401: "Authentication failed or is missing.",
-        403: "Disabled by the operator.",
-        404: "The object does not exist, or belongs to another user.",
-        409: "The username is taken.",
-        413: "The request body is too large.",
-        415: "The request body has a Content-Encoding.",
-        429: "Too many attempts; see Retry-After.",
-        503: "Temporarily unavailable; see Retry-After.",
-    }
-    described: dict[int | str, dict[str, Any]] = {
-        status: {"model": ErrorBody, "description": reasons[status], "headers": _HEADERS.get(status, {})}
-        for status in statuses
-    }
-    return {**described, "4XX": {"model": ErrorBody, "description": "Any other error of the client."}}
+    description = "this endpoint needs an access token"
 
 
 _RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 _CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
 _HEADERS: dict[int, dict[str, Any]] = {401: _CHALLENGE, 429: _RETRY_AFTER, 503: _RETRY_AFTER}
 """The headers of error responses, as OpenAPI describes them."""
+
+Documented = OAuthError | type[OAuthError]
+"""An error as documents show it; a class has the description of errors that are raised without one."""
+_ANYWHERE: tuple[Documented, ...] = (
+    InvalidRequest("the request has more than one header authorization"),
+    MethodNotAllowed,
+)
+"""Errors that any endpoint may answer."""
+
+
+def documented(*errors: Documented) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI `responses` of an endpoint that answers these errors, each with its body; never a 422."""
+    statuses = sorted({error.status for error in errors})
+    responses: dict[int | str, dict[str, Any]] = {
+        status: _response([error for error in errors if error.status == status], _HEADERS.get(status, {}))
+        for status in statuses
+    }
+    return {**responses, "4XX": _response(_ANYWHERE, {})}
+
+
+def cause(error: Documented) -> str:
+    """Return when an error occurs, in one sentence."""
+    return (error.__doc__ or "").partition("\n")[0]
+
+
+def _response(errors: Sequence[Documented], headers: dict[str, Any]) -> dict[str, Any]:
+    causes = [cause(error) for error in errors]
+    return {
+        "model": ErrorBody,
+        "description": causes[0] if len(causes) == 1 else "\n".join(f"- {each}" for each in causes),
+        "headers": headers,
+        "content": {"application/json": {"examples": _examples(errors)}},
+    }
+
+
+def _examples(errors: Sequence[Documented]) -> dict[str, Any]:
+    """Return the body of each error under its code, and a number if there are several with the code."""
+    examples: dict[str, Any] = {}
+    for error in errors:
+        number = 1 + sum(name.partition(" ")[0] == error.code for name in examples)
+        name = f"{error.code} {number}" if number > 1 else str(error.code)
+        examples[name] = {"summary": error.description, "value": _body(error.code, error.description)}
+    return examples
 
 
 def install(app: FastAPI) -> None:
@@ -88,8 +119,11 @@ async def respond_to(request: Request, error: Exception) -> Response:
 
 def render_json(_request: Request, error: ErrorResponse) -> Response:
     """Return an error as JSON, RFC 6749 section 5.2: the renderer of endpoints that declare none."""
-    body = {"error": error.code, "error_description": error.description}
-    return JSONResponse(body, error.status, {**NO_STORE, **error.headers})
+    return JSONResponse(_body(error.code, error.description), error.status, {**NO_STORE, **error.headers})
+
+
+def _body(code: str, description: str) -> dict[str, str]:
+    return {"error": code, "error_description": description}
 
 
 def _respond(
@@ -157,11 +191,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
         # Preflight requests of browsers were answered by `cors`.
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
-        return _respond(
-            request, 405, MethodNotAllowed.code, "this endpoint has no such method; see Allow", headers
-        )
+        return _respond(request, 405, MethodNotAllowed.code, MethodNotAllowed.description, headers)
     if error.status_code == NotFound.status:
-        return _respond(request, 404, NotFound.code, "there is no such endpoint", headers)
+        return _respond(request, 404, NotFound.code, NotFound.description, headers)
     return _respond(request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), headers)
 
 
@@ -172,7 +204,7 @@ async def _client_disconnected(_request: Request, _error: Exception) -> Response
 async def _unavailable(request: Request, error: Exception) -> Response:
     log.error("service unavailable", reason=str(error))
     retry_after = timedelta(seconds=RETRY_SECONDS)
-    return await _oauth_error(request, Unavailable("the issuer is temporarily unavailable", retry_after))
+    return await _oauth_error(request, Unavailable(Unavailable.description, retry_after))
 
 
 async def _shortage(request: Request, error: Exception) -> Response:
@@ -181,7 +213,7 @@ async def _shortage(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     log.error("internal error", exc_info=error)
-    return _respond(request, 500, "server_error", "internal error; see the log of the issuer")
+    return await _oauth_error(request, ServerError())
 
 
 _HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

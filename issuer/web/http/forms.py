@@ -8,10 +8,10 @@ from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
 
-from issuer.oauth import InvalidRequest, OAuthRequest
+from issuer.oauth import AuthMethod, InvalidRequest, OAuthRequest
 from issuer.web.http.body_limit import read_body
 
-FORM = "application/x-www-form-urlencoded"
+FORM, MULTIPART, JSON = "application/x-www-form-urlencoded", "multipart/form-data", "application/json"
 FIELDS_MOST = 50
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 VERBATIM = frozenset({"password"})
@@ -29,8 +29,13 @@ def require_type(content_type: str, accepted: Sequence[str]) -> None:
     """Raise InvalidRequest, which names the media type, unless it is one of the `accepted` ones."""
     kind = media_type(content_type)
     if kind not in accepted:
-        sent = f"not {kind}" if _MEDIA_TYPE.fullmatch(kind) else "and name that in Content-Type"
-        raise InvalidRequest(f"send the body as {' or '.join(accepted)}, {sent}")
+        raise wrong_type(kind, *accepted)
+
+
+def wrong_type(kind: str, *accepted: str) -> InvalidRequest:
+    """Return the error about a body of the media type `kind`, which says what is accepted."""
+    sent = f"not {kind}" if _MEDIA_TYPE.fullmatch(kind) else "and name that in Content-Type"
+    return InvalidRequest(f"send the body as {' or '.join(accepted)}, {sent}")
 
 
 def require_once(names: Iterable[str], what: str) -> None:
@@ -98,15 +103,35 @@ def _authorization(request: Request, parameters: Mapping[str, str]) -> str | Non
 
 FormDep = Annotated[OAuthRequest, Depends(get_form)]
 
+
+SECURITY_SCHEMES: dict[str, Any] = {
+    AuthMethod.BASIC.value: {
+        "type": "http",
+        "scheme": "basic",
+        "description": "Client authentication by `client_id` and `client_secret` in the Authorization header. Clients"
+        " with another method, such as `client_secret_post`, authenticate in the form.",
+    }
+}
+"""What FastAPI does not know, as these endpoints read the header themselves."""
 _CLIENT: dict[str, Any] = {
-    "client_id": {"type": "string"},
-    "client_secret": {"type": "string", "format": "password"},
-    "client_assertion_type": {"type": "string"},
-    "client_assertion": {"type": "string"},
+    "client_id": {
+        "type": "string",
+        "description": "Of every client that is not in the Authorization header.",
+    },
+    "client_secret": {"type": "string", "format": "password", "description": "For `client_secret_post`."},
+    "client_assertion_type": {
+        "type": "string",
+        "description": "For `private_key_jwt`: `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`.",
+    },
+    "client_assertion": {"type": "string", "description": "For `private_key_jwt`: a signed JWT, RFC 7523."},
 }
 
 
 def described(required: list[str], **properties: Any) -> dict[str, Any]:
     """Return the OpenAPI description of a form with these parameters and those that authenticate clients."""
     schema = {"type": "object", "required": required, "properties": {**properties, **_CLIENT}}
-    return {"requestBody": {"required": True, "content": {FORM: {"schema": schema}}}}
+    return {
+        "requestBody": {"required": True, "content": {FORM: {"schema": schema}}},
+        # Alternatives: the header, or nothing beside the form.
+        "security": [{AuthMethod.BASIC.value: []}, {}],
+    }

@@ -23,8 +23,8 @@ class StripPrefix:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on with the path of the route."""
-        if scope["type"] == "http" and scope["path"].startswith(f"{self._prefix}/"):
-            path = scope["path"].removeprefix(self._prefix)
+        if scope["type"] == "http" and f"{scope['path']}/".startswith(f"{self._prefix}/"):
+            path = scope["path"].removeprefix(self._prefix) or "/"
             scope = {**scope, "path": path, "raw_path": quote(path).encode()}
         await self._app(scope, receive, send)
 

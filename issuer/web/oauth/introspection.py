@@ -7,12 +7,13 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
-from issuer.oauth import CONFIDENTIAL_METHODS
+from issuer.oauth import CONFIDENTIAL_METHODS, InvalidClient, InvalidRequest, TooManyAttempts, Unavailable
 from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import documented
-from issuer.web.http.forms import FormDep, described
+from issuer.web.http.forms import FORM, JSON, FormDep, described, wrong_type
 from issuer.web.oauth.token import no_store
 
 router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
@@ -29,7 +30,15 @@ class IntrospectionBody(BaseModel):
 @router.post(
     "/oauth2/introspect",
     name="introspection_endpoint",
-    responses=documented(400, 401, 413, 415, 429, 503),
+    summary="Introspect a token",
+    responses=documented(
+        wrong_type(JSON, FORM),
+        InvalidRequest("the parameter token is missing"),
+        InvalidClient,
+        *BODY_ERRORS,
+        TooManyAttempts,
+        Unavailable,
+    ),
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )
 @authenticates_clients(CONFIDENTIAL_METHODS)

@@ -3,12 +3,21 @@
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
-from issuer.oauth import AuthMethod
+from issuer.oauth import (
+    AuthMethod,
+    InvalidClient,
+    InvalidRequest,
+    TooManyAttempts,
+    UnauthorizedClient,
+    Unavailable,
+    UnsupportedTokenType,
+)
 from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import NO_STORE, documented
-from issuer.web.http.forms import FormDep, described
+from issuer.web.http.forms import FORM, JSON, FormDep, described, wrong_type
 
 router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
 
@@ -16,10 +25,20 @@ router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
 @router.post(
     "/oauth2/revoke",
     name="revocation_endpoint",
+    summary="Revoke a token",
     response_class=Response,
     responses={
         200: {"description": "The token is not valid, whether or not it ever was."},
-        **documented(400, 401, 413, 415, 429, 503),
+        **documented(
+            wrong_type(JSON, FORM),
+            InvalidRequest("the parameter token is missing"),
+            UnauthorizedClient("the token was issued to another client"),
+            UnsupportedTokenType,
+            InvalidClient,
+            *BODY_ERRORS,
+            TooManyAttempts,
+            Unavailable,
+        ),
     },
     openapi_extra=described(["token"], token={"type": "string"}, token_type_hint={"type": "string"}),
 )

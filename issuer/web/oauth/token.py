@@ -13,14 +13,27 @@ from issuer.digests import digest
 from issuer.grants.context import Workload
 from issuer.grants.registry import GRANTS
 from issuer.grants.response import TokenResponse, UnsignedTokenResponse
-from issuer.oauth import AuthMethod, OAuthRequest
+from issuer.oauth import (
+    AuthMethod,
+    InvalidClient,
+    InvalidGrant,
+    InvalidRequest,
+    InvalidScope,
+    InvalidTarget,
+    OAuthRequest,
+    TooManyAttempts,
+    UnauthorizedClient,
+    Unavailable,
+    UnsupportedGrantType,
+)
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
 from issuer.web.deps import get_issuer, get_origin
+from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.fast_path import run_inline_or_on_thread
-from issuer.web.http.forms import described, get_form
+from issuer.web.http.forms import FORM, JSON, described, get_form, wrong_type
 from issuer.web.instruments import Instruments
 from issuer.wiring import Issuer
 
@@ -115,8 +128,21 @@ def no_store(response: Response) -> None:
 @router.post(
     "/oauth2/token",
     name="token_endpoint",
+    summary="Issue a token",
     response_model=TokenBody,
-    responses=documented(400, 401, 413, 415, 429, 503),
+    responses=documented(
+        wrong_type(JSON, FORM),
+        InvalidRequest("the parameter grant_type is missing"),
+        UnsupportedGrantType,
+        InvalidGrant,
+        InvalidScope,
+        InvalidTarget,
+        UnauthorizedClient,
+        InvalidClient,
+        *BODY_ERRORS,
+        TooManyAttempts,
+        Unavailable,
+    ),
     openapi_extra=described(
         ["grant_type"],
         grant_type={"type": "string", "enum": list(GRANTS)},

@@ -1,6 +1,7 @@
 """`GET /healthz`: whether the process works; `GET /readyz`: whether it can serve requests, or why not."""
 
 import asyncio
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, StaleView
 from issuer.web.deps import IssuerDep
-from issuer.web.http.errors import NO_STORE
+from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.operation.supervision import Supervisor
 from issuer.wiring import Issuer
 
@@ -21,14 +22,35 @@ Result = tuple[dict[str, str], list[str]]
 """The result of each check, and warnings."""
 
 
-@router.get("/healthz", responses={503: {"description": "The process should be restarted."}})
+_UNHEALTHY = {"status": "no heartbeat from the background task refresh"}
+_UNREADY = {
+    "status": "not ready",
+    "checks": {"database": "the database does not answer", "key_ring": OK, "background_tasks": OK},
+    "warnings": [],
+}
+
+
+def _example(description: str, body: Any) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"example": body}}
+    return {503: {"description": description, "content": content}, **documented()}
+
+
+@router.get(
+    "/healthz",
+    summary="Check that the process works",
+    responses=_example("The process should be restarted.", _UNHEALTHY),
+)
 async def healthz(request: Request) -> JSONResponse:
     """Return 200 while the process and its background tasks run."""
     wrong = request.app.state.supervisor.unhealthy
     return JSONResponse({"status": wrong or OK}, 503 if wrong else 200, NO_STORE)
 
 
-@router.get("/readyz", responses={503: {"description": "Not ready; `checks` has the reasons."}})
+@router.get(
+    "/readyz",
+    summary="Check that requests can be served",
+    responses=_example("Not ready; `checks` has the reasons.", _UNREADY),
+)
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return whether this process can sign and reach its database, and warnings for operators."""
     probe: Probe = request.app.state.probe

@@ -30,7 +30,9 @@ VERSIONS_KEPT = 10
 """How many versions of the key ring are exported as a label."""
 _TRANSITIONS = {EventKind.SIGNS: "signs", EventKind.LEAVES: "leaves"}
 
-bearer = HTTPBearer(auto_error=False, description="ISSUER_METRICS_TOKEN")
+bearer = HTTPBearer(
+    scheme_name="metrics_token", auto_error=False, description="The value of ISSUER_METRICS_TOKEN."
+)
 
 
 def routes(settings: Settings) -> APIRouter:
@@ -39,8 +41,9 @@ def routes(settings: Settings) -> APIRouter:
     router.add_api_route(
         "/metrics",
         metrics,
+        summary="Read the metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}}, **documented(401, 503)},
+        responses={200: {"content": {"text/plain": {}}}, **documented(MissingToken)},
         # In OpenAPI: no authentication is needed.
         openapi_extra={"security": [{}]} if _is_open(settings) else None,
     )

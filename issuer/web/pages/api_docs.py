@@ -14,6 +14,7 @@ from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redi
 from fastapi.responses import HTMLResponse
 
 from issuer.connections.files import InMemoryFiles
+from issuer.web.http.forms import SECURITY_SCHEMES
 from issuer.web.http.security_headers import page_policy
 
 DOCUMENT, PAGE, REDIRECT, FILES = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
@@ -34,7 +35,7 @@ def install(app: FastAPI, prefix: str) -> None:
     for path, html in ((PAGE, page), (REDIRECT, redirect)):
         app.add_api_route(path, _page_endpoint(html), include_in_schema=False, response_class=HTMLResponse)
     app.add_api_route(DOCUMENT, _document_endpoint(app), include_in_schema=False)
-    _add_prefix_to_token_url(app, prefix)
+    _complete_security_schemes(app, prefix)
 
 
 def _page_endpoint(html: HTMLResponse) -> Any:
@@ -58,13 +59,15 @@ def _document_endpoint(app: FastAPI) -> Any:
     return answer
 
 
-def _add_prefix_to_token_url(app: FastAPI, prefix: str) -> None:
-    """Add the prefix to `tokenUrl`, which Swagger UI resolves against the origin."""
+def _complete_security_schemes(app: FastAPI, prefix: str) -> None:
+    """Add schemes that no dependency declares, and the prefix to `tokenUrl`, which pages resolve at the origin."""
     described = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = described()
-        for scheme in document.get("components", {}).get("securitySchemes", {}).values():
+        schemes = document["components"]["securitySchemes"]
+        schemes.update(SECURITY_SCHEMES)
+        for scheme in schemes.values():
             for flow in scheme.get("flows", {}).values():
                 if "tokenUrl" in flow:
                     flow["tokenUrl"] = prefix + flow["tokenUrl"].removeprefix(prefix)

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from issuer.clients.key_sets import ALGORITHMS
+from issuer.oauth import Unavailable
 from issuer.web.deps import IssuerDep
 from issuer.web.http.endpoints import auth_methods_of
 from issuer.web.http.errors import documented
@@ -58,8 +59,8 @@ def _client_authentication(endpoints: Mapping[str, RouteContext]) -> dict[str, l
     return members
 
 
-@router.get(OAUTH, responses=documented(503))
-@router.get(OPENID, responses=documented(503))
+@router.get(OAUTH, summary="Get the metadata (RFC 8414)", responses=documented(Unavailable))
+@router.get(OPENID, summary="Get the metadata (OpenID Connect)", responses=documented(Unavailable))
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return the metadata of the issuer; both discovery URLs return the same document."""
     max_age = issuer.keys.node.view.max_age(issuer.policy, issuer.clock())

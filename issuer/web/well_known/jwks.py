@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from issuer.errors import StaleView
 from issuer.keyring.key import Key
+from issuer.oauth import Unavailable
 from issuer.web.deps import get_issuer
 from issuer.web.http.errors import documented
 from issuer.web.instruments import Instruments
@@ -37,10 +38,11 @@ class RenderedKeySet:
 @router.get(
     PATH,
     name="jwks_uri",
+    summary="Get the public keys",
     responses={
         200: {"content": {"application/json": {"example": {"keys": [{"kty": "RSA", "kid": "…"}]}}}},
         304: {"description": "The key set has the ETag in If-None-Match."},
-        **documented(503),
+        **documented(Unavailable),
     },
     response_class=Response,
 )

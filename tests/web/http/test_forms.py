@@ -1,7 +1,6 @@
 """Forms of OAuth endpoints: the variations that are accepted, and the reason for each refusal."""
 
 import base64
-import json
 from typing import Any
 
 import pytest
@@ -134,19 +133,43 @@ def test_errors_in_a_form_are_described(
         assert "<script>" not in answer.text
 
 
-@pytest.mark.parametrize(
-    ("path", "content_type", "says"),
-    [
-        ("/login", "application/json", FORM),
-        ("/users", FORM, "application/json"),
-        ("/users", "", "application/json"),
-    ],
+ACCEPTED = {
+    "/login": (FORM, "multipart/form-data"),
+    "/users": ("application/json",),
+    TOKEN: (FORM,),
+    "/oauth2/revoke": (FORM,),
+    "/oauth2/introspect": (FORM,),
+}
+NOT_ACCEPTED = (
+    None,
+    "",
+    FORM,
+    "application/json",
+    "application/vnd.api+json",
+    "application/json, " + FORM,
+    f"{FORM}-x",
+    "text/plain; charset=utf-8",
+    "*/*",
+    "<script>",
+    "\u00e9;;",
 )
-def test_each_endpoint_documents_its_request_body(
-    web: TestClient, path: str, content_type: str, says: str
-) -> None:
-    answer = web.post(path, content=json.dumps(ALICE), headers={"Content-Type": content_type})
-    assert says in refusal(answer)
+
+
+def test_each_endpoint_with_a_body_says_which_content_type_it_accepts(web: TestClient) -> None:
+    document = web.get("/openapi.json").json()["paths"]
+    assert {path for path, each in document.items() if "requestBody" in each.get("post", {})} == set(ACCEPTED)
+    for path, accepted in ACCEPTED.items():
+        assert set(document[path]["post"]["requestBody"]["content"]) <= set(accepted)
+        for content_type in NOT_ACCEPTED:
+            if content_type not in accepted:
+                headers = {} if content_type is None else {"Content-Type": content_type.encode()}
+                told = refusal(web.post(path, content=b"{}", headers=headers))
+                assert told.startswith(f"send the body as {' or '.join(accepted)}, "), (path, content_type)
+                assert "<" not in told
+        odd = (accepted[0].upper(), f"{accepted[0]};charset=UTF-8", f' {accepted[0]} ; CHARSET="utf-8";')
+        for content_type in odd:
+            answer = web.post(path, content=b"{}", headers={"Content-Type": content_type})
+            assert not answer.json()["error_description"].startswith("send the body as"), (path, content_type)
 
 
 @given(

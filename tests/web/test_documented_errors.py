@@ -1,0 +1,207 @@
+"""Each error in the OpenAPI document of the issuer is answered to a real request, with the body of its example.
+
+`test_openapi` tries what is not documented.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+from support.defaults import ALICE, PASSWORD, Build, bearer
+
+from issuer.settings.settings import Settings
+from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.throttling.store import ThrottleStore
+from issuer.web.app import create_app
+from issuer.web.http.body_limit import BODY_MOST_BYTES
+from issuer.wiring import Issuer
+
+FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+WITH_BODY = {
+    "POST /login": FORM,
+    "POST /users": JSON,
+    "POST /oauth2/token": FORM,
+    "POST /oauth2/revoke": FORM,
+    "POST /oauth2/introspect": FORM,
+}
+OF_USERS = ("GET /users/me", "GET /users/me/sessions", "DELETE /users/me/sessions/{id}", "POST /logout")
+FIRST_PARTY = {"client_id": "first-party"}
+MACHINES = {"grant_type": "client_credentials"}
+LOG_IN = {"grant_type": "password", **FIRST_PARTY, **ALICE}
+
+Documented = set[tuple[str, int, str]]
+"""Operation, status and description of errors."""
+
+
+def documented(web: TestClient, *statuses: int) -> Documented:
+    """Return the errors with these statuses that the document has examples of."""
+    return {
+        (f"{method.upper()} {path}", status, example["value"]["error_description"])
+        for path, operations in web.get("/openapi.json").json()["paths"].items()
+        for method, operation in operations.items()
+        for status in statuses
+        for example in operation["responses"]
+        .get(str(status), _NONE)["content"][JSON]
+        .get("examples", {})
+        .values()
+    }
+
+
+_NONE: dict[str, Any] = {"content": {JSON: {}}}
+
+
+class Requests:
+    """Sends requests, and collects the errors that were answered as documented."""
+
+    def __init__(self, web: TestClient) -> None:
+        self.web = web
+        self.document = web.get("/openapi.json").json()
+        self.answered: Documented = set()
+
+    def send(self, operation: str, status: int, **request: Any) -> None:
+        """Send one request, and compare the response with the examples of its status."""
+        method, path = operation.split(" ")
+        answer = self.web.request(method, path.replace("{id}", "no-uuid"), **request)
+        assert answer.status_code == status, (operation, answer.text)
+        described = self.document["paths"][path][method.lower()]["responses"][str(status)]
+        examples = [each["value"] for each in described["content"][JSON]["examples"].values()]
+        assert answer.json() in examples, operation
+        assert {name for name in described["headers"] if name not in answer.headers} == set()
+        self.answered.add((operation, status, answer.json()["error_description"]))
+
+
+@pytest.fixture
+def with_metrics_token(settings: Settings) -> Settings:
+    return settings.model_copy(update={"metrics_token": SecretStr("a token of sixteen characters")})
+
+
+@pytest.fixture
+def served(made: Build, with_metrics_token: Settings) -> Callable[..., TestClient]:
+    """Return a function that serves an issuer with other settings."""
+
+    def serve(**changes: object) -> TestClient:
+        issuer = made(with_metrics_token.model_copy(update=changes))
+        return TestClient(create_app(issuer), raise_server_exceptions=False)
+
+    return serve
+
+
+@pytest.fixture
+def web(issuer: Issuer, served: Callable[..., TestClient]) -> Iterator[TestClient]:
+    """A client of an issuer that needs a token for its metrics; it shares the database of `issuer`."""
+    del issuer
+    with served() as client:
+        yield client
+
+
+def test_refused_requests_are_answered_as_documented(
+    web: TestClient, alice: str, machine: tuple[str, str]
+) -> None:
+    del alice
+    requests = Requests(web)
+    session = web.post("/login", data=ALICE).json()
+    machines_token = web.post("/oauth2/token", data=MACHINES, auth=machine).json()["access_token"]
+    for operation, accepted in WITH_BODY.items():
+        wrong = {"Content-Type": FORM if accepted == JSON else JSON}
+        requests.send(operation, 400, headers=wrong, content="{}")
+        requests.send(operation, 413, headers={"Content-Type": accepted}, content="x" * (BODY_MOST_BYTES + 1))
+        requests.send(
+            operation, 415, headers={"Content-Type": accepted, "Content-Encoding": "gzip"}, content="x"
+        )
+    for operation in OF_USERS:
+        requests.send(operation, 401)
+        requests.send(operation, 401, headers=bearer("no-token"))
+    requests.send("GET /metrics", 401)
+    requests.send("POST /login", 400, data={**ALICE, "scope": '"'})
+    requests.send("POST /login", 401, data={**ALICE, "password": "wrong"})
+    requests.send("POST /users", 400, json={"username": "bob", "password": "short"})
+    requests.send("POST /users", 409, json=ALICE)
+    in_session = bearer(session["access_token"])
+    requests.send("DELETE /users/me/sessions/{id}", 404, headers=in_session)
+    requests.send("POST /logout", 400, params={"everywhere": "perhaps"}, headers=in_session)
+    for status, form, authentication in (
+        (400, {"scope": "items:read"}, machine),
+        (400, {"grant_type": "authorization_code"}, machine),
+        (400, {"grant_type": "refresh_token", "refresh_token": "unknown", **FIRST_PARTY}, None),
+        (400, {**MACHINES, "scope": "admin"}, machine),
+        (400, {**MACHINES, "resource": "https://other.example"}, machine),
+        (400, {"grant_type": "password", **ALICE}, machine),
+        (401, MACHINES, (machine[0], "wrong")),
+    ):
+        requests.send("POST /oauth2/token", status, data=form, auth=authentication)
+    for status, form, authentication in (
+        (400, {"token_type_hint": "access_token"}, machine),
+        (400, {"token": session["refresh_token"]}, machine),
+        (400, {"token": machines_token}, machine),
+        (401, {"token": machines_token}, (machine[0], "wrong")),
+    ):
+        requests.send("POST /oauth2/revoke", status, data=form, auth=authentication)
+    requests.send("POST /oauth2/introspect", 400, data={"token_type_hint": "access_token"}, auth=machine)
+    requests.send("POST /oauth2/introspect", 401, data={"token": "x"}, auth=(machine[0], "wrong"))
+    assert requests.answered == documented(web, 400, 401, 404, 409, 413, 415)
+
+
+def test_what_the_operator_disabled_is_answered_as_documented(served: Callable[..., TestClient]) -> None:
+    with served(registration="closed", password_login="off") as web:
+        requests = Requests(web)
+        requests.send("POST /login", 403, data=ALICE)
+        requests.send("POST /users", 403, json=ALICE)
+        assert requests.answered == documented(web, 403)
+
+
+def test_too_many_attempts_are_answered_as_documented(web: TestClient, issuer: Issuer) -> None:
+    name = site("testclient")
+    limits = [(ADDRESS, "address"), (REGISTRATION, "registration"), (SECRET, "secret")]
+    for _ in range(SECRET.free + 10):
+        ThrottleStore(issuer.database).fail(
+            [bucket(limit, what, name) for limit, what in limits], issuer.clock()
+        )
+    requests = Requests(web)
+    requests.send("POST /login", 429, data=ALICE)
+    requests.send("POST /users", 429, json=ALICE)
+    requests.send("POST /oauth2/token", 429, data=MACHINES, auth=("unknown", "wrong"))
+    for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect"):
+        requests.send(operation, 429, data={"token": "x"}, auth=("unknown", "wrong"))
+    assert requests.answered == documented(web, 429)
+
+
+def test_outages_are_answered_as_documented(web: TestClient, alice: str, settings: Settings) -> None:
+    del alice
+    token = web.post("/login", data=ALICE).json()["access_token"]
+    issuer: Issuer = web.app.state.issuer  # type: ignore[attr-defined]
+    for database in (issuer.database, issuer.ring_database):
+        database.close()
+    path = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
+    path.rename(f"{path}.gone")
+    path.mkdir()
+    requests = Requests(web)
+    requests.send("POST /login", 503, data=ALICE)
+    requests.send("POST /users", 503, json={"username": "bob", "password": PASSWORD})
+    requests.send("POST /oauth2/token", 503, data=MACHINES, auth=("unknown", "wrong"))
+    for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect"):
+        requests.send(operation, 503, data={"token": "x"}, auth=("unknown", "wrong"))
+    for operation in OF_USERS:
+        requests.send(operation, 503, headers=bearer(token))
+    unready = requests.document["paths"]["/readyz"]["get"]["responses"]["503"]["content"][JSON]["example"]
+    assert web.get("/readyz").json() == unready
+    node = issuer.keys.node
+    node._view = replace(node.view, refreshed_at=issuer.clock() - timedelta(hours=2))
+    for path_ in ("jwks.json", "openid-configuration", "oauth-authorization-server"):
+        requests.send(f"GET /.well-known/{path_}", 503)
+    assert requests.answered == documented(web, 503)
+
+
+def test_any_endpoint_refuses_a_repeated_header_and_an_unknown_method_as_documented(web: TestClient) -> None:
+    for path, operations in web.get("/openapi.json").json()["paths"].items():
+        answers = [
+            web.request("PATCH", path),
+            web.request("GET", path, headers=[("Authorization", "a"), ("Authorization", "b")]),
+        ]
+        for operation in operations.values():
+            examples = operation["responses"]["4XX"]["content"][JSON]["examples"].values()
+            assert [each["value"] for each in examples] == [answer.json() for answer in reversed(answers)]
