@@ -25,7 +25,8 @@ from issuer.cli.streams import OutputLost, require_output
 from issuer.cli.tables import Row
 from issuer.cli.terminal import status
 from issuer.clients.client import FIRST_PARTY, Client
-from issuer.clients.key_sets import is_fetchable, read_key_set
+from issuer.clients.document_fetch import is_fetchable
+from issuer.clients.key_sets import read_key_set
 from issuer.clients.store import MEMORY
 from issuer.clock import instant
 from issuer.database.errors import StoreError

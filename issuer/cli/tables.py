@@ -11,6 +11,8 @@ from issuer.logs import terminal_safe
 
 Row = Mapping[str, str | int | None]
 
+LABEL_MOST = 24
+"""A longer name of a member, in a hostile token, does not move the values of the others."""
 COLOURED = frozenset({"phase", "action", "state", "result", "what"})
 """Columns whose words have a meaning; a user may be called `revoked`."""
 
@@ -30,7 +32,7 @@ def draw(rows: Sequence[Row], terminal: Console, hidden: Collection[str] = ()) -
 
 def draw_members(members: Row, terminal: Console) -> None:
     """Print names and values, one in a line; a value is copied, so that it must not be wrapped."""
-    widest = max(map(len, members))
+    widest = max((len(name) for name in members if len(name) <= LABEL_MOST), default=0)
     for name, value in members.items():
         if text := _text(value):
             label = f"{name:{widest}}  "
