@@ -16,7 +16,8 @@ from issuer.accounts.confusables import require_plain
 from issuer.accounts.user import canonical_username, hashable
 from issuer.clients.assertion import Assertion
 from issuer.clients.authentication import _basic
-from issuer.clients.key_sets import BadKeySet, is_fetchable, read_key_set
+from issuer.clients.document_fetch import is_fetchable
+from issuer.clients.key_sets import BadKeySet, read_key_set
 from issuer.database.url import BadURL, parse
 from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, is_loopback, parse_scope
 from issuer.settings.values import parse_duration

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from issuer.audit.chain import Link, integrity_error
-from issuer.cli.output import Access, CommandError, Json, Row, opened, show
-from issuer.cli.ring_view import KID_SHOWN
+from issuer.cli.output import Access, CommandError, Json, opened, show
+from issuer.cli.tables import Row
+from issuer.cli.terminal import short_kid
 from issuer.clock import instant
 from issuer.database.errors import DatabaseDamaged
 from issuer.tokens.session_events import SessionEvents
@@ -174,7 +175,7 @@ def _brief(link: Link) -> Row:
     return {
         "at": instant(entry.at),
         "action": entry.action,
-        "kid": (entry.kid or "")[:KID_SHOWN],
+        "kid": short_kid(entry.kid or ""),
         "ring": entry.ring_version,
         "actor": entry.actor,
         "reason": entry.reason,

@@ -7,13 +7,13 @@ from rich.text import Text
 
 from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import CheckResult, run_checks
-from issuer.cli.output import Exit, Json, console, show
+from issuer.cli.output import Exit, Json, show
+from issuer.cli.terminal import STYLES, console, shorten_kids, status
 from issuer.clock import system_clock
 from issuer.logs import terminal_safe
 
-MARKS = {Severity.PROBLEM: ("✗", "bold red"), Severity.WARNING: ("!", "bold yellow")}
-PASSED = ("✓", "green")
-IN_ASCII = str.maketrans({"✗": "x", "✓": "ok"})
+MARKS = {Severity.PROBLEM: ("✗", STYLES["failed"]), Severity.WARNING: ("!", STYLES["warning"])}
+PASSED = ("✓", STYLES["passed"])
 
 
 def check(*, as_json: Json = False) -> None:
@@ -21,7 +21,8 @@ def check(*, as_json: Json = False) -> None:
 
     Changes nothing. Exit 1 if there is a problem; warnings alone exit 0.
     """
-    results = list(run_checks(system_clock))
+    with status("checking the installation", as_json=as_json):
+        results = list(run_checks(system_clock))
     found = [finding for each in results for finding in each.findings]
     counts = {severity: sum(finding.severity is severity for finding in found) for severity in Severity}
     document = {
@@ -46,11 +47,8 @@ def _described(finding: Finding) -> dict[str, str]:
 
 def _draw(results: Sequence[CheckResult]) -> None:
     terminal = console()
-    has_marks = terminal.encoding.startswith("utf")
     for result in results:
         for line in _lines(result):
-            if not has_marks:
-                line.plain = line.plain[0].translate(IN_ASCII) + line.plain[1:]
             terminal.print(line, soft_wrap=True)
 
 
@@ -63,6 +61,6 @@ def _lines(result: CheckResult) -> Iterator[Text]:
         yield Text(f"  {result.name}{note}")
     for finding in result.findings:
         mark = MARKS[finding.severity]
-        yield Text.assemble(mark, f" {result.name}: ", terminal_safe(finding.wrong))
+        yield Text.assemble(mark, f" {result.name}: ", shorten_kids(terminal_safe(finding.wrong)))
         for line in finding.fix.line.split("\n"):
             yield Text(f"    {terminal_safe(line)}", style="bold")

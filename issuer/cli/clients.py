@@ -19,11 +19,14 @@ from issuer.administration.clients import (
     require_scope,
     restore_secret,
 )
-from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
+from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.private_keys import content_of
 from issuer.cli.streams import OutputLost, require_output
+from issuer.cli.tables import Row
+from issuer.cli.terminal import status
 from issuer.clients.client import FIRST_PARTY, Client
-from issuer.clients.key_sets import is_fetchable, read_key_set
+from issuer.clients.document_fetch import is_fetchable
+from issuer.clients.key_sets import read_key_set
 from issuer.clients.store import MEMORY
 from issuer.clock import instant
 from issuer.database.errors import StoreError
@@ -93,7 +96,7 @@ def rotate_secret(
         ):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
-            _wait_for_caches()
+            _wait_for_caches(as_json=as_json)
 
 
 @contextmanager
@@ -114,9 +117,10 @@ def _undone_unless_shown(undone: str, undo: Callable[[], None]) -> Iterator[None
         raise
 
 
-def _wait_for_caches() -> None:
+def _wait_for_caches(*, as_json: bool) -> None:
     """Wait until no process uses a cached client any more, so that the change is in effect on return."""
-    time.sleep(MEMORY.total_seconds())
+    with status("waiting until every process has the change", as_json=as_json):
+        time.sleep(MEMORY.total_seconds())
 
 
 def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
@@ -169,7 +173,7 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
         issuer.clients.store.set_disabled(client.id, issuer.clock())
-        _wait_for_caches()
+        _wait_for_caches(as_json=as_json)
         _show(_find(issuer, client_id), as_json=as_json, says="disabled")
 
 

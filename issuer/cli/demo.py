@@ -22,12 +22,16 @@ from typing import Annotated, NoReturn, Self
 
 import typer
 
-from issuer.cli.output import CommandError, console
-from issuer.cli.ports import require_free
+from issuer.cli.output import CommandError
+from issuer.cli.ports import free_port, require_free
+from issuer.cli.tables import draw_members
+from issuer.cli.terminal import complain, console, status
 
 HOST = "127.0.0.1"
+USER = "demo"
 ISSUER_PORT = 8000
 SERVICE_PORT = 8001
+STOPPED_BY = (signal.SIGTERM, signal.SIGHUP)
 START_SECONDS = 30
 STOP_SECONDS = 5
 
@@ -80,41 +84,67 @@ def demo(
         bool, typer.Option("--once", help="Run the full scenario, check each step, and stop.")
     ] = False,
     port: Annotated[
-        int, typer.Option(min=1, max=65535, metavar="PORT", help="The port of the issuer.")
-    ] = ISSUER_PORT,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            metavar="PORT",
+            help=f"The port of the issuer: {ISSUER_PORT}, or the next free one.",
+        ),
+    ] = None,
     service_port: Annotated[
-        int,
-        typer.Option(min=1, max=65535, metavar="PORT", help="The port of the example service."),
-    ] = SERVICE_PORT,
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            metavar="PORT",
+            help=f"The port of the example service: {SERVICE_PORT}, or the next free one.",
+        ),
+    ] = None,
 ) -> None:
     """Run the issuer and the example service on this machine, with temporary settings and data.
 
     The key ring follows the rules of production, with seconds instead of hours.
     """
-    signal.signal(signal.SIGTERM, _stop)
-    signal.signal(signal.SIGHUP, _stop)
-    if port == service_port:
+    for each in STOPPED_BY:
+        signal.signal(each, _stop)
+    if port is not None and port == service_port:
         raise typer.BadParameter("--port and --service-port must differ")
     if find_spec("jwks_verifier") is None:
         raise CommandError(
             "the package jwks_verifier is not installed, and the example service needs it;"
             " run, in the checkout: pip install ./verifier_example"
         )
-    ports = Ports(port, service_port)
-    require_free(HOST, port, "--port")
-    require_free(HOST, service_port, "--service-port")
+    ports = _ports(port, service_port)
     from issuer.cli.demo_scenario import run_scenario  # noqa: PLC0415 - it imports an HTTP client
 
     with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
-        console().print(
-            f"folder   {folder.name}/  (its own settings and data; removed at the end)", markup=False
-        )
-        servers.start()
+        with status("starting the issuer and the example service", as_json=False):
+            servers.start()
         if once:
             run_scenario(servers, ports.issuer_url, ports.service_url, TIMINGS)
         else:
             _print_instructions(servers)
             _wait_for_ctrl_c(servers)
+
+
+def _ports(issuer: int | None, service: int | None) -> Ports:
+    """Return the ports that were asked for, or else free ones; raise CommandError if one is taken."""
+    for port, option in ((issuer, "--port"), (service, "--service-port")):
+        if port is not None:
+            require_free(HOST, port, option)
+    issuer = issuer or _free_port("issuer", ISSUER_PORT, "--port", {service or SERVICE_PORT})
+    return Ports(issuer, service or _free_port("example service", SERVICE_PORT, "--service-port", {issuer}))
+
+
+def _free_port(name: str, preferred: int, option: str, taken: set[int]) -> int:
+    port = free_port(HOST, preferred, option, taken)
+    if port != preferred:
+        complain(
+            "note",
+            f"port {preferred} is taken, so the {name} listens on {port}; {option} chooses another one",
+        )
+    return port
 
 
 @dataclass(frozen=True)
@@ -242,18 +272,27 @@ def _write_settings(path: Path, settings: Mapping[str, str]) -> None:
 def _print_instructions(servers: Servers) -> None:
     """Create a user and a client, and print what to try."""
     password = secrets.token_urlsafe(16)
-    made = servers.command(
-        "users", "add", "demo", "--scope", "items:read", "--password-stdin", "--json", stdin=password
-    )
-    client = servers.command("clients", "add", "demo machine", "--scope", "items:read", "--json")
+    with status("making a user and a client", as_json=False):
+        made = servers.command(
+            "users", "add", USER, "--scope", "items:read", "--password-stdin", "--json", stdin=password
+        )
+        client = servers.command("clients", "add", "demo machine", "--scope", "items:read", "--json")
     if made.returncode or client.returncode:
         raise CommandError(f"cannot make the demo's user and client: {made.stderr}{client.stderr}")
     client_id, client_secret = _client(client.stdout)
+    members = {
+        "issuer": f"{servers.ports.issuer_url}/docs",
+        "service": f"{servers.ports.service_url}/docs (Authorize with this user)",
+        "user": USER,
+        "password": password,
+        "client": client_id,
+        "secret": client_secret,
+        "folder": f"{servers.folder.name}/ (settings, data and logs; removed at the end)",
+    }
+    draw_members(members, console())
     say = partial(console().print, markup=False, soft_wrap=True)  # what is copied must not be broken
-    say(f"issuer   {servers.ports.issuer_url}/docs")
-    say(f"service  {servers.ports.service_url}/docs  (Authorize with the user demo)")
-    say(f"timings  {', '.join(f'{name} {value}' for name, value in TIMINGS.items())}")
-    say("\nIn another terminal, with the secrets of this run:\n")
+    say("\nKeys follow the rules of production, with seconds instead of hours.")
+    say("In another terminal, with the secrets of this run:\n")
     say(f"export DEMO_PASSWORD='{password}' DEMO_CLIENT='{client_id}:{client_secret}'")
     say(servers.ports.curl_lines)
     command = os.path.relpath(Path(sys.executable).with_name("issuer"), servers.folder)
@@ -290,4 +329,7 @@ def _last_line(log: Path) -> str:
 
 
 def _stop(_signal: int, _frame: object) -> NoReturn:
+    # A terminal that closes sends SIGHUP, perhaps after SIGTERM; that must not interrupt the stopping of the servers.
+    for each in STOPPED_BY:
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(1)

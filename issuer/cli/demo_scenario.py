@@ -7,15 +7,18 @@ import json
 import secrets
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import httpx2
 import jwt
-from rich.markup import escape
+from rich.text import Text
 
-from issuer.cli.output import CommandError, Exit, console, draw
+from issuer.cli.output import CommandError, Exit
 from issuer.cli.ring_view import brief
+from issuer.cli.tables import draw
+from issuer.cli.terminal import STYLES, console, prose, short_kid, shorten_kids, status
 from issuer.clock import instant, system_clock
 
 REFUSED_WITHIN_SECONDS = 30
@@ -61,84 +64,91 @@ class Scenario:
         self.username = "alice"
         self._credentials = {"username": self.username, "password": secrets.token_urlsafe(16)}
         self._terminal = console()
-        self._step = 0
+        self._passed = 0
 
     def run(self) -> None:
         """Run all steps."""
+        began = time.monotonic()
         self._say("The rules of production, with seconds instead of hours:")
-        self._say("  ".join(f"{name} {value}" for name, value in self._timings.items()))
+        self._terminal.print("  ".join(f"{name} {value}" for name, value in self._timings.items()))
         self._show_ring(self._command("keys", "list"))
         old = self._register_and_log_in()
         new, old_kid = self._rotate(old)
         self._guard()
         self._revoke(old, old_kid)
         self._outage(new)
-        self._say("\nAll steps passed.")
+        self._say(
+            f"\nAll steps passed. {self._passed} in {time.monotonic() - began:.0f} s: keys were rotated and revoked,"
+            " and the service was never restarted."
+        )
 
     def _register_and_log_in(self) -> str:
-        self._begin("Alice registers and logs in")
-        answer = self._http.post(f"{self._issuer_url}/users", json=self._credentials)
-        self._expect(answer.status_code == httpx2.codes.CREATED, f"POST /users answered {answer.status_code}")
-        token = self._log_in()
-        header, claims = (
-            jwt.get_unverified_header(token),
-            jwt.decode(token, options={"verify_signature": False}),
-        )
-        self._say(f"header  {json.dumps(header)}\nclaims  {json.dumps(claims)}")
-        self._begin("The service, which knows only the URL of the issuer, accepts her token")
-        self._accepted(token)
+        with self._step("Alice registers and logs in"):
+            answer = self._http.post(f"{self._issuer_url}/users", json=self._credentials)
+            self._expect(
+                answer.status_code == httpx2.codes.CREATED, f"POST /users answered {answer.status_code}"
+            )
+            token = self._log_in()
+        claims = jwt.decode(token, options={"verify_signature": False})
+        self._say(f"header  {json.dumps(jwt.get_unverified_header(token))}\nclaims  {json.dumps(claims)}")
+        with self._step("The service, which knows only the URL of the issuer, accepts her token"):
+            answer = self._accepted(token)
+        self._say_accepted(answer)
         return token
 
     def _rotate(self, old: str) -> tuple[str, str]:
-        self._begin(
-            "The operator rotates the key: the standby, already in every verifier's cache, signs from now on"
-        )
-        self._show_ring(self._command("keys", "rotate"))
-        self._begin("The old token is still accepted")
-        self._accepted(old)
-        self._begin("A new token has the new kid, and is accepted without a restart")
-        old_kid = _kid(old)
-        new = self._until(
-            "the issuer signs with the new key", self._log_in, lambda token: _kid(token) != old_kid
-        )
-        self._say(f"kid {_kid(new)}")
-        self._accepted(new)
+        with self._step("The operator rotates: the standby, in every cache already, signs now"):
+            ring = self._command("keys", "rotate")
+        self._show_ring(ring)
+        with self._step("The old token is still accepted"):
+            answer = self._accepted(old)
+        self._say_accepted(answer)
+        with self._step("A new token has the new kid, and is accepted without a restart"):
+            old_kid = _kid(old)
+            new = self._until(
+                "the issuer signs with the new key", self._log_in, lambda token: _kid(token) != old_kid
+            )
+            answer = self._accepted(new)
+        self._say(f"kid {short_kid(_kid(new))}")
+        self._say_accepted(answer)
         return new, old_kid
 
     def _guard(self) -> None:
-        self._begin("An immediate second rotation is refused: verifiers may not know the new standby yet")
-        refused = self._environment.command("keys", "rotate", "--json")
-        self._expect(refused.returncode == Exit.REFUSED, f"keys rotate exited {refused.returncode}, not 3")
-        document = json.loads(refused.stdout)
-        self._expect("allowed_from" in document, "allowed_from is missing")
+        with self._step("A second rotation is refused: verifiers may not know the new standby yet"):
+            refused = self._environment.command("keys", "rotate", "--json")
+            self._expect(
+                refused.returncode == Exit.REFUSED, f"keys rotate exited {refused.returncode}, not 3"
+            )
+            document = json.loads(refused.stdout)
+            self._expect("allowed_from" in document, "allowed_from is missing")
         self._say(document["message"])
 
     def _revoke(self, old: str, old_kid: str) -> None:
-        self._begin("The old key is revoked; the service refuses its tokens after its next refresh")
-        revoked = self._command("keys", "revoke", old_kid, "--reason", "part of the demo", "--yes")
+        with self._step("The old key is revoked; the service refuses its tokens from then on"):
+            revoked = self._command("keys", "revoke", old_kid, "--reason", "part of the demo", "--yes")
+            self._until(
+                "the service refuses the token of the revoked key",
+                lambda: self._greeting(old).status_code,
+                lambda status: status == httpx2.codes.UNAUTHORIZED,
+            )
+            limit, refused_at = revoked["refused_from"], instant(system_clock())
+            self._expect(refused_at <= limit, f"the service refused it later than {limit}")
         self._show_ring(revoked)
         self._say(revoked["message"])
-        self._until(
-            "the service refuses the token of the revoked key",
-            lambda: self._greeting(old).status_code,
-            lambda status: status == httpx2.codes.UNAUTHORIZED,
-        )
-        limit = revoked["refused_from"]
-        self._expect(instant(system_clock()) <= limit, f"the service refused it later than {limit}")
-        self._say(f"GET /protected_route  401  refused at {instant(system_clock())}, in time")
+        self._say(f"GET /protected_route  401  refused at {refused_at}, in time")
 
     def _outage(self, token: str) -> None:
-        self._begin("The issuer stops; the service still accepts valid tokens")
-        self._environment.stop("issuer")
-        began = time.monotonic()
-        accepted = 0
-        while time.monotonic() - began < OUTAGE_SECONDS:
-            self._expect(not self._issuer_answers(), "the issuer still answers")
-            self._expect(
-                self._greeting(token).is_success, f"refused after {accepted} requests without the issuer"
-            )
-            accepted += 1
-            time.sleep(0.1)
+        with self._step("The issuer stops; the service still accepts valid tokens"):
+            self._environment.stop("issuer")
+            began = time.monotonic()
+            accepted = 0
+            while time.monotonic() - began < OUTAGE_SECONDS:
+                self._expect(not self._issuer_answers(), "the issuer still answers")
+                self._expect(
+                    self._greeting(token).is_success, f"refused after {accepted} requests without the issuer"
+                )
+                accepted += 1
+                time.sleep(0.1)
         self._say(f"accepted {accepted} times in {OUTAGE_SECONDS} s without the issuer, past its max-age")
 
     def _issuer_answers(self) -> bool:
@@ -159,13 +169,16 @@ class Scenario:
             f"{self._service_url}/protected_route", headers={"Authorization": f"Bearer {token}"}
         )
 
-    def _accepted(self, token: str) -> None:
+    def _accepted(self, token: str) -> httpx2.Response:
         answer = self._greeting(token)
         greeting = {"message": f"Hello, {self.username}"}
         self._expect(
             answer.is_success and answer.json() == greeting,
             f"GET /protected_route answered {answer.status_code}: {answer.text}",
         )
+        return answer
+
+    def _say_accepted(self, answer: httpx2.Response) -> None:
         self._say(f"GET /protected_route  {answer.status_code}  {answer.text}")
 
     def _command(self, *arguments: str) -> dict[str, Any]:
@@ -189,12 +202,21 @@ class Scenario:
     def _show_ring(self, ring: dict[str, Any]) -> None:
         draw([brief(key) for key in ring["keys"]], self._terminal)
 
-    def _begin(self, text: str) -> None:
-        self._step += 1
-        self._terminal.print(f"\n[bold]{self._step}. {escape(text)}[/bold]")
+    @contextmanager
+    def _step(self, text: str) -> Iterator[None]:
+        """Perform a step and print it with a tick, or with a cross if it raises; it may print nothing itself."""
+        step = f"{self._passed + 1}. {text}"
+        try:
+            with status(step, as_json=False):
+                yield
+        except BaseException:
+            self._terminal.print(Text(f"\n✗ {step}", STYLES["failed"]), soft_wrap=True)
+            raise
+        self._passed += 1
+        self._terminal.print(Text.assemble(("\n✓", STYLES["passed"]), (f" {step}", "bold")))
 
     def _say(self, text: str) -> None:
-        self._terminal.print(text, markup=False, soft_wrap=True)
+        self._terminal.print(prose(shorten_kids(text)))
 
     @staticmethod
     def _expect(condition: bool, error: str) -> None:

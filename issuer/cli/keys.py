@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from issuer.cli import private_keys, recover, revoke, timeline
-from issuer.cli.output import Access, Json, Row, console, opened, show
+from issuer.cli.output import Access, Json, opened, show
 from issuer.cli.ring_view import require_reason, running, show_ring, unripe
+from issuer.cli.tables import Row
+from issuer.cli.terminal import console, status
 from issuer.clock import instant
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.plan import plan
@@ -34,7 +36,7 @@ Choose = Callable[[KeyRing, Policy, datetime], KeyRing]
 
 @app.command("list")
 def list_keys(*, as_json: Json = False) -> None:
-    """Show each key: its phase, since when it signs, when it leaves the JWKS, and when its tokens have expired."""
+    """Show each key: its phase, since when it signs, and when it leaves the JWKS, as its last token has expired."""
     with opened(Access.READ) as issuer:
         ring = issuer.keys.rotation.ring()
         now = issuer.clock()
@@ -84,15 +86,7 @@ def nodes(*, as_json: Json = False) -> None:
     """Show each process that serves: which version of the key ring it holds, and when it last read the ring."""
     with opened(Access.READ) as issuer:
         version, now = issuer.keys.rotation.ring().version, issuer.clock()
-        rows: list[Row] = [
-            {
-                "node": beat.name,
-                "version": beat.version,
-                "last_refresh": instant(beat.refreshed_at),
-                "state": _state(beat, version, issuer, now),
-            }
-            for beat in running(issuer, now)
-        ]
+        rows = [_described(beat, version, issuer, now) for beat in running(issuer, now)]
         show(
             {"version": version, "nodes": rows},
             as_json=as_json,
@@ -106,6 +100,15 @@ app.command("revoke", context_settings=KID)(revoke.revoke)
 app.command("import")(private_keys.import_key)
 app.command("rewrap")(private_keys.rewrap)
 app.command("recover")(recover.recover)
+
+
+def _described(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> Row:
+    return {
+        "node": beat.name,
+        "version": beat.version,
+        "last_refresh": instant(beat.refreshed_at),
+        "state": _state(beat, version, issuer, now),
+    }
 
 
 def _state(beat: Heartbeat, version: int, issuer: Issuer, now: datetime) -> str:
@@ -143,7 +146,8 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
             ring.require_current(seen, now)  # if two operators rotate at once, the second one is refused
             return choose(ring, issuer.policy, now)
 
-        ring = issuer.keys.rotation.preview(move) if dry_run else issuer.keys.rotation.change(move, why)
+        with status("making a new standby key", as_json=as_json):
+            ring = issuer.keys.rotation.preview(move) if dry_run else issuer.keys.rotation.change(move, why)
         does = "would sign" if dry_run else "signs"
         lines = [
             f"{ring.current(ring.changed_at).kid} {does} from now on; running nodes follow within 2 seconds",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
-from issuer.cli.output import CommandError, Json, Row, operator, require_existing, show, warn
+from issuer.cli.output import CommandError, Json, operator, require_existing, show, warn
 from issuer.cli.private_keys import line_of
+from issuer.cli.terminal import error_console, is_animated
 from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
@@ -91,10 +91,10 @@ def _new_database(file: Path | None) -> Database:
 @contextmanager
 def _progress(contents: Contents, *, as_json: bool) -> Iterator[copy.Progress]:
     """Yield the callback of a move; it draws a progress bar on a terminal."""
-    if as_json or not sys.stderr.isatty():
+    if not is_animated(as_json=as_json):
         yield lambda _table, _rows: None
         return
-    with Progress(console=Console(stderr=True), transient=True) as drawn:
+    with Progress(console=error_console(), transient=True) as drawn:
         task = drawn.add_task("rows", total=sum(contents.rows.values()))
         yield lambda table, rows: drawn.update(task, description=table, advance=rows)
 
@@ -124,9 +124,13 @@ def _show(
         "private_keys": contents.private_keys,
         "settings": lines,
     }
-    rows: list[Row] = [{"table": name, "rows": count} for name, count in contents.rows.items() if count]
     says = [f"{moved} would be moved to {new}; nothing was changed"] if dry_run else says
-    show(document, as_json=as_json, rows=rows, says="\n".join(says))
+    show(
+        document,
+        as_json=as_json,
+        rows=[{"table": name, "rows": count} for name, count in contents.rows.items() if count],
+        says="\n".join(says),
+    )
     if contents.audit_fault:
         warn(f"the audit log was not intact before the move either: {contents.audit_fault}")
 

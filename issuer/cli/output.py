@@ -3,7 +3,6 @@
 import json
 import os
 import pwd
-import re
 import socket
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,18 +13,16 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from typer.exceptions import TyperException
 
 from issuer.cli import INTERRUPTED
 from issuer.cli.streams import OutputLost
+from issuer.cli.tables import Row, draw
+from issuer.cli.terminal import complain, console, prose
 from issuer.clock import instant
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, NothingToDo, Refused
-from issuer.logs import terminal_safe
 from issuer.oauth import OAuthError
 from issuer.settings.loading import load_settings
 from issuer.settings.settings import BadSettings, Settings
@@ -33,8 +30,6 @@ from issuer.settings.values import reason
 from issuer.wiring import Issuer, build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-Row = Mapping[str, str | int | None]
 
 
 class Exit(IntEnum):
@@ -90,9 +85,10 @@ def opened(
     finally:
         issuer.close()
         if expect_tables and issuer.database.is_new:
-            sys.stderr.write(
-                f"note: {terminal_safe(str(issuer.database))} had no tables, so they were made; if the issuer runs"
-                " elsewhere, go to its folder or set ISSUER_DATABASE_URL\n"
+            complain(
+                "note",
+                f"{issuer.database} had no tables, so they were made; if the issuer runs elsewhere, go to its folder"
+                " or set ISSUER_DATABASE_URL",
             )
 
 
@@ -131,13 +127,6 @@ def operator() -> str:
     return f"{name}{by} on {socket.gethostname()}"
 
 
-def console() -> Console:
-    """Return a console on standard output; a pipe gets lines wide enough for a row each."""
-    piped = not sys.stdout.isatty()
-    # No emoji: `:key:` in a name is a name.
-    return Console(width=160 if piped else None, highlight=False, soft_wrap=piped, emoji=False)
-
-
 def show(
     document: Mapping[str, object],
     *,
@@ -145,11 +134,13 @@ def show(
     rows: Sequence[Row] = (),
     hidden: Collection[str] = (),
     says: str = "",
+    wrap: bool = False,
     damaged: Sequence[StoreError] = (),
 ) -> None:
     """Print a result: `document` as JSON, or `rows` as a table without the `hidden` columns, and then `says`.
 
-    If there are `damaged` rows of the database, print them last and exit 1.
+    Lines of `says` are printed whole, as they may be copied; with `wrap` they are prose, wrapped at words. If
+    there are `damaged` rows of the database, print them last and exit 1.
     """
     errors = list(map(str, damaged))
     if as_json:
@@ -159,65 +150,18 @@ def show(
         if rows:
             draw(rows, terminal, hidden)
         if says:
-            # Lines are copied, so they must not wrap.
-            terminal.print(plain(says), markup=False, soft_wrap=True)
+            # Lines are copied, so they must not wrap, unless they are prose.
+            terminal.print(prose(says), soft_wrap=not wrap or terminal.soft_wrap)
     sys.stdout.flush()  # raises OutputLost here, where the caller can handle it
     if errors:
-        sys.stderr.writelines(f"failed: {terminal_safe(error)}\n" for error in errors if not as_json)
+        for error in errors if not as_json else ():
+            complain("failed", error)
         raise typer.Exit(Exit.FAILED)
-
-
-def plain(text: str) -> str:
-    """Return `text` without control characters other than line feeds."""
-    return "\n".join(map(terminal_safe, text.split("\n")))
-
-
-def draw(rows: Sequence[Row], terminal: Console, hidden: Collection[str] = ()) -> None:
-    """Print `rows` as a table; on a narrow terminal with instants in two lines, or each row as a list."""
-    names = [name for name in rows[0] if name not in hidden and any(row[name] for row in rows)]
-    for broken in (False, True):
-        cells = {name: [_cell(row[name], broken=broken) for row in rows] for name in names}
-        if sum(map(_longest_word, cells, cells.values())) + len(names) - 1 <= terminal.width:
-            terminal.print(_table(cells))
-            return
-    widest = max(len(_heading(name)) for name in names)
-    for number, row in enumerate(rows):
-        if number:
-            terminal.print()
-        for name in names:
-            line = f"{_heading(name):{widest}} {terminal_safe(str(row[name] or '-'))}"
-            terminal.print(Text(line), soft_wrap=True)  # an id that is copied must not be broken
-
-
-def _cell(value: str | int | None, *, broken: bool) -> str:
-    """Return a value as it is shown; if `broken`, an instant has its date and its time in two lines."""
-    text = terminal_safe(str(value or "-"))
-    return "T\n".join(text.split("T")) if broken and _INSTANT.fullmatch(text) else text
-
-
-def _table(cells: Mapping[str, Sequence[str]]) -> Table:
-    """Return a table of columns with headings."""
-    drawn = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    for name, texts in cells.items():
-        whole = not any(" " in text for text in texts)  # an instant or an id
-        drawn.add_column(_heading(name), overflow="fold", no_wrap=whole, min_width=_longest_word(name, texts))
-    for row in zip(*cells.values(), strict=True):
-        drawn.add_row(*map(Text, row))
-    return drawn
-
-
-def _heading(name: str) -> str:
-    return name.replace("_", " ")
-
-
-def _longest_word(name: str, texts: Sequence[str]) -> int:
-    words = [*_heading(name).split(), *(word for text in texts for word in text.split())]
-    return max(map(len, words), default=1)
 
 
 def warn(text: str) -> None:
     """Print a warning to standard error."""
-    sys.stderr.write(f"warning: {terminal_safe(text)}\n")
+    complain("warning", text)
 
 
 def fail(error: Exception, *, as_json: bool) -> Exit:
@@ -248,7 +192,7 @@ def fail(error: Exception, *, as_json: bool) -> Exit:
         sys.stdout.write(json.dumps(document, indent=2) + "\n")
         sys.stdout.flush()
     else:
-        sys.stderr.write(f"{name}: {terminal_safe(message)}\n")
+        complain(name, message)
     return code
 
 

@@ -2,14 +2,16 @@
 
 import errno
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 import typer
 
 from issuer.cli.output import CommandError
 
 BACKLOG = 2048
+PORTS_TRIED = 100
+"""By `free_port`, from the preferred one on."""
 
 
 @contextmanager
@@ -49,3 +51,15 @@ def require_free(host: str, port: int, option: str) -> None:
     """Raise CommandError unless one could listen on `host` and `port`."""
     with listening(host, port, option):
         pass
+
+
+def free_port(host: str, preferred: int, option: str, taken: Collection[int] = ()) -> int:
+    """Return `preferred` or the next port that is free and not in `taken`; raise CommandError if there is none."""
+    for port in range(preferred, preferred + PORTS_TRIED):
+        with suppress(CommandError):
+            if port not in taken:
+                require_free(host, port, option)
+                return port
+    raise CommandError(
+        f"the ports from {preferred} to {preferred + PORTS_TRIED - 1} are taken; choose one with {option}"
+    )

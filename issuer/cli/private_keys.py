@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from issuer.audit.chain import Action, Entry
-from issuer.cli.output import Access, CommandError, Json, Row, opened, show, warn
-from issuer.cli.ring_view import KID_SHOWN, show_ring
+from issuer.cli.output import Access, CommandError, Json, opened, show, warn
+from issuer.cli.ring_view import show_ring
+from issuer.cli.tables import Row
+from issuer.cli.terminal import short_kid, status
 from issuer.clock import instant
 from issuer.errors import KeyUnavailable, NothingToDo
 from issuer.keyring.key import Key
@@ -90,7 +92,8 @@ def rewrap(
     new = _current_passphrase() if same_passphrase else _new_passphrase(new_passphrase_file)
     with opened(Access.CHANGE) as issuer:
         _record(issuer, "begun")  # the audit entry comes first: without it nothing is changed
-        count = issuer.keys.signer.rewrap(new)
+        with status("re-encrypting the private keys", as_json=as_json):
+            count = issuer.keys.signer.rewrap(new)
         _record(issuer, f"{count} private keys")
         if not count:
             raise NothingToDo("all private keys are already encrypted with that passphrase")
@@ -108,13 +111,14 @@ def verify(*, as_json: Json = False) -> None:
     with opened(Access.READ) as issuer:
         ring, now = issuer.keys.rotation.ring(), issuer.clock()
         keys = [key for key in ring.keys if ring.phase(key, now) in PUBLISHED]
-        rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
+        with status("testing the private keys", as_json=as_json):
+            rows = [_proven(issuer, key, ring.phase(key, now)) for key in keys]
         strays = issuer.keys.signer.orphans([key.kid for key in keys])
         bad = sum(row["result"] != "ok" for row in rows)
         show(
             {"keys": rows, "strays": strays},
             as_json=as_json,
-            rows=[{**row, "kid": str(row["kid"])[:KID_SHOWN]} for row in rows],
+            rows=[{**row, "kid": short_kid(str(row["kid"]))} for row in rows],
             says=f"{bad} of {len(rows)} private keys failed"
             if bad
             else f"{len(rows)} of {len(rows)} private keys OK",

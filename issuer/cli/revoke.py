@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated
@@ -12,12 +12,12 @@ import typer
 from issuer.administration.sessions import end_all_sessions
 from issuer.cli.output import Access, CommandError, Json, opened
 from issuer.cli.ring_view import require_reason, show_ring, unripe
+from issuer.cli.terminal import SHORTENED, short_kid, status
 from issuer.clock import instant
 from issuer.errors import NothingToDo, Refused
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing
-from issuer.logs import terminal_safe
 from issuer.wiring import Issuer
 
 POLL_SECONDS = 0.2
@@ -52,15 +52,17 @@ def revoke(
     every running node has picked up the change, and prints from when every verifier refuses the key.
     """
     require_reason(reason)
+    kid = kid.removesuffix(SHORTENED)  # copied from a table
     if not kid:
         raise typer.BadParameter("the kid is empty")
     with opened(Access.CHANGE) as issuer:
         key = issuer.keys.rotation.ring().find(kid)
         if not yes and key.revoked_at is None:
             _confirm(key)
-        ring, already = _revoked(issuer, key, reason, compromised=compromised, force=force)
-        ended = _end_sessions(issuer, reason) if end_sessions else None
-        acknowledgement = _await_nodes(issuer, ring.version)
+        with status("revoking the key", as_json=as_json) as progress:
+            ring, already = _revoked(issuer, key, reason, compromised=compromised, force=force)
+            ended = _end_sessions(issuer, reason) if end_sessions else None
+            acknowledgement = _await_nodes(issuer, ring.version, progress)
         refused_from = instant(acknowledgement.refused_from)
         if already and ended is None:
             raise NothingToDo(
@@ -119,14 +121,15 @@ def _report(
 def _confirm(key: Key) -> None:
     if not sys.stdin.isatty():
         raise CommandError("revoking asks for confirmation; give --yes in scripts")
-    typed = typer.prompt(f"Type the first {CONFIRMED_BY} characters of {key.kid} to revoke it", err=True)
+    typed = typer.prompt(
+        f"Type the first {CONFIRMED_BY} characters of {short_kid(key.kid)} to revoke it", err=True
+    )
     if typed != key.kid[:CONFIRMED_BY]:
         raise CommandError("the kid begins differently; nothing was changed")
 
 
-def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
+def _await_nodes(issuer: Issuer, version: int, progress: Callable[[str], None]) -> Acknowledgement:
     """Wait until each running process has acknowledged `version` or has stopped signing."""
-    reported = 0
     while True:
         acknowledgement = Acknowledgement.of(
             issuer.keys.heartbeats.all(), version, issuer.policy, issuer.clock()
@@ -134,10 +137,8 @@ def _await_nodes(issuer: Issuer, version: int) -> Acknowledgement:
         waiting = acknowledgement.waiting
         if not waiting:
             return acknowledgement
-        if sys.stderr.isatty() and len(waiting) != reported:
-            names = ", ".join(beat.name for beat in waiting)
-            sys.stderr.write(terminal_safe(f"it is revoked; waiting for {names} to load the key ring") + "\n")
-            reported = len(waiting)
+        names = ", ".join(beat.name for beat in waiting)
+        progress(f"it is revoked; waiting for {names} to load the key ring")
         time.sleep(POLL_SECONDS)
 
 
@@ -181,7 +182,7 @@ def _forgery_warning(key: Key, refused_from: str) -> Iterator[str]:
     if key.compromised:
         yield (
             f"until {refused_from} anyone with the private key can forge tokens that verifiers accept: search the log"
-            f" of each service for the kid {key.kid}"
+            f" of each service for the kid '{key.kid}'"
         )
 
 

@@ -5,17 +5,19 @@ from datetime import datetime, timedelta
 
 import typer
 
-from issuer.cli.output import Row, show, warn
+from issuer.cli.output import show, warn
+from issuer.cli.tables import Row
+from issuer.cli.terminal import short_kid, shorten_kids
 from issuer.clock import instant
 from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.key import Key
 from issuer.keyring.policy import Policy
-from issuer.keyring.ring import KeyRing
+from issuer.keyring.ring import KeyRing, Phase
 from issuer.wiring import Issuer
 
 REASON_MOST_CHARACTERS = 500
-KID_SHOWN = 12
-"""The length of a kid in tables; commands accept any unique prefix."""
+ORDER = (Phase.PREVIOUS, Phase.CURRENT, Phase.STANDBY, Phase.RETIRED, Phase.REVOKED)
+"""The order of keys in tables: their life, and last those that no verifier accepts any more."""
 
 
 def show_ring(
@@ -30,13 +32,15 @@ def show_ring(
 ) -> None:
     """Print the ring, the result of the command, and warnings."""
     now = max(issuer.clock(), ring.changed_at)
-    described = [describe(key, ring, issuer.policy, now) for key in ring.by_activation]
+    keys = sorted(ring.by_activation, key=lambda key: ORDER.index(ring.phase(key, now)))
+    described = [describe(key, ring, issuer.policy, now) for key in keys]
     message = "\n".join(says)
     show(
         {"version": ring.version, "keys": described, "message": message, "warnings": list(warnings), **more},
         as_json=as_json,
         rows=[brief(row) for row in described],
-        says=message or hint,
+        says=shorten_kids(message) or hint,
+        wrap=True,
     )
     if not as_json:
         for warning in warnings:
@@ -69,15 +73,15 @@ def describe(key: Key, ring: KeyRing, policy: Policy, now: datetime) -> Row:
 
 
 def brief(row: Row) -> Row:
-    """Return the columns of a row that fit a terminal of 80 columns."""
+    """Return the columns of a row that fit a terminal of 80 columns; a revoked key has no time of signing."""
+    is_revoked = row["phase"] == Phase.REVOKED
     return {
         "phase": row["phase"],
-        "kid": str(row["kid"])[:KID_SHOWN],
+        "kid": short_kid(str(row["kid"])),
         "alg": row["alg"],
-        "age": row["age"],
-        "signs from": row["signs_from"],
+        "age": None if is_revoked else row["age"],
+        "signs from": None if is_revoked else row["signs_from"],
         "leaves JWKS": row["leaves_jwks_at"],
-        "tokens until": row["tokens_alive_until"],
     }
 
 

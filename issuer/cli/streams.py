@@ -4,6 +4,7 @@ A result that cannot be written is an error; a message on standard error that ca
 of results is left to `output`.
 """
 
+import codecs
 import io
 import os
 import sys
@@ -12,6 +13,19 @@ from contextlib import suppress
 from issuer.standard_streams import UnfailingStream, open_standard_files
 
 ENCODING = "utf-8"
+SYMBOLS = {"…": "...", "✓": "ok", "✗": "x", "░": ".", "█": "#", "▒": "-"}
+"""What is written instead of a symbol that an encoding does not have; other characters are escaped."""
+
+
+def _substitute(error: UnicodeError) -> tuple[str, int]:
+    """Handle an encoding error."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    return "".join(SYMBOLS.get(each) or ascii(each)[1:-1] for each in lost), error.end
+
+
+codecs.register_error("issuer.symbols", _substitute)
 
 
 class OutputLost(Exception):
@@ -51,7 +65,7 @@ def prepare() -> None:
         sys.stdin = open(0, encoding=ENCODING, closefd=False)  # noqa: SIM115 - it lives as long as the process
     encoding = getattr(sys.stdout, "encoding", None) or ENCODING
     binary = io.BufferedWriter(io.FileIO(1, "w", closefd=False))
-    output = _Output(binary, encoding, "backslashreplace", "\n", line_buffering=True)
+    output = _Output(binary, encoding, "issuer.symbols", "\n", line_buffering=True)
     output.is_closed_by_shell = sys.stdout is None
     sys.stdout = output
     sys.stderr = UnfailingStream(sys.stderr)

@@ -6,38 +6,45 @@ from datetime import datetime
 from rich.console import Console
 from rich.text import Text
 
-from issuer.cli.output import Row
-from issuer.cli.ring_view import KID_SHOWN, instant_or_none
+from issuer.cli.ring_view import instant_or_none
+from issuer.cli.tables import Row
+from issuer.cli.terminal import STYLES, short_kid
 from issuer.clock import instant
 from issuer.keyring.plan import PLACEHOLDER, KeyTimeline, Plan
 from issuer.logs import terminal_safe
 
-LEAST_COLUMNS = 20
-WAITS, SIGNS, REMAINS = MARKS = "░", "█", "▒"
-ASCII_MARKS = ".", "#", "-"
-"""Replacements for encodings without these characters."""
+LEAST_COLUMNS, MOST_COLUMNS = 20, 84
+LABEL_COLUMNS = 16
+WAITS, SIGNS, REMAINS = "░", "█", "▒"
+MARKS = {WAITS: "standby", SIGNS: "current", REMAINS: "previous"}
+"""The phase that each mark stands for; see `streams.SYMBOLS` for encodings without these characters."""
 LEGEND = f"{WAITS} published   {SIGNS} signs   {REMAINS} until its last token expires"
 
 
 def draw(plan: Plan, terminal: Console) -> None:
-    """Print a bar for each key."""
-    columns = max(LEAST_COLUMNS, min(terminal.width, 100) - KID_SHOWN - 9)
-    for life in plan.timelines:
-        label = f"{(life.kid or PLACEHOLDER)[:KID_SHOWN]:{KID_SHOWN}} {life.alg:5} "
-        terminal.print(_text(terminal_safe(label) + bar(life, plan, columns), terminal), no_wrap=True)
+    """Print a bar for each key, the axis and the legend."""
+    columns = max(LEAST_COLUMNS, min(terminal.width - LABEL_COLUMNS, MOST_COLUMNS))
     start, end = instant(plan.start), instant(plan.end)
-    indent = " " * (KID_SHOWN + 7)
-    terminal.print(Text(f"{indent}{start}{end:>{columns - len(start)}}"), no_wrap=True)
-    terminal.print(_text(indent + LEGEND, terminal), "")
+    indent = " " * LABEL_COLUMNS
+    lines = [
+        *(_label(life) + bar(life, plan, columns) for life in plan.timelines),
+        f"{indent}{start}{end:>{columns - len(start)}}",
+        indent + LEGEND,
+        "",
+    ]
+    for line in lines:
+        text = Text(line.rstrip())
+        for mark, phase in MARKS.items():
+            text.highlight_regex(f"{mark}+", STYLES[phase])
+        terminal.print(text, soft_wrap=True)
 
 
-def _text(line: str, terminal: Console) -> Text:
-    """Return a line in characters that the terminal's encoding has."""
-    try:
-        line.encode(terminal.encoding)
-    except UnicodeEncodeError:
-        line = line.translate(str.maketrans("".join(MARKS), "".join(ASCII_MARKS)))
-    return Text(line)
+def _label(life: KeyTimeline) -> str:
+    return terminal_safe(f"{_kid(life.kid):9} {life.alg:5} ")
+
+
+def _kid(kid: str | None) -> str:
+    return short_kid(kid) if kid else PLACEHOLDER
 
 
 def bar(life: KeyTimeline, plan: Plan, columns: int) -> str:
@@ -60,7 +67,7 @@ def rows(plan: Plan) -> Sequence[Row]:
         {
             "when": instant(step.at),
             "what": step.kind.value,
-            "kid": (step.kid or PLACEHOLDER)[:KID_SHOWN],
+            "kid": _kid(step.kid),
             "alg": step.alg,
         }
         for step in plan.steps

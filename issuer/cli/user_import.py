@@ -11,6 +11,7 @@ import typer
 from issuer.accounts.user import USERNAME_LENGTH
 from issuer.administration.user_import import RowError, find_conflicts, read_rows
 from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
+from issuer.cli.terminal import status
 from issuer.logs import terminal_safe
 
 ERRORS_SHOWN = 20
@@ -32,15 +33,18 @@ def import_users(
     Remove the file afterwards.
     """
     with opened(Access.READ if dry_run else Access.MAKE) as issuer, _lines(file) as lines:
-        try:
-            rows, errors = read_rows(lines, issuer.accounts.passwords, issuer.clock())
-        except UnicodeDecodeError:
-            raise CommandError(f"{file} is not UTF-8") from None
-        errors += find_conflicts(rows, issuer.accounts.store)
+        with status("reading the file", as_json=as_json) as progress:
+            try:
+                rows, errors = read_rows(lines, issuer.accounts.passwords, issuer.clock())
+            except UnicodeDecodeError:
+                raise CommandError(f"{file} is not UTF-8") from None
+            progress(f"checking {len(rows)} users")
+            errors += find_conflicts(rows, issuer.accounts.store)
+            if not errors and not dry_run:
+                progress(f"saving {len(rows)} users")
+                issuer.accounts.store.add_all([row.user for row in rows])
         if errors:
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
-        if not dry_run:
-            issuer.accounts.store.add_all([row.user for row in rows])
         done = "accounts that would be made" if dry_run else "accounts made"
         more = "" if dry_run or file == STDIN else f"; remove {file}"
         show(

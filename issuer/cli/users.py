@@ -10,7 +10,8 @@ from issuer.accounts.user import User, require_username
 from issuer.administration.clients import require_scope
 from issuer.administration.users import disable_user, enable_user, set_password
 from issuer.cli import user_import
-from issuer.cli.output import Access, CommandError, Json, Row, misuse, opened, show
+from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
+from issuer.cli.tables import Row
 from issuer.clock import instant
 from issuer.oauth import format_scope
 from issuer.wiring import Issuer

@@ -3,17 +3,15 @@
 Assertions are verified by `assertion`.
 """
 
-import asyncio
 import json
 import ssl
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from http import HTTPStatus
 from itertools import islice
 from threading import BoundedSemaphore, Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jwt
 import structlog
@@ -22,22 +20,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from issuer.clients.client import Client
-from issuer.clients.host_lookup import Lookups
+from issuer.clients.document_fetch import FETCH_SECONDS, DocumentFetcher
 from issuer.jose import MALFORMED, PRIVATE_MEMBERS, is_canonical, is_for_verifying
-from issuer.oauth import Unavailable, is_loopback
+from issuer.oauth import Unavailable
 from issuer.strict_json import read_document
-from issuer.urls import BadURL, http_parts
-
-if TYPE_CHECKING:
-    import httpx2
 
 ALGORITHMS = ("RS256", "PS256", "ES256", "EdDSA")
 KEYS_MOST = 100
 """Usable keys of one set, beyond which they are ignored; members for other purposes do not count."""
 RSA_BITS = range(2048, 8193)
-DOCUMENT_MOST_BYTES = 64 * 1024
-FETCH_SECONDS = 3.0
-"""In total: the lookup of the host, the connection and the whole response."""
 FETCHES_AT_ONCE = 4
 WAITING_MOST = 8
 """Requests that wait for a fetch; each holds one of the 40 threads that answer everything else, too."""
@@ -75,15 +66,6 @@ class ClientKey:
             case EllipticCurvePublicKey():
                 return alg == "ES256"
         return alg == "EdDSA"
-
-
-def is_fetchable(url: str) -> bool:
-    """Whether keys may be fetched from `url`: by https, or by http from this machine."""
-    try:
-        parts = http_parts(url)
-    except BadURL:
-        return False
-    return not set("#@") & set(url) and (parts.scheme == "https" or is_loopback(url))
 
 
 def read_key_set(document: object) -> list[ClientKey]:
@@ -149,11 +131,9 @@ class ClientKeys:
     """Finds the keys of a client; fetches documents, one at a time for each URL, and caches them."""
 
     def __init__(self, authorities: ssl.SSLContext | None = None, proxy: str | None = None) -> None:
-        self._authorities = authorities
-        self._proxy = proxy
+        self._documents = DocumentFetcher(authorities, proxy)
         self._held: dict[str, _Held] = {}
         self._fetches = ThreadPoolExecutor(FETCHES_AT_ONCE, thread_name_prefix="client keys")
-        self._lookups = Lookups()
         self._waiting = BoundedSemaphore(WAITING_MOST)
 
     def keys(self, client: Client, kid: str | None, now: datetime) -> Iterable[ClientKey]:
@@ -193,47 +173,8 @@ class ClientKeys:
 
     def _fetch(self, url: str, held: _Held, now: datetime) -> None:
         try:
-            held.keys, held.fetched_at = read_key_set(read_document(self._get(url))), now
+            held.keys, held.fetched_at = read_key_set(read_document(self._documents.fetch(url))), now
         except Exception as error:  # noqa: BLE001 - whatever it is, waiting requests continue without these keys
             log.warning(
                 "cannot fetch the keys of a client", url=url, reason=str(error) or "it takes too long"
             )
-
-    def _get(self, url: str) -> bytes:
-        """Return a small document, without following redirects; raise BadKeySet or TimeoutError.
-
-        Use the proxy and the authorities of the settings, not those of the environment, which are for other programs.
-        """
-        import httpx2  # noqa: PLC0415 - slow to import, and most issuers have no client with a jwks_uri
-
-        http = httpx2.AsyncClient(
-            trust_env=False,
-            timeout=FETCH_SECONDS,
-            verify=self._authorities or True,
-            proxy=None if is_loopback(url) else self._proxy,
-        )
-        try:
-            with asyncio.Runner(loop_factory=self._loop) as loop:
-                return loop.run(_get_in_time(http, url))
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise BadKeySet(str(error)) from error
-
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        """Return an event loop that can abandon lookups of host names; that of the server may not."""
-        loop = asyncio.SelectorEventLoop()
-        loop.set_default_executor(self._lookups)
-        return loop
-
-
-async def _get_in_time(http: "httpx2.AsyncClient", url: str) -> bytes:
-    # Asynchronous for the deadline: the timeout of httpx is for each read, and a byte a second never exceeds it.
-    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-    body = bytearray()
-    async with asyncio.timeout(FETCH_SECONDS), http, http.stream("GET", url, headers=headers) as answer:
-        if answer.status_code != HTTPStatus.OK:
-            raise BadKeySet(f"the answer is {answer.status_code}")
-        async for chunk in answer.aiter_raw():
-            body += chunk
-            if len(body) > DOCUMENT_MOST_BYTES:
-                raise BadKeySet("the answer is too large")
-    return bytes(body)

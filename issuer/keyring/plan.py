@@ -14,7 +14,7 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.signing.public_key import PublicKey
 
-PLACEHOLDER = "(a new key)"
+PLACEHOLDER = "(new key)"
 """The kid of a key that is not generated yet begins with it."""
 
 
@@ -60,8 +60,11 @@ class Plan:
 
 
 def plan(ring: KeyRing, policy: Policy, now: datetime) -> Plan:
-    """Return the plan for the next rotation period and one lead more, so that the key after it is published."""
-    end = now + policy.rotation_period + policy.publish_lead
+    """Return the plan for a rotation period, a quarter of the next one, and a lead.
+
+    So it shows the next rotation with what follows: a new key is published, and the replaced one leaves the JWKS.
+    """
+    end = now + policy.rotation_period * 5 / 4 + policy.publish_lead
     start = now
     steps: list[Step] = []
     timelines: dict[str, KeyTimeline] = {}

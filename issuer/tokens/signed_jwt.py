@@ -13,6 +13,7 @@ import jwt
 from jwt.utils import base64url_encode
 from pydantic_core import to_json
 
+from issuer.clients.key_sets import CryptoPublicKey
 from issuer.errors import KeyUnavailable, StaleView
 from issuer.jose import MALFORMED, timeless
 from issuer.keyring.key import Key
@@ -35,6 +36,10 @@ class TokenType:
 
 ACCESS_TOKEN = TokenType("at+jwt", ("iss", "sub", "aud", "exp", "iat", "jti", "client_id"))
 """RFC 9068 section 2."""
+
+
+class BadHeader(ValueError):
+    """The header is not that of a token of the required type; the message says why."""
 
 
 class JwtSigner:
@@ -81,21 +86,11 @@ class JwtSigner:
     def _verified(
         self, token_type: TokenType, token: str, now: datetime, *, for_issuer: bool
     ) -> dict[str, Any]:
-        if len(token) > TOKEN_MOST_CHARACTERS:
-            raise ValueError(TOKEN_MOST_CHARACTERS)
-        header = jwt.get_unverified_header(token)
+        header = read_header(token, token_type)
         key = self._published(str(header["kid"]), now)
-        if header["typ"] != token_type.typ:
-            raise ValueError(header["typ"])
-        return dict(
-            jwt.decode(
-                token,
-                jwt.PyJWK(dict(key.jwk)),
-                algorithms=[key.alg],
-                audience=self.issuer if for_issuer else None,
-                issuer=self.issuer,
-                options={**timeless(*token_type.required), "verify_aud": for_issuer},
-            )
+        audience = self.issuer if for_issuer else None
+        return verified_claims(
+            token_type, token, jwt.PyJWK(dict(key.jwk)), key.alg, issuer=self.issuer, audience=audience
         )
 
     def _published(self, kid: str, now: datetime) -> Key:
@@ -105,6 +100,41 @@ class JwtSigner:
             if key.kid == kid and view.ring.phase(key, now) in PUBLISHED:
                 return key
         raise KeyError(kid)
+
+
+def read_header(token: str, token_type: TokenType) -> dict[str, Any]:
+    """Return the header of a token, which is not verified yet; raise BadHeader or one of MALFORMED."""
+    if len(token) > TOKEN_MOST_CHARACTERS:
+        raise BadHeader(f"it has more than {TOKEN_MOST_CHARACTERS} characters")
+    header = jwt.get_unverified_header(token)
+    if header.get("typ") != token_type.typ:
+        raise BadHeader(f"typ is {header.get('typ')}, expected {token_type.typ}")
+    return header
+
+
+def verified_claims(
+    token_type: TokenType,
+    token: str,
+    key: jwt.PyJWK | CryptoPublicKey,
+    alg: str,
+    *,
+    issuer: str,
+    audience: str | None = None,
+) -> dict[str, Any]:
+    """Return the claims of a token of `issuer`, for `audience` if one is given, that `key` signed.
+
+    Raise one of MALFORMED. The caller has read the header, and checks the times.
+    """
+    return dict(
+        jwt.decode(
+            token,
+            key,
+            algorithms=[alg],
+            audience=audience,
+            issuer=issuer,
+            options={**timeless(*token_type.required), "verify_aud": audience is not None},
+        )
+    )
 
 
 def _cannot_sign() -> Unavailable:

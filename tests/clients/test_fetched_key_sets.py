@@ -22,7 +22,8 @@ from support.signing_clients import (
     request_token,
 )
 
-from issuer.clients.key_sets import COOLDOWN, FRESH, STALE, is_fetchable
+from issuer.clients.document_fetch import is_fetchable
+from issuer.clients.key_sets import COOLDOWN, FRESH, STALE
 from issuer.wiring import Issuer
 
 

@@ -1,0 +1,161 @@
+"""Tells a developer what is in an access token, and why it is or is not valid, as a service would see it.
+
+The rules are those of `signed_jwt`; here each gets its reason in words, which a caller over HTTP is never told.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import jwt
+from jwt.utils import base64url_decode
+
+from issuer.clients.key_sets import ALGORITHMS, ClientKey
+from issuer.clock import instant
+from issuer.jose import MALFORMED
+from issuer.strict_json import read_document
+from issuer.tokens.claims import AccessTokenClaims
+from issuer.tokens.refresh import family_and_proof
+from issuer.tokens.signed_jwt import (
+    ACCESS_TOKEN,
+    TOKEN_MOST_CHARACTERS,
+    BadHeader,
+    read_header,
+    verified_claims,
+)
+
+INSTANTS = ("iat", "nbf", "exp", "auth_time")
+LEEWAY = timedelta(seconds=10)
+"""How far a token may be issued in the future: the clocks of two hosts differ."""
+PARTS = 3
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+class Invalid(Exception):
+    """The token is not valid; the message says why."""
+
+
+@dataclass(frozen=True)
+class DecodedToken:
+    """The contents of a token, not verified."""
+
+    text: str = field(repr=False)
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+
+    @property
+    def instants(self) -> dict[str, datetime]:
+        """The claims that are instants."""
+        found = {name: _instant(self.claims.get(name)) for name in INSTANTS}
+        return {name: when for name, when in found.items() if when is not None}
+
+
+def decode(text: str) -> DecodedToken:
+    """Return the contents of a JWT; raise Invalid if it is none."""
+    if len(text) > TOKEN_MOST_CHARACTERS:
+        raise Invalid(
+            f"it has more than {TOKEN_MOST_CHARACTERS} characters, more than any service should read"
+        )
+    parts = text.split(".")
+    if len(parts) != PARTS:
+        if len(parts) == 1 and family_and_proof(text) is not None:
+            raise Invalid(
+                "not a JWT but an opaque refresh token; only its issuer can check it, by introspection"
+            )
+        raise Invalid(f"not a JWT: it has {len(parts)} parts separated by dots, not {PARTS}")
+    header, claims = (_read(name, part) for name, part in zip(("header", "claims"), parts[:2], strict=True))
+    return DecodedToken(text, header, claims)
+
+
+def require_header(token: DecodedToken) -> None:
+    """Raise Invalid for a header that no service accepts, whatever the keys are."""
+    alg = token.header.get("alg")
+    if isinstance(alg, str) and alg.lower() == "none":
+        raise Invalid("alg is none: the token is not signed")
+    if alg not in ALGORITHMS:
+        raise Invalid(f"alg is {alg}, expected one of {', '.join(ALGORITHMS)}")
+    try:
+        read_header(token.text, ACCESS_TOKEN)
+    except BadHeader as error:
+        raise Invalid(str(error)) from None
+    except MALFORMED as error:
+        raise Invalid(f"the header is malformed: {error}") from None
+
+
+def require_valid(
+    token: DecodedToken, keys: Sequence[ClientKey], issuer: str, audience: str | None, now: datetime
+) -> None:
+    """Raise Invalid unless it is valid now: signed by one of the `keys`, of `issuer`, for `audience` if given."""
+    require_header(token)
+    alg, kid = token.header["alg"], token.header.get("kid")
+    named = [key for key in keys if key.kid == kid and kid is not None]
+    if not named:
+        other = token.claims.get("iss")
+        raise Invalid(
+            f"unknown kid {kid}: it is not among the {len(keys)} keys of {issuer}"
+            + (f"; the token names another issuer, {other}" if other != issuer else "")
+        )
+    key = next((key for key in named if key.suits(alg, kid)), None)
+    if key is None:
+        raise Invalid(f"alg is {alg}, but the key with this kid is for another algorithm")
+    try:
+        claims = verified_claims(ACCESS_TOKEN, token.text, key.key, alg, issuer=issuer, audience=audience)
+        AccessTokenClaims.parsed(claims)
+    except MALFORMED as error:
+        raise Invalid(_reason(error, token, issuer, audience)) from None
+    _require_times(token, now)
+
+
+def _reason(error: Exception, token: DecodedToken, issuer: str, audience: str | None) -> str:
+    match error:
+        case jwt.InvalidSignatureError():
+            return "bad signature: the key with this kid did not sign these contents"
+        case jwt.InvalidIssuerError():
+            return f"iss is {token.claims.get('iss')}, expected {issuer}"
+        case jwt.InvalidAudienceError():
+            aud = token.claims.get("aud")
+            return f"aud is {' '.join(map(str, aud)) if isinstance(aud, list) else aud}, expected {audience}"
+        case jwt.MissingRequiredClaimError():
+            return f"the claim {error.claim} is missing"
+    return f"it is malformed: {error}"
+
+
+def _require_times(token: DecodedToken, now: datetime) -> None:
+    instants = token.instants
+    if "exp" not in instants or "iat" not in instants:
+        raise Invalid("exp or iat is not an instant")
+    if instants["exp"] <= now:
+        raise Invalid(f"expired {in_words(now - instants['exp'])} ago, at {instant(instants['exp'])}")
+    for name in ("nbf", "iat"):
+        if name in instants and instants[name] > now + LEEWAY:
+            raise Invalid(f"{name} is in the future: in {in_words(instants[name] - now)}; is a clock wrong?")
+
+
+def in_words(span: timedelta) -> str:
+    """Return a duration in its largest unit: `9 min`."""
+    seconds = int(span.total_seconds())
+    name, length = next((unit for unit in _UNITS if seconds >= unit[1]), _UNITS[-1])
+    return f"{seconds // length} {name}"
+
+
+def _read(name: str, part: str) -> dict[str, Any]:
+    """Return the JSON object in a part of the token; raise Invalid."""
+    try:
+        document = read_document(base64url_decode(part))
+        json.dumps(document, allow_nan=False)  # a number such as 1e999 has no JSON, and depth has a limit
+    except (*MALFORMED, OverflowError) as error:
+        raise Invalid(f"not a JWT: its {name} cannot be decoded: {error}") from None
+    if not isinstance(document, dict):
+        raise Invalid(f"not a JWT: its {name} is not a JSON object")
+    return document
+
+
+def _instant(value: object) -> datetime | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None

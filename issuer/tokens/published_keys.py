@@ -1,0 +1,40 @@
+"""The keys that an issuer publishes, found as any service finds them: by discovery, then in its JWKS."""
+
+from collections.abc import Callable
+from typing import Any
+
+from issuer.clients.document_fetch import FetchError, is_fetchable
+from issuer.clients.key_sets import BadKeySet, ClientKey, read_key_set
+from issuer.strict_json import read_document
+
+DISCOVERY = "/.well-known/openid-configuration"
+
+
+class KeysNotFound(Exception):
+    """The published keys of an issuer could not be read; the message says why."""
+
+
+def find_published_keys(issuer: str, fetch: Callable[[str], bytes]) -> list[ClientKey]:
+    """Return the usable keys of the issuer at that URL; raise KeysNotFound."""
+    document = _read(f"{issuer}{DISCOVERY}", fetch)
+    named = document.get("issuer") if isinstance(document, dict) else None
+    if named != issuer:  # OpenID Connect Discovery section 4.3
+        raise KeysNotFound(f"{issuer}{DISCOVERY} is the document of the issuer {named!r}, not of {issuer}")
+    url = document.get("jwks_uri")
+    if not isinstance(url, str):
+        raise KeysNotFound(f"{issuer}{DISCOVERY} has no jwks_uri")
+    try:
+        return read_key_set(_read(url, fetch))
+    except BadKeySet as error:
+        raise KeysNotFound(f"the key set at {url} cannot be used: {error}") from error
+
+
+def _read(url: str, fetch: Callable[[str], bytes]) -> Any:
+    if not is_fetchable(url):
+        raise KeysNotFound(f"{url} is neither https nor http on this machine")
+    try:
+        return read_document(fetch(url))
+    except FetchError as error:
+        raise KeysNotFound(f"cannot fetch {url}: {error}") from error
+    except ValueError as error:
+        raise KeysNotFound(f"{url} is not JSON: {error}") from error
