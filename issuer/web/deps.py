@@ -78,9 +78,12 @@ OriginDep = Annotated[Origin, Depends(get_origin)]
 
 
 async def get_current_caller(
-    tokens: TokensDep, clock: ClockDep, token: Annotated[str | None, Depends(password_login)]
+    tokens: TokensDep,
+    clock: ClockDep,
+    token: Annotated[str | None, Depends(password_login)],
+    _the_same: Annotated[object, Depends(access_token)],
 ) -> Caller:
-    """Return the user and the session of the request's access token."""
+    """Return the user and the session of the request's access token; OpenAPI has two ways to get one."""
     if not token:
         raise MissingToken
     return await anyio.to_thread.run_sync(tokens.bearer.caller, token, clock())

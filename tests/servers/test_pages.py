@@ -1,9 +1,10 @@
 """`/docs` of both services in a real browser: the security policy breaks nothing, and Authorize logs in."""
 
 import json
+import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from support.browser import Page, page
 from support.servers import PASSPHRASE, Installation, eventually, free_port, is_free
 
+from issuer.cli.demo import Ports, _scratch_folder
+
+ROOT = Path(__file__).parents[2]
 PASSWORD = "violet otters juggle pancakes"
 STRIPPING = """
 daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
@@ -49,23 +53,25 @@ def stripping_proxy(folder: Path, port: int, behind: int) -> Iterator[None]:
         process.wait()
 
 
-def authorize(opened: Page, docs: str) -> None:
-    """Log in as alice by the button of a page, as a person does."""
+FILL = """(([scheme, ...values]) => {
+  const form = [...document.querySelectorAll('.modal-ux .auth-container')]
+    .find(each => each.querySelector('h4').innerText.startsWith(scheme));
+  const fields = form ? [...form.querySelectorAll('input:not([type=checkbox])')].slice(0, values.length) : [];
+  if (!fields.length) return false;
+  fields.forEach((field, number) => {
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, values[number]);
+    field.dispatchEvent(new Event('input', {bubbles: true}));
+  });
+  form.querySelector('button.authorize').click();
+  return true;
+})(%s)"""
+
+
+def authorize(opened: Page, docs: str, *values: str, scheme: str) -> None:
+    """Fill in the form of a security scheme behind the button of a page, as a person does."""
     opened.open(docs)
     opened.until("document.querySelector('.btn.authorize')?.click() ?? !!document.querySelector('.modal-ux')")
-    fill = """(() => {
-      const set = (selector, value) => {
-        const field = document.querySelector(selector);
-        Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(field, value);
-        field.dispatchEvent(new Event('input', {bubbles: true}));
-      };
-      if (!document.querySelector('#oauth_password')) return false;
-      set('#oauth_username', 'alice');
-      set('#oauth_password', %s);
-      document.querySelector('.modal-ux button.authorize').click();
-      return true;
-    })()"""
-    opened.until(fill % json.dumps(PASSWORD))
+    opened.until(FILL % json.dumps([scheme, *values]))
     opened.until(
         "[...document.querySelectorAll('.modal-ux button')].some(each => each.innerText == 'Logout')"
     )
@@ -88,20 +94,71 @@ def executed(opened: Page, operation: str) -> str:
     return str(opened.until(EXECUTE % operation))
 
 
-def test_the_pages_of_both_services_log_a_person_in_under_their_security_policy(tmp_path: Path) -> None:
+def of_getting_started(site: Installation) -> dict[str, str]:
+    """Return the settings of docs/start.md with the ports of an installation."""
+    text = (ROOT / "docs" / "start.md").read_text("utf-8")
+    (block,) = re.findall(r"^cat > \.env <<'END'\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)
+    return read(block.replace(":8000", f":{site.port}").replace(":8001", f":{site.service_port}"))
+
+
+def of_the_demo(site: Installation) -> dict[str, str]:
+    """Return the settings of the demo with the ports of an installation."""
+    with _scratch_folder(Ports(site.port, site.service_port)) as folder:
+        return read((folder / ".env").read_text("utf-8"))
+
+
+def read(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if not line.startswith("ISSUER_KEYS_PASS"))
+
+
+@pytest.mark.parametrize("settings", [of_getting_started, of_the_demo])
+def test_the_pages_of_both_services_log_a_person_in_under_their_security_policy(
+    tmp_path: Path, settings: Callable[[Installation], dict[str, str]]
+) -> None:
     with Installation(tmp_path, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
-        site.settings["ISSUER_CORS_ORIGINS"] = site.service_url
+        site.settings.update(settings(site))
         site.serve().until_ready()
         site.serve_service().until_ready()
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
-        for url, operation, shown in (
-            (site.url, "me_users_me_get", '"username": "alice"'),
-            (site.service_url, "protected_route_protected_route_get", "Hello, alice"),
-        ):
-            with page() as opened:
-                authorize(opened, f"{url}/docs")
+        with page() as opened:
+            for url, scheme, operation, shown in (
+                (site.url, "password_login", "me_users_me_get", '"username": "alice"'),
+                (site.service_url, "issuer", "protected_route_protected_route_get", "Hello, alice"),
+                (
+                    f"http://localhost:{site.service_port}",
+                    "issuer",
+                    "protected_route_protected_route_get",
+                    "Hello, alice",
+                ),
+            ):
+                authorize(opened, f"{url}/docs", "alice", PASSWORD, scheme=scheme)
                 assert shown in executed(opened, operation)
-                assert opened.complaints == []
+            assert opened.complaints == []
+
+
+def test_the_page_of_the_issuer_authenticates_clients_and_takes_tokens(tmp_path: Path) -> None:
+    metrics_token = "a token of sixteen characters"
+    with Installation(
+        tmp_path, ISSUER_KEYS_PASSPHRASE=PASSPHRASE, ISSUER_METRICS_TOKEN=metrics_token
+    ) as site:
+        site.serve().until_ready()
+        site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+        machine = site.command("clients", "add", "machine", "--scope", "items:read", "--json").document
+        alice = site.http.post(f"{site.url}/login", data={"username": "alice", "password": PASSWORD}).json()
+        with page() as opened:
+            for scheme, values, operation, shown in (
+                (
+                    "client_secret_basic",
+                    (machine["client_id"], machine["client_secret"]),
+                    "token_endpoint_oauth2_token_post",
+                    '"scope": "items:read"',
+                ),
+                ("access_token", (alice["access_token"],), "me_users_me_get", '"username": "alice"'),
+                ("metrics_token", (metrics_token,), "metrics_metrics_get", "issuer_key_ring_version"),
+            ):
+                authorize(opened, f"{site.url}/docs", *values, scheme=scheme)
+                assert shown in executed(opened, operation)
+            assert opened.complaints == []
 
 
 def test_the_page_logs_in_below_the_path_of_the_url_behind_a_proxy_that_takes_it_off(tmp_path: Path) -> None:
@@ -111,7 +168,9 @@ def test_the_page_logs_in_below_the_path_of_the_url_behind_a_proxy_that_takes_it
         site.serve().until_ready()
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
         with stripping_proxy(tmp_path, port, site.port), page() as opened:
-            authorize(opened, f"http://127.0.0.1:{port}/auth/docs")
+            authorize(
+                opened, f"http://127.0.0.1:{port}/auth/docs", "alice", PASSWORD, scheme="password_login"
+            )
             assert '"username": "alice"' in executed(opened, "me_users_me_get")
             assert opened.complaints == []
             inserted = site.http.get(

@@ -129,7 +129,12 @@ _CLIENT: dict[str, Any] = {
 
 def described(required: list[str], **properties: Any) -> dict[str, Any]:
     """Return the OpenAPI description of a form with these parameters and those that authenticate clients."""
-    schema = {"type": "object", "required": required, "properties": {**properties, **_CLIENT}}
+    # An empty value counts as omitted; without this default Swagger UI sends the word "string" for each parameter.
+    filled = {
+        name: each if name in required else {"default": [] if each["type"] == "array" else "", **each}
+        for name, each in {**properties, **_CLIENT}.items()
+    }
+    schema = {"type": "object", "required": required, "properties": filled}
     return {
         "requestBody": {"required": True, "content": {FORM: {"schema": schema}}},
         # Alternatives: the header, or nothing beside the form.

@@ -45,7 +45,7 @@ class Links(BaseModel):
     """The URLs of the documents of this issuer."""
 
     issuer: str = Field(description="The `iss` of its tokens.")
-    docs: str = Field(description="The documentation of the API, a page to try it.")
+    docs: str = Field(description="The documentation of the API, to read and to try.")
     openapi: str = Field(description="The OpenAPI document.")
     discovery: str = Field(description="The metadata, RFC 8414.")
     jwks_uri: str = Field(description="The public keys that verify its tokens.")
