@@ -115,7 +115,7 @@ def demo(
             "the package jwks_verifier is not installed, and the example service needs it;"
             " run, in the checkout: pip install ./verifier_example"
         )
-    ports = _ports(port, service_port)
+    ports = choose_ports(port, service_port)
     from issuer.cli.demo_scenario import run_scenario  # noqa: PLC0415 - it imports an HTTP client
 
     with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
@@ -128,7 +128,7 @@ def demo(
             _wait_for_ctrl_c(servers)
 
 
-def _ports(issuer: int | None, service: int | None) -> Ports:
+def choose_ports(issuer: int | None, service: int | None) -> Ports:
     """Return the ports that were asked for, or else free ones; raise CommandError if one is taken."""
     for port, option in ((issuer, "--port"), (service, "--service-port")):
         if port is not None:
@@ -331,5 +331,5 @@ def _last_line(log: Path) -> str:
 def _stop(_signal: int, _frame: object) -> NoReturn:
     # A terminal that closes sends SIGHUP, perhaps after SIGTERM; that must not interrupt the stopping of the servers.
     for each in STOPPED_BY:
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, lambda *_: None)
     raise SystemExit(1)
