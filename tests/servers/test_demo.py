@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.servers import PATIENCE_SECONDS, free_port
 
-from issuer.cli.demo import HOST, ISSUER_PORT, SERVICE_PORT, Ports, choose_ports
+from issuer.cli.demo import choose_ports
+from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports
 
 DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
 
