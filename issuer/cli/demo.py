@@ -1,6 +1,6 @@
 """`issuer demo`: runs the issuer and the example service as servers, with settings and data in a temporary folder.
 
-The scenario of `--once` is defined in `demo_scenario`.
+Their processes are in `demo_servers`, the scenario of `--once` in `demo_scenario`.
 """
 
 import json
@@ -8,32 +8,26 @@ import os
 import secrets
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, NoReturn, Self
+from typing import Annotated, NoReturn
 
 import typer
 
+from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports, Servers
 from issuer.cli.output import CommandError
 from issuer.cli.ports import free_port, require_free
 from issuer.cli.tables import draw_members
 from issuer.cli.terminal import complain, console, status
 
-HOST = "127.0.0.1"
 USER = "demo"
-ISSUER_PORT = 8000
-SERVICE_PORT = 8001
 STOPPED_BY = (signal.SIGTERM, signal.SIGHUP)
-START_SECONDS = 30
-STOP_SECONDS = 5
 
 TIMINGS = {
     "ISSUER_JWKS_MAX_AGE": "2s",
@@ -45,37 +39,6 @@ TIMINGS = {
     "VERIFIER_COOLDOWN": "1s",
 }
 """The rules of production, with seconds instead of hours."""
-
-
-@dataclass(frozen=True)
-class Ports:
-    """Where the two servers listen."""
-
-    issuer: int = ISSUER_PORT
-    service: int = SERVICE_PORT
-
-    @property
-    def issuer_url(self) -> str:
-        """Return the issuer's URL."""
-        return f"http://{HOST}:{self.issuer}"
-
-    @property
-    def service_url(self) -> str:
-        """Return the URL of the example service."""
-        return f"http://{HOST}:{self.service}"
-
-    @property
-    def curl_lines(self) -> str:
-        """Return commands to try; README has them for the default ports, and a test compares and runs them."""
-        return f"""\
-token() {{ python3 -I -c 'import json, sys; print(json.load(sys.stdin)["access_token"])'; }}
-TOKEN=$(curl -s {self.issuer_url}/login -d username=demo --data-urlencode "password=$DEMO_PASSWORD" | token)
-curl -sw '\\n' {self.service_url}/protected_route -H "Authorization: Bearer $TOKEN"
-curl -sw '\\n' {self.service_url}/me -H "Authorization: Bearer $TOKEN"
-MACHINE=$(curl -s {self.issuer_url}/oauth2/token -u "$DEMO_CLIENT" -d grant_type=client_credentials | token)
-curl -sw '\\n' {self.service_url}/items -H "Authorization: Bearer $MACHINE"
-curl -sw '\\n' {self.issuer_url}/.well-known/jwks.json
-"""
 
 
 def demo(
@@ -115,7 +78,7 @@ def demo(
             "the package jwks_verifier is not installed, and the example service needs it;"
             " run, in the checkout: pip install ./verifier_example"
         )
-    ports = _ports(port, service_port)
+    ports = choose_ports(port, service_port)
     from issuer.cli.demo_scenario import run_scenario  # noqa: PLC0415 - it imports an HTTP client
 
     with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
@@ -128,7 +91,7 @@ def demo(
             _wait_for_ctrl_c(servers)
 
 
-def _ports(issuer: int | None, service: int | None) -> Ports:
+def choose_ports(issuer: int | None, service: int | None) -> Ports:
     """Return the ports that were asked for, or else free ones; raise CommandError if one is taken."""
     for port, option in ((issuer, "--port"), (service, "--service-port")):
         if port is not None:
@@ -145,95 +108,6 @@ def _free_port(name: str, preferred: int, option: str, taken: set[int]) -> int:
             f"port {preferred} is taken, so the {name} listens on {port}; {option} chooses another one",
         )
     return port
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server process and its log file."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def stop(self) -> None:
-        """Stop the process, by SIGKILL if it does not end in time."""
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-
-class Servers:
-    """The issuer and the service, and commands for them; all are stopped at the end of the block."""
-
-    def __init__(self, folder: Path, ports: Ports) -> None:
-        self.folder = folder
-        self.ports = ports
-        self._running: dict[str, Server] = {}
-        # Settings in the environment must not reach the demo.
-        self._environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
-        }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name in list(self._running):
-            self.stop(name)
-
-    def start(self) -> None:
-        """Start both and wait until they are ready; raise CommandError with its last log line if one is not."""
-        python = [sys.executable, "-P", "-m"]
-        address = ["--host", HOST, "--port"]
-        issuer = [*python, "issuer.cli", "serve", *address, str(self.ports.issuer)]
-        service = [*python, "verifier_example", *address, str(self.ports.service)]
-        self._start("issuer", issuer, self.ports.issuer_url)
-        self._start("service", service, self.ports.service_url)
-
-    def stop(self, name: str) -> None:
-        """Stop one of them."""
-        self._running.pop(name).stop()
-
-    def check_alive(self) -> None:
-        """Raise CommandError if one has ended unexpectedly."""
-        for server in self._running.values():
-            if server.process.poll() is not None:
-                raise CommandError(f"the {server.name} stopped: {_last_line(server.log)}")
-
-    def command(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run a command for the issuer of the demo and return its result."""
-        return subprocess.run(  # noqa: S603 - our own command
-            [sys.executable, "-P", "-m", "issuer.cli", *arguments],
-            cwd=self.folder,
-            env=self._environment,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def _start(self, name: str, command: list[str], url: str) -> None:
-        log = self.folder / f"{name}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603 - our own servers
-                command,
-                cwd=self.folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C must reach only this command, which stops them in order
-            )
-        self._running[name] = Server(name, process, log)
-        deadline = time.monotonic() + START_SECONDS
-        while not _ready(url):
-            self.check_alive()
-            if time.monotonic() > deadline:
-                raise CommandError(f"the {name} is not ready after {START_SECONDS} s: {_last_line(log)}")
-            time.sleep(0.1)
 
 
 @contextmanager
@@ -314,22 +188,8 @@ def _wait_for_ctrl_c(servers: Servers) -> None:
         console().print("\nstopped", markup=False)
 
 
-def _ready(url: str) -> bool:
-    import httpx2  # noqa: PLC0415 - as above
-
-    try:
-        return httpx2.get(f"{url}/readyz", timeout=2, trust_env=False).is_success
-    except httpx2.TransportError:
-        return False
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "its log is empty"
-
-
 def _stop(_signal: int, _frame: object) -> NoReturn:
     # A terminal that closes sends SIGHUP, perhaps after SIGTERM; that must not interrupt the stopping of the servers.
     for each in STOPPED_BY:
-        signal.signal(each, signal.SIG_IGN)
+        signal.signal(each, lambda *_: None)
     raise SystemExit(1)

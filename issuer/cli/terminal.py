@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.text import Text
 
+from issuer.keyring.plan import PLACEHOLDER
 from issuer.logs import terminal_safe
 
 STYLES = {
@@ -70,7 +71,9 @@ def style_of(word: str) -> str:
 
 
 def short_kid(kid: str) -> str:
-    """Return a kid as tables show it."""
+    """Return a kid as tables show it; one that a dry run invents for a key to be made, without its number."""
+    if kid.startswith(PLACEHOLDER):
+        return PLACEHOLDER
     return kid if len(kid) <= KID_SHOWN else kid[:KID_SHOWN] + SHORTENED
 
 

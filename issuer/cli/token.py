@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from issuer.cli.output import Exit, Json, misuse, show
+from issuer.cli.output import CommandError, Exit, Json, misuse, show
 from issuer.cli.tables import draw_members
 from issuer.cli.terminal import console, status, style_of
 from issuer.clients.document_fetch import DocumentFetcher
@@ -91,6 +91,8 @@ def _text(words: list[str]) -> str:
     *scheme, text = words
     if scheme and (len(scheme) > 1 or scheme[0].lower() != "bearer"):
         raise typer.BadParameter("give one token, or - for standard input")
+    if text.startswith("--"):
+        raise typer.BadParameter("no such option; give a token that begins with dashes on standard input")
     if text != STDIN:
         return text
     if sys.stdin.isatty():
@@ -99,7 +101,7 @@ def _text(words: list[str]) -> str:
         text = sys.stdin.buffer.read(STDIN_MOST_BYTES).decode("utf-8", "replace")
     *_, text = text.split(maxsplit=1) if text.lower().lstrip().startswith("bearer ") else (text,)
     if not text.strip():
-        raise typer.BadParameter("there is no token on standard input")
+        raise CommandError("no token on standard input")
     return text.strip()
 
 

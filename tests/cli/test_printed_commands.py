@@ -13,7 +13,7 @@ from issuer.cli.commands import app
 
 ROOT = Path(__file__).parents[2]
 COMMAND = re.compile(
-    r"\bissuer ((?:keys|users|clients|audit|check|serve|move|demo)\b(?: [a-z-]+| --[a-z-]+| [A-Z]+)*)"
+    r"\bissuer ((?:keys|users|clients|token|audit|check|serve|move|demo)\b(?: [a-z-]+| --[a-z-]+| [A-Z]+)*)"
 )
 ADVISES = re.compile(r"(?:run|see|instead|again|know it|its private keys|back): $")
 """What stands before a command that is to be run as it is printed."""

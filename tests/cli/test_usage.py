@@ -101,6 +101,11 @@ MISUSED = [
     ["clients", "rotate-secret", "id", "--overlap", "99999d"],
     ["clients", "disable"],
     ["clients", "enable"],
+    ["token", "inspect", "a", "b"],
+    ["token", "inspect", "bearer", "a", "b"],
+    ["token", "inspect", "--bogus"],
+    ["token", "inspect", "a", "--issuer", "issuer.example"],
+    ["token", "inspect", "a", "--audience", "two words"],
 ]
 LIBRARY = re.compile(r"Input should|Value error|Value should|validation|pydantic|Errno|unable to parse")
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.commands import all_commands
 
-from issuer.cli.demo import Ports
+from issuer.cli.demo_servers import Ports
 from issuer.settings.settings import Settings
 from issuer.wiring import build
 from verifier_example import app as example

@@ -91,6 +91,6 @@ def changes(before: KeyRing, after: KeyRing, now: datetime) -> set[EventKind]:
 def test_each_part_of_a_timeline_is_drawn_at_its_place_with_at_least_one_column() -> None:
     planned = plan(new_ring(), POLICY, START)
     first, second, third = (bar(life, planned, 62) for life in planned.timelines)
-    assert first == "█" * 60 + "▒" + " "
-    assert second == "░" * 60 + "██"
-    assert third == " " * 60 + "░░"
+    assert first == "█" * 48 + "▒" + " " * 13
+    assert second == "░" * 48 + "█" * 14
+    assert third == " " * 48 + "░" * 14

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from support.servers import PATIENCE_SECONDS, free_port
 
-from issuer.cli.demo import HOST, ISSUER_PORT, SERVICE_PORT, Ports
+from issuer.cli.demo import choose_ports
+from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports
 
 DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
 
@@ -93,18 +94,19 @@ def test_the_story_plays_on_other_ports_while_the_usual_ones_are_taken(tmp_path:
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("✓") == 8
     assert f'"iss": "http://127.0.0.1:{issuer}"' in done.stdout
     assert f'"aud": ["http://127.0.0.1:{service}"' in done.stdout
     assert nothing_left(tmp_path)
 
 
 @pytest.mark.parametrize(("port", "option"), [(ISSUER_PORT, "--port"), (SERVICE_PORT, "--service-port")])
-def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(
+def test_a_taken_port_that_was_asked_for_is_one_clear_line_and_nothing_is_left_running(
     tmp_path: Path, port: int, option: str
 ) -> None:
     with listening(port):
         done = subprocess.run(
-            [*DEMO, "--once"],
+            [*DEMO, "--once", option, str(port)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -113,6 +115,33 @@ def test_a_taken_port_is_one_clear_line_and_nothing_is_left_running(
         )
     assert done.returncode == 1
     assert re.fullmatch(rf"failed: cannot listen on 127\.0\.0\.1:{port}: .* {option}\n", done.stderr)
+    assert nothing_left(tmp_path)
+
+
+def test_the_next_free_ports_are_used_if_the_default_ones_are_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with listening(ISSUER_PORT):
+        ports = choose_ports(None, None)
+    assert ports.service == SERVICE_PORT
+    assert ports.issuer > SERVICE_PORT
+    assert capsys.readouterr().err == (
+        f"note: port {ISSUER_PORT} is taken, so the issuer listens on {ports.issuer}; --port chooses another one\n"
+    )
+    assert choose_ports(SERVICE_PORT, None).service > SERVICE_PORT
+    assert choose_ports(None, ISSUER_PORT).issuer >= SERVICE_PORT
+
+
+def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: Path) -> None:
+    process = subprocess.Popen(DEMO, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("Ctrl-C"):
+            break
+    process.terminate()
+    while process.poll() is None:
+        process.send_signal(signal.SIGHUP)
+    process.stdout.close()
     assert nothing_left(tmp_path)
 
 

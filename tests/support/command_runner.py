@@ -46,6 +46,7 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "clients rotate-secret": ["CLIENT"],
     "clients disable": ["CLIENT"],
     "clients enable": ["CLIENT"],
+    "token inspect": ["nonsense"],
 }
 
 
