@@ -96,6 +96,16 @@ def test_each_folder_of_tests_mirrors_a_package() -> None:
         assert not (ISSUER / name).exists()
 
 
+def test_a_test_file_with_the_name_of_a_module_is_in_its_place() -> None:
+    """Other files are named after their subject, which takes several modules."""
+    found = {path.relative_to(ISSUER).with_suffix("").as_posix() for path in python_files(ISSUER)}
+    names = {module.rpartition("/")[2] for module in found}
+    for path in python_files(TESTS):
+        folder, name = path.parent.relative_to(TESTS).as_posix(), path.stem.removeprefix("test_")
+        if path.name.startswith("test_") and folder not in OTHER_TESTS and name in names:
+            assert f"{folder}/{name}".removeprefix("./") in found, relative(path)
+
+
 def test_no_test_imports_another() -> None:
     """What tests share is in `support`, or in modules of a folder that are no tests."""
     imported = {
