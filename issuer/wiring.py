@@ -41,6 +41,7 @@ from issuer.signing.pem import PemSigner, PemStorage
 from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
 from issuer.signing.signer import Signer
+from issuer.threads import cores
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
@@ -55,15 +56,6 @@ from issuer.tokens.signed_jwt import JwtSigner
 
 # With this interpreter: another `pip` would install it for another one.
 INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
-
-
-def cores(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Return how many cores this process may use; a container's `limit` of time counts as whole ones (cgroups v2)."""
-    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    with suppress(OSError, ValueError, ZeroDivisionError):  # no such limit, or "max"
-        microseconds, period = limit.read_text().split()
-        return max(1, min(allowed, int(microseconds) // int(period)))
-    return allowed
 
 
 @dataclass(frozen=True)

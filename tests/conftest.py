@@ -41,7 +41,7 @@ SLOWEST = (
     "servers/test_slow_connections.py",
     "servers/test_connections.py",
     "servers/test_probes.py",
-    "checks/test_fixes.py",
+    "checks/test_printed_fixes.py",
     "servers/test_secrets.py",
     "test_clocks.py",
     "web/test_clocks_of_nodes.py",

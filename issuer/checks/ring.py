@@ -17,7 +17,7 @@ from issuer.fixes import Fix, Kind, setting
 from issuer.keyring.checkpoint import DamagedCheckpoint, RingCheckpoint
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
-from issuer.keyring.node import ring_warnings
+from issuer.keyring.node import ring_warnings, too_many_keys
 from issuer.keyring.policy import PUBLISHED_MOST, Policy
 from issuer.keyring.restore_detection import RECOVER_COMMAND, describe_conflict, describe_missing_ring
 from issuer.keyring.ring import KeyRing
@@ -91,10 +91,10 @@ def clock(rotation: Rotation) -> Iterator[Finding]:
 def maintenance(ring: KeyRing, policy: Policy, now: datetime) -> Iterator[Finding]:
     """Yield what is overdue or missing, because no issuer runs or those that run fail."""
     for wrong in ring_warnings(ring, policy, now):
-        fix = Fix(Kind.RING_NEEDS_A_NODE, "issuer serve")
-        if "ISSUER_ROTATION_PERIOD" in wrong:
-            fix = Fix(Kind.TOO_MANY_KEYS, f"ISSUER_ROTATION_PERIOD={duration(_slower(ring, policy, now))}")
-        yield problem(wrong, fix)
+        yield problem(wrong, Fix(Kind.RING_NEEDS_A_NODE, "issuer serve"))
+    if too_many := too_many_keys(ring, policy, now):
+        longer = duration(_slower(ring, policy, now))
+        yield problem(too_many, Fix(Kind.TOO_MANY_KEYS, f"ISSUER_ROTATION_PERIOD={longer}"))
 
 
 def _slower(ring: KeyRing, policy: Policy, now: datetime) -> timedelta:

@@ -11,7 +11,7 @@ from pathlib import Path
 from issuer.checks.finding import Finding, other_user, problem, warning
 from issuer.database.database import SCHEMA, Database
 from issuer.database.engines import IDLE_SECONDS, STATEMENT_SECONDS
-from issuer.database.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError
+from issuer.database.errors import DatabaseDamaged, DatabaseForeign, DatabaseNewer, StoreError, WrongEncoding
 from issuer.fixes import Fix, Kind, as_root, quoted, setting
 
 OTHERS = 0o077
@@ -176,7 +176,7 @@ def run_statement(database: Database, statement: str) -> Fix:
 def _reach(database: Database, error: StoreError) -> Fix:
     if database.file and not os.path.isfile(database.file):  # noqa: PTH113 - as above
         return setting(Kind.DATABASE_URL, "ISSUER_DATABASE_URL", "sqlite:///issuer.db")
-    if "ENCODING" in str(error):
+    if isinstance(error, WrongEncoding):
         new = f"{database.name}_utf8"
         make = "createdb --encoding=UTF8 --template=template0"
         url = database.url_for_programs(new)

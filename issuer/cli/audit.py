@@ -16,6 +16,10 @@ from issuer.tokens.session_events import SessionEvents
 from issuer.wiring import Issuer
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
+Noted = Annotated[
+    str | None,
+    typer.Option(help="A digest that was stored elsewhere; fail unless the audit log still has it."),
+]
 
 app = typer.Typer(help="Read the audit log: everything that happened to the keys.", no_args_is_help=True)
 
@@ -83,10 +87,7 @@ def sessions(
 @app.command()
 def verify(
     *,
-    noted: Annotated[
-        str | None,
-        typer.Option(help="A digest that was stored elsewhere; fail unless the audit log still has it."),
-    ] = None,
+    noted: Noted = None,
     as_json: Json = False,
 ) -> None:
     """Check that no entry was changed, added or moved, and none removed within the chain; exit 1 otherwise.

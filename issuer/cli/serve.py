@@ -144,7 +144,6 @@ def serve(
             connections_per_address=max_connections_per_address,
             proxies=issuer.settings.trusted_proxies,
         )
-        serve_with_log()
         _run(_config(app, workers, ssl_certfile, ssl_keyfile, limits), listener, drain)
 
 
@@ -195,6 +194,7 @@ def _config(
 def _run(config: uvicorn.Config, listener: socket.socket, drain_seconds: int) -> None:
     from issuer.serving.supervisor import run  # noqa: PLC0415 - imports all of uvicorn's supervisors
 
+    serve_with_log()
     if not run(config, listener, drain_seconds):
         raise CommandError("the server did not start; see its log")
     if isinstance(config.app, FastAPI) and config.app.state.supervisor.has_ended:

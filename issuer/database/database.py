@@ -24,6 +24,7 @@ from issuer.database.errors import (
     DatabaseForeign,
     DatabaseNewer,
     DatabaseUnavailable,
+    WrongEncoding,
     kind_of,
     reason_of,
 )
@@ -271,4 +272,4 @@ def uptime_microseconds() -> int:
 def _require_utf8(connection: Connection) -> None:
     encoding = connection.scalar(text("SHOW server_encoding"))
     if encoding != "UTF8":
-        raise DatabaseUnavailable(f"the database is encoded in {encoding}; create it with: ENCODING 'UTF8'")
+        raise WrongEncoding(f"the database is encoded in {encoding}; create it with: ENCODING 'UTF8'")

@@ -20,6 +20,7 @@ class StoreError(Exception):
     StoreError
       DatabaseUnavailable  it does not answer
         Locked             another transaction holds a lock for too long; nothing was changed
+        WrongEncoding      it is not in UTF-8
       DatabaseNewer        it was migrated by a newer version of this program
       DatabaseForeign      it belongs to another program
       DatabaseDamaged      it contains data that this program cannot have written
@@ -33,6 +34,10 @@ class DatabaseUnavailable(StoreError):
 
 class Locked(DatabaseUnavailable):
     """Another transaction holds a lock for too long; nothing was changed."""
+
+
+class WrongEncoding(DatabaseUnavailable):
+    """The database is not in UTF-8."""
 
 
 class DatabaseNewer(StoreError):

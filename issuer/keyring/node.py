@@ -45,18 +45,20 @@ class _Loaded:
 
 
 def ring_warnings(ring: KeyRing, policy: Policy, now: datetime) -> list[str]:
-    """Return what is overdue or missing in the ring, and whether too many keys will be published."""
+    """Return what is overdue or missing in the ring."""
     overdue = ring.overdue_since(policy, now)
     missing = ring.shortfall(now, policy)
-    most = ring.most_published(policy, now)
     return [
         *([f"key rotation has been overdue since {instant(overdue)}"] if overdue else []),
         *([f"{missing} of {policy.standby_keys} standby keys are missing"] if missing else []),
-        *([_too_many(most)] if most > PUBLISHED_MOST else []),
     ]
 
 
-def _too_many(most: int) -> str:
+def too_many_keys(ring: KeyRing, policy: Policy, now: datetime) -> str | None:
+    """Return why verifiers will refuse the key set, or None."""
+    most = ring.most_published(policy, now)
+    if most <= PUBLISHED_MOST:
+        return None
     return (
         f"up to {most} keys will be published at once, and verifiers read at most {PUBLISHED_MOST}: make"
         " ISSUER_ROTATION_PERIOD longer, or ISSUER_ACCESS_TOKEN_LIFETIME shorter"
@@ -145,6 +147,7 @@ class Node:
             *([f"since {instant(failure.since)}: {reason}"] if failure else []),
             *([clock] if (clock := self._rotation.clocks.warning()) else []),
             *ring_warnings(self.view.ring, self._policy, now),
+            *([crowded] if (crowded := too_many_keys(self.view.ring, self._policy, now)) else []),
         ]
 
     def leave(self) -> None:

@@ -16,6 +16,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp
 
 from issuer.settings.settings import Settings
+from issuer.threads import cores
 from issuer.web import instruments
 from issuer.web.account import login, sessions, users
 from issuer.web.http import errors
@@ -36,7 +37,7 @@ from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import api_docs, home
 from issuer.web.well_known import discovery, jwks
-from issuer.wiring import Issuer, cores
+from issuer.wiring import Issuer
 
 DESCRIPTION = """\
 Issues access tokens (JWT, RFC 9068), signed with rotating keys, and publishes the public keys for verification. Log

@@ -1,6 +1,6 @@
 """Acceptable names and passwords of new accounts.
 
-That registration answers so is in `test_endpoints`; imported names and passwords are in `test_user_import`.
+That registration answers so is in `test_all_endpoints`; imported names and passwords are in `test_user_import`.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The OpenAPI documents of both services are true: schemathesis tries every operation, with all of its checks.
 
-What else the endpoints promise is tested in `test_endpoints` and in tests/verifier.
+What else the endpoints promise is tested in `test_all_endpoints` and in tests/verifier.
 """
 
 import itertools

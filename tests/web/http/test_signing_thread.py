@@ -1,11 +1,9 @@
 """The signing thread: it takes over some of the signatures, and each caller gets its own."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import httpx2
 import jwt
@@ -17,7 +15,7 @@ from issuer.oauth import AuthMethod
 from issuer.web.app import create_app
 from issuer.web.http.fast_path import run_inline_or_on_thread
 from issuer.web.http.signing_thread import SigningThread
-from issuer.wiring import Issuer, cores
+from issuer.wiring import Issuer
 
 
 def who() -> str:
@@ -129,20 +127,3 @@ def test_a_process_hands_over_only_where_it_is_alone_with_a_core_to_spare(
 def _claims(token: str, keys: jwt.PyJWKSet) -> dict[str, str]:
     key = keys[jwt.get_unverified_header(token)["kid"]]
     return dict(jwt.decode(token, key, ["RS256"], options={"verify_aud": False, "verify_exp": False}))
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs a system that has this file")
-@pytest.mark.parametrize(
-    ("content", "used"),
-    [("max 100000", None), ("100000 100000", 1), ("50000 100000", 1), ("6400000 100000", None), ("", None)],
-)
-def test_a_container_has_as_many_cores_as_its_limit_lets_it(
-    tmp_path: Path, content: str, used: int | None
-) -> None:
-    limit = tmp_path / "cpu.max"
-    limit.write_text(content)
-    assert cores(limit) == (used or len(os.sched_getaffinity(0)))
-
-
-def test_without_a_limit_all_cores_are_used(tmp_path: Path) -> None:
-    assert cores(tmp_path / "none") == len(os.sched_getaffinity(0))
