@@ -261,6 +261,8 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        if self._file:
+            self._file.closed()
 
 
 def uptime_microseconds() -> int:

@@ -70,6 +70,10 @@ class SQLiteFile:
         """Record which file it is, when the first connection has been opened."""
         self._opened = self._opened or self._identity()
 
+    def closed(self) -> None:
+        """Forget which file it was: the next connection may open another one."""
+        self._opened = None
+
     def require_in_place(self) -> None:
         """Refuse a file that was moved or replaced: changes by other processes would be missed.
 

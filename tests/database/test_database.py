@@ -102,3 +102,14 @@ def test_a_process_stops_using_a_file_that_was_moved_or_replaced(tmp_path: Path,
     aside.replace(file)
     database.ping()
     database.close()
+
+
+def test_a_database_that_was_closed_opens_the_file_that_is_there_now(tmp_path: Path) -> None:
+    file, aside = tmp_path / "issuer.db", tmp_path / "aside.db"
+    database = Database(f"sqlite:///{file}")
+    database.migrate()
+    database.close()
+    file.rename(aside)
+    file.write_bytes(aside.read_bytes())
+    database.ping()
+    database.close()
