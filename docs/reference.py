@@ -8,6 +8,7 @@ import tempfile
 import textwrap
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,6 +25,7 @@ from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from issuer.web.http.errors import cause
 from issuer.wiring import build
+from jwks_verifier.refusals import REFUSALS
 from verifier_example import app as example
 
 COLUMNS = 118
@@ -66,9 +68,9 @@ ERRORS = """\
 `{"error": "…", "error_description": "…"}` (RFC 6749 section 5.2); [clients](clients.md#errors) says what to do.
 """
 ERRORS_OF_THE_EXAMPLE = """\
-The example service uses the same codes: `invalid_request` (400, more than one token), `invalid_token` (401, no token
-or an invalid one), `insufficient_scope` (403), `not_found` (404), `method_not_allowed` (405),
-`temporarily_unavailable` (503).
+## Errors of the example service
+
+The body is the same. Unknown paths and methods have the same codes as at the issuer.
 """
 SOCKET = """\
 Its WebSocket `/greetings` accepts the same tokens in the `Authorization` header, or as a subprotocol from a browser,
@@ -99,6 +101,7 @@ def page() -> str:
                 ERRORS,
                 *table(["error", "status", "when"], errors()),
                 ERRORS_OF_THE_EXAMPLE,
+                *table(["error", "status", "when"], errors_of_the_example()),
             ]
         ).rstrip("\n")
         + "\n"
@@ -219,6 +222,12 @@ def errors() -> Iterator[tuple[str, str, str]]:
         found.setdefault((error.status, error.code), cause(error))
     for (status, code), when in sorted(found.items()):
         yield f"`{code}`", str(status), when
+
+
+def errors_of_the_example() -> Iterator[tuple[str, str, str]]:
+    """Yield code, status and causes of each error."""
+    for (status, code), refusals in groupby(REFUSALS, lambda each: (each.status, each.code)):
+        yield f"`{code}`", str(int(status)), " ".join(each.cause for each in refusals)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Response, Security, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -24,13 +25,13 @@ from jwks_verifier import AccessToken, Event, JwksCache, State, Timings, TokenVe
 from jwks_verifier.fastapi import (
     POLICY_VIOLATION,
     CurrentUser,
-    ErrorBody,
     ResourceMetadata,
     accept,
     render_refusal,
     unavailable,
 )
-from verifier_example import docs_page
+from jwks_verifier.refusals import OF_EACH_ROUTE, SCOPE_MISSING, UNAVAILABLE, documented
+from verifier_example import docs_page, home_page
 from verifier_example.connections import bound_connections_of_this_server
 from verifier_example.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from verifier_example.logs import known_paths_only, logged_in_a_thread
@@ -86,24 +87,18 @@ class Health(BaseModel):
     status: str
 
 
-_CHALLENGE = {"WWW-Authenticate": {"required": True, "schema": {"type": "string"}}}
-_UNAVAILABLE: dict[int | str, dict[str, Any]] = {
-    503: {
-        "model": ErrorBody,
-        "description": "The issuer's keys are not available",
-        "headers": {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 0}}},
-    }
-}
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody, "description": "More than one token", "headers": _CHALLENGE},
-    401: {
-        "model": ErrorBody,
-        "description": "No token, or not a valid token of the issuer for this service",
-        "headers": _CHALLENGE,
-    },
-    403: {"model": ErrorBody, "description": "The token lacks a scope", "headers": _CHALLENGE},
-    **_UNAVAILABLE,
-}
+_NOT_READY = [UNAVAILABLE._replace(description=_READINESS[state]) for state in (State.EMPTY, State.EXPIRED)]
+DESCRIPTION = """\
+An example of a service that accepts access tokens: those of the issuer `{issuer}` with the audience `{audience}`. It
+verifies them with the issuer's published keys. Log in with **Authorize**, or paste a token there.
+"""
+_pasted_token = HTTPBearer(
+    bearerFormat="JWT",
+    scheme_name="access_token",
+    auto_error=False,
+    description="An access token of the issuer.",
+)
+"""Only for the page: `CurrentUser` reads the token."""
 
 
 def create_app(
@@ -129,7 +124,8 @@ def create_app(
             raise
         raise SystemExit(f"the service cannot start: {error}") from None
     app = FastAPI(
-        title="A service protected by the issuer's tokens",
+        title="Example service",
+        description=DESCRIPTION.format(issuer=chosen.issuer, audience=verifier.audience),
         lifespan=_lifespan,
         openapi_url=None,  # see docs_page
         docs_url=None,
@@ -146,6 +142,7 @@ def create_app(
     _add_protected_routes(app, current_user)  # first: routes are matched in this order
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
+    home_page.install(app, chosen.issuer, current_user.metadata_path)
     docs_page.install(app, chosen.issuer)
     app.router.default = _not_found
     return app
@@ -201,12 +198,17 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
 
 
 def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:
-    @app.get("/healthz", tags=["probes"])
+    @app.get("/healthz", tags=["probes"], summary="Check that the process runs")
     async def healthz() -> Health:
         """Answer 200 while the process runs."""
         return Health(status="ok")
 
-    @app.get("/readyz", tags=["probes"], responses=_UNAVAILABLE)
+    @app.get(
+        "/readyz",
+        tags=["probes"],
+        summary="Check that tokens can be verified",
+        responses=documented(*_NOT_READY),
+    )
     async def readyz() -> Health:
         """Return whether tokens can be verified."""
         if cache.usable is None:
@@ -216,6 +218,7 @@ def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:
     @app.get(
         "/metrics",
         tags=["probes"],
+        summary="Read the metrics",
         response_class=Response,
         responses={200: {"content": {"text/plain": {}}, "description": "Prometheus' text format"}},
     )
@@ -230,14 +233,18 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
         AccessToken, current_user.with_scope("items:read", "Read the items")
     ]
 
-    @app.get("/protected_route", tags=["protected"], responses=_REFUSALS)
+    protected = APIRouter(
+        tags=["protected"], dependencies=[Security(_pasted_token)], responses=documented(*OF_EACH_ROUTE)
+    )
+
+    @protected.get("/protected_route", summary="Greet the caller")
     async def protected_route(user: AnyUser) -> Greeting:
-        """Greet the caller."""
+        """Return a greeting with the name of the token's user or client."""
         return _greeting(user)
 
-    @app.get("/me", tags=["protected"], responses=_REFUSALS, response_model_exclude_none=True)
+    @protected.get("/me", summary="Show my claims", response_model_exclude_none=True)
     async def me(user: AnyUser) -> Claims:
-        """Show the caller's claims."""
+        """Return the claims of the token."""
         return Claims(
             iss=user.issuer,
             sub=user.subject,
@@ -250,14 +257,15 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
             jti=user.jti,
         )
 
-    @app.get("/items", tags=["protected"], responses=_REFUSALS)
+    @protected.get("/items", summary="List the items", responses=documented(SCOPE_MISSING))
     async def items(_: ItemsReader) -> list[Item]:
-        """List the items; requires the scope `items:read`."""
+        """Return all items; the token needs the scope `items:read`."""
         return [Item(id=1, name="a first item"), Item(id=2, name="a second item")]
 
+    app.include_router(protected)
     if current_user.metadata_path is not None:
 
-        @app.get(current_user.metadata_path, tags=["discovery"])
+        @app.get(current_user.metadata_path, tags=["discovery"], summary="Get the metadata (RFC 9728)")
         async def resource_metadata() -> ResourceMetadata:
             """Return the metadata of this resource: its authorization server and scopes (RFC 9728)."""
             return current_user.metadata()

@@ -22,6 +22,7 @@ from verifier_example.connections.files import InMemoryFiles
 DOCUMENT, PAGE, FILES = "/openapi.json", "/docs", "/static-offline-docs"
 EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
 def install(app: FastAPI, issuer: str) -> None:
@@ -34,11 +35,7 @@ def install(app: FastAPI, issuer: str) -> None:
         swagger_favicon_url=f"{FILES}/favicon.png",
     )
     page, url = bytes(html.body).decode(), urlsplit(issuer)
-    headers = {
-        "Content-Security-Policy": _policy(page, f"{url.scheme}://{url.netloc}"),
-        "X-Frame-Options": "DENY",
-        "Cross-Origin-Opener-Policy": "same-origin",
-    }
+    headers_of_page = headers(_policy(page, f"{url.scheme}://{url.netloc}"))
 
     @cache  # rendering blocks the event loop for milliseconds
     def openapi_json() -> bytes:
@@ -50,16 +47,38 @@ def install(app: FastAPI, issuer: str) -> None:
 
     @app.get(PAGE, include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(page, headers=headers)
+        return HTMLResponse(page, headers=headers_of_page)
 
     app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
     app.add_middleware(SecurityHeaders)
 
 
+def headers(policy: str) -> dict[str, str]:
+    """Return the headers of a page with a Content-Security-Policy."""
+    return {
+        "Content-Security-Policy": policy,
+        "X-Frame-Options": "DENY",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
+
+
+def static_page_policy(page: str) -> str:
+    """Return a Content-Security-Policy that allows, by digest, the inline styles of a page, and nothing else."""
+    styles = " ".join(_digests(_STYLE, page))
+    return (
+        f"default-src 'none'; style-src {styles}; img-src data:; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    )
+
+
+def _digests(inline: re.Pattern[str], page: str) -> list[str]:
+    digests = (b64encode(sha256(text.encode()).digest()).decode() for text in inline.findall(page))
+    return [f"'sha256-{digest}'" for digest in digests]
+
+
 def _policy(page: str, login_origin: str) -> str:
     """Return the Content-Security-Policy, which allows the page's inline scripts by their digests."""
-    digests = [b64encode(sha256(script.encode()).digest()).decode() for script in _SCRIPT.findall(page)]
-    scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in digests)])
+    scripts = " ".join(["'self'", *_digests(_SCRIPT, page)])
     return (
         f"default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' data:; font-src 'self';"
         f" connect-src 'self' {login_origin}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

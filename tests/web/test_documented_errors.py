@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from support.defaults import ALICE, PASSWORD, Build, bearer
+from support.documented import JSON, Requests, bodies
 
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, site
+from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.body_limit import BODY_MOST_BYTES
 from issuer.wiring import Issuer
 
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+FORM = "application/x-www-form-urlencoded"
 WITH_BODY = {
     "POST /login": FORM,
     "POST /users": JSON,
@@ -33,46 +33,6 @@ OF_USERS = ("GET /users/me", "GET /users/me/sessions", "DELETE /users/me/session
 FIRST_PARTY = {"client_id": "first-party"}
 MACHINES = {"grant_type": "client_credentials"}
 LOG_IN = {"grant_type": "password", **FIRST_PARTY, **ALICE}
-
-Documented = set[tuple[str, int, str]]
-"""Operation, status and description of errors."""
-
-
-def documented(web: TestClient, *statuses: int) -> Documented:
-    """Return the errors with these statuses that the document has examples of."""
-    return {
-        (f"{method.upper()} {path}", status, example["value"]["error_description"])
-        for path, operations in web.get("/openapi.json").json()["paths"].items()
-        for method, operation in operations.items()
-        for status in statuses
-        for example in operation["responses"]
-        .get(str(status), _NONE)["content"][JSON]
-        .get("examples", {})
-        .values()
-    }
-
-
-_NONE: dict[str, Any] = {"content": {JSON: {}}}
-
-
-class Requests:
-    """Sends requests, and collects the errors that were answered as documented."""
-
-    def __init__(self, web: TestClient) -> None:
-        self.web = web
-        self.document = web.get("/openapi.json").json()
-        self.answered: Documented = set()
-
-    def send(self, operation: str, status: int, **request: Any) -> None:
-        """Send one request, and compare the response with the examples of its status."""
-        method, path = operation.split(" ")
-        answer = self.web.request(method, path.replace("{id}", "no-uuid"), **request)
-        assert answer.status_code == status, (operation, answer.text)
-        described = self.document["paths"][path][method.lower()]["responses"][str(status)]
-        examples = [each["value"] for each in described["content"][JSON]["examples"].values()]
-        assert answer.json() in examples, operation
-        assert {name for name in described["headers"] if name not in answer.headers} == set()
-        self.answered.add((operation, status, answer.json()["error_description"]))
 
 
 @pytest.fixture
@@ -143,7 +103,7 @@ def test_refused_requests_are_answered_as_documented(
         requests.send("POST /oauth2/revoke", status, data=form, auth=authentication)
     requests.send("POST /oauth2/introspect", 400, data={"token_type_hint": "access_token"}, auth=machine)
     requests.send("POST /oauth2/introspect", 401, data={"token": "x"}, auth=(machine[0], "wrong"))
-    assert requests.answered == documented(web, 400, 401, 404, 409, 413, 415)
+    assert requests.answered == requests.documented(400, 401, 404, 409, 413, 415)
 
 
 def test_what_the_operator_disabled_is_answered_as_documented(served: Callable[..., TestClient]) -> None:
@@ -151,11 +111,11 @@ def test_what_the_operator_disabled_is_answered_as_documented(served: Callable[.
         requests = Requests(web)
         requests.send("POST /login", 403, data=ALICE)
         requests.send("POST /users", 403, json=ALICE)
-        assert requests.answered == documented(web, 403)
+        assert requests.answered == requests.documented(403)
 
 
 def test_too_many_attempts_are_answered_as_documented(web: TestClient, issuer: Issuer) -> None:
-    name = site("testclient")
+    name = subnet("testclient")
     limits = [(ADDRESS, "address"), (REGISTRATION, "registration"), (SECRET, "secret")]
     for _ in range(SECRET.free + 10):
         ThrottleStore(issuer.database).fail(
@@ -167,7 +127,7 @@ def test_too_many_attempts_are_answered_as_documented(web: TestClient, issuer: I
     requests.send("POST /oauth2/token", 429, data=MACHINES, auth=("unknown", "wrong"))
     for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect"):
         requests.send(operation, 429, data={"token": "x"}, auth=("unknown", "wrong"))
-    assert requests.answered == documented(web, 429)
+    assert requests.answered == requests.documented(429)
 
 
 def test_outages_are_answered_as_documented(web: TestClient, alice: str, settings: Settings) -> None:
@@ -187,13 +147,13 @@ def test_outages_are_answered_as_documented(web: TestClient, alice: str, setting
         requests.send(operation, 503, data={"token": "x"}, auth=("unknown", "wrong"))
     for operation in OF_USERS:
         requests.send(operation, 503, headers=bearer(token))
-    unready = requests.document["paths"]["/readyz"]["get"]["responses"]["503"]["content"][JSON]["example"]
+    unready = requests.paths["/readyz"]["get"]["responses"]["503"]["content"][JSON]["example"]
     assert web.get("/readyz").json() == unready
     node = issuer.keys.node
     node._view = replace(node.view, refreshed_at=issuer.clock() - timedelta(hours=2))
     for path_ in ("jwks.json", "openid-configuration", "oauth-authorization-server"):
         requests.send(f"GET /.well-known/{path_}", 503)
-    assert requests.answered == documented(web, 503)
+    assert requests.answered == requests.documented(503)
 
 
 def test_any_endpoint_refuses_a_repeated_header_and_an_unknown_method_as_documented(web: TestClient) -> None:
@@ -203,5 +163,4 @@ def test_any_endpoint_refuses_a_repeated_header_and_an_unknown_method_as_documen
             web.request("GET", path, headers=[("Authorization", "a"), ("Authorization", "b")]),
         ]
         for operation in operations.values():
-            examples = operation["responses"]["4XX"]["content"][JSON]["examples"].values()
-            assert [each["value"] for each in examples] == [answer.json() for answer in reversed(answers)]
+            assert bodies(operation["responses"]["4XX"]) == [answer.json() for answer in reversed(answers)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.documented import bodies
 
 from issuer.web.http.errors import ErrorBody
 from verifier_example import app as example
@@ -44,10 +45,8 @@ def test_each_error_of_an_operation_has_an_example_with_its_real_body(document: 
     for name, operation in operations(document):
         errors = {status: each for status, each in operation["responses"].items() if status[0] in "45"}
         for status, response in errors.items():
-            content = response["content"]["application/json"]
-            bodies = [each["value"] for each in content.get("examples", {}).values()]
-            assert bodies or content["example"], (name, status)
-            for body in bodies:
+            assert bodies(response) or response["content"]["application/json"]["example"], (name, status)
+            for body in bodies(response):
                 assert ErrorBody.model_validate(body, strict=True).model_dump() == body, (name, status)
                 assert all(body.values()), (name, status)
 

@@ -30,23 +30,25 @@ from starlette.websockets import WebSocketClose
 
 from .claims import AccessToken
 from .errors import InvalidToken, KeysUnavailable, Reason
+from .refusals import (
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    SCOPE_MISSING,
+    TOKEN_EXPIRED,
+    TOKEN_INVALID,
+    TOKEN_MISSING,
+    TOKENS_REPEATED,
+    UNAVAILABLE,
+    Refusal,
+    refused,
+)
 from .verifier import TokenVerifier
 
 SUBPROTOCOL = "bearer"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
-_DESCRIPTIONS = {  # the same as at the issuer
-    HTTPStatus.NOT_FOUND: "there is no such endpoint",
-    HTTPStatus.METHOD_NOT_ALLOWED: "this endpoint has no such method; see Allow",
-}
+_BODIES = {each.status: each.body for each in (NOT_FOUND, METHOD_NOT_ALLOWED)}
 
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # close codes, RFC 6455 section 7.4.1 and IANA's registry
-
-
-class ErrorBody(BaseModel):
-    """The body of every error response (RFC 6749 section 5.2)."""
-
-    error: str
-    error_description: str
 
 
 class ResourceMetadata(BaseModel):
@@ -58,17 +60,9 @@ class ResourceMetadata(BaseModel):
     bearer_methods_supported: list[str]
 
 
-def refusal(status: HTTPStatus, error: str, description: str, **headers: str) -> HTTPException:
-    """Return an error response; `_` in the names of headers stands for `-`."""
-    body = ErrorBody(error=error, error_description=description).model_dump()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HTTPException(status, body, named)
-
-
 def unavailable(description: str, retry_after: int) -> HTTPException:
     """Return a 503 with `Retry-After` in seconds."""
-    status = HTTPStatus.SERVICE_UNAVAILABLE
-    return refusal(status, "temporarily_unavailable", description, Retry_After=str(retry_after))
+    return refused(UNAVAILABLE._replace(description=description), Retry_After=str(retry_after))
 
 
 async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
@@ -93,7 +87,7 @@ async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
     body: object = error.detail
     if not isinstance(body, dict):
         status = HTTPStatus(error.status_code)
-        body = {"error": status.name.lower(), "error_description": _DESCRIPTIONS.get(status, status.phrase)}
+        body = _BODIES.get(status, {"error": status.name.lower(), "error_description": status.phrase})
     return JSONResponse(body, error.status_code, headers)
 
 
@@ -113,7 +107,9 @@ class CurrentUser(SecurityBase):
     def __init__(self, verifier: TokenVerifier, *, token_url: str) -> None:
         self._verifier = verifier
         self._password = OAuthFlowPassword(tokenUrl=token_url, scopes={})
-        self.model = OAuth2(flows=OAuthFlows(password=self._password))
+        self.model = OAuth2(
+            flows=OAuthFlows(password=self._password), description="Log in with an account of the issuer."
+        )
         self.scheme_name = "issuer"
         url = urlsplit(verifier.audience)
         self.metadata_path = WELL_KNOWN + url.path.rstrip("/") if url.scheme and url.netloc else None
@@ -142,13 +138,12 @@ class CurrentUser(SecurityBase):
         try:
             access = await self._verifier.verify(token)
         except InvalidToken as invalid:
-            raise self._invalid_token(expired=invalid.reason is Reason.EXPIRED) from invalid
+            is_expired = invalid.reason is Reason.EXPIRED
+            raise self._refused(TOKEN_EXPIRED if is_expired else TOKEN_INVALID) from invalid
         except KeysUnavailable as missing:
-            raise unavailable("the issuer's keys are not available", missing.retry_after) from missing
+            raise unavailable(UNAVAILABLE.description, missing.retry_after) from missing
         if not access.scopes.issuperset(required.scopes):
-            error, description = "insufficient_scope", "a scope is missing"
-            challenge = self._challenge(error=error, error_description=description, scope=required.scope_str)
-            raise refusal(HTTPStatus.FORBIDDEN, error, description, WWW_Authenticate=challenge)
+            raise self._refused(SCOPE_MISSING, scope=required.scope_str)
         return access
 
     def _find_token(self, connection: HTTPConnection) -> str:
@@ -158,21 +153,16 @@ class CurrentUser(SecurityBase):
         if SUBPROTOCOL in offered:
             headers += [f"Bearer {token}" for token in offered if token != SUBPROTOCOL] or ["Bearer"]
         if len(headers) > 1:  # a proxy could check one and this service another
-            error, description = "invalid_request", "more than one token was sent"
-            challenge = self._challenge(error=error, error_description=description)
-            raise refusal(HTTPStatus.BAD_REQUEST, error, description, WWW_Authenticate=challenge)
+            raise self._refused(TOKENS_REPEATED)
         scheme, _, token = (headers[0] if headers else "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip(" "):
             # Without a token the challenge has no error code (RFC 6750 section 3.1).
-            description, challenge = "a bearer token is required", self._challenge()
-            raise refusal(HTTPStatus.UNAUTHORIZED, "invalid_token", description, WWW_Authenticate=challenge)
+            raise refused(TOKEN_MISSING, WWW_Authenticate=self._challenge())
         return token.strip(" ")
 
-    def _invalid_token(self, *, expired: bool = False) -> HTTPException:
-        error = "invalid_token"
-        description = "token expired" if expired else "invalid token"  # more detail would help forgers
-        challenge = self._challenge(error=error, error_description=description)
-        return refusal(HTTPStatus.UNAUTHORIZED, error, description, WWW_Authenticate=challenge)
+    def _refused(self, refusal: Refusal, **parameters: str) -> HTTPException:
+        challenge = self._challenge(error=refusal.code, error_description=refusal.description, **parameters)
+        return refused(refusal, WWW_Authenticate=challenge)
 
     def _challenge(self, **parameters: str) -> str:
         listed = ", ".join(f'{name}="{value}"' for name, value in {**parameters, **self._common}.items())
