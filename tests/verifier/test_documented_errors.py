@@ -32,7 +32,7 @@ def test_outages_are_answered_as_documented(
     client: TestClient, issuer: InProcessIssuer, forge: Forge, clock: Clock
 ) -> None:
     issuer.down = True
-    clock.advance(24 * 3600)
+    clock.rest(24 * 3600)
     requests = Requests(client)
     requests.send("GET /readyz", 503)
     for operation in PROTECTED:
