@@ -50,8 +50,9 @@ def of_the_tutorial(_: InProcessIssuer) -> str:
 
 
 PROVOKED: Mapping[str, tuple[Callable[[InProcessIssuer], str], str, str]] = {
-    "aud": (lambda issuer: token(issuer, aud=SERVICE), ISSUER, ISSUER),
+    "aud": (lambda issuer: token(issuer, aud=[SERVICE, ISSUER]), ISSUER, ISSUER),
     "iss": (token, ISSUER, "http://localhost:8000"),
+    "iss of another key": (another_key, ISSUER, "http://localhost:8000"),
     "iss in a container": (token, OUTSIDE, "http://issuer:8000"),
     "expired": (lambda issuer: token(issuer, exp=NOW - 95), ISSUER, ISSUER),
     "expired now": (lambda issuer: token(issuer, exp=NOW - 11), ISSUER, ISSUER),
@@ -187,7 +188,10 @@ def test_a_failed_fetch_is_logged_with_its_reason(part: str, logged: list[str], 
                 await cache.refetched()
 
     asyncio.run(fetch())
-    assert any(part in message for message in logged), logged
+    outage = [message for message in logged if part in message]
+    assert outage, logged
+    (line,) = (line for line in LINES if line.startswith("the keys of "))
+    assert shown(line.replace(ISSUER, "…"), outage), outage
 
 
 def test_a_url_that_may_not_be_fetched_is_an_error_at_the_start() -> None:
