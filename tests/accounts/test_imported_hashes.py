@@ -11,6 +11,10 @@ import bcrypt
 import pytest
 from passlib.hash import argon2 as passlib_argon2
 from passlib.hash import bcrypt_sha256, pbkdf2_sha256, pbkdf2_sha512, scrypt
+from pwdlib import PasswordHash
+from pwdlib.hashers import HasherProtocol
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
 from support.defaults import START
 
 from issuer.accounts.passwords import BadHash, Passwords, WrongPassword
@@ -78,6 +82,11 @@ def test_other_schemes_use_the_whole_password(make: Callable[[str], str]) -> Non
     verified(LONG, made)
     with pytest.raises(WrongPassword):
         passwords.verify(LONG[:72], made)
+
+
+@pytest.mark.parametrize("hasher", [Argon2Hasher(), BcryptHasher(rounds=4)])
+def test_hashes_of_pwdlib_are_verified(hasher: HasherProtocol) -> None:
+    verified("a password", PasswordHash([hasher]).hash("a password"))
 
 
 @pytest.mark.parametrize("version", [16, 19])

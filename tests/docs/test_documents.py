@@ -94,6 +94,13 @@ def test_a_document_names_only_commands_options_and_settings_that_exist(document
     assert {name for name in named if name.split()[1] in groups} - {*all_commands()} == set()
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_settings_of_a_document_let_the_page_of_the_service_log_in(document: Path) -> None:
+    for block in re.findall(r"^```\w+\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        for audience in re.findall(r"^ISSUER_AUDIENCE=(.+)$", block, re.MULTILINE):
+            assert re.search(rf"^ISSUER_CORS_ORIGINS=(\S+,)*{re.escape(audience)}\b", block, re.MULTILINE)
+
+
 LINE_MOST_CHARACTERS = 118
 
 
@@ -136,6 +143,8 @@ RUN = {
     "README.md": "here and servers/test_demo.py",
     "start.md": "servers/test_docs_lines.py",
     "clients.md": "servers/test_docs_lines.py",
+    "fastapi.md": "servers/test_documented_services.py",
+    "from-the-tutorial.md": "servers/test_documented_services.py",
     "operate.md": "servers/test_docs_lines.py",
     "backup.md": "test_backup.py",
     "deploy.md": "servers/test_deployed.py; of containers test_deploy.py, without an engine",
@@ -144,6 +153,7 @@ RUN = {
 LANGUAGES = {
     "bash",
     "console",
+    "diff",
     "text",
     "python",
     "javascript",

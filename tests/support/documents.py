@@ -1,4 +1,4 @@
-"""The documents: their shell lines by heading, and the scripts in `docs/` as modules."""
+"""The documents: their shell lines by heading, their programs by name, and the scripts in `docs/` as modules."""
 
 import re
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 DOCS = Path(__file__).parents[2] / "docs"
+_BLOCKS = re.MULTILINE | re.DOTALL
 
 
 def sections(name: str) -> dict[str, str]:
@@ -14,9 +15,23 @@ def sections(name: str) -> dict[str, str]:
     first, *parts = re.split(r"^##+ (.*)$", (DOCS / name).read_text("utf-8"), flags=re.MULTILINE)
     texts = {"": first, **dict(zip(parts[::2], parts[1::2], strict=True))}
     return {
-        heading: "".join(re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+        heading: "".join(re.findall(r"^```bash\n(.*?)^```$", text, _BLOCKS))
         for heading, text in texts.items()
     }
+
+
+def programs(name: str) -> dict[str, str]:
+    """Return the programs of a document by their file names, which are in the comments of their first lines.
+
+    Blocks of Python without a name continue the first program.
+    """
+    found: dict[str, str] = {}
+    for language, code in re.findall(r"^```(\w+)\n(.*?)^```$", (DOCS / name).read_text("utf-8"), _BLOCKS):
+        if file := re.match(r"(?:#|//) ([\w.]+)\n", code):
+            found[file[1]] = code
+        elif language == "python":
+            found[next(iter(found))] += f"\n\n{code}"
+    return found
 
 
 def script(name: str) -> ModuleType:

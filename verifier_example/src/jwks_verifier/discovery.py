@@ -20,7 +20,7 @@ async def discover(client: HttpClient, issuer: str, *, allow_http: bool) -> str:
         try:
             return await _read_metadata(client, issuer, base.copy_with(path=place), allow_http=allow_http)
         except (httpx2.HTTPError, *MALFORMED) as error:
-            failures.append(f"{place}: {error}")
+            failures.append(f"{place}: {str(error) or type(error).__name__}")  # timeouts have no text
     raise ValueError("; ".join(failures))
 
 
@@ -28,7 +28,7 @@ async def _read_metadata(client: HttpClient, issuer: str, location: httpx2.URL, 
     body, _ = await client.get(str(location))
     document = read_object(body or b"")
     if document.get("issuer") != issuer:  # RFC 8414 section 3.3
-        raise ValueError("the metadata of another issuer")
+        raise ValueError(f"the metadata of another issuer, {document.get('issuer')!a:.100}")
     url = check_url(document.get("jwks_uri"), allow_http=allow_http)
     if location.scheme == "https" != url.scheme:
         raise ValueError("https metadata with an http jwks_uri")
