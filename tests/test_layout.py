@@ -86,6 +86,13 @@ def test_a_package_describes_itself_and_exports_nothing(package: str) -> None:
     )
 
 
+def test_the_readme_lists_each_package() -> None:
+    table = source(ROOT / "README.md").partition("\n## Code layout\n")[2].partition("\n\n`")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    listed = sorted(re.findall(r"`(\w+)/`", "".join(rows)))
+    assert listed == [name for name in FOLDERS if "/" not in name]
+
+
 def test_each_folder_of_tests_mirrors_a_package() -> None:
     folders = {path.parent for path in python_files(TESTS) if path.name.startswith("test_")} - {TESTS}
     for folder in folders:
