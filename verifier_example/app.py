@@ -114,15 +114,7 @@ def create_app(
     ends with one line instead of a traceback.
     """
     metrics = metrics or Metrics()
-    try:
-        chosen = settings or load_settings()
-        if verifier is None:
-            require_usable(chosen)
-            verifier = build_verifier(chosen, metrics)
-    except ValueError as error:
-        if settings is not None:
-            raise
-        raise SystemExit(f"the service cannot start: {error}") from None
+    chosen, verifier = _configured(settings, verifier, metrics)
     app = FastAPI(
         title="Example service",
         description=DESCRIPTION.format(issuer=chosen.issuer, audience=verifier.audience),
@@ -146,6 +138,21 @@ def create_app(
     docs_page.install(app, chosen.issuer)
     app.router.default = _not_found
     return app
+
+
+def _configured(
+    settings: Settings | None, verifier: TokenVerifier | None, metrics: Metrics
+) -> tuple[Settings, TokenVerifier]:
+    try:
+        chosen = settings or load_settings()
+        if verifier is None:
+            require_usable(chosen)
+            verifier = build_verifier(chosen, metrics)
+    except ValueError as error:
+        if settings is not None:
+            raise
+        raise SystemExit(f"the service cannot start: {error}") from None
+    return chosen, verifier
 
 
 @asynccontextmanager
@@ -245,17 +252,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
     @protected.get("/me", summary="Show my claims", response_model_exclude_none=True)
     async def me(user: AnyUser) -> Claims:
         """Return the claims of the token."""
-        return Claims(
-            iss=user.issuer,
-            sub=user.subject,
-            aud=list(user.audience),
-            client_id=user.client_id,
-            username=user.username,
-            scope=" ".join(sorted(user.scopes)),
-            iat=user.issued_at,
-            exp=user.expires_at,
-            jti=user.jti,
-        )
+        return Claims.of(user)
 
     @protected.get("/items", summary="List the items", responses=documented(SCOPE_MISSING))
     async def items(_: ItemsReader) -> list[Item]:

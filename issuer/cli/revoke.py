@@ -52,11 +52,9 @@ def revoke(
     every running node has picked up the change, and prints from when every verifier refuses the key.
     """
     require_reason(reason)
-    kid = kid.removesuffix(SHORTENED)  # copied from a table
-    if not kid:
-        raise typer.BadParameter("the kid is empty")
+    prefix = _without_mark(kid)
     with opened(Access.CHANGE) as issuer:
-        key = issuer.keys.rotation.ring().find(kid)
+        key = issuer.keys.rotation.ring().find(prefix)
         if not yes and key.revoked_at is None:
             _confirm(key)
         with status("revoking the key", as_json=as_json) as progress:
@@ -77,6 +75,14 @@ def revoke(
             acknowledged=len(acknowledgement.done),
             refresh_families=issuer.tokens.families.count_active(issuer.clock()),
         )
+
+
+def _without_mark(kid: str) -> str:
+    """Return a kid as copied from a table, where a long one is shortened and marked."""
+    prefix = kid.removesuffix(SHORTENED)
+    if not prefix:
+        raise typer.BadParameter("the kid is empty")
+    return prefix
 
 
 def _revoked(

@@ -67,23 +67,29 @@ def inspect_token(
     text = _text([token, *context.args])
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     fetcher = DocumentFetcher(settings.trusted_authorities(), proxy)
-    decoded, verdict, now = None, VALID, system_clock()
-    try:
-        decoded = decode(text)
-        require_header(decoded)
-        with status(f"fetching the keys of {url}", as_json=as_json):
-            keys = find_published_keys(url, fetcher.fetch)
-        require_valid(decoded, keys, url, expected, now)
-        reason = f"signed by a key of {url}"
-        if expected is None:
-            reason += "; aud was not compared (--audience URL)"
-    except Invalid as error:
-        verdict, reason = INVALID, str(error)
-    except KeysNotFound as error:
-        verdict, reason = NOT_VERIFIED, f"{error}; anyone may have written these claims"
+    now = system_clock()
+    with status(f"fetching the keys of {url}", as_json=as_json):
+        decoded, verdict, reason = _verified(text, url, expected, now, fetcher)
     _show(decoded, verdict, reason, now, as_json=as_json)
     if verdict != VALID:
         raise typer.Exit(Exit.FAILED)
+
+
+def _verified(
+    text: str, url: str, audience: str | None, now: datetime, fetcher: DocumentFetcher
+) -> tuple[DecodedToken | None, str, str]:
+    """Return what is in the token, the verdict, and the reason."""
+    decoded = None
+    try:
+        decoded = decode(text)
+        require_header(decoded)
+        require_valid(decoded, find_published_keys(url, fetcher.fetch), url, audience, now)
+    except Invalid as error:
+        return decoded, INVALID, str(error)
+    except KeysNotFound as error:
+        return decoded, NOT_VERIFIED, f"{error}; anyone may have written these claims"
+    not_compared = "; aud was not compared (--audience URL)" if audience is None else ""
+    return decoded, VALID, f"signed by a key of {url}{not_compared}"
 
 
 def _text(words: list[str]) -> str:

@@ -163,9 +163,9 @@ def test_each_endpoint_with_a_body_says_which_content_type_it_accepts(web: TestC
         for content_type in NOT_ACCEPTED:
             if content_type not in accepted:
                 headers = {} if content_type is None else {"Content-Type": content_type.encode()}
-                told = refusal(web.post(path, content=b"{}", headers=headers))
-                assert told.startswith(f"send the body as {' or '.join(accepted)}, "), (path, content_type)
-                assert "<" not in told
+                message = refusal(web.post(path, content=b"{}", headers=headers))
+                assert message.startswith(f"send the body as {' or '.join(accepted)}, "), (path, content_type)
+                assert "<" not in message
         odd = (accepted[0].upper(), f"{accepted[0]};charset=UTF-8", f' {accepted[0]} ; CHARSET="utf-8";')
         for content_type in odd:
             answer = web.post(path, content=b"{}", headers={"Content-Type": content_type})
