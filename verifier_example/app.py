@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
@@ -72,6 +72,21 @@ class Claims(BaseModel):
     iat: int | float  # NumericDate, RFC 7519 section 2
     exp: int | float
     jti: str
+
+    @classmethod
+    def of(cls, user: AccessToken) -> Self:
+        """Return the claims of a verified token."""
+        return cls(
+            iss=user.issuer,
+            sub=user.subject,
+            aud=list(user.audience),
+            client_id=user.client_id,
+            username=user.username,
+            scope=" ".join(sorted(user.scopes)),
+            iat=user.issued_at,
+            exp=user.expires_at,
+            jti=user.jti,
+        )
 
 
 class Item(BaseModel):
