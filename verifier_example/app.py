@@ -1,8 +1,8 @@
 """The example service: its routes and probes, built by `create_app`.
 
-Verifying tokens and error responses are left to `jwks_verifier`, metrics to `metrics`. Run it with
-`python -P -m verifier_example`. Under plain uvicorn it has the same limits on connections, with their defaults; but
-uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to.
+Verifying tokens and error responses are left to `jwks_verifier`, the bodies of other responses to `bodies`. Run it
+with `python -P -m verifier_example`. Under plain uvicorn it has the same limits on connections, with their defaults;
+but uvicorn imports modules from the current folder, unless `--app-dir` names one that only you can write to.
 """
 
 import asyncio
@@ -10,13 +10,12 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Response, Security, WebSocket, WebSocketDisconnect
 from fastapi.routing import iter_route_contexts
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
@@ -32,6 +31,7 @@ from jwks_verifier.fastapi import (
 )
 from jwks_verifier.refusals import OF_EACH_ROUTE, SCOPE_MISSING, UNAVAILABLE, documented
 from verifier_example import docs_page, home_page
+from verifier_example.bodies import Claims, Greeting, Health, Item
 from verifier_example.connections import bound_connections_of_this_server
 from verifier_example.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from verifier_example.logs import known_paths_only, logged_in_a_thread
@@ -52,54 +52,6 @@ _READINESS = {
 }
 _DEFAULTS = Timings()
 logger = logging.getLogger(__name__)
-
-
-class Greeting(BaseModel):
-    """The response of `/protected_route`."""
-
-    message: str
-
-
-class Claims(BaseModel):
-    """The caller's claims, under their names in the token."""
-
-    iss: str
-    sub: str
-    aud: list[str]
-    client_id: str
-    username: str | None = None
-    scope: str
-    iat: int | float  # NumericDate, RFC 7519 section 2
-    exp: int | float
-    jti: str
-
-    @classmethod
-    def of(cls, user: AccessToken) -> Self:
-        """Return the claims of a verified token."""
-        return cls(
-            iss=user.issuer,
-            sub=user.subject,
-            aud=list(user.audience),
-            client_id=user.client_id,
-            username=user.username,
-            scope=" ".join(sorted(user.scopes)),
-            iat=user.issued_at,
-            exp=user.expires_at,
-            jti=user.jti,
-        )
-
-
-class Item(BaseModel):
-    """A protected item."""
-
-    id: int
-    name: str
-
-
-class Health(BaseModel):
-    """The health of the service."""
-
-    status: str
 
 
 _NOT_READY = [UNAVAILABLE._replace(description=_READINESS[state]) for state in (State.EMPTY, State.EXPIRED)]
