@@ -40,30 +40,30 @@ TIMINGS = {
 }
 """The rules of production, with seconds instead of hours."""
 
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, metavar="PORT", help=f"The port of the issuer: {ISSUER_PORT}, or the next free one."
+    ),
+]
+ServicePort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        metavar="PORT",
+        help=f"The port of the example service: {SERVICE_PORT}, or the next free one.",
+    ),
+]
+
 
 def demo(
     *,
     once: Annotated[
         bool, typer.Option("--once", help="Run the full scenario, check each step, and stop.")
     ] = False,
-    port: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=65535,
-            metavar="PORT",
-            help=f"The port of the issuer: {ISSUER_PORT}, or the next free one.",
-        ),
-    ] = None,
-    service_port: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=65535,
-            metavar="PORT",
-            help=f"The port of the example service: {SERVICE_PORT}, or the next free one.",
-        ),
-    ] = None,
+    port: Port = None,
+    service_port: ServicePort = None,
 ) -> None:
     """Run the issuer and the example service on this machine, with temporary settings and data.
 

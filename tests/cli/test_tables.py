@@ -86,7 +86,7 @@ def _crowd(issuer: Issuer) -> None:
         beat = Heartbeat.of(name, name, version, issuer.policy, now)
         issuer.keys.heartbeats.beat(beat, now - timedelta(days=1))
     family = Family(str(uuid4()), user.id, client.id, SCOPE, ("a",), now, now)
-    SessionEventStore(issuer.database).record(SessionEvent.REUSED_FROM_OTHER_SITE, family, now)
+    SessionEventStore(issuer.database).record(SessionEvent.REUSED_FROM_OTHER_ADDRESS, family, now)
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
