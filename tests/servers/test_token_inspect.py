@@ -14,9 +14,9 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\u202e\x9b31m\ud800"
 
 
 @pytest.fixture(scope="module")
-def site(founded_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def site(initialized_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """An issuer that runs, with a client."""
-    folder = shutil.copytree(founded_folder, tmp_path_factory.mktemp("inspected") / "founded")
+    folder = shutil.copytree(initialized_folder, tmp_path_factory.mktemp("inspected") / "initialized")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as installation:
         installation.serve().until_ready()
         yield installation
