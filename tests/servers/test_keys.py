@@ -19,6 +19,8 @@ from support.prometheus import Samples
 from support.servers import PASSPHRASE, PATIENCE_SECONDS, QUICK, Installation, Server, eventually, kid_of
 from support.shared_database import lock_held, use_postgresql
 
+from issuer.cli.terminal import short_kid
+
 NEW_PASSPHRASE = "seventeen noisy walruses"
 MAX_AGE_AND_SKEW = timedelta(seconds=1 + 1)
 NEVER_TOO_IDLE = "?options=-c%20idle_in_transaction_session_timeout%3D0"
@@ -54,7 +56,7 @@ def test_the_plan_names_the_instants_of_the_next_rotation(initialized: Installat
     assert (signs["kid"], signs["at"]) == (standby["kid"], standby["signs_from"])
     drawn = run(initialized, "keys", "plan").out
     assert "█" in drawn
-    assert standby["kid"][:12] in drawn
+    assert short_kid(standby["kid"]) in drawn
 
 
 def test_a_forced_rotation_needs_a_reason_and_prints_until_when_tokens_may_be_refused(
