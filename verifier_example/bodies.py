@@ -5,7 +5,7 @@ Which endpoint sends them is defined in `app`.
 
 from typing import Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from jwks_verifier import AccessToken
 
@@ -13,21 +13,21 @@ from jwks_verifier import AccessToken
 class Greeting(BaseModel):
     """The response of `/protected_route`."""
 
-    message: str
+    message: str = Field(examples=["Hello, alice"])
 
 
 class Claims(BaseModel):
     """The caller's claims, under their names in the token."""
 
-    iss: str
-    sub: str
-    aud: list[str]
-    client_id: str
-    username: str | None = None
-    scope: str
-    iat: int | float  # NumericDate, RFC 7519 section 2
-    exp: int | float
-    jti: str
+    iss: str = Field(examples=["https://issuer.example"])
+    sub: str = Field(examples=["4b08ddb0-3cb8-4a22-ae67-e4adf1287f68"])
+    aud: list[str] = Field(examples=[["https://api.example"]])
+    client_id: str = Field(examples=["first-party"])
+    username: str | None = Field(None, examples=["alice"])
+    scope: str = Field(examples=["items:read"])
+    iat: int | float = Field(examples=[1769860800])  # NumericDate, RFC 7519 section 2
+    exp: int | float = Field(examples=[1769861400])
+    jti: str = Field(examples=["BIqGtpj96tRGzp9riuNOig"])
 
     @classmethod
     def of(cls, user: AccessToken) -> Self:
@@ -48,11 +48,11 @@ class Claims(BaseModel):
 class Item(BaseModel):
     """A protected item."""
 
-    id: int
-    name: str
+    id: int = Field(examples=[1])
+    name: str = Field(examples=["a first item"])
 
 
 class Health(BaseModel):
     """The health of the service."""
 
-    status: str
+    status: str = Field(examples=["ready"])

@@ -38,8 +38,14 @@ class Links(BaseModel):
 
     docs: str = Field(docs_page.PAGE, description="The documentation of the API, to read and to try.")
     openapi: str = Field(docs_page.DOCUMENT, description="The OpenAPI document.")
-    metadata: str | None = Field(None, description="The metadata of this resource, RFC 9728.")
-    issuer: str = Field(description="The issuer whose tokens this service accepts.")
+    metadata: str | None = Field(
+        None,
+        description="The metadata of this resource, RFC 9728.",
+        examples=["/.well-known/oauth-protected-resource"],
+    )
+    issuer: str = Field(
+        description="The issuer whose tokens this service accepts.", examples=["https://issuer.example"]
+    )
 
 
 def install(app: FastAPI, issuer: str, metadata_path: str | None) -> None:

@@ -24,4 +24,7 @@ def test_openapi_describes_the_parameters_of_every_grant(issuer: Issuer) -> None
     described = body["application/x-www-form-urlencoded"]["schema"]["properties"]
     assert described["grant_type"]["enum"] == list(GRANTS)
     for grant in GRANTS.values():
-        assert {name: described[name] for name in grant.parameters} == grant.parameters
+        # Their default is an empty value, which counts as omitted.
+        assert {name: described[name] for name in grant.parameters} == {
+            name: {"default": "", **schema} for name, schema in grant.parameters.items()
+        }

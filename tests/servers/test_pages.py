@@ -136,27 +136,48 @@ def test_the_pages_of_both_services_log_a_person_in_under_their_security_policy(
             assert opened.complaints == []
 
 
-def test_the_page_of_the_issuer_authenticates_clients_and_takes_tokens(tmp_path: Path) -> None:
+def test_the_pages_authenticate_clients_and_take_tokens(tmp_path: Path) -> None:
     metrics_token = "a token of sixteen characters"
     with Installation(
         tmp_path, ISSUER_KEYS_PASSPHRASE=PASSPHRASE, ISSUER_METRICS_TOKEN=metrics_token
     ) as site:
         site.serve().until_ready()
-        site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+        site.serve_service().until_ready()
+        site.command("users", "add", "alice", "--scope", "items:read", "--password-stdin", stdin=PASSWORD)
         machine = site.command("clients", "add", "machine", "--scope", "items:read", "--json").document
         alice = site.http.post(f"{site.url}/login", data={"username": "alice", "password": PASSWORD}).json()
         with page() as opened:
-            for scheme, values, operation, shown in (
+            for url, scheme, values, operation, shown in (
                 (
+                    site.url,
                     "client_secret_basic",
                     (machine["client_id"], machine["client_secret"]),
                     "token_endpoint_oauth2_token_post",
                     '"scope": "items:read"',
                 ),
-                ("access_token", (alice["access_token"],), "me_users_me_get", '"username": "alice"'),
-                ("metrics_token", (metrics_token,), "metrics_metrics_get", "issuer_key_ring_version"),
+                (
+                    site.url,
+                    "access_token",
+                    (alice["access_token"],),
+                    "me_users_me_get",
+                    '"username": "alice"',
+                ),
+                (
+                    site.service_url,
+                    "access_token",
+                    (alice["access_token"],),
+                    "items_items_get",
+                    "a first item",
+                ),
+                (
+                    site.url,
+                    "metrics_token",
+                    (metrics_token,),
+                    "metrics_metrics_get",
+                    "issuer_key_ring_version",
+                ),
             ):
-                authorize(opened, f"{site.url}/docs", *values, scheme=scheme)
+                authorize(opened, f"{url}/docs", *values, scheme=scheme)
                 assert shown in executed(opened, operation)
             assert opened.complaints == []
 

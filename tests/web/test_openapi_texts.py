@@ -51,6 +51,22 @@ def test_each_error_of_an_operation_has_an_example_with_its_real_body(document: 
                 assert all(body.values()), (name, status)
 
 
+def test_each_successful_json_response_has_an_example_of_each_member(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+
+    def members(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        schema = schema.get("items", schema)
+        for member in schemas[schema["$ref"].rpartition("/")[2]]["properties"].values():
+            yield from members(member) if "$ref" in member.get("items", {}) else [member]
+
+    for name, operation in operations(document):
+        for status, response in operation["responses"].items():
+            content = response.get("content", {}).get("application/json", {})
+            if status.startswith("2") and content and "example" not in content:
+                for member in members(content["schema"]):
+                    assert member.keys() & {"examples", "const", "default"}, (name, member)
+
+
 def test_each_security_scheme_has_a_description_and_each_scope_is_in_the_text(
     document: dict[str, Any],
 ) -> None:

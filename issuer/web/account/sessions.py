@@ -29,15 +29,25 @@ NO_SESSION = "no such session, or it has ended"
 class Session(BaseModel):
     """A session: a log-in with a refresh token."""
 
-    id: str = Field(description="The `grant_id` of its access tokens.")
-    client_id: str
-    scope: str
-    created_at: datetime = Field(description="Start of the session, to the minute.")
-    used_at: datetime = Field(description="Last refresh, to the hour; not before `created_at`.")
-    expires_at: datetime = Field(description="Latest end of the session, to the minute.")
-    user_agent: str
-    address: str = Field(description="IP address of the log-in.")
-    current: bool = Field(description="Whether the access token of this request belongs to the session.")
+    id: str = Field(
+        description="The `grant_id` of its access tokens.", examples=["78700218-2b0d-4497-afcd-5f7379bd68c4"]
+    )
+    client_id: str = Field(examples=["first-party"])
+    scope: str = Field(examples=["items:read"])
+    created_at: datetime = Field(
+        description="Start of the session, to the minute.", examples=["2026-01-31T12:00:00Z"]
+    )
+    used_at: datetime = Field(
+        description="Last refresh, to the hour; not before `created_at`.", examples=["2026-01-31T15:00:00Z"]
+    )
+    expires_at: datetime = Field(
+        description="Latest end of the session, to the minute.", examples=["2027-01-26T12:00:00Z"]
+    )
+    user_agent: str = Field(examples=["Mozilla/5.0 (X11; Linux x86_64)"])
+    address: str = Field(description="IP address of the log-in.", examples=["203.0.113.7"])
+    current: bool = Field(
+        description="Whether the access token of this request belongs to the session.", examples=[True]
+    )
 
 
 class Sessions(BaseModel):

@@ -47,10 +47,15 @@ class Registration(BaseModel):
 class Account(BaseModel):
     """The account of a user."""
 
-    id: str = Field(description="The `sub` of its tokens; it never changes.")
-    username: str
-    scope: str = Field(description="The scopes granted by operators, separated by spaces.")
-    created_at: datetime
+    id: str = Field(
+        description="The `sub` of its tokens; it never changes.",
+        examples=["4b08ddb0-3cb8-4a22-ae67-e4adf1287f68"],
+    )
+    username: str = Field(examples=["alice"])
+    scope: str = Field(
+        description="The scopes granted by operators, separated by spaces.", examples=["items:read"]
+    )
+    created_at: datetime = Field(examples=["2026-01-31T12:00:00Z"])
 
 
 def _account(user: User) -> Account:

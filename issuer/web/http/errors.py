@@ -81,6 +81,11 @@ def documented(*errors: Documented) -> dict[int | str, dict[str, Any]]:
     return {**responses, "4XX": _response(_ANYWHERE, {})}
 
 
+def answered(body: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI `responses` of an endpoint whose JSON has no model: an example of the body."""
+    return {status: {"content": {"application/json": {"example": body}}}}
+
+
 def cause(error: Documented) -> str:
     """Return when an error occurs, in one sentence."""
     return (error.__doc__ or "").partition("\n")[0]

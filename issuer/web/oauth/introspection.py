@@ -12,7 +12,7 @@ from issuer.web.deps import ClientsDep, ClockDep, OriginDep, TokensDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.endpoints import authenticates_clients
-from issuer.web.http.errors import documented
+from issuer.web.http.errors import answered, documented
 from issuer.web.http.forms import FORM, JSON, FormDep, described, wrong_type
 from issuer.web.oauth.token import no_store
 
@@ -27,11 +27,27 @@ class IntrospectionBody(BaseModel):
     active: bool
 
 
+_ACTIVE = {
+    "active": True,
+    "token_type": "Bearer",
+    "iss": "https://issuer.example",
+    "sub": "4b08ddb0-3cb8-4a22-ae67-e4adf1287f68",
+    "aud": ["https://api.example", "https://issuer.example"],
+    "client_id": "first-party",
+    "iat": 1769860800,
+    "exp": 1769861400,
+    "jti": "BIqGtpj96tRGzp9riuNOig",
+    "scope": "items:read",
+    "username": "alice",
+}
+
+
 @router.post(
     "/oauth2/introspect",
     name="introspection_endpoint",
     summary="Introspect a token",
-    responses=documented(
+    responses=answered(_ACTIVE)
+    | documented(
         wrong_type(JSON, FORM),
         InvalidRequest("the parameter token is missing"),
         InvalidClient,

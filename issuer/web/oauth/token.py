@@ -43,11 +43,16 @@ router = APIRouter(tags=["OAuth"])
 class TokenBody(BaseModel):
     """A successful response, RFC 6749 section 5.1."""
 
-    access_token: str = Field(description="A signed JWT, RFC 9068; verify it with the keys of the JWKS.")
+    access_token: str = Field(
+        description="A signed JWT, RFC 9068; verify it with the keys of the JWKS.",
+        examples=["eyJhbGciOiJSUzI1NiIs…"],
+    )
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750, as the first tutorial spells it
-    expires_in: int = Field(description="Seconds until the access token expires.")
-    scope: str = Field(description="The granted scopes, separated by spaces.")
-    refresh_token: str | None = Field(None, description="Valid for one use, which returns a new one.")
+    expires_in: int = Field(description="Seconds until the access token expires.", examples=[600])
+    scope: str = Field(description="The granted scopes, separated by spaces.", examples=["items:read"])
+    refresh_token: str | None = Field(
+        None, description="Valid for one use, which returns a new one.", examples=["kPq0vW1c…"]
+    )
 
 
 def token_body(answer: TokenResponse) -> TokenBody:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, StaleView
 from issuer.web.deps import IssuerDep
-from issuer.web.http.errors import NO_STORE, documented
+from issuer.web.http.errors import NO_STORE, answered, documented
 from issuer.web.operation.supervision import Supervisor
 from issuer.wiring import Issuer
 
@@ -30,15 +30,23 @@ _UNREADY = {
 }
 
 
-def _example(description: str, body: Any) -> dict[int | str, dict[str, Any]]:
-    content = {"application/json": {"example": body}}
-    return {503: {"description": description, "content": content}, **documented()}
+_READY = {
+    "status": OK,
+    "checks": {"database": OK, "key_ring": OK, "background_tasks": OK},
+    "warnings": [],
+}
+
+
+def _responses(good: Any, wrong: Any, description: str) -> dict[int | str, dict[str, Any]]:
+    bad = answered(wrong, 503)
+    bad[503]["description"] = description
+    return answered(good) | bad | documented()
 
 
 @router.get(
     "/healthz",
     summary="Check that the process works",
-    responses=_example("The process should be restarted.", _UNHEALTHY),
+    responses=_responses({"status": OK}, _UNHEALTHY, "The process should be restarted."),
 )
 async def healthz(request: Request) -> JSONResponse:
     """Return 200 while the process and its background tasks run."""
@@ -49,7 +57,7 @@ async def healthz(request: Request) -> JSONResponse:
 @router.get(
     "/readyz",
     summary="Check that requests can be served",
-    responses=_example("Not ready; `checks` has the reasons.", _UNREADY),
+    responses=_responses(_READY, _UNREADY, "Not ready; `checks` has the reasons."),
 )
 async def readyz(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return whether this process can sign and reach its database, and warnings for operators."""

@@ -40,15 +40,21 @@ dd {{ margin: 0 }}
 </html>
 """
 
+EXAMPLE = "https://issuer.example"
+
 
 class Links(BaseModel):
     """The URLs of the documents of this issuer."""
 
-    issuer: str = Field(description="The `iss` of its tokens.")
-    docs: str = Field(description="The documentation of the API, to read and to try.")
-    openapi: str = Field(description="The OpenAPI document.")
-    discovery: str = Field(description="The metadata, RFC 8414.")
-    jwks_uri: str = Field(description="The public keys that verify its tokens.")
+    issuer: str = Field(description="The `iss` of its tokens.", examples=[EXAMPLE])
+    docs: str = Field(
+        description="The documentation of the API, to read and to try.", examples=[EXAMPLE + api_docs.PAGE]
+    )
+    openapi: str = Field(description="The OpenAPI document.", examples=[EXAMPLE + api_docs.DOCUMENT])
+    discovery: str = Field(description="The metadata, RFC 8414.", examples=[EXAMPLE + discovery.OAUTH])
+    jwks_uri: str = Field(
+        description="The public keys that verify its tokens.", examples=[EXAMPLE + jwks.PATH]
+    )
 
 
 def install(app: FastAPI, issuer: str, prefix: str) -> None:

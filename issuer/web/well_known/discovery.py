@@ -9,10 +9,12 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import RouteContext, iter_route_contexts
 
 from issuer.clients.key_sets import ALGORITHMS
-from issuer.oauth import Unavailable
+from issuer.grants.registry import GRANTS
+from issuer.oauth import CONFIDENTIAL_METHODS, AuthMethod, Unavailable
 from issuer.web.deps import IssuerDep
 from issuer.web.http.endpoints import auth_methods_of
-from issuer.web.http.errors import documented
+from issuer.web.http.errors import answered, documented
+from issuer.web.well_known import jwks
 from issuer.wiring import Issuer
 
 router = APIRouter(tags=["verification"])
@@ -20,6 +22,24 @@ router = APIRouter(tags=["verification"])
 OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
 _URL_MEMBERS = ("_endpoint", "_uri")
 """Endings of the names of metadata members that are URLs; a route with such a name is published under it."""
+
+_EXAMPLE = "https://issuer.example"
+_METADATA = {
+    "issuer": _EXAMPLE,
+    "token_endpoint": f"{_EXAMPLE}/oauth2/token",
+    "revocation_endpoint": f"{_EXAMPLE}/oauth2/revoke",
+    "introspection_endpoint": f"{_EXAMPLE}/oauth2/introspect",
+    "jwks_uri": f"{_EXAMPLE}{jwks.PATH}",
+    "grant_types_supported": sorted(GRANTS),
+    "token_endpoint_auth_methods_supported": list(AuthMethod),
+    "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+    "revocation_endpoint_auth_methods_supported": list(AuthMethod),
+    "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+    "introspection_endpoint_auth_methods_supported": list(CONFIDENTIAL_METHODS),
+    "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+    "subject_types_supported": ["public"],
+    "id_token_signing_alg_values_supported": ["RS256"],
+}
 
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
@@ -59,8 +79,11 @@ def _client_authentication(endpoints: Mapping[str, RouteContext]) -> dict[str, l
     return members
 
 
-@router.get(OAUTH, summary="Get the metadata (RFC 8414)", responses=documented(Unavailable))
-@router.get(OPENID, summary="Get the metadata (OpenID Connect)", responses=documented(Unavailable))
+RESPONSES = answered(_METADATA) | documented(Unavailable)
+
+
+@router.get(OAUTH, summary="Get the metadata (RFC 8414)", responses=RESPONSES)
+@router.get(OPENID, summary="Get the metadata (OpenID Connect)", responses=RESPONSES)
 async def discovery(request: Request, issuer: IssuerDep) -> JSONResponse:
     """Return the metadata of the issuer; both discovery URLs return the same document."""
     max_age = issuer.keys.node.view.max_age(issuer.policy, issuer.clock())

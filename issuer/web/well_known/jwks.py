@@ -10,7 +10,7 @@ from issuer.errors import StaleView
 from issuer.keyring.key import Key
 from issuer.oauth import Unavailable
 from issuer.web.deps import get_issuer
-from issuer.web.http.errors import documented
+from issuer.web.http.errors import answered, documented
 from issuer.web.instruments import Instruments
 
 router = APIRouter(tags=["verification"])
@@ -40,7 +40,9 @@ class RenderedKeySet:
     name="jwks_uri",
     summary="Get the public keys",
     responses={
-        200: {"content": {"application/json": {"example": {"keys": [{"kty": "RSA", "kid": "…"}]}}}},
+        **answered(
+            {"keys": [{"kty": "RSA", "n": "…", "e": "AQAB", "use": "sig", "alg": "RS256", "kid": "…"}]}
+        ),
         304: {"description": "The key set has the ETag in If-None-Match."},
         **documented(Unavailable),
     },

@@ -23,7 +23,7 @@ from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.responses import JSONResponse
 from fastapi.security import SecurityScopes
 from fastapi.security.base import SecurityBase
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocketClose
@@ -54,10 +54,10 @@ POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # close codes, RFC 6455 section 
 class ResourceMetadata(BaseModel):
     """Metadata of a protected resource (RFC 9728 section 2)."""
 
-    resource: str
-    authorization_servers: list[str]
-    scopes_supported: list[str]
-    bearer_methods_supported: list[str]
+    resource: str = Field(examples=["https://api.example"])
+    authorization_servers: list[str] = Field(examples=[["https://issuer.example"]])
+    scopes_supported: list[str] = Field(examples=[["items:read"]])
+    bearer_methods_supported: list[str] = Field(examples=[["header"]])
 
 
 def unavailable(description: str, retry_after: int) -> HTTPException:

@@ -44,7 +44,7 @@ TOKEN_INVALID = Refusal(
     HTTPStatus.UNAUTHORIZED,
     "invalid_token",
     "invalid token",
-    "The token is not of the issuer for this service.",
+    "The token is not valid for this service.",
 )
 TOKEN_EXPIRED = Refusal(HTTPStatus.UNAUTHORIZED, "invalid_token", "token expired", "The token has expired.")
 SCOPE_MISSING = Refusal(
