@@ -5,8 +5,8 @@ import subprocess
 from pathlib import Path
 
 import yaml
-from interop.prerequisites import require
 from support.commands import all_commands
+from support.components import require
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "alerts.yml"
