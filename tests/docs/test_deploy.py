@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 import yaml
 from support.components import require, require_root
@@ -45,6 +46,7 @@ def unit() -> list[tuple[str, str]]:
     return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
 
 
+@pytest.mark.processes
 def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     require("systemd")
     there = tmp_path / "issuer.service"
@@ -62,6 +64,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.processes
 def test_the_unit_is_confined_as_far_as_it_can_be() -> None:
     done = subprocess.run(
         [
@@ -177,6 +180,7 @@ def test_no_image_is_named_with_a_registry() -> None:
         assert "." not in image.partition("/")[0].partition(":")[0], image
 
 
+@pytest.mark.processes
 def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
     require("nginx")
     require("OpenSSL")
@@ -215,6 +219,7 @@ def blocks(name: str) -> list[str]:
     return re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.processes
 def test_operators_commands_read_the_settings_of_the_service_and_show_none_on_a_command_line(
     tmp_path: Path,
 ) -> None:

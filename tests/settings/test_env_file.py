@@ -84,6 +84,7 @@ def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(deployment: 
     assert "line 1 of .env cannot be read" in deployment.one(Severity.WARNING).wrong
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "line",
     [
@@ -158,6 +159,7 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(tmp_path, ISSUER_ALGORITHM="ES256")
 
 
+@pytest.mark.processes
 def test_a_start_prints_which_file_it_read_and_whether_others_may_read_it(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ def test_a_start_prints_which_file_it_read_and_whether_others_may_read_it(
         assert len(warnings) == 1, "one that is over goes away"
 
 
+@pytest.mark.processes
 def test_a_node_whose_keys_become_read_only_reports_that_before_the_next_rotation(
     installation: Installation, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """Commands of `issuer` in processes of their own, forked from one that has imported everything.
 
-Starting the interpreter and importing takes half a second of CPU, longer than nearly every command. How a command is
-started by a shell, from which folder, and with which locale is tested by starting it: `start_command`.
+Starting the interpreter and importing takes half a second of CPU, longer than nearly every command. Tests of how a
+command starts, such as from which folder or with which locale, start it themselves.
 """
 
 import atexit

@@ -4,16 +4,16 @@ They are all tests of the folders in WHOLE, those that use PostgreSQL, and those
 """
 
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 TESTS = Path(__file__).parents[1]
-WHOLE = ("benchmarks", "interop", "servers", "signing/pkcs11")
+WHOLE = ("benchmarks", "checks", "interop", "servers", "signing/pkcs11")
 """Folders in which nearly every test starts a process."""
-SERVER_FIXTURES = frozenset({"postgresql"})
+SERVERS = frozenset({"postgresql", "pkcs11"})
+"""Fixtures, and parameters of fixtures."""
 STARTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"})
 """Audit events of the interpreter."""
 _forbidden: list[str] = []
@@ -27,7 +27,7 @@ def starts_processes(item: pytest.Item) -> bool:
     return (
         folder in WHOLE
         or item.get_closest_marker("processes") is not None
-        or not SERVER_FIXTURES.isdisjoint((*fixtures, *map(str, parameters.values())))
+        or not SERVERS.isdisjoint((*fixtures, *map(str, parameters.values())))
     )
 
 
@@ -44,14 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("processes")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse processes while a test without the marker runs."""
     _forbidden[:] = [] if item.get_closest_marker("processes") else [item.nodeid]
-    try:
-        return (yield)
-    finally:
-        _forbidden.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """Allow what ends, such as servers for all tests."""
+    _forbidden.clear()
 
 
 def _refuse(event: str, _: tuple[Any, ...]) -> None:
