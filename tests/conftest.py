@@ -32,6 +32,11 @@ hypothesis.settings.register_profile("long")
 SLOWEST = (
     "servers/test_soak.py",
     "servers/test_deployed.py",
+    "web/test_openapi.py",
+    "servers/test_keys.py",
+    "tokens/test_group_commit.py",
+    "servers/test_pkcs11.py",
+    "database/test_crash_points.py",
     "interop/test_interop.py",
     "servers/test_docs_lines.py",
     "servers/test_crash.py",
@@ -50,7 +55,7 @@ SLOWEST = (
     "web/test_clocks_of_nodes.py",
     "servers/test_demo.py",
 )
-"""The slowest files, which run first, so that none of them runs alone at the end."""
+"""The slowest files, which run first, so that none of them runs alone at the end; then those of servers/."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,8 +70,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
-    ranks = {str(tests / name): rank for rank, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: ranks.get(str(item.path), len(ranks)))
+    ranks = {tests / name: rank for rank, name in enumerate(SLOWEST)}
+    servers = len(ranks)
+    items.sort(key=lambda item: ranks.get(item.path, servers + (item.path.parent != tests / "servers")))
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)

@@ -9,6 +9,7 @@ from support.components import COMPONENTS, Component, require
 
 TESTS = Path(__file__).parent
 CI = (TESTS.parent / ".ci" / "run").read_text("utf-8")
+CONTRIBUTING = (TESTS.parent / "CONTRIBUTING.md").read_text("utf-8")
 LOOKUPS = ("shutil.which(", "importorskip(")
 ABSENT = Component("absent-package", ("no-such-program",), ("no/such/file", "/no/such/*/file"))
 
@@ -31,13 +32,15 @@ def test_without_its_component_a_test_is_skipped_and_in_ci_it_fails(monkeypatch:
 
 
 @pytest.mark.parametrize("name", COMPONENTS)
-def test_ci_installs_every_component(name: str) -> None:
+def test_ci_installs_every_component_and_so_do_the_lines_for_contributors(name: str) -> None:
     component = COMPONENTS[name]
     assert component.install
     for package in component.packages.split():
         assert re.search(rf"^needs \S+( \S+)* {package}( |$)", CI, re.MULTILINE), package
+        assert re.search(rf"^(\$ apt-get install|   ) .*\b{package}\b", CONTRIBUTING, re.MULTILINE), package
     if components.FETCH in component.install:
         assert re.search(rf"^{components.FETCH}$", CI, re.MULTILINE)
+        assert f"$ {components.FETCH} " in CONTRIBUTING
 
 
 def test_every_component_is_required_by_some_test_and_none_is_looked_up_elsewhere() -> None:

@@ -174,7 +174,7 @@ def test_a_revoked_key_does_not_come_back_with_an_older_database(hardware: Insta
     assert hardware.command("keys", "revoke", stolen, "--reason", "stolen", "--yes", "--force").code == 0
     before = listed(hardware)
     restore(hardware, backup)
-    require_refused(hardware, f"it would trust keys that were revoked since: {stolen}")
+    require_refused(hardware, f"it would trust keys that were revoked since: {stolen[:8]}…")
     recover(hardware)
     hardware.serve().until_ready()
     assert listed(hardware) == before
