@@ -16,9 +16,11 @@ define counted
 	esac; done; test ! -t 1 || printf '\r            \r'; exit $$code; }
 endef
 
+TEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .SILENT:
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format bench bench-full storm soak scaling lock interop audit clean
+.PHONY: help demo serve test check lint format bench bench-full storm soak scaling lock interop audit clean
 
 help: ## show this list
 	awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +32,10 @@ serve: $(VENV)/.runs ## run the issuer on 127.0.0.1:8000
 	$(BIN)/issuer serve
 
 test: $(VENV)/.tests ## run all tests, in parallel
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(TEST)
+
+check: lint ## lint, then run the quick tests: those that start no process
+	$(TEST) -m "not processes"
 
 lint: $(VENV)/.tests ## check style, types and import contracts
 	$(BIN)/ruff check .

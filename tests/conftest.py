@@ -9,14 +9,15 @@ import hypothesis
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from support import cheap
+from support.cheap import production_rounds
 from support.defaults import ALICE, START, Build, MovableClock
-from support.postgresql import new_database, temporary_server
+from support.postgresql import temporary_database, temporary_server
 
 from issuer.administration.clients import register_client
 from issuer.database.database import Database
 from issuer.oauth import AuthMethod
 from issuer.settings.settings import Settings
-from issuer.signing import encryption
 from issuer.web.app import create_app
 from issuer.wiring import Issuer, build
 
@@ -24,11 +25,18 @@ from issuer.wiring import Issuer, build
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+__all__ = ["production_rounds"]
+pytest_plugins = ["support.processes"]
+cheap.make_cheap()
 hypothesis.settings.register_profile("long")
-PRODUCTION_ROUNDS = encryption.ROUNDS
 SLOWEST = (
     "servers/test_soak.py",
     "servers/test_deployed.py",
+    "web/test_openapi.py",
+    "servers/test_keys.py",
+    "tokens/test_group_commit.py",
+    "servers/test_pkcs11.py",
+    "database/test_crash_points.py",
     "interop/test_interop.py",
     "servers/test_docs_lines.py",
     "servers/test_crash.py",
@@ -47,7 +55,7 @@ SLOWEST = (
     "web/test_clocks_of_nodes.py",
     "servers/test_demo.py",
 )
-"""The slowest files, which run first, so that none of them runs alone at the end."""
+"""The slowest files, which run first, so that none of them runs alone at the end; then those of servers/."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,16 +64,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Hundreds of tests make keys; the rounds of production would take too long, except in test_encryption.
-    encryption.ROUNDS = 2048  # type: ignore[misc]
     if config.getoption("long"):
         hypothesis.settings.load_profile("long")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
-    ranks = {str(tests / name): rank for rank, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: ranks.get(str(item.path), len(ranks)))
+    ranks = {tests / name: rank for rank, name in enumerate(SLOWEST)}
+    servers = len(ranks)
+    items.sort(key=lambda item: ranks.get(item.path, servers + (item.path.parent != tests / "servers")))
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
@@ -84,22 +91,18 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def production_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Encrypt private keys as in production, for tests that start commands on their own keys."""
-    monkeypatch.setattr(encryption, "ROUNDS", PRODUCTION_ROUNDS)
-
-
-@pytest.fixture
 def clock() -> MovableClock:
     return MovableClock()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty database of each kind."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/issuer.db"
-    return new_database(request.getfixturevalue("postgresql"))
+        yield f"sqlite:///{tmp_path}/issuer.db"
+        return
+    with temporary_database(request.getfixturevalue("postgresql")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -109,6 +109,7 @@ for path in folder.iterdir():  # nothing is sparse: writing to it by memory cann
 """
 
 
+@pytest.mark.processes
 def test_values_that_workers_share_are_kept_in_memory_until_there_is_room_for_them(tmp_path: Path) -> None:
     folder = tmp_path / "metrics"
     folder.mkdir()

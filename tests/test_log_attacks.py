@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.processes
+
+
 LINES = 2000
 WRITER = f"""
 from issuer.logs import configure_log

@@ -228,6 +228,7 @@ for number in range(3000):
 """
 
 
+@pytest.mark.processes
 def test_the_end_of_a_process_waits_for_a_slow_reader_and_loses_no_line() -> None:
     with subprocess.Popen([sys.executable, "-c", ENDING], stderr=subprocess.PIPE) as process:
         assert process.stderr
@@ -236,6 +237,7 @@ def test_the_end_of_a_process_waits_for_a_slow_reader_and_loses_no_line() -> Non
         assert process.wait(120) == 0
 
 
+@pytest.mark.processes
 def test_the_end_of_a_process_does_not_wait_for_a_reader_that_has_stopped() -> None:
     reader, writer = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", ENDING], stderr=writer)

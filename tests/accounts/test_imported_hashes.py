@@ -15,15 +15,16 @@ from pwdlib import PasswordHash
 from pwdlib.hashers import HasherProtocol
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
+from support.cheap import production_passwords
 from support.defaults import START
 
-from issuer.accounts.passwords import BadHash, Passwords, WrongPassword
+from issuer.accounts.passwords import BadHash, WrongPassword
 from issuer.accounts.registration import register_user
 from issuer.oauth import LoginFailed
 from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer
 
-passwords = Passwords()
+passwords = production_passwords()
 ORIGIN = Origin("a test", "198.18.0.1")
 LONG = "correct horse battery staple " * 4
 ACCENTS = "x" + "é" * 60

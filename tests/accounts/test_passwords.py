@@ -2,10 +2,11 @@
 
 import pytest
 from passlib.hash import bcrypt, pbkdf2_sha256, scrypt
+from support.cheap import production_passwords
 
 from issuer.accounts.passwords import Passwords, WrongPassword
 
-passwords = Passwords()
+passwords = production_passwords()
 
 
 def test_a_hash_is_argon2id_with_19_mib_two_passes_and_one_lane() -> None:
@@ -51,7 +52,7 @@ def test_a_password_too_long_for_an_older_scheme_is_rejected() -> None:
 
 
 def test_an_unknown_user_costs_one_verification_as_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = Passwords()
+    counted = production_passwords()
     verifications: list[str] = []
     real = counted._context.verify_and_update
 

@@ -25,9 +25,8 @@ from bench import CASES  # noqa: E402
 from load import LoadFailed, parsed  # noqa: E402
 from results import FOLDER, Results  # noqa: E402
 from rounds import Bench, Rounds  # noqa: E402
+from support.cheap import production_passwords  # noqa: E402
 from targets import TARGETS, Target, Verdict  # noqa: E402
-
-from issuer.accounts.passwords import Passwords  # noqa: E402
 
 DOCUMENT = (ROOT / "docs" / "performance.md").read_text("utf-8")
 WRK = """
@@ -143,7 +142,7 @@ def test_the_rate_of_openssl_is_read_in_both_forms(line: str, rate: float) -> No
 
 
 def test_argon2_alone_has_the_parameters_of_the_issuer() -> None:
-    ours = Passwords().hash("violet otters juggle pancakes").rpartition("$")[0].rpartition("$")[0]
+    ours = production_passwords().hash("violet otters juggle pancakes").rpartition("$")[0].rpartition("$")[0]
     its = limits.ARGON2.hash("violet otters juggle pancakes").rpartition("$")[0].rpartition("$")[0]
     assert ours == its
 

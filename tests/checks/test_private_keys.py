@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.components import require_root
 from support.installation import Deployment
 from typer.testing import CliRunner
 
@@ -34,8 +35,7 @@ def test_a_key_file_that_others_may_read_is_reported(deployment: Deployment) -> 
 
 
 def test_a_key_file_of_another_owner_is_reported(deployment: Deployment) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+    require_root()
     path = min(deployment.keys.glob("*.pem"))
     os.chown(path, 65534, 65534)
     deployment.require_fixed(deployment.found()[0])
@@ -127,7 +127,6 @@ def test_a_module_that_is_not_there_is_reported(hsm: Deployment) -> None:
 
 
 def test_a_token_that_cannot_be_opened_is_reported(hsm: Deployment) -> None:
-    pytest.importorskip("pkcs11")
     module = hsm.folder / "module.so"
     module.write_text("no library")
     hsm.set(ISSUER_PKCS11_MODULE=str(module), ISSUER_PKCS11_TOKEN="issuer")
@@ -160,7 +159,6 @@ def test_a_place_where_no_directory_of_keys_can_be_made_is_reported(empty: Deplo
 
 
 def test_a_token_is_opened_where_there_is_no_database_yet(hsm: Deployment) -> None:
-    pytest.importorskip("pkcs11")
     module = hsm.folder / "module.so"
     module.write_text("no library")
     hsm.set(ISSUER_PKCS11_MODULE=str(module), ISSUER_PKCS11_TOKEN="issuer")

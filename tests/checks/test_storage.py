@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from support.components import require_root
 from support.installation import Deployment
 from support.postgresql import new_database
 
@@ -110,8 +111,7 @@ def test_a_folder_in_which_sqlite_cannot_write_is_reported(deployment: Deploymen
 
 
 def test_a_database_of_another_owner_is_reported(deployment: Deployment) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+    require_root()
     os.chown(deployment.folder / "issuer.db", 65534, 65534)
     deployment.require_fixed(deployment.one())
 

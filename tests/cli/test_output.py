@@ -8,6 +8,11 @@ import subprocess
 import sys
 import termios
 
+import pytest
+
+pytestmark = pytest.mark.processes
+
+
 COLUMNS = 80
 
 

@@ -159,6 +159,7 @@ def test_help_is_whole_in_eighty_columns(
     assert "int range" not in printed
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "at", ["issuer.cli.streams.prepare", "issuer.cli.commands.run", "issuer.cli.commands.app"]
 )

@@ -21,6 +21,9 @@ from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.wiring import Issuer, build
 
+pytestmark = pytest.mark.processes
+
+
 ORIGIN = Origin("curl", "127.0.0.1")
 PERIOD, LEAD = timedelta(days=30), timedelta(days=1)
 CREDENTIALS = {"username": "alice", "password": PASSWORD, "scope": ""}

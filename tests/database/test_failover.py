@@ -18,6 +18,9 @@ from issuer.database import engines
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseUnavailable
 
+pytestmark = pytest.mark.processes
+
+
 AT_ONCE = 8
 """How many connections are open when the primary is lost."""
 

@@ -296,9 +296,7 @@ def test_time_limits_that_a_pooler_drops_are_missed_until_the_printed_line_sets_
         (finding,) = storage.pooler(database)
         database.close()
         assert finding.severity is Severity.WARNING
-        programs = binaries()
-        assert programs
-        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        environment = {**os.environ, "PATH": f"{binaries()}:{os.environ['PATH']}"}
         subprocess.run(["bash", "-c", finding.fix.line], check=True, env=environment, capture_output=True)
     with pooled(url, f"'{role}'", **through_all) as through:
         database = Database(through.replace(f"'{role}'", quote(role)))

@@ -4,9 +4,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
-from interop.prerequisites import require
 from support.commands import all_commands
+from support.components import require
 
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "docs" / "alerts.yml"
@@ -22,10 +23,12 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.processes
 def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", str(RULES))
 
 
+@pytest.mark.processes
 def test_each_alert_fires_when_its_thing_happens_and_none_on_a_day_like_any_other() -> None:
     promtool("test", "rules", str(HISTORIES))
 

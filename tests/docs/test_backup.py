@@ -76,6 +76,7 @@ def operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Operator:
     return Operator(tmp_path)
 
 
+@pytest.mark.processes
 def test_the_newest_backup_is_restored_and_all_is_well(operator: Operator) -> None:
     ring = operator.serve_once()
     assert "the audit log is intact" in operator.run(block("VACUUM INTO"))
@@ -85,6 +86,7 @@ def test_the_newest_backup_is_restored_and_all_is_well(operator: Operator) -> No
     assert operator.serve_once().keys == ring.keys
 
 
+@pytest.mark.processes
 def test_an_older_backup_is_reported_and_the_ring_is_recovered(operator: Operator) -> None:
     operator.serve_once()
     operator.run(block("VACUUM INTO"))
@@ -99,6 +101,7 @@ def test_an_older_backup_is_reported_and_the_ring_is_recovered(operator: Operato
     assert ring.phase(ring.find(stolen), ring.changed_at) is Phase.REVOKED
 
 
+@pytest.mark.processes
 def test_without_any_backup_of_the_database_the_ring_is_recovered(operator: Operator) -> None:
     newest = operator.serve_once()
     operator.run("rm issuer.db*")

@@ -3,7 +3,6 @@
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from support.components import require, require_root
 
 from issuer.cli.commands import app as commands
 from issuer.settings.settings import Settings
@@ -27,17 +27,6 @@ KNOWN = {
     for kind in (Settings, ExampleSettings)
     for name in kind.model_fields
 }
-
-
-def program(name: str) -> str:
-    """Return the path of a program; without it skip the test, and in CI fail it."""
-    found = shutil.which(name)
-    if found is None:
-        missing = f"{name} is not installed: what needs it was NOT tested, see .ci/run"
-        if os.environ.get("CI") == "true":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
 
 
 def require_options_exist(command: str) -> None:
@@ -57,8 +46,9 @@ def unit() -> list[tuple[str, str]]:
     return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
 
 
+@pytest.mark.processes
 def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
-    analyze = program("systemd-analyze")
+    require("systemd")
     there = tmp_path / "issuer.service"
     text = (DEPLOY / "issuer.service").read_text("utf-8")
     # The program and the account are not on this machine.
@@ -66,7 +56,7 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
         text.replace("/opt/issuer/.venv/bin/issuer", "/bin/true").replace("=issuer\n", "=root\n")
     )
     done = subprocess.run(
-        [analyze, "verify", "--man=no", str(there)], capture_output=True, text=True, check=False
+        ["systemd-analyze", "verify", "--man=no", str(there)], capture_output=True, text=True, check=False
     )
     assert (done.returncode, [line for line in done.stderr.splitlines() if "issuer.service" in line]) == (
         0,
@@ -74,10 +64,11 @@ def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.processes
 def test_the_unit_is_confined_as_far_as_it_can_be() -> None:
     done = subprocess.run(
         [
-            program("systemd-analyze"),
+            "systemd-analyze",
             "security",
             "--offline=true",
             f"--threshold={EXPOSURE_MOST * 10:.0f}",
@@ -189,10 +180,12 @@ def test_no_image_is_named_with_a_registry() -> None:
         assert "." not in image.partition("/")[0].partition(":")[0], image
 
 
+@pytest.mark.processes
 def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
-    nginx, openssl = program("nginx"), program("openssl")
+    require("nginx")
+    require("OpenSSL")
     subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=issuer", "-days", "1",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=issuer", "-days", "1",
          "-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")],
         check=True,
         capture_output=True,
@@ -203,7 +196,7 @@ def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
     text = text.replace("/tmp/", f"{tmp_path}/").replace("/run/secrets/tls_", f"{tmp_path}/")  # noqa: S108
     (tmp_path / "nginx.conf").write_text(text)
     done = subprocess.run(
-        [nginx, "-t", "-p", str(tmp_path), "-c", "nginx.conf"], capture_output=True, text=True, check=False
+        ["nginx", "-t", "-p", str(tmp_path), "-c", "nginx.conf"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "[warn]" not in done.stderr.replace('the "user" directive', "")
@@ -226,11 +219,11 @@ def blocks(name: str) -> list[str]:
     return re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.processes
 def test_operators_commands_read_the_settings_of_the_service_and_show_none_on_a_command_line(
     tmp_path: Path,
 ) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root makes files of other users")
+    require_root()
     (setup,) = (block for block in blocks("deploy.md") if "useradd" in block)
     (listing,) = (block for block in blocks("deploy.md") if block.startswith("cd /var/lib/issuer && runuser"))
     assert "ISSUER_" not in listing

@@ -64,6 +64,7 @@ def test_the_readme_names_each_group_of_commands_and_none_that_is_not() -> None:
     assert groups == {command.split()[1] for command in all_commands()} - {"demo"}
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("command", list(all_commands()))
 def test_each_command_explains_itself_and_takes_json(command: str) -> None:
     arguments = [sys.executable, "-m", "issuer.cli", *command.split()[1:], "--help"]
@@ -211,6 +212,7 @@ def test_each_make_target_in_the_readme_exists() -> None:
     assert {"demo", "test", "serve", "lint", "bench", "help"} <= targets
 
 
+@pytest.mark.processes
 def test_the_operators_lines_of_the_readme_run_as_they_stand(settings: Settings, tmp_path: Path) -> None:
     issuer = build(settings)
     issuer.keys.node.refresh()
@@ -222,6 +224,7 @@ def test_the_operators_lines_of_the_readme_run_as_they_stand(settings: Settings,
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.processes
 def test_no_committed_file_names_a_registry_or_holds_a_private_key() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if tracked.returncode:

@@ -23,9 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from interop.prerequisites import APACHE_MODULES, ENVOY, HERE
+from support.components import APACHE_MODULES, INTEROP
 from support.servers import HOST, PATIENCE_SECONDS, eventually, free_port
 
+ENVOY = str(INTEROP / "envoy/fetched/envoy/_bin/envoy")
 ACCEPTED = 200
 
 
@@ -53,7 +54,7 @@ class Gateway:
     """A gateway that runs within the block, with its own folder and port."""
 
     def __init__(self, config: str, command: list[str], place: Place) -> None:
-        self._config = HERE / config
+        self._config = INTEROP / config
         self._command = command
         self._place = place
         self._port, self._tls_port = free_port(), free_port()
@@ -135,9 +136,7 @@ class Gateway:
 
 def envoy(place: Place) -> Gateway:
     """Envoy's filter jwt_authn."""
-    return Gateway(
-        "envoy/envoy.yaml", [str(ENVOY), "--use-dynamic-base-id", "--concurrency", "1", "-c"], place
-    )
+    return Gateway("envoy/envoy.yaml", [ENVOY, "--use-dynamic-base-id", "--concurrency", "1", "-c"], place)
 
 
 def nginx(place: Place) -> Gateway:

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from interop.gateways import Answer, Place
 from interop.invalid_tokens import FIXED_CACHE, INVALID
-from interop.prerequisites import missing_for
 from interop.verifiers import STACKS, StackVerifier, Verdict
+from support.components import missing_for
 from support.servers import Installation, Server, eventually, kid_of
 
 from jwks_verifier.testing import KeyPair, make_token

@@ -24,8 +24,8 @@ from interop.acts import (
     supports,
     verify_by_authlib,
 )
-from interop.prerequisites import HERE, NODE, require
 from jwt.algorithms import RSAAlgorithm
+from support.components import INTEROP, require
 from support.defaults import ALICE, PASSWORD
 from support.servers import PATIENCE_SECONDS, Installation, access_token, kid_of
 
@@ -99,8 +99,8 @@ def node_outcomes(parties: Parties) -> NodeOutcomes:
         "tokens": parties.tokens,
     }
     done = subprocess.run(
-        [NODE or "node", "act.mjs"],
-        cwd=HERE / "oauth",
+        ["node", "act.mjs"],
+        cwd=INTEROP / "oauth",
         input=json.dumps(given),
         stdout=subprocess.PIPE,
         text=True,

@@ -7,20 +7,20 @@ from pathlib import Path
 import jwt
 import pytest
 from interop.invalid_tokens import ACCEPTED, AFTER_THE_CACHE, FIXED_CACHE, INVALID
-from interop.prerequisites import HERE, require
 from interop.verifiers import STACKS
+from support.components import INTEROP, require
 
-PAGE = (HERE.parents[1] / "docs" / "verifying.md").read_text("utf-8")
+PAGE = (INTEROP.parents[1] / "docs" / "verifying.md").read_text("utf-8")
 PROGRAMS = {
-    "PyJWT": HERE / "pyjwt_verifier.py",
-    "joserfc": HERE / "joserfc_verifier.py",
-    "jose": HERE / "jose" / "verify.mjs",
-    "go-oidc": HERE / "go" / "main.go",
-    "Spring Security": HERE / "spring" / "src" / "main" / "java" / "Verify.java",
-    "Envoy": HERE / "envoy" / "envoy.yaml",
-    "nginx": HERE / "nginx" / "nginx.conf",
-    "mod_oauth2": HERE / "apache" / "mod_oauth2.conf",
-    "mod_auth_openidc": HERE / "apache" / "mod_auth_openidc.conf",
+    "PyJWT": INTEROP / "pyjwt_verifier.py",
+    "joserfc": INTEROP / "joserfc_verifier.py",
+    "jose": INTEROP / "jose" / "verify.mjs",
+    "go-oidc": INTEROP / "go" / "main.go",
+    "Spring Security": INTEROP / "spring" / "src" / "main" / "java" / "Verify.java",
+    "Envoy": INTEROP / "envoy" / "envoy.yaml",
+    "nginx": INTEROP / "nginx" / "nginx.conf",
+    "mod_oauth2": INTEROP / "apache" / "mod_oauth2.conf",
+    "mod_auth_openidc": INTEROP / "apache" / "mod_auth_openidc.conf",
 }
 """By the headings of the page."""
 
@@ -71,7 +71,7 @@ def test_the_documented_defaults_of_pyjwt_are_right() -> None:
 
 def test_the_documented_defaults_of_jose_are_right() -> None:
     require("jose")
-    package = HERE / "jose" / "node_modules" / "jose"
+    package = INTEROP / "jose" / "node_modules" / "jose"
     source = (package / "dist" / "webapi" / "jwks" / "remote.js").read_text("utf-8")
     for default in ("timeoutOption : 5e3", "opts.cooldownDuration, 3e4", "opts.cacheMaxAge, 6e5"):
         assert default in source  # 5 s, 30 s and 10 minutes, in milliseconds
@@ -82,14 +82,16 @@ def test_the_documented_defaults_of_jose_are_right() -> None:
 
 
 def test_the_documented_version_of_go_oidc_is_the_tested_one() -> None:
-    version = re.search(r"go-oidc/v3 v(\d+\.\d+)", (HERE / "go" / "go.mod").read_text("utf-8"))
+    version = re.search(r"go-oidc/v3 v(\d+\.\d+)", (INTEROP / "go" / "go.mod").read_text("utf-8"))
     assert version
     assert f"| go-oidc {version[1]} |" in PAGE
 
 
 def test_the_documented_versions_of_spring_security_and_envoy_are_the_tested_ones() -> None:
-    spring = re.search(r"<version>(7\.\d+)\.\d+</version>", (HERE / "spring" / "pom.xml").read_text("utf-8"))
-    envoy = re.search(r"==(\d+\.\d+)", (HERE / "envoy" / "requirements.txt").read_text("utf-8"))
+    spring = re.search(
+        r"<version>(7\.\d+)\.\d+</version>", (INTEROP / "spring" / "pom.xml").read_text("utf-8")
+    )
+    envoy = re.search(r"==(\d+\.\d+)", (INTEROP / "envoy" / "requirements.txt").read_text("utf-8"))
     assert spring
     assert envoy
     assert f"| Spring Security {spring[1]} |" in PAGE
@@ -97,7 +99,7 @@ def test_the_documented_versions_of_spring_security_and_envoy_are_the_tested_one
 
 
 def test_the_readme_links_to_the_page() -> None:
-    readme = Path(HERE.parents[1] / "README.md").read_text("utf-8")
+    readme = Path(INTEROP.parents[1] / "README.md").read_text("utf-8")
     assert (
         "(docs/verifying.md)" in readme.partition("\n## Protect a FastAPI service\n")[2].partition("\n## ")[0]
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from interop.prerequisites import HERE, NODE, require
+from support.components import INTEROP, require
 from support.documents import programs
 from support.servers import PATIENCE_SECONDS, Installation
 
@@ -36,7 +36,7 @@ def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         )
         assert (machine.code, added.code) == (0, 0)
         (issuer.folder / "machine.json").write_text(machine.out)
-        (issuer.folder / "node_modules").symlink_to(HERE / "oauth" / "node_modules")
+        (issuer.folder / "node_modules").symlink_to(INTEROP / "oauth" / "node_modules")
         for name, program in PROGRAMS.items():
             local = program.replace("http://127.0.0.1:8000", issuer.url)
             local = local.replace("http://127.0.0.1:8001", issuer.service_url)
@@ -53,7 +53,7 @@ def test_every_program_of_the_page_is_run() -> None:
 def test_a_program_gets_a_token_and_uses_it(name: str, issuer: Installation) -> None:
     if name.endswith(".mjs"):
         require("openid-client")
-    command = [NODE or "node", name] if name.endswith(".mjs") else [sys.executable, "-P", name]
+    command = ["node", name] if name.endswith(".mjs") else [sys.executable, "-P", name]
     done = subprocess.run(
         command,
         cwd=issuer.folder,

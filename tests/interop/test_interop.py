@@ -6,9 +6,9 @@ All of them take part in one rotation of a real server, in `rotation`; the tests
 import pytest
 from interop.gateways import Answer, Place
 from interop.invalid_tokens import ACCEPTED, FIXED_CACHE, INVALID, OUTAGE, RETIRED
-from interop.prerequisites import require
 from interop.rotation import Record, Token, record_rotation
 from interop.verifiers import STACKS, Verdict
+from support.components import require
 from support.servers import HOST, free_port
 
 from jwks_verifier.testing import KeyPair, make_token

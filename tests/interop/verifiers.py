@@ -16,8 +16,8 @@ import httpx2
 import jwt
 from interop import joserfc_verifier, pyjwt_verifier
 from interop.gateways import Answer, Place, envoy, mod_auth_openidc, mod_oauth2, nginx
-from interop.prerequisites import HERE, JAVA, NODE
 from joserfc.errors import JoseError
+from support.components import INTEROP
 from support.servers import PATIENCE_SECONDS
 
 
@@ -103,22 +103,22 @@ def joserfc(place: Place) -> InPython:
 
 def jose(place: Place) -> Program:
     """panva/jose's createRemoteJWKSet on Node.js."""
-    command = [NODE or "node", "verify.mjs", place.issuer, place.audience, str(place.cache_seconds)]
-    return Program(command, HERE / "jose")
+    command = ["node", "verify.mjs", place.issuer, place.audience, str(place.cache_seconds)]
+    return Program(command, INTEROP / "jose")
 
 
 def go_oidc(place: Place) -> Program:
     """go-oidc, which caches keys until it ends."""
-    return Program([str(HERE / "go" / "verify"), place.issuer, place.audience], HERE / "go")
+    return Program([str(INTEROP / "go" / "verify"), place.issuer, place.audience], INTEROP / "go")
 
 
 def spring(place: Place) -> Program:
     """Spring Security's NimbusJwtDecoder."""
     options = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", "target/classes:target/jars/*"]
-    command = [JAVA or "java", *options, "Verify", place.issuer, place.audience]
+    command = ["java", *options, "Verify", place.issuer, place.audience]
     if place.cache_seconds != 300:
         command.append(str(place.cache_seconds))
-    return Program(command, HERE / "spring")
+    return Program(command, INTEROP / "spring")
 
 
 STACKS: Mapping[str, Callable[[Place], AbstractContextManager[StackVerifier]]] = {

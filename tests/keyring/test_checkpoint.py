@@ -14,6 +14,7 @@ from issuer.signing.pem_directory import CHECKPOINT
 # The note
 
 
+@pytest.mark.processes
 def test_a_crash_between_save_and_checkpoint_is_completed_by_the_next_process(place: Place) -> None:
     backup = place.back_up()
     crashes = place.rotation
@@ -27,6 +28,7 @@ def test_a_crash_between_save_and_checkpoint_is_completed_by_the_next_process(pl
         place.start()
 
 
+@pytest.mark.processes
 def test_the_checkpoint_never_goes_back_to_an_older_ring(place: Place) -> None:
     older = place.rotation.ring()
     newer = place.rotate()

@@ -97,6 +97,7 @@ def make_anew(database: Database) -> None:
     assert integrity_error(*store.chain()) is None
 
 
+@pytest.mark.processes
 def test_an_audit_that_only_grew_matches_the_checkpoint(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock
 ) -> None:
@@ -107,6 +108,7 @@ def test_an_audit_that_only_grew_matches_the_checkpoint(
     assert not any("audit" in warning for warning in node.warnings())
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("tamper", [lambda database: cut(database, 2), make_anew, lambda base: cut(base, 0)])
 def test_removed_or_replaced_entries_are_detected_at_a_start_and_at_every_change(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock, tamper: object
@@ -129,6 +131,7 @@ def test_removed_or_replaced_entries_are_detected_at_a_start_and_at_every_change
     assert any("the audit lacks entry" in warning for warning in started.warnings())
 
 
+@pytest.mark.processes
 def test_the_next_rotation_does_not_hide_removed_entries(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock
 ) -> None:
@@ -144,6 +147,7 @@ def test_the_next_rotation_does_not_hide_removed_entries(
     assert read(checkpoint) == RingStore(database).load()
 
 
+@pytest.mark.processes
 def test_an_operator_can_accept_the_audit_and_that_is_recorded(
     node: Node, database: Database, signer: MakeSigner, clock: MovableClock
 ) -> None:

@@ -4,7 +4,6 @@ Heads, bodies, slow clients, many connections, and offers of other protocols. Th
 `issuer.connections`.
 """
 
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from support.components import require
 from support.raw_http import (
     CHUNKED,
     FORM,
@@ -219,17 +219,17 @@ public class Ask {
 
 def ask_by_java(url: str, form: str, folder: Path) -> list[str]:
     (folder / "Ask.java").write_text(JAVA)
+    require("Java")
     return run(["java", str(folder / "Ask.java"), url, form])
 
 
 def ask_by_curl(url: str, form: str, _folder: Path) -> list[str]:
     status = ["--output", "/dev/null", "--write-out", "%{http_code}\\n"]
+    require("curl")
     return run(["curl", "--silent", "--noproxy", "*", "--http2", *status, "--data", form, url, *status, url])
 
 
 def run(command: list[str]) -> list[str]:
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"{command[0]} is not installed")
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS
     ).stdout.split()
@@ -238,8 +238,7 @@ def run(command: list[str]) -> list[str]:
 @contextmanager
 def nginx(folder: Path, port: int) -> Iterator[int]:
     """Stand nginx before a port with the lines that its documentation gives for WebSocket; yield where."""
-    if shutil.which("nginx") is None:
-        pytest.skip("nginx is not installed")
+    require("nginx")
     at = free_port()
     (folder / "nginx.conf").write_text(f"""
         daemon off; pid {folder}/pid; error_log stderr; events {{}}

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.components import not_tested
 from support.documents import sections
 from support.servers import PATIENCE_SECONDS, eventually
-from support.systemd_machine import GIVEN, Machine, not_tested
+from support.systemd_machine import GIVEN, Machine
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "deploy.md").read_text("utf-8")

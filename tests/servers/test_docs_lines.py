@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from support.components import require
 from support.documents import sections
 from support.postgresql import new_database, temporary_server
 from support.shell_lines import Lines
-from support.softhsm import require_softhsm
 
 START = sections("start.md")
 CLIENTS = sections("clients.md")
@@ -76,7 +76,7 @@ def test_files_move_to_postgresql_with_all_that_is_in_them(
 
 @pytest.mark.usefixtures("begun")  # which runs meanwhile
 def test_files_move_to_an_hsm(tmp_path: Path, alone: Callable[..., Lines]) -> None:
-    require_softhsm()
+    require("SoftHSM")
     lines = alone(after([], HSM), tmp_path)
     assert "2 of 2 private keys OK" in lines.printed
     assert "in the PKCS#11 token issuer" in lines.logs

@@ -1,7 +1,6 @@
 """Many connections to the issuer and the example service: bounded, counted, and no hindrance to others."""
 
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from http.client import HTTPConnection
 
 import httpx2
 import pytest
+from support.components import require
 from support.raw_http import (
     FEW_DESCRIPTORS,
     LAST,
@@ -66,8 +66,8 @@ def test_files_of_the_page_are_whole_and_asked_for_again_only_when_they_have_cha
 def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(
     initialized: Installation, which: str, few: bool
 ) -> None:
-    if few and shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed")
+    if few:
+        require("prlimit")
     begin = initialized.serve if which == "issuer" else initialized.serve_service
     server = limited(begin, FEW_DESCRIPTORS) if few else begin()
     server = server.until_ready() if which == "issuer" else server.until_alive()
@@ -144,8 +144,7 @@ def test_the_example_counts_refusals(both: dict[str, Service]) -> None:
 
 
 def test_a_server_out_of_descriptors_recovers(initialized: Installation) -> None:
-    if shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not installed")
+    require("prlimit")
     server = initialized.serve().until_ready()
     wanted = descriptors(server) + 5  # fewer than the server has reckoned with
     subprocess.run(["prlimit", "--pid", str(server.process.pid), f"--nofile={wanted}:{wanted}"], check=True)

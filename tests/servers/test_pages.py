@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.browser import Page, page
+from support.components import require
 from support.servers import PASSPHRASE, Installation, eventually, free_port, is_free
 
 from issuer.cli.demo import Ports, _scratch_folder
@@ -35,12 +35,10 @@ http {{
 @contextmanager
 def stripping_proxy(folder: Path, port: int, behind: int) -> Iterator[None]:
     """Take /auth off before the issuer sees a path, as nginx does where proxy_pass ends with a slash."""
-    nginx = shutil.which("nginx")
-    if nginx is None:
-        pytest.skip("no nginx here: paths behind a proxy were NOT tested")
+    require("nginx")
     (folder / "nginx.conf").write_text(STRIPPING.format(folder=folder, port=port, behind=behind))
     process = subprocess.Popen(
-        [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")],
+        ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

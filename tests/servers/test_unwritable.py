@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from support.components import not_possible
 from support.prometheus import Samples
 from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
@@ -237,7 +238,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         check=False,
     )
     if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here, so a full disk is NOT TESTED: {mounted.stderr!r}")
+        not_possible(f"no file system can be mounted here: {mounted.stderr!r}")
     try:
         yield folder
     finally:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from support.components import not_possible, require_root
 from support.installation import Deployment, deployment, empty, installed
 from support.servers import Installation, eventually
 
@@ -83,6 +84,7 @@ def test_a_line_of_another_program_that_cannot_be_read_is_a_warning(deployment: 
     assert "line 1 of .env cannot be read" in deployment.one(Severity.WARNING).wrong
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "line",
     [
@@ -134,8 +136,7 @@ def test_a_file_that_others_may_write_to_is_refused(mode: int) -> None:
 
 
 def test_a_file_or_link_of_another_user_is_refused_and_one_of_root_is_not(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give a file away")
+    require_root()
     path = write("ISSUER_AUDIENCE=https://api.example\n")
     load_settings()
     os.chown(path, 65534, 65534)
@@ -158,6 +159,7 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(tmp_path, ISSUER_ALGORITHM="ES256")
 
 
+@pytest.mark.processes
 def test_a_start_prints_which_file_it_read_and_whether_others_may_read_it(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -176,11 +178,12 @@ def test_a_start_prints_which_file_it_read_and_whether_others_may_read_it(
         assert len(warnings) == 1, "one that is over goes away"
 
 
+@pytest.mark.processes
 def test_a_node_whose_keys_become_read_only_reports_that_before_the_next_rotation(
     installation: Installation, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0 or os.system("mount -t tmpfs -o mode=700 none " + _made(tmp_path / "keys")) != 0:  # noqa: S605
-        pytest.skip("nothing can be mounted here")
+        not_possible("nothing can be mounted here")
     try:
         with installation:
             server = installation.serve().until_ready()
@@ -203,8 +206,7 @@ def _made(folder: Path) -> str:
 
 
 def test_a_full_disk_of_the_keys_is_reported(deployment: Deployment) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount")
+    require_root()
     issuer = build(load_settings())
     full = Path("keys")
     real = os.statvfs(full)

@@ -147,6 +147,7 @@ def give(
     return given
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("form", FORMS)
 def test_a_setting_works_in_any_form_or_is_refused_in_one_line_without_a_secret(
     give: Callable[[str, str], None], form: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -218,6 +219,7 @@ def test_a_line_that_names_a_setting_of_the_example_and_cannot_be_read_is_refuse
         load_verifier_settings()
 
 
+@pytest.mark.processes
 def test_the_service_reports_all_errors_at_once_and_before_it_listens() -> None:
     wrong = {
         "VERIFIER_ISSUER": "htp:x",

@@ -204,6 +204,7 @@ def test_a_misspelt_setting_is_noticed_with_the_one_it_resembles(
     ]
 
 
+@pytest.mark.processes
 def test_the_fix_of_a_misspelt_setting_works_with_any_characters_in_its_name(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("ISSUER_U/'RL=http://127.0.0.1:8001\n")
     (tmp_path / ".env").chmod(0o600)

@@ -26,6 +26,7 @@ ROUNDS = 600_000
 pytestmark = pytest.mark.usefixtures("production_rounds")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("alg", ALGORITHMS)
 def test_an_encrypted_key_opens_under_its_passphrase_alone_and_in_openssl(alg: str, tmp_path: Path) -> None:
     key = ALGORITHMS[alg].generate()

@@ -56,6 +56,7 @@ def test_a_checkpoint_that_is_not_a_regular_file_is_not_read(node: Node, keys: P
     assert node.refresh()
 
 
+@pytest.mark.processes
 def test_a_private_key_that_is_a_symbolic_link_is_refused(node: Node, keys: Path, tmp_path: Path) -> None:
     ring = node.refresh().ring
     path = keys / f"{ring.keys[0].kid}.pem"

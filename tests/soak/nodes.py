@@ -16,7 +16,6 @@ from soak.network import DatabaseLink
 from soak.rules import Pace
 
 WORKERS = 2
-ANSWER_SECONDS = 1.0
 STABLE_SECONDS = 2.0
 """A node is healthy again after it was ready at each look for this long: by then both workers answered."""
 LOOK_SECONDS = 0.15
@@ -49,7 +48,7 @@ class Node:
         self.http = httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{installation.port}",
             trust_env=False,
-            timeout=ANSWER_SECONDS,
+            timeout=pace.answer,
             limits=httpx2.Limits(max_keepalive_connections=0),
         )
 

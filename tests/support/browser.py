@@ -1,7 +1,6 @@
 """A headless Chromium for tests: opens a page, runs scripts in it, and returns its console messages."""
 
 import json
-import shutil
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,8 @@ import httpx2
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from support.components import require
+
 QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--remote-debugging-port=0", "--no-proxy-server",
@@ -74,11 +74,10 @@ class Page:
 @contextmanager
 def page() -> Iterator[Page]:
     """Yield an empty page of a browser that ends with the block; skip the test if none is installed."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: pages were NOT tested in a browser")
+    require("Chromium")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         browser = subprocess.Popen(
-            [CHROMIUM, *QUIET, f"--user-data-dir={folder}", "about:blank"],
+            ["chromium", *QUIET, f"--user-data-dir={folder}", "about:blank"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -1,8 +1,9 @@
-"""A program that runs commands of `issuer` for `command_runner`, in the surroundings of shells and supervisors.
+"""A program that runs commands of `issuer` for `command_runner` and `command_pool`, in any surroundings.
 
 It imports the commands once and forks for each; the child's streams are opened like by the interpreter at its start.
 """
 
+import atexit
 import io
 import json
 import os
@@ -15,7 +16,8 @@ import issuer.cli
 from issuer.cli import commands  # noqa: F401 - imported once, before the forks
 from issuer.signing import encryption
 
-encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys, which have as few rounds
+if "--production" not in sys.argv:
+    encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys, which have as few rounds
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
@@ -45,6 +47,8 @@ def connect(number: int, to: str | None) -> None:
 
 
 def child(case: Any) -> int:
+    if case.get("alone"):  # the environment is given whole
+        os.environ.clear()
     os.environ.update({name: value for name, value in case["environment"].items() if value is not None})
     for name in [name for name, value in case["environment"].items() if value is None]:
         os.environ.pop(name, None)
@@ -67,7 +71,7 @@ def child(case: Any) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:  # noqa: BLE001 - any exception is reported
-        Path(case["folder"], "traceback").write_text(traceback.format_exc())
+        Path(case.get("traceback") or f"{case['folder']}/traceback").write_text(traceback.format_exc())
     return 99
 
 
@@ -78,6 +82,7 @@ def main() -> None:
             code = 98
             try:
                 code = child(json.loads(line))
+                atexit._run_exitfuncs()
                 for each in (sys.stdout, sys.stderr):
                     each.flush()
             finally:

@@ -13,28 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
-import pytest
 
+from support.components import program, require
 from support.postgresql import HOST, USER
 from support.servers import eventually, free_port
-
-PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-
-
-def require_pgbouncer() -> str:
-    """Return its path; skip the test without it, but fail in CI."""
-    if PROGRAM:
-        return PROGRAM
-    text = "PgBouncer is not installed: what needs it was NOT tested (apt-get install pgbouncer)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 @contextmanager
 def pooled(url: str, user: str = USER, **settings: str) -> Iterator[str]:
     """Yield the URL of the same database through a pooler with these settings added."""
-    program = require_pgbouncer()
+    require("PgBouncer")
+    pgbouncer = program("pgbouncer")
+    assert pgbouncer
     with psycopg.connect(url) as connection:
         port, name = connection.info.port, connection.info.dbname
     listening = free_port()
@@ -64,7 +54,7 @@ def pooled(url: str, user: str = USER, **settings: str) -> Iterator[str]:
         as_user = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
         shutil.chown(folder, "nobody", "nogroup")
     process = subprocess.Popen(
-        [*as_user, program, str(folder / "pgbouncer.ini")],
+        [*as_user, pgbouncer, str(folder / "pgbouncer.ini")],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -15,26 +15,18 @@ from pathlib import Path
 from typing import Self
 
 import psycopg
-import pytest
+
+from support.components import require
 
 USER = "issuer"
 HOST = "127.0.0.1"
 
 
-def binaries() -> Path | None:
-    """Return the folder of PostgreSQL's programs, or None."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    if found:
-        return found[-1].parent
-    on_path = shutil.which("initdb")
-    return Path(on_path).resolve().parent if on_path else None
-
-
-def _missing(what: str) -> None:
-    text = f"{what} is not installed: what needs it was NOT tested (apt-get install postgresql)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(text)
-    pytest.skip(text)
+def binaries() -> Path:
+    """Return the folder of the programs of the newest PostgreSQL here; skip the test without one."""
+    require("PostgreSQL")
+    found = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    return max(found, key=lambda path: int(path.parts[4])).parent
 
 
 class Cluster:
@@ -44,10 +36,7 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        programs = binaries()
-        if programs is None:
-            _missing("PostgreSQL")
-        self._binaries = programs
+        self._binaries = binaries()
         # Not in pytest's folder, which other runs of pytest close to other users.
         self._folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
         self.data = self._folder / "data"
@@ -75,7 +64,7 @@ class Cluster:
 
     def start(self, **settings: str) -> None:
         """Start the server, and wait until it answers."""
-        settings = {"unix_socket_directories": "", "max_connections": "200", **settings}
+        settings = {"unix_socket_directories": "", "max_connections": "200", "autovacuum": "off", **settings}
         options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
         self.control("-l", str(self.data / "log"), "-o", f"-h {HOST} -p {self.port} {options}", "start")
 
@@ -101,6 +90,15 @@ def temporary_server(*, durable: bool = False) -> Iterator[str]:
         cluster.make()
         cluster.start(fsync="on" if durable else "off")
         yield cluster.url
+
+
+@contextmanager
+def temporary_database(server: str) -> Iterator[str]:
+    """Yield the URL of an empty database, which is dropped at the end: it takes 8 MiB."""
+    url = new_database(server)
+    yield url
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")  # type: ignore[arg-type]
 
 
 def new_database(server: str, options: str = "") -> str:

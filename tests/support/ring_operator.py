@@ -10,7 +10,7 @@ from typing import Any
 
 from issuer.errors import NothingToDo, Refused
 from issuer.keyring.key import Key
-from issuer.keyring.policy import Policy
+from issuer.keyring.policy import PUBLISHED_MOST, Policy
 from issuer.keyring.ring import KeyRing, Phase
 from support.ring_world import Operation, seconds
 
@@ -98,7 +98,9 @@ def rotate(policy: Policy, *, forced: bool) -> Operation:
         try:
             after = ring.promoted(policy, now, forced=forced)
         except Refused as refusal:
-            if standbys:
+            if standbys and (forced or may_sign_from <= now):
+                _no_room_is_left(ring, policy, refusal, now)
+            elif standbys:
                 _time_resolves(refusal, now, forced=forced, only_from=may_sign_from)
             raise NothingToDo from refusal
         assert after.current(now).kid in standbys, "nothing was rotated"
@@ -172,6 +174,11 @@ def _nothing_is_left_to_go_back_to(
         or superseded_at + key.token_lifetime <= now
         or any((each.activates_at or now) >= superseded_at for each in passed_over)
     ), f"{last} is there to go back to"
+
+
+def _no_room_is_left(ring: KeyRing, policy: Policy, refusal: Refused, now: datetime) -> None:
+    assert len(ring.published_keys(now)) + policy.planned_keys >= PUBLISHED_MOST, "there is room for a rotation"
+    assert refusal.allowed_from is None or refusal.allowed_from > now
 
 
 def _time_resolves(refusal: Refused, now: datetime, *, forced: bool, only_from: datetime) -> None:

@@ -25,6 +25,7 @@ import httpx2
 import jwt
 
 from issuer.signing.pem_directory import CHECKPOINT
+from support.command_pool import POOL, can_fork
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 120.0
@@ -245,6 +246,21 @@ class Installation:
 
     def command(self, *arguments: str, stdin: str = "", **settings: str) -> Done:
         """Run `issuer` with the arguments and additional settings, and wait for its end."""
+        environment = self._environment(settings)
+        if not can_fork(environment):
+            return self.start_command(*arguments, stdin=stdin, **settings)
+        return Done(
+            *POOL.run(
+                arguments,
+                folder=self.folder,
+                environment=environment,
+                stdin=stdin,
+                timeout=PATIENCE_SECONDS,
+            )
+        )
+
+    def start_command(self, *arguments: str, stdin: str = "", **settings: str) -> Done:
+        """Do the same as a shell does, with an interpreter of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "issuer.cli", *arguments],
             cwd=self.folder,

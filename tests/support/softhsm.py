@@ -18,21 +18,12 @@ import pytest
 from issuer.signing.pkcs11.session import Token
 from issuer.signing.pkcs11.signer import Pkcs11Signer
 from issuer.signing.public_key import PublicKey
+from support.components import require
 
 MODULE = Path("/usr/lib/softhsm/libsofthsm2.so")
 LABEL = "issuer tests"
 PIN = "2468013579"
 CONF = "SOFTHSM2_CONF"
-
-
-def require_softhsm() -> None:
-    """Skip the test without SoftHSM2, but fail in CI."""
-    if MODULE.exists():
-        return
-    text = "SoftHSM2 is not installed: what needs it was NOT tested (apt-get install softhsm2)"
-    if os.environ.get("CI") == "true":
-        pytest.fail(text)
-    pytest.skip(text)
 
 
 def configured(folder: Path, *options: str) -> Path:
@@ -53,7 +44,7 @@ def initialise(conf: Path, label: str = LABEL) -> None:
 @contextmanager
 def fresh_token(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Iterator[Path]:
     """Use a new, empty token in this process; yield its configuration."""
-    require_softhsm()
+    require("SoftHSM")
     conf = configured(folder, *options)
     initialise(conf)
     monkeypatch.setenv(CONF, str(conf))

@@ -3,8 +3,6 @@
 What an installation in it promises is tested in `servers/test_deployed`.
 """
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,7 +11,9 @@ from typing import Self
 
 import pytest
 
-NEEDED = ("systemd-nspawn", "nsenter", "unshare", "git", "openssl", "curl")
+from support.components import not_possible, require, require_root
+
+NEEDED = ("systemd-nspawn", "git", "OpenSSL", "curl")
 BOOT_SECONDS = 240.0
 POLL_SECONDS = 0.1
 GIVEN = "/given"
@@ -30,19 +30,9 @@ exec systemd-nspawn --quiet --register=no --keep-unit --link-journal=no --consol
 
 def require_machine() -> None:
     """Skip the test where no machine can be booted, but fail in CI."""
-    missing = [name for name in NEEDED if shutil.which(name) is None]
-    if missing:
-        not_tested(f"{', '.join(missing)} not installed (apt-get install systemd-container)")
-    if os.geteuid() != 0:
-        not_tested("only root boots a machine")
-
-
-def not_tested(why: str) -> None:
-    """Skip the test, or fail in CI."""
-    text = f"{why}: what needs it was NOT tested, see .ci/run"
-    if os.environ.get("CI") == "true":
-        pytest.fail(text)
-    pytest.skip(text)
+    for component in NEEDED:
+        require(component)
+    require_root()
 
 
 class Machine:
@@ -113,8 +103,7 @@ class Machine:
         deadline = time.monotonic() + BOOT_SECONDS
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                # Within a container this may be forbidden, and no package would change that.
-                pytest.skip(f"no machine boots here, NOT tested: {self._log.read_text('utf-8', 'replace')}")
+                not_possible(f"no machine boots here: {self._log.read_text('utf-8', 'replace')}")
             if self._leader() and self._bash("systemctl is-active basic.target").returncode == 0:
                 return
             time.sleep(POLL_SECONDS)

@@ -11,11 +11,11 @@ from issuer.fixes import Kind
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.settings.loading import load_settings
+from support.components import require_root
 from support.fix_scenarios.stage import (
     NOBODY,
     Stage,
     as_an_ordinary_user,
-    as_root,
     scenario,
     setting,
 )
@@ -65,7 +65,7 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.DATABASE_OWNER)
 def _(stage: Stage) -> None:
-    as_root()
+    require_root()
     os.chown(stage.deployment.folder / "issuer.db", NOBODY, NOBODY)
 
 

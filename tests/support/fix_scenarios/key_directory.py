@@ -5,15 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from issuer.fixes import Kind, quoted
 from issuer.signing.pem_directory import CHECKPOINT
+from support.components import not_possible, require_root
 from support.fix_scenarios.stage import (
     NOBODY,
     Stage,
     as_an_ordinary_user,
-    as_root,
     scenario,
 )
 
@@ -39,7 +37,7 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.KEYS_OWNER)
 def _(stage: Stage) -> None:
-    as_root()
+    require_root()
     os.chown(stage.key(), NOBODY, NOBODY)
 
 
@@ -52,14 +50,14 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.KEYS_READ_ONLY)
 def _(stage: Stage) -> None:
-    as_root()
+    require_root()
     keys = str(stage.deployment.keys)
     copy = shutil.copytree(keys, stage.deployment.folder / "copy")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "mode=700", "none", keys], capture_output=True, check=False
     )
     if mounted.returncode:
-        pytest.skip("this machine lets nothing be mounted")
+        not_possible("nothing can be mounted here")
     stage.request.addfinalizer(lambda: subprocess.run(["umount", keys], check=True))
     for path in copy.iterdir():
         shutil.copy2(path, keys)

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from issuer.fixes import Kind
+from support.components import require_root
 from support.fix_scenarios.stage import (
     NOBODY,
     Stage,
-    as_root,
     scenario,
     stub,
 )
@@ -110,7 +110,7 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.OTHER_USER)
 def _(stage: Stage) -> None:
-    as_root()
+    require_root()
     for path in (stage.deployment.folder, *stage.deployment.folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     stub(stage, "runuser", 'test "$1 $2 $3 $4 $5" = "-u nobody -- issuer check"')

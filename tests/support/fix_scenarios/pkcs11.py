@@ -4,9 +4,8 @@ import os
 import sys
 from typing import Any
 
-import pytest
-
 from issuer.fixes import Kind, quoted
+from support import softhsm
 from support.fix_scenarios.stage import (
     Stage,
     scenario,
@@ -15,7 +14,6 @@ from support.fix_scenarios.stage import (
 
 
 def token(stage: Stage) -> None:
-    softhsm = pytest.importorskip("support.softhsm")
     fresh = contextmanager_of(stage, softhsm.fresh_token(stage.deployment.folder, stage.deployment.patch))
     assert fresh
     stage.deployment.patch.delenv("ISSUER_KEYS_PASSPHRASE")
@@ -61,7 +59,6 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     token(stage)
     stage.deployment.make()
-    softhsm = pytest.importorskip("support.softhsm")
     token_in_use = softhsm.Token(softhsm.MODULE, softhsm.LABEL, lambda: softhsm.PIN)
     signer = softhsm.Pkcs11Signer(token_in_use)
     signer.destroy(min(signer.kept()))

@@ -5,10 +5,10 @@ import subprocess
 from pathlib import Path
 
 from issuer.fixes import Kind
+from support.components import require_root
 from support.fix_scenarios.stage import (
     NOBODY,
     Stage,
-    as_root,
     scenario,
     setting,
 )
@@ -60,7 +60,7 @@ def _(stage: Stage) -> None:
 
 @scenario(Kind.ENV_OWNER)
 def _(stage: Stage) -> None:
-    as_root()
+    require_root()
     stage.write("ISSUER_AUDIENCE=https://a.example\n")
     os.chown(stage.env, NOBODY, NOBODY)
 

@@ -86,11 +86,6 @@ def setting(kind: Kind, **settings: str) -> None:
     SCENARIOS[kind] = lambda stage: stage.deployment.set(**settings)
 
 
-def as_root() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can do that")
-
-
 def stub(stage: Stage, name: str, text: str) -> None:
     """Put a program that this machine lacks, or that would change it, before the others."""
     programs = stage.deployment.folder / "programs"

@@ -1,0 +1,80 @@
+"""What costs time in production and proves nothing in most tests, made cheap in the process of the tests.
+
+Servers and commands in processes of their own are as in production; `production_rounds` and `production_passwords`
+are for tests of exactly that.
+"""
+
+import math
+import os
+import shutil
+import tempfile
+from collections import deque
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from issuer.accounts.passwords import Passwords
+from issuer.signing import encryption
+
+EXPONENT, BITS = 65537, 2048
+PRIMES_AT_ONCE = 8
+MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder for each user there
+MEMORY_BYTES = 4 * 2**30
+ROUNDS = encryption.ROUNDS
+PASSWORD_COST: tuple[int, int] = Passwords.__init__.__defaults__  # type: ignore[assignment]
+
+_generate = rsa.generate_private_key
+_first_primes: list[int] = []
+_second_primes: list[int] = []
+_pairs: deque[tuple[int, int]] = deque()
+
+
+def make_cheap() -> None:
+    """Make keys, hashes of passwords, derivations from passphrases and syncs to disk cheap in this process."""
+    rsa.generate_private_key = generate_private_key
+    encryption.ROUNDS = 2048  # type: ignore[misc]
+    Passwords.__init__.__defaults__ = (8, 1)  # type: ignore[misc]
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES and os.access(MEMORY, os.W_OK):
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+def generate_private_key(public_exponent: int, key_size: int, *more: Any) -> rsa.RSAPrivateKey:
+    """Return a key that was not returned before, made of primes of which each is used in several keys."""
+    if (public_exponent, key_size) != (EXPONENT, BITS):
+        return _generate(public_exponent, key_size, *more)
+    if not _pairs:
+        _find_primes()
+    return _key(*_pairs.popleft())
+
+
+def _find_primes() -> None:
+    """Add primes, and all pairs with one of them."""
+    made = [_generate(EXPONENT, BITS).private_numbers() for _ in range(PRIMES_AT_ONCE)]
+    first, second = [each.p for each in made], [each.q for each in made]
+    _pairs.extend(product(first, (*second, *_second_primes)))
+    _pairs.extend(product(_first_primes, second))
+    _first_primes.extend(first)
+    _second_primes.extend(second)
+
+
+def _key(p: int, q: int) -> rsa.RSAPrivateKey:
+    d = pow(EXPONENT, -1, math.lcm(p - 1, q - 1))
+    public = rsa.RSAPublicNumbers(EXPONENT, p * q)
+    numbers = rsa.RSAPrivateNumbers(
+        p, q, d, rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q), public
+    )
+    return numbers.private_key(unsafe_skip_rsa_key_validation=True)
+
+
+@pytest.fixture
+def production_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encrypt private keys as in production, for tests that start commands on their own keys."""
+    monkeypatch.setattr(encryption, "ROUNDS", ROUNDS)
+
+
+def production_passwords() -> Passwords:
+    """Return what hashes and verifies at the cost of production."""
+    return Passwords(*PASSWORD_COST)
