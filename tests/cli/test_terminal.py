@@ -15,6 +15,7 @@ from issuer.cli.streams import SYMBOLS
 from issuer.cli.terminal import short_kid, shorten_kids
 from issuer.errors import Refused
 
+pytestmark = pytest.mark.processes
 KID = "Ss3JT6Cf-OZC_gQt_IZAE-hPKngPbKemJng0CE-jo00"
 SHORT = "Ss3JT6Cf…"
 ESCAPE = b"\x1b["
