@@ -99,6 +99,7 @@ def create_app(
     app.state.connection_refused = metrics.connection_refused  # for `connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are matched in this order
+    _add_metadata(app, current_user)
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     home_page.install(app, chosen.issuer, current_user.metadata_path)
@@ -227,6 +228,9 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
         return [Item(id=1, name="a first item"), Item(id=2, name="a second item")]
 
     app.include_router(protected)
+
+
+def _add_metadata(app: FastAPI, current_user: CurrentUser) -> None:
     if current_user.metadata_path is not None:
 
         @app.get(current_user.metadata_path, tags=["discovery"], summary="Get the metadata (RFC 9728)")
