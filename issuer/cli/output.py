@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from enum import Enum, IntEnum
+from io import StringIO
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from typer.exceptions import TyperException
 from issuer.cli import INTERRUPTED
 from issuer.cli.streams import OutputLost
 from issuer.cli.tables import Row, draw
-from issuer.cli.terminal import complain, console, prose
+from issuer.cli.terminal import complain, console, error_console, prose
 from issuer.clock import instant
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
@@ -203,7 +204,9 @@ def fail_usage(error: TyperException, *, as_json: bool) -> int:
     if as_json:
         show({"error": "usage", "message": error.format_message()}, as_json=True)
     else:
-        error.show()  # type: ignore[attr-defined] # each that is raised has it
+        text = StringIO()
+        error.show(text)  # type: ignore[attr-defined] # each that is raised has it
+        error_console().print(prose(text.getvalue().rstrip("\n")), soft_wrap=True)
     return error.exit_code
 
 

@@ -38,7 +38,7 @@ MEANINGS = {
     "behind": "warning",
     "not responding": "failed",
     "refused": "failed",
-    "usage": "failed",
+    "Error": "failed",
     "invalid": "failed",
     "NOT VERIFIED": "failed",
     "valid": "passed",
@@ -50,7 +50,7 @@ KID_SHOWN = 8
 SHORTENED = "…"
 _KID = re.compile(r"""(?<![\w./"'-])([\w-]{8})[\w-]{35}(?![\w/"'-]|\.\w)""", re.ASCII)
 """A kid in prose, a thumbprint of SHA-256 in base64url. One in quotes, or in the name of a file, is to be copied."""
-_LABEL = re.compile(r"(?:failed|warning|note): ")
+_LABEL = re.compile(r"^(?:failed|warning|note|Error):", re.MULTILINE)
 
 
 def console() -> Console:
@@ -85,7 +85,7 @@ def shorten_kids(text: str) -> str:
 def prose(text: str) -> Text:
     """Return lines without control characters; those that begin with `warning:` or the like are coloured."""
     drawn = Text(plain(text))
-    drawn.highlight_regex(rf"(?m)^{_LABEL.pattern}", style=lambda label: style_of(label.rstrip(": ")))
+    drawn.highlight_regex(_LABEL, style=lambda label: style_of(label.rstrip(":")))
     return drawn
 
 

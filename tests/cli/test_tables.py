@@ -1,6 +1,7 @@
 """Every table of every command at several widths, with long names: no timestamp and no id is split."""
 
 import io
+import json
 import re
 import shutil
 import sys
@@ -10,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 from support.defaults import PASSWORD
-from support.installation import SETTINGS, installed
+from support.installation import SETTINGS, Deployment, deployment, empty, installed
 
 from issuer.accounts.registration import register_user
 from issuer.administration.clients import register_client
@@ -24,7 +25,7 @@ from issuer.tokens.refresh import Family
 from issuer.tokens.session_events import SessionEvent
 from issuer.wiring import Issuer, build
 
-__all__ = ["installed"]
+__all__ = ["deployment", "empty", "installed"]
 
 LONG = "a-" * 32
 SCOPE = frozenset({"items:read", "items:" + "x" * 60})
@@ -100,10 +101,27 @@ def test_no_timestamp_and_no_id_is_split(
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", Terminal())
-    monkeypatch.setattr(sys, "argv", ["issuer", *command])
-    assert commands._run(as_json=False) == 0
+    assert run(monkeypatch, *command) == 0
     printed = re.sub(r"\x1b\[[0-9;]*m", "", sys.stdout.getvalue())  # type: ignore[attr-defined]
     assert WHOLE.search(printed)
     assert PART.findall(WHOLE.sub("", printed)) == []
     for line in printed.splitlines():
         assert all(found.end() <= columns for found in WHOLE.finditer(line)), line
+
+
+def test_a_kid_copied_from_a_table_names_its_key(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "keys", "list") == 0
+    kid = next(line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("current"))
+    assert run(monkeypatch, "keys", "revoke", kid, "--reason", "a test", "--yes") == 0
+    assert f"{kid} is revoked; " in capsys.readouterr().out
+    assert run(monkeypatch, "keys", "list", "--json") == 0
+    keys = json.loads(capsys.readouterr().out)["keys"]
+    assert [key["phase"] for key in keys] == ["current", "standby", "revoked"]
+    assert keys[-1]["kid"].startswith(kid.removesuffix("…"))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    monkeypatch.setattr(sys, "argv", ["issuer", *arguments])
+    return commands._run(as_json="--json" in arguments)

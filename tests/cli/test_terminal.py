@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from issuer.cli import terminal
-from issuer.cli.output import fail
+from issuer.cli.output import fail, show
 from issuer.cli.streams import SYMBOLS
 from issuer.cli.terminal import short_kid, shorten_kids
 from issuer.errors import Refused
@@ -125,6 +125,11 @@ def test_symbols_have_a_substitute_and_other_characters_are_escaped(encoding: st
     stream.write("".join(SYMBOLS) + "\N{SNOWMAN}\N{GRINNING FACE}")
     stream.flush()
     assert binary.getvalue().decode("ascii") == "".join(SYMBOLS.values()) + r"\u2603\U0001f600"
+
+
+def test_a_client_secret_is_whole_although_it_looks_like_a_kid(capsys: pytest.CaptureFixture[str]) -> None:
+    show({}, as_json=False, says=f"client_secret  {KID}")
+    assert capsys.readouterr().out == f"client_secret  {KID}\n"
 
 
 def test_the_message_of_a_script_has_whole_kids(capsys: pytest.CaptureFixture[str]) -> None:
