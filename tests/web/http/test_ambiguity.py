@@ -9,20 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as runs
 from hypothesis import strategies as st
 from support.defaults import ALICE, bearer
-
-FORM = "application/x-www-form-urlencoded"
-
-TOKEN = "/oauth2/token"
-
-GRANT = "grant_type=client_credentials"
-
-
-def refusal(answer: Any) -> str:
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["error"] == "invalid_request"
-    description: str = answer.json()["error_description"]
-    return description
-
+from support.endpoints import FORM, GRANT, TOKEN, refusal
 
 ENDPOINTS = [
     ("GET", "/users/me"),

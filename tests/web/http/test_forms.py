@@ -1,29 +1,16 @@
 """Forms of OAuth endpoints: the variations that are accepted, and the reason for each refusal."""
 
 import base64
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from support.defaults import ALICE
+from support.endpoints import FORM, GRANT, TOKEN, refusal
 
 from issuer.oauth import OAuthError
 from issuer.web.http.forms import read_form
-
-FORM = "application/x-www-form-urlencoded"
-
-TOKEN = "/oauth2/token"
-
-GRANT = "grant_type=client_credentials"
-
-
-def refusal(answer: Any) -> str:
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["error"] == "invalid_request"
-    description: str = answer.json()["error_description"]
-    return description
 
 
 @pytest.mark.parametrize(
