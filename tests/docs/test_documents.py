@@ -14,7 +14,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from support.commands import all_commands
+from typer.testing import CliRunner
 
+from issuer.cli.commands import app
 from issuer.cli.demo_servers import Ports
 from issuer.settings.settings import Settings
 from issuer.wiring import build
@@ -64,11 +66,9 @@ def test_the_readme_names_each_group_of_commands_and_none_that_is_not() -> None:
     assert groups == {command.split()[1] for command in all_commands()} - {"demo"}
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("command", list(all_commands()))
 def test_each_command_explains_itself_and_takes_json(command: str) -> None:
-    arguments = [sys.executable, "-m", "issuer.cli", *command.split()[1:], "--help"]
-    shown_help = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    shown_help = CliRunner().invoke(app, [*command.split()[1:], "--help"], catch_exceptions=False).stdout
     if command not in {"issuer serve", "issuer demo"}:
         assert "--json" in shown_help
     assert len(shown_help.splitlines()) > 5
