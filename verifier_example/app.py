@@ -24,7 +24,6 @@ from jwks_verifier import AccessToken, Event, JwksCache, State, Timings, TokenVe
 from jwks_verifier.fastapi import (
     POLICY_VIOLATION,
     CurrentUser,
-    ResourceMetadata,
     accept,
     render_refusal,
     unavailable,
@@ -39,8 +38,10 @@ from verifier_example.metrics import Metrics
 from verifier_example.settings import Settings, load_settings, require_usable
 
 _LEVELS = {  # INFO for the others
-    Event.FETCH_FAILED: logging.WARNING,
     Event.KEY_SKIPPED: logging.WARNING,
+    Event.FETCH_FAILED: logging.DEBUG,  # the library logs these in words
+    Event.REJECTED: logging.DEBUG,
+    Event.UNAVAILABLE: logging.DEBUG,
     Event.ACCEPTED: logging.DEBUG,  # at every request
     Event.SERVED_STALE: logging.DEBUG,
 }
@@ -99,7 +100,6 @@ def create_app(
     app.state.connection_refused = metrics.connection_refused  # for `connections`
     app.state.current_user = current_user  # for `dependency_overrides`
     _add_protected_routes(app, current_user)  # first: routes are matched in this order
-    _add_metadata(app, current_user)
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     home_page.install(app, chosen.issuer, current_user.metadata_path)
@@ -228,15 +228,7 @@ def _add_protected_routes(app: FastAPI, current_user: CurrentUser) -> None:
         return [Item(id=1, name="a first item"), Item(id=2, name="a second item")]
 
     app.include_router(protected)
-
-
-def _add_metadata(app: FastAPI, current_user: CurrentUser) -> None:
-    if current_user.metadata_path is not None:
-
-        @app.get(current_user.metadata_path, tags=["discovery"], summary="Get the metadata (RFC 9728)")
-        async def resource_metadata() -> ResourceMetadata:
-            """Return the metadata of this resource: its authorization server and scopes (RFC 9728)."""
-            return current_user.metadata()
+    app.include_router(current_user.router)
 
 
 def _add_socket(app: FastAPI, current_user: CurrentUser, verifier: TokenVerifier) -> None:
@@ -244,9 +236,8 @@ def _add_socket(app: FastAPI, current_user: CurrentUser, verifier: TokenVerifier
     async def greetings(websocket: WebSocket, user: Annotated[AccessToken, Security(current_user)]) -> None:
         """Greet the caller at once and at each message, while the token is valid."""
         await accept(websocket)
-        remaining = user.expires_at + verifier.cache.timings.leeway - verifier.wall()
         try:
-            async with asyncio.timeout(remaining):
+            async with asyncio.timeout(verifier.remaining(user)):
                 while True:
                     await websocket.send_json(_greeting(user).model_dump())
                     if (await websocket.receive())["type"] == "websocket.disconnect":

@@ -78,8 +78,8 @@ class Scenario:
         self._revoke(old, old_kid)
         self._outage(new)
         self._say(
-            f"\nAll steps passed. {self._passed} in {time.monotonic() - began:.0f} s: keys were rotated and revoked,"
-            " and the service was never restarted."
+            f"\nAll steps passed. The {self._passed} steps took {time.monotonic() - began:.0f} s: keys were"
+            " rotated and revoked, and the service was never restarted."
         )
 
     def _register_and_log_in(self) -> str:

@@ -3,15 +3,16 @@
 Which tokens are valid is tested in `test_attacks` and `test_standards`; WebSockets in `test_sockets`.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException, Security, WebSocket
 from fastapi.testclient import TestClient
 from support.defaults import bearer
 from support.verifier import AUDIENCE, METADATA_PARAMETER, METADATA_PATH, Forge
 
-from jwks_verifier import JwksCache, TokenVerifier
+from jwks_verifier import AccessToken, JwksCache, TokenVerifier
+from jwks_verifier.fastapi import CurrentUser, render_refusal
 from jwks_verifier.testing import InProcessIssuer, access_token
 from verifier_example.app import create_app
 
@@ -176,3 +177,44 @@ def test_a_service_can_be_tested_with_an_issuer_in_the_same_process(issuer: InPr
     token = issuer.make_token(aud="https://api.test", scope="items:read")
     with TestClient(app) as client:
         assert client.get("/items", headers=bearer(token)).status_code == 200
+
+
+def test_with_an_optional_user_a_request_without_a_token_has_none_and_a_bad_token_is_refused(
+    verifier: TokenVerifier, forge: Forge
+) -> None:
+    current_user = CurrentUser(verifier, token_url="https://issuer.test/login")
+    app = FastAPI(lifespan=current_user.lifespan)
+    app.add_exception_handler(HTTPException, render_refusal)
+    Anyone = Annotated[AccessToken | None, Security(current_user.optional, scopes=["items:read"])]  # noqa: N806
+
+    @app.get("/")
+    async def home(user: Anyone) -> str | None:
+        return user.username if user else None
+
+    @app.websocket("/socket")
+    async def socket(websocket: WebSocket, user: Anyone) -> None:
+        await websocket.accept("bearer")
+        await websocket.send_json(user.username if user else None)
+
+    def answer(*headers: str) -> tuple[int, Any]:
+        response = client.get("/", headers=[("Authorization", header) for header in headers])
+        return response.status_code, response.json()
+
+    with TestClient(app) as client:
+        assert answer() == answer("Basic YTpi") == (200, None)
+        assert answer(f"Bearer {forge.token()}") == (200, "alice")
+        assert [answer("Bearer")[0], answer("Bearer junk")[0], answer("Bearer a", "Bearer b")[0]] == [
+            401,
+            401,
+            400,
+        ]
+        assert answer(f"Bearer {forge.token(scope='other')}")[0] == 403
+        with client.websocket_connect("/socket") as connection:
+            assert connection.receive_json() is None
+        with client.websocket_connect("/socket", subprotocols=["bearer", forge.token()]) as connection:
+            assert connection.receive_json() == "alice"
+        document = client.get("/openapi.json").json()
+    assert document["paths"]["/"]["get"]["security"] == [{"issuer": ["items:read"]}, {}]
+    assert set(document["components"]["securitySchemes"]) == {"issuer"}
+    app.dependency_overrides[current_user.optional] = lambda: access_token(username="bob")
+    assert TestClient(app).get("/").json() == "bob"

@@ -9,6 +9,7 @@ import os
 import ssl
 import subprocess
 import sys
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -203,6 +205,87 @@ async def test_loopback_is_fetched_without_the_proxy(authority: Authority, pairs
         cache = JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(authority.file), proxy=proxy.url)
         assert await state_of(cache) is State.FRESH
     assert proxy.heads == []
+
+
+async def test_a_proxy_of_the_environment_is_used_by_choice_and_never_for_loopback(
+    authority: Authority, pairs: list[KeyPair], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "all_proxy", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    async with tls_issuer(authority, pairs) as here, Proxy().serving() as proxy:
+        url = here.replace("127.0.0.1", NAME)
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("//", f"//alice:{PASSWORD}@"))
+
+        async def state(url: str, *, trust_env: bool, no_proxy: str = "") -> State:
+            monkeypatch.setenv("NO_PROXY", no_proxy)
+            cache = JwksCache(url, jwks_url=f"{url}/jwks", ca_file=str(authority.file), trust_env=trust_env)
+            assert PASSWORD not in repr(cache)
+            return await state_of(cache)
+
+        assert await state(url, trust_env=False) is State.EMPTY  # only the proxy resolves the name
+        assert await state(url, trust_env=True, no_proxy=NAME) is State.EMPTY
+        assert await state(here, trust_env=True) is State.FRESH
+        assert proxy.heads == []
+        assert await state(url, trust_env=True, no_proxy="other.test") is State.FRESH
+    (head,) = proxy.heads
+    assert head.startswith(f"CONNECT {url.removeprefix('https://')} ")
+    assert "proxy-authorization: basic " in head.lower()
+
+
+@pytest.mark.parametrize(
+    "value", [f"socks5://a:{PASSWORD}@p:1", f"ftp://a:{PASSWORD}@p", f"http://a:{PASSWORD}@p:x"]
+)
+async def test_an_unusable_proxy_of_the_environment_is_rejected_without_showing_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    with pytest.raises(ValueError, match="a proxy of the environment") as refusal:
+        JwksCache("https://issuer.test", trust_env=True)
+    assert PASSWORD not in "".join(traceback.format_exception(refusal.value))
+    JwksCache("https://issuer.test")
+
+
+async def test_headers_are_sent_to_the_hosts_that_the_service_named_and_to_no_other(
+    pairs: list[KeyPair],
+) -> None:
+    sent: dict[str, httpx2.Headers] = {}
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        sent[str(request.url)] = request.headers
+        if request.url.path.startswith("/.well-known"):
+            return httpx2.Response(
+                200, json={"issuer": "https://issuer.test", "jwks_uri": "https://cdn.test/jwks"}
+            )
+        return httpx2.Response(200, json={"keys": [pairs[0].jwk]})
+
+    headers = {"X-Api-Key": PASSWORD, "Accept": "application/jwk-set+json"}
+    for jwks_url in (None, "https://keys.test/jwks"):
+        cache = JwksCache(
+            "https://issuer.test", jwks_url=jwks_url, headers=headers, transport=httpx2.MockTransport(answer)
+        )
+        assert PASSWORD not in repr(cache)
+        assert await state_of(cache) is State.FRESH
+    with_key = {httpx2.URL(url).host for url, each in sent.items() if each.get("X-Api-Key") == PASSWORD}
+    assert with_key == {"issuer.test", "keys.test"}
+    assert {each.get_list("Accept-Encoding")[0] for each in sent.values()} == {"identity"}
+    assert sent["https://keys.test/jwks"].get_list("Accept") == ["application/jwk-set+json"]
+    assert "X-Api-Key" not in sent["https://cdn.test/jwks"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Accept-Encoding", "if-none-match", "HOST", "Transfer-Encoding", "a b", "x:", "é", ""]
+)
+async def test_a_header_that_the_fetch_depends_on_cannot_be_set(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be set for fetches"):
+        JwksCache("https://issuer.test", headers={name: "x"})
+
+
+@pytest.mark.parametrize("value", ["", "a\r\nHost: evil", "a\n", "\x00", "é", "a "])
+async def test_a_header_value_of_several_lines_is_rejected_without_showing_it(value: str) -> None:
+    with pytest.raises(ValueError, match="the value of the header X-Key is not one line of ASCII") as refusal:
+        JwksCache("https://issuer.test", headers={"X-Key": PASSWORD + value if value.strip() else value})
+    assert PASSWORD not in str(refusal.value)
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])

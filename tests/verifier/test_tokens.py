@@ -4,12 +4,14 @@ Which tokens are accepted is tested in `test_attacks` and `test_fuzz`, the life 
 """
 
 import asyncio
+import errno
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from support.verifier import AUDIENCE, Clock, Forge, Judge
 
-from jwks_verifier import AccessToken, Event, JwksCache, Reason, TokenVerifier
+from jwks_verifier import AccessToken, Claims, Event, JwksCache, Reason, TokenVerifier
 
 
 def test_a_verified_token_holds_the_claims_and_is_immutable(judge: Judge, forge: Forge) -> None:
@@ -24,9 +26,41 @@ def test_a_verified_token_holds_the_claims_and_is_immutable(judge: Judge, forge:
         issued_at=1_800_000_000,
         expires_at=1_800_000_600,
         jti="j1",
+        claims=Claims(forge.claims(scope="items:read items:write")),
     )
     with pytest.raises(AttributeError):
         access.subject = "root"
+
+
+def test_all_claims_are_there_and_immutable_at_any_depth(judge: Judge, forge: Forge) -> None:
+    own = {"sid": "s1", "realm": {"roles": ["admin", {"of": ["x"]}]}, "level": 1.5, "nothing": None}
+    token = forge.signed(forge.header(), {**forge.claims(), **own})
+    claims = judge(token).claims
+    assert dict(claims) == {
+        **forge.claims(),
+        **own,
+        "aud": tuple(forge.claims()["aud"]),
+        "realm": claims["realm"],
+    }
+    assert claims["realm"]["roles"] == ("admin", Claims({"of": ["x"]}))
+    assert (claims == judge(token).claims) is (hash(claims) == hash(judge(token).claims)) is True
+    for level in (claims, claims["realm"], claims["realm"]["roles"], claims["realm"]["roles"][1]):
+        with pytest.raises(TypeError):
+            level[0] = "root"
+    with pytest.raises(AttributeError):
+        claims.extra = "root"
+
+
+def test_claims_fill_a_model_of_the_services_own(judge: Judge, forge: Forge) -> None:
+    class Realm(BaseModel):
+        roles: list[str]
+
+    class Mine(BaseModel):
+        aud: list[str]
+        realm: Realm
+
+    claims = judge(forge.token(realm={"roles": ["admin"]})).claims
+    assert Mine.model_validate(dict(claims)).realm == Realm(roles=["admin"])
 
 
 def test_a_token_is_rejected_after_its_expiry_plus_the_leeway(
@@ -54,6 +88,42 @@ def test_an_unexpected_exception_of_a_library_is_a_counted_rejection(
     monkeypatch.setattr("jwt.algorithms.RSAAlgorithm.verify", surprise)
     assert judge.reason(forge.token()) is Reason.UNEXPECTED
     assert events[-1] == (Event.REJECTED, Reason.UNEXPECTED)
+
+
+@pytest.mark.parametrize(
+    "shortage",
+    [MemoryError(), OSError(errno.EMFILE, "too many files"), RuntimeError("can't start new thread")],
+)
+def test_a_shortage_is_raised_as_it_is_and_rejects_no_token(
+    judge: Judge, forge: Forge, events: list[Any], monkeypatch: pytest.MonkeyPatch, shortage: Exception
+) -> None:
+    def fail(*_: object) -> bool:
+        raise shortage
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jwt.algorithms.RSAAlgorithm.verify", fail)
+        with pytest.raises(type(shortage)) as raised:
+            judge(forge.token())
+    assert raised.value is shortage
+    assert not [event for event, _ in events if event is Event.REJECTED]
+    assert judge(forge.token()).subject == "u1"
+
+
+def test_a_shortage_during_an_import_of_keys_keeps_the_old_keys(
+    verifier: TokenVerifier, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    async def scenario() -> None:
+        async with verifier.cache as cache:
+            before = await cache.refetched()
+            forge.issuer.keys.append(forge.stranger)
+            monkeypatch.setattr("jwks_verifier.jwk._check_numbers", fail)
+            await cache.refresh()
+            assert cache.usable is before
+
+    asyncio.run(scenario())
 
 
 def test_a_hook_that_raises_is_logged_and_rejects_no_token(

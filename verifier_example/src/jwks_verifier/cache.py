@@ -4,12 +4,10 @@ Fetching itself is left to `fetching`, the use of keys to `verifier`.
 """
 
 import asyncio
-import logging
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Self
 
@@ -20,7 +18,8 @@ from .events import Event, State
 from .fetching import KeySetFetcher
 from .http_client import HttpClient, check_url
 from .jwk import KTY
-from .key_set import Instant, KeySet
+from .key_set import Clocks, Instant, KeySet
+from .logs import OutageLog, guarded
 from .timings import Timings
 
 MAX_WAITERS = 64  # requests that wait for an unknown kid: attackers can invent any number of kids
@@ -35,7 +34,7 @@ class JwksCache:
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
-    raised: a failed fetch is reported to `on_event` and retried, and the old keys stay.
+    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay.
     """
 
     issuer: str
@@ -45,7 +44,9 @@ class JwksCache:
     timings: Timings = field(default_factory=Timings)
     allow_http: bool = False
     ca_file: str | None = None  # PEM with the authorities to trust; None: SSL_CERT_FILE, or the system's
-    proxy: str | None = None  # for fetches except from loopback; proxies of the environment are never used
+    proxy: str | None = None  # for fetches except from loopback
+    trust_env: bool = False  # whether to use HTTPS_PROXY, NO_PROXY and the like instead
+    headers: Mapping[str, str] = field(default_factory=dict)  # sent to the hosts of `issuer` and `jwks_url`
     transport: httpx2.AsyncBaseTransport | None = None
     monotonic: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time  # noqa: TID251 - a default that callers and tests replace
@@ -57,17 +58,34 @@ class JwksCache:
                 check_url(url, allow_http=self.allow_http)
         if not self.algorithms or not KTY.keys() >= set(self.algorithms):
             raise ValueError(f"algorithms must be among {', '.join(KTY)}")
+        self.report = guarded(self.on_event)
+        self.outages = OutageLog(self.issuer)
+        self._clocks = Clocks(self.monotonic, self.wall)
         self._snapshot: KeySet | None = None
+        self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
+        self._failures = 0
+        self.forget_loop()
+
+    def forget_loop(self) -> None:
+        """Keep the keys, but no task of an event loop that ended or, after a fork, is another process's."""
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._late_fetch: asyncio.Task[None] | None = None  # the fetch that became due during a suspend
-        self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
         self._is_closing = False
-        self._failures = self._waiters = 0
+        self._waiters = 0
         self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
+        # Created here, because that blocks for a while. A stop has nothing to close, and a start may follow.
+        client = HttpClient(
+            self.timings,
+            ca_file=self.ca_file,
+            proxy=self.proxy,
+            trust_env=self.trust_env,
+            headers=self.headers,
+            origins=[url for url in (self.issuer, self.jwks_url) if url],
+            transport=self.transport,
+        )
         self._fetcher = KeySetFetcher(
-            # Created here, because that blocks for a while. A stop has nothing to close, and a start may follow.
-            HttpClient(self.timings, ca_file=self.ca_file, proxy=self.proxy, transport=self.transport),
+            client,
             self.issuer,
             jwks_url=self.jwks_url,
             allow_http=self.allow_http,
@@ -89,30 +107,11 @@ class JwksCache:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.5)
 
-    def report(self, event: Event, detail: str) -> None:
-        """Call `on_event`; an exception in it is logged and has no other effect."""
-        try:
-            self.on_event(event, detail)
-        except (Exception, asyncio.CancelledError):  # `on_event` is not awaited: no task was cancelled
-            with suppress(Exception):  # the service's log handlers and filters may raise, too
-                logging.getLogger(__name__).exception("on_event failed")
-
-    def _now(self) -> Instant:
-        return Instant(self.monotonic(), self.wall())
-
-    def _since(self, then: Instant) -> float:
-        """Seconds since `then`, the greater of both clocks.
-
-        The monotonic clock stops while the machine is suspended. The wall clock can be set: set back, it extends
-        nothing; set forward, it makes the keys stale too early, until the next fetch.
-        """
-        return max(self.monotonic() - then.monotonic, self.wall() - then.wall)
-
     @property
     def age(self) -> float:
         """Seconds since the keys were requested; infinite without keys."""
         keys = self._snapshot
-        return self._since(keys.fetched_at) if keys else math.inf
+        return self._clocks.since(keys.fetched_at) if keys else math.inf
 
     @property
     def fresh(self) -> KeySet | None:
@@ -146,17 +145,17 @@ class JwksCache:
         """
         if self._late_fetch is not None and not self._late_fetch.done():
             return True
-        return self._snapshot is not None and self._since(self._expected_at) > SLACK
+        return self._snapshot is not None and self._clocks.since(self._expected_at) > SLACK
 
     @property
     def retry_after(self) -> int:
         """Whole seconds until the next attempt, at least 1."""
-        return max(1, math.ceil(max(0, -self._since(self._next_attempt_at))))
+        return max(1, math.ceil(max(0, -self._clocks.since(self._next_attempt_at))))
 
     def refresh(self) -> asyncio.Task[None]:
         """Return the task of the fetch in progress, shared by all callers, or of a new one; the task never raises."""
         if self._task is None or self._task.done():
-            self._attempted_at = self._now()
+            self._attempted_at = self._clocks.now()
             self._expected_at = self._attempted_at.later(self.timings.fetch_deadline)
             self._task = asyncio.get_running_loop().create_task(self._attempt())
             self._task.add_done_callback(self._schedule)  # first, before the callbacks of callers
@@ -187,7 +186,7 @@ class JwksCache:
         cooldown = self.timings.cooldown if self.usable else self.timings.cooldown_empty
         least = min(cooldown, self.timings.cooldown_empty)  # a wall clock that is set cannot shorten this
         rested = self.monotonic() - self._attempted_at.monotonic
-        return rested >= least and self._since(self._attempted_at) >= cooldown
+        return rested >= least and self._clocks.since(self._attempted_at) >= cooldown
 
     async def refetched_late(self) -> KeySet:
         """Return the keys after the late fetch (see `refresh_is_late`); raise KeysUnavailable without keys."""
@@ -209,11 +208,14 @@ class JwksCache:
                 fetched = await self._fetcher.fetch(self._attempted_at, self._snapshot, rediscover=rediscover)
             old = self._snapshot.by_kid if self._snapshot else {}
             self._snapshot, self._failures = fetched, 0
+            self.outages.fetched()
             for kid in sorted(old.keys() ^ fetched.by_kid.keys()):
                 self.report(Event.KEY_REMOVED if kid in old else Event.KEY_ADDED, kid)
         except Exception as error:  # noqa: BLE001 - the old keys stay, whatever the network or a library raises
             self._failures += 1
-            self.report(Event.FETCH_FAILED, f"{type(error).__name__}: {str(error)!a:.200}")
+            detail = f"{type(error).__name__}: {str(error)!a:.200}"
+            self.report(Event.FETCH_FAILED, detail)
+            self.outages.failed(self.state, detail)
 
     def _schedule(self, attempt: asyncio.Task[None]) -> None:
         """Schedule the next attempt after this one, also if a caller cancelled it."""
@@ -227,7 +229,7 @@ class JwksCache:
         is_late = self._snapshot is not None and not self._failures and not self.fresh
         if is_late:  # the machine was suspended during the fetch, so the keys are already stale
             delay = min(delay, self.timings.cooldown_empty)
-        self._next_attempt_at = self._now().later(delay)
+        self._next_attempt_at = self._clocks.now().later(delay)
         if not is_late or attempt is self._late_fetch:  # else the next one is due now, but only once
             self._expected_at = self._next_attempt_at
         self._set_timer(asyncio.get_running_loop().time() + delay)

@@ -1,4 +1,4 @@
-"""The two exceptions of a verification, and the reasons for a refusal.
+"""The two exceptions of a verification, the reasons for a refusal, and shortages, which are no refusal.
 
     Exception
     ├── InvalidToken        answer 401
@@ -22,6 +22,10 @@ class InvalidToken(Exception):
     """The token is not a valid token of this issuer for this service."""
 
     reason: Reason
+    detail: str = ""  # for the log alone: what was expected and, if the signature was right, what was seen
+
+    def __str__(self) -> str:
+        return self.reason  # services may send the text of an exception to the caller
 
 
 @dataclass(eq=False)
@@ -29,3 +33,9 @@ class KeysUnavailable(Exception):
     """There are no usable keys; `retry_after` is in whole seconds."""
 
     retry_after: int
+
+
+def is_shortage(error: Exception) -> bool:
+    """Whether the process lacks memory, file descriptors or threads, so that the error says nothing of a token."""
+    no_thread = type(error) is RuntimeError and str(error) == "can't start new thread"
+    return no_thread or isinstance(error, MemoryError | OSError)

@@ -3,6 +3,8 @@
 Verifying tokens is left to `verifier`; the service decides which routes require which scope:
 
     current_user = CurrentUser(verifier, token_url="https://issuer.example/login")
+    app = FastAPI(lifespan=current_user.lifespan)
+    app.include_router(current_user.router)
     ItemsReader = Annotated[AccessToken, current_user.with_scope("items:read", "Read the items")]
 
     @app.get("/items")
@@ -14,11 +16,13 @@ proxies, a cookie would be sent by any page that opens the socket, and a first m
 has been accepted.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import HTTPException, Response, Security, WebSocket
+from fastapi import APIRouter, Depends, HTTPException, Response, Security, WebSocket
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.responses import JSONResponse
 from fastapi.security import SecurityScopes
@@ -30,6 +34,7 @@ from starlette.websockets import WebSocketClose
 
 from .claims import AccessToken
 from .errors import InvalidToken, KeysUnavailable, Reason
+from .logs import shown
 from .refusals import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
@@ -111,6 +116,8 @@ class CurrentUser(SecurityBase):
             flows=OAuthFlows(password=self._password), description="Log in with an account of the issuer."
         )
         self.scheme_name = "issuer"
+        self.optional = _Optional(self)
+        """The same dependency, but None if there is no token; an invalid token is refused as elsewhere."""
         url = urlsplit(verifier.audience)
         self.metadata_path = WELL_KNOWN + url.path.rstrip("/") if url.scheme and url.netloc else None
         """The path of the resource's metadata (RFC 9728 section 3.1); None if the audience is not a URL."""
@@ -127,14 +134,35 @@ class CurrentUser(SecurityBase):
         """Return the resource's metadata with the scopes registered so far."""
         return ResourceMetadata(
             resource=self._verifier.audience,
-            authorization_servers=[self._verifier.cache.issuer],
+            authorization_servers=list(self._verifier.caches),
             scopes_supported=sorted(self._password.scopes),
             bearer_methods_supported=["header"],
         )
 
+    @property
+    def router(self) -> APIRouter:
+        """The route of the resource's metadata, which every challenge names; none if the audience is not a URL."""
+        router = APIRouter(tags=["discovery"])
+        if self.metadata_path is not None:
+
+            @router.get(self.metadata_path, summary="Get the metadata (RFC 9728)")
+            async def resource_metadata() -> ResourceMetadata:
+                """Return the metadata of this resource: its authorization servers and scopes (RFC 9728)."""
+                return self.metadata()
+
+        return router
+
+    @asynccontextmanager
+    async def lifespan(self, _app: object) -> AsyncIterator[None]:
+        """Keep the keys up to date while the application runs: `FastAPI(lifespan=current_user.lifespan)`."""
+        async with self._verifier:
+            yield
+
     async def __call__(self, connection: HTTPConnection, required: SecurityScopes) -> AccessToken:
         """Verify the caller's token; async, because switching to a thread costs more than verifying the signature."""
-        token = self._find_token(connection)
+        token = self.find_token(connection)
+        if not token:  # then the challenge has no error code (RFC 6750 section 3.1)
+            raise refused(TOKEN_MISSING, WWW_Authenticate=self._challenge())
         try:
             access = await self._verifier.verify(token)
         except InvalidToken as invalid:
@@ -143,11 +171,16 @@ class CurrentUser(SecurityBase):
         except KeysUnavailable as missing:
             raise unavailable(UNAVAILABLE.description, missing.retry_after) from missing
         if not access.scopes.issuperset(required.scopes):
+            needed, given = (" ".join(sorted(each)) for each in (required.scopes, access.scopes))
+            self._verifier.refusal_log.warn("SCOPE", f"needs {needed}, has {shown(given) or 'none'}")
             raise self._refused(SCOPE_MISSING, scope=required.scope_str)
         return access
 
-    def _find_token(self, connection: HTTPConnection) -> str:
-        """Return the only token in the Authorization header (RFC 6750 section 2.1) and the subprotocols."""
+    def find_token(self, connection: HTTPConnection) -> str | None:
+        """Return the only token in the Authorization header (RFC 6750 section 2.1) and the subprotocols, or None.
+
+        It is empty if only the scheme was sent. Raises 400 for several.
+        """
         headers = connection.headers.getlist("authorization")
         offered = connection.scope.get("subprotocols", [])
         if SUBPROTOCOL in offered:
@@ -155,10 +188,7 @@ class CurrentUser(SecurityBase):
         if len(headers) > 1:  # a proxy could check one and this service another
             raise self._refused(TOKENS_REPEATED)
         scheme, _, token = (headers[0] if headers else "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip(" "):
-            # Without a token the challenge has no error code (RFC 6750 section 3.1).
-            raise refused(TOKEN_MISSING, WWW_Authenticate=self._challenge())
-        return token.strip(" ")
+        return token.strip(" ") if scheme.lower() == "bearer" else None
 
     def _refused(self, refusal: Refusal, **parameters: str) -> HTTPException:
         challenge = self._challenge(error=refusal.code, error_description=refusal.description, **parameters)
@@ -167,3 +197,36 @@ class CurrentUser(SecurityBase):
     def _challenge(self, **parameters: str) -> str:
         listed = ", ".join(f'{name}="{value}"' for name, value in {**parameters, **self._common}.items())
         return f"Bearer {listed}".rstrip()
+
+
+class _Nobody(SecurityBase):
+    """An empty security requirement, which makes the others optional (OpenAPI 3.1, Operation Object).
+
+    FastAPI has no such thing, but leaves names that begin with `_sa` out of what it encodes (`sqlalchemy_safe` of
+    `jsonable_encoder`): of `{name: []}` remains `{}`.
+    """
+
+    scheme_name = "_sa_nobody"
+    model = OAuth2(flows=OAuthFlows())
+
+    async def __call__(self) -> None:
+        """Require nothing."""
+
+
+_nobody = _Nobody()
+
+
+class _Optional(SecurityBase):
+    """The current user, or None if the request has no token."""
+
+    def __init__(self, current_user: CurrentUser) -> None:
+        self._current_user = current_user
+        self.model, self.scheme_name = current_user.model, current_user.scheme_name
+
+    async def __call__(
+        self, connection: HTTPConnection, required: SecurityScopes, _: Annotated[None, Depends(_nobody)]
+    ) -> AccessToken | None:
+        """Verify the caller's token; credentials of another scheme are none."""
+        if self._current_user.find_token(connection) is None:
+            return None
+        return await self._current_user(connection, required)

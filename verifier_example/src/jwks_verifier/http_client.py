@@ -4,8 +4,9 @@ What the document means is left to `discovery` and `fetching`.
 """
 
 import asyncio
+import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,6 +16,20 @@ from .timings import Timings
 
 MAX_BODY = 64 * 1024  # bytes of a fetched document
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_OWN_HEADERS = frozenset(  # of the client, which depends on them
+    {
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "host",
+        "if-none-match",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
+_HEADER_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
 
 
 def check_url(text: object, *, allow_http: bool) -> httpx2.URL:
@@ -30,11 +45,12 @@ def check_url(text: object, *, allow_http: bool) -> httpx2.URL:
 
 
 class HttpClient:
-    """An HTTP client for documents of the issuer; raises ValueError for an unusable file or proxy.
+    """An HTTP client for documents of the issuer; raises ValueError for an unusable file, proxy or header.
 
-    It follows no redirects and reads no netrc and no proxy of the environment: requests go only where the
-    configuration says. No connection is kept alive: fetches are minutes apart, and a broken connection would fail a
-    fetch. So there is nothing to close.
+    It follows no redirects and reads no netrc, and proxies of the environment only with `trust_env`: requests go
+    only where the configuration says. `headers` are sent to the hosts of `origins` only, as metadata may name a key
+    set elsewhere. No connection is kept alive: fetches are minutes apart, and a broken connection would fail a fetch.
+    So there is nothing to close.
     """
 
     def __init__(
@@ -43,28 +59,39 @@ class HttpClient:
         *,
         ca_file: str | None = None,
         proxy: str | None = None,
+        trust_env: bool = False,
+        headers: Mapping[str, str] | None = None,
+        origins: Collection[str] = (),
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         trusted = _trusted_authorities(ca_file)
-        self._client = httpx2.AsyncClient(
-            transport=transport,
-            verify=trusted,
-            proxy=_read_proxy(proxy, trusted),
-            # The proxy's loopback is another machine, and plain http is allowed on the own loopback only.
-            mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in _LOOPBACK},
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx2.Timeout(timings.fetch_deadline, connect=timings.connect_timeout),
-            limits=httpx2.Limits(max_connections=2, max_keepalive_connections=0),
-        )
+        self._headers = _read_headers(headers or {})
+        self._origins = {_origin(httpx2.URL(url)) for url in origins}
+        explicit = _read_proxy(proxy, trusted)
+        try:
+            self._client = httpx2.AsyncClient(
+                transport=transport,
+                verify=trusted,
+                proxy=explicit,
+                # The proxy's loopback is another machine, and plain http is allowed on the own loopback only.
+                mounts={f"all://[{host}]" if ":" in host else f"all://{host}": None for host in _LOOPBACK},
+                trust_env=trust_env,
+                follow_redirects=False,
+                timeout=httpx2.Timeout(timings.fetch_deadline, connect=timings.connect_timeout),
+                limits=httpx2.Limits(max_connections=2, max_keepalive_connections=0),
+            )
+        except (ValueError, ImportError, httpx2.InvalidURL):  # an exception could show a password
+            text = "a proxy of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) is not given as http://host:port"
+            raise ValueError(text) from None
 
     async def get(self, url: str, etag: str | None = None) -> tuple[bytearray | None, httpx2.Headers]:
         """Return the body, or None if it still matches `etag`; its size is checked while it arrives.
 
         Raises httpx2.HTTPError, or ValueError for an unusable response.
         """
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        headers |= {"If-None-Match": etag} if etag else {}
+        headers = {"accept": "application/json", "accept-encoding": "identity"}
+        headers |= self._headers if _origin(httpx2.URL(url)) in self._origins else {}
+        headers |= {"if-none-match": etag} if etag else {}
         self._client.cookies.clear()  # no state from earlier responses
         async with AsyncExitStack() as stack:
 
@@ -101,6 +128,20 @@ def _trusted_authorities(ca_file: str | None) -> ssl.SSLContext:
     except (OSError, ValueError) as error:
         reason = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else f"{error}"
         raise ValueError(f"{shown} cannot be used: {reason}") from error
+
+
+def _origin(url: httpx2.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _read_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers by their names in lower case; a ValueError shows no value, as it may be a secret."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OWN_HEADERS:
+            raise ValueError(f"the header {name!a:.200} cannot be set for fetches")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the value of the header {name} is not one line of ASCII")
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _read_proxy(text: str | None, trusted: ssl.SSLContext) -> httpx2.Proxy | None:

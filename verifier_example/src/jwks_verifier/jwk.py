@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt import PyJWK
 
 from .encoding import BASE64URL, read_base64url
+from .errors import is_shortage
 from .events import Event, Report
 
 MAX_KEYS = 256  # members read from a key set; more fit into MAX_BODY only if they are too small to be keys
@@ -64,18 +65,22 @@ async def import_keys(members: object, algorithms: Sequence[str], report: Report
         raise ValueError("not a key set")  # noqa: TRY004 - an error of the sender, not of the caller
     keys: dict[str, PyJWK | None] = {}
     rank = list(algorithms).index
-    exposed: set[str] = set()  # kids with a published private key
+    exposed = {  # kids with a published private key
+        str(jwk.get("kid"))
+        for jwk in members[:MAX_KEYS]
+        if isinstance(jwk, dict) and _PRIVATE_MEMBERS & jwk.keys()
+    }
     for position, jwk in enumerate(members[:MAX_KEYS]):
         try:
-            if isinstance(jwk, dict) and _PRIVATE_MEMBERS & jwk.keys():
-                exposed.add(str(jwk.get("kid")))
             key, kid = import_key(jwk, algorithms), jwk["kid"]
             known = keys.setdefault(kid, key)
             if known is None or known.key != key.key:
                 keys[kid] = None  # ambiguous; the same key listed twice is not
             elif rank(key.algorithm_name) < rank(known.algorithm_name):
                 keys[kid] = key  # the same key listed for several algorithms
-        except Exception as error:  # noqa: BLE001 - a hostile JWK may raise anything
+        except Exception as error:  # a hostile JWK may raise anything
+            if is_shortage(error):  # the key may be usable: better no new keys than fewer
+                raise
             report(Event.KEY_SKIPPED, f"#{position}: {str(error)!a:.200}")
         await asyncio.sleep(0)
     if len(members) > MAX_KEYS:

@@ -3,7 +3,7 @@
 Fetching it is left to `fetching`, its use by age to `cache`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,6 +19,26 @@ class Instant(NamedTuple):
     def later(self, seconds: float) -> "Instant":
         """Return the instant that many seconds later."""
         return Instant(self.monotonic + seconds, self.wall + seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The clocks that an instant is read from."""
+
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+
+    def now(self) -> Instant:
+        """Read both."""
+        return Instant(self.monotonic(), self.wall())
+
+    def since(self, then: Instant) -> float:
+        """Seconds since `then`, the greater of both clocks.
+
+        The monotonic clock stops while the machine is suspended. The wall clock can be set: set back, it extends
+        nothing; set forward, it makes the keys stale too early, until the next fetch.
+        """
+        return max(self.monotonic() - then.monotonic, self.wall() - then.wall)
 
 
 @dataclass(frozen=True, slots=True)

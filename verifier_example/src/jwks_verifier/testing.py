@@ -30,7 +30,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from jwt.algorithms import RSAAlgorithm
 
-from .claims import AccessToken
+from .claims import AccessToken, Claims
 
 JWKS_PATH = "/.well-known/jwks.json"
 METADATA_PATHS = ("/.well-known/oauth-authorization-server", "/.well-known/openid-configuration")
@@ -79,7 +79,10 @@ def make_token(key: KeyPair, *, header: Mapping[str, Any] | None = None, **claim
 
 
 def access_token(**changes: Any) -> AccessToken:
-    """Return a verified token with the given changes, for `dependency_overrides`."""
+    """Return a verified token with the given changes, for `dependency_overrides`.
+
+    `claims` may be a dict; it holds only what is given.
+    """
     now = int(time.time())  # noqa: TID251 - tokens for tests are valid now
     plain = AccessToken(
         subject="u1",
@@ -92,7 +95,7 @@ def access_token(**changes: Any) -> AccessToken:
         expires_at=now + 600,
         jti=str(uuid.uuid4()),
     )
-    return plain._replace(**changes)
+    return plain._replace(**{**changes, "claims": Claims(changes.get("claims", {}))})
 
 
 class InProcessIssuer:
