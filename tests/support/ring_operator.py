@@ -177,7 +177,9 @@ def _nothing_is_left_to_go_back_to(
 
 
 def _no_room_is_left(ring: KeyRing, policy: Policy, refusal: Refused, now: datetime) -> None:
-    assert len(ring.published_keys(now)) + policy.planned_keys >= PUBLISHED_MOST, "there is room for a rotation"
+    assert len(ring.published_keys(now)) + policy.planned_keys >= PUBLISHED_MOST, (
+        "there is room for a rotation"
+    )
     assert refusal.allowed_from is None or refusal.allowed_from > now
 
 
