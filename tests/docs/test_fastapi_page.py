@@ -4,6 +4,7 @@ Its first lines, its tests and its programs are run with a real issuer in `serve
 """
 
 import asyncio
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -13,11 +14,12 @@ from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from support.defaults import bearer
-from support.documents import programs
+from support.documents import DOCS, programs
 
 from jwks_verifier import InvalidToken
 from jwks_verifier.testing import InProcessIssuer
 
+PAGE = (DOCS / "fastapi.md").read_text("utf-8")
 PROGRAMS = programs("fastapi.md")
 ISSUER, AUDIENCE = "http://127.0.0.1:8000", "http://127.0.0.1:8001"
 CACHE = f'JwksCache("{ISSUER}")'
@@ -42,6 +44,20 @@ def service(issuer: InProcessIssuer) -> SimpleNamespace:
 def client(service: SimpleNamespace) -> Iterator[TestClient]:
     with TestClient(service.app) as client:
         yield client
+
+
+def test_the_first_service_has_ten_lines() -> None:
+    (first, *_) = re.findall(r"^```python\n# main.py\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len([line for line in first.splitlines() if line]) == 10
+
+
+def test_a_refusal_names_the_metadata_of_the_service(client: TestClient) -> None:
+    refused = client.get("/me")
+    assert refused.json() == {"error": "invalid_token", "error_description": "a bearer token is required"}
+    (url,) = re.findall(r'resource_metadata="(.*?)"', refused.headers["WWW-Authenticate"])
+    metadata = client.get(url.removeprefix(AUDIENCE)).json()
+    assert metadata["authorization_servers"] == [ISSUER]
+    assert metadata["scopes_supported"] == ["items:read", "orders:write"]
 
 
 def alice(issuer: InProcessIssuer, scope: str = "", **claims: Any) -> dict[str, str]:
@@ -117,7 +133,7 @@ def test_the_service_is_ready_as_long_as_it_has_keys(
 ) -> None:
     assert client.get("/me", headers=alice(issuer)).is_success
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (200, {"keys": "fresh"})
-    service.cache.wall = lambda: 2**40
+    service.verifier.cache.wall = lambda: 2**40
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"keys": "expired"})
 
 

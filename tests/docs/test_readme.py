@@ -31,7 +31,7 @@ def test_the_service_of_the_readme_verifies_tokens_and_scopes() -> None:
     with TestClient(namespace["app"]) as client:
         answers = [client.get("/items", headers={"Authorization": f"Bearer {token}"}) for token in tokens]
         without = client.get("/items")
-    assert answers[0].json() == {"read by": "alice"}
+    assert answers[0].json() == "read by alice"
     assert [answer.status_code for answer in (*answers, without)] == [200, 403, 401]
 
 
