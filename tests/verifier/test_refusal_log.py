@@ -76,7 +76,7 @@ def test_with_a_right_signature_the_log_shows_what_was_seen_and_expected(
 def test_without_a_right_signature_the_log_shows_what_was_expected_and_a_part_of_the_kid(
     judge: Judge, forge: Forge, lines: Lines, clock: Clock
 ) -> None:
-    unchecked = "(signature not checked: its kid is unknown)"
+    unchecked = "(its kid is unknown, so the signature was not checked)"
     unknown = {"kid": "an-unknown-kid"}
     for token, words in (
         (forge.token(unknown), f"no key with kid an-unkno… in {forge.issuer.url}{JWKS_PATH}"),
@@ -245,6 +245,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.processes
 def test_without_configured_logging_the_reason_is_on_standard_error(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", UNCONFIGURED],

@@ -140,6 +140,7 @@ def in_a_child(act: Callable[[], bool]) -> bool:
     return os.waitpid(child, 0)[1] == 0
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("started", [False, True])
 def test_a_forked_process_verifies_and_fetches_by_itself(
     verifier: SyncTokenVerifier,
@@ -177,6 +178,7 @@ print(verifier.verify(issuer.make_token(aud="https://api.test")).subject, thread
 """
 
 
+@pytest.mark.processes
 def test_a_process_that_ends_without_a_close_warns_of_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", EXIT]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
