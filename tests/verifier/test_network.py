@@ -357,6 +357,7 @@ async def test_an_invalid_proxy_url_is_rejected_without_showing_its_password(pro
         ("SSL_CERT_FILE", "/nonexistent/ca.pem", "the file in SSL_CERT_FILE cannot be used: "),
     ],
 )
+@pytest.mark.processes
 async def test_a_start_with_bad_settings_ends_with_one_line(
     name: str, value: str, said: str, tmp_path: Path
 ) -> None:

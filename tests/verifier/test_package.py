@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "verifier_example"
 PACKAGES_MOST = 15
 SECONDS = 300
+pytestmark = pytest.mark.processes
 PIP = (sys.executable, "-I", "-m", "pip", "--disable-pip-version-check")
 
 VERIFY = """

@@ -30,7 +30,7 @@ _JITTER = random.SystemRandom()
 
 
 @dataclass(eq=False, repr=False)
-class JwksCache:
+class JwksCache(Clocks):
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
@@ -60,7 +60,6 @@ class JwksCache:
             raise ValueError(f"algorithms must be among {', '.join(KTY)}")
         self.report = guarded(self.on_event)
         self.outages = OutageLog(self.issuer)
-        self._clocks = Clocks(self.monotonic, self.wall)
         self._snapshot: KeySet | None = None
         self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
         self._failures = 0
@@ -111,7 +110,7 @@ class JwksCache:
     def age(self) -> float:
         """Seconds since the keys were requested; infinite without keys."""
         keys = self._snapshot
-        return self._clocks.since(keys.fetched_at) if keys else math.inf
+        return self.since(keys.fetched_at) if keys else math.inf
 
     @property
     def fresh(self) -> KeySet | None:
@@ -145,17 +144,17 @@ class JwksCache:
         """
         if self._late_fetch is not None and not self._late_fetch.done():
             return True
-        return self._snapshot is not None and self._clocks.since(self._expected_at) > SLACK
+        return self._snapshot is not None and self.since(self._expected_at) > SLACK
 
     @property
     def retry_after(self) -> int:
         """Whole seconds until the next attempt, at least 1."""
-        return max(1, math.ceil(max(0, -self._clocks.since(self._next_attempt_at))))
+        return max(1, math.ceil(max(0, -self.since(self._next_attempt_at))))
 
     def refresh(self) -> asyncio.Task[None]:
         """Return the task of the fetch in progress, shared by all callers, or of a new one; the task never raises."""
         if self._task is None or self._task.done():
-            self._attempted_at = self._clocks.now()
+            self._attempted_at = self.now()
             self._expected_at = self._attempted_at.later(self.timings.fetch_deadline)
             self._task = asyncio.get_running_loop().create_task(self._attempt())
             self._task.add_done_callback(self._schedule)  # first, before the callbacks of callers
@@ -186,7 +185,7 @@ class JwksCache:
         cooldown = self.timings.cooldown if self.usable else self.timings.cooldown_empty
         least = min(cooldown, self.timings.cooldown_empty)  # a wall clock that is set cannot shorten this
         rested = self.monotonic() - self._attempted_at.monotonic
-        return rested >= least and self._clocks.since(self._attempted_at) >= cooldown
+        return rested >= least and self.since(self._attempted_at) >= cooldown
 
     async def refetched_late(self) -> KeySet:
         """Return the keys after the late fetch (see `refresh_is_late`); raise KeysUnavailable without keys."""
@@ -229,7 +228,7 @@ class JwksCache:
         is_late = self._snapshot is not None and not self._failures and not self.fresh
         if is_late:  # the machine was suspended during the fetch, so the keys are already stale
             delay = min(delay, self.timings.cooldown_empty)
-        self._next_attempt_at = self._clocks.now().later(delay)
+        self._next_attempt_at = self.now().later(delay)
         if not is_late or attempt is self._late_fetch:  # else the next one is due now, but only once
             self._expected_at = self._next_attempt_at
         self._set_timer(asyncio.get_running_loop().time() + delay)

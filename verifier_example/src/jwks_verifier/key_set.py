@@ -21,9 +21,8 @@ class Instant(NamedTuple):
         return Instant(self.monotonic + seconds, self.wall + seconds)
 
 
-@dataclass(frozen=True, slots=True)
 class Clocks:
-    """The clocks that an instant is read from."""
+    """Reads instants from two clocks."""
 
     monotonic: Callable[[], float]
     wall: Callable[[], float]
