@@ -76,7 +76,7 @@ def test_with_a_right_signature_the_log_shows_what_was_seen_and_expected(
 def test_without_a_right_signature_the_log_shows_what_was_expected_and_a_part_of_the_kid(
     judge: Judge, forge: Forge, lines: Lines, clock: Clock
 ) -> None:
-    unchecked = "(its kid is unknown, so the signature was not checked)"
+    unchecked = "(signature not checked: its kid is unknown)"
     unknown = {"kid": "an-unknown-kid"}
     for token, words in (
         (forge.token(unknown), f"no key with kid an-unkno… in {forge.issuer.url}{JWKS_PATH}"),

@@ -196,8 +196,8 @@ class TokenVerifier:
             read_claims(payload, cache.issuer, self.audience, self.wall(), cache.timings.leeway)
         except InvalidToken as refusal:
             words = {
-                Reason.ISSUER: f"iss is not {cache.issuer} ({why}, so the signature was not checked)",
-                Reason.AUDIENCE: f"aud does not contain {self.audience} ({why}, so the signature was not checked)",
+                Reason.ISSUER: f"iss is not {cache.issuer} (signature not checked: {why})",
+                Reason.AUDIENCE: f"aud does not contain {self.audience} (signature not checked: {why})",
             }
             raise InvalidToken(refusal.reason, words.get(refusal.reason, "")) from None
 
