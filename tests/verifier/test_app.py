@@ -53,6 +53,7 @@ def test_errors_of_the_framework_have_the_same_body(
     assert set(answer.json()) == {"error", "error_description"}
 
 
+@pytest.mark.processes
 def test_importing_the_example_imports_nothing_of_the_issuer() -> None:
     code = (
         "import sys, verifier_example.app, jwks_verifier.testing;"

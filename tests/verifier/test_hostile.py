@@ -31,7 +31,7 @@ NO_RETRIES = Timings(
     backoff_last=3600,
 )
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.processes]
 
 
 @pytest.fixture(scope="module")
