@@ -1,5 +1,6 @@
 """Fixtures of all tests: a movable clock, a database, settings, an issuer, and clients of it."""
 
+import gc
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -73,6 +74,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ranks = {tests / name: rank for rank, name in enumerate(SLOWEST)}
     servers = len(ranks)
     items.sort(key=lambda item: ranks.get(item.path, servers + (item.path.parent != tests / "servers")))
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()  # what was collected stays, and need not be looked at again
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)

@@ -47,6 +47,7 @@ def test_an_encrypted_key_opens_under_its_passphrase_alone_and_in_openssl(alg: s
     assert opened.stdout
 
 
+@pytest.mark.processes
 def test_a_key_is_derived_in_the_rounds_that_owasp_recommends() -> None:
     key = ALGORITHMS["EdDSA"].generate()
     pem = pem_of(key, PASSPHRASE)

@@ -339,6 +339,7 @@ async def test_an_invalid_proxy_url_is_rejected_without_showing_its_password(pro
     assert PASSWORD not in str(refusal.value)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [

@@ -108,7 +108,7 @@ def test_a_hash_of_an_older_scheme_is_upgraded_at_log_in(web: TestClient, alice:
     assert web.post("/login", data=ALICE).status_code == 200
     user = issuer.accounts.store.by_id(alice)
     assert user
-    assert user.password_hash.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert user.password_hash.startswith("$argon2id$")
     assert web.post("/login", data=ALICE).status_code == 200
 
 
