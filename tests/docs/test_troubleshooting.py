@@ -203,6 +203,7 @@ def test_a_url_that_may_not_be_fetched_is_an_error_at_the_start() -> None:
     assert f"ValueError: {error.value}" == line
 
 
+@pytest.mark.processes
 def test_the_browser_says_that_cors_blocks_a_log_in(tmp_path: Path) -> None:
     (line,) = (line for line in LINES if "blocked by CORS" in line)
     with Installation(tmp_path) as site:
