@@ -40,6 +40,7 @@ SLOWEST = (
     "database/test_crash_points.py",
     "interop/test_interop.py",
     "servers/test_docs_lines.py",
+    "servers/test_documented_services.py",
     "servers/test_crash.py",
     "servers/test_surroundings.py",
     "keyring/test_promises_over_time.py",

@@ -15,6 +15,7 @@ from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 from support.defaults import bearer
 from support.documents import DOCS, programs
+from support.verifier import Clock
 
 from jwks_verifier import InvalidToken
 from jwks_verifier.testing import InProcessIssuer
@@ -32,10 +33,10 @@ def issuer() -> InProcessIssuer:
 
 @pytest.fixture
 def service(issuer: InProcessIssuer) -> SimpleNamespace:
-    """The names of the page's main.py, whose keys come from `issuer`."""
+    """The names of the page's main.py, whose keys come from `issuer` and age by `clock`."""
     assert PROGRAMS["main.py"].count(CACHE) == 1
-    text = PROGRAMS["main.py"].replace(CACHE, f'JwksCache("{ISSUER}", transport=transport)')
-    names: dict[str, Any] = {"__name__": "main", "transport": issuer.transport}
+    text = PROGRAMS["main.py"].replace(CACHE, f'JwksCache("{ISSUER}", transport=transport, wall=clock.wall)')
+    names: dict[str, Any] = {"__name__": "main", "transport": issuer.transport, "clock": Clock()}
     exec(text, names)  # noqa: S102
     return SimpleNamespace(**names)
 
@@ -133,7 +134,7 @@ def test_the_service_is_ready_as_long_as_it_has_keys(
 ) -> None:
     assert client.get("/me", headers=alice(issuer)).is_success
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (200, {"keys": "fresh"})
-    service.verifier.cache.wall = lambda: 2**40
+    service.clock.advance(100_000)
     assert (client.get("/readyz").status_code, client.get("/readyz").json()) == (503, {"keys": "expired"})
 
 
