@@ -41,9 +41,9 @@ def list_entries(
         links, damaged = issuer.keys.audit.readable()
         shown = links[-last:]
         sums, damaged_sums = issuer.tokens.session_events.newest(last)
-        says = [] if shown else ["no entries yet"]
+        lines = [] if shown else ["no entries yet"]
         if sums:
-            says.append(
+            lines.append(
                 "used refresh tokens were presented again; to see how often and whose: issuer audit sessions"
             )
         show(
@@ -54,7 +54,7 @@ def list_entries(
             },
             as_json=as_json,
             rows=[_brief(link) for link in shown],
-            says="\n".join(says),
+            message="\n".join(lines),
             damaged=[*damaged, *damaged_sums],
         )
 
@@ -79,7 +79,7 @@ def sessions(
             {"sessions": [_summed(each) for each in sums]},
             as_json=as_json,
             rows=[_brief_sum(each, names[each.user_id]) for each in sums],
-            says="" if sums else "no events in the last 90 days",
+            message="" if sums else "no events in the last 90 days",
             damaged=damaged,
         )
 
@@ -120,7 +120,7 @@ def verify(
         show(
             {"entries": head.number, "digest": head.digest, "noted_entries": compared},
             as_json=as_json,
-            says=f"the audit log is intact: {head.number} entries, {scope}; note this digest elsewhere:"
+            message=f"the audit log is intact: {head.number} entries, {scope}; note this digest elsewhere:"
             f" {head.digest}",
         )
 

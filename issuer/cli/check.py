@@ -36,7 +36,7 @@ def check(*, as_json: Json = False) -> None:
     if not as_json:
         _draw(results)
     summary = [f"{count} {severity}{'s' * (count != 1)}" for severity, count in counts.items() if count]
-    show(document, as_json=as_json, says=", ".join(summary) or "no problems found")
+    show(document, as_json=as_json, message=", ".join(summary) or "no problems found")
     if counts[Severity.PROBLEM]:
         raise typer.Exit(Exit.FAILED)
 

@@ -129,7 +129,7 @@ def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
         text += f"\nclient_secret  {secret}\nThe secret is not shown again."
     if client.old_secret_until:
         text += f" The old one is valid until {instant(client.old_secret_until)}."
-    show({**_row(client), "client_secret": secret}, as_json=as_json, says=text)
+    show({**_row(client), "client_secret": secret}, as_json=as_json, message=text)
 
 
 def _span(text: str) -> timedelta:
@@ -174,7 +174,7 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
         client = _find(issuer, client_id)
         issuer.clients.store.set_disabled(client.id, issuer.clock())
         _wait_for_caches(as_json=as_json)
-        _show(_find(issuer, client_id), as_json=as_json, says="disabled")
+        _show(_find(issuer, client_id), as_json=as_json, message="disabled")
 
 
 @app.command()
@@ -182,7 +182,7 @@ def enable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Enable a disabled client again."""
     with opened(Access.CHANGE) as issuer:
         issuer.clients.store.set_disabled(_find(issuer, client_id).id, None)
-        _show(_find(issuer, client_id), as_json=as_json, says="enabled")
+        _show(_find(issuer, client_id), as_json=as_json, message="enabled")
 
 
 def _find(issuer: Issuer, client_id: str) -> Client:
@@ -208,6 +208,6 @@ def _row(client: Client) -> Row:
     }
 
 
-def _show(client: Client, *, as_json: bool, says: str) -> None:
+def _show(client: Client, *, as_json: bool, message: str) -> None:
     row = _row(client)
-    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, says=f"{client.name}: {says}")
+    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, message=f"{client.name}: {message}")

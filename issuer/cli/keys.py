@@ -56,7 +56,9 @@ def show_plan(*, as_json: Json = False) -> None:
             {"version": ring.version, **timeline.document(planned)},
             as_json=as_json,
             rows=timeline.rows(planned),
-            says="" if planned.steps else "no automatic rotation is due; rotate manually: issuer keys rotate",
+            message=""
+            if planned.steps
+            else "no automatic rotation is due; rotate manually: issuer keys rotate",
         )
 
 
@@ -91,7 +93,9 @@ def nodes(*, as_json: Json = False) -> None:
             {"version": version, "nodes": rows},
             as_json=as_json,
             rows=rows,
-            says=f"the key ring is at version {version}" if rows else "no issuer is running on this database",
+            message=f"the key ring is at version {version}"
+            if rows
+            else "no issuer is running on this database",
         )
 
 
@@ -154,7 +158,7 @@ def _perform(choose: Choose, why: str | None, *, dry_run: bool, as_json: bool) -
             *_retention(ring, seen),
             *unripe(ring, issuer.clock()),
         ]
-        show_ring(issuer, ring, as_json=as_json, says=lines, warnings=lagging, dry_run=dry_run)
+        show_ring(issuer, ring, as_json=as_json, lines=lines, warnings=lagging, dry_run=dry_run)
 
 
 def _retention(ring: KeyRing, kid: str) -> Sequence[str]:

@@ -109,7 +109,7 @@ def _show(
         *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else []),
     ]
     moved = f"{sum(contents.rows.values())} rows and {contents.private_keys} private keys"
-    says = [
+    lines = [
         f"moved to {new}: {moved}; row counts match, the audit log verifies, every published key signs",
         "set this for every node, in .env or the environment; replace PASSWORD, and add the options of the new URL:",
         *lines,
@@ -124,12 +124,12 @@ def _show(
         "private_keys": contents.private_keys,
         "settings": lines,
     }
-    says = [f"{moved} would be moved to {new}; nothing was changed"] if dry_run else says
+    lines = [f"{moved} would be moved to {new}; nothing was changed"] if dry_run else lines
     show(
         document,
         as_json=as_json,
         rows=[{"table": name, "rows": count} for name, count in contents.rows.items() if count],
-        says="\n".join(says),
+        message="\n".join(lines),
     )
     if contents.audit_fault:
         warn(f"the audit log was not intact before the move either: {contents.audit_fault}")
@@ -140,6 +140,6 @@ def _go_back(old: Database, *, as_json: bool) -> None:
     show(
         {"from": to, "to": str(old)},
         as_json=as_json,
-        says=f"{old} may be used again, with the settings from before; what was written to {to} is not here:"
+        message=f"{old} may be used again, with the settings from before; what was written to {to} is not here:"
         " start nothing there, and destroy it",
     )

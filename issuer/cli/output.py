@@ -134,13 +134,13 @@ def show(
     as_json: bool,
     rows: Sequence[Row] = (),
     hidden: Collection[str] = (),
-    says: str = "",
+    message: str = "",
     wrap: bool = False,
     damaged: Sequence[StoreError] = (),
 ) -> None:
-    """Print a result: `document` as JSON, or `rows` as a table without the `hidden` columns, and then `says`.
+    """Print a result: `document` as JSON, or `rows` as a table without the `hidden` columns, and then `message`.
 
-    Lines of `says` are printed whole, as they may be copied; with `wrap` they are prose, wrapped at words. If
+    Lines of `message` are printed whole, as they may be copied; with `wrap` they are prose, wrapped at words. If
     there are `damaged` rows of the database, print them last and exit 1.
     """
     errors = list(map(str, damaged))
@@ -150,9 +150,9 @@ def show(
         terminal = console()
         if rows:
             draw(rows, terminal, hidden)
-        if says:
+        if message:
             # Lines are copied, so they must not wrap, unless they are prose.
-            terminal.print(prose(says), soft_wrap=not wrap or terminal.soft_wrap)
+            terminal.print(prose(message), soft_wrap=not wrap or terminal.soft_wrap)
     sys.stdout.flush()  # raises OutputLost here, where the caller can handle it
     if errors:
         for error in errors if not as_json else ():

@@ -65,7 +65,7 @@ def import_key(
         ring = issuer.keys.rotation.import_key(public, current=current, reason=f"imported from {pem.name}")
         may_sign_from = ring.find(public.kid).may_sign_from
         does = "signs" if current else f"is published, and may sign from {instant(may_sign_from)} on"
-        show_ring(issuer, ring, as_json=as_json, says=[f"{public.kid} {does}"], warnings=_exposed(pem))
+        show_ring(issuer, ring, as_json=as_json, lines=[f"{public.kid} {does}"], warnings=_exposed(pem))
 
 
 def rewrap(
@@ -97,13 +97,13 @@ def rewrap(
         _record(issuer, f"{count} private keys")
         if not count:
             raise NothingToDo("all private keys are already encrypted with that passphrase")
-        says = f"{count} private keys re-encrypted"
+        message = f"{count} private keys re-encrypted"
         if not same_passphrase:
-            says += (
+            message += (
                 ": give the new passphrase to the nodes now, in ISSUER_KEYS_PASSPHRASE_FILE (they read it again) or"
                 " ISSUER_KEYS_PASSPHRASE (restart them one by one)"
             )
-        show({"rewrapped": count}, as_json=as_json, says=says)
+        show({"rewrapped": count}, as_json=as_json, message=message)
 
 
 def verify(*, as_json: Json = False) -> None:
@@ -119,7 +119,7 @@ def verify(*, as_json: Json = False) -> None:
             {"keys": rows, "strays": strays},
             as_json=as_json,
             rows=[{**row, "kid": short_kid(str(row["kid"]))} for row in rows],
-            says=f"{bad} of {len(rows)} private keys failed"
+            message=f"{bad} of {len(rows)} private keys failed"
             if bad
             else f"{len(rows)} of {len(rows)} private keys OK",
         )

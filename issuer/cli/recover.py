@@ -31,9 +31,9 @@ def recover(*, reason: Reason, dry_run: DryRun = False, force: Force = False, as
         )
         revoked = sum(key.revoked_at is not None for key in ring.keys)
         does = "would be" if dry_run else "is"
-        says = [
+        lines = [
             f"the key ring {does} at version {ring.version}, of {len(ring.keys)} keys {revoked} revoked",
             "running nodes follow within 2 seconds; nodes that refused to start can be started now",
             "accounts, clients and sessions are as old as the backup: see docs/backup.md",
         ]
-        show_ring(issuer, ring, as_json=as_json, says=says, dry_run=dry_run)
+        show_ring(issuer, ring, as_json=as_json, lines=lines, dry_run=dry_run)

@@ -70,7 +70,7 @@ def revoke(
             issuer,
             ring,
             as_json=as_json,
-            says=_report(issuer, ring, ring.find(key.kid), acknowledgement, ended),
+            lines=_report(issuer, ring, ring.find(key.kid), acknowledgement, ended),
             refused_from=refused_from,
             acknowledged=len(acknowledgement.done),
             refresh_families=issuer.tokens.families.count_active(issuer.clock()),

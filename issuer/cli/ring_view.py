@@ -25,7 +25,7 @@ def show_ring(
     ring: KeyRing,
     *,
     as_json: bool,
-    says: Sequence[str] = (),
+    lines: Sequence[str] = (),
     hint: str = "",
     warnings: Sequence[str] = (),
     **more: object,
@@ -34,12 +34,12 @@ def show_ring(
     now = max(issuer.clock(), ring.changed_at)
     keys = sorted(ring.by_activation, key=lambda key: ORDER.index(ring.phase(key, now)))
     described = [describe(key, ring, issuer.policy, now) for key in keys]
-    message = "\n".join(says)
+    message = "\n".join(lines)
     show(
         {"version": ring.version, "keys": described, "message": message, "warnings": list(warnings), **more},
         as_json=as_json,
         rows=[brief(row) for row in described],
-        says=shorten_kids(message) or hint,
+        message=shorten_kids(message) or hint,
         wrap=True,
     )
     if not as_json:

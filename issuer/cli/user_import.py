@@ -50,7 +50,7 @@ def import_users(
         show(
             {"imported": 0 if dry_run else len(rows), "users": len(rows), "dry_run": dry_run},
             as_json=as_json,
-            says=f"{done}: {len(rows)}{more}",
+            message=f"{done}: {len(rows)}{more}",
         )
 
 

@@ -45,7 +45,7 @@ def add(
         user = register_user(
             issuer.accounts.store, issuer.accounts.passwords, username, password, issuer.clock(), granted
         )
-        _show(user, as_json=as_json, says="created")
+        _show(user, as_json=as_json, message="created")
 
 
 @app.command("list")
@@ -59,7 +59,7 @@ def list_users(*, as_json: Json = False) -> None:
             as_json=as_json,
             rows=rows,
             hidden=HIDDEN,
-            says="" if rows else "no accounts yet",
+            message="" if rows else "no accounts yet",
             damaged=damaged,
         )
 
@@ -80,7 +80,7 @@ def grant(
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
         issuer.accounts.store.set_scope(user.id, wanted if only else user.scope | wanted)
-        _show(_find(issuer, username), as_json=as_json, says="granted")
+        _show(_find(issuer, username), as_json=as_json, message="granted")
 
 
 @app.command("set-password")
@@ -92,7 +92,7 @@ def set_user_password(
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
         set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
-        _show(user, as_json=as_json, says="password changed; all sessions ended")
+        _show(user, as_json=as_json, message="password changed; all sessions ended")
 
 
 @app.command()
@@ -100,7 +100,7 @@ def disable(username: Username, *, as_json: Json = False) -> None:
     """Disable an account: no log-in, no refresh. Access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
         user = disable_user(issuer.tokens.families, _find(issuer, username), issuer.clock())
-        _show(user, as_json=as_json, says="disabled; all sessions ended")
+        _show(user, as_json=as_json, message="disabled; all sessions ended")
 
 
 @app.command()
@@ -108,7 +108,7 @@ def enable(username: Username, *, as_json: Json = False) -> None:
     """Enable a disabled account again."""
     with opened(Access.CHANGE) as issuer:
         user = enable_user(issuer.accounts.store, _find(issuer, username))
-        _show(user, as_json=as_json, says="enabled")
+        _show(user, as_json=as_json, message="enabled")
 
 
 def _password(*, stdin: bool) -> str:
@@ -147,6 +147,6 @@ def _row(user: User) -> Row:
     }
 
 
-def _show(user: User, *, as_json: bool, says: str) -> None:
+def _show(user: User, *, as_json: bool, message: str) -> None:
     row = _row(user)
-    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, says=f"{user.username}: {says}")
+    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, message=f"{user.username}: {message}")

@@ -1,6 +1,6 @@
 """Tells a developer what is in an access token, and why it is or is not valid, as a service would see it.
 
-The rules are those of `signed_jwt`; here each gets its reason in words, which a caller over HTTP is never told.
+The rules are those of `signed_jwt`; here each gets its reason in words, which callers over HTTP do not get.
 """
 
 import json

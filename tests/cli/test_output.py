@@ -37,7 +37,7 @@ def printed_on_a_terminal(code: str) -> list[str]:
 
 def test_a_line_to_copy_is_never_wrapped() -> None:
     line = "export SECRET='" + "x y" * 60 + "'"
-    code = f"from issuer.cli.output import show; show({{}}, as_json=False, says={line!r})"
+    code = f"from issuer.cli.output import show; show({{}}, as_json=False, message={line!r})"
     assert printed_on_a_terminal(code) == [line]
 
 

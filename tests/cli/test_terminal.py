@@ -128,7 +128,7 @@ def test_symbols_have_a_substitute_and_other_characters_are_escaped(encoding: st
 
 
 def test_a_client_secret_is_whole_although_it_looks_like_a_kid(capsys: pytest.CaptureFixture[str]) -> None:
-    show({}, as_json=False, says=f"client_secret  {KID}")
+    show({}, as_json=False, message=f"client_secret  {KID}")
     assert capsys.readouterr().out == f"client_secret  {KID}\n"
 
 

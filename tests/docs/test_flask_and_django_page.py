@@ -73,11 +73,11 @@ def test_the_service_verifies_tokens_and_scopes(
         assert ask_as_alice("/items")[0] == 403
         assert ask_as_alice("/me", aud="https://other.test")[0] == 401
         for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}):
-            status, _, told = ask("/me", **headers)
+            status, _, sent = ask("/me", **headers)
             assert status == 401
-            assert told["WWW-Authenticate"].startswith("Bearer")
+            assert sent["WWW-Authenticate"].startswith("Bearer")
     issuer.down = True
     with fixtures["verifier"](issuer) as without_keys:
         monkeypatch.setattr(service, "verifier", without_keys)
-        status, _, told = ask_as_alice("/me")
-    assert (status, told["Retry-After"].isdigit()) == (503, True)
+        status, _, sent = ask_as_alice("/me")
+    assert (status, sent["Retry-After"].isdigit()) == (503, True)

@@ -66,17 +66,17 @@ class CommandPool:
                 assert driver.stdout
                 driver.stdin.write(json.dumps(case) + "\n")
                 driver.stdin.flush()
-                told = driver.stdout.readline()
+                line = driver.stdout.readline()
             finally:
                 over.cancel()
             out, err = (_text(Path(name)) for name in names[1:])
-            if not told:
+            if not line:
                 driver.wait()
                 raise subprocess.TimeoutExpired(["issuer", *arguments], timeout, out.encode(), err.encode())
             failed = Path(streams, "traceback")
             assert not failed.exists(), (arguments, failed.read_text("utf-8"))
         self._idle.put(driver)
-        return Streams(int(told), out, err)
+        return Streams(int(line), out, err)
 
     def close(self) -> None:
         """End the drivers."""

@@ -122,7 +122,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "reason"), WRONG.values(), ids=WRONG)
-def test_what_is_not_valid_has_a_reason(text: str, reason: str) -> None:
+def test_an_invalid_token_has_a_reason(text: str, reason: str) -> None:
     with pytest.raises(Invalid) as refused:
         require(text)
     assert str(refused.value).startswith(reason)
@@ -145,5 +145,5 @@ def test_no_repr_shows_the_token() -> None:
     ("seconds", "words"),
     [(0.5, "0 s"), (59, "59 s"), (60, "1 min"), (7199, "1 h"), (86400, "1 d"), (10**9, "11574 d")],
 )
-def test_a_duration_is_told_in_its_largest_unit(seconds: float, words: str) -> None:
+def test_a_duration_is_shown_in_its_largest_unit(seconds: float, words: str) -> None:
     assert in_words(timedelta(seconds=seconds)) == words

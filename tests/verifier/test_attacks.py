@@ -100,10 +100,13 @@ def test_every_attack_gets_a_401_with_the_same_body(
         assert len(refused) > 150
         for row in refused:
             refusal = answer(row)
-            told = "token expired" if row.reason is Reason.EXPIRED else "invalid token"
+            description = "token expired" if row.reason is Reason.EXPIRED else "invalid token"
             assert refusal.status_code == 401, row.name
-            assert refusal.json() == {"error": "invalid_token", "error_description": told}, row.name
-            assert f'error="invalid_token", error_description="{told}"' in refusal.headers["WWW-Authenticate"]
+            assert refusal.json() == {"error": "invalid_token", "error_description": description}, row.name
+            assert (
+                f'error="invalid_token", error_description="{description}"'
+                in refusal.headers["WWW-Authenticate"]
+            )
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert "eyJ" not in caplog.text  # no token in a log
 

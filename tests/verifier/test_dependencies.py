@@ -153,8 +153,8 @@ def test_the_metadata_names_the_issuer_and_the_scopes_that_routes_require(client
 
 def test_the_metadata_of_a_resource_with_a_path_is_between_host_and_path(cache: JwksCache) -> None:
     client = TestClient(create_app(verifier=TokenVerifier(cache, "https://api.test/v1/")))
-    told = client.get("/me").headers["WWW-Authenticate"]
-    assert told == f'Bearer resource_metadata="https://api.test{METADATA_PATH}/v1"'
+    challenge = client.get("/me").headers["WWW-Authenticate"]
+    assert challenge == f'Bearer resource_metadata="https://api.test{METADATA_PATH}/v1"'
     assert client.get(f"{METADATA_PATH}/v1").json()["resource"] == "https://api.test/v1/"
     assert client.get(METADATA_PATH).status_code == 404
 

@@ -16,7 +16,7 @@ from jwks_verifier import Event, InvalidToken, JwksCache, KeysUnavailable, Reaso
 from jwks_verifier.fastapi import CurrentUser
 from jwks_verifier.testing import InProcessIssuer, KeyPair
 
-Told = list[tuple[str, Event]]
+Events = list[tuple[str, Event]]
 
 
 class Two:
@@ -26,7 +26,7 @@ class Two:
         self.a = InProcessIssuer("https://a.test", keys=pairs[:1])
         self.b = InProcessIssuer("https://b.test", keys=pairs[1:2])
         self.forges = {issuer: Forge(issuer, pairs[3]) for issuer in (self.a, self.b)}
-        self.told: Told = []
+        self.events: Events = []
         self.verifier = TokenVerifier(
             {issuer.url: self._cache(issuer, clock) for issuer in self.forges}, AUDIENCE, wall=clock.wall
         )
@@ -37,7 +37,7 @@ class Two:
             issuer.url,
             transport=issuer.transport,
             monotonic=clock.monotonic,
-            on_event=lambda event, _: self.told.append((issuer.url, event)),
+            on_event=lambda event, _: self.events.append((issuer.url, event)),
         )
 
     def reason(self, token: str) -> Reason:
@@ -68,7 +68,7 @@ def two(pairs: list[KeyPair], clock: Clock) -> Iterator[Two]:
 def test_tokens_of_each_issuer_are_accepted(two: Two) -> None:
     for issuer, forge in two.forges.items():
         assert two.run(two.verifier.verify(forge.token())).issuer == issuer.url
-        assert two.told[-1] == (issuer.url, Event.ACCEPTED)
+        assert two.events[-1] == (issuer.url, Event.ACCEPTED)
 
 
 def test_a_key_never_verifies_a_token_of_another_issuer(two: Two, clock: Clock) -> None:
@@ -104,7 +104,7 @@ def test_an_unknown_issuer_is_refused_without_a_fetch(
     for kid in (forge.key.kid, "unknown"):
         assert two.reason(forge.signed(forge.header(kid=kid), change(forge.claims()))) is Reason.ISSUER
     assert two.fetches == fetches
-    assert two.told[-1] == (two.a.url, Event.REJECTED)  # once, by the first cache
+    assert two.events[-1] == (two.a.url, Event.REJECTED)  # once, by the first cache
 
 
 def test_malformed_tokens_are_refused_without_a_fetch(two: Two) -> None:

@@ -193,7 +193,7 @@ async def test_added_and_removed_keys_are_reported(
     assert [event for event in events if event[0] in {Event.KEY_ADDED, Event.KEY_REMOVED}] == [
         (Event.KEY_ADDED, pairs[0].kid),
         *sorted(
-            [(Event.KEY_ADDED, pairs[1].kid), (Event.KEY_REMOVED, pairs[0].kid)], key=lambda told: told[1]
+            [(Event.KEY_ADDED, pairs[1].kid), (Event.KEY_REMOVED, pairs[0].kid)], key=lambda event: event[1]
         ),
     ]
 

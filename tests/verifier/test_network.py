@@ -297,16 +297,16 @@ async def test_plain_http_on_this_machine_is_never_sent_to_a_proxy(host: str) ->
 
 
 async def test_an_unreachable_proxy_is_a_failed_fetch_that_shows_no_password(pairs: list[KeyPair]) -> None:
-    told: list[str] = []
+    reported: list[str] = []
 
     def listen(event: Event, detail: str) -> None:
         if event is Event.FETCH_FAILED:
-            told.append(detail)
+            reported.append(detail)
 
     cache = JwksCache("https://issuer.test", proxy=f"http://alice:{PASSWORD}@127.0.0.1:9", on_event=listen)
     assert await state_of(cache) is State.EMPTY
-    assert told
-    assert PASSWORD not in "".join(told)
+    assert reported
+    assert PASSWORD not in "".join(reported)
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,9 @@ def test_a_log_handler_that_raises_changes_no_answer(
     assert judge(forge.token()).subject == "u1"
 
 
-def test_the_caller_is_told_no_more_than_before(app: FastAPI, forge: Forge, verifier: TokenVerifier) -> None:
+def test_the_caller_gets_no_more_detail_than_before(
+    app: FastAPI, forge: Forge, verifier: TokenVerifier
+) -> None:
     with TestClient(app) as client:
         answer = client.get("/me", headers=bearer(forge.token(aud=SECRET)))
     assert answer.json() == {"error": "invalid_token", "error_description": "invalid token"}
