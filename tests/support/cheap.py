@@ -6,11 +6,8 @@ are for tests of exactly that.
 
 import gc
 import math
-import os
-import tempfile
 from collections import deque
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +18,6 @@ from issuer.signing import encryption
 
 EXPONENT, BITS = 65537, 2048
 PRIMES_AT_ONCE = 8
-MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder for each user there
-MEMORY_BYTES = 4 * 2**30
 ROUNDS = encryption.ROUNDS
 PASSWORD_COST: tuple[int, int] = Passwords.__init__.__defaults__  # type: ignore[assignment]
 
@@ -33,21 +28,11 @@ _pairs: deque[tuple[int, int]] = deque()
 
 
 def make_cheap() -> None:
-    """Make keys, hashes of passwords, derivations from passphrases and syncs to disk cheap in this process."""
+    """Make keys, hashes of passwords and derivations from passphrases cheap in this process."""
     rsa.generate_private_key = generate_private_key
     encryption.ROUNDS = 2048  # type: ignore[misc]
     Passwords.__init__.__defaults__ = (8, 1)  # type: ignore[misc]
     gc.set_threshold(50_000, 20, 100)  # tests make many objects, and most of them live until the end
-    if _has_room(MEMORY):
-        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
-
-
-def _has_room(folder: Path) -> bool:
-    """Whether temporary files fit into a folder, programs included."""
-    if not os.access(folder, os.W_OK):
-        return False
-    facts = os.statvfs(folder)
-    return facts.f_bavail * facts.f_frsize > MEMORY_BYTES and not facts.f_flag & os.ST_NOEXEC
 
 
 def generate_private_key(public_exponent: int, key_size: int, *more: Any) -> rsa.RSAPrivateKey:
