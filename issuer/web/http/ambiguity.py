@@ -75,7 +75,7 @@ class UnambiguousRequest(Request):
                 self._document = read_json(self._body)
 
     async def _read_multipart(self, content_type: str) -> FormData:
-        # As the library reads it. It would decode by any codec of Python, some of which raise what it does not expect.
+        # As the library reads it, which would decode by any codec of Python; some raise what it does not expect.
         charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
         if charset.lower() not in UTF_8 or not _is_utf8(self._body):
             raise InvalidRequest("the multipart form is not UTF-8")
