@@ -15,6 +15,8 @@ ISSUER_PORT = 8000
 SERVICE_PORT = 8001
 START_SECONDS = 30
 STOP_SECONDS = 5
+LISTENS = b"Application startup complete"
+"""Logged by a server that has its port; without it, what answers there may be another process."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Servers:
             )
         self._running[name] = Server(name, process, log)
         deadline = time.monotonic() + START_SECONDS
-        while not _ready(url):
+        while LISTENS not in log.read_bytes() or not _ready(url):
             self.check_alive()
             if time.monotonic() > deadline:
                 raise CommandError(f"the {name} is not ready after {START_SECONDS} s: {_last_line(log)}")

@@ -16,6 +16,8 @@ from issuer.database.types import Instant
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.validation import FIRST_INSTANT, LAST_INSTANT, MOST_VERSIONS
 
+SETTING_MOST_CHARACTERS = 4096
+
 heartbeats = Table(
     "heartbeats",
     metadata,
@@ -77,10 +79,14 @@ def _heartbeat(row: Row[Any]) -> Heartbeat:
 
 
 def _settings(document: object) -> dict[str, str] | None:
-    """Return the settings in a row, or None if they are not an object of strings."""
+    """Return the settings in a row, or None if they are not an object of lines, which commands print to be copied."""
     try:
         settings = strict_json.read_document(str(document))
     except ValueError:
         return None
-    is_sound = isinstance(settings, dict) and all(isinstance(value, str) for value in settings.values())
+    is_sound = isinstance(settings, dict) and all(map(_is_line, settings.values()))
     return settings if is_sound else None
+
+
+def _is_line(value: object) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) <= SETTING_MOST_CHARACTERS

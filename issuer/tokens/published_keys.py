@@ -23,6 +23,8 @@ def find_published_keys(issuer: str, fetch: Callable[[str], bytes]) -> list[Clie
     url = document.get("jwks_uri")
     if not isinstance(url, str):
         raise KeysNotFound(f"{issuer}{DISCOVERY} has no jwks_uri")
+    if issuer.startswith("https:") and not url.startswith("https:"):  # not even http on this machine
+        raise KeysNotFound(f"{issuer}{DISCOVERY} names a jwks_uri without TLS, {url}")
     try:
         return read_key_set(_read(url, fetch))
     except BadKeySet as error:

@@ -77,6 +77,9 @@ def test_an_impossible_heartbeat_is_reported_as_damaged(database: Database, valu
         "settings = ''",
         "settings = '[]'",
         """settings = '{"ISSUER_URL": 1}'""",
+        r"""settings = '{"ISSUER_URL": "x\nissuer keys revoke"}'""",
+        r"""settings = '{"ISSUER_URL": "\u001b]0;x\u0007"}'""",
+        f"""settings = '{{"ISSUER_URL": "{"x" * 5000}"}}'""",
     ],
 )
 def test_a_heartbeat_with_values_of_other_types_is_reported_as_damaged(

@@ -6,15 +6,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from support.servers import PATIENCE_SECONDS, free_port
 
 from issuer.cli.demo import choose_ports
-from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports
+from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports, Servers
+from issuer.cli.output import CommandError
 
 DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
 
@@ -130,6 +133,31 @@ def test_the_next_free_ports_are_used_if_the_default_ones_are_taken(
     )
     assert choose_ports(SERVICE_PORT, None).service > SERVICE_PORT
     assert choose_ports(None, ISSUER_PORT).issuer >= SERVICE_PORT
+
+
+class Impostor(BaseHTTPRequestHandler):
+    """Says that it is ready, as any process may that was faster to listen on a free port."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def test_another_process_that_is_ready_on_the_port_is_not_taken_for_the_issuer(tmp_path: Path) -> None:
+    with ThreadingHTTPServer((HOST, 0), Impostor) as impostor:
+        threading.Thread(target=impostor.serve_forever).start()
+        ports = Ports(impostor.server_port, free_port())
+        try:
+            with (
+                pytest.raises(CommandError, match=r"the issuer stopped: .*cannot listen"),
+                Servers(tmp_path, ports) as servers,
+            ):
+                servers.start()
+        finally:
+            impostor.shutdown()
 
 
 def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.params import Form
 from fastapi.routing import APIRoute
+from python_multipart.multipart import parse_options_header
 from starlette._utils import AwaitableOrContextManagerWrapper
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
@@ -19,7 +20,7 @@ from issuer.strict_json import MemberRepeated, read_document
 from issuer.web.http import forms
 from issuer.web.http.body_limit import read_body
 from issuer.web.http.errors import respond_to
-from issuer.web.http.forms import FIELDS_MOST, media_type, read_fields, require_once, require_type
+from issuer.web.http.forms import FIELDS_MOST, UTF_8, media_type, read_fields, require_once, require_type
 
 SINGLE_HEADERS = frozenset(
     {
@@ -68,12 +69,16 @@ class UnambiguousRequest(Request):
                 fields: list[tuple[str, str | UploadFile]] = [*read_fields(content_type, self._body)]
                 self._document = FormData(fields)
             case forms.MULTIPART:
-                self._document = await self._read_multipart()
+                self._document = await self._read_multipart(content_type)
                 require_once((name for name, _ in self._document.multi_items()), "parameter")
             case forms.JSON:
                 self._document = read_json(self._body)
 
-    async def _read_multipart(self) -> FormData:
+    async def _read_multipart(self, content_type: str) -> FormData:
+        # As the library reads it, which would decode by any codec of Python; some raise what it does not expect.
+        charset = parse_options_header(content_type)[1].get(b"charset", b"utf-8").decode("latin-1")
+        if charset.lower() not in UTF_8 or not _is_utf8(self._body):
+            raise InvalidRequest("the multipart form is not UTF-8")
         try:
             return await super().form(max_fields=FIELDS_MOST, max_files=0)
         except HTTPException:
@@ -119,6 +124,14 @@ def _media_types(route: APIRoute) -> tuple[str, ...]:
         return ()
     is_form = isinstance(route.body_field.field_info, Form)
     return (forms.FORM, forms.MULTIPART) if is_form else (forms.JSON,)
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read_json(body: bytes) -> Any:

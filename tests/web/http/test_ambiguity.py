@@ -46,6 +46,18 @@ def test_a_multipart_log_in_names_each_parameter_once(web: TestClient) -> None:
     assert "repeated" in refusal(web.post("/login", files=parts))
 
 
+@pytest.mark.parametrize(
+    ("charset", "value"),
+    [("undefined", b"a"), ("punycode", b"a"), ("utf-7", b"+AGE-"), ("latin-1", b"\xe9"), ("utf-8", b"\xe9")],
+)
+def test_a_multipart_log_in_is_utf_8_whatever_its_charset_says(
+    web: TestClient, charset: str, value: bytes
+) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\n' + value + b"\r\n--x--\r\n"
+    kind = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert refusal(web.post("/login", content=part, headers=kind)) == "the multipart form is not UTF-8"
+
+
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "deflate, gzip", "br", "identity, identity"])
 def test_a_compressed_body_is_refused_with_the_supported_encodings(web: TestClient, coding: str) -> None:
     for path in ("/login", "/users", TOKEN, "/oauth2/revoke", "/oauth2/introspect"):
