@@ -8,6 +8,7 @@ import json
 
 import httpx2
 import pytest
+from support.servers import PATIENCE_SECONDS
 from support.verifier import AUDIENCE, Clock, Forge, ScriptedIssuer, http_answer
 
 from jwks_verifier import Event, InvalidToken, JwksCache, KeysUnavailable, Reason, Timings, TokenVerifier
@@ -50,6 +51,21 @@ async def test_a_thousand_first_requests_share_one_fetch(
         gate.opened.set()
         assert len(await asyncio.gather(*requests)) == 1000
     assert issuer.requests.count(JWKS_PATH) == 1
+
+
+async def test_keys_are_refreshed_until_the_last_of_several_verifiers_ends(issuer: InProcessIssuer) -> None:
+    refreshed = asyncio.Event()
+    cache = JwksCache(
+        issuer.url,
+        transport=issuer.transport,
+        timings=Timings(ttl_floor=0.1, ttl_ceiling=0.1),
+        on_event=lambda event, _: refreshed.set() if event is Event.NOT_MODIFIED else None,
+    )
+    async with TokenVerifier(cache, AUDIENCE):
+        async with TokenVerifier(cache, "https://another.test"):
+            await cache.refresh()
+        refreshed.clear()
+        await asyncio.wait_for(refreshed.wait(), PATIENCE_SECONDS)
 
 
 async def test_a_cancelled_request_does_not_cancel_the_fetch(

@@ -128,6 +128,16 @@ def test_it_starts_again_after_a_close(
         assert not running()
 
 
+def test_two_verifiers_with_threads_of_their_own_do_not_share_a_cache(
+    verifier: SyncTokenVerifier, cache: JwksCache, forge: Forge, clock: Clock
+) -> None:
+    other = SyncTokenVerifier(cache, AUDIENCE, wall=clock.wall)
+    with verifier, pytest.raises(RuntimeError, match="used by another SyncTokenVerifier"):
+        other.verify(forge.token())
+    with other:
+        assert outcome(other, forge.token()) == "u1"
+
+
 def in_a_child(act: Callable[[], bool]) -> bool:
     """Return what the function returns in a forked process."""
     child = os.fork()

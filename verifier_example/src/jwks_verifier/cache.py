@@ -63,6 +63,7 @@ class JwksCache(Clocks):
         self._snapshot: KeySet | None = None
         self._attempted_at = self._next_attempt_at = self._expected_at = Instant(-math.inf, -math.inf)
         self._failures = 0
+        self.owner: object = None  # the one SyncTokenVerifier in whose thread it is refreshed
         self.forget_loop()
 
     def forget_loop(self) -> None:
@@ -71,7 +72,7 @@ class JwksCache(Clocks):
         self._timer: asyncio.TimerHandle | None = None
         self._late_fetch: asyncio.Task[None] | None = None  # the fetch that became due during a suspend
         self._is_closing = False
-        self._waiters = 0
+        self._users = self._waiters = 0
         self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
         # Created here, because that blocks for a while. A stop has nothing to close, and a start may follow.
         client = HttpClient(
@@ -94,11 +95,15 @@ class JwksCache(Clocks):
         )
 
     async def __aenter__(self) -> Self:
+        self._users += 1
         self._is_closing = False
         self.refresh()  # not awaited: the service starts even if the issuer is down
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users > 0:  # another verifier of this event loop still needs the refreshes
+            return
         self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()

@@ -26,7 +26,7 @@ class SyncTokenVerifier:
     """A TokenVerifier to call from any thread; `with` or the first token starts it, `close` or the exit stops it.
 
     It may be created before a fork: each process starts its own thread, with the keys that the parent had. `on_event`
-    of a cache is called in several threads.
+    of a cache is called in several threads. The start raises RuntimeError for a cache that another one uses.
     """
 
     def __init__(
@@ -62,11 +62,20 @@ class SyncTokenVerifier:
             if thread is not None:
                 atexit.unregister(self.close)
                 thread.stop()
+                for cache in self.verifier.caches.values():
+                    cache.owner = None
 
     def _start(self) -> "_LoopThread":
         with self._lock:
             if self._thread is None:
+                for cache in self.verifier.caches.values():
+                    if cache.owner not in {None, self}:  # its tasks belong to the event loop of the other
+                        raise RuntimeError(
+                            f"the cache of {cache.issuer} is used by another SyncTokenVerifier"
+                        )
                 self._thread = _LoopThread(self.verifier)
+                for cache in self.verifier.caches.values():
+                    cache.owner = self
                 atexit.register(self.close)
             return self._thread
 
