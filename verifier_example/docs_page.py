@@ -9,9 +9,9 @@ from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import fastapi_offline
+import httpx2
 from fastapi import FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
@@ -34,8 +34,8 @@ def install(app: FastAPI, issuer: str) -> None:
         swagger_css_url=f"{FILES}/swagger-ui.css",
         swagger_favicon_url=f"{FILES}/favicon.png",
     )
-    page, url = bytes(html.body).decode(), urlsplit(issuer)
-    headers_of_page = headers(_policy(page, f"{url.scheme}://{url.netloc}"))
+    page, url = bytes(html.body).decode(), httpx2.URL(issuer)
+    headers_of_page = headers(_policy(page, f"{url.scheme}://{url.netloc.decode()}"))  # an IDN in ASCII
 
     @cache  # rendering blocks the event loop for milliseconds
     def openapi_json() -> bytes:

@@ -159,8 +159,11 @@ def test_the_metadata_of_a_resource_with_a_path_is_between_host_and_path(cache: 
     assert client.get(METADATA_PATH).status_code == 404
 
 
-def test_an_audience_that_is_not_a_url_has_no_metadata_and_a_plain_challenge(cache: JwksCache) -> None:
-    client = TestClient(create_app(verifier=TokenVerifier(cache, "inventory")))
+@pytest.mark.parametrize("audience", ["inventory", "https://例.test", 'https://api.test/"x'])
+def test_an_audience_that_is_not_a_url_has_no_metadata_and_a_plain_challenge(
+    cache: JwksCache, audience: str
+) -> None:
+    client = TestClient(create_app(verifier=TokenVerifier(cache, audience)))
     assert client.get("/me").headers["WWW-Authenticate"] == "Bearer"
     assert client.get(METADATA_PATH).status_code == 404
 

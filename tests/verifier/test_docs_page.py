@@ -7,6 +7,9 @@ import pytest
 from fastapi.testclient import TestClient
 from support.verifier import METADATA_PATH
 
+from verifier_example.app import create_app
+from verifier_example.settings import Settings
+
 PROTECTED = ["/protected_route", "/me", "/items"]
 
 
@@ -38,6 +41,12 @@ def test_the_docs_page_loads_nothing_from_other_hosts(client: TestClient) -> Non
     for url in urls:
         assert url.startswith("/")
         assert client.get(url).status_code == 200
+
+
+def test_the_policy_of_the_docs_page_names_an_international_issuer_in_ascii() -> None:
+    app = create_app(Settings(_env_file=None, issuer="https://bücher.example"))
+    policy = TestClient(app).get("/docs").headers["Content-Security-Policy"]
+    assert "connect-src 'self' https://xn--bcher-kva.example;" in policy
 
 
 def test_the_docs_page_runs_only_its_own_scripts_and_cannot_be_framed(client: TestClient) -> None:

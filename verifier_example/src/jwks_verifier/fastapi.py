@@ -16,6 +16,7 @@ proxies, a cookie would be sent by any page that opens the socket, and a first m
 has been accepted.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -51,6 +52,7 @@ from .verifier import TokenVerifier
 
 SUBPROTOCOL = "bearer"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
+_URI = re.compile(r"[!$-;=?-Z\[\]_a-z~]+")  # RFC 3986; a challenge could not hold other characters
 _BODIES = {each.status: each.body for each in (NOT_FOUND, METHOD_NOT_ALLOWED)}
 
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # close codes, RFC 6455 section 7.4.1 and IANA's registry
@@ -119,7 +121,8 @@ class CurrentUser(SecurityBase):
         self.optional = _Optional(self)
         """The same dependency, but None if there is no token; an invalid token is refused as elsewhere."""
         url = urlsplit(verifier.audience)
-        self.metadata_path = WELL_KNOWN + url.path.rstrip("/") if url.scheme and url.netloc else None
+        is_url = url.scheme and url.netloc and _URI.fullmatch(verifier.audience)
+        self.metadata_path = WELL_KNOWN + url.path.rstrip("/") if is_url else None
         """The path of the resource's metadata (RFC 9728 section 3.1); None if the audience is not a URL."""
         self._common: dict[str, str] = {}  # parameters of every challenge
         if self.metadata_path is not None:
