@@ -102,12 +102,10 @@ class JwksCache(Clocks):
 
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
-        if self._users > 0:  # another verifier of this event loop still needs the refreshes
-            return
-        self._is_closing = True
-        if self._timer is not None:
+        self._is_closing = self._users <= 0  # else another verifier of this event loop needs the refreshes
+        if self._is_closing and self._timer is not None:
             self._timer.cancel()
-        if self._task is not None:
+        if self._is_closing and self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.5)
 
