@@ -15,9 +15,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.processes
-
-
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "verifier_example"
 PACKAGES_MOST = 15

@@ -34,7 +34,8 @@ class JwksCache(Clocks):
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
-    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay.
+    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay. Several verifiers on
+    one event loop may share a cache, for example one for each audience; the last to end stops it.
     """
 
     issuer: str
@@ -71,6 +72,7 @@ class JwksCache(Clocks):
         self._timer: asyncio.TimerHandle | None = None
         self._late_fetch: asyncio.Task[None] | None = None  # the fetch that became due during a suspend
         self._is_closing = False
+        self._users = 0  # blocks of `async with` that are running
         self._waiters = 0
         self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
         # Created here, because that blocks for a while. A stop has nothing to close, and a start may follow.
@@ -94,11 +96,15 @@ class JwksCache(Clocks):
         )
 
     async def __aenter__(self) -> Self:
+        self._users += 1
         self._is_closing = False
         self.refresh()  # not awaited: the service starts even if the issuer is down
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._users > 0:
+            return
         self._is_closing = True
         if self._timer is not None:
             self._timer.cancel()
@@ -125,7 +131,8 @@ class JwksCache(Clocks):
     def usable(self) -> KeySet | None:
         """The snapshot while it is FRESH or STALE."""
         keys = self._snapshot
-        return keys if keys and self.age <= keys.ttl + self.timings.max_stale else None
+        # Not `age`: another thread may have fetched new keys meanwhile.
+        return keys if keys and self.since(keys.fetched_at) <= keys.ttl + self.timings.max_stale else None
 
     @property
     def state(self) -> State:
