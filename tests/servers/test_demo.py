@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.components import require
 from support.servers import PATIENCE_SECONDS, free_port
 
 from issuer.cli.demo import choose_ports
@@ -48,6 +49,7 @@ def test_the_story_plays_to_its_end_and_leaves_nothing_behind(tmp_path: Path) ->
 
 
 def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -> None:
+    require("curl")
     process = subprocess.Popen(
         DEMO,
         cwd=tmp_path,

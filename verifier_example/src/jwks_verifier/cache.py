@@ -34,8 +34,8 @@ class JwksCache(Clocks):
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
-    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay. Several verifiers on
-    one event loop may share a cache, for example one for each audience; the last to end stops it.
+    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay. Verifiers on one
+    event loop may share a cache; the last to end stops it.
     """
 
     issuer: str
@@ -86,13 +86,7 @@ class JwksCache(Clocks):
             transport=self.transport,
         )
         self._fetcher = KeySetFetcher(
-            client,
-            self.issuer,
-            jwks_url=self.jwks_url,
-            allow_http=self.allow_http,
-            algorithms=self.algorithms,
-            timings=self.timings,
-            report=self.report,
+            client, self.issuer, self.jwks_url, self.allow_http, self.algorithms, self.timings, self.report
         )
 
     async def __aenter__(self) -> Self:
@@ -130,8 +124,7 @@ class JwksCache(Clocks):
     @property
     def usable(self) -> KeySet | None:
         """The snapshot while it is FRESH or STALE."""
-        keys = self._snapshot
-        # Not `age`: another thread may have fetched new keys meanwhile.
+        keys = self._snapshot  # read once, without `age`: another thread may replace it
         return keys if keys and self.since(keys.fetched_at) <= keys.ttl + self.timings.max_stale else None
 
     @property
@@ -177,10 +170,7 @@ class JwksCache(Clocks):
                 self._waiters -= 1
         else:
             self.report(Event.REFETCH_SUPPRESSED, self.state)
-        keys = self.usable
-        if keys is None:
-            raise KeysUnavailable(self.retry_after)
-        return keys
+        return self._required()
 
     def _may_refetch(self) -> bool:
         """Whether the caller may wait for a fetch: one in progress, or a new one if the cooldown has passed."""
@@ -201,6 +191,9 @@ class JwksCache(Clocks):
             self._late_fetch = self.refresh()
         if self._late_fetch is not None:
             await asyncio.wait({self._late_fetch}, timeout=self.timings.wait)
+        return self._required()
+
+    def _required(self) -> KeySet:
         keys = self.usable
         if keys is None:
             raise KeysUnavailable(self.retry_after)
