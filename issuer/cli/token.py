@@ -1,4 +1,7 @@
-"""`issuer token inspect`: shows what is in an access token, and whether and why it is valid."""
+"""`issuer token inspect`: shows what is in an access token, and whether it is valid, with the reason.
+
+Decoding and the rules are left to `tokens.inspection`, finding the keys to `tokens.published_keys`.
+"""
 
 import json
 import sys
@@ -40,7 +43,7 @@ app = typer.Typer(help="Look into access tokens.", no_args_is_help=True)
 TokenArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[TOKEN]",
+        metavar="TOKEN",
         help="The token; - or nothing reads it from standard input, which keeps it out of the list of processes.",
         show_default=False,
     ),
