@@ -1,4 +1,7 @@
-"""`/`: what this service is and where its documents are, as a page for browsers and as JSON for everything else."""
+"""`/`: what this service is and where its documents are, as a page for browsers and as JSON for everything else.
+
+The security headers of the page are defined in `docs_page`.
+"""
 
 from html import escape
 

@@ -104,7 +104,7 @@ def _show(
 ) -> None:
     keys = [f"the directory {settings.key_directory}"] if settings.key_directory else []
     url = str(new).replace(":***@", ":PASSWORD@")
-    lines = [
+    assignments = [
         assignment("ISSUER_DATABASE_URL", url),
         *(["ISSUER_KEYS=database"] if settings.keys != "pkcs11" else []),
     ]
@@ -112,7 +112,7 @@ def _show(
     lines = [
         f"moved to {new}: {moved}; row counts match, the audit log verifies, every published key signs",
         "set this for every node, in .env or the environment; replace PASSWORD, and add the options of the new URL:",
-        *lines,
+        *assignments,
         f"{old} refuses to start from now on; to undo this before the new one is used: issuer move --back",
         f"once everything works, delete {' and '.join([str(old), *keys])}",
     ]
@@ -122,7 +122,7 @@ def _show(
         "to": str(new),
         "rows": dict(contents.rows),
         "private_keys": contents.private_keys,
-        "settings": lines,
+        "settings": assignments,
     }
     lines = [f"{moved} would be moved to {new}; nothing was changed"] if dry_run else lines
     show(

@@ -1,4 +1,7 @@
-"""Tables for people: rows under headings, or lists of their members where the terminal is too narrow."""
+"""Tables for people: rows under headings, or lists of their members where the terminal is too narrow.
+
+Colours are defined in `terminal`; which rows there are is up to the commands.
+"""
 
 from collections.abc import Collection, Mapping, Sequence
 

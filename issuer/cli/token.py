@@ -1,4 +1,7 @@
-"""`issuer token inspect`: shows what is in an access token, and whether and why it is valid."""
+"""`issuer token inspect`: shows what is in an access token, and whether it is valid, with the reason.
+
+Decoding and the rules are left to `tokens.inspection`, finding the keys to `tokens.published_keys`.
+"""
 
 import json
 import sys
@@ -40,7 +43,7 @@ app = typer.Typer(help="Look into access tokens.", no_args_is_help=True)
 TokenArgument = Annotated[
     str,
     typer.Argument(
-        metavar="[TOKEN]",
+        metavar="TOKEN",
         help="The token; - or nothing reads it from standard input, which keeps it out of the list of processes.",
         show_default=False,
     ),
@@ -114,21 +117,22 @@ def _inspected(
 
 def _text(words: list[str]) -> str:
     """Return the token of the arguments or of standard input; no error shows any of it."""
-    *scheme, text = words
+    *scheme, last = words
     if scheme and (len(scheme) > 1 or scheme[0].lower() != "bearer"):
         raise typer.BadParameter("give one token, or - for standard input")
-    if text.startswith("--"):
+    if last.startswith("--"):
         raise typer.BadParameter("no such option; give a token that begins with dashes on standard input")
-    if text != STDIN:
-        return text
-    if sys.stdin.isatty():
-        text = str(typer.prompt("Token", hide_input=True, err=True))
-    else:
-        text = sys.stdin.buffer.read(STDIN_MOST_BYTES).decode("utf-8", "replace")
-    *_, text = text.split(maxsplit=1) if text.lower().lstrip().startswith("bearer ") else (text,)
+    text = last if last != STDIN else _read_stdin()
     if not text.strip():
-        raise CommandError("no token on standard input")
-    return text.strip()
+        raise CommandError("the token is empty; give one as the argument or on standard input")
+    first, *rest = text.split(maxsplit=1)
+    return rest[0].strip() if rest and first.lower() == "bearer" else text.strip()
+
+
+def _read_stdin() -> str:
+    if sys.stdin.isatty():
+        return str(typer.prompt("Token", hide_input=True, err=True))
+    return sys.stdin.buffer.read(STDIN_MOST_BYTES).decode("utf-8", "replace")
 
 
 def _show(finding: Finding, now: datetime, *, as_json: bool) -> None:

@@ -55,7 +55,7 @@ class DocumentFetcher:
             with asyncio.Runner(loop_factory=self._loop) as loop:
                 return loop.run(_get_in_time(http, url))
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise FetchError(str(error)) from error
+            raise FetchError(str(error) or type(error).__name__) from error  # a reset connection has no text
         except TimeoutError as error:
             raise FetchError("it takes too long") from error
 

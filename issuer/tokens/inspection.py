@@ -1,6 +1,6 @@
-"""Tells a developer what is in an access token, and why it is or is not valid, as a service would see it.
+"""Decodes an access token for a developer, and gives the reason in words why it is not valid.
 
-The rules are those of `signed_jwt`; here each gets its reason in words, which callers over HTTP do not get.
+The rules are those of `signed_jwt`. No response over HTTP contains these reasons.
 """
 
 import json
@@ -130,7 +130,7 @@ def _require_times(token: DecodedToken, now: datetime) -> None:
         raise Invalid(f"expired {in_words(now - instants['exp'])} ago, at {instant(instants['exp'])}")
     for name in ("nbf", "iat"):
         if name in instants and instants[name] > now + LEEWAY:
-            raise Invalid(f"{name} is in the future: in {in_words(instants[name] - now)}; is a clock wrong?")
+            raise Invalid(f"{name} is in the future: in {in_words(instants[name] - now)}; check the clocks")
 
 
 def in_words(span: timedelta) -> str:

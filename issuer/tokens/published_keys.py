@@ -1,4 +1,7 @@
-"""The keys that an issuer publishes, found as any service finds them: by discovery, then in its JWKS."""
+"""The keys that an issuer publishes, found as any service finds them: by discovery, then in its JWKS.
+
+Fetching is left to the caller, reading a JWKS to `clients.key_sets`.
+"""
 
 from collections.abc import Callable
 from typing import Any

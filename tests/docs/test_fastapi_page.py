@@ -18,7 +18,7 @@ from support.documents import DOCS, programs
 from support.verifier import Clock
 
 from jwks_verifier import InvalidToken
-from jwks_verifier.testing import InProcessIssuer
+from jwks_verifier.testing import InProcessIssuer, access_token
 
 PAGE = (DOCS / "fastapi.md").read_text("utf-8")
 PROGRAMS = programs("fastapi.md")
@@ -86,6 +86,14 @@ def test_a_claims_model_reads_claims_that_the_library_does_not_know(
     client: TestClient, issuer: InProcessIssuer
 ) -> None:
     caller = client.get("/caller", headers=alice(issuer, sub="u7", grant_id="g1")).json()
+    assert caller == {"sub": "u7", "client_id": "test", "username": "alice", "grant_id": "g1"}
+
+
+def test_a_replaced_user_fills_the_claims_model(service: SimpleNamespace, client: TestClient) -> None:
+    service.app.dependency_overrides[service.current_user] = lambda: access_token(
+        subject="u7", username="alice", claims={"grant_id": "g1"}
+    )
+    caller = client.get("/caller").json()
     assert caller == {"sub": "u7", "client_id": "test", "username": "alice", "grant_id": "g1"}
 
 

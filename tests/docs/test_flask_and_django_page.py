@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -58,16 +59,15 @@ def test_the_service_verifies_tokens_and_scopes(
     service = import_module(name)
     fixtures: dict[str, Any] = {}
     exec(re.sub(r"@pytest.fixture\n", "", PROGRAMS["conftest.py"]), fixtures)  # noqa: S102
-    issuer = fixtures["issuer"]()
-    verifier = fixtures["verifier"](issuer)
-    monkeypatch.setattr(service, "verifier", verifier)
+    issuer, started = fixtures["issuer"](), contextmanager(fixtures["verifier"])
     ask = SERVICES[name](service)
 
     def ask_as_alice(path: str, **claims: Any) -> Answer:
         token = issuer.make_token(**{"aud": "https://api.test", "username": "alice", **claims})
         return ask(path, Authorization=f"Bearer {token}")
 
-    with verifier:
+    with started(issuer) as verifier:
+        monkeypatch.setattr(service, "verifier", verifier)
         assert ask_as_alice("/me")[:2] == (200, {"id": "u1", "name": "alice"})
         assert ask_as_alice("/items", scope="items:read")[:2] == (200, ["a first item"])
         assert ask_as_alice("/items")[0] == 403
@@ -77,7 +77,7 @@ def test_the_service_verifies_tokens_and_scopes(
             assert status == 401
             assert sent["WWW-Authenticate"].startswith("Bearer")
     issuer.down = True
-    with fixtures["verifier"](issuer) as without_keys:
+    with started(issuer) as without_keys:
         monkeypatch.setattr(service, "verifier", without_keys)
         status, _, sent = ask_as_alice("/me")
     assert (status, sent["Retry-After"].isdigit()) == (503, True)

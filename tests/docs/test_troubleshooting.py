@@ -5,6 +5,8 @@ import logging
 import re
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -126,6 +128,31 @@ def test_a_request_without_a_token_leaves_no_line(logged: list[str]) -> None:
     answer = TestClient(app).get("/")
     assert "a bearer token is required" in answer.text
     assert logged == []
+
+
+CONFIGURED = """
+import logging.config
+from jwks_verifier import InvalidToken, JwksCache, SyncTokenVerifier
+
+logging.config.dictConfig({"version": 1, "disable_existing_loggers": True})
+with SyncTokenVerifier(JwksCache("http://127.0.0.1:9"), audience="a") as verifier:
+    try:
+        verifier.verify("junk")
+    except InvalidToken:
+        print("refused")
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("disables", "lines"), [("True", 0), ("False", 1)])
+def test_a_configuration_that_disables_existing_loggers_silences_the_refusals(
+    disables: str, lines: int, tmp_path: Path
+) -> None:
+    program = CONFIGURED.replace("True", disables)
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "refused\n"
+    assert done.stderr.count("token refused: ") == lines
 
 
 @asynccontextmanager

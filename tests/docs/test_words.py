@@ -52,6 +52,7 @@ EXCEPTIONS = {
     ("README.md", "families"): "the table of packages, in the words of the code",
     ("docs/operate.md", "dead"): "dead rows is PostgreSQL's own term",
 }
+QUESTION = re.compile(r"[^.|\n]*\w\?(?=\s|$)(?! *\|)", re.MULTILINE)
 SENTENCE_WITH_WHO = re.compile(r"(?:^|[.;:] )Who [^?.]*\.", re.MULTILINE)
 
 
@@ -139,6 +140,11 @@ def test_the_help_of_metrics_uses_the_words_of_the_field(web: TestClient) -> Non
 def test_a_sentence_does_not_begin_with_a_person_that_is_none(checked: Mapping[str, str]) -> None:
     found = {name: SENTENCE_WITH_WHO.findall(text) for name, text in checked.items()}
     assert not {name: each for name, each in found.items() if each}, "write: an attacker who…, whoever…"
+
+
+def test_no_sentence_is_a_question(checked: Mapping[str, str]) -> None:
+    found = {name: QUESTION.findall(text) for name, text in checked.items()}
+    assert not {name: each for name, each in found.items() if each}, "write what happens, and what to do"
 
 
 def test_every_exception_is_needed(checked: Mapping[str, str]) -> None:

@@ -1,4 +1,7 @@
-"""`issuer demo`, as a newcomer runs it: the story, the README's lines against it, and what stands in its way."""
+"""`issuer demo`: its scenario, the README's lines against it, and what prevents it.
+
+It runs on free ports here, so that a demo may run on this machine meanwhile.
+"""
 
 import os
 import re
@@ -13,13 +16,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.components import require
 from support.servers import PATIENCE_SECONDS, free_port
 
-from issuer.cli.demo import choose_ports
-from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports, Servers
+from issuer.cli import demo
+from issuer.cli.demo_servers import HOST, Ports, Servers
 from issuer.cli.output import CommandError
 
 DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
+
+
+@pytest.fixture
+def ports() -> Ports:
+    return Ports(free_port(), free_port())
+
+
+def on(ports: Ports) -> list[str]:
+    """Return the command."""
+    return [*DEMO, "--port", str(ports.issuer), "--service-port", str(ports.service)]
 
 
 @contextmanager
@@ -31,25 +45,17 @@ def listening(port: int) -> Iterator[None]:
         yield
 
 
-def nothing_left(folder: Path) -> bool:
-    for port in (ISSUER_PORT, SERVICE_PORT):
+def nothing_left(folder: Path, ports: Ports) -> bool:
+    for port in (ports.issuer, ports.service):
         with listening(port):
             pass
     return not list(folder.glob("demo-*"))
 
 
-def test_the_story_plays_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [*DEMO, "--once"], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "All steps passed." in done.stdout
-    assert nothing_left(tmp_path)
-
-
-def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -> None:
+def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path, ports: Ports) -> None:
+    require("curl")
     process = subprocess.Popen(
-        DEMO,
+        on(ports),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,8 +70,8 @@ def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -
             if line.startswith("Ctrl-C"):
                 break
         (export,) = re.findall(r"^export .*$", printed, re.MULTILINE)
-        assert Ports().curl_lines in printed
-        script = f"set -euo pipefail\n{export}\n{Ports().curl_lines}"
+        assert ports.curl_lines in printed
+        script = f"set -euo pipefail\n{export}\n{ports.curl_lines}"
         done = subprocess.run(
             ["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )
@@ -81,32 +87,31 @@ def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path) -
             process.terminate()
             process.wait(PATIENCE_SECONDS)
         process.stdout.close()
-    assert nothing_left(tmp_path)
+    assert nothing_left(tmp_path, ports)
 
 
-def test_the_story_plays_on_other_ports_while_the_usual_ones_are_taken(tmp_path: Path) -> None:
-    issuer, service = free_port(), free_port()
-    options = ["--port", str(issuer), "--service-port", str(service)]
-    with listening(ISSUER_PORT), listening(SERVICE_PORT):
-        done = subprocess.run(
-            [*DEMO, "--once", *options],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-            check=False,
-        )
+def test_the_scenario_passes_and_leaves_nothing_behind(tmp_path: Path, ports: Ports) -> None:
+    done = subprocess.run(
+        [*on(ports), "--once"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "All steps passed." in done.stdout
     assert done.stdout.count("✓") == 8
-    assert f'"iss": "http://127.0.0.1:{issuer}"' in done.stdout
-    assert f'"aud": ["http://127.0.0.1:{service}"' in done.stdout
-    assert nothing_left(tmp_path)
+    assert f'"iss": "{ports.issuer_url}"' in done.stdout
+    assert f'"aud": ["{ports.service_url}"' in done.stdout
+    assert nothing_left(tmp_path, ports)
 
 
-@pytest.mark.parametrize(("port", "option"), [(ISSUER_PORT, "--port"), (SERVICE_PORT, "--service-port")])
-def test_a_taken_port_that_was_asked_for_is_one_clear_line_and_nothing_is_left_running(
-    tmp_path: Path, port: int, option: str
+@pytest.mark.parametrize("option", ["--port", "--service-port"])
+def test_a_taken_port_that_was_asked_for_is_one_clear_line_and_nothing_is_left(
+    tmp_path: Path, option: str
 ) -> None:
+    port = free_port()
     with listening(port):
         done = subprocess.run(
             [*DEMO, "--once", option, str(port)],
@@ -118,21 +123,24 @@ def test_a_taken_port_that_was_asked_for_is_one_clear_line_and_nothing_is_left_r
         )
     assert done.returncode == 1
     assert re.fullmatch(rf"failed: cannot listen on 127\.0\.0\.1:{port}: .* {option}\n", done.stderr)
-    assert nothing_left(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_next_free_ports_are_used_if_the_default_ones_are_taken(
-    capsys: pytest.CaptureFixture[str],
+    ports: Ports, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with listening(ISSUER_PORT):
-        ports = choose_ports(None, None)
-    assert ports.service == SERVICE_PORT
-    assert ports.issuer > SERVICE_PORT
+    monkeypatch.setattr(demo, "ISSUER_PORT", ports.issuer)
+    monkeypatch.setattr(demo, "SERVICE_PORT", ports.service)
+    with listening(ports.issuer):
+        chosen = demo.choose_ports(None, None)
+    assert chosen.service == ports.service
+    assert chosen.issuer > ports.issuer
     assert capsys.readouterr().err == (
-        f"note: port {ISSUER_PORT} is taken, so the issuer listens on {ports.issuer}; --port chooses another one\n"
+        f"note: port {ports.issuer} is taken, so the issuer listens on {chosen.issuer};"
+        " --port chooses another one\n"
     )
-    assert choose_ports(SERVICE_PORT, None).service > SERVICE_PORT
-    assert choose_ports(None, ISSUER_PORT).issuer >= SERVICE_PORT
+    assert demo.choose_ports(ports.service, None).service > ports.service
+    assert demo.choose_ports(None, ports.issuer).issuer > ports.issuer
 
 
 class Impostor(BaseHTTPRequestHandler):
@@ -160,8 +168,8 @@ def test_another_process_that_is_ready_on_the_port_is_not_taken_for_the_issuer(t
             impostor.shutdown()
 
 
-def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: Path) -> None:
-    process = subprocess.Popen(DEMO, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: Path, ports: Ports) -> None:
+    process = subprocess.Popen(on(ports), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("Ctrl-C"):
@@ -170,16 +178,16 @@ def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: 
     while process.poll() is None:
         process.send_signal(signal.SIGHUP)
     process.stdout.close()
-    assert nothing_left(tmp_path)
+    assert nothing_left(tmp_path, ports)
 
 
 @pytest.mark.parametrize(
     ("package", "fix"),
     [("httpx2", "make demo, or see README.md"), ("jwks_verifier", "pip install ./verifier_example")],
 )
-def test_a_missing_dependency_is_one_clear_line(tmp_path: Path, package: str, fix: str) -> None:
+def test_a_missing_dependency_is_one_clear_line(tmp_path: Path, ports: Ports, package: str, fix: str) -> None:
     without = f"import sys; sys.modules['{package}'] = None; from issuer.cli import main; main()"
-    command = [sys.executable, "-c", without, "demo", "--once"]
+    command = [sys.executable, "-c", without, *on(ports)[3:], "--once"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
@@ -188,16 +196,21 @@ def test_a_missing_dependency_is_one_clear_line(tmp_path: Path, package: str, fi
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which not even root may write")
-def test_an_unwritable_folder_is_one_clear_line() -> None:
+def test_an_unwritable_folder_is_one_clear_line(ports: Ports) -> None:
     done = subprocess.run(
-        [*DEMO, "--once"], cwd="/proc", capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        [*on(ports), "--once"],
+        cwd="/proc",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert done.returncode == 1
     assert re.fullmatch(r"failed: cannot make a scratch folder in /proc: .*\n", done.stderr)
 
 
-def test_a_demo_that_is_terminated_takes_its_servers_with_it(tmp_path: Path) -> None:
-    process = subprocess.Popen(DEMO, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+def test_a_demo_that_is_terminated_takes_its_servers_with_it(tmp_path: Path, ports: Ports) -> None:
+    process = subprocess.Popen(on(ports), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
         for line in process.stdout:
@@ -210,4 +223,4 @@ def test_a_demo_that_is_terminated_takes_its_servers_with_it(tmp_path: Path) -> 
             process.kill()
             process.wait(PATIENCE_SECONDS)
         process.stdout.close()
-    assert nothing_left(tmp_path)
+    assert nothing_left(tmp_path, ports)

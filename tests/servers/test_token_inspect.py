@@ -48,6 +48,7 @@ def test_a_valid_token_is_shown_with_its_instants_in_words(site: Installation) -
     assert last(done).startswith(f"✓ valid: signed by a key of {site.url}; aud was not compared")
     assert inspected(site, stdin=site.token()).code == 0
     assert inspected(site, "Bearer", site.token()).code == 0
+    assert inspected(site, f"Bearer {site.token()}").code == 0
 
 
 def test_another_audience_is_named(site: Installation) -> None:

@@ -63,6 +63,7 @@ COMPONENTS: Mapping[str, Component] = {
     "OpenSSL": Component("openssl", ("openssl",)),
     "prlimit": Component("util-linux", ("prlimit",)),
     "git": Component("git", ("git",)),
+    "patch": Component("patch", ("patch",)),
     "systemd": Component("systemd", ("systemd-analyze",)),
     "systemd-nspawn": Component("systemd-container", ("systemd-nspawn", "nsenter", "unshare")),
     "nginx": Component("nginx", ("nginx",)),

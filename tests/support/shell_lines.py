@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
+from support.components import require
 from support.servers import PATIENCE_SECONDS, free_port
 
 BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"
@@ -28,6 +29,8 @@ class Lines:
         replaced: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
     ) -> None:
+        for program in {"curl", "patch"} & set(lines.split()):
+            require(program)
         self.folder = folder
         ports = {f"127.0.0.1:{port}": f"127.0.0.1:{free_port()}" for port in (8000, 8001)}
         ports |= {f"--port {old[-4:]}": f"--port {new.rpartition(':')[2]}" for old, new in ports.items()}

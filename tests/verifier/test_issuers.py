@@ -143,6 +143,18 @@ def test_the_metadata_names_every_issuer(two: Two) -> None:
     assert client.get(METADATA_PATH).json()["authorization_servers"] == [two.a.url, two.b.url]
 
 
+def test_two_dependencies_of_one_application_have_names_of_their_own_in_openapi(two: Two) -> None:
+    app = FastAPI()
+    for name, issuer in (("a", two.a), ("b", two.b)):
+        user = CurrentUser(two.verifier, token_url=f"{issuer.url}/login", scheme_name=name)
+        app.get(f"/{name}", dependencies=[Security(user)])(lambda: None)
+    document = app.openapi()
+    schemes = document["components"]["securitySchemes"]
+    urls = {name: scheme["flows"]["password"]["tokenUrl"] for name, scheme in schemes.items()}
+    assert urls == {"a": "https://a.test/login", "b": "https://b.test/login"}
+    assert [document["paths"][path]["get"]["security"] for path in ("/a", "/b")] == [[{"a": []}], [{"b": []}]]
+
+
 def test_how_long_a_token_is_accepted_includes_the_leeway(two: Two, clock: Clock) -> None:
     token = two.run(two.verifier.verify(two.forges[two.b].token()))
     assert two.verifier.remaining(token) == 610

@@ -46,6 +46,18 @@ async def test_the_state_follows_from_the_age_of_the_keys(
     assert seen == [State.EMPTY, State.FRESH, State.STALE, State.STALE, State.EXPIRED]
 
 
+async def test_a_cache_of_two_verifiers_is_refreshed_until_both_have_ended(
+    verifier: TokenVerifier, clock: Clock, issuer: InProcessIssuer, forge: Forge
+) -> None:
+    other = TokenVerifier(verifier.cache, "https://other.test", wall=clock.wall)
+    async with verifier:
+        async with other:
+            assert (await other.verify(forge.token(aud="https://other.test"))).subject == "u1"
+        assert verifier.cache._timer is not None
+        assert not verifier.cache._timer.cancelled()
+    assert verifier.cache._timer.cancelled()
+
+
 async def test_tokens_are_accepted_during_an_outage_until_the_keys_are_too_old(
     verifier: TokenVerifier, clock: Clock, issuer: InProcessIssuer, forge: Forge, events: Events
 ) -> None:

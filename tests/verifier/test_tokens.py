@@ -5,6 +5,7 @@ Which tokens are accepted is tested in `test_attacks` and `test_fuzz`, the life 
 
 import asyncio
 import errno
+import json
 from typing import Any
 
 import pytest
@@ -49,6 +50,15 @@ def test_all_claims_are_there_and_immutable_at_any_depth(judge: Judge, forge: Fo
             level[0] = "root"
     with pytest.raises(AttributeError):
         claims.extra = "root"
+
+
+def test_claims_are_copied_for_json_and_the_copy_changes_nothing(judge: Judge, forge: Forge) -> None:
+    own = {"realm": {"roles": ["admin", {"of": ["x"]}]}}
+    claims = judge(forge.token(**own)).claims
+    copied = claims.as_dict()
+    assert json.loads(json.dumps(copied)) == forge.claims(**own)
+    copied["realm"]["roles"].append("root")
+    assert claims.as_dict() == forge.claims(**own)
 
 
 def test_claims_fill_a_model_of_the_services_own(judge: Judge, forge: Forge) -> None:

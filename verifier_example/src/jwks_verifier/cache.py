@@ -34,7 +34,8 @@ class JwksCache(Clocks):
     """The issuer's published keys, refreshed in advance, one fetch at a time; use it in `async with`.
 
     The constructor raises ValueError for unusable URLs, algorithms and certificate files. Network errors are never
-    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay.
+    raised: a failed fetch is reported to `on_event`, logged and retried, and the old keys stay. Verifiers on one
+    event loop may share a cache; the last to end stops it.
     """
 
     issuer: str
@@ -72,7 +73,7 @@ class JwksCache(Clocks):
         self._timer: asyncio.TimerHandle | None = None
         self._late_fetch: asyncio.Task[None] | None = None  # the fetch that became due during a suspend
         self._is_closing = False
-        self._users = self._waiters = 0
+        self._users = self._waiters = 0  # blocks of `async with` that are running, and requests that wait
         self._refresh_share = _JITTER.uniform(self.timings.refresh_from, self.timings.refresh_to)
         # Created here, because that blocks for a while. A stop has nothing to close, and a start may follow.
         client = HttpClient(
@@ -85,13 +86,7 @@ class JwksCache(Clocks):
             transport=self.transport,
         )
         self._fetcher = KeySetFetcher(
-            client,
-            self.issuer,
-            jwks_url=self.jwks_url,
-            allow_http=self.allow_http,
-            algorithms=self.algorithms,
-            timings=self.timings,
-            report=self.report,
+            client, self.issuer, self.jwks_url, self.allow_http, self.algorithms, self.timings, self.report
         )
 
     async def __aenter__(self) -> Self:
@@ -102,10 +97,12 @@ class JwksCache(Clocks):
 
     async def __aexit__(self, *_: object) -> None:
         self._users -= 1
-        self._is_closing = self._users <= 0  # else another verifier of this event loop needs the refreshes
-        if self._is_closing and self._timer is not None:
+        if self._users > 0:  # another verifier of this event loop needs the refreshes
+            return
+        self._is_closing = True
+        if self._timer is not None:
             self._timer.cancel()
-        if self._is_closing and self._task is not None:
+        if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task}, timeout=0.5)
 
@@ -127,8 +124,8 @@ class JwksCache(Clocks):
     @property
     def usable(self) -> KeySet | None:
         """The snapshot while it is FRESH or STALE."""
-        keys = self._snapshot
-        return keys if keys and self.age <= keys.ttl + self.timings.max_stale else None
+        keys = self._snapshot  # read once, without `age`: another thread may replace it
+        return keys if keys and self.since(keys.fetched_at) <= keys.ttl + self.timings.max_stale else None
 
     @property
     def state(self) -> State:
@@ -173,10 +170,7 @@ class JwksCache(Clocks):
                 self._waiters -= 1
         else:
             self.report(Event.REFETCH_SUPPRESSED, self.state)
-        keys = self.usable
-        if keys is None:
-            raise KeysUnavailable(self.retry_after)
-        return keys
+        return self._required()
 
     def _may_refetch(self) -> bool:
         """Whether the caller may wait for a fetch: one in progress, or a new one if the cooldown has passed."""
@@ -197,6 +191,9 @@ class JwksCache(Clocks):
             self._late_fetch = self.refresh()
         if self._late_fetch is not None:
             await asyncio.wait({self._late_fetch}, timeout=self.timings.wait)
+        return self._required()
+
+    def _required(self) -> KeySet:
         keys = self.usable
         if keys is None:
             raise KeysUnavailable(self.retry_after)

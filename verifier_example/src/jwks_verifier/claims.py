@@ -3,6 +3,7 @@
 Header, key and signature are left to `verifier`.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Mapping
 from operator import itemgetter
@@ -42,6 +43,10 @@ class Claims(Mapping[str, Any]):
 
     def __hash__(self) -> int:
         return hash(frozenset(self.items()))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a copy of dicts and lists, for JSON."""
+        return copy.deepcopy(dict(self._claims))
 
     def __repr__(self) -> str:
         return f"Claims({dict(self)})"

@@ -29,7 +29,7 @@ KEY_SET = json.JSONDecoder(
     parse_constant=str,
     parse_int=float,
 )
-"""Reads a key set: a member twice, and a number that int() refuses, spoil their own key alone."""
+"""Reads a key set: a member that is repeated, or a number that int() refuses, makes only its own key unusable."""
 
 
 def read_object(raw: bytes | bytearray, decoder: json.JSONDecoder = _STRICT) -> dict[str, Any]:

@@ -108,16 +108,16 @@ class CurrentUser(SecurityBase):
 
     Raises 400, 401, 403 and 503 with the challenges of RFC 6750 section 3; these name the resource's metadata if the
     audience is a URL (RFC 9728 section 5.1). In OpenAPI it is an OAuth 2.0 password flow at `token_url`, so that the
-    Authorize button of /docs works.
+    Authorize button of /docs works. Two of them in one application need different names there.
     """
 
-    def __init__(self, verifier: TokenVerifier, *, token_url: str) -> None:
+    def __init__(self, verifier: TokenVerifier, *, token_url: str, scheme_name: str = "issuer") -> None:
         self._verifier = verifier
         self._password = OAuthFlowPassword(tokenUrl=token_url, scopes={})
         self.model = OAuth2(
             flows=OAuthFlows(password=self._password), description="Log in with an account of the issuer."
         )
-        self.scheme_name = "issuer"
+        self.scheme_name = scheme_name
         self.optional = _Optional(self)
         """The same dependency, but None if there is no token; an invalid token is refused as elsewhere."""
         url = urlsplit(verifier.audience)

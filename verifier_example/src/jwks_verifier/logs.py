@@ -83,7 +83,7 @@ class RefusalLog:
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._refilled: dict[str, float] = {}  # reason -> when the next warning but BURST would be allowed
-        self._unsaid: dict[str, int] = {}
+        self._suppressed: dict[str, int] = {}
 
     def refused(self, refusal: InvalidToken) -> None:
         """Log why a token is invalid."""
@@ -95,10 +95,10 @@ class RefusalLog:
             now = self._monotonic()
             refilled = max(now, self._refilled.get(reason, now)) + SECONDS_PER_WARNING
             if refilled > now + BURST * SECONDS_PER_WARNING:
-                self._unsaid[reason] = self._unsaid.get(reason, 0) + 1
+                self._suppressed[reason] = self._suppressed.get(reason, 0) + 1
                 return
             self._refilled[reason] = refilled
-            more = self._unsaid.pop(reason, 0)
+            more = self._suppressed.pop(reason, 0)
             since = f" ({more} more for this reason since the last such line)" if more else ""
             logger.warning("token refused: %s%s", words, since)
 

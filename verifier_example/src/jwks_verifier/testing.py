@@ -81,7 +81,7 @@ def make_token(key: KeyPair, *, header: Mapping[str, Any] | None = None, **claim
 def access_token(**changes: Any) -> AccessToken:
     """Return a verified token with the given changes, for `dependency_overrides`.
 
-    `claims` may be a dict; it holds only what is given.
+    `claims`, a dict, adds to the claims that the other fields imply.
     """
     now = int(time.time())  # noqa: TID251 - tokens for tests are valid now
     plain = AccessToken(
@@ -95,7 +95,21 @@ def access_token(**changes: Any) -> AccessToken:
         expires_at=now + 600,
         jti=str(uuid.uuid4()),
     )
-    return plain._replace(**{**changes, "claims": Claims(changes.get("claims", {}))})
+    token = plain._replace(**changes)
+    claims = {
+        "iss": token.issuer,
+        "sub": token.subject,
+        "aud": list(token.audience),
+        "client_id": token.client_id,
+        "username": token.username,
+        "scope": " ".join(sorted(token.scopes)),
+        "iat": token.issued_at,
+        "exp": token.expires_at,
+        "jti": token.jti,
+    }
+    if token.username is None:
+        del claims["username"]
+    return token._replace(claims=Claims({**claims, **token.claims}))
 
 
 class InProcessIssuer:
