@@ -58,7 +58,7 @@ def text(descriptor: int) -> TextIO:
 
 def read_all(reader: BinaryIO, until: bytes) -> bytes:
     data = b""
-    while until not in data:
+    while until not in data.replace(b"\r\n", b"\n"):
         data += reader.read(65536)
     return data.replace(b"\r\n", b"\n")
 
@@ -73,7 +73,7 @@ def test_lines_wait_for_a_stopped_reader_and_arrive_complete_and_in_order(
         for line in lines:
             output.write(line)  # would wait for ever, if it did
         output.write("the end\n")
-        read = read_all(reader, b"the end").decode().splitlines(keepends=True)
+        read = read_all(reader, b"the end\n").decode().splitlines(keepends=True)
         assert read == [*lines, "the end\n"]
         assert output.dropped == 0
 
@@ -95,7 +95,7 @@ def test_lines_for_a_stopped_reader_are_bounded_and_dropped_ones_counted(
         while read.count(b"\n") < 20_000 - lost:
             read += reader.read(65536)
         output.write("the end\n")
-        assert read_all(reader, b"the end") == b"the end\n"
+        assert read_all(reader, b"the end\n") == b"the end\n"
         assert set(read.replace(b"\r\n", b"\n").decode().splitlines(keepends=True)) == {line}
         assert not output.is_failing
 
@@ -110,7 +110,7 @@ def test_a_pipe_that_may_only_be_written_with_waiting_is_written_by_a_thread(
         for line in lines:
             output.write(line)
         output.write("the end\n")
-        assert read_all(reader, b"the end").decode().splitlines(keepends=True) == [*lines, "the end\n"]
+        assert read_all(reader, b"the end\n").decode().splitlines(keepends=True) == [*lines, "the end\n"]
         output.flush()
         reader.close()
         output.write("lost\n")

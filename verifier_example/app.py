@@ -28,7 +28,17 @@ from jwks_verifier.fastapi import (
     render_refusal,
     unavailable,
 )
-from jwks_verifier.refusals import OF_EACH_ROUTE, SCOPE_MISSING, UNAVAILABLE, documented
+from jwks_verifier.refusals import (
+    METHOD_NOT_ALLOWED,
+    NOT_FOUND,
+    OF_EACH_ROUTE,
+    SCOPE_MISSING,
+    UNAVAILABLE,
+    Refusal,
+    Refused,
+    documented,
+    refused,
+)
 from verifier_example import docs_page, home_page
 from verifier_example.bodies import Claims, Greeting, Health, Item
 from verifier_example.connections import bound_connections_of_this_server
@@ -92,7 +102,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host header, which may be anything
     )
-    app.add_exception_handler(HTTPException, render_refusal)
+    app.add_exception_handler(HTTPException, _render_error)
     for kind in KINDS:
         app.add_exception_handler(kind, _render_shortage)
     current_user = CurrentUser(verifier, token_url=chosen.issuer.rstrip("/") + "/login")
@@ -135,6 +145,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _not_found(_scope: Scope, _receive: Receive, _send: Send) -> None:
     """Answer 404 with a body for any other path, also of a WebSocket, where the framework sends no body."""
     raise HTTPException(HTTPStatus.NOT_FOUND)
+
+
+async def _render_error(connection: HTTPConnection, error: Exception) -> Any:
+    """Render the errors of the framework (404, 405) as those of the library, and answer OPTIONS everywhere."""
+    if isinstance(error, Refused) or not isinstance(error, HTTPException):
+        return await render_refusal(connection, error)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        methods = {*headers["Allow"].split(", "), "OPTIONS"}
+        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    method, path = connection.scope.get("method"), connection.scope["path"]
+    if method == "OPTIONS" and (path == "*" or error.status_code == HTTPStatus.METHOD_NOT_ALLOWED):
+        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)  # RFC 9110 section 9.3.7
+    status = HTTPStatus(error.status_code)
+    unnamed = Refusal(status, status.name.lower(), status.phrase, "")
+    refusal = next((each for each in (NOT_FOUND, METHOD_NOT_ALLOWED) if each.status is status), unnamed)
+    return await render_refusal(connection, refused(refusal, **headers))
 
 
 async def _render_shortage(connection: HTTPConnection, error: Exception) -> Any:

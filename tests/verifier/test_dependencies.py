@@ -182,6 +182,26 @@ def test_a_service_can_be_tested_with_an_issuer_in_the_same_process(issuer: InPr
         assert client.get("/items", headers=bearer(token)).status_code == 200
 
 
+def test_only_refusals_of_a_token_are_rendered_in_the_form_of_oauth(verifier: TokenVerifier) -> None:
+    current_user = CurrentUser(verifier, token_url="https://issuer.test/login")
+    app = FastAPI(lifespan=current_user.lifespan)
+    app.add_exception_handler(HTTPException, render_refusal)
+
+    @app.get("/mine", dependencies=[Security(current_user)])
+    async def mine() -> None: ...
+
+    @app.get("/things/{number}")
+    async def thing(number: int) -> None:
+        raise HTTPException(404, "no such thing" if number else {"code": 7}, {"X-Number": str(number)})
+
+    with TestClient(app) as client:
+        assert client.get("/mine").json().keys() == {"error", "error_description"}
+        assert client.get("/things/1").json() == {"detail": "no such thing"}
+        assert client.get("/things/1").headers["X-Number"] == "1"
+        assert client.get("/things/0").json() == {"detail": {"code": 7}}
+        assert client.get("/nothing").json() == {"detail": "Not Found"}
+
+
 def test_with_an_optional_user_a_request_without_a_token_has_none_and_a_bad_token_is_refused(
     verifier: TokenVerifier, forge: Forge
 ) -> None:

@@ -20,10 +20,11 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, HTTPException, Response, Security, WebSocket
+from fastapi import APIRouter, Depends, HTTPException, Request, Security, WebSocket
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.openapi.models import OAuth2, OAuthFlowPassword, OAuthFlows
 from fastapi.responses import JSONResponse
 from fastapi.security import SecurityScopes
@@ -37,8 +38,6 @@ from .claims import AccessToken
 from .errors import InvalidToken, KeysUnavailable, Reason
 from .logs import shown
 from .refusals import (
-    METHOD_NOT_ALLOWED,
-    NOT_FOUND,
     SCOPE_MISSING,
     TOKEN_EXPIRED,
     TOKEN_INVALID,
@@ -46,6 +45,7 @@ from .refusals import (
     TOKENS_REPEATED,
     UNAVAILABLE,
     Refusal,
+    Refused,
     refused,
 )
 from .verifier import TokenVerifier
@@ -53,7 +53,6 @@ from .verifier import TokenVerifier
 SUBPROTOCOL = "bearer"
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
 _URI = re.compile(r"[!$-;=?-Z\[\]_a-z~]+")  # RFC 3986; a challenge could not hold other characters
-_BODIES = {each.status: each.body for each in (NOT_FOUND, METHOD_NOT_ALLOWED)}
 
 POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013  # close codes, RFC 6455 section 7.4.1 and IANA's registry
 
@@ -73,7 +72,7 @@ def unavailable(description: str, retry_after: int) -> HTTPException:
 
 
 async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
-    """Render any HTTPException as an ErrorBody, including those of the framework (404, 405).
+    """Render a refusal as an ErrorBody, and any other HTTPException as FastAPI does.
 
     A WebSocket gets the same response before it is accepted; if the server lacks the ASGI extension for that, it is
     closed instead.
@@ -84,18 +83,9 @@ async def render_refusal(connection: HTTPConnection, error: Exception) -> Any:
     if isinstance(connection, WebSocket) and "websocket.http.response" not in extensions:
         later = error.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         return WebSocketClose(TRY_AGAIN_LATER if later else POLICY_VIOLATION)
-    headers = dict(error.headers or {})
-    if "Allow" in headers:
-        methods = {*headers["Allow"].split(", "), "OPTIONS"}
-        headers["Allow"] = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
-    method, path = connection.scope.get("method"), connection.scope["path"]
-    if method == "OPTIONS" and (path == "*" or error.status_code == HTTPStatus.METHOD_NOT_ALLOWED):
-        return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)  # RFC 9110 section 9.3.7
-    body: object = error.detail
-    if not isinstance(body, dict):
-        status = HTTPStatus(error.status_code)
-        body = _BODIES.get(status, {"error": status.name.lower(), "error_description": status.phrase})
-    return JSONResponse(body, error.status_code, headers)
+    if isinstance(error, Refused):
+        return JSONResponse(error.detail, error.status_code, error.headers)
+    return await http_exception_handler(cast("Request", connection), error)
 
 
 async def accept(websocket: WebSocket) -> None:

@@ -18,6 +18,10 @@ class ErrorBody(BaseModel):
     error_description: str
 
 
+class Refused(HTTPException):
+    """A response of this library: its body is an ErrorBody, and not in `detail`."""
+
+
 class Refusal(NamedTuple):
     """An error response; `_replace` makes one with another description."""
 
@@ -87,10 +91,10 @@ _HEADERS: dict[HTTPStatus, Any] = {
 }
 
 
-def refused(refusal: Refusal, **headers: str) -> HTTPException:
+def refused(refusal: Refusal, **headers: str) -> Refused:
     """Return the exception of a refusal; `_` in the names of headers stands for `-`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return HTTPException(refusal.status, refusal.body, named)
+    return Refused(refusal.status, refusal.body, named)
 
 
 def documented(*refusals: Refusal) -> dict[int | str, dict[str, Any]]:
