@@ -18,7 +18,7 @@ from support.attacks.headers import HEADER, SIGNATURE, UNKNOWN_KID
 from support.servers import PATIENCE_SECONDS, eventually
 from support.verifier import AUDIENCE, Clock, Forge
 
-from jwks_verifier import InvalidToken, JwksCache, KeysUnavailable, SyncTokenVerifier, Timings
+from jwks_verifier import InvalidToken, JwksCache, KeysUnavailable, SyncTokenVerifier, Timings, sync
 from jwks_verifier.testing import JWKS_PATH, InProcessIssuer, KeyPair
 
 THREADS = 16
@@ -117,6 +117,24 @@ def test_a_close_during_a_fetch_that_never_ends_is_quick_and_ends_every_wait(
             eventually(lambda: cache._waiters == THREADS, "every thread waits")
         assert {each.result(PATIENCE_SECONDS) for each in waiting} == {"KeysUnavailable"}
     assert not running()
+
+
+def test_no_caller_waits_for_a_loop_that_does_not_run(
+    issuer: InProcessIssuer, forge: Forge, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "LOOP_SECONDS", 0.01)
+    cache = JwksCache(issuer.url, transport=issuer.transport, timings=Timings(wait=0.01), wall=clock.wall)
+    resumed = threading.Event()
+    issuer.down = True
+    with SyncTokenVerifier(cache, AUDIENCE, wall=clock.wall) as verifier:
+        assert verifier._thread
+        verifier._thread._loop.call_soon_threadsafe(resumed.wait, PATIENCE_SECONDS)
+        try:
+            with pytest.raises(KeysUnavailable):
+                verifier.verify(forge.token())
+            assert not resumed.is_set()
+        finally:
+            resumed.set()
 
 
 def test_it_starts_again_after_a_close(

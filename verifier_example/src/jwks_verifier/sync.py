@@ -19,6 +19,7 @@ from .claims import AccessToken
 from .errors import KeysUnavailable
 from .verifier import TokenVerifier, Waiting
 
+LOOP_SECONDS = 10  # the most that a caller waits for the loop beyond the wait for a fetch
 STOP_SECONDS = 5  # the most that `close` waits: a name server that does not answer would delay the loop's end
 
 
@@ -117,8 +118,10 @@ class _LoopThread:
             verifying = self._verifier.verify_after_fetch(token, waiting)
             future = asyncio.run_coroutine_threadsafe(verifying, self._loop)
         try:
-            return future.result()
-        except CancelledError as error:
+            # The loop itself waits for at most `wait`; the rest is for a loop that does not run.
+            return future.result(waiting.cache.timings.wait + LOOP_SECONDS)
+        except (CancelledError, TimeoutError) as error:
+            future.cancel()
             raise KeysUnavailable(1) from error
 
     def stop(self) -> None:
