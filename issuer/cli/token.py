@@ -78,7 +78,8 @@ def inspect_token(
     """Show the header and the claims of an access token, and whether it is valid, with the reason.
 
     The keys are fetched from the issuer by discovery, as any service does it. Exit 1 if the token is not valid or
-    could not be verified. The token itself is not printed.
+    could not be verified. exp is compared without leeway; services may allow a few seconds. The token itself is not
+    printed.
     """
     settings = load_settings()
     with misuse():

@@ -1,6 +1,7 @@
 """Decodes an access token for a developer, and gives the reason in words why it is not valid.
 
-The rules are those of `signed_jwt`. No response over HTTP contains these reasons.
+It judges as services do, RFC 9068 section 4; the issuer itself is stricter, see `signed_jwt`. No response over HTTP
+contains these reasons.
 """
 
 import json
@@ -10,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
-from jwt.utils import base64url_decode
+from jwt.utils import base64url_decode, base64url_encode
 
 from issuer.clients.key_sets import ALGORITHMS, ClientKey
 from issuer.clock import instant
@@ -18,18 +19,14 @@ from issuer.jose import MALFORMED
 from issuer.strict_json import read_document
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.refresh import family_and_proof
-from issuer.tokens.signed_jwt import (
-    ACCESS_TOKEN,
-    TOKEN_MOST_CHARACTERS,
-    BadHeader,
-    read_header,
-    verified_claims,
-)
+from issuer.tokens.signed_jwt import ACCESS_TOKEN, TOKEN_MOST_CHARACTERS, verified_claims
 
 INSTANTS = ("iat", "nbf", "exp", "auth_time")
 LEEWAY = timedelta(seconds=10)
 """How far a token may be issued in the future: the clocks of two hosts differ."""
 PARTS = 3
+FORBIDDEN_HEADERS = ("crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "enc", "cty")
+"""Those with which `jwks_verifier` refuses a token, too."""
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -64,7 +61,8 @@ def decode(text: str) -> DecodedToken:
             raise Invalid(
                 "not a JWT but an opaque refresh token; only its issuer can check it, by introspection"
             )
-        raise Invalid(f"not a JWT: it has {len(parts)} parts separated by dots, not {PARTS}")
+        found = "1 part" if len(parts) == 1 else f"{len(parts)} parts separated by dots"
+        raise Invalid(f"not a JWT: it has {found}, not {PARTS}")
     header, claims = (_read(name, part) for name, part in zip(("header", "claims"), parts[:2], strict=True))
     return DecodedToken(text, header, claims)
 
@@ -76,12 +74,16 @@ def require_header(token: DecodedToken) -> None:
         raise Invalid("alg is none: the token is not signed")
     if alg not in ALGORITHMS:
         raise Invalid(f"alg is {alg}, expected one of {', '.join(ALGORITHMS)}")
+    typ = token.header.get("typ")
+    if str(typ).lower().removeprefix("application/") != ACCESS_TOKEN.typ:  # RFC 9068 section 4
+        raise Invalid(f"typ is {typ}, expected {ACCESS_TOKEN.typ}")
+    forbidden = [name for name in FORBIDDEN_HEADERS if name in token.header]
+    if forbidden:
+        raise Invalid(f"the header has {', '.join(forbidden)}, which services do not accept")
     try:
-        read_header(token.text, ACCESS_TOKEN)
-    except BadHeader as error:
-        raise Invalid(str(error)) from None
-    except MALFORMED as error:
-        raise Invalid(f"the header is malformed: {error}") from None
+        _octets(token.text.rpartition(".")[2])
+    except ValueError:
+        raise Invalid("the signature is not base64url; check that the token is complete") from None
 
 
 def require_valid(
@@ -94,7 +96,7 @@ def require_valid(
     if not named:
         other = token.claims.get("iss")
         raise Invalid(
-            f"unknown kid {kid}: it is not among the {len(keys)} keys of {issuer}"
+            f"unknown kid {kid}: it is not among the keys of {issuer}"
             + (f"; the token names another issuer, {other}" if other != issuer else "")
         )
     key = next((key for key in named if key.suits(alg, kid)), None)
@@ -116,7 +118,9 @@ def _reason(error: Exception, token: DecodedToken, issuer: str, audience: str | 
             return f"iss is {token.claims.get('iss')}, expected {issuer}"
         case jwt.InvalidAudienceError():
             aud = token.claims.get("aud")
-            return f"aud is {' '.join(map(str, aud)) if isinstance(aud, list) else aud}, expected {audience}"
+            listed = [str(each) for each in aud] if isinstance(aud, list) else [str(aud)]
+            shown = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
+            return f"aud is {shown}, expected {audience}"
         case jwt.MissingRequiredClaimError():
             return f"the claim {error.claim} is missing"
     return f"it is malformed: {error}"
@@ -143,13 +147,21 @@ def in_words(span: timedelta) -> str:
 def _read(name: str, part: str) -> dict[str, Any]:
     """Return the JSON object in a part of the token; raise Invalid."""
     try:
-        document = read_document(base64url_decode(part))
+        document = read_document(_octets(part))
         json.dumps(document, allow_nan=False)  # a number such as 1e999 has no JSON, and depth has a limit
     except (*MALFORMED, OverflowError) as error:
         raise Invalid(f"not a JWT: its {name} cannot be decoded: {error}") from None
     if not isinstance(document, dict):
         raise Invalid(f"not a JWT: its {name} is not a JSON object")
     return document
+
+
+def _octets(part: str) -> bytes:
+    """Return what a part of a token encodes; raise ValueError unless it is the one base64url without padding."""
+    octets: bytes = base64url_decode(part)  # ignores characters that are not base64url
+    if base64url_encode(octets).decode() != part:
+        raise ValueError("it is not base64url")
+    return octets
 
 
 def _instant(value: object) -> datetime | None:

@@ -38,10 +38,6 @@ ACCESS_TOKEN = TokenType("at+jwt", ("iss", "sub", "aud", "exp", "iat", "jti", "c
 """RFC 9068 section 2."""
 
 
-class BadHeader(ValueError):
-    """The header is not that of a token of the required type; the message says why."""
-
-
 class JwtSigner:
     """Signs tokens by the node's view of the key ring, and verifies its own."""
 
@@ -86,7 +82,7 @@ class JwtSigner:
     def _verified(
         self, token_type: TokenType, token: str, now: datetime, *, for_issuer: bool
     ) -> dict[str, Any]:
-        header = read_header(token, token_type)
+        header = _read_header(token, token_type)
         key = self._published(str(header["kid"]), now)
         audience = self.issuer if for_issuer else None
         return verified_claims(
@@ -102,13 +98,13 @@ class JwtSigner:
         raise KeyError(kid)
 
 
-def read_header(token: str, token_type: TokenType) -> dict[str, Any]:
-    """Return the header of a token, which is not verified yet; raise BadHeader or one of MALFORMED."""
+def _read_header(token: str, token_type: TokenType) -> dict[str, Any]:
+    """Return the header of a token, which is not verified yet; raise one of MALFORMED."""
     if len(token) > TOKEN_MOST_CHARACTERS:
-        raise BadHeader(f"it has more than {TOKEN_MOST_CHARACTERS} characters")
+        raise ValueError(f"it has more than {TOKEN_MOST_CHARACTERS} characters")
     header = jwt.get_unverified_header(token)
     if header.get("typ") != token_type.typ:
-        raise BadHeader(f"typ is {header.get('typ')}, expected {token_type.typ}")
+        raise ValueError(f"typ is {header.get('typ')}, expected {token_type.typ}")
     return header
 
 

@@ -73,7 +73,9 @@ def test_without_the_issuer_the_claims_are_shown_as_not_verified(site: Installat
     assert done.code == 1
     assert "claims, NOT VERIFIED\n" in done.out
     assert "client_id  " in done.out
-    assert last(done).startswith(f"✗ NOT VERIFIED: cannot fetch {nowhere}/.well-known/openid-configuration: ")
+    assert last(done).startswith(
+        f"✗ NOT VERIFIED: cannot fetch {nowhere}/.well-known/oauth-authorization-server: "
+    )
     document = json.loads(inspected(site, token, "--issuer", nowhere, "--json").out)
     assert document["verdict"] == "not verified"
 

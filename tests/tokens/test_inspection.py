@@ -49,27 +49,41 @@ def require(text: str) -> None:
     require_valid(decode(text), KEYS, ISSUER, AUDIENCE, START)
 
 
+NOT_COMPLETE = "the signature is not base64url; check that the token is complete"
 HEADER = json.dumps({"alg": "ES256", "kid": "one", "typ": "at+jwt"})
 WRONG = {
     "expired": (token({"exp": NOW - 7200}), "expired 2 h ago, at 2025-12-31T22:00:00Z"),
     "expired now": (token({"exp": NOW}), "expired 0 s ago"),
     "audience": (token({"aud": "https://a.example"}), f"aud is https://a.example, expected {AUDIENCE}"),
-    "audiences": (token({"aud": ["a", "b"]}), f"aud is a b, expected {AUDIENCE}"),
+    "audience in a list": (token({"aud": ["a"]}), f"aud is a, expected {AUDIENCE}"),
+    "audiences": (token({"aud": ["a", "b"]}), f"aud is [a, b], expected {AUDIENCE}"),
     "issuer": (token({"iss": "https://b.example"}), f"iss is https://b.example, expected {ISSUER}"),
-    "kid": (token(kid="two"), "unknown kid two: it is not among the 1 keys of https://issuer.example"),
+    "kid": (token(kid="two"), "unknown kid two: it is not among the keys of https://issuer.example"),
     "kid of another issuer": (
         token({"iss": "https://b.example"}, kid="two"),
-        f"unknown kid two: it is not among the 1 keys of {ISSUER}; the token names another issuer, https://b.example",
+        f"unknown kid two: it is not among the keys of {ISSUER}; the token names another issuer, https://b.example",
     ),
     "no kid": (token(kid=None), "unknown kid None: "),
     "a kid of a type": (
         raw('{"alg":"ES256","kid":["one"],"typ":"at+jwt"}', "{}"),
-        "the header is malformed: ",
+        "unknown kid ['one']: ",
     ),
     "signature": (token(key=OTHER), "bad signature: "),
     "typ": (token(typ="JWT"), "typ is JWT, expected at+jwt"),
     "no typ": (raw('{"alg":"ES256","kid":"one"}', "{}"), "typ is None, expected at+jwt"),
-    "crit": (token(crit=["x"], x=1), "the header is malformed: Unsupported critical extension"),
+    "typ of another media type": (token(typ="text/at+jwt"), "typ is text/at+jwt, expected at+jwt"),
+    **{
+        name: (
+            raw(json.dumps({"alg": "ES256", "kid": "one", "typ": "at+jwt", name: ""}), "{}"),
+            f"the header has {name}, which services do not accept",
+        )
+        for name in ("crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "enc", "cty")
+    },
+    "a signature cut": (token()[:-1], NOT_COMPLETE),
+    "a signature with a character more": (f"{token()}B", NOT_COMPLETE),
+    "a signature with padding": (f"{token()}==", NOT_COMPLETE),
+    "a signature with a full stop": (f"{token()}.", "not a JWT: it has 4 parts separated by dots, not 3"),
+    "a signature with other characters": (f"{token()}!", NOT_COMPLETE),
     "alg of another key": (
         raw('{"alg":"RS256","kid":"one","typ":"at+jwt"}', json.dumps(CLAIMS)),
         "alg is RS256, but the key with this kid is for another algorithm",
@@ -109,7 +123,7 @@ WRONG = {
     "a list": (raw("[]", "{}"), "not a JWT: its header is not a JSON object"),
     "not UTF-8": (raw(HEADER, b'{"a": "\xff"}'), "not a JWT: its claims cannot be decoded: "),
     "junk": ("x" * 1_000_000, "it has more than 8192 characters"),
-    "one part": ("nonsense", "not a JWT: it has 1 parts separated by dots, not 3"),
+    "one part": ("nonsense", "not a JWT: it has 1 part, not 3"),
     "encrypted": ("a.b.c.d.e", "not a JWT: it has 5 parts separated by dots, not 3"),
     "dots": ("..", "not a JWT: its header cannot be decoded: "),
     "not base64": ("é.é.é", "not a JWT: its header cannot be decoded: "),
@@ -130,10 +144,16 @@ def test_an_invalid_token_has_a_reason(text: str, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"aud": AUDIENCE}, {"nbf": NOW + 5, "iat": NOW + 5}, {"roles": [[["a"]]]}]
+    ("changes", "typ"),
+    [
+        ({}, "at+jwt"),
+        ({"aud": AUDIENCE}, "application/at+jwt"),
+        ({"nbf": NOW + 5, "iat": NOW + 5}, "AT+JWT"),
+        ({"roles": [[["a"]]]}, "Application/At+Jwt"),
+    ],
 )
-def test_a_valid_token_has_none(changes: Mapping[str, Any]) -> None:
-    require(token(changes))
+def test_a_valid_token_has_none(changes: Mapping[str, Any], typ: str) -> None:
+    require(token(changes, typ=typ))
 
 
 def test_no_repr_shows_the_token() -> None:

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from issuer.clients.document_fetch import FetchError
-from issuer.tokens.published_keys import DISCOVERY, KeysNotFound, find_published_keys
+from issuer.tokens.published_keys import OAUTH, OPENID, KeysNotFound, find_published_keys
 
 ISSUER = "https://issuer.example"
-METADATA, JWKS = f"{ISSUER}{DISCOVERY}", f"{ISSUER}/jwks"
+METADATA, OPENID_METADATA, JWKS = f"{ISSUER}{OAUTH}", f"{ISSUER}{OPENID}", f"{ISSUER}/jwks"
 PUBLIC = {
     **ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP256R1()).public_key(), as_dict=True),
     "kid": "one",
@@ -20,7 +20,7 @@ PUBLIC = {
 FOUND = {METADATA: {"issuer": ISSUER, "jwks_uri": JWKS}, JWKS: {"keys": [PUBLIC]}}
 
 
-def found(documents: Mapping[str, Any]) -> list[str | None]:
+def found(documents: Mapping[str, Any], issuer: str = ISSUER) -> list[str | None]:
     """Return the kids that are found if these documents are published, each as JSON or as it is."""
 
     def fetch(url: str) -> bytes:
@@ -29,11 +29,31 @@ def found(documents: Mapping[str, Any]) -> list[str | None]:
         document = documents[url]
         return document if isinstance(document, bytes) else json.dumps(document).encode()
 
-    return [key.kid for key in find_published_keys(ISSUER, fetch)]
+    return [key.kid for key in find_published_keys(issuer, fetch)]
 
 
-def test_the_keys_are_those_at_the_jwks_uri() -> None:
-    assert found(FOUND) == ["one"]
+@pytest.mark.parametrize(
+    ("issuer", "location"),
+    [
+        (ISSUER, METADATA),
+        (ISSUER, OPENID_METADATA),
+        (f"{ISSUER}/a/b", f"{METADATA}/a/b"),
+        (f"{ISSUER}/a/b", f"{ISSUER}/a/b{OPENID}"),
+    ],
+)
+def test_the_keys_are_those_at_the_jwks_uri(issuer: str, location: str) -> None:
+    assert found({location: {"issuer": issuer, "jwks_uri": JWKS}, JWKS: FOUND[JWKS]}, issuer) == ["one"]
+
+
+def test_the_location_of_rfc_8414_comes_first() -> None:
+    other = f"{ISSUER}/other"
+    documents = {OPENID_METADATA: {"issuer": ISSUER, "jwks_uri": other}, other: {"keys": []}}
+    assert found({**FOUND, **documents}) == ["one"]
+    with pytest.raises(KeysNotFound) as failure:
+        found({})
+    assert str(failure.value) == (
+        f"cannot fetch {METADATA}: the answer is 404; cannot fetch {OPENID_METADATA}: the answer is 404"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,4 +92,4 @@ def test_an_issuer_with_tls_cannot_make_this_machine_ask_itself(url: str) -> Non
 
     with pytest.raises(KeysNotFound, match="without TLS"):
         find_published_keys(ISSUER, fetch)
-    assert asked == [METADATA]
+    assert asked == [METADATA, OPENID_METADATA]
