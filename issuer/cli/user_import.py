@@ -38,10 +38,11 @@ def import_users(
                 rows, errors = read_rows(lines, issuer.accounts.passwords, issuer.clock())
             except UnicodeDecodeError:
                 raise CommandError(f"{file} is not UTF-8") from None
-            progress(f"checking {len(rows)} users")
+            users = "1 user" if len(rows) == 1 else f"{len(rows)} users"
+            progress(f"checking {users}")
             errors += find_conflicts(rows, issuer.accounts.store)
             if not errors and not dry_run:
-                progress(f"saving {len(rows)} users")
+                progress(f"saving {users}")
                 issuer.accounts.store.add_all([row.user for row in rows])
         if errors:
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)

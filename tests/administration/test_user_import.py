@@ -1,6 +1,7 @@
 """User import: which hashes and lines are accepted, that all users are imported or none, and the errors."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from issuer.accounts.passwords import BadHash, Passwords
 from issuer.accounts.user import User
 from issuer.administration.clients import register_client
 from issuer.administration.user_import import read_rows
+from issuer.cli import user_import
 from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.errors import Refused
@@ -229,6 +231,18 @@ def test_a_dry_run_creates_no_account(issuer: Issuer, monkeypatch: pytest.Monkey
     assert done.exit_code == 0
     assert "accounts that would be made: 1\n" in done.stdout
     assert issuer.accounts.store.all()[0] == []
+
+
+@pytest.mark.parametrize(
+    ("names", "users"), [((), "0 users"), (("ann",), "1 user"), (("ann", "bob"), "2 users")]
+)
+def test_progress_names_the_number_of_users(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], users: str
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(user_import, "status", lambda _, as_json: nullcontext(shown.append))  # noqa: ARG005
+    assert run(issuer, monkeypatch, "".join(f"{name},{BCRYPT},\n" for name in names)).exit_code == 0
+    assert shown == [f"checking {users}", f"saving {users}"]
 
 
 def test_a_file_that_is_not_utf_8_is_refused(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
