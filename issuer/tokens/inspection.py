@@ -1,7 +1,7 @@
 """Decodes an access token for a developer, and gives the reason in words why it is not valid.
 
-It judges as services do, RFC 9068 section 4; the issuer itself is stricter, see `signed_jwt`. No response over HTTP
-contains these reasons.
+The header is judged as by services, RFC 9068 section 4; the issuer itself is stricter, see `signed_jwt`. No response
+over HTTP contains these reasons.
 """
 
 import json
