@@ -128,8 +128,9 @@ def _reason(error: Exception, token: DecodedToken, issuer: str, audience: str | 
 
 def _require_times(token: DecodedToken, now: datetime) -> None:
     instants = token.instants
-    if "exp" not in instants or "iat" not in instants:
-        raise Invalid("exp or iat is not an instant")
+    for name in ("exp", "iat", *token.claims.keys() & {"nbf"}):
+        if name not in instants:
+            raise Invalid(f"{name} is not an instant")
     if instants["exp"] <= now:
         raise Invalid(f"expired {in_words(now - instants['exp'])} ago, at {instant(instants['exp'])}")
     for name in ("nbf", "iat"):

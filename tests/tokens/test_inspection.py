@@ -100,7 +100,8 @@ WRONG = {
     "claim of a type": (token({"client_id": 1}), "it is malformed: a claim is not a string"),
     "not yet": (token({"nbf": NOW + 300}), "nbf is in the future: in 5 min"),
     "of the future": (token({"iat": NOW + 3600}), "iat is in the future: in 1 h"),
-    "huge exp": (token({"exp": 10**300}), "exp or iat is not an instant"),
+    "huge exp": (token({"exp": 10**300}), "exp is not an instant"),
+    "nbf is a boolean": (token({"nbf": True}), "nbf is not an instant"),
     "endless exp": (raw(HEADER, '{"exp": 1e999}'), "not a JWT: its claims cannot be decoded: "),
     "exp of 5000 digits": (
         raw(HEADER, f'{{"exp": {"9" * 5000}}}'),
