@@ -25,20 +25,21 @@ def tutorial_files() -> Mapping[str, str]:
     (diff,) = re.findall(
         r"^```diff\n(.*?)^```$", (DOCS / "from-the-tutorial.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
-    return {
+    files = {
         "main.py": TUTORIAL.read_text("utf-8"),
         "tutorial.diff": diff,
         **programs("from-the-tutorial.md"),
     }
+    return {f"tutorial/{name}": text for name, text in files.items()}
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Lines]]:
     """Both pages, begun."""
     files = {"fastapi.md": programs("fastapi.md"), "from-the-tutorial.md": tutorial_files()}
-    lines = {
-        name: Lines(page(name), tmp_path_factory.mktemp("page"), files=each) for name, each in files.items()
-    }
+    folders = {name: tmp_path_factory.mktemp("page") for name in files}
+    (folders["from-the-tutorial.md"] / "tutorial").mkdir()
+    lines = {name: Lines(page(name), folders[name], files=each) for name, each in files.items()}
     yield lines
     for each in lines.values():
         each.end()
@@ -55,7 +56,11 @@ def test_a_service_of_ten_lines_accepts_the_tokens_of_the_issuer(begun: Mapping[
 def test_the_service_of_the_tutorial_is_converted_with_its_users_and_tokens(
     begun: Mapping[str, Lines],
 ) -> None:
-    printed = begun["from-the-tutorial.md"].printed
+    lines = begun["from-the-tutorial.md"]
+    printed = lines.printed
+    logs = [path.read_text("utf-8") for path in (lines.folder / "tutorial").glob("*.log")]
+    assert len(logs) == 3
+    assert "Traceback" not in "".join(logs)
     profile = '{"username":"johndoe","email":"johndoe@example.com","full_name":"John Doe","disabled":false}'
     assert printed.splitlines().count(profile) == 3, "before, and in the overlap with both tokens"
     assert "accounts made: 1" in printed
@@ -66,7 +71,7 @@ def test_the_service_of_the_tutorial_is_converted_with_its_users_and_tokens(
 def test_the_converted_service_has_nothing_left_of_what_goes(begun: Mapping[str, Lines]) -> None:
     lines = begun["from-the-tutorial.md"]
     assert lines.printed
-    converted = (lines.folder / "main.py").read_text("utf-8")
+    converted = (lines.folder / "tutorial" / "main.py").read_text("utf-8")
     gone = "SECRET_KEY|ALGORITHM|fake_users_db|UserInDB|password_hash|pwdlib|TokenData|/token"
     assert not re.findall(rf"{gone}|jwt\.encode|create_access_token", converted)
     for stays in ("OAuth2PasswordBearer(", "Depends(get_current_user)", "class User(BaseModel)"):
