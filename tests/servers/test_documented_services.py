@@ -4,10 +4,12 @@ What else docs/fastapi.md shows is tested in `docs/test_fastapi_page`, without a
 """
 
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from support.components import require
 from support.documents import DOCS, programs, sections
 from support.shell_lines import Lines
 
@@ -66,6 +68,25 @@ def test_the_service_of_the_tutorial_is_converted_with_its_users_and_tokens(
     assert "accounts made: 1" in printed
     assert '{"detail":"Could not validate credentials"} 401' in printed
     assert '[{"item_id":"Foo","owner":"johndoe"}] 200' in printed
+
+
+def test_the_diff_fits_an_older_file_of_the_tutorial_as_well(tmp_path: Path) -> None:
+    require("patch")
+    current = TUTORIAL.read_text("utf-8")
+    older = current.replace("UTC, datetime, timedelta", "datetime, timedelta, timezone")
+    older = older.replace("(UTC)", "(timezone.utc)")
+    converted = set()
+    for name, text in {"current": current, "older": older}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "main.py").write_text(text, "utf-8")
+        (folder / "tutorial.diff").write_text(tutorial_files()["tutorial/tutorial.diff"], "utf-8")
+        lines = sections("from-the-tutorial.md")["The service"]
+        done = subprocess.run(["bash", "-ec", lines], cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        converted.add((folder / "main.py").read_text("utf-8"))
+    assert older.count("timezone") == 3
+    assert len(converted) == 1
 
 
 def test_the_converted_service_has_nothing_left_of_what_goes(begun: Mapping[str, Lines]) -> None:
