@@ -76,9 +76,27 @@ def test_a_route_requires_its_scope(
     assert [answer.status_code for answer in [*answers, client.request(method, path)]] == [200, 403, 401]
 
 
+def test_a_route_may_require_two_scopes_and_docs_list_those_of_with_scope(
+    service: SimpleNamespace, client: TestClient, issuer: InProcessIssuer
+) -> None:
+    (both,) = re.findall(r"`(Security\(current_user, scopes=\[.*?\]\))`", PAGE)
+    dependency = eval(both, vars(service))  # noqa: S307
+
+    @service.app.get("/both", dependencies=[dependency])
+    async def both_scopes() -> None: ...
+
+    scopes = ("items:read items:write", "items:read", "items:write")
+    answers = [client.get("/both", headers=alice(issuer, scope=each)) for each in scopes]
+    assert [answer.status_code for answer in answers] == [200, 403, 403]
+    schemes = client.get("/openapi.json").json()["components"]["securitySchemes"]
+    assert list(schemes["issuer"]["flows"]["password"]["scopes"]) == ["items:read", "orders:write"]
+
+
 def test_an_optional_user_may_be_absent_but_not_invalid(client: TestClient, issuer: InProcessIssuer) -> None:
     assert client.get("/greeting").json() == "Hello, stranger"
     assert client.get("/greeting", headers=alice(issuer)).json() == "Hello, alice"
+    machine = bearer(issuer.make_token(aud=AUDIENCE, client_id="nightly"))
+    assert client.get("/greeting", headers=machine).json() == "Hello, nightly"
     assert client.get("/greeting", headers=alice(issuer, exp=1)).status_code == 401
 
 

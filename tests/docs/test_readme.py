@@ -28,10 +28,12 @@ def test_the_service_of_the_readme_verifies_tokens_and_scopes() -> None:
     issuer = InProcessIssuer(ISSUER)
     namespace = run("README.md", issuer)
     tokens = [issuer.make_token(aud=AUDIENCE, scope=scope, username="alice") for scope in ("items:read", "")]
+    machine = issuer.make_token(aud=AUDIENCE, scope="items:read", client_id="nightly")
     with TestClient(namespace["app"]) as client:
         answers = [client.get("/items", headers={"Authorization": f"Bearer {token}"}) for token in tokens]
+        by_machine = client.get("/items", headers={"Authorization": f"Bearer {machine}"})
         without = client.get("/items")
-    assert answers[0].json() == "read by alice"
+    assert [answer.json() for answer in (answers[0], by_machine)] == ["read by alice", "read by nightly"]
     assert [answer.status_code for answer in (*answers, without)] == [200, 403, 401]
 
 
