@@ -176,5 +176,5 @@ class ClientKeys:
             held.keys, held.fetched_at = read_key_set(read_document(self._documents.fetch(url))), now
         except Exception as error:  # noqa: BLE001 - whatever it is, waiting requests continue without these keys
             log.warning(
-                "cannot fetch the keys of a client", url=url, reason=str(error) or "it takes too long"
+                "cannot fetch the keys of a client", url=url, reason=str(error) or type(error).__name__
             )
