@@ -19,12 +19,29 @@ SCOPE_SYNTAX = "scope is a list of printable ASCII words separated by spaces"
 BLANKS = re.compile(r"[ \t\r\n]+")
 
 
+CLIENT_ID_MOST_CHARACTERS = 512
+
+
 class GrantType(StrEnum):
     """The `grant_type` values of this issuer, RFC 6749."""
 
+    AUTHORIZATION_CODE = "authorization_code"
     CLIENT_CREDENTIALS = "client_credentials"
     PASSWORD = "password"  # noqa: S105 - the name of a grant
     REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
+
+
+class ResponseType(StrEnum):
+    """The `response_type` values of this issuer, RFC 6749 section 3.1.1."""
+
+    CODE = "code"
+
+
+class ResponseMode(StrEnum):
+    """How the authorization endpoint returns its response."""
+
+    QUERY = "query"
+    FORM_POST = "form_post"
 
 
 class AuthMethod(StrEnum):

@@ -53,6 +53,11 @@ def origin(text: str) -> str:
     return _origin(parts)
 
 
+def origin_of(url: str) -> str:
+    """Return the origin of an http(s) URL, as browsers send it; raise BadURL."""
+    return _origin(http_parts(url))
+
+
 def suggest_origin(text: str) -> str | None:
     """Return the origin that `text` probably means, or None."""
     try:

@@ -19,12 +19,14 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.audit.store import AuditStore
+from issuer.authorize.ticket import Tickets
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
 from issuer.database.database import Database, uptime_microseconds
 from issuer.database.errors import StoreError
+from issuer.database.secrets import MonthlySecrets, SecretStore
 from issuer.errors import KeyUnavailable
 from issuer.fixes import Fix, Kind, quoted
 from issuer.grants.context import GrantContext
@@ -35,6 +37,7 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.shared import shared_settings
 from issuer.signing.pem import PemSigner, PemStorage
@@ -47,7 +50,7 @@ from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.event_store import SessionEventStore
-from issuer.tokens.families import Sessions
+from issuer.tokens.families import Sessions as RefreshSessions
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.introspection import Introspection
@@ -90,6 +93,15 @@ class Clients:
 
 
 @dataclass(frozen=True)
+class Sessions:
+    """Browsers that are signed in, and the secrets by which tickets and forms are signed."""
+
+    store: BrowserSessionStore
+    secrets: MonthlySecrets
+    tickets: Tickets
+
+
+@dataclass(frozen=True)
 class Tokens:
     """Tokens and sessions: issued, rotated, verified and revoked."""
 
@@ -115,6 +127,7 @@ class Issuer:
     keys: Keys
     accounts: Accounts
     clients: Clients
+    sessions: Sessions
     tokens: Tokens
 
     def close(self) -> None:
@@ -147,8 +160,11 @@ def build(
     guard = Guard(ThrottleStore(database))
     accounts = _accounts(settings, database, guard)
     clients = _clients(settings, policy, database, guard)
+    sessions = _sessions(settings, database)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
-    return Issuer(settings, policy, clock, actor, database, ring_database, keys, accounts, clients, tokens)
+    return Issuer(
+        settings, policy, clock, actor, database, ring_database, keys, accounts, clients, sessions, tokens
+    )
 
 
 def _keys(
@@ -196,6 +212,12 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     return Clients(store, key_sets, authentication)
 
 
+def _sessions(settings: Settings, database: Database) -> Sessions:
+    lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
+    secrets = MonthlySecrets(SecretStore(database), "browser")
+    return Sessions(BrowserSessionStore(database, lifetime, idle), secrets, Tickets(secrets))
+
+
 def _tokens(
     settings: Settings,
     policy: Policy,
@@ -219,7 +241,7 @@ def _tokens(
         context=context,
         authentication=clients.authentication,
         guard=guard,
-        sessions=Sessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
+        sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
         access_tokens=access_tokens,
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
     )

@@ -10,10 +10,23 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, Column, Row, String, Table, Text, bindparam, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
-from issuer.accounts.user import User, canonical_username
+from issuer.accounts.user import User, VerifiedPassword, canonical_username
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable
@@ -37,6 +50,10 @@ users = Table(
     Column("scope", Scope, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("disabled_at", Instant),
+    Column("name", Text),
+    Column("email", Text),
+    Column("email_verified", Boolean, nullable=False),
+    Column("updated_at", Instant),
     # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
     Column("draw", BigInteger, nullable=False, index=True),
 )
@@ -147,6 +164,27 @@ class AccountStore:
     def _update(self, user_id: str, **values: Any) -> None:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
+
+
+_ENABLED = (
+    select(users.c.password_hash)
+    .where(users.c.id == bindparam("user"), users.c.disabled_at.is_(None))
+    .with_for_update()
+)
+
+
+def lock_enabled(connection: Connection, user_id: str, password: VerifiedPassword | None) -> bool:
+    """Lock an enabled account for what a log-in stores; return False for a disabled one.
+
+    With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any.
+    """
+    account = connection.execute(_ENABLED, {"user": user_id}).one_or_none()
+    if account is None or (password and account.password_hash != password.current_hash):
+        return False
+    if password and password.upgraded_hash:
+        change = update(users).where(users.c.id == user_id)
+        connection.execute(change.values(password_hash=password.upgraded_hash))
+    return True
 
 
 def _batched(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:

@@ -30,6 +30,12 @@ class User:
     scope: frozenset[str]
     created_at: datetime
     disabled_at: datetime | None = None
+    name: str | None = None
+    """The full name, as it is displayed."""
+    email: str | None = None
+    email_verified: bool = False
+    updated_at: datetime | None = None
+    """When name or email were last changed; None: never."""
 
 
 @dataclass(frozen=True)

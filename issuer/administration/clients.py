@@ -119,7 +119,7 @@ def register_client(
         secret_digest=digest(secret) if secret else None,
         jwks=jwks,
         jwks_uri=jwks_uri,
-        grant_types=default_grants(auth_method),
+        grant_types=default_grants(auth_method, has_redirect_uri=False),
     )
     clients.add(client)
     return client, secret

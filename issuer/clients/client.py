@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from issuer.digests import digest
-from issuer.oauth import AuthMethod, GrantType, InvalidTarget, UnauthorizedClient
+from issuer.oauth import AuthMethod, GrantType, InvalidTarget, ResponseType, UnauthorizedClient
 from issuer.urls import comparable
 
 FIRST_PARTY_ID = "first-party"
@@ -37,6 +37,17 @@ class Client:
     jwks_uri: str | None = None
     disabled_at: datetime | None = None
     grant_types: frozenset[GrantType] = frozenset()
+    response_types: frozenset[ResponseType] = frozenset()
+    redirect_uris: tuple[str, ...] = ()
+    """Where the authorization endpoint may return to: compared as they are, RFC 9700 section 4.1.3."""
+    post_logout_redirect_uris: tuple[str, ...] = ()
+    backchannel_logout_uri: str | None = None
+    is_trusted: bool = False
+    """Whether users are not asked for consent."""
+    requires_pkce: bool = True
+    """False: registered with --no-pkce, and it has never used PKCE."""
+    requires_par: bool = False
+    """Whether its authorization requests must be pushed, RFC 9126 section 5."""
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
         """Return the client with another secret; the old one stays valid for `overlap`."""
@@ -64,8 +75,10 @@ class Client:
         return tuple(dict.fromkeys(filter(None, found))) or allowed
 
 
-def default_grants(auth_method: AuthMethod) -> frozenset[GrantType]:
-    """Return the grants of a new client: `client_credentials` only for one that authenticates."""
+def default_grants(auth_method: AuthMethod, *, has_redirect_uri: bool = False) -> frozenset[GrantType]:
+    """Return the grants of a new client: for users with a redirect URI, else `client_credentials` if it has proof."""
+    if has_redirect_uri:
+        return frozenset({GrantType.AUTHORIZATION_CODE, GrantType.REFRESH_TOKEN})
     if auth_method is AuthMethod.NONE:
         return frozenset({GrantType.REFRESH_TOKEN})
     return frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN})

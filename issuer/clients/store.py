@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Column,
     LargeBinary,
     Row,
@@ -31,12 +32,12 @@ from issuer.database.subjects import claim
 from issuer.database.types import Instant, Member, Members, Scope, Texts
 from issuer.digests import named
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod, GrantType
+from issuer.oauth import CLIENT_ID_MOST_CHARACTERS, AuthMethod, GrantType, ResponseType
 
 clients = Table(
     "clients",
     metadata,
-    Column("id", String(36), primary_key=True),
+    Column("id", String(CLIENT_ID_MOST_CHARACTERS), primary_key=True),
     Column("name", Text, nullable=False),
     Column("auth_method", Member(AuthMethod), nullable=False),
     Column("secret_digest", LargeBinary),
@@ -49,6 +50,13 @@ clients = Table(
     Column("jwks", Text),
     Column("jwks_uri", Text),
     Column("grant_types", Members(GrantType), nullable=False),
+    Column("response_types", Members(ResponseType), nullable=False),
+    Column("redirect_uris", Texts, nullable=False),
+    Column("post_logout_redirect_uris", Texts, nullable=False),
+    Column("backchannel_logout_uri", Text),
+    Column("is_trusted", Boolean, nullable=False),
+    Column("requires_pkce", Boolean, nullable=False),
+    Column("requires_par", Boolean, nullable=False),
 )
 
 assertions = Table(
@@ -139,6 +147,12 @@ class ClientStore:
             connection.execute(
                 update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
             )
+        self._seen.pop(client_id, None)
+
+    def require_pkce(self, client_id: str) -> None:
+        """Require PKCE of a client from now on: it has used it, so that a request without it is an attack."""
+        with self._database.write() as connection:
+            connection.execute(update(clients).where(clients.c.id == client_id).values(requires_pkce=True))
         self._seen.pop(client_id, None)
 
     def set_secret(self, client: Client, before: bytes | None) -> bool:

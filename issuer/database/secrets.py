@@ -4,6 +4,7 @@ Each is created by the first process that needs it. `issuer move` copies them.
 """
 
 import secrets as random
+from datetime import datetime, timedelta
 
 from sqlalchemy import Column, LargeBinary, String, Table, bindparam, select
 
@@ -38,3 +39,19 @@ class SecretStore:
                 row = connection.execute(_NAMED, {"wanted": name}).one()
         secret: bytes = checked(secrets, row)["secret"]
         return secret
+
+
+class MonthlySecrets:
+    """A secret that is replaced each month (UTC): the one of the month before is accepted, too."""
+
+    def __init__(self, store: SecretStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._known: dict[str, bytes] = {}
+
+    def __call__(self, now: datetime) -> list[bytes]:
+        """Return the accepted secrets; the last one, the newest, makes new signatures. Raise StoreError."""
+        before = now.replace(day=1) - timedelta(days=1)
+        names = [f"{self._name} {month:%Y-%m}" for month in (before, now)]
+        self._known = {name: self._known.get(name) or self._store.secret(name) for name in names}
+        return list(self._known.values())

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, String, Table, insert
 
 from issuer.database.database import metadata
 
-subjects = Table("subjects", metadata, Column("id", String(36), primary_key=True))
+subjects = Table("subjects", metadata, Column("id", String(512), primary_key=True))
 
 
 def claim(connection: Connection, ids: Iterable[str]) -> None:

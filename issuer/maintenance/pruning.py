@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 
 from issuer.clients.store import assertions
 from issuer.database.database import Database
+from issuer.sessions.store import browser_sessions
 from issuer.throttling.limits import DEVICE_MEMORY, MEMORY
 from issuer.throttling.store import devices, throttle
 from issuer.tokens.event_store import EVENTS_KEPT, session_events
@@ -28,14 +29,19 @@ def prune(database: Database, now: datetime) -> int:
 
 
 def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]]:
-    over = or_(families.c.expires_at < now - EXPIRED_KEPT, families.c.ended_at < now - ENDED_KEPT)
+    over = _is_over(families, now)
     yield refresh_tokens, refresh_tokens.c.expires_at < now - EXPIRED_KEPT
     yield refresh_tokens, refresh_tokens.c.family_id.in_(select(families.c.id).where(over))
+    yield browser_sessions, _is_over(browser_sessions, now)
     yield assertions, assertions.c.expires_at < now - CLOCKS_DIFFER
     # Also rows that a wrong clock wrote with an instant long after `now`: they would never be deleted otherwise.
     yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_DIFFER)
     yield session_events, session_events.c.last_at < now - EVENTS_KEPT
     yield devices, _is_far_from(devices.c.seen_at, now, DEVICE_MEMORY + CLOCKS_DIFFER)
+
+
+def _is_over(sessions: Table, now: datetime) -> ColumnElement[bool]:
+    return or_(sessions.c.expires_at < now - EXPIRED_KEPT, sessions.c.ended_at < now - ENDED_KEPT)
 
 
 def _is_far_from(instant: ColumnElement[datetime], now: datetime, span: timedelta) -> ColumnElement[bool]:

@@ -101,6 +101,22 @@ class Settings(BaseSettings):
     registration: Annotated[Literal["open", "closed"], values.ANY_CASE] = Field(
         "open", description="Whether users may create their own accounts."
     )
+    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(
+        "JWKS issuer", description="The name of this issuer on its pages."
+    )
+    logo: values.FilePath | None = Field(
+        None, description="An image file (SVG, PNG, JPEG or WebP) that its pages show."
+    )
+    browser_session_lifetime: values.Lifetime = Field(
+        timedelta(hours=12), description="How long a browser stays signed in at most."
+    )
+    browser_session_idle: values.Lifetime = Field(
+        timedelta(hours=2), description="How long a browser stays signed in without being used."
+    )
+    refresh_grace: values.Duration = Field(
+        timedelta(seconds=30),
+        description="How long a used refresh token is answered with its successor again, once: for a lost response.",
+    )
     password_login: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
         "on", description="Whether users may log in by password."
     )

@@ -12,6 +12,7 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable, upserting
 from issuer.database.types import Instant
+from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
 from issuer.tokens.refresh import Family
 from issuer.tokens.session_events import SessionEvent, SessionEvents
 
@@ -29,7 +30,7 @@ session_events = Table(
     Column("first_at", Instant, nullable=False),
     Column("last_at", Instant, nullable=False, index=True),
     Column("session", String(36), nullable=False),
-    Column("client_id", String(36), nullable=False),
+    Column("client_id", String(CLIENT_ID_MOST_CHARACTERS), nullable=False),
 )
 
 

@@ -29,6 +29,7 @@ from issuer.tokens.refresh import (
     RepeatRefused,
     ReuseDetected,
     new_refresh_token,
+    signed_in,
     stored,
     successor,
 )
@@ -66,6 +67,8 @@ class Sessions:
             user_agent=origin.user_agent,
             address=origin.address,
         )
+        if new.sign_in is not None:
+            family = signed_in(family, new.sign_in)
         token = new_refresh_token(family.id)
         record = stored(token, family, now, self._idle_lifetime, subnet(origin.address))
         if not self._families.start(family, record, new.password):

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, bindparam, func, insert, join, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, join, select, update
 
-from issuer.accounts.store import read_user, users
+from issuer.accounts.store import lock_enabled, read_user, users
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, damaged, each_readable
 from issuer.digests import digest
+from issuer.sessions.store import browser_sessions, end_browser_sessions
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, family_and_proof
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
@@ -53,11 +54,6 @@ _CLAIM_REPEAT = (
 )
 _KEEP = insert(refresh_tokens)
 _KEEP_FAMILY = insert(families)
-_LOCK_ENABLED = (
-    select(users.c.password_hash)
-    .where(users.c.id == bindparam("user"), users.c.disabled_at.is_(None))
-    .with_for_update()
-)
 _OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
 # Never the new one, whatever clock the others were started by.
 _OTHERS = *_OPEN, families.c.id != bindparam("new")
@@ -89,12 +85,8 @@ class FamilyStore:
         With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any.
         """
         with self._database.write() as connection:
-            account = connection.execute(_LOCK_ENABLED, {"user": family.user_id}).one_or_none()
-            if account is None or (password and account.password_hash != password.current_hash):
+            if not lock_enabled(connection, family.user_id, password):
                 return False
-            if password and password.upgraded_hash:
-                change = update(users).where(users.c.id == family.user_id)
-                connection.execute(change.values(password_hash=password.upgraded_hash))
             connection.execute(_KEEP_FAMILY, vars(family))
             connection.execute(_KEEP, token_row(token))
             oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
@@ -205,6 +197,17 @@ class FamilyStore:
         with self._database.read() as connection:
             return connection.scalar(select(func.count()).select_from(families).where(*_active(now))) or 0
 
+    def end_browser_session(self, session_id: str, now: datetime, user_id: str | None = None) -> bool:
+        """End a browser session and all families that end with it, with `user_id` only if it is of this user.
+
+        Return False if none was active.
+        """
+        condition = browser_sessions.c.id == session_id
+        if user_id is not None:
+            condition &= browser_sessions.c.user_id == user_id
+        with self._database.write() as connection:
+            return bool(_end_browser_sessions(connection, condition, now))
+
     def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
         """Replace the hash of a password and end every family that the old one started."""
         self._change_account(user_id, now, password_hash=password_hash)
@@ -219,6 +222,16 @@ class FamilyStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             connection.execute(active.values(ended_at=now))
+            end_browser_sessions(connection, browser_sessions.c.user_id == user_id, now)
+
+
+def _end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:
+    """End browser sessions and the families that end with them; return the ids of the sessions."""
+    ended = end_browser_sessions(connection, condition, now)
+    if ended:
+        theirs = update(families).where(families.c.browser_session.in_(ended), *_active(now))
+        connection.execute(theirs.values(ended_at=now))
+    return ended
 
 
 def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -9,13 +9,14 @@ import hashlib
 import hmac
 import secrets
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from issuer.accounts.user import VerifiedPassword
 from issuer.digests import digest
 from issuer.oauth import InvalidGrant
+from issuer.sessions.session import SignIn
 
 REFRESH_GRACE = timedelta(seconds=30)
 """How long a used refresh token is answered with its successor again, once: for a second tab or a lost response."""
@@ -47,6 +48,16 @@ class Family:
     ended_at: datetime | None = None
     user_agent: str = ""
     address: str = ""
+    browser_session: str | None = None
+    """The browser session that it ends with; None: it outlives it, or was started without one."""
+    sid: str | None = None
+    """The id of the browser session for this client, OpenID Connect Back-Channel Logout section 2.1."""
+    auth_time: datetime | None = None
+    """When the user was authenticated in a browser; None: for a family that was started without one."""
+    acr: str | None = None
+    amr: tuple[str, ...] | None = None
+    userinfo_claims: tuple[str, ...] = ()
+    """Claims that were requested from the userinfo endpoint by name, OpenID Connect Core section 5.5."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,8 @@ class NewFamily:
 
     password: VerifiedPassword | None = None
     """For a log-in by password: the family starts only while its hash is still the user's."""
+    sign_in: SignIn | None = None
+    """For a sign-in with a browser."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,20 @@ class Redemption(StrEnum):
     """Used before that: perhaps stolen. The family ends."""
     REUSE_FROM_OTHER_ADDRESS = "reuse_from_other_address"
     """Used within the grace period, but presented from another subnet. The family ends."""
+
+
+def signed_in(family: Family, sign_in: SignIn) -> Family:
+    """Return a new family that was started by a sign-in with a browser."""
+    return replace(
+        family,
+        browser_session=sign_in.browser_session,
+        sid=sign_in.sid,
+        auth_time=sign_in.auth_time,
+        acr=sign_in.acr,
+        amr=sign_in.amr,
+        expires_at=min(family.expires_at, sign_in.expires_at or family.expires_at),
+        userinfo_claims=sign_in.userinfo_claims,
+    )
 
 
 def redemption(

@@ -30,6 +30,7 @@ from sqlalchemy.types import TypeEngine
 
 from issuer.database.database import Database, metadata
 from issuer.database.types import Instant, Scope, Texts
+from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
 from issuer.tokens.refresh import RefreshRotation, RefreshToken
 
 families = Table(
@@ -37,7 +38,7 @@ families = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
-    Column("client_id", String(36), nullable=False),
+    Column("client_id", String(CLIENT_ID_MOST_CHARACTERS), nullable=False, index=True),
     Column("scope", Scope, nullable=False),
     Column("audience", Texts, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -45,6 +46,12 @@ families = Table(
     Column("ended_at", Instant, index=True),
     Column("user_agent", Text, nullable=False),
     Column("address", Text, nullable=False),
+    Column("browser_session", String(36), index=True),
+    Column("sid", String(36)),
+    Column("auth_time", Instant),
+    Column("acr", Text),
+    Column("amr", Texts),
+    Column("userinfo_claims", Texts, nullable=False),
 )
 
 refresh_tokens = Table(

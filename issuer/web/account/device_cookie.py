@@ -23,7 +23,7 @@ async def get_device(request: Request, issuer: IssuerDep, origin: OriginDep, res
     secure, path = issuer.settings.url.startswith("https:"), path_of(issuer.settings.url)
     # __Host- requires the path /, but issuers below other paths may share the host: RFC 6265bis section 4.1.3.
     cookie = f"{('__Secure-' if path else '__Host-') if secure else ''}issuer_device"
-    values = _values(request, cookie)
+    values = cookie_values(request, cookie)
     device = values[0] if len(values) == 1 and _DEVICE_ID.fullmatch(values[0]) else ""
     given = "" if device else secrets.token_urlsafe(32)
     response.set_cookie(
@@ -38,7 +38,7 @@ async def get_device(request: Request, issuer: IssuerDep, origin: OriginDep, res
     return replace(origin, device=device, given_device=given)
 
 
-def _values(request: Request, cookie: str) -> list[str]:
+def cookie_values(request: Request, cookie: str) -> list[str]:
     """Return all values of a cookie; if there are two, another host of the domain may have set one."""
     pairs = [
         pair.strip().partition("=")

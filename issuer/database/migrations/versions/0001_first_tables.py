@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Create all tables."""
     _create_accounts_and_clients()
     _create_sessions()
+    _create_browser_sign_in()
     _create_keys()
     _create_limits_and_secrets()
     head = _create_audit()
@@ -21,7 +22,7 @@ def upgrade() -> None:
 
 
 def _create_accounts_and_clients() -> None:
-    op.create_table("subjects", sa.Column("id", sa.String(36), primary_key=True))
+    op.create_table("subjects", sa.Column("id", sa.String(512), primary_key=True))
     op.create_table(
         "users",
         sa.Column("id", sa.String(36), primary_key=True),
@@ -31,11 +32,15 @@ def _create_accounts_and_clients() -> None:
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("disabled_at", Instant()),
+        sa.Column("name", sa.Text()),
+        sa.Column("email", sa.Text()),
+        sa.Column("email_verified", sa.Boolean(), nullable=False),
+        sa.Column("updated_at", Instant()),
         sa.Column("draw", sa.BigInteger(), nullable=False, index=True),
     )
     op.create_table(
         "clients",
-        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("id", sa.String(512), primary_key=True),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("auth_method", sa.String(32), nullable=False),
         sa.Column("secret_digest", sa.LargeBinary()),
@@ -48,6 +53,13 @@ def _create_accounts_and_clients() -> None:
         sa.Column("jwks", sa.Text()),
         sa.Column("jwks_uri", sa.Text()),
         sa.Column("grant_types", sa.Text(), nullable=False),
+        sa.Column("response_types", sa.Text(), nullable=False),
+        sa.Column("redirect_uris", sa.Text(), nullable=False),
+        sa.Column("post_logout_redirect_uris", sa.Text(), nullable=False),
+        sa.Column("backchannel_logout_uri", sa.Text()),
+        sa.Column("is_trusted", sa.Boolean(), nullable=False),
+        sa.Column("requires_pkce", sa.Boolean(), nullable=False),
+        sa.Column("requires_par", sa.Boolean(), nullable=False),
     )
     op.create_table(
         "assertions",
@@ -61,7 +73,7 @@ def _create_sessions() -> None:
         "families",
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), nullable=False, index=True),
-        sa.Column("client_id", sa.String(36), nullable=False),
+        sa.Column("client_id", sa.String(512), nullable=False, index=True),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("audience", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
@@ -69,6 +81,12 @@ def _create_sessions() -> None:
         sa.Column("ended_at", Instant(), index=True),
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("browser_session", sa.String(36), index=True),
+        sa.Column("sid", sa.String(36)),
+        sa.Column("auth_time", Instant()),
+        sa.Column("acr", sa.Text()),
+        sa.Column("amr", sa.Text()),
+        sa.Column("userinfo_claims", sa.Text(), nullable=False),
     )
     family = sa.ForeignKey("families.id", ondelete="CASCADE")
     op.create_table(
@@ -92,11 +110,93 @@ def _create_sessions() -> None:
         sa.Column("first_at", Instant(), nullable=False),
         sa.Column("last_at", Instant(), nullable=False, index=True),
         sa.Column("session", sa.String(36), nullable=False),
-        sa.Column("client_id", sa.String(36), nullable=False),
+        sa.Column("client_id", sa.String(512), nullable=False),
+    )
+
+
+def _create_browser_sign_in() -> None:
+    op.create_table(
+        "browser_sessions",
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("digest", sa.LargeBinary(), nullable=False, unique=True),
+        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), nullable=False, index=True),
+        sa.Column("auth_time", Instant(), nullable=False),
+        sa.Column("chosen_at", Instant(), nullable=False),
+        sa.Column("acr", sa.Text(), nullable=False),
+        sa.Column("amr", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("seen_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=False, index=True),
+        sa.Column("ended_at", Instant(), index=True),
+        sa.Column("user_agent", sa.Text(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=False),
+    )
+    session = sa.ForeignKey("browser_sessions.id", ondelete="CASCADE")
+    op.create_table(
+        "client_sessions",
+        sa.Column("sid", sa.String(36), primary_key=True),
+        sa.Column("browser_session", sa.String(36), session, nullable=False),
+        sa.Column("client_id", sa.String(512), nullable=False),
+        sa.UniqueConstraint("browser_session", "client_id"),
+    )
+    op.create_table(
+        "authorization_codes",
+        sa.Column("digest", sa.LargeBinary(), primary_key=True),
+        sa.Column("client_id", sa.String(512), nullable=False),
+        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), nullable=False, index=True),
+        sa.Column("redirect_uri", sa.Text(), nullable=False),
+        sa.Column("challenge", sa.Text()),
+        sa.Column("nonce", sa.Text()),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("audience", sa.Text(), nullable=False),
+        sa.Column("userinfo_claims", sa.Text(), nullable=False),
+        sa.Column("browser_session", sa.String(36), nullable=False),
+        sa.Column("session_expires_at", Instant(), nullable=False),
+        sa.Column("sid", sa.String(36), nullable=False),
+        sa.Column("auth_time", Instant(), nullable=False),
+        sa.Column("acr", sa.Text(), nullable=False),
+        sa.Column("amr", sa.Text(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=False, index=True),
+        sa.Column("used_at", Instant()),
+        sa.Column("family_id", sa.String(36)),
+    )
+    op.create_table(
+        "pushed_requests",
+        sa.Column("digest", sa.LargeBinary(), primary_key=True),
+        sa.Column("client_id", sa.String(512), nullable=False),
+        sa.Column("parameters", sa.Text(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=False, index=True),
+        sa.Column("used_at", Instant()),
+    )
+    op.create_table(
+        "consents",
+        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
+        sa.Column("client_id", sa.String(512), primary_key=True),
+        sa.Column("resource", sa.String(2048), primary_key=True),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("given_at", Instant(), nullable=False),
+        sa.Column("shown", sa.LargeBinary(), nullable=False),
+    )
+    op.create_table(
+        "logout_notices",
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("client_id", sa.String(512), nullable=False),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("sid", sa.String(36), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", Instant(), nullable=False, index=True),
     )
 
 
 def _create_keys() -> None:
+    op.create_table(
+        "retired_public_keys",
+        sa.Column("kid", sa.String(64), primary_key=True),
+        sa.Column("alg", sa.String(32), nullable=False),
+        sa.Column("jwk", sa.Text(), nullable=False),
+        sa.Column("retired_at", Instant(), nullable=False, index=True),
+    )
     op.create_table(
         "key_ring",
         sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),

@@ -1,0 +1,242 @@
+"""The tables of browser sessions, and of the `sid` that each client knows a session by.
+
+Refresh families that end with a session are ended by `tokens.family_store`, in the same transaction.
+"""
+
+import secrets
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKey,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    insert,
+    join,
+    select,
+    update,
+)
+
+from issuer.accounts.store import lock_enabled
+from issuer.accounts.user import VerifiedPassword
+from issuer.clients.store import clients
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import checked, each_readable, upserting
+from issuer.database.types import Instant, Texts
+from issuer.digests import digest
+from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
+from issuer.sessions.logout_notices import logout_notices
+from issuer.sessions.session import BrowserSession
+from issuer.throttling.origin import Origin
+
+SEEN_INTERVAL = timedelta(minutes=5)
+"""How often the last use of a session is stored."""
+
+browser_sessions = Table(
+    "browser_sessions",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
+    Column("auth_time", Instant, nullable=False),
+    Column("chosen_at", Instant, nullable=False),
+    Column("acr", Text, nullable=False),
+    Column("amr", Texts, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("seen_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False, index=True),
+    Column("ended_at", Instant, index=True),
+    Column("user_agent", Text, nullable=False),
+    Column("address", Text, nullable=False),
+)
+
+client_sessions = Table(
+    "client_sessions",
+    metadata,
+    Column("sid", String(36), primary_key=True),
+    Column("browser_session", ForeignKey("browser_sessions.id", ondelete="CASCADE"), nullable=False),
+    Column("client_id", String(CLIENT_ID_MOST_CHARACTERS), nullable=False),
+    UniqueConstraint("browser_session", "client_id"),
+)
+
+# Built once: that takes longer than executing them.
+_BY_DIGEST = select(browser_sessions).where(browser_sessions.c.digest == bindparam("wanted"))
+_SID = select(client_sessions.c.sid).where(
+    client_sessions.c.browser_session == bindparam("session"),
+    client_sessions.c.client_id == bindparam("client"),
+)
+
+
+class BrowserSessionStore:
+    """Stores browser sessions. Each is found by a secret of 256 random bits, of which only the digest is stored."""
+
+    def __init__(self, database: Database, lifetime: timedelta, idle: timedelta) -> None:
+        self._database = database
+        self.lifetime = lifetime
+        self._idle = idle
+
+    def start(
+        self,
+        user_id: str,
+        password: VerifiedPassword | None,
+        acr: str,
+        amr: tuple[str, ...],
+        origin: Origin,
+        now: datetime,
+    ) -> tuple[BrowserSession, str] | None:
+        """Store a new session; return it with its secret. None if the account changed or was disabled meanwhile."""
+        session = BrowserSession(
+            id=str(uuid.uuid4()),
+            user_id=user_id,
+            auth_time=now,
+            chosen_at=now,
+            acr=acr,
+            amr=amr,
+            created_at=now,
+            seen_at=now,
+            expires_at=now + self.lifetime,
+            user_agent=origin.user_agent,
+            address=origin.address,
+        )
+        secret = secrets.token_urlsafe(32)
+        with self._database.write() as connection:
+            if not lock_enabled(connection, user_id, password):
+                return None
+            connection.execute(insert(browser_sessions).values({**vars(session), "digest": digest(secret)}))
+        return session, secret
+
+    def authenticate_again(
+        self,
+        session: BrowserSession,
+        password: VerifiedPassword | None,
+        acr: str,
+        amr: tuple[str, ...],
+        now: datetime,
+    ) -> str | None:
+        """Store that the user of a session was authenticated again; return its new secret, the old one is void.
+
+        None if the session has ended, or the account changed or was disabled meanwhile.
+        """
+        secret = secrets.token_urlsafe(32)
+        values = {
+            "digest": digest(secret),
+            "auth_time": now,
+            "chosen_at": now,
+            "acr": acr,
+            "amr": amr,
+            "seen_at": now,
+            "expires_at": now + self.lifetime,
+        }
+        with self._database.write() as connection:
+            if not lock_enabled(connection, session.user_id, password):
+                return None
+            changed = connection.execute(
+                update(browser_sessions).where(_is(session.id), *_active(now)).values(values)
+            )
+            return secret if changed.rowcount else None
+
+    def find(self, secret: str, now: datetime) -> BrowserSession | None:
+        """Return the session with that secret; None if there is none, it has ended, or was unused for too long."""
+        with self._database.read() as connection:
+            row = connection.execute(_BY_DIGEST, {"wanted": digest(secret)}).one_or_none()
+        session = read_session(row) if row else None
+        if session is None or session.ended_at is not None or session.expires_at <= now:
+            return None
+        return session if now - session.seen_at < self._idle else None
+
+    def touch(self, session: BrowserSession, now: datetime) -> None:
+        """Store that a session is in use, at most each `SEEN_INTERVAL`."""
+        if abs(now - session.seen_at) >= SEEN_INTERVAL:
+            self._update(session.id, seen_at=now)
+
+    def choose(self, session: BrowserSession, now: datetime) -> None:
+        """Store that the user chose to go on with the account of a session."""
+        self._update(session.id, chosen_at=now)
+
+    def sid(self, session: BrowserSession, client_id: str) -> str:
+        """Return the id of a session for one client; the same each time."""
+        wanted = {"session": session.id, "client": client_id}
+        with self._database.read() as connection:
+            found: str | None = connection.scalar(_SID, wanted)
+        if found is not None:
+            return found
+        row = {"sid": str(uuid.uuid4()), "browser_session": session.id, "client_id": client_id}
+        with self._database.write() as connection:  # another request may insert it first
+            connection.execute(upserting(connection, client_sessions).values(row).on_conflict_do_nothing())
+            made: str = connection.execute(_SID, wanted).scalar_one()
+        return made
+
+    def by_sid(self, sid: str, now: datetime) -> BrowserSession | None:
+        """Return the active session that a client knows as `sid`, or None."""
+        both = join(client_sessions, browser_sessions)
+        found = select(browser_sessions).select_from(both).where(client_sessions.c.sid == sid, *_active(now))
+        with self._database.read() as connection:
+            row = connection.execute(found).one_or_none()
+        return read_session(row) if row else None
+
+    def active(self, user_id: str, now: datetime) -> tuple[list[BrowserSession], list[DatabaseDamaged]]:
+        """Return the sessions of a user that can be used, newest first, and what is wrong with unreadable ones."""
+        used = browser_sessions.c.seen_at > now - self._idle
+        found = (
+            select(browser_sessions)
+            .where(browser_sessions.c.user_id == user_id, *_active(now), used)
+            .order_by(browser_sessions.c.created_at.desc(), browser_sessions.c.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(found).all()
+        return each_readable(rows, read_session)
+
+    def _update(self, session_id: str, **values: object) -> None:
+        with self._database.write() as connection:
+            connection.execute(update(browser_sessions).where(_is(session_id)).values(**values))
+
+
+def end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:
+    """End the active sessions that meet `condition`, queue the notices to their clients, and return their ids.
+
+    Called by what else ends with a session, in one transaction; see `tokens.family_store`.
+    """
+    ended = update(browser_sessions).where(condition, *_active(now)).values(ended_at=now)
+    ids = list(connection.scalars(ended.returning(browser_sessions.c.id)))
+    if not ids:
+        return []
+    both = join(client_sessions, clients, client_sessions.c.client_id == clients.c.id).join(
+        browser_sessions, browser_sessions.c.id == client_sessions.c.browser_session
+    )
+    told = (
+        select(client_sessions.c.client_id, client_sessions.c.sid, browser_sessions.c.user_id)
+        .select_from(both)
+        .where(browser_sessions.c.id.in_(ids), clients.c.backchannel_logout_uri.is_not(None))
+    )
+    notices = [
+        {**row, "id": str(uuid.uuid4()), "created_at": now, "attempts": 0, "due_at": now}
+        for row in connection.execute(told).mappings()
+    ]
+    if notices:
+        connection.execute(insert(logout_notices), notices)
+    return ids
+
+
+def _is(session_id: str) -> ColumnElement[bool]:
+    return browser_sessions.c.id == session_id
+
+
+def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return browser_sessions.c.ended_at.is_(None), browser_sessions.c.expires_at > now
+
+
+def read_session(row: Row[Any]) -> BrowserSession:
+    """Return the session in a row; raise DatabaseDamaged."""
+    values = checked(browser_sessions, row)
+    del values["digest"]
+    return BrowserSession(**values)
