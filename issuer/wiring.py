@@ -5,13 +5,10 @@ The layers above use the `Issuer` that it returns, each only the domain that it 
 
 import os
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from pathlib import Path
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
@@ -27,8 +24,6 @@ from issuer.clock import Clock, system_clock
 from issuer.database.database import Database, uptime_microseconds
 from issuer.database.errors import StoreError
 from issuer.database.secrets import MonthlySecrets, SecretStore
-from issuer.errors import KeyUnavailable
-from issuer.fixes import Fix, Kind, quoted
 from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.keyring.heartbeat_store import HeartbeatStore
@@ -38,11 +33,9 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.sessions.store import BrowserSessionStore
-from issuer.settings.settings import BadSettings, Settings
+from issuer.settings.settings import Settings
 from issuer.settings.shared import shared_settings
-from issuer.signing.pem import PemSigner, PemStorage
-from issuer.signing.pem_database import PemDatabase
-from issuer.signing.pem_directory import PemDirectory
+from issuer.signers import signer_for, storage_error_of
 from issuer.signing.signer import Signer
 from issuer.threads import cores
 from issuer.throttling.guard import Guard
@@ -56,9 +49,6 @@ from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.introspection import Introspection
 from issuer.tokens.revocation import Revocation
 from issuer.tokens.signed_jwt import JwtSigner
-
-# With this interpreter: another `pip` would install it for another one.
-INSTALL_PKCS11 = Fix(Kind.PKCS11_PACKAGE, f"{quoted(sys.executable)} -m pip install 'python-pkcs11>=0.10'")
 
 
 @dataclass(frozen=True)
@@ -269,47 +259,3 @@ def shared_clock_by(clock: Clock) -> Callable[[], int]:
     """Return a `Database.shared_clock` that advances as fast as `clock`, and starts at the uptime of this machine."""
     began, machine = clock(), uptime_microseconds()
     return lambda: machine + (clock() - began) // timedelta(microseconds=1)
-
-
-def signer_for(settings: Settings, database: Database) -> Signer:
-    """Return the backend that the settings name; raise BadSettings or KeyUnavailable. It opens nothing yet."""
-    return token_signer_for(settings) or PemSigner(
-        pem_storage_for(settings, database), partial(_passphrase, settings)
-    )
-
-
-def token_signer_for(settings: Settings) -> Signer | None:
-    """Return the PKCS#11 token, if the settings name one; raise BadSettings. It opens nothing yet."""
-    token = settings.hardware_token()
-    return _token_signer(*token, lambda: _passphrase(settings) or "") if token else None
-
-
-def pem_storage_for(settings: Settings, database: Database) -> PemStorage:
-    """Return where the PEM text of private keys is kept that are not in a PKCS#11 token."""
-    return PemDatabase(database) if settings.keys == "database" else PemDirectory(Path(settings.keys))
-
-
-def storage_error_of(settings: Settings) -> Callable[[], KeyUnavailable | None]:
-    """Return a function that returns why no new key can be stored in the key directory; None for other storage."""
-    directory = settings.key_directory
-    return PemDirectory(directory).storage_error if directory else lambda: None
-
-
-def _token_signer(module: Path, label: str, pin: Callable[[], str]) -> Signer:
-    try:
-        # Only here: what they import is an extra.
-        from issuer.signing.pkcs11.session import Token  # noqa: PLC0415
-        from issuer.signing.pkcs11.signer import Pkcs11Signer  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise BadSettings(
-            f"ISSUER_KEYS is pkcs11, which needs python-pkcs11; run: {INSTALL_PKCS11}", fix=INSTALL_PKCS11
-        ) from error
-    return Pkcs11Signer(Token(module, label, pin))
-
-
-def _passphrase(settings: Settings) -> str | None:
-    """Return the passphrase as it is now: its file may have been changed by an operator since the start."""
-    try:
-        return settings.passphrase()
-    except BadSettings as error:
-        raise KeyUnavailable(str(error)) from error

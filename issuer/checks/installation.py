@@ -24,7 +24,7 @@ from issuer.settings.env_file import BadEnvFile
 from issuer.settings.loading import load_settings
 from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.sources import source
-from issuer.wiring import pem_storage_for, signer_for, token_signer_for
+from issuer.signers import pem_storage_for, signer_for, token_signer_for
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from issuer.maintenance import copy
 from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.settings.loading import load_settings
 from issuer.settings.settings import Settings
-from issuer.wiring import pem_storage_for, signer_for
+from issuer.signers import pem_storage_for, signer_for
 
 URL = "URL of the new database"
 

@@ -1,4 +1,4 @@
-"""Sessions of browsers at the issuer: started at sign-in, found by a cookie, ended by sign-out; one `sid` a client.
+"""Sessions of browsers at the issuer: started at sign-in, found by a cookie, ended by sign-out.
 
 How a user is authenticated is decided in `accounts.login`; what a session is needed for, in `authorize`.
 """

@@ -4,10 +4,8 @@
 settings, in `wiring`.
 """
 
-import errno
 import re
 import ssl
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -23,6 +21,7 @@ from issuer.keyring.policy import BadPolicy, Policy
 from issuer.oauth import is_loopback
 from issuer.settings import passphrase as passphrases
 from issuer.settings import values
+from issuer.settings.authorities import load_authorities
 from issuer.settings.env_file import BadEnvFile
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 
@@ -222,17 +221,13 @@ class Settings(BaseSettings):
         """Return the authorities that other servers are verified by, None for the system's; raise BadSettings."""
         if self.ca_file is None:
             return None
-        context = ssl.create_default_context()
         try:
-            _require_file(self.ca_file)
-            context.load_verify_locations(cafile=self.ca_file)
-        except OSError as error:  # an SSLError is one
-            why = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            return load_authorities(self.ca_file)
+        except ValueError as error:
             raise BadSettings(
-                f"ISSUER_CA_FILE: cannot use {self.ca_file}: {why}",
+                f"ISSUER_CA_FILE: cannot use {self.ca_file}: {error}",
                 fix=Fix(Kind.CA_FILE, "ISSUER_CA_FILE=FILE"),
             ) from error
-        return context
 
     def hardware_token(self) -> tuple[Path, str] | None:
         """Return module and label of the PKCS#11 token with the private keys, or None; raise BadSettings."""
@@ -288,12 +283,6 @@ class Settings(BaseSettings):
             )
         except BadPolicy as error:
             raise BadSettings(str(error), fix=error.fix) from error
-
-
-def _require_file(path: Path) -> None:
-    """Raise OSError unless `path` is a regular file: a pipe may have no end."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def setting_of(error: str) -> str:

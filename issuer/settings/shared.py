@@ -23,6 +23,9 @@ _NAMES = (
     "clock_skew",
     "registration",
     "password_login",
+    "browser_session_lifetime",
+    "browser_session_idle",
+    "refresh_grace",
 )
 
 

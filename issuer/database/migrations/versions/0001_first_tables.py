@@ -11,9 +11,12 @@ down_revision: str | None = None
 
 def upgrade() -> None:
     """Create all tables."""
-    _create_accounts_and_clients()
-    _create_sessions()
-    _create_browser_sign_in()
+    _create_accounts()
+    _create_clients()
+    _create_families()
+    _create_refresh_tokens()
+    _create_browser_sessions()
+    _create_authorizations()
     _create_keys()
     _create_limits_and_secrets()
     head = _create_audit()
@@ -21,7 +24,7 @@ def upgrade() -> None:
     _refuse_changes_of_the_audit()
 
 
-def _create_accounts_and_clients() -> None:
+def _create_accounts() -> None:
     op.create_table("subjects", sa.Column("id", sa.String(512), primary_key=True))
     op.create_table(
         "users",
@@ -38,6 +41,9 @@ def _create_accounts_and_clients() -> None:
         sa.Column("updated_at", Instant()),
         sa.Column("draw", sa.BigInteger(), nullable=False, index=True),
     )
+
+
+def _create_clients() -> None:
     op.create_table(
         "clients",
         sa.Column("id", sa.String(512), primary_key=True),
@@ -68,7 +74,7 @@ def _create_accounts_and_clients() -> None:
     )
 
 
-def _create_sessions() -> None:
+def _create_families() -> None:
     op.create_table(
         "families",
         sa.Column("id", sa.String(36), primary_key=True),
@@ -88,6 +94,9 @@ def _create_sessions() -> None:
         sa.Column("amr", sa.Text()),
         sa.Column("userinfo_claims", sa.Text(), nullable=False),
     )
+
+
+def _create_refresh_tokens() -> None:
     family = sa.ForeignKey("families.id", ondelete="CASCADE")
     op.create_table(
         "refresh_tokens",
@@ -114,7 +123,7 @@ def _create_sessions() -> None:
     )
 
 
-def _create_browser_sign_in() -> None:
+def _create_browser_sessions() -> None:
     op.create_table(
         "browser_sessions",
         sa.Column("id", sa.String(36), primary_key=True),
@@ -139,6 +148,19 @@ def _create_browser_sign_in() -> None:
         sa.Column("client_id", sa.String(512), nullable=False),
         sa.UniqueConstraint("browser_session", "client_id"),
     )
+    op.create_table(
+        "logout_notices",
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("client_id", sa.String(512), nullable=False),
+        sa.Column("user_id", sa.String(36), nullable=False),
+        sa.Column("sid", sa.String(36), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due_at", Instant(), nullable=False, index=True),
+    )
+
+
+def _create_authorizations() -> None:
     op.create_table(
         "authorization_codes",
         sa.Column("digest", sa.LargeBinary(), primary_key=True),
@@ -176,16 +198,6 @@ def _create_browser_sign_in() -> None:
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("given_at", Instant(), nullable=False),
         sa.Column("shown", sa.LargeBinary(), nullable=False),
-    )
-    op.create_table(
-        "logout_notices",
-        sa.Column("id", sa.String(36), primary_key=True),
-        sa.Column("client_id", sa.String(512), nullable=False),
-        sa.Column("user_id", sa.String(36), nullable=False),
-        sa.Column("sid", sa.String(36), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("due_at", Instant(), nullable=False, index=True),
     )
 
 
