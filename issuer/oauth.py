@@ -70,6 +70,13 @@ class ErrorCode(StrEnum):
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     ACCESS_DENIED = "access_denied"
     UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type"  # noqa: S105 - an error code
+    UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type"
+    REQUEST_NOT_SUPPORTED = "request_not_supported"
+    REQUEST_URI_NOT_SUPPORTED = "request_uri_not_supported"
+    INVALID_REQUEST_URI = "invalid_request_uri"
+    LOGIN_REQUIRED = "login_required"
+    CONSENT_REQUIRED = "consent_required"
+    UNMET_AUTHENTICATION_REQUIREMENTS = "unmet_authentication_requirements"
     USERNAME_TAKEN = "username_taken"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
