@@ -18,8 +18,8 @@ from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
 from issuer.oauth import AuthMethod, GrantType
-from issuer.tokens.refresh import new_refresh_token
 from issuer.tokens.refresh_rotation import families, refresh_tokens
+from issuer.tokens.refresh_text import new_refresh_token
 
 BATCH = 10_000
 SQLITE_KIB = 500_000

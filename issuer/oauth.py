@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
-from ipaddress import ip_address
 from types import MappingProxyType
-from urllib.parse import urlsplit
 
 SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """One scope token, RFC 6749 section 3.3."""
@@ -66,6 +64,7 @@ class ErrorCode(StrEnum):
     INVALID_SCOPE = "invalid_scope"
     INVALID_TARGET = "invalid_target"
     INVALID_TOKEN = "invalid_token"  # noqa: S105 - an error code
+    INSUFFICIENT_SCOPE = "insufficient_scope"
     UNAUTHORIZED_CLIENT = "unauthorized_client"
     UNSUPPORTED_GRANT_TYPE = "unsupported_grant_type"
     ACCESS_DENIED = "access_denied"
@@ -99,6 +98,7 @@ class OAuthError(Exception):
       UnsupportedGrantType 400  RFC 6749 section 5.2
       UnsupportedTokenType 400  RFC 7009 section 2.2.1
       InvalidToken         401  RFC 6750 section 3.1
+      InsufficientScope    403  RFC 6750 section 3.1
       AccessDenied         403  registration or log-in disabled by the operator
       NotFound             404  an unknown path, or a session that has ended or belongs to another user
       MethodNotAllowed     405  the endpoint does not support the method
@@ -198,6 +198,17 @@ class InvalidToken(OAuthError):
     challenge = "Bearer"
 
 
+class InsufficientScope(OAuthError):
+    """The access token is valid, but its scope does not contain what the endpoint needs."""
+
+    code = ErrorCode.INSUFFICIENT_SCOPE
+    status = 403
+    description = "the access token needs the scope openid"
+    headers = MappingProxyType(
+        {"WWW-Authenticate": f'Bearer error="{code}", error_description="{description}", scope="openid"'}
+    )
+
+
 class AccessDenied(OAuthError):
     """Disabled by the operator."""
 
@@ -276,15 +287,6 @@ def parse_scope(text: str) -> frozenset[str]:
 def format_scope(scope: frozenset[str]) -> str:
     """Return `scope` as a string, in a stable order."""
     return " ".join(sorted(scope))
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the host of `url` is this machine's loopback interface."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class UnknownToken(InvalidGrant):

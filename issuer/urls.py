@@ -177,3 +177,12 @@ def _require_canonical(text: str, form: str) -> str:
     if text != form:
         raise BadURL(f"must be written as {form}: it is compared character by character")
     return text
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the host of `url` is this machine's loopback interface."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

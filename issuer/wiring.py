@@ -30,6 +30,7 @@ from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.policy import Policy
 from issuer.keyring.recovery import Recovery
+from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
 from issuer.sessions.store import BrowserSessionStore
@@ -46,9 +47,12 @@ from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions as RefreshSessions
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import GroupCommit
+from issuer.tokens.hints import Hints
+from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.introspection import Introspection
 from issuer.tokens.revocation import Revocation
 from issuer.tokens.signed_jwt import JwtSigner
+from issuer.tokens.userinfo import UserInfo
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Tokens:
     bearer: BearerAuthentication
     revocation: Revocation
     introspection: Introspection
+    userinfo: UserInfo
+    hints: Hints
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,9 @@ def _tokens(
     clients: Clients,
 ) -> Tokens:
     families, events = FamilyStore(database), SessionEventStore(database)
-    access_tokens = AccessTokens(JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url))
+    jwt_signer = JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url)
+    access_tokens = AccessTokens(jwt_signer)
+    bearer = BearerAuthentication(accounts.store, families, access_tokens)
     context = GrantContext(
         login=PasswordLogin(accounts.store, accounts.passwords, guard),
         families=families,
@@ -233,6 +241,7 @@ def _tokens(
         guard=guard,
         sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
         access_tokens=access_tokens,
+        id_tokens=IdTokens(jwt_signer),
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
     )
     return Tokens(
@@ -240,9 +249,11 @@ def _tokens(
         families=families,
         session_events=events,
         group_commit=GroupCommit(families),
-        bearer=BearerAuthentication(accounts.store, families, access_tokens),
+        bearer=bearer,
         revocation=Revocation(families, access_tokens),
         introspection=Introspection(accounts.store, clients.store, families, access_tokens),
+        userinfo=UserInfo(bearer, clients.store),
+        hints=Hints(jwt_signer, RetiredKeys(database)),
     )
 
 

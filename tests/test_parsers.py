@@ -19,9 +19,10 @@ from issuer.clients.authentication import _basic
 from issuer.clients.document_fetch import is_fetchable
 from issuer.clients.key_sets import BadKeySet, read_key_set
 from issuer.database.url import BadURL, parse
-from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, is_loopback, parse_scope
+from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, parse_scope
 from issuer.settings.values import parse_duration
 from issuer.throttling.limits import subnet
+from issuer.urls import is_loopback
 from issuer.web.http.forms import FORM, VERBATIM, read_form
 from issuer.web.http.path_redaction import PathRedaction
 from issuer.web.well_known.jwks import _etags

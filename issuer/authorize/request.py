@@ -9,6 +9,16 @@ from enum import StrEnum
 
 from issuer.clients.client import Client
 from issuer.oauth import ResponseMode
+from issuer.tokens.identity import IDENTITY_SCOPES, IdentityScope
+
+__all__ = [
+    "IDENTITY_SCOPES",
+    "AuthorizationRequest",
+    "IdentityScope",
+    "Parameters",
+    "Prompt",
+    "ReturnAddress",
+]
 
 
 class Prompt(StrEnum):
@@ -20,17 +30,6 @@ class Prompt(StrEnum):
     SELECT_ACCOUNT = "select_account"
     CREATE = "create"
 
-
-class IdentityScope(StrEnum):
-    """Scopes about the user, OpenID Connect Core section 5.4 and 11: granted by the user alone."""
-
-    OPENID = "openid"
-    PROFILE = "profile"
-    EMAIL = "email"
-    OFFLINE_ACCESS = "offline_access"
-
-
-IDENTITY_SCOPES = frozenset(scope.value for scope in IdentityScope)
 
 Parameters = tuple[tuple[str, str], ...]
 """The parameters of a request in their order; only `resource` may be repeated."""

@@ -9,8 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from issuer.clients.host_lookup import Lookups
-from issuer.oauth import is_loopback
-from issuer.urls import BadURL, http_parts
+from issuer.urls import BadURL, http_parts, is_loopback
 
 if TYPE_CHECKING:
     import httpx2

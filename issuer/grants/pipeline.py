@@ -33,6 +33,7 @@ from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import Found
+from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected
 
 SCOPE_MOST_CHARACTERS = 4096
@@ -62,6 +63,7 @@ class Pipeline:
         guard: Guard,
         sessions: Sessions,
         access_tokens: AccessTokens,
+        id_tokens: IdTokens,
         password_login: bool,
     ) -> None:
         self._context = context
@@ -69,6 +71,7 @@ class Pipeline:
         self._guard = guard
         self._sessions = sessions
         self._access_tokens = access_tokens
+        self._id_tokens = id_tokens
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
@@ -121,15 +124,25 @@ class Pipeline:
         return self.sign(self._execute(checked, now))
 
     def sign(self, response: UnsignedTokenResponse) -> TokenResponse:
-        """Sign the access token; raise Unavailable if this node no longer can."""
-        token = self._access_tokens.sign(response.authorization, response.session, response.key, response.now)
+        """Sign the access token and, if there is one, the id_token; raise Unavailable if this node no longer can."""
+        authorization, family = response.authorization, response.family
+        token = self._access_tokens.sign(authorization, family, response.key, response.now)
         return TokenResponse(
             token.text,
             token.expires_in,
-            format_scope(response.authorization.scope),
+            format_scope(authorization.scope),
             response.key.kid,
+            self._id_token(response, token.text),
             response.refresh_token,
             is_repeat=bool(response.renewed and response.renewed.is_repeat),
+        )
+
+    def _id_token(self, response: UnsignedTokenResponse, access_token: str) -> str | None:
+        if response.family is None or response.sign_in is None:
+            return None
+        nonce = response.authorization.nonce
+        return self._id_tokens.sign(
+            response.family, response.sign_in, access_token, nonce, response.key, response.now
         )
 
     def _check(
@@ -162,16 +175,18 @@ class Pipeline:
         scope = _narrowed(request.scope, allowed)
         # Before the session changes: a node that cannot sign must not use up a refresh token.
         key = key or self._access_tokens.signing_key(now)
-        renewed, session = None, None
+        renewed, family = None, None
         match allowed.family:
             case NewFamily() as new:
-                renewed, session = self._sessions.start(new, replace(allowed, scope=scope), origin, now)
+                renewed, family = self._sessions.start(new, replace(allowed, scope=scope), origin, now)
             case Renewal() as renewal:
-                renewed, session = self._sessions.renew(renewal, origin, now), renewal.family.id
+                renewed, family = self._sessions.renew(renewal, origin, now), renewal.family
                 if request.found is None:
                     renewed = self._sessions.rotate(renewal, renewed, origin, now)
         authorization = replace(allowed, scope=scope, audience=audience)
-        return UnsignedTokenResponse(authorization, session, key, now, renewed)
+        if GrantType.REFRESH_TOKEN not in request.client.grant_types:
+            renewed = None  # the session exists nevertheless: access tokens end with it
+        return UnsignedTokenResponse(authorization, family, key, now, renewed)
 
 
 def _requested_scope(scope: str | None) -> frozenset[str] | None:

@@ -9,6 +9,7 @@ from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import GrantType, InvalidGrant, InvalidScope, UnknownToken
 from issuer.throttling.limits import subnet
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.identity import IDENTITY_SCOPES
 from issuer.tokens.redemption import redeem
 
 
@@ -29,7 +30,8 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         raise InvalidGrant
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("the requested scope exceeds the scope granted at log-in")
-    scope = family.scope & user.scope
+    # The identity scopes are granted by the user, not by an operator.
+    scope = family.scope & (user.scope | IDENTITY_SCOPES)
     return issue(Authorization(user.id, family.client_id, scope, family.audience, user.username, renewal))
 
 

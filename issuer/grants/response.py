@@ -1,23 +1,34 @@
-"""Responses of the token endpoint, before and after the access token is signed; `web.oauth.token` writes them."""
+"""Responses of the token endpoint, before and after its tokens are signed; `web.oauth.token` writes them."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from issuer.keyring.key import Key
+from issuer.sessions.session import SignIn
 from issuer.tokens.authorization import Authorization
-from issuer.tokens.refresh import RefreshRotation, Renewed
+from issuer.tokens.identity import IdentityScope
+from issuer.tokens.refresh import Family, RefreshRotation, Renewed
 
 
 @dataclass(frozen=True)
 class UnsignedTokenResponse:
-    """The response to a granted request, without the signature of the access token."""
+    """The response to a granted request, without the tokens that are signed."""
 
     authorization: Authorization
-    session: str | None
+    family: Family | None
     key: Key
     now: datetime
     renewed: Renewed | None = None
     """The refresh token, if there is one."""
+
+    @property
+    def sign_in(self) -> SignIn | None:
+        """What the id_token reports; None: the response has none.
+
+        It needs the scope `openid` (OpenID Connect Core section 3.1.2.1) and a user who signed in with a browser.
+        """
+        is_requested = IdentityScope.OPENID in self.authorization.scope
+        return self.family.sign_in if self.family and is_requested else None
 
     @property
     def rotation(self) -> RefreshRotation | None:
@@ -32,13 +43,14 @@ class UnsignedTokenResponse:
 
 @dataclass(frozen=True)
 class TokenResponse:
-    """A successful response, RFC 6749 section 5.1."""
+    """A successful response, RFC 6749 section 5.1 and OpenID Connect Core section 3.1.3.3."""
 
     access_token: str = field(repr=False)
     expires_in: int
     scope: str
     kid: str
-    """The key that signed the access token."""
+    """The key that signed the tokens."""
+    id_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     is_repeat: bool = False
     """Whether a used refresh token was presented again and got the same successor."""

@@ -64,6 +64,7 @@ class Recovery:
             self._private_keys.destroy_retired(entries),
             partial(is_timely, self._clock, decided_at),
             over=before.version if before else 0,
+            before=before,
         )
         return saved or Retry.NOT_FIRST
 

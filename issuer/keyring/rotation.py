@@ -215,9 +215,8 @@ class Rotation:
             return Retry.TOO_LATE
         # If this raises, the ring may have been saved nevertheless: the fresh keys stay.
         entries = self.private_keys.destroy_retired(entries)
-        return (
-            self._store.save(after, entries, partial(is_timely, self._clock, decided_at)) or Retry.NOT_FIRST
-        )
+        still_timely = partial(is_timely, self._clock, decided_at)
+        return self._store.save(after, entries, still_timely, before=before) or Retry.NOT_FIRST
 
     def _has_changed_since(self, before: KeyRing | None) -> bool:
         now = self._store.load()

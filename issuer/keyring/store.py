@@ -16,6 +16,7 @@ from issuer.audit.store import append, audit, head_of, holds
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged, Locked
 from issuer.keyring.document import Unreadable, read, written
+from issuer.keyring.retired_keys import retire
 from issuer.keyring.ring import KeyRing
 from issuer.keyring.tombstone import Tombstone, read_tombstone
 
@@ -94,20 +95,24 @@ class RingStore:
         is_timely: Callable[[], bool] = lambda: True,
         *,
         over: int | None = None,
+        before: KeyRing | None = None,
     ) -> KeyRing | None:
         """Save `ring` and the `entries` of the audit log, and return it; it must replace the version before its own.
+
+        The public keys that it holds no longer are kept: those of `before`, from which it was decided.
 
         With `over` it replaces that version, where the database is older; 0 means no ring. Return None and save
         nothing if another process saved first or holds the lock, or if `is_timely` returns False under the lock.
         """
-        before = ring.version - 1 if over is None else over
+        replaced = ring.version - 1 if over is None else over
         values = {"version": ring.version, "document": written(ring).decode()}
-        change = update(key_ring).where(key_ring.c.version == before).values(**values)
+        change = update(key_ring).where(key_ring.c.version == replaced).values(**values)
         with suppress(Locked), self._saving() as connection:
-            done = connection.execute(change).rowcount if before else _inserted(connection, values)
+            done = connection.execute(change).rowcount if replaced else _inserted(connection, values)
             if not done:
                 return None
             append(connection, entries)
+            retire(connection, before, ring)
             if not is_timely():
                 connection.rollback()
                 return None

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 
 from issuer.clients.store import assertions
 from issuer.database.database import Database
+from issuer.keyring.retired_keys import RETIRED_KEPT, retired_public_keys
 from issuer.sessions.store import browser_sessions
 from issuer.throttling.limits import DEVICE_MEMORY, MEMORY
 from issuer.throttling.store import devices, throttle
@@ -37,6 +38,7 @@ def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]
     # Also rows that a wrong clock wrote with an instant long after `now`: they would never be deleted otherwise.
     yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_DIFFER)
     yield session_events, session_events.c.last_at < now - EVENTS_KEPT
+    yield retired_public_keys, retired_public_keys.c.retired_at < now - RETIRED_KEPT
     yield devices, _is_far_from(devices.c.seen_at, now, DEVICE_MEMORY + CLOCKS_DIFFER)
 
 

@@ -18,12 +18,12 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from issuer import urls
 from issuer.fixes import ConfigWarning, Fix, Kind
 from issuer.keyring.policy import BadPolicy, Policy
-from issuer.oauth import is_loopback
 from issuer.settings import passphrase as passphrases
 from issuer.settings import values
 from issuer.settings.authorities import load_authorities
 from issuer.settings.env_file import BadEnvFile
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
+from issuer.urls import is_loopback
 
 
 class BadSettings(Exception):

@@ -27,6 +27,8 @@ class Algorithm:
     name: str
     generate: Callable[[], PrivateKey]
     key_type: type[PrivateKey]
+    hash: str
+    """The hash function of the signature, by its name in `hashlib`; RFC 8032 section 5.1 for Ed25519."""
 
     def sign(self, key: PrivateKey, data: bytes) -> bytes:
         """Return the signature of `data` in JWS form."""
@@ -56,9 +58,11 @@ def _rsa() -> RSAPrivateKey:
 ALGORITHMS: Mapping[str, Algorithm] = {
     row.name: row
     for row in (
-        Algorithm("RS256", _rsa, RSAPrivateKey),
-        Algorithm("PS256", _rsa, RSAPrivateKey),
-        Algorithm("ES256", lambda: ec.generate_private_key(ec.SECP256R1()), EllipticCurvePrivateKey),
-        Algorithm("EdDSA", ed25519.Ed25519PrivateKey.generate, Ed25519PrivateKey),
+        Algorithm("RS256", _rsa, RSAPrivateKey, "sha256"),
+        Algorithm("PS256", _rsa, RSAPrivateKey, "sha256"),
+        Algorithm(
+            "ES256", lambda: ec.generate_private_key(ec.SECP256R1()), EllipticCurvePrivateKey, "sha256"
+        ),
+        Algorithm("EdDSA", ed25519.Ed25519PrivateKey.generate, Ed25519PrivateKey, "sha512"),
     )
 }

@@ -10,6 +10,7 @@ from issuer.keyring.key import Key
 from issuer.oauth import InvalidToken
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.claims import AccessTokenClaims
+from issuer.tokens.refresh import Family
 from issuer.tokens.signed_jwt import ACCESS_TOKEN, JwtSigner
 
 
@@ -31,10 +32,12 @@ class AccessTokens:
         """Return the key that signs; raise Unavailable when this node may not, or cannot, sign."""
         return self._signer.signing_key(now)
 
-    def sign(self, authorization: Authorization, session: str | None, key: Key, now: datetime) -> AccessToken:
+    def sign(
+        self, authorization: Authorization, family: Family | None, key: Key, now: datetime
+    ) -> AccessToken:
         """Return an access token that expires before its key is withdrawn; raise Unavailable."""
         lifetime = self._signer.lifetime(key)
-        claims = AccessTokenClaims.issued(authorization, session, self._signer.issuer, now, lifetime)
+        claims = AccessTokenClaims.issued(authorization, family, self._signer.issuer, now, lifetime)
         text = self._signer.sign(ACCESS_TOKEN, claims.members(), key)
         return AccessToken(text, int(lifetime.total_seconds()))
 

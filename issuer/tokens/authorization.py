@@ -1,6 +1,6 @@
-"""What a grant allows; the tokens for it are made by `access_tokens` and `families`."""
+"""What a grant allows; the tokens for it are made by `access_tokens`, `id_tokens` and `families`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from issuer.tokens.refresh import NewFamily, Renewal
 
@@ -16,6 +16,8 @@ class Authorization:
     """The `aud` of a request that names no resource, and the resources that it may name."""
     username: str | None = None
     family: NewFamily | Renewal | None = None
+    nonce: str | None = field(default=None, repr=False)
+    """Of the authorization request, for the id_token that redeems its code."""
     may_have_no_scope: bool = False
     """Whether nothing may remain of the scope. An error after a password was verified would reveal that it is
     correct, without a session that the owner of the account can see."""

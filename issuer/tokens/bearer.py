@@ -11,14 +11,21 @@ from issuer.accounts.user import User
 from issuer.oauth import InvalidToken
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.refresh import Family
 
 
 @dataclass(frozen=True)
 class Caller:
-    """A user, and the session that the request's token belongs to."""
+    """A user, and the session and scope of the request's token."""
 
     user: User
-    session: str
+    family: Family
+    scope: frozenset[str]
+
+    @property
+    def session(self) -> str:
+        """The id of the session."""
+        return self.family.id
 
 
 class BearerAuthentication:
@@ -35,8 +42,8 @@ class BearerAuthentication:
         Other services accept a token until it expires; here it ends with its session.
         """
         claims = self._access_tokens.verify(token, now, for_issuer=True)
-        session = claims.grant_id
-        user = self._accounts.by_id(claims.sub) if session else None
-        if not session or user is None or user.disabled_at or not self._families.is_active(session, now):
+        family = self._families.find_active(claims.grant_id, now) if claims.grant_id else None
+        user = self._accounts.by_id(claims.sub) if family else None
+        if family is None or user is None or user.disabled_at:
             raise InvalidToken
-        return Caller(user, session)
+        return Caller(user, family, frozenset(claims.scope.split()))

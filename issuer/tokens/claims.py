@@ -11,14 +11,15 @@ from typing import Any, Self
 
 from issuer.oauth import format_scope
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.refresh import Family
 
 
 @dataclass(frozen=True)
 class AccessTokenClaims:
     """The claims of an access token, RFC 9068 section 2.2; `username` and `grant_id` only for a user.
 
-    `grant_id` is the id of the session, in the sense of Grant Management for OAuth 2.0. `sid` is left to OpenID
-    Connect, where it names a browser session at the issuer.
+    `grant_id` is the id of the session, in the sense of Grant Management for OAuth 2.0. `sid` is that of OpenID
+    Connect: it names the browser session at the issuer that the user signed in with, if there is one.
     """
 
     iss: str
@@ -31,12 +32,13 @@ class AccessTokenClaims:
     scope: str
     username: str | None = None
     grant_id: str | None = None
+    sid: str | None = None
 
     @classmethod
     def issued(
         cls,
         authorization: Authorization,
-        session: str | None,
+        family: Family | None,
         issuer: str,
         now: datetime,
         lifetime: timedelta,
@@ -53,7 +55,8 @@ class AccessTokenClaims:
             jti=secrets.token_urlsafe(16),
             scope=format_scope(authorization.scope),
             username=authorization.username,
-            grant_id=session,
+            grant_id=family.id if family else None,
+            sid=family.sid if family else None,
         )
 
     @classmethod
@@ -71,15 +74,11 @@ class AccessTokenClaims:
             scope=members.get("scope", ""),
             username=members.get("username"),
             grant_id=members.get("grant_id"),
+            sid=members.get("sid"),
         )
-        texts = (claims.iss, claims.sub, *claims.aud, claims.client_id, claims.jti, claims.scope)
-        optional = (claims.username, claims.grant_id)
-        if not all(isinstance(each, str) for each in texts):
-            raise TypeError("a claim is not a string")
-        if not all(isinstance(each, str | None) for each in optional):
-            raise TypeError("a claim is not a string")
-        if not all(type(each) is int for each in (claims.iat, claims.exp)):
-            raise TypeError("a claim is not a number")
+        _require_texts(claims.iss, claims.sub, *claims.aud, claims.client_id, claims.jti, claims.scope)
+        _require_texts(*(each for each in (claims.username, claims.grant_id, claims.sid) if each is not None))
+        _require_numbers(claims.iat, claims.exp)
         return claims
 
     @property
@@ -91,3 +90,60 @@ class AccessTokenClaims:
         """Return the JSON members of the token."""
         present = {name: value for name, value in vars(self).items() if value is not None}
         return {**present, "aud": list(self.aud)}
+
+
+@dataclass(frozen=True)
+class IdTokenClaims:
+    """The claims of an id_token, OpenID Connect Core section 2; claims about the user are left to `userinfo`.
+
+    `aud` is the client alone, so that there is no `azp`. `at_hash` is that of section 3.1.3.6.
+    """
+
+    iss: str
+    sub: str
+    aud: str
+    exp: int
+    iat: int
+    auth_time: int
+    sid: str
+    acr: str
+    amr: tuple[str, ...]
+    at_hash: str
+    nonce: str | None = None
+
+    @classmethod
+    def parsed(cls, members: Mapping[str, Any]) -> Self:
+        """Return the claims of a verified token; raise KeyError or TypeError for any other form."""
+        claims = cls(
+            iss=members["iss"],
+            sub=members["sub"],
+            aud=members["aud"],
+            exp=members["exp"],
+            iat=members["iat"],
+            auth_time=members["auth_time"],
+            sid=members["sid"],
+            acr=members["acr"],
+            amr=tuple(members["amr"]),
+            at_hash=members["at_hash"],
+            nonce=members.get("nonce"),
+        )
+        _require_texts(
+            claims.iss, claims.sub, claims.aud, claims.sid, claims.acr, *claims.amr, claims.at_hash
+        )
+        _require_texts(*(() if claims.nonce is None else (claims.nonce,)))
+        _require_numbers(claims.exp, claims.iat, claims.auth_time)
+        return claims
+
+    def members(self) -> dict[str, str | int | tuple[str, ...]]:
+        """Return the JSON members of the token."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def _require_texts(*values: object) -> None:
+    if not all(isinstance(each, str) for each in values):
+        raise TypeError("a claim is not a string")
+
+
+def _require_numbers(*values: object) -> None:
+    if not all(type(each) is int for each in values):
+        raise TypeError("a claim is not a number")

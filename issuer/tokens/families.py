@@ -28,11 +28,10 @@ from issuer.tokens.refresh import (
     Renewed,
     RepeatRefused,
     ReuseDetected,
-    new_refresh_token,
     signed_in,
     stored,
-    successor,
 )
+from issuer.tokens.refresh_text import new_refresh_token, successor
 from issuer.tokens.session_events import SessionEvent
 
 FAMILY_IDLE_LIFETIMES = 12
@@ -54,8 +53,8 @@ class Sessions:
 
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
-    ) -> tuple[Renewed, str]:
-        """Start a session; return its first refresh token and its id. Raise AccountChanged if the account did."""
+    ) -> tuple[Renewed, Family]:
+        """Start a session; return its first refresh token and its family. Raise AccountChanged if the account did."""
         family = Family(
             id=str(uuid.uuid4()),
             user_id=authorization.subject,
@@ -73,7 +72,7 @@ class Sessions:
         record = stored(token, family, now, self._idle_lifetime, subnet(origin.address))
         if not self._families.start(family, record, new.password):
             raise AccountChanged
-        return Renewed(token), family.id
+        return Renewed(token), family
 
     def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> Renewed:
         """Decide which refresh token to answer with: the successor, or the presented one if it must not rotate yet.

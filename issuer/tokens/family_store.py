@@ -16,7 +16,7 @@ from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, damaged, each_readable
 from issuer.digests import digest
 from issuer.sessions.store import browser_sessions, end_browser_sessions
-from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken, family_and_proof
+from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
     families,
@@ -24,6 +24,7 @@ from issuer.tokens.refresh_rotation import (
     rotate,
     token_row,
 )
+from issuer.tokens.refresh_text import family_and_proof
 
 SESSIONS_MOST = 100
 """Of one user; beyond that the oldest end, as programs that log in again and again would accumulate them."""
@@ -175,6 +176,13 @@ class FamilyStore:
         found = select(families.c.id).where(families.c.id == family_id, *_active(now))
         with self._database.read() as connection:
             return connection.scalar(found) is not None
+
+    def find_active(self, family_id: str, now: datetime) -> Family | None:
+        """Return a family that has not ended, or None."""
+        found = select(families).where(families.c.id == family_id, *_active(now))
+        with self._database.read() as connection:
+            row = connection.execute(found).one_or_none()
+        return _family(row) if row else None
 
     def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
         """End a family, with `user_id` only if it is of this user; return False if none was active."""

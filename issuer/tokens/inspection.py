@@ -18,7 +18,7 @@ from issuer.clock import instant
 from issuer.jose import MALFORMED
 from issuer.strict_json import read_document
 from issuer.tokens.claims import AccessTokenClaims
-from issuer.tokens.refresh import family_and_proof
+from issuer.tokens.refresh_text import family_and_proof
 from issuer.tokens.signed_jwt import ACCESS_TOKEN, TOKEN_MOST_CHARACTERS, verified_claims
 
 INSTANTS = ("iat", "nbf", "exp", "auth_time")

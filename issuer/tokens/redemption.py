@@ -4,7 +4,8 @@ from datetime import datetime, timedelta
 
 from issuer.digests import digest
 from issuer.tokens.family_store import FamilyStore, Found
-from issuer.tokens.refresh import Redemption, Renewal, ReuseDetected, redemption, successor
+from issuer.tokens.refresh import Redemption, Renewal, ReuseDetected, redemption
+from issuer.tokens.refresh_text import successor
 
 
 def redeem(

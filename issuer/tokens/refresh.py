@@ -1,14 +1,11 @@
-"""The rules of refresh tokens and their families, as pure functions: form, rotation, repeats and reuse.
+"""The rules of refresh tokens and their families, as pure functions: rotation, repeats and reuse.
 
-A refresh token is 64 bytes in base64url: a secret of its own (32), a proof that all tokens of its family carry (16),
-and the id of the family (16). Families are stored by `family_store`; users see them as sessions.
+The form of the tokens is defined in `refresh_text`. Families are stored by `family_store`; users see them
+as sessions.
 """
 
-import base64
 import hashlib
-import hmac
 import secrets
-import uuid
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +14,7 @@ from issuer.accounts.user import VerifiedPassword
 from issuer.digests import digest
 from issuer.oauth import InvalidGrant
 from issuer.sessions.session import SignIn
+from issuer.tokens.refresh_text import proof_of
 
 REFRESH_GRACE = timedelta(seconds=30)
 """How long a used refresh token is answered with its successor again, once: for a second tab or a lost response."""
@@ -28,9 +26,6 @@ ROTATION_INTERVAL = timedelta(seconds=5)
 In between its newest refresh token stays valid: each rotation is a durable write, and one client must not cause
 hundreds of them a second.
 """
-
-_PROOF_BYTES = 16
-_TOKEN_CHARACTERS = 86
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,14 @@ class Family:
     amr: tuple[str, ...] | None = None
     userinfo_claims: tuple[str, ...] = ()
     """Claims that were requested from the userinfo endpoint by name, OpenID Connect Core section 5.5."""
+
+    @property
+    def sign_in(self) -> SignIn | None:
+        """The sign-in with a browser that started it, or None."""
+        if self.auth_time is None or self.sid is None or self.acr is None or self.amr is None:
+            return None
+        end, names = self.expires_at, self.userinfo_claims
+        return SignIn(self.browser_session, self.sid, self.auth_time, self.acr, self.amr, end, names)
 
 
 @dataclass(frozen=True)
@@ -204,31 +207,6 @@ def _paced_until(before: RefreshToken | None, now: datetime) -> datetime | None:
     return (paid if paid and now < paid <= most else now) + ROTATION_INTERVAL
 
 
-def new_refresh_token(family_id: str) -> str:
-    """Return the first refresh token of a family, with a proof of 128 and a secret of 256 random bits."""
-    return _composed(family_id, secrets.token_bytes(_PROOF_BYTES), secrets.token_bytes(32))
-
-
-def family_and_proof(token: str) -> tuple[str, bytes] | None:
-    """Return the id of the family that `token` claims to belong to, and the digest of its proof; None without one.
-
-    Only a holder of a token of that family knows the proof: access tokens carry the id, but not the proof.
-    """
-    decoded = _decoded(token)
-    if decoded is None:
-        return None
-    family, proof = decoded
-    return str(family), hashlib.sha256(proof).digest()
-
-
-def successor(token: str, seed: bytes, family_id: str) -> str:
-    """Return the token after `token`: a MAC keyed with the token itself, so that only its holder can compute it.
-
-    A lost response can thus be repeated, and the database holds no token.
-    """
-    return _composed(family_id, _proof(token), _mac(token, seed))
-
-
 def stored(
     token: str,
     family: Family,
@@ -243,39 +221,10 @@ def stored(
         family.id,
         min(now + idle, family.expires_at),
         secrets.token_bytes(32),
-        hashlib.sha256(_proof(token)).digest(),
+        hashlib.sha256(proof_of(token)).digest(),
         subnet=subnet,
         paced_until=_paced_until(before, now),
     )
-
-
-def _mac(token: str, message: bytes) -> bytes:
-    return hmac.digest(token.encode("utf-8", "surrogatepass"), message, "sha256")
-
-
-def _proof(token: str) -> bytes:
-    """Return the proof in a token of this issuer; raise ValueError for any other text."""
-    decoded = _decoded(token)
-    if decoded is None:
-        raise ValueError("not in the form of a refresh token")
-    return decoded[1]
-
-
-def _composed(family_id: str, proof: bytes, secret: bytes) -> str:
-    return base64.urlsafe_b64encode(secret + proof + uuid.UUID(family_id).bytes).rstrip(b"=").decode()
-
-
-def _decoded(token: str) -> tuple[uuid.UUID, bytes] | None:
-    """Return family and proof of a token that is exactly in the form that `_composed` writes, else None."""
-    if len(token) != _TOKEN_CHARACTERS:
-        return None
-    try:
-        raw = base64.b64decode(token + "==", altchars=b"-_", validate=True)
-    except ValueError:
-        return None
-    if base64.urlsafe_b64encode(raw).rstrip(b"=").decode() != token:
-        return None
-    return uuid.UUID(bytes=raw[48:]), raw[32:48]
 
 
 class ReuseDetected(InvalidGrant):

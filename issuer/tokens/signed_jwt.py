@@ -21,6 +21,7 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.ring import PUBLISHED
 from issuer.keyring.view import View
 from issuer.oauth import Unavailable
+from issuer.signing.public_key import PublicKey
 from issuer.signing.signer import Signer
 
 TOKEN_MOST_CHARACTERS = 8192
@@ -36,6 +37,8 @@ class TokenType:
 
 ACCESS_TOKEN = TokenType("at+jwt", ("iss", "sub", "aud", "exp", "iat", "jti", "client_id"))
 """RFC 9068 section 2."""
+ID_TOKEN = TokenType("JWT", ("iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "at_hash", "sid"))
+"""OpenID Connect Core section 2; `typ` is that of RFC 7519 section 5.1."""
 
 
 class JwtSigner:
@@ -54,9 +57,13 @@ class JwtSigner:
         except (StaleView, KeyUnavailable) as error:
             raise _cannot_sign() from error
 
-    def lifetime(self, key: Key) -> timedelta:
-        """Return how long a token of `key` may be valid: no longer than the ring publishes the key after its use."""
-        return min(self._policy.token_lifetime, key.token_lifetime)
+    def lifetime(self, key: Key, most: timedelta = timedelta.max) -> timedelta:
+        """Return how long a token of `key` is valid: `most`, but no longer than the ring publishes the key for it.
+
+        The ring keeps a replaced key for the lifetime of access tokens. That covers every type of token, as each gets
+        its lifetime here: under a short ISSUER_ACCESS_TOKEN_LIFETIME, the others expire as early as access tokens.
+        """
+        return min(self._policy.token_lifetime, key.token_lifetime, most)
 
     def sign(self, token_type: TokenType, claims: Mapping[str, Any], key: Key) -> str:
         """Return a signed token; raise Unavailable."""
@@ -74,28 +81,39 @@ class JwtSigner:
 
         With `for_issuer`, `aud` must hold the issuer's own URL.
         """
+        audience = self.issuer if for_issuer else None
+        return self.verify_by(lambda kid: self._published(kid, now), token_type, token, audience)
+
+    def verify_by(
+        self,
+        find: Callable[[str], PublicKey],
+        token_type: TokenType,
+        token: str,
+        audience: str | None = None,
+    ) -> dict[str, Any]:
+        """Return the claims of a token that the key which `find` returns for its kid signed; raise ValueError.
+
+        `find` raises KeyError for a kid that it does not know.
+        """
         try:
-            return self._verified(token_type, token, now, for_issuer=for_issuer)
+            key = find(str(_read_header(token, token_type)["kid"]))
+            return verified_claims(
+                token_type, token, jwt.PyJWK(dict(key.jwk)), key.alg, issuer=self.issuer, audience=audience
+            )
         except MALFORMED as error:
             raise ValueError("the token is not valid") from error
 
-    def _verified(
-        self, token_type: TokenType, token: str, now: datetime, *, for_issuer: bool
-    ) -> dict[str, Any]:
-        header = _read_header(token, token_type)
-        key = self._published(str(header["kid"]), now)
-        audience = self.issuer if for_issuer else None
-        return verified_claims(
-            token_type, token, jwt.PyJWK(dict(key.jwk)), key.alg, issuer=self.issuer, audience=audience
-        )
-
-    def _published(self, kid: str, now: datetime) -> Key:
+    def find_key(self, kid: str, now: datetime) -> Key | None:
+        """Return a key of the ring, in any phase; raise StaleView if this node last saw the ring too long ago."""
         view = self._view()
         view.max_age(self._policy, now)  # a view too old to publish is too old to verify by
-        for key in view.ring.keys:
-            if key.kid == kid and view.ring.phase(key, now) in PUBLISHED:
-                return key
-        raise KeyError(kid)
+        return next((key for key in view.ring.keys if key.kid == kid), None)
+
+    def _published(self, kid: str, now: datetime) -> Key:
+        key = self.find_key(kid, now)
+        if key is None or self._view().ring.phase(key, now) not in PUBLISHED:
+            raise KeyError(kid)
+        return key
 
 
 def _read_header(token: str, token_type: TokenType) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from issuer.web.http.prefix import SetRootPath, StripPrefix, path_of
 from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
 from issuer.web.http.signing_thread import SigningThread
-from issuer.web.oauth import introspection, revocation, token
+from issuer.web.oauth import introspection, revocation, token, userinfo
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
@@ -74,7 +74,18 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing_runner(issuer, alone=alone)
     app.state.metrics_limiter = anyio.CapacityLimiter(1)
-    for module in (login, token, revocation, introspection, users, sessions, jwks, discovery, health):
+    for module in (
+        login,
+        token,
+        revocation,
+        introspection,
+        userinfo,
+        users,
+        sessions,
+        jwks,
+        discovery,
+        health,
+    ):
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
     home.install(app, issuer.settings.url, prefix)

@@ -13,7 +13,8 @@ from issuer.maintenance.pruning import BATCH, prune
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.family_store import FamilyStore, families
-from issuer.tokens.refresh import RefreshRotation, new_refresh_token, stored, successor
+from issuer.tokens.refresh import RefreshRotation, stored
+from issuer.tokens.refresh_text import new_refresh_token, successor
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from issuer.audit.chain import Action, Entry
 from issuer.database.database import Database
 from issuer.digests import digest
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Family, RefreshToken, new_refresh_token, stored
+from issuer.tokens.refresh import Family, RefreshToken, stored
+from issuer.tokens.refresh_text import new_refresh_token
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 MONTH = timedelta(days=30)

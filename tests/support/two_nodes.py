@@ -67,6 +67,7 @@ class Node:
             guard=guard,
             sessions=self.sessions,
             access_tokens=cast("Any", KeyRingStub()),
+            id_tokens=cast("Any", KeyRingStub()),
             password_login=True,
         )
 

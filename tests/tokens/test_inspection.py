@@ -14,7 +14,7 @@ from support.defaults import START
 
 from issuer.clients.key_sets import read_key_set
 from issuer.tokens.inspection import Invalid, decode, in_words, require_valid
-from issuer.tokens.refresh import new_refresh_token
+from issuer.tokens.refresh_text import new_refresh_token
 
 ISSUER, AUDIENCE = "https://issuer.example", "https://api.example"
 KEY, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))

@@ -6,7 +6,7 @@ from support.refreshes import PUBLIC, SERVICE, is_active, log_in, refresh
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
-from issuer.tokens.refresh import family_and_proof
+from issuer.tokens.refresh_text import family_and_proof
 from issuer.wiring import Issuer
 
 

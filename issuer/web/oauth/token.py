@@ -50,6 +50,11 @@ class TokenBody(BaseModel):
     token_type: Literal["bearer"] = "bearer"  # noqa: S105 - RFC 6750, as the first tutorial spells it
     expires_in: int = Field(description="Seconds until the access token expires.", examples=[600])
     scope: str = Field(description="The granted scopes, separated by spaces.", examples=["items:read"])
+    id_token: str | None = Field(
+        None,
+        description="Who signed in and how, OpenID Connect Core section 2; with the scope `openid` only.",
+        examples=["eyJhbGciOiJSUzI1NiIs…"],
+    )
     refresh_token: str | None = Field(
         None, description="Valid for one use, which returns a new one.", examples=["kPq0vW1c…"]
     )
@@ -61,6 +66,7 @@ def token_body(answer: TokenResponse) -> TokenBody:
         access_token=answer.access_token,
         expires_in=answer.expires_in,
         scope=answer.scope,
+        id_token=answer.id_token,
         refresh_token=answer.refresh_token,
     )
 

@@ -1,0 +1,58 @@
+"""ID tokens, OpenID Connect Core section 2: issued beside the access token of a user who signed in with a browser.
+
+Which responses have one is decided in `grants.response`. Tokens that come back as a hint are read by `hints`, claims
+about the user returned by `userinfo`.
+"""
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import Final
+
+from jwt.utils import base64url_encode
+
+from issuer.keyring.key import Key
+from issuer.sessions.session import SignIn
+from issuer.signing.algorithms import ALGORITHMS
+from issuer.tokens.claims import IdTokenClaims
+from issuer.tokens.refresh import Family
+from issuer.tokens.signed_jwt import ID_TOKEN, JwtSigner
+
+ID_TOKEN_LIFETIME: Final = timedelta(minutes=10)
+"""The longest life of an id_token: a client reads it once, when it gets it. `JwtSigner.lifetime` may shorten it."""
+
+
+class IdTokens:
+    """Issues id_tokens."""
+
+    def __init__(self, jwt_signer: JwtSigner) -> None:
+        self._signer = jwt_signer
+
+    def sign(
+        self, family: Family, sign_in: SignIn, access_token: str, nonce: str | None, key: Key, now: datetime
+    ) -> str:
+        """Return an id_token about the user of `family`, who signed in as `sign_in` says; raise Unavailable.
+
+        It is signed with `key`, as is `access_token`, and expires before that is withdrawn.
+        """
+        issued_at = int(now.timestamp())
+        lifetime = self._signer.lifetime(key, ID_TOKEN_LIFETIME)
+        claims = IdTokenClaims(
+            iss=self._signer.issuer,
+            sub=family.user_id,
+            aud=family.client_id,
+            exp=issued_at + int(lifetime.total_seconds()),
+            iat=issued_at,
+            auth_time=int(sign_in.auth_time.timestamp()),
+            sid=sign_in.sid,
+            acr=sign_in.acr,
+            amr=sign_in.amr,
+            at_hash=at_hash(access_token, key.alg),
+            nonce=nonce,
+        )
+        return self._signer.sign(ID_TOKEN, claims.members(), key)
+
+
+def at_hash(access_token: str, alg: str) -> str:
+    """Return the left half of the hash of an access token, by the hash function of `alg`; Core section 3.1.3.6."""
+    digest = hashlib.new(ALGORITHMS[alg].hash, access_token.encode()).digest()
+    return base64url_encode(digest[: len(digest) // 2]).decode()

@@ -1,0 +1,48 @@
+"""The userinfo endpoint's claims, OpenID Connect Core section 5.3: which claims about its user a token releases.
+
+Tokens are verified by `bearer`; which scope requests which claims is defined in `identity`.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from issuer.accounts.user import User
+from issuer.clients.store import ClientStore
+from issuer.oauth import InsufficientScope, InvalidToken
+from issuer.tokens.bearer import BearerAuthentication
+from issuer.tokens.identity import IdentityScope, requested_claims
+
+
+class UserInfo:
+    """Returns claims about users to clients."""
+
+    def __init__(self, bearer: BearerAuthentication, clients: ClientStore) -> None:
+        self._bearer = bearer
+        self._clients = clients
+
+    def claims(self, token: str, now: datetime) -> Mapping[str, str | bool | int]:
+        """Return the claims that the user released to the client of `token`: at least `sub`, and none that is empty.
+
+        Raise InvalidToken, also if the session, the account or the client has ended, or InsufficientScope.
+        """
+        caller = self._bearer.caller(token, now)
+        client = self._clients.by_id(caller.family.client_id)
+        if client is None or client.disabled_at is not None:
+            raise InvalidToken
+        if IdentityScope.OPENID not in caller.scope:
+            raise InsufficientScope
+        requested = requested_claims(caller.scope, caller.family.userinfo_claims)
+        return {name: value for name, value in _known(caller.user).items() if name in requested}
+
+
+def _known(user: User) -> dict[str, str | bool | int]:
+    """Return the claims of section 5.1 that are known of a user."""
+    optional = {"name": user.name, "email": user.email}
+    verified = {"email_verified": user.email_verified} if user.email else {}
+    return {
+        "sub": user.id,
+        "preferred_username": user.username,
+        **{name: value for name, value in optional.items() if value},
+        **verified,
+        "updated_at": int((user.updated_at or user.created_at).timestamp()),
+    }
