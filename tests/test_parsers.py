@@ -16,8 +16,8 @@ from issuer.accounts.confusables import require_plain
 from issuer.accounts.user import canonical_username, hashable
 from issuer.clients.assertion import Assertion
 from issuer.clients.authentication import _basic
-from issuer.clients.document_fetch import is_fetchable
 from issuer.clients.key_sets import BadKeySet, read_key_set
+from issuer.clients.outgoing_http import is_reachable
 from issuer.database.url import BadURL, parse
 from issuer.oauth import InvalidClient, InvalidRequest, InvalidScope, format_scope, parse_scope
 from issuer.settings.values import parse_duration
@@ -136,7 +136,7 @@ def test_a_duration_is_read_or_refused_by_issuer_and_example(text: str) -> None:
 @given(ANYTHING | ANYTHING.map(lambda text: f"https://{text}"))
 def test_a_url_is_judged(url: str) -> None:
     only(ValueError, lambda: check_url(url, allow_http=False))
-    assert is_fetchable(url) in {True, False}
+    assert is_reachable(url) in {True, False}
     assert only(ValueError, lambda: is_loopback(url)) in {True, False, None}
 
 

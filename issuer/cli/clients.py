@@ -25,8 +25,8 @@ from issuer.cli.streams import OutputLost, require_output
 from issuer.cli.tables import Row
 from issuer.cli.terminal import status
 from issuer.clients.client import FIRST_PARTY, Client
-from issuer.clients.document_fetch import is_fetchable
 from issuer.clients.key_sets import read_key_set
+from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.store import MEMORY
 from issuer.clock import instant
 from issuer.database.errors import StoreError
@@ -146,7 +146,7 @@ def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str |
         raise typer.BadParameter(
             "--auth private_key_jwt needs --jwks or --jwks-uri, and nothing else takes them"
         )
-    if jwks_uri is not None and not is_fetchable(jwks_uri):
+    if jwks_uri is not None and not is_reachable(jwks_uri):
         raise typer.BadParameter("--jwks-uri must be an https URL (http on loopback), without a fragment")
     if jwks is None:
         return None

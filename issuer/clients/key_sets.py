@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from issuer.clients.client import Client
-from issuer.clients.document_fetch import FETCH_SECONDS, DocumentFetcher
+from issuer.clients.document_fetch import DocumentFetcher
+from issuer.clients.outgoing_http import EXCHANGE_SECONDS
 from issuer.jose import MALFORMED, PRIVATE_MEMBERS, is_canonical, is_for_verifying
 from issuer.oauth import Unavailable
 from issuer.strict_json import read_document
@@ -167,7 +168,7 @@ class ClientKeys:
         if not self._waiting.acquire(blocking=False):
             raise Unavailable("the keys of clients are being fetched; try again later", timedelta(seconds=2))
         try:
-            wait([fetch], FETCH_SECONDS + 1)
+            wait([fetch], EXCHANGE_SECONDS + 1)
         finally:
             self._waiting.release()
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from issuer.clients.document_fetch import FetchError, is_fetchable
 from issuer.clients.key_sets import BadKeySet, ClientKey, read_key_set
+from issuer.clients.outgoing_http import ExchangeFailed, is_reachable
 from issuer.strict_json import read_document
 
 OAUTH, OPENID = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
@@ -53,11 +53,11 @@ def _read_metadata(issuer: str, location: str, fetch: Callable[[str], bytes]) ->
 
 
 def _read(url: str, fetch: Callable[[str], bytes]) -> Any:
-    if not is_fetchable(url):
+    if not is_reachable(url):
         raise KeysNotFound(f"{url} is neither https nor http on this machine")
     try:
         return read_document(fetch(url))
-    except FetchError as error:
+    except ExchangeFailed as error:
         raise KeysNotFound(f"cannot fetch {url}: {error}") from error
     except ValueError as error:
         raise KeysNotFound(f"{url} is not JSON: {error}") from error

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from issuer.clients.document_fetch import DocumentFetcher, FetchError
+from issuer.clients.document_fetch import DocumentFetcher
+from issuer.clients.outgoing_http import ExchangeFailed
 
 AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets the connection
 
@@ -22,6 +23,6 @@ def test_a_connection_that_is_reset_has_a_reason() -> None:
 
         resetting = threading.Thread(target=reset)
         resetting.start()
-        with pytest.raises(FetchError, match=r"\w"):
+        with pytest.raises(ExchangeFailed, match=r"\w"):
             DocumentFetcher().fetch(f"http://127.0.0.1:{server.getsockname()[1]}/")
         resetting.join()

@@ -22,8 +22,8 @@ from support.signing_clients import (
     request_token,
 )
 
-from issuer.clients.document_fetch import is_fetchable
 from issuer.clients.key_sets import COOLDOWN, FRESH, STALE
+from issuer.clients.outgoing_http import is_reachable
 from issuer.wiring import Issuer
 
 
@@ -146,7 +146,7 @@ def _accept(listener: socket.socket, taken: list[socket.socket]) -> None:
     ],
 )
 def test_keys_are_fetched_over_https_or_from_loopback(url: str, fetchable: bool) -> None:
-    assert is_fetchable(url) is fetchable
+    assert is_reachable(url) is fetchable
 
 
 def test_an_unreachable_host_leads_to_a_rejection(

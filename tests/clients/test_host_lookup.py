@@ -47,7 +47,7 @@ def test_a_name_server_that_hangs_occupies_few_threads_and_delays_no_other_host(
     clock: MovableClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("issuer.clients.document_fetch.FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("issuer.clients.outgoing_http.EXCHANGE_SECONDS", 0.2)
     hanging = [registered(issuer, jwks_uri=f"https://{number}.hangs.test/jwks") for number in range(20)]
     honest = registered(issuer, jwks_uri=f"http://localhost:{key_set_server.server_address[1]}/jwks")
     with unanswered_lookups(monkeypatch):
@@ -67,7 +67,7 @@ def test_a_name_server_that_hangs_occupies_few_threads_and_delays_no_other_host(
 def test_a_name_that_hangs_delays_no_other_client(
     web: TestClient, issuer: Issuer, key_set_server: KeySetServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.clients.document_fetch.FETCH_SECONDS", 0.2)
+    monkeypatch.setattr("issuer.clients.outgoing_http.EXCHANGE_SECONDS", 0.2)
     slow = registered(issuer, jwks_uri="https://hangs.test/jwks")
     honest = registered(issuer, jwks_uri=f"http://localhost:{key_set_server.server_address[1]}/jwks")
     with unanswered_lookups(monkeypatch):

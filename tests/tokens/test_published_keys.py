@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from issuer.clients.document_fetch import FetchError
+from issuer.clients.outgoing_http import ExchangeFailed
 from issuer.tokens.published_keys import OAUTH, OPENID, KeysNotFound, find_published_keys
 
 ISSUER = "https://issuer.example"
@@ -25,7 +25,7 @@ def found(documents: Mapping[str, Any], issuer: str = ISSUER) -> list[str | None
 
     def fetch(url: str) -> bytes:
         if url not in documents:
-            raise FetchError("the answer is 404")
+            raise ExchangeFailed("the answer is 404")
         document = documents[url]
         return document if isinstance(document, bytes) else json.dumps(document).encode()
 
