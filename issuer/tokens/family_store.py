@@ -192,6 +192,13 @@ class FamilyStore:
         with self._database.write() as connection:
             return connection.execute(active.values(ended_at=now)).rowcount
 
+    def end_of_client(self, user_id: str, client_id: str, now: datetime) -> int:
+        """End every family that a user has with a client, and return how many there were."""
+        theirs = families.c.user_id == user_id, families.c.client_id == client_id
+        with self._database.write() as connection:
+            ended = update(families).where(*theirs, *_active(now)).values(ended_at=now)
+            return connection.execute(ended).rowcount
+
     def count_active(self, now: datetime) -> int:
         """Return how many families have not ended."""
         with self._database.read() as connection:
