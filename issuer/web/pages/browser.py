@@ -46,8 +46,12 @@ def cookie_name(url: str) -> str:
     return f"__Host-{name}" if url.startswith("https:") else name
 
 
-async def get_browser(request: Request, issuer: IssuerDep, origin: DeviceDep) -> Browser:
-    """Return the browser of a request, and store that its session is in use."""
+async def get_browser(request: Request, issuer: IssuerDep, origin: DeviceDep, response: Response) -> Browser:
+    """Return the browser of a request, and store that its session is in use.
+
+    The response has to set its device cookie: `rendering.with_cookies`.
+    """
+    request.state.cookies = response.headers.getlist("set-cookie")
     values = cookie_values(request, cookie_name(issuer.settings.url))
     if len(values) != 1 or not values[0]:
         return Browser(origin)

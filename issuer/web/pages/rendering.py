@@ -1,17 +1,24 @@
-"""Pages for people: rendered from templates, with the headers that protect forms.
+"""Pages for people: rendered from templates, with the headers that protect forms, and redirects between them.
 
-The templates are in `templates`, escaped by Jinja2. Who is signed in is found by `browser`.
+The templates are in `templates`, escaped by Jinja2. Who is signed in is found by `browser`, what pages load is
+served by `style`.
 """
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
-from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from issuer.web.http.errors import NO_STORE
 from issuer.web.http.prefix import path_of
+from issuer.web.pages import style
+
+R = TypeVar("R", bound=Response)
 
 SAME_ORIGIN_REFERRER = "same-origin"
 """`no-referrer` would make browsers send `Origin: null` with our own forms, Fetch section 3.2."""
@@ -41,9 +48,13 @@ def render(
     *,
     status: int = 200,
     policy: str = FORM_POLICY,
+    headers: Mapping[str, str] = MappingProxyType({}),
     **values: Any,
 ) -> HTMLResponse:
-    """Return a page; `values` are what the template names, beside `issuer_name`, `prefix` and `has_logo`."""
+    """Return a page; `values` are what the template names.
+
+    Beside them it has `issuer_name`, `prefix`, `has_logo` and `style_version`; without them, no `errors`.
+    """
     settings = request.app.state.issuer.settings
     text = (
         environment()
@@ -52,12 +63,29 @@ def render(
             issuer_name=settings.name,
             prefix=path_of(settings.url),
             has_logo=settings.logo is not None,
-            **values,
+            style_version=style.style().version,
+            **{"errors": (), **values},
         )
     )
-    headers = {
+    own = {
         **NO_STORE,
         "Content-Security-Policy": policy,
         "Referrer-Policy": SAME_ORIGIN_REFERRER,
     }
-    return HTMLResponse(text, status, headers)
+    return with_cookies(request, HTMLResponse(text, status, {**headers, **own}))
+
+
+def redirect(request: Request, path: str, **parameters: str) -> RedirectResponse:
+    """Return a redirect to a page of this issuer, which is fetched by GET; empty parameters are left out."""
+    query = urlencode({name: value for name, value in parameters.items() if value})
+    prefix = path_of(request.app.state.issuer.settings.url)
+    target = f"{prefix}{path}?{query}" if query else f"{prefix}{path}"
+    # 307 would send the form on, with the password in it, RFC 9700 section 4.12.
+    return with_cookies(request, RedirectResponse(target, 303, NO_STORE))
+
+
+def with_cookies(request: Request, response: R) -> R:
+    """Return a response with the cookies that `browser.get_browser` set: FastAPI adds them only to JSON."""
+    for cookie in getattr(request.state, "cookies", ()):
+        response.headers.append("set-cookie", cookie)
+    return response

@@ -1,6 +1,5 @@
 """`GET /.well-known/jwks.json`: the public keys, RFC 7517, rendered once for each set of keys."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 
@@ -11,12 +10,12 @@ from issuer.keyring.key import Key
 from issuer.oauth import Unavailable
 from issuer.web.deps import get_issuer
 from issuer.web.http.errors import answered, documented
+from issuer.web.http.etags import etag_of, is_known
 from issuer.web.instruments import Instruments
 
 router = APIRouter(tags=["verification"])
 
 PATH = "/.well-known/jwks.json"
-IF_NONE_MATCH_MOST = 4096
 
 
 class RenderedKeySet:
@@ -31,7 +30,7 @@ class RenderedKeySet:
         kids = tuple(key.kid for key in keys)
         if self._rendered[0] != kids:
             body = json.dumps({"keys": [dict(key.jwk) for key in keys]}, separators=(",", ":")).encode()
-            self._rendered = (kids, body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+            self._rendered = (kids, body, etag_of(body))
         return self._rendered[1:]
 
 
@@ -64,7 +63,7 @@ async def jwks(request: Request) -> Response:
         "ETag": etag,
         "Cache-Control": f"public, max-age={int(max_age.total_seconds())}",
     }
-    if {etag, "*"} & _etags(", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]):
+    if is_known(request, etag):
         instruments.jwks_requested("304", view.ring.version)
         return Response(status_code=304, headers=headers)
     instruments.jwks_requested("200", view.ring.version)
@@ -72,8 +71,3 @@ async def jwks(request: Request) -> Response:
 
 
 FAST_PATHS = {("GET", PATH): jwks}
-
-
-def _etags(if_none_match: str) -> set[str]:
-    """Return the entity tags in If-None-Match, for weak comparison: RFC 9110 section 13.1.2."""
-    return {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}

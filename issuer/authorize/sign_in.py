@@ -1,0 +1,97 @@
+"""Signing in with a browser: a password is verified, and the session of the browser starts or continues.
+
+Passwords are verified by `accounts.login`, sessions stored in `sessions`; forms are in `web.pages`.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
+from issuer.accounts.user import User, VerifiedPassword
+from issuer.oauth import AccessDenied
+from issuer.sessions.session import Acr, Amr, BrowserSession
+from issuer.sessions.store import BrowserSessionStore
+from issuer.throttling.origin import Origin
+from issuer.tokens.family_store import FamilyStore
+
+BY_PASSWORD = str(Acr.PASSWORD), (str(Amr.PASSWORD),)
+
+
+class Reason(StrEnum):
+    """Why a user is sent to the sign-in page: the parameter `reason` of its URL."""
+
+    LOGIN = "login"
+    """The application asks for a new sign-in: `prompt=login` or `max_age`."""
+    SELECT_ACCOUNT = "select_account"
+    """The application asks which account to use."""
+    OTHER_ACCOUNT = "other_account"
+    """The application asks for another account than the one that is signed in."""
+    SESSION_ENDED = "session_ended"
+    """The session ended while the user was on a page."""
+    SWITCH = "switch"
+    """The user wants to use another account."""
+
+
+class SignIn:
+    """Starts the sessions of browsers; every method runs synchronously, and may be called from any thread."""
+
+    def __init__(
+        self, login: PasswordLogin, sessions: BrowserSessionStore, families: FamilyStore, *, by_password: bool
+    ) -> None:
+        self._login = login
+        self._sessions = sessions
+        self._families = families
+        self._by_password = by_password
+
+    def require_password_login(self) -> None:
+        """Raise AccessDenied if the operator switched sign-in by password off."""
+        if not self._by_password:
+            raise AccessDenied
+
+    def check(self, username: str, origin: Origin, now: datetime) -> None:
+        """Raise the errors that do not depend on the password: TooManyAttempts or AccessDenied. Count nothing."""
+        self.require_password_login()
+        self._login.check(username, origin, now)
+
+    def authenticate(
+        self, username: str, password: str, current: BrowserSession | None, origin: Origin, now: datetime
+    ) -> str:
+        """Verify a password and return the secret of the session; raise LoginFailed or TooManyAttempts.
+
+        `current` is the session that the browser has.
+        """
+
+        def start(authenticated: AuthenticatedUser) -> str:
+            return self.start(authenticated.user, authenticated.password, current, origin, now)[1]
+
+        return self._login.authenticate(username, password, origin, now, start)
+
+    def start(
+        self,
+        user: User,
+        password: VerifiedPassword,
+        current: BrowserSession | None,
+        origin: Origin,
+        now: datetime,
+    ) -> tuple[BrowserSession, str]:
+        """Return the session of an authenticated user, and its new secret; raise AccountChanged.
+
+        The session that the browser has continues if it is of the same user, with a new secret in any case: another
+        person may know the old one (session fixation). If it is of another user, it ends, with the refresh tokens
+        that depend on it.
+        """
+        acr, amr = BY_PASSWORD
+        if current is not None and current.user_id == user.id:
+            secret = self._sessions.authenticate_again(current, password, acr, amr, now)
+            if secret is not None:
+                until = now + self._sessions.lifetime
+                return replace(
+                    current, auth_time=now, chosen_at=now, acr=acr, amr=amr, seen_at=now, expires_at=until
+                ), secret
+        started = self._sessions.start(user.id, password, acr, amr, origin, now)
+        if started is None:
+            raise AccountChanged
+        if current is not None:
+            self._families.end_browser_session(current.id, now)
+        return started

@@ -1,0 +1,18 @@
+"""Entity tags: made of a body, and compared with those that a client has, RFC 9110 sections 8.8.3 and 13.1.2."""
+
+import hashlib
+
+from fastapi import Request
+
+IF_NONE_MATCH_MOST = 4096
+
+
+def etag_of(body: bytes) -> str:
+    """Return the strong entity tag of a body."""
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+
+def is_known(request: Request, etag: str) -> bool:
+    """Return whether the client has the representation with that tag, by weak comparison: the response is 304."""
+    sent = ", ".join(request.headers.getlist("if-none-match"))[:IF_NONE_MATCH_MOST]
+    return not {etag, "*"}.isdisjoint(tag.strip().removeprefix("W/") for tag in sent.split(","))
