@@ -16,6 +16,7 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.audit.store import AuditStore
+from issuer.authorize.consent_store import Consents
 from issuer.authorize.ticket import Tickets
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
@@ -125,6 +126,7 @@ class Issuer:
     clients: Clients
     sessions: Sessions
     tokens: Tokens
+    consents: Consents
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""
@@ -159,7 +161,18 @@ def build(
     sessions = _sessions(settings, database)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
     return Issuer(
-        settings, policy, clock, actor, database, ring_database, keys, accounts, clients, sessions, tokens
+        settings=settings,
+        policy=policy,
+        clock=clock,
+        actor=actor,
+        database=database,
+        ring_database=ring_database,
+        keys=keys,
+        accounts=accounts,
+        clients=clients,
+        sessions=sessions,
+        tokens=tokens,
+        consents=Consents(database, tokens.families),
     )
 
 

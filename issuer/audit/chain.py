@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What happened to a key, to all keys, or to sessions."""
+    """What happened to a key, to all keys, to all sessions, or to an account."""
 
     PUBLISHED = "published"
     IMPORTED = "imported"
@@ -23,6 +23,7 @@ class Action(StrEnum):
     RECOVERED = "recovered"
     MOVED = "moved"
     SESSIONS_ENDED = "sessions ended"
+    ACCOUNT_DELETED = "account deleted"
 
 
 @dataclass(frozen=True)

@@ -200,6 +200,13 @@ class FamilyStore:
         with self._database.write() as connection:
             return connection.execute(active.values(ended_at=now)).rowcount
 
+    def end_of_client(self, user_id: str, client_id: str, now: datetime) -> int:
+        """End every family that a user has with a client, and return how many there were."""
+        theirs = families.c.user_id == user_id, families.c.client_id == client_id
+        with self._database.write() as connection:
+            ended = update(families).where(*theirs, *_active(now)).values(ended_at=now)
+            return connection.execute(ended).rowcount
+
     def count_active(self, now: datetime) -> int:
         """Return how many families have not ended."""
         with self._database.read() as connection:
@@ -216,21 +223,39 @@ class FamilyStore:
         with self._database.write() as connection:
             return bool(_end_browser_sessions(connection, condition, now))
 
-    def set_password_hash(self, user_id: str, password_hash: str, now: datetime) -> None:
-        """Replace the hash of a password and end every family that the old one started."""
-        self._change_account(user_id, now, password_hash=password_hash)
+    def set_password_hash(
+        self, user_id: str, password_hash: str, now: datetime, spared: str | None = None
+    ) -> None:
+        """Replace the hash of a password and end every session of the user, except the `spared` browser session."""
+        self._change_account(user_id, now, spared, password_hash=password_hash)
 
     def disable(self, user_id: str, now: datetime) -> None:
         """Disable an account from `now` on and end all its families."""
-        self._change_account(user_id, now, disabled_at=now)
+        self._change_account(user_id, now, None, disabled_at=now)
 
-    def _change_account(self, user_id: str, now: datetime, **values: object) -> None:
+    def _change_account(self, user_id: str, now: datetime, spared: str | None, **values: object) -> None:
         """Change the account first, so that a log-in that began before starts no family: see `start`."""
         active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             connection.execute(active.values(ended_at=now))
-            end_browser_sessions(connection, browser_sessions.c.user_id == user_id, now)
+            _end_of_user(connection, user_id, spared, now)
+
+    def end_others(self, user_id: str, spared: str, now: datetime) -> None:
+        """End every session of a user except a browser session, and what ends with that one."""
+        kept = families.c.browser_session.is_(None) | (families.c.browser_session != spared)
+        with self._database.write() as connection:
+            theirs = update(families).where(families.c.user_id == user_id, kept, *_active(now))
+            connection.execute(theirs.values(ended_at=now))
+            _end_of_user(connection, user_id, spared, now)
+
+
+def _end_of_user(connection: Connection, user_id: str, spared: str | None, now: datetime) -> None:
+    """End the browser sessions of a user, except the `spared` one."""
+    theirs = browser_sessions.c.user_id == user_id
+    if spared is not None:
+        theirs &= browser_sessions.c.id != spared
+    end_browser_sessions(connection, theirs, now)
 
 
 def _end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:

@@ -1,0 +1,120 @@
+"""What users do with their own account in a browser: change the password, delete the account.
+
+Both ask for the password, which is verified by `accounts.login`; what operators do is in `users`.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TypeVar
+
+from sqlalchemy import delete, select
+
+from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
+from issuer.accounts.passwords import COMMON, Passwords
+from issuer.accounts.store import lock_enabled, users
+from issuer.accounts.user import User, VerifiedPassword, require_password
+from issuer.audit.chain import Action, Entry
+from issuer.audit.store import append
+from issuer.authorize.consent_store import consents
+from issuer.database.database import Database
+from issuer.sessions.session import Acr, Amr, BrowserSession
+from issuer.sessions.store import BrowserSessionStore, browser_sessions, end_browser_sessions
+from issuer.throttling.origin import Origin
+from issuer.tokens.event_store import session_events
+from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.refresh_rotation import families, refresh_tokens
+
+T = TypeVar("T")
+
+PERSONAL = (consents, families, browser_sessions, session_events)
+"""The tables with rows of a user, in the order in which they are deleted."""
+
+
+class OwnAccount:
+    """Changes the account of a user who is signed in with a browser."""
+
+    def __init__(
+        self,
+        database: Database,
+        login: PasswordLogin,
+        passwords: Passwords,
+        sessions: BrowserSessionStore,
+        store: FamilyStore,
+    ) -> None:
+        self._database = database
+        self._login = login
+        self._passwords = passwords
+        self._sessions = sessions
+        self._families = store
+
+    def check(self, user: User, origin: Origin, now: datetime) -> None:
+        """Raise TooManyAttempts for an attempt that any password would fail, before it waits for a hashing thread."""
+        self._login.check(user.username, origin, now)
+
+    def check_new_password(self, user: User, new: str) -> str:
+        """Return a new password as it is hashed; raise InvalidRequest for one that is refused."""
+        return require_password(new, user.username, COMMON)
+
+    def change_password(
+        self, user: User, session: BrowserSession, password: str, new: str, origin: Origin, now: datetime
+    ) -> str:
+        """Change the password; end all sessions but this one, and return its new secret.
+
+        Raise InvalidRequest for a new password that is refused, LoginFailed or TooManyAttempts for a wrong one.
+        """
+        chosen = self.check_new_password(user, new)
+
+        def change(authenticated: AuthenticatedUser) -> str:
+            new_hash = self._passwords.hash(chosen)
+            with self._database.together():
+                proof = authenticated.password
+                secret = self._sessions.authenticate_again(session, proof, Acr.PASSWORD, (Amr.PASSWORD,), now)
+                if secret is None:
+                    raise AccountChanged
+                self._families.set_password_hash(user.id, new_hash, now, spared=session.id)
+            return secret
+
+        return self._authenticated(user, password, origin, now, change)
+
+    def delete(self, user: User, password: str, origin: Origin, now: datetime) -> None:
+        """Delete the account and everything that is stored of the user; raise LoginFailed or TooManyAttempts.
+
+        The id is never given to another account, and clients are told that the user has signed out.
+        """
+
+        def remove(authenticated: AuthenticatedUser) -> None:
+            if not delete_account(self._database, user.id, authenticated.password, now):
+                raise AccountChanged
+
+        self._authenticated(user, password, origin, now, remove)
+
+    def _authenticated(
+        self,
+        user: User,
+        password: str,
+        origin: Origin,
+        now: datetime,
+        then: Callable[[AuthenticatedUser], T],
+    ) -> T:
+        return self._login.authenticate(user.username, password, origin, now, then)
+
+
+def delete_account(database: Database, user_id: str, password: VerifiedPassword, now: datetime) -> bool:
+    """Delete an account with all rows of it; return False if its password is another by now, or it is disabled.
+
+    The account is locked first, as by everything that starts a session. Notices of logout stay until they are
+    delivered, the entry in the audit log names the id only, and the id stays in `subjects`.
+    """
+    entry = Entry(now, f"user {user_id}", Action.ACCOUNT_DELETED)
+    with database.write() as connection:
+        if not lock_enabled(connection, user_id, password):
+            return False
+        end_browser_sessions(connection, browser_sessions.c.user_id == user_id, now)
+        # Tokens before their families, as `maintenance.pruning` locks them: in another order both could wait forever.
+        theirs = select(families.c.id).where(families.c.user_id == user_id)
+        connection.execute(delete(refresh_tokens).where(refresh_tokens.c.family_id.in_(theirs)))
+        for table in PERSONAL:
+            connection.execute(delete(table).where(table.c.user_id == user_id))
+        connection.execute(delete(users).where(users.c.id == user_id))
+        append(connection, [entry])
+    return True

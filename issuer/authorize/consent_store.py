@@ -1,0 +1,110 @@
+"""The table of consents: given, looked up, listed and withdrawn.
+
+Whether a request needs consent is decided in `consent`.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    ForeignKey,
+    LargeBinary,
+    Row,
+    String,
+    Table,
+    bindparam,
+    delete,
+    select,
+)
+
+from issuer.accounts.store import lock_enabled
+from issuer.authorize.consent import Consent, ConsentState, consent_state, consent_to, resources_of
+from issuer.authorize.request import AuthorizationRequest
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import checked, each_readable, upserting
+from issuer.database.types import Instant, Scope
+from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
+from issuer.tokens.family_store import FamilyStore
+from issuer.urls import RESOURCE_MOST_CHARACTERS
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
+    Column("client_id", String(CLIENT_ID_MOST_CHARACTERS), primary_key=True),
+    Column("resource", String(RESOURCE_MOST_CHARACTERS), primary_key=True),
+    Column("scope", Scope, nullable=False),
+    Column("given_at", Instant, nullable=False),
+    Column("shown", LargeBinary, nullable=False),
+)
+
+# Built once: that takes longer than executing it.
+_TO_CLIENT = select(consents).where(
+    consents.c.user_id == bindparam("user"), consents.c.client_id == bindparam("client")
+)
+
+
+class Consents:
+    """Stores what users have allowed clients."""
+
+    def __init__(self, database: Database, families: FamilyStore) -> None:
+        self._database = database
+        self._families = families
+
+    def state(
+        self, user_id: str, request: AuthorizationRequest, scope: frozenset[str], started: datetime
+    ) -> ConsentState:
+        """Return whether a request that began at `started` needs the consent of the user to `scope`."""
+        with self._database.read() as connection:
+            found = connection.execute(_TO_CLIENT, {"user": user_id, "client": request.client.id}).all()
+        # A damaged row counts as none: the user is asked, and the answer replaces it.
+        given, _ = each_readable(found, _consent)
+        return consent_state(request, scope, given, started)
+
+    def give(
+        self,
+        user_id: str,
+        request: AuthorizationRequest,
+        scope: frozenset[str],
+        started: datetime,
+        now: datetime,
+    ) -> bool:
+        """Store that the user allows `scope`; return False and store nothing if the account is disabled or gone."""
+        at = max(now, started)  # the request may have begun on a node whose clock is ahead
+        with self._database.write() as connection:
+            if not lock_enabled(connection, user_id, None):
+                return False
+            rows = connection.execute(_TO_CLIENT, {"user": user_id, "client": request.client.id}).all()
+            before = {consent.resource: consent for consent in each_readable(rows, _consent)[0]}
+            for resource in dict.fromkeys(resources_of(request)):
+                given = consent_to(request, user_id, resource, scope, at, before.get(resource))
+                row = upserting(connection, consents).values(vars(given))
+                key = [column.name for column in consents.primary_key]
+                changed = {name: value for name, value in vars(given).items() if name not in key}
+                connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed))
+        return True
+
+    def withdraw(self, user_id: str, client_id: str, now: datetime) -> None:
+        """Delete what the user has allowed a client, and end the client's sessions of the user."""
+        with self._database.together():
+            with self._database.write() as connection:
+                connection.execute(delete(consents).where(_is_of(user_id), consents.c.client_id == client_id))
+            self._families.end_of_client(user_id, client_id, now)
+
+    def of_user(self, user_id: str) -> tuple[list[Consent], list[DatabaseDamaged]]:
+        """Return what a user has allowed, the newest first, and what is wrong with rows that cannot be read."""
+        newest = consents.c.given_at.desc(), consents.c.client_id, consents.c.resource
+        with self._database.read() as connection:
+            rows = connection.execute(select(consents).where(_is_of(user_id)).order_by(*newest)).all()
+        return each_readable(rows, _consent)
+
+
+def _is_of(user_id: str) -> ColumnElement[bool]:
+    return consents.c.user_id == user_id
+
+
+def _consent(row: Row[Any]) -> Consent:
+    return Consent(**checked(consents, row))

@@ -1,0 +1,12 @@
+"""Scopes in words."""
+
+from issuer.authorize.request import IDENTITY_SCOPES
+from issuer.authorize.scope_texts import in_words
+
+
+def test_every_identity_scope_is_a_sentence_and_others_are_shown_by_name() -> None:
+    found = in_words(IDENTITY_SCOPES | {"items:write", "items:read"})
+    assert [each.scope for each in found] == [
+        "openid", "profile", "email", "items:read", "items:write", "offline_access",
+    ]  # fmt: skip
+    assert {each.scope for each in found if each.text is None} == {"items:read", "items:write"}
