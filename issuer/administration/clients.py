@@ -1,18 +1,30 @@
-"""What operators do with clients: register them, change secrets; which names, scopes and audiences are accepted.
+"""What operators do with clients: register them, change secrets; which names, scopes, URIs and grants are accepted.
 
-What a registered client may request is decided in `clients.client`.
+What a registered client may request is decided in `clients.client`, the form of redirect URIs in
+`clients.redirect_uris`.
 """
 
 import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import TypedDict, Unpack
 
 from issuer.clients.client import Client, default_grants, new_secret
+from issuer.clients.document_fetch import is_fetchable
+from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
 from issuer.clients.store import ClientStore
 from issuer.clock import instant
 from issuer.digests import digest
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod, InvalidRequest, InvalidScope, format_scope, parse_scope
+from issuer.oauth import (
+    AuthMethod,
+    GrantType,
+    InvalidRequest,
+    InvalidScope,
+    ResponseType,
+    format_scope,
+    parse_scope,
+)
 from issuer.urls import BadURL, resource
 
 NAME_MOST_CHARACTERS = 200
@@ -92,6 +104,21 @@ def require_audiences(texts: Iterable[str], default: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(audiences))
 
 
+class ClientOptions(TypedDict, total=False):
+    """What may be registered of a client besides its name, authentication, scope and audiences."""
+
+    jwks: str | None
+    jwks_uri: str | None
+    grant_types: frozenset[GrantType] | None
+    """None: those that `default_grants` names."""
+    redirect_uris: Iterable[str]
+    post_logout_redirect_uris: Iterable[str]
+    backchannel_logout_uri: str | None
+    is_trusted: bool
+    requires_pkce: bool
+    requires_par: bool
+
+
 def register_client(
     clients: ClientStore,
     name: str,
@@ -99,27 +126,99 @@ def register_client(
     scope: frozenset[str],
     audiences: tuple[str, ...],
     now: datetime,
-    *,
-    jwks: str | None = None,
-    jwks_uri: str | None = None,
+    **options: Unpack[ClientOptions],
 ) -> tuple[Client, str | None]:
     """Register a client; return it with its secret, if it has one, which is not stored and cannot be shown again.
 
     Raise InvalidRequest or InvalidScope for values that are not accepted.
     """
-    name = require_client_name(name)
+    client, secret = new_client(name, auth_method, scope, audiences, now, **options)
+    clients.add(client)
+    return client, secret
+
+
+def new_client(
+    name: str,
+    auth_method: AuthMethod,
+    scope: frozenset[str],
+    audiences: tuple[str, ...],
+    now: datetime,
+    **options: Unpack[ClientOptions],
+) -> tuple[Client, str | None]:
+    """Return a client to register, and its secret, if it has one; raise InvalidRequest or InvalidScope."""
+    redirect_uris = _require_uris("redirect URI", options.get("redirect_uris", ()))
+    grants = options.get("grant_types")
+    if grants is None:
+        grants = default_grants(auth_method, has_redirect_uri=bool(redirect_uris))
+    signs_in = GrantType.AUTHORIZATION_CODE in grants
     secret = new_secret() if auth_method in {AuthMethod.BASIC, AuthMethod.POST} else None
     client = Client(
         id=str(uuid.uuid4()),
-        name=name,
+        name=require_client_name(name),
         auth_method=auth_method,
         scope=require_short(scope),
         created_at=now,
         audiences=audiences,
         secret_digest=digest(secret) if secret else None,
-        jwks=jwks,
-        jwks_uri=jwks_uri,
-        grant_types=default_grants(auth_method, has_redirect_uri=False),
+        jwks=options.get("jwks"),
+        jwks_uri=options.get("jwks_uri"),
+        grant_types=grants,
+        response_types=frozenset({ResponseType.CODE} if signs_in else ()),
+        redirect_uris=redirect_uris,
+        post_logout_redirect_uris=_require_uris(
+            "post-logout redirect URI", options.get("post_logout_redirect_uris", ())
+        ),
+        backchannel_logout_uri=_require_backchannel(options.get("backchannel_logout_uri")),
+        is_trusted=options.get("is_trusted", False),
+        requires_pkce=options.get("requires_pkce", True),
+        requires_par=options.get("requires_par", False),
     )
-    clients.add(client)
+    require_consistent(client)
     return client, secret
+
+
+def require_consistent(client: Client) -> None:
+    """Raise InvalidRequest for a client whose grants, authentication and redirect URIs contradict each other."""
+    is_public = client.auth_method is AuthMethod.NONE
+    signs_in = GrantType.AUTHORIZATION_CODE in client.grant_types
+    if not client.grant_types:
+        raise InvalidRequest("a client needs a grant")
+    if GrantType.PASSWORD in client.grant_types:
+        raise InvalidRequest(
+            "the grant password is for the built-in client only; register a redirect URI instead"
+        )
+    if is_public and GrantType.CLIENT_CREDENTIALS in client.grant_types:
+        raise InvalidRequest("the grant client_credentials needs a client that authenticates")
+    if signs_in and not client.redirect_uris:
+        raise InvalidRequest("the grant authorization_code needs a redirect URI")
+    if is_public and not client.requires_pkce:
+        raise InvalidRequest(
+            "a public client must use PKCE, as nothing else protects its codes (RFC 9700 section 2.1.1)"
+        )
+    if not signs_in and _has_browser_options(client):
+        raise InvalidRequest(
+            "redirect and log-out URIs, trust, PKCE and pushed requests are for clients with the grant"
+            " authorization_code"
+        )
+
+
+def _has_browser_options(client: Client) -> bool:
+    """Whether something was registered that matters only to a client that users sign in to with a browser."""
+    uris = client.redirect_uris or client.post_logout_redirect_uris or client.backchannel_logout_uri
+    return bool(uris) or client.is_trusted or client.requires_par or not client.requires_pkce
+
+
+def _require_uris(what: str, texts: Iterable[str]) -> tuple[str, ...]:
+    try:
+        return require_redirect_uris(texts)
+    except BadURL as error:
+        raise InvalidRequest(f"{what}: {error}") from None
+
+
+def _require_backchannel(uri: str | None) -> str | None:
+    """Return the URI that log-outs are sent to, OpenID Connect Back-Channel Logout 1.0 section 2.2."""
+    if uri is not None and (len(uri) > REDIRECT_URI_MOST_CHARACTERS or not is_fetchable(uri)):
+        raise InvalidRequest(
+            f"back-channel log-out URI: {uri[:80]!r} must be an https URL (http on loopback) without a fragment"
+        )
+    return uri

@@ -1,8 +1,11 @@
-"""`issuer clients`: creates, lists, disables and enables OAuth clients, and rotates their secrets."""
+"""`issuer clients`: creates, lists, disables and enables OAuth clients, and rotates their secrets.
+
+The options of `add` are in `client_options`.
+"""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -12,13 +15,15 @@ from typing import Annotated
 import typer
 
 from issuer.administration.clients import (
-    register_client,
+    ClientOptions,
+    new_client,
     renew_secret,
     require_audiences,
     require_client_name,
     require_scope,
     restore_secret,
 )
+from issuer.cli import client_options as option
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.private_keys import content_of
 from issuer.cli.streams import OutputLost, require_output
@@ -28,7 +33,7 @@ from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.key_sets import read_key_set
 from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.store import MEMORY
-from issuer.clock import instant
+from issuer.clock import instant, system_clock
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, format_scope
@@ -39,40 +44,62 @@ from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
 
-HIDDEN = ("auth", "created_at")
-"""Columns of JSON that tables do not have."""
-
 ClientId = Annotated[str, typer.Argument(help="The client_id.")]
 
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="A display name.")],
+    name: option.Name,
     *,
-    scope: Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")] = "",
-    audience: Annotated[
-        list[str] | None, typer.Option(help="A resource for which it may request tokens; repeatable.")
-    ] = None,
-    auth: Annotated[AuthMethod, typer.Option(help="Its authentication method.")] = AuthMethod.BASIC,
-    jwks: Annotated[Path | None, typer.Option(help="A file with its JWKS, for private_key_jwt.")] = None,
-    jwks_uri: Annotated[
-        str | None, typer.Option(help="The https URL of its JWKS, instead of --jwks.")
-    ] = None,
+    scope: option.Scope = "",
+    audience: option.Audience = None,
+    auth: option.Auth = AuthMethod.BASIC,
+    jwks: option.Jwks = None,
+    jwks_uri: option.JwksURI = None,
+    redirect_uri: option.RedirectURIs = None,
+    post_logout_redirect_uri: option.PostLogoutRedirectURIs = None,
+    backchannel_logout_uri: option.BackchannelLogoutURI = None,
+    grant: option.Grants = None,
+    trusted: option.Trusted = False,
+    no_pkce: option.NoPKCE = False,
+    require_par: option.RequirePAR = False,
     as_json: Json = False,
 ) -> None:
     """Create a client; its secret is shown only once."""
+    options: ClientOptions = {
+        "grant_types": frozenset(grant) if grant else None,
+        "redirect_uris": redirect_uri or (),
+        "post_logout_redirect_uris": post_logout_redirect_uri or (),
+        "backchannel_logout_uri": backchannel_logout_uri,
+        "is_trusted": trusted,
+        "requires_pkce": not no_pkce,
+        "requires_par": require_par,
+        "jwks_uri": jwks_uri,
+    }
+    client, secret = _checked(name, auth, scope, audience or (), jwks, options)
+    require_output()
+    with opened() as issuer:
+        issuer.clients.store.add(client)
+        with _undone_unless_shown("no client was created", partial(issuer.clients.store.remove, client.id)):
+            _show_secret(client, secret, as_json=as_json)
+
+
+def _checked(
+    name: str,
+    auth: AuthMethod,
+    scope: str,
+    audience: Sequence[str],
+    jwks: Path | None,
+    options: ClientOptions,
+) -> tuple[Client, str | None]:
+    """Return a client of these options, and its secret; raise BadParameter before anything is opened."""
     default = load_settings().audience
     with misuse():
         name, granted = require_client_name(name), require_scope(scope)
-        audiences = require_audiences(audience or (), default)
-    keys = _key_set(auth, jwks, jwks_uri)
-    require_output()
-    with opened() as issuer:
-        client, secret = register_client(
-            issuer.clients.store, name, auth, granted, audiences, issuer.clock(), jwks=keys, jwks_uri=jwks_uri
-        )
-        with _undone_unless_shown("no client was created", partial(issuer.clients.store.remove, client.id)):
-            _show_secret(client, secret, as_json=as_json)
+        audiences = require_audiences(audience, default)
+    complete: ClientOptions = {**options, "jwks": _key_set(auth, jwks, options.get("jwks_uri"))}
+    with misuse():
+        return new_client(name, auth, granted, audiences, system_clock(), **complete)
 
 
 @app.command("rotate-secret")
@@ -129,7 +156,7 @@ def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
         text += f"\nclient_secret  {secret}\nThe secret is not shown again."
     if client.old_secret_until:
         text += f" The old one is valid until {instant(client.old_secret_until)}."
-    show({**_row(client), "client_secret": secret}, as_json=as_json, message=text)
+    show({**_document(client), "client_secret": secret}, as_json=as_json, message=text)
 
 
 def _span(text: str) -> timedelta:
@@ -163,8 +190,9 @@ def list_clients(*, as_json: Json = False) -> None:
     """List all clients, including the built-in one."""
     with opened(Access.READ) as issuer:
         registered, damaged = issuer.clients.store.all()
-        rows = [_row(client) for client in (FIRST_PARTY, *registered)]
-        show({"clients": rows}, as_json=as_json, rows=rows, hidden=HIDDEN, damaged=damaged)
+        every = (FIRST_PARTY, *registered)
+        document = {"clients": list(map(_document, every))}
+        show(document, as_json=as_json, rows=list(map(_row, every)), damaged=damaged)
 
 
 @app.command()
@@ -194,7 +222,8 @@ def _find(issuer: Issuer, client_id: str) -> Client:
     return client
 
 
-def _row(client: Client) -> Row:
+def _document(client: Client) -> dict[str, object]:
+    """Return what JSON says about a client, with the names of RFC 7591 section 2 where there is one."""
     return {
         "client_id": client.id,
         "name": client.name,
@@ -202,12 +231,39 @@ def _row(client: Client) -> Row:
         "scope": format_scope(client.scope),
         "audiences": " ".join(client.audiences),
         "jwks_uri": client.jwks_uri,
+        "grant_types": sorted(client.grant_types),
+        "redirect_uris": client.redirect_uris,
+        "post_logout_redirect_uris": client.post_logout_redirect_uris,
+        "backchannel_logout_uri": client.backchannel_logout_uri,
+        "is_trusted": client.is_trusted,
+        "requires_pkce": client.requires_pkce,
+        "requires_par": client.requires_par,
         "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
         "created_at": instant(client.created_at) if client.created_at else None,
         "disabled_at": instant(client.disabled_at) if client.disabled_at else None,
     }
 
 
+def _row(client: Client) -> Row:
+    """Return what tables say about a client: what operators look for, in 80 columns."""
+    unusual = {
+        "trusted": client.is_trusted,
+        "no-pkce": not client.requires_pkce,
+        "require-par": client.requires_par,
+    }
+    return {
+        "client_id": client.id,
+        "name": client.name,
+        "grants": " ".join(sorted(client.grant_types)),
+        "scope": format_scope(client.scope),
+        "audiences": " ".join(client.audiences),
+        "jwks_uri": client.jwks_uri,
+        "redirect_uris": " ".join(client.redirect_uris),
+        "options": " ".join(name for name, is_set in unusual.items() if is_set),
+        "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
+        "disabled_at": instant(client.disabled_at) if client.disabled_at else None,
+    }
+
+
 def _show(client: Client, *, as_json: bool, message: str) -> None:
-    row = _row(client)
-    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, message=f"{client.name}: {message}")
+    show(_document(client), as_json=as_json, rows=[_row(client)], message=f"{client.name}: {message}")
