@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TypedDict, Unpack
 
 from issuer.clients.client import Client, default_grants, new_secret
-from issuer.clients.document_fetch import is_fetchable
+from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
 from issuer.clients.store import ClientStore
 from issuer.clock import instant
@@ -217,7 +217,7 @@ def _require_uris(what: str, texts: Iterable[str]) -> tuple[str, ...]:
 
 def _require_backchannel(uri: str | None) -> str | None:
     """Return the URI that log-outs are sent to, OpenID Connect Back-Channel Logout 1.0 section 2.2."""
-    if uri is not None and (len(uri) > REDIRECT_URI_MOST_CHARACTERS or not is_fetchable(uri)):
+    if uri is not None and (len(uri) > REDIRECT_URI_MOST_CHARACTERS or not is_reachable(uri)):
         raise InvalidRequest(
             f"back-channel log-out URI: {uri[:80]!r} must be an https URL (http on loopback) without a fragment"
         )
