@@ -33,6 +33,7 @@ class Kind(StrEnum):
     NO_ROTATION = "automatic rotation is off"
     OPEN_REGISTRATION = "anyone may register"
     CA_FILE = "ISSUER_CA_FILE cannot be used"
+    LOGO = "ISSUER_LOGO cannot be used"
     # The file .env
     ENV_OWNER = ".env belongs to another user"
     ENV_WRITABLE = "others may write to .env"

@@ -17,6 +17,7 @@ from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.audit.store import AuditStore
 from issuer.authorize.consent_store import Consents
+from issuer.authorize.sign_in import SignIn
 from issuer.authorize.ticket import Tickets
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
@@ -94,6 +95,7 @@ class Sessions:
     store: BrowserSessionStore
     secrets: MonthlySecrets
     tickets: Tickets
+    sign_in: SignIn
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ def build(
     guard = Guard(ThrottleStore(database))
     accounts = _accounts(settings, database, guard)
     clients = _clients(settings, policy, database, guard)
-    sessions = _sessions(settings, database)
+    sessions = _sessions(settings, database, guard, accounts)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
     return Issuer(
         settings=settings,
@@ -221,10 +223,17 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     return Clients(store, key_sets, authentication)
 
 
-def _sessions(settings: Settings, database: Database) -> Sessions:
+def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Accounts) -> Sessions:
     lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
     secrets = MonthlySecrets(SecretStore(database), "browser")
-    return Sessions(BrowserSessionStore(database, lifetime, idle), secrets, Tickets(secrets))
+    store = BrowserSessionStore(database, lifetime, idle)
+    sign_in = SignIn(
+        PasswordLogin(accounts.store, accounts.passwords, guard),
+        store,
+        FamilyStore(database),
+        by_password=settings.password_login == "on",  # noqa: S105 - a switch
+    )
+    return Sessions(store, secrets, Tickets(secrets), sign_in)
 
 
 def _tokens(

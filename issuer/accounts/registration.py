@@ -37,11 +37,11 @@ class Registration:
         self._accounts = accounts
         self._passwords = passwords
         self._guard = guard
-        self._is_open = is_open
+        self.is_open = is_open
 
     def require_open(self) -> None:
         """Raise AccessDenied if registration is closed."""
-        if not self._is_open:
+        if not self.is_open:
             raise AccessDenied("registration is closed at this issuer; ask the operator for an account")
 
     def admit(self, username: str, password: str, origin: Origin, now: datetime) -> None:

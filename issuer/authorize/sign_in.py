@@ -3,9 +3,8 @@
 Passwords are verified by `accounts.login`, sessions stored in `sessions`; forms are in `web.pages`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import StrEnum
 
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.user import User, VerifiedPassword
@@ -16,21 +15,6 @@ from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import FamilyStore
 
 BY_PASSWORD = str(Acr.PASSWORD), (str(Amr.PASSWORD),)
-
-
-class Reason(StrEnum):
-    """Why a user is sent to the sign-in page: the parameter `reason` of its URL."""
-
-    LOGIN = "login"
-    """The application asks for a new sign-in: `prompt=login` or `max_age`."""
-    SELECT_ACCOUNT = "select_account"
-    """The application asks which account to use."""
-    OTHER_ACCOUNT = "other_account"
-    """The application asks for another account than the one that is signed in."""
-    SESSION_ENDED = "session_ended"
-    """The session ended while the user was on a page."""
-    SWITCH = "switch"
-    """The user wants to use another account."""
 
 
 class SignIn:

@@ -43,7 +43,8 @@ def refused(error: BadSettings) -> Iterator[Finding]:
 
 def contradictions(settings: Settings) -> Iterator[Finding]:
     """Yield settings that contradict each other, with the calculation, or that name an unusable file."""
-    for load in (settings.policy, settings.trusted_authorities, settings.logo_image, settings.hardware_token):
+    files = settings.trusted_authorities, settings.logo_image
+    for load in (settings.policy, *files, settings.hardware_token):
         try:
             load()
         except BadSettings as error:

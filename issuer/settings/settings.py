@@ -22,6 +22,7 @@ from issuer.settings import passphrase as passphrases
 from issuer.settings import values
 from issuer.settings.authorities import load_authorities
 from issuer.settings.env_file import BadEnvFile
+from issuer.settings.logo import Logo, load_logo
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 from issuer.urls import is_loopback
 
@@ -219,15 +220,21 @@ class Settings(BaseSettings):
 
     def trusted_authorities(self) -> ssl.SSLContext | None:
         """Return the authorities that other servers are verified by, None for the system's; raise BadSettings."""
-        if self.ca_file is None:
-            return None
         try:
-            return load_authorities(self.ca_file)
+            return load_authorities(self.ca_file) if self.ca_file else None
         except ValueError as error:
             raise BadSettings(
                 f"ISSUER_CA_FILE: cannot use {self.ca_file}: {error}",
                 fix=Fix(Kind.CA_FILE, "ISSUER_CA_FILE=FILE"),
             ) from error
+
+    def logo_image(self) -> Logo | None:
+        """Return the logo, None if there is none; raise BadSettings."""
+        try:
+            return load_logo(self.logo) if self.logo else None
+        except ValueError as error:
+            fix = Fix(Kind.LOGO, "ISSUER_LOGO=FILE")
+            raise BadSettings(f"ISSUER_LOGO: cannot use {self.logo}: {error}", fix=fix) from error
 
     def hardware_token(self) -> tuple[Path, str] | None:
         """Return module and label of the PKCS#11 token with the private keys, or None; raise BadSettings."""
@@ -254,7 +261,8 @@ class Settings(BaseSettings):
         Settings with an error in `besides` are left out: here they have their defaults.
         """
         reported = {setting_of(error) for error in besides}
-        for look in (self.policy, self.trusted_authorities, self.passphrase, self.hardware_token):
+        files = self.trusted_authorities, self.logo_image, self.passphrase
+        for look in (self.policy, *files, self.hardware_token):
             try:
                 look()
             except BadSettings as error:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
+"""Unless the response sets them itself: of two referrer policies browsers apply the last."""
 PAGES = [
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
@@ -44,11 +45,10 @@ class SecurityHeaders:
 
 
 def _with_security(given: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    headers = [*given, *EVERYWHERE]
-    if any(name == b"content-type" and value.startswith(b"text/html") for name, value in given):
-        names = {name for name, _ in given}
-        headers += [(name, value) for name, value in PAGES if name not in names]
-    return headers
+    is_page = any(name == b"content-type" and value.startswith(b"text/html") for name, value in given)
+    names = {name for name, _ in given}
+    defaults = [*EVERYWHERE, *(PAGES if is_page else ())]
+    return [*given, *((name, value) for name, value in defaults if name not in names)]
 
 
 def page_policy(page: str) -> str:

@@ -75,8 +75,16 @@ def message(
     link: tuple[str, str] | None = None,
 ) -> Response:
     """Return a page with a message; `link` is a path of this issuer and its text."""
-    values = {"title": title, "paragraphs": paragraphs, "details": details, "link": link}
-    return render(request, "message.html", status=status, headers=headers, **values)
+    return render(
+        request,
+        "message.html",
+        status=status,
+        headers=headers,
+        title=title,
+        paragraphs=paragraphs,
+        details=details,
+        link=link,
+    )
 
 
 def _sentence(description: str) -> str:
@@ -84,5 +92,7 @@ def _sentence(description: str) -> str:
 
 
 def _span(seconds: int) -> str:
-    number, unit = (seconds, "second") if seconds < MINUTE_SECONDS else (-(-seconds // MINUTE_SECONDS), "minute")
+    number, unit = (
+        (seconds, "second") if seconds < MINUTE_SECONDS else (-(-seconds // MINUTE_SECONDS), "minute")
+    )
     return f"{number} {unit}{'' if number == 1 else 's'}"

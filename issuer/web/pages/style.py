@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from fastapi import FastAPI, Request, Response
 
-from issuer.settings.files import LogoImage
+from issuer.settings import logo as logos
 from issuer.web.http.etags import etag_of, is_known
 
 STYLE, ICON, LOGO = "/pages/style.css", "/pages/icon.svg", "/pages/logo"
@@ -38,7 +38,7 @@ def style() -> Asset:
     return Asset(_file("style.css"), "text/css")
 
 
-def install(app: FastAPI, logo: LogoImage | None) -> None:
+def install(app: FastAPI, logo: logos.Logo | None) -> None:
     """Add the endpoints."""
     assets = {STYLE: style(), ICON: Asset(_file("icon.svg"), "image/svg+xml")}
     if logo:

@@ -1,0 +1,71 @@
+"""A visit to a page on the way to an application: which application, and why the user is asked.
+
+The request of the application is read by `authorize`; where a visit goes on is decided there as well.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+
+from issuer.oauth import is_loopback
+from issuer.web.deps import IssuerDep
+from issuer.web.pages import paths
+from issuer.web.pages.browser import Browser
+from issuer.web.pages.rendering import redirect
+
+
+@dataclass(frozen=True)
+class Application:
+    """The application that asks, as users read it."""
+
+    name: str
+    destination: str
+    """Where its redirect URI leads."""
+    login_hint: str = ""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A visit; without an application it goes on to the account of the user."""
+
+    application: Application | None = None
+    ticket: str = field(default="", repr=False)
+    reason: str = ""
+    is_lost: bool = False
+    """Whether it came with a ticket of another browser, or one that is no longer valid."""
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """The parameters with which another page continues this visit."""
+        return {"ticket": self.ticket} if self.ticket else {}
+
+    def leave(self, request: Request) -> RedirectResponse:
+        """Return the redirect to what the visit was for."""
+        return redirect(request, paths.AUTHORIZE if self.ticket else paths.ACCOUNT, **self.parameters)
+
+
+def visit_of(issuer: IssuerDep, browser: Browser, ticket: str, reason: str) -> Visit:
+    """Return the visit that the parameters of a page describe; raise StoreError."""
+    if not ticket:
+        return Visit(reason=reason)
+    now = issuer.clock()
+    read = issuer.sessions.tickets.read(ticket, browser.device, now)
+    parameters: dict[str, Any] = dict(read.parameters) if read else {}
+    client = issuer.clients.store.by_id(parameters.get("client_id", ""))
+    if client is None:
+        return Visit(reason=reason, is_lost=True)
+    application = Application(
+        client.name, destination_of(parameters.get("redirect_uri", "")), parameters.get("login_hint", "")
+    )
+    return Visit(application, ticket, reason)
+
+
+def destination_of(redirect_uri: str) -> str:
+    """Return where a redirect URI leads, in words: its host, or what it is instead of a host."""
+    parts = urlsplit(redirect_uri)
+    if parts.scheme not in {"http", "https"}:
+        return f"an app on this device that opens {parts.scheme}: links"
+    return "a program on this computer" if is_loopback(redirect_uri) else parts.netloc
