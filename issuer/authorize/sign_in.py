@@ -3,7 +3,7 @@
 Passwords are verified by `accounts.login`, sessions stored in `sessions`; forms are in `web.pages`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 
