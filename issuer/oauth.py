@@ -140,7 +140,7 @@ class InvalidClient(OAuthError):
 
 
 class InvalidGrant(OAuthError):
-    """The password is wrong, or the refresh token is not valid or no longer valid."""
+    """The password is wrong, or the code or refresh token is not valid or no longer valid."""
 
     code = ErrorCode.INVALID_GRANT
     description = "the refresh token is not valid; log in again"

@@ -16,9 +16,14 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.audit.store import AuditStore
+from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.sign_in import SignIn
+from issuer.authorize.flow import Flow
+from issuer.authorize.pushed import PushedRequests
+from issuer.authorize.redeeming import CodeRedemption
 from issuer.authorize.ticket import Tickets
+from issuer.authorize.validation import Rules, supported_prompts
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
@@ -114,6 +119,14 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Authorize:
+    """Authorization requests, from the first to the code."""
+
+    flow: Flow
+    consents: Consents
+
+
+@dataclass(frozen=True)
 class Issuer:
     """Everything that one process needs to be the issuer."""
 
@@ -128,7 +141,7 @@ class Issuer:
     clients: Clients
     sessions: Sessions
     tokens: Tokens
-    consents: Consents
+    authorize: Authorize
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""
@@ -174,7 +187,7 @@ def build(
         clients=clients,
         sessions=sessions,
         tokens=tokens,
-        consents=Consents(database, tokens.families),
+        authorize=_authorize(settings, database, clients, sessions, tokens),
     )
 
 
@@ -252,6 +265,9 @@ def _tokens(
     context = GrantContext(
         login=PasswordLogin(accounts.store, accounts.passwords, guard),
         families=families,
+        codes=CodeRedemption(
+            CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
+        ),
         signing_key=access_tokens.signing_key,
         user_audience=(settings.audience, settings.url),
         client_audience=(settings.audience,),
@@ -277,6 +293,28 @@ def _tokens(
         userinfo=UserInfo(bearer, clients.store),
         hints=Hints(jwt_signer, RetiredKeys(database)),
     )
+
+
+def _authorize(
+    settings: Settings, database: Database, clients: Clients, sessions: Sessions, tokens: Tokens
+) -> Authorize:
+    consents = Consents(database, tokens.families)
+    rules = Rules(
+        default_audience=(settings.audience,),
+        issuer=settings.url,
+        prompts=supported_prompts(is_registration_open=settings.registration == "open"),
+        hints=tokens.hints,
+    )
+    flow = Flow(
+        rules=rules,
+        find_client=clients.store.by_id,
+        tickets=sessions.tickets,
+        sessions=sessions.store,
+        codes=CodeStore(database),
+        pushed=PushedRequests(database),
+        consents=consents,
+    )
+    return Authorize(flow, consents)
 
 
 def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Database, Database]:

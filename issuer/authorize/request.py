@@ -31,6 +31,11 @@ class Prompt(StrEnum):
     CREATE = "create"
 
 
+def scope_of_user(scope: frozenset[str], granted: frozenset[str]) -> frozenset[str]:
+    """Return what of a scope a user may give: the identity scopes, and of the others those that the user has."""
+    return scope & (granted | IDENTITY_SCOPES)
+
+
 Parameters = tuple[tuple[str, str], ...]
 """The parameters of a request in their order; only `resource` may be repeated."""
 

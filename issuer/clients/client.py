@@ -55,24 +55,33 @@ class Client:
         until = now + overlap if old else None
         return replace(self, secret_digest=digest(secret), old_secret_digest=old, old_secret_until=until)
 
+    @property
+    def is_confidential(self) -> bool:
+        """Whether it can prove its identity, RFC 6749 section 2.1."""
+        return self.auth_method is not AuthMethod.NONE
+
     def require_grant(self, grant_type: GrantType) -> None:
         """Raise UnauthorizedClient unless this client may use `grant_type`.
 
         A public client may never use `client_credentials`, RFC 6749 section 4.4: it proves nothing.
         """
-        is_unproven = grant_type is GrantType.CLIENT_CREDENTIALS and self.auth_method is AuthMethod.NONE
+        is_unproven = grant_type is GrantType.CLIENT_CREDENTIALS and not self.is_confidential
         if grant_type not in self.grant_types or is_unproven:
             raise UnauthorizedClient(f"this client may not use the grant {grant_type}")
 
     def audience_for(self, resources: tuple[str, ...], default: tuple[str, ...]) -> tuple[str, ...]:
         """Return the `aud` for the requested `resources`, RFC 8707 section 2; raise InvalidTarget."""
-        allowed = self.audiences or default
-        equivalent = {comparable(audience): audience for audience in reversed(allowed)}
-        found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
-        if None in found:
-            raise InvalidTarget
-        # As registered: verifiers compare it exactly.
-        return tuple(dict.fromkeys(filter(None, found))) or allowed
+        return audience_among(resources, self.audiences or default)
+
+
+def audience_among(resources: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return which of the `allowed` audiences the `resources` name, all if there are none; raise InvalidTarget."""
+    equivalent = {comparable(audience): audience for audience in reversed(allowed)}
+    found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
+    if None in found:
+        raise InvalidTarget
+    # As registered: verifiers compare it exactly.
+    return tuple(dict.fromkeys(filter(None, found))) or allowed
 
 
 def default_grants(auth_method: AuthMethod, *, has_redirect_uri: bool = False) -> frozenset[GrantType]:

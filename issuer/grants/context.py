@@ -10,6 +10,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from issuer.accounts.login import PasswordLogin
+from issuer.authorize.redeeming import CodeRedemption
 from issuer.clients.client import Client
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.keyring.key import Key
@@ -48,6 +49,7 @@ class GrantContext:
 
     login: PasswordLogin
     families: FamilyStore
+    codes: CodeRedemption
     signing_key: Callable[[datetime], Key]
     """Return the key that signs now; raise Unavailable on a node that cannot sign."""
     user_audience: tuple[str, ...]

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from issuer.accounts.login import hashing_queue
 from issuer.clients.authentication import ClientAuthentication
-from issuer.clients.client import FIRST_PARTY, Client
+from issuer.clients.client import FIRST_PARTY, Client, audience_among
 from issuer.grants.context import Grant, GrantContext, TokenRequest
 from issuer.grants.registry import GRANTS
 from issuer.grants.response import TokenResponse, UnsignedTokenResponse
@@ -171,7 +171,7 @@ class Pipeline:
 
     def _issue(self, request: TokenRequest, allowed: Authorization, key: Key | None) -> UnsignedTokenResponse:
         origin, now = request.origin, request.now
-        audience = request.client.audience_for(request.resources, allowed.audience)
+        audience = audience_among(request.resources, allowed.audience)
         scope = _narrowed(request.scope, allowed)
         # Before the session changes: a node that cannot sign must not use up a refresh token.
         key = key or self._access_tokens.signing_key(now)

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 
-from issuer.grants import client_credentials, password, refresh_token
+from issuer.grants import authorization_code, client_credentials, password, refresh_token
 from issuer.grants.context import Grant
 
 GRANTS: Mapping[str, Grant] = {
     grant.type.value: grant
     for grant in (
+        authorization_code.GRANT,
         client_credentials.GRANT,
         password.GRANT,
         refresh_token.GRANT,

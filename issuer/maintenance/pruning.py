@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 
+from issuer.authorize.code_store import authorization_codes
+from issuer.authorize.pushed import PUSHED_KEPT, pushed_requests
 from issuer.clients.store import assertions
 from issuer.database.database import Database
 from issuer.keyring.retired_keys import RETIRED_KEPT, retired_public_keys
@@ -34,6 +36,9 @@ def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]
     yield refresh_tokens, refresh_tokens.c.expires_at < now - EXPIRED_KEPT
     yield refresh_tokens, refresh_tokens.c.family_id.in_(select(families.c.id).where(over))
     yield browser_sessions, _is_over(browser_sessions, now)
+    # Kept so long that the second use of a code still ends the session of an attacker.
+    yield authorization_codes, authorization_codes.c.expires_at < now - ENDED_KEPT
+    yield pushed_requests, pushed_requests.c.expires_at < now - PUSHED_KEPT - CLOCKS_DIFFER
     yield assertions, assertions.c.expires_at < now - CLOCKS_DIFFER
     # Also rows that a wrong clock wrote with an instant long after `now`: they would never be deleted otherwise.
     yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_DIFFER)

@@ -58,6 +58,7 @@ class Node:
             context=GrantContext(
                 login=PasswordLogin(AccountStore(database), Passwords(), guard),
                 families=self.families,
+                codes=cast("Any", None),  # no code is redeemed
                 signing_key=cast("Any", KeyRingStub()).signing_key,
                 user_audience=("x",),
                 client_audience=("x",),

@@ -1,0 +1,109 @@
+"""Redeems authorization codes, RFC 6749 section 4.1.3: each once, by the client that it was issued for.
+
+What a code is bound to is defined in `code`. The session that it starts is stored by the caller, in the transaction
+in which the code is marked as used.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+
+from issuer.accounts.user import User
+from issuer.authorize.code import AuthorizationCode, is_attack
+from issuer.authorize.code_store import CodeStore
+from issuer.authorize.pkce import is_verified
+from issuer.clients.client import Client
+from issuer.oauth import InvalidGrant, UnknownToken
+
+log = structlog.get_logger("issuer.sessions")
+
+T = TypeVar("T")
+
+_UNKNOWN = "the authorization code is unknown or of another client"
+_USED = "the authorization code was used, and is valid once; or the user has signed out"
+
+
+@dataclass(frozen=True)
+class Presented:
+    """What a client presents to redeem a code."""
+
+    code: str = field(repr=False)
+    client: Client
+    redirect_uri: str | None
+    """None: not sent, which the redirect URI of the code then stands for (OAuth 2.1 section 10.2)."""
+    verifier: str | None = field(repr=False)
+
+
+class CodeRedemption:
+    """Redeems codes."""
+
+    def __init__(
+        self,
+        codes: CodeStore,
+        find_user: Callable[[str], User | None],
+        require_pkce: Callable[[str], None],
+        end_session: Callable[[str, datetime], bool],
+    ) -> None:
+        self._codes = codes
+        self._find_user = find_user
+        self._require_pkce = require_pkce
+        self._end_session = end_session
+
+    def redeem(
+        self,
+        presented: Presented,
+        now: datetime,
+        start: Callable[[AuthorizationCode, User], tuple[T, str]],
+    ) -> T:
+        """Mark a code as used, and call `start`, which returns its result and the id of the session that it stored.
+
+        Raise InvalidGrant; a refused attempt does not use up the code. What `start` raises undoes everything.
+        """
+        code = self._codes.find(presented.code)
+        if code is None:
+            raise UnknownToken(_UNKNOWN)
+        client = presented.client
+        verified = is_verified(code.challenge, presented.verifier)
+        if code.used_at is not None:
+            self._end_if_attack(code, client, now, is_verified=verified)
+            raise InvalidGrant(_USED)
+        _require_bound(code, presented, is_verified=verified)
+        user = self._find_user(code.user_id)
+        if now >= code.expires_at or user is None or user.disabled_at is not None:
+            raise InvalidGrant(
+                "the authorization code has expired; ask for a new one at the authorization endpoint"
+            )
+        with self._codes.redeeming():
+            if not self._codes.use(code, now):
+                raise InvalidGrant(_USED)
+            result, session = start(code, user)
+            self._codes.set_family(code, session)
+        if code.challenge is not None and not client.requires_pkce:
+            self._require_pkce(client.id)
+        return result
+
+    def _end_if_attack(
+        self, code: AuthorizationCode, client: Client, now: datetime, *, is_verified: bool
+    ) -> None:
+        if code.family_id is None or not is_attack(code, client.id, is_verified=is_verified, now=now):
+            return
+        if self._end_session(code.family_id, now):
+            log.warning(
+                "authorization code used again; the session was ended",
+                session=code.family_id,
+                user=code.user_id,
+                client=client.id,
+            )
+
+
+def _require_bound(code: AuthorizationCode, presented: Presented, *, is_verified: bool) -> None:
+    """Raise InvalidGrant unless a code was issued for this client and this request."""
+    if presented.client.id != code.client_id:
+        raise UnknownToken(_UNKNOWN)
+    if presented.redirect_uri not in {None, code.redirect_uri}:
+        raise InvalidGrant("redirect_uri differs from that of the authorization request")
+    if not is_verified:
+        raise InvalidGrant("code_verifier does not belong to the code_challenge of the authorization request")
