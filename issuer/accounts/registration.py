@@ -7,6 +7,7 @@ import uuid
 from datetime import datetime
 
 from issuer.accounts.passwords import COMMON, Passwords
+from issuer.accounts.profile import NO_PROFILE, Profile
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, account_name, require_password, require_username
 from issuer.oauth import AccessDenied, UsernameTaken
@@ -21,11 +22,12 @@ def register_user(
     password: str,
     now: datetime,
     scope: frozenset[str] = frozenset(),
+    profile: Profile = NO_PROFILE,
 ) -> User:
     """Make an account and return it; raise InvalidRequest or UsernameTaken."""
     name = require_username(username)
     chosen = require_password(password, name, COMMON)
-    user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now)
+    user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now, updated_at=now, **vars(profile))
     accounts.add(user)
     return user
 

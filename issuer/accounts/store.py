@@ -7,6 +7,7 @@ Which names and passwords are acceptable is decided in `user`; changes that also
 import hmac
 import secrets
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from issuer.accounts.profile import Profile
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
@@ -156,6 +158,10 @@ class AccountStore:
     def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
         """Replace what the user was granted."""
         self._update(user_id, scope=scope)
+
+    def set_profile(self, user_id: str, profile: Profile, now: datetime) -> None:
+        """Replace the name and the e-mail address."""
+        self._update(user_id, **vars(profile), updated_at=now)
 
     def enable(self, user_id: str) -> None:
         """Enable a disabled account."""

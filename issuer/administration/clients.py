@@ -1,7 +1,7 @@
 """What operators do with clients: register them, change secrets; which names, scopes, URIs and grants are accepted.
 
 What a registered client may request is decided in `clients.client`, the form of redirect URIs in
-`clients.redirect_uris`.
+`authorize.redirect_uris`.
 """
 
 import uuid
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict, Unpack
 
+from issuer.authorize.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uri
 from issuer.clients.client import Client, default_grants, new_secret
 from issuer.clients.outgoing_http import is_reachable
-from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
 from issuer.clients.store import ClientStore
 from issuer.clock import instant
 from issuer.digests import digest
@@ -28,6 +28,7 @@ from issuer.oauth import (
 from issuer.urls import BadURL, resource
 
 NAME_MOST_CHARACTERS = 200
+REDIRECT_URIS_MOST = 20
 SCOPE_MOST_CHARACTERS = 2000
 """Common servers accept tokens of up to 8 KiB, and the scope is one part of a token."""
 
@@ -146,7 +147,7 @@ def new_client(
     **options: Unpack[ClientOptions],
 ) -> tuple[Client, str | None]:
     """Return a client to register, and its secret, if it has one; raise InvalidRequest or InvalidScope."""
-    redirect_uris = _require_uris("redirect URI", options.get("redirect_uris", ()))
+    redirect_uris = _require_uris(options.get("redirect_uris", ()))
     grants = options.get("grant_types")
     if grants is None:
         grants = default_grants(auth_method, has_redirect_uri=bool(redirect_uris))
@@ -165,9 +166,7 @@ def new_client(
         grant_types=grants,
         response_types=frozenset({ResponseType.CODE} if signs_in else ()),
         redirect_uris=redirect_uris,
-        post_logout_redirect_uris=_require_uris(
-            "post-logout redirect URI", options.get("post_logout_redirect_uris", ())
-        ),
+        post_logout_redirect_uris=_require_uris(options.get("post_logout_redirect_uris", ())),
         backchannel_logout_uri=_require_backchannel(options.get("backchannel_logout_uri")),
         is_trusted=options.get("is_trusted", False),
         requires_pkce=options.get("requires_pkce", True),
@@ -208,11 +207,14 @@ def _has_browser_options(client: Client) -> bool:
     return bool(uris) or client.is_trusted or client.requires_par or not client.requires_pkce
 
 
-def _require_uris(what: str, texts: Iterable[str]) -> tuple[str, ...]:
-    try:
-        return require_redirect_uris(texts)
-    except BadURL as error:
-        raise InvalidRequest(f"{what}: {error}") from None
+def _require_uris(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return redirect URIs without duplicates; raise InvalidRequest for one that may not be registered."""
+    uris = tuple(dict.fromkeys(map(require_redirect_uri, texts)))
+    if len(uris) > REDIRECT_URIS_MOST:
+        raise InvalidRequest(
+            f"a client has at most {REDIRECT_URIS_MOST} redirect URIs, and there are {len(uris)}"
+        )
+    return uris
 
 
 def _require_backchannel(uri: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What operators do to users: change a password, disable, enable.
+"""What operators do to users: change a password or profile, disable, enable.
 
 Which passwords are accepted is decided in `accounts`.
 """
@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from issuer.accounts.passwords import COMMON, Passwords
+from issuer.accounts.profile import require_profile
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, require_password
 from issuer.tokens.family_store import FamilyStore
@@ -30,3 +31,26 @@ def enable_user(accounts: AccountStore, user: User) -> User:
     """Enable a disabled user; sessions that were ended stay ended."""
     accounts.enable(user.id)
     return replace(user, disabled_at=None)
+
+
+def change_profile(
+    accounts: AccountStore,
+    user: User,
+    now: datetime,
+    *,
+    name: str | None = None,
+    email: str | None = None,
+    email_verified: bool | None = None,
+) -> User:
+    """Change what is not None; an empty text removes. Raise InvalidRequest for a value that is not accepted.
+
+    Another address is not verified, unless `email_verified` says so.
+    """
+    kept = user.email_verified and email in {None, user.email}
+    profile = require_profile(
+        user.name if name is None else name,
+        user.email if email is None else email,
+        email_verified=kept if email_verified is None else email_verified,
+    )
+    accounts.set_profile(user.id, profile, now)
+    return replace(user, **vars(profile), updated_at=now)

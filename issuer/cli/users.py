@@ -1,14 +1,15 @@
-"""`issuer users`: creates, lists, grants, disables and enables accounts; `user_import` imports them."""
+"""`issuer users`: creates, lists, describes, grants, disables and enables accounts; `user_import` imports them."""
 
 import sys
 from typing import Annotated
 
 import typer
 
+from issuer.accounts.profile import require_profile
 from issuer.accounts.registration import register_user
 from issuer.accounts.user import User, require_username
 from issuer.administration.clients import require_scope
-from issuer.administration.users import disable_user, enable_user, set_password
+from issuer.administration.users import change_profile, disable_user, enable_user, set_password
 from issuer.cli import user_import
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.tables import Row
@@ -19,12 +20,15 @@ from issuer.wiring import Issuer
 app = typer.Typer(help="Manage user accounts.", no_args_is_help=True)
 
 LINE_MOST_BYTES = 64 * 1024
-HIDDEN = ("id",)
+HIDDEN = ("id", "name", "email", "email_verified", "updated_at")
 """Columns of JSON that tables do not have."""
 Username = Annotated[str, typer.Argument(help="The username.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
+
+FullName = Annotated[str | None, typer.Option("--name", help="The full name, for applications.")]
+Email = Annotated[str | None, typer.Option(help="The e-mail address, for applications.")]
 
 app.command("import")(user_import.import_users)
 
@@ -34,17 +38,22 @@ def add(
     username: Username,
     *,
     scope: Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")] = "",
+    name: FullName = None,
+    email: Email = None,
+    email_verified: Annotated[
+        bool, typer.Option("--email-verified", help="The address is known to be the user's.")
+    ] = False,
     password_stdin: PasswordStdin = False,
     as_json: Json = False,
 ) -> None:
     """Create an account."""
     with misuse():
         granted, username = require_scope(scope), require_username(username)
+        profile = require_profile(name, email, email_verified=email_verified)
     password = _password(stdin=password_stdin)
     with opened() as issuer:
-        user = register_user(
-            issuer.accounts.store, issuer.accounts.passwords, username, password, issuer.clock(), granted
-        )
+        accounts, now = issuer.accounts, issuer.clock()
+        user = register_user(accounts.store, accounts.passwords, username, password, now, granted, profile)
         _show(user, as_json=as_json, message="created")
 
 
@@ -81,6 +90,38 @@ def grant(
         user = _find(issuer, username)
         issuer.accounts.store.set_scope(user.id, wanted if only else user.scope | wanted)
         _show(_find(issuer, username), as_json=as_json, message="granted")
+
+
+@app.command("set-profile")
+def set_user_profile(
+    username: Username,
+    *,
+    name: FullName = None,
+    email: Email = None,
+    email_verified: Annotated[
+        bool | None,
+        typer.Option(
+            "--email-verified/--no-email-verified", help="Whether the address is known to be the user's."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Change name or e-mail address; an empty text removes it. A changed address counts as not verified."""
+    if name is None and email is None and email_verified is None:
+        raise typer.BadParameter("nothing to change: give --name, --email or --email-verified")
+    with misuse():
+        require_profile(name, email)
+    with opened(Access.CHANGE) as issuer:
+        user = _find(issuer, username)
+        user = change_profile(
+            issuer.accounts.store,
+            user,
+            issuer.clock(),
+            name=name,
+            email=email,
+            email_verified=email_verified,
+        )
+        _show(user, as_json=as_json, message="profile changed")
 
 
 @app.command("set-password")
@@ -141,7 +182,11 @@ def _row(user: User) -> Row:
     return {
         "id": user.id,
         "username": user.username,
+        "name": user.name,
+        "email": user.email,
+        "email_verified": user.email_verified,
         "scope": format_scope(user.scope),
+        "updated_at": instant(user.updated_at) if user.updated_at else None,
         "created_at": instant(user.created_at),
         "disabled_at": instant(user.disabled_at) if user.disabled_at else None,
     }

@@ -70,11 +70,12 @@ def test_all_options_are_stored(issuer: Issuer) -> None:
         (AuthMethod.BASIC, {"requires_pkce": False}, "authorization_code"),
         (AuthMethod.BASIC, {"requires_par": True}, "authorization_code"),
         (AuthMethod.BASIC, {"post_logout_redirect_uris": [CALLBACK]}, "authorization_code"),
-        (AuthMethod.BASIC, {"redirect_uris": ["http://app.example/"]}, "redirect URI: 'http://app.example/'"),
+        (AuthMethod.BASIC, {"redirect_uris": [f"{CALLBACK}/{each}" for each in range(21)]}, "at most 20"),
+        (AuthMethod.BASIC, {"redirect_uris": ["http://app.example/"]}, "redirect URI 'http://app.example/'"),
         (
             AuthMethod.BASIC,
             {"redirect_uris": [CALLBACK], "post_logout_redirect_uris": ["javascript:x"]},
-            "post-logout redirect URI: 'javascript:x'",
+            "redirect URI 'javascript:x'",
         ),
         (
             AuthMethod.BASIC,

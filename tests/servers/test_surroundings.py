@@ -30,6 +30,7 @@ NEEDING = [
     "keys revoke",
     "keys rewrap",
     "users grant",
+    "users set-profile",
     "users disable",
     "users enable",
     "clients rotate-secret",

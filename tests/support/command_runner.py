@@ -37,6 +37,7 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "users add": ["zoë", "--password-stdin"],
     "users list": [],
     "users grant": ["alice", "--scope", "items:read"],
+    "users set-profile": ["alice", "--name", "Zoë A."],
     "users set-password": ["alice", "--password-stdin"],
     "users disable": ["alice"],
     "users enable": ["alice"],
