@@ -17,9 +17,11 @@ from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.audit.store import AuditStore
 from issuer.authorize.consent_store import Consents
+from issuer.authorize.sign_out import SignOut
 from issuer.authorize.ticket import Tickets
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
+from issuer.clients.outgoing_http import OutgoingHttp
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
 from issuer.database.database import Database, uptime_microseconds
@@ -34,6 +36,7 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import Settings
 from issuer.settings.shared import shared_settings
@@ -43,6 +46,7 @@ from issuer.threads import cores
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
+from issuer.tokens.backchannel_logout import BackchannelLogout
 from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions as RefreshSessions
@@ -112,6 +116,14 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Logout:
+    """Sign-out of users, and how clients are told of it."""
+
+    sign_out: SignOut
+    backchannel: BackchannelLogout
+
+
+@dataclass(frozen=True)
 class Issuer:
     """Everything that one process needs to be the issuer."""
 
@@ -127,6 +139,7 @@ class Issuer:
     sessions: Sessions
     tokens: Tokens
     consents: Consents
+    logout: Logout
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""
@@ -173,6 +186,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         consents=Consents(database, tokens.families),
+        logout=_logout(settings, policy, database, keys, clients, tokens, actor),
     )
 
 
@@ -267,6 +281,32 @@ def _tokens(
         introspection=Introspection(accounts.store, clients.store, families, access_tokens),
         userinfo=UserInfo(bearer, clients.store),
         hints=Hints(jwt_signer, RetiredKeys(database)),
+    )
+
+
+def _logout(
+    settings: Settings,
+    policy: Policy,
+    database: Database,
+    keys: Keys,
+    clients: Clients,
+    tokens: Tokens,
+    actor: str,
+) -> Logout:
+    notices, proxy = (
+        LogoutNoticeStore(database),
+        settings.proxy.get_secret_value() if settings.proxy else None,
+    )
+    return Logout(
+        SignOut(clients.store, tokens.families, notices, tokens.hints),
+        BackchannelLogout(
+            notices,
+            clients.store,
+            JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url),
+            OutgoingHttp(settings.trusted_authorities(), proxy),
+            keys.audit,
+            actor,
+        ),
     )
 
 

@@ -45,7 +45,9 @@ def _members(document: Any, name: str) -> Mapping[str, Mapping[str, Any] | None]
     """Return the claims that one member of the parameter requests, by their names."""
     members = document.get(name, {}) if isinstance(document, dict) else None
     if not isinstance(members, dict):
-        raise InvalidRequest(f"claims must be an object with the members userinfo and id_token; {name} is not one")
+        raise InvalidRequest(
+            f"claims must be an object with the members userinfo and id_token; {name} is not one"
+        )
     for claim, wanted in members.items():
         _require_well_formed(claim, wanted)
     return members

@@ -24,7 +24,9 @@ _FORBIDDEN_SCHEMES = frozenset(
     " moz-extension ms-its news resource sms smsto tel urn vbscript view-source wyciwyg ws wss".split()
 )
 """Schemes that run code, read local data or address no application. Schemes that begin like http are refused, too."""
-_RESPONSE_PARAMETERS = frozenset({"code", "error", "error_description", "error_uri", "iss", "response", "state"})
+_RESPONSE_PARAMETERS = frozenset(
+    {"code", "error", "error_description", "error_uri", "iss", "response", "state"}
+)
 _DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 """A browser removes these from a path, also when they are escaped: it would go elsewhere than it seems."""
 
@@ -97,7 +99,9 @@ def _problem(text: str) -> str | None:
     if "*" in text:
         return "has a wildcard; register each URI: they are compared character by character"
     if not _URI.fullmatch(text):
-        return "is not an absolute URI in ASCII, such as https://app.example/callback; escape other characters"
+        return (
+            "is not an absolute URI in ASCII, such as https://app.example/callback; escape other characters"
+        )
     names = {name for name, _ in parse_qsl(text.partition("?")[2], keep_blank_values=True)}
     if names & _RESPONSE_PARAMETERS:
         return f"has the query parameter {min(names & _RESPONSE_PARAMETERS)}, which the response sets"
