@@ -5,10 +5,8 @@ The layers above use the `Issuer` that it returns, each only the domain that it 
 
 import os
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
@@ -24,9 +22,10 @@ from issuer.clients.key_sets import ClientKeys
 from issuer.clients.outgoing_http import OutgoingHttp
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
-from issuer.database.database import Database, uptime_microseconds
+from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.database.secrets import MonthlySecrets, SecretStore
+from issuer.databases import databases_for
 from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.keyring.heartbeat_store import HeartbeatStore
@@ -89,21 +88,24 @@ class Clients:
     store: ClientStore
     key_sets: ClientKeys
     authentication: ClientAuthentication
+    http: OutgoingHttp
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Browsers that are signed in, and the secrets by which tickets and forms are signed."""
+    """Browsers that are signed in, secrets that sign tickets and forms, and clients to tell of ended sessions."""
 
     store: BrowserSessionStore
     secrets: MonthlySecrets
     tickets: Tickets
+    notices: LogoutNoticeStore
 
 
 @dataclass(frozen=True)
 class Tokens:
     """Tokens and sessions: issued, rotated, verified and revoked."""
 
+    jwt_signer: JwtSigner
     pipeline: Pipeline
     families: FamilyStore
     session_events: SessionEventStore
@@ -163,7 +165,7 @@ def build(
     actor = actor or f"node {node_name}"
     settings.require_usable()  # before anything is made
     policy = settings.policy()
-    database, ring_database = _databases(settings, clock, reads=reads)
+    database, ring_database = databases_for(settings, clock, reads=reads)
     signer = signer_for(settings, ring_database)
     if not reads:
         database.migrate()
@@ -186,7 +188,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         consents=Consents(database, tokens.families),
-        logout=_logout(settings, policy, database, keys, clients, tokens, actor),
+        logout=_logout(keys, clients, sessions, tokens, actor),
     )
 
 
@@ -232,13 +234,14 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
     audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
-    return Clients(store, key_sets, authentication)
+    return Clients(store, key_sets, authentication, OutgoingHttp(settings.trusted_authorities(), proxy))
 
 
 def _sessions(settings: Settings, database: Database) -> Sessions:
     lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
     secrets = MonthlySecrets(SecretStore(database), "browser")
-    return Sessions(BrowserSessionStore(database, lifetime, idle), secrets, Tickets(secrets))
+    store = BrowserSessionStore(database, lifetime, idle)
+    return Sessions(store, secrets, Tickets(secrets), LogoutNoticeStore(database))
 
 
 def _tokens(
@@ -272,6 +275,7 @@ def _tokens(
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
     )
     return Tokens(
+        jwt_signer=jwt_signer,
         pipeline=pipeline,
         families=families,
         session_events=events,
@@ -284,42 +288,10 @@ def _tokens(
     )
 
 
-def _logout(
-    settings: Settings,
-    policy: Policy,
-    database: Database,
-    keys: Keys,
-    clients: Clients,
-    tokens: Tokens,
-    actor: str,
-) -> Logout:
-    notices, proxy = (
-        LogoutNoticeStore(database),
-        settings.proxy.get_secret_value() if settings.proxy else None,
-    )
+def _logout(keys: Keys, clients: Clients, sessions: Sessions, tokens: Tokens, actor: str) -> Logout:
     return Logout(
-        SignOut(clients.store, tokens.families, notices, tokens.hints),
+        SignOut(clients.store, tokens.families, sessions.notices, tokens.hints),
         BackchannelLogout(
-            notices,
-            clients.store,
-            JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url),
-            OutgoingHttp(settings.trusted_authorities(), proxy),
-            keys.audit,
-            actor,
+            sessions.notices, clients.store, tokens.jwt_signer, clients.http, keys.audit, actor
         ),
     )
-
-
-def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Database, Database]:
-    """Return the database for requests and that for the ring: requests must not delay the maintenance of the ring."""
-    url = settings.database_url.get_secret_value()
-    database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
-    if clock is not system_clock:
-        database.shared_clock = shared_clock_by(clock)
-    return database, ring_database
-
-
-def shared_clock_by(clock: Clock) -> Callable[[], int]:
-    """Return a `Database.shared_clock` that advances as fast as `clock`, and starts at the uptime of this machine."""
-    began, machine = clock(), uptime_microseconds()
-    return lambda: machine + (clock() - began) // timedelta(microseconds=1)

@@ -6,8 +6,8 @@ They are compared with those of requests in `authorize.sign_out`.
 import re
 
 from issuer.clients.outgoing_http import is_reachable
-from issuer.oauth import InvalidRequest, is_loopback
-from issuer.urls import DEFAULT_PORTS, BadURL, http_parts
+from issuer.oauth import InvalidRequest
+from issuer.urls import DEFAULT_PORTS, BadURL, http_parts, is_loopback
 
 URI_MOST_CHARACTERS = 2000
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:(?:[A-Za-z0-9._~:/?\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")

@@ -24,6 +24,7 @@ from sqlalchemy import (
     insert,
     join,
     select,
+    true,
     update,
 )
 
@@ -224,6 +225,18 @@ def end_browser_sessions(connection: Connection, condition: ColumnElement[bool],
     for some in batched(ids):
         _queue_notices(connection, some, now)
     return ids
+
+
+def end_browser_sessions_of(
+    connection: Connection, user_id: str | None, spared: str | None, now: datetime
+) -> list[str]:
+    """End the active sessions of a user, or of all users, except the `spared` one, as `end_browser_sessions` does."""
+    condition: ColumnElement[bool] = true()
+    if user_id is not None:
+        condition &= browser_sessions.c.user_id == user_id
+    if spared is not None:
+        condition &= browser_sessions.c.id != spared
+    return end_browser_sessions(connection, condition, now)
 
 
 def _queue_notices(connection: Connection, ids: Sequence[str], now: datetime) -> None:

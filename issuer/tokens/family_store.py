@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, join, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, join, select, update
 
 from issuer.accounts.store import lock_enabled, read_user, users
 from issuer.accounts.user import User, VerifiedPassword
@@ -20,6 +20,7 @@ from issuer.sessions.store import (
     batched,
     browser_sessions,
     end_browser_sessions,
+    end_browser_sessions_of,
     lock_active,
 )
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken
@@ -205,12 +206,10 @@ class FamilyStore:
     def end_all(self, now: datetime, user_id: str | None = None) -> int:
         """End every family and browser session, or every one of this user, and return how many there were."""
         active = update(families).where(*_active(now))
-        in_browsers: ColumnElement[bool] = true()
         if user_id is not None:
             active = active.where(families.c.user_id == user_id)
-            in_browsers = browser_sessions.c.user_id == user_id
         with self._database.write() as connection:
-            ended = len(end_browser_sessions(connection, in_browsers, now))
+            ended = len(end_browser_sessions_of(connection, user_id, None, now))
             return ended + connection.execute(active.values(ended_at=now)).rowcount
 
     def end_of_client(self, user_id: str, client_id: str, now: datetime) -> int:
@@ -254,24 +253,16 @@ class FamilyStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             # Always before the families, so that no two transactions wait for each other.
-            _end_of_user(connection, user_id, spared, now)
+            end_browser_sessions_of(connection, user_id, spared, now)
             connection.execute(active.values(ended_at=now))
 
     def end_others(self, user_id: str, spared: str, now: datetime) -> None:
         """End every session of a user except a browser session, and what ends with that one."""
         kept = families.c.browser_session.is_(None) | (families.c.browser_session != spared)
         with self._database.write() as connection:
-            _end_of_user(connection, user_id, spared, now)
+            end_browser_sessions_of(connection, user_id, spared, now)
             theirs = update(families).where(families.c.user_id == user_id, kept, *_active(now))
             connection.execute(theirs.values(ended_at=now))
-
-
-def _end_of_user(connection: Connection, user_id: str, spared: str | None, now: datetime) -> None:
-    """End the browser sessions of a user, except the `spared` one."""
-    theirs = browser_sessions.c.user_id == user_id
-    if spared is not None:
-        theirs &= browser_sessions.c.id != spared
-    end_browser_sessions(connection, theirs, now)
 
 
 def _end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:

@@ -15,10 +15,11 @@ from issuer.web.deps import IssuerDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import renders_errors
 from issuer.web.http.forms import FORM, FormDep
-from issuer.web.http.prefix import path_of
 from issuer.web.pages.browser import BrowserDep, delete_session_cookie
 from issuer.web.pages.form_tokens import FormTokensDep
-from issuer.web.pages.signout import ENDPOINT, ask, end, refused, see_other, signed_out
+from issuer.web.pages.paths import LOGOUT
+from issuer.web.pages.rendering import redirect
+from issuer.web.pages.signout import ask, end, leave, refused, signed_out
 
 router = APIRouter(tags=["sign-out"], route_class=UnambiguousRoute)
 
@@ -72,7 +73,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get(ENDPOINT, name=NAME, summary="Sign a user out", response_class=Response, responses=_RESPONSES)
+@router.get(LOGOUT, name=NAME, summary="Sign a user out", response_class=Response, responses=_RESPONSES)
 @renders_errors(refused)
 async def end_session(
     request: Request,
@@ -80,7 +81,6 @@ async def end_session(
     browser: BrowserDep,
     tokens: FormTokensDep,
     parameters: Annotated[LogoutParameters, Query()],
-    cookies: Response,
 ) -> Response:
     """Sign the user out at this issuer, and at the clients that are told by back-channel logout.
 
@@ -91,10 +91,10 @@ async def end_session(
     )
     session = browser.session
     if session and not logout.is_from_user_of(session):
-        return await ask(request, issuer, browser, tokens, cookies, logout)
+        return await ask(request, issuer, browser, tokens, logout)
     # Without a hint anyone may have made the request: a link on the page, instead of a redirect.
     is_proven = logout.user_id is not None
-    answer = see_other(logout.location) if logout.location and is_proven else signed_out(request, logout)
+    answer = leave(request, logout.location) if logout.location and is_proven else signed_out(request, logout)
     if session:
         await end(request, issuer, session)
         delete_session_cookie(answer, issuer.settings.url)
@@ -102,7 +102,7 @@ async def end_session(
 
 
 @router.post(
-    ENDPOINT,
+    LOGOUT,
     name=NAME,
     summary="Sign a user out, by a form",
     response_class=Response,
@@ -114,11 +114,9 @@ async def end_session(
     },
 )
 @renders_errors(refused)
-async def end_session_by_form(issuer: IssuerDep, form: FormDep) -> Response:
+async def end_session_by_form(request: Request, form: FormDep) -> Response:
     """Continue by GET: browsers send no cookies with a form of another site (`SameSite=Lax`)."""
     given = {name: form.parameters[name] for name in LogoutParameters.model_fields if name in form.parameters}
-    query = urlencode(given)
-    if len(query) > REQUEST_MOST_CHARACTERS:
+    if len(urlencode(given)) > REQUEST_MOST_CHARACTERS:
         raise InvalidRequest(f"the request has more than {REQUEST_MOST_CHARACTERS} characters")
-    path = f"{path_of(issuer.settings.url)}{ENDPOINT}"
-    return see_other(f"{path}?{query}" if query else path)
+    return redirect(request, LOGOUT, **given)

@@ -6,7 +6,6 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
@@ -19,37 +18,43 @@ from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.errors import NO_STORE
 from issuer.web.http.forms import FormDep
-from issuer.web.http.prefix import path_of
 from issuer.web.pages.browser import Browser, BrowserDep, delete_session_cookie
+from issuer.web.pages.errors import PageError, message, text_of
 from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
-from issuer.web.pages.rendering import FORM_POLICY, LEAVING_POLICY, SAME_ORIGIN_REFERRER, render
+from issuer.web.pages.paths import LOGOUT, SIGNOUT
+from issuer.web.pages.rendering import FORM_POLICY, LEAVING_POLICY, redirect, render, with_cookies
 from issuer.wiring import Issuer
 
 router = APIRouter(include_in_schema=False, route_class=UnambiguousRoute)
 
-PAGE, ENDPOINT = "/signout", "/oauth2/logout"
 TEMPLATE = "signout.html"
+EXPIRED = PageError("This page was open for too long, or was sent by another site. Nothing has changed.")
 
 
 def refused(request: Request, error: ErrorResponse) -> Response:
-    """Return an error of sign-out as a page; it never redirects."""
-    page = _page(request, status=error.status, problem=error.description)
-    page.headers.update(error.headers)
-    return page
+    """Return an error of sign-out as a page, which leads to sign-out without a client; never a redirect."""
+    return message(
+        request,
+        "The application cannot sign you out",
+        text_of(error),
+        status=error.status,
+        headers=error.headers,
+        link=(SIGNOUT, "Sign out here"),
+    )
 
 
-@router.get(PAGE)
+@router.get(SIGNOUT)
 @renders_errors(refused)
 async def signout_page(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, tokens: FormTokensDep, cookies: Response
+    request: Request, issuer: IssuerDep, browser: BrowserDep, tokens: FormTokensDep
 ) -> Response:
     """Ask whether to sign out."""
     if browser.session is None:
         return signed_out(request)
-    return await ask(request, issuer, browser, tokens, cookies)
+    return await ask(request, issuer, browser, tokens)
 
 
-@router.post(PAGE)
+@router.post(SIGNOUT)
 @renders_errors(refused)
 async def sign_out(
     request: Request,
@@ -57,19 +62,22 @@ async def sign_out(
     browser: BrowserDep,
     tokens: FormTokensDep,
     form: FormDep,
-    cookies: Response,
 ) -> Response:
     """End the session, and go on to the page or to the client that asked for it."""
-    now, given = issuer.clock(), form.parameters
-    logout = await anyio.to_thread.run_sync(issuer.logout.sign_out.request, given, now)
+
+    def read() -> tuple[LogoutRequest, bool]:
+        now, given = issuer.clock(), form.parameters
+        logout = issuer.logout.sign_out.request(given, now)
+        shown = logout.location or ""
+        return logout, tokens.is_valid(request, given.get(FIELD, ""), browser, TEMPLATE, now, shown)
+
+    logout, is_own_form = await anyio.to_thread.run_sync(read)
     if browser.session is None:
-        return see_other(own_location(issuer, logout))
-    shown = logout.location or ""
-    if not tokens.is_valid(request, given.get(FIELD, ""), browser, TEMPLATE, now, shown):
-        problem = "This page was open for too long, or was sent by another site. Nothing has changed."
-        return await ask(request, issuer, browser, tokens, cookies, logout, problem)
+        return redirect(request, LOGOUT, **_fields(logout)) if logout.client else redirect(request, SIGNOUT)
+    if not is_own_form:
+        return await ask(request, issuer, browser, tokens, logout, EXPIRED)
     await end(request, issuer, browser.session)
-    answer = see_other(logout.location or f"{path_of(issuer.settings.url)}{PAGE}")
+    answer = leave(request, logout.location) if logout.location else redirect(request, SIGNOUT)
     delete_session_cookie(answer, issuer.settings.url)
     return answer
 
@@ -85,11 +93,10 @@ async def ask(
     issuer: Issuer,
     browser: Browser,
     tokens: FormTokens,
-    cookies: Response,
     logout: LogoutRequest | None = None,
-    problem: str = "",
+    *errors: PageError,
 ) -> Response:
-    """Return the page that asks; `logout` is what a client asks for. `cookies` has the device cookie to set."""
+    """Return the page that asks; `logout` is what a client asks for."""
     logout, session = logout or LogoutRequest(), browser.session
 
     def prepared() -> dict[str, Any]:
@@ -97,18 +104,16 @@ async def ask(
         told = issuer.logout.sign_out.recipients(session) if session else []
         return {"form_token": token, "recipients": told}
 
-    page = _page(
+    return _page(
         request,
-        status=400 if problem else 200,
+        status=400 if errors else 200,
         policy=LEAVING_POLICY if logout.location else FORM_POLICY,
-        problem=problem,
+        errors=errors,
         user=browser.user,
         client=logout.client,
         fields=_fields(logout),
         **await anyio.to_thread.run_sync(prepared),
     )
-    page.raw_headers.extend(cookies.raw_headers)
-    return page
 
 
 def signed_out(request: Request, logout: LogoutRequest | None = None) -> Response:
@@ -117,15 +122,9 @@ def signed_out(request: Request, logout: LogoutRequest | None = None) -> Respons
     return _page(request, is_signed_out=True, client=logout.client, location=logout.location)
 
 
-def own_location(issuer: Issuer, logout: LogoutRequest) -> str:
-    """Return the path of the page for a logout request."""
-    fields, prefix = _fields(logout), path_of(issuer.settings.url)
-    return f"{prefix}{ENDPOINT}?{urlencode(fields)}" if fields else f"{prefix}{PAGE}"
-
-
-def see_other(location: str) -> Response:
-    """Return a redirect that is followed by GET: a client never gets the form, RFC 9700 section 4.12."""
-    return RedirectResponse(location, 303, {**NO_STORE, "Referrer-Policy": SAME_ORIGIN_REFERRER})
+def leave(request: Request, location: str) -> Response:
+    """Return a redirect to a client that is followed by GET: it never gets the form, RFC 9700 section 4.12."""
+    return with_cookies(request, RedirectResponse(location, 303, NO_STORE))
 
 
 def _fields(logout: LogoutRequest) -> Mapping[str, str]:
@@ -138,9 +137,6 @@ def _fields(logout: LogoutRequest) -> Mapping[str, str]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _page(
-    request: Request, *, status: int = 200, policy: str = FORM_POLICY, problem: str = "", **values: Any
-) -> Response:
+def _page(request: Request, **values: Any) -> Response:
     absent = {"is_signed_out": False, "user": None, "client": None, "location": None}
-    errors = [problem] if problem else []
-    return render(request, TEMPLATE, status=status, policy=policy, errors=errors, **{**absent, **values})
+    return render(request, TEMPLATE, **{**absent, **values})
