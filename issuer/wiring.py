@@ -5,10 +5,8 @@ The layers above use the `Issuer` that it returns, each only the domain that it 
 
 import os
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
@@ -22,15 +20,18 @@ from issuer.authorize.sign_in import SignIn
 from issuer.authorize.flow import Flow
 from issuer.authorize.pushed import PushedRequests
 from issuer.authorize.redeeming import CodeRedemption
+from issuer.authorize.sign_out import SignOut
 from issuer.authorize.ticket import Tickets
 from issuer.authorize.validation import Rules, supported_prompts
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
+from issuer.clients.outgoing_http import OutgoingHttp
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
-from issuer.database.database import Database, uptime_microseconds
+from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.database.secrets import MonthlySecrets, SecretStore
+from issuer.databases import databases_for
 from issuer.grants.context import GrantContext
 from issuer.grants.pipeline import Pipeline
 from issuer.keyring.heartbeat_store import HeartbeatStore
@@ -40,6 +41,7 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import Settings
 from issuer.settings.shared import shared_settings
@@ -49,6 +51,7 @@ from issuer.threads import cores
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
+from issuer.tokens.backchannel_logout import BackchannelLogout
 from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions as RefreshSessions
@@ -91,22 +94,25 @@ class Clients:
     store: ClientStore
     key_sets: ClientKeys
     authentication: ClientAuthentication
+    http: OutgoingHttp
 
 
 @dataclass(frozen=True)
 class Sessions:
-    """Browsers that are signed in, and the secrets by which tickets and forms are signed."""
+    """Browsers that are signed in, secrets that sign tickets and forms, and clients to tell of ended sessions."""
 
     store: BrowserSessionStore
     secrets: MonthlySecrets
     tickets: Tickets
     sign_in: SignIn
+    notices: LogoutNoticeStore
 
 
 @dataclass(frozen=True)
 class Tokens:
     """Tokens and sessions: issued, rotated, verified and revoked."""
 
+    jwt_signer: JwtSigner
     pipeline: Pipeline
     families: FamilyStore
     session_events: SessionEventStore
@@ -124,6 +130,11 @@ class Authorize:
 
     flow: Flow
     consents: Consents
+class Logout:
+    """Sign-out of users, and how clients are told of it."""
+
+    sign_out: SignOut
+    backchannel: BackchannelLogout
 
 
 @dataclass(frozen=True)
@@ -142,6 +153,8 @@ class Issuer:
     sessions: Sessions
     tokens: Tokens
     authorize: Authorize
+    consents: Consents
+    logout: Logout
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""
@@ -165,7 +178,7 @@ def build(
     actor = actor or f"node {node_name}"
     settings.require_usable()  # before anything is made
     policy = settings.policy()
-    database, ring_database = _databases(settings, clock, reads=reads)
+    database, ring_database = databases_for(settings, clock, reads=reads)
     signer = signer_for(settings, ring_database)
     if not reads:
         database.migrate()
@@ -188,6 +201,8 @@ def build(
         sessions=sessions,
         tokens=tokens,
         authorize=_authorize(settings, database, clients, sessions, tokens),
+        consents=Consents(database, tokens.families),
+        logout=_logout(keys, clients, sessions, tokens, actor),
     )
 
 
@@ -233,7 +248,7 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
     audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
-    return Clients(store, key_sets, authentication)
+    return Clients(store, key_sets, authentication, OutgoingHttp(settings.trusted_authorities(), proxy))
 
 
 def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Accounts) -> Sessions:
@@ -247,6 +262,7 @@ def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Ac
         by_password=settings.password_login == "on",  # noqa: S105 - a switch
     )
     return Sessions(store, secrets, Tickets(secrets), sign_in)
+    return Sessions(store, secrets, Tickets(secrets), LogoutNoticeStore(database))
 
 
 def _tokens(
@@ -283,6 +299,7 @@ def _tokens(
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
     )
     return Tokens(
+        jwt_signer=jwt_signer,
         pipeline=pipeline,
         families=families,
         session_events=events,
@@ -330,3 +347,10 @@ def shared_clock_by(clock: Clock) -> Callable[[], int]:
     """Return a `Database.shared_clock` that advances as fast as `clock`, and starts at the uptime of this machine."""
     began, machine = clock(), uptime_microseconds()
     return lambda: machine + (clock() - began) // timedelta(microseconds=1)
+def _logout(keys: Keys, clients: Clients, sessions: Sessions, tokens: Tokens, actor: str) -> Logout:
+    return Logout(
+        SignOut(clients.store, tokens.families, sessions.notices, tokens.hints),
+        BackchannelLogout(
+            sessions.notices, clients.store, tokens.jwt_signer, clients.http, keys.audit, actor
+        ),
+    )

@@ -18,7 +18,7 @@ from issuer.audit.store import append
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
 from issuer.sessions.session import Acr, Amr, BrowserSession
-from issuer.sessions.store import BrowserSessionStore, browser_sessions, end_browser_sessions
+from issuer.sessions.store import BrowserSessionStore, browser_sessions, end_browser_sessions_of
 from issuer.throttling.origin import Origin
 from issuer.tokens.event_store import session_events
 from issuer.tokens.family_store import FamilyStore
@@ -109,7 +109,7 @@ def delete_account(database: Database, user_id: str, password: VerifiedPassword,
     with database.write() as connection:
         if not lock_enabled(connection, user_id, password):
             return False
-        end_browser_sessions(connection, browser_sessions.c.user_id == user_id, now)
+        end_browser_sessions_of(connection, user_id, None, now)
         # Tokens before their families, as `maintenance.pruning` locks them: in another order both could wait forever.
         theirs = select(families.c.id).where(families.c.user_id == user_id)
         connection.execute(delete(refresh_tokens).where(refresh_tokens.c.family_id.in_(theirs)))

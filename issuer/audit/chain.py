@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What happened to a key, to all keys, to all sessions, or to an account."""
+    """What happened to a key, to all keys, to sessions, or to an account, or what a client was not told."""
 
     PUBLISHED = "published"
     IMPORTED = "imported"
@@ -24,6 +24,7 @@ class Action(StrEnum):
     MOVED = "moved"
     SESSIONS_ENDED = "sessions ended"
     ACCOUNT_DELETED = "account deleted"
+    LOGOUT_UNDELIVERED = "logout not delivered"
 
 
 @dataclass(frozen=True)

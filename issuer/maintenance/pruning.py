@@ -10,6 +10,7 @@ from issuer.authorize.pushed import PUSHED_KEPT, pushed_requests
 from issuer.clients.store import assertions
 from issuer.database.database import Database
 from issuer.keyring.retired_keys import RETIRED_KEPT, retired_public_keys
+from issuer.sessions.logout_notices import logout_notices
 from issuer.sessions.store import browser_sessions
 from issuer.throttling.limits import DEVICE_MEMORY, MEMORY
 from issuer.throttling.store import devices, throttle
@@ -24,6 +25,8 @@ EXPIRED_KEPT = timedelta(hours=1)
 """How long an expired refresh token is kept: for a node whose clock is behind it is still valid."""
 ENDED_KEPT = timedelta(days=1)
 """How long an ended session is kept, for investigations."""
+NOTICES_KEPT = timedelta(days=1)
+"""How long a logout notice is kept that no process could send; others are removed within minutes."""
 
 
 def prune(database: Database, now: datetime) -> int:
@@ -39,6 +42,7 @@ def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]
     # Kept so long that the second use of a code still ends the session of an attacker.
     yield authorization_codes, authorization_codes.c.expires_at < now - ENDED_KEPT
     yield pushed_requests, pushed_requests.c.expires_at < now - PUSHED_KEPT - CLOCKS_DIFFER
+    yield logout_notices, _is_far_from(logout_notices.c.created_at, now, NOTICES_KEPT)
     yield assertions, assertions.c.expires_at < now - CLOCKS_DIFFER
     # Also rows that a wrong clock wrote with an instant long after `now`: they would never be deleted otherwise.
     yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_DIFFER)

@@ -5,6 +5,7 @@ Refresh families that end with a session are ended by `tokens.family_store`, in 
 
 import secrets
 import uuid
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from sqlalchemy import (
     insert,
     join,
     select,
+    true,
     update,
 )
 
@@ -39,6 +41,8 @@ from issuer.sessions.logout_notices import logout_notices
 from issuer.sessions.session import BrowserSession
 from issuer.throttling.origin import Origin
 
+IDS_MOST = 1000
+"""In one statement."""
 SEEN_INTERVAL = timedelta(minutes=5)
 """How often the last use of a session is stored."""
 
@@ -141,7 +145,7 @@ class BrowserSessionStore:
             if not lock_enabled(connection, session.user_id, password):
                 return None
             changed = connection.execute(
-                update(browser_sessions).where(_is(session.id), *_active(now)).values(values)
+                update(browser_sessions).where(_is(session.id), *active_sessions(now)).values(values)
             )
             return secret if changed.rowcount else None
 
@@ -179,7 +183,11 @@ class BrowserSessionStore:
     def by_sid(self, sid: str, now: datetime) -> BrowserSession | None:
         """Return the active session that a client knows as `sid`, or None."""
         both = join(client_sessions, browser_sessions)
-        found = select(browser_sessions).select_from(both).where(client_sessions.c.sid == sid, *_active(now))
+        found = (
+            select(browser_sessions)
+            .select_from(both)
+            .where(client_sessions.c.sid == sid, *active_sessions(now))
+        )
         with self._database.read() as connection:
             row = connection.execute(found).one_or_none()
         return read_session(row) if row else None
@@ -189,7 +197,7 @@ class BrowserSessionStore:
         used = browser_sessions.c.seen_at > now - self._idle
         found = (
             select(browser_sessions)
-            .where(browser_sessions.c.user_id == user_id, *_active(now), used)
+            .where(browser_sessions.c.user_id == user_id, *active_sessions(now), used)
             .order_by(browser_sessions.c.created_at.desc(), browser_sessions.c.id)
         )
         with self._database.read() as connection:
@@ -201,22 +209,44 @@ class BrowserSessionStore:
             connection.execute(update(browser_sessions).where(_is(session_id)).values(**values))
 
 
+def lock_active(connection: Connection, session_id: str, now: datetime) -> bool:
+    """Lock a session for what ends with it: sign-out waits for the transaction. Return False if it has ended."""
+    found = select(browser_sessions.c.id).where(_is(session_id), *active_sessions(now))
+    return connection.execute(found.with_for_update(read=True)).first() is not None
+
+
 def end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:
     """End the active sessions that meet `condition`, queue the notices to their clients, and return their ids.
 
     Called by what else ends with a session, in one transaction; see `tokens.family_store`.
     """
-    ended = update(browser_sessions).where(condition, *_active(now)).values(ended_at=now)
+    ended = update(browser_sessions).where(condition, *active_sessions(now)).values(ended_at=now)
     ids = list(connection.scalars(ended.returning(browser_sessions.c.id)))
-    if not ids:
-        return []
+    for some in batched(ids):
+        _queue_notices(connection, some, now)
+    return ids
+
+
+def end_browser_sessions_of(
+    connection: Connection, user_id: str | None, spared: str | None, now: datetime
+) -> list[str]:
+    """End the active sessions of a user, or of all users, except the `spared` one, as `end_browser_sessions` does."""
+    condition: ColumnElement[bool] = true()
+    if user_id is not None:
+        condition &= browser_sessions.c.user_id == user_id
+    if spared is not None:
+        condition &= browser_sessions.c.id != spared
+    return end_browser_sessions(connection, condition, now)
+
+
+def _queue_notices(connection: Connection, ids: Sequence[str], now: datetime) -> None:
     both = join(client_sessions, clients, client_sessions.c.client_id == clients.c.id).join(
         browser_sessions, browser_sessions.c.id == client_sessions.c.browser_session
     )
     told = (
         select(client_sessions.c.client_id, client_sessions.c.sid, browser_sessions.c.user_id)
         .select_from(both)
-        .where(browser_sessions.c.id.in_(ids), clients.c.backchannel_logout_uri.is_not(None))
+        .where(browser_sessions.c.id.in_(ids), *is_told())
     )
     notices = [
         {**row, "id": str(uuid.uuid4()), "created_at": now, "attempts": 0, "due_at": now}
@@ -224,14 +254,25 @@ def end_browser_sessions(connection: Connection, condition: ColumnElement[bool],
     ]
     if notices:
         connection.execute(insert(logout_notices), notices)
-    return ids
+
+
+def is_told() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions under which a client is told of ended sessions."""
+    return clients.c.backchannel_logout_uri.is_not(None), clients.c.disabled_at.is_(None)
+
+
+def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the ids in their order, as many at a time as one statement may name on both databases."""
+    for start in range(0, len(ids), IDS_MOST):
+        yield ids[start : start + IDS_MOST]
 
 
 def _is(session_id: str) -> ColumnElement[bool]:
     return browser_sessions.c.id == session_id
 
 
-def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def active_sessions(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions under which a session has not ended; it may have been unused for too long."""
     return browser_sessions.c.ended_at.is_(None), browser_sessions.c.expires_at > now
 
 

@@ -15,7 +15,14 @@ from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, damaged, each_readable
 from issuer.digests import digest
-from issuer.sessions.store import browser_sessions, end_browser_sessions
+from issuer.sessions.store import (
+    active_sessions,
+    batched,
+    browser_sessions,
+    end_browser_sessions,
+    end_browser_sessions_of,
+    lock_active,
+)
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken
 from issuer.tokens.refresh_rotation import (
     DATABASE_TICK,
@@ -83,10 +90,14 @@ class FamilyStore:
     def start(self, family: Family, token: RefreshToken, password: VerifiedPassword | None = None) -> bool:
         """Store a new family with its first token; return False and store nothing for a disabled account.
 
-        With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any.
+        Also return False if the browser session that it ends with has ended, and with `password` if its hash is no
+        longer the user's; store the upgraded hash, if any.
         """
+        session = family.browser_session
         with self._database.write() as connection:
             if not lock_enabled(connection, family.user_id, password):
+                return False
+            if session is not None and not lock_active(connection, session, family.created_at):
                 return False
             connection.execute(_KEEP_FAMILY, vars(family))
             connection.execute(_KEEP, token_row(token))
@@ -193,12 +204,13 @@ class FamilyStore:
             return connection.execute(active.values(ended_at=now)).rowcount > 0
 
     def end_all(self, now: datetime, user_id: str | None = None) -> int:
-        """End every family, or every one of this user, and return how many there were."""
+        """End every family and browser session, or every one of this user, and return how many there were."""
         active = update(families).where(*_active(now))
         if user_id is not None:
             active = active.where(families.c.user_id == user_id)
         with self._database.write() as connection:
-            return connection.execute(active.values(ended_at=now)).rowcount
+            ended = len(end_browser_sessions_of(connection, user_id, None, now))
+            return ended + connection.execute(active.values(ended_at=now)).rowcount
 
     def end_of_client(self, user_id: str, client_id: str, now: datetime) -> int:
         """End every family that a user has with a client, and return how many there were."""
@@ -208,9 +220,11 @@ class FamilyStore:
             return connection.execute(ended).rowcount
 
     def count_active(self, now: datetime) -> int:
-        """Return how many families have not ended."""
+        """Return how many families and browser sessions have not ended."""
+        in_browsers = select(func.count()).select_from(browser_sessions).where(*active_sessions(now))
+        count = select(func.count()).select_from(families).where(*_active(now))
         with self._database.read() as connection:
-            return connection.scalar(select(func.count()).select_from(families).where(*_active(now))) or 0
+            return connection.scalar(select(count.scalar_subquery() + in_browsers.scalar_subquery())) or 0
 
     def end_browser_session(self, session_id: str, now: datetime, user_id: str | None = None) -> bool:
         """End a browser session and all families that end with it, with `user_id` only if it is of this user.
@@ -230,7 +244,7 @@ class FamilyStore:
         self._change_account(user_id, now, spared, password_hash=password_hash)
 
     def disable(self, user_id: str, now: datetime) -> None:
-        """Disable an account from `now` on and end all its families."""
+        """Disable an account from `now` on; end all its families and browser sessions."""
         self._change_account(user_id, now, None, disabled_at=now)
 
     def _change_account(self, user_id: str, now: datetime, spared: str | None, **values: object) -> None:
@@ -238,31 +252,24 @@ class FamilyStore:
         active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            # Always before the families, so that no two transactions wait for each other.
+            end_browser_sessions_of(connection, user_id, spared, now)
             connection.execute(active.values(ended_at=now))
-            _end_of_user(connection, user_id, spared, now)
 
     def end_others(self, user_id: str, spared: str, now: datetime) -> None:
         """End every session of a user except a browser session, and what ends with that one."""
         kept = families.c.browser_session.is_(None) | (families.c.browser_session != spared)
         with self._database.write() as connection:
+            end_browser_sessions_of(connection, user_id, spared, now)
             theirs = update(families).where(families.c.user_id == user_id, kept, *_active(now))
             connection.execute(theirs.values(ended_at=now))
-            _end_of_user(connection, user_id, spared, now)
-
-
-def _end_of_user(connection: Connection, user_id: str, spared: str | None, now: datetime) -> None:
-    """End the browser sessions of a user, except the `spared` one."""
-    theirs = browser_sessions.c.user_id == user_id
-    if spared is not None:
-        theirs &= browser_sessions.c.id != spared
-    end_browser_sessions(connection, theirs, now)
 
 
 def _end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:
     """End browser sessions and the families that end with them; return the ids of the sessions."""
     ended = end_browser_sessions(connection, condition, now)
-    if ended:
-        theirs = update(families).where(families.c.browser_session.in_(ended), *_active(now))
+    for some in batched(ended):
+        theirs = update(families).where(families.c.browser_session.in_(some), *_active(now))
         connection.execute(theirs.values(ended_at=now))
     return ended
 

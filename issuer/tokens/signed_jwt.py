@@ -39,6 +39,8 @@ ACCESS_TOKEN = TokenType("at+jwt", ("iss", "sub", "aud", "exp", "iat", "jti", "c
 """RFC 9068 section 2."""
 ID_TOKEN = TokenType("JWT", ("iss", "sub", "aud", "exp", "iat", "auth_time", "acr", "amr", "at_hash", "sid"))
 """OpenID Connect Core section 2; `typ` is that of RFC 7519 section 5.1."""
+LOGOUT_TOKEN = TokenType("logout+jwt", ("iss", "sub", "aud", "exp", "iat", "jti", "events", "sid"))
+"""OpenID Connect Back-Channel Logout section 2.4; here both `sub` and `sid` are always present."""
 
 
 class JwtSigner:

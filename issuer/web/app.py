@@ -31,11 +31,12 @@ from issuer.web.http.prefix import SetRootPath, StripPrefix, path_of
 from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
 from issuer.web.http.signing_thread import SigningThread
-from issuer.web.oauth import introspection, revocation, token, userinfo
+from issuer.web.oauth import end_session, introspection, revocation, token, userinfo
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import api_docs, home, signin, signup, style
+from issuer.web.pages import api_docs, home, signout
 from issuer.web.well_known import discovery, jwks
 from issuer.wiring import Issuer
 
@@ -70,7 +71,8 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     # For `issuer.connections`.
     app.state.connection_refused = app.state.instruments.connection_refused
     app.state.key_set = jwks.RenderedKeySet()
-    app.state.supervisor = build_supervisor(issuer, app.state.instruments)
+    app.state.logouts_due = asyncio.Event()
+    app.state.supervisor = build_supervisor(issuer, app.state.instruments, app.state.logouts_due)
     app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing_runner(issuer, alone=alone)
     app.state.metrics_limiter = anyio.CapacityLimiter(1)
@@ -86,6 +88,8 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
         discovery,
         health,
     ):
+        app.include_router(module.router)
+    for module in (end_session, signout):
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
     for page in (signin, signup):

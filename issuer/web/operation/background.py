@@ -1,10 +1,12 @@
-"""The background tasks of a process: refreshing the key ring, logging warnings, and deleting expired rows.
+"""The background tasks of a process: refresh of the key ring, logging of warnings, deletion of rows, logout notices.
 
-A refresh is defined in `keyring.node`; restarting the tasks is left to `supervision`.
+A refresh is defined in `keyring.node`, the delivery of notices in `tokens.backchannel_logout`. Restarting the tasks
+is left to `supervision`.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,12 +15,14 @@ import anyio.to_thread
 import structlog
 
 from issuer.callbacks import take_failures
+from issuer.clients.outgoing_http import EXCHANGE_SECONDS
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, StaleView
 from issuer.keyring.policy import REFRESH_INTERVAL
 from issuer.keyring.view import View
 from issuer.logs import dropped_lines, is_log_failing
 from issuer.maintenance.pruning import prune
+from issuer.oauth import Unavailable
 from issuer.web.instruments import Instruments
 from issuer.web.operation.metrics import record_process_state
 from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadCheck, end_process
@@ -29,12 +33,18 @@ log = structlog.get_logger("issuer.rotation")
 REPEAT = timedelta(minutes=1)
 """How often a failure is logged while it lasts."""
 PRUNE_INTERVAL = timedelta(minutes=1)
+LOGOUT_POLL = timedelta(seconds=2)
+"""How often logout notices are looked for that other processes queued, or that failed before."""
+LOGOUT_INTERVAL = LOGOUT_POLL + timedelta(seconds=EXCHANGE_SECONDS)
 BATCH_PAUSE = timedelta(milliseconds=200)
 """Lets other transactions write between two batches of deletions."""
 
 
-def build_supervisor(issuer: Issuer, instruments: Instruments) -> Supervisor:
-    """Return the supervisor of the tasks; `watch` is a task of its own, to report a refresh that hangs."""
+def build_supervisor(issuer: Issuer, instruments: Instruments, logouts_due: asyncio.Event) -> Supervisor:
+    """Return the supervisor of the tasks; `watch` is a task of its own, to report a refresh that hangs.
+
+    `logouts_due` is set when this process has ended browser sessions.
+    """
 
     def overdue() -> Mapping[str, float]:
         return supervisor.overdue
@@ -44,6 +54,7 @@ def build_supervisor(issuer: Issuer, instruments: Instruments) -> Supervisor:
             Task("refresh", partial(_refresh, issuer, instruments), REFRESH_INTERVAL),
             Task("watch", partial(_watch, issuer, instruments, overdue), REFRESH_INTERVAL),
             Task("prune", partial(_prune, issuer), PRUNE_INTERVAL),
+            Task("logout", partial(_deliver_logouts, issuer, instruments, logouts_due), LOGOUT_INTERVAL),
         ],
         Limits.of(issuer.policy),
         restarted=instruments.task_restarted,
@@ -122,6 +133,29 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
             log.warning("pruning failed", reason=str(error))
         except Exception:
             log.exception("pruning failed")
+        beat()
+
+
+async def _deliver_logouts(issuer: Issuer, instruments: Instruments, due: asyncio.Event, beat: Beat) -> None:
+    """Tell clients of ended sessions, on a thread of its own: a client that does not answer delays no request."""
+    own_thread = anyio.CapacityLimiter(1)
+    is_full = False
+    while True:
+        if not is_full:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(due.wait(), LOGOUT_POLL.total_seconds())
+        due.clear()
+        is_full = False
+        try:
+            sent = await anyio.to_thread.run_sync(
+                issuer.logout.backchannel.deliver_due, issuer.clock(), limiter=own_thread
+            )
+            instruments.logouts_sent(sent.delivered, sent.failed, sent.given_up)
+            is_full = sent.is_full
+        except (StoreError, Unavailable) as error:
+            log.warning("logout notices are delayed", reason=str(error))
+        except Exception:
+            log.exception("logout notices are delayed")
         beat()
 
 

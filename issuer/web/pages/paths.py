@@ -1,4 +1,5 @@
-"""The paths of pages, and of the endpoint that they come back to."""
+"""The paths of pages, and of the endpoints that they come from."""
 
 AUTHORIZE = "/oauth2/authorize"
 SIGNIN, SIGNUP, ACCOUNT = "/signin", "/signup", "/account"
+SIGNOUT, LOGOUT = "/signout", "/oauth2/logout"

@@ -1,0 +1,160 @@
+"""OpenID Connect Back-Channel Logout 1.0: tells clients by a signed logout token that a user has signed out.
+
+Due notices are taken from `sessions.logout_notice_store`; connections are the work of `clients.outgoing_http`. The
+rounds are started by a background task, so that nobody who signs out waits for a client.
+"""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from issuer.audit.chain import Action, Entry
+from issuer.audit.store import AuditStore
+from issuer.clients.outgoing_http import ExchangeFailed, OutgoingHttp
+from issuer.clients.store import ClientStore
+from issuer.keyring.key import Key
+from issuer.sessions.logout_notice_store import ATTEMPTS_MOST, LogoutNoticeStore
+from issuer.sessions.logout_notices import LogoutNotice
+from issuer.tokens.signed_jwt import LOGOUT_TOKEN, JwtSigner
+
+METADATA = {"backchannel_logout_supported": True, "backchannel_logout_session_supported": True}
+"""What discovery publishes, Back-Channel Logout section 2.1."""
+EVENT = "http://schemas.openid.net/event/backchannel-logout"
+LIFETIME = timedelta(seconds=120)
+"""The longest that section 2.4 recommends."""
+AT_ONCE = 16
+"""Notices of one round, which are sent at the same time."""
+REASON_MOST_CHARACTERS = 200
+
+log = structlog.get_logger("issuer.sessions")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A notice whose client is to be told, and where."""
+
+    notice: LogoutNotice
+    uri: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Round:
+    """What became of the notices of a round."""
+
+    delivered: int = 0
+    failed: int = 0
+    """Will be tried again."""
+    given_up: int = 0
+    is_full: bool = False
+    """Whether more notices may be due."""
+
+
+class BackchannelLogout:
+    """Sends logout tokens."""
+
+    def __init__(
+        self,
+        notices: LogoutNoticeStore,
+        clients: ClientStore,
+        jwt_signer: JwtSigner,
+        http: OutgoingHttp,
+        audit: AuditStore,
+        actor: str,
+    ) -> None:
+        self._notices = notices
+        self._clients = clients
+        self._signer = jwt_signer
+        self._http = http
+        self._audit = audit
+        self._actor = actor
+
+    def deliver_due(self, now: datetime) -> Round:
+        """Send the due notices, at most `AT_ONCE`; raise Unavailable if this node cannot sign, or StoreError.
+
+        A notice for a client that was disabled, or has no URI any more, is dropped.
+        """
+        if not self._notices.is_any_due(now):
+            return Round()
+        key = self._signer.signing_key(now)  # before an attempt is counted
+        taken, damaged = self._notices.claim(now, AT_ONCE)
+        for error in damaged:
+            log.error("damaged logout notice", reason=str(error))
+        lost = [notice for notice in taken if notice.attempts > ATTEMPTS_MOST]
+        deliveries = [
+            Delivery(notice, uri, self.token(notice, key, now))
+            for notice in taken
+            if notice.attempts <= ATTEMPTS_MOST and (uri := self._uri(notice, now))
+        ]
+        errors = self._http.run(self._send(deliveries)) if deliveries else []
+        failed = {each.notice.id: reason for each, reason in zip(deliveries, errors, strict=True) if reason}
+        over = [each for each in taken if each.id in failed and each.attempts == ATTEMPTS_MOST]
+        self._give_up([*lost, *over], failed, now)
+        # The others stay, and are due again when the wait is over.
+        self._notices.remove(each for each in taken if each.id not in failed or each in over)
+        return Round(
+            delivered=len(deliveries) - len(failed),
+            failed=len(failed) - len(over),
+            given_up=len(lost) + len(over),
+            is_full=len(taken) == AT_ONCE,
+        )
+
+    def token(self, notice: LogoutNotice, key: Key, now: datetime) -> str:
+        """Return a logout token, section 2.4; it expires before its key is withdrawn. Raise Unavailable."""
+        issued_at = int(now.timestamp())
+        lifetime = min(LIFETIME, self._signer.lifetime(key))
+        claims = {
+            "iss": self._signer.issuer,
+            "sub": notice.user_id,
+            "aud": notice.client_id,
+            "iat": issued_at,
+            "exp": issued_at + int(lifetime.total_seconds()),
+            "jti": str(uuid.uuid4()),
+            "events": {EVENT: {}},
+            "sid": notice.sid,
+        }
+        return self._signer.sign(LOGOUT_TOKEN, claims, key)
+
+    def _uri(self, notice: LogoutNotice, now: datetime) -> str | None:
+        client = self._clients.by_id(notice.client_id, now)
+        return None if client is None or client.disabled_at else client.backchannel_logout_uri
+
+    async def _send(self, deliveries: Sequence[Delivery]) -> list[str]:
+        return await asyncio.gather(*(self._post(each) for each in deliveries))
+
+    async def _post(self, delivery: Delivery) -> str:
+        """Send a logout token, section 2.5; return why the client has not accepted it, or an empty string."""
+        form = {"logout_token": delivery.token}
+        try:
+            async with (
+                self._http.open(delivery.uri) as http,
+                http.stream("POST", delivery.uri, data=form) as answer,  # its body is not read
+            ):
+                reason = "" if answer.is_success else f"the answer is {answer.status_code}"
+        except ExchangeFailed as error:
+            reason = str(error)
+        except Exception as error:  # whatever one client causes, the others are told
+            log.exception("cannot send a logout token", client=delivery.notice.client_id)
+            reason = type(error).__name__
+        if reason:
+            log.warning(
+                "logout token not accepted",
+                client=delivery.notice.client_id,
+                attempt=delivery.notice.attempts,
+                reason=reason,
+            )
+        return reason
+
+    def _give_up(self, notices: Sequence[LogoutNotice], failed: dict[str, str], now: datetime) -> None:
+        """Record which clients were not told, one entry for each client of a round."""
+        reasons = {each.client_id: failed.get(each.id, "the process ended during it") for each in notices}
+        for client, count in Counter(each.client_id for each in notices).items():
+            last = reasons[client][:REASON_MOST_CHARACTERS]
+            told = f"client {client} was not told of {count} ended sessions; last attempt: {last}"
+            log.error("logout notices given up", client=client, count=count, reason=last)
+            self._audit.record(Entry(now, self._actor, Action.LOGOUT_UNDELIVERED, reason=told))
