@@ -15,6 +15,7 @@ from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
+from issuer.administration.own_account import OwnAccount
 from issuer.audit.store import AuditStore
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.ticket import Tickets
@@ -127,6 +128,7 @@ class Issuer:
     sessions: Sessions
     tokens: Tokens
     consents: Consents
+    own_account: OwnAccount
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""
@@ -160,6 +162,7 @@ def build(
     clients = _clients(settings, policy, database, guard)
     sessions = _sessions(settings, database)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
+    login = PasswordLogin(accounts.store, accounts.passwords, guard)
     return Issuer(
         settings=settings,
         policy=policy,
@@ -173,6 +176,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         consents=Consents(database, tokens.families),
+        own_account=OwnAccount(database, login, accounts.passwords, sessions.store, tokens.families),
     )
 
 

@@ -35,7 +35,7 @@ from issuer.web.oauth import introspection, revocation, token, userinfo
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
-from issuer.web.pages import api_docs, home
+from issuer.web.pages import account, api_docs, home, own_deletion, own_password
 from issuer.web.well_known import discovery, jwks
 from issuer.wiring import Issuer
 
@@ -88,6 +88,8 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     ):
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
+    for page in (account, own_password, own_deletion):
+        app.include_router(page.router)
     home.install(app, issuer.settings.url, prefix)
     api_docs.install(app, prefix)
     discovery.install_rfc8414_paths(app, prefix)
