@@ -16,7 +16,8 @@ from issuer.authorize.consent_store import Consents
 from issuer.authorize.request import Prompt
 from issuer.database.database import Database
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import new_refresh_token, stored
+from issuer.tokens.refresh import stored
+from issuer.tokens.refresh_text import new_refresh_token
 
 LATER = NOW + timedelta(minutes=5)
 
