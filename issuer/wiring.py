@@ -1,25 +1,24 @@
 """`build`: the only place that makes the objects of the program, and imports every layer below.
 
-The layers above use the `Issuer` that it returns, each only the domain that it needs.
+The layers above use the `services.Issuer` that it returns, each only the domain that it needs.
 """
 
 import os
 import socket
-from contextlib import suppress
-from dataclasses import dataclass
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
+from issuer.administration.own_account import OwnAccount
 from issuer.audit.store import AuditStore
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
-from issuer.authorize.sign_in import SignIn
 from issuer.authorize.flow import Flow
 from issuer.authorize.pushed import PushedRequests
 from issuer.authorize.redeeming import CodeRedemption
+from issuer.authorize.sign_in import SignIn
 from issuer.authorize.sign_out import SignOut
 from issuer.authorize.ticket import Tickets
 from issuer.authorize.validation import Rules, supported_prompts
@@ -29,7 +28,6 @@ from issuer.clients.outgoing_http import OutgoingHttp
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
 from issuer.database.database import Database
-from issuer.database.errors import StoreError
 from issuer.database.secrets import MonthlySecrets, SecretStore
 from issuer.databases import databases_for
 from issuer.grants.context import GrantContext
@@ -41,6 +39,7 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.services import Accounts, Authorize, Clients, Issuer, Keys, Logout, Sessions, Tokens
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import Settings
@@ -65,108 +64,6 @@ from issuer.tokens.signed_jwt import JwtSigner
 from issuer.tokens.userinfo import UserInfo
 
 
-@dataclass(frozen=True)
-class Keys:
-    """The key ring, its private keys, and this node's view of it."""
-
-    signer: Signer
-    rotation: Rotation
-    recovery: Recovery
-    node: Node
-    heartbeats: HeartbeatStore
-    audit: AuditStore
-
-
-@dataclass(frozen=True)
-class Accounts:
-    """Users and their passwords."""
-
-    store: AccountStore
-    passwords: Passwords
-    hashing_pool: HashingPool
-    registration: Registration
-
-
-@dataclass(frozen=True)
-class Clients:
-    """Clients and their authentication."""
-
-    store: ClientStore
-    key_sets: ClientKeys
-    authentication: ClientAuthentication
-    http: OutgoingHttp
-
-
-@dataclass(frozen=True)
-class Sessions:
-    """Browsers that are signed in, secrets that sign tickets and forms, and clients to tell of ended sessions."""
-
-    store: BrowserSessionStore
-    secrets: MonthlySecrets
-    tickets: Tickets
-    sign_in: SignIn
-    notices: LogoutNoticeStore
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens and sessions: issued, rotated, verified and revoked."""
-
-    jwt_signer: JwtSigner
-    pipeline: Pipeline
-    families: FamilyStore
-    session_events: SessionEventStore
-    group_commit: GroupCommit
-    bearer: BearerAuthentication
-    revocation: Revocation
-    introspection: Introspection
-    userinfo: UserInfo
-    hints: Hints
-
-
-@dataclass(frozen=True)
-class Authorize:
-    """Authorization requests, from the first to the code."""
-
-    flow: Flow
-    consents: Consents
-class Logout:
-    """Sign-out of users, and how clients are told of it."""
-
-    sign_out: SignOut
-    backchannel: BackchannelLogout
-
-
-@dataclass(frozen=True)
-class Issuer:
-    """Everything that one process needs to be the issuer."""
-
-    settings: Settings
-    policy: Policy
-    clock: Clock
-    actor: str
-    database: Database
-    ring_database: Database
-    keys: Keys
-    accounts: Accounts
-    clients: Clients
-    sessions: Sessions
-    tokens: Tokens
-    authorize: Authorize
-    consents: Consents
-    logout: Logout
-
-    def close(self) -> None:
-        """End threads and connections, and withdraw the heartbeat of this node."""
-        self.accounts.hashing_pool.close()
-        self.tokens.group_commit.close()
-        self.clients.key_sets.close()
-        with suppress(StoreError):  # the heartbeat expires in any case
-            self.keys.node.leave()
-        self.database.close()
-        self.ring_database.close()
-
-
 def build(
     settings: Settings, clock: Clock = system_clock, actor: str | None = None, *, reads: bool = False
 ) -> Issuer:
@@ -188,6 +85,7 @@ def build(
     clients = _clients(settings, policy, database, guard)
     sessions = _sessions(settings, database, guard, accounts)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
+    login = PasswordLogin(accounts.store, accounts.passwords, guard)
     return Issuer(
         settings=settings,
         policy=policy,
@@ -201,8 +99,8 @@ def build(
         sessions=sessions,
         tokens=tokens,
         authorize=_authorize(settings, database, clients, sessions, tokens),
-        consents=Consents(database, tokens.families),
         logout=_logout(keys, clients, sessions, tokens, actor),
+        own_account=OwnAccount(database, login, accounts.passwords, sessions.store, tokens.families),
     )
 
 
@@ -261,8 +159,7 @@ def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Ac
         FamilyStore(database),
         by_password=settings.password_login == "on",  # noqa: S105 - a switch
     )
-    return Sessions(store, secrets, Tickets(secrets), sign_in)
-    return Sessions(store, secrets, Tickets(secrets), LogoutNoticeStore(database))
+    return Sessions(store, secrets, Tickets(secrets), sign_in, LogoutNoticeStore(database))
 
 
 def _tokens(
@@ -334,19 +231,6 @@ def _authorize(
     return Authorize(flow, consents)
 
 
-def _databases(settings: Settings, clock: Clock, *, reads: bool) -> tuple[Database, Database]:
-    """Return the database for requests and that for the ring: requests must not delay the maintenance of the ring."""
-    url = settings.database_url.get_secret_value()
-    database, ring_database = Database(url, reads=reads), Database(url, reads=reads)
-    if clock is not system_clock:
-        database.shared_clock = shared_clock_by(clock)
-    return database, ring_database
-
-
-def shared_clock_by(clock: Clock) -> Callable[[], int]:
-    """Return a `Database.shared_clock` that advances as fast as `clock`, and starts at the uptime of this machine."""
-    began, machine = clock(), uptime_microseconds()
-    return lambda: machine + (clock() - began) // timedelta(microseconds=1)
 def _logout(keys: Keys, clients: Clients, sessions: Sessions, tokens: Tokens, actor: str) -> Logout:
     return Logout(
         SignOut(clients.store, tokens.families, sessions.notices, tokens.hints),

@@ -18,9 +18,10 @@ from support.postgresql import temporary_database, temporary_server
 from issuer.administration.clients import register_client
 from issuer.database.database import Database
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 # Hundreds of processes start here: where nothing compiled is kept, each would compile all that it imports again.
 sys.dont_write_bytecode = False

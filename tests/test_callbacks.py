@@ -15,7 +15,7 @@ from support.defaults import ALICE, MovableClock
 
 from issuer import callbacks
 from issuer.callbacks import notify, take_failures
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 FIRST_PARTY = {"client_id": "first-party"}
 

@@ -19,12 +19,12 @@ from support.defaults import ALICE, Build, same
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.database.database import Database
 from issuer.logs import configure_log, request_id
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import GroupCommit
 from issuer.web.app import create_app
 from issuer.web.http.path_redaction import PathRedaction
-from issuer.wiring import Issuer
 
 Lines = Callable[[], list[dict[str, object]]]
 PROXY = ("192.0.2.1", 4711)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from issuer.administration.clients import register_client, require_audiences
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.urls import BadURL, comparable, resource
-from issuer.wiring import Issuer
 
 TOKEN = "/oauth2/token"
 

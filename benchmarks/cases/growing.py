@@ -28,10 +28,11 @@ from issuer.digests import digest
 from issuer.keyring.key import Key
 from issuer.maintenance.pruning import prune
 from issuer.oauth import GrantType, OAuthRequest
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.web.well_known.jwks import RenderedKeySet
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 from jwks_verifier.testing import KeyPair
 
 LEAST = 100

@@ -20,9 +20,10 @@ from timing import cpu_us
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod, OAuthRequest
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 CONNECTIONS = (1, 8, 32)
 MORE_CONNECTIONS = (1, 2, 4, 8, 16, 32, 64)

@@ -51,9 +51,10 @@ class OwnAccount:
         """Raise TooManyAttempts for an attempt that any password would fail, before it waits for a hashing thread."""
         self._login.check(user.username, origin, now)
 
-    def check_new_password(self, user: User, new: str) -> str:
-        """Return a new password as it is hashed; raise InvalidRequest for one that is refused."""
-        return require_password(new, user.username, COMMON)
+    def check_change(self, user: User, new: str, origin: Origin, now: datetime) -> None:
+        """Do the same for a change of the password; raise InvalidRequest for a new one that is refused."""
+        require_password(new, user.username, COMMON)
+        self.check(user, origin, now)
 
     def change_password(
         self, user: User, session: BrowserSession, password: str, new: str, origin: Origin, now: datetime
@@ -62,7 +63,7 @@ class OwnAccount:
 
         Raise InvalidRequest for a new password that is refused, LoginFailed or TooManyAttempts for a wrong one.
         """
-        chosen = self.check_new_password(user, new)
+        chosen = require_password(new, user.username, COMMON)
 
         def change(authenticated: AuthenticatedUser) -> str:
             new_hash = self._passwords.hash(chosen)

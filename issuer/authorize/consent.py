@@ -5,18 +5,19 @@ Consents are stored by `consent_store`; the words for scopes are in `scope_texts
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from issuer.authorize.request import AuthorizationRequest, Prompt
 from issuer.clients.client import Client
 from issuer.digests import named
 from issuer.oauth import AuthMethod
-from issuer.urls import BadURL, http_parts, origin_of
+from issuer.urls import BadURL, is_loopback, origin_of
 
 NO_RESOURCE = ""
 """The resource of a consent to a request that named none."""
-LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+CLOCKS_DIFFER = timedelta(hours=1)
+"""How far in the future a consent may seem to be given; further, it was stored by a clock that was wrong."""
 
 
 class Place(StrEnum):
@@ -85,12 +86,10 @@ class ConsentState:
 def destination(redirect_uri: str) -> Destination:
     """Return where a redirect URI leads; hosts are in ASCII, so that none looks like another."""
     try:
-        host = http_parts(redirect_uri).hostname or ""
-        if host in LOOPBACK_HOSTS:
-            return Destination(Place.LOOPBACK, "")
-        return Destination(Place.SITE, origin_of(redirect_uri).partition("://")[2])
+        host = origin_of(redirect_uri).partition("://")[2]
     except BadURL:
         return Destination(Place.PRIVATE_SCHEME, redirect_uri.partition(":")[0].lower())
+    return Destination(Place.LOOPBACK, "") if is_loopback(redirect_uri) else Destination(Place.SITE, host)
 
 
 def shown(client: Client, redirect_uri: str) -> bytes:
@@ -119,9 +118,15 @@ def needs_fresh(request: AuthorizationRequest) -> Reason | None:
 
 
 def consent_state(
-    request: AuthorizationRequest, scope: frozenset[str], given: Iterable[Consent], started: datetime
+    request: AuthorizationRequest,
+    scope: frozenset[str],
+    given: Iterable[Consent],
+    started: datetime,
+    now: datetime,
 ) -> ConsentState:
     """Decide whether `scope` needs consent; `given` are the user's consents to this client.
+
+    `started` is when the request began: after that it may have been given for this very request.
 
     Users are never asked about a trusted client.
     """
@@ -132,12 +137,13 @@ def consent_state(
     if not found:
         return ConsentState(Reason.FIRST, new=scope)
     allowed = frozenset.intersection(*(consent.scope for consent in found))
-    reason = _reason(request, scope - allowed, found, started)
+    is_fresh = all(started <= consent.given_at <= now + CLOCKS_DIFFER for consent in found)
+    reason = _reason(request, scope - allowed, found, is_fresh=is_fresh)
     return ConsentState(reason, max(consent.given_at for consent in found), scope - allowed)
 
 
 def _reason(
-    request: AuthorizationRequest, new: frozenset[str], found: list[Consent], started: datetime
+    request: AuthorizationRequest, new: frozenset[str], found: list[Consent], *, is_fresh: bool
 ) -> Reason | None:
     now_shown = shown(request.client, request.returns_to.redirect_uri)
     if any(consent.shown != now_shown for consent in found):
@@ -146,9 +152,7 @@ def _reason(
         return Reason.MORE_RESOURCES
     if new:
         return Reason.MORE_SCOPE
-    if any(consent.given_at < started for consent in found):
-        return needs_fresh(request)
-    return None
+    return None if is_fresh else needs_fresh(request)
 
 
 def consent_to(

@@ -54,15 +54,20 @@ class Consents:
         self._database = database
         self._families = families
 
-    def state(
-        self, user_id: str, request: AuthorizationRequest, scope: frozenset[str], started: datetime
+    def covers(
+        self,
+        user_id: str,
+        request: AuthorizationRequest,
+        scope: frozenset[str],
+        started: datetime,
+        now: datetime,
     ) -> ConsentState:
         """Return whether a request that began at `started` needs the consent of the user to `scope`."""
         with self._database.read() as connection:
             found = connection.execute(_TO_CLIENT, {"user": user_id, "client": request.client.id}).all()
         # A damaged row counts as none: the user is asked, and the answer replaces it.
         given, _ = each_readable(found, _consent)
-        return consent_state(request, scope, given, started)
+        return consent_state(request, scope, given, started, now)
 
     def give(
         self,

@@ -168,7 +168,7 @@ class Flow:
         scope = scope_of_user(request.scope, visitor.user.scope if visitor.user else frozenset())
 
         def needs_consent(session: BrowserSession) -> bool:
-            return self._consents.state(session.user_id, request, scope, begun.started).needed
+            return self._consents.covers(session.user_id, request, scope, begun.started, now).needed
 
         match next_step(request, Facts(visitor.session, needs_consent, begun.started, now)):
             case Ask(page, reason):

@@ -15,14 +15,14 @@ class ScopeText:
 
     scope: str
     text: str | None
-    """What it allows, to follow "wants to"; None: only its name is known."""
+    """What it allows, as a sentence without a full stop; None: only its name is known."""
 
 
 _TEXTS: Mapping[str, str] = {
-    IdentityScope.OPENID: "know that it is you who signs in",
-    IdentityScope.PROFILE: "see your username and your name",
-    IdentityScope.EMAIL: "see your email address",
-    IdentityScope.OFFLINE_ACCESS: "stay connected after you sign out, until you remove it on your account page",
+    IdentityScope.OPENID: "Recognize you when you sign in",
+    IdentityScope.PROFILE: "See your username and your name",
+    IdentityScope.EMAIL: "See your email address",
+    IdentityScope.OFFLINE_ACCESS: "Stay connected after you sign out, until you disconnect it on your account page",
 }
 """In the order in which they are shown; those of services are shown before the last one."""
 _NAMES = list(_TEXTS)

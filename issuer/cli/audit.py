@@ -12,8 +12,8 @@ from issuer.cli.tables import Row
 from issuer.cli.terminal import short_kid
 from issuer.clock import instant
 from issuer.database.errors import DatabaseDamaged
+from issuer.services import Issuer
 from issuer.tokens.session_events import SessionEvents
-from issuer.wiring import Issuer
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 Noted = Annotated[

@@ -37,10 +37,10 @@ from issuer.clock import instant, system_clock
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, format_scope
+from issuer.services import Issuer
 from issuer.settings.loading import load_settings
 from issuer.settings.values import parse_duration
 from issuer.strict_json import read_document
-from issuer.wiring import Issuer
 
 app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
 

@@ -17,7 +17,7 @@ from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.plan import plan
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 app = typer.Typer(help="Show, rotate and revoke signing keys.", no_args_is_help=True)
 

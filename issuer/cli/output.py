@@ -25,10 +25,11 @@ from issuer.database.database import Database
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, NothingToDo, Refused
 from issuer.oauth import OAuthError
+from issuer.services import Issuer
 from issuer.settings.loading import load_settings
 from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.values import reason
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 

@@ -16,6 +16,7 @@ from issuer.clock import instant
 from issuer.errors import KeyUnavailable, NothingToDo
 from issuer.keyring.key import Key
 from issuer.keyring.ring import PUBLISHED, Phase
+from issuer.services import Issuer
 from issuer.settings.loading import load_settings
 from issuer.settings.passphrase import (
     LEAST_CHARACTERS,
@@ -27,7 +28,6 @@ from issuer.settings.passphrase import (
 from issuer.signing.algorithms import ALGORITHMS, PrivateKey
 from issuer.signing.key_import import PassphraseNeeded, algorithm_for, read_private_key
 from issuer.signing.self_test import prove
-from issuer.wiring import Issuer
 
 NEW = "New passphrase"
 OPEN_TO_OTHERS = 0o077

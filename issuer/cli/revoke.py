@@ -18,7 +18,7 @@ from issuer.errors import NothingToDo, Refused
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 POLL_SECONDS = 0.2
 CONFIRMED_BY = 6

@@ -13,7 +13,7 @@ from issuer.keyring.heartbeat import Acknowledgement, Heartbeat
 from issuer.keyring.key import Key
 from issuer.keyring.policy import Policy
 from issuer.keyring.ring import KeyRing, Phase
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 REASON_MOST_CHARACTERS = 500
 ORDER = (Phase.PREVIOUS, Phase.CURRENT, Phase.STANDBY, Phase.RETIRED, Phase.REVOKED)

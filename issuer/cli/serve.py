@@ -26,9 +26,9 @@ from issuer.connections import Config, Limits
 from issuer.connections.limits import BODY_SECONDS, HEAD_BYTES, HEAD_SECONDS, KEEP_ALIVE_SECONDS
 from issuer.logs import serve_with_log, terminal_safe
 from issuer.metrics_directory import shared_metrics_directory
+from issuer.services import Issuer
 from issuer.settings.sources import source
 from issuer.urls import DEFAULT_PORTS
-from issuer.wiring import Issuer
 
 # Names, because uvicorn imports them in the processes that use them.
 WORKER = "issuer.serving.worker:create_worker"

@@ -15,7 +15,7 @@ from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.tables import Row
 from issuer.clock import instant
 from issuer.oauth import format_scope
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 app = typer.Typer(help="Manage user accounts.", no_args_is_help=True)
 

@@ -21,11 +21,12 @@ from issuer import metrics_directory
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError
 from issuer.logs import configure_log, flush_log, serve_with_log
+from issuer.services import Issuer
 from issuer.serving.signals import NOT_READY
 from issuer.settings.loading import load_settings
 from issuer.settings.settings import BadSettings
 from issuer.web.app import create_app
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 STOP_SECONDS = 1.0
 EXIT_SECONDS = 0.5

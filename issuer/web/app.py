@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp
 
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.threads import cores
 from issuer.web import instruments
@@ -35,16 +36,43 @@ from issuer.web.oauth import end_session, introspection, revocation, token, user
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
-from issuer.web.pages import api_docs, home, signin, signup, style
-from issuer.web.pages import api_docs, home, signout
+from issuer.web.pages import (
+    account,
+    api_docs,
+    home,
+    own_deletion,
+    own_password,
+    signin,
+    signout,
+    signup,
+    style,
+)
 from issuer.web.well_known import discovery, jwks
-from issuer.wiring import Issuer
 
 DESCRIPTION = """\
 Issues access tokens (JWT, RFC 9068), signed with rotating keys, and publishes the public keys for verification. Log
 in with **Authorize**, or at `/login`; machine clients use `/oauth2/token`.
 """
 
+ENDPOINTS = (
+    login,
+    token,
+    revocation,
+    introspection,
+    userinfo,
+    end_session,
+    users,
+    sessions,
+    jwks,
+    discovery,
+    health,
+    signin,
+    signup,
+    signout,
+    account,
+    own_password,
+    own_deletion,
+)
 FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 
 
@@ -76,24 +104,9 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     app.state.probe = health.Probe(app.state.supervisor)
     app.state.signing = _signing_runner(issuer, alone=alone)
     app.state.metrics_limiter = anyio.CapacityLimiter(1)
-    for module in (
-        login,
-        token,
-        revocation,
-        introspection,
-        userinfo,
-        users,
-        sessions,
-        jwks,
-        discovery,
-        health,
-    ):
-        app.include_router(module.router)
-    for module in (end_session, signout):
+    for module in ENDPOINTS:
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
-    for page in (signin, signup):
-        app.include_router(page.router)
     style.install(app, issuer.settings.logo_image())
     home.install(app, issuer.settings.url, prefix)
     api_docs.install(app, prefix)

@@ -8,10 +8,10 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from issuer.clock import Clock
 from issuer.oauth import InvalidToken
+from issuer.services import Accounts, Clients, Issuer, Tokens
 from issuer.throttling.origin import Origin
 from issuer.tokens.bearer import Caller
 from issuer.web.http.errors import Documented, MissingToken
-from issuer.wiring import Accounts, Clients, Issuer, Tokens
 
 LABEL_MOST_CHARACTERS = 200
 

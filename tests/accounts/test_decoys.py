@@ -19,9 +19,9 @@ from issuer.accounts.user import User
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database
 from issuer.oauth import InvalidGrant, LoginFailed, OAuthRequest, TooManyAttempts
+from issuer.services import Issuer
 from issuer.throttling.limits import ACCOUNT
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer
 
 OURS = Passwords(memory_kib=8, passes=1).hash("violet otters juggle")
 BCRYPT = bcrypt.using(rounds=4).hash("violet otters juggle")

@@ -21,8 +21,8 @@ from support.defaults import START
 from issuer.accounts.passwords import BadHash, WrongPassword
 from issuer.accounts.registration import register_user
 from issuer.oauth import LoginFailed
+from issuer.services import Issuer
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer
 
 passwords = production_passwords()
 ORIGIN = Origin("a test", "198.18.0.1")

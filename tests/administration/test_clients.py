@@ -6,7 +6,7 @@ from support.defaults import START
 from issuer.administration.clients import ClientOptions, register_client
 from issuer.clients.client import Client
 from issuer.oauth import AuthMethod, GrantType, InvalidRequest, ResponseType
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 CALLBACK = "https://app.example/callback"
 

@@ -19,8 +19,8 @@ from issuer.cli.commands import app
 from issuer.cli.output import CommandError
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, UsernameTaken
+from issuer.services import Issuer
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer
 
 passwords = Passwords()
 HASHES = {

@@ -10,7 +10,7 @@ from issuer.accounts.registration import register_user
 from issuer.accounts.user import User
 from issuer.administration.users import change_profile
 from issuer.oauth import InvalidRequest
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 LATER = START + timedelta(days=1)
 

@@ -1,6 +1,7 @@
 """When a user is asked for consent, and what is stored of the answer."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -35,13 +36,13 @@ def reason(
     request: AuthorizationRequest, consents: Iterable[Consent], scope: frozenset[str] = SCOPE
 ) -> Reason | None:
     """Why a request that begins after the consents is asked about."""
-    return consent_state(request, scope, consents, LATER).reason
+    return consent_state(request, scope, consents, LATER, LATER).reason
 
 
 def test_a_user_is_asked_once_for_the_same_request() -> None:
     request = a_request()
-    assert consent_state(request, SCOPE, [], NOW) == ConsentState(Reason.FIRST, None, SCOPE)
-    state = consent_state(request, SCOPE, given(request), LATER)
+    assert consent_state(request, SCOPE, [], NOW, LATER) == ConsentState(Reason.FIRST, None, SCOPE)
+    state = consent_state(request, SCOPE, given(request), LATER, LATER)
     assert not state.needed
     assert state.given_at == NOW
 
@@ -49,7 +50,7 @@ def test_a_user_is_asked_once_for_the_same_request() -> None:
 def test_a_user_is_asked_for_more_scope_and_told_which_is_new() -> None:
     request = a_request()
     more = SCOPE | {"items:write"}
-    state = consent_state(request, more, given(request), LATER)
+    state = consent_state(request, more, given(request), LATER, LATER)
     assert state == ConsentState(Reason.MORE_SCOPE, NOW, frozenset({"items:write"}))
     assert reason(request, given(request), frozenset({"openid"})) is None
 
@@ -69,7 +70,7 @@ def test_scope_counts_as_allowed_only_where_it_was_allowed_at_each_resource() ->
         *given(a_request(resources=(one,))),
         *given(a_request(resources=(other,)), frozenset({"openid"})),
     ]
-    state = consent_state(a_request(resources=(one, other)), SCOPE, consents, LATER)
+    state = consent_state(a_request(resources=(one, other)), SCOPE, consents, LATER, LATER)
     assert state == ConsentState(Reason.MORE_SCOPE, NOW, frozenset({"items:read"}))
 
 
@@ -100,7 +101,7 @@ def test_later_consent_adds_to_what_was_allowed_before() -> None:
 def test_a_client_may_demand_that_the_user_is_asked_again() -> None:
     request = a_request(prompt=Prompt.CONSENT)
     assert reason(request, given(request)) is Reason.REQUESTED
-    assert not consent_state(request, SCOPE, given(request), NOW).needed
+    assert not consent_state(request, SCOPE, given(request), NOW, LATER).needed
 
 
 @pytest.mark.parametrize("redirect_uri", [LOOPBACK, SCHEME, "http://localhost/callback", "http://[::1]:7/cb"])
@@ -109,25 +110,32 @@ def test_a_program_without_a_secret_on_the_computer_of_the_user_is_asked_about_e
 ) -> None:
     request = a_request(app(auth_method=AuthMethod.NONE), redirect_uri)
     assert reason(request, given(request)) is Reason.UNPROVEN_CLIENT
-    assert not consent_state(request, SCOPE, given(request), NOW).needed
+    assert not consent_state(request, SCOPE, given(request), NOW, LATER).needed
     with_secret = a_request(APP, redirect_uri)
     assert reason(with_secret, given(with_secret)) is None
     on_the_web = a_request(app(auth_method=AuthMethod.NONE), REDIRECT_URI)
     assert reason(on_the_web, given(on_the_web)) is None
 
 
+def test_consent_that_a_wrong_clock_dated_into_the_future_is_not_fresh_for_ever() -> None:
+    request = a_request(prompt=Prompt.CONSENT)
+    wrong = [replace(given(request)[0], given_at=NOW + timedelta(days=365))]
+    assert consent_state(request, SCOPE, wrong, NOW, LATER).reason is Reason.REQUESTED
+    assert not consent_state(a_request(), SCOPE, wrong, NOW, LATER).needed
+
+
 def test_consent_to_less_does_not_renew_what_must_be_asked_each_time() -> None:
     request = a_request(app(auth_method=AuthMethod.NONE), LOOPBACK)
     (before,) = given(request)
     less = consent_to(request, "alice", "", frozenset({"openid"}), LATER, before)
-    assert consent_state(request, SCOPE, [less], LATER).reason is Reason.MORE_SCOPE
+    assert consent_state(request, SCOPE, [less], LATER, LATER).reason is Reason.MORE_SCOPE
 
 
 @pytest.mark.parametrize("prompt", [None, Prompt.CONSENT])
 @pytest.mark.parametrize("redirect_uri", [LOOPBACK, REDIRECT_URI])
 def test_users_are_never_asked_about_a_trusted_client(prompt: Prompt | None, redirect_uri: str) -> None:
     trusted = app(is_trusted=True, auth_method=AuthMethod.NONE)
-    assert not consent_state(a_request(trusted, redirect_uri, prompt=prompt), SCOPE, [], NOW).needed
+    assert not consent_state(a_request(trusted, redirect_uri, prompt=prompt), SCOPE, [], NOW, LATER).needed
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from issuer.authorize.consent_store import Consents
 from issuer.authorize.request import Prompt
 from issuer.database.database import Database
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import new_refresh_token, stored
+from issuer.tokens.refresh import stored
+from issuer.tokens.refresh_text import new_refresh_token
 
 LATER = NOW + timedelta(minutes=5)
 
@@ -45,14 +46,14 @@ def test_consent_is_remembered_for_user_client_and_resource(
     AccountStore(database).add(other)
     resources = ("https://api.example", "https://mail.example")
     request = a_request(resources=resources)
-    assert consents.state(owner, request, SCOPE, NOW).reason is Reason.FIRST
+    assert consents.covers(owner, request, SCOPE, NOW, LATER).reason is Reason.FIRST
     assert consents.give(owner, request, SCOPE, NOW, NOW)
-    assert not consents.state(owner, request, SCOPE, LATER).needed
-    assert not consents.state(owner, a_request(resources=resources[:1]), SCOPE, LATER).needed
+    assert not consents.covers(owner, request, SCOPE, LATER, LATER).needed
+    assert not consents.covers(owner, a_request(resources=resources[:1]), SCOPE, LATER, LATER).needed
     for asked in (
-        consents.state(owner, a_request(), SCOPE, LATER),
-        consents.state(owner, a_request(app(id="another")), SCOPE, LATER),
-        consents.state(other.id, request, SCOPE, LATER),
+        consents.covers(owner, a_request(), SCOPE, LATER, LATER),
+        consents.covers(owner, a_request(app(id="another")), SCOPE, LATER, LATER),
+        consents.covers(other.id, request, SCOPE, LATER, LATER),
     ):
         assert asked.reason is Reason.FIRST
     listed, damaged = consents.of_user(owner)
@@ -76,7 +77,7 @@ def test_consent_counts_for_a_request_that_began_on_a_node_whose_clock_is_ahead(
 ) -> None:
     request = a_request(prompt=Prompt.CONSENT)
     consents.give(owner, request, SCOPE, started=LATER, now=NOW)
-    assert not consents.state(owner, request, SCOPE, LATER).needed
+    assert not consents.covers(owner, request, SCOPE, LATER, LATER).needed
 
 
 def test_concurrent_consents_of_one_user_are_all_kept(consents: Consents, owner: str) -> None:
@@ -84,7 +85,7 @@ def test_concurrent_consents_of_one_user_are_all_kept(consents: Consents, owner:
     with ThreadPoolExecutor(10) as pool:
         given = list(pool.map(lambda scope: consents.give(owner, a_request(), scope, NOW, NOW), scopes))
     assert all(given)
-    assert not consents.state(owner, a_request(), frozenset().union(*scopes), LATER).needed
+    assert not consents.covers(owner, a_request(), frozenset().union(*scopes), LATER, LATER).needed
 
 
 def test_withdrawing_ends_the_sessions_of_that_client_and_user_only(
@@ -103,9 +104,9 @@ def test_withdrawing_ends_the_sessions_of_that_client_and_user_only(
     consents.withdraw(mine.user_id, APP.id, LATER)
     assert [found(database, token)[1].ended_at for token in tokens] == [LATER, None]
     assert families.is_active(mine.id, LATER)
-    assert consents.state(mine.user_id, a_request(), SCOPE, LATER).reason is Reason.FIRST
-    assert not consents.state(mine.user_id, a_request(app(id="another")), SCOPE, LATER).needed
-    assert not consents.state(theirs.user_id, a_request(), SCOPE, LATER).needed
+    assert consents.covers(mine.user_id, a_request(), SCOPE, LATER, LATER).reason is Reason.FIRST
+    assert not consents.covers(mine.user_id, a_request(app(id="another")), SCOPE, LATER, LATER).needed
+    assert not consents.covers(theirs.user_id, a_request(), SCOPE, LATER, LATER).needed
 
 
 def test_a_disabled_or_unknown_account_gives_no_consent(
@@ -125,7 +126,7 @@ def test_a_damaged_consent_counts_as_none_and_is_replaced(
     consents.give(owner, a_request(), SCOPE, NOW, NOW)
     with database.write() as connection:
         connection.execute(text("UPDATE consents SET given_at = 'no instant'"))
-    assert consents.state(owner, a_request(), SCOPE, LATER).reason is Reason.FIRST
+    assert consents.covers(owner, a_request(), SCOPE, LATER, LATER).reason is Reason.FIRST
     assert [str(error) for error in consents.of_user(owner)[1]]
     consents.give(owner, a_request(), SCOPE, LATER, LATER)
-    assert not consents.state(owner, a_request(), SCOPE, LATER).needed
+    assert not consents.covers(owner, a_request(), SCOPE, LATER, LATER).needed

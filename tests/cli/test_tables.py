@@ -19,11 +19,12 @@ from issuer.cli import commands
 from issuer.keyring.heartbeat import Heartbeat
 from issuer.keyring.ring import KeyRing
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.settings.loading import load_settings
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.refresh import Family
 from issuer.tokens.session_events import SessionEvent
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 __all__ = ["deployment", "empty", "installed"]
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from support.defaults import MovableClock
 from support.signing_clients import RSA, KeySetServer, RequestToken, assertion, registered, request_token
 
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from support.signing_clients import (
 
 from issuer.clients.client import new_secret
 from issuer.maintenance.pruning import prune
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from support.signing_clients import KeySetServer, assertion, registered, rejecti
 from issuer.administration.clients import renew_secret, restore_secret
 from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.errors import Refused
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 def test_unknown_disabled_and_secret_clients_get_the_same_rejection_of_an_assertion(

@@ -24,7 +24,7 @@ from support.signing_clients import (
 
 from issuer.clients.key_sets import COOLDOWN, FRESH, STALE
 from issuer.clients.outgoing_http import is_reachable
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 def test_fetched_keys_are_cached_and_fetched_again_later(

@@ -14,7 +14,7 @@ from support.signing_clients import KeySetServer, assertion, registered, rejecti
 
 from issuer.clients.host_lookup import LOOKUPS_MOST
 from issuer.clients.key_sets import COOLDOWN
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 @contextmanager

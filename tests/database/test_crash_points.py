@@ -17,9 +17,10 @@ from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.keyring.ring import Phase
 from issuer.oauth import LoginFailed, OAuthRequest, UsernameTaken
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 pytestmark = pytest.mark.processes
 

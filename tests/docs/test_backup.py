@@ -11,8 +11,9 @@ from support.postgresql import binaries, new_database
 
 from issuer.cli.terminal import short_kid
 from issuer.keyring.ring import KeyRing, Phase
+from issuer.services import Issuer
 from issuer.settings.loading import load_settings
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backup.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)

@@ -5,9 +5,9 @@ import pytest
 from issuer.grants.context import Grant
 from issuer.grants.registry import GRANTS
 from issuer.oauth import GrantType
+from issuer.services import Issuer
 from issuer.web.app import create_app
 from issuer.web.oauth.token import EXECUTORS
-from issuer.wiring import Issuer
 
 
 def test_every_grant_type_has_a_grant() -> None:

@@ -11,7 +11,7 @@ from support.moves import ORIGIN
 from support.postgresql import new_database
 
 from issuer.database.database import Database
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 @pytest.fixture

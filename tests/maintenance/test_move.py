@@ -21,10 +21,10 @@ from issuer.keyring.tombstone import Moved
 from issuer.maintenance.copy import BATCH_ROWS
 from issuer.maintenance.move import Contents, Move, Place, undo_move
 from issuer.oauth import OAuthRequest
+from issuer.services import Issuer
 from issuer.signers import signer_for
 from issuer.throttling.limits import ACCOUNT, bucket, subnet
 from issuer.throttling.store import ThrottleStore, devices
-from issuer.wiring import Issuer
 
 
 def test_every_row_is_copied_unchanged(lived: Issuer, new: Database) -> None:

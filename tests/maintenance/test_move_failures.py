@@ -15,8 +15,8 @@ from issuer.errors import KeyUnavailable, NoRing, Refused
 from issuer.keyring.store import RingStore
 from issuer.keyring.tombstone import Moved
 from issuer.maintenance.move import undo_move
+from issuer.services import Issuer
 from issuer.signing.pem_directory import PemDirectory
-from issuer.wiring import Issuer
 
 
 def test_a_move_is_refused_while_a_node_runs_or_may_still_run(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.signing.public_key import PublicKey, thumbprint
-from issuer.wiring import Issuer
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ from issuer.database.database import Database
 from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import OAuthRequest
+from issuer.services import Issuer
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
 from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.refresh_rotation import refresh_tokens
-from issuer.wiring import Issuer
 from support.defaults import same
 from support.servers import eventually
 

@@ -6,10 +6,10 @@ from sqlalchemy import inspect, select
 from issuer.database.database import Database, metadata
 from issuer.maintenance.copy import count_rows
 from issuer.maintenance.move import Move, Place
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.signers import pem_storage_for, signer_for
 from issuer.throttling.origin import Origin
-from issuer.wiring import Issuer
 
 ORIGIN = Origin("a test", "198.18.0.1")
 

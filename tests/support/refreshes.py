@@ -4,8 +4,8 @@ import httpx2
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from issuer.services import Issuer
 from issuer.tokens.refresh_rotation import refresh_tokens
-from issuer.wiring import Issuer
 from support.defaults import ALICE
 
 SERVICE = "http://127.0.0.1:8001"

@@ -15,7 +15,7 @@ from issuer.administration.clients import register_client
 from issuer.clients.assertion import ASSERTION_TYPE
 from issuer.clients.client import new_secret
 from issuer.oauth import AuthMethod
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 from support.defaults import START
 
 ISSUER = "http://127.0.0.1:8000"

@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from support.guessing import From
 
 from issuer.database.database import Database
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 @pytest.fixture

@@ -28,11 +28,11 @@ from issuer.database.database import Database
 from issuer.database.secrets import SecretStore
 from issuer.digests import named
 from issuer.oauth import TooManyAttempts
+from issuer.services import Issuer
 from issuer.throttling.limits import ACCOUNT, ADDRESS, LOG_IN, REGISTRATION, bucket, networks_of
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 # IPv6 networks
 

@@ -9,11 +9,11 @@ from support.guessing import From, guess, log_in, waits
 
 from issuer.database.database import Database
 from issuer.maintenance.pruning import prune
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ACCOUNT, ADDRESS, REGISTRATION, SECRET, Bucket, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 
 @pytest.mark.parametrize("username", ["alice", "nobody"])

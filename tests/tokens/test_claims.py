@@ -7,11 +7,11 @@ import pytest
 from support.defaults import START
 
 from issuer.oauth import InvalidToken
+from issuer.services import Issuer
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.signed_jwt import ACCESS_TOKEN, JwtSigner, TokenType
-from issuer.wiring import Issuer
 
 USER = Authorization("a user", "a client", frozenset({"b", "a"}), ("x", "y"), "alice")
 MACHINE = Authorization("a client", "a client", frozenset(), ("x",))

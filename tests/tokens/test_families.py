@@ -16,8 +16,8 @@ from issuer.administration.users import disable_user, set_password
 from issuer.keyring.ring import KeyRing
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.tokens.refresh import REFRESH_GRACE
-from issuer.wiring import Issuer
 
 
 def log_in(web: TestClient, agent: str = "a browser") -> dict[str, str]:

@@ -26,10 +26,10 @@ from issuer.database.errors import DatabaseUnavailable
 from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import AuthMethod, OAuthRequest
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.tokens.group_commit import GroupCommit
-from issuer.wiring import Issuer
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 LOCK_SECONDS = 0.3

@@ -15,10 +15,10 @@ from support.prometheus import Samples
 from support.refreshes import PUBLIC, events, is_active, log_in, refresh, rows, successor
 
 from issuer.digests import digest
+from issuer.services import Issuer
 from issuer.tokens.refresh import ROTATION_BURST, ROTATION_INTERVAL
 from issuer.tokens.refresh_text import family_and_proof
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 From = Callable[[str], TestClient]
 

@@ -6,8 +6,8 @@ from support.refreshes import PUBLIC, SERVICE, is_active, log_in, refresh
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.tokens.refresh_text import family_and_proof
-from issuer.wiring import Issuer
 
 
 def for_service(web: TestClient) -> tuple[str, str]:

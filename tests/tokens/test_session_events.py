@@ -17,9 +17,9 @@ from issuer.audit.chain import Action, Entry
 from issuer.cli.commands import app
 from issuer.digests import digest
 from issuer.maintenance.pruning import prune
+from issuer.services import Issuer
 from issuer.tokens.refresh import REFRESH_GRACE
 from issuer.tokens.session_events import SessionEvent
-from issuer.wiring import Issuer
 
 
 @pytest.mark.parametrize("broken", ["the table is gone", "the log raises"])

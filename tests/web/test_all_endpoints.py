@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from support.defaults import ALICE, PASSWORD, Build
 
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 Logged = Callable[[], str]
 

@@ -12,10 +12,11 @@ from support.defaults import ALICE, START, MovableClock, bearer
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from issuer.web.operation import background
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 
 patterns = pytest.mark.parametrize("shifts", PATTERNS.values(), ids=PATTERNS.keys())
 

@@ -16,12 +16,12 @@ from pydantic import SecretStr
 from support.defaults import ALICE, PASSWORD, Build, bearer
 from support.documented import JSON, Requests, bodies
 
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.body_limit import BODY_MOST_BYTES
-from issuer.wiring import Issuer
 
 FORM = "application/x-www-form-urlencoded"
 WITH_BODY = {

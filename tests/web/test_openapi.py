@@ -6,7 +6,7 @@ What else the endpoints promise is tested in `test_all_endpoints` and in tests/v
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -27,10 +27,13 @@ from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.forms import FORM
-from issuer.wiring import Issuer, build
+from issuer.wiring import build
 from jwks_verifier import JwksCache, TokenVerifier
 from jwks_verifier.testing import InProcessIssuer
 from verifier_example import app as example
+
+if TYPE_CHECKING:
+    from issuer.services import Issuer
 
 EXAMPLES = 30
 FEW = 5

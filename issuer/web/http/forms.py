@@ -14,7 +14,7 @@ from issuer.web.http.body_limit import read_body
 FORM, MULTIPART, JSON = "application/x-www-form-urlencoded", "multipart/form-data", "application/json"
 FIELDS_MOST = 50
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
-VERBATIM = frozenset({"password"})
+VERBATIM = frozenset({"password", "new_password"})
 """Parameters whose leading and trailing blanks are significant."""
 TOKEN_SCHEMES = frozenset({"bearer", "dpop"})
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")

@@ -26,6 +26,7 @@ from issuer.oauth import (
     Unavailable,
     UnsupportedGrantType,
 )
+from issuer.services import Issuer
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
 from issuer.web.deps import get_issuer, get_origin
@@ -35,7 +36,6 @@ from issuer.web.http.errors import NO_STORE, documented
 from issuer.web.http.fast_path import run_inline_or_on_thread
 from issuer.web.http.forms import FORM, JSON, described, get_form, wrong_type
 from issuer.web.instruments import Instruments
-from issuer.wiring import Issuer
 
 router = APIRouter(tags=["OAuth"])
 

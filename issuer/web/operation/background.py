@@ -23,10 +23,10 @@ from issuer.keyring.view import View
 from issuer.logs import dropped_lines, is_log_failing
 from issuer.maintenance.pruning import prune
 from issuer.oauth import Unavailable
+from issuer.services import Issuer
 from issuer.web.instruments import Instruments
 from issuer.web.operation.metrics import record_process_state
 from issuer.web.operation.supervision import Beat, Limits, Supervisor, Task, ThreadCheck, end_process
-from issuer.wiring import Issuer
 
 log = structlog.get_logger("issuer.rotation")
 

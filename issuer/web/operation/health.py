@@ -10,10 +10,10 @@ from fastapi.responses import JSONResponse
 
 from issuer.database.errors import StoreError
 from issuer.errors import KeyRingError, StaleView
+from issuer.services import Issuer
 from issuer.web.deps import IssuerDep
 from issuer.web.http.errors import NO_STORE, answered, documented
 from issuer.web.operation.supervision import Supervisor
-from issuer.wiring import Issuer
 
 router = APIRouter(tags=["operation"])
 

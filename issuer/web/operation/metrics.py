@@ -20,11 +20,11 @@ from issuer.database.errors import StoreError
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.plan import EventKind, next_changes
 from issuer.keyring.ring import KeyRing
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.deps import IssuerDep
 from issuer.web.http.errors import NO_STORE, MissingToken, documented
 from issuer.web.instruments import Instruments
-from issuer.wiring import Issuer
 
 VERSIONS_KEPT = 10
 """How many versions of the key ring are exported as a label."""

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from issuer.authorize.sign_out import LogoutRequest
+from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession
 from issuer.web.deps import IssuerDep
 from issuer.web.http.ambiguity import UnambiguousRoute
@@ -23,7 +24,6 @@ from issuer.web.pages.errors import PageError, message, text_of
 from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
 from issuer.web.pages.paths import LOGOUT, SIGNOUT
 from issuer.web.pages.rendering import FORM_POLICY, LEAVING_POLICY, redirect, render, with_cookies
-from issuer.wiring import Issuer
 
 router = APIRouter(include_in_schema=False, route_class=UnambiguousRoute)
 

@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
 from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS, VerifiedPassword
+from issuer.services import Issuer
 from issuer.throttling.limits import networks_of
 from issuer.web.deps import IssuerDep
 from issuer.web.http.ambiguity import UnambiguousRoute
@@ -22,7 +23,6 @@ from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
 from issuer.web.pages.rendering import LEAVING_POLICY, render
 from issuer.web.pages.signin import COOKIES_NEEDED, FORM_REFUSED
 from issuer.web.pages.visit import Visit, visit_of
-from issuer.wiring import Issuer
 
 router = APIRouter(route_class=UnambiguousRoute)
 

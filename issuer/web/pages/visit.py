@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from fastapi import Request
 from fastapi.responses import RedirectResponse
 
-from issuer.oauth import is_loopback
+from issuer.urls import is_loopback
 from issuer.web.deps import IssuerDep
 from issuer.web.pages import paths
 from issuer.web.pages.browser import Browser

@@ -11,11 +11,11 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from issuer.clients.key_sets import ALGORITHMS
 from issuer.grants.registry import GRANTS
 from issuer.oauth import CONFIDENTIAL_METHODS, AuthMethod, Unavailable
+from issuer.services import Issuer
 from issuer.web.deps import IssuerDep
 from issuer.web.http.endpoints import auth_methods_of
 from issuer.web.http.errors import answered, documented
 from issuer.web.well_known import jwks
-from issuer.wiring import Issuer
 
 router = APIRouter(tags=["verification"])
 

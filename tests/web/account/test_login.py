@@ -14,9 +14,9 @@ from support.endpoints import ISSUER, SERVICE, refresh, verified
 
 from issuer.accounts.passwords import WrongPassword
 from issuer.administration.users import disable_user
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 
 def test_a_log_in_answers_with_a_token_response_that_no_cache_keeps(web: TestClient, alice: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from fastapi.testclient import TestClient
 
+from issuer.services import Issuer
 from issuer.web.app import create_app
 from issuer.web.http.body_limit import BODY_MOST_BYTES
-from issuer.wiring import Issuer
 
 Logged = Callable[[], str]
 

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 from support.defaults import MovableClock
 
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 def refusal(answer: Any) -> str:

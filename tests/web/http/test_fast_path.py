@@ -16,8 +16,8 @@ from issuer.blocking import WouldBlock, forbid_blocking, require_blocking_allowe
 from issuer.clients.client import Client
 from issuer.clients.store import MEMORY, ClientStore
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.web.http.fast_path import FastPath
-from issuer.wiring import Issuer
 
 TOKEN, KEYS = "/oauth2/token", "/.well-known/jwks.json"
 FORM = "application/x-www-form-urlencoded"

@@ -12,10 +12,10 @@ from support.defaults import MovableClock
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.web.app import create_app
 from issuer.web.http.fast_path import run_inline_or_on_thread
 from issuer.web.http.signing_thread import SigningThread
-from issuer.wiring import Issuer
 
 
 def who() -> str:

@@ -9,7 +9,7 @@ from support.endpoints import SERVICE, refresh, verified
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 def test_a_machine_gets_a_token_by_basic_and_by_post(web: TestClient, machine: tuple[str, str]) -> None:

@@ -15,10 +15,10 @@ from support.endpoints import ISSUER, refresh
 
 from issuer.clock import instant
 from issuer.database.errors import DatabaseUnavailable
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from issuer.web.operation.health import Probe, Result
-from issuer.wiring import Issuer
 
 
 def test_a_node_that_lost_its_view_stops_signing_then_publishing_and_reports_that(

@@ -20,12 +20,12 @@ from support.servers import eventually
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
 from issuer.database.errors import DatabaseUnavailable
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import SECRET
 from issuer.web.app import create_app
 from issuer.web.instruments import OTHER
 from issuer.web.operation.metrics import VERSIONS_KEPT
-from issuer.wiring import Issuer
 from verifier_example import app as example
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")

@@ -3,7 +3,7 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 def test_the_key_set_holds_current_and_standby_with_public_members_only(
