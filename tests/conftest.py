@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 from support import cheap
 from support.cheap import production_rounds
+from support.cheap_databases import real_migrations
 from support.defaults import ALICE, START, Build, MovableClock
 from support.postgresql import temporary_database, temporary_server
 
@@ -27,7 +28,7 @@ from issuer.wiring import build
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-__all__ = ["production_rounds"]
+__all__ = ["production_rounds", "real_migrations"]
 pytest_plugins = ["support.processes"]
 cheap.make_cheap()
 hypothesis.settings.register_profile("long")

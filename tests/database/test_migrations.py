@@ -20,6 +20,7 @@ from issuer.keyring.store import RingStore
 
 SCRIPTS = ScriptDirectory.from_config(config())
 REVISIONS = sorted(script.revision for script in SCRIPTS.walk_revisions())
+pytestmark = pytest.mark.usefixtures("real_migrations")
 Columns = dict[tuple[str, str], dict[str, Any]]
 
 

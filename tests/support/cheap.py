@@ -6,6 +6,7 @@ are for tests of exactly that.
 
 import gc
 import math
+import os
 from collections import deque
 from itertools import product
 from typing import Any
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from issuer.accounts.passwords import Passwords
 from issuer.signing import encryption
+from support import cheap_databases
 
 EXPONENT, BITS = 65537, 2048
 PRIMES_AT_ONCE = 8
@@ -28,9 +30,11 @@ _pairs: deque[tuple[int, int]] = deque()
 
 
 def make_cheap() -> None:
-    """Make keys, hashes of passwords and derivations from passphrases cheap in this process."""
+    """Make keys, hashes of passwords, derivations from passphrases and new databases cheap in this process."""
+    cheap_databases.make_cheap()
     rsa.generate_private_key = generate_private_key
     encryption.ROUNDS = 2048  # type: ignore[misc]
+    os.fsync = lambda _descriptor: None  # no test makes the power fail
     Passwords.__init__.__defaults__ = (8, 1)  # type: ignore[misc]
     gc.set_threshold(50_000, 20, 100)  # tests make many objects, and most of them live until the end
 
