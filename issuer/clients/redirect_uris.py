@@ -5,7 +5,7 @@ Where browsers are sent, and with what, is decided in `authorize`.
 
 import re
 from collections.abc import Iterable
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from issuer.urls import DEFAULT_PORTS, BadURL, http_parts, origin_of
 
@@ -14,10 +14,14 @@ REDIRECT_URIS_MOST = 20
 LOOPBACK_HOSTS = ("127.0.0.1", "[::1]", "localhost")
 """Where native applications listen, RFC 8252 section 7.3; not one of them stands for another."""
 UNSAFE_SCHEMES = frozenset(
-    {"about", "blob", "data", "file", "filesystem", "ftp", "ftps", "javascript", "mailto", "urn"}
-    | {"vbscript", "view-source", "ws", "wss"}
+    {"about", "blob", "chrome", "cid", "content", "data", "feed", "file", "filesystem", "ftp", "ftps", "intent"}
+    | {"jar", "javascript", "mailto", "resource", "sms", "tel", "urn", "vbscript", "view-source", "ws", "wss"}
 )
 """Schemes that browsers handle themselves, as a script, document or connection, and such as lead nowhere."""
+RESPONSE_PARAMETERS = frozenset({"code", "error", "error_description", "error_uri", "iss", "response", "state"})
+"""What the authorization response adds to the query: a client could read the registered value in its place."""
+_DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
+"""Browsers remove these from a path, also when they are escaped, and would go elsewhere than it seems."""
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(?:[A-Za-z0-9._~:/?\[\]@!$&'()+,;=-]|%[0-9A-Fa-f]{2})+")
 """RFC 3986, without a fragment and without `*`."""
 _LOOPBACK = re.compile(r"http://(127\.0\.0\.1|\[::1\]|localhost)(?::(?P<port>[0-9]{1,5}))?(?=[/?]|$)")
@@ -48,6 +52,7 @@ def require_redirect_uri(text: str) -> str:
         raise BadURL(f"must not have the scheme {parts.scheme}: https, or a scheme of the application's own")
     elif _is_host_and_port(parts):
         raise BadURL("must begin with https://, or for a program on the user's machine http://127.0.0.1")
+    _require_unambiguous(parts)
     return text
 
 
@@ -62,6 +67,26 @@ def require_redirect_uris(texts: Iterable[str]) -> tuple[str, ...]:
         except BadURL as error:
             raise BadURL(f"{uri!r} {error}") from None
     return uris
+
+
+def closest(uri: str, registered: Iterable[str]) -> str | None:
+    """Return the registered URI that has the longest beginning in common with `uri`; None if there is none."""
+    return max(registered, key=lambda each: _common_length(each, uri), default=None)
+
+
+def difference(uri: str, registered: str) -> str:
+    """Return where a URI of a request differs from a registered one, for the developer of the client."""
+    at = _common_length(uri, registered)
+    if at == len(uri):
+        return f"it ends where the registered one continues with {registered[at:]!r}"
+    if at == len(registered):
+        return f"the registered one ends before {uri[at:]!r}"
+    return f"character {at + 1} is {uri[at]!r}, and {registered[at]!r} in the registered one"
+
+
+def _common_length(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((at for at, (left, right) in enumerate(pairs) if left != right), min(len(one), len(other)))
 
 
 def is_registered(uri: str, registered: Iterable[str]) -> bool:
@@ -82,6 +107,15 @@ def _parts(uri: str) -> SplitResult:
         return urlsplit(uri)
     except ValueError:
         raise BadURL("has a malformed host") from None
+
+
+def _require_unambiguous(parts: SplitResult) -> None:
+    """Raise BadURL for a path that browsers change, and for a query with parameters of the response."""
+    if _DOT_SEGMENT.search(parts.path):
+        raise BadURL("must not have a path with `.` or `..`, which browsers remove")
+    taken = RESPONSE_PARAMETERS.intersection(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    if taken:
+        raise BadURL(f"must not have the query parameter {min(taken)}, which the response sets")
 
 
 def _require_http(uri: str) -> None:

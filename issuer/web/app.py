@@ -31,7 +31,7 @@ from issuer.web.http.prefix import SetRootPath, StripPrefix, path_of
 from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
 from issuer.web.http.signing_thread import SigningThread
-from issuer.web.oauth import introspection, revocation, token, userinfo
+from issuer.web.oauth import authorize, introspection, par, revocation, token, userinfo
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
@@ -77,6 +77,8 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     for module in (
         login,
         token,
+        authorize,
+        par,
         revocation,
         introspection,
         userinfo,
