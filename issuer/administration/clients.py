@@ -1,7 +1,7 @@
 """What operators do with clients: register them, change secrets; which names, scopes, URIs and grants are accepted.
 
 What a registered client may request is decided in `clients.client`, the form of redirect URIs in
-`authorize.redirect_uris`.
+`clients.redirect_uris`.
 """
 
 import uuid
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict, Unpack
 
-from issuer.authorize.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uri
 from issuer.clients.client import Client, default_grants, new_secret
 from issuer.clients.outgoing_http import is_reachable
+from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
 from issuer.clients.store import ClientStore
 from issuer.clock import instant
 from issuer.digests import digest
@@ -209,12 +209,10 @@ def _has_browser_options(client: Client) -> bool:
 
 def _require_uris(texts: Iterable[str]) -> tuple[str, ...]:
     """Return redirect URIs without duplicates; raise InvalidRequest for one that may not be registered."""
-    uris = tuple(dict.fromkeys(map(require_redirect_uri, texts)))
-    if len(uris) > REDIRECT_URIS_MOST:
-        raise InvalidRequest(
-            f"a client has at most {REDIRECT_URIS_MOST} redirect URIs, and there are {len(uris)}"
-        )
-    return uris
+    try:
+        return require_redirect_uris(texts)
+    except BadURL as error:
+        raise InvalidRequest(f"the redirect URI {error}") from None
 
 
 def _require_backchannel(uri: str | None) -> str | None:
