@@ -59,6 +59,7 @@ from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.hints import Hints
 from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.introspection import Introspection
+from issuer.tokens.refresh import Grace
 from issuer.tokens.revocation import Revocation
 from issuer.tokens.signed_jwt import JwtSigner
 from issuer.tokens.userinfo import UserInfo
@@ -175,22 +176,12 @@ def _tokens(
     jwt_signer = JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url)
     access_tokens = AccessTokens(jwt_signer)
     bearer = BearerAuthentication(accounts.store, families, access_tokens)
-    context = GrantContext(
-        login=PasswordLogin(accounts.store, accounts.passwords, guard),
-        families=families,
-        codes=CodeRedemption(
-            CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
-        ),
-        signing_key=access_tokens.signing_key,
-        user_audience=(settings.audience, settings.url),
-        client_audience=(settings.audience,),
-        clock_skew=policy.clock_skew,
-    )
+    grace = Grace(settings.refresh_grace, policy.clock_skew)
     pipeline = Pipeline(
-        context=context,
+        context=_grant_context(settings, grace, database, guard, access_tokens, accounts, clients),
         authentication=clients.authentication,
         guard=guard,
-        sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, policy.clock_skew),
+        sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, grace),
         access_tokens=access_tokens,
         id_tokens=IdTokens(jwt_signer),
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
@@ -206,6 +197,29 @@ def _tokens(
         introspection=Introspection(accounts.store, clients.store, families, access_tokens),
         userinfo=UserInfo(bearer, clients.store),
         hints=Hints(jwt_signer, RetiredKeys(database)),
+    )
+
+
+def _grant_context(
+    settings: Settings,
+    grace: Grace,
+    database: Database,
+    guard: Guard,
+    access_tokens: AccessTokens,
+    accounts: Accounts,
+    clients: Clients,
+) -> GrantContext:
+    families = FamilyStore(database)
+    return GrantContext(
+        login=PasswordLogin(accounts.store, accounts.passwords, guard),
+        families=families,
+        codes=CodeRedemption(
+            CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
+        ),
+        signing_key=access_tokens.signing_key,
+        user_audience=(settings.audience, settings.url),
+        client_audience=(settings.audience,),
+        grace=grace,
     )
 
 

@@ -5,7 +5,7 @@ The pipeline does what all grants have in common. What a grant allows is a `toke
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from issuer.oauth import GrantType, InvalidRequest
 from issuer.throttling.origin import Origin
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.family_store import FamilyStore, Found
+from issuer.tokens.refresh import Grace
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class GrantContext:
     """Return the key that signs now; raise Unavailable on a node that cannot sign."""
     user_audience: tuple[str, ...]
     client_audience: tuple[str, ...]
-    clock_skew: timedelta
-    """By how much the clocks of two nodes may differ."""
+    grace: Grace
+    """How long a used refresh token may be repeated."""
 
 
 class Issue(Protocol):

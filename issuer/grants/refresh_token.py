@@ -24,7 +24,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     if found is None or found.family.client_id != request.client.id:
         raise UnknownToken
     address = subnet(request.origin.address)
-    renewal = redeem(context.families, presented, found, address, request.now, context.clock_skew)
+    renewal = redeem(context.families, presented, found, address, request.now, context.grace)
     user, family = found.user, found.family
     if user.disabled_at is not None:
         raise InvalidGrant

@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     browser_session_idle: values.Lifetime = Field(
         timedelta(hours=2), description="How long a browser stays signed in without being used."
     )
-    refresh_grace: values.Duration = Field(
+    refresh_grace: values.Grace = Field(
         timedelta(seconds=30),
         description="How long a used refresh token is answered with its successor again, once: for a lost response.",
     )

@@ -54,6 +54,13 @@ def _at_least_a_second(span: timedelta) -> timedelta:
     return span
 
 
+def _at_most_an_hour(span: timedelta) -> timedelta:
+    """Return the time for which used refresh tokens are stored: a session may use one every few seconds."""
+    if span > timedelta(hours=1):
+        raise ValueError("must be at most 1h")
+    return span
+
+
 def expanded(path: object) -> Path:
     """Return a path with the home directory in place of `~`."""
     try:
@@ -92,6 +99,7 @@ def reason(fault: ErrorDetails) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Lifetime = Annotated[Duration, AfterValidator(_at_least_a_second)]
+Grace = Annotated[Duration, AfterValidator(_at_most_an_hour)]
 FilePath = Annotated[Path, BeforeValidator(expanded), AfterValidator(possible)]
 ANY_CASE = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 

@@ -5,7 +5,7 @@ Signing and verifying them is the work of `signed_jwt`.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -137,6 +137,9 @@ class IdTokenClaims:
     def members(self) -> dict[str, str | int | tuple[str, ...]]:
         """Return the JSON members of the token."""
         return {name: value for name, value in vars(self).items() if value is not None}
+
+
+ID_TOKEN_CLAIMS = tuple(each.name for each in fields(IdTokenClaims))
 
 
 def _require_texts(*values: object) -> None:

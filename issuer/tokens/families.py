@@ -21,6 +21,7 @@ from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.redemption import redeem
 from issuer.tokens.refresh import (
     Family,
+    Grace,
     NewFamily,
     Redemption,
     RefreshRotation,
@@ -44,12 +45,12 @@ class Sessions:
     """Starts, renews and ends refresh families. Users and operators see a family as a session."""
 
     def __init__(
-        self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, skew: timedelta
+        self, families: FamilyStore, events: SessionEventStore, idle_lifetime: timedelta, grace: Grace
     ) -> None:
         self._families = families
         self._events = events
         self._idle_lifetime = idle_lifetime
-        self._skew = skew
+        self._grace = grace
 
     def start(
         self, new: NewFamily, authorization: Authorization, origin: Origin, now: datetime
@@ -83,7 +84,9 @@ class Sessions:
             token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
             here = subnet(origin.address)
             record = stored(token, renewal.family, now, self._idle_lifetime, here, renewal.token)
-            return Renewed(token, rotation=RefreshRotation(renewal.token, record, now))
+            return Renewed(
+                token, rotation=RefreshRotation(renewal.token, record, now, now - self._grace.kept)
+            )
         if renewal.following is None:
             return Renewed(renewal.presented)
         if not self._families.claim_repeat(digest(renewal.following), now):
@@ -109,7 +112,7 @@ class Sessions:
 
     def _decided_again(self, renewal: Renewal, here: str, now: datetime) -> Renewal:
         found = self._families.find(digest(renewal.presented))
-        again = redeem(self._families, renewal.presented, found, here, now, self._skew) if found else None
+        again = redeem(self._families, renewal.presented, found, here, now, self._grace) if found else None
         if again is None or again.redemption is not Redemption.REPEAT:
             raise InvalidGrant("the session has ended; log in again")
         return again

@@ -20,6 +20,9 @@ from issuer.tokens.signed_jwt import ID_TOKEN, JwtSigner
 ID_TOKEN_LIFETIME: Final = timedelta(minutes=10)
 """The longest life of an id_token: a client reads it once, when it gets it. `JwtSigner.lifetime` may shorten it."""
 
+SUBJECT_TYPE: Final = "public"
+"""Every client knows a user by the same `sub`, OpenID Connect Core section 8."""
+
 
 class IdTokens:
     """Issues id_tokens."""

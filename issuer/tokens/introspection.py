@@ -1,7 +1,7 @@
 """Introspection, RFC 7662: for services that cannot verify tokens, or have to know at once when one is revoked."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from issuer.accounts.store import AccountStore
@@ -12,7 +12,7 @@ from issuer.oauth import InvalidGrant, InvalidRequest, InvalidToken, format_scop
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import Redemption, redemption
+from issuer.tokens.refresh import Grace, Redemption, redemption
 
 INACTIVE: Mapping[str, Any] = {"active": False}
 """Section 2.2: nothing more, whatever the reason."""
@@ -65,7 +65,7 @@ class Introspection:
             return INACTIVE
         record, family, user = found
         try:
-            outcome = redemption(record, family, None, "", now, timedelta(0))
+            outcome = redemption(record, family, None, "", now, Grace())
         except InvalidGrant:
             return INACTIVE
         active = outcome in (Redemption.ROTATE, Redemption.KEEP) and user.disabled_at is None

@@ -16,9 +16,6 @@ from issuer.oauth import InvalidGrant
 from issuer.sessions.session import SignIn
 from issuer.tokens.refresh_text import proof_of
 
-REFRESH_GRACE = timedelta(seconds=30)
-"""How long a used refresh token is answered with its successor again, once: for a second tab or a lost response."""
-
 ROTATION_BURST = 10
 ROTATION_INTERVAL = timedelta(seconds=5)
 """A family rotates `ROTATION_BURST` times in quick succession, and then once in this time.
@@ -26,6 +23,20 @@ ROTATION_INTERVAL = timedelta(seconds=5)
 In between its newest refresh token stays valid: each rotation is a durable write, and one client must not cause
 hundreds of them a second.
 """
+
+
+@dataclass(frozen=True)
+class Grace:
+    """How long a used refresh token is answered with its successor again: for a second tab or a lost response."""
+
+    period: timedelta = timedelta(0)
+    skew: timedelta = timedelta(0)
+    """How far the clocks of nodes may differ."""
+
+    @property
+    def kept(self) -> timedelta:
+        """How long a used token is stored: as long as any node may answer it, and a minute for slow requests."""
+        return self.period + self.skew + timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -121,6 +132,8 @@ class RefreshRotation:
     used: RefreshToken
     successor: RefreshToken
     now: datetime
+    forget_before: datetime
+    """Tokens of the family that were used before are deleted; they are recognised by their proof."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,7 @@ def signed_in(family: Family, sign_in: SignIn) -> Family:
 
 
 def redemption(
-    token: RefreshToken, family: Family, issued: Issued | None, subnet: str, now: datetime, skew: timedelta
+    token: RefreshToken, family: Family, issued: Issued | None, subnet: str, now: datetime, grace: Grace
 ) -> Redemption:
     """Decide what presenting `token` from `subnet` leads to, RFC 9700 section 4.14.2.
 
@@ -172,23 +185,23 @@ def redemption(
     if family.ended_at is not None or family.expires_at <= now:
         raise InvalidGrant("the session has ended; log in again")
     if token.used_at is not None or token.superseded:
-        if token.used_at is None or issued is None or not _is_recent(issued.age, now - token.used_at, skew):
+        if token.used_at is None or issued is None or not _is_recent(issued.age, now - token.used_at, grace):
             return Redemption.REUSE
         return Redemption.REPEAT if issued.subnet in (None, subnet) else Redemption.REUSE_FROM_OTHER_ADDRESS
     if token.expires_at <= now:
         raise InvalidGrant("the refresh token has expired; log in again")
-    return Redemption.KEEP if _is_paced(token.paced_until, now, skew) else Redemption.ROTATE
+    return Redemption.KEEP if _is_paced(token.paced_until, now, grace.skew) else Redemption.ROTATE
 
 
-def _is_recent(by_database: timedelta | None, by_nodes: timedelta, skew: timedelta) -> bool:
+def _is_recent(by_database: timedelta | None, by_nodes: timedelta, grace: Grace) -> bool:
     """Return whether a token was used within the grace period.
 
     Clocks of nodes differ, and are set back and forth; the clock of the database is one for all of them. It is not
     known after a move to another database, and on SQLite it starts anew with the machine.
     """
-    if by_database is None or by_database < -skew:
-        return -skew <= by_nodes <= REFRESH_GRACE
-    return by_database <= REFRESH_GRACE and by_nodes <= REFRESH_GRACE + skew
+    if by_database is None or by_database < -grace.skew:
+        return -grace.skew <= by_nodes <= grace.period
+    return by_database <= grace.period and by_nodes <= grace.period + grace.skew
 
 
 def _is_paced(paced_until: datetime | None, now: datetime, skew: timedelta) -> bool:

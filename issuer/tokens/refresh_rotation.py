@@ -5,7 +5,7 @@ are in `family_store`.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -68,14 +68,12 @@ refresh_tokens = Table(
     Column("issued_tick", BigInteger),
     Column("repeated_at", Instant),
 )
-"""The newest token of each family and those used in the last minutes; older ones are recognised by their proof.
+"""The newest token of each family and those used in the grace period; older ones are recognised by their proof.
 
 `issued_tick` is in microseconds of `Database.shared_clock`; `repeated_at` is when the token was returned again to the
 holder of its predecessor.
 """
 
-USED_KEPT = timedelta(minutes=2)
-"""How long a used token is kept for repeats: longer than the grace period and the clock skew."""
 _TICK = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)"
 DATABASE_TICK: ColumnElement[int] = literal_column(_TICK, BigInteger)
 """Microseconds by the clock of a PostgreSQL server."""
@@ -119,7 +117,7 @@ def _on_sqlite(database: Database, rotations: Sequence[RefreshRotation], now: da
         if kept:
             tick = database.shared_clock()
             connection.execute(_KEEP, [{**token_row(token), "issued_tick": tick} for token in kept])
-            pruned = {"families": [token.family_id for token in kept], "before": now - USED_KEPT}
+            pruned = {"families": [token.family_id for token in kept], "before": _forget_before(rotations)}
             connection.execute(_PRUNE, {**pruned, "proofs": [token.proof_digest for token in kept]})
     return done
 
@@ -133,11 +131,15 @@ def _on_postgresql(
         "families": [rotation.used.family_id for rotation in rotations],
         "now": now,
         "tick": database.shared_clock(),
-        "before": now - USED_KEPT,
+        "before": _forget_before(rotations),
         **{name: [getattr(each.successor, of) for each in rotations] for name, of in _NEXT.items()},
     }
     with database.change() as connection:
         return frozenset(used[row.digest] for row in connection.execute(_ROTATE[skip_locked], asked))
+
+
+def _forget_before(rotations: Sequence[RefreshRotation]) -> datetime:
+    return min(rotation.forget_before for rotation in rotations)
 
 
 def token_row(token: RefreshToken) -> dict[str, object]:

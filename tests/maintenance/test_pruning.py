@@ -31,7 +31,7 @@ def test_expired_rows_are_deleted_in_batches_and_families_with_their_last_token(
     token, _ = found(database, first)
     second = successor(first, token.successor_seed, family.id)
     then = NOW + MONTH - timedelta(days=1)
-    assert store.rotate(RefreshRotation(token, stored(second, family, then, MONTH), then))
+    assert store.rotate(RefreshRotation(token, stored(second, family, then, MONTH), then, then))
     buckets = [Bucket(number.to_bytes(8), ACCOUNT) for number in range(BATCH + 10)]
     ThrottleStore(database).fail(buckets, NOW)
     later = NOW + MONTH + timedelta(days=1)

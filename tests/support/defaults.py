@@ -13,6 +13,7 @@ from issuer.signing.public_key import PublicKey, thumbprint
 T = TypeVar("T")
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+REFRESH_GRACE = timedelta(seconds=30)
 PASSWORD = "violet otters juggle pancakes"
 ALICE = {"username": "alice", "password": PASSWORD}
 

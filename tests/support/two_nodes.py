@@ -21,10 +21,11 @@ from issuer.tokens.authorization import Authorization
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh import NewFamily
-from support.defaults import START
+from issuer.tokens.refresh import Grace, NewFamily
+from support.defaults import REFRESH_GRACE, START
 
 SKEW = timedelta(seconds=30)
+GRACE = Grace(REFRESH_GRACE, SKEW)
 HOUR = timedelta(hours=1)
 LIFETIME = timedelta(days=30)
 HERE, THERE = "203.0.113.7", "198.51.100.7"
@@ -53,7 +54,7 @@ class Node:
         database.shared_clock = lambda: int(time.now.timestamp() * 1_000_000)
         self.database, self.families = database, FamilyStore(database)
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
-        self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, SKEW)
+        self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, GRACE)
         self._pipeline = Pipeline(
             context=GrantContext(
                 login=PasswordLogin(AccountStore(database), Passwords(), guard),
@@ -62,7 +63,7 @@ class Node:
                 signing_key=cast("Any", KeyRingStub()).signing_key,
                 user_audience=("x",),
                 client_audience=("x",),
-                clock_skew=SKEW,
+                grace=GRACE,
             ),
             authentication=ClientAuthentication(clients, ClientKeys(), guard, ("x",), SKEW),
             guard=guard,

@@ -8,7 +8,7 @@ import httpx2
 import jwt
 import pytest
 from fastapi.testclient import TestClient
-from support.defaults import ALICE, START, MovableClock, bearer
+from support.defaults import ALICE, REFRESH_GRACE, START, MovableClock, bearer
 from support.prometheus import Samples
 
 from issuer.administration.clients import register_client
@@ -17,7 +17,6 @@ from issuer.keyring.ring import KeyRing
 from issuer.maintenance.pruning import prune
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
-from issuer.tokens.refresh import REFRESH_GRACE
 
 
 def log_in(web: TestClient, agent: str = "a browser") -> dict[str, str]:

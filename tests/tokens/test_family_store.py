@@ -40,7 +40,9 @@ def test_only_one_of_fifty_concurrent_redemptions_rotates_the_token(database: Da
     record, _ = found(database, token)
     next_token = stored(successor(token, record.successor_seed, family.id), family, NOW, MONTH)
     with ThreadPoolExecutor(50) as pool:
-        rotated = list(pool.map(lambda _: store.rotate(RefreshRotation(record, next_token, NOW)), range(50)))
+        rotated = list(
+            pool.map(lambda _: store.rotate(RefreshRotation(record, next_token, NOW, NOW)), range(50))
+        )
     assert rotated.count(True) == 1
     assert found(database, token)[0].used_at == NOW
     assert found(database, successor(token, record.successor_seed, family.id))[0] == next_token
@@ -52,7 +54,7 @@ def test_a_token_of_an_ended_family_does_not_rotate(database: Database) -> None:
     record, _ = found(database, token)
     store.end(family.id, NOW)
     assert not store.rotate(
-        RefreshRotation(record, stored(new_refresh_token(family.id), family, NOW, MONTH), NOW)
+        RefreshRotation(record, stored(new_refresh_token(family.id), family, NOW, MONTH), NOW, NOW)
     )
     assert found(database, token)[1].ended_at == NOW
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select, update
-from support.defaults import ALICE, PASSWORD, MovableClock
+from support.defaults import ALICE, PASSWORD, REFRESH_GRACE, MovableClock
 from support.postgresql import new_database
 from support.two_nodes import HERE, HOUR, OWNER, SKEW, Node, Time, two_nodes
 
@@ -19,7 +19,6 @@ from issuer.maintenance.pruning import prune
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import SESSIONS_MOST
-from issuer.tokens.refresh import REFRESH_GRACE
 from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.web.app import create_app
 from issuer.wiring import build

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
-from support.defaults import MovableClock
+from support.defaults import REFRESH_GRACE, MovableClock
 from support.refreshes import events, is_active, log_in, refresh, successor
 from typer.testing import CliRunner
 
@@ -18,7 +18,6 @@ from issuer.cli.commands import app
 from issuer.digests import digest
 from issuer.maintenance.pruning import prune
 from issuer.services import Issuer
-from issuer.tokens.refresh import REFRESH_GRACE
 from issuer.tokens.session_events import SessionEvent
 
 

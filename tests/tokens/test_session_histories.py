@@ -9,11 +9,11 @@ from hypothesis import settings as tried
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import func, select
+from support.defaults import REFRESH_GRACE
 from support.two_nodes import HERE, HOUR, OWNER, THERE, Time, two_nodes
 
 from issuer.maintenance.pruning import prune
 from issuer.oauth import InvalidGrant
-from issuer.tokens.refresh import REFRESH_GRACE
 from issuer.tokens.refresh_rotation import refresh_tokens
 
 

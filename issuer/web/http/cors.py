@@ -1,6 +1,9 @@
 """CORS (the Fetch standard): browser applications of which origins may read responses.
 
-The origins are a setting, `ISSUER_CORS_ORIGINS`.
+Applications of every origin may read what verifiers read, and use the endpoints that take no cookie: a response tells
+them nothing that another program could not ask for. The endpoints of accounts read the device cookie, and are open to
+the origins in ISSUER_CORS_ORIGINS. Pages, the authorization endpoint (OAuth 2.1 section 3.1) and introspection, which
+only servers may use, are open to none.
 """
 
 from collections.abc import Sequence
@@ -15,12 +18,15 @@ from issuer.oauth import InvalidRequest
 
 PUBLIC = "/.well-known/"
 """What verifiers read, open to every origin; error responses too, so that scripts can read the reason."""
-NEVER = "/oauth2/authorize"
-"""Where browsers navigate, and no script may read a response, OAuth 2.1 section 3.1."""
-_PUBLIC_HEADERS = [
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", b"ETag, Retry-After, X-Request-Id"),
-]
+OPEN = frozenset({"/oauth2/token", "/oauth2/revoke", "/oauth2/par", "/oauth2/userinfo"})
+"""For clients, open to every origin; none of them reads a cookie."""
+CONFIGURED = ("/login", "/logout", "/users")
+"""For the configured origins, with what is below them."""
+
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_EXPOSED = b"access-control-expose-headers"
+_PUBLIC_HEADERS = [_ANY_ORIGIN, (_EXPOSED, b"ETag, Retry-After, X-Request-Id")]
+_OPEN_HEADERS = [_ANY_ORIGIN, (_EXPOSED, b"WWW-Authenticate, DPoP-Nonce, Retry-After, X-Request-Id")]
 
 
 class _Policy(CORSMiddleware):
@@ -40,11 +46,14 @@ class _Policy(CORSMiddleware):
 
 
 class CrossOrigin:
-    """ASGI middleware: opens what verifiers read to every origin, and everything else to the configured ones."""
+    """ASGI middleware: adds the headers of each group of paths; the others have none."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
         self._public = _Policy(app, allow_origins=["*"], allow_methods=["GET", "HEAD"], allow_headers=["*"])
+        self._open = _Policy(
+            app, allow_origins=["*"], allow_methods=["GET", "HEAD", "POST"], allow_headers=["*"]
+        )
         self._configured = _Policy(
             app,
             allow_origins=origins,
@@ -58,30 +67,46 @@ class CrossOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer preflights and add the headers."""
-        if scope["type"] != "http" or scope["path"] == NEVER:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["path"].startswith(PUBLIC):
-            if scope["method"] == "OPTIONS" and _is_preflight(scope):
-                await self._public(scope, receive, send)
-            else:
-                await self._app(scope, receive, _public(send))
-        elif scope["method"] == "POST" and not any(name == b"origin" for name, _ in scope["headers"]):
-            # No cache stores the response, so it needs no Vary header.
-            await self._app(scope, receive, send)
-        else:
+            return
+        path: str = scope["path"]
+        if path.startswith(PUBLIC):
+            await self._answer(self._public, _PUBLIC_HEADERS, scope, receive, send)
+        elif path in OPEN:
+            # No cache stores the response, so it need not be the same for other requests.
+            headers = _OPEN_HEADERS if _has(scope, b"origin") else []
+            await self._answer(self._open, headers, scope, receive, send)
+        elif path.startswith(CONFIGURED) and (scope["method"] != "POST" or _has(scope, b"origin")):
             await self._configured(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _answer(
+        self,
+        preflight: ASGIApp,
+        headers: Sequence[tuple[bytes, bytes]],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Answer a preflight by one policy, and add `headers` to every other response."""
+        if scope["method"] == "OPTIONS" and _has(scope, b"access-control-request-method"):
+            await preflight(scope, receive, send)
+        else:
+            await self._app(scope, receive, _adding(headers, send) if headers else send)
 
 
-def _is_preflight(scope: Scope) -> bool:
-    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
+def _has(scope: Scope, header: bytes) -> bool:
+    return any(name == header for name, _ in scope["headers"])
 
 
-def _public(send: Send) -> Send:
+def _adding(headers: Sequence[tuple[bytes, bytes]], send: Send) -> Send:
     """Return a `send` that adds headers which let every origin read the response."""
 
-    async def send_public(message: Message) -> None:
+    async def send_open(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *_PUBLIC_HEADERS]
+            message["headers"] = [*message.get("headers", ()), *headers]
         await send(message)
 
-    return send_public
+    return send_open

@@ -20,6 +20,8 @@ from issuer.web.pages import style
 
 R = TypeVar("R", bound=Response)
 
+LANGUAGE = "en"
+"""The language of all pages, BCP 47."""
 SAME_ORIGIN_REFERRER = "same-origin"
 """`no-referrer` would make browsers send `Origin: null` with our own forms, Fetch section 3.2."""
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
