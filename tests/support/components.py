@@ -78,6 +78,7 @@ COMPONENTS: Mapping[str, Component] = {
     "openid-client": _node("openid-client", "oauth"),
     "oauth4webapi": _node("oauth4webapi", "oauth"),
     "express-oauth2-jwt-bearer": _node("express-oauth2-jwt-bearer", "oauth"),
+    "axe-core": Component("npm", files=("pages/node_modules/axe-core/axe.min.js",)),
     "Java": Component("default-jdk-headless", ("java", "javac")),
     "go-oidc": Component("golang-go", files=("go/verify",)),
     "Spring Security": Component("default-jdk-headless maven", ("java",), ("spring/target/jars",)),
