@@ -1,24 +1,19 @@
-"""Browsers that are signed in already, sessions of applications, and clients that are told of sign-out."""
+"""Browsers that are signed in already, and sessions of applications."""
 
-import re
 import uuid
 from dataclasses import replace
 from datetime import datetime
 
 from fastapi.testclient import TestClient
 
-from issuer.accounts.user import User
-from issuer.administration.clients import register_client
 from issuer.clients.client import Client
 from issuer.digests import digest
-from issuer.oauth import AuthMethod
 from issuer.services import Issuer
 from issuer.sessions.session import Acr, Amr, BrowserSession
 from issuer.throttling.origin import Origin
 from issuer.tokens.refresh import Family, stored
 from issuer.tokens.refresh_text import new_refresh_token
 from issuer.web.pages.browser import cookie_name
-from support.defaults import START
 from support.sign_in_browser import SignInBrowser
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -77,43 +72,3 @@ def is_valid(issuer: Issuer, token: str) -> bool:
     """Whether the session of a refresh token can still be used."""
     found = issuer.tokens.families.find(digest(token))
     return found is not None and issuer.tokens.families.is_active(found.family.id, issuer.clock())
-
-
-RETURN_URI = "https://app.example/signed-out"
-
-
-def sign_in(issuer: Issuer, web: TestClient, user_id: str, now: datetime = START) -> BrowserSession:
-    """Give the browser `web` a session of a user, as signing in does."""
-    started = issuer.sessions.store.start(user_id, None, "1", ("pwd",), Origin(), now)
-    assert started
-    session, secret = started
-    web.cookies.set(cookie_name(issuer.settings.url), secret)
-    return session
-
-
-def application(issuer: Issuer, name: str = "Notes", *, backchannel: str | None = None) -> Client:
-    """Register a client that users return to at `RETURN_URI`."""
-    client, _ = register_client(
-        issuer.clients.store,
-        name,
-        AuthMethod.BASIC,
-        frozenset({"items:read"}),
-        (),
-        START,
-        redirect_uris=("https://app.example/callback",),
-        post_logout_redirect_uris=(RETURN_URI,),
-        backchannel_logout_uri=backchannel,
-    )
-    return client
-
-
-def hidden_fields(page: str) -> dict[str, str]:
-    """Return the hidden fields of a page's form."""
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
-
-
-def owner(issuer: Issuer, user_id: str) -> User:
-    """Return a user who exists."""
-    user = issuer.accounts.store.by_id(user_id)
-    assert user
-    return user
