@@ -104,6 +104,8 @@ class Kind(StrEnum):
     TOO_MANY_KEYS = "more keys will be published than verifiers accept"
     SETTINGS_DIFFER = "a node of this installation has other settings"
     CLOCK = "the clock is wrong"
+    # Clients
+    CLIENT_WITHOUT_PKCE = "a client may sign users in without PKCE"
 
 
 @dataclass(frozen=True)

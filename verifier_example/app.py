@@ -28,6 +28,7 @@ from jwks_verifier.fastapi import (
     render_refusal,
     unavailable,
 )
+from jwks_verifier.http_client import HttpClient
 from jwks_verifier.refusals import (
     METHOD_NOT_ALLOWED,
     NOT_FOUND,
@@ -41,6 +42,7 @@ from jwks_verifier.refusals import (
 )
 from verifier_example import docs_page, home_page
 from verifier_example.bodies import Claims, Greeting, Health, Item
+from verifier_example.browser_sign_in import BrowserSignIn
 from verifier_example.connections import bound_connections_of_this_server
 from verifier_example.connections.shortages import KINDS, RETRY_SECONDS, is_shortage
 from verifier_example.logs import known_paths_only, logged_in_a_thread
@@ -113,7 +115,7 @@ def create_app(
     _add_socket(app, current_user, verifier)
     _add_probes(app, verifier.cache, metrics)
     home_page.install(app, chosen.issuer, current_user.metadata_path)
-    docs_page.install(app, chosen.issuer)
+    docs_page.install(app, chosen.issuer, _browser_sign_in(chosen))
     app.router.default = _not_found
     return app
 
@@ -197,6 +199,14 @@ def build_verifier(settings: Settings, metrics: Metrics | None = None) -> TokenV
         on_event=on_event,
     )
     return TokenVerifier(cache, settings.audience)
+
+
+def _browser_sign_in(settings: Settings) -> BrowserSignIn | None:
+    if settings.docs_client_id is None:
+        return None
+    proxy = settings.proxy.get_secret_value() if settings.proxy else None
+    client = HttpClient(Timings(), ca_file=settings.ca_file, proxy=proxy)
+    return BrowserSignIn(settings.docs_client_id, settings.issuer, client, settings.allow_http)
 
 
 def _add_probes(app: FastAPI, cache: JwksCache, metrics: Metrics) -> None:

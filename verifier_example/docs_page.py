@@ -6,51 +6,68 @@ Users enter passwords on the page, so no script of another origin may run in it 
 import json
 import re
 from base64 import b64encode
-from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 import fastapi_offline
 import httpx2
 from fastapi import FastAPI, Response
-from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.docs import get_swagger_ui_html, get_swagger_ui_oauth2_redirect_html
 from fastapi.responses import HTMLResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from verifier_example.browser_sign_in import BrowserSignIn
 from verifier_example.connections.files import InMemoryFiles
 
-DOCUMENT, PAGE, FILES = "/openapi.json", "/docs", "/static-offline-docs"
+DOCUMENT, PAGE, REDIRECT, FILES = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/static-offline-docs"
 EVERYWHERE = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
-def install(app: FastAPI, issuer: str) -> None:
+def install(app: FastAPI, issuer: str, sign_in: BrowserSignIn | None) -> None:
     """Add the OpenAPI document, the page with its log-in at `issuer`, and the headers."""
     html = get_swagger_ui_html(
         openapi_url=DOCUMENT,
         title=f"{app.title} - Swagger UI",
+        oauth2_redirect_url=REDIRECT,
+        init_oauth=sign_in.options if sign_in else None,
         swagger_js_url=f"{FILES}/swagger-ui-bundle.js",
         swagger_css_url=f"{FILES}/swagger-ui.css",
         swagger_favicon_url=f"{FILES}/favicon.png",
     )
-    page, url = bytes(html.body).decode(), httpx2.URL(issuer)
-    headers_of_page = headers(_policy(page, f"{url.scheme}://{url.netloc.decode()}"))  # an IDN in ASCII
+    url = httpx2.URL(issuer)
+    login_origin = f"{url.scheme}://{url.netloc.decode()}"  # an IDN in ASCII
+    _add_page(app, PAGE, html, login_origin, "same-origin-allow-popups" if sign_in else "same-origin")
+    # The page at the end of the sign-in passes the code to the window that opened it: no policy may separate them.
+    _add_page(app, REDIRECT, get_swagger_ui_oauth2_redirect_html(), login_origin, "unsafe-none")
+    _add_document(app, sign_in)
+    app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
+    app.add_middleware(SecurityHeaders)
 
-    @cache  # rendering blocks the event loop for milliseconds
-    def openapi_json() -> bytes:
-        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+def _add_page(app: FastAPI, path: str, html: HTMLResponse, login_origin: str, opener: str) -> None:
+    page = bytes(html.body).decode()
+    page_headers = {**headers(_policy(page, login_origin)), "Cross-Origin-Opener-Policy": opener}
+
+    @app.get(path, include_in_schema=False)
+    async def answer() -> HTMLResponse:
+        return HTMLResponse(page, headers=page_headers)
+
+
+def _add_document(app: FastAPI, sign_in: BrowserSignIn | None) -> None:
+    rendered: list[bytes] = []  # rendering blocks the event loop for milliseconds
 
     @app.get(DOCUMENT, include_in_schema=False)
     async def document() -> Response:
-        return Response(openapi_json(), media_type="application/json")
-
-    @app.get(PAGE, include_in_schema=False)
-    async def docs() -> HTMLResponse:
-        return HTMLResponse(page, headers=headers_of_page)
-
-    app.mount(FILES, InMemoryFiles(directory=Path(fastapi_offline.__file__).parent / "static"))
-    app.add_middleware(SecurityHeaders)
+        if rendered:
+            return Response(rendered[0], media_type="application/json")
+        described, is_final = app.openapi(), True
+        if sign_in:
+            described, is_final = await sign_in.described(described)
+        text = json.dumps(described, ensure_ascii=False, separators=(",", ":")).encode()
+        rendered.extend([text] * is_final)
+        return Response(text, media_type="application/json")
 
 
 def headers(policy: str) -> dict[str, str]:

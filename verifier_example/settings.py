@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         description="The proxy for fetches, `http://host:port`, with `user:password@` if required;"
         " `HTTPS_PROXY` and similar variables are not used.",
     )
+    docs_client_id: str | None = Field(
+        None,
+        description="The public client with which `/docs` signs users in by browser; its redirect URI is that of this"
+        " service with the path `/docs/oauth2-redirect`. Unset, `/docs` asks for username and password only.",
+    )
 
 
 def load_settings() -> Settings:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from issuer.audit.store import AuditStore
-from issuer.checks import configuration, passphrases, private_keys, ring, storage
+from issuer.checks import clients, configuration, passphrases, private_keys, ring, storage
 from issuer.checks.finding import Finding, Severity, problem
+from issuer.clients.store import ClientStore
 from issuer.clock import Clock
 from issuer.database.database import Database
 from issuer.database.errors import StoreError
@@ -66,6 +67,8 @@ def run_checks(clock: Clock) -> Iterator[CheckResult]:
     try:
         stored = CheckResult("database", tuple(_stored(settings, database)))
         yield stored
+        if stored.is_sound and _is_current(database):
+            yield CheckResult("clients", tuple(clients.without_pkce(ClientStore(database))))
         if configured.is_sound and stored.is_sound and _is_current(database):
             reported = {finding.wrong for finding in kept}
             for result in _ring(settings, settings.policy(), database, clock):

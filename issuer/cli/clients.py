@@ -195,6 +195,16 @@ def list_clients(*, as_json: Json = False) -> None:
         show(document, as_json=as_json, rows=list(map(_row, every)), damaged=damaged)
 
 
+@app.command("require-pkce")
+def require_pkce(client_id: ClientId, *, as_json: Json = False) -> None:
+    """Require PKCE of a client that was created with --no-pkce."""
+    with opened(Access.CHANGE) as issuer:
+        client = _find(issuer, client_id)
+        issuer.clients.store.require_pkce(client.id)
+        _wait_for_caches(as_json=as_json)
+        _show(_find(issuer, client_id), as_json=as_json, message="requires PKCE")
+
+
 @app.command()
 def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Refuse a client from now on; access tokens already issued stay valid until they expire."""

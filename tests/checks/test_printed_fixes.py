@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from support.fix_scenarios import database, key_directory, key_ring, passphrase, pkcs11, settings
+from support.fix_scenarios import clients, database, key_directory, key_ring, passphrase, pkcs11, settings
 from support.fix_scenarios.stage import SCENARIOS, Stage
 from support.installation import SETTINGS, Deployment
 
@@ -17,7 +17,7 @@ from issuer.checks.finding import Severity
 from issuer.fixes import Kind, assignment
 from issuer.settings.env_file import read_env_file
 
-SCENARIO_MODULES = (settings, passphrase, key_directory, pkcs11, database, key_ring)
+SCENARIO_MODULES = (settings, passphrase, key_directory, pkcs11, database, key_ring, clients)
 """Importing them fills SCENARIOS."""
 
 pytestmark = pytest.mark.usefixtures("production_rounds")

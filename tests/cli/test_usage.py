@@ -114,6 +114,7 @@ MISUSED = [
     ["clients", "rotate-secret", "id", "--overlap", ""],
     ["clients", "rotate-secret", "id", "--overlap", "-1"],
     ["clients", "rotate-secret", "id", "--overlap", "99999d"],
+    ["clients", "require-pkce"],
     ["clients", "disable"],
     ["clients", "enable"],
     ["token", "inspect", "a", "b"],

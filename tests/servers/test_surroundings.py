@@ -34,6 +34,7 @@ NEEDING = [
     "users disable",
     "users enable",
     "clients rotate-secret",
+    "clients require-pkce",
 ]
 
 

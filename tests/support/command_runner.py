@@ -45,6 +45,7 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "clients add": ["mächine"],
     "clients list": [],
     "clients rotate-secret": ["CLIENT"],
+    "clients require-pkce": ["CLIENT"],
     "clients disable": ["CLIENT"],
     "clients enable": ["CLIENT"],
     "token inspect": ["nonsense"],
