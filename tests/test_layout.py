@@ -38,13 +38,16 @@ OTHER_TESTS: Mapping[str, str] = {
 
 LONGEST_TEST_FILE, LONGEST_FILE, LONGEST_FILE_OF_LIBRARY, LONGEST_FUNCTION = 400, 300, 250, 40
 
+FETCHED = frozenset({"fetched", "node_modules"})
+"""Folders with packages of others, which `make interop` makes."""
+
 OTHER_NAMES: frozenset[str] = frozenset({"cryptography", "private_key_jwt", "sub", "uvicorn"})
 """Names in docstrings of modules that are not of this project; a first part stands for all below it."""
 
 
 @cache
 def python_files(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.rglob("*.py")) if "node_modules" not in path.parts]
+    return [path for path in sorted(folder.rglob("*.py")) if not FETCHED.intersection(path.parts)]
 
 
 @cache

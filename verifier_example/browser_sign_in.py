@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx2
 
-from jwks_verifier.discovery import MALFORMED, find_metadata
+from jwks_verifier.discovery import find_metadata
+from jwks_verifier.encoding import MALFORMED
 from jwks_verifier.http_client import HttpClient, check_url
 
 SCHEME = "issuer"

@@ -77,11 +77,15 @@ COMPONENTS: Mapping[str, Component] = {
     "jose": _node("jose", "jose"),
     "openid-client": _node("openid-client", "oauth"),
     "oauth4webapi": _node("oauth4webapi", "oauth"),
+    "oidc-client-ts": _node("oidc-client-ts", "oauth"),
     "express-oauth2-jwt-bearer": _node("express-oauth2-jwt-bearer", "oauth"),
     "axe-core": Component("npm", files=("pages/node_modules/axe-core/axe.min.js",)),
     "Java": Component("default-jdk-headless", ("java", "javac")),
-    "go-oidc": Component("golang-go", files=("go/verify",)),
+    "go-oidc": Component("golang-go", files=("go/verify", "go/sign_in")),
     "Spring Security": Component("default-jdk-headless maven", ("java",), ("spring/target/jars",)),
+    "Spring Boot": Component("default-jdk-headless maven", ("java",), ("spring_boot/target/jars",)),
+    "idpyoidc": Component("", files=("idpyoidc/fetched/idpyoidc",)),
+    "oauth2-proxy": Component("golang-go", files=("oauth2_proxy/oauth2-proxy",)),
     "Envoy": Component("", files=("envoy/fetched/envoy/_bin/envoy",)),
 }
 """By name; Python packages that tests need are installed with them, and are not listed."""

@@ -191,7 +191,7 @@ class SignInBrowser:
 def _headers(headers: Mapping[str, str], form: str | None) -> dict[str, str]:
     typed = {"Content-Type": "application/x-www-form-urlencoded"} if form is not None else {}
     return {
-        "Accept": "text/html,application/xhtml+xml",
+        "Accept": "text/html,application/xhtml+xml,*/*;q=0.8",
         "Sec-Fetch-Mode": "navigate",
         "Sec-Fetch-Dest": "document",
         **headers,

@@ -15,6 +15,7 @@ from issuer.authorize.request import Parameters
 from issuer.authorize.response import AuthorizationResponse
 from issuer.clients.redirect_uris import difference
 from issuer.oauth import InvalidRequest, ResponseMode
+from issuer.services import Issuer
 from issuer.urls import is_loopback
 from issuer.web.deps import IssuerDep
 from issuer.web.http.body_limit import read_body
@@ -27,7 +28,6 @@ from issuer.web.pages.browser import BrowserDep
 from issuer.web.pages.errors import message, render_error
 from issuer.web.pages.paths import AUTHORIZE
 from issuer.web.pages.rendering import LEAVING_POLICY, redirect, render, with_cookies
-from issuer.wiring import Issuer
 
 router = APIRouter(include_in_schema=False)
 

@@ -1,5 +1,7 @@
-// A web application that signs in with Spring Boot's OAuth client: `java Application` with the settings of
+// A web application that signs in with Spring Boot's OAuth client: `java interop.Application` with the settings of
 // `spring.security.oauth2.client` in its environment. Endpoints and keys are found by discovery.
+
+package interop;
 
 import java.time.Duration;
 import java.util.Map;

@@ -1,0 +1,171 @@
+"""Third-party libraries sign people in at a real issuer, given only its URL, and validate what it answers.
+
+The person's browser runs no JavaScript. Applications with pages of their own are tested in
+`test_sign_in_to_applications`.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from interop.relying_parties import RELYING_PARTIES, Registered, RelyingParty, SignedIn
+from support.components import require
+from support.defaults import ALICE
+from support.servers import QUICK, Installation, eventually, free_port, kid_of
+from support.sign_in_browser import Page, SignInBrowser
+
+STATE = "a state of the sign-out"
+
+
+@pytest.fixture(scope="module")
+def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        Installation(tmp_path_factory.mktemp("sign_in"), **QUICK) as issuer,
+    ):
+        environment.setenv("no_proxy", "127.0.0.1")  # requests would ask a proxy for loopback
+        issuer.serve().until_ready()
+        assert issuer.http.post(f"{issuer.url}/users", json=ALICE).is_success
+        issuer.command("users", "grant", "alice", "--scope", "items:read")
+        yield issuer
+
+
+@pytest.fixture(scope="module")
+def registered(issuer: Installation) -> Registered:
+    home = f"http://127.0.0.1:{free_port()}"
+    uris = ("--redirect-uri", f"{home}/callback", "--post-logout-redirect-uri", f"{home}/signed-out")
+    made = issuer.command("clients", "add", "an app", "--scope", "items:read", *uris, "--json")
+    assert made.code == 0, made
+    client = made.document
+    return Registered(
+        issuer.url, client["client_id"], client["client_secret"], f"{home}/callback", f"{home}/signed-out"
+    )
+
+
+class Conversation(NamedTuple):
+    """One person with one relying party, from the first request until the person is signed out."""
+
+    request: Mapping[str, str]
+    """The parameters of the authorization request."""
+    consented: bool
+    callback: Page
+    signed_in: SignedIn
+    refreshed: Mapping[str, Any]
+    signed_out: Page
+    afterwards: Page
+    """The answer to the next request."""
+
+
+@contextmanager
+def signed_in(
+    name: str, registered: Registered, **more: Any
+) -> Iterator[tuple[RelyingParty, SignInBrowser, Page]]:
+    """Start a relying party, and sign in until the browser is back there."""
+    require(name)
+    browser = SignInBrowser(registered.redirect_uri, registered.post_logout_redirect_uri)
+    with RELYING_PARTIES[name](registered) as party:
+        page = browser.visit(party.begin(**more))
+        assert page.url.startswith(registered.redirect_uri), (page.url, page.text)
+        yield party, browser, page
+
+
+@pytest.fixture(scope="module", params=RELYING_PARTIES)
+def conversation(request: pytest.FixtureRequest, registered: Registered) -> Conversation:
+    """The conversation of each library."""
+    with signed_in(request.param, registered) as (party, browser, callback):
+        asked = browser.visited[0]
+        consented = any("/consent" in url for url in browser.visited)
+        finished = party.finish(callback)
+        refreshed = party.refresh()
+        signed_out = browser.open(party.log_out(STATE))
+        return Conversation(
+            {name: value for name, [value] in parse_qs(urlsplit(asked).query).items()},
+            consented,
+            callback,
+            finished,
+            refreshed,
+            signed_out,
+            browser.open(asked),
+        )
+
+
+def test_a_library_sends_pkce_state_and_nonce_to_the_discovered_endpoint(conversation: Conversation) -> None:
+    request = conversation.request
+    assert request.keys() >= {"state", "nonce", "code_challenge"}
+    assert (request["response_type"], request["code_challenge_method"]) == ("code", "S256")
+
+
+def test_the_response_has_the_state_the_code_and_the_issuer(
+    conversation: Conversation, registered: Registered
+) -> None:
+    response = conversation.callback.parameters
+    assert response.keys() == {"code", "state", "iss"}
+    assert (response["state"], response["iss"]) == (conversation.request["state"], registered.issuer)
+
+
+def test_a_library_accepts_the_id_token(conversation: Conversation, registered: Registered) -> None:
+    claims = conversation.signed_in.claims
+    assert claims["iss"] == registered.issuer
+    assert claims["aud"] in (registered.client_id, [registered.client_id])
+    assert claims["nonce"] == conversation.request["nonce"]
+    assert (claims["acr"], claims["amr"]) == ("1", ["pwd"])
+
+
+def test_a_library_accepts_the_userinfo_of_the_same_person(conversation: Conversation) -> None:
+    userinfo = conversation.signed_in.userinfo
+    assert userinfo["sub"] == conversation.signed_in.claims["sub"]
+    assert userinfo["preferred_username"] == "alice"
+
+
+def test_a_library_accepts_the_id_token_of_a_refresh(conversation: Conversation) -> None:
+    first, second = conversation.signed_in.claims, conversation.refreshed
+    same = ("iss", "sub", "aud", "auth_time", "sid")
+    assert [second[name] for name in same] == [first[name] for name in same]
+    assert second["iat"] >= first["iat"]
+
+
+def test_a_library_signs_the_person_out_at_the_issuer(
+    conversation: Conversation, registered: Registered
+) -> None:
+    assert conversation.signed_out.url.startswith(registered.post_logout_redirect_uri)
+    assert conversation.signed_out.parameters.keys() == {"state"}
+    assert conversation.afterwards.path == "/signin"
+
+
+def test_a_library_receives_the_response_by_a_form_without_javascript(registered: Registered) -> None:
+    with signed_in("openid-client", registered, response_mode="form_post") as (party, _, callback):
+        assert callback.url == registered.redirect_uri
+        assert callback.posted
+        assert party.finish(callback).userinfo["preferred_username"] == "alice"
+
+
+def test_a_library_pushes_its_request(registered: Registered) -> None:
+    with signed_in("openid-client", registered, pushed=True) as (party, browser, callback):
+        asked = parse_qs(urlsplit(browser.visited[0]).query)
+        assert asked.keys() == {"client_id", "request_uri"}
+        assert party.finish(callback).userinfo["preferred_username"] == "alice"
+
+
+def test_a_library_follows_a_rotation_between_two_tokens_and_signs_out_with_the_old_one(
+    issuer: Installation, registered: Registered
+) -> None:
+    with signed_in("openid-client", registered) as (party, browser, callback):
+        first = party.finish(callback)
+        assert issuer.command("keys", "rotate").code == 0
+        eventually(lambda: kid_of(issuer.token()) != kid_of(first.id_token), "the new key signs")
+        assert party.refresh()["sub"] == first.claims["sub"]
+        page = browser.open(party.log_out(STATE))
+        assert page.url.startswith(registered.post_logout_redirect_uri)
+
+
+def test_a_person_who_is_signed_in_reaches_a_second_client_without_a_password(registered: Registered) -> None:
+    with signed_in("openid-client", registered) as (party, browser, callback):
+        party.finish(callback)
+        with RELYING_PARTIES["oauth4webapi"](registered) as other:
+            require("oauth4webapi")
+            seen = len(browser.visited)
+            page = browser.visit(other.begin())
+            assert not any("/signin" in url for url in browser.visited[seen:])
+            assert other.finish(page).userinfo["preferred_username"] == "alice"
