@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from support.authorization import app
 from support.defaults import ALICE, PASSWORD, MovableClock
 from support.sign_in_browser import Page, SignInBrowser
-from support.signed_in import browser_of, is_valid, start_family, start_session
+from support.account_sessions import browser_of, is_valid, start_family, start_session
 
 from issuer.oauth import AuthMethod
 from issuer.sessions.session import BrowserSession
