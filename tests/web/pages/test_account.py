@@ -5,7 +5,7 @@ from fastapi.testclient import TestClient
 from support.authorization import SCOPE, a_request, app
 from support.defaults import ALICE, PASSWORD, MovableClock, bearer
 from support.sign_in_browser import Form, Page, SignInBrowser
-from support.account_sessions import browser_of, is_valid, start_family, start_session, use_session
+from support.signed_in import browser_of, is_valid, start_family, start_session, use_session
 
 from issuer.clients.client import FIRST_PARTY
 from issuer.oauth import AuthMethod
@@ -68,7 +68,7 @@ def test_no_form_is_accepted_without_a_session(web: TestClient, path: str) -> No
 def test_the_page_shows_the_user_sessions_and_applications_in_words(
     issuer: Issuer, browser: SignInBrowser, alice: str, account: str, clock: MovableClock
 ) -> None:
-    issuer.authorize.consents.give(alice, a_request(APP), SCOPE | {"offline_access"}, clock(), clock())
+    issuer.consents.give(alice, a_request(APP), SCOPE | {"offline_access"}, clock(), clock())
     start_family(issuer, alice, FIRST_PARTY, clock())
     clock.advance(hours=1, minutes=30)
     page = browser.open(account)
@@ -124,7 +124,7 @@ def test_all_other_sessions_are_ended_at_once(
 def test_withdrawing_disconnects_the_application_and_its_refresh_token_is_refused(
     issuer: Issuer, web: TestClient, browser: SignInBrowser, alice: str, account: str, clock: MovableClock
 ) -> None:
-    issuer.authorize.consents.give(alice, a_request(APP), SCOPE, clock(), clock())
+    issuer.consents.give(alice, a_request(APP), SCOPE, clock(), clock())
     _, token = start_family(issuer, alice, APP, clock())
     page = browser.open(account)
     page = browser.submit(page, form_to(page, "/applications/withdraw", application=APP.id))
@@ -133,13 +133,13 @@ def test_withdrawing_disconnects_the_application_and_its_refresh_token_is_refuse
     refresh = {"grant_type": "refresh_token", "refresh_token": token, "client_id": APP.id}
     answer = web.post("/oauth2/token", data=refresh)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
-    assert issuer.authorize.consents.covers(alice, a_request(APP), SCOPE, clock(), clock()).needed
+    assert issuer.consents.covers(alice, a_request(APP), SCOPE, clock(), clock()).needed
 
 
 def test_sessions_and_applications_of_another_user_cannot_be_ended(
     issuer: Issuer, browser: SignInBrowser, bob: str, alice: str, account: str, clock: MovableClock
 ) -> None:
-    issuer.authorize.consents.give(bob, a_request(APP), SCOPE, clock(), clock())
+    issuer.consents.give(bob, a_request(APP), SCOPE, clock(), clock())
     _, theirs = start_session(issuer, bob)
     family, token = start_family(issuer, bob, APP, clock())
     start_session(issuer, alice)
@@ -148,11 +148,11 @@ def test_sessions_and_applications_of_another_user_cannot_be_ended(
     refused = browser.submit(page, form, session=family.id)  # the token is for another session
     assert refused.status == 400
     # Whoever made a valid form for it would end nothing either.
-    issuer.authorize.consents.withdraw(alice, APP.id, clock())
+    issuer.consents.withdraw(alice, APP.id, clock())
     assert not issuer.tokens.families.end(family.id, clock(), user_id=alice)
     assert is_valid(issuer, token)
     assert issuer.sessions.store.find(theirs, clock()) is not None
-    assert not issuer.authorize.consents.covers(bob, a_request(APP), SCOPE, clock(), clock()).needed
+    assert not issuer.consents.covers(bob, a_request(APP), SCOPE, clock(), clock()).needed
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_forms_are_refused_from_other_sites_browsers_and_sessions(
     clock: MovableClock,
     path: str,
 ) -> None:
-    issuer.authorize.consents.give(alice, a_request(APP), SCOPE, clock(), clock())
+    issuer.consents.give(alice, a_request(APP), SCOPE, clock(), clock())
     other, secret = start_session(issuer, alice)
     _, token = start_family(issuer, alice, APP, clock())
     typed = {"password": PASSWORD, "new_password": "nine calm bisons whisper", "confirmation": "alice"}

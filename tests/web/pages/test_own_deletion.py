@@ -4,10 +4,10 @@ import pytest
 from fastapi.testclient import TestClient
 from support.defaults import ALICE, PASSWORD, bearer
 from support.sign_in_browser import Page, SignInBrowser
-from support.account_sessions import browser_of
+from support.signed_in import browser_of
 
+from issuer.services import Issuer
 from issuer.web.pages.browser import cookie_name
-from issuer.wiring import Issuer
 
 
 @pytest.fixture

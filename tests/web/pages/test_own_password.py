@@ -5,13 +5,13 @@ from fastapi.testclient import TestClient
 from support.authorization import app
 from support.defaults import ALICE, PASSWORD, MovableClock
 from support.sign_in_browser import Page, SignInBrowser
-from support.account_sessions import browser_of, is_valid, start_family, start_session
+from support.signed_in import browser_of, is_valid, start_family, start_session
 
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession
 from issuer.throttling.limits import DEVICE
 from issuer.web.pages.browser import cookie_name
-from issuer.wiring import Issuer
 
 NEW = "nine calm bisons whisper"
 
