@@ -21,7 +21,7 @@ from issuer.authorize.ticket import Ticket, Tickets
 from issuer.authorize.validation import Rules, require_client, return_address, validated
 from issuer.clients.client import Client
 from issuer.digests import digest
-from issuer.oauth import AccessDenied, OAuthError
+from issuer.oauth import AccessDenied, InvalidRequest, OAuthError
 from issuer.sessions.session import BrowserSession
 from issuer.sessions.store import BrowserSessionStore
 
@@ -128,6 +128,8 @@ class Flow:
 
         It is validated as at the authorization endpoint.
         """
+        if "request_uri" in dict(parameters):
+            raise InvalidRequest("request_uri must not be pushed (RFC 9126 section 2.1)")
         to = return_address(parameters, client)
         # The digest is not known yet; that there is one satisfies clients that must push.
         validated(to, parameters, self.rules, now, pushed=b"")

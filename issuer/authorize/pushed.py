@@ -33,7 +33,7 @@ URN = "urn:ietf:params:oauth:request_uri:"
 PUSHED_LIFETIME = timedelta(seconds=60)
 PUSHED_KEPT = TICKET_LIFETIME
 """How long a request is kept after that: for tickets, which name it."""
-PUSHED_MOST_CHARACTERS = 16 * 1024
+PUSHED_MOST_BYTES = 16 * 1024
 
 pushed_requests = Table(
     "pushed_requests",

@@ -17,7 +17,6 @@ from issuer.authorize.errors import (
     UnsupportedResponseType,
 )
 from issuer.authorize.pkce import requested_challenge
-from issuer.authorize.redirect_uris import closest, registered_uri
 from issuer.authorize.request import (
     AuthorizationRequest,
     Parameters,
@@ -25,6 +24,7 @@ from issuer.authorize.request import (
     ReturnAddress,
 )
 from issuer.clients.client import Client, audience_among
+from issuer.clients.redirect_uris import closest, is_registered
 from issuer.oauth import (
     CLIENT_ID_MOST_CHARACTERS,
     GrantType,
@@ -83,7 +83,7 @@ def return_address(parameters: Parameters, client: Client) -> ReturnAddress:
     sent = given.get("redirect_uri")
     if sent is None:
         raise NoRedirect("redirect_uri is missing: it is always required here")
-    if registered_uri(sent, client.redirect_uris) is None:
+    if not is_registered(sent, client.redirect_uris):
         raise NoRedirect(
             "the redirect_uri is not one that is registered for this client",
             sent=sent,

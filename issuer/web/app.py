@@ -33,6 +33,7 @@ from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
 from issuer.web.http.signing_thread import SigningThread
 from issuer.web.oauth import end_session, introspection, revocation, token, userinfo
+from issuer.web.oauth import authorize, introspection, par, revocation, token, userinfo
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
@@ -105,6 +106,20 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
     app.state.signing = _signing_runner(issuer, alone=alone)
     app.state.metrics_limiter = anyio.CapacityLimiter(1)
     for module in ENDPOINTS:
+    for module in (
+        login,
+        token,
+        authorize,
+        par,
+        revocation,
+        introspection,
+        userinfo,
+        users,
+        sessions,
+        jwks,
+        discovery,
+        health,
+    ):
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
     style.install(app, issuer.settings.logo_image())

@@ -15,6 +15,8 @@ from issuer.oauth import InvalidRequest
 
 PUBLIC = "/.well-known/"
 """What verifiers read, open to every origin; error responses too, so that scripts can read the reason."""
+NEVER = "/oauth2/authorize"
+"""Where browsers navigate, and no script may read a response, OAuth 2.1 section 3.1."""
 _PUBLIC_HEADERS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-expose-headers", b"ETag, Retry-After, X-Request-Id"),
@@ -56,7 +58,7 @@ class CrossOrigin:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer preflights and add the headers."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] == NEVER:
             await self._app(scope, receive, send)
         elif scope["path"].startswith(PUBLIC):
             if scope["method"] == "OPTIONS" and _is_preflight(scope):

@@ -67,6 +67,24 @@ def read_fields(content_type: str, body: bytes) -> list[tuple[str, str]]:
     return given
 
 
+def read_verbatim(encoded: bytes) -> tuple[tuple[str, str], ...]:
+    """Return the parameters in a query or a form as they were sent, in their order; raise InvalidRequest.
+
+    A parameter without a value counts as omitted, and only `resource` may be repeated, RFC 6749 section 3.1.
+    """
+    try:
+        fields = parse_qsl(
+            encoded.decode(), keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MOST
+        )
+    except UnicodeDecodeError:
+        raise InvalidRequest("the parameters are not UTF-8, RFC 6749 appendix B") from None
+    except ValueError:
+        raise InvalidRequest(f"the request has more than {FIELDS_MOST} parameters") from None
+    given = tuple((name, value) for name, value in fields if value)
+    require_once((name for name, _ in given if name != "resource"), "parameter")
+    return given
+
+
 def _require_charset(content_type: str, fields: Iterable[tuple[str, str]]) -> None:
     """Raise InvalidRequest for a form in another charset whose characters could be misread as UTF-8."""
     message = Message()
@@ -86,10 +104,10 @@ def read_form(content_type: str, body: bytes) -> tuple[dict[str, str], tuple[str
 async def get_form(request: Request) -> OAuthRequest:
     """Return the form of a request."""
     parameters, resources = read_form(request.headers.get("content-type", ""), await read_body(request))
-    return OAuthRequest(parameters, resources, _authorization(request, parameters))
+    return OAuthRequest(parameters, resources, authorization_of(request, parameters))
 
 
-def _authorization(request: Request, parameters: Mapping[str, str]) -> str | None:
+def authorization_of(request: Request, parameters: Mapping[str, str]) -> str | None:
     """Return the Authorization header; None for an empty one, and for an access token if the form names the client.
 
     Applications that add their access token to every request send it here, too. It does not authenticate the client,

@@ -3,12 +3,15 @@
 Preflight requests of browsers (CORS) are answered in `cors`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from fastapi import Response
 from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+WITHOUT_HEAD = frozenset({"/oauth2/authorize"})
+"""Where GET changes something: a HEAD request, such as of a program that previews links, would issue a code."""
 
 
 class CommonMethods:
@@ -18,32 +21,35 @@ class CommonMethods:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass HEAD on as GET, and drop the body."""
+        """Pass HEAD on as GET where that is safe, and drop the body."""
         if scope["type"] == "http" and (scope["method"], scope["path"]) == ("OPTIONS", "*"):
             await Response(status_code=204)(scope, receive, send)
             return
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self._app(scope, receive, send)
             return
+        method = "HEAD" if scope["path"] in WITHOUT_HEAD else "GET"
 
         async def send_head(message: Message) -> None:
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app({**scope, "method": "GET"}, receive, send_head)
+        await self._app({**scope, "method": method}, receive, send_head)
 
 
 def allowed(routes: Iterable[BaseRoute], scope: Scope) -> str:
     """Return the value of Allow for the path in `scope`, RFC 9110 section 10.2.1."""
-    methods = {method for each in _methods(routes, scope) for method in each} | {"OPTIONS"}
-    if "GET" in methods:
-        methods.add("HEAD")
+    methods = {"OPTIONS"}
+    for path, of_route in _methods(routes, scope):
+        methods.update(of_route)
+        if "GET" in of_route and path not in WITHOUT_HEAD:
+            methods.add("HEAD")
     return ", ".join(sorted(methods))
 
 
-def _methods(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[Iterable[str]]:
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> Iterator[tuple[str | None, Collection[str]]]:
     for route in iter_route_contexts(list(routes)):
         found, _ = route.matches(scope)
         if found is not Match.NONE:
-            yield getattr(route, "methods", None) or ()
+            yield route.path, getattr(route, "methods", None) or ()

@@ -60,6 +60,11 @@ def page_policy(page: str) -> str:
     )
 
 
+def allowing_scripts(policy: str, page: str) -> str:
+    """Return a Content-Security-Policy with the inline scripts of a page allowed by digest."""
+    return f"{policy}; script-src {' '.join(_digests(_SCRIPT, page))}"
+
+
 def static_page_policy(page: str) -> str:
     """Return a Content-Security-Policy that allows, by digest, the inline styles of a page, and nothing else."""
     styles = " ".join(_digests(_STYLE, page))
