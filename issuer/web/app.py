@@ -39,6 +39,7 @@ from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import (
     account,
     api_docs,
+    consent,
     home,
     own_deletion,
     own_password,
@@ -71,6 +72,7 @@ ENDPOINTS = (
     signin,
     signup,
     signout,
+    consent,
     account,
     own_password,
     own_deletion,

@@ -2,4 +2,5 @@
 
 AUTHORIZE = "/oauth2/authorize"
 SIGNIN, SIGNUP, ACCOUNT = "/signin", "/signup", "/account"
+CONSENT = "/consent"
 SIGNOUT, LOGOUT = "/signout", "/oauth2/logout"

@@ -1,0 +1,158 @@
+"""`/consent`: a user allows an application what it asks for, or does not.
+
+When users are asked is decided in `authorize.consent`; which page or response follows, in `web.oauth.authorize`.
+"""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from issuer.accounts.user import User
+from issuer.authorize.consent import ConsentState, Place, Reason, destination
+from issuer.authorize.flow import Pending
+from issuer.authorize.request import scope_of_user
+from issuer.authorize.scope_texts import in_words
+from issuer.services import Issuer
+from issuer.web.deps import IssuerDep
+from issuer.web.http.ambiguity import UnambiguousRoute
+from issuer.web.http.endpoints import renders_errors
+from issuer.web.http.forms import FormDep
+from issuer.web.oauth.authorize import respond
+from issuer.web.pages import paths
+from issuer.web.pages.browser import Browser, BrowserDep
+from issuer.web.pages.errors import PageError, message, render_error
+from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
+from issuer.web.pages.rendering import LEAVING_POLICY, redirect, render
+from issuer.web.pages.signin import SWITCH
+from issuer.web.pages.words import date_of
+
+router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
+
+PURPOSE = "consent"
+ALLOW, DENY = "allow", "deny"
+_REASONS = {
+    Reason.CLIENT_CHANGED: "Its name or its address has changed since.",
+    Reason.MORE_RESOURCES: "Now it asks for access to another service.",
+    Reason.MORE_SCOPE: "Now it asks for more.",
+    Reason.REQUESTED: "It asks you to confirm this again.",
+    Reason.UNPROVEN_CLIENT: "Any program on your computer can use this name, so you are asked each time.",
+}
+"""Why a user is asked who allowed something before."""
+CHANGED = PageError("This page had changed since it was shown, so nothing was allowed. Please answer again.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user is asked, and who."""
+
+    pending: Pending
+    user: User
+    scope: frozenset[str]
+    state: ConsentState
+
+    @property
+    def shown(self) -> str:
+        """What a form must have shown for its answer to count."""
+        request = self.pending.request
+        names = request.client.id, request.client.name, request.returns_to.redirect_uri, self.user.id
+        return json.dumps([*names, self.pending.ticket, request.resources, sorted(self.scope)])
+
+
+@router.get(paths.CONSENT)
+@renders_errors(render_error)
+async def show(
+    request: Request,
+    issuer: IssuerDep,
+    browser: BrowserDep,
+    forms: FormTokensDep,
+    ticket: Annotated[str, Query()] = "",
+) -> Response:
+    """Ask the user, or go back to the request if there is nothing to ask."""
+    now = issuer.clock()
+    asked = await anyio.to_thread.run_sync(_asked, issuer, browser, ticket, now)
+    if not isinstance(asked, Asked):
+        return _without(request, asked, ticket)
+    if not asked.state.needed:
+        return redirect(request, paths.AUTHORIZE, ticket=asked.pending.ticket)
+    return await anyio.to_thread.run_sync(_page, request, forms, browser, asked, now)
+
+
+@router.post(paths.CONSENT)
+@renders_errors(render_error)
+async def answer(
+    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
+) -> Response:
+    """Store the answer and go on; one to a form that showed something else is asked again."""
+    fields, now = form.parameters, issuer.clock()
+    ticket, decision = fields.get("ticket", ""), fields.get("decision")
+    asked = await anyio.to_thread.run_sync(_asked, issuer, browser, ticket, now)
+    if not isinstance(asked, Asked):
+        return _without(request, asked, ticket)
+
+    def decide() -> Response:
+        token = fields.get(FIELD, "")
+        valid = forms.is_valid(request, token, browser, PURPOSE, now, asked.shown)
+        if not valid or decision not in {ALLOW, DENY}:
+            return _page(request, forms, browser, asked, now, (CHANGED,))
+        pending = asked.pending
+        if decision == DENY:
+            return respond(request, issuer.authorize.flow.denied(pending))
+        issuer.authorize.consents.give(asked.user.id, pending.request, asked.scope, pending.started, now)
+        return redirect(request, paths.AUTHORIZE, ticket=pending.ticket)
+
+    return await anyio.to_thread.run_sync(decide)
+
+
+def _asked(issuer: Issuer, browser: Browser, ticket: str, now: datetime) -> Asked | Pending | None:
+    """Return what the user is asked; the request alone if nobody is signed in, None if the ticket is not valid."""
+    pending = issuer.authorize.flow.pending(ticket, browser.device, now)
+    if pending is None or browser.user is None:
+        return pending
+    scope = scope_of_user(pending.request.scope, browser.user.scope)
+    state = issuer.authorize.consents.covers(browser.user.id, pending.request, scope, pending.started, now)
+    return Asked(pending, browser.user, scope, state)
+
+
+def _without(request: Request, pending: Pending | None, ticket: str) -> Response:
+    """Return the response to a browser without a session, or without a valid ticket."""
+    if pending is not None:
+        return redirect(request, paths.AUTHORIZE, ticket=ticket)
+    text = "Its address was changed, or it belongs to another browser. Go back to the application, and start again."
+    return message(request, "This page is not valid", text, status=400, link=(paths.ACCOUNT, "Your account"))
+
+
+def _page(
+    request: Request,
+    forms: FormTokens,
+    browser: Browser,
+    asked: Asked,
+    now: datetime,
+    errors: tuple[PageError, ...] = (),
+) -> Response:
+    asks, state = asked.pending.request, asked.state
+    client, to = asks.client, destination(asks.returns_to.redirect_uri)
+    return render(
+        request,
+        "consent.html",
+        status=400 if errors else 200,
+        policy=LEAVING_POLICY,
+        errors=errors,
+        client_name=client.name,
+        first_seen=date_of(client.created_at) if client.created_at else None,
+        destination=to.name,
+        is_loopback=to.place is Place.LOOPBACK,
+        is_program=to.place is Place.PRIVATE_SCHEME,
+        scopes=in_words(asked.scope),
+        new=state.new if state.given_at else frozenset(),
+        resources=asks.resources,
+        allowed_at=date_of(state.given_at) if state.given_at else None,
+        why=_REASONS.get(state.reason) if state.reason else None,
+        user=asked.user,
+        ticket=asked.pending.ticket,
+        switch=SWITCH,
+        form_token=forms.token(browser, PURPOSE, now, asked.shown),
+    )
