@@ -15,6 +15,7 @@ from issuer.accounts.store import lock_enabled, users
 from issuer.accounts.user import User, VerifiedPassword, require_password
 from issuer.audit.chain import Action, Entry
 from issuer.audit.store import append
+from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
 from issuer.sessions.session import Acr, Amr, BrowserSession
@@ -26,7 +27,7 @@ from issuer.tokens.refresh_rotation import families, refresh_tokens
 
 T = TypeVar("T")
 
-PERSONAL = (consents, families, browser_sessions, session_events)
+PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events)
 """The tables with rows of a user, in the order in which they are deleted."""
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
-    ColumnElement,
     ForeignKey,
     LargeBinary,
     Row,
@@ -20,6 +19,7 @@ from sqlalchemy import (
 )
 
 from issuer.accounts.store import lock_enabled
+from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent import Consent, ConsentState, consent_state, consent_to, resources_of
 from issuer.authorize.request import AuthorizationRequest
 from issuer.database.database import Database, metadata
@@ -93,22 +93,22 @@ class Consents:
         return True
 
     def withdraw(self, user_id: str, client_id: str, now: datetime) -> None:
-        """Delete what the user has allowed a client, and end the client's sessions of the user."""
+        """Delete what the user has allowed a client, void its codes, and end the client's sessions of the user."""
         with self._database.together():
             with self._database.write() as connection:
-                connection.execute(delete(consents).where(_is_of(user_id), consents.c.client_id == client_id))
+                # Codes before sessions: one that is being redeemed is waited for, and its session then ends.
+                for table in (consents, authorization_codes):
+                    theirs = table.c.user_id == user_id, table.c.client_id == client_id
+                    connection.execute(delete(table).where(*theirs))
             self._families.end_of_client(user_id, client_id, now)
 
     def of_user(self, user_id: str) -> tuple[list[Consent], list[DatabaseDamaged]]:
         """Return what a user has allowed, the newest first, and what is wrong with rows that cannot be read."""
         newest = consents.c.given_at.desc(), consents.c.client_id, consents.c.resource
         with self._database.read() as connection:
-            rows = connection.execute(select(consents).where(_is_of(user_id)).order_by(*newest)).all()
+            theirs = select(consents).where(consents.c.user_id == user_id)
+            rows = connection.execute(theirs.order_by(*newest)).all()
         return each_readable(rows, _consent)
-
-
-def _is_of(user_id: str) -> ColumnElement[bool]:
-    return consents.c.user_id == user_id
 
 
 def _consent(row: Row[Any]) -> Consent:

@@ -13,10 +13,13 @@ from issuer.accounts.user import VerifiedPassword
 from issuer.administration.own_account import delete_account
 from issuer.audit.chain import Action
 from issuer.audit.store import AuditStore
+from issuer.authorize.code import code_for
+from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database, metadata
 from issuer.database.subjects import subjects
+from issuer.digests import digest
 from issuer.oauth import AuthMethod
 from issuer.sessions.store import BrowserSessionStore
 from issuer.throttling.origin import Origin
@@ -42,7 +45,9 @@ def user_with_everything(database: Database) -> str:
     sessions = BrowserSessionStore(database, timedelta(hours=12), timedelta(hours=2))
     started = sessions.start(user_id, None, "1", ("pwd",), Origin(), NOW)
     assert started
-    sessions.sid(started[0], APP.id)
+    sid = sessions.sid(started[0], APP.id)
+    code = code_for(a_request(), started[0], SCOPE, sid, digest(user_id), NOW)
+    assert CodeStore(database).add(code, None, NOW)
     assert Consents(database, FamilyStore(database)).give(user_id, a_request(), SCOPE, NOW, NOW)
     SessionEventStore(database).record(SessionEvent.REUSED, family, NOW)
     return user_id
@@ -61,7 +66,8 @@ def test_nothing_of_a_deleted_account_remains_but_its_id(database: Database) -> 
     ClientStore(database).add(app(backchannel_logout_uri=LOGOUT, auth_method=AuthMethod.NONE))
     mine, other = user_with_everything(database), user_with_everything(database)
     before = tables_that_name(database, other)
-    assert tables_that_name(database, mine) == before > {"users", "families", "consents", "session_events"}
+    assert tables_that_name(database, mine) == before
+    assert before > {"users", "families", "consents", "session_events", "authorization_codes"}
     assert delete_account(database, mine, HASH, NOW)
     assert tables_that_name(database, mine) == KEPT
     assert tables_that_name(database, other) == before

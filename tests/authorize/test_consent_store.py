@@ -11,10 +11,15 @@ from support.authorization import APP, SCOPE, a_request, app
 from support.stores import MONTH, NOW, family_with_token, found, user
 
 from issuer.accounts.store import AccountStore
+from issuer.authorize.code import code_for
+from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent import Reason
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.request import Prompt
 from issuer.database.database import Database
+from issuer.digests import digest
+from issuer.sessions.store import BrowserSessionStore
+from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import stored
 from issuer.tokens.refresh_text import new_refresh_token
@@ -107,6 +112,21 @@ def test_withdrawing_ends_the_sessions_of_that_client_and_user_only(
     assert consents.covers(mine.user_id, a_request(), SCOPE, LATER, LATER).reason is Reason.FIRST
     assert not consents.covers(mine.user_id, a_request(app(id="another")), SCOPE, LATER, LATER).needed
     assert not consents.covers(theirs.user_id, a_request(), SCOPE, LATER, LATER).needed
+
+
+def test_withdrawing_voids_codes_that_the_client_has_not_redeemed(
+    database: Database, consents: Consents, owner: str
+) -> None:
+    sessions = BrowserSessionStore(database, timedelta(hours=12), timedelta(hours=2))
+    started = sessions.start(owner, None, "1", ("pwd",), Origin(), NOW)
+    assert started
+    codes = CodeStore(database)
+    for client in (APP, app(id="another")):
+        code = code_for(a_request(client), started[0], SCOPE, "a sid", digest(client.id), NOW)
+        assert codes.add(code, None, NOW)
+    consents.withdraw(owner, APP.id, LATER)
+    assert codes.find(APP.id) is None
+    assert codes.find("another") is not None
 
 
 def test_a_disabled_or_unknown_account_gives_no_consent(
