@@ -66,7 +66,9 @@ class OutgoingHttp:
             async with asyncio.timeout(EXCHANGE_SECONDS), http:
                 yield http
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise ExchangeFailed(str(error) or type(error).__name__) from error  # a reset connection has no text
+            raise ExchangeFailed(
+                str(error) or type(error).__name__
+            ) from error  # a reset connection has no text
         except TimeoutError as error:
             raise ExchangeFailed("it takes too long") from error
 

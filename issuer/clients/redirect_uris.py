@@ -14,11 +14,26 @@ REDIRECT_URIS_MOST = 20
 LOOPBACK_HOSTS = ("127.0.0.1", "[::1]", "localhost")
 """Where native applications listen, RFC 8252 section 7.3; not one of them stands for another."""
 UNSAFE_SCHEMES = frozenset(
-    {"about", "blob", "chrome", "cid", "content", "data", "feed", "file", "filesystem", "ftp", "ftps", "intent"}
+    {
+        "about",
+        "blob",
+        "chrome",
+        "cid",
+        "content",
+        "data",
+        "feed",
+        "file",
+        "filesystem",
+        "ftp",
+        "ftps",
+        "intent",
+    }
     | {"jar", "javascript", "mailto", "resource", "sms", "tel", "urn", "vbscript", "view-source", "ws", "wss"}
 )
 """Schemes that browsers handle themselves, as a script, document or connection, and such as lead nowhere."""
-RESPONSE_PARAMETERS = frozenset({"code", "error", "error_description", "error_uri", "iss", "response", "state"})
+RESPONSE_PARAMETERS = frozenset(
+    {"code", "error", "error_description", "error_uri", "iss", "response", "state"}
+)
 """What the authorization response adds to the query: a client could read the registered value in its place."""
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 """Browsers remove these from a path, also when they are escaped, and would go elsewhere than it seems."""
@@ -113,7 +128,9 @@ def _require_unambiguous(parts: SplitResult) -> None:
     """Raise BadURL for a path that browsers change, and for a query with parameters of the response."""
     if _DOT_SEGMENT.search(parts.path):
         raise BadURL("must not have a path with `.` or `..`, which browsers remove")
-    taken = RESPONSE_PARAMETERS.intersection(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    taken = RESPONSE_PARAMETERS.intersection(
+        name for name, _ in parse_qsl(parts.query, keep_blank_values=True)
+    )
     if taken:
         raise BadURL(f"must not have the query parameter {min(taken)}, which the response sets")
 

@@ -32,7 +32,6 @@ from issuer.web.http.prefix import SetRootPath, StripPrefix, path_of
 from issuer.web.http.proxies import ClientAddress, TrustedProxies
 from issuer.web.http.security_headers import SecurityHeaders
 from issuer.web.http.signing_thread import SigningThread
-from issuer.web.oauth import end_session, introspection, revocation, token, userinfo
 from issuer.web.oauth import authorize, end_session, introspection, par, revocation, token, userinfo
 from issuer.web.operation import health, metrics
 from issuer.web.operation.background import build_supervisor

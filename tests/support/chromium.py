@@ -76,7 +76,9 @@ class Visitor:
         self.page.evaluate(AXE.read_text("utf-8"))
         found: dict[str, Any] = self.page.evaluate("axe.run()")
         return [
-            f"{each['id']}: {each['help']}: {node['html']}" for each in found["violations"] for node in each["nodes"]
+            f"{each['id']}: {each['help']}: {node['html']}"
+            for each in found["violations"]
+            for node in each["nodes"]
         ]
 
 

@@ -1,5 +1,6 @@
 """How long tokens of a key live, read from tokens that are issued: of every type that the key ring signs."""
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, cast
@@ -34,8 +35,7 @@ class Unsigned:
 @lru_cache(maxsize=1000)
 def lifetimes(policy: Policy, recorded: timedelta) -> dict[str, timedelta]:
     """Return the lifetime of each type of token by a key whose recorded `token_lifetime` that is."""
-    key = Key.standby(sound_key("a"), policy, START, timedelta(0))
-    key = cast("Any", key).__class__(**{**vars(key), "token_lifetime": recorded})
+    key = replace(Key.standby(sound_key("a"), policy, START, timedelta(0)), token_lifetime=recorded)
     signer = JwtSigner(cast("Any", Unsigned()), cast("Any", None), policy, "https://issuer.example")
     access = AccessTokens(signer).sign(
         Authorization("a user", "a client", frozenset(), ("x",)), None, key, START

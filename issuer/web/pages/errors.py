@@ -92,5 +92,7 @@ def _sentence(description: str) -> str:
 
 
 def _span(seconds: int) -> str:
-    number, unit = (seconds, "second") if seconds < MINUTE_SECONDS else (-(-seconds // MINUTE_SECONDS), "minute")
+    number, unit = (
+        (seconds, "second") if seconds < MINUTE_SECONDS else (-(-seconds // MINUTE_SECONDS), "minute")
+    )
     return f"{number} {unit}{'' if number == 1 else 's'}"

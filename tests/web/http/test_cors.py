@@ -84,7 +84,6 @@ def test_pages_and_endpoints_that_browsers_are_sent_to_are_open_to_no_origin(
         "/oauth2/logout",
         "/oauth2/introspect",
         "/signin",
-        "/consent",
         "/account",
     } <= closed
     with TestClient(app, follow_redirects=False) as web:
