@@ -107,7 +107,7 @@ class BackchannelLogout:
     def token(self, notice: LogoutNotice, key: Key, now: datetime) -> str:
         """Return a logout token, section 2.4; it expires before its key is withdrawn. Raise Unavailable."""
         issued_at = int(now.timestamp())
-        lifetime = min(LIFETIME, self._signer.lifetime(key))
+        lifetime = self._signer.lifetime(key, LIFETIME)
         claims = {
             "iss": self._signer.issuer,
             "sub": notice.user_id,

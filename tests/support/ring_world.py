@@ -17,6 +17,7 @@ from issuer.keyring.ring import KeyRing
 from issuer.keyring.view import View
 from issuer.signing.public_key import PublicKey
 from support.defaults import START
+from support.token_lifetimes import longest_lifetime
 
 Operation = Callable[[KeyRing, datetime], KeyRing]
 HALF_SECOND = timedelta(milliseconds=500)
@@ -186,7 +187,7 @@ class World:
             else:
                 ready = True
                 signed[node.name] = key
-                expires_at = clock + min(node.policy.token_lifetime, key.token_lifetime)
+                expires_at = clock + longest_lifetime(node.policy, key)
                 _last(self.verifiers.tokens, key.kid, expires_at - self.behind)
             try:
                 max_age = node.view.max_age(node.policy, clock)

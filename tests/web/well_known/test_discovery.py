@@ -1,6 +1,7 @@
 """The discovery documents list exactly what is registered."""
 
 import pytest
+from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 from support.defaults import ALICE, Build
 from support.endpoints import ISSUER, verified
@@ -31,20 +32,41 @@ def test_a_discovery_document_lists_the_registered_endpoints_and_nothing_else(
         "introspection_endpoint": f"{ISSUER}/oauth2/introspect",
         "introspection_endpoint_auth_methods_supported": every[:-1],
         "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-        "grant_types_supported": ["client_credentials", "password", "refresh_token"],
+        "grant_types_supported": ["authorization_code", "client_credentials", "password", "refresh_token"],
+        "authorization_endpoint": f"{ISSUER}/oauth2/authorize",
+        "pushed_authorization_request_endpoint": f"{ISSUER}/oauth2/par",
+        "userinfo_endpoint": f"{ISSUER}/oauth2/userinfo",
+        "end_session_endpoint": f"{ISSUER}/oauth2/logout",
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query", "form_post"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+        "prompt_values_supported": ["none", "login", "consent", "select_account", "create"],
+        "scopes_supported": ["openid", "profile", "email", "offline_access"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
+        "claims_supported": [
+            *("iss", "sub", "aud", "exp", "iat", "auth_time", "sid", "acr", "amr", "at_hash", "nonce"),
+            *("name", "preferred_username", "updated_at", "email", "email_verified"),
+        ],
+        "claims_parameter_supported": True,
+        "request_parameter_supported": False,
+        "request_uri_parameter_supported": False,
+        "acr_values_supported": ["1"],
+        "ui_locales_supported": ["en"],
+        "backchannel_logout_supported": True,
+        "backchannel_logout_session_supported": True,
     }
     assert answer.headers["access-control-allow-origin"] == "*"
 
 
 def test_every_url_is_that_of_an_endpoint(web: TestClient) -> None:
-    paths = web.get("/openapi.json").json()["paths"]
+    paths = {route.path for route in iter_route_contexts(web.app.routes)}  # type: ignore[attr-defined]
     urls = [
         value for name, value in web.get(DOCUMENTS[0]).json().items() if name.endswith(("_uri", "_endpoint"))
     ]
-    assert len(urls) == 4
-    assert {url.removeprefix(ISSUER) for url in urls} <= paths.keys()
+    assert len(urls) == 8
+    assert {url.removeprefix(ISSUER) for url in urls} <= paths
 
 
 def test_every_listed_endpoint_authenticates_clients_as_listed(
@@ -76,7 +98,14 @@ def test_discovery_has_no_empty_member(made: Build, settings: Settings) -> None:
         with TestClient(create_app(made(settings.model_copy(update=changes)))) as web:
             document = web.get(DOCUMENTS[1]).json()
         assert [name for name, value in document.items() if value in ([], "", None)] == []
-        assert "response_types_supported" not in document  # RFC 8414 section 3.2: no claim with zero elements
+        lists = [value for value in document.values() if isinstance(value, list)]
+        assert all(len(each) == len(set(each)) for each in lists)
+
+
+def test_prompt_create_is_listed_only_while_registration_is_open(made: Build, settings: Settings) -> None:
+    with TestClient(create_app(made(settings.model_copy(update={"registration": "closed"})))) as web:
+        prompts = web.get(DOCUMENTS[1]).json()["prompt_values_supported"]
+    assert prompts == ["none", "login", "consent", "select_account"]
 
 
 def test_the_issuer_url_is_never_taken_from_the_host_header(web: TestClient, alice: str) -> None:
