@@ -48,6 +48,7 @@ from issuer.web.pages import (
     signup,
     style,
 )
+from issuer.web.pages.errors import render_error
 from issuer.web.well_known import discovery, jwks
 
 DESCRIPTION = """\
@@ -112,10 +113,10 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
         app.include_router(module.router)
     app.include_router(metrics.routes(issuer.settings))
     style.install(app, issuer.settings.logo_image())
-    home.install(app, issuer.settings.url, prefix)
+    home.install(app, issuer.settings.url)
     api_docs.install(app, prefix)
     discovery.install_rfc8414_paths(app, prefix)
-    errors.install(app)
+    errors.install(app, render_error)
     app.add_middleware(RefuseLargeBodies)
     app.middleware_stack = _with_middleware(
         app.build_middleware_stack(), PathRedaction(_paths(app)), issuer.settings

@@ -1,42 +1,55 @@
-"""Forms of pages as a browser without scripts sends them: hidden fields included, redirects not followed."""
+"""Forms of pages in a client of the test process: what a page contains is sent back, redirects are not followed.
+
+A browser that follows them, and fills in several forms, is in `sign_in_browser`.
+"""
 
 from html.parser import HTMLParser
 from typing import Any
 
 from fastapi.testclient import TestClient
-from httpx2 import Response
 
-OWN_SITE = {"Origin": "http://testserver", "Sec-Fetch-Site": "same-origin"}
+from issuer.services import Issuer
+from issuer.sessions.session import BrowserSession
+from issuer.web.pages.browser import cookie_name
 
 
 class _Fields(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
-        self.fields: dict[str, str] = {}
+        self.found: dict[str, str] = {}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         name = given.get("name")
         if tag == "input" and name:
-            self.fields[name] = given.get("value") or ""
+            self.found[name] = given.get("value") or ""
 
 
 def fields_of(page: str) -> dict[str, str]:
     """Return the inputs of a page with their values."""
-    parser = _Fields()
-    parser.feed(page)
-    return parser.fields
+    fields = _Fields()
+    fields.feed(page)
+    return fields.found
 
 
 def send(web: TestClient, path: str, page: str, headers: dict[str, str] | None = None, **typed: str) -> Any:
     """Send the form of a page with what a user typed."""
-    form = {**fields_of(page), **typed}
-    return web.post(path, data=form, headers=headers or {}, follow_redirects=False)
+    return web.post(path, data={**fields_of(page), **typed}, headers=headers or {}, follow_redirects=False)
 
 
-def sign_in(web: TestClient, username: str, password: str, path: str = "/signin") -> Response:
-    """Sign in as a browser does, and return the response to the form."""
+def sign_in(web: TestClient, username: str, password: str, path: str = "/signin") -> Any:
+    """Fill in the sign-in page, and return the response to the form."""
     page = web.get(path)
     assert page.status_code == 200, page.text
-    answer: Response = send(web, "/signin", page.text, username=username, password=password)
-    return answer
+    return send(web, "/signin", page.text, username=username, password=password)
+
+
+def session_of(web: TestClient, issuer: Issuer) -> BrowserSession | None:
+    """Return the session of a client, if it is signed in."""
+    secret = web.cookies.get(cookie_name(issuer.settings.url))
+    return issuer.sessions.store.find(secret, issuer.clock()) if secret else None
+
+
+def without_session(web: TestClient) -> None:
+    """Delete the session cookie."""
+    web.cookies.delete("issuer-session")

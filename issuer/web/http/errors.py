@@ -31,7 +31,7 @@ from issuer.oauth import (
     Unavailable,
 )
 from issuer.tokens.refresh import RepeatRefused, ReuseDetected
-from issuer.web.http.endpoints import ErrorResponse, renderer_of
+from issuer.web.http.endpoints import ErrorResponse, Renderer, renderer_of
 from issuer.web.http.methods import allowed
 from issuer.web.instruments import Instruments
 
@@ -111,8 +111,9 @@ def _examples(errors: Sequence[Documented]) -> dict[str, Any]:
     return examples
 
 
-def install(app: FastAPI) -> None:
-    """Register the handlers of all exceptions that an endpoint may raise."""
+def install(app: FastAPI, for_browsers: Renderer) -> None:
+    """Register the handlers of all exceptions; `for_browsers` renders that a browser opened what does not exist."""
+    app.state.page_of_error = for_browsers
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
 
@@ -120,6 +121,11 @@ def install(app: FastAPI) -> None:
 async def respond_to(request: Request, error: Exception) -> Response:
     """Return the response to an exception; called directly where FastAPI does not call the handlers."""
     return await next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)(request, error)
+
+
+def prefers_html(accept: str) -> bool:
+    """Return whether an Accept header is that of a browser: it names HTML, which programs do not."""
+    return "text/html" in accept.lower()
 
 
 def render_json(_request: Request, error: ErrorResponse) -> Response:
@@ -198,6 +204,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
             return Response(status_code=204, headers=headers)
         return _respond(request, 405, MethodNotAllowed.code, MethodNotAllowed.description, headers)
     if error.status_code == NotFound.status:
+        if "endpoint" not in request.scope and prefers_html(request.headers.get("accept", "")):
+            Instruments.of(request).request_refused(request.scope, NotFound.code)
+            page: Renderer = request.app.state.page_of_error
+            return page(request, ErrorResponse(404, NotFound.code, NotFound.description, headers))
         return _respond(request, 404, NotFound.code, NotFound.description, headers)
     return _respond(request, error.status_code, ErrorCode.INVALID_REQUEST, str(error.detail), headers)
 

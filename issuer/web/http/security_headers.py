@@ -21,7 +21,6 @@ PAGES = [
 ]
 """For HTML, unless the response sets them itself."""
 _SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 
 
 class SecurityHeaders:
@@ -63,15 +62,6 @@ def page_policy(page: str) -> str:
 def allowing_scripts(policy: str, page: str) -> str:
     """Return a Content-Security-Policy with the inline scripts of a page allowed by digest."""
     return f"{policy}; script-src {' '.join(_digests(_SCRIPT, page))}"
-
-
-def static_page_policy(page: str) -> str:
-    """Return a Content-Security-Policy that allows, by digest, the inline styles of a page, and nothing else."""
-    styles = " ".join(_digests(_STYLE, page))
-    return (
-        f"default-src 'none'; style-src {styles}; img-src data:; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
-    )
 
 
 def _digests(inline: re.Pattern[str], page: str) -> list[str]:

@@ -4,13 +4,11 @@ The request of the application is read by `authorize`; where a visit goes on is 
 """
 
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse
 
-from issuer.urls import is_loopback
+from issuer.authorize.consent import Place, destination
 from issuer.web.deps import IssuerDep
 from issuer.web.pages import paths
 from issuer.web.pages.browser import Browser
@@ -51,21 +49,20 @@ def visit_of(issuer: IssuerDep, browser: Browser, ticket: str, reason: str) -> V
     """Return the visit that the parameters of a page describe; raise StoreError."""
     if not ticket:
         return Visit(reason=reason)
-    now = issuer.clock()
-    read = issuer.sessions.tickets.read(ticket, browser.device, now)
-    parameters: dict[str, Any] = dict(read.parameters) if read else {}
-    client = issuer.clients.store.by_id(parameters.get("client_id", ""))
-    if client is None:
+    pending = issuer.authorize.flow.pending(ticket, browser.device, issuer.clock())
+    if pending is None:
         return Visit(reason=reason, is_lost=True)
-    application = Application(
-        client.name, destination_of(parameters.get("redirect_uri", "")), parameters.get("login_hint", "")
-    )
+    asks = pending.request
+    application = Application(asks.client.name, _in_words(asks.returns_to.redirect_uri), asks.login_hint)
     return Visit(application, ticket, reason)
 
 
-def destination_of(redirect_uri: str) -> str:
-    """Return where a redirect URI leads, in words: its host, or what it is instead of a host."""
-    parts = urlsplit(redirect_uri)
-    if parts.scheme not in {"http", "https"}:
-        return f"an app on this device that opens {parts.scheme}: links"
-    return "a program on this computer" if is_loopback(redirect_uri) else parts.netloc
+def _in_words(redirect_uri: str) -> str:
+    to = destination(redirect_uri)
+    match to.place:
+        case Place.LOOPBACK:
+            return "a program on this computer"
+        case Place.PRIVATE_SCHEME:
+            return f"an app on this device, {to.name}:"
+        case _:
+            return to.name

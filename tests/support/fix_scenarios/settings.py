@@ -43,6 +43,13 @@ def _(stage: Stage) -> None:
     stage.fills["=FILE"] = "=ca.pem"
 
 
+@scenario(Kind.LOGO)
+def _(stage: Stage) -> None:
+    stage.deployment.set(ISSUER_LOGO="nowhere")
+    (stage.deployment.folder / "logo.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    stage.fills["=FILE"] = "=logo.svg"
+
+
 @scenario(Kind.MISSPELT_IN_FILE)
 def _(stage: Stage) -> None:
     stage.write("# a comment\n\nexport issuer_ulr = 'http://127.0.0.1:8000'\n")
