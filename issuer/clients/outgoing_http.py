@@ -7,6 +7,7 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from issuer.clients.host_lookup import Lookups
@@ -58,7 +59,7 @@ class OutgoingHttp:
         http = httpx2.AsyncClient(
             trust_env=False,
             timeout=EXCHANGE_SECONDS,
-            verify=self._authorities or True,
+            verify=self._trusted,
             proxy=None if is_loopback(url) else self._proxy,
         )
         try:
@@ -71,6 +72,13 @@ class OutgoingHttp:
             ) from error  # a reset connection has no text
         except TimeoutError as error:
             raise ExchangeFailed("it takes too long") from error
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        """The authorities; made once, as loading them takes longer than many exchanges."""
+        import httpx2  # noqa: PLC0415 - as above
+
+        return self._authorities or httpx2.create_ssl_context(trust_env=False)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         """Return an event loop that can abandon lookups of host names; that of the server may not."""

@@ -47,8 +47,10 @@ class LogoutNoticeStore:
         No other process gets them before the wait after this attempt is over. A notice whose last attempt was never
         reported, because its process ended, has more than `ATTEMPTS_MOST` attempts.
         """
-        # Rows that another process takes at this moment are left to it.
-        due = _DUE.order_by(logout_notices.c.due_at).limit(most).with_for_update(skip_locked=True)
+        # First attempts come first: clients that do not answer must not delay others. Rows that another process takes
+        # at this moment are left to it.
+        order = logout_notices.c.attempts, logout_notices.c.due_at
+        due = _DUE.order_by(*order).limit(most).with_for_update(skip_locked=True)
         with self._database.write() as connection:
             rows = connection.execute(due, {"now": now}).all()
             notices, damaged = each_readable(rows, lambda row: _taken(row, now))

@@ -7,16 +7,18 @@ rounds are started by a background task, so that nobody who signs out waits for 
 import asyncio
 import uuid
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from issuer.audit.chain import Action, Entry
 from issuer.audit.store import AuditStore
+from issuer.clients.host_lookup import LOOKUPS_MOST
 from issuer.clients.outgoing_http import ExchangeFailed, OutgoingHttp
 from issuer.clients.store import ClientStore
+from issuer.database.errors import DatabaseDamaged
 from issuer.keyring.key import Key
 from issuer.sessions.logout_notice_store import ATTEMPTS_MOST, LogoutNoticeStore
 from issuer.sessions.logout_notices import LogoutNotice
@@ -27,8 +29,8 @@ METADATA = {"backchannel_logout_supported": True, "backchannel_logout_session_su
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
 LIFETIME = timedelta(seconds=120)
 """The longest that section 2.4 recommends."""
-AT_ONCE = 16
-"""Notices of one round, which are sent at the same time."""
+AT_ONCE = LOOKUPS_MOST
+"""Notices of one round, which are sent at the same time: as many host names as can be looked up at once."""
 REASON_MOST_CHARACTERS = 200
 
 log = structlog.get_logger("issuer.sessions")
@@ -40,7 +42,7 @@ class Delivery:
 
     notice: LogoutNotice
     uri: str
-    token: str
+    token: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -85,24 +87,28 @@ class BackchannelLogout:
         taken, damaged = self._notices.claim(now, AT_ONCE)
         for error in damaged:
             log.error("damaged logout notice", reason=str(error))
-        lost = [notice for notice in taken if notice.attempts > ATTEMPTS_MOST]
-        deliveries = [
-            Delivery(notice, uri, self.token(notice, key, now))
-            for notice in taken
-            if notice.attempts <= ATTEMPTS_MOST and (uri := self._uri(notice, now))
+        interrupted = [notice for notice in taken if notice.attempts > ATTEMPTS_MOST]
+        deliveries = list(self._deliveries(taken, key, now))
+        reasons = self._http.run(self._send(deliveries)) if deliveries else {}
+        given_up = [
+            *interrupted,
+            *(each for each in taken if each.attempts == ATTEMPTS_MOST and each.id in reasons),
         ]
-        errors = self._http.run(self._send(deliveries)) if deliveries else []
-        failed = {each.notice.id: reason for each, reason in zip(deliveries, errors, strict=True) if reason}
-        over = [each for each in taken if each.id in failed and each.attempts == ATTEMPTS_MOST]
-        self._give_up([*lost, *over], failed, now)
+        self._record(given_up, reasons, now)
         # The others stay, and are due again when the wait is over.
-        self._notices.remove(each for each in taken if each.id not in failed or each in over)
+        self._notices.remove(each for each in taken if each.id not in reasons or each in given_up)
         return Round(
-            delivered=len(deliveries) - len(failed),
-            failed=len(failed) - len(over),
-            given_up=len(lost) + len(over),
+            delivered=len(deliveries) - len(reasons),
+            failed=len(reasons) - len(given_up) + len(interrupted),
+            given_up=len(given_up),
             is_full=len(taken) == AT_ONCE,
         )
+
+    def _deliveries(self, notices: Iterable[LogoutNotice], key: Key, now: datetime) -> Iterator[Delivery]:
+        for notice in notices:
+            uri = self._uri(notice) if notice.attempts <= ATTEMPTS_MOST else None
+            if uri is not None:
+                yield Delivery(notice, uri, self.token(notice, key, now))
 
     def token(self, notice: LogoutNotice, key: Key, now: datetime) -> str:
         """Return a logout token, section 2.4; it expires before its key is withdrawn. Raise Unavailable."""
@@ -120,12 +126,23 @@ class BackchannelLogout:
         }
         return self._signer.sign(LOGOUT_TOKEN, claims, key)
 
-    def _uri(self, notice: LogoutNotice, now: datetime) -> str | None:
-        client = self._clients.by_id(notice.client_id, now)
+    def _uri(self, notice: LogoutNotice) -> str | None:
+        try:
+            client = self._clients.by_id(notice.client_id)
+        except DatabaseDamaged as error:  # the other clients are told
+            log.warning("damaged client is not told of ended sessions", reason=str(error))
+            return None
         return None if client is None or client.disabled_at else client.backchannel_logout_uri
 
-    async def _send(self, deliveries: Sequence[Delivery]) -> list[str]:
-        return await asyncio.gather(*(self._post(each) for each in deliveries))
+    async def _send(self, deliveries: Sequence[Delivery]) -> dict[str, str]:
+        """Return why notices were not accepted, by their ids."""
+        reasons = await asyncio.gather(*map(self._post, deliveries))
+        failed = {each.notice.id: reason for each, reason in zip(deliveries, reasons, strict=True) if reason}
+        clients = Counter(each.notice.client_id for each in deliveries if each.notice.id in failed)
+        last = {each.notice.client_id: failed.get(each.notice.id, "") for each in deliveries}
+        for client, count in clients.items():
+            log.warning("logout tokens not accepted", client=client, count=count, reason=last[client])
+        return failed
 
     async def _post(self, delivery: Delivery) -> str:
         """Send a logout token, section 2.5; return why the client has not accepted it, or an empty string."""
@@ -135,26 +152,18 @@ class BackchannelLogout:
                 self._http.open(delivery.uri) as http,
                 http.stream("POST", delivery.uri, data=form) as answer,  # its body is not read
             ):
-                reason = "" if answer.is_success else f"the answer is {answer.status_code}"
+                return "" if answer.is_success else f"the answer is {answer.status_code}"
         except ExchangeFailed as error:
-            reason = str(error)
+            return str(error)
         except Exception as error:  # whatever one client causes, the others are told
             log.exception("cannot send a logout token", client=delivery.notice.client_id)
-            reason = type(error).__name__
-        if reason:
-            log.warning(
-                "logout token not accepted",
-                client=delivery.notice.client_id,
-                attempt=delivery.notice.attempts,
-                reason=reason,
-            )
-        return reason
+            return type(error).__name__
 
-    def _give_up(self, notices: Sequence[LogoutNotice], failed: dict[str, str], now: datetime) -> None:
-        """Record which clients were not told, one entry for each client of a round."""
-        reasons = {each.client_id: failed.get(each.id, "the process ended during it") for each in notices}
-        for client, count in Counter(each.client_id for each in notices).items():
-            last = reasons[client][:REASON_MOST_CHARACTERS]
-            told = f"client {client} was not told of {count} ended sessions; last attempt: {last}"
-            log.error("logout notices given up", client=client, count=count, reason=last)
-            self._audit.record(Entry(now, self._actor, Action.LOGOUT_UNDELIVERED, reason=told))
+    def _record(self, given_up: Sequence[LogoutNotice], reasons: Mapping[str, str], now: datetime) -> None:
+        """Record which clients were not told: one entry in the audit log for each client."""
+        last = {each.client_id: reasons.get(each.id, "the process ended during it") for each in given_up}
+        for client, count in Counter(each.client_id for each in given_up).items():
+            reason = last[client][:REASON_MOST_CHARACTERS]
+            log.error("logout notices given up", client=client, count=count, reason=reason)
+            text = f"client {client} was not told of {count} ended sessions; last attempt: {reason}"
+            self._audit.record(Entry(now, self._actor, Action.LOGOUT_UNDELIVERED, reason=text))

@@ -8,6 +8,9 @@ from issuer.accounts.user import User
 from issuer.audit.chain import Action, Entry
 from issuer.database.database import Database
 from issuer.digests import digest
+from issuer.sessions.session import BrowserSession
+from issuer.sessions.store import BrowserSessionStore
+from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import Family, RefreshToken, stored
 from issuer.tokens.refresh_text import new_refresh_token
@@ -45,3 +48,13 @@ def found(database: Database, token: str) -> tuple[RefreshToken, Family]:
     result = FamilyStore(database).find(digest(token))
     assert result is not None
     return result.token, result.family
+
+
+def signed_in(database: Database) -> tuple[BrowserSessionStore, BrowserSession]:
+    """Return a browser session of a new user, and its store."""
+    owner = user(f"user-{uuid.uuid4()}")
+    AccountStore(database).add(owner)
+    store = BrowserSessionStore(database, timedelta(hours=12), timedelta(hours=2))
+    started = store.start(owner.id, None, "1", ("pwd",), Origin("curl", "::1"), NOW)
+    assert started
+    return store, started[0]
