@@ -1,6 +1,7 @@
-"""`issuer demo`: runs the issuer and the example service as servers, with settings and data in a temporary folder.
+"""`issuer demo`: runs the issuer, the example service and applications, with settings and data in a temporary folder.
 
-Their processes are in `demo_servers`, the scenario of `--once` in `demo_scenario`.
+Their processes are in `demo_servers`, the applications in `demo_applications`, the scenario of `--once` in
+`demo_scenario`.
 """
 
 import json
@@ -20,6 +21,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from issuer.cli.demo_applications import register_docs, start_applications
 from issuer.cli.demo_servers import HOST, ISSUER_PORT, SERVICE_PORT, Ports, Servers
 from issuer.cli.output import CommandError
 from issuer.cli.ports import free_port, require_free
@@ -82,13 +84,24 @@ def demo(
     from issuer.cli.demo_scenario import run_scenario  # noqa: PLC0415 - it imports an HTTP client
 
     with _scratch_folder(ports) as folder, Servers(folder, ports) as servers:
-        with status("starting the issuer and the example service", as_json=False):
-            servers.start()
         if once:
+            with status("starting the issuer and the example service", as_json=False):
+                servers.start()
             run_scenario(servers, ports.issuer_url, ports.service_url, TIMINGS)
         else:
-            _print_instructions(servers)
+            with status("starting the issuer, the example service and two applications", as_json=False):
+                applications = _start_all(servers)
+            _print_instructions(servers, applications)
             _wait_for_ctrl_c(servers)
+
+
+def _start_all(servers: Servers) -> dict[str, str]:
+    """Start what a person tries; return the lines about the applications."""
+    servers.start_issuer()
+    with (servers.folder / ".env").open("a") as settings:
+        settings.write(f"VERIFIER_DOCS_CLIENT_ID={register_docs(servers)}\n")
+    servers.start_service()
+    return start_applications(servers)
 
 
 def choose_ports(issuer: int | None, service: int | None) -> Ports:
@@ -143,13 +156,12 @@ def _write_settings(path: Path, settings: Mapping[str, str]) -> None:
     path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
 
 
-def _print_instructions(servers: Servers) -> None:
+def _print_instructions(servers: Servers, applications: Mapping[str, str]) -> None:
     """Create a user and a client, and print what to try."""
     password = secrets.token_urlsafe(16)
     with status("making a user and a client", as_json=False):
-        made = servers.command(
-            "users", "add", USER, "--scope", "items:read", "--password-stdin", "--json", stdin=password
-        )
+        user = ("users", "add", USER, "--name", "Demo User", "--scope", "items:read", "--password-stdin")
+        made = servers.command(*user, "--json", stdin=password)
         client = servers.command("clients", "add", "demo machine", "--scope", "items:read", "--json")
     if made.returncode or client.returncode:
         raise CommandError(f"cannot make the demo's user and client: {made.stderr}{client.stderr}")
@@ -157,6 +169,8 @@ def _print_instructions(servers: Servers) -> None:
     members = {
         "issuer": f"{servers.ports.issuer_url}/docs",
         "service": f"{servers.ports.service_url}/docs (Authorize with this user)",
+        **applications,
+        "account": f"{servers.ports.issuer_url}/account",
         "user": USER,
         "password": password,
         "client": client_id,

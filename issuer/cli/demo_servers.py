@@ -1,9 +1,12 @@
-"""The issuer and the example service as processes of `issuer demo`, and commands for them."""
+"""The servers of `issuer demo` as processes, and commands for the issuer."""
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -15,6 +18,7 @@ ISSUER_PORT = 8000
 SERVICE_PORT = 8001
 START_SECONDS = 30
 STOP_SECONDS = 5
+_PYTHON = (sys.executable, "-P", "-m")
 LISTENS = b"Application startup complete"
 """Logged by a server that has its port; without it, what answers there may be another process."""
 
@@ -89,12 +93,22 @@ class Servers:
 
     def start(self) -> None:
         """Start both and wait until they are ready; raise CommandError with its last log line if one is not."""
-        python = [sys.executable, "-P", "-m"]
-        address = ["--host", HOST, "--port"]
-        issuer = [*python, "issuer.cli", "serve", *address, str(self.ports.issuer)]
-        service = [*python, "verifier_example", *address, str(self.ports.service)]
-        self._start("issuer", issuer, self.ports.issuer_url)
-        self._start("service", service, self.ports.service_url)
+        self.start_issuer()
+        self.start_service()
+
+    def start_issuer(self) -> None:
+        """Start the issuer, as `start` does."""
+        command = [*_PYTHON, "issuer.cli", "serve", "--host", HOST, "--port", str(self.ports.issuer)]
+        self._start("issuer", command, self.ports.issuer_url)
+
+    def start_service(self) -> None:
+        """Start the example service, as `start` does."""
+        command = [*_PYTHON, "verifier_example", "--host", HOST, "--port", str(self.ports.service)]
+        self._start("service", command, self.ports.service_url)
+
+    def start_application(self, name: str, settings: Mapping[str, str]) -> None:
+        """Start one of `demo_apps`, as `start` does; it reads its settings from standard input."""
+        self._start(name, [*_PYTHON, "issuer.cli.demo_apps", name], settings["here"], json.dumps(settings))
 
     def stop(self, name: str) -> None:
         """Stop one of them."""
@@ -118,18 +132,21 @@ class Servers:
             check=False,
         )
 
-    def _start(self, name: str, command: list[str], url: str) -> None:
+    def _start(self, name: str, command: list[str], url: str, stdin: str = "") -> None:
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own servers
                 command,
                 cwd=self.folder,
                 env=self._environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C must reach only this command, which stops them in order
             )
+        if process.stdin:
+            with suppress(BrokenPipeError), process.stdin:  # of one that has ended, which is reported below
+                process.stdin.write(stdin.encode())
         self._running[name] = Server(name, process, log)
         deadline = time.monotonic() + START_SECONDS
         while LISTENS not in log.read_bytes() or not _ready(url):

@@ -73,6 +73,9 @@ def render(
         **NO_STORE,
         "Content-Security-Policy": policy,
         "Referrer-Policy": SAME_ORIGIN_REFERRER,
+        # An application may open the sign-in in a window of its own, and the last page there reports to its opener:
+        # another policy on a page between them would separate the two for good.
+        "Cross-Origin-Opener-Policy": "unsafe-none" if policy == LEAVING_POLICY else "same-origin",
     }
     return with_cookies(request, HTMLResponse(text, status, {**headers, **own}))
 

@@ -1,0 +1,97 @@
+"""What signs users in by browser in `issuer demo`: its clients are registered here, and its applications started.
+
+The applications are in `demo_apps`; the pages that ask for the password are the issuer's.
+"""
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from issuer.cli.demo_servers import HOST, Servers
+from issuer.cli.output import CommandError
+from issuer.cli.ports import free_port
+
+SCOPE = "items:read"
+
+
+@dataclass(frozen=True)
+class DemoApplication:
+    """An application: its module in `demo_apps`, and what is registered of it."""
+
+    module: str
+    title: str
+    port: int
+    """The preferred one."""
+    redirect_path: str
+    is_public: bool = False
+    packages: tuple[tuple[str, str], ...] = ()
+    """The modules that it imports and the issuer does not, and the packages that have them."""
+
+    @property
+    def missing(self) -> str:
+        """Return the command that installs what is missing; empty if nothing is."""
+        packages = [name for module, name in self.packages if find_spec(module) is None]
+        return f"pip install {' '.join(packages)}" if packages else ""
+
+
+APPLICATIONS = (
+    DemoApplication("single_page", "browser app", 8002, "/", is_public=True),
+    DemoApplication(
+        "server_side",
+        "server app",
+        8003,
+        "/callback",
+        packages=(("authlib", "Authlib"), ("requests", "requests")),
+    ),
+)
+
+
+def start_applications(servers: Servers) -> dict[str, str]:
+    """Start them and return their URLs by title, or what to install for one that cannot be started."""
+    shown: dict[str, str] = {}
+    taken = {servers.ports.issuer, servers.ports.service}
+    for each in APPLICATIONS:
+        if each.missing:
+            shown[each.title] = f"not started; it needs: {each.missing}"
+            continue
+        port = free_port(HOST, each.port, "another port", taken)
+        taken.add(port)
+        here = f"http://{HOST}:{port}"
+        client_id, secret = register(
+            servers,
+            f"demo: {each.title}",
+            f"{here}{each.redirect_path}",
+            f"--post-logout-redirect-uri={here}/",
+            is_public=each.is_public,
+        )
+        urls = {"issuer": servers.ports.issuer_url, "service": servers.ports.service_url, "here": here}
+        servers.start_application(each.module, {**urls, "client_id": client_id, "client_secret": secret})
+        shown[each.title] = f"{here}/ (sign in with this user)"
+    return shown
+
+
+def register_docs(servers: Servers) -> str:
+    """Register the page /docs of the example service, and return its client_id."""
+    path, port = "/docs/oauth2-redirect", servers.ports.service
+    client_id, _ = register(
+        servers,
+        "demo: /docs of the example service",
+        f"{servers.ports.service_url}{path}",
+        f"--redirect-uri=http://localhost:{port}{path}",
+        is_public=True,
+    )
+    return client_id
+
+
+def register(
+    servers: Servers, name: str, redirect_uri: str, *options: str, is_public: bool
+) -> tuple[str, str]:
+    """Register a client, and return its id and secret, which is empty for a public one."""
+    auth = ("--auth", "none") if is_public else ()
+    made = servers.command(
+        "clients", "add", name, "--scope", SCOPE, "--redirect-uri", redirect_uri, *auth, *options, "--json"
+    )
+    if made.returncode:
+        raise CommandError(f"cannot register {name}: {made.stdout}{made.stderr}")
+    client = json.loads(made.stdout)
+    return client["client_id"], client["client_secret"] or ""

@@ -1,0 +1,122 @@
+"""The application with a server: FastAPI, with Authlib as the OAuth client; tokens never reach the browser.
+
+Only this module imports Authlib and requests, which the issuer itself does not need.
+"""
+
+import secrets
+from html import escape
+from typing import Any
+
+import httpx2
+from authlib.integrations.base_client import OAuthError
+from authlib.integrations.requests_client import OAuth2Session
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.middleware.sessions import SessionMiddleware
+
+from issuer.cli.demo_apps.settings import Settings
+
+SCOPE = "openid profile items:read"
+PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Demo: an application with a server</title>
+<link rel="icon" href="data:,">
+<h1>An application with a server</h1>
+{content}
+"""
+SIGNED_OUT = '<form action="/sign-in"><button>Sign in</button></form>'
+SIGNED_IN = """\
+<p>Signed in as <strong id="user">{user}</strong></p>
+<p>The example service answers: <code id="answer">{answer}</code></p>
+<form action="/sign-out" method="post"><button>Sign out</button></form>
+"""
+
+
+class Application:
+    """The routes and what they share. The session cookie holds a random key, the tokens stay in this process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._signed_in: dict[str, dict[str, Any]] = {}
+        with httpx2.Client(trust_env=False) as http:
+            self._metadata = http.get(f"{settings.issuer}/.well-known/openid-configuration").json()
+
+    def home(self, request: Request) -> HTMLResponse:
+        """Show who is signed in."""
+        session = self._signed_in.get(request.session.get("key", ""))
+        if session is None:
+            return HTMLResponse(PAGE.format(content=SIGNED_OUT))
+        headers = {"Authorization": f"Bearer {session['access_token']}"}
+        with httpx2.Client(trust_env=False) as http:
+            user = http.get(self._metadata["userinfo_endpoint"], headers=headers).json()
+            answer = http.get(f"{self._settings.service}/protected_route", headers=headers)
+        name = user.get("name") or user.get("preferred_username", "")
+        content = SIGNED_IN.format(user=escape(name), answer=escape(f"{answer.status_code} {answer.text}"))
+        return HTMLResponse(PAGE.format(content=content))
+
+    def sign_in(self, request: Request) -> RedirectResponse:
+        """Send the browser to the issuer; the verifier of PKCE and the state wait in the session cookie."""
+        verifier = secrets.token_urlsafe(48)
+        url, state = self._client().create_authorization_url(
+            self._metadata["authorization_endpoint"], code_verifier=verifier
+        )
+        request.session.update(verifier=verifier, state=state)
+        return RedirectResponse(url, 303)
+
+    def callback(self, request: Request) -> Response:
+        """Redeem the code that the issuer sent; the state shows that this browser started the sign-in."""
+        verifier, state = request.session.pop("verifier", ""), request.session.pop("state", "")
+        if request.query_params.get("iss") != self._settings.issuer:  # RFC 9207
+            return HTMLResponse(PAGE.format(content="<p>The answer is from another issuer.</p>"), 400)
+        try:
+            session = self._client(state=state).fetch_token(
+                self._metadata["token_endpoint"],
+                authorization_response=str(request.url),
+                code_verifier=verifier,
+            )
+        except OAuthError as error:
+            content = f"<p>The sign-in failed: {escape(str(error))}</p>{SIGNED_OUT}"
+            return HTMLResponse(PAGE.format(content=content), 400)
+        request.session["key"] = secrets.token_urlsafe()
+        self._signed_in[request.session["key"]] = session
+        return RedirectResponse("/", 303)
+
+    def sign_out(self, request: Request) -> RedirectResponse:
+        """End the session here, then at the issuer, which sends the browser back."""
+        session = self._signed_in.pop(request.session.pop("key", ""), None)
+        if session is None:
+            return RedirectResponse("/", 303)
+        parameters = {
+            "id_token_hint": session["id_token"],
+            "post_logout_redirect_uri": f"{self._settings.here}/",
+        }
+        url = httpx2.URL(self._metadata["end_session_endpoint"], params=parameters)
+        return RedirectResponse(str(url), 303)
+
+    def _client(self, **options: str) -> OAuth2Session:
+        return OAuth2Session(
+            self._settings.client_id,
+            self._settings.client_secret,
+            scope=SCOPE,
+            redirect_uri=f"{self._settings.here}/callback",
+            code_challenge_method="S256",
+            **options,
+        )
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the application."""
+    routes = Application(settings)
+    app = FastAPI(openapi_url=None)
+    app.add_middleware(
+        SessionMiddleware, secret_key=secrets.token_urlsafe(), session_cookie="demo-server-side"
+    )
+    app.get("/")(routes.home)
+    app.get("/sign-in")(routes.sign_in)
+    app.get("/callback")(routes.callback)
+    app.post("/sign-out")(routes.sign_out)
+    app.get("/readyz")(lambda: JSONResponse({"status": "ready"}))
+    return app
