@@ -99,7 +99,7 @@ def rotate(policy: Policy, *, forced: bool) -> Operation:
             after = ring.promoted(policy, now, forced=forced)
         except Refused as refusal:
             if standbys and (forced or may_sign_from <= now):
-                _no_room_is_left(ring, policy, refusal, now)
+                no_room_is_left(ring, policy, refusal, now)
             elif standbys:
                 _time_resolves(refusal, now, forced=forced, only_from=may_sign_from)
             raise NothingToDo from refusal
@@ -176,7 +176,7 @@ def _nothing_is_left_to_go_back_to(
     ), f"{last} is there to go back to"
 
 
-def _no_room_is_left(ring: KeyRing, policy: Policy, refusal: Refused, now: datetime) -> None:
+def no_room_is_left(ring: KeyRing, policy: Policy, refusal: Refused, now: datetime) -> None:
     assert len(ring.published_keys(now)) + policy.planned_keys >= PUBLISHED_MOST, (
         "there is room for a rotation"
     )

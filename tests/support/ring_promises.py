@@ -6,10 +6,12 @@ The world itself, with its verifiers, is `ring_world`'s.
 from dataclasses import replace
 from datetime import datetime
 
+from issuer.errors import Refused
 from issuer.keyring.heartbeat import Acknowledgement
 from issuer.keyring.key import Key
 from issuer.keyring.ring import KeyRing, Phase
 from issuer.keyring.validation import invalid_reason
+from support.ring_operator import no_room_is_left
 from support.ring_world import Actor, Node, World
 
 
@@ -230,8 +232,12 @@ def one_wrong_clock_carries_no_other_along(world: World, actor: Actor) -> None:
     """A key that a clock ahead activated waits for the other clocks, and is the next to be activated."""
     policy, clock = actor.policy, world.now + actor.offset
     ahead = clock + 3 * policy.clock_skew
-    ring = world.complete(world.saved, policy, ahead).promoted(policy, ahead, forced=True)
-    ring = replace(ring, changed_at=ahead)
+    before = world.complete(world.saved, policy, ahead)
+    try:
+        ring = replace(before.promoted(policy, ahead, forced=True), changed_at=ahead)
+    except Refused as refusal:  # by a ring that is full: that clock cannot activate a key
+        no_room_is_left(before, policy, refusal, ahead)
+        return
     now = ring.decision_instant(policy, clock)
     assert now <= clock + policy.clock_skew
     waiting = [key.may_sign_from for key in ring.standbys(now)]
