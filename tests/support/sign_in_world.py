@@ -1,12 +1,11 @@
 """Two nodes on one database with clocks of their own, browsers that reach either, and applications."""
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 from fastapi.testclient import TestClient
@@ -21,6 +20,9 @@ from issuer.wiring import build
 from support.authorizing import CALLBACK, VERIFIER, App, an_app
 from support.defaults import PASSWORD, START
 from support.sign_in_browser import Page, SignInBrowser
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ORIGIN = "http://testserver"
 
