@@ -5,7 +5,7 @@ import secrets
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from fastapi.testclient import TestClient
 from httpx2 import Response
@@ -124,3 +124,16 @@ def page(response: Response) -> tuple[str, dict[str, str]]:
 
 def a_state() -> str:
     return secrets.token_urlsafe(96)
+
+
+def refused_by_page(web: TestClient, query: str | bytes) -> str:
+    """Return the text of an error page; fail if the browser is sent anywhere."""
+    response = web.get(
+        f"{AUTHORIZE}?{query if isinstance(query, str) else quote(query)}", follow_redirects=False
+    )
+    assert response.status_code == 400, response.text
+    assert "location" not in response.headers
+    assert "refresh" not in response.headers
+    assert "<a " not in response.text
+    assert response.headers["content-type"].startswith("text/html")
+    return response.text

@@ -109,7 +109,7 @@ def _parameters(encoded: bytes) -> Parameters:
 
 def _refused(request: Request, error: NoRedirect, issuer: Issuer) -> Response:
     """Return a page for an error that must not be sent to a client; developers see more, on their own computer."""
-    details = []
+    details = [("Error", error.description)]
     if error.sent and is_loopback(issuer.settings.url):
         details.append(("Sent", error.sent))
         if error.registered:
@@ -117,12 +117,10 @@ def _refused(request: Request, error: NoRedirect, issuer: Issuer) -> Response:
                 ("Registered", error.registered),
                 ("Difference", difference(error.sent, error.registered)),
             ]
-    text = f"{error.description[:1].upper()}{error.description[1:]}."
     return message(
         request,
         "This sign-in cannot start",
-        "The application that sent you here has made an error. Go back to it and try again, or tell its operator:",
-        text,
+        "Go back to the application that you came from and start again. If that does not help, tell its operator.",
         status=error.status,
         details=details,
     )
