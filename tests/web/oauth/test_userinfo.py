@@ -9,7 +9,7 @@ from httpx2 import Response
 from support.authorizing import App, an_app, sign_in
 from support.defaults import ALICE, MovableClock, bearer
 
-from issuer.accounts.user import Profile
+from issuer.accounts.profile import Profile
 from issuer.database.database import Database
 from issuer.services import Issuer
 
