@@ -1,4 +1,4 @@
-"""Decodes an access token for a developer, and gives the reason in words why it is not valid.
+"""Decodes an access token for a developer, and gives the reason in words why it is not valid; recognises id_tokens.
 
 The header is judged as by services, RFC 9068 section 4; the issuer itself is stricter, see `signed_jwt`. No response
 over HTTP contains these reasons.
@@ -19,7 +19,7 @@ from issuer.jose import MALFORMED
 from issuer.strict_json import read_document
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.refresh_text import family_and_proof
-from issuer.tokens.signed_jwt import ACCESS_TOKEN, TOKEN_MOST_CHARACTERS, verified_claims
+from issuer.tokens.signed_jwt import ACCESS_TOKEN, ID_TOKEN, TOKEN_MOST_CHARACTERS, TokenType, verified_claims
 
 INSTANTS = ("iat", "nbf", "exp", "auth_time")
 LEEWAY = timedelta(seconds=10)
@@ -27,6 +27,10 @@ LEEWAY = timedelta(seconds=10)
 PARTS = 3
 FORBIDDEN_HEADERS = ("crit", "b64", "jwk", "jku", "x5u", "x5c", "zip", "enc", "cty")
 """Those with which `jwks_verifier` refuses a token, too."""
+_ID_TOKEN_MARKS = frozenset({"auth_time", "nonce", "at_hash"})
+"""OpenID Connect Core section 2; an id_token of another issuer may have only one of them."""
+_ID_TOKEN = TokenType(ID_TOKEN.typ, ("iss", "sub", "aud", "exp", "iat"))
+"""What section 2 requires of an id_token of any issuer."""
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -47,6 +51,16 @@ class DecodedToken:
         """The claims that are instants."""
         found = {name: _instant(self.claims.get(name)) for name in INSTANTS}
         return {name: when for name, when in found.items() if when is not None}
+
+    @property
+    def typ(self) -> str:
+        """The type in the header, without the prefix that RFC 9068 section 4 allows."""
+        return str(self.header.get("typ")).lower().removeprefix("application/")
+
+    @property
+    def is_id_token(self) -> bool:
+        """Whether it has the form of an id_token, which services never accept."""
+        return self.typ == ID_TOKEN.typ.lower() and not _ID_TOKEN_MARKS.isdisjoint(self.claims)
 
 
 def decode(text: str) -> DecodedToken:
@@ -74,9 +88,8 @@ def require_header(token: DecodedToken) -> None:
         raise Invalid("alg is none: the token is not signed")
     if alg not in ALGORITHMS:
         raise Invalid(f"alg is {alg}, expected one of {', '.join(ALGORITHMS)}")
-    typ = token.header.get("typ")
-    if str(typ).lower().removeprefix("application/") != ACCESS_TOKEN.typ:  # RFC 9068 section 4
-        raise Invalid(f"typ is {typ}, expected {ACCESS_TOKEN.typ}")
+    if token.typ != ACCESS_TOKEN.typ and not token.is_id_token:
+        raise Invalid(f"typ is {token.header.get('typ')}, expected {ACCESS_TOKEN.typ}")
     forbidden = [name for name in FORBIDDEN_HEADERS if name in token.header]
     if forbidden:
         raise Invalid(f"the header has {', '.join(forbidden)}, which services do not accept")
@@ -89,7 +102,7 @@ def require_header(token: DecodedToken) -> None:
 def require_valid(
     token: DecodedToken, keys: Sequence[ClientKey], issuer: str, audience: str | None, now: datetime
 ) -> None:
-    """Raise Invalid unless it is valid now: signed by one of the `keys`, of `issuer`, for `audience` if given."""
+    """Raise Invalid unless it is a valid access token of `issuer`, by one of `keys`, for `audience` if given."""
     require_header(token)
     alg, kid = token.header["alg"], token.header.get("kid")
     named = [key for key in keys if key.kid == kid and kid is not None]
@@ -102,12 +115,26 @@ def require_valid(
     key = next((key for key in named if key.suits(alg, kid)), None)
     if key is None:
         raise Invalid(f"alg is {alg}, but the key with this kid is for another algorithm")
+    _require_claims(token, key, issuer, audience)
+    _require_times(token, now)
+    if token.is_id_token:
+        raise Invalid(
+            f"it is an id_token, signed by a key of {issuer}: it tells the client {token.claims['aud']} who signed"
+            f" in; services accept access tokens only (typ {ACCESS_TOKEN.typ})"
+        )
+
+
+def _require_claims(token: DecodedToken, key: ClientKey, issuer: str, audience: str | None) -> None:
+    expected = None if token.is_id_token else audience
+    kind = _ID_TOKEN if token.is_id_token else ACCESS_TOKEN
     try:
-        claims = verified_claims(ACCESS_TOKEN, token.text, key.key, alg, issuer=issuer, audience=audience)
-        AccessTokenClaims.parsed(claims)
+        claims = verified_claims(
+            kind, token.text, key.key, token.header["alg"], issuer=issuer, audience=expected
+        )
+        if not token.is_id_token:
+            AccessTokenClaims.parsed(claims)
     except MALFORMED as error:
         raise Invalid(_reason(error, token, issuer, audience)) from None
-    _require_times(token, now)
 
 
 def _reason(error: Exception, token: DecodedToken, issuer: str, audience: str | None) -> str:

@@ -70,6 +70,12 @@ WRONG = {
     ),
     "signature": (token(key=OTHER), "bad signature: "),
     "typ": (token(typ="JWT"), "typ is JWT, expected at+jwt"),
+    "id_token": (
+        token({"auth_time": NOW, "aud": "an app"}, typ="JWT"),
+        f"it is an id_token, signed by a key of {ISSUER}: it tells the client an app who signed in; services",
+    ),
+    "id_token that expired": (token({"nonce": "n", "exp": NOW - 60}, typ="JWT"), "expired 1 min ago"),
+    "id_token of another key": (token({"nonce": "n"}, OTHER, typ="JWT"), "bad signature: "),
     "no typ": (raw('{"alg":"ES256","kid":"one"}', "{}"), "typ is None, expected at+jwt"),
     "typ of another media type": (token(typ="text/at+jwt"), "typ is text/at+jwt, expected at+jwt"),
     **{

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
+from support.authorizing import an_app, sign_in
 from support.defaults import ALICE, PASSWORD, Build, bearer
 from support.documented import JSON, Requests, bodies
 
+from issuer.accounts.profile import Profile
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
@@ -31,7 +33,13 @@ WITH_BODY = {
     "POST /oauth2/revoke": FORM,
     "POST /oauth2/introspect": FORM,
 }
-OF_USERS = ("GET /users/me", "GET /users/me/sessions", "DELETE /users/me/sessions/{id}", "POST /logout")
+OF_USERS = (
+    "GET /users/me",
+    "GET /users/me/sessions",
+    "DELETE /users/me/sessions/{id}",
+    "POST /logout",
+    *(USERINFO := ("GET /oauth2/userinfo", "POST /oauth2/userinfo")),
+)
 FIRST_PARTY = {"client_id": "first-party"}
 MACHINES = {"grant_type": "client_credentials"}
 LOG_IN = {"grant_type": "password", **FIRST_PARTY, **ALICE}
@@ -75,6 +83,12 @@ def test_refused_requests_are_answered_as_documented(
         requests.send(
             operation, 415, headers={"Content-Type": accepted, "Content-Encoding": "gzip"}, content="x"
         )
+    requests.send(
+        "POST /oauth2/userinfo", 413, headers={"Content-Type": FORM}, content="x" * (BODY_MOST_BYTES + 1)
+    )
+    requests.send(
+        "POST /oauth2/userinfo", 415, headers={"Content-Type": FORM, "Content-Encoding": "gzip"}, content="x"
+    )
     for operation in OF_USERS:
         requests.send(operation, 401)
         requests.send(operation, 401, headers=bearer("no-token"))
@@ -84,6 +98,7 @@ def test_refused_requests_are_answered_as_documented(
     requests.send("POST /users", 400, json={"username": "bob", "password": "short"})
     requests.send("POST /users", 409, json=ALICE)
     in_session = bearer(session["access_token"])
+    requests.send("POST /oauth2/userinfo", 400, headers=in_session, data={"access_token": "another"})
     requests.send("DELETE /users/me/sessions/{id}", 404, headers=in_session)
     requests.send("POST /logout", 400, params={"everywhere": "perhaps"}, headers=in_session)
     for status, form, authentication in (
@@ -108,11 +123,18 @@ def test_refused_requests_are_answered_as_documented(
     assert requests.answered == requests.documented(400, 401, 404, 409, 413, 415)
 
 
-def test_what_the_operator_disabled_is_answered_as_documented(served: Callable[..., TestClient]) -> None:
+def test_what_the_operator_disabled_and_what_the_scope_lacks_is_answered_as_documented(
+    served: Callable[..., TestClient],
+) -> None:
+    with served() as web:
+        web.post("/users", json=ALICE)
+        token = web.post("/login", data=ALICE).json()["access_token"]
     with served(registration="closed", password_login="off") as web:
         requests = Requests(web)
         requests.send("POST /login", 403, data=ALICE)
         requests.send("POST /users", 403, json=ALICE)
+        for operation in USERINFO:
+            requests.send(operation, 403, headers=bearer(token))
         assert requests.answered == requests.documented(403)
 
 
@@ -170,19 +192,24 @@ def test_any_endpoint_refuses_a_repeated_header_and_an_unknown_method_as_documen
 
 
 def test_the_example_of_a_body_without_a_model_has_the_members_of_a_real_one(
-    web: TestClient, alice: str, machine: tuple[str, str]
+    web: TestClient, issuer: Issuer, alice: str, machine: tuple[str, str]
 ) -> None:
-    del alice
-    asked = {"data": {"token": web.post("/login", data=ALICE).json()["access_token"]}, "auth": machine}
+    token = web.post("/login", data=ALICE).json()["access_token"]
+    asked: dict[str, Any] = {"data": {"token": token}, "auth": machine}
+    sign_in(web, issuer, alice)
+    issuer.accounts.store.set_profile(alice, Profile("Alice", "alice@example.com"), issuer.clock())
+    app = an_app(issuer)
+    identified = app.redeems(web, app.code(web, scope="openid profile email")).json()["access_token"]
     compared = 0
     for path, operations in Requests(web).paths.items():
         for method, operation in operations.items():
             content = operation["responses"].get("200", {}).get("content", {})
             if "example" in content.get(JSON, {}):
-                real = web.request(method, path, **(asked if method == "post" else {}))
+                of_user = {"headers": bearer(identified)} if "userinfo" in path else {}
+                real = web.request(method, path, **(of_user or (asked if method == "post" else {})))
                 assert members(content[JSON]["example"]) == members(real.json()), path
                 compared += 1
-    assert compared == 6
+    assert compared == 8
 
 
 def members(body: Any) -> Any:

@@ -30,6 +30,7 @@ router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
 @router.post(
     "/login",
     summary="Log in with a password",
+    response_model_exclude_none=True,
     responses=documented(
         wrong_type(JSON, FORM, MULTIPART),
         InvalidScope(SCOPE_SYNTAX),

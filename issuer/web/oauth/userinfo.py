@@ -13,7 +13,7 @@ from issuer.oauth import InsufficientScope, InvalidRequest, Unavailable
 from issuer.web.deps import CALLER_ERRORS, ClockDep, TokensDep, access_token, password_login
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.body_limit import BODY_ERRORS, read_body
-from issuer.web.http.errors import NO_STORE, MissingToken, answered, documented
+from issuer.web.http.errors import NO_STORE, Documented, MissingToken, answered, documented
 from issuer.web.http.forms import FORM, media_type, read_form
 
 router = APIRouter(tags=["OAuth"], route_class=UnambiguousRoute)
@@ -27,9 +27,14 @@ _CLAIMS = {
     "email_verified": True,
 }
 _TWICE = InvalidRequest("the access token is in the header and in the form; send it in one of them")
-_RESPONSES = answered(_CLAIMS) | documented(
-    *CALLER_ERRORS, InsufficientScope, _TWICE, *BODY_ERRORS, Unavailable
-)
+_ERRORS: tuple[Documented, ...] = (*CALLER_ERRORS, InsufficientScope, Unavailable)
+_RESPONSES = answered(_CLAIMS) | documented(*_ERRORS)
+_RESPONSES_TO_FORMS = answered(_CLAIMS) | documented(*_ERRORS, _TWICE, *BODY_ERRORS)
+_FORM = {
+    "requestBody": {
+        "content": {FORM: {"schema": {"type": "object", "properties": {"access_token": {"type": "string"}}}}}
+    }
+}
 
 
 async def get_token(
@@ -58,7 +63,11 @@ AccessToken = Annotated[str, Depends(get_token)]
     "/oauth2/userinfo", name="userinfo_endpoint", summary="Get claims about the user", responses=_RESPONSES
 )
 @router.post(
-    "/oauth2/userinfo", name="userinfo", summary="Get claims about the user by a form", responses=_RESPONSES
+    "/oauth2/userinfo",
+    name="userinfo",
+    summary="Get claims about the user by a form",
+    responses=_RESPONSES_TO_FORMS,
+    openapi_extra=_FORM,
 )
 async def userinfo(token: AccessToken, tokens: TokensDep, clock: ClockDep) -> JSONResponse:
     """Return `sub`, and what the scopes `profile` and `email` of the access token release.

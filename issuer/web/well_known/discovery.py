@@ -35,23 +35,6 @@ _URL_MEMBERS = ("_endpoint", "_uri")
 _AUTHENTICATING = ("token_endpoint", "revocation_endpoint", "introspection_endpoint")
 """The others authenticate clients as the token endpoint does, RFC 9126 section 2."""
 
-_EXAMPLE = "https://issuer.example"
-_METADATA = {
-    "issuer": _EXAMPLE,
-    "token_endpoint": f"{_EXAMPLE}/oauth2/token",
-    "revocation_endpoint": f"{_EXAMPLE}/oauth2/revoke",
-    "introspection_endpoint": f"{_EXAMPLE}/oauth2/introspect",
-    "jwks_uri": f"{_EXAMPLE}{jwks.PATH}",
-    "grant_types_supported": sorted(GRANTS),
-    "token_endpoint_auth_methods_supported": list(AuthMethod),
-    "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-    "revocation_endpoint_auth_methods_supported": list(AuthMethod),
-    "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-    "introspection_endpoint_auth_methods_supported": list(CONFIDENTIAL_METHODS),
-    "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
-    "id_token_signing_alg_values_supported": ["RS256"],
-}
-
 
 def metadata(app: FastAPI, issuer: Issuer) -> dict[str, Any]:
     """Return the issuer's metadata, RFC 8414 section 2 and OpenID Connect Discovery section 3."""
@@ -106,6 +89,28 @@ def _client_authentication(endpoints: Mapping[str, RouteContext]) -> dict[str, l
             members[f"{name}_auth_signing_alg_values_supported"] = list(ALGORITHMS)
     return members
 
+
+_EXAMPLE = "https://issuer.example"
+_METADATA = {
+    "issuer": _EXAMPLE,
+    "authorization_endpoint": f"{_EXAMPLE}/oauth2/authorize",
+    "pushed_authorization_request_endpoint": f"{_EXAMPLE}/oauth2/par",
+    "token_endpoint": f"{_EXAMPLE}/oauth2/token",
+    "userinfo_endpoint": f"{_EXAMPLE}/oauth2/userinfo",
+    "end_session_endpoint": f"{_EXAMPLE}/oauth2/logout",
+    "revocation_endpoint": f"{_EXAMPLE}/oauth2/revoke",
+    "introspection_endpoint": f"{_EXAMPLE}/oauth2/introspect",
+    "jwks_uri": f"{_EXAMPLE}{jwks.PATH}",
+    "grant_types_supported": sorted(GRANTS),
+    "token_endpoint_auth_methods_supported": list(AuthMethod),
+    "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+    "revocation_endpoint_auth_methods_supported": list(AuthMethod),
+    "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+    "introspection_endpoint_auth_methods_supported": list(CONFIDENTIAL_METHODS),
+    "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+    "id_token_signing_alg_values_supported": ["RS256"],
+    **_sign_in(frozenset(Prompt)),
+}
 
 RESPONSES = answered(_METADATA) | documented(Unavailable)
 
