@@ -99,16 +99,7 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
         servers=[{"url": prefix}] if prefix else None,
         lifespan=_lifespan,
     )
-    app.state.issuer = issuer
-    app.state.instruments = _connected_instruments(issuer)
-    # For `issuer.connections`.
-    app.state.connection_refused = app.state.instruments.connection_refused
-    app.state.key_set = jwks.RenderedKeySet()
-    app.state.logouts_due = asyncio.Event()
-    app.state.supervisor = build_supervisor(issuer, app.state.instruments, app.state.logouts_due)
-    app.state.probe = health.Probe(app.state.supervisor)
-    app.state.signing = _signing_runner(issuer, alone=alone)
-    app.state.metrics_limiter = anyio.CapacityLimiter(1)
+    _set_state(app, issuer, alone=alone)
     # Not by `include_router`, which builds each route again, for a prefix and dependencies that these have not: that
     # takes three quarters of the time of this function.
     for module in ENDPOINTS:
@@ -124,6 +115,20 @@ def create_app(issuer: Issuer, *, alone: bool = False) -> FastAPI:
         app.build_middleware_stack(), PathRedaction(_paths(app)), issuer.settings
     )
     return app
+
+
+def _set_state(app: FastAPI, issuer: Issuer, *, alone: bool) -> None:
+    """Make what endpoints and background tasks of this process share."""
+    app.state.issuer = issuer
+    app.state.instruments = _connected_instruments(issuer)
+    # For `issuer.connections`.
+    app.state.connection_refused = app.state.instruments.connection_refused
+    app.state.key_set = jwks.RenderedKeySet()
+    app.state.logouts_due = asyncio.Event()
+    app.state.supervisor = build_supervisor(issuer, app.state.instruments, app.state.logouts_due)
+    app.state.probe = health.Probe(app.state.supervisor)
+    app.state.signing = _signing_runner(issuer, alone=alone)
+    app.state.metrics_limiter = anyio.CapacityLimiter(1)
 
 
 def _signing_runner(issuer: Issuer, *, alone: bool) -> Callable[[Callable[[], Any]], Awaitable[Any]]:
