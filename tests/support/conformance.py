@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import jwt
 from fastapi.testclient import TestClient
 
-from issuer.accounts.user import Profile
+from issuer.accounts.profile import Profile
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
