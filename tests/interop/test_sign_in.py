@@ -64,8 +64,8 @@ def signed_in(
 ) -> Iterator[tuple[RelyingParty, SignInBrowser, Page]]:
     """Start a relying party, and sign in until the browser is back there."""
     require(name)
-    browser = SignInBrowser(registered.redirect_uri, registered.post_logout_redirect_uri)
-    with RELYING_PARTIES[name](registered) as party:
+    clients = (registered.redirect_uri, registered.post_logout_redirect_uri)
+    with RELYING_PARTIES[name](registered) as party, SignInBrowser(*clients) as browser:
         page = browser.visit(party.begin(**more))
         assert page.url.startswith(registered.redirect_uri), (page.url, page.text)
         yield party, browser, page

@@ -5,23 +5,29 @@ about it, with a state and a nonce of its kind, and the second client's redirect
 """
 
 import base64
+import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jwt
 from fastapi.testclient import TestClient
+from pydantic import SecretStr
 
-from issuer.accounts.user import Profile
+from issuer.accounts.profile import Profile
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
-from support.defaults import START, MovableClock
+from issuer.settings.settings import Settings
+from issuer.web.app import create_app
+from issuer.wiring import build
+from support.defaults import ALICE, START, MovableClock
 from support.endpoints import ISSUER
 from support.sign_in_browser import Page, SignInBrowser
 
@@ -29,7 +35,6 @@ HOME = "https://www.certification.openid.net/test/a/issuer"
 REDIRECT_URI = f"{HOME}/callback"
 SECOND_REDIRECT_URI = f"{REDIRECT_URI}?dummy1=lorem&dummy2=ipsum"
 SIGNED_OUT_URI = f"{HOME}/post_logout_redirect"
-BACKCHANNEL_URI = f"{HOME}/backchannel_logout"
 STANDARD_CLAIMS = frozenset(
     {"iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "azp", "at_hash", "sid"}
 )
@@ -65,29 +70,31 @@ class Tokens:
 class Conformance:
     """The suite with one issuer and one browser."""
 
-    def __init__(self, web: TestClient, issuer: Issuer, clock: MovableClock, mode: str = "query") -> None:
-        self.web, self.issuer, self.clock, self.mode = web, issuer, clock, mode
-        self.first = self._registered(AuthMethod.BASIC)
-        self.second = self._registered(AuthMethod.BASIC, SECOND_REDIRECT_URI)
+    def __init__(self, web: TestClient, issuer: Issuer, clock: MovableClock) -> None:
+        self.web, self.issuer, self.clock = web, issuer, clock
+        self.first = self.registered(AuthMethod.BASIC)
+        self.second = self.registered(AuthMethod.BASIC, SECOND_REDIRECT_URI)
         self._numbers = count(1)
+        self.begin()
+
+    def begin(self, mode: str = "query") -> None:
+        """Begin a module with a browser that knows nothing; `mode` is the response mode that it asks for."""
+        self.mode = mode
         self.new_browser()
 
     def new_browser(self) -> None:
-        """Go on with a browser that knows nothing, as each module begins."""
+        """Go on with a browser that knows nothing."""
         self.web.cookies.clear()
         self.browser = SignInBrowser(REDIRECT_URI, SIGNED_OUT_URI, http=self.web)
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds=seconds)
+        self.issuer.keys.node.refresh()
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         document: Mapping[str, Any] = self.web.get(f"{ISSUER}/.well-known/openid-configuration").json()
         return document
-
-    def by_post(self) -> Application:
-        """Register a client whose secret is sent in the body."""
-        return self._registered(AuthMethod.POST)
 
     def request(self, client: Application | None = None, **parameters: str | None) -> dict[str, str]:
         """Return the parameters of a request, with changes: None leaves one out."""
@@ -167,7 +174,7 @@ class Conformance:
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json"), answer.text
         assert answer.headers["cache-control"] == "no-store"
         body = answer.json()
-        assert (body["token_type"], body["expires_in"] > 0) == ("Bearer", True)
+        assert (body["token_type"].lower(), body["expires_in"] > 0) == ("bearer", True)
         claims = self.id_token(body["id_token"], client or self.first)
         assert claims.get("nonce") == nonce
         half = hashlib.sha256(body["access_token"].encode()).digest()[:16]
@@ -209,7 +216,17 @@ class Conformance:
         assert not {None, "", "null"}.intersection(map(json.dumps, claims.values()))
         return claims
 
-    def _registered(self, method: AuthMethod, redirect_uri: str = REDIRECT_URI) -> Application:
+    def is_signed_in(self) -> bool:
+        """Return whether the browser gets a code without a page, as modules find out with `prompt=none`."""
+        request = self.request(prompt="none")
+        parameters = self.parameters(self.open(request))
+        assert parameters.get("error", "login_required") == "login_required", parameters
+        return "code" in parameters
+
+    def registered(
+        self, method: AuthMethod, redirect_uri: str = REDIRECT_URI, backchannel_logout_uri: str | None = None
+    ) -> Application:
+        """Register a client as the suite asks for."""
         client, secret = register_client(
             self.issuer.clients.store,
             "a certification client",
@@ -219,15 +236,30 @@ class Conformance:
             START,
             redirect_uris=(redirect_uri,),
             post_logout_redirect_uris=(SIGNED_OUT_URI,),
-            backchannel_logout_uri=BACKCHANNEL_URI,
+            backchannel_logout_uri=backchannel_logout_uri,
             requires_pkce=False,
         )
         assert secret
         return Application(client.id, secret, redirect_uri, in_body=method is AuthMethod.POST)
 
 
-def give_profile(issuer: Issuer, user_id: str) -> None:
-    """Give a user all claims that the issuer knows."""
-    issuer.accounts.store.set_profile(
-        user_id, Profile("Alice Example", "alice@example.com", email_verified=True), START
+@contextlib.contextmanager
+def conformance(folder: Path) -> Iterator[Conformance]:
+    """Run an issuer with one user, of whom all claims are known, for the modules of a plan."""
+    clock = MovableClock()
+    settings = Settings(
+        database_url=SecretStr(f"sqlite:///{folder}/issuer.db"),
+        keys=str(folder / "keys"),
+        keys_passphrase=SecretStr("a passphrase for tests"),
     )
+    issuer = build(settings, clock)
+    try:
+        with TestClient(create_app(issuer), raise_server_exceptions=False) as web:
+            assert web.post("/users", json=ALICE).status_code == 201
+            user = issuer.accounts.store.by_username("alice")
+            assert user
+            profile = Profile("Alice Example", "alice@example.com", email_verified=True)
+            issuer.accounts.store.set_profile(user.id, profile, START)
+            yield Conformance(web, issuer, clock)
+    finally:
+        issuer.close()

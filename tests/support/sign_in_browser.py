@@ -6,7 +6,7 @@ It stops at the URLs of clients that no server answers. A real browser is in `br
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import httpx2
@@ -132,9 +132,20 @@ class SignInBrowser:
         self.visited: list[str] = []
         """The URLs of all requests, and those at which it stopped."""
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
     def open(self, url: str) -> Page:
         """Open a URL that was typed in, or found in a client's page."""
         return self._go("GET", url, None, {"Sec-Fetch-Site": "none"})
+
+    def post(self, url: str, form: Mapping[str, str]) -> Page:
+        """Send a form from a page of another site; cookies go along as those without `SameSite` would."""
+        headers = {"Origin": "https://other-site.example", "Sec-Fetch-Site": "cross-site"}
+        return self._go("POST", url, urlencode(form), headers)
 
     def submit(self, page: Page, form: Form, button: str = "", **values: str) -> Page:
         """Fill in a form of a page, press a button by its text, and return the next page."""

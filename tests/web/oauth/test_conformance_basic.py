@@ -7,22 +7,21 @@ import base64
 import hashlib
 import json
 import secrets
+from collections.abc import Iterator
 
 import jwt
 import pytest
-from fastapi.testclient import TestClient
 from support.conformance import (
     LEAST_CHARACTERS,
     LONG_STATE,
     REDIRECT_URI,
     SECOND_REDIRECT_URI,
     Conformance,
-    give_profile,
+    conformance,
 )
-from support.defaults import MovableClock
 from support.endpoints import ISSUER
 
-from issuer.services import Issuer
+from issuer.oauth import AuthMethod
 
 INTERACTION_ERRORS = {
     "login_required",
@@ -32,12 +31,16 @@ INTERACTION_ERRORS = {
 }
 
 
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conformance]:
+    with conformance(tmp_path_factory.mktemp("basic")) as suite:
+        yield suite
+
+
 @pytest.fixture(params=["query", "form_post"])
-def suite(
-    request: pytest.FixtureRequest, web: TestClient, issuer: Issuer, clock: MovableClock, alice: str
-) -> Conformance:
-    give_profile(issuer, alice)
-    return Conformance(web, issuer, clock, request.param)
+def suite(request: pytest.FixtureRequest, plan: Conformance) -> Conformance:
+    plan.begin(request.param)
+    return plan
 
 
 def pages_of(suite: Conformance) -> list[str]:
@@ -231,14 +234,13 @@ def test_ensure_registered_redirect_uri(suite: Conformance) -> None:
 
 def test_ensure_post_request_succeeds(suite: Conformance) -> None:
     request = suite.request()
-    answer = suite.web.post(f"{ISSUER}/oauth2/authorize", data=request, follow_redirects=False)
-    assert answer.status_code == 303
-    page = suite.arrived(suite.browser.visit(answer.headers["location"]))
+    page = suite.browser.post(f"{ISSUER}/oauth2/authorize", request)
+    page = suite.arrived(suite.browser.finish(page))
     suite.tokens(suite.redeem(suite.code(page, request)), suite.first, request["nonce"])
 
 
 def test_server_client_secret_post(suite: Conformance) -> None:
-    suite.userinfo(suite.sign_in(suite.by_post()))
+    suite.userinfo(suite.sign_in(suite.registered(AuthMethod.POST)))
 
 
 def unsigned(**claims: str) -> str:
