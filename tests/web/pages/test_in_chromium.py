@@ -7,11 +7,11 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 from pydantic import SecretStr
 from support.authorizing import VERIFIER, App, an_app
 from support.callbacks import Callback, client_server
-from support.chromium import Visitor, chromium, visitor
+from support.chromium import NARROW, WIDE, Visitor, chromium, visitor
 from support.defaults import ALICE, PASSWORD, MovableClock
 from support.servers import free_port
 from support.web_server import serving
@@ -161,3 +161,135 @@ def test_the_answer_may_go_on_to_a_program_or_another_port(
     assert failed.value
     assert len(world.site.received) == before + 1
     assert [each for each in guest.complaints if "Content Security Policy" in each] == []
+
+
+def test_a_policy_that_names_form_targets_would_stop_those_answers(world: World, guest: Visitor) -> None:
+    """That the browser of the tests can tell: the test above would prove nothing otherwise."""
+    app = world.app(world.site)
+    world.site.onward = f"{world.local.base}/arrived"
+
+    def strict(route: Route) -> None:
+        answer = route.fetch()
+        policy = answer.headers["content-security-policy"] + f"; form-action 'self' {world.site.base}"
+        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
+
+    guest.page.route(lambda url: "/signin" in url, strict, times=1)
+    guest.page.goto(world.request(app, world.site))
+    guest.fill(Username="alice", Password=PASSWORD)
+    with guest.page.expect_console_message(lambda each: "form-action" in each.text):
+        guest.page.get_by_role("button", name="Sign in").click(no_wait_after=True)
+
+
+def test_two_tabs_with_two_applications_both_finish(world: World, guest: Visitor) -> None:
+    first, second = world.app(world.site), world.app(world.local)
+    other = guest.context.new_page()
+    guest.page.goto(world.request(first, world.site))
+    other.goto(world.request(second, world.local))
+    guest.sign_in(**ALICE)
+    guest.page.wait_for_url(f"{world.site.uri}?*")
+    # The form of the second tab is older than the session: the user is offered to go on with that.
+    other.get_by_label("Username").fill("alice")
+    other.get_by_label("Password").fill(PASSWORD)
+    other.get_by_role("button", name="Sign in").click()
+    other.get_by_role("button", name="Continue as alice").click()
+    other.wait_for_url(f"{world.local.uri}?*")
+    for app, client in ((first, world.site), (second, world.local)):
+        assert world.redeem(app, client)["access_token"]
+
+
+def test_the_back_button_leads_to_a_page_that_goes_on(world: World, guest: Visitor) -> None:
+    app = world.app(world.local)
+    guest.page.goto(world.request(app, world.local))
+    guest.sign_in(**ALICE)
+    guest.page.wait_for_url(f"{world.local.uri}?*")
+    before = len(world.local.received)
+    guest.page.go_back()
+    guest.press("Continue as alice")
+    guest.page.wait_for_url(f"{world.local.uri}?*")
+    assert len(world.local.received) == before + 1
+    assert world.redeem(app, world.local)["access_token"]
+
+
+def test_a_form_that_is_sent_twice_signs_in(world: World, guest: Visitor) -> None:
+    guest.page.goto(world.request(world.app(world.local), world.local))
+    guest.fill(Username="alice", Password=PASSWORD)
+    guest.page.get_by_role("button", name="Sign in").dblclick()
+    guest.page.wait_for_url(f"{world.local.uri}?*")
+    guest.page.goto(f"{world.url}/account")
+    assert guest.page.get_by_role("heading", name="Your account").is_visible()
+
+
+def test_a_session_that_has_ended_asks_for_the_password_again(world: World, guest: Visitor) -> None:
+    guest.page.goto(f"{world.url}/signin")
+    guest.sign_in(**ALICE)
+    guest.page.goto(f"{world.url}/account")
+    assert guest.page.get_by_role("heading", name="Your account").is_visible()
+    world.clock.advance(hours=3)
+    guest.page.reload()
+    assert guest.page.url == f"{world.url}/signin"
+    guest.sign_in(**ALICE)
+    assert guest.page.url == f"{world.url}/account"
+
+
+def test_another_user_of_the_browser_signs_in_instead(world: World, guest: Visitor) -> None:
+    guest.page.goto(f"{world.url}/signin")
+    guest.sign_in(**ALICE)
+    guest.page.goto(f"{world.url}/signin")
+    guest.page.get_by_role("link", name="Use another account").click()
+    guest.sign_in(**BOB)
+    assert guest.page.locator("dd").first.inner_text() == "bob"
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("dark", NARROW), ("light", WIDE)], ids=["dark", "light"])
+def test_each_page_can_be_read_and_used_by_all(world: World, scheme: str, size: dict[str, int]) -> None:
+    """Contrast, labels, targets and the like by axe-core; nothing is wider than the screen."""
+    app = world.app(world.site, is_trusted=False)
+    with visitor(world.browser, viewport=size, color_scheme=scheme) as guest:
+        found: dict[str, list[str]] = {}
+
+        def look(name: str) -> None:
+            guest.picture(f"{name}-{scheme}-{size['width']}")
+            found[name] = [*guest.violations(), *(["too wide"] if guest.overflows() else ())]
+
+        guest.page.goto(f"{world.url}/", wait_until="load")
+        look("home")
+        guest.page.goto(world.request(app, world.site))
+        look("signin")
+        guest.sign_in("alice", "not the password")
+        look("signin-error")
+        guest.page.get_by_role("link", name="Create one").click()
+        look("signup")
+        guest.fill(Username="alice", Password="short")
+        guest.press("Create account")
+        look("signup-error")
+        guest.page.goto(
+            world.request(app, world.site, scope="openid profile email items:read", prompt="consent")
+        )
+        guest.sign_in(**ALICE)
+        look("consent")
+        guest.press("Allow")
+        for name in (
+            "signin",
+            "account",
+            "account/password",
+            "account/delete",
+            "signout",
+            "consent",
+            "nowhere",
+        ):
+            guest.page.goto(f"{world.url}/{name}", wait_until="load")
+            look(f"signed-in-{name.replace('/', '-')}")
+        guest.page.goto(f"{world.url}/oauth2/authorize?client_id=unknown")
+        look("unknown-client")
+        assert {name: wrong for name, wrong in found.items() if wrong} == {}
+
+
+def test_the_keyboard_reaches_everything_in_order_and_the_focus_shows(world: World, guest: Visitor) -> None:
+    guest.page.goto(f"{world.url}/signin")
+    reached = []
+    for _ in range(4):
+        reached.append(guest.page.evaluate("document.activeElement.name || document.activeElement.innerText"))
+        style = "getComputedStyle(document.activeElement).outlineWidth"
+        assert guest.page.evaluate(style) == "3px"
+        guest.page.keyboard.press("Tab")
+    assert reached == ["username", "password", "Sign in", "Create one"]
