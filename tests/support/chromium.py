@@ -18,7 +18,7 @@ OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--host-resolver-r
 AXE = INTEROP / "pages/node_modules/axe-core/axe.min.js"
 PICTURES = "PAGE_PICTURES"
 """The environment variable that names a folder for pictures of pages."""
-NARROW = {"width": 320, "height": 640}
+NARROW, WIDE = {"width": 320, "height": 640}, {"width": 1280, "height": 800}
 
 
 @contextmanager
@@ -86,7 +86,7 @@ class Visitor:
 def visitor(browser: Browser, **options: Any) -> Iterator[Visitor]:
     """Yield a visitor; `options` are those of playwright's `new_context`."""
     context = browser.new_context(ignore_https_errors=True, **options)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(20_000)
     guest = Visitor(context, context.new_page())
 
     def note(page: Page) -> None:

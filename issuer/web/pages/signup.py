@@ -20,7 +20,7 @@ from issuer.web.pages import paths
 from issuer.web.pages.browser import Browser, BrowserDep, set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
 from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
-from issuer.web.pages.rendering import LEAVING_POLICY, redirect, render
+from issuer.web.pages.rendering import LEAVING_POLICY, render
 from issuer.web.pages.signin import COOKIES_NEEDED, FORM_REFUSED
 from issuer.web.pages.visit import Visit, visit_of
 
@@ -85,9 +85,7 @@ def page_of(
 def show(
     request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, ticket: str = ""
 ) -> Response:
-    """Show the form; where registration is closed, an application that asks for it is offered sign-in instead."""
-    if ticket and not issuer.accounts.registration.is_open:
-        return redirect(request, paths.SIGNIN, ticket=ticket)
+    """Show the form."""
     return page_of(request, issuer, browser, forms, ticket).rendered()
 
 

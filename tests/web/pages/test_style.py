@@ -50,7 +50,7 @@ def test_pages_show_the_logo_and_the_name_of_the_operator(
         shown = web.get("/signin").text
         assert '<img src="/pages/logo" alt=""' in shown
         assert "<span>Accounts of &lt;Acme&gt;</span>" in shown
-        assert "<title>Sign in \N{EN DASH} Accounts of &lt;Acme&gt;</title>" in shown
+        assert "<title>Sign in - Accounts of &lt;Acme&gt;</title>" in shown
         answer = web.get("/pages/logo")
         assert (answer.content, answer.headers["content-type"]) == (content, media_type)
         # An SVG that is opened by itself must not run its scripts with the cookies of this origin.
