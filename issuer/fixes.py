@@ -105,6 +105,7 @@ class Kind(StrEnum):
     SETTINGS_DIFFER = "a node of this installation has other settings"
     CLOCK = "the clock is wrong"
     # Clients
+    CLIENTS_WITHOUT_RS256 = "ID tokens are not signed by RS256, which every client can verify"
     CLIENT_WITHOUT_PKCE = "a client may sign users in without PKCE"
 
 

@@ -68,7 +68,7 @@ def run_checks(clock: Clock) -> Iterator[CheckResult]:
         stored = CheckResult("database", tuple(_stored(settings, database)))
         yield stored
         if stored.is_sound and _is_current(database):
-            yield CheckResult("clients", tuple(clients.without_pkce(ClientStore(database))))
+            yield CheckResult("clients", tuple(_clients(settings, ClientStore(database))))
         if configured.is_sound and stored.is_sound and _is_current(database):
             reported = {finding.wrong for finding in kept}
             for result in _ring(settings, settings.policy(), database, clock):
@@ -80,6 +80,11 @@ def run_checks(clock: Clock) -> Iterator[CheckResult]:
             yield from _token(settings, configured)
     finally:
         database.close()
+
+
+def _clients(settings: Settings, store: ClientStore) -> Iterator[Finding]:
+    yield from clients.without_pkce(store)
+    yield from clients.without_rs256(store, settings.algorithm)
 
 
 def _source() -> str:

@@ -49,12 +49,12 @@ class KeyRingStub:
 class Node:
     """A node whose clock differs by `off` from the true time; the clock of the database does not."""
 
-    def __init__(self, database: Database, time: Time, off: timedelta) -> None:
+    def __init__(self, database: Database, time: Time, off: timedelta, grace: Grace = GRACE) -> None:
         self.time, self.off = time, off
         database.shared_clock = lambda: int(time.now.timestamp() * 1_000_000)
         self.database, self.families = database, FamilyStore(database)
         guard, clients = Guard(ThrottleStore(database)), ClientStore(database)
-        self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, GRACE)
+        self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, grace)
         self._pipeline = Pipeline(
             context=GrantContext(
                 login=PasswordLogin(AccountStore(database), Passwords(), guard),
@@ -63,7 +63,7 @@ class Node:
                 signing_key=cast("Any", KeyRingStub()).signing_key,
                 user_audience=("x",),
                 client_audience=("x",),
-                grace=GRACE,
+                grace=grace,
             ),
             authentication=ClientAuthentication(clients, ClientKeys(), guard, ("x",), SKEW),
             guard=guard,
@@ -96,9 +96,10 @@ class Node:
         return False
 
 
-def two_nodes(url: str, time: Time) -> list[Node]:
+def two_nodes(url: str, time: Time, grace: Grace = GRACE) -> list[Node]:
     """Return two nodes on one database, whose clocks differ by the allowed skew."""
     databases = [Database(url), Database(url)]
     databases[0].migrate()
     AccountStore(databases[0]).add(OWNER)
-    return [Node(database, time, off) for database, off in zip(databases, (SKEW / 2, -SKEW / 2), strict=True)]
+    offs = (SKEW / 2, -SKEW / 2)
+    return [Node(database, time, off, grace) for database, off in zip(databases, offs, strict=True)]

@@ -8,8 +8,10 @@ from issuer.wiring import build
 from support.fix_scenarios.stage import Stage, scenario
 
 
+@scenario(Kind.CLIENTS_WITHOUT_RS256)
 @scenario(Kind.CLIENT_WITHOUT_PKCE)
 def _(stage: Stage) -> None:
+    """The keys of the installation are for ES256."""
     issuer = build(load_settings())
     register_client(
         issuer.clients.store,
