@@ -12,35 +12,21 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from interop.relying_parties import RELYING_PARTIES, Registered, RelyingParty, SignedIn
 from support.components import require
-from support.defaults import ALICE
-from support.servers import QUICK, Installation, eventually, free_port, kid_of
+from support.servers import Installation, eventually, free_port, kid_of
 from support.sign_in_browser import Page, SignInBrowser
 
 STATE = "a state of the sign-out"
 
 
 @pytest.fixture(scope="module")
-def issuer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        Installation(tmp_path_factory.mktemp("sign_in"), **QUICK) as issuer,
-    ):
-        environment.setenv("no_proxy", "127.0.0.1")  # requests would ask a proxy for loopback
-        issuer.serve().until_ready()
-        assert issuer.http.post(f"{issuer.url}/users", json=ALICE).is_success
-        issuer.command("users", "grant", "alice", "--scope", "items:read")
-        yield issuer
-
-
-@pytest.fixture(scope="module")
-def registered(issuer: Installation) -> Registered:
+def registered(signing_in: Installation) -> Registered:
     home = f"http://127.0.0.1:{free_port()}"
     uris = ("--redirect-uri", f"{home}/callback", "--post-logout-redirect-uri", f"{home}/signed-out")
-    made = issuer.command("clients", "add", "an app", "--scope", "items:read", *uris, "--json")
+    made = signing_in.command("clients", "add", "an app", "--scope", "items:read", *uris, "--json")
     assert made.code == 0, made
     client = made.document
     return Registered(
-        issuer.url, client["client_id"], client["client_secret"], f"{home}/callback", f"{home}/signed-out"
+        signing_in.url, client["client_id"], client["client_secret"], f"{home}/callback", f"{home}/signed-out"
     )
 
 
@@ -149,12 +135,12 @@ def test_a_library_pushes_its_request(registered: Registered) -> None:
 
 
 def test_a_library_follows_a_rotation_between_two_tokens_and_signs_out_with_the_old_one(
-    issuer: Installation, registered: Registered
+    signing_in: Installation, registered: Registered
 ) -> None:
     with signed_in("openid-client", registered) as (party, browser, callback):
         first = party.finish(callback)
-        assert issuer.command("keys", "rotate").code == 0
-        eventually(lambda: kid_of(issuer.token()) != kid_of(first.id_token), "the new key signs")
+        assert signing_in.command("keys", "rotate").code == 0
+        eventually(lambda: kid_of(signing_in.token()) != kid_of(first.id_token), "the new key signs")
         assert party.refresh()["sub"] == first.claims["sub"]
         page = browser.open(party.log_out(STATE))
         assert page.url.startswith(registered.post_logout_redirect_uri)

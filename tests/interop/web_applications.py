@@ -87,7 +87,7 @@ def running(
 
 
 @contextmanager
-def mod_auth_openidc(registered: Registered, backend: str, response_mode: str = "query") -> Iterator[None]:
+def mod_auth_openidc(registered: Registered, backend: str) -> Iterator[None]:
     """Apache httpd with mod_auth_openidc."""
     user = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwnam(getpass.getuser())
     # Not in pytest's folder, which the unprivileged server processes cannot read.
@@ -105,7 +105,6 @@ def mod_auth_openidc(registered: Registered, backend: str, response_mode: str = 
         "URL": registered.url,
         "COOKIE_SECRET": secrets.token_hex(16),
         "SCOPE": SCOPE,
-        "RESPONSE_MODE": response_mode,
         "BACKEND": backend,
     }
     config = (INTEROP / "apache/relying_party.conf").read_text("utf-8")

@@ -3,10 +3,11 @@
 It stops at the URLs of clients that no server answers. A real browser is in `browser`.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit
 
 import httpx2
@@ -67,6 +68,10 @@ class Page:
         pairs = parse_qsl(self.posted or urlsplit(self.url).query, keep_blank_values=True)
         assert len(dict(pairs)) == len(pairs), pairs
         return dict(pairs)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
 
     @property
     def forms(self) -> list[Form]:
