@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from issuer.accounts.store import lock_enabled
 from issuer.authorize.code import AuthorizationCode
 from issuer.authorize.pushed import use_pushed
 from issuer.database.database import Database, metadata
@@ -120,6 +121,9 @@ class CodeStore:
 
 
 def _is_signed_in(connection: Connection, code: AuthorizationCode) -> bool:
+    # The account before the session, as everything that changes both: two transactions could wait for each other.
+    if not lock_enabled(connection, code.user_id, None):
+        return False
     return connection.scalar(_SIGNED_IN, {"session": code.browser_session}) is not None
 
 

@@ -10,7 +10,7 @@ from support.stores import NOW, family_with_token
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import VerifiedPassword
-from issuer.administration.own_account import delete_account
+from issuer.administration.own_account import PERSONAL, delete_account
 from issuer.audit.chain import Action
 from issuer.audit.store import AuditStore
 from issuer.authorize.code import code_for
@@ -78,6 +78,11 @@ def test_nothing_of_a_deleted_account_remains_but_its_id(database: Database) -> 
         (Action.ACCOUNT_DELETED, f"user {mine}")
     ]
     assert head.number == 1
+
+
+def test_every_table_with_rows_of_users_is_deleted_from() -> None:
+    of_users = {table.name for table in metadata.sorted_tables if "user_id" in table.c}
+    assert of_users - {"logout_notices"} == {table.name for table in PERSONAL}
 
 
 def test_an_account_is_not_deleted_if_its_password_was_changed_meanwhile(database: Database) -> None:

@@ -77,8 +77,10 @@ def overview(issuer: Issuer, who: SignedIn, now: datetime) -> Overview:
     browsers, damaged = issuer.sessions.store.active(who.user.id, now)
     families, damaged_families = issuer.tokens.families.active(who.user.id, now)
     consents, damaged_consents = issuer.authorize.consents.of_user(who.user.id)
-    for error in (*damaged, *damaged_families, *damaged_consents):
-        log.error("damaged row not shown", reason=str(error))
+    for error in (*damaged, *damaged_families):
+        log.error("damaged session not listed", reason=str(error))
+    for error in damaged_consents:
+        log.error("damaged consent not listed", reason=str(error))
     applications = connected(consents, families, issuer.clients.store.by_id)
     names = {each.client_id: _name(each) for each in applications}
     # What ends with a browser session is part of it.

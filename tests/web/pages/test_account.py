@@ -3,14 +3,16 @@
 import pytest
 from fastapi.testclient import TestClient
 from support.authorization import SCOPE, a_request, app
-from support.defaults import ALICE, PASSWORD, MovableClock, bearer
+from support.defaults import ALICE, PASSWORD, Build, MovableClock, bearer
 from support.sign_in_browser import Form, Page, SignInBrowser
 from support.signed_in import browser_of, is_valid, start_family, start_session, use_session
 
+from issuer.accounts.registration import register_user
 from issuer.clients.client import FIRST_PARTY
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession
+from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 
 APP = app(auth_method=AuthMethod.NONE)
@@ -218,3 +220,16 @@ def test_the_access_token_of_a_session_that_was_ended_is_refused_here(
     page = browser.open(account)
     browser.submit(page, form_to(page, "/sessions/end-others"))
     assert web.get("/users/me", headers=bearer(access_token)).status_code == 401
+
+
+def test_pages_of_an_issuer_below_a_path_lead_to_pages_below_it(made: Build, settings: Settings) -> None:
+    issuer = made(settings.model_copy(update={"url": "http://127.0.0.1:8000/auth"}))
+    with TestClient(create_app(issuer)) as web:
+        answer = web.get("/auth/account", follow_redirects=False)
+        assert answer.headers["location"] == "/auth/signin"
+        alice = register_user(issuer.accounts.store, issuer.accounts.passwords, **ALICE, now=issuer.clock())
+        browser, _ = browser_of(issuer, web, alice.id)
+        start_session(issuer, alice.id)
+        page = browser.open(f"{issuer.settings.url}/account")
+        page = browser.submit(page, form_to(page, "/auth/account/sessions/end-others"))
+        assert (page.status, page.path) == (200, "/auth/account")
