@@ -179,7 +179,7 @@ class UnsupportedGrantType(OAuthError):
     """The grant type is unknown."""
 
     code = ErrorCode.UNSUPPORTED_GRANT_TYPE
-    description = "supported grants are client_credentials, password, refresh_token"
+    description = "supported grants are authorization_code, client_credentials, password, refresh_token"
 
 
 class UnsupportedTokenType(OAuthError):

@@ -32,6 +32,7 @@ WITH_BODY = {
     "POST /oauth2/token": FORM,
     "POST /oauth2/revoke": FORM,
     "POST /oauth2/introspect": FORM,
+    "POST /oauth2/par": FORM,
 }
 OF_USERS = (
     "GET /users/me",
@@ -103,7 +104,7 @@ def test_refused_requests_are_answered_as_documented(
     requests.send("POST /logout", 400, params={"everywhere": "perhaps"}, headers=in_session)
     for status, form, authentication in (
         (400, {"scope": "items:read"}, machine),
-        (400, {"grant_type": "authorization_code"}, machine),
+        (400, {"grant_type": "unknown"}, machine),
         (400, {"grant_type": "refresh_token", "refresh_token": "unknown", **FIRST_PARTY}, None),
         (400, {**MACHINES, "scope": "admin"}, machine),
         (400, {**MACHINES, "resource": "https://other.example"}, machine),
@@ -118,6 +119,17 @@ def test_refused_requests_are_answered_as_documented(
         (401, {"token": machines_token}, (machine[0], "wrong")),
     ):
         requests.send("POST /oauth2/revoke", status, data=form, auth=authentication)
+    app = an_app(web.app.state.issuer)  # type: ignore[attr-defined]
+    for status, changes in (
+        (400, {"response_type": None}),
+        (400, {"response_type": "token"}),
+        (400, {"request": "a JWT"}),
+        (400, {"scope": "unknown"}),
+        (400, {"resource": "https://other.example"}),
+        (401, {"client_secret": "wrong"}),
+    ):
+        form = {**app.credentials, **app.request(**changes)}
+        requests.send("POST /oauth2/par", status, data=form)
     requests.send("POST /oauth2/introspect", 400, data={"token_type_hint": "access_token"}, auth=machine)
     requests.send("POST /oauth2/introspect", 401, data={"token": "x"}, auth=(machine[0], "wrong"))
     assert requests.answered == requests.documented(400, 401, 404, 409, 413, 415)
@@ -149,7 +161,7 @@ def test_too_many_attempts_are_answered_as_documented(web: TestClient, issuer: I
     requests.send("POST /login", 429, data=ALICE)
     requests.send("POST /users", 429, json=ALICE)
     requests.send("POST /oauth2/token", 429, data=MACHINES, auth=("unknown", "wrong"))
-    for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect"):
+    for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect", "POST /oauth2/par"):
         requests.send(operation, 429, data={"token": "x"}, auth=("unknown", "wrong"))
     assert requests.answered == requests.documented(429)
 
@@ -167,7 +179,7 @@ def test_outages_are_answered_as_documented(web: TestClient, alice: str, setting
     requests.send("POST /login", 503, data=ALICE)
     requests.send("POST /users", 503, json={"username": "bob", "password": PASSWORD})
     requests.send("POST /oauth2/token", 503, data=MACHINES, auth=("unknown", "wrong"))
-    for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect"):
+    for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect", "POST /oauth2/par"):
         requests.send(operation, 503, data={"token": "x"}, auth=("unknown", "wrong"))
     for operation in OF_USERS:
         requests.send(operation, 503, headers=bearer(token))

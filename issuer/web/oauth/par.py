@@ -17,7 +17,6 @@ from issuer.oauth import (
     InvalidTarget,
     OAuthRequest,
     TooManyAttempts,
-    UnauthorizedClient,
     Unavailable,
 )
 from issuer.web.deps import IssuerDep, OriginDep
@@ -63,7 +62,6 @@ class PushedBody(BaseModel):
         RequestNotSupported,
         InvalidScope("this client may have none of the requested scopes"),
         InvalidTarget,
-        UnauthorizedClient("this client may not use the grant authorization_code"),
         InvalidClient,
         *BODY_ERRORS,
         TooManyAttempts,
