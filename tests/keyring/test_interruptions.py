@@ -1,13 +1,12 @@
 """Changes of the ring that are interrupted, suspended or overtaken: no key is lost, and none is left behind."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.defaults import MovableClock
 from support.ring_nodes import FAST, files, kids, node_on, rotation, signer
 
-from issuer.audit.chain import Entry
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable, OlderRing
 from issuer.keyring.ring import KeyRing
@@ -38,10 +37,8 @@ class StopsBefore:
 class StopsAfterSaving(RingStore):
     """A store whose process ends, or whose connection is lost, right after the ring was saved."""
 
-    def save(
-        self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True
-    ) -> KeyRing | None:
-        super().save(ring, entries, is_timely)
+    def save(self, *change: Any, **options: Any) -> KeyRing | None:
+        super().save(*change, **options)
         raise Stopped
 
 
@@ -59,12 +56,10 @@ def test_a_process_that_was_suspended_before_its_save_decides_again(
             return super().generate(alg)
 
     class PausedStore(RingStore):
-        def save(
-            self, ring: KeyRing, entries: Sequence[Entry] = (), is_timely: Callable[[], bool] = lambda: True
-        ) -> KeyRing | None:
+        def save(self, *change: Any, **options: Any) -> KeyRing | None:
             if stopped_in == "save":
                 clock.advance(seconds=next(pauses, 0))
-            return super().save(ring, entries, is_timely)
+            return super().save(*change, **options)
 
     signer = PausedSigner(PemDirectory(keys), lambda: "passphrase")
     began = clock()
