@@ -80,13 +80,13 @@ class SignOut:
         hint = self._hint(parameters.get("id_token_hint"), now)
         client_id = parameters.get("client_id")
         if hint and client_id not in {None, hint.client_id}:
-            raise InvalidRequest("id_token_hint was issued to another client than client_id")
+            raise InvalidRequest("the id_token_hint was issued to another client than client_id")
         client = self._client(hint.client_id if hint else client_id)
         uri = parameters.get("post_logout_redirect_uri")
         if uri is not None and client is None:
-            raise InvalidRequest("post_logout_redirect_uri needs id_token_hint or client_id")
+            raise InvalidRequest("the parameter post_logout_redirect_uri needs id_token_hint or client_id")
         if uri is not None and client is not None and uri not in client.post_logout_redirect_uris:
-            raise InvalidRequest("post_logout_redirect_uri is not registered for this client")
+            raise InvalidRequest("the post_logout_redirect_uri is not registered for this client")
         return LogoutRequest(client, hint.sub if hint else None, uri, parameters.get("state"))
 
     def recipients(self, session: BrowserSession) -> list[str]:
@@ -103,7 +103,7 @@ class SignOut:
         try:
             return self._hints.read(token, now)
         except ValueError:
-            raise InvalidRequest("id_token_hint is not an ID token of this issuer") from None
+            raise InvalidRequest("the id_token_hint is not an ID token of this issuer") from None
 
     def _client(self, client_id: str | None) -> Client | None:
         if client_id is None:
