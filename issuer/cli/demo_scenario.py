@@ -1,6 +1,6 @@
 """The scenario of `issuer demo --once`: steps that are printed and checked against running servers.
 
-The servers are started by `demo`.
+The servers are started by `demo`; what a browser does is written in `demo_sign_in`.
 """
 
 import json
@@ -15,6 +15,7 @@ import httpx2
 import jwt
 from rich.text import Text
 
+from issuer.cli.demo_sign_in import REDIRECT_URI, Browser
 from issuer.cli.output import CommandError, Exit
 from issuer.cli.ring_view import brief
 from issuer.cli.tables import draw
@@ -73,6 +74,7 @@ class Scenario:
         self._terminal.print("  ".join(f"{name} {value}" for name, value in self._timings.items()))
         self._show_ring(self._command("keys", "list"))
         old = self._register_and_log_in()
+        self._sign_in_by_browser()
         new, old_kid = self._rotate(old)
         self._guard()
         self._revoke(old, old_kid)
@@ -95,6 +97,19 @@ class Scenario:
             answer = self._accepted(token)
         self._say_accepted(answer)
         return token
+
+    def _sign_in_by_browser(self) -> None:
+        with self._step("Alice signs in to an application by browser: authorization code flow with PKCE"):
+            client = self._command(
+                "clients", "add", "an app", "--auth", "none", "--redirect-uri", REDIRECT_URI
+            )
+            metadata = self._http.get(f"{self._issuer_url}/.well-known/openid-configuration").json()
+            browser = Browser(self._http, self._issuer_url, self.username, self._credentials["password"])
+            tokens = browser.sign_in(metadata, client["client_id"])
+            claims = jwt.decode(tokens.get("id_token", ""), options={"verify_signature": False})
+            answer = self._accepted(tokens["access_token"])
+        self._say(f"pages {', then '.join(browser.pages)}\nid token  {json.dumps(claims)}")
+        self._say_accepted(answer)
 
     def _rotate(self, old: str) -> tuple[str, str]:
         with self._step("The operator rotates: the standby, in every cache already, signs now"):

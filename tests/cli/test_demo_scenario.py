@@ -2,7 +2,10 @@
 
 import json
 import subprocess
+from base64 import urlsafe_b64encode
 from datetime import timedelta
+from hashlib import sha256
+from urllib.parse import parse_qs, urlencode
 
 import httpx2
 import jwt
@@ -27,6 +30,7 @@ class World:
         self.revoked: set[str] = set()
         self.down = False
         self.rotations = 0
+        self.request = httpx2.QueryParams()
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path
@@ -38,9 +42,44 @@ class World:
             kid = "first" if self.lie == "the key does not change" else self.signs
             token = jwt.encode({"sub": "x"}, SECRET, "HS256", {"kid": kid})
             return httpx2.Response(200, json={"access_token": token})
+        if answer := self._answer_browser(request, path):
+            return answer
         if path == "/protected_route":
             return self._greet(jwt.get_unverified_header(request.headers["authorization"].split()[1])["kid"])
         return httpx2.Response(200)
+
+    def _answer_browser(self, request: httpx2.Request, path: str) -> httpx2.Response | None:
+        if path == "/.well-known/openid-configuration":
+            names = {"authorization_endpoint": "authorize", "token_endpoint": "token"}
+            return httpx2.Response(200, json={name: f"{ISSUER}/{path}" for name, path in names.items()})
+        if path == "/authorize":
+            self.request = request.url.params
+            return httpx2.Response(303, headers={"location": "/signin"})
+        if path == "/signin":
+            return self._sign_in(request)
+        if path == "/token":
+            return self._redeem(parse_qs(request.content.decode()))
+        return None
+
+    def _sign_in(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET":
+            page = '<form action="/signin"><input name="token" value="t"><input name="username"></form>'
+            return httpx2.Response(200, text=page)
+        typed = parse_qs(request.content.decode())
+        if typed != {"token": ["t"], "username": [self.username], "decision": ["allow"]}:
+            return httpx2.Response(400)
+        state = "another" if self.lie == "another state comes back" else self.request["state"]
+        answer = {"code": "c", "state": state, "iss": ISSUER}
+        return httpx2.Response(
+            303, headers={"location": f"{self.request['redirect_uri']}?{urlencode(answer)}"}
+        )
+
+    def _redeem(self, form: dict[str, list[str]]) -> httpx2.Response:
+        hashed = urlsafe_b64encode(sha256(form["code_verifier"][0].encode()).digest()).decode().rstrip("=")
+        if hashed != self.request["code_challenge"] or self.lie == "the code is refused":
+            return httpx2.Response(400, json={"error": "invalid_grant"})
+        token = jwt.encode({"sub": "x"}, SECRET, "HS256", {"kid": self.signs})
+        return httpx2.Response(200, json={"access_token": token, "id_token": token})
 
     def _greet(self, kid: str) -> httpx2.Response:
         name = "mallory" if self.lie == "somebody else is greeted" else self.username
@@ -55,7 +94,10 @@ class World:
         key = dict.fromkeys(
             ["phase", "kid", "alg", "age", "signs_from", "leaves_jwks_at", "tokens_alive_until"], "x"
         )
-        code, document = Exit.DONE, {"keys": [key], "message": "", "refused_from": self._refused_from()}
+        code, document = (
+            Exit.DONE,
+            {"keys": [key], "message": "", "client_id": "c", "refused_from": self._refused_from()},
+        )
         if arguments[:2] == ("keys", "rotate"):
             self.rotations += 1
             self.signs = "second"
@@ -96,6 +138,8 @@ def test_the_scenario_passes_if_every_step_does() -> None:
     [
         "registration fails",
         "somebody else is greeted",
+        "another state comes back",
+        "the code is refused",
         "the key does not change",
         "the old token is refused",
         "the guard sleeps",

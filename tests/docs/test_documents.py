@@ -143,6 +143,7 @@ def test_every_page_is_in_the_index() -> None:
 RUN = {
     "README.md": "here and servers/test_demo.py",
     "start.md": "servers/test_docs_lines.py",
+    "browser.md": "servers/test_browser_page.py",
     "clients.md": "servers/test_docs_lines.py",
     "fastapi.md": "servers/test_documented_services.py",
     "from-the-tutorial.md": "servers/test_documented_services.py",

@@ -101,7 +101,7 @@ def test_the_scenario_passes_and_leaves_nothing_behind(tmp_path: Path, ports: Po
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All steps passed." in done.stdout
-    assert done.stdout.count("✓") == 8
+    assert done.stdout.count("✓") == 9
     assert f'"iss": "{ports.issuer_url}"' in done.stdout
     assert f'"aud": ["{ports.service_url}"' in done.stdout
     assert nothing_left(tmp_path, ports)

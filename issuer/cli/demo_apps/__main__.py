@@ -1,4 +1,4 @@
-"""Runs one of the applications: `python -m issuer.cli.demo_apps NAME`; its settings are JSON on standard input."""
+"""Runs one of the applications: `python -P -m issuer.cli.demo_apps NAME`; its settings are JSON on standard input."""
 
 import json
 import sys

@@ -52,7 +52,7 @@ class TokenBody(BaseModel):
     scope: str = Field(description="The granted scopes, separated by spaces.", examples=["items:read"])
     id_token: str | None = Field(
         None,
-        description="Who signed in and how, OpenID Connect Core section 2; with the scope `openid` only.",
+        description="The user and the sign-in, OpenID Connect Core section 2; with the scope `openid` only.",
         examples=["eyJhbGciOiJSUzI1NiIs…"],
     )
     refresh_token: str | None = Field(
