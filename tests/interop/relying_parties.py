@@ -35,11 +35,11 @@ class Registered(NamedTuple):
 
 
 class SignedIn(NamedTuple):
-    """What a library accepted: claims of a validated id_token, and of the userinfo endpoint."""
+    """What a library accepted: an id_token with its claims, and those of the userinfo endpoint if it asked there."""
 
     id_token: str
     claims: Mapping[str, Any]
-    userinfo: Mapping[str, Any]
+    userinfo: Mapping[str, Any] | None = None
 
 
 class RelyingParty(Protocol):
@@ -51,8 +51,8 @@ class RelyingParty(Protocol):
     def finish(self, page: Page) -> SignedIn:
         """Redeem the code that the browser brought to the redirect URI, and ask for the userinfo."""
 
-    def refresh(self) -> Mapping[str, Any]:
-        """Refresh the access token, and return the claims of the new id_token."""
+    def refresh(self) -> SignedIn:
+        """Refresh the access token, and return the new id_token."""
 
     def log_out(self, state: str) -> str:
         """Return the URL that signs the person out at the issuer."""
@@ -98,9 +98,8 @@ class Program:
         posted = {"form": page.posted} if page.posted else {}
         return SignedIn(**self._ask(call="finish", url=page.url, **posted))
 
-    def refresh(self) -> Mapping[str, Any]:
-        claims: Mapping[str, Any] = self._ask(call="refresh")["claims"]
-        return claims
+    def refresh(self) -> SignedIn:
+        return SignedIn(**self._ask(call="refresh"))
 
     def log_out(self, state: str) -> str:
         return str(self._ask(call="log_out", state=state)["url"])
@@ -167,9 +166,8 @@ class Authlib:
         answer = self._client.get("/_callback", query_string=page.parameters)
         return SignedIn(**answer.get_json())
 
-    def refresh(self) -> Mapping[str, Any]:
-        claims: Mapping[str, Any] = self._client.get("/_refresh").get_json()
-        return claims
+    def refresh(self) -> SignedIn:
+        return SignedIn(**self._client.get("/_refresh").get_json())
 
     def log_out(self, state: str) -> str:
         hint = {
@@ -183,17 +181,20 @@ class Authlib:
         return self._remote.authorize_redirect(self._registered.redirect_uri)
 
     def _callback(self) -> Response:
-        self._tokens = self._remote.authorize_access_token()
+        self._tokens = self._latest = self._remote.authorize_access_token()
         claims = self._tokens["userinfo"]  # of the id_token
         session["nonce"] = claims["nonce"]
         userinfo = self._remote.userinfo(token=self._tokens)
         return jsonify(id_token=self._tokens["id_token"], claims=claims, userinfo=userinfo)
 
     def _refresh(self) -> Response:
+        old = self._latest
         tokens = self._remote.fetch_access_token(
-            grant_type="refresh_token", refresh_token=self._tokens["refresh_token"]
+            grant_type="refresh_token", refresh_token=old["refresh_token"]
         )
-        return jsonify(self._remote.parse_id_token(tokens, nonce=None))
+        self._latest = tokens
+        claims = self._remote.parse_id_token(tokens, nonce=None)
+        return jsonify(id_token=tokens["id_token"], claims=claims)
 
 
 @contextmanager

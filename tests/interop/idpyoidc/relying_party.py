@@ -56,20 +56,19 @@ class Client:
     def finish(self, url: str) -> Mapping[str, Any]:
         done = self._handler.finalize(self._issuer, dict(parse_qsl(urlsplit(url).query)))
         require_success(done)
-        claims = done["id_token"]
-        return {
-            "id_token": claims.jwt if hasattr(claims, "jwt") else "",
-            "claims": claims.to_dict(),
-            "userinfo": done["userinfo"].to_dict(),
-        }
+        return {**validated(done["id_token"]), "userinfo": done["userinfo"].to_dict()}
 
     def refresh(self) -> Mapping[str, Any]:
         done = self._handler.refresh_access_token(self._state)
         require_success(done)
-        return {"claims": done["__verified_id_token"].to_dict()}
+        return validated(done["__verified_id_token"])
 
     def log_out(self, state: str) -> Mapping[str, Any]:
         return {"url": self._handler.logout(self._state)["url"]}
+
+
+def validated(id_token: Any) -> Mapping[str, Any]:
+    return {"id_token": id_token.jwt, "claims": id_token.to_dict()}
 
 
 def require_success(answer: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ async function byOpenidClient(registered) {
   const config = await openidClient.discovery(new URL(issuer), client_id, client_secret, undefined, { execute })
   const checks = { idTokenExpected: true }
   let tokens
+  let newest // refresh token
   return {
     begin: async ({ scope, pushed, ...more }) => {
       checks.pkceCodeVerifier = openidClient.randomPKCECodeVerifier()
@@ -38,11 +39,13 @@ async function byOpenidClient(registered) {
       const headers = { 'content-type': 'application/x-www-form-urlencoded' }
       const callback = form ? new Request(url, { method: 'POST', body: form, headers }) : new URL(url)
       tokens = await openidClient.authorizationCodeGrant(config, callback, checks)
+      newest = tokens.refresh_token
       const userinfo = await openidClient.fetchUserInfo(config, tokens.access_token, tokens.claims().sub)
       return { id_token: tokens.id_token, claims: tokens.claims(), userinfo }
     },
     refresh: async () => {
-      const refreshed = await openidClient.refreshTokenGrant(config, tokens.refresh_token)
+      const refreshed = await openidClient.refreshTokenGrant(config, newest)
+      newest = refreshed.refresh_token
       return { id_token: refreshed.id_token, claims: refreshed.claims() }
     },
     log_out: async ({ state }) => {
@@ -66,6 +69,7 @@ async function byOauth4webapi(registered) {
   const state = oauth4webapi.generateRandomState()
   const nonce = oauth4webapi.generateRandomNonce()
   let tokens
+  let newest // refresh token
 
   async function claimsOf(answer, process) {
     const read = await process(answer)
@@ -91,16 +95,18 @@ async function byOauth4webapi(registered) {
         oauth4webapi.processAuthorizationCodeResponse(server, client, each, checks),
       )
       const { id_token, claims, access_token } = tokens
+      newest = tokens.refresh_token
       const about = await oauth4webapi.userInfoRequest(server, client, access_token, insecure)
       const userinfo = await oauth4webapi.processUserInfoResponse(server, client, claims.sub, about)
       return { id_token, claims, userinfo }
     },
     refresh: async () => {
-      const old = [authentication, tokens.refresh_token, insecure]
+      const old = [authentication, newest, insecure]
       const answer = await oauth4webapi.refreshTokenGrantRequest(server, client, ...old)
       const refreshed = await claimsOf(answer, (each) =>
         oauth4webapi.processRefreshTokenResponse(server, client, each),
       )
+      newest = refreshed.refresh_token
       return { id_token: refreshed.id_token, claims: refreshed.claims }
     },
     log_out: async (more) => {

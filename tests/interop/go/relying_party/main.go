@@ -41,6 +41,7 @@ type client struct {
 	config             oauth2.Config
 	state, nonce, pkce string
 	token              *oauth2.Token
+	newest             string // refresh token
 }
 
 func main() {
@@ -125,6 +126,7 @@ func (c *client) finish(ctx context.Context, callback string) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.newest = c.token.RefreshToken
 	verified, idToken, err := c.verify(ctx, c.token)
 	if err != nil {
 		return nil, err
@@ -145,11 +147,12 @@ func (c *client) finish(ctx context.Context, callback string) (answer, error) {
 }
 
 func (c *client) refresh(ctx context.Context) (answer, error) {
-	expired := &oauth2.Token{RefreshToken: c.token.RefreshToken}
+	expired := &oauth2.Token{RefreshToken: c.newest}
 	token, err := c.config.TokenSource(ctx, expired).Token()
 	if err != nil {
 		return nil, err
 	}
+	c.newest = token.RefreshToken
 	verified, idToken, err := c.verify(ctx, token)
 	if err != nil {
 		return nil, err
