@@ -31,7 +31,7 @@ EndSession = Callable[[Client], str]
 
 @pytest.fixture(autouse=True)
 def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("issuer.clients.outgoing_http.EXCHANGE_SECONDS", 0.3)
+    monkeypatch.setattr("issuer.clients.outgoing_http.EXCHANGE_SECONDS", 1.0)
 
 
 @pytest.fixture
