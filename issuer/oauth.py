@@ -13,10 +13,7 @@ from types import MappingProxyType
 SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")
 """One scope token, RFC 6749 section 3.3."""
 SCOPE_SYNTAX = "scope is a list of printable ASCII words separated by spaces"
-
 BLANKS = re.compile(r"[ \t\r\n]+")
-
-
 CLIENT_ID_MOST_CHARACTERS = 512
 
 
