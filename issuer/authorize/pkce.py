@@ -1,4 +1,4 @@
-"""PKCE, RFC 7636, by the method S256 only: `plain` would show the verifier to whoever reads the request.
+"""PKCE, RFC 7636, by the method S256 only: the other, plain, would show the verifier to whoever reads the request.
 
 That a client which has used it must go on using it is stored by `clients.store`.
 """

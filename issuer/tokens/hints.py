@@ -1,4 +1,4 @@
-"""ID tokens that come back as `id_token_hint`, OpenID Connect Core section 3.1.2.1 and RP-Initiated Logout section 2.
+"""ID tokens that come back as an id_token_hint: OpenID Connect Core 3.1.2.1 and RP-Initiated Logout section 2.
 
 They are accepted when they have expired and after their key has left the JWKS; they authenticate nobody. Issuing them
 is left to `id_tokens`, keeping the keys to `keyring.retired_keys`.
