@@ -218,7 +218,9 @@ def test_the_operators_lines_of_the_readme_run_as_they_stand(settings: Settings,
     issuer = build(settings)
     issuer.keys.node.refresh()
     issuer.close()
-    (lines,) = (block for block in blocks("bash") if block.startswith("issuer users add"))
+    lines = "".join(block for block in blocks("bash") if block.startswith("issuer "))
+    assert "issuer users add" in lines
+    assert "issuer clients add" in lines
     (tmp_path / ".env").write_text("ISSUER_KEYS_PASSPHRASE=a passphrase for tests\n")
     script = f'set -euo pipefail\nissuer() {{ "{sys.executable}" -m issuer.cli "$@"; }}\n{lines}'
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
