@@ -4,6 +4,8 @@ The person's browser runs no JavaScript, but for the single-page application, wh
 tested in `test_sign_in`.
 """
 
+import re
+import subprocess
 from typing import Any
 from urllib.parse import urlencode
 
@@ -15,13 +17,14 @@ from interop.web_applications import (
     single_page,
     spring_boot,
 )
-from playwright.sync_api import sync_playwright
-from support.components import require
+from support.chromium import chromium, visitor
+from support.components import missing_for, not_possible, program, require
 from support.defaults import PASSWORD
-from support.servers import PATIENCE_SECONDS, Installation, eventually, free_port
+from support.servers import Installation, eventually, free_port
 from support.sign_in_browser import Page, SignInBrowser
 
 OK = 200
+GO_OF_OAUTH2_PROXY = (1, 26)
 SIGNED_OUT = "/signed-out"
 
 
@@ -97,8 +100,24 @@ def sign_out_at_the_issuer(browser: SignInBrowser, registered: Registered) -> No
     assert "signed out" in browser.submit(page, page.forms[0], "Sign out").text
 
 
-def test_oauth2_proxy(signing_in: Installation) -> None:
+def require_oauth2_proxy() -> None:
+    """Skip the test if the program is missing because the installed Go cannot build it."""
+    if missing_for("oauth2-proxy") and go_release() < GO_OF_OAUTH2_PROXY:
+        not_possible("oauth2-proxy is built by a newer Go than the installed one")
     require("oauth2-proxy")
+
+
+def go_release() -> tuple[int, ...]:
+    """Return the release of Go, such as (1, 26, 8); an empty one if there is none."""
+    go = program("go")
+    if not go:
+        return ()
+    done = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=True)
+    return tuple(int(part) for part in re.findall(r"[0-9]+", done.stdout))
+
+
+def test_oauth2_proxy(signing_in: Installation) -> None:
+    require_oauth2_proxy()
     registered = register(signing_in, "/oauth2/callback")
     with (
         service_behind() as backend,
@@ -146,20 +165,14 @@ def test_spring_boot(signing_in: Installation) -> None:
 
 def test_a_single_page_application_in_a_real_browser(signing_in: Installation) -> None:
     require("oidc-client-ts")
-    require("Chromium")
     registered = register(signing_in, "/callback", "--auth", "none")
-    with single_page(registered), sync_playwright() as browsers:
-        browser = browsers.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_SECONDS * 1000)
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
+    with single_page(registered), chromium() as browser, visitor(browser) as guest:
+        page = guest.page
         page.goto(registered.url)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_label("Username").fill("alice")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        page.get_by_role("button", name="Allow", exact=True).click()
+        guest.press("Sign in")
+        page.wait_for_url(f"{registered.issuer}/signin*")
+        guest.sign_in("alice", PASSWORD)
+        guest.press("Allow")
         page.wait_for_function("document.querySelector('pre')?.textContent")
         user = page.evaluate("manager.then((each) => each.getUser())")
         assert user["profile"]["preferred_username"] == "alice", page.text_content("pre")
@@ -168,7 +181,6 @@ def test_a_single_page_application_in_a_real_browser(signing_in: Installation) -
         assert refreshed["profile"]["sub"] == user["profile"]["sub"]
         page.evaluate("manager.then((each) => { each.signoutRedirect() })")
         page.wait_for_url(f"{registered.url}{SIGNED_OUT}*")
-        page.get_by_role("button", name="Sign in").click()
+        guest.press("Sign in")
         page.get_by_label("Password").wait_for()
-        assert problems == []
-        browser.close()
+        assert guest.complaints == []
