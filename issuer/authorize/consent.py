@@ -12,6 +12,7 @@ from issuer.authorize.request import AuthorizationRequest, Prompt
 from issuer.clients.client import Client
 from issuer.digests import named
 from issuer.oauth import AuthMethod
+from issuer.tokens.identity import scopes_of_claims
 from issuer.urls import BadURL, is_loopback, origin_of
 
 NO_RESOURCE = ""
@@ -106,6 +107,14 @@ def is_unproven(client: Client, redirect_uri: str) -> bool:
 def resources_of(request: AuthorizationRequest) -> tuple[str, ...]:
     """Return the resources that consent to a request is stored for."""
     return request.resources or (NO_RESOURCE,)
+
+
+def scope_to_allow(request: AuthorizationRequest, scope: frozenset[str]) -> frozenset[str]:
+    """Return what users are asked to allow: `scope`, and the scopes of claims that were requested by name.
+
+    Claims could be had without their scope otherwise, OpenID Connect Core section 5.5.
+    """
+    return scope | scopes_of_claims(request.userinfo_claims)
 
 
 def needs_fresh(request: AuthorizationRequest) -> Reason | None:

@@ -11,6 +11,7 @@ from datetime import datetime
 from issuer.accounts.user import User
 from issuer.authorize.code import code_for, new_code
 from issuer.authorize.code_store import CodeStore
+from issuer.authorize.consent import scope_to_allow
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.decision import Ask, Facts, Page, Reason, Refuse, next_step
 from issuer.authorize.errors import InvalidRequestURI, NoRedirect
@@ -170,7 +171,8 @@ class Flow:
         scope = scope_of_user(request.scope, visitor.user.scope if visitor.user else frozenset())
 
         def needs_consent(session: BrowserSession) -> bool:
-            return self._consents.covers(session.user_id, request, scope, begun.started, now).needed
+            asked = scope_to_allow(request, scope)
+            return self._consents.covers(session.user_id, request, asked, begun.started, now).needed
 
         match next_step(request, Facts(visitor.session, needs_consent, begun.started, now)):
             case Ask(page, reason):

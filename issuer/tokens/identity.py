@@ -3,7 +3,7 @@
 Who consents to them is decided in `authorize`; the values of the claims are returned by `userinfo`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -28,6 +28,12 @@ SCOPE_CLAIMS: Final[Mapping[IdentityScope, tuple[str, ...]]] = {
 """The userinfo claims that each scope requests; a user may have no value for some."""
 
 USERINFO_CLAIMS: Final = tuple(name for names in SCOPE_CLAIMS.values() for name in names)
+
+
+def scopes_of_claims(names: Iterable[str]) -> frozenset[str]:
+    """Return the scopes that request these claims, without that of `sub`, which every client gets."""
+    wanted = set(names) - {"sub"}
+    return frozenset(scope.value for scope, claims in SCOPE_CLAIMS.items() if wanted & set(claims))
 
 
 def requested_claims(scope: frozenset[str], by_name: tuple[str, ...]) -> frozenset[str]:

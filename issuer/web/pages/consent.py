@@ -12,7 +12,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from issuer.accounts.user import User
-from issuer.authorize.consent import ConsentState, Place, Reason, destination
+from issuer.authorize.consent import ConsentState, Place, Reason, destination, scope_to_allow
 from issuer.authorize.flow import Pending
 from issuer.authorize.request import scope_of_user
 from issuer.authorize.scope_texts import in_words
@@ -112,7 +112,7 @@ def _asked(issuer: Issuer, browser: Browser, ticket: str, now: datetime) -> Aske
     pending = issuer.authorize.flow.pending(ticket, browser.device, now)
     if pending is None or browser.user is None:
         return pending
-    scope = scope_of_user(pending.request.scope, browser.user.scope)
+    scope = scope_to_allow(pending.request, scope_of_user(pending.request.scope, browser.user.scope))
     state = issuer.authorize.consents.covers(browser.user.id, pending.request, scope, pending.started, now)
     return Asked(pending, browser.user, scope, state)
 

@@ -126,7 +126,7 @@ def test_no_stranger_can_choose_the_value_of_a_label(web: TestClient, moved: Cal
     known = {"/login", "/oauth2/token", "/users/me/sessions/{session_id}", "/users/me/sessions/{id}", OTHER}
     assert samples.labels("issuer_requests_refused_total", "endpoint") <= known
     assert samples.labels("issuer_requests_refused_total", "grant") <= {
-        "client_credentials", "password", "refresh_token", OTHER, ""
+        "authorization_code", "client_credentials", "password", "refresh_token", OTHER, ""
     }  # fmt: skip
     assert moved("issuer_requests_refused_total", endpoint=OTHER) == 3
 

@@ -146,6 +146,18 @@ def test_more_than_was_allowed_is_asked_about_with_the_reason(
     assert "code" in browser.submit(page, the_form(page), "Allow").parameters
 
 
+def test_claims_that_are_requested_by_name_are_asked_about_like_their_scopes(
+    issuer: Issuer, web: TestClient, browser: SignInBrowser
+) -> None:
+    browser = SignInBrowser(REDIRECT_URI, http=web)
+    assert browser.visit(request_url(issuer)).parameters["code"]
+    page = browser.open(request_url(issuer, claims='{"userinfo": {"sub": null, "email": null}}'))
+    assert page.path == "/consent"
+    assert "See your email address" in page.text
+    assert "See your username and your name" not in page.text
+    assert browser.allow(page).parameters["code"]
+
+
 def test_users_are_asked_again_about_a_client_with_another_name(
     issuer: Issuer, web: TestClient, browser: SignInBrowser, client_at: Any
 ) -> None:
