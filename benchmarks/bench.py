@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from cases import footprint, growing, keyset, logins, refreshing, tokens, verifying
+from cases import footprint, growing, keyset, logins, refreshing, signing_in, tokens, verifying
 from report import publish, tables
 from results import FOLDER, LATEST, QUIET, Results
 from rich.console import Console
@@ -21,6 +21,7 @@ from servers import Missing, keep_to_few_cores
 CASES = (
     tokens.CASE,
     refreshing.CASE,
+    signing_in.CASE,
     keyset.CASE,
     logins.CASE,
     verifying.CASE,

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from servers import Running, busy_seconds, program
@@ -80,18 +81,22 @@ def loading(
     seconds: int,
     *,
     database: Running | None = None,
+    fresh: Callable[[], Sequence[str]] | None = None,
 ) -> Callable[[], Mapping[str, float]]:
-    """Return the contestant that wrk asks for so many seconds, each connection waiting for its answer."""
-    environment = {
-        "METHOD": request.method,
-        "HEADERS": "\n".join(f"{name}: {value}" for name, value in request.headers.items()),
-        "BODIES": "\n".join(request.bodies),
-    }
+    """Return the contestant that wrk asks for so many seconds, each connection waiting for its answer.
+
+    `fresh` returns the bodies for each turn instead of those of the request, when each may be sent once.
+    """
+    headers = "\n".join(f"{name}: {value}" for name, value in request.headers.items())
     options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "20s", "-s", str(HERE / "wrk.lua")]
     command = [program("wrk", "wrk"), *options, server.url + request.path]
 
     def load() -> Mapping[str, float]:
-        return asdict(_driven(server, command, database, environment=environment)[0])
+        with NamedTemporaryFile("w", encoding="utf-8") as bodies:  # too long for an environment
+            bodies.write("\n".join(fresh() if fresh else request.bodies))
+            bodies.flush()
+            environment = {"METHOD": request.method, "HEADERS": headers, "BODIES": bodies.name}
+            return asdict(_driven(server, command, database, environment=environment)[0])
 
     return load
 

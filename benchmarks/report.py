@@ -46,10 +46,12 @@ def metric_rows(findings: Findings) -> tuple[list[str], list[list[str]]]:
 
 
 def target_rows(measured: Mapping[str, float | None], by_cpu: Mapping[str, float | None]) -> list[list[str]]:
-    """Return the cells of each row of the targets."""
+    """Return the cells of each row of the targets that this run had a case for."""
     rows = []
     for target in TARGETS:
-        value = measured.get(target.name)
+        if target.name not in measured:
+            continue
+        value = measured[target.name]
         shown = [target.shown(each) for each in (target.target, target.stretch, value)]
         by_cpu_time = target.shown(by_cpu.get(target.name))
         rows.append([target.what, target.baseline, *shown, target.verdict(value).value, by_cpu_time])
@@ -133,6 +135,15 @@ def filled(document: str, results: Results, source: str) -> str:
     return re.sub(r"<!-- ([a-z-]+) from [^ ]+ -->\n.*?<!-- end of \1 -->", part, document, flags=re.DOTALL)
 
 
+def with_places(document: str, results: Results, source: str) -> str:
+    """Return the document with a section at its end for each part that it has no place for yet."""
+    for name in parts(results):
+        if END.format(name) not in document:
+            place = f"{BEGIN.format(name, source)}\n\n{END.format(name)}"
+            document = f"{document.rstrip()}\n\n## {name.capitalize()}\n\n{place}\n"
+    return document
+
+
 def plots(results: Results) -> dict[str, str]:
     """Return each plot as SVG, by the name of its file."""
     return {PLOTS.format(name): _plot(curve) for name, curve in results.curves.items()}
@@ -146,7 +157,8 @@ def _plot(curve: Curve) -> str:
 
 def publish(results: Results, source: str) -> None:
     """Let the document show these results, tables and plots."""
-    DOCUMENT.write_text(filled(DOCUMENT.read_text("utf-8"), results, source), "utf-8")
+    document = with_places(DOCUMENT.read_text("utf-8"), results, source)
+    DOCUMENT.write_text(filled(document, results, source), "utf-8")
     for name, svg in plots(results).items():
         (DOCS / name).write_text(svg, "utf-8")
 

@@ -1,4 +1,4 @@
-"""Fills a database with accounts, clients and sessions before a measurement, in the real schema.
+"""Fills a database with accounts, clients, sessions and authorization codes before a measurement, in the real schema.
 
 Rows are inserted in bulk and look like those of the issuer, with random passwords.
 """
@@ -6,6 +6,7 @@ Rows are inserted in bulk and look like those of the issuer, with random passwor
 import secrets
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -14,10 +15,14 @@ from sqlalchemy import Connection, Table, insert, text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from issuer.accounts.store import DRAW_BITS, users
+from issuer.authorize.code import new_code
+from issuer.authorize.code_store import authorization_codes
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.clients.store import clients
 from issuer.database.database import Database
-from issuer.oauth import AuthMethod, GrantType
+from issuer.digests import digest
+from issuer.oauth import AuthMethod, GrantType, ResponseType
+from issuer.sessions.store import browser_sessions
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 from issuer.tokens.refresh_text import new_refresh_token
 
@@ -41,6 +46,22 @@ def client_id(number: int) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_OID, f"client-{number}"))
 
 
+def browser_session(number: int) -> str:
+    """Return the id of the browser session of an account."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"browser-session-{number}"))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The authorization request that codes answer."""
+
+    client_id: str
+    redirect_uri: str
+    challenge: str
+    scope: frozenset[str]
+    audience: tuple[str, ...]
+
+
 def add_accounts(database: Database, numbers: range, password_hash: str) -> None:
     """Add the accounts of these numbers, all with one password."""
     now = datetime.now(UTC)
@@ -56,6 +77,7 @@ def add_accounts(database: Database, numbers: range, password_hash: str) -> None
                 "scope": SCOPE,
                 "created_at": now,
                 "disabled_at": None,
+                "email_verified": False,
                 "draw": secrets.randbits(DRAW_BITS),
             }
             for number in numbers
@@ -78,6 +100,12 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
                 "scope": SCOPE,
                 "audiences": (),
                 "grant_types": frozenset({GrantType.CLIENT_CREDENTIALS, GrantType.REFRESH_TOKEN}),
+                "response_types": frozenset[ResponseType](),
+                "redirect_uris": (),
+                "post_logout_redirect_uris": (),
+                "is_trusted": False,
+                "requires_pkce": True,
+                "requires_par": False,
                 "created_at": now,
             }
             for number in numbers
@@ -91,7 +119,7 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
     until = now + timedelta(days=30)
     ids = {number: str(uuid.uuid4()) for number in numbers}
 
-    def digest(number: int) -> bytes:
+    def digest_of(number: int) -> bytes:
         if tokens is None:
             return secrets.token_bytes(32)
         tokens.append(new_refresh_token(ids[number]))
@@ -112,6 +140,7 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
                 "ended_at": None,
                 "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
                 "address": "192.0.2.1",
+                "userinfo_claims": (),
             }
             for number in numbers
         ),
@@ -121,7 +150,7 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
         refresh_tokens,
         (
             {
-                "digest": digest(number),
+                "digest": digest_of(number),
                 "family_id": ids[number],
                 "expires_at": until,
                 "successor_seed": secrets.token_bytes(32),
@@ -133,6 +162,65 @@ def add_families(database: Database, numbers: range, accounts: int, tokens: list
             for number in numbers
         ),
     )
+
+
+def add_browser_sessions(database: Database, numbers: range) -> None:
+    """Add a browser session of each of these accounts."""
+    now = datetime.now(UTC)
+    _fill(
+        database,
+        browser_sessions,
+        (
+            {
+                "id": browser_session(number),
+                "digest": secrets.token_bytes(32),
+                "user_id": user_id(number),
+                "auth_time": now,
+                "chosen_at": now,
+                "acr": "1",
+                "amr": ("pwd",),
+                "created_at": now,
+                "seen_at": now,
+                "expires_at": now + timedelta(days=1),
+                "ended_at": None,
+                "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
+                "address": "192.0.2.1",
+            }
+            for number in numbers
+        ),
+    )
+
+
+def add_codes(database: Database, count: int, accounts: int, asked: Asked) -> list[str]:
+    """Add so many authorization codes of so many accounts in turn, valid for an hour, and return them."""
+    now = datetime.now(UTC)
+    codes = [new_code() for _ in range(count)]
+    _fill(
+        database,
+        authorization_codes,
+        (
+            {
+                "digest": digest(code),
+                "client_id": asked.client_id,
+                "user_id": user_id(number % accounts),
+                "redirect_uri": asked.redirect_uri,
+                "challenge": asked.challenge,
+                "nonce": f"nonce-{number}",
+                "scope": asked.scope,
+                "audience": asked.audience,
+                "userinfo_claims": (),
+                "browser_session": browser_session(number % accounts),
+                "session_expires_at": now + timedelta(days=1),
+                "sid": str(uuid.uuid4()),
+                "auth_time": now,
+                "acr": "1",
+                "amr": ("pwd",),
+                "expires_at": now + timedelta(hours=1),
+            }
+            for number, code in enumerate(codes)
+        ),
+    )
+    return codes
 
 
 def analyze(database: Database) -> None:

@@ -36,6 +36,8 @@ AS_SHIPPED = {
     "VERIFIER_TTL_FLOOR": "1m",
 }
 """The tests' installation has its durations in seconds; here they are those of production."""
+REDIRECT_URI = "https://app.example/callback"
+"""Of clients with users; nobody follows a redirect there."""
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 CORES = 2
@@ -187,6 +189,7 @@ def provider(folder: Path, client: tuple[str, str], audience: str) -> Iterator[R
         "CLIENT_ID": client_id,
         "CLIENT_SECRET": secret,
         "AUDIENCE": audience,
+        "REDIRECT_URI": REDIRECT_URI,
         "NODE_ENV": "production",
     }
     with process([node, str(PEERS / "provider.mjs")], port, environment, folder) as running:

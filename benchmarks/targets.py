@@ -69,6 +69,10 @@ TARGETS = (
         "refresh-sqlite", "refresh on SQLite, durable, rotating / `client_credentials`", "0.17", 0.75, 0.90
     ),
     Target("refresh-postgresql", "refresh on PostgreSQL / `client_credentials`", "", 0.50, 0.70),
+    Target("codes-sqlite", "codes redeemed, on SQLite, durable / oidc-provider's, in memory", "", 0.50, 0.75),
+    Target("codes-postgresql", "the same, on PostgreSQL", "", 0.40, 0.60),
+    Target("authorization", "authorization requests, to the sign-in page / oidc-provider's", "", 0.50, 1.0),
+    Target("sign-in-page", "sign-in page / oidc-provider's development page", "", 0.50, 1.0),
     Target("memory", "idle memory per worker (PSS)", "73 MiB", 60, 50, "MiB"),
     Target("cold-start", "cold start to the first 200", "1.03 s", 0.8, 0.65, "s"),
 )

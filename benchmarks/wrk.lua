@@ -1,12 +1,13 @@
 -- Owns the requests that wrk sends, and the line of JSON by which it reports to `load.py`.
--- METHOD, HEADERS (lines) and BODIES (lines, sent in turn) come from the environment: arguments are seen by all.
+-- METHOD, HEADERS (lines) and BODIES (the name of a file whose lines are sent in turn) come from the environment:
+-- arguments are seen by all.
 local headers, bodies, turn = {}, {}, 0
 
 for line in (os.getenv("HEADERS") or ""):gmatch("[^\n]+") do
   local name, value = line:match("^([^:]+): (.*)$")
   headers[name] = value
 end
-for line in (os.getenv("BODIES") or ""):gmatch("[^\n]+") do
+for line in io.lines(os.getenv("BODIES")) do
   bodies[#bodies + 1] = line
 end
 

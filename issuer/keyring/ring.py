@@ -65,9 +65,12 @@ class KeyRing:
 
     def phase(self, key: Key, now: datetime) -> Phase:
         """Return the phase of `key` at `now`."""
+        return self._phase(key, self.current(now), now)
+
+    def _phase(self, key: Key, current: Key, now: datetime) -> Phase:
         if key.revoked_at is not None:
             return Phase.REVOKED
-        if key == self.current(now):
+        if key == current:
             return Phase.CURRENT
         if not key.activated_by(now):
             return Phase.STANDBY
@@ -86,11 +89,22 @@ class KeyRing:
 
     def standbys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that wait to sign, in the order of activation, which is that of `may_sign_from`."""
-        return tuple(key for key in self.by_activation if self.phase(key, now) is Phase.STANDBY)
+        return self._in_phase(Phase.STANDBY, now)
 
     def published_keys(self, now: datetime) -> tuple[Key, ...]:
         """Return the keys that belong in the JWKS at `now`."""
-        return tuple(key for key in self.keys if self.phase(key, now) in PUBLISHED)
+        phases = self._phases(now)
+        return tuple(key for key in self.keys if phases[key.kid] in PUBLISHED)
+
+    def _in_phase(self, phase: Phase, now: datetime) -> tuple[Key, ...]:
+        """Return the keys in one phase, in the order of activation."""
+        phases = self._phases(now)
+        return tuple(key for key in self.by_activation if phases[key.kid] is phase)
+
+    def _phases(self, now: datetime) -> dict[str, Phase]:
+        """Return the phase of each key, by kid."""
+        current = self.current(now)
+        return {key.kid: self._phase(key, current, now) for key in self.keys}
 
     def superseded_at(self, key: Key) -> datetime | None:
         """Return the instant at which `key` stops signing, as its successor is activated, or None."""
@@ -167,12 +181,11 @@ class KeyRing:
         They are never lowered, since older tokens and cached key sets may still be valid. A retired key stays while
         a key that it superseded does: its activation determines how long that one is published.
         """
-        ended = takewhile(
-            lambda key: self.phase(key, now) in {Phase.RETIRED, Phase.REVOKED}, self.by_activation
-        )
+        phases = self._phases(now)
+        ended = takewhile(lambda key: phases[key.kid] in {Phase.RETIRED, Phase.REVOKED}, self.by_activation)
         retired = {key.kid for key in ended if key.revoked_at is None}
         keys = tuple(
-            key.raised(policy) if self.phase(key, now) in {Phase.STANDBY, Phase.CURRENT} else key
+            key.raised(policy) if phases[key.kid] in {Phase.STANDBY, Phase.CURRENT} else key
             for key in self.keys
             if key.kid not in retired
         )
@@ -210,7 +223,7 @@ class KeyRing:
         The key that a rollback replaced is no target of a later one, unless `forced`: after A, B, a rollback to A and
         a rotation to C, the next rollback leads to A, and one more is refused instead of leading to C again.
         """
-        previous = [key for key in self.by_activation if self.phase(key, now) is Phase.PREVIOUS]
+        previous = self._in_phase(Phase.PREVIOUS, now)
         if not previous or self._may_be_destroyed(previous[-1], now):
             raise Refused(
                 "there is no previous key to go back to: it is revoked, or its private key was removed, as its"
@@ -270,7 +283,7 @@ class KeyRing:
 
     def publication(self, now: datetime, standbys: int) -> Published:
         """Return what determines how many keys will be published, with so many standby keys."""
-        previous = (key for key in self.keys if self.phase(key, now) is Phase.PREVIOUS)
+        previous = self._in_phase(Phase.PREVIOUS, now)
         leaving = [at for key in previous if (at := self.leaves_at(key))]
         return Published(leaving, standbys, next((key.activates_at for key in self.standbys(now)), None))
 

@@ -38,6 +38,7 @@ def environment() -> Environment:
     return Environment(
         loader=PackageLoader("issuer.web.pages"),
         autoescape=select_autoescape(default=True),
+        auto_reload=False,  # otherwise each page asks the file system for the age of all its templates
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
