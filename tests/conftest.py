@@ -41,6 +41,8 @@ SLOWEST = (
     "servers/test_pkcs11.py",
     "database/test_crash_points.py",
     "interop/test_interop.py",
+    "interop/test_sign_in_to_applications.py",
+    "interop/test_sign_in.py",
     "servers/test_docs_lines.py",
     "servers/test_documented_services.py",
     "servers/test_crash.py",

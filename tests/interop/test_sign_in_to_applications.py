@@ -6,9 +6,11 @@ tested in `test_sign_in`.
 
 import re
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
 from interop.web_applications import (
     Registered,
     mod_auth_openidc,
@@ -58,41 +60,37 @@ def asks_to_sign_in(browser: SignInBrowser, registered: Registered, path: str) -
     return browser.open(f"{registered.url}{path}").url.startswith(f"{registered.issuer}/signin")
 
 
-def test_mod_auth_openidc(signing_in: Installation) -> None:
+@pytest.fixture
+def behind_apache(signing_in: Installation) -> Iterator[Registered]:
+    """A service behind Apache httpd with mod_auth_openidc; each request shows what the service was sent."""
     require("mod_auth_openidc")
     told = ("--backchannel-logout-uri", "@URL@/callback?logout=backchannel")
     registered = register(signing_in, "/callback", *told)
-    with (
-        service_behind() as backend,
-        mod_auth_openidc(registered, backend),
-        SignInBrowser() as browser,
-    ):
-        headers = signed_in(browser, registered, "/items")
-        assert headers["oidc_claim_iss"] == registered.issuer
+    with service_behind() as backend, mod_auth_openidc(registered, backend):
+        yield registered
+
+
+def test_apache_signs_a_person_in_refreshes_and_signs_the_person_out(behind_apache: Registered) -> None:
+    with SignInBrowser() as browser:
+        headers = signed_in(browser, behind_apache, "/items")
+        assert headers["oidc_claim_iss"] == behind_apache.issuer
         assert headers["oidc_claim_preferred_username"] == "alice"
         assert headers["oidc_claim_email"] == "alice@example.com"
-        hook = {"refresh": f"{registered.url}/items", "access_token": headers["oidc_access_token"]}
-        page = browser.open(f"{registered.url}/callback?{urlencode(hook)}")
-        refreshed = shown(page, registered)
+        hook = {"refresh": f"{behind_apache.url}/items", "access_token": headers["oidc_access_token"]}
+        page = browser.open(f"{behind_apache.url}/callback?{urlencode(hook)}")
+        refreshed = shown(page, behind_apache)
         assert refreshed["oidc_access_token"] != headers["oidc_access_token"]
-        ends = urlencode({"logout": f"{registered.url}{SIGNED_OUT}"})
-        page = browser.open(f"{registered.url}/callback?{ends}")
-        assert page.url.startswith(f"{registered.url}{SIGNED_OUT}")
-        assert asks_to_sign_in(browser, registered, "/items")
+        ends = urlencode({"logout": f"{behind_apache.url}{SIGNED_OUT}"})
+        page = browser.open(f"{behind_apache.url}/callback?{ends}")
+        assert page.url.startswith(f"{behind_apache.url}{SIGNED_OUT}")
+        assert asks_to_sign_in(browser, behind_apache, "/items")
 
 
-def test_mod_auth_openidc_ends_its_session_when_the_issuer_tells_it(signing_in: Installation) -> None:
-    require("mod_auth_openidc")
-    told = ("--backchannel-logout-uri", "@URL@/callback?logout=backchannel")
-    registered = register(signing_in, "/callback", *told)
-    with (
-        service_behind() as backend,
-        mod_auth_openidc(registered, backend),
-        SignInBrowser() as browser,
-    ):
-        signed_in(browser, registered, "/items")
-        sign_out_at_the_issuer(browser, registered)
-        eventually(lambda: asks_to_sign_in(browser, registered, "/items"), "the application is told")
+def test_apache_ends_its_session_when_the_issuer_tells_it(behind_apache: Registered) -> None:
+    with SignInBrowser() as browser:
+        signed_in(browser, behind_apache, "/items")
+        sign_out_at_the_issuer(browser, behind_apache)
+        eventually(lambda: asks_to_sign_in(browser, behind_apache, "/items"), "the application is told")
 
 
 def sign_out_at_the_issuer(browser: SignInBrowser, registered: Registered) -> None:
@@ -116,7 +114,9 @@ def go_release() -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"[0-9]+", done.stdout))
 
 
-def test_oauth2_proxy(signing_in: Installation) -> None:
+def test_oauth2_proxy_signs_a_person_in_and_refreshes_and_asks_again_after_the_sign_out(
+    signing_in: Installation,
+) -> None:
     require_oauth2_proxy()
     registered = register(signing_in, "/oauth2/callback")
     with (
@@ -144,7 +144,9 @@ def test_oauth2_proxy(signing_in: Installation) -> None:
         assert asks_to_sign_in(browser, registered, "/items")
 
 
-def test_spring_boot(signing_in: Installation) -> None:
+def test_spring_boot_signs_a_person_in_and_out_and_ends_its_session_when_the_issuer_tells_it(
+    signing_in: Installation,
+) -> None:
     require("Spring Boot")
     told = ("--backchannel-logout-uri", "@URL@/logout/connect/back-channel/issuer")
     registered = register(signing_in, "/login/oauth2/code/issuer", *told)
@@ -163,7 +165,9 @@ def test_spring_boot(signing_in: Installation) -> None:
         eventually(lambda: asks_to_sign_in(browser, registered, "/claims"), "the application is told")
 
 
-def test_a_single_page_application_in_a_real_browser(signing_in: Installation) -> None:
+def test_a_single_page_application_signs_a_person_in_and_out_in_a_real_browser(
+    signing_in: Installation,
+) -> None:
     require("oidc-client-ts")
     registered = register(signing_in, "/callback", "--auth", "none")
     with single_page(registered), chromium() as browser, visitor(browser) as guest:

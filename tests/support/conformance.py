@@ -72,6 +72,7 @@ class Conformance:
 
     def __init__(self, web: TestClient, issuer: Issuer, clock: MovableClock) -> None:
         self.web, self.issuer, self.clock = web, issuer, clock
+        self.url = issuer.settings.url
         self.first = self.registered(AuthMethod.BASIC)
         self.second = self.registered(AuthMethod.BASIC, SECOND_REDIRECT_URI)
         self._numbers = count(1)
@@ -93,7 +94,7 @@ class Conformance:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        document: Mapping[str, Any] = self.web.get(f"{ISSUER}/.well-known/openid-configuration").json()
+        document: Mapping[str, Any] = self.web.get(f"{self.url}/.well-known/openid-configuration").json()
         return document
 
     def request(self, client: Application | None = None, **parameters: str | None) -> dict[str, str]:
@@ -113,7 +114,7 @@ class Conformance:
 
     def open(self, request: Mapping[str, str]) -> Page:
         """Open the authorization endpoint; a response by form arrives at the client."""
-        page = self.browser.open(f"{ISSUER}/oauth2/authorize?{urlencode(request)}")
+        page = self.browser.open(f"{self.url}/oauth2/authorize?{urlencode(request)}")
         return self.arrived(page)
 
     def arrived(self, page: Page) -> Page:
@@ -129,7 +130,7 @@ class Conformance:
         """Return the code of a successful response; fail for any other."""
         parameters = self.parameters(page)
         assert parameters.keys() == {"code", "state", "iss"}, parameters
-        assert (parameters["state"], parameters["iss"]) == (request["state"], ISSUER)
+        assert (parameters["state"], parameters["iss"]) == (request["state"], self.url)
         assert len(parameters["code"]) >= LEAST_CHARACTERS
         return parameters["code"]
 
@@ -137,7 +138,7 @@ class Conformance:
         """Return the error of a response that the client gets; fail for a page."""
         parameters = self.parameters(page)
         assert parameters.keys() <= {"error", "error_description", "error_uri", "state", "iss"}, parameters
-        assert (parameters["state"], parameters["iss"]) == (request["state"], ISSUER)
+        assert (parameters["state"], parameters["iss"]) == (request["state"], self.url)
         return parameters["error"]
 
     def parameters(self, page: Page) -> dict[str, str]:
@@ -160,8 +161,8 @@ class Conformance:
         """Send an authenticated request to the token endpoint."""
         secret = {"client_id": client.client_id, "client_secret": client.secret}
         if client.in_body:
-            return self.web.post(f"{ISSUER}/oauth2/token", data={**form, **secret})
-        return self.web.post(f"{ISSUER}/oauth2/token", data=form, auth=(client.client_id, client.secret))
+            return self.web.post(f"{self.url}/oauth2/token", data={**form, **secret})
+        return self.web.post(f"{self.url}/oauth2/token", data=form, auth=(client.client_id, client.secret))
 
     def sign_in(self, client: Application | None = None, **parameters: str | None) -> Tokens:
         """Make a request, redeem its code, and check all that comes back."""
@@ -191,7 +192,7 @@ class Conformance:
             token,
             jwt.PyJWK(keys[header["kid"]]),
             ["RS256"],
-            issuer=ISSUER,
+            issuer=self.url,
             options=by_the_suite,  # type: ignore[arg-type]
         )
         now = self.clock.now.timestamp()
@@ -244,10 +245,11 @@ class Conformance:
 
 
 @contextlib.contextmanager
-def conformance(folder: Path) -> Iterator[Conformance]:
+def conformance(folder: Path, url: str = ISSUER) -> Iterator[Conformance]:
     """Run an issuer with one user, of whom all claims are known, for the modules of a plan."""
     clock = MovableClock()
     settings = Settings(
+        url=url,
         database_url=SecretStr(f"sqlite:///{folder}/issuer.db"),
         keys=str(folder / "keys"),
         keys_passphrase=SecretStr("a passphrase for tests"),
@@ -255,7 +257,7 @@ def conformance(folder: Path) -> Iterator[Conformance]:
     issuer = build(settings, clock)
     try:
         with TestClient(create_app(issuer), raise_server_exceptions=False) as web:
-            assert web.post("/users", json=ALICE).status_code == 201
+            assert web.post(f"{url}/users", json=ALICE).status_code == 201
             user = issuer.accounts.store.by_username("alice")
             assert user
             profile = Profile("Alice Example", "alice@example.com", email_verified=True)

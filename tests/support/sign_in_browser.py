@@ -75,9 +75,17 @@ class Page:
 
     @property
     def forms(self) -> list[Form]:
+        return self._read().found
+
+    @property
+    def targets(self) -> list[str]:
+        """The absolute URLs of links, forms and what the page loads."""
+        return self._read().targets
+
+    def _read(self) -> "_Forms":
         reader = _Forms(self.url)
         reader.feed(self.text)
-        return reader.found
+        return reader
 
     def form_with(self, *names: str) -> Form:
         """Return the one form that has fields of these names."""
@@ -87,17 +95,21 @@ class Page:
 
 
 class _Forms(HTMLParser):
-    """Collects the forms of a page."""
+    """Collects the forms of a page, and the URLs of all that it links to or loads."""
 
     def __init__(self, url: str) -> None:
         super().__init__()
         self._url = url
         self._text: list[str] | None = None
         self.found: list[Form] = []
+        self.targets: list[str] = []
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
+        self.targets += [
+            urljoin(self._url, given[name]) for name in ("href", "src", "action") if name in given
+        ]
         if tag == "form":
             self._inside = True
             action = urljoin(self._url, given.get("action", ""))
