@@ -60,7 +60,7 @@ class OwnAccount:
     def change_password(
         self, user: User, session: BrowserSession, password: str, new: str, origin: Origin, now: datetime
     ) -> str:
-        """Change the password; end all sessions but this one, and return its new secret.
+        """Change the password; end all sessions but this one, void all codes, and return its new secret.
 
         Raise InvalidRequest for a new password that is refused, LoginFailed or TooManyAttempts for a wrong one.
         """
@@ -74,9 +74,16 @@ class OwnAccount:
                 if secret is None:
                     raise AccountChanged
                 self._families.set_password_hash(user.id, new_hash, now, spared=session.id)
+                self._void_codes(user.id)
             return secret
 
         return self._authenticated(user, password, origin, now, change)
+
+    def _void_codes(self, user_id: str) -> None:
+        """Delete the codes that no client has redeemed: whoever knew the old secret of this session may have some."""
+        unused = authorization_codes.c.user_id == user_id, authorization_codes.c.used_at.is_(None)
+        with self._database.write() as connection:
+            connection.execute(delete(authorization_codes).where(*unused))
 
     def delete(self, user: User, password: str, origin: Origin, now: datetime) -> None:
         """Delete the account and everything that is stored of the user; raise LoginFailed or TooManyAttempts.

@@ -5,6 +5,7 @@ with the ticket of the request; everything is validated again at each step.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,9 +15,9 @@ from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent import scope_to_allow
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.decision import Ask, Facts, Page, Reason, Refuse, next_step
-from issuer.authorize.errors import InvalidRequestURI, NoRedirect
+from issuer.authorize.errors import InvalidRequestURI, LoginRequired, NoRedirect
 from issuer.authorize.pushed import URN, PushedRequests
-from issuer.authorize.request import AuthorizationRequest, Parameters, scope_of_user
+from issuer.authorize.request import AuthorizationRequest, Parameters, Prompt, scope_of_user
 from issuer.authorize.response import AuthorizationResponse, refusal, success
 from issuer.authorize.ticket import Ticket, Tickets
 from issuer.authorize.validation import Rules, require_client, return_address, validated
@@ -24,7 +25,7 @@ from issuer.clients.client import Client
 from issuer.digests import digest
 from issuer.oauth import AccessDenied, InvalidRequest, OAuthError
 from issuer.sessions.session import BrowserSession
-from issuer.sessions.store import BrowserSessionStore
+from issuer.sessions.store import BrowserSessionStore, SessionDeleted
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,13 @@ class Flow:
     ) -> Step:
         """Issue a code. If the browser signed out meanwhile, it has to sign in again."""
         code = new_code()
-        sid = self._sessions.sid(session, request.client.id)
-        stored = code_for(request, session, scope, sid, digest(code), now)
-        if self._codes.add(stored, request.pushed, now):
-            return success(request.returns_to, code, self.rules.issuer)
+        with suppress(SessionDeleted):
+            sid = self._sessions.sid(session, request.client.id)
+            stored = code_for(request, session, scope, sid, digest(code), now)
+            if self._codes.add(stored, request.pushed, now):
+                return success(request.returns_to, code, self.rules.issuer)
+        if Prompt.NONE in request.prompt:
+            raise LoginRequired
         if request.pushed is not None:
             raise InvalidRequestURI
         ticket = self._tickets.signed(begun.carried, begun.started, visitor.device, now)

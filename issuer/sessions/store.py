@@ -79,6 +79,16 @@ _SID = select(client_sessions.c.sid).where(
     client_sessions.c.browser_session == bindparam("session"),
     client_sessions.c.client_id == bindparam("client"),
 )
+# Locked, so that it is not deleted before a row that refers to it is inserted.
+_STORED = (
+    select(browser_sessions.c.id)
+    .where(browser_sessions.c.id == bindparam("session"))
+    .with_for_update(read=True)
+)
+
+
+class SessionDeleted(LookupError):
+    """The browser session is no longer stored: its user has deleted the account."""
 
 
 class BrowserSessionStore:
@@ -168,14 +178,17 @@ class BrowserSessionStore:
         self._update(session.id, chosen_at=now)
 
     def sid(self, session: BrowserSession, client_id: str) -> str:
-        """Return the id of a session for one client; the same each time."""
+        """Return the id of a session for one client; the same each time. Raise SessionDeleted."""
         wanted = {"session": session.id, "client": client_id}
         with self._database.read() as connection:
             found: str | None = connection.scalar(_SID, wanted)
         if found is not None:
             return found
         row = {"sid": str(uuid.uuid4()), "browser_session": session.id, "client_id": client_id}
-        with self._database.write() as connection:  # another request may insert it first
+        with self._database.write() as connection:
+            if connection.execute(_STORED, wanted).first() is None:
+                raise SessionDeleted
+            # Another request may insert it first.
             connection.execute(upserting(connection, client_sessions).values(row).on_conflict_do_nothing())
             made: str = connection.execute(_SID, wanted).scalar_one()
         return made

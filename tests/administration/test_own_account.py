@@ -21,7 +21,7 @@ from issuer.database.database import Database, metadata
 from issuer.database.subjects import subjects
 from issuer.digests import digest
 from issuer.oauth import AuthMethod
-from issuer.sessions.store import BrowserSessionStore
+from issuer.sessions.store import BrowserSessionStore, SessionDeleted
 from issuer.throttling.origin import Origin
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
@@ -104,3 +104,15 @@ def test_sessions_that_start_during_a_deletion_fail_or_are_deleted(database: Dat
         for each in (*starts, *gives):
             each.result()
     assert tables_that_name(database, user_id) <= KEPT
+
+
+def test_a_request_that_is_overtaken_by_the_deletion_finds_no_session_on_any_database(
+    database: Database,
+) -> None:
+    owner = user_with_everything(database)
+    sessions = BrowserSessionStore(database, timedelta(hours=12), timedelta(hours=2))
+    started = sessions.start(owner, None, "1", ("pwd",), Origin(), NOW)
+    assert started
+    assert delete_account(database, owner, HASH, NOW)
+    with pytest.raises(SessionDeleted):
+        sessions.sid(started[0], "a client that had no sid yet")

@@ -12,7 +12,7 @@ from support.defaults import Build, MovableClock
 
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
-from issuer.keyring.retired_keys import RETIRED_KEPT, retired_public_keys
+from issuer.keyring.retired_keys import RETIRED_KEPT, RetiredKeys, retired_public_keys
 from issuer.maintenance.move import Move, Place
 from issuer.maintenance.pruning import prune
 from issuer.services import Issuer
@@ -163,3 +163,11 @@ def test_hints_of_retired_keys_survive_a_move_to_another_database(
     moved = made(settings.model_copy(update={"database_url": SecretStr(url)}))
     moved.keys.node.refresh()
     assert moved.tokens.hints.read(token, clock()) == expected
+
+
+@pytest.mark.parametrize("kid", ["", "\x00", "\ud800", "\x00" * 43, "a" * 4000, "../" * 14 + "a"])
+def test_the_kid_of_an_unverified_token_never_fails_in_the_database(
+    each_database: Database, kid: str
+) -> None:
+    with pytest.raises(KeyError):
+        RetiredKeys(each_database).find(kid)

@@ -1,8 +1,11 @@
 """The page on which users change their password."""
 
+from urllib.parse import urlencode
+
 import pytest
 from fastapi.testclient import TestClient
 from support.authorization import app
+from support.authorizing import an_app
 from support.defaults import ALICE, PASSWORD, MovableClock
 from support.sign_in_browser import Page, SignInBrowser
 from support.signed_in import browser_of, is_valid, start_family, start_session
@@ -62,6 +65,19 @@ def test_a_changed_password_ends_everything_but_this_browser_session_which_gets_
     assert now_signed_in
     assert (now_signed_in.id, now_signed_in.auth_time) == (session.id, clock())
     assert not any(is_valid(issuer, token) for token in tokens)
+
+
+def test_a_code_from_before_the_change_is_void(
+    issuer: Issuer, web: TestClient, browser: SignInBrowser, url: str
+) -> None:
+    """Whoever has a copy of the old cookie could otherwise begin a session after the change."""
+    thief = an_app(issuer, AuthMethod.NONE)
+    request = f"{issuer.settings.url}/oauth2/authorize?{urlencode(thief.request())}"
+    code = browser.open(request).parameters["code"]
+    assert change(browser, url, PASSWORD, NEW).path == "/account"
+    refused = thief.redeems(web, code)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_grant")
+    assert thief.redeems(web, browser.open(request).parameters["code"]).status_code == 200
 
 
 def test_blanks_around_a_new_password_count(web: TestClient, browser: SignInBrowser, url: str) -> None:
