@@ -154,12 +154,8 @@ def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Ac
     lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
     secrets = MonthlySecrets(SecretStore(database), "browser")
     store = BrowserSessionStore(database, lifetime, idle)
-    sign_in = SignIn(
-        PasswordLogin(accounts.store, accounts.passwords, guard),
-        store,
-        FamilyStore(database),
-        by_password=settings.password_login == "on",  # noqa: S105 - a switch
-    )
+    login = PasswordLogin(accounts.store, accounts.passwords, guard)
+    sign_in = SignIn(login, store, FamilyStore(database))
     return Sessions(store, secrets, Tickets(secrets), sign_in, LogoutNoticeStore(database))
 
 

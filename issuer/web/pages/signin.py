@@ -102,17 +102,14 @@ class SignInPage:
 def page_of(
     request: Request, issuer: IssuerDep, browser: Browser, forms: FormTokens, ticket: str, reason: str
 ) -> SignInPage:
-    """Return the page for a visit; raise AccessDenied if nobody can sign in with a password, or StoreError."""
-    page = SignInPage(
+    """Return the page for a visit; raise StoreError."""
+    return SignInPage(
         request,
         browser,
         visit_of(issuer, browser, ticket, reason),
         forms.token(browser, PURPOSE, issuer.clock()),
         may_register=issuer.accounts.registration.is_open,
     )
-    if not page.asks_only:
-        issuer.sessions.sign_in.require_password_login()
-    return page
 
 
 @router.get(paths.SIGNIN, include_in_schema=False)

@@ -75,7 +75,6 @@ def page_of(
 ) -> SignUpPage:
     """Return the page for a visit; raise AccessDenied if users cannot create accounts, or StoreError."""
     issuer.accounts.registration.require_open()
-    issuer.sessions.sign_in.require_password_login()
     visit = visit_of(issuer, browser, ticket, "")
     return SignUpPage(request, browser, visit, forms.token(browser, PURPOSE, issuer.clock()))
 
