@@ -231,7 +231,7 @@ def _authorize(
     )
     flow = Flow(
         rules=rules,
-        find_client=clients.store.by_id,
+        find_client=clients.store.find_enabled,
         tickets=sessions.tickets,
         sessions=sessions.store,
         codes=CodeStore(database),
@@ -243,7 +243,7 @@ def _authorize(
 
 def _logout(keys: Keys, clients: Clients, sessions: Sessions, tokens: Tokens, actor: str) -> Logout:
     return Logout(
-        SignOut(clients.store, tokens.families, sessions.notices, tokens.hints),
+        SignOut(clients.store, sessions.store, tokens.families, sessions.notices, tokens.hints),
         BackchannelLogout(
             sessions.notices, clients.store, tokens.jwt_signer, clients.http, keys.audit, actor
         ),
