@@ -68,7 +68,7 @@ def test_the_page_says_who_asks_and_where_the_user_goes_on(web: TestClient, issu
     assert "<strong>an app</strong> (a program on this computer)" in shown
     native = an_app(issuer, redirect_uris=["com.example.app:/callback"])
     shown = web.get(sent_to(web, native, redirect_uri="com.example.app:/callback")).text
-    assert "(an app on this device, com.example.app:)" in shown
+    assert "(an app on this device that opens com.example.app: addresses)" in shown
 
 
 def test_sign_in_goes_on_with_the_request_of_the_application(web: TestClient, alice: str, app: App) -> None:
