@@ -5,8 +5,9 @@ resources a client may request is decided in `clients`.
 """
 
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
+from urllib.parse import SplitResult, quote, unquote_to_bytes, urlencode, urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 HOST_MOST_CHARACTERS = 253
@@ -56,6 +57,12 @@ def origin(text: str) -> str:
 def origin_of(url: str) -> str:
     """Return the origin of an http(s) URL, as browsers send it; raise BadURL."""
     return _origin(http_parts(url))
+
+
+def with_query(uri: str, parameters: Mapping[str, str]) -> str:
+    """Return `uri` with parameters added to its query, which is kept, RFC 6749 section 3.1.2."""
+    separator = "" if uri.endswith(("?", "&")) else "&" if "?" in uri else "?"
+    return f"{uri}{separator}{urlencode(parameters)}"
 
 
 def suggest_origin(text: str) -> str | None:

@@ -154,12 +154,8 @@ def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Ac
     lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
     secrets = MonthlySecrets(SecretStore(database), "browser")
     store = BrowserSessionStore(database, lifetime, idle)
-    sign_in = SignIn(
-        PasswordLogin(accounts.store, accounts.passwords, guard),
-        store,
-        FamilyStore(database),
-        by_password=settings.password_login == "on",  # noqa: S105 - a switch
-    )
+    login = PasswordLogin(accounts.store, accounts.passwords, guard)
+    sign_in = SignIn(login, store, FamilyStore(database))
     return Sessions(store, secrets, Tickets(secrets), sign_in, LogoutNoticeStore(database))
 
 
@@ -235,7 +231,7 @@ def _authorize(
     )
     flow = Flow(
         rules=rules,
-        find_client=clients.store.by_id,
+        find_client=clients.store.find_enabled,
         tickets=sessions.tickets,
         sessions=sessions.store,
         codes=CodeStore(database),
@@ -247,7 +243,7 @@ def _authorize(
 
 def _logout(keys: Keys, clients: Clients, sessions: Sessions, tokens: Tokens, actor: str) -> Logout:
     return Logout(
-        SignOut(clients.store, tokens.families, sessions.notices, tokens.hints),
+        SignOut(clients.store, sessions.store, tokens.families, sessions.notices, tokens.hints),
         BackchannelLogout(
             sessions.notices, clients.store, tokens.jwt_signer, clients.http, keys.audit, actor
         ),

@@ -24,7 +24,7 @@ class Page(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a user who is signed in is asked to sign in again."""
+    """Why a user is asked to sign in again."""
 
     LOGIN = "login"
     """The client demands it."""
@@ -34,6 +34,8 @@ class Reason(StrEnum):
     """The client lets the user choose an account."""
     OTHER_ACCOUNT = "other_account"
     """The client expects another user."""
+    SESSION_ENDED = "session_ended"
+    """The user signed out, or the session expired, while another page was open."""
     EXPIRED = "expired"
     """The page waited for more than an hour, and the request began anew."""
 

@@ -207,4 +207,4 @@ class Flow:
         if request.pushed is not None:
             raise InvalidRequestURI
         ticket = self._tickets.signed(begun.carried, begun.started, visitor.device, now)
-        return Visit(Page.SIGN_IN, ticket)
+        return Visit(Page.SIGN_IN, ticket, Reason.SESSION_ENDED)

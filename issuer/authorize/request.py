@@ -9,16 +9,7 @@ from enum import StrEnum
 
 from issuer.clients.client import Client
 from issuer.oauth import ResponseMode
-from issuer.tokens.identity import IDENTITY_SCOPES, IdentityScope
-
-__all__ = [
-    "IDENTITY_SCOPES",
-    "AuthorizationRequest",
-    "IdentityScope",
-    "Parameters",
-    "Prompt",
-    "ReturnAddress",
-]
+from issuer.tokens.identity import IDENTITY_SCOPES
 
 
 class Prompt(StrEnum):

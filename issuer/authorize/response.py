@@ -5,10 +5,10 @@ Each carries `iss`, RFC 9207, so that a client of several issuers knows which on
 
 import re
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
 
 from issuer.authorize.request import ReturnAddress
 from issuer.oauth import OAuthError
+from issuer.urls import with_query
 
 _NOT_IN_DESCRIPTION = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 """Characters that error_description must not have, RFC 6749 section 4.1.2.1."""
@@ -24,9 +24,7 @@ class AuthorizationResponse:
     @property
     def url(self) -> str:
         """The redirect URI with the parameters added to its query, RFC 6749 section 3.1.2."""
-        uri = self.returns_to.redirect_uri
-        separator = "" if uri.endswith(("?", "&")) else "&" if "?" in uri else "?"
-        return f"{uri}{separator}{urlencode(self.parameters)}"
+        return with_query(self.returns_to.redirect_uri, dict(self.parameters))
 
 
 def success(to: ReturnAddress, code: str, issuer: str) -> AuthorizationResponse:

@@ -6,7 +6,7 @@ Which scopes exist is decided by the clients and users that operators register.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from issuer.authorize.request import IdentityScope
+from issuer.tokens.identity import IdentityScope
 
 
 @dataclass(frozen=True)

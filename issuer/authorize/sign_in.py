@@ -8,7 +8,6 @@ from datetime import datetime
 
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.user import User, VerifiedPassword
-from issuer.oauth import AccessDenied
 from issuer.sessions.session import Acr, Amr, BrowserSession
 from issuer.sessions.store import BrowserSessionStore
 from issuer.throttling.origin import Origin
@@ -20,22 +19,13 @@ BY_PASSWORD = str(Acr.PASSWORD), (str(Amr.PASSWORD),)
 class SignIn:
     """Starts the sessions of browsers; every method runs synchronously, and may be called from any thread."""
 
-    def __init__(
-        self, login: PasswordLogin, sessions: BrowserSessionStore, families: FamilyStore, *, by_password: bool
-    ) -> None:
+    def __init__(self, login: PasswordLogin, sessions: BrowserSessionStore, families: FamilyStore) -> None:
         self._login = login
         self._sessions = sessions
         self._families = families
-        self._by_password = by_password
-
-    def require_password_login(self) -> None:
-        """Raise AccessDenied if the operator switched sign-in by password off."""
-        if not self._by_password:
-            raise AccessDenied
 
     def check(self, username: str, origin: Origin, now: datetime) -> None:
-        """Raise the errors that do not depend on the password: TooManyAttempts or AccessDenied. Count nothing."""
-        self.require_password_login()
+        """Raise TooManyAttempts if the password would not be verified. Count nothing."""
         self._login.check(username, origin, now)
 
     def authenticate(

@@ -26,7 +26,6 @@ from issuer.authorize.request import (
 from issuer.clients.client import Client, audience_among
 from issuer.clients.redirect_uris import closest, is_registered
 from issuer.oauth import (
-    CLIENT_ID_MOST_CHARACTERS,
     GrantType,
     InvalidRequest,
     InvalidScope,
@@ -42,6 +41,7 @@ NONCE_MOST_CHARACTERS = 1024
 _SECONDS = re.compile(r"[0-9]{1,10}")
 
 FindClient = Callable[[str], Client | None]
+"""Return the client with an identifier; None if it is unknown or disabled."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,8 @@ def require_client(parameters: Parameters, find_client: FindClient) -> Client:
     client_id = dict(parameters).get("client_id")
     if client_id is None:
         raise NoRedirect("client_id is missing")
-    is_plain = client_id.isascii() and client_id.isprintable() and len(client_id) <= CLIENT_ID_MOST_CHARACTERS
-    client = find_client(client_id) if is_plain else None
-    if client is None or client.disabled_at is not None:
+    client = find_client(client_id)
+    if client is None:
         raise NoRedirect("no client is registered with this client_id, or it is disabled")
     return client
 

@@ -120,6 +120,12 @@ class ClientStore:
             self._seen[client_id] = _Seen(client, now)
         return client
 
+    def find_enabled(self, client_id: str) -> Client | None:
+        """Return the client that a request names; None if it is unknown or disabled, or the text is no identifier."""
+        is_plain = client_id.isascii() and client_id.isprintable()
+        client = self.by_id(client_id) if is_plain and len(client_id) <= CLIENT_ID_MOST_CHARACTERS else None
+        return None if client is None or client.disabled_at is not None else client
+
     def recent(self, client_id: str, now: datetime) -> Client | None:
         """Return the client if it was looked up within the last second, else None; without the database.
 

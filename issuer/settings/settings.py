@@ -118,7 +118,9 @@ class Settings(BaseSettings):
         description="How long a used refresh token is answered with its successor again, once: for a lost response.",
     )
     password_login: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
-        "on", description="Whether users may log in by password."
+        "on",
+        description="Whether applications may log users in by password, at `/login` and with the grant `password`;"
+        " signing in with a browser is not affected.",
     )
     assertion_audience: Annotated[Literal["issuer", "any"], values.ANY_CASE] = Field(
         "issuer",

@@ -128,11 +128,11 @@ class BackchannelLogout:
 
     def _uri(self, notice: LogoutNotice) -> str | None:
         try:
-            client = self._clients.by_id(notice.client_id)
+            client = self._clients.find_enabled(notice.client_id)
         except DatabaseDamaged as error:  # the other clients are told
             log.warning("damaged client is not told of ended sessions", reason=str(error))
             return None
-        return None if client is None or client.disabled_at else client.backchannel_logout_uri
+        return client.backchannel_logout_uri if client else None
 
     async def _send(self, deliveries: Sequence[Delivery]) -> dict[str, str]:
         """Return why notices were not accepted, by their ids."""

@@ -48,8 +48,7 @@ class Introspection:
         return {"active": True, "token_type": "Bearer", **members}
 
     def _is_active(self, claims: AccessTokenClaims, now: datetime) -> bool:
-        client = self._clients.by_id(claims.client_id)
-        if client is None or client.disabled_at is not None:
+        if self._clients.find_enabled(claims.client_id) is None:
             return False
         if claims.grant_id is None:
             return True

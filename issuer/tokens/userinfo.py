@@ -26,8 +26,7 @@ class UserInfo:
         Raise InvalidToken, also if the session, the account or the client has ended, or InsufficientScope.
         """
         caller = self._bearer.caller(token, now)
-        client = self._clients.by_id(caller.family.client_id)
-        if client is None or client.disabled_at is not None:
+        if self._clients.find_enabled(caller.family.client_id) is None:
             raise InvalidToken
         if IdentityScope.OPENID not in caller.scope:
             raise InsufficientScope

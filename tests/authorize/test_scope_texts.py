@@ -1,7 +1,7 @@
 """Scopes in words."""
 
-from issuer.authorize.request import IDENTITY_SCOPES
 from issuer.authorize.scope_texts import in_words
+from issuer.tokens.identity import IDENTITY_SCOPES
 
 
 def test_every_identity_scope_is_a_sentence_and_others_are_shown_by_name() -> None:

@@ -39,15 +39,15 @@ REQUEST_MOST_CHARACTERS = 7000
 async def end_session(
     request: Request, issuer: IssuerDep, browser: BrowserDep, tokens: FormTokensDep
 ) -> Response:
-    """Sign the user out at once if a hint was issued for the user who is signed in; otherwise a page asks."""
+    """Sign the user out at once if a hint was issued for the session of this browser; otherwise a page asks."""
     # A parameter without a value counts as omitted, RFC 6749 section 3.1.
     given = {name: value for name, value in request.query_params.items() if value}
-    logout = await anyio.to_thread.run_sync(issuer.logout.sign_out.request, given, issuer.clock())
-    session = browser.session
-    if session and not logout.is_from_user_of(session):
+    session, use_case, now = browser.session, issuer.logout.sign_out, issuer.clock()
+    logout = await anyio.to_thread.run_sync(use_case.request, given, now)
+    if session is not None and await anyio.to_thread.run_sync(use_case.needs_question, logout, session, now):
         return await ask(request, issuer, browser, tokens, logout)
     # Without a hint anyone may have made the request: a link on the page, instead of a redirect.
-    returns = logout.location if logout.user_id is not None else None
+    returns = logout.location if logout.sid is not None else None
     answer = leave(request, returns) if returns else signed_out(request, logout)
     if session:
         await end(request, issuer, session)

@@ -28,7 +28,7 @@ from issuer.web.pages.errors import PageError, message, render_error
 from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
 from issuer.web.pages.rendering import LEAVING_POLICY, redirect, render
 from issuer.web.pages.signin import SWITCH
-from issuer.web.pages.words import date_of
+from issuer.web.pages.words import date_of, words_for
 
 router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
 
@@ -143,9 +143,8 @@ def _page(
         errors=errors,
         client_name=client.name,
         first_seen=date_of(client.created_at) if client.created_at else None,
-        destination=to.name,
-        is_loopback=to.place is Place.LOOPBACK,
-        is_program=to.place is Place.PRIVATE_SCHEME,
+        destination=words_for(to),
+        is_program=to.place is not Place.SITE,
         scopes=in_words(asked.scope),
         new=state.new if state.given_at else frozenset(),
         resources=asks.resources,

@@ -9,12 +9,12 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
 from issuer.accounts.login import hashing_queue
+from issuer.authorize.decision import Reason
 from issuer.oauth import ErrorCode
 from issuer.web.deps import IssuerDep
 from issuer.web.http.ambiguity import UnambiguousRoute
-from issuer.web.http.body_limit import read_body
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
-from issuer.web.http.forms import read_form
+from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
 from issuer.web.pages.browser import Browser, BrowserDep, set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
@@ -27,14 +27,14 @@ router = APIRouter(route_class=UnambiguousRoute)
 PURPOSE = "signin"
 SWITCH = "switch"
 """The reason of a user who wants to sign in with another account."""
-_CHOOSING = frozenset({"", "select_account"})
+_CHOOSING = frozenset({"", Reason.SELECT_ACCOUNT})
 """The reasons for which who is signed in may go on without a password."""
 _WHY = {
-    "login": "{application} asks you to sign in again.",
-    "max_age": "You signed in a while ago. {application} asks you to sign in again.",
-    "other_account": "{application} asks for another account than {username}.",
-    "expired": "This page was open for too long, so the sign-in starts again. Nothing was lost.",
-    "session_ended": "Your session has ended. Sign in to go on.",
+    Reason.LOGIN: "{application} asks you to sign in again.",
+    Reason.MAX_AGE: "You signed in a while ago. {application} asks you to sign in again.",
+    Reason.OTHER_ACCOUNT: "{application} asks for another account than {username}.",
+    Reason.EXPIRED: "This page was open for too long, so the sign-in starts again. Nothing was lost.",
+    Reason.SESSION_ENDED: "Your session has ended. Sign in to go on.",
     SWITCH: "You are signed in as {username}. When you sign in with another account, that session ends.",
 }
 """Why a user is asked to sign in, by `reason`."""
@@ -95,24 +95,21 @@ class SignInPage:
     def _hint(self) -> str:
         if self.visit.application and self.visit.application.login_hint:
             return self.visit.application.login_hint
-        is_same = self.browser.user is not None and self.visit.reason in {"login", "max_age"}
+        is_same = self.browser.user is not None and self.visit.reason in {Reason.LOGIN, Reason.MAX_AGE}
         return self.browser.user.username if self.browser.user and is_same else ""
 
 
 def page_of(
     request: Request, issuer: IssuerDep, browser: Browser, forms: FormTokens, ticket: str, reason: str
 ) -> SignInPage:
-    """Return the page for a visit; raise AccessDenied if nobody can sign in with a password, or StoreError."""
-    page = SignInPage(
+    """Return the page for a visit; raise StoreError."""
+    return SignInPage(
         request,
         browser,
         visit_of(issuer, browser, ticket, reason),
         forms.token(browser, PURPOSE, issuer.clock()),
         may_register=issuer.accounts.registration.is_open,
     )
-    if not page.asks_only:
-        issuer.sessions.sign_in.require_password_login()
-    return page
 
 
 @router.get(paths.SIGNIN, include_in_schema=False)
@@ -131,9 +128,11 @@ def show(
 
 @router.post(paths.SIGNIN, include_in_schema=False)
 @renders_errors(render_error)
-async def sign_in(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep) -> Response:
+async def sign_in(
+    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, sent: FormDep
+) -> Response:
     """Sign in, or go on as who is signed in."""
-    form, _ = read_form(request.headers.get("content-type", ""), await read_body(request))
+    form = sent.parameters
     username, password = form.get("username", ""), form.get("password", "")
     ticket, reason = form.get("ticket", ""), form.get("reason", "")
     page = await anyio.to_thread.run_sync(page_of, request, issuer, browser, forms, ticket, reason)

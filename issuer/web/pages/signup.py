@@ -13,9 +13,8 @@ from issuer.services import Issuer
 from issuer.throttling.limits import networks_of
 from issuer.web.deps import IssuerDep
 from issuer.web.http.ambiguity import UnambiguousRoute
-from issuer.web.http.body_limit import read_body
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
-from issuer.web.http.forms import read_form
+from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
 from issuer.web.pages.browser import Browser, BrowserDep, set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
@@ -75,7 +74,6 @@ def page_of(
 ) -> SignUpPage:
     """Return the page for a visit; raise AccessDenied if users cannot create accounts, or StoreError."""
     issuer.accounts.registration.require_open()
-    issuer.sessions.sign_in.require_password_login()
     visit = visit_of(issuer, browser, ticket, "")
     return SignUpPage(request, browser, visit, forms.token(browser, PURPOSE, issuer.clock()))
 
@@ -91,9 +89,11 @@ def show(
 
 @router.post(paths.SIGNUP, include_in_schema=False)
 @renders_errors(render_error)
-async def sign_up(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep) -> Response:
+async def sign_up(
+    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, sent: FormDep
+) -> Response:
     """Create an account, and sign in with it."""
-    form, _ = read_form(request.headers.get("content-type", ""), await read_body(request))
+    form = sent.parameters
     username, password = form.get("username", ""), form.get("password", "")
     page = await anyio.to_thread.run_sync(page_of, request, issuer, browser, forms, form.get("ticket", ""))
     if not forms.is_valid(request, form.get(FIELD, ""), browser, PURPOSE, issuer.clock()):

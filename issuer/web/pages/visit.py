@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from fastapi import Request
 from fastapi.responses import RedirectResponse
 
-from issuer.authorize.consent import Place, destination
+from issuer.authorize.consent import destination
 from issuer.web.deps import IssuerDep
 from issuer.web.pages import paths
 from issuer.web.pages.browser import Browser
 from issuer.web.pages.rendering import redirect
+from issuer.web.pages.words import words_for
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,6 @@ def visit_of(issuer: IssuerDep, browser: Browser, ticket: str, reason: str) -> V
     if pending is None:
         return Visit(reason=reason, is_lost=True)
     asks = pending.request
-    application = Application(asks.client.name, _in_words(asks.returns_to.redirect_uri), asks.login_hint)
+    to = destination(asks.returns_to.redirect_uri)
+    application = Application(asks.client.name, words_for(to), asks.login_hint)
     return Visit(application, ticket, reason)
-
-
-def _in_words(redirect_uri: str) -> str:
-    to = destination(redirect_uri)
-    match to.place:
-        case Place.LOOPBACK:
-            return "a program on this computer"
-        case Place.PRIVATE_SCHEME:
-            return f"an app on this device, {to.name}:"
-        case _:
-            return to.name

@@ -1,7 +1,9 @@
-"""Instants and devices in words, for pages."""
+"""Instants, devices and destinations in words, for pages."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+
+from issuer.authorize.consent import Destination, Place
 
 _HOUR, _DAY = timedelta(hours=1), timedelta(days=1)
 LABEL_MOST_CHARACTERS = 40
@@ -41,6 +43,17 @@ def time_since(at: datetime, now: datetime) -> str:
         return "less than an hour ago"
     number, unit = (age // _HOUR, "hour") if age < 2 * _DAY else (age // _DAY, "day")
     return f"{number} {unit}{'' if number == 1 else 's'} ago"
+
+
+def words_for(to: Destination) -> str:
+    """Return where the browser goes on to, as a noun."""
+    match to.place:
+        case Place.LOOPBACK:
+            return "a program on this computer"
+        case Place.PRIVATE_SCHEME:
+            return f"an app on this device that opens {to.name}: addresses"
+        case Place.SITE:
+            return to.name
 
 
 def device_of(user_agent: str) -> str:

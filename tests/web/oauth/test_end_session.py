@@ -159,6 +159,15 @@ def test_a_hint_for_another_user_asks(
     assert is_signed_in(issuer, session)
 
 
+def test_a_hint_of_an_earlier_session_of_the_same_user_asks(
+    log_out: Request, hint: str, issuer: Issuer, web: TestClient, session: BrowserSession
+) -> None:
+    issuer.logout.sign_out.end(session, issuer.clock())
+    present = sign_in(issuer, web, session.user_id)
+    assert is_page(log_out(id_token_hint=hint, post_logout_redirect_uri=RETURN_URI), 200)
+    assert is_signed_in(issuer, present)
+
+
 def test_an_expired_hint_is_accepted(
     log_out: Request, hint: str, issuer: Issuer, clock: MovableClock, session: BrowserSession
 ) -> None:

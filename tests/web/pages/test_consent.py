@@ -98,7 +98,10 @@ def test_the_page_says_who_asks_for_what_and_where_the_browser_goes(
 
 @pytest.mark.parametrize(
     ("redirect_uri", "text"),
-    [(LOOPBACK, "<strong>a program on this computer</strong>"), (SCHEME, "<code>com.example.app:</code>")],
+    [
+        (LOOPBACK, "<strong>a program on this computer</strong>"),
+        (SCHEME, "<strong>an app on this device that opens com.example.app: addresses</strong>"),
+    ],
 )
 def test_a_program_on_the_computer_is_named_as_one_and_asked_about_each_time(
     issuer: Issuer, web: TestClient, browser: SignInBrowser, client_at: Any, redirect_uri: str, text: str

@@ -68,7 +68,7 @@ def test_the_page_says_who_asks_and_where_the_user_goes_on(web: TestClient, issu
     assert "<strong>an app</strong> (a program on this computer)" in shown
     native = an_app(issuer, redirect_uris=["com.example.app:/callback"])
     shown = web.get(sent_to(web, native, redirect_uri="com.example.app:/callback")).text
-    assert "(an app on this device, com.example.app:)" in shown
+    assert "(an app on this device that opens com.example.app: addresses)" in shown
 
 
 def test_sign_in_goes_on_with_the_request_of_the_application(web: TestClient, alice: str, app: App) -> None:
@@ -123,14 +123,15 @@ def test_guessing_is_limited_with_the_counts_of_log_in(web: TestClient, alice: s
     assert web.post("/login", data={"username": "alice", "password": "x"}).status_code == 429
 
 
-def test_the_operator_can_switch_passwords_off(made: Build, settings: Settings) -> None:
+def test_users_sign_in_with_a_browser_where_applications_may_not_ask_for_passwords(
+    made: Build, settings: Settings
+) -> None:
     issuer = made(settings.model_copy(update={"password_login": "off"}))
     with TestClient(create_app(issuer)) as web:
-        for path in ("/signin", "/signup"):
-            answer = web.get(path)
-            assert answer.status_code == 403
-            assert "Password log-in is disabled at this issuer." in answer.text
-            assert web.post(path, data=ALICE).status_code == 403
+        web.post("/users", json=ALICE)
+        assert web.post("/login", data=ALICE).status_code == 403
+        assert sign_in(web, **ALICE).headers["location"] == "/account"
+        assert web.get("/account").status_code == 200
 
 
 def test_who_is_signed_in_may_go_on_or_use_another_account(
