@@ -62,8 +62,7 @@ def curve_rows(curve: Curve) -> tuple[list[str], list[list[str]]]:
     """Return the points of a plot as a table."""
     places = sorted({x for points in curve.series.values() for x, _ in points})
     rows = [
-        [name, *(format(dict(map(tuple, points))[x], ".4g") for x in places)]
-        for name, points in curve.series.items()
+        [name, *(format(dict(points)[x], ".4g") for x in places)] for name, points in curve.series.items()
     ]
     return [f"{curve.y}, by {curve.x}", *(f"{x:g}" if x < 10**5 else f"{x:.0e}" for x in places)], rows
 
@@ -165,7 +164,7 @@ def publish(results: Results, source: str) -> None:
 
 def source_of(document: str) -> str:
     """Return the name of the results that a document shows."""
-    (source,) = set(re.findall(r"<!-- [a-z-]+ from ([^ ]+) -->", document))
+    (source,) = set[str](re.findall(r"<!-- [a-z-]+ from ([^ ]+) -->", document))
     return source
 
 

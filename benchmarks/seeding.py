@@ -253,5 +253,6 @@ def _copy(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> N
 
 def _stored(kind: TypeEngine[Any], value: Any, connection: Connection) -> Any:
     """Return a value as a statement of SQLAlchemy would store it."""
-    is_own = isinstance(kind, TypeDecorator)
-    return kind.process_bind_param(value, connection.dialect) if is_own else value
+    if isinstance(kind, TypeDecorator):
+        return kind.process_bind_param(value, connection.dialect)
+    return value

@@ -20,7 +20,8 @@ from load import loading
 from pydantic import SecretStr
 from rounds import Bench, Case, Curve, Findings, folder_of
 from seeding import add_accounts, add_clients, add_families, analyze, client_id, username
-from servers import Running, free_port, fresh_database, installed, issuer, postgresql
+from servers import Running, fresh_database, installed, issuer, postgresql
+from support.servers import free_port
 from timing import cpu_us
 
 from issuer.database.database import Database

@@ -12,7 +12,8 @@ from limits import durable_writes
 from load import Chains, at, loading
 from rounds import Bench, Case, Contestant, Findings, folder_of
 from seeding import add_accounts, add_families
-from servers import Installation, Running, fresh_database, installed, issuer, postgresql
+from servers import Running, fresh_database, installed, issuer, postgresql
+from support.servers import Installation
 
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.database.database import Database

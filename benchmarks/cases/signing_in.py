@@ -20,16 +20,8 @@ import httpx2
 from load import FORM, LoadFailed, Request, at, loading
 from rounds import Bench, Case, Contestant, Findings, folder_of
 from seeding import Asked, add_accounts, add_browser_sessions, add_codes
-from servers import (
-    REDIRECT_URI,
-    Installation,
-    Running,
-    fresh_database,
-    installed,
-    issuer,
-    postgresql,
-    provider,
-)
+from servers import REDIRECT_URI, Running, fresh_database, installed, issuer, postgresql, provider
+from support.servers import Installation
 
 from issuer.database.database import Database
 
@@ -142,7 +134,7 @@ def theirs(server: Running, client: tuple[str, str]) -> Side:
     """Return the side of oidc-provider."""
 
     def codes(count: int) -> list[str]:
-        asked = {"count": count, "challenge": CHALLENGE}
+        asked: dict[str, str | int] = {"count": count, "challenge": CHALLENGE}
         got = httpx2.get(f"{server.url}/codes", params=asked, trust_env=False, timeout=60)
         return got.raise_for_status().text.split()
 
