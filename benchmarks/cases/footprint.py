@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from cases.tokens import client_credentials
 from load import loading
 from rounds import Bench, Case, Contestant, Findings, Sample, folder_of
-from servers import Installation, installed, issuer, provider, recipe
+from servers import installed, issuer, provider, recipe
+from support.servers import Installation
 
 SETTLE_SECONDS = 2.0
 START_SECONDS = 30.0

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import verifier as function
 from load import Request, loading
 from rounds import Bench, Case, Contestant, Findings, Rounds, Sample, folder_of
-from servers import HOST, example, installed, issuer, jose, recipe
+from servers import example, installed, issuer, jose, recipe
+from support.servers import HOST
 from timing import cpu_us
 
 from jwks_verifier.testing import KeyPair
