@@ -3,7 +3,7 @@
 What a code is bound to is defined in `code`; the pushed request that it uses up is stored by `pushed`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -82,13 +82,20 @@ class CodeStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, code: AuthorizationCode, pushed: bytes | None, now: datetime) -> bool:
+    def add(
+        self,
+        code: AuthorizationCode,
+        pushed: bytes | None,
+        now: datetime,
+        is_consented: Callable[[], bool] = lambda: True,
+    ) -> bool:
         """Store a new code, and use up the pushed request that it answers.
 
-        Return False and store nothing if that was used before, or the browser session has ended.
+        Return False and store nothing if that was used before, the browser session has ended, or the user does not
+        consent any more: `is_consented` is asked while the account is locked, which withdrawing waits for.
         """
-        with self._database.write() as connection:
-            if not _is_signed_in(connection, code):
+        with self._database.together(), self._database.write() as connection:
+            if not _is_signed_in(connection, code) or not is_consented():
                 return False
             if pushed is not None and not use_pushed(connection, pushed, now):
                 return False

@@ -96,6 +96,7 @@ class Consents:
         """Delete what the user has allowed a client, void its codes, and end the client's sessions of the user."""
         with self._database.together():
             with self._database.write() as connection:
+                lock_enabled(connection, user_id, None)  # no code is issued meanwhile: see `CodeStore.add`
                 # Codes before sessions: one that is being redeemed is waited for, and its session then ends.
                 for table in (consents, authorization_codes):
                     theirs = table.c.user_id == user_id, table.c.client_id == client_id

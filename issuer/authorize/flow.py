@@ -195,12 +195,16 @@ class Flow:
         visitor: Visitor,
         now: datetime,
     ) -> Step:
-        """Issue a code. If the browser signed out meanwhile, it has to sign in again."""
+        """Issue a code. If the user signed out or withdrew the consent meanwhile, the sign-in starts again."""
         code = new_code()
+
+        def is_consented() -> bool:
+            return not self._consents.covers(session.user_id, request, scope, begun.started, now).needed
+
         with suppress(SessionDeleted):
             sid = self._sessions.sid(session, request.client.id)
             stored = code_for(request, session, scope, sid, digest(code), now)
-            if self._codes.add(stored, request.pushed, now):
+            if self._codes.add(stored, request.pushed, now, is_consented):
                 return success(request.returns_to, code, self.rules.issuer)
         if Prompt.NONE in request.prompt:
             raise LoginRequired

@@ -31,8 +31,9 @@ from issuer.web.pages.rendering import LEAVING_POLICY, redirect, render, with_co
 
 router = APIRouter(include_in_schema=False)
 
-REQUEST_MOST_BYTES = 8 * 1024
-"""A longer request can be pushed, RFC 9126."""
+REQUEST_MOST_BYTES = 7 * 1024
+"""A longer request can be pushed, RFC 9126. It travels in a ticket, and servers accept URLs of 8 KiB."""
+_TICKET_MOST_BYTES = 8 * 1024
 _UNFRAMED = {"X-Frame-Options": "DENY", "Content-Security-Policy": "frame-ancestors 'none'"}
 """Headers of redirects: no frame may show where they lead, OAuth 2.1 section 7.11."""
 
@@ -99,7 +100,7 @@ def _step(flow: Flow, parameters: Parameters, visitor: Visitor, issuer: Issuer) 
 
 def _parameters(encoded: bytes) -> Parameters:
     """Return the parameters of a request; raise NoRedirect: what is ambiguous names no certain client."""
-    if len(encoded) > REQUEST_MOST_BYTES:
+    if len(encoded) > (_TICKET_MOST_BYTES if encoded.startswith(b"ticket=") else REQUEST_MOST_BYTES):
         raise NoRedirect(f"the request is larger than {REQUEST_MOST_BYTES} bytes; push it instead (RFC 9126)")
     try:
         return read_verbatim(encoded)

@@ -153,7 +153,7 @@ def test_errors_before_the_redirect_uri_is_known_are_pages(
         assert "repeated" in refused_by_page(web, urlencode([*app.request().items(), (name, "x")]))
     assert "UTF-8" in refused_by_page(web, urlencode(app.request()) + "&x=%ff")
     assert "more than 50" in refused_by_page(web, urlencode(app.request()) + "&x=" * 50)
-    assert "larger than 8192" in refused_by_page(web, urlencode(app.request(login_hint="x" * 8192)))
+    assert "larger than 7168" in refused_by_page(web, urlencode(app.request(login_hint="x" * 7168)))
     assert "state has more than 2048" in refused_by_page(web, urlencode(app.request(state="x" * 2049)))
     assert signed_in
 

@@ -1,5 +1,6 @@
 """The authorization endpoint: to whom it answers what, and that a browser is sent nowhere else."""
 
+import secrets
 from html.parser import HTMLParser
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from support.authorizing import (
     CALLBACK,
     STATE,
     App,
+    a_state,
     an_app,
     answer,
     asked,
@@ -24,6 +26,7 @@ from support.endpoints import ISSUER
 from issuer.oauth import AuthMethod, GrantType
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
+from issuer.web.oauth.authorize import REQUEST_MOST_BYTES
 from issuer.wiring import Issuer
 
 
@@ -148,6 +151,19 @@ def test_a_response_by_form_is_a_page_that_sends_itself_and_has_a_button(
     refused = fields(app.asks(web, response_mode="form_post", prompt="none", max_age="0").text)
     assert (refused["error"], refused["iss"]) == ("login_required", ISSUER)
     assert signed_in
+
+
+def test_the_longest_request_that_is_accepted_comes_back_from_the_sign_in_page(
+    web: TestClient, app: App, issuer: Issuer, alice: str
+) -> None:
+    request = app.request(state=a_state() * 8, nonce=a_state() * 4)
+    room = REQUEST_MOST_BYTES - len(urlencode({**request, "login_hint": ""}))
+    request["login_hint"] = secrets.token_urlsafe(room)[:room]
+    assert len(urlencode(request)) == REQUEST_MOST_BYTES
+    path, given = page(asked(web, request))
+    assert len(f"{path}?{urlencode({**given, 'reason': 'other_account'})}") < 8 * 1024, "docs/deploy.md"
+    sign_in(web, issuer, alice)
+    assert answer(asked(web, given))["state"] == request["state"]
 
 
 def test_a_form_is_answered_by_the_same_request_as_a_get(web: TestClient, app: App, signed_in: str) -> None:
