@@ -8,6 +8,7 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.reset_links import ResetLinks
 from issuer.audit.store import AuditStore
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.flow import Flow
@@ -137,6 +138,7 @@ class Issuer:
     authorize: Authorize
     logout: Logout
     own_account: OwnAccount
+    reset_links: ResetLinks
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""

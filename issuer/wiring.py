@@ -12,6 +12,7 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.reset_links import ResetLinks
 from issuer.audit.store import AuditStore
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
@@ -102,6 +103,9 @@ def build(
         authorize=_authorize(settings, database, clients, sessions, tokens),
         logout=_logout(keys, clients, sessions, tokens, actor),
         own_account=OwnAccount(database, login, accounts.passwords, sessions.store, tokens.families),
+        reset_links=ResetLinks(
+            database, sessions.secrets, accounts.store, tokens.families, accounts.passwords
+        ),
     )
 
 

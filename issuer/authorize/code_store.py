@@ -31,7 +31,7 @@ from issuer.database.rows import checked
 from issuer.database.types import Instant, Scope, Texts
 from issuer.digests import digest
 from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
-from issuer.sessions.store import browser_sessions
+from issuer.sessions.store import lock_active
 
 authorization_codes = Table(
     "authorization_codes",
@@ -58,12 +58,6 @@ authorization_codes = Table(
 
 # Built once: that takes longer than executing them.
 _BY_DIGEST = select(authorization_codes).where(authorization_codes.c.digest == bindparam("wanted"))
-# Locked, so that a sign-out at the same time either sees the new session, or has ended the browser's before.
-_SIGNED_IN = (
-    select(browser_sessions.c.id)
-    .where(browser_sessions.c.id == bindparam("session"), browser_sessions.c.ended_at.is_(None))
-    .with_for_update(read=True)
-)
 _USE = (
     update(authorization_codes)
     .where(authorization_codes.c.digest == bindparam("wanted"), authorization_codes.c.used_at.is_(None))
@@ -95,7 +89,7 @@ class CodeStore:
         consent any more: `is_consented` is asked while the account is locked, which withdrawing waits for.
         """
         with self._database.together(), self._database.write() as connection:
-            if not _is_signed_in(connection, code) or not is_consented():
+            if not _is_signed_in(connection, code, now) or not is_consented():
                 return False
             if pushed is not None and not use_pushed(connection, pushed, now):
                 return False
@@ -117,7 +111,7 @@ class CodeStore:
     def use(self, code: AuthorizationCode, now: datetime) -> bool:
         """Mark a code as used; return False if it was before, or its browser session has ended."""
         with self._database.write() as connection:
-            if not _is_signed_in(connection, code):
+            if not _is_signed_in(connection, code, now):
                 return False
             return connection.execute(_USE, {"wanted": code.digest, "now": now}).rowcount > 0
 
@@ -127,11 +121,9 @@ class CodeStore:
             connection.execute(_STARTED, {"wanted": code.digest, "family": family_id})
 
 
-def _is_signed_in(connection: Connection, code: AuthorizationCode) -> bool:
+def _is_signed_in(connection: Connection, code: AuthorizationCode, now: datetime) -> bool:
     # The account before the session, as everything that changes both: two transactions could wait for each other.
-    if not lock_enabled(connection, code.user_id, None):
-        return False
-    return connection.scalar(_SIGNED_IN, {"session": code.browser_session}) is not None
+    return lock_enabled(connection, code.user_id, None) and lock_active(connection, code.browser_session, now)
 
 
 def _code(row: Row[Any]) -> AuthorizationCode:

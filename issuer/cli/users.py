@@ -9,9 +9,11 @@ from issuer.accounts.profile import require_profile
 from issuer.accounts.registration import register_user
 from issuer.accounts.user import User, require_username
 from issuer.administration.clients import require_scope
+from issuer.administration.reset_links import LINK_LIFETIME
 from issuer.administration.users import change_profile, disable_user, enable_user, set_password
 from issuer.cli import user_import
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
+from issuer.cli.streams import require_output
 from issuer.cli.tables import Row
 from issuer.clock import instant
 from issuer.oauth import format_scope
@@ -134,6 +136,19 @@ def set_user_password(
         user = _find(issuer, username)
         set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
         _show(user, as_json=as_json, message="password changed; all sessions ended")
+
+
+@app.command("reset-link")
+def make_reset_link(username: Username, *, as_json: Json = False) -> None:
+    """Print a link with which the user chooses a new password: valid for an hour, once."""
+    require_output()
+    with opened(Access.CHANGE) as issuer:
+        user, now = _find(issuer, username), issuer.clock()
+        if user.disabled_at is not None:
+            raise CommandError(f"{user.username} is disabled; see: issuer users enable {user.username}")
+        link = f"{issuer.settings.url}/reset?token={issuer.reset_links.token(user, now)}"
+        until = instant(now + LINK_LIFETIME)
+        show({"link": link, "expires_at": until}, as_json=as_json, rows=[], message=link)
 
 
 @app.command()

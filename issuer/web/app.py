@@ -43,6 +43,7 @@ from issuer.web.pages import (
     home,
     own_deletion,
     own_password,
+    reset,
     signin,
     signout,
     signup,
@@ -77,6 +78,7 @@ ENDPOINTS = (
     account,
     own_password,
     own_deletion,
+    reset,
 )
 FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 

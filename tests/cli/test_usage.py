@@ -84,6 +84,7 @@ MISUSED = [
     ["users", "add", "bob", "--email", "bob@", "--password-stdin"],
     ["users", "add", "bob", "--email-verified", "--password-stdin"],
     ["users", "set-password"],
+    ["users", "reset-link"],
     ["users", "disable"],
     ["users", "enable", "a", "b"],
     ["users", "import"],

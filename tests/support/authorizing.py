@@ -13,9 +13,8 @@ from httpx2 import Response
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
 from issuer.sessions.session import BrowserSession
-from issuer.throttling.origin import Origin
-from issuer.web.pages.browser import cookie_name
 from issuer.wiring import Issuer
+from support.signed_in import start_session, use_session
 
 AUTHORIZE = "/oauth2/authorize"
 CALLBACK = "https://app.example/callback"
@@ -93,10 +92,8 @@ def an_app(
 
 def sign_in(web: TestClient, issuer: Issuer, user_id: str) -> BrowserSession:
     """Sign a user in with the browser of `web`, without the page."""
-    started = issuer.sessions.store.start(user_id, None, "1", ("pwd",), Origin(), issuer.clock())
-    assert started
-    session, secret = started
-    web.cookies.set(cookie_name(issuer.settings.url), secret, domain="testserver.local", path="/")
+    session, secret = start_session(issuer, user_id)
+    use_session(issuer, web, secret, "testserver.local")
     return session
 
 

@@ -39,6 +39,7 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "users grant": ["alice", "--scope", "items:read"],
     "users set-profile": ["alice", "--name", "Zoë A."],
     "users set-password": ["alice", "--password-stdin"],
+    "users reset-link": ["alice"],
     "users disable": ["alice"],
     "users enable": ["alice"],
     "users import": ["users.csv", "--dry-run"],

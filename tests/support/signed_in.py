@@ -29,10 +29,10 @@ def start_session(issuer: Issuer, user_id: str, agent: str = FIREFOX) -> tuple[B
     return started
 
 
-def use_session(issuer: Issuer, web: TestClient, secret: str) -> None:
-    """Let a browser send a session cookie."""
+def use_session(issuer: Issuer, web: TestClient, secret: str, domain: str = "") -> None:
+    """Let a browser send a session cookie to `domain`, or to the host of the issuer's URL."""
     host = issuer.settings.url.partition("://")[2].partition(":")[0]
-    web.cookies.set(cookie_name(issuer.settings.url), secret, domain=host, path="/")
+    web.cookies.set(cookie_name(issuer.settings.url), secret, domain=domain or host, path="/")
 
 
 def browser_of(issuer: Issuer, web: TestClient, user_id: str) -> tuple[SignInBrowser, BrowserSession]:

@@ -1,32 +1,17 @@
-"""Browsers that are signed in, and clients that are told when they sign out."""
+"""Clients that are told when users sign out, and their requests to sign a user out."""
 
-import re
 import uuid
-from datetime import datetime
-
-from fastapi.testclient import TestClient
 
 from issuer.administration.clients import register_client
 from issuer.clients.client import Client
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession, SignIn
-from issuer.throttling.origin import Origin
 from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.refresh import Family
-from issuer.web.pages.browser import cookie_name
 from support.defaults import START
 
 RETURN_URI = "https://app.example/signed-out"
-
-
-def sign_in(issuer: Issuer, web: TestClient, user_id: str, now: datetime = START) -> BrowserSession:
-    """Give the browser `web` a session of a user, as signing in does."""
-    started = issuer.sessions.store.start(user_id, None, "1", ("pwd",), Origin(), now)
-    assert started
-    session, secret = started
-    web.cookies.set(cookie_name(issuer.settings.url), secret)
-    return session
 
 
 def application(
@@ -45,11 +30,6 @@ def application(
         backchannel_logout_uri=backchannel,
     )
     return client
-
-
-def hidden_fields(page: str) -> dict[str, str]:
-    """Return the hidden fields of a page's form."""
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
 
 
 def is_signed_in(issuer: Issuer, session: BrowserSession) -> bool:

@@ -2,5 +2,5 @@
 
 AUTHORIZE = "/oauth2/authorize"
 SIGNIN, SIGNUP, ACCOUNT = "/signin", "/signup", "/account"
-CONSENT = "/consent"
+CONSENT, RESET = "/consent", "/reset"
 SIGNOUT, LOGOUT = "/signout", "/oauth2/logout"

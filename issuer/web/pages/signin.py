@@ -27,6 +27,8 @@ router = APIRouter(route_class=UnambiguousRoute)
 PURPOSE = "signin"
 SWITCH = "switch"
 """The reason of a user who wants to sign in with another account."""
+PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a keyword
+"""The reason of a user who has just chosen another password."""
 _CHOOSING = frozenset({"", Reason.SELECT_ACCOUNT})
 """The reasons for which who is signed in may go on without a password."""
 _WHY = {
@@ -35,6 +37,7 @@ _WHY = {
     Reason.OTHER_ACCOUNT: "{application} asks for another account than {username}.",
     Reason.EXPIRED: "This page was open for too long, so the sign-in starts again. Nothing was lost.",
     Reason.SESSION_ENDED: "Your session has ended. Sign in to go on.",
+    PASSWORD_CHANGED: "Your password was changed. Sign in with the new one.",
     SWITCH: "You are signed in as {username}. When you sign in with another account, that session ends.",
 }
 """Why a user is asked to sign in, by `reason`."""

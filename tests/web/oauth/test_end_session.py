@@ -6,8 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 import pytest
 from fastapi.testclient import TestClient
+from support.authorizing import sign_in
 from support.defaults import START, MovableClock
-from support.signing_out import RETURN_URI, application, hidden_fields, hint_for, is_signed_in, sign_in
+from support.page_forms import fields_of
+from support.signing_out import RETURN_URI, application, hint_for, is_signed_in
 
 from issuer.clients.client import Client
 from issuer.services import Issuer
@@ -26,7 +28,7 @@ def client(issuer: Issuer) -> Client:
 
 @pytest.fixture
 def session(issuer: Issuer, web: TestClient, alice: str) -> BrowserSession:
-    return sign_in(issuer, web, alice)
+    return sign_in(web, issuer, alice)
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_without_a_hint_the_user_is_asked_and_then_signed_out(
     page = log_out(**parameters)
     assert is_page(page, 200)
     assert is_signed_in(issuer, session)
-    answer = web.post("/signout", data=hidden_fields(page.text))
+    answer = web.post("/signout", data=fields_of(page.text))
     assert is_page(answer, 200)
     assert "You are signed out" in answer.text
     assert not is_signed_in(issuer, session)
@@ -130,7 +132,7 @@ def test_a_client_id_and_a_registered_uri_return_only_after_the_question(
     assert is_page(page, 200)
     assert client.name in page.text
     assert is_signed_in(issuer, session)
-    answer = web.post("/signout", data=hidden_fields(page.text), follow_redirects=False)
+    answer = web.post("/signout", data=fields_of(page.text), follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (303, f"{RETURN_URI}?state=x+y")
     assert not is_signed_in(issuer, session)
 
@@ -152,7 +154,7 @@ def test_a_hint_for_another_user_asks(
     )
     bob = issuer.accounts.store.by_username("bob")
     assert bob
-    session = sign_in(issuer, web, bob.id)
+    session = sign_in(web, issuer, bob.id)
     page = log_out(id_token_hint=hint, post_logout_redirect_uri=RETURN_URI)
     assert is_page(page, 200)
     assert "bob" in page.text
@@ -163,7 +165,7 @@ def test_a_hint_of_an_earlier_session_of_the_same_user_asks(
     log_out: Request, hint: str, issuer: Issuer, web: TestClient, session: BrowserSession
 ) -> None:
     issuer.logout.sign_out.end(session, issuer.clock())
-    present = sign_in(issuer, web, session.user_id)
+    present = sign_in(web, issuer, session.user_id)
     assert is_page(log_out(id_token_hint=hint, post_logout_redirect_uri=RETURN_URI), 200)
     assert is_signed_in(issuer, present)
 

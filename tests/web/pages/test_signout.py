@@ -8,11 +8,13 @@ import httpx2
 import jwt
 import pytest
 from fastapi.testclient import TestClient
+from support.authorizing import sign_in
 from support.defaults import START, bearer
 from support.logout_receiver import Answer, LogoutReceiver, logout_receiver
+from support.page_forms import fields_of
 from support.prometheus import Samples
 from support.servers import eventually
-from support.signing_out import RETURN_URI, application, hidden_fields, is_signed_in, sign_in
+from support.signing_out import RETURN_URI, application, is_signed_in
 
 from issuer.clients.client import Client
 from issuer.services import Issuer
@@ -24,7 +26,7 @@ PAGE = "/signout"
 
 @pytest.fixture
 def session(issuer: Issuer, web: TestClient, alice: str) -> BrowserSession:
-    return sign_in(issuer, web, alice)
+    return sign_in(web, issuer, alice)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def told(issuer: Issuer, session: BrowserSession, receiver: LogoutReceiver) -> C
 
 def submitted(web: TestClient, fields: dict[str, str] | None = None, **headers: str) -> httpx2.Response:
     """Return the answer to the form of the page, or to other fields."""
-    fields = hidden_fields(web.get(PAGE).text) if fields is None else fields
+    fields = fields_of(web.get(PAGE).text) if fields is None else fields
     return web.post(PAGE, data=fields, headers=headers, follow_redirects=False)
 
 
@@ -92,17 +94,17 @@ def test_a_form_of_another_site_changes_nothing_and_the_page_asks_again(
     assert "Nothing has changed" in answer.text
     assert "set-cookie" not in answer.headers or "issuer-session" not in answer.headers["set-cookie"]
     assert is_signed_in(issuer, session)
-    assert submitted(web, hidden_fields(answer.text)).status_code == 303
+    assert submitted(web, fields_of(answer.text)).status_code == 303
 
 
 def test_the_token_of_a_form_is_of_no_use_for_another_session_or_client(
     web: TestClient, issuer: Issuer, session: BrowserSession, alice: str
 ) -> None:
-    fields = hidden_fields(web.get(PAGE).text)
+    fields = fields_of(web.get(PAGE).text)
     other = application(issuer)
     leading = {**fields, "client_id": other.id, "post_logout_redirect_uri": RETURN_URI}
     assert submitted(web, leading).status_code == 400
-    again = sign_in(issuer, web, alice)
+    again = sign_in(web, issuer, alice)
     assert submitted(web, fields).status_code == 400
     assert is_signed_in(issuer, session)
     assert is_signed_in(issuer, again)
@@ -124,7 +126,7 @@ def test_a_second_press_of_the_button_returns_to_the_client_by_its_page(
 ) -> None:
     client = application(issuer)
     query = {"client_id": client.id, "post_logout_redirect_uri": RETURN_URI, "state": "x"}
-    fields = hidden_fields(web.get("/oauth2/logout", params=query).text)
+    fields = fields_of(web.get("/oauth2/logout", params=query).text)
     assert submitted(web, fields).headers["location"] == f"{RETURN_URI}?state=x"
     second = submitted(web, fields)
     assert second.status_code == 303

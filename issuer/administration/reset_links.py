@@ -1,0 +1,78 @@
+"""Links with which users choose a new password: made by an operator, valid once and for an hour.
+
+Nothing is stored: a link is bound to the hash of the password that it replaces. The page is `web.pages.reset`.
+"""
+
+from datetime import datetime, timedelta
+
+from itsdangerous import BadSignature, URLSafeSerializer
+
+from issuer.accounts.passwords import COMMON, Passwords
+from issuer.accounts.store import AccountStore, lock_enabled
+from issuer.accounts.user import User, VerifiedPassword, require_password
+from issuer.authorize.ticket import SIGNATURE, Secrets
+from issuer.database.database import Database
+from issuer.digests import digest
+from issuer.oauth import InvalidGrant
+from issuer.tokens.family_store import FamilyStore
+
+LINK_LIFETIME = timedelta(hours=1)
+
+
+class ResetLinks:
+    """Makes and redeems the tokens of links."""
+
+    def __init__(
+        self,
+        database: Database,
+        secrets: Secrets,
+        accounts: AccountStore,
+        families: FamilyStore,
+        passwords: Passwords,
+    ) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._accounts = accounts
+        self._families = families
+        self._passwords = passwords
+
+    def token(self, user: User, now: datetime) -> str:
+        """Return the token of a link with which a user may choose a password."""
+        until = (now + LINK_LIFETIME).timestamp()
+        return self._serializer(now).dumps([user.id, digest(user.password_hash).hex(), until])
+
+    def user(self, token: str, now: datetime) -> User:
+        """Return the user of a link.
+
+        Raise InvalidGrant if it has expired, was changed or used, or the account has another password or is disabled.
+        """
+        try:
+            user_id, replaces, until = self._serializer(now).loads(token)
+        except BadSignature:
+            raise _not_valid() from None
+        user = self._accounts.by_id(user_id) if now.timestamp() < until else None
+        if user is None or user.disabled_at is not None or digest(user.password_hash).hex() != replaces:
+            raise _not_valid()
+        return user
+
+    def check(self, token: str, new: str, now: datetime) -> None:
+        """Raise the errors of `set_password` that need no hashing."""
+        require_password(new, self.user(token, now).username, COMMON)
+
+    def set_password(self, token: str, new: str, now: datetime) -> None:
+        """Change the password and end all sessions of the user; raise InvalidGrant, or InvalidRequest for `new`."""
+        user = self.user(token, now)
+        new_hash = self._passwords.hash(require_password(new, user.username, COMMON))
+        with self._database.together():
+            with self._database.write() as connection:
+                # Another request with the same link may have changed the password meanwhile.
+                if not lock_enabled(connection, user.id, VerifiedPassword(user.password_hash)):
+                    raise _not_valid()
+            self._families.set_password_hash(user.id, new_hash, now)
+
+    def _serializer(self, now: datetime) -> URLSafeSerializer:
+        return URLSafeSerializer(self._secrets(now), salt="reset", signer_kwargs=SIGNATURE)
+
+
+def _not_valid() -> InvalidGrant:
+    return InvalidGrant("the link is not valid: it was used, or has expired; ask the operator for a new one")
