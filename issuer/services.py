@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from issuer.accounts.hashing_pool import HashingPool
+from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
@@ -64,6 +65,7 @@ class Accounts:
     store: AccountStore
     passwords: Passwords
     hashing_pool: HashingPool
+    login: PasswordLogin
     registration: Registration
 
 

@@ -85,9 +85,8 @@ def build(
     guard = Guard(ThrottleStore(database))
     accounts = _accounts(settings, database, guard)
     clients = _clients(settings, policy, database, guard)
-    sessions = _sessions(settings, database, guard, accounts)
+    sessions = _sessions(settings, database, accounts)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
-    login = PasswordLogin(accounts.store, accounts.passwords, guard)
     return Issuer(
         settings=settings,
         policy=policy,
@@ -102,7 +101,7 @@ def build(
         tokens=tokens,
         authorize=_authorize(settings, database, clients, sessions, tokens),
         logout=_logout(keys, clients, sessions, tokens, actor),
-        own_account=OwnAccount(database, login, accounts.passwords, sessions.store, tokens.families),
+        own_account=OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
         reset_links=ResetLinks(
             database, sessions.secrets, accounts.store, tokens.families, accounts.passwords
         ),
@@ -142,7 +141,8 @@ def _keys(
 def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
-    return Accounts(store, passwords, HashingPool(cores()), registration)
+    login = PasswordLogin(store, passwords, guard)
+    return Accounts(store, passwords, HashingPool(cores()), login, registration)
 
 
 def _clients(settings: Settings, policy: Policy, database: Database, guard: Guard) -> Clients:
@@ -154,12 +154,11 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     return Clients(store, key_sets, authentication, OutgoingHttp(settings.trusted_authorities(), proxy))
 
 
-def _sessions(settings: Settings, database: Database, guard: Guard, accounts: Accounts) -> Sessions:
+def _sessions(settings: Settings, database: Database, accounts: Accounts) -> Sessions:
     lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
     secrets = MonthlySecrets(SecretStore(database), "browser")
     store = BrowserSessionStore(database, lifetime, idle)
-    login = PasswordLogin(accounts.store, accounts.passwords, guard)
-    sign_in = SignIn(login, store, FamilyStore(database))
+    sign_in = SignIn(accounts.login, store, FamilyStore(database))
     return Sessions(store, secrets, Tickets(secrets), sign_in, LogoutNoticeStore(database))
 
 
@@ -178,7 +177,7 @@ def _tokens(
     bearer = BearerAuthentication(accounts.store, families, access_tokens)
     grace = Grace(settings.refresh_grace, policy.clock_skew)
     pipeline = Pipeline(
-        context=_grant_context(settings, grace, database, guard, access_tokens, accounts, clients),
+        context=_grant_context(settings, grace, database, access_tokens, accounts, clients),
         authentication=clients.authentication,
         guard=guard,
         sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, grace),
@@ -204,14 +203,13 @@ def _grant_context(
     settings: Settings,
     grace: Grace,
     database: Database,
-    guard: Guard,
     access_tokens: AccessTokens,
     accounts: Accounts,
     clients: Clients,
 ) -> GrantContext:
     families = FamilyStore(database)
     return GrantContext(
-        login=PasswordLogin(accounts.store, accounts.passwords, guard),
+        login=accounts.login,
         families=families,
         codes=CodeRedemption(
             CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
