@@ -40,7 +40,7 @@ class Destination:
     """The host and port of a site, the scheme of a program, and nothing for loopback."""
 
 
-class Reason(StrEnum):
+class ConsentReason(StrEnum):
     """Why a user is asked."""
 
     FIRST = "first"
@@ -72,7 +72,7 @@ class Consent:
 class ConsentState:
     """Whether a request needs the consent of the user, and why."""
 
-    reason: Reason | None = None
+    reason: ConsentReason | None = None
     given_at: datetime | None = None
     """When the user last allowed something of what is requested; None: never."""
     new: frozenset[str] = frozenset()
@@ -117,12 +117,12 @@ def scope_to_allow(request: AuthorizationRequest, scope: frozenset[str]) -> froz
     return scope | scopes_of_claims(request.userinfo_claims)
 
 
-def needs_fresh(request: AuthorizationRequest) -> Reason | None:
+def needs_fresh(request: AuthorizationRequest) -> ConsentReason | None:
     """Return why only a consent counts that was given since the request began; None: an earlier one counts."""
     if Prompt.CONSENT in request.prompt:
-        return Reason.REQUESTED
+        return ConsentReason.REQUESTED
     if is_unproven(request.client, request.returns_to.redirect_uri):
-        return Reason.UNPROVEN_CLIENT
+        return ConsentReason.UNPROVEN_CLIENT
     return None
 
 
@@ -144,7 +144,7 @@ def consent_state(
     wanted = resources_of(request)
     found = [consent for consent in given if consent.resource in wanted]
     if not found:
-        return ConsentState(Reason.FIRST, new=scope)
+        return ConsentState(ConsentReason.FIRST, new=scope)
     allowed = frozenset.intersection(*(consent.scope for consent in found))
     is_fresh = all(started <= consent.given_at <= now + CLOCKS_DIFFER for consent in found)
     reason = _reason(request, scope - allowed, found, is_fresh=is_fresh)
@@ -153,14 +153,14 @@ def consent_state(
 
 def _reason(
     request: AuthorizationRequest, new: frozenset[str], found: list[Consent], *, is_fresh: bool
-) -> Reason | None:
+) -> ConsentReason | None:
     now_shown = shown(request.client, request.returns_to.redirect_uri)
     if any(consent.shown != now_shown for consent in found):
-        return Reason.CLIENT_CHANGED
+        return ConsentReason.CLIENT_CHANGED
     if len(found) < len(set(resources_of(request))):
-        return Reason.MORE_RESOURCES
+        return ConsentReason.MORE_RESOURCES
     if new:
-        return Reason.MORE_SCOPE
+        return ConsentReason.MORE_SCOPE
     return None if is_fresh else needs_fresh(request)
 
 

@@ -49,15 +49,15 @@ class Pending:
 
 
 @dataclass(frozen=True)
-class Visit:
-    """The browser goes to a page, with the ticket of its request."""
+class ToPage:
+    """The step to a page, with the ticket of the request."""
 
     page: Page
     ticket: str = field(repr=False)
     reason: Reason | None = None
 
 
-Step = Visit | AuthorizationResponse
+Step = ToPage | AuthorizationResponse
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class Flow:
                 if begun.is_expired and page is not Page.CONSENT:
                     reason = Reason.EXPIRED
                 ticket = self._tickets.signed(begun.carried, begun.started, visitor.device, now)
-                return Visit(page, ticket, reason)
+                return ToPage(page, ticket, reason)
             case Refuse(error):
                 return refusal(request.returns_to, error, self.rules.issuer)
             case decided:
@@ -211,4 +211,4 @@ class Flow:
         if request.pushed is not None:
             raise InvalidRequestURI
         ticket = self._tickets.signed(begun.carried, begun.started, visitor.device, now)
-        return Visit(Page.SIGN_IN, ticket, Reason.SESSION_ENDED)
+        return ToPage(Page.SIGN_IN, ticket, Reason.SESSION_ENDED)

@@ -10,10 +10,10 @@ from support.stores import NOW
 
 from issuer.authorize.consent import (
     Consent,
+    ConsentReason,
     ConsentState,
     Destination,
     Place,
-    Reason,
     consent_state,
     consent_to,
     destination,
@@ -34,14 +34,14 @@ def given(
 
 def reason(
     request: AuthorizationRequest, consents: Iterable[Consent], scope: frozenset[str] = SCOPE
-) -> Reason | None:
+) -> ConsentReason | None:
     """Why a request that begins after the consents is asked about."""
     return consent_state(request, scope, consents, LATER, LATER).reason
 
 
 def test_a_user_is_asked_once_for_the_same_request() -> None:
     request = a_request()
-    assert consent_state(request, SCOPE, [], NOW, LATER) == ConsentState(Reason.FIRST, None, SCOPE)
+    assert consent_state(request, SCOPE, [], NOW, LATER) == ConsentState(ConsentReason.FIRST, None, SCOPE)
     state = consent_state(request, SCOPE, given(request), LATER, LATER)
     assert not state.needed
     assert state.given_at == NOW
@@ -51,7 +51,7 @@ def test_a_user_is_asked_for_more_scope_and_told_which_is_new() -> None:
     request = a_request()
     more = SCOPE | {"items:write"}
     state = consent_state(request, more, given(request), LATER, LATER)
-    assert state == ConsentState(Reason.MORE_SCOPE, NOW, frozenset({"items:write"}))
+    assert state == ConsentState(ConsentReason.MORE_SCOPE, NOW, frozenset({"items:write"}))
     assert reason(request, given(request), frozenset({"openid"})) is None
 
 
@@ -59,9 +59,9 @@ def test_a_user_is_asked_for_another_resource() -> None:
     one, other = "https://api.example", "https://mail.example"
     consents = given(a_request(resources=(one,)))
     assert reason(a_request(resources=(one,)), consents) is None
-    assert reason(a_request(resources=(other,)), consents) is Reason.FIRST
-    assert reason(a_request(resources=(one, other)), consents) is Reason.MORE_RESOURCES
-    assert reason(a_request(), consents) is Reason.FIRST
+    assert reason(a_request(resources=(other,)), consents) is ConsentReason.FIRST
+    assert reason(a_request(resources=(one, other)), consents) is ConsentReason.MORE_RESOURCES
+    assert reason(a_request(), consents) is ConsentReason.FIRST
 
 
 def test_scope_counts_as_allowed_only_where_it_was_allowed_at_each_resource() -> None:
@@ -71,7 +71,7 @@ def test_scope_counts_as_allowed_only_where_it_was_allowed_at_each_resource() ->
         *given(a_request(resources=(other,)), frozenset({"openid"})),
     ]
     state = consent_state(a_request(resources=(one, other)), SCOPE, consents, LATER, LATER)
-    assert state == ConsentState(Reason.MORE_SCOPE, NOW, frozenset({"items:read"}))
+    assert state == ConsentState(ConsentReason.MORE_SCOPE, NOW, frozenset({"items:read"}))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_scope_counts_as_allowed_only_where_it_was_allowed_at_each_resource() ->
 )
 def test_a_user_is_asked_again_when_the_client_looks_different(changed: AuthorizationRequest) -> None:
     consents = given(a_request())
-    assert reason(changed, consents) is Reason.CLIENT_CHANGED
+    assert reason(changed, consents) is ConsentReason.CLIENT_CHANGED
     assert reason(a_request(redirect_uri="https://app.example/another-path"), consents) is None
 
 
@@ -89,7 +89,7 @@ def test_what_was_allowed_to_a_client_that_looked_different_does_not_count_any_m
     (before,) = given(a_request(), SCOPE | {"items:write"})
     (after,) = given(a_request(app(name="Shopping lists")), SCOPE, before)
     assert after.scope == SCOPE
-    assert reason(a_request(), [after]) is Reason.CLIENT_CHANGED
+    assert reason(a_request(), [after]) is ConsentReason.CLIENT_CHANGED
 
 
 def test_later_consent_adds_to_what_was_allowed_before() -> None:
@@ -100,7 +100,7 @@ def test_later_consent_adds_to_what_was_allowed_before() -> None:
 
 def test_a_client_may_demand_that_the_user_is_asked_again() -> None:
     request = a_request(prompt=Prompt.CONSENT)
-    assert reason(request, given(request)) is Reason.REQUESTED
+    assert reason(request, given(request)) is ConsentReason.REQUESTED
     assert not consent_state(request, SCOPE, given(request), NOW, LATER).needed
 
 
@@ -109,7 +109,7 @@ def test_a_program_without_a_secret_on_the_computer_of_the_user_is_asked_about_e
     redirect_uri: str,
 ) -> None:
     request = a_request(app(auth_method=AuthMethod.NONE), redirect_uri)
-    assert reason(request, given(request)) is Reason.UNPROVEN_CLIENT
+    assert reason(request, given(request)) is ConsentReason.UNPROVEN_CLIENT
     assert not consent_state(request, SCOPE, given(request), NOW, LATER).needed
     with_secret = a_request(APP, redirect_uri)
     assert reason(with_secret, given(with_secret)) is None
@@ -120,7 +120,7 @@ def test_a_program_without_a_secret_on_the_computer_of_the_user_is_asked_about_e
 def test_consent_that_a_wrong_clock_dated_into_the_future_is_not_fresh_for_ever() -> None:
     request = a_request(prompt=Prompt.CONSENT)
     wrong = [replace(given(request)[0], given_at=NOW + timedelta(days=365))]
-    assert consent_state(request, SCOPE, wrong, NOW, LATER).reason is Reason.REQUESTED
+    assert consent_state(request, SCOPE, wrong, NOW, LATER).reason is ConsentReason.REQUESTED
     assert not consent_state(a_request(), SCOPE, wrong, NOW, LATER).needed
 
 
@@ -128,7 +128,7 @@ def test_consent_to_less_does_not_renew_what_must_be_asked_each_time() -> None:
     request = a_request(app(auth_method=AuthMethod.NONE), LOOPBACK)
     (before,) = given(request)
     less = consent_to(request, "alice", "", frozenset({"openid"}), LATER, before)
-    assert consent_state(request, SCOPE, [less], LATER, LATER).reason is Reason.MORE_SCOPE
+    assert consent_state(request, SCOPE, [less], LATER, LATER).reason is ConsentReason.MORE_SCOPE
 
 
 @pytest.mark.parametrize("prompt", [None, Prompt.CONSENT])

@@ -13,7 +13,7 @@ from support.stores import MONTH, NOW, family_with_token, found, user
 from issuer.accounts.store import AccountStore
 from issuer.authorize.code import code_for
 from issuer.authorize.code_store import CodeStore
-from issuer.authorize.consent import Reason
+from issuer.authorize.consent import ConsentReason
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.request import Prompt
 from issuer.database.database import Database
@@ -51,7 +51,7 @@ def test_consent_is_remembered_for_user_client_and_resource(
     AccountStore(database).add(other)
     resources = ("https://api.example", "https://mail.example")
     request = a_request(resources=resources)
-    assert consents.covers(owner, request, SCOPE, NOW, LATER).reason is Reason.FIRST
+    assert consents.covers(owner, request, SCOPE, NOW, LATER).reason is ConsentReason.FIRST
     assert consents.give(owner, request, SCOPE, NOW, NOW)
     assert not consents.covers(owner, request, SCOPE, LATER, LATER).needed
     assert not consents.covers(owner, a_request(resources=resources[:1]), SCOPE, LATER, LATER).needed
@@ -60,7 +60,7 @@ def test_consent_is_remembered_for_user_client_and_resource(
         consents.covers(owner, a_request(app(id="another")), SCOPE, LATER, LATER),
         consents.covers(other.id, request, SCOPE, LATER, LATER),
     ):
-        assert asked.reason is Reason.FIRST
+        assert asked.reason is ConsentReason.FIRST
     listed, damaged = consents.of_user(owner)
     assert [(each.client_id, each.resource, each.scope) for each in listed] == [
         (APP.id, resource, SCOPE) for resource in resources
@@ -109,7 +109,7 @@ def test_withdrawing_ends_the_sessions_of_that_client_and_user_only(
     consents.withdraw(mine.user_id, APP.id, LATER)
     assert [found(database, token)[1].ended_at for token in tokens] == [LATER, None]
     assert families.is_active(mine.id, LATER)
-    assert consents.covers(mine.user_id, a_request(), SCOPE, LATER, LATER).reason is Reason.FIRST
+    assert consents.covers(mine.user_id, a_request(), SCOPE, LATER, LATER).reason is ConsentReason.FIRST
     assert not consents.covers(mine.user_id, a_request(app(id="another")), SCOPE, LATER, LATER).needed
     assert not consents.covers(theirs.user_id, a_request(), SCOPE, LATER, LATER).needed
 
@@ -146,7 +146,7 @@ def test_a_damaged_consent_counts_as_none_and_is_replaced(
     consents.give(owner, a_request(), SCOPE, NOW, NOW)
     with database.write() as connection:
         connection.execute(text("UPDATE consents SET given_at = 'no instant'"))
-    assert consents.covers(owner, a_request(), SCOPE, LATER, LATER).reason is Reason.FIRST
+    assert consents.covers(owner, a_request(), SCOPE, LATER, LATER).reason is ConsentReason.FIRST
     assert [str(error) for error in consents.of_user(owner)[1]]
     consents.give(owner, a_request(), SCOPE, LATER, LATER)
     assert not consents.covers(owner, a_request(), SCOPE, LATER, LATER).needed

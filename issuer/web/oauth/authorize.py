@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
 from issuer.authorize.errors import NoRedirect
-from issuer.authorize.flow import Flow, Step, Visit, Visitor
+from issuer.authorize.flow import Flow, Step, ToPage, Visitor
 from issuer.authorize.request import Parameters
 from issuer.authorize.response import AuthorizationResponse
 from issuer.clients.redirect_uris import difference
@@ -56,7 +56,7 @@ async def authorize(request: Request, issuer: IssuerDep, browser: BrowserDep) ->
     except NoRedirect as error:
         Instruments.of(request).request_refused(request.scope, error.code)
         return _refused(request, error, issuer)
-    if isinstance(taken, Visit):
+    if isinstance(taken, ToPage):
         to = redirect(request, taken.page, ticket=taken.ticket, reason=taken.reason or "")
         to.headers.update(_UNFRAMED)
         return to

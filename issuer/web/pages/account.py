@@ -16,6 +16,7 @@ from issuer.services import Issuer
 from issuer.web.deps import IssuerDep
 from issuer.web.http.endpoints import renders_errors
 from issuer.web.http.forms import FormDep
+from issuer.web.pages import paths
 from issuer.web.pages.account_view import Overview, SignedIn, overview, signed_in
 from issuer.web.pages.browser import BrowserDep
 from issuer.web.pages.errors import PageError, render_error
@@ -23,8 +24,6 @@ from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
 from issuer.web.pages.rendering import redirect, render
 
 router = APIRouter(include_in_schema=False)
-
-PATH, SIGN_IN = "/account", "/signin"
 
 
 class Action(StrEnum):
@@ -66,7 +65,7 @@ class _Forms:
         return self.tokens.token(self.who.browser, f"account {action}", self.now, subject)
 
 
-@router.get(PATH)
+@router.get(paths.ACCOUNT)
 @renders_errors(render_error)
 async def show(
     request: Request,
@@ -78,7 +77,7 @@ async def show(
     """Show the account of the user who is signed in."""
     who = signed_in(browser)
     if who is None:
-        return redirect(request, SIGN_IN)
+        return redirect(request, paths.SIGNIN)
     return await anyio.to_thread.run_sync(_loaded_page, request, issuer, who, forms, done)
 
 
@@ -110,7 +109,7 @@ def _page(
     )
 
 
-@router.post(f"{PATH}/{Action.END_SESSION}")
+@router.post(f"{paths.ACCOUNT}/{Action.END_SESSION}")
 @renders_errors(render_error)
 async def end_session(
     request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
@@ -128,7 +127,7 @@ async def end_session(
     return await anyio.to_thread.run_sync(_changed, request, issuer, signed_in(browser), forms, change)
 
 
-@router.post(f"{PATH}/{Action.END_OTHERS}")
+@router.post(f"{paths.ACCOUNT}/{Action.END_OTHERS}")
 @renders_errors(render_error)
 async def end_others(
     request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
@@ -143,7 +142,7 @@ async def end_others(
     return await anyio.to_thread.run_sync(_changed, request, issuer, signed_in(browser), forms, change)
 
 
-@router.post(f"{PATH}/{Action.WITHDRAW}")
+@router.post(f"{paths.ACCOUNT}/{Action.WITHDRAW}")
 @renders_errors(render_error)
 async def withdraw(
     request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
@@ -175,8 +174,8 @@ def _changed(
     """Do what a form of this page asks for, and return to the page."""
     now = issuer.clock()
     if who is None:
-        return redirect(request, SIGN_IN)
+        return redirect(request, paths.SIGNIN)
     purpose = f"account {change.action}"
     if not forms.is_valid(request, change.token, who.browser, purpose, now, change.subject):
         return _loaded_page(request, issuer, who, forms, errors=(OUTDATED,))
-    return redirect(request, PATH, done=change.perform(who, now))
+    return redirect(request, paths.ACCOUNT, done=change.perform(who, now))

@@ -12,7 +12,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from issuer.accounts.user import User
-from issuer.authorize.consent import ConsentState, Place, Reason, destination, scope_to_allow
+from issuer.authorize.consent import ConsentReason, ConsentState, Place, destination, scope_to_allow
 from issuer.authorize.flow import Pending
 from issuer.authorize.request import scope_of_user
 from issuer.authorize.scope_texts import in_words
@@ -35,11 +35,11 @@ router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
 PURPOSE = "consent"
 ALLOW, DENY = "allow", "deny"
 _REASONS = {
-    Reason.CLIENT_CHANGED: "Its name or its address has changed since.",
-    Reason.MORE_RESOURCES: "Now it asks for access to another service.",
-    Reason.MORE_SCOPE: "Now it asks for more.",
-    Reason.REQUESTED: "It asks you to confirm this again.",
-    Reason.UNPROVEN_CLIENT: "Any program on your computer can use this name, so you are asked each time.",
+    ConsentReason.CLIENT_CHANGED: "Its name or its address has changed since.",
+    ConsentReason.MORE_RESOURCES: "Now it asks for access to another service.",
+    ConsentReason.MORE_SCOPE: "Now it asks for more.",
+    ConsentReason.REQUESTED: "It asks you to confirm this again.",
+    ConsentReason.UNPROVEN_CLIENT: "Any program on your computer can use this name, so you are asked each time.",
 }
 """Why a user is asked who allowed something before."""
 CHANGED = PageError("This page had changed since it was shown, so nothing was allowed. Please answer again.")

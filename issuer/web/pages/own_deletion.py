@@ -14,8 +14,8 @@ from issuer.oauth import ErrorCode
 from issuer.web.deps import IssuerDep
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
-from issuer.web.pages.account import OUTDATED, SIGN_IN
-from issuer.web.pages.account import PATH as ACCOUNT
+from issuer.web.pages import paths
+from issuer.web.pages.account import OUTDATED
 from issuer.web.pages.account_view import signed_in
 from issuer.web.pages.browser import BrowserDep, delete_session_cookie
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
@@ -24,7 +24,7 @@ from issuer.web.pages.rendering import redirect, render
 
 router = APIRouter(include_in_schema=False)
 
-PATH, DELETED = f"{ACCOUNT}/delete", f"{ACCOUNT}/deleted"
+PATH, DELETED = f"{paths.ACCOUNT}/delete", f"{paths.ACCOUNT}/deleted"
 PURPOSE = "delete account"
 NOT_CONFIRMED = PageError(
     "Type your username to confirm that the account shall be deleted.", ("confirmation",)
@@ -64,7 +64,7 @@ async def show(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: 
     """Show the form."""
     who = signed_in(browser)
     if who is None:
-        return redirect(request, SIGN_IN)
+        return redirect(request, paths.SIGNIN)
     token = await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, issuer.clock())
     return _Page(request, who.user, token).render()
 
@@ -77,7 +77,7 @@ async def delete(
     """Delete the account of the user."""
     who, fields, now = signed_in(browser), form.parameters, issuer.clock()
     if who is None:
-        return redirect(request, SIGN_IN)
+        return redirect(request, paths.SIGNIN)
     page = _Page(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
     if not forms.is_valid(request, fields.get(FIELD, ""), browser, PURPOSE, now):
         return page.render(OUTDATED, status=400)
