@@ -15,7 +15,13 @@ Scope = Annotated[str, typer.Option(help="The scopes to grant, separated by spac
 Audience = Annotated[
     list[str] | None, typer.Option(help="A resource for which it may request tokens; repeatable.")
 ]
-Auth = Annotated[AuthMethod, typer.Option(help="Its authentication method.")]
+Auth = Annotated[
+    AuthMethod,
+    typer.Option(
+        help="Its authentication method: a secret, private_key_jwt with a key pair, or none for an application that"
+        " runs in the browser, on a phone or on a desktop."
+    ),
+]
 Jwks = Annotated[Path | None, typer.Option(help="A file with its JWKS, for private_key_jwt.")]
 JwksURI = Annotated[str | None, typer.Option(help="The https URL of its JWKS, instead of --jwks.")]
 RedirectURIs = Annotated[

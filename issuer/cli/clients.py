@@ -93,6 +93,10 @@ def _checked(
     options: ClientOptions,
 ) -> tuple[Client, str | None]:
     """Return a client of these options, and its secret; raise BadParameter before anything is opened."""
+    if auth is AuthMethod.NONE and not options.get("redirect_uris"):
+        raise typer.BadParameter(
+            "--auth none needs --redirect-uri: such a client gets tokens by sign-in only"
+        )
     default = load_settings().audience
     with misuse():
         name, granted = require_client_name(name), require_scope(scope)

@@ -4,6 +4,8 @@ The applications are in `demo_apps`; the pages that ask for the password are the
 """
 
 import json
+import os
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -31,7 +33,8 @@ class DemoApplication:
     def missing(self) -> str:
         """Return the command that installs what is missing; empty if nothing is."""
         packages = [name for module, name in self.packages if find_spec(module) is None]
-        return f"pip install {' '.join(packages)}" if packages else ""
+        python = os.path.relpath(sys.executable)  # a bare `pip` may be that of another environment
+        return f"{python} -m pip install {' '.join(packages)}" if packages else ""
 
 
 APPLICATIONS = (
@@ -52,7 +55,7 @@ def start_applications(servers: Servers) -> dict[str, str]:
     taken = {servers.ports.issuer, servers.ports.service}
     for each in APPLICATIONS:
         if each.missing:
-            shown[each.title] = f"not started; it needs: {each.missing}"
+            shown[each.title] = f"not started; to add it: {each.missing}"
             continue
         port = free_port(HOST, each.port, "another port", taken)
         taken.add(port)

@@ -128,7 +128,9 @@ class Settings(BaseSettings):
         " or a list, for old libraries.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Origins of browser apps that may log in here, separated by commas."
+        (),
+        description="Origins of pages that may use `/login`, `/logout` and `/users`, separated by commas; sign-in by"
+        " browser needs none.",
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -159,6 +159,7 @@ LANGUAGES = {
     "text",
     "python",
     "javascript",
+    "html",
     "go",
     "java",
     "yaml",

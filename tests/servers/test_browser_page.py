@@ -17,6 +17,7 @@ from support.shell_lines import Lines
 
 START = sections("start.md")
 PAGE = sections("browser.md")
+TEXT = (DOCS / "browser.md").read_text("utf-8")
 RUNNING = ["Configure", "Start the issuer", "Add a user and a client"]
 SHOP = programs("browser.md")["shop.py"]
 PASSWORD = "violet otters juggle pancakes"
@@ -36,9 +37,7 @@ def test_the_lines_run(tmp_path: Path) -> None:
 
 
 def test_the_module_for_browsers_is_the_one_of_the_demo() -> None:
-    (block,) = re.findall(
-        r"^```javascript\n(.*?)^```$", (DOCS / "browser.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
+    (block,) = re.findall(r"^```javascript\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     assert block == MODULE.read_text("utf-8")
 
 
@@ -82,6 +81,31 @@ def _answers(url: str) -> bool:
 
 
 @pytest.fixture
+def static_page(site: Installation) -> Iterator[str]:
+    """The URL of the page that uses the module for browsers, served as files."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    returns = ["--redirect-uri", f"{url}/", "--post-logout-redirect-uri", f"{url}/"]
+    made = site.command(
+        "clients", "add", "Page", "--auth", "none", *returns, "--scope", "items:read", "--json"
+    )
+    (block,) = re.findall(r"^```html\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    folder = site.folder / "page"
+    folder.mkdir()
+    page = block.replace("http://127.0.0.1:8000", site.url).replace("CLIENT_ID", made.document["client_id"])
+    (folder / "index.html").write_text(page)
+    (folder / "oauth.js").write_text(MODULE.read_text("utf-8"))
+    command = [sys.executable, "-I", "-m", "http.server", str(port), "--bind", "127.0.0.1"]
+    with subprocess.Popen(command, cwd=folder) as process:
+        try:
+            eventually(lambda: _answers(url), "the page is served")
+            yield url
+        finally:
+            process.terminate()
+            process.wait(PATIENCE_SECONDS)
+
+
+@pytest.fixture
 def guest() -> Iterator[Visitor]:
     with chromium() as browser, visitor(browser) as someone:
         yield someone
@@ -112,3 +136,21 @@ def test_the_application_signs_in_and_out_and_is_told_of_a_sign_out_elsewhere(
         return page.get_by_text("Not signed in").is_visible()
 
     eventually(is_signed_out, "the issuer has told the shop")
+
+
+def test_the_page_with_the_module_signs_in_and_out_and_shows_a_refusal(
+    static_page: str, guest: Visitor
+) -> None:
+    page = guest.page
+    shown = page.locator("#shown")
+    page.goto(static_page)
+    expect(shown).to_have_text("Not signed in")
+    page.get_by_role("button", name="Sign in").click()
+    guest.sign_in("alice", PASSWORD)
+    page.get_by_role("button", name="Do not allow").click()
+    expect(shown).to_have_text("The sign-in failed: the user did not consent")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Allow", exact=True).click()
+    expect(shown).to_contain_text('"name": "Alice Example"')
+    page.get_by_role("button", name="Sign out").click()
+    expect(shown).to_have_text("Not signed in")

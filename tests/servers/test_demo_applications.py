@@ -108,5 +108,6 @@ def test_an_application_whose_packages_are_missing_says_what_to_install() -> Non
     application = DemoApplication(
         "x", "x", 1, "/", packages=(("json", "json"), ("no_such_module", "No-Such"))
     )
-    assert application.missing == "pip install No-Such"
+    assert application.missing.endswith("python -m pip install No-Such"), application.missing
+    assert not application.missing.startswith("/")
     assert DemoApplication("x", "x", 1, "/").missing == ""
