@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 EXAMPLES = 30
 FEW = 5
 AUDIENCE = "https://service.test"
-LIMITED = ["/login", "/users", "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect"]
+LIMITED = ["/login", "/users", "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/oauth2/par"]
 METRICS_TOKEN = "a token of sixteen characters"
 CAROL = {"username": "carol", "password": PASSWORD}
 DAVE = {"username": "dave", "password": PASSWORD}
@@ -48,8 +48,16 @@ Seen = set[tuple[str, int]]
 
 TAKEN_AS_400 = {
     # RFC 6749 section 5.2 and RFC 7009 section 2.2.1 answer 400 to what is well formed and names nothing that is
-    # there; and no schema defines which names and passwords are fit for an account.
-    "include-path": ["/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/users"],
+    # there, RFC 6750 section 2.2 to a token that is sent twice; and no schema defines which names and passwords are
+    # fit for an account.
+    "include-path": [
+        "/oauth2/token",
+        "/oauth2/revoke",
+        "/oauth2/introspect",
+        "/oauth2/par",
+        "/oauth2/userinfo",
+        "/users",
+    ],
     "checks": {"positive_data_acceptance": {"expected-statuses": ["2xx", "400", "401", "403", "409", "429"]}},
 }
 
