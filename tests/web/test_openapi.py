@@ -6,7 +6,7 @@ What else the endpoints promise is tested in `test_all_endpoints` and in tests/v
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -16,11 +16,13 @@ from pydantic import SecretStr
 from schemathesis.engine import events, from_schema
 from schemathesis.engine.recorder import Interaction
 from starlette.types import ASGIApp, Receive, Scope, Send
+from support.authorizing import an_app
 from support.defaults import PASSWORD
 
 from issuer.accounts.registration import register_user
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.origin import Origin
@@ -31,9 +33,6 @@ from issuer.wiring import build
 from jwks_verifier import JwksCache, TokenVerifier
 from jwks_verifier.testing import InProcessIssuer
 from verifier_example import app as example
-
-if TYPE_CHECKING:
-    from issuer.services import Issuer
 
 EXAMPLES = 30
 FEW = 5
@@ -159,7 +158,7 @@ def make(settings: Settings) -> Iterator[Callable[..., FastAPI]]:
             issuer = build(settings.model_copy(update={"metrics_token": SecretStr(METRICS_TOKEN), **changes}))
             stack.callback(issuer.close)
             for name in (CAROL["username"], DAVE["username"]):
-                scope = frozenset({"items:read"})
+                scope = frozenset({"items:read", "openid"})
                 register_user(
                     issuer.accounts.store, issuer.accounts.passwords, name, PASSWORD, issuer.clock(), scope
                 )
@@ -192,8 +191,15 @@ def offer_forms(app: FastAPI) -> None:
         {"grant_type": "refresh_token", "refresh_token": tokens.refresh_token, **first_party},
         {"grant_type": "password", **DAVE, **first_party},
     )
+    offer_pushed_request(app, issuer)
     offer(app, "/oauth2/introspect", {"token": tokens.access_token, **client})
     offer(app, "/oauth2/revoke", {"token": tokens.refresh_token, **first_party})
+
+
+def offer_pushed_request(app: FastAPI, issuer: Issuer) -> None:
+    """Offer a request that can be pushed."""
+    pushes = an_app(issuer)
+    offer(app, "/oauth2/par", {**pushes.request(), **pushes.credentials})
 
 
 def test_the_issuer_answers_as_documented(make: Callable[..., FastAPI]) -> None:
