@@ -1,4 +1,4 @@
-"""What happens during a request of the sign-in: it counts, or the request starts again; never both, and no failure."""
+"""What happens during a request of the sign-in: it counts, or the request starts again; never both, and no 500."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
