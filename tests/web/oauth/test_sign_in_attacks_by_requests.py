@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 from support.authorizing import (
     AUTHORIZE,
     CALLBACK,
@@ -20,9 +21,12 @@ from support.authorizing import (
     refused_by_page,
     sign_in,
 )
-from support.defaults import MovableClock
+from support.defaults import MovableClock, bearer
 from support.endpoints import ISSUER
+from support.signed_in import start_family
 
+from issuer.clients.client import FIRST_PARTY
+from issuer.clients.store import clients
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession
@@ -109,6 +113,28 @@ def test_a_code_is_of_no_use_to_another_client_nor_as_a_token(
         assert web.get("/oauth2/logout", params={"id_token_hint": token}).status_code == 400
     assert answer(other.asks(web, id_token_hint=body["id_token"]))["error"] == "invalid_request"
     assert session
+
+
+def test_no_application_manages_the_account_of_a_user_who_only_signed_in_to_it(
+    web: TestClient, issuer: Issuer, alice: str, session: BrowserSession
+) -> None:
+    """Least privilege, RFC 9700 section 2.3: no scope that a user allows says so, and the consent page neither."""
+    app = an_app(issuer)
+    code = app.code(web, scope="openid")
+    with issuer.database.write() as connection:
+        connection.execute(update(clients).where(clients.c.id == app.client_id).values(is_trusted=False))
+    token = app.redeems(web, code).json()["access_token"]
+    other, _ = start_family(issuer, alice, FIRST_PARTY, issuer.clock())
+    for method, path in (
+        ("GET", "/users/me"),
+        ("GET", "/users/me/sessions"),
+        ("DELETE", f"/users/me/sessions/{other.id}"),
+        ("POST", "/logout"),
+    ):
+        answered = web.request(method, path, headers=bearer(token))
+        assert (answered.status_code, answered.json()["error"]) == (401, "invalid_token"), path
+    assert issuer.tokens.families.is_active(other.id, issuer.clock())
+    assert web.get("/oauth2/userinfo", headers=bearer(token)).json() == {"sub": session.user_id}
 
 
 def test_every_answer_names_the_issuer(web: TestClient, app: App, session: BrowserSession) -> None:
