@@ -4,7 +4,7 @@ RFC 9700 sections 4.7, 4.11, 4.12 and 4.16. Attacks on one page alone are in the
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -77,21 +77,20 @@ def for_browsers(web: TestClient, method: str) -> set[str]:
     }
 
 
-def shown(web: TestClient, ticket: str) -> Iterator[Response]:
+def shown(web: TestClient, issuer: Issuer, user_id: str, ticket: str) -> Iterator[Response]:
     """Yield every page that has forms."""
     for path in ("/signin?reason=login&", "/signin?", "/signup?", "/consent?", "/signout?", "/account?"):
         yield web.get(f"{path}ticket={ticket}")
     for path in ("/account/password", "/account/delete"):
         yield web.get(path)
+    user = issuer.accounts.store.by_id(user_id)
+    assert user
+    yield web.get(f"/reset?token={issuer.reset_links.token(user, issuer.clock())}")
 
 
-def forms(web: TestClient, ticket: str) -> list[Form]:
-    return [
-        form
-        for each in shown(web, ticket)
-        for form in Page(str(each.url), text=each.text).forms
-        if form.method == "POST"
-    ]
+def forms(pages: Iterable[Response]) -> list[Form]:
+    found = (form for each in pages for form in Page(str(each.url), text=each.text).forms)
+    return [form for form in found if form.method == "POST"]
 
 
 def everything(issuer: Issuer) -> list[object]:
@@ -109,7 +108,7 @@ def test_every_form_is_refused_without_its_token_and_from_other_sites(
     issuer.authorize.consents.give(
         alice, pending(issuer, web, ticket), frozenset(), issuer.clock(), issuer.clock()
     )
-    found = forms(web, ticket)
+    found = forms(shown(web, issuer, alice, ticket))
     assert {urlsplit(form.action).path for form in found} == for_browsers(web, "POST") - ANY_BROWSER
     before = everything(issuer)
     other = fields_of(web.get("/signout").text)["form_token"]
