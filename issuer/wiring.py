@@ -174,7 +174,7 @@ def _tokens(
     families, events = FamilyStore(database), SessionEventStore(database)
     jwt_signer = JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url)
     access_tokens = AccessTokens(jwt_signer)
-    bearer = BearerAuthentication(accounts.store, families, access_tokens)
+    bearer = BearerAuthentication(accounts.store, families, access_tokens, clients.store)
     grace = Grace(settings.refresh_grace, policy.clock_skew)
     pipeline = Pipeline(
         context=_grant_context(settings, grace, database, access_tokens, accounts, clients),

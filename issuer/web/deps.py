@@ -83,10 +83,10 @@ async def get_current_caller(
     token: Annotated[str | None, Depends(password_login)],
     _the_same: Annotated[object, Depends(access_token)],
 ) -> Caller:
-    """Return the user and the session of the request's access token; OpenAPI has two ways to get one."""
+    """Return who manages an account by the request's access token; OpenAPI has two ways to get one."""
     if not token:
         raise MissingToken
-    return await anyio.to_thread.run_sync(tokens.bearer.caller, token, clock())
+    return await anyio.to_thread.run_sync(tokens.bearer.owner, token, clock())
 
 
 CurrentCaller = Annotated[Caller, Depends(get_current_caller)]

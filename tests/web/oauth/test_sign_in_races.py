@@ -1,4 +1,4 @@
-"""Races of sign-in on PostgreSQL: whatever comes first, nobody keeps access that was taken away."""
+"""What happens during a request of the sign-in: it counts, or the request starts again; never both, and no 500."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
