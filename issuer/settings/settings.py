@@ -104,9 +104,7 @@ class Settings(BaseSettings):
     name: Annotated[str, Field(min_length=1, max_length=100)] = Field(
         "JWKS issuer", description="The name of this issuer on its pages."
     )
-    logo: values.FilePath | None = Field(
-        None, description="An image file (SVG, PNG, JPEG or WebP) that its pages show."
-    )
+    logo: values.FilePath | None = Field(None, description="An SVG, PNG, JPEG or WebP file for its pages.")
     browser_session_lifetime: values.Lifetime = Field(
         timedelta(hours=12), description="How long a browser stays signed in at most."
     )

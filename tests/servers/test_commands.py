@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
 from pydantic import SecretStr
 from support.commands import OTHER_PASSWORD, PASSWORD, run, run_json
@@ -44,13 +45,25 @@ def site(serving: tuple[Installation, Server]) -> Installation:
 def test_a_user_is_made_and_granted_scope(site: Installation) -> None:
     arguments = ["users", "add", "alice", "--scope", "items:read", "--password-stdin"]
     made = run_json(site, *arguments, stdin=f"{PASSWORD}\n")
-    assert made.keys() == {"username", "id", "scope", "created_at", "disabled_at"}
+    profile = {"name", "email", "email_verified", "updated_at"}
+    assert made.keys() == {"username", "id", "scope", "created_at", "disabled_at", *profile}
     assert (made["username"], made["scope"]) == ("alice", "items:read")
     more = run_json(site, "users", "grant", "alice", "--scope", "items:write")
     assert more["scope"] == "items:read items:write"
     assert site.log_in("alice", PASSWORD).json()["scope"] == "items:read items:write"
     assert more in run_json(site, "users", "list")["users"]
     assert run_json(site, *arguments, stdin=PASSWORD, code=1)["error"] == "failed"
+
+
+def test_a_link_of_an_operator_leads_to_the_page_for_a_new_password(site: Installation) -> None:
+    run_json(site, "users", "add", "dora", "--password-stdin", stdin=PASSWORD)
+    made = run_json(site, "users", "reset-link", "dora")
+    assert made.keys() == {"link", "expires_at"}
+    page = httpx2.get(made["link"], trust_env=False)
+    assert page.status_code == 200
+    assert "dora" in page.text
+    run_json(site, "users", "disable", "dora")
+    assert "disabled" in run_json(site, "users", "reset-link", "dora", code=1)["message"]
 
 
 def test_a_disabled_user_cannot_log_in_until_enabled(site: Installation) -> None:
