@@ -126,9 +126,7 @@ class Settings(BaseSettings):
         " or a list, for old libraries.",
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        description="Origins of pages that may use `/login`, `/logout` and `/users`, separated by commas; sign-in by"
-        " browser needs none.",
+        (), description="Origins of pages that may use `/login`, `/logout` and `/users`, separated by commas."
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

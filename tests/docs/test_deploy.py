@@ -241,7 +241,7 @@ def test_operators_commands_read_the_settings_of_the_service_and_show_none_on_a_
         lines, listing = lines.replace(old, new), listing.replace(old, new)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ISSUER_")}
     check = f"cd {tmp_path}/var && {sys.executable} -m issuer.cli check"
-    start = "from issuer.wiring import *; buildload_settings.keys.node.refresh"
+    start = "from issuer.wiring import *; build(load_settings()).keys.node.refresh()"
     served = f"cd {tmp_path}/var && {sys.executable} -c 'from issuer.settings.loading import *; {start}'"
     for line in (lines, served, check, listing):
         done = subprocess.run(
