@@ -99,7 +99,7 @@ def build(
         clients=clients,
         sessions=sessions,
         tokens=tokens,
-        authorize=_authorize(settings, database, clients, sessions, tokens),
+        authorize=_authorize(settings, database, guard, clients, sessions, tokens),
         logout=_logout(keys, clients, sessions, tokens, actor),
         own_account=OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
         reset_links=ResetLinks(
@@ -222,7 +222,12 @@ def _grant_context(
 
 
 def _authorize(
-    settings: Settings, database: Database, clients: Clients, sessions: Sessions, tokens: Tokens
+    settings: Settings,
+    database: Database,
+    guard: Guard,
+    clients: Clients,
+    sessions: Sessions,
+    tokens: Tokens,
 ) -> Authorize:
     consents = Consents(database, tokens.families)
     rules = Rules(
@@ -239,6 +244,7 @@ def _authorize(
         codes=CodeStore(database),
         pushed=PushedRequests(database),
         consents=consents,
+        guard=guard,
     )
     return Authorize(flow, consents)
 

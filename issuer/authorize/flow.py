@@ -26,6 +26,8 @@ from issuer.digests import digest
 from issuer.oauth import AccessDenied, InvalidRequest, OAuthError
 from issuer.sessions.session import BrowserSession
 from issuer.sessions.store import BrowserSessionStore, SessionDeleted
+from issuer.throttling.guard import Guard
+from issuer.throttling.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Flow:
         codes: CodeStore,
         pushed: PushedRequests,
         consents: Consents,
+        guard: Guard,
     ) -> None:
         self.rules = rules
         self._find_client = find_client
@@ -93,6 +96,7 @@ class Flow:
         self._codes = codes
         self._pushed = pushed
         self._consents = consents
+        self._guard = guard
 
     def begin(self, parameters: Parameters, visitor: Visitor, now: datetime) -> Step:
         """Return the first step of a request; raise NoRedirect if it must be shown as a page."""
@@ -125,7 +129,7 @@ class Flow:
         error = AccessDenied("the user did not consent")
         return refusal(pending.request.returns_to, error, self.rules.issuer)
 
-    def push(self, client: Client, parameters: Parameters, now: datetime) -> str:
+    def push(self, client: Client, parameters: Parameters, origin: Origin, now: datetime) -> str:
         """Store a request of an authenticated client; return its `request_uri`. Raise OAuthError, RFC 9126 section 2.
 
         It is validated as at the authorization endpoint.
@@ -135,6 +139,8 @@ class Flow:
         to = return_address(parameters, client)
         # The digest is not known yet; that there is one satisfies clients that must push.
         validated(to, parameters, self.rules, now, pushed=b"")
+        if not client.is_confidential:
+            self._guard.push(origin, now)
         return self._pushed.add(client.id, parameters, now)
 
     def _of_ticket(self, ticket: Ticket, now: datetime) -> _Begun:

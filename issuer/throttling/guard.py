@@ -24,6 +24,7 @@ from issuer.throttling.limits import (
     DEVICE,
     DEVICE_MEMORY,
     LOG_IN,
+    PUSH,
     REGISTRATION,
     SECRET,
     Bucket,
@@ -112,6 +113,7 @@ class Guard:
     def __init__(self, store: ThrottleStore) -> None:
         self._store = store
         self._log_ins = Allowances(LOG_IN)
+        self._pushes = Allowances(PUSH)
 
     def check(self, account: str, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for a log-in that would be refused with any password; count nothing."""
@@ -164,6 +166,11 @@ class Guard:
     def register(self, origin: Origin, now: datetime) -> None:
         """Count a registration before it is done; raise TooManyAttempts."""
         self._count(address_buckets(REGISTRATION, "registration", origin.address), now)
+
+    def push(self, origin: Origin, now: datetime) -> None:
+        """Count a pushed request of a client that proves nothing; raise TooManyAttempts when there are too many."""
+        if wait := self._pushes.take(named("push", subnet(origin.address)), now):
+            raise TooManyAttempts(wait)
 
     def remember_device(self, account: str, origin: Origin, now: datetime) -> None:
         """Remember the device on which an account was registered."""

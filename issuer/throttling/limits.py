@@ -105,6 +105,8 @@ class Rate:
     per_second: float
 
 
+PUSH = Rate(burst=200, per_second=1)
+"""Of pushed authorization requests of public clients from one subnet: each is stored for an hour, 16 KiB at most."""
 LOG_IN = Rate(burst=500, per_second=5)
 """Of one account from one subnet, whether they succeed or fail; each costs some 30 ms of a core."""
 

@@ -96,6 +96,9 @@ async def register(
 
 @router.get("/users/me", summary="Show my account", responses=documented(*CALLER_ERRORS, Unavailable))
 async def me(caller: CurrentCaller, response: Response) -> Account:
-    """Return the account of the access token's user; `aud` of the token must contain the issuer's URL."""
+    """Return the account of the access token's user.
+
+    The token is of `/login` or of a trusted client, and its `aud` contains the issuer's URL.
+    """
     no_store(response)
     return _account(caller.user)

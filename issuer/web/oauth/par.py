@@ -97,7 +97,7 @@ async def push(request: Request, issuer: IssuerDep, origin: OriginDep, response:
         now = issuer.clock()
         client = issuer.clients.authentication.client(form, origin, now)
         pushed = tuple((name, value) for name, value in sent if name not in CREDENTIALS)
-        return issuer.authorize.flow.push(client, pushed, now)
+        return issuer.authorize.flow.push(client, pushed, origin, now)
 
     request_uri = await anyio.to_thread.run_sync(store)
     no_store(response)

@@ -8,7 +8,8 @@ from support.authorizing import AUTHORIZE, STATE, App, an_app, answer, asked, pa
 from support.defaults import MovableClock
 
 from issuer.oauth import AuthMethod
-from issuer.wiring import Issuer
+from issuer.services import Issuer
+from issuer.throttling.limits import PUSH
 
 PAR = "/oauth2/par"
 
@@ -121,6 +122,19 @@ def test_a_client_that_must_push_can(web: TestClient, issuer: Issuer, alice: str
     sign_in(web, issuer, alice)
     assert answer(app.asks(web))["error"] == "invalid_request"
     assert answer(asked(web, pushed(web, app)))["code"]
+
+
+def test_a_public_client_cannot_fill_the_database_from_one_address(
+    web: TestClient, issuer: Issuer, clock: MovableClock
+) -> None:
+    app = an_app(issuer, AuthMethod.NONE)
+    sent = {**app.request(), **app.credentials}
+    statuses = [web.post(PAR, data=sent).status_code for _ in range(PUSH.burst + 2)]
+    assert statuses == [201] * PUSH.burst + [429] * 2
+    clock.advance(seconds=1)
+    assert web.post(PAR, data=sent).status_code == 201
+    with_a_secret = an_app(issuer)
+    assert pushed(web, with_a_secret)
 
 
 def test_errors_that_depend_on_the_user_are_sent_to_the_client(web: TestClient, app: App) -> None:
