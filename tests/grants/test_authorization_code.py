@@ -10,7 +10,7 @@ from support.defaults import MovableClock, bearer
 from support.endpoints import ISSUER, SERVICE
 
 from issuer.oauth import AuthMethod, GrantType
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 WITHOUT_PKCE = {"code_challenge": None, "code_challenge_method": None}
 

@@ -9,10 +9,10 @@ from support.defaults import ALICE, Build, MovableClock
 
 from issuer.clock import system_clock
 from issuer.oauth import InvalidGrant, OAuthRequest
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
 from issuer.web.app import create_app
-from issuer.wiring import Issuer
 
 
 def test_of_many_requests_with_one_code_at_the_same_time_one_is_granted(

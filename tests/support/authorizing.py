@@ -12,8 +12,8 @@ from httpx2 import Response
 
 from issuer.administration.clients import register_client
 from issuer.oauth import AuthMethod
+from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession
-from issuer.wiring import Issuer
 from support.signed_in import start_session, use_session
 
 AUTHORIZE = "/oauth2/authorize"

@@ -16,7 +16,7 @@ from support.authorizing import (
 )
 from support.endpoints import ISSUER
 
-from issuer.wiring import Issuer
+from issuer.services import Issuer
 
 
 @pytest.fixture

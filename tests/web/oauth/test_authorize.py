@@ -24,10 +24,10 @@ from support.defaults import Build, MovableClock
 from support.endpoints import ISSUER
 
 from issuer.oauth import AuthMethod, GrantType
+from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.web.app import create_app
 from issuer.web.oauth.authorize import REQUEST_MOST_BYTES
-from issuer.wiring import Issuer
 
 
 @pytest.fixture
