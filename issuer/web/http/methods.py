@@ -10,8 +10,8 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-WITHOUT_HEAD = frozenset({"/oauth2/authorize"})
-"""Where GET changes something: a HEAD request, such as of a program that previews links, would issue a code."""
+WITHOUT_HEAD = frozenset({"/oauth2/authorize", "/oauth2/logout"})
+"""Where GET changes something: a HEAD request, as programs make that preview links, would issue a code or sign out."""
 
 
 class CommonMethods:

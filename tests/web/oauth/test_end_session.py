@@ -125,6 +125,13 @@ def test_a_hint_alone_signs_out_at_once(
     assert not is_signed_in(issuer, session)
 
 
+def test_a_head_request_signs_nobody_out(
+    web: TestClient, hint: str, issuer: Issuer, session: BrowserSession
+) -> None:
+    assert web.head(LOGOUT, params={"id_token_hint": hint}).status_code == 405
+    assert is_signed_in(issuer, session)
+
+
 def test_a_client_id_and_a_registered_uri_return_only_after_the_question(
     web: TestClient, log_out: Request, client: Client, session: BrowserSession, issuer: Issuer
 ) -> None:
