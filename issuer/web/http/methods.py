@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 WITHOUT_HEAD = frozenset({"/oauth2/authorize", "/oauth2/logout"})
-"""Where GET changes something: a HEAD request, as programs make that preview links, would issue a code or sign out."""
+"""Where GET changes something: HEAD, as sent by programs that preview links, would issue a code or sign out."""
 
 
 class CommonMethods:
