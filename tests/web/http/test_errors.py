@@ -34,7 +34,7 @@ def client(*, is_fast: bool) -> TestClient:
     app.state.instruments = Instruments()
     app.add_api_route("/authorize", authorize)
     app.add_api_route("/token", token)
-    errors.install(app)
+    errors.install(app, redirect)
     if is_fast:
         paths = {("GET", "/authorize"): authorize, ("GET", "/token"): token}
         app.middleware_stack = FastPath(app.build_middleware_stack(), paths, errors.respond_to)
@@ -53,6 +53,9 @@ def test_an_endpoint_chooses_how_its_errors_are_rendered() -> None:
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
 
 
-def test_errors_without_an_endpoint_are_json() -> None:
-    answer = client(is_fast=False).get("/nowhere")
+def test_errors_without_an_endpoint_are_json_unless_a_browser_asks() -> None:
+    web = client(is_fast=False)
+    answer = web.get("/nowhere")
     assert (answer.status_code, answer.json()["error"]) == (404, "not_found")
+    answer = web.get("/nowhere", headers={"Accept": "text/html,application/xhtml+xml"})
+    assert answer.headers["location"].startswith(f"{CALLBACK}?error=not_found")
