@@ -93,10 +93,6 @@ def _checked(
     options: ClientOptions,
 ) -> tuple[Client, str | None]:
     """Return a client of these options, and its secret; raise BadParameter before anything is opened."""
-    if auth is AuthMethod.NONE and not options.get("redirect_uris"):
-        raise typer.BadParameter(
-            "--auth none needs --redirect-uri: such a client gets tokens by sign-in only"
-        )
     default = load_settings().audience
     with misuse():
         name, granted = require_client_name(name), require_scope(scope)
@@ -160,6 +156,8 @@ def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
         text += f"\nclient_secret  {secret}\nThe secret is not shown again."
     if client.old_secret_until:
         text += f" The old one is valid until {instant(client.old_secret_until)}."
+    if client.auth_method is AuthMethod.NONE and not client.redirect_uris:
+        text += "\nNobody can sign in to it: a client without a secret needs --redirect-uri."
     show({**_document(client), "client_secret": secret}, as_json=as_json, message=text)
 
 

@@ -98,7 +98,6 @@ MISUSED = [
     [*ADD_CLIENT, "--auth", "bogus"],
     [*ADD_CLIENT, "--auth", "private_key_jwt"],
     [*ADD_CLIENT, "--auth", "private_key_jwt", "--jwks", "a", "--jwks-uri", "https://a.example"],
-    [*ADD_CLIENT, "--auth", "none"],
     [*ADD_CLIENT, "--auth", "none", "--jwks-uri", "https://a.example"],
     [*ADD_CLIENT, "--auth", "private_key_jwt", "--jwks-uri", "ftp://a.example"],
     [*ADD_CLIENT, "--jwks", "/nonexistent"],

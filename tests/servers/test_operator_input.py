@@ -52,6 +52,10 @@ def test_a_client_gets_no_value_that_never_works(site: Installation) -> None:
         assert says in one_line(site.command("clients", "add", "a client", *options), 2)
 
 
+def test_a_client_that_nobody_can_sign_in_to_is_said_to_be_one(site: Installation) -> None:
+    assert "--redirect-uri" in site.command("clients", "add", "an app", "--auth", "none").out
+
+
 @pytest.mark.parametrize("name", ["", "   ", "x" * 201])
 def test_a_client_has_a_name_that_can_be_shown(site: Installation, name: str) -> None:
     assert "name" in one_line(site.command("clients", "add", name), 2)
