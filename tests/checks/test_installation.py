@@ -74,6 +74,7 @@ def test_a_sound_check_has_a_mark_and_scripts_get_json(deployment: Deployment) -
                 "settings: from the environment",
                 "key directory",
                 "database",
+                "clients",
                 "key ring",
                 "audit",
                 "private keys",
@@ -82,7 +83,7 @@ def test_a_sound_check_has_a_mark_and_scripts_get_json(deployment: Deployment) -
         "no problems found",
     ]
     document = json.loads(CliRunner().invoke(app, ["check", "--json"]).output)
-    assert (document["problems"], document["warnings"], len(document["checks"])) == (0, 0, 6)
+    assert (document["problems"], document["warnings"], len(document["checks"])) == (0, 0, 7)
 
 
 def test_the_fixing_command_is_alone_on_its_line_and_a_problem_is_exit_1(deployment: Deployment) -> None:
