@@ -8,9 +8,9 @@ from issuer.grants.context import Grant
 GRANTS: Mapping[str, Grant] = {
     grant.type.value: grant
     for grant in (
-        authorization_code.GRANT,
         client_credentials.GRANT,
         password.GRANT,
         refresh_token.GRANT,
+        authorization_code.GRANT,
     )
 }
