@@ -20,10 +20,10 @@ CLIENT_ID_MOST_CHARACTERS = 512
 class GrantType(StrEnum):
     """The `grant_type` values of this issuer, RFC 6749."""
 
-    AUTHORIZATION_CODE = "authorization_code"
     CLIENT_CREDENTIALS = "client_credentials"
     PASSWORD = "password"  # noqa: S105 - the name of a grant
     REFRESH_TOKEN = "refresh_token"  # noqa: S105 - the name of a grant
+    AUTHORIZATION_CODE = "authorization_code"
 
 
 class ResponseType(StrEnum):

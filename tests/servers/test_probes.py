@@ -129,7 +129,7 @@ REQUESTS: dict[str, tuple[Probe, int, str | None]] = {
     "the grant authorization_code": (
         lambda it: it.send(TOKEN, {"grant_type": "authorization_code", "code": "x"}, it.machine),
         400,
-        "unsupported_grant_type",
+        "unauthorized_client",
     ),
     "the implicit grant": (
         lambda it: it.http.get("/authorize", params={"response_type": "token", "client_id": "first-party"}),
