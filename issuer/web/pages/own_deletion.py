@@ -3,8 +3,6 @@
 What is deleted is decided in `administration.own_account`.
 """
 
-from dataclasses import dataclass
-
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
@@ -20,7 +18,8 @@ from issuer.web.pages.account_view import signed_in
 from issuer.web.pages.browser import BrowserDep, delete_session_cookie
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
 from issuer.web.pages.form_tokens import FIELD, FormTokensDep
-from issuer.web.pages.rendering import redirect, render
+from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.rendering import redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -31,31 +30,13 @@ NOT_CONFIRMED = PageError(
 )
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The form, for one user."""
+def _form(request: Request, user: User, token: str) -> OwnForm:
+    return OwnForm(request, "own_deletion.html", user, token, _in_words)
 
-    request: Request
-    user: User
-    form_token: str
 
-    def render(self, *errors: PageError, status: int = 200) -> Response:
-        return render(
-            self.request,
-            "own_deletion.html",
-            status=status,
-            user=self.user,
-            form_token=self.form_token,
-            errors=errors,
-        )
-
-    def render_error(self, error: ErrorResponse) -> Response:
-        """Return the form with an error of the deletion."""
-        is_wrong = error.code == ErrorCode.INVALID_GRANT
-        shown = PageError("The password is wrong.", ("password",)) if is_wrong else PageError(text_of(error))
-        page = self.render(shown, status=error.status)
-        page.headers.update(error.headers)
-        return page
+def _in_words(error: ErrorResponse) -> PageError:
+    is_wrong = error.code == ErrorCode.INVALID_GRANT
+    return PageError("The password is wrong.", ("password",)) if is_wrong else PageError(text_of(error))
 
 
 @router.get(PATH)
@@ -66,7 +47,7 @@ async def show(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: 
     if who is None:
         return redirect(request, paths.SIGNIN)
     token = await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, issuer.clock())
-    return _Page(request, who.user, token).render()
+    return _form(request, who.user, token).render()
 
 
 @router.post(PATH)
@@ -78,7 +59,7 @@ async def delete(
     who, fields, now = signed_in(browser), form.parameters, issuer.clock()
     if who is None:
         return redirect(request, paths.SIGNIN)
-    page = _Page(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
+    page = _form(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
     if not forms.is_valid(request, fields.get(FIELD, ""), browser, PURPOSE, now):
         return page.render(OUTDATED, status=400)
     if account_name(fields.get("confirmation", "")) != account_name(who.user.username):

@@ -3,8 +3,6 @@
 What that ends is decided in `administration.own_account`.
 """
 
-from dataclasses import dataclass
-
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
@@ -20,7 +18,8 @@ from issuer.web.pages.account_view import signed_in
 from issuer.web.pages.browser import BrowserDep, set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
 from issuer.web.pages.form_tokens import FIELD, FormTokensDep
-from issuer.web.pages.rendering import redirect, render
+from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.rendering import redirect
 
 router = APIRouter(include_in_schema=False)
 
@@ -28,34 +27,17 @@ PATH = f"{paths.ACCOUNT}/password"
 PURPOSE = "password"
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The form, for one user."""
+def _form(request: Request, user: User, token: str) -> OwnForm:
+    values = {"least_characters": PASSWORD_LEAST_CHARACTERS}
+    return OwnForm(request, "own_password.html", user, token, _in_words, values)
 
-    request: Request
-    user: User
-    form_token: str
 
-    def render(self, *errors: PageError, status: int = 200) -> Response:
-        return render(
-            self.request,
-            "own_password.html",
-            status=status,
-            user=self.user,
-            form_token=self.form_token,
-            least_characters=PASSWORD_LEAST_CHARACTERS,
-            errors=errors,
-        )
-
-    def render_error(self, error: ErrorResponse) -> Response:
-        """Return the form with an error of the change."""
-        shown = {
-            ErrorCode.INVALID_GRANT: PageError("The current password is wrong.", ("password",)),
-            ErrorCode.INVALID_REQUEST: PageError(text_of(error), ("new_password",)),
-        }
-        page = self.render(shown.get(ErrorCode(error.code), PageError(text_of(error))), status=error.status)
-        page.headers.update(error.headers)
-        return page
+def _in_words(error: ErrorResponse) -> PageError:
+    shown = {
+        ErrorCode.INVALID_GRANT: PageError("The current password is wrong.", ("password",)),
+        ErrorCode.INVALID_REQUEST: PageError(text_of(error), ("new_password",)),
+    }
+    return shown.get(ErrorCode(error.code), PageError(text_of(error)))
 
 
 @router.get(PATH)
@@ -66,7 +48,7 @@ async def show(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: 
     if who is None:
         return redirect(request, paths.SIGNIN)
     token = await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, issuer.clock())
-    return _Page(request, who.user, token).render()
+    return _form(request, who.user, token).render()
 
 
 @router.post(PATH)
@@ -78,7 +60,7 @@ async def change(
     who, fields, now = signed_in(browser), form.parameters, issuer.clock()
     if who is None:
         return redirect(request, paths.SIGNIN)
-    page = _Page(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
+    page = _form(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
     if not forms.is_valid(request, fields.get(FIELD, ""), browser, PURPOSE, now):
         return page.render(OUTDATED, status=400)
     show_errors_by(request, page.render_error)
