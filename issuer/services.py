@@ -87,7 +87,9 @@ class Sessions:
     secrets: MonthlySecrets
     tickets: Tickets
     sign_in: SignIn
+    sign_out: SignOut
     notices: LogoutNoticeStore
+    backchannel: BackchannelLogout
 
 
 @dataclass(frozen=True)
@@ -115,11 +117,11 @@ class Authorize:
 
 
 @dataclass(frozen=True)
-class Logout:
-    """Sign-out of users, and how clients are told of it."""
+class Administration:
+    """Changes of accounts together with their sessions."""
 
-    sign_out: SignOut
-    backchannel: BackchannelLogout
+    own_account: OwnAccount
+    reset_links: ResetLinks
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,7 @@ class Issuer:
     sessions: Sessions
     tokens: Tokens
     authorize: Authorize
-    logout: Logout
-    own_account: OwnAccount
-    reset_links: ResetLinks
+    administration: Administration
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""

@@ -40,7 +40,7 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
-from issuer.services import Accounts, Authorize, Clients, Issuer, Keys, Logout, Sessions, Tokens
+from issuer.services import Accounts, Administration, Authorize, Clients, Issuer, Keys, Sessions, Tokens
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import Settings
@@ -85,8 +85,8 @@ def build(
     guard = Guard(ThrottleStore(database))
     accounts = _accounts(settings, database, guard)
     clients = _clients(settings, policy, database, guard)
-    sessions = _sessions(settings, database, accounts)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
+    sessions = _sessions(settings, database, actor, keys, accounts, clients, tokens)
     return Issuer(
         settings=settings,
         policy=policy,
@@ -100,11 +100,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         authorize=_authorize(settings, database, guard, clients, sessions, tokens),
-        logout=_logout(keys, clients, sessions, tokens, actor),
-        own_account=OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
-        reset_links=ResetLinks(
-            database, sessions.secrets, accounts.store, tokens.families, accounts.passwords
-        ),
+        administration=_administration(database, accounts, sessions, tokens),
     )
 
 
@@ -152,14 +148,6 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
     return Clients(store, key_sets, authentication, OutgoingHttp(settings.trusted_authorities(), proxy))
-
-
-def _sessions(settings: Settings, database: Database, accounts: Accounts) -> Sessions:
-    lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
-    secrets = MonthlySecrets(SecretStore(database), "browser")
-    store = BrowserSessionStore(database, lifetime, idle)
-    sign_in = SignIn(accounts.login, store, FamilyStore(database))
-    return Sessions(store, secrets, Tickets(secrets), sign_in, LogoutNoticeStore(database))
 
 
 def _tokens(
@@ -221,6 +209,31 @@ def _grant_context(
     )
 
 
+def _sessions(
+    settings: Settings,
+    database: Database,
+    actor: str,
+    keys: Keys,
+    accounts: Accounts,
+    clients: Clients,
+    tokens: Tokens,
+) -> Sessions:
+    lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
+    secrets = MonthlySecrets(SecretStore(database), "browser")
+    store, notices = BrowserSessionStore(database, lifetime, idle), LogoutNoticeStore(database)
+    return Sessions(
+        store=store,
+        secrets=secrets,
+        tickets=Tickets(secrets),
+        sign_in=SignIn(accounts.login, store, tokens.families),
+        sign_out=SignOut(clients.store, store, tokens.families, notices, tokens.hints),
+        notices=notices,
+        backchannel=BackchannelLogout(
+            notices, clients.store, tokens.jwt_signer, clients.http, keys.audit, actor
+        ),
+    )
+
+
 def _authorize(
     settings: Settings,
     database: Database,
@@ -249,10 +262,10 @@ def _authorize(
     return Authorize(flow, consents)
 
 
-def _logout(keys: Keys, clients: Clients, sessions: Sessions, tokens: Tokens, actor: str) -> Logout:
-    return Logout(
-        SignOut(clients.store, sessions.store, tokens.families, sessions.notices, tokens.hints),
-        BackchannelLogout(
-            sessions.notices, clients.store, tokens.jwt_signer, clients.http, keys.audit, actor
-        ),
+def _administration(
+    database: Database, accounts: Accounts, sessions: Sessions, tokens: Tokens
+) -> Administration:
+    return Administration(
+        OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
+        ResetLinks(database, sessions.secrets, accounts.store, tokens.families, accounts.passwords),
     )

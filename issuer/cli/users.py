@@ -146,7 +146,7 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
         user, now = _find(issuer, username), issuer.clock()
         if user.disabled_at is not None:
             raise CommandError(f"{user.username} is disabled; see: issuer users enable {user.username}")
-        link = f"{issuer.settings.url}/reset?token={issuer.reset_links.token(user, now)}"
+        link = f"{issuer.settings.url}/reset?token={issuer.administration.reset_links.token(user, now)}"
         until = instant(now + LINK_LIFETIME)
         show({"link": link, "expires_at": until}, as_json=as_json, rows=[], message=link)
 

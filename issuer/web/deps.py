@@ -8,7 +8,7 @@ from fastapi.security import HTTPBearer, OAuth2PasswordBearer
 
 from issuer.clock import Clock
 from issuer.oauth import InvalidToken
-from issuer.services import Accounts, Clients, Issuer, Tokens
+from issuer.services import Accounts, Administration, Authorize, Clients, Issuer, Sessions, Tokens
 from issuer.throttling.origin import Origin
 from issuer.tokens.bearer import Caller
 from issuer.web.http.errors import Documented, MissingToken
@@ -50,6 +50,16 @@ async def get_clients(issuer: IssuerDep) -> Clients:
     return issuer.clients
 
 
+async def get_sessions(issuer: IssuerDep) -> Sessions:
+    """Return what knows the browsers that are signed in."""
+    return issuer.sessions
+
+
+async def get_authorize(issuer: IssuerDep) -> Authorize:
+    """Return what decides about authorization requests and consents."""
+    return issuer.authorize
+
+
 async def get_tokens(issuer: IssuerDep) -> Tokens:
     """Return what issues, verifies and revokes tokens."""
     return issuer.tokens
@@ -60,10 +70,25 @@ async def get_clock(issuer: IssuerDep) -> Clock:
     return issuer.clock
 
 
+async def get_administration(issuer: IssuerDep) -> Administration:
+    """Return what changes accounts together with their sessions."""
+    return issuer.administration
+
+
+async def get_url(issuer: IssuerDep) -> str:
+    """Return the URL of the issuer."""
+    return issuer.settings.url
+
+
 AccountsDep = Annotated[Accounts, Depends(get_accounts)]
 ClientsDep = Annotated[Clients, Depends(get_clients)]
+SessionsDep = Annotated[Sessions, Depends(get_sessions)]
+AuthorizeDep = Annotated[Authorize, Depends(get_authorize)]
 TokensDep = Annotated[Tokens, Depends(get_tokens)]
+AdministrationDep = Annotated[Administration, Depends(get_administration)]
 ClockDep = Annotated[Clock, Depends(get_clock)]
+UrlDep = Annotated[str, Depends(get_url)]
+"""The URL of the issuer."""
 
 
 async def get_origin(request: Request) -> Origin:

@@ -55,7 +55,7 @@ def end_session(issuer: Issuer) -> EndSession:
         started = issuer.sessions.store.start(owner.id, None, "1", ("pwd",), Origin(), START)
         assert started
         issuer.sessions.store.sid(started[0], client.id)
-        issuer.logout.sign_out.end(started[0], START)
+        issuer.sessions.sign_out.end(started[0], START)
         return owner.id
 
     return end
@@ -68,7 +68,7 @@ def deliver(issuer: Issuer, clock: MovableClock) -> Deliver:
     def run(seconds: float) -> Round:
         clock.now = START + timedelta(seconds=seconds)
         issuer.keys.node.refresh()
-        return issuer.logout.backchannel.deliver_due(clock())
+        return issuer.sessions.backchannel.deliver_due(clock())
 
     return run
 
@@ -206,7 +206,7 @@ def test_a_node_that_cannot_sign_counts_no_attempt(
     end_session(client)
     issuer.keys.node.refresh()
     with pytest.raises(Unavailable):  # its view of the ring is too old
-        issuer.logout.backchannel.deliver_due(START + timedelta(days=1))
+        issuer.sessions.backchannel.deliver_due(START + timedelta(days=1))
     assert deliver(0) == DELIVERED
 
 
@@ -216,7 +216,7 @@ def test_a_logout_token_expires_before_its_key_leaves_the_jwks(made: Build, sett
     key = short.tokens.jwt_signer.signing_key(START)
     notice = LogoutNotice("n", "c", "u", "s", START, 1, START)
     claims = jwt.decode(
-        short.logout.backchannel.token(notice, key, START), options={"verify_signature": False}
+        short.sessions.backchannel.token(notice, key, START), options={"verify_signature": False}
     )
     assert claims["exp"] - claims["iat"] == 60
 

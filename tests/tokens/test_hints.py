@@ -109,7 +109,7 @@ def test_tokens_of_other_types_and_forgeries_are_no_hints(
     body = app.redeems(web, app.code(web)).json()
     key = issuer.tokens.jwt_signer.signing_key(clock())
     notice = LogoutNotice("a notice", app.client_id, alice, "a sid", clock(), 0, clock())
-    logout_token = issuer.logout.backchannel.token(notice, key, clock())
+    logout_token = issuer.sessions.backchannel.token(notice, key, clock())
     other = JwtSigner(
         issuer.keys.signer, lambda: issuer.keys.node.view, issuer.policy, "https://other.example"
     )

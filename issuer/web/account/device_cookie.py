@@ -12,15 +12,15 @@ from fastapi import Depends, Request, Response
 
 from issuer.throttling.limits import DEVICE_MEMORY
 from issuer.throttling.origin import Origin
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import OriginDep, UrlDep
 from issuer.web.http.prefix import path_of
 
 _DEVICE_ID = re.compile(r"[A-Za-z0-9_-]{43}")  # 256 random bits, base64url
 
 
-async def get_device(request: Request, issuer: IssuerDep, origin: OriginDep, response: Response) -> Origin:
+async def get_device(request: Request, url: UrlDep, origin: OriginDep, response: Response) -> Origin:
     """Return the origin of a request with its device id; a new device is sent an id with the response."""
-    secure, path = issuer.settings.url.startswith("https:"), path_of(issuer.settings.url)
+    secure, path = url.startswith("https:"), path_of(url)
     # __Host- requires the path /, but issuers below other paths may share the host: RFC 6265bis section 4.1.3.
     cookie = f"{('__Secure-' if path else '__Host-') if secure else ''}issuer_device"
     values = cookie_values(request, cookie)

@@ -14,10 +14,10 @@ from issuer.authorize.flow import Flow, Step, ToPage, Visitor
 from issuer.authorize.request import Parameters
 from issuer.authorize.response import AuthorizationResponse
 from issuer.clients.redirect_uris import difference
+from issuer.clock import Clock
 from issuer.oauth import InvalidRequest, ResponseMode
-from issuer.services import Issuer
 from issuer.urls import is_loopback
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AuthorizeDep, ClockDep, UrlDep
 from issuer.web.http.body_limit import read_body
 from issuer.web.http.endpoints import renders_errors
 from issuer.web.http.errors import NO_STORE
@@ -43,19 +43,21 @@ _FOR_POPUPS = {"Cross-Origin-Opener-Policy": "unsafe-none"}
 
 @router.get(AUTHORIZE, name="authorization_endpoint")
 @renders_errors(render_error)
-async def authorize(request: Request, issuer: IssuerDep, browser: BrowserDep) -> Response:
+async def authorize(
+    request: Request, domain: AuthorizeDep, browser: BrowserDep, clock: ClockDep, url: UrlDep
+) -> Response:
     """Take an authorization request, or the one in a ticket, to its next step."""
     encoded = request.scope["query_string"]
-    visitor, flow = Visitor(browser.device, browser.session, browser.user), issuer.authorize.flow
+    visitor = Visitor(browser.device, browser.session, browser.user)
 
     def step() -> Step:
-        return _step(flow, _parameters(encoded), visitor, issuer)
+        return _step(domain.flow, _parameters(encoded), visitor, clock)
 
     try:
         taken = await anyio.to_thread.run_sync(step)
     except NoRedirect as error:
         Instruments.of(request).request_refused(request.scope, error.code)
-        return _refused(request, error, issuer)
+        return _refused(request, error, url)
     if isinstance(taken, ToPage):
         to = redirect(request, taken.page, ticket=taken.ticket, reason=taken.reason or "")
         to.headers.update(_UNFRAMED)
@@ -65,14 +67,14 @@ async def authorize(request: Request, issuer: IssuerDep, browser: BrowserDep) ->
 
 @router.post(AUTHORIZE)
 @renders_errors(render_error)
-async def authorize_by_form(request: Request, issuer: IssuerDep, browser: BrowserDep) -> Response:
+async def authorize_by_form(request: Request, browser: BrowserDep, url: UrlDep) -> Response:
     """Redirect to the same request as a GET: browsers send no session cookie with a POST from another site."""
     del browser  # for the device cookie
     require_type(request.headers.get("content-type", ""), (FORM,))
     try:
         parameters = _parameters((await read_body(request)).rstrip(b"\r\n"))
     except NoRedirect as error:
-        return _refused(request, error, issuer)
+        return _refused(request, error, url)
     to = redirect(request, AUTHORIZE)
     to.headers["Location"] += f"?{urlencode(parameters)}"
     to.headers.update(_UNFRAMED)
@@ -91,11 +93,11 @@ def respond(request: Request, response: AuthorizationResponse) -> Response:
     return with_cookies(request, Response(status_code=303, headers=headers))
 
 
-def _step(flow: Flow, parameters: Parameters, visitor: Visitor, issuer: Issuer) -> Step:
+def _step(flow: Flow, parameters: Parameters, visitor: Visitor, clock: Clock) -> Step:
     given = dict(parameters)
     if "ticket" in given and "client_id" not in given:
-        return flow.resume(given["ticket"], visitor, issuer.clock())
-    return flow.begin(parameters, visitor, issuer.clock())
+        return flow.resume(given["ticket"], visitor, clock())
+    return flow.begin(parameters, visitor, clock())
 
 
 def _parameters(encoded: bytes) -> Parameters:
@@ -108,10 +110,10 @@ def _parameters(encoded: bytes) -> Parameters:
         raise NoRedirect(error.description) from None
 
 
-def _refused(request: Request, error: NoRedirect, issuer: Issuer) -> Response:
+def _refused(request: Request, error: NoRedirect, issuer_url: str) -> Response:
     """Return a page for an error that must not be sent to a client; developers see more, on their own computer."""
     details = [("Error", error.description)]
-    if error.sent and is_loopback(issuer.settings.url):
+    if error.sent and is_loopback(issuer_url):
         details.append(("Sent", error.sent))
         if error.registered:
             details += [

@@ -9,12 +9,12 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
 from issuer.oauth import InvalidRequest
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import renders_errors
 from issuer.web.http.forms import FormDep
-from issuer.web.pages.browser import BrowserDep, delete_session_cookie
-from issuer.web.pages.form_tokens import FormTokensDep
+from issuer.web.pages.browser import delete_session_cookie
+from issuer.web.pages.page_request import PageRequestDep
 from issuer.web.pages.paths import LOGOUT
 from issuer.web.pages.rendering import redirect
 from issuer.web.pages.signout import ask, end, leave, refused, signed_out
@@ -36,22 +36,20 @@ REQUEST_MOST_CHARACTERS = 7000
 
 @router.get(LOGOUT, name="end_session_endpoint")
 @renders_errors(refused)
-async def end_session(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, tokens: FormTokensDep
-) -> Response:
+async def end_session(page: PageRequestDep, sessions: SessionsDep) -> Response:
     """Sign the user out at once if a hint was issued for the session of this browser; otherwise a page asks."""
     # A parameter without a value counts as omitted, RFC 6749 section 3.1.
-    given = {name: value for name, value in request.query_params.items() if value}
-    session, use_case, now = browser.session, issuer.logout.sign_out, issuer.clock()
+    given = {name: value for name, value in page.request.query_params.items() if value}
+    session, use_case, now = page.browser.session, sessions.sign_out, page.now
     logout = await anyio.to_thread.run_sync(use_case.request, given, now)
     if session is not None and await anyio.to_thread.run_sync(use_case.needs_question, logout, session, now):
-        return await ask(request, issuer, browser, tokens, logout)
+        return await ask(page, use_case, logout)
     # Without a hint anyone may have made the request: a link on the page, instead of a redirect.
     returns = logout.location if logout.sid is not None else None
-    answer = leave(request, returns) if returns else signed_out(request, logout)
+    answer = leave(page.request, returns) if returns else signed_out(page.request, logout)
     if session:
-        await end(request, issuer, session)
-        delete_session_cookie(answer, issuer.settings.url)
+        await end(page, use_case, session)
+        delete_session_cookie(answer, page.issuer_url)
     return answer
 
 

@@ -19,7 +19,7 @@ from issuer.oauth import (
     TooManyAttempts,
     Unavailable,
 )
-from issuer.web.deps import IssuerDep, OriginDep
+from issuer.web.deps import AuthorizeDep, ClientsDep, ClockDep, OriginDep
 from issuer.web.http.body_limit import BODY_ERRORS, read_body
 from issuer.web.http.endpoints import authenticates_clients
 from issuer.web.http.errors import documented
@@ -80,7 +80,14 @@ class PushedBody(BaseModel):
     ),
 )
 @authenticates_clients(tuple(AuthMethod))
-async def push(request: Request, issuer: IssuerDep, origin: OriginDep, response: Response) -> PushedBody:
+async def push(
+    request: Request,
+    authorize: AuthorizeDep,
+    clients: ClientsDep,
+    clock: ClockDep,
+    origin: OriginDep,
+    response: Response,
+) -> PushedBody:
     """Store the parameters of an authorization request, and return the `request_uri` that stands for them.
 
     Clients authenticate as at the token endpoint. The request is validated as at the authorization endpoint.
@@ -94,10 +101,10 @@ async def push(request: Request, issuer: IssuerDep, origin: OriginDep, response:
     form = OAuthRequest(parameters, (), authorization_of(request, parameters))
 
     def store() -> str:
-        now = issuer.clock()
-        client = issuer.clients.authentication.client(form, origin, now)
+        now = clock()
+        client = clients.authentication.client(form, origin, now)
         pushed = tuple((name, value) for name, value in sent if name not in CREDENTIALS)
-        return issuer.authorize.flow.push(client, pushed, origin, now)
+        return authorize.flow.push(client, pushed, origin, now)
 
     request_uri = await anyio.to_thread.run_sync(store)
     no_store(response)

@@ -9,6 +9,8 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from issuer.accounts.hashing_pool import HashingPool
+from issuer.clock import Clock
 from issuer.digests import digest
 from issuer.grants.context import Workload
 from issuer.grants.registry import GRANTS
@@ -26,7 +28,7 @@ from issuer.oauth import (
     Unavailable,
     UnsupportedGrantType,
 )
-from issuer.services import Issuer
+from issuer.services import Tokens
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import Found
 from issuer.web.deps import get_issuer, get_origin
@@ -75,7 +77,9 @@ def token_body(answer: TokenResponse) -> TokenBody:
 class TokenCall:
     """A request to the token endpoint, and what executes it."""
 
-    issuer: Issuer
+    tokens: Tokens
+    hashing_pool: HashingPool
+    clock: Clock
     form: OAuthRequest
     origin: Origin
     signing: Callable[[Callable[[], TokenResponse]], Awaitable[TokenResponse]]
@@ -83,35 +87,33 @@ class TokenCall:
 
     def grant(self) -> UnsignedTokenResponse:
         """Do everything except signing."""
-        return self.issuer.tokens.pipeline.grant(self.form, self.origin, self.issuer.clock())
+        return self.tokens.pipeline.grant(self.form, self.origin, self.clock())
 
     def decide(self, found: Found) -> UnsignedTokenResponse:
         """Do everything except signing and storing the rotation; the token was looked up before."""
-        return self.issuer.tokens.pipeline.decide(self.form, self.origin, self.issuer.clock(), found)
+        return self.tokens.pipeline.decide(self.form, self.origin, self.clock(), found)
 
 
 async def _sign(call: TokenCall) -> TokenResponse:
     """Execute on the event loop if nothing blocks: a thread costs more than the work."""
     unsigned = await run_inline_or_on_thread(call.grant)
-    return await call.signing(partial(call.issuer.tokens.pipeline.sign, unsigned))
+    return await call.signing(partial(call.tokens.pipeline.sign, unsigned))
 
 
 async def _hash(call: TokenCall) -> TokenResponse:
     """Execute on the hashing pool, which is shared fairly between networks; check before the request may queue."""
-    issuer, pipeline = call.issuer, call.issuer.tokens.pipeline
-    checked = await anyio.to_thread.run_sync(pipeline.check, call.form, call.origin, issuer.clock())
+    pipeline = call.tokens.pipeline
+    checked = await anyio.to_thread.run_sync(pipeline.check, call.form, call.origin, call.clock())
     # Read the clock when the job runs: it may have been queued for a while.
-    return await issuer.accounts.hashing_pool.run(
-        checked.hashing_queue, lambda: pipeline.sign(pipeline.execute(checked, issuer.clock()))
+    return await call.hashing_pool.run(
+        checked.hashing_queue, lambda: pipeline.sign(pipeline.execute(checked, call.clock()))
     )
 
 
 async def _rotate(call: TokenCall) -> TokenResponse:
     """Execute in a group commit: rotations that arrive together wait for the disk once."""
     token = digest(call.form.parameters.get("refresh_token", ""))
-    return await call.issuer.tokens.group_commit.run(
-        token, call.decide, call.grant, call.issuer.tokens.pipeline.sign
-    )
+    return await call.tokens.group_commit.run(token, call.decide, call.grant, call.tokens.pipeline.sign)
 
 
 EXECUTORS: Mapping[Workload, Callable[[TokenCall], Awaitable[TokenResponse]]] = {
@@ -173,7 +175,11 @@ async def token(request: Request) -> Response:
     instruments = Instruments.of(request)
     grant_type = request.scope["grant"] = instruments.grant_label(form.parameters.get("grant_type"))
     execute = EXECUTORS[_workload(form)]
-    answered = await execute(TokenCall(issuer, form, origin, request.app.state.signing))
+    answered = await execute(
+        TokenCall(
+            issuer.tokens, issuer.accounts.hashing_pool, issuer.clock, form, origin, request.app.state.signing
+        )
+    )
     instruments.token_issued(grant_type, answered.kid)
     if answered.is_repeat:
         instruments.refresh_token_retried("answered")

@@ -148,7 +148,7 @@ async def _deliver_logouts(issuer: Issuer, instruments: Instruments, due: asynci
         is_full = False
         try:
             sent = await anyio.to_thread.run_sync(
-                issuer.logout.backchannel.deliver_due, issuer.clock(), limiter=own_thread
+                issuer.sessions.backchannel.deliver_due, issuer.clock(), limiter=own_thread
             )
             instruments.logouts_sent(sent.delivered, sent.failed, sent.given_up)
             is_full = sent.is_full

@@ -10,17 +10,15 @@ from enum import StrEnum
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
-from issuer.services import Issuer
-from issuer.web.deps import IssuerDep
+from issuer.oauth import OAuthRequest
 from issuer.web.http.endpoints import renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
-from issuer.web.pages.account_view import Overview, SignedIn, overview, signed_in
-from issuer.web.pages.browser import BrowserDep
+from issuer.web.pages.account_view import SignedIn, Stored, StoredDep, overview, signed_in
 from issuer.web.pages.errors import PageError, render_error
-from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect, render
 
 router = APIRouter(include_in_schema=False)
@@ -52,58 +50,31 @@ _NOTICES = {
 OUTDATED = PageError("This page was not up to date, so nothing was changed. Please try again.")
 
 
-@dataclass(frozen=True)
-class _Forms:
-    """Makes the tokens of the forms of one page."""
-
-    tokens: FormTokens
-    who: SignedIn
-    now: datetime
-
-    def token(self, action: Action, subject: str = "") -> str:
-        """Return the token of the form that does `action` to a session or an application."""
-        return self.tokens.token(self.who.browser, f"account {action}", self.now, subject)
+def _purpose(action: Action) -> str:
+    return f"account {action}"
 
 
 @router.get(paths.ACCOUNT)
 @renders_errors(render_error)
-async def show(
-    request: Request,
-    issuer: IssuerDep,
-    browser: BrowserDep,
-    forms: FormTokensDep,
-    done: Annotated[str, Query()] = "",
-) -> Response:
+async def show(page: PageRequestDep, stored: StoredDep, done: Annotated[str, Query()] = "") -> Response:
     """Show the account of the user who is signed in."""
-    who = signed_in(browser)
+    who = signed_in(page.browser)
     if who is None:
-        return redirect(request, paths.SIGNIN)
-    return await anyio.to_thread.run_sync(_loaded_page, request, issuer, who, forms, done)
+        return redirect(page.request, paths.SIGNIN)
+    return await anyio.to_thread.run_sync(_rendered, page, stored, who, done)
 
 
-def _loaded_page(
-    request: Request,
-    issuer: Issuer,
-    who: SignedIn,
-    forms: FormTokens,
-    done: str = "",
-    errors: tuple[PageError, ...] = (),
-) -> Response:
-    now = issuer.clock()
-    return _page(request, overview(issuer, who, now), _Forms(forms, who, now), done, errors)
-
-
-def _page(
-    request: Request, shown: Overview, forms: _Forms, done: str, errors: tuple[PageError, ...]
+def _rendered(
+    page: PageRequest, stored: Stored, who: SignedIn, done: str = "", errors: tuple[PageError, ...] = ()
 ) -> Response:
     return render(
-        request,
+        page.request,
         "account.html",
         status=400 if errors else 200,
-        user=forms.who.user,
-        shown=shown,
+        user=who.user,
+        shown=overview(stored, who, page.now),
         actions=Action,
-        form_token=forms.token,
+        form_token=lambda action, subject="": page.form_token(_purpose(action), subject),
         notice=_NOTICES[Done(done)] if done in set(Done) else "",
         errors=errors,
     )
@@ -111,51 +82,41 @@ def _page(
 
 @router.post(f"{paths.ACCOUNT}/{Action.END_SESSION}")
 @renders_errors(render_error)
-async def end_session(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
-) -> Response:
+async def end_session(page: PageRequestDep, stored: StoredDep, sent: FormDep) -> Response:
     """End one session of the user, of a browser or of a program."""
-    subject = form.parameters.get("session", "")
+    subject, families = sent.parameters.get("session", ""), stored.tokens.families
 
     def end(who: SignedIn, now: datetime) -> Done:
-        families, owner = issuer.tokens.families, who.user.id
-        if not families.end_browser_session(subject, now, user_id=owner):
-            families.end(subject, now, user_id=owner)
+        if not families.end_browser_session(subject, now, user_id=who.user.id):
+            families.end(subject, now, user_id=who.user.id)
         return Done.SESSION
 
-    change = _Change(Action.END_SESSION, subject, form.parameters.get(FIELD, ""), end)
-    return await anyio.to_thread.run_sync(_changed, request, issuer, signed_in(browser), forms, change)
+    return await _changed(page, stored, sent, _Change(Action.END_SESSION, subject, end))
 
 
 @router.post(f"{paths.ACCOUNT}/{Action.END_OTHERS}")
 @renders_errors(render_error)
-async def end_others(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
-) -> Response:
+async def end_others(page: PageRequestDep, stored: StoredDep, sent: FormDep) -> Response:
     """End all sessions of the user except that of this browser."""
 
     def end(who: SignedIn, now: datetime) -> Done:
-        issuer.tokens.families.end_others(who.user.id, who.session.id, now)
+        stored.tokens.families.end_others(who.user.id, who.session.id, now)
         return Done.OTHERS
 
-    change = _Change(Action.END_OTHERS, "", form.parameters.get(FIELD, ""), end)
-    return await anyio.to_thread.run_sync(_changed, request, issuer, signed_in(browser), forms, change)
+    return await _changed(page, stored, sent, _Change(Action.END_OTHERS, "", end))
 
 
 @router.post(f"{paths.ACCOUNT}/{Action.WITHDRAW}")
 @renders_errors(render_error)
-async def withdraw(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
-) -> Response:
+async def withdraw(page: PageRequestDep, stored: StoredDep, sent: FormDep) -> Response:
     """Withdraw what the user has allowed an application, and end its sessions."""
-    subject = form.parameters.get("application", "")
+    subject = sent.parameters.get("application", "")
 
     def end(who: SignedIn, now: datetime) -> Done:
-        issuer.authorize.consents.withdraw(who.user.id, subject, now)
+        stored.consents.withdraw(who.user.id, subject, now)
         return Done.WITHDRAWN
 
-    change = _Change(Action.WITHDRAW, subject, form.parameters.get(FIELD, ""), end)
-    return await anyio.to_thread.run_sync(_changed, request, issuer, signed_in(browser), forms, change)
+    return await _changed(page, stored, sent, _Change(Action.WITHDRAW, subject, end))
 
 
 @dataclass(frozen=True)
@@ -164,18 +125,18 @@ class _Change:
 
     action: Action
     subject: str
-    token: str
     perform: Callable[[SignedIn, datetime], Done]
 
 
-def _changed(
-    request: Request, issuer: Issuer, who: SignedIn | None, forms: FormTokens, change: _Change
-) -> Response:
+async def _changed(page: PageRequest, stored: Stored, sent: OAuthRequest, change: _Change) -> Response:
     """Do what a form of this page asks for, and return to the page."""
-    now = issuer.clock()
+    who = signed_in(page.browser)
     if who is None:
-        return redirect(request, paths.SIGNIN)
-    purpose = f"account {change.action}"
-    if not forms.is_valid(request, change.token, who.browser, purpose, now, change.subject):
-        return _loaded_page(request, issuer, who, forms, errors=(OUTDATED,))
-    return redirect(request, paths.ACCOUNT, done=change.perform(who, now))
+        return redirect(page.request, paths.SIGNIN)
+
+    def perform() -> Response:
+        if not page.sent_own_form(sent, _purpose(change.action), change.subject):
+            return _rendered(page, stored, who, errors=(OUTDATED,))
+        return redirect(page.request, paths.ACCOUNT, done=change.perform(who, page.now))
+
+    return await anyio.to_thread.run_sync(perform)

@@ -6,16 +6,20 @@ Changes are made by `account`.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
 import structlog
+from fastapi import Depends
 
 from issuer.accounts.user import User
 from issuer.authorize.applications import Application, connected
+from issuer.authorize.consent_store import Consents
 from issuer.authorize.scope_texts import ScopeText, in_words
 from issuer.clients.client import FIRST_PARTY_ID
-from issuer.services import Issuer
+from issuer.services import Clients, Sessions, Tokens
 from issuer.sessions.session import BrowserSession
 from issuer.tokens.refresh import Family
+from issuer.web.deps import AuthorizeDep, ClientsDep, SessionsDep, TokensDep
 from issuer.web.pages.browser import Browser
 from issuer.web.pages.words import date_of, device_of, time_since
 
@@ -64,6 +68,26 @@ class ShownApplication:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """Where the page finds what it shows and changes."""
+
+    sessions: Sessions
+    tokens: Tokens
+    consents: Consents
+    clients: Clients
+
+
+async def get_stored(
+    sessions: SessionsDep, tokens: TokensDep, authorize: AuthorizeDep, clients: ClientsDep
+) -> Stored:
+    """Return where the page finds what it shows and changes."""
+    return Stored(sessions, tokens, authorize.consents, clients)
+
+
+StoredDep = Annotated[Stored, Depends(get_stored)]
+
+
+@dataclass(frozen=True)
 class Overview:
     """All that the page lists."""
 
@@ -72,16 +96,16 @@ class Overview:
     applications: list[ShownApplication]
 
 
-def overview(issuer: Issuer, who: SignedIn, now: datetime) -> Overview:
+def overview(stored: Stored, who: SignedIn, now: datetime) -> Overview:
     """Return what is stored of a user; rows that cannot be read are logged and left out."""
-    browsers, damaged = issuer.sessions.store.active(who.user.id, now)
-    families, damaged_families = issuer.tokens.families.active(who.user.id, now)
-    consents, damaged_consents = issuer.authorize.consents.of_user(who.user.id)
+    browsers, damaged = stored.sessions.store.active(who.user.id, now)
+    families, damaged_families = stored.tokens.families.active(who.user.id, now)
+    consents, damaged_consents = stored.consents.of_user(who.user.id)
     for error in (*damaged, *damaged_families):
         log.error("damaged session not listed", reason=str(error))
     for error in damaged_consents:
         log.error("damaged consent not listed", reason=str(error))
-    applications = connected(consents, families, issuer.clients.store.by_id)
+    applications = connected(consents, families, stored.clients.store.by_id)
     names = {each.client_id: _name(each) for each in applications}
     # What ends with a browser session is part of it.
     programs = [(family, used_at) for family, used_at in families if family.browser_session is None]

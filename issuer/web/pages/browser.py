@@ -14,7 +14,7 @@ from issuer.accounts.user import User
 from issuer.sessions.session import BrowserSession
 from issuer.throttling.origin import Origin
 from issuer.web.account.device_cookie import DeviceDep, cookie_values
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AccountsDep, ClockDep, SessionsDep, UrlDep
 from issuer.web.http.prefix import path_of
 
 
@@ -46,23 +46,31 @@ def cookie_name(url: str) -> str:
     return f"__Host-{name}" if url.startswith("https:") else name
 
 
-async def get_browser(request: Request, issuer: IssuerDep, origin: DeviceDep, response: Response) -> Browser:
+async def get_browser(
+    request: Request,
+    sessions: SessionsDep,
+    accounts: AccountsDep,
+    clock: ClockDep,
+    url: UrlDep,
+    origin: DeviceDep,
+    response: Response,
+) -> Browser:
     """Return the browser of a request, and store that its session is in use.
 
     The response has to set its device cookie: `rendering.with_cookies`.
     """
     request.state.cookies = response.headers.getlist("set-cookie")
-    values = cookie_values(request, cookie_name(issuer.settings.url))
+    values = cookie_values(request, cookie_name(url))
     if len(values) != 1 or not values[0]:
         return Browser(origin)
 
     def find() -> Browser:
-        now = issuer.clock()
-        session = issuer.sessions.store.find(values[0], now)
-        user = issuer.accounts.store.by_id(session.user_id) if session else None
+        now = clock()
+        session = sessions.store.find(values[0], now)
+        user = accounts.store.by_id(session.user_id) if session else None
         if session is None or user is None or user.disabled_at is not None:
             return Browser(origin)
-        issuer.sessions.store.touch(session, now)
+        sessions.store.touch(session, now)
         return Browser(origin, session, user, values[0])
 
     return await anyio.to_thread.run_sync(find)

@@ -5,7 +5,6 @@ When users are asked is decided in `authorize.consent`; which page or response f
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated
 
 import anyio.to_thread
@@ -16,16 +15,15 @@ from issuer.authorize.consent import ConsentReason, ConsentState, Place, destina
 from issuer.authorize.flow import Pending
 from issuer.authorize.request import scope_of_user
 from issuer.authorize.scope_texts import in_words
-from issuer.services import Issuer
-from issuer.web.deps import IssuerDep
+from issuer.services import Authorize
+from issuer.web.deps import AuthorizeDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.oauth.authorize import respond
 from issuer.web.pages import paths
-from issuer.web.pages.browser import Browser, BrowserDep
 from issuer.web.pages.errors import PageError, message, render_error
-from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import LEAVING_POLICY, redirect, render
 from issuer.web.pages.signin import SWITCH
 from issuer.web.pages.words import date_of, words_for
@@ -65,56 +63,48 @@ class Asked:
 @router.get(paths.CONSENT)
 @renders_errors(render_error)
 async def show(
-    request: Request,
-    issuer: IssuerDep,
-    browser: BrowserDep,
-    forms: FormTokensDep,
-    ticket: Annotated[str, Query()] = "",
+    page: PageRequestDep, authorize: AuthorizeDep, ticket: Annotated[str, Query()] = ""
 ) -> Response:
     """Ask the user, or go back to the request if there is nothing to ask."""
-    now = issuer.clock()
-    asked = await anyio.to_thread.run_sync(_asked, issuer, browser, ticket, now)
+    asked = await anyio.to_thread.run_sync(_asked, page, authorize, ticket)
     if not isinstance(asked, Asked):
-        return _without(request, asked, ticket)
+        return _without(page.request, asked, ticket)
     if not asked.state.needed:
-        return redirect(request, paths.AUTHORIZE, ticket=asked.pending.ticket)
-    return await anyio.to_thread.run_sync(_page, request, forms, browser, asked, now)
+        return redirect(page.request, paths.AUTHORIZE, ticket=asked.pending.ticket)
+    return await anyio.to_thread.run_sync(_page, page, asked)
 
 
 @router.post(paths.CONSENT)
 @renders_errors(render_error)
-async def answer(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
-) -> Response:
+async def answer(page: PageRequestDep, authorize: AuthorizeDep, sent: FormDep) -> Response:
     """Store the answer and go on; one to a form that showed something else is asked again."""
-    fields, now = form.parameters, issuer.clock()
-    ticket, decision = fields.get("ticket", ""), fields.get("decision")
-    asked = await anyio.to_thread.run_sync(_asked, issuer, browser, ticket, now)
+    ticket, decision = sent.parameters.get("ticket", ""), sent.parameters.get("decision")
+    asked = await anyio.to_thread.run_sync(_asked, page, authorize, ticket)
     if not isinstance(asked, Asked):
-        return _without(request, asked, ticket)
+        return _without(page.request, asked, ticket)
 
     def decide() -> Response:
-        token = fields.get(FIELD, "")
-        valid = forms.is_valid(request, token, browser, PURPOSE, now, asked.shown)
+        valid = page.sent_own_form(sent, PURPOSE, asked.shown)
         if not valid or decision not in {ALLOW, DENY}:
-            return _page(request, forms, browser, asked, now, (CHANGED,))
+            return _page(page, asked, (CHANGED,))
         pending = asked.pending
         if decision == DENY:
-            return respond(request, issuer.authorize.flow.denied(pending))
-        issuer.authorize.consents.give(asked.user.id, pending.request, asked.scope, pending.started, now)
-        return redirect(request, paths.AUTHORIZE, ticket=pending.ticket)
+            return respond(page.request, authorize.flow.denied(pending))
+        authorize.consents.give(asked.user.id, pending.request, asked.scope, pending.started, page.now)
+        return redirect(page.request, paths.AUTHORIZE, ticket=pending.ticket)
 
     return await anyio.to_thread.run_sync(decide)
 
 
-def _asked(issuer: Issuer, browser: Browser, ticket: str, now: datetime) -> Asked | Pending | None:
+def _asked(page: PageRequest, authorize: Authorize, ticket: str) -> Asked | Pending | None:
     """Return what the user is asked; the request alone if nobody is signed in, None if the ticket is not valid."""
-    pending = issuer.authorize.flow.pending(ticket, browser.device, now)
-    if pending is None or browser.user is None:
+    now, user = page.now, page.browser.user
+    pending = authorize.flow.pending(ticket, page.browser.device, now)
+    if pending is None or user is None:
         return pending
-    scope = scope_to_allow(pending.request, scope_of_user(pending.request.scope, browser.user.scope))
-    state = issuer.authorize.consents.covers(browser.user.id, pending.request, scope, pending.started, now)
-    return Asked(pending, browser.user, scope, state)
+    scope = scope_to_allow(pending.request, scope_of_user(pending.request.scope, user.scope))
+    state = authorize.consents.covers(user.id, pending.request, scope, pending.started, now)
+    return Asked(pending, user, scope, state)
 
 
 def _without(request: Request, pending: Pending | None, ticket: str) -> Response:
@@ -125,18 +115,11 @@ def _without(request: Request, pending: Pending | None, ticket: str) -> Response
     return message(request, "This page is not valid", text, status=400, link=(paths.ACCOUNT, "Your account"))
 
 
-def _page(
-    request: Request,
-    forms: FormTokens,
-    browser: Browser,
-    asked: Asked,
-    now: datetime,
-    errors: tuple[PageError, ...] = (),
-) -> Response:
+def _page(page: PageRequest, asked: Asked, errors: tuple[PageError, ...] = ()) -> Response:
     asks, state = asked.pending.request, asked.state
     client, to = asks.client, destination(asks.returns_to.redirect_uri)
     return render(
-        request,
+        page.request,
         "consent.html",
         status=400 if errors else 200,
         policy=LEAVING_POLICY,
@@ -153,5 +136,5 @@ def _page(
         user=asked.user,
         ticket=asked.pending.ticket,
         switch=SWITCH,
-        form_token=forms.token(browser, PURPOSE, now, asked.shown),
+        form_token=page.form_token(PURPOSE, asked.shown),
     )

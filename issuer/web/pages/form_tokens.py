@@ -13,7 +13,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from issuer.authorize.ticket import SIGNATURE, Secrets
 from issuer.digests import digest
 from issuer.urls import origin_of
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import SessionsDep, UrlDep
 from issuer.web.pages.browser import Browser
 
 FIELD = "form_token"
@@ -58,9 +58,9 @@ def _bound(browser: Browser, purpose: str, shown: str) -> list[str]:
     return [purpose, digest(browser.device).hex(), session, digest(shown).hex()]
 
 
-async def get_form_tokens(issuer: IssuerDep) -> FormTokens:
+async def get_form_tokens(sessions: SessionsDep, url: UrlDep) -> FormTokens:
     """Return what protects the forms of this issuer."""
-    return FormTokens(issuer.sessions.secrets, issuer.settings.url)
+    return FormTokens(sessions.secrets, url)
 
 
 FormTokensDep = Annotated[FormTokens, Depends(get_form_tokens)]

@@ -7,18 +7,18 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
 from issuer.accounts.login import hashing_queue
-from issuer.accounts.user import User, account_name
+from issuer.accounts.user import account_name
 from issuer.oauth import ErrorCode
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AccountsDep, AdministrationDep
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
 from issuer.web.pages.account import OUTDATED
-from issuer.web.pages.account_view import signed_in
-from issuer.web.pages.browser import BrowserDep, delete_session_cookie
+from issuer.web.pages.account_view import SignedIn, signed_in
+from issuer.web.pages.browser import delete_session_cookie
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
-from issuer.web.pages.form_tokens import FIELD, FormTokensDep
 from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect
 
 router = APIRouter(include_in_schema=False)
@@ -30,8 +30,8 @@ NOT_CONFIRMED = PageError(
 )
 
 
-def _form(request: Request, user: User, token: str) -> OwnForm:
-    return OwnForm(request, "own_deletion.html", user, token, _in_words)
+def _form(page: PageRequest, who: SignedIn) -> OwnForm:
+    return OwnForm(page.request, "own_deletion.html", who.user, page.form_token(PURPOSE), _in_words)
 
 
 def _in_words(error: ErrorResponse) -> PageError:
@@ -41,37 +41,35 @@ def _in_words(error: ErrorResponse) -> PageError:
 
 @router.get(PATH)
 @renders_errors(render_error)
-async def show(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep) -> Response:
+async def show(page: PageRequestDep) -> Response:
     """Show the form."""
-    who = signed_in(browser)
+    who = signed_in(page.browser)
     if who is None:
-        return redirect(request, paths.SIGNIN)
-    token = await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, issuer.clock())
-    return _form(request, who.user, token).render()
+        return redirect(page.request, paths.SIGNIN)
+    return (await anyio.to_thread.run_sync(_form, page, who)).render()
 
 
 @router.post(PATH)
 @renders_errors(render_error)
 async def delete(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
+    page: PageRequestDep, administration: AdministrationDep, accounts: AccountsDep, sent: FormDep
 ) -> Response:
     """Delete the account of the user."""
-    who, fields, now = signed_in(browser), form.parameters, issuer.clock()
+    who, password = signed_in(page.browser), sent.parameters.get("password", "")
     if who is None:
-        return redirect(request, paths.SIGNIN)
-    page = _form(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
-    if not forms.is_valid(request, fields.get(FIELD, ""), browser, PURPOSE, now):
-        return page.render(OUTDATED, status=400)
-    if account_name(fields.get("confirmation", "")) != account_name(who.user.username):
-        return page.render(NOT_CONFIRMED, status=400)
-    show_errors_by(request, page.render_error)
-    own, user, origin, password = issuer.own_account, who.user, browser.origin, fields.get("password", "")
-    await anyio.to_thread.run_sync(own.check, user, origin, now)
-    await issuer.accounts.hashing_pool.run(
-        hashing_queue(user.username, origin), lambda: own.delete(user, password, origin, issuer.clock())
-    )
-    response = redirect(request, DELETED)
-    delete_session_cookie(response, issuer.settings.url)
+        return redirect(page.request, paths.SIGNIN)
+    form = await anyio.to_thread.run_sync(_form, page, who)
+    if not page.sent_own_form(sent, PURPOSE):
+        return form.render(OUTDATED, status=400)
+    own, user, origin = administration.own_account, who.user, page.browser.origin
+    if account_name(sent.parameters.get("confirmation", "")) != account_name(user.username):
+        return form.render(NOT_CONFIRMED, status=400)
+    show_errors_by(page.request, form.render_error)
+    await anyio.to_thread.run_sync(own.check, user, origin, page.now)
+    queue = hashing_queue(user.username, origin)
+    await accounts.hashing_pool.run(queue, lambda: own.delete(user, password, origin, page.now))
+    response = redirect(page.request, DELETED)
+    delete_session_cookie(response, page.issuer_url)
     return response
 
 

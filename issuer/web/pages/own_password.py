@@ -4,21 +4,21 @@ What that ends is decided in `administration.own_account`.
 """
 
 import anyio.to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
 from issuer.accounts.login import hashing_queue
-from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS, User
+from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS
 from issuer.oauth import ErrorCode, InvalidRequest
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AccountsDep, AdministrationDep
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
 from issuer.web.pages.account import OUTDATED, Done
-from issuer.web.pages.account_view import signed_in
-from issuer.web.pages.browser import BrowserDep, set_session_cookie
+from issuer.web.pages.account_view import SignedIn, signed_in
+from issuer.web.pages.browser import set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
-from issuer.web.pages.form_tokens import FIELD, FormTokensDep
 from issuer.web.pages.own_form import OwnForm
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect
 
 router = APIRouter(include_in_schema=False)
@@ -27,9 +27,9 @@ PATH = f"{paths.ACCOUNT}/password"
 PURPOSE = "password"
 
 
-def _form(request: Request, user: User, token: str) -> OwnForm:
-    values = {"least_characters": PASSWORD_LEAST_CHARACTERS}
-    return OwnForm(request, "own_password.html", user, token, _in_words, values)
+def _form(page: PageRequest, who: SignedIn) -> OwnForm:
+    values, token = {"least_characters": PASSWORD_LEAST_CHARACTERS}, page.form_token(PURPOSE)
+    return OwnForm(page.request, "own_password.html", who.user, token, _in_words, values)
 
 
 def _in_words(error: ErrorResponse) -> PageError:
@@ -42,37 +42,36 @@ def _in_words(error: ErrorResponse) -> PageError:
 
 @router.get(PATH)
 @renders_errors(render_error)
-async def show(request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep) -> Response:
+async def show(page: PageRequestDep) -> Response:
     """Show the form."""
-    who = signed_in(browser)
+    who = signed_in(page.browser)
     if who is None:
-        return redirect(request, paths.SIGNIN)
-    token = await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, issuer.clock())
-    return _form(request, who.user, token).render()
+        return redirect(page.request, paths.SIGNIN)
+    return (await anyio.to_thread.run_sync(_form, page, who)).render()
 
 
 @router.post(PATH)
 @renders_errors(render_error)
 async def change(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
+    page: PageRequestDep, administration: AdministrationDep, accounts: AccountsDep, sent: FormDep
 ) -> Response:
     """Change the password; this browser stays signed in, with another secret."""
-    who, fields, now = signed_in(browser), form.parameters, issuer.clock()
+    who = signed_in(page.browser)
     if who is None:
-        return redirect(request, paths.SIGNIN)
-    page = _form(request, who.user, await anyio.to_thread.run_sync(forms.token, browser, PURPOSE, now))
-    if not forms.is_valid(request, fields.get(FIELD, ""), browser, PURPOSE, now):
-        return page.render(OUTDATED, status=400)
-    show_errors_by(request, page.render_error)
-    old, new = fields.get("password", ""), fields.get("new_password", "")
+        return redirect(page.request, paths.SIGNIN)
+    form = await anyio.to_thread.run_sync(_form, page, who)
+    if not page.sent_own_form(sent, PURPOSE):
+        return form.render(OUTDATED, status=400)
+    show_errors_by(page.request, form.render_error)
+    old, new = sent.parameters.get("password", ""), sent.parameters.get("new_password", "")
     if not new:
         raise InvalidRequest("the new password is missing")
-    own, user, session, origin = issuer.own_account, who.user, who.session, browser.origin
-    await anyio.to_thread.run_sync(own.check_change, user, new, origin, now)
-    secret = await issuer.accounts.hashing_pool.run(
+    own, user, session, origin = administration.own_account, who.user, who.session, page.browser.origin
+    await anyio.to_thread.run_sync(own.check_change, user, new, origin, page.now)
+    secret = await accounts.hashing_pool.run(
         hashing_queue(user.username, origin),
-        lambda: own.change_password(user, session, old, new, origin, issuer.clock()),
+        lambda: own.change_password(user, session, old, new, origin, page.now),
     )
-    response = redirect(request, paths.ACCOUNT, done=Done.PASSWORD)
-    set_session_cookie(response, issuer.settings.url, secret)
+    response = redirect(page.request, paths.ACCOUNT, done=Done.PASSWORD)
+    set_session_cookie(response, page.issuer_url, secret)
     return response

@@ -10,18 +10,18 @@ import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
 from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS
+from issuer.administration.reset_links import ResetLinks
 from issuer.oauth import ErrorCode
 from issuer.throttling.limits import networks_of
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AccountsDep, AdministrationDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
-from issuer.web.pages.browser import BrowserDep
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
-from issuer.web.pages.form_tokens import FIELD, FormTokensDep
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect, render
-from issuer.web.pages.signin import COOKIES_NEEDED, FORM_REFUSED, PASSWORD_CHANGED
+from issuer.web.pages.signin import PASSWORD_CHANGED
 
 router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
 
@@ -67,48 +67,34 @@ def refused(request: Request, error: ErrorResponse) -> Response:
     return render_error(request, error)
 
 
+def _page(page: PageRequest, links: ResetLinks, token: str) -> _Page:
+    """Return the page of a link; raise InvalidGrant or StoreError."""
+    username = links.user(token, page.now).username
+    return _Page(page.request, username, token, page.form_token(PURPOSE, token))
+
+
 @router.get(paths.RESET)
 @renders_errors(refused)
 async def show(
-    request: Request,
-    issuer: IssuerDep,
-    browser: BrowserDep,
-    forms: FormTokensDep,
-    token: Annotated[str, Query()] = "",
+    page: PageRequestDep, administration: AdministrationDep, token: Annotated[str, Query()] = ""
 ) -> Response:
     """Show the form."""
-
-    def page() -> _Page:
-        now = issuer.clock()
-        user = issuer.reset_links.user(token, now)
-        return _Page(request, user.username, token, forms.token(browser, PURPOSE, now, token))
-
-    return (await anyio.to_thread.run_sync(page)).render()
+    return (await anyio.to_thread.run_sync(_page, page, administration.reset_links, token)).render()
 
 
 @router.post(paths.RESET)
 @renders_errors(refused)
 async def reset(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, form: FormDep
+    page: PageRequestDep, administration: AdministrationDep, accounts: AccountsDep, sent: FormDep
 ) -> Response:
     """Change the password; the user then signs in with it."""
-    fields, links = form.parameters, issuer.reset_links
+    fields, links = sent.parameters, administration.reset_links
     token, new = fields.get("token", ""), fields.get("new_password", "")
-
-    def opened() -> tuple[_Page, bool]:
-        now = issuer.clock()
-        page = _Page(
-            request, links.user(token, now).username, token, forms.token(browser, PURPOSE, now, token)
-        )
-        return page, forms.is_valid(request, fields.get(FIELD, ""), browser, PURPOSE, now, token)
-
-    page, is_own_form = await anyio.to_thread.run_sync(opened)
-    if not is_own_form:
-        return page.render(PageError(FORM_REFUSED if browser.origin.device else COOKIES_NEEDED), status=400)
-    show_errors_by(request, page.render_error)
-    await anyio.to_thread.run_sync(links.check, token, new, issuer.clock())
-    await issuer.accounts.hashing_pool.run(
-        (*networks_of(browser.origin.address), PURPOSE),
-        lambda: links.set_password(token, new, issuer.clock()),
-    )
-    return redirect(request, paths.SIGNIN, reason=PASSWORD_CHANGED)
+    shown = await anyio.to_thread.run_sync(_page, page, links, token)
+    if not page.sent_own_form(sent, PURPOSE, token):
+        return shown.render(page.form_refused, status=400)
+    show_errors_by(page.request, shown.render_error)
+    await anyio.to_thread.run_sync(links.check, token, new, page.now)
+    queue = (*networks_of(page.browser.origin.address), PURPOSE)
+    await accounts.hashing_pool.run(queue, lambda: links.set_password(token, new, page.now))
+    return redirect(page.request, paths.SIGNIN, reason=PASSWORD_CHANGED)

@@ -11,17 +11,16 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from issuer.authorize.sign_out import LogoutRequest
-from issuer.services import Issuer
+from issuer.authorize.sign_out import LogoutRequest, SignOut
 from issuer.sessions.session import BrowserSession
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.errors import NO_STORE
 from issuer.web.http.forms import FormDep
-from issuer.web.pages.browser import Browser, BrowserDep, delete_session_cookie
+from issuer.web.pages.browser import delete_session_cookie
 from issuer.web.pages.errors import PageError, message, text_of
-from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.paths import LOGOUT, SIGNOUT
 from issuer.web.pages.rendering import FORM_POLICY, LEAVING_POLICY, redirect, render, with_cookies
 
@@ -45,71 +44,56 @@ def refused(request: Request, error: ErrorResponse) -> Response:
 
 @router.get(SIGNOUT)
 @renders_errors(refused)
-async def signout_page(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, tokens: FormTokensDep
-) -> Response:
+async def signout_page(page: PageRequestDep, sessions: SessionsDep) -> Response:
     """Ask whether to sign out."""
-    if browser.session is None:
-        return signed_out(request)
-    return await ask(request, issuer, browser, tokens)
+    if page.browser.session is None:
+        return signed_out(page.request)
+    return await ask(page, sessions.sign_out)
 
 
 @router.post(SIGNOUT)
 @renders_errors(refused)
-async def sign_out(
-    request: Request,
-    issuer: IssuerDep,
-    browser: BrowserDep,
-    tokens: FormTokensDep,
-    form: FormDep,
-) -> Response:
+async def sign_out(page: PageRequestDep, sessions: SessionsDep, sent: FormDep) -> Response:
     """End the session, and go on to the page or to the client that asked for it."""
 
     def read() -> tuple[LogoutRequest, bool]:
-        now, given = issuer.clock(), form.parameters
-        logout = issuer.logout.sign_out.request(given, now)
-        shown = logout.location or ""
-        return logout, tokens.is_valid(request, given.get(FIELD, ""), browser, TEMPLATE, now, shown)
+        logout = sessions.sign_out.request(sent.parameters, page.now)
+        return logout, page.sent_own_form(sent, TEMPLATE, logout.location or "")
 
     logout, is_own_form = await anyio.to_thread.run_sync(read)
-    if browser.session is None:
+    session, request = page.browser.session, page.request
+    if session is None:
         return redirect(request, LOGOUT, **_fields(logout)) if logout.client else redirect(request, SIGNOUT)
     if not is_own_form:
-        return await ask(request, issuer, browser, tokens, logout, EXPIRED)
-    await end(request, issuer, browser.session)
+        return await ask(page, sessions.sign_out, logout, EXPIRED)
+    await end(page, sessions.sign_out, session)
     answer = leave(request, logout.location) if logout.location else redirect(request, SIGNOUT)
-    delete_session_cookie(answer, issuer.settings.url)
+    delete_session_cookie(answer, page.issuer_url)
     return answer
 
 
-async def end(request: Request, issuer: Issuer, session: BrowserSession) -> None:
+async def end(page: PageRequest, use_case: SignOut, session: BrowserSession) -> None:
     """End a browser session, and have its clients told at once."""
-    await anyio.to_thread.run_sync(issuer.logout.sign_out.end, session, issuer.clock())
-    request.app.state.logouts_due.set()
+    await anyio.to_thread.run_sync(use_case.end, session, page.now)
+    page.request.app.state.logouts_due.set()
 
 
 async def ask(
-    request: Request,
-    issuer: Issuer,
-    browser: Browser,
-    tokens: FormTokens,
-    logout: LogoutRequest | None = None,
-    *errors: PageError,
+    page: PageRequest, use_case: SignOut, logout: LogoutRequest | None = None, *errors: PageError
 ) -> Response:
     """Return the page that asks; `logout` is what a client asks for."""
-    logout, session = logout or LogoutRequest(), browser.session
+    logout, session = logout or LogoutRequest(), page.browser.session
 
     def prepared() -> dict[str, Any]:
-        token = tokens.token(browser, TEMPLATE, issuer.clock(), logout.location or "")
-        told = issuer.logout.sign_out.recipients(session) if session else []
-        return {"form_token": token, "recipients": told}
+        token = page.form_token(TEMPLATE, logout.location or "")
+        return {"form_token": token, "recipients": use_case.recipients(session) if session else []}
 
     return _page(
-        request,
+        page.request,
         status=400 if errors else 200,
         policy=LEAVING_POLICY if logout.location else FORM_POLICY,
         errors=errors,
-        user=browser.user,
+        user=page.browser.user,
         client=logout.client,
         fields=_fields(logout),
         **await anyio.to_thread.run_sync(prepared),

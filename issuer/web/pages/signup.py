@@ -6,21 +6,21 @@ Which names and passwords are acceptable is decided in `accounts`.
 from dataclasses import dataclass
 
 import anyio.to_thread
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
+from issuer.accounts.registration import Registration
 from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS, VerifiedPassword
-from issuer.services import Issuer
+from issuer.authorize.flow import Flow
 from issuer.throttling.limits import networks_of
-from issuer.web.deps import IssuerDep
+from issuer.web.deps import AccountsDep, AuthorizeDep, SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
-from issuer.web.pages.browser import Browser, BrowserDep, set_session_cookie
+from issuer.web.pages.browser import set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
-from issuer.web.pages.form_tokens import FIELD, FormTokens, FormTokensDep
+from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import LEAVING_POLICY, render
-from issuer.web.pages.signin import COOKIES_NEEDED, FORM_REFUSED
 from issuer.web.pages.visit import Visit, visit_of
 
 router = APIRouter(route_class=UnambiguousRoute)
@@ -37,8 +37,7 @@ FIELDS = ("username", "password")
 class SignUpPage:
     """The page for one visit of a browser."""
 
-    request: Request
-    browser: Browser
+    page: PageRequest
     visit: Visit
     token: str
 
@@ -46,9 +45,9 @@ class SignUpPage:
         self, username: str = "", error: PageError | None = None, response: ErrorResponse | None = None
     ) -> Response:
         """Return the page, with an error if there is one."""
-        user = self.browser.user
+        user = self.page.browser.user
         return render(
-            self.request,
+            self.page.request,
             "signup.html",
             status=response.status if response else 400 if error else 200,
             policy=LEAVING_POLICY,
@@ -69,53 +68,46 @@ class SignUpPage:
         return self.rendered(username, PageError(text, about), response)
 
 
-def page_of(
-    request: Request, issuer: IssuerDep, browser: Browser, forms: FormTokens, ticket: str
-) -> SignUpPage:
+def page_of(page: PageRequest, flow: Flow, registration: Registration, ticket: str) -> SignUpPage:
     """Return the page for a visit; raise AccessDenied if users cannot create accounts, or StoreError."""
-    issuer.accounts.registration.require_open()
-    visit = visit_of(issuer, browser, ticket, "")
-    return SignUpPage(request, browser, visit, forms.token(browser, PURPOSE, issuer.clock()))
+    registration.require_open()
+    return SignUpPage(page, visit_of(page, flow, ticket, ""), page.form_token(PURPOSE))
 
 
 @router.get(paths.SIGNUP, include_in_schema=False)
 @renders_errors(render_error)
-def show(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, ticket: str = ""
-) -> Response:
+def show(page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, ticket: str = "") -> Response:
     """Show the form."""
-    return page_of(request, issuer, browser, forms, ticket).rendered()
+    return page_of(page, authorize.flow, accounts.registration, ticket).rendered()
 
 
 @router.post(paths.SIGNUP, include_in_schema=False)
 @renders_errors(render_error)
 async def sign_up(
-    request: Request, issuer: IssuerDep, browser: BrowserDep, forms: FormTokensDep, sent: FormDep
+    page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, sessions: SessionsDep, sent: FormDep
 ) -> Response:
     """Create an account, and sign in with it."""
-    form = sent.parameters
+    form, origin, registration = sent.parameters, page.browser.origin, accounts.registration
     username, password = form.get("username", ""), form.get("password", "")
-    page = await anyio.to_thread.run_sync(page_of, request, issuer, browser, forms, form.get("ticket", ""))
-    if not forms.is_valid(request, form.get(FIELD, ""), browser, PURPOSE, issuer.clock()):
-        text = FORM_REFUSED if browser.origin.device else COOKIES_NEEDED
-        return page.rendered(username, PageError(text))
+    shown = await anyio.to_thread.run_sync(
+        page_of, page, authorize.flow, registration, form.get("ticket", "")
+    )
+    if not page.sent_own_form(sent, PURPOSE):
+        return shown.rendered(username, page.form_refused)
     if not username or not password:
         missing = "password" if username else "username"
-        return page.rendered(username, PageError(f"Enter a {missing}.", (missing,)))
-    show_errors_by(request, lambda error: page.refused(username, error))
-    given = username, password, browser.origin
-    await anyio.to_thread.run_sync(issuer.accounts.registration.admit, *given, issuer.clock())
-    secret = await issuer.accounts.hashing_pool.run(
-        (*networks_of(browser.origin.address), "registration"), _make, issuer, browser, username, password
-    )
-    response = page.visit.leave(request)
-    set_session_cookie(response, issuer.settings.url, secret)
+        return shown.rendered(username, PageError(f"Enter a {missing}.", (missing,)))
+    show_errors_by(page.request, lambda error: shown.refused(username, error))
+    await anyio.to_thread.run_sync(registration.admit, username, password, origin, page.now)
+
+    def make() -> str:
+        now = page.now
+        user = registration.make(username, password, origin, now)
+        verified = VerifiedPassword(user.password_hash)
+        return sessions.sign_in.start(user, verified, page.browser.session, origin, now)[1]
+
+    queue = (*networks_of(origin.address), "registration")
+    secret = await accounts.hashing_pool.run(queue, make)
+    response = shown.visit.leave(page.request)
+    set_session_cookie(response, page.issuer_url, secret)
     return response
-
-
-def _make(issuer: Issuer, browser: Browser, username: str, password: str) -> str:
-    """Make an account, and return the secret of its session."""
-    now, origin = issuer.clock(), browser.origin
-    user = issuer.accounts.registration.make(username, password, origin, now)
-    verified = VerifiedPassword(user.password_hash)
-    return issuer.sessions.sign_in.start(user, verified, browser.session, origin, now)[1]

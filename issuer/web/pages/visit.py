@@ -9,9 +9,9 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 
 from issuer.authorize.consent import destination
-from issuer.web.deps import IssuerDep
+from issuer.authorize.flow import Flow
 from issuer.web.pages import paths
-from issuer.web.pages.browser import Browser
+from issuer.web.pages.page_request import PageRequest
 from issuer.web.pages.rendering import redirect
 from issuer.web.pages.words import words_for
 
@@ -46,11 +46,11 @@ class Visit:
         return redirect(request, paths.AUTHORIZE if self.ticket else paths.ACCOUNT, **self.parameters)
 
 
-def visit_of(issuer: IssuerDep, browser: Browser, ticket: str, reason: str) -> Visit:
+def visit_of(page: PageRequest, flow: Flow, ticket: str, reason: str) -> Visit:
     """Return the visit that the parameters of a page describe; raise StoreError."""
     if not ticket:
         return Visit(reason=reason)
-    pending = issuer.authorize.flow.pending(ticket, browser.device, issuer.clock())
+    pending = flow.pending(ticket, page.browser.device, page.now)
     if pending is None:
         return Visit(reason=reason, is_lost=True)
     asks = pending.request

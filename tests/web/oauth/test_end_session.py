@@ -171,7 +171,7 @@ def test_a_hint_for_another_user_asks(
 def test_a_hint_of_an_earlier_session_of_the_same_user_asks(
     log_out: Request, hint: str, issuer: Issuer, web: TestClient, session: BrowserSession
 ) -> None:
-    issuer.logout.sign_out.end(session, issuer.clock())
+    issuer.sessions.sign_out.end(session, issuer.clock())
     present = sign_in(web, issuer, session.user_id)
     assert is_page(log_out(id_token_hint=hint, post_logout_redirect_uri=RETURN_URI), 200)
     assert is_signed_in(issuer, present)

@@ -85,7 +85,7 @@ def shown(web: TestClient, issuer: Issuer, user_id: str, ticket: str) -> Iterato
         yield web.get(path)
     user = issuer.accounts.store.by_id(user_id)
     assert user
-    yield web.get(f"/reset?token={issuer.reset_links.token(user, issuer.clock())}")
+    yield web.get(f"/reset?token={issuer.administration.reset_links.token(user, issuer.clock())}")
 
 
 def forms(pages: Iterable[Response]) -> list[Form]:

@@ -66,19 +66,19 @@ def test_of_fifty_redemptions_at_once_one_succeeds(
 
 
 def ended(issuer: Issuer, session: BrowserSession) -> None:
-    issuer.logout.sign_out.end(session, issuer.clock())
+    issuer.sessions.sign_out.end(session, issuer.clock())
 
 
 def password_changed(issuer: Issuer, session: BrowserSession) -> None:
     user = issuer.accounts.store.by_id(session.user_id)
     assert user
-    issuer.own_account.change_password(user, session, PASSWORD, NEW, Origin(), issuer.clock())
+    issuer.administration.own_account.change_password(user, session, PASSWORD, NEW, Origin(), issuer.clock())
 
 
 def deleted(issuer: Issuer, session: BrowserSession) -> None:
     user = issuer.accounts.store.by_id(session.user_id)
     assert user
-    issuer.own_account.delete(user, PASSWORD, Origin(), issuer.clock())
+    issuer.administration.own_account.delete(user, PASSWORD, Origin(), issuer.clock())
 
 
 def disabled(issuer: Issuer, session: BrowserSession) -> None:

@@ -25,7 +25,7 @@ def user(issuer: Issuer, alice: str) -> User:
 
 @pytest.fixture
 def link(issuer: Issuer, user: User) -> str:
-    return f"/reset?token={issuer.reset_links.token(user, issuer.clock())}"
+    return f"/reset?token={issuer.administration.reset_links.token(user, issuer.clock())}"
 
 
 def submitted(web: TestClient, link: str, new: str = NEW, **headers: str) -> Any:
@@ -92,7 +92,7 @@ def test_a_form_of_another_site_changes_nothing(web: TestClient, link: str) -> N
 def test_of_two_requests_with_one_link_one_changes_the_password(
     issuer: Issuer, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    links, now = issuer.reset_links, issuer.clock()
+    links, now = issuer.administration.reset_links, issuer.clock()
     token, real = links.token(user, now), issuer.accounts.passwords.hash
 
     def overtaken(password: str) -> str:
