@@ -219,8 +219,9 @@ def _sessions(
     tokens: Tokens,
 ) -> Sessions:
     lifetime, idle = settings.browser_session_lifetime, settings.browser_session_idle
+    remembered = settings.browser_session_remembered
     secrets = MonthlySecrets(SecretStore(database), "browser")
-    store, notices = BrowserSessionStore(database, lifetime, idle), LogoutNoticeStore(database)
+    store, notices = BrowserSessionStore(database, lifetime, idle, remembered), LogoutNoticeStore(database)
     return Sessions(
         store=store,
         secrets=secrets,

@@ -193,3 +193,9 @@ def test_docstrings_of_modules_name_what_exists() -> None:
             if not known & {name, name.rpartition(".")[0], name.partition(".")[0]} and name not in rest
         ]
     assert missing == []
+
+
+@pytest.mark.parametrize("package", ["account", "oauth", "pages"])
+def test_endpoints_are_handed_their_domains_not_the_whole_issuer(package: str) -> None:
+    takers = [path.name for path in python_files(ISSUER / "web" / package) if "IssuerDep" in source(path)]
+    assert not takers

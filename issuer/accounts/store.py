@@ -6,10 +6,10 @@ Which names and passwords are acceptable is decided in `user`; changes that also
 
 import hmac
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -31,13 +31,11 @@ from issuer.accounts.profile import Profile
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import checked, each_readable
+from issuer.database.rows import batched, checked, each_readable
 from issuer.database.secrets import SecretStore
 from issuer.database.subjects import claim, subjects
 from issuer.database.types import Instant, Scope
 from issuer.oauth import UsernameTaken
-
-T = TypeVar("T")
 
 DRAW_BITS = 63
 SECRET = "decoys"  # noqa: S105 - its name
@@ -59,10 +57,6 @@ users = Table(
     # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
     Column("draw", BigInteger, nullable=False, index=True),
 )
-
-
-ROWS_AT_ONCE = 1000
-"""In one statement: each database accepts some thousand parameters."""
 
 # Built once: that takes longer than executing them.
 _BY_ID = select(users).where(users.c.id == bindparam("user_id"))
@@ -96,7 +90,7 @@ class AccountStore:
         """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists."""
         try:
             with self._database.write() as connection:
-                for some in _batched(new, ROWS_AT_ONCE):
+                for some in batched(new):
                     connection.execute(insert(users), [_row(user) for user in some])
                     claim(connection, [user.id for user in some])
         except IntegrityError:
@@ -105,7 +99,7 @@ class AccountStore:
     def taken(self, new: Sequence[User]) -> Taken:
         """Return which names and ids of the `new` accounts are in use already."""
         names, ids, others = set[str](), set[str](), set[str]()
-        for some in _batched(new, ROWS_AT_ONCE):
+        for some in batched(new):
             by_name = [canonical_username(user.username) for user in some]
             same_name = users.c.canonical_username.in_(by_name)
             new_ids = [user.id for user in some]
@@ -191,12 +185,6 @@ def lock_enabled(connection: Connection, user_id: str, password: VerifiedPasswor
         change = update(users).where(users.c.id == user_id)
         connection.execute(change.values(password_hash=password.upgraded_hash))
     return True
-
-
-def _batched(rows: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """Yield the rows, in their order, `most` at a time."""
-    for start in range(0, len(rows), most):
-        yield rows[start : start + most]
 
 
 def _row(user: User) -> dict[str, object]:

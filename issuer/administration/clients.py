@@ -25,6 +25,7 @@ from issuer.oauth import (
     format_scope,
     parse_scope,
 )
+from issuer.tokens.identity import RELEASED_CLAIMS
 from issuer.urls import BadURL, resource
 
 NAME_MOST_CHARACTERS = 200
@@ -118,6 +119,7 @@ class ClientOptions(TypedDict, total=False):
     is_trusted: bool
     requires_pkce: bool
     requires_par: bool
+    id_token_claims: Iterable[str]
 
 
 def register_client(
@@ -171,6 +173,7 @@ def new_client(
         is_trusted=options.get("is_trusted", False),
         requires_pkce=options.get("requires_pkce", True),
         requires_par=options.get("requires_par", False),
+        id_token_claims=_require_claims(options.get("id_token_claims", ())),
     )
     require_consistent(client)
     return client, secret
@@ -196,15 +199,20 @@ def require_consistent(client: Client) -> None:
         )
     if not signs_in and _has_browser_options(client):
         raise InvalidRequest(
-            "redirect and log-out URIs, trust, PKCE and pushed requests are for clients with the grant"
-            " authorization_code"
+            "redirect and log-out URIs, trust, PKCE, pushed requests and claims of id_tokens are for clients with the"
+            " grant authorization_code"
         )
 
 
 def _has_browser_options(client: Client) -> bool:
     """Whether something was registered that matters only to a client that users sign in to with a browser."""
     uris = client.redirect_uris or client.post_logout_redirect_uris or client.backchannel_logout_uri
-    return bool(uris) or client.is_trusted or client.requires_par or not client.requires_pkce
+    return (
+        bool(uris or client.id_token_claims)
+        or client.is_trusted
+        or client.requires_par
+        or not client.requires_pkce
+    )
 
 
 def _require_uris(texts: Iterable[str]) -> tuple[str, ...]:
@@ -213,6 +221,16 @@ def _require_uris(texts: Iterable[str]) -> tuple[str, ...]:
         return require_redirect_uris(texts)
     except BadURL as error:
         raise InvalidRequest(f"the redirect URI {error}") from None
+
+
+def _require_claims(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of claims about users, without `sub`, which every id_token has; raise InvalidRequest."""
+    claims = dict.fromkeys(names)
+    unknown = claims.keys() - RELEASED_CLAIMS
+    if unknown:
+        known = ", ".join(RELEASED_CLAIMS)
+        raise InvalidRequest(f"claims of id_tokens: {', '.join(sorted(unknown))} is none of {known}")
+    return tuple(claims)
 
 
 def _require_backchannel(uri: str | None) -> str | None:

@@ -18,8 +18,9 @@ from issuer.audit.store import append
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
+from issuer.sessions.ended import end_browser_sessions_of
 from issuer.sessions.session import Acr, Amr, BrowserSession
-from issuer.sessions.store import BrowserSessionStore, browser_sessions, end_browser_sessions_of
+from issuer.sessions.store import BrowserSessionStore, browser_sessions
 from issuer.throttling.origin import Origin
 from issuer.tokens.event_store import session_events
 from issuer.tokens.family_store import FamilyStore
@@ -70,7 +71,14 @@ class OwnAccount:
             new_hash = self._passwords.hash(chosen)
             with self._database.together():
                 proof = authenticated.password
-                secret = self._sessions.authenticate_again(session, proof, Acr.PASSWORD, (Amr.PASSWORD,), now)
+                secret = self._sessions.authenticate_again(
+                    session,
+                    proof,
+                    Acr.PASSWORD,
+                    (Amr.PASSWORD,),
+                    now,
+                    is_remembered=session.is_remembered,
+                )
                 if secret is None:
                     raise AccountChanged
                 self._families.set_password_hash(user.id, new_hash, now, spared=session.id)

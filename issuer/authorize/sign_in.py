@@ -29,7 +29,14 @@ class SignIn:
         self._login.check(username, origin, now)
 
     def authenticate(
-        self, username: str, password: str, current: BrowserSession | None, origin: Origin, now: datetime
+        self,
+        username: str,
+        password: str,
+        current: BrowserSession | None,
+        origin: Origin,
+        now: datetime,
+        *,
+        is_remembered: bool = False,
     ) -> str:
         """Verify a password and return the secret of the session; raise LoginFailed or TooManyAttempts.
 
@@ -37,7 +44,8 @@ class SignIn:
         """
 
         def start(authenticated: AuthenticatedUser) -> str:
-            return self.start(authenticated.user, authenticated.password, current, origin, now)[1]
+            user, proof = authenticated.user, authenticated.password
+            return self.start(user, proof, current, origin, now, is_remembered=is_remembered)[1]
 
         return self._login.authenticate(username, password, origin, now, start)
 
@@ -48,6 +56,8 @@ class SignIn:
         current: BrowserSession | None,
         origin: Origin,
         now: datetime,
+        *,
+        is_remembered: bool = False,
     ) -> tuple[BrowserSession, str]:
         """Return the session of an authenticated user, and its new secret; raise AccountChanged.
 
@@ -57,13 +67,21 @@ class SignIn:
         """
         acr, amr = BY_PASSWORD
         if current is not None and current.user_id == user.id:
-            secret = self._sessions.authenticate_again(current, password, acr, amr, now)
+            secret = self._sessions.authenticate_again(
+                current, password, acr, amr, now, is_remembered=is_remembered
+            )
             if secret is not None:
-                until = now + self._sessions.lifetime
                 return replace(
-                    current, auth_time=now, chosen_at=now, acr=acr, amr=amr, seen_at=now, expires_at=until
+                    current,
+                    auth_time=now,
+                    chosen_at=now,
+                    acr=acr,
+                    amr=amr,
+                    seen_at=now,
+                    expires_at=self._sessions.end(now, is_remembered=is_remembered),
+                    is_remembered=is_remembered,
                 ), secret
-        started = self._sessions.start(user.id, password, acr, amr, origin, now)
+        started = self._sessions.start(user.id, password, acr, amr, origin, now, is_remembered=is_remembered)
         if started is None:
             raise AccountChanged
         if current is not None:

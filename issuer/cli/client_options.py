@@ -52,4 +52,13 @@ Trusted = Annotated[bool, typer.Option("--trusted", help="Do not ask users for c
 NoPKCE = Annotated[
     bool, typer.Option("--no-pkce", help="Accept sign-ins without PKCE, for applications that cannot use it.")
 ]
+IdTokenClaims = Annotated[
+    str,
+    typer.Option(
+        "--id-token-claims",
+        metavar="NAMES",
+        help="Claims about the user for its id_tokens, separated by commas: for applications that ask no userinfo;"
+        " users consent to the scopes as before.",
+    ),
+]
 RequirePAR = Annotated[bool, typer.Option("--require-par", help="Accept pushed authorization requests only.")]

@@ -48,6 +48,8 @@ class Client:
     """False: registered with --no-pkce, and it has never used PKCE."""
     requires_par: bool = False
     """Whether its authorization requests must be pushed, RFC 9126 section 5."""
+    id_token_claims: tuple[str, ...] = ()
+    """The claims about the user that its id_tokens have as well, for applications that do not ask userinfo."""
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
         """Return the client with another secret; the old one stays valid for `overlap`."""

@@ -57,6 +57,7 @@ clients = Table(
     Column("is_trusted", Boolean, nullable=False),
     Column("requires_pkce", Boolean, nullable=False),
     Column("requires_par", Boolean, nullable=False),
+    Column("id_token_claims", Texts, nullable=False),
 )
 
 assertions = Table(

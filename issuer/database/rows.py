@@ -3,7 +3,7 @@
 Types of columns are defined in `types`, tables by the modules that own them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,8 +16,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ROWS_MOST = 1000
+"""In one statement: each database accepts some thousand parameters."""
 KEY_SHOWN = 48
 """Characters of a primary key in an error: an id has 36, and the start of a digest is enough."""
+
+
+def batched(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield the rows in their order, as many at a time as one statement may name on both databases."""
+    for start in range(0, len(rows), ROWS_MOST):
+        yield rows[start : start + ROWS_MOST]
 
 
 def upserting(connection: Connection, table: Table) -> "postgresql.Insert | sqlite.Insert":

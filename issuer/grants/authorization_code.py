@@ -27,6 +27,8 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
             user.username,
             NewFamily(sign_in=code.sign_in),
             nonce=code.nonce,
+            user=user,
+            id_token_claims=request.client.id_token_claims,
         )
         response = issue(authorization, key)
         if response.family is None:

@@ -140,9 +140,13 @@ class Pipeline:
     def _id_token(self, response: UnsignedTokenResponse, access_token: str) -> str | None:
         if response.family is None or response.sign_in is None:
             return None
-        nonce = response.authorization.nonce
         return self._id_tokens.sign(
-            response.family, response.sign_in, access_token, nonce, response.key, response.now
+            response.authorization,
+            response.family,
+            response.sign_in,
+            access_token,
+            response.key,
+            response.now,
         )
 
     def _check(

@@ -32,7 +32,18 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         raise InvalidScope("the requested scope exceeds the scope granted at log-in")
     # The identity scopes are granted by the user, not by an operator.
     scope = family.scope & (user.scope | IDENTITY_SCOPES)
-    return issue(Authorization(user.id, family.client_id, scope, family.audience, user.username, renewal))
+    return issue(
+        Authorization(
+            user.id,
+            family.client_id,
+            scope,
+            family.audience,
+            user.username,
+            renewal,
+            user=user,
+            id_token_claims=request.client.id_token_claims,
+        )
+    )
 
 
 GRANT = Grant(

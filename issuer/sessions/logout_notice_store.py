@@ -13,8 +13,9 @@ from issuer.clients.store import clients
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable
+from issuer.sessions.ended import is_told
 from issuer.sessions.logout_notices import LogoutNotice, logout_notices
-from issuer.sessions.store import client_sessions, is_told
+from issuer.sessions.store import client_sessions
 
 WAITS = (timedelta(seconds=5), timedelta(seconds=30), timedelta(minutes=5))
 """Between one attempt and the next; each is longer than an attempt takes, so that no two run at the same time."""

@@ -35,7 +35,9 @@ class BrowserSession:
     created_at: datetime
     seen_at: datetime
     expires_at: datetime
-    """The absolute end; it also ends when it is not used for a while."""
+    """The absolute end; it also ends when it is not used for a while, unless it `is_remembered`."""
+    is_remembered: bool = False
+    """Whether the user chose to stay signed in on this device."""
     ended_at: datetime | None = None
     user_agent: str = ""
     address: str = ""

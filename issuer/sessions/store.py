@@ -1,15 +1,15 @@
 """The tables of browser sessions, and of the `sid` that each client knows a session by.
 
-Refresh families that end with a session are ended by `tokens.family_store`, in the same transaction.
+Sessions are ended by `ended`.
 """
 
 import secrets
 import uuid
-from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -24,25 +24,20 @@ from sqlalchemy import (
     insert,
     join,
     select,
-    true,
     update,
 )
 
 from issuer.accounts.store import lock_enabled
 from issuer.accounts.user import VerifiedPassword
-from issuer.clients.store import clients
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable, upserting
 from issuer.database.types import Instant, Texts
 from issuer.digests import digest
 from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
-from issuer.sessions.logout_notices import logout_notices
 from issuer.sessions.session import BrowserSession
 from issuer.throttling.origin import Origin
 
-IDS_MOST = 1000
-"""In one statement."""
 SEEN_INTERVAL = timedelta(minutes=5)
 """How often the last use of a session is stored."""
 
@@ -59,6 +54,7 @@ browser_sessions = Table(
     Column("created_at", Instant, nullable=False),
     Column("seen_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False, index=True),
+    Column("is_remembered", Boolean, nullable=False),
     Column("ended_at", Instant, index=True),
     Column("user_agent", Text, nullable=False),
     Column("address", Text, nullable=False),
@@ -92,12 +88,18 @@ class SessionDeleted(LookupError):
 
 
 class BrowserSessionStore:
-    """Stores browser sessions. Each is found by a secret of 256 random bits, of which only the digest is stored."""
+    """Stores browser sessions. Each is found by a secret of 256 random bits, of which only the digest is stored.
 
-    def __init__(self, database: Database, lifetime: timedelta, idle: timedelta) -> None:
+    They live for `lifetime`, and end when unused for `idle`; those that are remembered live for `remembered`.
+    """
+
+    def __init__(
+        self, database: Database, lifetime: timedelta, idle: timedelta, remembered: timedelta = timedelta(0)
+    ) -> None:
         self._database = database
-        self.lifetime = lifetime
+        self._lifetime = lifetime
         self._idle = idle
+        self.remembered = remembered
 
     def start(
         self,
@@ -107,6 +109,8 @@ class BrowserSessionStore:
         amr: tuple[str, ...],
         origin: Origin,
         now: datetime,
+        *,
+        is_remembered: bool = False,
     ) -> tuple[BrowserSession, str] | None:
         """Store a new session; return it with its secret. None if the account changed or was disabled meanwhile."""
         session = BrowserSession(
@@ -118,7 +122,8 @@ class BrowserSessionStore:
             amr=amr,
             created_at=now,
             seen_at=now,
-            expires_at=now + self.lifetime,
+            expires_at=self.end(now, is_remembered=is_remembered),
+            is_remembered=is_remembered,
             user_agent=origin.user_agent,
             address=origin.address,
         )
@@ -136,6 +141,8 @@ class BrowserSessionStore:
         acr: str,
         amr: tuple[str, ...],
         now: datetime,
+        *,
+        is_remembered: bool = False,
     ) -> str | None:
         """Store that the user of a session was authenticated again; return its new secret, the old one is void.
 
@@ -149,7 +156,8 @@ class BrowserSessionStore:
             "acr": acr,
             "amr": amr,
             "seen_at": now,
-            "expires_at": now + self.lifetime,
+            "expires_at": self.end(now, is_remembered=is_remembered),
+            "is_remembered": is_remembered,
         }
         with self._database.write() as connection:
             if not lock_enabled(connection, session.user_id, password):
@@ -166,7 +174,11 @@ class BrowserSessionStore:
         session = read_session(row) if row else None
         if session is None or session.ended_at is not None or session.expires_at <= now:
             return None
-        return session if now - session.seen_at < self._idle else None
+        return session if session.is_remembered or now - session.seen_at < self._idle else None
+
+    def end(self, now: datetime, *, is_remembered: bool) -> datetime:
+        """Return the absolute end of a session that is authenticated `now`."""
+        return now + (self.remembered if is_remembered else self._lifetime)
 
     def touch(self, session: BrowserSession, now: datetime) -> None:
         """Store that a session is in use, at most each `SEEN_INTERVAL`."""
@@ -207,7 +219,7 @@ class BrowserSessionStore:
 
     def active(self, user_id: str, now: datetime) -> tuple[list[BrowserSession], list[DatabaseDamaged]]:
         """Return the sessions of a user that can be used, newest first, and what is wrong with unreadable ones."""
-        used = browser_sessions.c.seen_at > now - self._idle
+        used = browser_sessions.c.is_remembered | (browser_sessions.c.seen_at > now - self._idle)
         found = (
             select(browser_sessions)
             .where(browser_sessions.c.user_id == user_id, *active_sessions(now), used)
@@ -226,58 +238,6 @@ def lock_active(connection: Connection, session_id: str, now: datetime) -> bool:
     """Lock a session for what ends with it: sign-out waits for the transaction. Return False if it has ended."""
     found = select(browser_sessions.c.id).where(_is(session_id), *active_sessions(now))
     return connection.execute(found.with_for_update(read=True)).first() is not None
-
-
-def end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:
-    """End the active sessions that meet `condition`, queue the notices to their clients, and return their ids.
-
-    Called by what else ends with a session, in one transaction; see `tokens.family_store`.
-    """
-    ended = update(browser_sessions).where(condition, *active_sessions(now)).values(ended_at=now)
-    ids = list(connection.scalars(ended.returning(browser_sessions.c.id)))
-    for some in batched(ids):
-        _queue_notices(connection, some, now)
-    return ids
-
-
-def end_browser_sessions_of(
-    connection: Connection, user_id: str | None, spared: str | None, now: datetime
-) -> list[str]:
-    """End the active sessions of a user, or of all users, except the `spared` one, as `end_browser_sessions` does."""
-    condition: ColumnElement[bool] = true()
-    if user_id is not None:
-        condition &= browser_sessions.c.user_id == user_id
-    if spared is not None:
-        condition &= browser_sessions.c.id != spared
-    return end_browser_sessions(connection, condition, now)
-
-
-def _queue_notices(connection: Connection, ids: Sequence[str], now: datetime) -> None:
-    both = join(client_sessions, clients, client_sessions.c.client_id == clients.c.id).join(
-        browser_sessions, browser_sessions.c.id == client_sessions.c.browser_session
-    )
-    told = (
-        select(client_sessions.c.client_id, client_sessions.c.sid, browser_sessions.c.user_id)
-        .select_from(both)
-        .where(browser_sessions.c.id.in_(ids), *is_told())
-    )
-    notices = [
-        {**row, "id": str(uuid.uuid4()), "created_at": now, "attempts": 0, "due_at": now}
-        for row in connection.execute(told).mappings()
-    ]
-    if notices:
-        connection.execute(insert(logout_notices), notices)
-
-
-def is_told() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return the conditions under which a client is told of ended sessions."""
-    return clients.c.backchannel_logout_uri.is_not(None), clients.c.disabled_at.is_(None)
-
-
-def batched(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield the ids in their order, as many at a time as one statement may name on both databases."""
-    for start in range(0, len(ids), IDS_MOST):
-        yield ids[start : start + IDS_MOST]
 
 
 def _is(session_id: str) -> ColumnElement[bool]:

@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     browser_session_idle: values.Lifetime = Field(
         timedelta(hours=2), description="How long a browser stays signed in without being used."
     )
+    browser_session_remembered: values.Duration = Field(
+        timedelta(days=30), description="How long a user may choose to stay signed in; `0`: nobody may."
+    )
     refresh_grace: values.Grace = Field(
         timedelta(seconds=30),
         description="How long a used refresh token is answered with its successor again, once: for a lost response.",
@@ -129,8 +132,7 @@ class Settings(BaseSettings):
         (), description="Origins of pages that may use `/login`, `/logout` and `/users`, separated by commas."
     )
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
-        (),
-        description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.",
+        (), description="Addresses or networks whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted."
     )
     metrics_token: SecretStr | None = Field(
         None, min_length=16, description="The bearer token for `/metrics`; none is needed on a loopback URL."
@@ -141,8 +143,7 @@ class Settings(BaseSettings):
         " clients (`jwks_uri`).",
     )
     proxy: SecretStr | None = Field(
-        None,
-        description="The proxy through which key sets of clients are fetched: `http://HOST:PORT`.",
+        None, description="The proxy through which key sets of clients are fetched: `http://HOST:PORT`."
     )
 
     @classmethod

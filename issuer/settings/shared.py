@@ -25,6 +25,7 @@ _NAMES = (
     "password_login",
     "browser_session_lifetime",
     "browser_session_idle",
+    "browser_session_remembered",
     "refresh_grace",
 )
 

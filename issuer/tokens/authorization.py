@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from issuer.accounts.user import User
 from issuer.tokens.refresh import NewFamily, Renewal
 
 
@@ -18,6 +19,10 @@ class Authorization:
     family: NewFamily | Renewal | None = None
     nonce: str | None = field(default=None, repr=False)
     """Of the authorization request, for the id_token that redeems its code."""
+    user: User | None = field(default=None, repr=False)
+    """The user, if an id_token may be issued."""
+    id_token_claims: tuple[str, ...] = ()
+    """The claims about the user that the client gets in id_tokens, if the scope requests them."""
     may_have_no_scope: bool = False
     """Whether nothing may remain of the scope. An error after a password was verified would reveal that it is
     correct, without a session that the owner of the account can see."""

@@ -5,7 +5,7 @@ Signing and verifying them is the work of `signed_jwt`.
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -94,7 +94,7 @@ class AccessTokenClaims:
 
 @dataclass(frozen=True)
 class IdTokenClaims:
-    """The claims of an id_token, OpenID Connect Core section 2; claims about the user are left to `userinfo`.
+    """The claims of an id_token, OpenID Connect Core section 2; most clients ask `userinfo` about the user.
 
     `aud` is the client alone, so that there is no `azp`. `at_hash` is that of section 3.1.3.6.
     """
@@ -110,6 +110,8 @@ class IdTokenClaims:
     amr: tuple[str, ...]
     at_hash: str
     nonce: str | None = None
+    about_user: Mapping[str, str | bool | int] = field(default_factory=dict)
+    """Members of their own, for a client that is registered so; not read back."""
 
     @classmethod
     def parsed(cls, members: Mapping[str, Any]) -> Self:
@@ -136,10 +138,11 @@ class IdTokenClaims:
 
     def members(self) -> dict[str, str | int | tuple[str, ...]]:
         """Return the JSON members of the token."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        own = {name: value for name in ID_TOKEN_CLAIMS if (value := getattr(self, name)) is not None}
+        return {**self.about_user, **own}
 
 
-ID_TOKEN_CLAIMS = tuple(each.name for each in fields(IdTokenClaims))
+ID_TOKEN_CLAIMS = tuple(each.name for each in fields(IdTokenClaims) if each.name != "about_user")
 
 
 def _require_texts(*values: object) -> None:

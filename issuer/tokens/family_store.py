@@ -13,14 +13,12 @@ from issuer.accounts.store import lock_enabled, read_user, users
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import checked, damaged, each_readable
+from issuer.database.rows import batched, checked, damaged, each_readable
 from issuer.digests import digest
+from issuer.sessions.ended import end_browser_sessions, end_browser_sessions_of
 from issuer.sessions.store import (
     active_sessions,
-    batched,
     browser_sessions,
-    end_browser_sessions,
-    end_browser_sessions_of,
     lock_active,
 )
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken

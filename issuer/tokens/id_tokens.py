@@ -1,7 +1,7 @@
 """ID tokens, OpenID Connect Core section 2: issued beside the access token of a user who signed in with a browser.
 
 Which responses have one is decided in `grants.response`. Tokens that come back as a hint are read by `hints`, claims
-about the user returned by `userinfo`.
+about the user defined in `identity`.
 """
 
 import hashlib
@@ -13,7 +13,9 @@ from jwt.utils import base64url_encode
 from issuer.keyring.key import Key
 from issuer.sessions.session import SignIn
 from issuer.signing.algorithms import ALGORITHMS
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.claims import IdTokenClaims
+from issuer.tokens.identity import released_claims
 from issuer.tokens.refresh import Family
 from issuer.tokens.signed_jwt import ID_TOKEN, JwtSigner
 
@@ -31,7 +33,13 @@ class IdTokens:
         self._signer = jwt_signer
 
     def sign(
-        self, family: Family, sign_in: SignIn, access_token: str, nonce: str | None, key: Key, now: datetime
+        self,
+        authorization: Authorization,
+        family: Family,
+        sign_in: SignIn,
+        access_token: str,
+        key: Key,
+        now: datetime,
     ) -> str:
         """Return an id_token about the user of `family`, who signed in as `sign_in` says; raise Unavailable.
 
@@ -50,9 +58,18 @@ class IdTokens:
             acr=sign_in.acr,
             amr=sign_in.amr,
             at_hash=at_hash(access_token, key.alg),
-            nonce=nonce,
+            nonce=authorization.nonce,
+            about_user=_about_user(authorization, sign_in),
         )
         return self._signer.sign(ID_TOKEN, claims.members(), key)
+
+
+def _about_user(authorization: Authorization, sign_in: SignIn) -> dict[str, str | bool | int]:
+    """Return the claims that the client gets in id_tokens, as far as the user released them to it."""
+    if authorization.user is None or not authorization.id_token_claims:
+        return {}
+    released = released_claims(authorization.user, authorization.scope, sign_in.userinfo_claims)
+    return {name: released[name] for name in authorization.id_token_claims if name in released}
 
 
 def at_hash(access_token: str, alg: str) -> str:

@@ -6,11 +6,10 @@ Tokens are verified by `bearer`; which scope requests which claims is defined in
 from collections.abc import Mapping
 from datetime import datetime
 
-from issuer.accounts.user import User
 from issuer.clients.store import ClientStore
 from issuer.oauth import InsufficientScope, InvalidToken
 from issuer.tokens.bearer import BearerAuthentication
-from issuer.tokens.identity import IdentityScope, requested_claims
+from issuer.tokens.identity import IdentityScope, released_claims
 
 
 class UserInfo:
@@ -30,18 +29,4 @@ class UserInfo:
             raise InvalidToken
         if IdentityScope.OPENID not in caller.scope:
             raise InsufficientScope
-        requested = requested_claims(caller.scope, caller.family.userinfo_claims)
-        return {name: value for name, value in _known(caller.user).items() if name in requested}
-
-
-def _known(user: User) -> dict[str, str | bool | int]:
-    """Return the claims of section 5.1 that are known of a user."""
-    optional = {"name": user.name, "email": user.email}
-    verified = {"email_verified": user.email_verified} if user.email else {}
-    return {
-        "sub": user.id,
-        "preferred_username": user.username,
-        **{name: value for name, value in optional.items() if value},
-        **verified,
-        "updated_at": int((user.updated_at or user.created_at).timestamp()),
-    }
+        return released_claims(caller.user, caller.scope, caller.family.userinfo_claims)

@@ -46,11 +46,13 @@ def test_all_options_are_stored(issuer: Issuer) -> None:
         is_trusted=True,
         requires_pkce=False,
         requires_par=True,
+        id_token_claims=["email", "email_verified", "email"],
     )
     assert client.post_logout_redirect_uris == ("https://app.example/",)
     assert client.backchannel_logout_uri == "https://app.example/logout"
     assert client.grant_types == {GrantType.AUTHORIZATION_CODE}
     assert (client.is_trusted, client.requires_pkce, client.requires_par) == (True, False, True)
+    assert client.id_token_claims == ("email", "email_verified")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,8 @@ def test_all_options_are_stored(issuer: Issuer) -> None:
         (AuthMethod.BASIC, {"requires_pkce": False}, "authorization_code"),
         (AuthMethod.BASIC, {"requires_par": True}, "authorization_code"),
         (AuthMethod.BASIC, {"post_logout_redirect_uris": [CALLBACK]}, "authorization_code"),
+        (AuthMethod.BASIC, {"id_token_claims": ["email"]}, "authorization_code"),
+        (AuthMethod.BASIC, {"redirect_uris": [CALLBACK], "id_token_claims": ["sub"]}, "sub is none of name"),
         (AuthMethod.BASIC, {"redirect_uris": [f"{CALLBACK}/{each}" for each in range(21)]}, "at most 20"),
         (AuthMethod.BASIC, {"redirect_uris": ["http://app.example/"]}, "redirect URI 'http://app.example/'"),
         (

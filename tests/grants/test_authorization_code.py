@@ -9,9 +9,11 @@ from support.authorizing import CALLBACK, VERIFIER, App, an_app, answer, sign_in
 from support.defaults import MovableClock, bearer
 from support.endpoints import ISSUER, SERVICE
 
+from issuer.accounts.profile import Profile
 from issuer.oauth import AuthMethod, GrantType
 from issuer.services import Issuer
 
+PROFILE = Profile(name="Alice", email="alice@example.com")
 WITHOUT_PKCE = {"code_challenge": None, "code_challenge_method": None}
 
 
@@ -180,3 +182,25 @@ def test_a_client_without_the_grant_and_the_built_in_one_redeem_nothing(
     assert web.post("/oauth2/token", data=form, auth=machine).json()["error"] == "unauthorized_client"
     first_party = {**form, "client_id": "first-party"}
     assert web.post("/oauth2/token", data=first_party).json()["error"] == "unauthorized_client"
+
+
+def test_an_id_token_has_the_claims_that_the_client_is_registered_for_as_far_as_the_user_released_them(
+    web: TestClient, issuer: Issuer, alice: str
+) -> None:
+    issuer.accounts.store.set_profile(alice, PROFILE, issuer.clock())
+    app = an_app(issuer, id_token_claims=["email", "email_verified", "name"])
+    body = app.redeems(web, app.code(web, scope="openid email")).json()
+    identity = claims(body["id_token"])
+    assert (identity["email"], identity["email_verified"]) == ("alice@example.com", False)
+    assert "name" not in identity
+    refresh = {"grant_type": "refresh_token", "refresh_token": body["refresh_token"], **app.credentials}
+    narrowed = web.post("/oauth2/token", data={**refresh, "scope": "openid"}).json()
+    assert "email" not in claims(narrowed["id_token"])
+
+
+def test_claims_about_users_stay_out_of_the_id_tokens_of_other_clients(
+    web: TestClient, issuer: Issuer, app: App, alice: str
+) -> None:
+    issuer.accounts.store.set_profile(alice, PROFILE, issuer.clock())
+    identity = claims(app.redeems(web, app.code(web, scope="openid email profile")).json()["id_token"])
+    assert not {"email", "email_verified", "name", "preferred_username"} & identity.keys()

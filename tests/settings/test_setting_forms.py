@@ -62,6 +62,7 @@ ISSUER = {
     "ISSUER_LOGO": Row("/etc/issuer/logo.svg"),
     "ISSUER_BROWSER_SESSION_LIFETIME": Row("8h"),
     "ISSUER_BROWSER_SESSION_IDLE": Row("1h"),
+    "ISSUER_BROWSER_SESSION_REMEMBERED": Row("14d"),
     "ISSUER_REFRESH_GRACE": Row("45s"),
     "ISSUER_PASSWORD_LOGIN": Row("off", any_case=True),
     "ISSUER_ASSERTION_AUDIENCE": Row("any", any_case=True),

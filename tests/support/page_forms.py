@@ -21,12 +21,13 @@ class _Fields(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         name = given.get("name")
-        if tag == "input" and name:
+        is_sent = given.get("type") != "checkbox" or "checked" in given
+        if tag == "input" and name and is_sent:
             self.found[name] = given.get("value") or ""
 
 
 def fields_of(page: str) -> dict[str, str]:
-    """Return the inputs of a page with their values."""
+    """Return the inputs of a page with their values, as they are sent if nothing is changed."""
     fields = _Fields()
     fields.feed(page)
     return fields.found
@@ -37,11 +38,11 @@ def send(web: TestClient, path: str, page: str, headers: dict[str, str] | None =
     return web.post(path, data={**fields_of(page), **typed}, headers=headers or {}, follow_redirects=False)
 
 
-def sign_in(web: TestClient, username: str, password: str, path: str = "/signin") -> Any:
+def sign_in(web: TestClient, username: str, password: str, path: str = "/signin", **typed: str) -> Any:
     """Fill in the sign-in page, and return the response to the form."""
     page = web.get(path)
     assert page.status_code == 200, page.text
-    return send(web, "/signin", page.text, username=username, password=password)
+    return send(web, "/signin", page.text, username=username, password=password, **typed)
 
 
 def session_of(web: TestClient, issuer: Issuer) -> BrowserSession | None:

@@ -7,6 +7,7 @@ from issuer.clients.client import Client
 from issuer.oauth import AuthMethod
 from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession, SignIn
+from issuer.tokens.authorization import Authorization
 from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.refresh import Family
 from support.defaults import START
@@ -46,6 +47,7 @@ def hint_for(issuer: Issuer, session: BrowserSession, client: Client) -> str:
     family = Family(
         str(uuid.uuid4()), session.user_id, client.id, frozenset({"openid"}), (), now, session.expires_at
     )
+    authorization = Authorization(family.user_id, client.id, family.scope, family.audience)
     tokens = IdTokens(issuer.tokens.jwt_signer)
     key = issuer.tokens.jwt_signer.signing_key(now)
-    return tokens.sign(family, sign_in, "an access token", None, key, now)
+    return tokens.sign(authorization, family, sign_in, "an access token", key, now)

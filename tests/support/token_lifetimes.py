@@ -37,14 +37,13 @@ def lifetimes(policy: Policy, recorded: timedelta) -> dict[str, timedelta]:
     """Return the lifetime of each type of token by a key whose recorded `token_lifetime` that is."""
     key = replace(Key.standby(sound_key("a"), policy, START, timedelta(0)), token_lifetime=recorded)
     signer = JwtSigner(cast("Any", Unsigned()), cast("Any", None), policy, "https://issuer.example")
-    access = AccessTokens(signer).sign(
-        Authorization("a user", "a client", frozenset(), ("x",)), None, key, START
-    )
+    authorization = Authorization("a user", "a client", frozenset(), ("x",))
+    access = AccessTokens(signer).sign(authorization, None, key, START)
     sign_in = SignIn(None, "a sid", START, "1", ("pwd",))
     logout = BackchannelLogout(*cast("Any", (None, None, signer, None, None, "")))
     tokens = {
         "access": access.text,
-        "id": IdTokens(signer).sign(FAMILY, sign_in, access.text, None, key, START),
+        "id": IdTokens(signer).sign(authorization, FAMILY, sign_in, access.text, key, START),
         "logout": logout.token(NOTICE, key, START),
     }
     return {name: _lifetime(token) for name, token in tokens.items()}

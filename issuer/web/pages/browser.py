@@ -5,6 +5,7 @@ Sessions are stored in `sessions`. Forms are protected by `form_tokens`.
 
 import hashlib
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated
 
 import anyio.to_thread
@@ -79,10 +80,14 @@ async def get_browser(
 BrowserDep = Annotated[Browser, Depends(get_browser)]
 
 
-def set_session_cookie(response: Response, url: str, secret: str) -> None:
-    """Set the session cookie on a response; it ends with the browser, and at the issuer before that."""
-    secure = url.startswith("https:")
-    response.set_cookie(cookie_name(url), secret, path="/", secure=secure, httponly=True, samesite="lax")
+def set_session_cookie(
+    response: Response, url: str, secret: str, remembered: timedelta | None = None
+) -> None:
+    """Set the session cookie on a response; it ends with the browser, or after the time that it is `remembered`."""
+    secure, seconds = url.startswith("https:"), int(remembered.total_seconds()) if remembered else None
+    response.set_cookie(
+        cookie_name(url), secret, path="/", max_age=seconds, secure=secure, httponly=True, samesite="lax"
+    )
 
 
 def delete_session_cookie(response: Response, url: str) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Response
 from issuer.accounts.login import hashing_queue
 from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS
 from issuer.oauth import ErrorCode, InvalidRequest
-from issuer.web.deps import AccountsDep, AdministrationDep
+from issuer.web.deps import AccountsDep, AdministrationDep, SessionsDep
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
@@ -53,7 +53,11 @@ async def show(page: PageRequestDep) -> Response:
 @router.post(PATH)
 @renders_errors(render_error)
 async def change(
-    page: PageRequestDep, administration: AdministrationDep, accounts: AccountsDep, sent: FormDep
+    page: PageRequestDep,
+    administration: AdministrationDep,
+    accounts: AccountsDep,
+    sessions: SessionsDep,
+    sent: FormDep,
 ) -> Response:
     """Change the password; this browser stays signed in, with another secret."""
     who = signed_in(page.browser)
@@ -73,5 +77,6 @@ async def change(
         lambda: own.change_password(user, session, old, new, origin, page.now),
     )
     response = redirect(page.request, paths.ACCOUNT, done=Done.PASSWORD)
-    set_session_cookie(response, page.issuer_url, secret)
+    remembered = sessions.store.remembered if session.is_remembered else None
+    set_session_cookie(response, page.issuer_url, secret, remembered)
     return response

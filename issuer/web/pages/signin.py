@@ -3,16 +3,16 @@
 Passwords are verified by `authorize.sign_in`; what happens next is decided by the authorization endpoint.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from issuer.accounts.login import hashing_queue
-from issuer.accounts.registration import Registration
 from issuer.accounts.user import User
 from issuer.authorize.decision import Reason
-from issuer.authorize.flow import Flow
 from issuer.oauth import ErrorCode
 from issuer.web.deps import AccountsDep, AuthorizeDep, SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
@@ -28,6 +28,8 @@ from issuer.web.pages.visit import Visit, visit_of
 router = APIRouter(route_class=UnambiguousRoute)
 
 PURPOSE = "signin"
+REMEMBER = "remember"
+"""The field of the form with which a user chooses to stay signed in."""
 SWITCH = "switch"
 """The reason of a user who wants to sign in with another account."""
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a keyword
@@ -57,6 +59,8 @@ class SignInPage:
     visit: Visit
     token: str
     may_register: bool
+    may_be_remembered: bool
+    sent: Mapping[str, str] = field(repr=False)
 
     @property
     def user(self) -> User | None:
@@ -68,10 +72,14 @@ class SignInPage:
         """Whether the user is signed in already, and is only asked whether to go on."""
         return self.user is not None and self.visit.reason in _CHOOSING
 
-    def rendered(
-        self, username: str = "", error: PageError | None = None, response: ErrorResponse | None = None
-    ) -> Response:
-        """Return the page, with an error if there is one."""
+    @property
+    def is_remembered(self) -> bool:
+        """Whether the user chooses to stay signed in on this device, or has before."""
+        session = self.page.browser.session
+        return self.may_be_remembered and (REMEMBER in self.sent or bool(session and session.is_remembered))
+
+    def rendered(self, error: PageError | None = None, response: ErrorResponse | None = None) -> Response:
+        """Return the page with what was sent, and with an error if there is one."""
         return render(
             self.page.request,
             "choose.html" if self.asks_only else "signin.html",
@@ -80,18 +88,20 @@ class SignInPage:
             headers=response.headers if response else {},
             errors=(error,) if error else (),
             why=self._why(),
-            username=username or self._hint(),
+            username=self.sent.get("username") or self._hint(),
             user=self.user,
             visit=self.visit,
             form_token=self.token,
             may_register=self.may_register,
+            may_be_remembered=self.may_be_remembered,
+            is_remembered=self.is_remembered,
             switch=SWITCH,
         )
 
-    def refused(self, username: str, response: ErrorResponse) -> Response:
+    def refused(self, response: ErrorResponse) -> Response:
         """Return the page with the error of an attempt."""
         fields = ("username", "password") if response.code == ErrorCode.INVALID_GRANT else ()
-        return self.rendered(username, PageError(text_of(response), fields), response)
+        return self.rendered(PageError(text_of(response), fields), response)
 
     def _why(self) -> str:
         if self.visit.is_lost:
@@ -107,51 +117,64 @@ class SignInPage:
         return self.user.username if self.user and is_same else ""
 
 
-def page_of(
-    page: PageRequest, flow: Flow, registration: Registration, ticket: str, reason: str
-) -> SignInPage:
-    """Return the page for a visit; raise StoreError."""
-    visit = visit_of(page, flow, ticket, reason)
-    return SignInPage(page, visit, page.form_token(PURPOSE), may_register=registration.is_open)
+class SignInPages:
+    """Makes the page for a visit."""
+
+    def __init__(
+        self, page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, sessions: SessionsDep
+    ) -> None:
+        self._page = page
+        self._flow = authorize.flow
+        self._registration = accounts.registration
+        self._remembered = sessions.store.remembered
+
+    def show(self, sent: Mapping[str, str]) -> SignInPage:
+        """Return the page that these parameters describe; raise StoreError."""
+        return SignInPage(
+            self._page,
+            visit_of(self._page, self._flow, sent.get("ticket", ""), sent.get("reason", "")),
+            self._page.form_token(PURPOSE),
+            may_register=self._registration.is_open,
+            may_be_remembered=bool(self._remembered),
+            sent=sent,
+        )
+
+
+SignInPagesDep = Annotated[SignInPages, Depends(SignInPages)]
 
 
 @router.get(paths.SIGNIN, include_in_schema=False)
 @renders_errors(render_error)
-def show(
-    page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, ticket: str = "", reason: str = ""
-) -> Response:
+def show(pages: SignInPagesDep, ticket: str = "", reason: str = "") -> Response:
     """Show the form."""
-    return page_of(page, authorize.flow, accounts.registration, ticket, reason).rendered()
+    return pages.show({"ticket": ticket, "reason": reason}).rendered()
 
 
 @router.post(paths.SIGNIN, include_in_schema=False)
 @renders_errors(render_error)
 async def sign_in(
-    page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, sessions: SessionsDep, sent: FormDep
+    page: PageRequestDep, pages: SignInPagesDep, accounts: AccountsDep, sessions: SessionsDep, sent: FormDep
 ) -> Response:
     """Sign in, or go on as who is signed in."""
     form, session, origin = sent.parameters, page.browser.session, page.browser.origin
     username, password = form.get("username", ""), form.get("password", "")
-    ticket, reason = form.get("ticket", ""), form.get("reason", "")
-    shown = await anyio.to_thread.run_sync(
-        page_of, page, authorize.flow, accounts.registration, ticket, reason
-    )
+    shown = await anyio.to_thread.run_sync(pages.show, form)
     if not page.sent_own_form(sent, PURPOSE):
-        return shown.rendered(username, page.form_refused)
+        return shown.rendered(page.form_refused)
     if shown.asks_only and session:
         await anyio.to_thread.run_sync(sessions.store.choose, session, page.now)
         return shown.visit.leave(page.request)
     if not username or not password:
         missing = "password" if username else "username"
-        return shown.rendered(username, PageError(f"Enter your {missing}.", (missing,)))
-    show_errors_by(page.request, lambda error: shown.refused(username, error))
-    use_case = sessions.sign_in
+        return shown.rendered(PageError(f"Enter your {missing}.", (missing,)))
+    show_errors_by(page.request, shown.refused)
+    use_case, remembers = sessions.sign_in, shown.may_be_remembered and REMEMBER in form
     await anyio.to_thread.run_sync(use_case.check, username, origin, page.now)
     # Read the clock when the job runs: it may have been queued for a while.
     secret = await accounts.hashing_pool.run(
         hashing_queue(username, origin),
-        lambda: use_case.authenticate(username, password, session, origin, page.now),
+        lambda: use_case.authenticate(username, password, session, origin, page.now, is_remembered=remembers),
     )
     response = shown.visit.leave(page.request)
-    set_session_cookie(response, page.issuer_url, secret)
+    set_session_cookie(response, page.issuer_url, secret, sessions.store.remembered if remembers else None)
     return response

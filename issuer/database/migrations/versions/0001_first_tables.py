@@ -66,6 +66,7 @@ def _create_clients() -> None:
         sa.Column("is_trusted", sa.Boolean(), nullable=False),
         sa.Column("requires_pkce", sa.Boolean(), nullable=False),
         sa.Column("requires_par", sa.Boolean(), nullable=False),
+        sa.Column("id_token_claims", sa.Text(), nullable=False),
     )
     op.create_table(
         "assertions",
@@ -136,6 +137,7 @@ def _create_browser_sessions() -> None:
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("seen_at", Instant(), nullable=False),
         sa.Column("expires_at", Instant(), nullable=False, index=True),
+        sa.Column("is_remembered", sa.Boolean(), nullable=False),
         sa.Column("ended_at", Instant(), index=True),
         sa.Column("user_agent", sa.Text(), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
