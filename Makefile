@@ -43,6 +43,7 @@ lint: $(VENV)/.tests ## check style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	MYPYPATH=benchmarks:tests:verifier_example/src $(BIN)/mypy --explicit-package-bases benchmarks
 	$(BIN)/lint-imports
 
 format: $(VENV)/.tests ## auto-fix style, and format

@@ -135,9 +135,9 @@ def versions() -> dict[str, str]:
             found[name] = json.loads(package.read_text("utf-8"))["version"]
     if NODE.exists():
         found["node"] = _said([str(NODE), "--version"])
-    for name, (command, package) in TOOLS.items():
+    for name, (command, debian) in TOOLS.items():
         try:
-            found[name] = _said([program(command[0], package), *command[1:]])
+            found[name] = _said([program(command[0], debian), *command[1:]])
         except Missing:
             continue
     commit = subprocess.run(

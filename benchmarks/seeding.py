@@ -106,6 +106,7 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
                 "is_trusted": False,
                 "requires_pkce": True,
                 "requires_par": False,
+                "id_token_claims": (),
                 "created_at": now,
             }
             for number in numbers
@@ -182,6 +183,7 @@ def add_browser_sessions(database: Database, numbers: range) -> None:
                 "created_at": now,
                 "seen_at": now,
                 "expires_at": now + timedelta(days=1),
+                "is_remembered": False,
                 "ended_at": None,
                 "user_agent": "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Gecko/20100101 Firefox/130.0",
                 "address": "192.0.2.1",

@@ -1,14 +1,18 @@
-"""A program that runs commands of `issuer` for `command_runner` and `command_pool`, in any surroundings.
+"""A program that runs commands of `issuer` for `command_runner` and `command_pool`, and servers for `server_pool`.
 
-It imports the commands once and forks for each; the child's streams are opened like by the interpreter at its start.
+It imports them once and forks for each; the child's streams are opened like by the interpreter at its start.
 """
 
 import atexit
 import io
 import json
 import os
+import runpy
+import signal
 import sys
+import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +44,7 @@ def connect(number: int, to: str | None) -> None:
         reader, there = os.pipe()
         os.close(reader)
     else:
-        there = os.open(to, os.O_RDWR | os.O_CREAT, 0o600)
+        there = os.open(to, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(there, number)
     if there != number:
         os.close(there)
@@ -65,9 +69,14 @@ def child(case: Any) -> int:
     sys.stdin = stream(0, "r", encoding, "strict")
     sys.stdout = stream(1, "w", encoding, "strict")
     sys.stderr = stream(2, "w", encoding, "backslashreplace")
-    sys.argv = ["issuer", *case["arguments"]]
+    program = case.get("program", "issuer")
+    sys.argv = [program, *case["arguments"]]
     try:
-        issuer.cli.main()
+        if program == "issuer":
+            issuer.cli.main()
+        else:
+            runpy.run_module(program, run_name="__main__")
+            return 0
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:  # noqa: BLE001 - any exception is reported
@@ -75,21 +84,54 @@ def child(case: Any) -> int:
     return 99
 
 
-def main() -> None:
+def forked(case: Any) -> int:
+    """Run a case in a child, and return its pid."""
+    process = os.fork()
+    if process:
+        return process
+    code = 98
+    try:
+        if "program" in case:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setsid()
+        code = child(case)
+        threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as the interpreter does at its end
+        atexit._run_exitfuncs()
+        for each in (sys.stdout, sys.stderr):
+            each.flush()
+    finally:
+        os._exit(code)
+
+
+def answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
+def serve(exits: Path) -> None:
+    """Start the servers that the lines of stdin describe; write the exit code of each to a file named by its pid."""
+
+    def note_ended(*_: object) -> None:
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                (exits / "new").write_text(str(os.waitstatus_to_exitcode(ended[1])))
+                (exits / "new").rename(exits / str(ended[0]))
+
+    import verifier_example.app  # noqa: F401, PLC0415
+    from issuer.serving import connections, worker  # noqa: F401, PLC0415 - imported once, before the forks
+
+    signal.signal(signal.SIGCHLD, note_ended)
     for line in sys.stdin:
-        process = os.fork()
-        if not process:
-            code = 98
-            try:
-                code = child(json.loads(line))
-                atexit._run_exitfuncs()
-                for each in (sys.stdout, sys.stderr):
-                    each.flush()
-            finally:
-                os._exit(code)
-        _, status = os.waitpid(process, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
+        answer(forked(json.loads(line)))
+
+
+def main() -> None:
+    if "--servers" in sys.argv:
+        serve(Path(sys.argv[-1]))
+        return
+    for line in sys.stdin:
+        _, status = os.waitpid(forked(json.loads(line)), 0)
+        answer(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

@@ -9,17 +9,24 @@ import socket
 import subprocess
 import tempfile
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
 import psycopg
+from psycopg import sql
 
 from support.components import require
 
 USER = "issuer"
 HOST = "127.0.0.1"
+
+_empty: defaultdict[str, list[str]] = defaultdict(list)
+"""The URLs of empty databases, by server."""
+_END_OTHERS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+_SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'"
 
 
 def binaries() -> Path:
@@ -94,11 +101,25 @@ def temporary_server(*, durable: bool = False) -> Iterator[str]:
 
 @contextmanager
 def temporary_database(server: str) -> Iterator[str]:
-    """Yield the URL of an empty database, which is dropped at the end: it takes 8 MiB."""
-    url = new_database(server)
+    """Yield the URL of an empty database; it is emptied and used again, as making one takes four times as long."""
+    empty = _empty[server]
+    url = empty.pop() if empty else new_database(server)
     yield url
+    _clear(server, url)
+    empty.append(url)
+
+
+def _clear(server: str, url: str) -> None:
+    name = url.rpartition("/")[2]
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")  # type: ignore[arg-type]
+        connection.execute(_END_OTHERS, [name])
+        connection.execute(f"ALTER DATABASE {name} RESET ALL")  # type: ignore[arg-type] # a generated name
+    with psycopg.connect(url, autocommit=True) as connection:
+        for (schema,) in connection.execute(_SCHEMAS).fetchall():
+            connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(schema)))
+        connection.execute(
+            "CREATE SCHEMA public AUTHORIZATION pg_database_owner; GRANT USAGE ON SCHEMA public TO PUBLIC"
+        )
 
 
 def new_database(server: str, options: str = "") -> str:

@@ -26,6 +26,7 @@ import jwt
 
 from issuer.signing.pem_directory import CHECKPOINT
 from support.command_pool import POOL, can_fork
+from support.server_pool import SERVERS, Process
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 120.0
@@ -104,7 +105,7 @@ class Done(NamedTuple):
 class Server:
     """A server in its own process group, which includes its workers."""
 
-    process: "subprocess.Popen[bytes]"
+    process: Process
     url: str
     log: Path
     workers: int
@@ -227,16 +228,19 @@ class Installation:
         """The directory of private keys."""
         return self.folder / "keys"
 
-    def serve(self, *options: str, workers: int = 1, port: int | None = None) -> Server:
-        """Start `issuer serve` without waiting for it."""
+    def serve(
+        self, *options: str, workers: int = 1, port: int | None = None, is_fresh: bool = False
+    ) -> Server:
+        """Start `issuer serve` without waiting for it, `is_fresh` with an interpreter of its own."""
         port = port or self.port
-        arguments = ["-m", "issuer.cli", "serve", "--port", str(port), "--workers", str(workers), *options]
-        return self._start(arguments, port, workers)
+        arguments = ["serve", "--port", str(port), "--workers", str(workers), *options]
+        if workers > 1 or is_fresh:
+            return self._start(["-m", "issuer.cli", *arguments], port, workers)
+        return self._fork("issuer", arguments, port)
 
     def serve_service(self, *options: str) -> Server:
         """Start the example service without waiting for it."""
-        port = self.service_port
-        return self._start(["-m", "verifier_example", "--port", str(port), *options], port, workers=1)
+        return self._fork("verifier_example", ["--port", str(self.service_port), *options], self.service_port)
 
     def serve_service_by_uvicorn(self) -> Server:
         """Start the example service on another port with plain uvicorn."""
@@ -338,8 +342,25 @@ class Installation:
         }
         return {**inherited, "TMPDIR": str(self.temporary), **self.settings, **settings}
 
+    def _fork(self, program: str, arguments: list[str], port: int) -> Server:
+        environment = self._environment({})
+        if not can_fork(environment):
+            module = "issuer.cli" if program == "issuer" else program
+            return self._start(["-m", module, *arguments], port, workers=1)
+        log = self._next_log()
+        process = SERVERS.start(program, arguments, folder=self.folder, environment=environment, log=log)
+        return self._started(process, port, log, workers=1)
+
+    def _next_log(self) -> Path:
+        return self.folder / f"{len(self._servers)}.log"
+
+    def _started(self, process: Process, port: int, log: Path, workers: int) -> Server:
+        server = Server(process, f"http://{HOST}:{port}", log, workers)
+        self._servers.append(server)
+        return server
+
     def _start(self, arguments: list[str], port: int, workers: int) -> Server:
-        log = self.folder / f"{len(self._servers)}.log"
+        log = self._next_log()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
@@ -350,9 +371,7 @@ class Installation:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        server = Server(process, f"http://{HOST}:{port}", log, workers)
-        self._servers.append(server)
-        return server
+        return self._started(process, port, log, workers)
 
 
 def access_token(answer: httpx2.Response) -> str:
