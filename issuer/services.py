@@ -19,6 +19,7 @@ from issuer.authorize.ticket import Tickets
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.outgoing_http import OutgoingHttp
+from issuer.clients.resources import Resources
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock
 from issuer.database.database import Database
@@ -74,6 +75,7 @@ class Clients:
     """Clients and their authentication."""
 
     store: ClientStore
+    resources: Resources
     key_sets: ClientKeys
     authentication: ClientAuthentication
     http: OutgoingHttp

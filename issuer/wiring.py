@@ -26,6 +26,7 @@ from issuer.authorize.validation import Rules, supported_prompts
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.outgoing_http import OutgoingHttp
+from issuer.clients.resources import Resources
 from issuer.clients.store import ClientStore
 from issuer.clock import Clock, system_clock
 from issuer.database.database import Database
@@ -147,7 +148,8 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     endpoint = () if settings.assertion_audience == "issuer" else (f"{settings.url}/oauth2/token",)
     audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
-    return Clients(store, key_sets, authentication, OutgoingHttp(settings.trusted_authorities(), proxy))
+    http = OutgoingHttp(settings.trusted_authorities(), proxy)
+    return Clients(store, Resources(database), key_sets, authentication, http)
 
 
 def _tokens(
@@ -203,6 +205,7 @@ def _grant_context(
             CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
         ),
         signing_key=access_tokens.signing_key,
+        resources=clients.resources,
         user_audience=(settings.audience, settings.url),
         client_audience=(settings.audience,),
         grace=grace,
@@ -249,6 +252,7 @@ def _authorize(
         issuer=settings.url,
         prompts=supported_prompts(is_registration_open=settings.registration == "open"),
         hints=tokens.hints,
+        resources=clients.resources,
     )
     flow = Flow(
         rules=rules,

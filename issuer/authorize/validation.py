@@ -23,8 +23,9 @@ from issuer.authorize.request import (
     Prompt,
     ReturnAddress,
 )
-from issuer.clients.client import Client, audience_among
+from issuer.clients.client import Client
 from issuer.clients.redirect_uris import closest, is_registered
+from issuer.clients.resources import Resources
 from issuer.oauth import (
     GrantType,
     InvalidRequest,
@@ -34,7 +35,7 @@ from issuer.oauth import (
     parse_scope,
 )
 from issuer.tokens.hints import Hints
-from issuer.tokens.identity import IDENTITY_SCOPES, IdentityScope
+from issuer.tokens.identity import IDENTITY_SCOPES, IdentityScope, scope_at
 
 STATE_MOST_CHARACTERS = 2048
 NONCE_MOST_CHARACTERS = 1024
@@ -55,6 +56,7 @@ class Rules:
     prompts: frozenset[Prompt]
     """The supported ones, `prompt_values_supported`."""
     hints: Hints
+    resources: Resources
 
 
 def supported_prompts(*, is_registration_open: bool) -> frozenset[Prompt]:
@@ -111,6 +113,8 @@ def validated(
     )
     audience = _audience(to.client, resources, rules)
     scope = requested_scope(given.get("scope"), to.client)
+    if resources and not (scope := scope_at(audience, scope, rules.resources)):
+        raise InvalidScope("the requested resource knows none of the requested scopes")
     claims = read_claims_request(given["claims"]) if "claims" in given else ClaimsRequest()
     return AuthorizationRequest(
         returns_to=to,
@@ -180,7 +184,7 @@ def _audience(client: Client, resources: tuple[str, ...], rules: Rules) -> tuple
     """
     own = client.audiences or rules.default_audience
     if resources:
-        return audience_among(resources, (*own, rules.issuer))
+        return rules.resources.audience(resources, (*own, rules.issuer))
     return tuple(dict.fromkeys((*own, rules.issuer)))
 
 

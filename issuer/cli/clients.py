@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,7 @@ def add(
     client, secret = _checked(name, auth, scope, audience or (), jwks, options)
     require_output()
     with opened() as issuer:
+        client = replace(client, audiences=issuer.clients.resources.spelled(client.audiences))
         issuer.clients.store.add(client)
         with _undone_unless_shown("no client was created", partial(issuer.clients.store.remove, client.id)):
             _show_secret(client, secret, as_json=as_json)

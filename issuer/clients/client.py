@@ -78,12 +78,20 @@ class Client:
 
 def audience_among(resources: tuple[str, ...], allowed: tuple[str, ...]) -> tuple[str, ...]:
     """Return which of the `allowed` audiences the `resources` name, all if there are none; raise InvalidTarget."""
-    equivalent = {comparable(audience): audience for audience in reversed(allowed)}
-    found = [each if each in allowed else equivalent.get(comparable(each)) for each in resources]
+    equivalent = {matched(audience): audience for audience in reversed(allowed)}
+    found = [each if each in allowed else equivalent.get(matched(each)) for each in resources]
     if None in found:
         raise InvalidTarget
     # As registered: verifiers compare it exactly.
     return tuple(dict.fromkeys(filter(None, found))) or allowed
+
+
+def matched(resource: str) -> str:
+    """Return what equivalent spellings of a resource have in common; a last slash of its path is left out.
+
+    Clients take the URL that a user typed, with or without that slash.
+    """
+    return comparable(resource).removesuffix("/")
 
 
 def default_grants(auth_method: AuthMethod, *, has_redirect_uri: bool = False) -> frozenset[GrantType]:

@@ -9,9 +9,9 @@ from issuer.tokens.authorization import Authorization
 def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
     """Authorize an authenticated client for its own scope; no refresh token, section 4.4.3."""
     client = request.client
-    return issue(
-        Authorization(client.id, client.id, client.scope, client.audiences or context.client_audience)
-    )
+    own = client.audiences or context.client_audience
+    audience = context.resources.audience(request.resources, own)
+    return issue(Authorization(client.id, client.id, client.scope, audience))
 
 
 GRANT = Grant(GrantType.CLIENT_CREDENTIALS, execute)

@@ -12,6 +12,7 @@ from typing import Protocol
 from issuer.accounts.login import PasswordLogin
 from issuer.authorize.redeeming import CodeRedemption
 from issuer.clients.client import Client
+from issuer.clients.resources import Resources
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.keyring.key import Key
 from issuer.oauth import GrantType, InvalidRequest
@@ -53,6 +54,7 @@ class GrantContext:
     codes: CodeRedemption
     signing_key: Callable[[datetime], Key]
     """Return the key that signs now; raise Unavailable on a node that cannot sign."""
+    resources: Resources
     user_audience: tuple[str, ...]
     client_audience: tuple[str, ...]
     grace: Grace

@@ -34,6 +34,7 @@ from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import Found
 from issuer.tokens.id_tokens import IdTokens
+from issuer.tokens.identity import scope_at
 from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected
 
 SCOPE_MOST_CHARACTERS = 4096
@@ -176,6 +177,8 @@ class Pipeline:
     def _issue(self, request: TokenRequest, allowed: Authorization, key: Key | None) -> UnsignedTokenResponse:
         origin, now = request.origin, request.now
         audience = audience_among(request.resources, allowed.audience)
+        if request.resources:
+            allowed = replace(allowed, scope=scope_at(audience, allowed.scope, self._context.resources))
         scope = _narrowed(request.scope, allowed)
         # Before the session changes: a node that cannot sign must not use up a refresh token.
         key = key or self._access_tokens.signing_key(now)

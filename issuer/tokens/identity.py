@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from issuer.accounts.user import User
+from issuer.clients.resources import Resources
 
 
 class IdentityScope(StrEnum):
@@ -45,6 +46,12 @@ def requested_claims(scope: frozenset[str], by_name: tuple[str, ...]) -> frozens
     """Return the userinfo claims that `scope` and the `claims` parameter request, Core sections 5.4 and 5.5."""
     by_scope = (name for each, names in SCOPE_CLAIMS.items() if each in scope for name in names)
     return frozenset(USERINFO_CLAIMS) & {*by_scope, *by_name}
+
+
+def scope_at(audience: tuple[str, ...], scope: frozenset[str], resources: Resources) -> frozenset[str]:
+    """Return what of `scope` tokens for these resources may have: scopes about the user stay; raise StoreError."""
+    about_user = scope & IDENTITY_SCOPES
+    return resources.allowed_scope(scope - about_user, audience) | about_user
 
 
 def known_claims(user: User) -> dict[str, str | bool | int]:

@@ -139,7 +139,7 @@ def test_missing_tables_are_reported_and_not_created(database: Database) -> None
     "change",
     [
         "DELETE FROM issuer_schema_version",
-        "INSERT INTO issuer_schema_version (version_num) VALUES ('0002')",
+        "INSERT INTO issuer_schema_version (version_num) VALUES ('0009')",
         "UPDATE issuer_schema_version SET version_num = 'x; y'",
     ],
 )

@@ -25,6 +25,7 @@ SERVERS = {"serve", "demo"}
 READING = [
     "check", "move", "keys list", "keys plan", "keys nodes", "keys verify", "keys rotate", "keys rollback",
     "keys recover", "audit list", "audit sessions", "audit verify", "users list", "users import", "clients list",
+    "resources list",
 ]  # fmt: skip
 NEEDING = [
     "keys revoke",
@@ -35,6 +36,7 @@ NEEDING = [
     "users enable",
     "clients rotate-secret",
     "clients require-pkce",
+    "resources remove",
 ]
 
 

@@ -49,6 +49,9 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "clients require-pkce": ["CLIENT"],
     "clients disable": ["CLIENT"],
     "clients enable": ["CLIENT"],
+    "resources add": ["https://api.example/"],
+    "resources list": [],
+    "resources remove": ["https://tools.example"],
     "token inspect": ["nonsense"],
 }
 

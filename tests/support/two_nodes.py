@@ -9,6 +9,7 @@ from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
+from issuer.clients.resources import Resources
 from issuer.clients.store import ClientStore
 from issuer.database.database import Database
 from issuer.grants.context import GrantContext
@@ -61,6 +62,7 @@ class Node:
                 families=self.families,
                 codes=cast("Any", None),  # no code is redeemed
                 signing_key=cast("Any", KeyRingStub()).signing_key,
+                resources=Resources(database),
                 user_audience=("x",),
                 client_audience=("x",),
                 grace=grace,

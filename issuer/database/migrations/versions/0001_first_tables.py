@@ -15,8 +15,6 @@ def upgrade() -> None:
     _create_clients()
     _create_families()
     _create_refresh_tokens()
-    _create_browser_sessions()
-    _create_authorizations()
     _create_keys()
     _create_limits_and_secrets()
     head = _create_audit()
@@ -67,6 +65,14 @@ def _create_clients() -> None:
         sa.Column("requires_pkce", sa.Boolean(), nullable=False),
         sa.Column("requires_par", sa.Boolean(), nullable=False),
         sa.Column("id_token_claims", sa.Text(), nullable=False),
+    )
+    op.create_table(
+        "resources",
+        sa.Column("matched", sa.String(2048), primary_key=True),
+        sa.Column("uri", sa.String(2048), nullable=False),
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("is_open", sa.Boolean(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
     )
     op.create_table(
         "assertions",
@@ -121,85 +127,6 @@ def _create_refresh_tokens() -> None:
         sa.Column("last_at", Instant(), nullable=False, index=True),
         sa.Column("session", sa.String(36), nullable=False),
         sa.Column("client_id", sa.String(512), nullable=False),
-    )
-
-
-def _create_browser_sessions() -> None:
-    op.create_table(
-        "browser_sessions",
-        sa.Column("id", sa.String(36), primary_key=True),
-        sa.Column("digest", sa.LargeBinary(), nullable=False, unique=True),
-        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), nullable=False, index=True),
-        sa.Column("auth_time", Instant(), nullable=False),
-        sa.Column("chosen_at", Instant(), nullable=False),
-        sa.Column("acr", sa.Text(), nullable=False),
-        sa.Column("amr", sa.Text(), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("seen_at", Instant(), nullable=False),
-        sa.Column("expires_at", Instant(), nullable=False, index=True),
-        sa.Column("is_remembered", sa.Boolean(), nullable=False),
-        sa.Column("ended_at", Instant(), index=True),
-        sa.Column("user_agent", sa.Text(), nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
-    )
-    session = sa.ForeignKey("browser_sessions.id", ondelete="CASCADE")
-    op.create_table(
-        "client_sessions",
-        sa.Column("sid", sa.String(36), primary_key=True),
-        sa.Column("browser_session", sa.String(36), session, nullable=False),
-        sa.Column("client_id", sa.String(512), nullable=False),
-        sa.UniqueConstraint("browser_session", "client_id"),
-    )
-    op.create_table(
-        "logout_notices",
-        sa.Column("id", sa.String(36), primary_key=True),
-        sa.Column("client_id", sa.String(512), nullable=False),
-        sa.Column("user_id", sa.String(36), nullable=False),
-        sa.Column("sid", sa.String(36), nullable=False),
-        sa.Column("created_at", Instant(), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("due_at", Instant(), nullable=False, index=True),
-    )
-
-
-def _create_authorizations() -> None:
-    op.create_table(
-        "authorization_codes",
-        sa.Column("digest", sa.LargeBinary(), primary_key=True),
-        sa.Column("client_id", sa.String(512), nullable=False),
-        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), nullable=False, index=True),
-        sa.Column("redirect_uri", sa.Text(), nullable=False),
-        sa.Column("challenge", sa.Text()),
-        sa.Column("nonce", sa.Text()),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("audience", sa.Text(), nullable=False),
-        sa.Column("userinfo_claims", sa.Text(), nullable=False),
-        sa.Column("browser_session", sa.String(36), nullable=False),
-        sa.Column("session_expires_at", Instant(), nullable=False),
-        sa.Column("sid", sa.String(36), nullable=False),
-        sa.Column("auth_time", Instant(), nullable=False),
-        sa.Column("acr", sa.Text(), nullable=False),
-        sa.Column("amr", sa.Text(), nullable=False),
-        sa.Column("expires_at", Instant(), nullable=False, index=True),
-        sa.Column("used_at", Instant()),
-        sa.Column("family_id", sa.String(36)),
-    )
-    op.create_table(
-        "pushed_requests",
-        sa.Column("digest", sa.LargeBinary(), primary_key=True),
-        sa.Column("client_id", sa.String(512), nullable=False),
-        sa.Column("parameters", sa.Text(), nullable=False),
-        sa.Column("expires_at", Instant(), nullable=False, index=True),
-        sa.Column("used_at", Instant()),
-    )
-    op.create_table(
-        "consents",
-        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
-        sa.Column("client_id", sa.String(512), primary_key=True),
-        sa.Column("resource", sa.String(2048), primary_key=True),
-        sa.Column("scope", sa.Text(), nullable=False),
-        sa.Column("given_at", Instant(), nullable=False),
-        sa.Column("shown", sa.LargeBinary(), nullable=False),
     )
 
 

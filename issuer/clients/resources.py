@@ -1,0 +1,108 @@
+"""Resources: the services that tokens are for, by URI (RFC 8707), as operators register them.
+
+A client may request tokens for its own audiences, which are registered with it, and for every open resource.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Boolean, Column, String, Table, bindparam, delete, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from issuer.clients.client import audience_among, matched
+from issuer.database.database import Database, metadata
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import checked, each_readable
+from issuer.database.types import Instant, Scope
+from issuer.errors import Refused
+from issuer.urls import RESOURCE_MOST_CHARACTERS
+
+resources = Table(
+    "resources",
+    metadata,
+    # Of which equivalent spellings have the same.
+    Column("matched", String(RESOURCE_MOST_CHARACTERS), primary_key=True),
+    Column("uri", String(RESOURCE_MOST_CHARACTERS), nullable=False),
+    Column("scope", Scope, nullable=False),
+    Column("is_open", Boolean, nullable=False),
+    Column("created_at", Instant, nullable=False),
+)
+# Built once: that takes longer than executing it.
+_AMONG = select(resources).where(resources.c.matched.in_(bindparam("wanted", expanding=True)))
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A service that tokens are for."""
+
+    uri: str
+    """Its `aud`, as tokens spell it."""
+    created_at: datetime
+    scope: frozenset[str] = frozenset()
+    """The scopes that its tokens may have; none: any."""
+    is_open: bool = False
+    """Whether every client may request tokens for it."""
+
+
+class Resources:
+    """Stores resources, and decides which of them a client may request."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, resource: Resource) -> None:
+        """Store a new resource; raise Refused if one with an equivalent URI is stored."""
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(resources).values({**vars(resource), "matched": matched(resource.uri)})
+                )
+        except IntegrityError:
+            raise Refused(f"the resource {resource.uri} is registered; see: issuer resources list") from None
+
+    def remove(self, uri: str) -> bool:
+        """Remove the resource with an equivalent URI; return whether there was one."""
+        with self._database.write() as connection:
+            gone = connection.execute(delete(resources).where(resources.c.matched == matched(uri)))
+        return gone.rowcount > 0
+
+    def all(self) -> tuple[list[Resource], list[DatabaseDamaged]]:
+        """Return all resources in the order of their URIs, and what is wrong with those that cannot be read."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(resources).order_by(resources.c.uri)).all()
+        return each_readable(rows, lambda row: _resource(checked(resources, row)))
+
+    def spelled(self, uris: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the URIs as they are registered, for those that are; verifiers compare them exactly."""
+        registered = {matched(each.uri): each.uri for each in self._find(uris)}
+        return tuple(registered.get(matched(uri), uri) for uri in uris)
+
+    def audience(self, requested: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the `aud` for the `requested` URIs, RFC 8707 section 2; raise InvalidTarget.
+
+        They must be among the client's `own`, or open. Without any it is all the client's own.
+        """
+        known = {matched(each) for each in own}
+        if all(matched(each) in known for each in requested):
+            return audience_among(requested, own)
+        opened = tuple(each.uri for each in self._find(requested) if each.is_open)
+        return audience_among(requested, (*own, *opened))
+
+    def allowed_scope(self, scope: frozenset[str], audience: Iterable[str]) -> frozenset[str]:
+        """Return what of `scope` tokens for these resources may have; all, if one of them has no scope of its own."""
+        audience = tuple(audience)
+        found = self._find(audience)
+        if len(found) < len(audience) or not all(each.scope for each in found):
+            return scope
+        return scope & frozenset[str]().union(*(each.scope for each in found))
+
+    def _find(self, uris: Iterable[str]) -> list[Resource]:
+        with self._database.read() as connection:
+            rows = connection.execute(_AMONG, {"wanted": sorted({matched(uri) for uri in uris})}).all()
+        return [_resource(checked(resources, row)) for row in rows]
+
+
+def _resource(values: dict[str, object]) -> Resource:
+    del values["matched"]
+    return Resource(**values)  # type: ignore[arg-type] # each value has the type of its column
