@@ -183,3 +183,29 @@ def test_a_deletion_during_a_consent_leaves_nothing(
     *answers, _ = at_once(*sends, lambda: deleted(issuer, session))
     assert all(each.status_code < 500 for each in answers), [each.text for each in answers]
     assert issuer.authorize.consents.of_user(session.user_id) == ([], [])
+
+
+@pytest.mark.parametrize("prompt", [None, "none"])
+@pytest.mark.parametrize("end", [ended, deleted, disabled])
+def test_a_session_that_ends_before_the_code_is_stored_gives_none(
+    web: TestClient,
+    issuer: Issuer,
+    session: BrowserSession,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[[Issuer, BrowserSession], None],
+    prompt: str | None,
+) -> None:
+    app, sid = an_app(issuer), issuer.sessions.store.sid
+
+    def sid_after_the_end(of: BrowserSession, client_id: str) -> str:
+        end(issuer, of)
+        return sid(of, client_id)
+
+    monkeypatch.setattr(issuer.sessions.store, "sid", sid_after_the_end)
+    asked = app.asks(web, prompt=prompt)
+    assert session
+    if prompt:
+        assert answer(asked)["error"] == "login_required"
+    else:
+        path, parameters = page(asked)
+        assert (path, parameters["reason"]) == ("/signin", "session_ended")
