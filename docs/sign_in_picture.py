@@ -25,7 +25,7 @@ from issuer.settings.settings import Settings
 from issuer.wiring import build
 
 PICTURE = Path(__file__).parent / "sign-in.png"
-WIDTH, HEIGHT = 400, 528
+WIDTH, HEIGHT = 400, 576
 MARGIN = 12
 SCALE = 1.25
 """Such that each side is a whole number of pixels."""
