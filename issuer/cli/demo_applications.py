@@ -5,13 +5,14 @@ The applications are in `demo_apps`; the pages that ask for the password are the
 
 import json
 import os
+import socket
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from issuer.cli.demo_servers import HOST, Servers
 from issuer.cli.output import CommandError
-from issuer.cli.ports import free_port
+from issuer.cli.ports import listening_from
 
 SCOPE = "items:read"
 
@@ -25,6 +26,8 @@ class DemoApplication:
     port: int
     """The preferred one."""
     redirect_path: str
+    logout_path: str = ""
+    """Where the issuer reports that a user has signed out elsewhere."""
     is_public: bool = False
     packages: tuple[tuple[str, str], ...] = ()
     """The modules that it imports and the issuer does not, and the packages that have them."""
@@ -44,6 +47,7 @@ APPLICATIONS = (
         "server app",
         8003,
         "/callback",
+        "/signed-out-elsewhere",
         packages=(("authlib", "Authlib"), ("requests", "requests")),
     ),
 )
@@ -57,20 +61,28 @@ def start_applications(servers: Servers) -> dict[str, str]:
         if each.missing:
             shown[each.title] = f"not started; to add it: {each.missing}"
             continue
-        port = free_port(HOST, each.port, "another port", taken)
-        taken.add(port)
-        here = f"http://{HOST}:{port}"
-        client_id, secret = register(
-            servers,
-            f"demo: {each.title}",
-            f"{here}{each.redirect_path}",
-            f"--post-logout-redirect-uri={here}/",
-            is_public=each.is_public,
-        )
-        urls = {"issuer": servers.ports.issuer_url, "service": servers.ports.service_url, "here": here}
-        servers.start_application(each.module, {**urls, "client_id": client_id, "client_secret": secret})
+        with listening_from(HOST, each.port, "another port", taken) as listener:
+            here = _start(servers, each, listener)
         shown[each.title] = f"{here}/ (sign in with this user)"
     return shown
+
+
+def _start(servers: Servers, application: DemoApplication, listener: socket.socket) -> str:
+    """Register an application and start it on a socket that listens; return its URL, without a slash at the end."""
+    here = f"http://{HOST}:{listener.getsockname()[1]}"
+    log_out = application.logout_path
+    client_id, secret = register(
+        servers,
+        f"demo: {application.title}",
+        f"{here}{application.redirect_path}",
+        f"--post-logout-redirect-uri={here}/",
+        *((f"--backchannel-logout-uri={here}{log_out}",) if log_out else ()),
+        is_public=application.is_public,
+    )
+    urls = {"issuer": servers.ports.issuer_url, "service": servers.ports.service_url, "here": here}
+    credentials = {"client_id": client_id, "client_secret": secret}
+    servers.start_application(application.module, {**urls, **credentials}, listener)
+    return here
 
 
 def register_docs(servers: Servers) -> str:

@@ -2,10 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,9 +107,10 @@ class Servers:
         command = [*_PYTHON, "verifier_example", "--host", HOST, "--port", str(self.ports.service)]
         self._start("service", command, self.ports.service_url)
 
-    def start_application(self, name: str, settings: Mapping[str, str]) -> None:
+    def start_application(self, name: str, settings: Mapping[str, str], listener: socket.socket) -> None:
         """Start one of `demo_apps`, as `start` does; it reads its settings from standard input."""
-        self._start(name, [*_PYTHON, "issuer.cli.demo_apps", name], settings["here"], json.dumps(settings))
+        command = [*_PYTHON, "issuer.cli.demo_apps", name, str(listener.fileno())]
+        self._start(name, command, settings["here"], json.dumps(settings), (listener.fileno(),))
 
     def stop(self, name: str) -> None:
         """Stop one of them."""
@@ -132,7 +134,9 @@ class Servers:
             check=False,
         )
 
-    def _start(self, name: str, command: list[str], url: str, stdin: str = "") -> None:
+    def _start(
+        self, name: str, command: list[str], url: str, stdin: str = "", descriptors: Sequence[int] = ()
+    ) -> None:
         log = self.folder / f"{name}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(  # noqa: S603 - our own servers
@@ -142,6 +146,7 @@ class Servers:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                pass_fds=descriptors,
                 start_new_session=True,  # Ctrl-C must reach only this command, which stops them in order
             )
         if process.stdin:

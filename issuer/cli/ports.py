@@ -3,7 +3,7 @@
 import errno
 import socket
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import typer
 
@@ -53,13 +53,31 @@ def require_free(host: str, port: int, option: str) -> None:
         pass
 
 
-def free_port(host: str, preferred: int, option: str, taken: Collection[int] = ()) -> int:
-    """Return `preferred` or the next port that is free and not in `taken`; raise CommandError if there is none."""
+@contextmanager
+def listening_from(
+    host: str, preferred: int, option: str, taken: Collection[int] = ()
+) -> Iterator[socket.socket]:
+    """Yield a socket that listens on `preferred` or the next port that is free and not in `taken`.
+
+    Raise CommandError if there is none.
+    """
     for port in range(preferred, preferred + PORTS_TRIED):
-        with suppress(CommandError):
-            if port not in taken:
-                require_free(host, port, option)
-                return port
+        with ExitStack() as opened:
+            if port in taken:
+                continue
+            try:
+                listener = opened.enter_context(listening(host, port, option))
+            except CommandError:
+                continue
+            yield listener
+            return
     raise CommandError(
         f"the ports from {preferred} to {preferred + PORTS_TRIED - 1} are taken; choose one with {option}"
     )
+
+
+def free_port(host: str, preferred: int, option: str, taken: Collection[int] = ()) -> int:
+    """Return the port of `listening_from`, which others may take from now on."""
+    with listening_from(host, preferred, option, taken) as listener:
+        port: int = listener.getsockname()[1]
+        return port

@@ -50,7 +50,9 @@ def sign_in(page: Page, shown: dict[str, str]) -> None:
     page.get_by_label("Username", exact=True).fill(shown["user"])
     page.get_by_label("Password", exact=True).fill(shown["password"])
     page.get_by_role("button", name="Sign in", exact=True).click()
-    page.get_by_role("button", name="Allow", exact=True).click()
+    page.wait_for_url(lambda url: "/signin" not in url)
+    if "/consent" in page.url:  # the user has not allowed this application before
+        page.get_by_role("button", name="Allow", exact=True).click()
 
 
 @pytest.mark.parametrize("application", ["browser app", "server app"])
@@ -75,6 +77,21 @@ def test_an_application_signs_in_calls_the_service_and_signs_out(
     page.goto(shown["account"])
     assert "/signin" in page.url  # signed out at the issuer as well
     assert guest.complaints == []
+
+
+def test_the_application_with_a_server_learns_of_a_sign_out_elsewhere(
+    shown: dict[str, str], guest: Visitor
+) -> None:
+    page = guest.page
+    page.goto(shown["server app"])
+    page.get_by_role("button", name="Sign in").click()
+    sign_in(page, shown)
+    expect(page.locator("#user")).to_have_text("Demo User")
+    page.goto(shown["account"].replace("/account", "/signout"))
+    page.get_by_role("button", name="Sign out", exact=True).click()
+    expect(page.get_by_text("You are signed out")).to_be_visible()
+    page.goto(shown["server app"])
+    expect(page.get_by_role("button", name="Sign in", exact=True)).to_be_visible()
 
 
 def test_a_code_of_another_tab_is_refused_by_the_page(shown: dict[str, str], guest: Visitor) -> None:

@@ -5,18 +5,20 @@ Only this module imports Authlib and requests, which the issuer itself does not 
 
 import secrets
 from html import escape
-from typing import Any
+from typing import Annotated, Any
 
 import httpx2
+import jwt
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.middleware.sessions import SessionMiddleware
 
 from issuer.cli.demo_apps.settings import Settings
 
 SCOPE = "openid profile items:read"
+LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 PAGE = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -43,6 +45,7 @@ class Application:
         self._signed_in: dict[str, dict[str, Any]] = {}
         with httpx2.Client(trust_env=False) as http:
             self._metadata = http.get(f"{settings.issuer}/.well-known/openid-configuration").json()
+        self._keys = jwt.PyJWKClient(self._metadata["jwks_uri"])
 
     def home(self, request: Request) -> HTMLResponse:
         """Show who is signed in."""
@@ -51,8 +54,12 @@ class Application:
             return HTMLResponse(PAGE.format(content=SIGNED_OUT))
         headers = {"Authorization": f"Bearer {session['access_token']}"}
         with httpx2.Client(trust_env=False) as http:
-            user = http.get(self._metadata["userinfo_endpoint"], headers=headers).json()
+            userinfo = http.get(self._metadata["userinfo_endpoint"], headers=headers)
             answer = http.get(f"{self._settings.service}/protected_route", headers=headers)
+        if not userinfo.is_success:  # the token has expired, or the session has ended
+            del self._signed_in[request.session["key"]]
+            return HTMLResponse(PAGE.format(content=SIGNED_OUT))
+        user = userinfo.json()
         name = user.get("name") or user.get("preferred_username", "")
         content = SIGNED_IN.format(user=escape(name), answer=escape(f"{answer.status_code} {answer.text}"))
         return HTMLResponse(PAGE.format(content=content))
@@ -81,8 +88,19 @@ class Application:
             content = f"<p>The sign-in failed: {escape(str(error))}</p>{SIGNED_OUT}"
             return HTMLResponse(PAGE.format(content=content), 400)
         request.session["key"] = secrets.token_urlsafe()
-        self._signed_in[request.session["key"]] = session
+        self._signed_in[request.session["key"]] = {**session, **self._claims(session["id_token"])}
         return RedirectResponse("/", 303)
+
+    def signed_out_elsewhere(self, logout_token: Annotated[str, Form()]) -> Response:
+        """End the sessions that the issuer reports as ended, OpenID Connect Back-Channel Logout 1.0 section 2.5."""
+        try:
+            told = self._claims(logout_token)
+        except jwt.PyJWTError:
+            return JSONResponse({"error": "invalid_request"}, 400)
+        if LOGOUT_EVENT not in told.get("events", {}) or "nonce" in told:
+            return JSONResponse({"error": "invalid_request"}, 400)
+        self._signed_in = {key: each for key, each in self._signed_in.items() if each["sid"] != told["sid"]}
+        return Response()
 
     def sign_out(self, request: Request) -> RedirectResponse:
         """End the session here, then at the issuer, which sends the browser back."""
@@ -95,6 +113,13 @@ class Application:
         }
         url = httpx2.URL(self._metadata["end_session_endpoint"], params=parameters)
         return RedirectResponse(str(url), 303)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        """Return the claims of an ID token or a logout token that the issuer signed for this client."""
+        key = self._keys.get_signing_key_from_jwt(token)
+        algorithms = self._metadata["id_token_signing_alg_values_supported"]
+        client, issuer = self._settings.client_id, self._settings.issuer
+        return jwt.decode(token, key, algorithms=algorithms, audience=client, issuer=issuer)
 
     def _client(self, **options: str) -> OAuth2Session:
         return OAuth2Session(
@@ -118,5 +143,6 @@ def create_app(settings: Settings) -> FastAPI:
     app.get("/sign-in")(routes.sign_in)
     app.get("/callback")(routes.callback)
     app.post("/sign-out")(routes.sign_out)
+    app.post("/signed-out-elsewhere")(routes.signed_out_elsewhere)
     app.get("/readyz")(lambda: JSONResponse({"status": "ready"}))
     return app
