@@ -1,6 +1,7 @@
 """The paths of pages, and of the endpoints that they come from."""
 
-AUTHORIZE = "/oauth2/authorize"
-SIGNIN, SIGNUP, ACCOUNT = "/signin", "/signup", "/account"
-CONSENT, RESET = "/consent", "/reset"
-SIGNOUT, LOGOUT = "/signout", "/oauth2/logout"
+from issuer.authorize.decision import Page
+
+AUTHORIZE, LOGOUT = "/oauth2/authorize", "/oauth2/logout"
+SIGNIN, SIGNUP, CONSENT = Page.SIGN_IN.value, Page.SIGN_UP.value, Page.CONSENT.value
+ACCOUNT, RESET, SIGNOUT = "/account", "/reset", "/signout"
