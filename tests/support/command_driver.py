@@ -10,10 +10,13 @@ import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import issuer.cli
@@ -71,6 +74,8 @@ def child(case: Any) -> int:
     sys.stderr = stream(2, "w", encoding, "backslashreplace")
     program = case.get("program", "issuer")
     sys.argv = [program, *case["arguments"]]
+    if "program" in case:
+        prepare_server(case)
     try:
         if program == "issuer":
             issuer.cli.main()
@@ -82,6 +87,21 @@ def child(case: Any) -> int:
     except BaseException:  # noqa: BLE001 - any exception is reported
         Path(case.get("traceback") or f"{case['folder']}/traceback").write_text(traceback.format_exc())
     return 99
+
+
+def prepare_server(case: Any) -> None:
+    """Do what an interpreter does at its start, and forget what the environment of the driver decided."""
+    from support import fork_servers  # noqa: PLC0415 - commands need none
+
+    tempfile.tempdir = None
+    main = ModuleType("__main__")  # what `python -m issuer.cli` runs, which workers do not import
+    main.__spec__ = find_spec("issuer.cli.__main__")
+    sys.modules["__main__"] = main
+    fork_servers.share_values_as_at_import()
+    if case["prelude"]:
+        exec(case["prelude"], {})  # noqa: S102 - of a test, which changes what it cannot set
+    if case["workers"] > 1:
+        fork_servers.keep_copy()
 
 
 def forked(case: Any) -> int:
@@ -110,6 +130,7 @@ def answer(number: int) -> None:
 
 def serve(exits: Path) -> None:
     """Start the servers that the lines of stdin describe; write the exit code of each to a file named by its pid."""
+    sys.path[0] = str(Path(__file__).parents[1])
 
     def note_ended(*_: object) -> None:
         with suppress(ChildProcessError):
@@ -118,7 +139,8 @@ def serve(exits: Path) -> None:
                 (exits / "new").rename(exits / str(ended[0]))
 
     import verifier_example.app  # noqa: F401, PLC0415
-    from issuer.serving import connections, worker  # noqa: F401, PLC0415 - imported once, before the forks
+    from issuer.serving import connections, supervisor, worker  # noqa: F401, PLC0415 - once, before the forks
+    from support import fork_servers  # noqa: F401, PLC0415
 
     signal.signal(signal.SIGCHLD, note_ended)
     for line in sys.stdin:

@@ -1,7 +1,7 @@
-"""Servers of one process each, forked from one that has imported everything.
+"""Servers, forked from a process that has imported everything; for those with workers, see `fork_servers`.
 
-Starting the interpreter and importing takes longer than the rest of a start. Servers with workers, which start
-processes themselves, and tests of the start itself begin with an interpreter of their own.
+Starting the interpreter and importing takes longer than the rest of a start. Tests of the start itself begin with an
+interpreter of their own.
 """
 
 import atexit
@@ -82,9 +82,20 @@ class ServerPool:
     """Starts servers."""
 
     def start(
-        self, program: str, arguments: list[str], *, folder: Path, environment: Mapping[str, str], log: Path
+        self,
+        program: str,
+        arguments: list[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        workers: int = 1,
+        prelude: str = "",
     ) -> ForkedProcess:
-        """Start `issuer` or `verifier_example` in a session of its own, with its output in `log`."""
+        """Start `issuer` or `verifier_example` in a session of its own, with its output in `log`.
+
+        Each of its processes has run the lines of `prelude`, which may change what the program does.
+        """
         case = {
             "program": program,
             "arguments": arguments,
@@ -93,6 +104,8 @@ class ServerPool:
             "streams": [os.devnull, str(log), str(log)],
             "environment": dict(environment),
             "alone": True,
+            "workers": workers,
+            "prelude": prelude,
         }
         log.write_bytes(b"")
         driver = self._driver
