@@ -4,6 +4,8 @@ It imports them once and forks for each; the child's streams are opened like by 
 """
 
 import atexit
+import gc
+import importlib
 import io
 import json
 import os
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +25,29 @@ from typing import Any
 import issuer.cli
 from issuer.cli import commands  # noqa: F401 - imported once, before the forks
 from issuer.signing import encryption
+
+OF_ALL = (
+    "sqlalchemy.dialects.sqlite",
+    "passlib.handlers.argon2",
+    "passlib.handlers.bcrypt",
+    "passlib.handlers.pbkdf2",
+    "passlib.handlers.scrypt",
+    "rich._unicode_data.unicode17-0-0",
+    "typer._adapters",
+)
+"""What commands and servers import later."""
+OF_SERVERS = (
+    "anyio._backends._asyncio",
+    "issuer.serving.connections",
+    "issuer.serving.supervisor",
+    "issuer.serving.worker",
+    "multiprocessing.popen_forkserver",
+    "support.fork_servers",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvloop",
+    "verifier_example.app",
+)
 
 if "--production" not in sys.argv:
     encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys, which have as few rounds
@@ -128,6 +154,15 @@ def answer(number: int) -> None:
     sys.stdout.flush()
 
 
+def import_once(names: Iterable[str]) -> None:
+    """Import what forked processes share, and leave it out of their garbage collections."""
+    for name in names:
+        with suppress(ModuleNotFoundError):  # private ones have other names in other versions
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
 def serve(exits: Path) -> None:
     """Start the servers that the lines of stdin describe; write the exit code of each to a file named by its pid."""
     sys.path[0] = str(Path(__file__).parents[1])
@@ -138,16 +173,14 @@ def serve(exits: Path) -> None:
                 (exits / "new").write_text(str(os.waitstatus_to_exitcode(ended[1])))
                 (exits / "new").rename(exits / str(ended[0]))
 
-    import verifier_example.app  # noqa: F401, PLC0415
-    from issuer.serving import connections, supervisor, worker  # noqa: F401, PLC0415 - once, before the forks
-    from support import fork_servers  # noqa: F401, PLC0415
-
+    import_once(OF_SERVERS)
     signal.signal(signal.SIGCHLD, note_ended)
     for line in sys.stdin:
         answer(forked(json.loads(line)))
 
 
 def main() -> None:
+    import_once(OF_ALL)
     if "--servers" in sys.argv:
         serve(Path(sys.argv[-1]))
         return

@@ -210,7 +210,7 @@ class Installation:
             trust_env=False, timeout=PATIENCE_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0)
         )
         self.prelude = ""
-        """Lines of Python that the processes of forked servers run before the program, and a new interpreter does not."""
+        """Lines of Python that each process of a forked server runs before the program."""
         self._servers: list[Server] = []
         self._temporary = tempfile.TemporaryDirectory()
         self.temporary = Path(self._temporary.name)
