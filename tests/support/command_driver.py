@@ -73,7 +73,8 @@ def connect(number: int, to: str | None) -> None:
         reader, there = os.pipe()
         os.close(reader)
     else:
-        there = os.open(to, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
+        there = os.open(to, mode, 0o600)
     os.dup2(there, number)
     if there != number:
         os.close(there)

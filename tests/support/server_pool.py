@@ -88,11 +88,11 @@ class ServerPool:
         *,
         folder: Path,
         environment: Mapping[str, str],
-        log: Path,
+        output: str,
         workers: int = 1,
         prelude: str = "",
     ) -> ForkedProcess:
-        """Start `issuer` or `verifier_example` in a session of its own, with its output in `log`.
+        """Start `issuer` or `verifier_example` in a session of its own, with its output appended to a file.
 
         Each of its processes has run the lines of `prelude`, which may change what the program does.
         """
@@ -100,14 +100,13 @@ class ServerPool:
             "program": program,
             "arguments": arguments,
             "folder": str(folder),
-            "traceback": f"{log}.traceback",
-            "streams": [os.devnull, str(log), str(log)],
+            "traceback": str(folder / "traceback"),
+            "streams": [os.devnull, output, output],
             "environment": dict(environment),
             "alone": True,
             "workers": workers,
             "prelude": prelude,
         }
-        log.write_bytes(b"")
         driver = self._driver
         assert driver.stdin
         assert driver.stdout

@@ -211,6 +211,8 @@ class Installation:
         )
         self.prelude = ""
         """Lines of Python that each process of a forked server runs before the program."""
+        self.always_fresh = False
+        """Whether servers start with interpreters of their own, as in production: for measurements."""
         self._servers: list[Server] = []
         self._temporary = tempfile.TemporaryDirectory()
         self.temporary = Path(self._temporary.name)
@@ -236,9 +238,7 @@ class Installation:
         """Start `issuer serve` without waiting for it, `is_fresh` with interpreters of its own."""
         port = port or self.port
         arguments = ["serve", "--port", str(port), "--workers", str(workers), *options]
-        if is_fresh:
-            return self._start(["-m", "issuer.cli", *arguments], port, workers)
-        return self._fork("issuer", arguments, port, workers)
+        return self._fork("issuer", arguments, port, workers, is_fresh=is_fresh)
 
     def serve_service(self, *options: str) -> Server:
         """Start the example service without waiting for it."""
@@ -344,19 +344,22 @@ class Installation:
         }
         return {**inherited, "TMPDIR": str(self.temporary), **self.settings, **settings}
 
-    def _fork(self, program: str, arguments: list[str], port: int, workers: int = 1) -> Server:
+    def _fork(
+        self, program: str, arguments: list[str], port: int, workers: int = 1, *, is_fresh: bool = False
+    ) -> Server:
         environment = self._environment({})
-        if not can_fork(environment):
+        if is_fresh or self.always_fresh or not can_fork(environment):
             assert not self.prelude
             module = "issuer.cli" if program == "issuer" else program
             return self._start(["-m", module, *arguments], port, workers)
         log = self._next_log()
+        log.write_bytes(b"")
         process = SERVERS.start(
             program,
             arguments,
             folder=self.folder,
             environment=environment,
-            log=log,
+            output=str(log),
             workers=workers,
             prelude=self.prelude,
         )
