@@ -52,12 +52,21 @@ class Running:
 @contextmanager
 def serving(installation: Installation, workers: int, stderr: int) -> Iterator[Running]:
     """Run `issuer serve` with that standard error."""
+    with forked(installation, workers, (os.devnull, os.devnull, f"/proc/{os.getpid()}/fd/{stderr}")) as it:
+        yield it
+
+
+@contextmanager
+def forked(
+    installation: Installation, workers: int, streams: tuple[str | None, str | None, str | None]
+) -> Iterator[Running]:
+    """Run `issuer serve` with those standard streams."""
     process = SERVERS.start(
         "issuer",
         ["serve", "--port", str(installation.port), "--workers", str(workers)],
         folder=installation.folder,
         environment=installation._environment({}),
-        output=f"/proc/{os.getpid()}/fd/{stderr}",
+        streams=streams,
         workers=workers,
         prelude=installation.prelude,
     )
@@ -169,7 +178,12 @@ def ready(initialized: Installation) -> Installation:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_with_standard_error_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
-    with started(ready, workers, [*CLOSED, ISSUER]) as running:
+    # A single process closes its own files; with workers, those of all interpreters that it starts are closed.
+    with (
+        started(ready, workers, [*CLOSED, ISSUER])
+        if workers > 1
+        else forked(ready, workers, (os.devnull, os.devnull, None))
+    ) as running:
         require_works(ready)
         require_refuses_replay(ready)
         eventually(lambda: running.metric(LOST) > 0, "lost lines are counted")
@@ -177,7 +191,11 @@ def test_with_standard_error_closed_it_starts_and_works(ready: Installation, wor
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_with_all_standard_files_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
-    with started(ready, workers, [*ALL_CLOSED, ISSUER]):
+    with (
+        started(ready, workers, [*ALL_CLOSED, ISSUER])
+        if workers > 1
+        else forked(ready, workers, (None, None, None))
+    ):
         require_works(ready)
         require_refuses_replay(ready)
 

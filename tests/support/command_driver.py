@@ -17,13 +17,14 @@ import threading
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import issuer.cli
-from issuer.cli import commands  # noqa: F401 - imported once, before the forks
+from issuer.cli import clients, commands  # noqa: F401 - imported once, before the forks
 from issuer.signing import encryption
 
 OF_ALL = (
@@ -50,7 +51,9 @@ OF_SERVERS = (
 )
 
 if "--production" not in sys.argv:
-    encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys, which have as few rounds
+    # Of hundreds of commands: they open keys, which have as few rounds, and wait for nodes, which do not run.
+    encryption.ROUNDS = 2048  # type: ignore[misc]
+    clients.MEMORY = timedelta(0)
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -88,20 +88,21 @@ class ServerPool:
         *,
         folder: Path,
         environment: Mapping[str, str],
-        output: str,
+        streams: Sequence[str | None],
         workers: int = 1,
         prelude: str = "",
     ) -> ForkedProcess:
-        """Start `issuer` or `verifier_example` in a session of its own, with its output appended to a file.
+        """Start `issuer` or `verifier_example` in a session of its own.
 
-        Each of its processes has run the lines of `prelude`, which may change what the program does.
+        Its standard streams are files, or closed: None. Each of its processes has run the lines of `prelude`, which
+        may change what the program does.
         """
         case = {
             "program": program,
             "arguments": arguments,
             "folder": str(folder),
             "traceback": str(folder / "traceback"),
-            "streams": [os.devnull, output, output],
+            "streams": streams,
             "environment": dict(environment),
             "alone": True,
             "workers": workers,

@@ -359,7 +359,7 @@ class Installation:
             arguments,
             folder=self.folder,
             environment=environment,
-            output=str(log),
+            streams=(os.devnull, str(log), str(log)),
             workers=workers,
             prelude=self.prelude,
         )
