@@ -93,7 +93,7 @@ def remove_its_socket(server: Server) -> None:
 def test_workers_are_replaced_when_that_process_has_died_or_cannot_be_reached(
     installation: Installation, harm: Callable[[Server], None], how_many: int
 ) -> None:
-    server = installation.serve(workers=2).until_ready()
+    server = installation.serve(workers=2, is_fresh=True).until_ready()
     assert installation.token()
     before = running(server)
     harm(server)
