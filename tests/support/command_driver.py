@@ -23,8 +23,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import typer
+
 import issuer.cli
-from issuer.cli import clients, commands  # noqa: F401 - imported once, before the forks
+from issuer.cli import clients, commands
 from issuer.signing import encryption
 
 OF_ALL = (
@@ -158,6 +160,13 @@ def answer(number: int) -> None:
     sys.stdout.flush()
 
 
+def build_once() -> None:
+    """Build the commands and their options before the forks, as each does again from the functions."""
+    built = typer.main.get_command(commands.app)
+    build = typer.main.get_command
+    typer.main.get_command = lambda app: built if app is commands.app else build(app)
+
+
 def import_once(names: Iterable[str]) -> None:
     """Import what forked processes share, and leave it out of their garbage collections."""
     for name in names:
@@ -184,6 +193,7 @@ def serve(exits: Path) -> None:
 
 
 def main() -> None:
+    build_once()
     import_once(OF_ALL)
     if "--servers" in sys.argv:
         serve(Path(sys.argv[-1]))
