@@ -121,9 +121,10 @@ def _ticks(pid: int) -> int:
 
 @contextmanager
 def installed(folder: Path, **settings: str) -> Iterator[Installation]:
-    """Make an installation with the durations of production, in a folder of its own."""
+    """Make an installation with the durations of production, in a folder of its own; servers start as there."""
     folder.mkdir(mode=0o700)
     with Installation(folder, **{**AS_SHIPPED, **settings}) as installation:
+        installation.always_fresh = True
         yield installation
 
 

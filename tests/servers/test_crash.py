@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock
 
@@ -23,7 +23,13 @@ TABS = 2
 """Who refreshes one session at once."""
 KILLS = 4
 LOAD_SECONDS = 0.6
-AGAIN_SECONDS = 0.05
+PAUSE_SECONDS = 0.03
+OFTEN = """
+from datetime import timedelta
+from issuer.tokens import refresh
+refresh.ROTATION_INTERVAL = timedelta(milliseconds=250)
+"""
+"""Sessions rotate four times a second for as long as it takes, not in five seconds: more kills hit a rotation."""
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Session:
                     self.broken.append(f"lost: {answer.status_code} {answer.text}")
                 return
             successor = answer.json()["refresh_token"]
-            if successor == used:  # a session rotates ten times at once, and then each five seconds
+            if successor == used:  # a session rotates ten times at once, and then by and by
                 return
             if self.successors.setdefault(used, successor) != successor:
                 self.broken.append("a token has two successors")
@@ -55,7 +61,7 @@ class Session:
 
 
 class Load:
-    """Sessions that are refreshed over and over, each by several tabs, as fast as the answers come."""
+    """Sessions that are refreshed over and over, each by several tabs."""
 
     def __init__(self, installation: Installation) -> None:
         self._url = installation.url
@@ -93,10 +99,11 @@ class Load:
         with httpx2.Client(trust_env=False, timeout=PATIENCE_SECONDS) as http:
             while not self._over.is_set() and not session.broken:
                 used = session.newest
-                try:
+                with suppress(
+                    httpx2.TransportError
+                ):  # killed: ask again with the same token, as a client would
                     session.learn(used, refresh(http, self._url, used))
-                except httpx2.TransportError:  # killed: ask again with the same token, as a client would
-                    time.sleep(AGAIN_SECONDS)
+                time.sleep(PAUSE_SECONDS)
 
 
 def refresh(http: httpx2.Client, url: str, token: str) -> httpx2.Response:
@@ -119,6 +126,7 @@ def kill_a_worker(server: Server) -> None:
 @pytest.fixture(params=["SQLite", "PostgreSQL"])
 def kept(installation: Installation, request: pytest.FixtureRequest) -> Installation:
     """An installation on either database, with a user."""
+    installation.prelude = OFTEN
     if request.param == "PostgreSQL":
         installation.settings |= {
             "ISSUER_DATABASE_URL": new_database(request.getfixturevalue("postgresql")),

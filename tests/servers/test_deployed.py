@@ -4,13 +4,16 @@ Only `git clone …` is replaced, by a copy of this checkout, and pip's index by
 The other files are checked, without running them, in `test_deploy`.
 """
 
+import hashlib
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ ENCRYPT, OPERATE_ENCRYPTED = re.split(
 INSTALL_EXPORTER = sections("deploy.md")["Traces"].partition("export ")[0]
 SERVE_TLS = sections("deploy.md")["TLS"].strip()
 EXPORTER = "fastapi[opentelemetry]"
+FETCHING = 4
 NO_INDEX = f"export PIP_NO_INDEX=1 PIP_FIND_LINKS={GIVEN}/wheels PIP_DISABLE_PIP_VERSION_CHECK=1\n"
 CHECKOUT = (
     "issuer",
@@ -76,19 +80,45 @@ print(json.dumps({"answered": len(answered), "failed": failed}))
 """Asks over and over, each time on a new connection, until its input ends."""
 
 
-def fetch_wheels(folder: Path, python: str) -> None:
-    """Download what the lock names, and an exporter of traces, for another Python of this system."""
+def wheels(python: str) -> Path:
+    """Return a folder of what the lock names, and of an exporter of traces, for another Python of this system.
+
+    It is fetched once for each content of the lock, and kept with the environment of the tests.
+    """
     lock = ROOT / "requirements.lock"
-    pinned = folder.parent / "pinned.txt"
-    pins = re.findall(r"^(\S+==.*?) *\\$", lock.read_text("utf-8"), re.MULTILINE)
-    pinned.write_text("\n".join(pins))
-    wanted = ["--require-hashes", f"--requirement={lock}"], [f"--constraint={pinned}", EXPORTER]
-    for arguments in wanted:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--only-binary", ":all:", "--python-version", python, "--dest", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            not_tested(f"the packages of requirements.lock could not be fetched: {done.stderr}")
+    content = f"{python} {EXPORTER} {lock.read_text('utf-8')}"
+    kept = Path(sys.prefix) / f"wheels-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    if not kept.is_dir():
+        for old in Path(sys.prefix).glob("wheels-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=sys.prefix) as made:
+            fetch_wheels(lock, Path(made), python)
+            with suppress(OSError):  # another process was faster
+                (Path(made) / "wheels").rename(kept)
+    return kept
+
+
+def fetch_wheels(lock: Path, folder: Path, python: str) -> None:
+    """Download into the folder `wheels` there, by several processes, each of which waits for the index."""
+    blocks = re.findall(r"^\S+==(?:.*\\\n)*.*\n", lock.read_text("utf-8"), re.MULTILINE)
+    (folder / "pinned.txt").write_text("\n".join(block.split()[0] for block in blocks))
+    wanted = [[f"--constraint={folder}/pinned.txt", EXPORTER]]
+    for number in range(FETCHING):
+        part = folder / f"{number}.txt"
+        part.write_text("".join(blocks[number::FETCHING]))
+        wanted.append(["--no-deps", "--require-hashes", f"--requirement={part}"])
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--only-binary", ":all:", "--python-version", python, "--dest", f"{folder}/wheels"]
+    with ThreadPoolExecutor(len(wanted)) as at_once:
+        fetched = list(
+            at_once.map(
+                lambda what: subprocess.run([*command, *what], capture_output=True, text=True, check=False),
+                wanted,
+            )
+        )
+    failed = [done.stderr for done in fetched if done.returncode]
+    if failed:
+        not_tested(f"the packages of requirements.lock could not be fetched: {failed}")
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +131,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         copy(ROOT / name, given / "checkout" / name)
     with Machine(tmp_path_factory.mktemp("machine"), given) as machine:
         version = machine.run("python3 -c 'import sys; print(*sys.version_info[:2], sep=str(chr(46)))'")
-        fetch_wheels(given / "wheels", version.strip())
+        shutil.copytree(wheels(version.strip()), given / "wheels")
         assert "git clone …" in INSTALL
         machine.run(NO_INDEX + INSTALL.replace("git clone …", f"cp -r {GIVEN}/checkout"))
         until_ready(machine)

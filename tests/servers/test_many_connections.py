@@ -19,7 +19,6 @@ from support.raw_http import (
     descriptors,
     exchange,
     get,
-    limited,
     start,
     statuses,
     wait_for_more,
@@ -27,6 +26,7 @@ from support.raw_http import (
 from support.servers import HOST, PATIENCE_SECONDS, Installation, eventually
 
 MANY = 500
+LIMITED = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({FEW_DESCRIPTORS},) * 2)"
 
 
 def answers(port: int) -> bool:
@@ -67,10 +67,8 @@ def test_five_hundred_slow_clients_are_not_noticed_by_a_user_beside_them(
     initialized: Installation, which: str, few: bool
 ) -> None:
     if few:
-        require("prlimit")
-    begin = initialized.serve if which == "issuer" else initialized.serve_service
-    server = limited(begin, FEW_DESCRIPTORS) if few else begin()
-    server = server.until_ready() if which == "issuer" else server.until_alive()
+        initialized.prelude = LIMITED
+    server = start(initialized, which)
     with ExitStack() as stack, User(server) as user:
         slow = []
         for number in range(MANY):

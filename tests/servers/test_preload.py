@@ -60,7 +60,7 @@ def until_replaced(installation: Installation, server: Server, before: set[int],
 
 
 def test_workers_share_the_memory_of_imported_modules(installation: Installation) -> None:
-    server = installation.serve(workers=2).until_ready()
+    server = installation.serve(workers=2, is_fresh=True).until_ready()
     (parent,) = parents(server)
     assert parent != server.process.pid
     for pid in server.worker_pids:
@@ -93,7 +93,7 @@ def remove_its_socket(server: Server) -> None:
 def test_workers_are_replaced_when_that_process_has_died_or_cannot_be_reached(
     installation: Installation, harm: Callable[[Server], None], how_many: int
 ) -> None:
-    server = installation.serve(workers=2).until_ready()
+    server = installation.serve(workers=2, is_fresh=True).until_ready()
     assert installation.token()
     before = running(server)
     harm(server)
@@ -131,7 +131,7 @@ def test_workers_start_even_if_the_path_for_temporary_files_is_long(
 def test_a_signal_to_the_whole_group_lets_workers_finish_their_requests(
     initialized: Installation, number: signal.Signals
 ) -> None:
-    server = initialized.serve("--body-timeout", "300", workers=2).until_ready()
+    server = initialized.serve("--body-timeout", "300", workers=2, is_fresh=True).until_ready()
     with socket.create_connection((HOST, initialized.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(HEAD)
         with connection.makefile("rb") as answer:
@@ -150,7 +150,7 @@ def test_a_signal_to_the_whole_group_lets_workers_finish_their_requests(
 def test_a_signal_to_the_whole_group_ends_a_start_without_a_traceback(
     initialized: Installation, number: signal.Signals
 ) -> None:
-    server = initialized.serve(workers=2)
+    server = initialized.serve(workers=2, is_fresh=True)
     eventually(lambda: "Started parent process" in server.output, "it starts")
     os.killpg(server.process.pid, number)
     assert server.process.wait(PATIENCE_SECONDS) == 0

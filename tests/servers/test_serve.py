@@ -223,7 +223,7 @@ def test_workers_end_with_a_killed_main_process_and_free_the_port(installation: 
 
 
 def test_a_main_process_killed_while_workers_start_leaves_none_behind(installation: Installation) -> None:
-    server = installation.serve(workers=2)
+    server = installation.serve(workers=2, is_fresh=True)
     eventually(lambda: "Started parent process" in server.output, "workers start")
     time.sleep(random.uniform(0, 1))  # noqa: S311 - where it is killed shall differ from run to run
     server.kill()

@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
@@ -56,11 +57,13 @@ def dribble(connection: socket.socket, data: bytes, over: threading.Event) -> No
 @pytest.mark.parametrize("which", ["issuer", "example"])
 def test_a_byte_now_and_then_prolongs_nothing(initialized: Installation, which: str) -> None:
     server = start(initialized, which, "--head-timeout", "1", "--body-timeout", "1")
-    for sent in (
+    begun = (
         b"GET /healthz HTTP/1.1\r\nHost: x\r\nA: ",
         post("/login", body=b"a" * 9000)[:-8000],
         b"\r\n",
-    ):
+    )
+
+    def until_ended(sent: bytes) -> None:
         over = threading.Event()
         with socket.create_connection((HOST, server.port), timeout=PATIENCE_SECONDS) as connection:
             connection.sendall(sent)
@@ -75,6 +78,9 @@ def test_a_byte_now_and_then_prolongs_nothing(initialized: Installation, which: 
             finally:
                 over.set()
                 thread.join()
+
+    with ThreadPoolExecutor(len(begun)) as at_once:
+        list(at_once.map(until_ended, begun))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

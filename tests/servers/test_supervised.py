@@ -4,13 +4,13 @@ The rules are tested in `test_supervision`.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 import httpx2
 import pytest
 from support.prometheus import Samples
-from support.servers import PATIENCE_SECONDS, Installation, Server, eventually, is_running
+from support.servers import PATIENCE_SECONDS, Installation, eventually, free_port, is_running
 
 BROKEN = """
 import asyncio, os, pathlib, threading, time
@@ -56,17 +56,14 @@ background.record_process_state = stall_or_watch
 background._prune = end_or_prune
 background.PRUNE_INTERVAL = background.BATCH_PAUSE
 """
-"""What Python runs at each start: a process obeys files that bear its number."""
+"""What each process runs first: it obeys files that bear its number."""
 UNAVAILABLE = httpx2.codes.SERVICE_UNAVAILABLE
 
 
 @pytest.fixture
-def breakable(initialized: Installation, tmp_path: Path) -> Installation:
-    place = tmp_path / "breaking"
-    place.mkdir()
-    (place / "sitecustomize.py").write_text(BROKEN.format(folder=str(initialized.folder)))
+def breakable(initialized: Installation) -> Installation:
+    initialized.prelude = BROKEN.format(folder=str(initialized.folder))
     initialized.settings |= {
-        "PYTHONPATH": str(place),
         "ISSUER_NODE_TIMEOUT": "20s",
         "ISSUER_PUBLISH_LEAD": "60s",
     }
@@ -79,20 +76,13 @@ def break_it(installation: Installation, what: str, pid: int) -> None:
     (installation.folder / f"{what}-{pid}").touch()
 
 
-def answers(installation: Installation, path: str, status: int) -> Callable[[], bool]:
+def answers(url: str, path: str, status: int) -> Callable[[], bool]:
     def ask() -> bool:
         with suppress(httpx2.TransportError):
-            return installation.http.get(f"{installation.url}{path}").status_code == status
+            return httpx2.get(f"{url}{path}", trust_env=False, timeout=PATIENCE_SECONDS).status_code == status
         return False
 
     return ask
-
-
-def require_new_worker(installation: Installation, server: Server, broken: int) -> None:
-    eventually(lambda: not is_running(broken), "the worker has ended")
-    eventually(lambda: len(server.worker_pids) == 3, "it is replaced")
-    eventually(answers(installation, "/readyz", httpx2.codes.OK), "it is ready")
-    assert installation.token()
 
 
 def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) -> None:
@@ -106,35 +96,44 @@ def test_a_task_that_ends_is_started_again_and_counted(breakable: Installation) 
 
     eventually(lambda: restarts() == 1, "the restart is counted")
     assert "it ended" in server.output
-    assert answers(breakable, "/readyz", httpx2.codes.OK)()
+    eventually(answers(breakable.url, "/readyz", httpx2.codes.OK), "it is ready")
     server.stop()
     assert server.process.returncode == 0
 
 
-@pytest.mark.parametrize("harm", ["hang", "defect", "end"])
 def test_a_single_process_whose_task_keeps_failing_logs_that_and_ends_with_an_error(
-    breakable: Installation, harm: str
+    breakable: Installation,
 ) -> None:
-    server = breakable.serve().until_ready()
-    (pid,) = server.worker_pids
-    break_it(breakable, harm, pid)
-    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready")
-    assert answers(breakable, "/healthz", httpx2.codes.OK)()
-    assert answers(breakable, "/.well-known/jwks.json", httpx2.codes.OK)()
-    eventually(answers(breakable, "/healthz", UNAVAILABLE), "it is unhealthy")
-    assert server.process.wait(PATIENCE_SECONDS) == 1
-    assert "process ends to be restarted" in server.output
+    servers = {harm: breakable.serve(port=free_port()) for harm in ("hang", "defect", "end")}
+
+    def require_ends(harm: str) -> None:
+        url, (pid,) = servers[harm].url, servers[harm].worker_pids
+        break_it(breakable, harm, pid)
+        eventually(answers(url, "/readyz", UNAVAILABLE), f"not ready: {harm}")
+        assert answers(url, "/healthz", httpx2.codes.OK)(), harm
+        assert answers(url, "/.well-known/jwks.json", httpx2.codes.OK)(), harm
+        eventually(answers(url, "/healthz", UNAVAILABLE), f"unhealthy: {harm}")
+        assert servers[harm].process.wait(PATIENCE_SECONDS) == 1, harm
+        assert "process ends to be restarted" in servers[harm].output, harm
+
+    for server in servers.values():
+        server.until_ready()
+    with ThreadPoolExecutor() as at_once:
+        list(at_once.map(require_ends, servers))
 
 
-@pytest.mark.parametrize("harm", ["hang", "defect", "end", "stall"])
-def test_a_worker_whose_task_keeps_failing_is_replaced_while_the_other_serves(
-    breakable: Installation, harm: str
-) -> None:
-    server = breakable.serve(workers=2).until_ready()
-    broken, other = server.worker_pids
-    break_it(breakable, harm, broken)
-    require_new_worker(breakable, server, broken)
+def test_workers_whose_tasks_keep_failing_are_replaced_while_another_serves(breakable: Installation) -> None:
+    harms = ("hang", "defect", "end", "stall")
+    server = breakable.serve(workers=len(harms) + 1).until_ready()
+    other, *broken = server.worker_pids
+    for harm, pid in zip(harms, broken, strict=True):
+        break_it(breakable, harm, pid)
+    for harm, pid in zip(harms, broken, strict=True):
+        eventually(lambda broken=pid: not is_running(broken), f"the worker has ended: {harm}")
     assert is_running(other)
+    eventually(lambda: len(server.worker_pids) == 2 * len(harms) + 1, "they are replaced")
+    eventually(answers(breakable.url, "/readyz", httpx2.codes.OK), "it is ready")
+    assert breakable.token()
     server.stop()
     assert server.process.returncode == 0
 
@@ -142,11 +141,12 @@ def test_a_worker_whose_task_keeps_failing_is_replaced_while_the_other_serves(
 def test_a_process_that_hangs_while_the_database_is_unreachable_keeps_publishing(
     breakable: Installation,
 ) -> None:
+    breakable.settings |= {"ISSUER_NODE_TIMEOUT": "14s", "ISSUER_OUTAGE_LIMIT": "14s"}
     server = breakable.serve().until_ready()
     (pid,) = server.worker_pids
     break_it(breakable, "away", pid)
     break_it(breakable, "hang", pid)
-    eventually(answers(breakable, "/readyz", UNAVAILABLE), "it is not ready")
-    # It would end after 9 s; O and M are 21 s, in which nothing could take its place.
-    eventually(answers(breakable, "/.well-known/jwks.json", UNAVAILABLE), "O is over")
+    eventually(answers(breakable.url, "/readyz", UNAVAILABLE), "it is not ready")
+    # It would end after 9 s; O and M are 15 s, in which nothing could take its place.
+    eventually(answers(breakable.url, "/.well-known/jwks.json", UNAVAILABLE), "O is over")
     assert server.process.wait(PATIENCE_SECONDS) == 1

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from support.command_runner import ARGUMENTS, BROKEN, FULL, PASSWORD, Ran, Runner
 from support.servers import PASSPHRASE, Installation
 
 from issuer.cli.commands import app
-from issuer.signing.encryption import pem_of
 
 SERVERS = {"serve", "demo"}
 """They run until they are stopped; they have other tests."""
@@ -61,8 +59,6 @@ def runner(initialized_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
         client_id = site.command("clients", "add", "machine", "--json").document["client_id"]
-    for file in (folder / "keys").glob("*.pem"):  # with the few rounds of tests
-        file.write_bytes(pem_of(load_pem_private_key(file.read_bytes(), PASSPHRASE.encode()), PASSPHRASE))
     (folder / "passphrase").write_text("another passphrase for tests\n")
     (folder / "target").write_text(f"sqlite:///{folder}/elsewhere.db\n")
     (folder / "users.csv").write_text("username,password_hash,scope\n")

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 from support.components import not_possible
 from support.prometheus import Samples
+from support.server_pool import SERVERS, Process
 from support.servers import PATIENCE_SECONDS, Installation, access_token, eventually, kid_of
 
 PASSWORD = "violet otters juggle pancakes"
@@ -30,7 +31,7 @@ LOST = "issuer_log_lines_dropped_total"
 class Running:
     """A server whose standard error is somewhere else than in a file that the test reads."""
 
-    def __init__(self, installation: Installation, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, installation: Installation, process: Process) -> None:
         self.installation = installation
         self.process = process
 
@@ -49,19 +50,37 @@ class Running:
 
 
 @contextmanager
-def serving(
-    installation: Installation,
-    workers: int,
-    stderr: int | None,
-    command: list[str] | None = None,
+def serving(installation: Installation, workers: int, stderr: int) -> Iterator[Running]:
+    """Run `issuer serve` with that standard error."""
+    with forked(installation, workers, (os.devnull, os.devnull, f"/proc/{os.getpid()}/fd/{stderr}")) as it:
+        yield it
+
+
+@contextmanager
+def forked(
+    installation: Installation, workers: int, streams: tuple[str | None, str | None, str | None]
+) -> Iterator[Running]:
+    """Run `issuer serve` with those standard streams."""
+    process = SERVERS.start(
+        "issuer",
+        ["serve", "--port", str(installation.port), "--workers", str(workers)],
+        folder=installation.folder,
+        environment=installation._environment({}),
+        streams=streams,
+        workers=workers,
+        prelude=installation.prelude,
+    )
+    with running(installation, process) as it:
+        yield it
+
+
+@contextmanager
+def started(
+    installation: Installation, workers: int, command: list[str], stderr: int | None = None
 ) -> Iterator[Running]:
     """Run `issuer serve` with that standard error, as an operator starts it."""
-    arguments = [
-        *(command or [ISSUER]),
-        *("serve", "--port", str(installation.port), "--workers", str(workers)),
-    ]
     process = subprocess.Popen(
-        arguments,
+        [*command, "serve", "--port", str(installation.port), "--workers", str(workers)],
         cwd=installation.folder,
         env=installation._environment({}),
         stdin=subprocess.DEVNULL,
@@ -69,6 +88,13 @@ def serving(
         stderr=stderr,
         start_new_session=True,
     )
+    with running(installation, process) as it:
+        yield it
+
+
+@contextmanager
+def running(installation: Installation, process: Process) -> Iterator[Running]:
+    """End the server with the block, and fail unless it stops as it should."""
     try:
         running = Running(installation, process)
         running.until_ready()
@@ -152,7 +178,12 @@ def ready(initialized: Installation) -> Installation:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_with_standard_error_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
-    with serving(ready, workers, None, [*CLOSED, ISSUER]) as running:
+    # A single process closes its own files; with workers, those of all interpreters that it starts are closed.
+    with (
+        started(ready, workers, [*CLOSED, ISSUER])
+        if workers > 1
+        else forked(ready, workers, (os.devnull, os.devnull, None))
+    ) as running:
         require_works(ready)
         require_refuses_replay(ready)
         eventually(lambda: running.metric(LOST) > 0, "lost lines are counted")
@@ -160,7 +191,11 @@ def test_with_standard_error_closed_it_starts_and_works(ready: Installation, wor
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_with_all_standard_files_closed_it_starts_and_works(ready: Installation, workers: int) -> None:
-    with serving(ready, workers, None, [*ALL_CLOSED, ISSUER]):
+    with (
+        started(ready, workers, [*ALL_CLOSED, ISSUER])
+        if workers > 1
+        else forked(ready, workers, (None, None, None))
+    ):
         require_works(ready)
         require_refuses_replay(ready)
 
@@ -287,7 +322,7 @@ def test_it_starts_and_works_on_a_full_disk(ready: Installation, small_disk: Pat
     ready.settings["TMPDIR"] = str(small_disk)
     output = (small_disk / "log").open("ab")
     fill(small_disk)
-    with output, serving(ready, workers, output.fileno()):
+    with output, started(ready, workers, [ISSUER], output.fileno()):
         require_works(ready)
 
 
@@ -301,14 +336,12 @@ for kind in (prometheus_client.Counter, prometheus_client.Gauge, prometheus_clie
         if hasattr(kind, name):
             setattr(kind, name, fail)
 structlog.processors.JSONRenderer.__call__ = fail
-from issuer.cli import main
-main()
 """
 
 
 def test_when_every_counter_and_renderer_raises_it_works(ready: Installation) -> None:
-    log = (ready.folder / "raising.log").open("wb")
-    with log, serving(ready, 1, log.fileno(), [sys.executable, "-P", "-c", RAISING]):
+    ready.prelude = RAISING
+    with (ready.folder / "raising.log").open("wb") as log, serving(ready, 1, log.fileno()):
         require_works(ready)
         require_refuses_replay(ready)
     written = (ready.folder / "raising.log").read_text()

@@ -19,15 +19,20 @@ WORKERS = 2
 STABLE_SECONDS = 2.0
 """A node is healthy again after it was ready at each look for this long: by then both workers answered."""
 LOOK_SECONDS = 0.15
+SHIFTED = Path(__file__).with_name("shifted.py")
 
 
 class Shifted(Installation):
     """An installation on a machine with a wrong clock."""
 
-    def serve(self, *, workers: int = 1, port: int | None = None) -> Server:
-        port = port or self.port
-        script = str(Path(__file__).with_name("shifted.py"))
-        return self._start([script, "serve", "--port", str(port), "--workers", str(workers)], port, workers)
+    def serve(
+        self, *options: str, workers: int = 1, port: int | None = None, is_fresh: bool = False
+    ) -> Server:
+        if self.always_fresh or is_fresh:
+            arguments = ["serve", "--port", str(port or self.port), "--workers", str(workers), *options]
+            return self._start([str(SHIFTED), *arguments], port or self.port, workers)
+        self.prelude = SHIFTED.read_text("utf-8")
+        return super().serve(*options, workers=workers, port=port)
 
 
 class Node:
@@ -43,6 +48,7 @@ class Node:
         self.database_url = installation.settings["ISSUER_DATABASE_URL"]
         """The URL of the database through the link of this node."""
         self._installation = installation
+        installation.always_fresh = pace.as_in_production
         self._server: Server | None = None
         # Each request has a new connection, and so reaches any of the workers.
         self.http = httpx2.AsyncClient(

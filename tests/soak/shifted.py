@@ -1,6 +1,7 @@
 """`issuer` on a machine with a wrong clock: the same commands, with a shifted clock passed to `build`.
 
-A script: each worker that it starts runs these lines first, and so has the same clock.
+A script: each worker that it starts runs these lines first, and so has the same clock. Or lines that the processes of
+a forked server run.
 """
 
 import os
@@ -19,10 +20,11 @@ def shifted() -> datetime:
     return system_clock() + OFFSET
 
 
-# Before the commands take `build` from there; where workers are forked, their factory has taken it already.
-wiring.build = partial(wiring.build, clock=shifted)
-if factory := sys.modules.get("issuer.serving.worker"):
-    vars(factory)["build"] = wiring.build
+# Before or after others take `build` from there: workers, and what is forked, have imported them already.
+original, wiring.build = wiring.build, partial(wiring.build, clock=shifted)
+for module in list(sys.modules.values()):
+    if vars(module).get("build") is original:
+        vars(module)["build"] = wiring.build
 
 if __name__ == "__main__":
     from issuer.cli import main

@@ -4,24 +4,58 @@ It imports them once and forks for each; the child's streams are opened like by 
 """
 
 import atexit
+import gc
+import importlib
 import io
 import json
 import os
 import runpy
 import signal
 import sys
+import tempfile
 import threading
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import typer
+
 import issuer.cli
-from issuer.cli import commands  # noqa: F401 - imported once, before the forks
+from issuer.cli import clients, commands
 from issuer.signing import encryption
 
+OF_ALL = (
+    "sqlalchemy.dialects.sqlite",
+    "passlib.handlers.argon2",
+    "passlib.handlers.bcrypt",
+    "passlib.handlers.pbkdf2",
+    "passlib.handlers.scrypt",
+    "rich._unicode_data.unicode17-0-0",
+    "typer._adapters",
+)
+"""What commands and servers import later."""
+OF_SERVERS = (
+    "anyio._backends._asyncio",
+    "issuer.serving.connections",
+    "issuer.serving.supervisor",
+    "issuer.serving.worker",
+    "multiprocessing.popen_forkserver",
+    "support.fork_servers",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.auto",
+    "uvloop",
+    "verifier_example.app",
+)
+
 if "--production" not in sys.argv:
-    encryption.ROUNDS = 2048  # type: ignore[misc] # hundreds of commands open keys, which have as few rounds
+    # Of hundreds of commands: they open keys, which have as few rounds, and wait for nodes, which do not run.
+    encryption.ROUNDS = 2048  # type: ignore[misc]
+    clients.MEMORY = timedelta(0)
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
@@ -44,7 +78,8 @@ def connect(number: int, to: str | None) -> None:
         reader, there = os.pipe()
         os.close(reader)
     else:
-        there = os.open(to, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        mode = os.O_WRONLY | os.O_CREAT | os.O_APPEND if number else os.O_RDONLY
+        there = os.open(to, mode, 0o600)
     os.dup2(there, number)
     if there != number:
         os.close(there)
@@ -71,6 +106,8 @@ def child(case: Any) -> int:
     sys.stderr = stream(2, "w", encoding, "backslashreplace")
     program = case.get("program", "issuer")
     sys.argv = [program, *case["arguments"]]
+    if "program" in case:
+        prepare_server(case)
     try:
         if program == "issuer":
             issuer.cli.main()
@@ -82,6 +119,21 @@ def child(case: Any) -> int:
     except BaseException:  # noqa: BLE001 - any exception is reported
         Path(case.get("traceback") or f"{case['folder']}/traceback").write_text(traceback.format_exc())
     return 99
+
+
+def prepare_server(case: Any) -> None:
+    """Do what an interpreter does at its start, and forget what the environment of the driver decided."""
+    from support import fork_servers  # noqa: PLC0415 - commands need none
+
+    tempfile.tempdir = None
+    main = ModuleType("__main__")  # what `python -m issuer.cli` runs, which workers do not import
+    main.__spec__ = find_spec("issuer.cli.__main__")
+    sys.modules["__main__"] = main
+    fork_servers.share_values_as_at_import()
+    if case["prelude"]:
+        exec(case["prelude"], {})  # noqa: S102 - of a test, which changes what it cannot set
+    if case["workers"] > 1:
+        fork_servers.keep_copy()
 
 
 def forked(case: Any) -> int:
@@ -108,8 +160,25 @@ def answer(number: int) -> None:
     sys.stdout.flush()
 
 
+def build_once() -> None:
+    """Build the commands and their options before the forks, as each does again from the functions."""
+    built = typer.main.get_command(commands.app)
+    build = typer.main.get_command
+    typer.main.get_command = lambda app: built if app is commands.app else build(app)
+
+
+def import_once(names: Iterable[str]) -> None:
+    """Import what forked processes share, and leave it out of their garbage collections."""
+    for name in names:
+        with suppress(ModuleNotFoundError):  # private ones have other names in other versions
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
 def serve(exits: Path) -> None:
     """Start the servers that the lines of stdin describe; write the exit code of each to a file named by its pid."""
+    sys.path[0] = str(Path(__file__).parents[1])
 
     def note_ended(*_: object) -> None:
         with suppress(ChildProcessError):
@@ -117,15 +186,15 @@ def serve(exits: Path) -> None:
                 (exits / "new").write_text(str(os.waitstatus_to_exitcode(ended[1])))
                 (exits / "new").rename(exits / str(ended[0]))
 
-    import verifier_example.app  # noqa: F401, PLC0415
-    from issuer.serving import connections, worker  # noqa: F401, PLC0415 - imported once, before the forks
-
+    import_once(OF_SERVERS)
     signal.signal(signal.SIGCHLD, note_ended)
     for line in sys.stdin:
         answer(forked(json.loads(line)))
 
 
 def main() -> None:
+    build_once()
+    import_once(OF_ALL)
     if "--servers" in sys.argv:
         serve(Path(sys.argv[-1]))
         return

@@ -2,9 +2,8 @@
 
 import re
 import socket
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -123,10 +122,3 @@ SLOW = (
     post("/login", body=b"a" * 1000)[:-500],
     get(target=b"/static-offline-docs/swagger-ui-bundle.js") * 3,  # and reads nothing
 )
-
-
-def limited(command: Callable[[], Server], number: int) -> Server:
-    """Start a server that may open so many files."""
-    server = command()
-    subprocess.run(["prlimit", "--pid", str(server.process.pid), f"--nofile={number}:{number}"], check=True)
-    return server

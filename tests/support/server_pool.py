@@ -1,7 +1,7 @@
-"""Servers of one process each, forked from one that has imported everything.
+"""Servers, forked from a process that has imported everything; for those with workers, see `fork_servers`.
 
-Starting the interpreter and importing takes longer than the rest of a start. Servers with workers, which start
-processes themselves, and tests of the start itself begin with an interpreter of their own.
+Starting the interpreter and importing takes longer than the rest of a start. Tests of the start itself begin with an
+interpreter of their own.
 """
 
 import atexit
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -82,19 +82,32 @@ class ServerPool:
     """Starts servers."""
 
     def start(
-        self, program: str, arguments: list[str], *, folder: Path, environment: Mapping[str, str], log: Path
+        self,
+        program: str,
+        arguments: list[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        streams: Sequence[str | None],
+        workers: int = 1,
+        prelude: str = "",
     ) -> ForkedProcess:
-        """Start `issuer` or `verifier_example` in a session of its own, with its output in `log`."""
+        """Start `issuer` or `verifier_example` in a session of its own.
+
+        Its standard streams are files, or closed: None. Each of its processes has run the lines of `prelude`, which
+        may change what the program does.
+        """
         case = {
             "program": program,
             "arguments": arguments,
             "folder": str(folder),
-            "traceback": f"{log}.traceback",
-            "streams": [os.devnull, str(log), str(log)],
+            "traceback": str(folder / "traceback"),
+            "streams": streams,
             "environment": dict(environment),
             "alone": True,
+            "workers": workers,
+            "prelude": prelude,
         }
-        log.write_bytes(b"")
         driver = self._driver
         assert driver.stdin
         assert driver.stdout

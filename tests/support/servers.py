@@ -209,6 +209,10 @@ class Installation:
         self.http = httpx2.Client(
             trust_env=False, timeout=PATIENCE_SECONDS, limits=httpx2.Limits(max_keepalive_connections=0)
         )
+        self.prelude = ""
+        """Lines of Python that each process of a forked server runs before the program."""
+        self.always_fresh = False
+        """Whether servers start with interpreters of their own, as in production: for measurements."""
         self._servers: list[Server] = []
         self._temporary = tempfile.TemporaryDirectory()
         self.temporary = Path(self._temporary.name)
@@ -231,12 +235,10 @@ class Installation:
     def serve(
         self, *options: str, workers: int = 1, port: int | None = None, is_fresh: bool = False
     ) -> Server:
-        """Start `issuer serve` without waiting for it, `is_fresh` with an interpreter of its own."""
+        """Start `issuer serve` without waiting for it, `is_fresh` with interpreters of its own."""
         port = port or self.port
         arguments = ["serve", "--port", str(port), "--workers", str(workers), *options]
-        if workers > 1 or is_fresh:
-            return self._start(["-m", "issuer.cli", *arguments], port, workers)
-        return self._fork("issuer", arguments, port)
+        return self._fork("issuer", arguments, port, workers, is_fresh=is_fresh)
 
     def serve_service(self, *options: str) -> Server:
         """Start the example service without waiting for it."""
@@ -342,14 +344,26 @@ class Installation:
         }
         return {**inherited, "TMPDIR": str(self.temporary), **self.settings, **settings}
 
-    def _fork(self, program: str, arguments: list[str], port: int) -> Server:
+    def _fork(
+        self, program: str, arguments: list[str], port: int, workers: int = 1, *, is_fresh: bool = False
+    ) -> Server:
         environment = self._environment({})
-        if not can_fork(environment):
+        if is_fresh or self.always_fresh or not can_fork(environment):
+            assert not self.prelude
             module = "issuer.cli" if program == "issuer" else program
-            return self._start(["-m", module, *arguments], port, workers=1)
+            return self._start(["-m", module, *arguments], port, workers)
         log = self._next_log()
-        process = SERVERS.start(program, arguments, folder=self.folder, environment=environment, log=log)
-        return self._started(process, port, log, workers=1)
+        log.write_bytes(b"")
+        process = SERVERS.start(
+            program,
+            arguments,
+            folder=self.folder,
+            environment=environment,
+            streams=(os.devnull, str(log), str(log)),
+            workers=workers,
+            prelude=self.prelude,
+        )
+        return self._started(process, port, log, workers)
 
     def _next_log(self) -> Path:
         return self.folder / f"{len(self._servers)}.log"
