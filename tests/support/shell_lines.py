@@ -43,12 +43,11 @@ class Lines:
             for old, new in {**ports, **(replaced or {})}.items():
                 text = text.replace(old, new)
             (folder / name).write_text(text, "utf-8")
+        beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        outer = {**os.environ, "PATH": beside} if is_fresh else PROGRAMS.environment(beside)
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
+            name: value for name, value in outer.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
-        programs = [] if is_fresh else [str(PROGRAMS.folder)]
-        programs.append(str(Path(sys.executable).parent))
-        environment["PATH"] = ":".join([*programs, environment["PATH"]])
         environment["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
         with (folder / "printed").open("wb") as output:
             self._process = subprocess.Popen(

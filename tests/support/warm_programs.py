@@ -22,10 +22,13 @@ PROGRAM = Path(__file__).with_name("warm_program.py")
 class WarmPrograms:
     """Starts the driver at first use."""
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of this process, in which the programs encrypt keys with as many rounds."""
-        path = f"{self.folder}:{os.environ['PATH']}"
-        return {**os.environ, "PATH": path, ROUNDS: str(encryption.ROUNDS)}
+    def environment(self, path: str | None = None) -> dict[str, str]:
+        """Return the environment of this process with the programs before `path`.
+
+        They encrypt keys with as many rounds as this process, so that keys are as cheap.
+        """
+        programs = f"{self.folder}:{path or os.environ['PATH']}"
+        return {**os.environ, "PATH": programs, ROUNDS: str(encryption.ROUNDS)}
 
     @cached_property
     def folder(self) -> Path:
