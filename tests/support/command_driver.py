@@ -106,7 +106,10 @@ def forked(case: Any) -> int:
     try:
         if "program" in case:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
+            for each in case.get("closed", []):
+                os.close(each)
             os.setsid()
         code = child(case)
         threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as the interpreter does at its end

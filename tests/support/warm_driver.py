@@ -15,6 +15,8 @@ from pathlib import Path
 
 from command_driver import forked
 
+from issuer.cli import demo_servers
+
 LOOKS_SECONDS = 5.0
 """How often it looks whether its parent, and so the test run, has ended."""
 OF_LENGTH = 8
@@ -25,6 +27,7 @@ class Driver:
     """Accepts programs, passes signals on, and tells how they end."""
 
     def __init__(self, path: str) -> None:
+        self._pid = os.getpid()
         self._running: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
@@ -39,12 +42,17 @@ class Driver:
         self._selector.register(self._wakes, selectors.EVENT_READ, self._note_ended)
 
     def run(self) -> None:
+        """Run until SIGTERM or the end of the test run, and end what runs then."""
         parent = os.getppid()
-        while os.getppid() == parent:
-            for key, _ in self._selector.select(LOOKS_SECONDS):
-                key.data()
-        for pid in self._running:
-            _kill(pid)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        try:
+            while os.getppid() == parent:
+                for key, _ in self._selector.select(LOOKS_SECONDS):
+                    key.data()
+        finally:
+            if os.getpid() == self._pid:
+                for pid in self._running:
+                    _kill(pid)
 
     def _accept(self) -> None:
         connection, _ = self._listener.accept()
@@ -70,6 +78,9 @@ class Driver:
             "umask": umask,
             "alone": True,
         }
+        # Or a program would not notice the end of this process.
+        case["closed"] = [self._listener.fileno(), *(each.fileno() for each in self._running.values())]
+        case["closed"].append(connection.fileno())
         pid = forked(case)
         self._running[pid] = connection
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._pass_on(pid))
@@ -100,6 +111,12 @@ class Driver:
                 connection.close()
 
 
+def use_programs(python: str) -> None:
+    """Let a demo start its servers by the programs as well."""
+    sys.executable = python
+    demo_servers._PYTHON = (python, *demo_servers._PYTHON[1:])  # type: ignore[misc]
+
+
 def _kill(pid: int) -> None:
     """Kill what was started, and all that it has started."""
     with suppress(ProcessLookupError):
@@ -108,4 +125,5 @@ def _kill(pid: int) -> None:
 
 if __name__ == "__main__":
     sys.path.remove(str(Path(__file__).parent))  # modules of the programs have other names for sure
+    use_programs(str(Path(sys.argv[-1]).with_name("python")))
     Driver(sys.argv[-1]).run()

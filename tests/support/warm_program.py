@@ -10,7 +10,12 @@ import marshal
 import posix
 import sys
 
-MODULES = ("issuer.cli", "verifier_example", "uvicorn")
+MODULES = {
+    "issuer.cli": "issuer",
+    "issuer.cli.demo_apps": "issuer.cli.demo_apps",
+    "verifier_example": "verifier_example",
+    "uvicorn": "uvicorn",
+}
 PYTHON = ["-P", "-m"]
 PASSED_ON = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
 
@@ -18,7 +23,7 @@ program, arguments = "issuer", sys.argv[1:]
 if sys.argv[0].endswith("/python"):
     if arguments[:2] != PYTHON or arguments[2] not in MODULES:
         posix.execv(sys.executable, [sys.executable, *arguments])
-    program, arguments = arguments[2], arguments[3:]
+    program, arguments = MODULES[arguments[2]], arguments[3:]
 environment = {
     name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
     for name, value in posix.environ.items()

@@ -30,6 +30,16 @@ class WarmPrograms:
         programs = f"{self.folder}:{path or os.environ['PATH']}"
         return {**os.environ, "PATH": programs, ROUNDS: str(encryption.ROUNDS)}
 
+    @property
+    def issuer(self) -> str:
+        """The path of `issuer`."""
+        return str(self.folder / "issuer")
+
+    @property
+    def python(self) -> str:
+        """The path of `python`."""
+        return str(self.folder / "python")
+
     @cached_property
     def folder(self) -> Path:
         """The folder with the programs."""
@@ -49,7 +59,7 @@ class WarmPrograms:
 
 
 def _end(driver: Process) -> None:
-    driver.kill()
+    driver.terminate()
     driver.wait()
 
 
