@@ -20,8 +20,6 @@ from issuer.settings.env_file import read_env_file
 SCENARIO_MODULES = (settings, passphrase, key_directory, pkcs11, database, key_ring, clients)
 """Importing them fills SCENARIOS."""
 
-pytestmark = pytest.mark.usefixtures("production_rounds")
-
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Deployment:

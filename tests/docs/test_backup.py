@@ -2,12 +2,12 @@
 
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from support.postgresql import binaries, new_database
+from support.warm_programs import PROGRAMS
 
 from issuer.cli.terminal import short_kid
 from issuer.keyring.ring import KeyRing, Phase
@@ -18,8 +18,6 @@ from issuer.wiring import build
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "backup.md").read_text("utf-8")
 BLOCKS = re.findall(r"```bash\n(.*?)```", DOCUMENT, re.DOTALL)
 SETTINGS = {"ISSUER_ALGORITHM": "ES256", "ISSUER_KEYS_PASSPHRASE": "sixteen silent penguins"}
-
-pytestmark = pytest.mark.usefixtures("production_rounds")
 
 
 def block(names: str) -> str:
@@ -34,11 +32,11 @@ class Operator:
 
     def run(self, lines: str, code: int = 0) -> str:
         """Run lines as they stand; fail unless the last ends so."""
-        issuer = f'issuer() {{ "{sys.executable}" -m issuer.cli "$@"; }}\n'
         path = f'export PATH="$PATH:{binaries()}"\n'
         done = subprocess.run(
-            ["bash", "-uc", issuer + path + lines],
+            ["bash", "-uc", path + lines],
             cwd=self.folder,
+            env=PROGRAMS.environment(),
             capture_output=True,
             text=True,
             check=False,

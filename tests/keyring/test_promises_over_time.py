@@ -347,7 +347,7 @@ class RingOverTime(History):
 
 TestRingOverTime = RingOverTime.TestCase
 TestRingOverTime.settings = settings(
-    max_examples=10_000 if settings.get_current_profile_name() == "long" else 150,
+    max_examples=10_000 if settings.get_current_profile_name() == "long" else 50,
     stateful_step_count=50,
     deadline=None,
     derandomize=False,  # also where a profile for CI would: each run tries other histories

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,12 +19,14 @@ from pathlib import Path
 import pytest
 from support.components import require
 from support.servers import PATIENCE_SECONDS, free_port
+from support.warm_programs import PROGRAMS
 
 from issuer.cli import demo
 from issuer.cli.demo_servers import HOST, Ports, Servers
 from issuer.cli.output import CommandError
 
-DEMO = [sys.executable, "-m", "issuer.cli", "demo"]
+REAL = (sys.executable, "-m", "issuer.cli")
+"""Of the one test that starts the demo and all its servers as users do."""
 
 
 @pytest.fixture
@@ -31,9 +34,10 @@ def ports() -> Ports:
     return Ports(free_port(), free_port())
 
 
-def on(ports: Ports) -> list[str]:
+def on(ports: Ports, *program: str) -> list[str]:
     """Return the command."""
-    return [*DEMO, "--port", str(ports.issuer), "--service-port", str(ports.service)]
+    program = program or (PROGRAMS.issuer,)
+    return [*program, "demo", "--port", str(ports.issuer), "--service-port", str(ports.service)]
 
 
 @contextmanager
@@ -55,7 +59,7 @@ def nothing_left(folder: Path, ports: Ports) -> bool:
 def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path, ports: Ports) -> None:
     require("curl")
     process = subprocess.Popen(
-        on(ports),
+        on(ports, *REAL),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -114,7 +118,7 @@ def test_a_taken_port_that_was_asked_for_is_one_clear_line_and_nothing_is_left(
     port = free_port()
     with listening(port):
         done = subprocess.run(
-            [*DEMO, "--once", option, str(port)],
+            [PROGRAMS.issuer, "demo", "--once", option, str(port)],
             cwd=tmp_path,
             capture_output=True,
             text=True,
@@ -169,7 +173,10 @@ def test_another_process_that_is_ready_on_the_port_is_not_taken_for_the_issuer(t
 
 
 def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: Path, ports: Ports) -> None:
-    process = subprocess.Popen(on(ports), cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    # A process of its own, to which so many signals are sent; its servers are not.
+    cheap = f"import sys; sys.executable = {PROGRAMS.python!r}; from issuer.cli import main; main()"
+    command = on(ports, sys.executable, "-c", cheap)
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     for line in process.stdout:
         if line.startswith("Ctrl-C"):
@@ -177,6 +184,7 @@ def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: 
     process.terminate()
     while process.poll() is None:
         process.send_signal(signal.SIGHUP)
+        time.sleep(0.005)
     process.stdout.close()
     assert nothing_left(tmp_path, ports)
 
@@ -187,7 +195,7 @@ def test_a_terminal_that_closes_while_the_demo_stops_leaves_no_server(tmp_path: 
 )
 def test_a_missing_dependency_is_one_clear_line(tmp_path: Path, ports: Ports, package: str, fix: str) -> None:
     without = f"import sys; sys.modules['{package}'] = None; from issuer.cli import main; main()"
-    command = [sys.executable, "-c", without, *on(ports)[3:], "--once"]
+    command = [*on(ports, sys.executable, "-c", without), "--once"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )

@@ -2,13 +2,13 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 from support.chromium import Visitor, chromium, visitor
 from support.servers import PATIENCE_SECONDS, free_port
+from support.warm_programs import PROGRAMS
 
 from issuer.cli.demo_applications import DemoApplication
 
@@ -16,7 +16,7 @@ from issuer.cli.demo_applications import DemoApplication
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """What a running demo has printed, by its labels."""
-    command = [sys.executable, "-m", "issuer.cli", "demo"]
+    command = [PROGRAMS.issuer, "demo"]
     ports = ["--port", str(free_port()), "--service-port", str(free_port())]
     folder = tmp_path_factory.mktemp("demo")
     with subprocess.Popen([*command, *ports], cwd=folder, stdout=subprocess.PIPE, text=True) as process:

@@ -36,7 +36,10 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Lin
         "clients": after([], []) + "".join(CLIENTS.values()),
         "operate": after([], [name for name in OPERATE if name not in APART]),
     }
-    lines = {name: Lines(text, tmp_path_factory.mktemp(name)) for name, text in texts.items()}
+    lines = {
+        name: Lines(text, tmp_path_factory.mktemp(name), is_fresh=name == "start")
+        for name, text in texts.items()
+    }
     yield lines
     for each in lines.values():
         each.end()

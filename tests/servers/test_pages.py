@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.browser import Page, page
+from support.browser import Browser, Page, running_browser
 from support.components import require
 from support.servers import PASSPHRASE, Installation, eventually, free_port, is_free
 
@@ -65,6 +65,12 @@ FILL = """(([scheme, ...values]) => {
 })(%s)"""
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with running_browser() as running:
+        yield running
+
+
 def authorize(opened: Page, docs: str, *values: str, scheme: str) -> None:
     """Fill in the form of a security scheme behind the button of a page, as a person does."""
     opened.open(docs)
@@ -111,14 +117,14 @@ def read(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("settings", [of_getting_started, of_the_demo])
 def test_the_pages_of_both_services_log_a_person_in_under_their_security_policy(
-    tmp_path: Path, settings: Callable[[Installation], dict[str, str]]
+    tmp_path: Path, browser: Browser, settings: Callable[[Installation], dict[str, str]]
 ) -> None:
     with Installation(tmp_path, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         site.settings.update(settings(site))
         site.serve().until_ready()
         site.serve_service().until_ready()
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
-        with page() as opened:
+        with browser.page() as opened:
             for url, scheme, operation, shown in (
                 (site.url, "password_login", "me_users_me_get", '"username": "alice"'),
                 (site.service_url, "issuer", "protected_route_protected_route_get", "Hello, alice"),
@@ -134,7 +140,7 @@ def test_the_pages_of_both_services_log_a_person_in_under_their_security_policy(
             assert opened.complaints == []
 
 
-def test_the_pages_authenticate_clients_and_take_tokens(tmp_path: Path) -> None:
+def test_the_pages_authenticate_clients_and_take_tokens(tmp_path: Path, browser: Browser) -> None:
     metrics_token = "a token of sixteen characters"
     with Installation(
         tmp_path, ISSUER_KEYS_PASSPHRASE=PASSPHRASE, ISSUER_METRICS_TOKEN=metrics_token
@@ -144,7 +150,7 @@ def test_the_pages_authenticate_clients_and_take_tokens(tmp_path: Path) -> None:
         site.command("users", "add", "alice", "--scope", "items:read", "--password-stdin", stdin=PASSWORD)
         machine = site.command("clients", "add", "machine", "--scope", "items:read", "--json").document
         alice = site.http.post(f"{site.url}/login", data={"username": "alice", "password": PASSWORD}).json()
-        with page() as opened:
+        with browser.page() as opened:
             for url, scheme, values, operation, shown in (
                 (
                     site.url,
@@ -180,13 +186,15 @@ def test_the_pages_authenticate_clients_and_take_tokens(tmp_path: Path) -> None:
             assert opened.complaints == []
 
 
-def test_the_page_logs_in_below_the_path_of_the_url_behind_a_proxy_that_takes_it_off(tmp_path: Path) -> None:
+def test_the_page_logs_in_below_the_path_of_the_url_behind_a_proxy_that_takes_it_off(
+    tmp_path: Path, browser: Browser
+) -> None:
     port = free_port()
     with Installation(tmp_path, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         site.settings["ISSUER_URL"] = f"http://127.0.0.1:{port}/auth"
         site.serve().until_ready()
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
-        with stripping_proxy(tmp_path, port, site.port), page() as opened:
+        with stripping_proxy(tmp_path, port, site.port), browser.page() as opened:
             authorize(
                 opened, f"http://127.0.0.1:{port}/auth/docs", "alice", PASSWORD, scheme="password_login"
             )

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests: opens a page, runs scripts in it, and returns its console messages."""
+"""A headless Chromium for tests: opens pages, runs scripts in them, and returns their console messages."""
 
 import json
 import subprocess
@@ -71,9 +71,26 @@ class Page:
             self.complaints.append(json.dumps(parameters["args"]))
 
 
+class Browser:
+    """A running browser, whose pages share its cookies."""
+
+    def __init__(self, port: str) -> None:
+        self._url = f"http://127.0.0.1:{port}/json"
+
+    @contextmanager
+    def page(self) -> Iterator[Page]:
+        """Yield an empty page in a tab of its own, which is closed with the block."""
+        tab = httpx2.put(f"{self._url}/new?about:blank", trust_env=False).json()
+        try:
+            with connect(tab["webSocketDebuggerUrl"], max_size=None, proxy=None) as socket:
+                yield Page(socket)
+        finally:
+            httpx2.get(f"{self._url}/close/{tab['id']}", trust_env=False)
+
+
 @contextmanager
-def page() -> Iterator[Page]:
-    """Yield an empty page of a browser that ends with the block; skip the test if none is installed."""
+def running_browser() -> Iterator[Browser]:
+    """Yield a browser that ends with the block; skip the test if none is installed."""
     require("Chromium")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         browser = subprocess.Popen(
@@ -83,8 +100,7 @@ def page() -> Iterator[Page]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            with connect(_page_url(Path(folder)), max_size=None, proxy=None) as socket:
-                yield Page(socket)
+            yield Browser(_port(Path(folder)))
         finally:
             browser.terminate()
             try:
@@ -94,15 +110,20 @@ def page() -> Iterator[Page]:
                 browser.wait()
 
 
-def _page_url(folder: Path) -> str:
-    """Return the URL of the first tab's debugger, once the browser has written its port to a file."""
+@contextmanager
+def page() -> Iterator[Page]:
+    """Yield an empty page of a browser of its own."""
+    with running_browser() as browser, browser.page() as opened:
+        yield opened
+
+
+def _port(folder: Path) -> str:
+    """Return the port of the debugger, once the browser has written it to a file and answers."""
     deadline, port_file = time.monotonic() + START_SECONDS, folder / "DevToolsActivePort"
     while time.monotonic() < deadline:
         if port_file.exists() and (port := port_file.read_text().partition("\n")[0]):
             tabs = httpx2.get(f"http://127.0.0.1:{port}/json/list", trust_env=False).json()
-            for tab in tabs:
-                if tab["type"] == "page":
-                    url: str = tab["webSocketDebuggerUrl"]
-                    return url
+            if any(tab["type"] == "page" for tab in tabs):
+                return port
         time.sleep(POLL_SECONDS)
     pytest.fail("the browser did not start")

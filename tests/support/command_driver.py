@@ -69,12 +69,14 @@ def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
     return io.TextIOWrapper(buffered, encoding, errors, line_buffering=number == 2)
 
 
-def connect(number: int, to: str | None) -> None:
-    """Connect a file descriptor to a file or to a pipe without a reader, or close it."""
+def connect(number: int, to: str | int | None) -> None:
+    """Connect a file descriptor to a file, to what another has open, or to a pipe without a reader; or close it."""
     if to is None:
         os.close(number)
         return
-    if to == "broken":
+    if isinstance(to, int):
+        there = to
+    elif to == "broken":
         reader, there = os.pipe()
         os.close(reader)
     else:
@@ -91,6 +93,9 @@ def child(case: Any) -> int:
     os.environ.update({name: value for name, value in case["environment"].items() if value is not None})
     for name in [name for name, value in case["environment"].items() if value is None]:
         os.environ.pop(name, None)
+    if rounds := os.environ.pop("ROUNDS_OF_THE_TEST", ""):
+        encryption.ROUNDS = int(rounds)  # type: ignore[misc] # as in the process of the test, which reads the keys
+    os.umask(case.get("umask", os.umask(0)))
     os.chdir(case["folder"])
     if case.get("gone"):
         gone = Path("gone")
@@ -117,7 +122,7 @@ def child(case: Any) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
     except BaseException:  # noqa: BLE001 - any exception is reported
-        Path(case.get("traceback") or f"{case['folder']}/traceback").write_text(traceback.format_exc())
+        report(case)
     return 99
 
 
@@ -130,10 +135,18 @@ def prepare_server(case: Any) -> None:
     main.__spec__ = find_spec("issuer.cli.__main__")
     sys.modules["__main__"] = main
     fork_servers.share_values_as_at_import()
-    if case["prelude"]:
+    if case.get("prelude"):
         exec(case["prelude"], {})  # noqa: S102 - of a test, which changes what it cannot set
-    if case["workers"] > 1:
+    if case.get("workers", 1) > 1:
         fork_servers.keep_copy()
+
+
+def report(case: Any) -> None:
+    """Write the traceback where the case says, or as the interpreter does."""
+    if "umask" in case:
+        traceback.print_exc()
+    else:
+        Path(case.get("traceback") or f"{case['folder']}/traceback").write_text(traceback.format_exc())
 
 
 def forked(case: Any) -> int:
@@ -145,6 +158,10 @@ def forked(case: Any) -> int:
     try:
         if "program" in case:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+            for each in case.get("closed", []):
+                os.close(each)
             os.setsid()
         code = child(case)
         threading._shutdown()  # type: ignore[attr-defined] # waits for threads, as the interpreter does at its end

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from issuer.checks.finding import Finding, Severity
 from issuer.checks.installation import CheckResult, run_checks
 from issuer.clock import Clock, system_clock
 from issuer.settings.loading import load_settings
-from issuer.signing import encryption
 from issuer.wiring import build
+from support.server_pool import SERVERS
 from support.servers import PATIENCE_SECONDS, eventually, free_port, is_free
+from support.warm_programs import PROGRAMS
 
 PASSPHRASE = "sixteen silent penguins"
 SETTINGS = {"ISSUER_ALGORITHM": "ES256", "ISSUER_KEYS_PASSPHRASE": PASSPHRASE}
@@ -70,9 +70,9 @@ class Deployment:
             self._run(line, must_work=must_work)
 
     def _run(self, line: str, *, must_work: bool) -> None:
-        issuer = f'issuer() {{ "{sys.executable}" -m issuer.cli "$@"; }}\n'
-        environment = f"{issuer}trap 'env -0 >exported' EXIT\n{line}"
-        done = subprocess.run(["bash", "-uc", environment], cwd=self.folder, check=False)
+        lines = f"trap 'env -0 >exported' EXIT\n{line}"
+        environment = PROGRAMS.environment()
+        done = subprocess.run(["bash", "-uc", lines], cwd=self.folder, env=environment, check=False)
         assert done.returncode not in {126, 127}, f"there is no such command: {line}"
         assert done.returncode == 0 or not must_work, line
         exported = (self.folder / "exported").read_bytes().decode().split("\0")
@@ -86,8 +86,13 @@ class Deployment:
     def _serve(self) -> None:
         """Run an issuer until it is ready, then stop it."""
         port = free_port()
-        command = [sys.executable, "-m", "issuer.cli", "serve", "--port", str(port)]
-        process = subprocess.Popen(command, cwd=self.folder, stderr=subprocess.DEVNULL)
+        process = SERVERS.start(
+            "issuer",
+            ["serve", "--port", str(port)],
+            folder=self.folder,
+            environment=PROGRAMS.environment(),
+            log=self.folder / "served.log",
+        )
         try:
             eventually(lambda: not is_free(port), "the issuer listens")
             url = f"http://127.0.0.1:{port}/readyz"
@@ -131,7 +136,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(encryption, "ROUNDS", 600_000)  # commands that run on copies require them
         made = Deployment(folder, patch)
         made.set(**SETTINGS)
         made.make()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from support.components import require
 from support.servers import PATIENCE_SECONDS, free_port
+from support.warm_programs import PROGRAMS
 
 BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"
 """What the lines leave running is the shell's own, and ends with it."""
@@ -19,7 +20,7 @@ BACKGROUND = "jobs -p | xargs -r kill 2>/dev/null; wait"
 class Lines:
     """The lines of a document in one shell of its own, begun at once so that several run side by side.
 
-    `files` of the document are in its folder.
+    `files` of the document are in its folder. Its programs start with interpreters of their own if it `is_fresh`.
     """
 
     def __init__(
@@ -28,6 +29,8 @@ class Lines:
         folder: Path,
         replaced: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
+        *,
+        is_fresh: bool = False,
     ) -> None:
         for program in {"curl", "patch"} & set(lines.split()):
             require(program)
@@ -40,10 +43,11 @@ class Lines:
             for old, new in {**ports, **(replaced or {})}.items():
                 text = text.replace(old, new)
             (folder / name).write_text(text, "utf-8")
+        beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        outer = {**os.environ, "PATH": beside} if is_fresh else PROGRAMS.environment(beside)
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
+            name: value for name, value in outer.items() if not name.startswith(("ISSUER_", "VERIFIER_"))
         }
-        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
         environment["VIRTUAL_ENV"] = str(Path(sys.executable).parents[1])
         with (folder / "printed").open("wb") as output:
             self._process = subprocess.Popen(

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from issuer.fixes import Kind
+from issuer.signing import encryption
+from support import cheap
 from support.components import require_root
 from support.fix_scenarios.stage import (
     NOBODY,
@@ -106,6 +108,7 @@ def _(stage: Stage) -> None:
 @scenario(Kind.KEYS_ENCRYPTED_WEAKLY)
 def _(stage: Stage) -> None:
     encrypted_otherwise(stage, PASSPHRASE)
+    stage.deployment.patch.setattr(encryption, "ROUNDS", cheap.ROUNDS)
 
 
 @scenario(Kind.OTHER_USER)
