@@ -229,7 +229,7 @@ def _sessions(
         store=store,
         secrets=secrets,
         tickets=Tickets(secrets),
-        sign_in=SignIn(accounts.login, store, tokens.families),
+        sign_in=SignIn(database, accounts.login, store, tokens.families),
         sign_out=SignOut(clients.store, store, tokens.families, notices, tokens.hints),
         notices=notices,
         backchannel=BackchannelLogout(

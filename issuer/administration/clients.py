@@ -229,7 +229,7 @@ def _require_claims(names: Iterable[str]) -> tuple[str, ...]:
     unknown = claims.keys() - RELEASED_CLAIMS
     if unknown:
         known = ", ".join(RELEASED_CLAIMS)
-        raise InvalidRequest(f"claims of id_tokens: {', '.join(sorted(unknown))} is none of {known}")
+        raise InvalidRequest(f"the claim {min(unknown)!r} of id_tokens must be one of {known}")
     return tuple(claims)
 
 

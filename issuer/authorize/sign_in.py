@@ -8,6 +8,7 @@ from datetime import datetime
 
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.user import User, VerifiedPassword
+from issuer.database.database import Database
 from issuer.sessions.session import Acr, Amr, BrowserSession
 from issuer.sessions.store import BrowserSessionStore
 from issuer.throttling.origin import Origin
@@ -19,7 +20,10 @@ BY_PASSWORD = str(Acr.PASSWORD), (str(Amr.PASSWORD),)
 class SignIn:
     """Starts the sessions of browsers; every method runs synchronously, and may be called from any thread."""
 
-    def __init__(self, login: PasswordLogin, sessions: BrowserSessionStore, families: FamilyStore) -> None:
+    def __init__(
+        self, database: Database, login: PasswordLogin, sessions: BrowserSessionStore, families: FamilyStore
+    ) -> None:
+        self._database = database
         self._login = login
         self._sessions = sessions
         self._families = families
@@ -67,23 +71,33 @@ class SignIn:
         """
         acr, amr = BY_PASSWORD
         if current is not None and current.user_id == user.id:
-            secret = self._sessions.authenticate_again(
-                current, password, acr, amr, now, is_remembered=is_remembered
-            )
-            if secret is not None:
-                return replace(
-                    current,
-                    auth_time=now,
-                    chosen_at=now,
-                    acr=acr,
-                    amr=amr,
-                    seen_at=now,
-                    expires_at=self._sessions.end(now, is_remembered=is_remembered),
-                    is_remembered=is_remembered,
-                ), secret
+            again = self._again(current, password, now, is_remembered=is_remembered)
+            if again is not None:
+                return again
         started = self._sessions.start(user.id, password, acr, amr, origin, now, is_remembered=is_remembered)
         if started is None:
             raise AccountChanged
         if current is not None:
             self._families.end_browser_session(current.id, now)
         return started
+
+    def _again(
+        self, current: BrowserSession, password: VerifiedPassword, now: datetime, *, is_remembered: bool
+    ) -> tuple[BrowserSession, str] | None:
+        """Return the session, authenticated again, with its new secret; None if it has ended.
+
+        What ends with it does so no later than the session itself, whose end may come nearer.
+        """
+        acr, amr = BY_PASSWORD
+        until = self._sessions.end(now, is_remembered=is_remembered)
+        with self._database.together():
+            secret = self._sessions.authenticate_again(
+                current, password, acr, amr, now, is_remembered=is_remembered
+            )
+            if secret is None:
+                return None
+            self._families.end_with(current.id, until)
+        session = replace(
+            current, auth_time=now, chosen_at=now, acr=acr, amr=amr, seen_at=now, expires_at=until
+        )
+        return session, secret

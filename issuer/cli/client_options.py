@@ -57,7 +57,7 @@ IdTokenClaims = Annotated[
     typer.Option(
         "--id-token-claims",
         metavar="NAMES",
-        help="Claims about the user for its id_tokens, separated by commas: for applications that ask no userinfo;"
+        help="Claims about the user for its id_tokens, separated by commas, if it does not call userinfo;"
         " users consent to the scopes as before.",
     ),
 ]

@@ -267,6 +267,7 @@ def _row(client: Client) -> Row:
         "trusted": client.is_trusted,
         "no-pkce": not client.requires_pkce,
         "require-par": client.requires_par,
+        "id-token-claims": bool(client.id_token_claims),
     }
     return {
         "client_id": client.id,

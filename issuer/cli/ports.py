@@ -11,7 +11,7 @@ from issuer.cli.output import CommandError
 
 BACKLOG = 2048
 PORTS_TRIED = 100
-"""By `free_port`, from the preferred one on."""
+"""By `listening_from`, from the preferred one on."""
 
 
 @contextmanager

@@ -32,14 +32,14 @@ def add(
 ) -> None:
     """Register a resource."""
     with misuse():
-        known = require_scope(scope)
+        granted = require_scope(scope)
     try:
         uri = default_resource(url)
     except BadURL as error:
         raise typer.BadParameter(f"{url!r} {error}") from error
     require_output()
     with opened() as issuer:
-        resource = Resource(uri, issuer.clock(), known, is_open)
+        resource = Resource(uri, issuer.clock(), granted, is_open)
         issuer.clients.resources.add(resource)
         show(_document(resource), as_json=as_json, rows=[_row(resource)])
 
@@ -56,7 +56,7 @@ def list_resources(*, as_json: Json = False) -> None:
 
 @app.command()
 def remove(url: URI, *, as_json: Json = False) -> None:
-    """Remove a resource; clients that have it as an audience keep that, and may then request any of their scopes."""
+    """Remove a resource. Clients that have it as an audience, and sessions that hold it, keep it."""
     with opened(Access.CHANGE) as issuer:
         if not issuer.clients.resources.remove(url):
             raise CommandError(f"no such resource: {url!r}; see: issuer resources list")

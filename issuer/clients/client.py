@@ -87,11 +87,11 @@ def audience_among(resources: tuple[str, ...], allowed: tuple[str, ...]) -> tupl
 
 
 def matched(resource: str) -> str:
-    """Return what equivalent spellings of a resource have in common; a last slash of its path is left out.
+    """Return what equivalent spellings of a resource have in common; a last slash of a URL is left out.
 
     Clients take the URL that a user typed, with or without that slash.
     """
-    return comparable(resource).removesuffix("/")
+    return comparable(resource).removesuffix("/") if resource[:4].lower() == "http" else resource
 
 
 def default_grants(auth_method: AuthMethod, *, has_redirect_uri: bool = False) -> frozenset[GrantType]:

@@ -21,7 +21,7 @@ from issuer.urls import RESOURCE_MOST_CHARACTERS
 resources = Table(
     "resources",
     metadata,
-    # Of which equivalent spellings have the same.
+    # Equivalent spellings of a URI have the same value here.
     Column("matched", String(RESOURCE_MOST_CHARACTERS), primary_key=True),
     Column("uri", String(RESOURCE_MOST_CHARACTERS), nullable=False),
     Column("scope", Scope, nullable=False),
@@ -76,7 +76,7 @@ class Resources:
     def spelled(self, uris: tuple[str, ...]) -> tuple[str, ...]:
         """Return the URIs as they are registered, for those that are; verifiers compare them exactly."""
         registered = {matched(each.uri): each.uri for each in self._find(uris)}
-        return tuple(registered.get(matched(uri), uri) for uri in uris)
+        return tuple(dict.fromkeys(registered.get(matched(uri), uri) for uri in uris))
 
     def audience(self, requested: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
         """Return the `aud` for the `requested` URIs, RFC 8707 section 2; raise InvalidTarget.
@@ -90,16 +90,17 @@ class Resources:
         return audience_among(requested, (*own, *opened))
 
     def allowed_scope(self, scope: frozenset[str], audience: Iterable[str]) -> frozenset[str]:
-        """Return what of `scope` tokens for these resources may have; all, if one of them has no scope of its own."""
-        audience = tuple(audience)
-        found = self._find(audience)
-        if len(found) < len(audience) or not all(each.scope for each in found):
-            return scope
-        return scope & frozenset[str]().union(*(each.scope for each in found))
+        """Return what of `scope` a token for all of `audience` may have: what is registered with one of them.
+
+        Resources without registered scopes add nothing to those of others; alone, they allow any.
+        """
+        limits = [each.scope for each in self._find(audience) if each.scope]
+        return scope & frozenset[str]().union(*limits) if limits else scope
 
     def _find(self, uris: Iterable[str]) -> list[Resource]:
+        keys = {matched(uri) for uri in uris if uri.isprintable() and len(uri) <= RESOURCE_MOST_CHARACTERS}
         with self._database.read() as connection:
-            rows = connection.execute(_AMONG, {"wanted": sorted({matched(uri) for uri in uris})}).all()
+            rows = connection.execute(_AMONG, {"wanted": sorted(keys)}).all()
         return [_resource(checked(resources, row)) for row in rows]
 
 

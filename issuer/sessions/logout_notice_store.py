@@ -1,6 +1,6 @@
 """Takes due logout notices, one process at a time, and removes those that are done.
 
-Notices are queued by `store`, in the transaction that ends a session, and sent by `tokens.backchannel_logout`.
+Notices are queued by `ended`, in the transaction that ends a session, and sent by `tokens.backchannel_logout`.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """The table of logout notices: which clients still have to be told that a browser session has ended.
 
-Notices are queued by `store` in the transaction that ends a session, and delivered by `tokens.backchannel_logout`.
+Notices are queued by `ended` in the transaction that ends a session, and delivered by `tokens.backchannel_logout`.
 """
 
 from dataclasses import dataclass

@@ -90,7 +90,8 @@ class SessionDeleted(LookupError):
 class BrowserSessionStore:
     """Stores browser sessions. Each is found by a secret of 256 random bits, of which only the digest is stored.
 
-    They live for `lifetime`, and end when unused for `idle`; those that are remembered live for `remembered`.
+    They live for `lifetime`, and end when unused for `idle`; those that users chose to keep live for `remembered`,
+    used or not, unless that is 0.
     """
 
     def __init__(
@@ -99,7 +100,12 @@ class BrowserSessionStore:
         self._database = database
         self._lifetime = lifetime
         self._idle = idle
-        self.remembered = remembered
+        self.remembered = max(remembered, lifetime) if remembered else remembered
+
+    @property
+    def may_be_remembered(self) -> bool:
+        """Whether users may choose to stay signed in."""
+        return bool(self.remembered)
 
     def start(
         self,
@@ -123,7 +129,7 @@ class BrowserSessionStore:
             created_at=now,
             seen_at=now,
             expires_at=self.end(now, is_remembered=is_remembered),
-            is_remembered=is_remembered,
+            is_remembered=is_remembered and self.may_be_remembered,
             user_agent=origin.user_agent,
             address=origin.address,
         )
@@ -157,7 +163,7 @@ class BrowserSessionStore:
             "amr": amr,
             "seen_at": now,
             "expires_at": self.end(now, is_remembered=is_remembered),
-            "is_remembered": is_remembered,
+            "is_remembered": is_remembered and self.may_be_remembered,
         }
         with self._database.write() as connection:
             if not lock_enabled(connection, session.user_id, password):
@@ -174,11 +180,18 @@ class BrowserSessionStore:
         session = read_session(row) if row else None
         if session is None or session.ended_at is not None or session.expires_at <= now:
             return None
-        return session if session.is_remembered or now - session.seen_at < self._idle else None
+        return session if self._is_kept(session, now) or self._is_used(session, now) else None
+
+    def _is_kept(self, session: BrowserSession, now: datetime) -> bool:
+        """Whether a session is remembered, by the setting of today: it may have been changed since."""
+        return session.is_remembered and now - session.auth_time < self.remembered
+
+    def _is_used(self, session: BrowserSession, now: datetime) -> bool:
+        return now - session.seen_at < self._idle and now - session.auth_time < self._lifetime
 
     def end(self, now: datetime, *, is_remembered: bool) -> datetime:
         """Return the absolute end of a session that is authenticated `now`."""
-        return now + (self.remembered if is_remembered else self._lifetime)
+        return now + (self.remembered if is_remembered and self.may_be_remembered else self._lifetime)
 
     def touch(self, session: BrowserSession, now: datetime) -> None:
         """Store that a session is in use, at most each `SEEN_INTERVAL`."""
@@ -219,15 +232,15 @@ class BrowserSessionStore:
 
     def active(self, user_id: str, now: datetime) -> tuple[list[BrowserSession], list[DatabaseDamaged]]:
         """Return the sessions of a user that can be used, newest first, and what is wrong with unreadable ones."""
-        used = browser_sessions.c.is_remembered | (browser_sessions.c.seen_at > now - self._idle)
         found = (
             select(browser_sessions)
-            .where(browser_sessions.c.user_id == user_id, *active_sessions(now), used)
+            .where(browser_sessions.c.user_id == user_id, *active_sessions(now))
             .order_by(browser_sessions.c.created_at.desc(), browser_sessions.c.id)
         )
         with self._database.read() as connection:
             rows = connection.execute(found).all()
-        return each_readable(rows, read_session)
+        stored, unreadable = each_readable(rows, read_session)
+        return [each for each in stored if self._is_kept(each, now) or self._is_used(each, now)], unreadable
 
     def _update(self, session_id: str, **values: object) -> None:
         with self._database.write() as connection:

@@ -112,7 +112,8 @@ class Settings(BaseSettings):
         timedelta(hours=2), description="How long a browser stays signed in without being used."
     )
     browser_session_remembered: values.Duration = Field(
-        timedelta(days=30), description="How long a user may choose to stay signed in; `0`: nobody may."
+        timedelta(days=30),
+        description="How long users may choose to stay signed in, also unused; `0`: not at all.",
     )
     refresh_grace: values.Grace = Field(
         timedelta(seconds=30),

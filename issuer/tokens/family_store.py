@@ -212,10 +212,9 @@ class FamilyStore:
 
     def end_of_client(self, user_id: str, client_id: str, now: datetime) -> int:
         """End every family that a user has with a client, and return how many there were."""
-        theirs = families.c.user_id == user_id, families.c.client_id == client_id
+        theirs = families.c.user_id == user_id, families.c.client_id == client_id, *_active(now)
         with self._database.write() as connection:
-            ended = update(families).where(*theirs, *_active(now)).values(ended_at=now)
-            return connection.execute(ended).rowcount
+            return connection.execute(update(families).where(*theirs).values(ended_at=now)).rowcount
 
     def count_active(self, now: datetime) -> int:
         """Return how many families and browser sessions have not ended."""
@@ -225,15 +224,18 @@ class FamilyStore:
             return connection.scalar(select(count.scalar_subquery() + in_browsers.scalar_subquery())) or 0
 
     def end_browser_session(self, session_id: str, now: datetime, user_id: str | None = None) -> bool:
-        """End a browser session and all families that end with it, with `user_id` only if it is of this user.
-
-        Return False if none was active.
-        """
+        """End a browser session, with `user_id` only if it is of this user, and the families that end with it."""
         condition = browser_sessions.c.id == session_id
         if user_id is not None:
             condition &= browser_sessions.c.user_id == user_id
         with self._database.write() as connection:
             return bool(_end_browser_sessions(connection, condition, now))
+
+    def end_with(self, session_id: str, until: datetime) -> None:
+        """Let no family that ends with a browser session live longer than `until`."""
+        longer = families.c.browser_session == session_id, families.c.expires_at > until
+        with self._database.write() as connection:
+            connection.execute(update(families).where(*longer).values(expires_at=until))
 
     def set_password_hash(
         self, user_id: str, password_hash: str, now: datetime, spared: str | None = None

@@ -36,6 +36,9 @@ RELEASED_CLAIMS: Final = tuple(name for name in USERINFO_CLAIMS if name != "sub"
 """The claims that a user releases by consent; every client gets `sub`."""
 
 
+NOT_AT_RESOURCE: Final = "none of the scopes is registered for the requested resource"
+
+
 def scopes_of_claims(names: Iterable[str]) -> frozenset[str]:
     """Return the scopes that request these claims, without that of `sub`, which every client gets."""
     wanted = set(names) & set(RELEASED_CLAIMS)

@@ -73,7 +73,11 @@ def test_all_options_are_stored(issuer: Issuer) -> None:
         (AuthMethod.BASIC, {"requires_par": True}, "authorization_code"),
         (AuthMethod.BASIC, {"post_logout_redirect_uris": [CALLBACK]}, "authorization_code"),
         (AuthMethod.BASIC, {"id_token_claims": ["email"]}, "authorization_code"),
-        (AuthMethod.BASIC, {"redirect_uris": [CALLBACK], "id_token_claims": ["sub"]}, "sub is none of name"),
+        (
+            AuthMethod.BASIC,
+            {"redirect_uris": [CALLBACK], "id_token_claims": ["sub"]},
+            "'sub' of id_tokens must be one of name",
+        ),
         (AuthMethod.BASIC, {"redirect_uris": [f"{CALLBACK}/{each}" for each in range(21)]}, "at most 20"),
         (AuthMethod.BASIC, {"redirect_uris": ["http://app.example/"]}, "redirect URI 'http://app.example/'"),
         (

@@ -52,6 +52,16 @@ def test_another_uri_is_another_resource(resources: Resources, other: str) -> No
         resources.audience((other,), (OWN,))
 
 
+@pytest.mark.parametrize("text", ["https://a.example/\0", "x" * 3000, "https://é.example", "a\nb"])
+def test_text_that_is_no_resource_is_not_looked_up(resources: Resources, text: str) -> None:
+    with pytest.raises(InvalidTarget):
+        resources.audience((text,), (OWN,))
+
+
+def test_equivalent_audiences_become_one(resources: Resources) -> None:
+    assert resources.spelled((TOOLS, f"{TOOLS}/", OWN)) == (TOOLS, OWN)
+
+
 def test_a_client_may_request_its_own_audiences_and_open_resources(resources: Resources) -> None:
     assert resources.audience((), (OWN, API)) == (OWN, API)
     assert resources.audience((API,), (OWN, API)) == (API,)
@@ -65,7 +75,8 @@ def test_tokens_have_only_scopes_that_their_resources_know(resources: Resources)
     wanted = frozenset({"items:read", "tools:run", "admin"})
     assert resources.allowed_scope(wanted, (API,)) == {"items:read"}
     assert resources.allowed_scope(wanted, (API, TOOLS)) == {"items:read", "tools:run"}
-    assert resources.allowed_scope(wanted, (API, OWN)) == wanted, "any scope may be for the other one"
+    assert resources.allowed_scope(wanted, (API, OWN)) == {"items:read"}, "another one adds nothing"
+    assert resources.allowed_scope(wanted, (OWN,)) == wanted
     resources.remove(API)
     resources.add(Resource(API, NOW))
     assert resources.allowed_scope(wanted, (API,)) == wanted

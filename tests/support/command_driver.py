@@ -200,8 +200,9 @@ def serve(exits: Path) -> None:
     def note_ended(*_: object) -> None:
         with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-                (exits / "new").write_text(str(os.waitstatus_to_exitcode(ended[1])))
-                (exits / "new").rename(exits / str(ended[0]))
+                new = exits / f"{ended[0]}.new"  # of each, as this handler may interrupt itself
+                new.write_text(str(os.waitstatus_to_exitcode(ended[1])))
+                new.rename(exits / str(ended[0]))
 
     import_once(OF_SERVERS)
     signal.signal(signal.SIGCHLD, note_ended)

@@ -91,7 +91,7 @@ class Deployment:
             ["serve", "--port", str(port)],
             folder=self.folder,
             environment=PROGRAMS.environment(),
-            log=self.folder / "served.log",
+            streams=[os.devnull, *[str(self.folder / "served.log")] * 2],
         )
         try:
             eventually(lambda: not is_free(port), "the issuer listens")

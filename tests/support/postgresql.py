@@ -97,6 +97,7 @@ def temporary_server(*, durable: bool = False) -> Iterator[str]:
         cluster.make()
         cluster.start(fsync="on" if durable else "off")
         yield cluster.url
+        _empty.pop(cluster.url, None)  # another server may get its port
 
 
 @contextmanager

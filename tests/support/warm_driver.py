@@ -13,9 +13,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from command_driver import forked
-
 from issuer.cli import demo_servers
+from support.command_driver import forked
 
 LOOKS_SECONDS = 5.0
 """How often it looks whether its parent, and so the test run, has ended."""
@@ -124,6 +123,6 @@ def _kill(pid: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.remove(str(Path(__file__).parent))  # modules of the programs have other names for sure
+    sys.path.remove(str(Path(__file__).parents[1]))  # where modules of the tests are
     use_programs(str(Path(sys.argv[-1]).with_name("python")))
     Driver(sys.argv[-1]).run()

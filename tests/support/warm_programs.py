@@ -50,9 +50,11 @@ class WarmPrograms:
             (folder / name).write_text(text, "utf-8")
             (folder / name).chmod(0o755)
         path = folder / "socket"
-        log = folder / "log"
+        streams = [os.devnull, str(folder / "log"), str(folder / "log")]
         arguments = ["--production", str(path)]
-        driver = SERVERS.start("warm_driver", arguments, folder=folder, environment=os.environ, log=log)
+        driver = SERVERS.start(
+            "support.warm_driver", arguments, folder=folder, environment=os.environ, streams=streams
+        )
         atexit.register(_end, driver)
         eventually(path.exists, "the driver listens")
         return folder

@@ -57,7 +57,7 @@ class Application:
             userinfo = http.get(self._metadata["userinfo_endpoint"], headers=headers)
             answer = http.get(f"{self._settings.service}/protected_route", headers=headers)
         if not userinfo.is_success:  # the token has expired, or the session has ended
-            del self._signed_in[request.session["key"]]
+            self._signed_in.pop(request.session["key"], None)
             return HTMLResponse(PAGE.format(content=SIGNED_OUT))
         user = userinfo.json()
         name = user.get("name") or user.get("preferred_username", "")
@@ -84,11 +84,12 @@ class Application:
                 authorization_response=str(request.url),
                 code_verifier=verifier,
             )
-        except OAuthError as error:
+            claims = self._claims(session["id_token"])
+        except (OAuthError, jwt.PyJWTError) as error:
             content = f"<p>The sign-in failed: {escape(str(error))}</p>{SIGNED_OUT}"
             return HTMLResponse(PAGE.format(content=content), 400)
         request.session["key"] = secrets.token_urlsafe()
-        self._signed_in[request.session["key"]] = {**session, **self._claims(session["id_token"])}
+        self._signed_in[request.session["key"]] = {**session, "sid": claims["sid"]}
         return RedirectResponse("/", 303)
 
     def signed_out_elsewhere(self, logout_token: Annotated[str, Form()]) -> Response:
@@ -97,9 +98,11 @@ class Application:
             told = self._claims(logout_token)
         except jwt.PyJWTError:
             return JSONResponse({"error": "invalid_request"}, 400)
-        if LOGOUT_EVENT not in told.get("events", {}) or "nonce" in told:
+        if LOGOUT_EVENT not in told.get("events", {}) or "nonce" in told or "sid" not in told:
             return JSONResponse({"error": "invalid_request"}, 400)
-        self._signed_in = {key: each for key, each in self._signed_in.items() if each["sid"] != told["sid"]}
+        for key, each in list(self._signed_in.items()):
+            if each["sid"] == told["sid"]:
+                self._signed_in.pop(key, None)
         return Response()
 
     def sign_out(self, request: Request) -> RedirectResponse:

@@ -81,7 +81,7 @@ BrowserDep = Annotated[Browser, Depends(get_browser)]
 
 
 def set_session_cookie(
-    response: Response, url: str, secret: str, remembered: timedelta | None = None
+    response: Response, url: str, secret: str, remembered: timedelta = timedelta(0)
 ) -> None:
     """Set the session cookie on a response; it ends with the browser, or after the time that it is `remembered`."""
     secure, seconds = url.startswith("https:"), int(remembered.total_seconds()) if remembered else None

@@ -3,6 +3,8 @@
 What that ends is decided in `administration.own_account`.
 """
 
+from datetime import timedelta
+
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
@@ -77,6 +79,6 @@ async def change(
         lambda: own.change_password(user, session, old, new, origin, page.now),
     )
     response = redirect(page.request, paths.ACCOUNT, done=Done.PASSWORD)
-    remembered = sessions.store.remembered if session.is_remembered else None
+    remembered = sessions.store.remembered if session.is_remembered else timedelta(0)
     set_session_cookie(response, page.issuer_url, secret, remembered)
     return response

@@ -5,6 +5,7 @@ Passwords are verified by `authorize.sign_in`; what happens next is decided by t
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated
 
 import anyio.to_thread
@@ -21,6 +22,7 @@ from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
 from issuer.web.pages.browser import set_session_cookie
 from issuer.web.pages.errors import PageError, render_error, show_errors_by, text_of
+from issuer.web.pages.form_tokens import FIELD
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import LEAVING_POLICY, render
 from issuer.web.pages.visit import Visit, visit_of
@@ -36,6 +38,8 @@ PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a keyword
 """The reason of a user who has just chosen another password."""
 _CHOOSING = frozenset({"", Reason.SELECT_ACCOUNT})
 """The reasons for which who is signed in may go on without a password."""
+_SAME_USER = frozenset({Reason.LOGIN, Reason.MAX_AGE})
+"""The reasons for which who is signed in is asked for the password again."""
 _WHY = {
     Reason.LOGIN: "{application} asks you to sign in again.",
     Reason.MAX_AGE: "You signed in a while ago. {application} asks you to sign in again.",
@@ -76,7 +80,9 @@ class SignInPage:
     def is_remembered(self) -> bool:
         """Whether the user chooses to stay signed in on this device, or has before."""
         session = self.page.browser.session
-        return self.may_be_remembered and (REMEMBER in self.sent or bool(session and session.is_remembered))
+        before = session is not None and session.is_remembered and self.visit.reason in _SAME_USER
+        chosen = REMEMBER in self.sent if FIELD in self.sent else before
+        return self.may_be_remembered and chosen
 
     def rendered(self, error: PageError | None = None, response: ErrorResponse | None = None) -> Response:
         """Return the page with what was sent, and with an error if there is one."""
@@ -113,8 +119,7 @@ class SignInPage:
     def _hint(self) -> str:
         if self.visit.application and self.visit.application.login_hint:
             return self.visit.application.login_hint
-        is_same = self.visit.reason in {Reason.LOGIN, Reason.MAX_AGE}
-        return self.user.username if self.user and is_same else ""
+        return self.user.username if self.user and self.visit.reason in _SAME_USER else ""
 
 
 class SignInPages:
@@ -126,7 +131,7 @@ class SignInPages:
         self._page = page
         self._flow = authorize.flow
         self._registration = accounts.registration
-        self._remembered = sessions.store.remembered
+        self._may_be_remembered = sessions.store.may_be_remembered
 
     def show(self, sent: Mapping[str, str]) -> SignInPage:
         """Return the page that these parameters describe; raise StoreError."""
@@ -135,7 +140,7 @@ class SignInPages:
             visit_of(self._page, self._flow, sent.get("ticket", ""), sent.get("reason", "")),
             self._page.form_token(PURPOSE),
             may_register=self._registration.is_open,
-            may_be_remembered=bool(self._remembered),
+            may_be_remembered=self._may_be_remembered,
             sent=sent,
         )
 
@@ -168,7 +173,7 @@ async def sign_in(
         missing = "password" if username else "username"
         return shown.rendered(PageError(f"Enter your {missing}.", (missing,)))
     show_errors_by(page.request, shown.refused)
-    use_case, remembers = sessions.sign_in, shown.may_be_remembered and REMEMBER in form
+    use_case, remembers = sessions.sign_in, shown.is_remembered
     await anyio.to_thread.run_sync(use_case.check, username, origin, page.now)
     # Read the clock when the job runs: it may have been queued for a while.
     secret = await accounts.hashing_pool.run(
@@ -176,5 +181,6 @@ async def sign_in(
         lambda: use_case.authenticate(username, password, session, origin, page.now, is_remembered=remembers),
     )
     response = shown.visit.leave(page.request)
-    set_session_cookie(response, page.issuer_url, secret, sessions.store.remembered if remembers else None)
+    remembered = sessions.store.remembered if remembers else timedelta(0)
+    set_session_cookie(response, page.issuer_url, secret, remembered)
     return response

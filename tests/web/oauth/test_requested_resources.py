@@ -99,3 +99,29 @@ def test_what_a_resource_does_not_allow_is_told_to_the_application(
 ) -> None:
     sign_in(web, issuer, alice)
     assert answer(app.asks(web, **changes))["error"] == error
+
+
+def test_a_session_keeps_what_one_resource_has_not_and_another_has(
+    web: TestClient, issuer: Issuer, alice: str
+) -> None:
+    """RFC 8707 section 2.2: one token after the other, each for one resource."""
+    reads, writes = "https://reads.example", "https://writes.example"
+    for uri, scope in ((reads, "items:read"), (writes, "items:write")):
+        issuer.clients.resources.add(Resource(uri, issuer.clock(), frozenset({scope})))
+    app = an_app(issuer, scope="items:read items:write", audiences=(reads, writes))
+    sign_in(web, issuer, alice)
+    body = app.redeems(web, app.code(web, scope="items:read items:write"), resource=reads).json()
+    assert (claims(body["access_token"])["aud"], body["scope"]) == ([reads], "items:read")
+    refresh = {"grant_type": "refresh_token", "refresh_token": body["refresh_token"], **app.credentials}
+    again = web.post("/oauth2/token", data={**refresh, "resource": writes}).json()
+    assert (claims(again["access_token"])["aud"], again["scope"]) == ([writes], "items:write")
+    refused = {**refresh, "refresh_token": again["refresh_token"], "resource": writes, "scope": "items:read"}
+    assert web.post("/oauth2/token", data=refused).json()["error"] == "invalid_scope"
+
+
+def test_an_application_without_scopes_may_name_a_resource(
+    web: TestClient, issuer: Issuer, alice: str
+) -> None:
+    app = an_app(issuer, scope="")
+    sign_in(web, issuer, alice)
+    assert app.code(web, resource=SERVICE, scope=None)

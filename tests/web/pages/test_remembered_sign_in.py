@@ -4,7 +4,9 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
+from support.authorizing import an_app
 from support.defaults import ALICE, PASSWORD, Build, MovableClock
 from support.page_forms import fields_of, send, session_of, sign_in
 
@@ -67,6 +69,60 @@ def test_a_wrong_password_keeps_the_choice_in_the_form(web: TestClient, alice: s
     refused = sign_in(web, ALICE["username"], "a wrong password", **CHOSEN)
     assert refused.status_code == 401, alice
     assert fields_of(refused.text)["remember"] == "on"
+
+
+def test_a_choice_that_was_taken_back_stays_so_after_a_wrong_password(web: TestClient, alice: str) -> None:
+    sign_in(web, **ALICE, **CHOSEN)
+    form = fields_of(web.get("/signin?reason=login").text)
+    del form["remember"]
+    refused = web.post("/signin", data={**form, "password": "a wrong password"}, follow_redirects=False)
+    assert refused.status_code == 401, alice
+    assert "remember" not in fields_of(refused.text)
+
+
+def test_the_choice_is_not_passed_on_to_another_account(web: TestClient, alice: str) -> None:
+    sign_in(web, **ALICE, **CHOSEN)
+    assert alice
+    assert "remember" not in fields_of(web.get("/signin?reason=switch").text)
+
+
+def test_what_ends_with_a_session_ends_no_later_when_the_choice_is_taken_back(
+    web: TestClient, alice: str, issuer: Issuer, clock: MovableClock
+) -> None:
+    app = an_app(issuer)
+    sign_in(web, **ALICE, **CHOSEN)
+    tokens = app.redeems(web, app.code(web)).json()
+    form = fields_of(web.get("/signin?reason=login").text)
+    del form["remember"]
+    web.post("/signin", data={**form, "password": PASSWORD}, follow_redirects=False)
+    clock.advance(hours=13)
+    refresh = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"], **app.credentials}
+    assert web.post("/oauth2/token", data=refresh).json()["error"] == "invalid_grant", alice
+
+
+@pytest.mark.parametrize("remembered", [timedelta(0), timedelta(days=7)])
+def test_a_setting_that_is_lowered_later_counts_for_sessions_that_are_remembered(
+    made: Build, settings: Settings, clock: MovableClock, remembered: timedelta
+) -> None:
+    before = made(settings)
+    with TestClient(create_app(before)) as web:
+        web.post("/users", json=ALICE)
+        sign_in(web, **ALICE, **CHOSEN)
+        cookies = web.cookies
+    after = made(settings.model_copy(update={"browser_session_remembered": remembered}))
+    with TestClient(create_app(after), cookies=cookies) as web:
+        clock.advance(hours=1)
+        form = web.get("/account/password").text
+        new = "seven lazy walruses yodel"
+        answer = send(web, "/account/password", form, password=PASSWORD, new_password=new)
+        assert ("Max-Age" in cookie_of(answer)) is bool(remembered)
+        session = session_of(web, after)
+        assert session
+        clock.advance(hours=3)
+        assert (session_of(web, after) is None) is not bool(remembered)
+        clock.advance(days=7)
+        assert session_of(web, after) is None
+        assert after.sessions.store.active(session.user_id, clock()) == ([], [])
 
 
 def test_a_change_of_the_password_keeps_the_choice(web: TestClient, alice: str, issuer: Issuer) -> None:
