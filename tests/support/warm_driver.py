@@ -13,7 +13,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from command_driver import forked
+from command_driver import forked  # type: ignore[import-not-found] # beside this program
 
 from issuer.cli import demo_servers
 
@@ -114,7 +114,7 @@ class Driver:
 def use_programs(python: str) -> None:
     """Let a demo start its servers by the programs as well."""
     sys.executable = python
-    demo_servers._PYTHON = (python, *demo_servers._PYTHON[1:])  # type: ignore[misc]
+    demo_servers._PYTHON = (python, *demo_servers._PYTHON[1:])
 
 
 def _kill(pid: int) -> None:
