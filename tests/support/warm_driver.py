@@ -113,7 +113,7 @@ class Driver:
 def use_programs(python: str) -> None:
     """Let a demo start its servers by the programs as well."""
     sys.executable = python
-    demo_servers._PYTHON = (python, *demo_servers._PYTHON[1:])  # type: ignore[misc]
+    demo_servers._PYTHON = (python, *demo_servers._PYTHON[1:])
 
 
 def _kill(pid: int) -> None:

@@ -4,7 +4,7 @@ They begin with the line that `warm_programs` writes, end as the command does, a
 interpreter. A `python` that is not to run a module which the driver has imported is the real one.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import _socket
 import marshal
 import posix
@@ -25,7 +25,7 @@ if sys.argv[0].endswith("/python"):
         posix.execv(sys.executable, [sys.executable, *arguments])
     program, arguments = MODULES[arguments[2]], arguments[3:]
 environment = {
-    name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")  # type: ignore[attr-defined]
+    name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape")
     for name, value in posix.environ.items()
 }
 umask = posix.umask(0)

@@ -30,6 +30,7 @@ from support.group_commits import (
 )
 from support.postgresql import new_database
 
+from issuer.accounts.registration import register_user
 from issuer.database.errors import DatabaseDamaged, DatabaseUnavailable
 from issuer.digests import digest
 from issuer.grants.response import UnsignedTokenResponse
@@ -77,7 +78,8 @@ def tokens(issuer: Issuer, clock: MovableClock) -> list[str]:
     """A refresh token for each of PEOPLE users."""
     issued = []
     for name in (f"person{number}" for number in range(PEOPLE)):
-        issuer.accounts.registration.register(name, PASSWORD, Origin(), clock())
+        accounts = issuer.accounts
+        register_user(accounts.store, accounts.passwords, name, PASSWORD, clock(), frozenset())
         credentials = {"grant_type": "password", "username": name, "password": PASSWORD}
         issued.append(issuer.tokens.pipeline.login(credentials, Origin(), clock()).refresh_token or "")
     return issued

@@ -36,7 +36,7 @@ from jwks_verifier.testing import InProcessIssuer
 from verifier_example import app as example
 
 EXAMPLES = 30 if hypothesis.settings.get_current_profile_name() == "long" else 12
-"""Of each phase of schemathesis, for each operation; those of the document and of the borders come first."""
+"""Of each phase of schemathesis, for each operation; documented ones and borders of values come first."""
 FEW = 5
 AUDIENCE = "https://service.test"
 LIMITED = ["/login", "/users", "/oauth2/token", "/oauth2/revoke", "/oauth2/introspect", "/oauth2/par"]
