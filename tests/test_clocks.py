@@ -213,9 +213,10 @@ def test_limits_hold_over_time_under_any_change_of_clocks() -> None:
     with tempfile.TemporaryDirectory() as folder:
         LimitsOverTime.database = Database(f"sqlite:///{folder}/issuer.db")
         LimitsOverTime.database.migrate()
-        case = LimitsOverTime.TestCase()
-        case.settings = hypothesis_settings(max_examples=30, stateful_step_count=20, deadline=None)
-        case.runTest()
+        LimitsOverTime.TestCase.settings = hypothesis_settings(
+            max_examples=30, stateful_step_count=20, deadline=None
+        )
+        LimitsOverTime.TestCase().runTest()
         LimitsOverTime.database.close()
 
 

@@ -24,7 +24,9 @@ LOOK_SECONDS = 0.15
 class Shifted(Installation):
     """An installation on a machine with a wrong clock."""
 
-    def serve(self, *, workers: int = 1, port: int | None = None) -> Server:
+    def serve(  # type: ignore[override]
+        self, *, workers: int = 1, port: int | None = None
+    ) -> Server:
         port = port or self.port
         script = str(Path(__file__).with_name("shifted.py"))
         return self._start([script, "serve", "--port", str(port), "--workers", str(workers)], port, workers)

@@ -32,9 +32,9 @@ _pairs: deque[tuple[int, int]] = deque()
 def make_cheap() -> None:
     """Make keys, hashes of passwords, derivations from passphrases and new databases cheap in this process."""
     cheap_databases.make_cheap()
-    rsa.generate_private_key = generate_private_key
+    rsa.generate_private_key = generate_private_key  # type: ignore[assignment]
     encryption.ROUNDS = 2048  # type: ignore[misc]
-    os.fsync = lambda _descriptor: None  # no test makes the power fail
+    os.fsync = lambda fd: None  # noqa: ARG005 # no test makes the power fail
     Passwords.__init__.__defaults__ = (8, 1)  # type: ignore[misc]
     gc.set_threshold(50_000, 20, 100)  # tests make many objects, and most of them live until the end
 
