@@ -48,15 +48,22 @@ def make_cheap() -> None:
 
 
 def default_ssl_context(*, _trust_env: bool = True) -> ssl.SSLContext:
-    """Load the authorities of the system, which takes 40 ms, for the first HTTP client alone; others share them."""
-    if _trust_env and not os.environ.keys().isdisjoint({"SSL_CERT_FILE", "SSL_CERT_DIR"}):
+    """Load the authorities, which takes 40 ms, for the first HTTP client alone; those named by a test, each time."""
+    if _trust_env and _named_authorities() != NAMED_AUTHORITIES:
         return _load_authorities()
-    return _system_authorities()
+    return _usual_authorities(_trust_env)
+
+
+def _named_authorities() -> list[str | None]:
+    return [os.environ.get(name) for name in ("SSL_CERT_FILE", "SSL_CERT_DIR")]
+
+
+NAMED_AUTHORITIES = _named_authorities()
 
 
 @cache
-def _system_authorities() -> ssl.SSLContext:
-    return _load_authorities(_trust_env=False)
+def _usual_authorities(trust_env: bool) -> ssl.SSLContext:
+    return _load_authorities(_trust_env=trust_env)
 
 
 def generate_private_key(public_exponent: int, key_size: int, *more: Any) -> rsa.RSAPrivateKey:
