@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -22,7 +22,6 @@ import pytest
 import structlog
 from support.servers import eventually
 
-from issuer import log_output
 from issuer.log_output import LogOutput
 from issuer.logs import configure_log, dropped_lines
 from issuer.standard_streams import OutputStream, UnfailingStream
@@ -65,9 +64,9 @@ def read_all(reader: BinaryIO, until: bytes) -> bytes:
 
 @PLACES
 def test_lines_wait_for_a_stopped_reader_and_arrive_complete_and_in_order(
-    place: Callable[[], "contextmanager[tuple[BinaryIO, int]]"],
+    place: Callable[[], AbstractContextManager[tuple[BinaryIO, int]]],
 ) -> None:
-    with place() as (reader, writer), text(writer) as stream:  # type: ignore[attr-defined]
+    with place() as (reader, writer), text(writer) as stream:
         output = LogOutput(stream)
         lines = [f"{number:06} {'x' * (number % 300)}\n" for number in range(5000)]
         for line in lines:
@@ -80,9 +79,9 @@ def test_lines_wait_for_a_stopped_reader_and_arrive_complete_and_in_order(
 
 @PLACES
 def test_lines_for_a_stopped_reader_are_bounded_and_dropped_ones_counted(
-    place: Callable[[], "contextmanager[tuple[BinaryIO, int]]"],
+    place: Callable[[], AbstractContextManager[tuple[BinaryIO, int]]],
 ) -> None:
-    with place() as (reader, writer), text(writer) as stream:  # type: ignore[attr-defined]
+    with place() as (reader, writer), text(writer) as stream:
         output = LogOutput(stream, most_bytes=100_000)
         line = "x" * 99 + "\n"
         for _ in range(20_000):
@@ -103,7 +102,7 @@ def test_lines_for_a_stopped_reader_are_bounded_and_dropped_ones_counted(
 def test_a_pipe_that_may_only_be_written_with_waiting_is_written_by_a_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(log_output.sys, "platform", "darwin")  # or a pipe that another account made
+    monkeypatch.setattr(sys, "platform", "darwin")  # or a pipe that another account made
     with a_pipe() as (reader, writer), text(writer) as stream:
         output = LogOutput(stream)
         lines = [f"{number:06} {'x' * 200}\n" for number in range(2000)]
@@ -177,16 +176,15 @@ def test_a_line_that_a_full_disk_broke_off_is_not_continued_by_the_next(tmp_path
     with (tmp_path / "log").open("w", encoding="utf-8") as stream:
         output = LogOutput(stream)
         assert output._channel
-        sends, real = iter([3, OSError(28, "no space"), OSError(28, "no space")]), output._channel.send
+        real = output._channel.send
+        sends: Iterator[int | OSError] = iter([3, OSError(28, "no space"), OSError(28, "no space")])
 
         def send(data: bytes) -> int:
             match next(sends, None):
-                case None:
-                    return real(data)
-                case int(count):
-                    return real(data[:count])
-                case error:
+                case OSError() as error:
                     raise error
+                case count:
+                    return real(data[:count])
 
         object.__setattr__(output._channel, "send", send)
         for line in ("first\n", "second\n", "third\n", "fourth\n"):

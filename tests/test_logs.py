@@ -120,7 +120,7 @@ def test_lines_logged_on_other_threads_name_the_request_they_belong_to(
 def test_jobs_of_a_batch_and_of_the_hashing_pool_keep_each_their_own_request(database: Database) -> None:
     async def asked(name: str, group_commit: GroupCommit, pool: HashingPool) -> bool:
         request_id.set(name)
-        refreshed = await group_commit.run(name.encode(), same, request_id.get, same)
+        refreshed = await group_commit.run(name.encode(), same, request_id.get, same)  # type: ignore[type-var]
         new_lines = refreshed, await pool.run((), request_id.get)
         return new_lines == (name, name)
 

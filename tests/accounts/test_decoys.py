@@ -140,7 +140,7 @@ def test_every_failed_login_hashes_once_and_does_not_reveal_the_right_password(
     def attempt(name: str, typed: str, at: int) -> None:
         origin, form = Origin("a test", f"198.18.7.{at}"), {"username": name, "password": typed}
         pipeline, token = issuer.tokens.pipeline, {"grant_type": "password", "client_id": FIRST_PARTY_ID}
-        calls = {
+        calls: dict[str, partial[Any]] = {
             "login": partial(pipeline.login, form, origin, START),
             "token": partial(pipeline.grant, OAuthRequest({**form, **token}), origin, START),
         }

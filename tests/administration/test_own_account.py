@@ -101,8 +101,10 @@ def test_sessions_that_start_during_a_deletion_fail_or_are_deleted(database: Dat
         gives = [pool.submit(consents.give, user_id, a_request(), SCOPE, NOW, NOW) for _ in range(4)]
         deleted = pool.submit(delete_account, database, user_id, HASH, NOW)
         assert deleted.result()
-        for each in (*starts, *gives):
-            each.result()
+        for start in starts:
+            start.result()
+        for give in gives:
+            give.result()
     assert tables_that_name(database, user_id) <= KEPT
 
 

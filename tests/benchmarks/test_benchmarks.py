@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -132,7 +133,12 @@ def test_a_ratio_is_the_median_of_the_ratios_within_each_round() -> None:
 def test_contestants_take_turns(tmp_path: Path) -> None:
     seen: list[str] = []
     bench = Bench(tmp_path, rounds=2, seconds=1, full=False, largest=100, tell=lambda _: None)
-    turns = {name: lambda name=name: seen.append(name) or {"a": 1.0} for name in "ABC"}
+
+    def turn(name: str) -> dict[str, float]:
+        seen.append(name)
+        return {"a": 1.0}
+
+    turns = {name: partial(turn, name) for name in "ABC"}
     assert bench.taking_turns("some", turns).medians() == {name: {"a": 1.0} for name in "ABC"}
     assert "".join(seen) == "ABCABC"
 

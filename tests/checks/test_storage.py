@@ -1,6 +1,7 @@
 """Checks of the database: its URL, schema, permissions, disk and hosts."""
 
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,6 @@ from support.components import require_root
 from support.installation import Deployment
 from support.postgresql import new_database
 
-from issuer.checks import storage
 from issuer.checks.finding import Severity
 from issuer.clock import system_clock
 from issuer.database.database import SCHEMA, Database
@@ -101,9 +101,7 @@ def test_a_folder_in_which_others_may_write_is_reported(deployment: Deployment) 
 
 def test_a_folder_in_which_sqlite_cannot_write_is_reported(deployment: Deployment) -> None:
     if os.geteuid() == 0:
-        deployment.patch.setattr(
-            storage.os, "access", lambda path, _: Path(path) != deployment.folder.absolute()
-        )
+        deployment.patch.setattr(os, "access", lambda path, _: Path(path) != deployment.folder.absolute())
     deployment.folder.chmod(0o500)
     finding = next(each for each in deployment.found() if each.severity is Severity.PROBLEM)
     deployment.folder.chmod(0o700)
@@ -118,7 +116,7 @@ def test_a_database_of_another_owner_is_reported(deployment: Deployment) -> None
 
 def test_a_disk_that_is_nearly_full_is_reported(deployment: Deployment) -> None:
     full = SimpleNamespace(total=1024**4, used=0, free=100 * 1024**2)
-    deployment.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
+    deployment.patch.setattr(shutil, "disk_usage", lambda _: full)
     findings = deployment.found()
     assert {each.severity for each in findings} == {Severity.WARNING}
     assert all("100 MiB" in each.wrong and each.fix.line.startswith("df -h ") for each in findings)

@@ -101,9 +101,10 @@ def test_no_timestamp_and_no_id_is_split(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setattr(sys, "stdout", Terminal())
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
     assert run(monkeypatch, *command) == 0
-    printed = re.sub(r"\x1b\[[0-9;]*m", "", sys.stdout.getvalue())  # type: ignore[attr-defined]
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
     assert WHOLE.search(printed)
     assert PART.findall(WHOLE.sub("", printed)) == []
     for line in printed.splitlines():

@@ -80,7 +80,7 @@ def test_a_connection_that_cannot_be_judged_is_logged_once_and_closed(
 
     judged: list[float] = []
     book, broken, sound = ledger(loop), Broken("broken"), Member("sound")
-    sound.expire = judged.append  # type: ignore[method-assign]
+    sound.expire = judged.append  # type: ignore[method-assign, assignment]
     for member in (broken, sound):
         assert book.admit(member) is None
     for _ in range(3):

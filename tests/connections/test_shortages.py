@@ -145,7 +145,7 @@ def test_a_key_set_that_no_thread_could_fetch_is_fetched_for_the_next_request(
 ) -> None:
     keys = ClientKeys()
     uri = f"http://127.0.0.1:{free_port()}/"
-    client = Client("c", "c", AuthMethod.PRIVATE_KEY_JWT, frozenset(), (), START, jwks_uri=uri)
+    client = Client("c", "c", AuthMethod.PRIVATE_KEY_JWT, frozenset(), START, jwks_uri=uri)
     no_threads()
     with pytest.raises(RuntimeError, match="new thread"):
         keys.keys(client, None, START)

@@ -91,10 +91,10 @@ def require_only_added(old: Columns, new: Columns, tables: set[str]) -> None:
     for name, column in old.items():
         assert name in new, f"{name} is gone"
         assert (str(new[name]["type"]), new[name]["nullable"]) == (str(column["type"]), column["nullable"])
-    for table, name in new.keys() - old.keys():
-        column = new[table, name]
+    for table, added in new.keys() - old.keys():
+        column = new[table, added]
         if table in tables:
-            assert column["nullable"] or column["default"] is not None, f"{table}.{name} must be given"
+            assert column["nullable"] or column["default"] is not None, f"{table}.{added} must be given"
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.exc import StatementError
 from support.defaults import MovableClock, sound_key
 from support.ring_nodes import FAST
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
@@ -159,11 +158,12 @@ def test_a_row_with_values_of_other_types_is_reported_as_damaged(
     ClientStore(database).add(Client("2", "machine", AuthMethod.BASIC, frozenset(), now, ("x",), b"digest"))
     with database.write() as connection:
         connection.execute(text(f"UPDATE {table} SET {change}"))  # noqa: S608
-    read_it = partial(AccountStore(database).by_id, "1")
-    if table == "clients":
-        read_it = partial(ClientStore(database).by_id, "2")
+    reads: dict[str, partial[Any]] = {
+        "users": partial(AccountStore(database).by_id, "1"),
+        "clients": partial(ClientStore(database).by_id, "2"),
+    }
     with pytest.raises(DatabaseDamaged, match="restore the backup"):
-        read_it()
+        reads[table]()
 
 
 @pytest.mark.parametrize(

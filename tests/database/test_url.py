@@ -19,7 +19,7 @@ def connected_with(url: str) -> dict[str, Any]:
     """Return the arguments that the driver gets."""
     parsed = parse(url)
     dialect = parsed.get_dialect()()
-    arguments: dict[str, Any] = dialect.create_connect_args(parsed)[1]
+    arguments = dialect.create_connect_args(parsed)[1]
     return {name: value for name, value in arguments.items() if name not in {"user", "password", "context"}}
 
 

@@ -20,7 +20,7 @@ from issuer.cli.commands import app
 from issuer.cli.demo_servers import Ports
 from issuer.settings.settings import Settings
 from issuer.wiring import build
-from verifier_example import app as example
+from verifier_example import settings as example_settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -86,7 +86,7 @@ def test_a_document_names_only_commands_options_and_settings_that_exist(document
     text = document.read_text("utf-8")
     known = {f"ISSUER_{name.upper()}" for name in Settings.model_fields}
     assert set(re.findall(r"ISSUER_[A-Z0-9_]+[A-Z0-9]", text)) - known == set()
-    known_of_example = {f"VERIFIER_{name.upper()}" for name in example.Settings.model_fields}
+    known_of_example = {f"VERIFIER_{name.upper()}" for name in example_settings.Settings.model_fields}
     assert set(re.findall(r"VERIFIER_[A-Z0-9_]+[A-Z0-9]", text)) - known_of_example == set()
     groups = {command.split()[1] for command in all_commands() if len(command.split()) > 2}
     named = {

@@ -82,7 +82,7 @@ def test_a_route_may_require_two_scopes_and_docs_list_those_of_with_scope(
     (both,) = re.findall(r"`(Security\(current_user, scopes=\[.*?\]\))`", PAGE)
     dependency = eval(both, vars(service))  # noqa: S307
 
-    @service.app.get("/both", dependencies=[dependency])
+    @service.app.get("/both", dependencies=[dependency])  # type: ignore[untyped-decorator]
     async def both_scopes() -> None: ...
 
     scopes = ("items:read items:write", "items:read", "items:write")

@@ -18,6 +18,7 @@ from issuer.cli.commands import app as commands
 from issuer.settings.settings import Settings
 from jwks_verifier import JwksCache
 from verifier_example import app as example
+from verifier_example import settings as example_settings
 from verifier_example.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
@@ -97,7 +98,7 @@ def texts() -> dict[str, str]:
         re.findall(r"## (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     )
     found["help of the commands"] = "\n".join(help_texts())
-    for settings in (Settings, example.Settings):
+    for settings in (Settings, example_settings.Settings):
         meanings = (field.description or "" for field in settings.model_fields.values())
         found[f"settings, {settings.__module__}"] = "\n".join(meanings)
     applications = {"the issuer": script("reference").issuers(), "the example service": example.create_app()}

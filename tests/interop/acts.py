@@ -110,7 +110,8 @@ class RequestsOauthlib:
             f"{parties.issuer.url}/.well-known/oauth-authorization-server", trust_env=False
         ).json()
         self._method = method
-        client_id, self._secret = (FIRST_PARTY, None) if method == "none" else parties.machine
+        client_id, secret = (FIRST_PARTY, None) if method == "none" else parties.machine
+        self._secret: str | None = secret
         self._session = RequestsOauthlibSession(client=BackendApplicationClient(client_id))
 
     def metadata(self) -> Mapping[str, Any]:
@@ -185,7 +186,7 @@ def outcomes_of(library: str, parties: Parties) -> Outcomes:
     return calls
 
 
-class AuthlibResourceServer(JWTBearerTokenValidator):
+class AuthlibResourceServer(JWTBearerTokenValidator):  # type: ignore[misc]
     """Authlib's validator for RFC 9068, with the one method that users have to implement."""
 
     def get_jwks(self) -> KeySet:

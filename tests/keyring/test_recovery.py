@@ -72,7 +72,7 @@ def test_tokens_issued_before_and_after_the_backup_verify_after_the_recovery(pla
     place.recovery.recover("the disk died")
     ring, now = place.start(), place.clock()
     alive = {key.kid: key for key in ring.published_keys(now)}
-    newest = max(tokens, key=lambda kid: ring.find(kid).activates_at if kid in alive else START)
+    newest = max(tokens, key=lambda kid: ring.find(kid).activates_at or START if kid in alive else START)
     alg, signature = tokens[newest]
     algorithm = jwt.get_algorithm_by_name(alg)
     assert algorithm.verify(b"a token", jwt.PyJWK(dict(alive[newest].jwk), alg).key, signature)

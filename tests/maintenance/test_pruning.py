@@ -12,8 +12,9 @@ from issuer.database.database import Database
 from issuer.maintenance.pruning import BATCH, prune
 from issuer.throttling.limits import ACCOUNT, Bucket
 from issuer.throttling.store import ThrottleStore
-from issuer.tokens.family_store import FamilyStore, families
+from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import RefreshRotation, stored
+from issuer.tokens.refresh_rotation import families
 from issuer.tokens.refresh_text import new_refresh_token, successor
 
 

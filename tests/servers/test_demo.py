@@ -90,6 +90,7 @@ def test_the_lines_of_the_readme_work_against_the_running_demo(tmp_path: Path, p
         if process.poll() is None:
             process.terminate()
             process.wait(PATIENCE_SECONDS)
+        assert process.stdout
         process.stdout.close()
     assert nothing_left(tmp_path, ports)
 
@@ -230,5 +231,6 @@ def test_a_demo_that_is_terminated_takes_its_servers_with_it(tmp_path: Path, por
         if process.poll() is None:
             process.kill()
             process.wait(PATIENCE_SECONDS)
+        assert process.stdout
         process.stdout.close()
     assert nothing_left(tmp_path, ports)

@@ -12,7 +12,8 @@ from support.browser import Browser, Page, running_browser
 from support.components import require
 from support.servers import PASSPHRASE, Installation, eventually, free_port, is_free
 
-from issuer.cli.demo import Ports, _scratch_folder
+from issuer.cli.demo import _scratch_folder
+from issuer.cli.demo_servers import Ports
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "violet otters juggle pancakes"

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from support.softhsm import CONF, LABEL, MODULE, PIN, configured, initialise
 
 
 @pytest.fixture
-def hardware(installation: Installation) -> Iterator[Installation]:
+def hardware(installation: Installation) -> Installation:
     """An installation whose private keys are to be in a token that is empty still."""
     require("SoftHSM")
     conf = configured(installation.folder.parent / "softhsm")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,10 @@ def test_workers_are_replaced_when_that_process_has_died_or_cannot_be_reached(
     eventually(server.has_ended, "nothing of it is left")
 
 
+def have_begun(server: Server, workers: int) -> bool:
+    return len(server.worker_pids) == workers
+
+
 def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation: Installation) -> None:
     server = installation.serve(workers=2).until_ready()
     for moment in range(8):
@@ -110,7 +115,7 @@ def test_workers_that_are_killed_at_any_moment_are_replaced_at_once(installation
         time.sleep(moment * LOOKED_AFTER_EACH_SECONDS / 8)
         for pid in running(server):
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda known=before: len(server.worker_pids) == known + 2, "both are replaced")
+        eventually(partial(have_begun, server, before + 2), "both are replaced")
     assert installation.token()
 
 

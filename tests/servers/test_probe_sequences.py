@@ -81,7 +81,7 @@ def grandparent_is_a_repeat(target: Target) -> bool:
     second = target.refresh(first).json()["refresh_token"]
     third = target.refresh(second).json()["refresh_token"]
     again = target.refresh(first).json()["refresh_token"]
-    return again == second and target.refresh(again).json()["refresh_token"] == third
+    return bool(again == second and target.refresh(again).json()["refresh_token"] == third)
 
 
 def logged_out(target: Target) -> bool:

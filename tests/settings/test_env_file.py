@@ -1,6 +1,7 @@
 """The file `.env`: one reader, takes values as they are, says what it cannot read, and trusts its owner alone."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,11 +120,12 @@ def test_a_value_that_swallowed_the_next_line_is_refused() -> None:
 @pytest.mark.parametrize("kind", ["directory", "FIFO", "link to nothing"])
 def test_a_path_that_is_no_file_is_refused_without_waiting(kind: str) -> None:
     path = Path(".env")
-    {
-        "directory": path.mkdir,
-        "FIFO": lambda: os.mkfifo(path),
-        "link to nothing": lambda: path.symlink_to("x"),
-    }[kind]()
+    make = {
+        "directory": partial(path.mkdir),
+        "FIFO": partial(os.mkfifo, path),
+        "link to nothing": partial(path.symlink_to, "x"),
+    }
+    make[kind]()
     with pytest.raises(BadSettings, match=r"\.env is "):
         load_settings()
 

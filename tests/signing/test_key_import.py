@@ -71,7 +71,8 @@ class Crash(BaseException):
 
 def test_an_interrupted_rewrapping_loses_no_key_and_is_completed_by_the_next(storage: PemStorage) -> None:
     made_kids = made(storage, 3)
-    rewrite, done = storage.rewrite, []
+    rewrite = storage.rewrite
+    done: list[str] = []
 
     def crash_at_the_second(kid: str, pem: bytes) -> None:
         if done:

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 )
 from jwt.utils import base64url_decode, base64url_encode
 
-from issuer.signing.algorithms import ALGORITHMS, thumbprint
+from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_directory import PemDirectory
+from issuer.signing.public_key import thumbprint
 from jwks_verifier.jwk import import_key
 
 EXAMPLES: Mapping[str, Mapping[str, Any]] = json.loads(

@@ -12,11 +12,11 @@ from support.signatures import verifies
 
 from issuer.database.database import Database
 from issuer.errors import KeyUnavailable
-from issuer.signing.algorithms import ALGORITHMS, thumbprint
+from issuer.signing.algorithms import ALGORITHMS
 from issuer.signing.pem import PemSigner
 from issuer.signing.pem_database import PemDatabase
 from issuer.signing.pem_directory import PemDirectory
-from issuer.signing.public_key import PublicKey
+from issuer.signing.public_key import PublicKey, thumbprint
 from issuer.signing.signer import Signer
 
 PASSPHRASE = "correct horse"

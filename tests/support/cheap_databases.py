@@ -44,8 +44,10 @@ def upgrade(connection: Connection) -> None:
     if connection.dialect.name != "sqlite" or not _is_empty(connection):
         _upgrade(connection)
     elif _dump:
-        for statement in _dump:
-            connection.exec_driver_sql(statement)
+        driver = connection.connection.driver_connection
+        assert driver
+        for statement in _dump:  # without what SQLAlchemy does for each
+            driver.execute(statement)
     else:
         _upgrade(connection)
         dump = connection.connection.driver_connection.iterdump()  # type: ignore[union-attr]

@@ -49,7 +49,7 @@ QUICK = {"ISSUER_NODE_TIMEOUT": "4s", "ISSUER_OUTAGE_LIMIT": "4s", "ISSUER_PUBLI
 T = TypeVar("T")
 
 
-def eventually(ask: Callable[[], T], what: str) -> T:
+def eventually(ask: Callable[[], T | None], what: str) -> T:
     """Call `ask` until its result is true, and return the result; fail after PATIENCE_SECONDS."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (answer := ask()):

@@ -12,6 +12,7 @@ from support.stores import MONTH, NOW, family_with_token, signed_in
 from issuer.accounts.user import VerifiedPassword
 from issuer.administration.own_account import delete_account
 from issuer.clients.store import ClientStore
+from issuer.database import rows
 from issuer.database.database import Database
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.session import BrowserSession
@@ -93,7 +94,7 @@ def test_no_family_starts_with_a_session_that_has_expired(database: Database) ->
 def test_more_sessions_end_than_one_statement_may_name(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("issuer.sessions.store.IDS_MOST", 2)
+    monkeypatch.setattr(rows, "ROWS_MOST", 2)
     store, notices, count = FamilyStore(database), LogoutNoticeStore(database), 5
     for _ in range(count):
         at_client(database)

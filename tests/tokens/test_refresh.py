@@ -5,7 +5,7 @@ What is recorded is tested in `test_session_events`, wrong clocks in `test_sessi
 
 import base64
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from fastapi.testclient import TestClient
@@ -24,7 +24,7 @@ From = Callable[[str], TestClient]
 
 
 @pytest.fixture
-def requests_from(issuer: Issuer, alice: str) -> Iterator[From]:
+def requests_from(issuer: Issuer, alice: str) -> From:
     """Return a function that makes clients with an address."""
     assert alice
     app = create_app(issuer)

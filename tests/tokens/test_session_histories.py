@@ -14,6 +14,7 @@ from support.two_nodes import HERE, HOUR, OWNER, THERE, Time, two_nodes
 
 from issuer.maintenance.pruning import prune
 from issuer.oauth import InvalidGrant
+from issuer.tokens.refresh import ReuseDetected
 from issuer.tokens.refresh_rotation import refresh_tokens
 
 
@@ -74,10 +75,10 @@ class OneSession(RuleBasedStateMachine):
         ends = is_late or used.subnet != address
         try:
             given = self.nodes[node].refresh(used.token, address)
-        except InvalidGrant:
+        except InvalidGrant as refusal:
             if self.is_living and not ends:
                 assert used.repeated or self.is_set
-            if ends or (self.is_set and not used.repeated):
+            if ends or (self.is_set and isinstance(refusal, ReuseDetected)):
                 self.is_living = False
         else:
             assert self.is_living

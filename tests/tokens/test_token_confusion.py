@@ -13,6 +13,7 @@ from support.defaults import MovableClock, bearer
 from support.endpoints import ISSUER, SERVICE
 
 import verifier_example.app as example
+import verifier_example.settings as example_settings
 from issuer.clients.key_sets import read_key_set
 from issuer.services import Issuer
 from issuer.tokens.inspection import Invalid, decode, require_valid
@@ -96,7 +97,7 @@ def test_services_accept_no_id_token(
 def test_the_example_service_answers_401_to_an_id_token(
     web: TestClient, tokens: Tokens, disguised: str, clock: MovableClock
 ) -> None:
-    settings = example.Settings(_env_file=None)
+    settings = example_settings.Settings(_env_file=None)
     with TestClient(example.create_app(settings, verifier=verifier(web, clock))) as service:
         for token, status in ((tokens.access_token, 200), (tokens.id_token, 401), (disguised, 401)):
             assert service.get("/items", headers=bearer(token)).status_code == status

@@ -27,7 +27,7 @@ async def test_unusable_keys_do_not_affect_the_usable_one(
         def __init__(self, jwk: Any) -> None:
             self.jwk = jwk
 
-    bad = [None, 7, [], {"kty": []}, {**pairs[1].jwk, "use": "enc"}, {**pairs[2].jwk, "kid": 5}]
+    bad: list[Any] = [None, 7, [], {"kty": []}, {**pairs[1].jwk, "use": "enc"}, {**pairs[2].jwk, "kid": 5}]
     issuer.keys = [*map(Member, bad), pairs[0]]  # type: ignore[list-item]
     async with verifier.cache:
         await verifier.verify(forge.token())

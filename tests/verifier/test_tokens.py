@@ -30,7 +30,7 @@ def test_a_verified_token_holds_the_claims_and_is_immutable(judge: Judge, forge:
         claims=Claims(forge.claims(scope="items:read items:write")),
     )
     with pytest.raises(AttributeError):
-        access.subject = "root"
+        access.subject = "root"  # type: ignore[misc]
 
 
 def test_all_claims_are_there_and_immutable_at_any_depth(judge: Judge, forge: Forge) -> None:
@@ -47,9 +47,9 @@ def test_all_claims_are_there_and_immutable_at_any_depth(judge: Judge, forge: Fo
     assert (claims == judge(token).claims) is (hash(claims) == hash(judge(token).claims)) is True
     for level in (claims, claims["realm"], claims["realm"]["roles"], claims["realm"]["roles"][1]):
         with pytest.raises(TypeError):
-            level[0] = "root"
+            level[0] = "root"  # type: ignore[index]
     with pytest.raises(AttributeError):
-        claims.extra = "root"
+        claims.extra = "root"  # type: ignore[attr-defined]
 
 
 def test_claims_are_copied_for_json_and_the_copy_changes_nothing(judge: Judge, forge: Forge) -> None:

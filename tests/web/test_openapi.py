@@ -34,6 +34,7 @@ from issuer.wiring import build
 from jwks_verifier import JwksCache, TokenVerifier
 from jwks_verifier.testing import InProcessIssuer
 from verifier_example import app as example
+from verifier_example import settings as example_settings
 
 EXAMPLES = 30 if hypothesis.settings.get_current_profile_name() == "long" else 12
 """Of each phase of schemathesis, for each operation; documented ones and borders of values come first."""
@@ -261,7 +262,9 @@ def test_the_example_service_answers_as_documented(scope: str | None, met: Seen,
     issuer = InProcessIssuer()
     issuer.down = is_down
     cache = JwksCache(issuer.url, transport=issuer.transport)
-    app = example.create_app(example.Settings(_env_file=None), verifier=TokenVerifier(cache, AUDIENCE))
+    app = example.create_app(
+        example_settings.Settings(_env_file=None), verifier=TokenVerifier(cache, AUDIENCE)
+    )
     config: dict[str, Any] = {}
     if scope is not None:
         config["auth"] = {"openapi": {"issuer": {"bearer": issuer.make_token(aud=[AUDIENCE], scope=scope)}}}

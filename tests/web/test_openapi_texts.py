@@ -12,12 +12,13 @@ from support.documented import bodies
 
 from issuer.web.http.errors import ErrorBody
 from verifier_example import app as example
+from verifier_example import settings as example_settings
 
 
 @pytest.fixture(params=["issuer", "example"])
 def document(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "example":
-        return example.create_app(example.Settings(_env_file=None)).openapi()
+        return example.create_app(example_settings.Settings(_env_file=None)).openapi()
     document: dict[str, Any] = request.getfixturevalue("web").get("/openapi.json").json()
     return document
 

@@ -269,9 +269,8 @@ def test_a_node_does_not_read_the_token_again_while_the_ring_is_unchanged(
 # Tokens that cannot store a checkpoint
 
 
-REFUSALS = sorted(
-    {PKCS11Error, *PKCS11Error.__subclasses__()} - set(SESSION_GONE), key=lambda error: error.__name__
-)
+ERRORS: set[type[PKCS11Error]] = {PKCS11Error, *PKCS11Error.__subclasses__()}
+REFUSALS = sorted(ERRORS.difference(SESSION_GONE), key=lambda error: error.__name__)
 
 
 @pytest.mark.parametrize("error", REFUSALS)

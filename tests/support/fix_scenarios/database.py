@@ -1,10 +1,10 @@
 """Scenarios: the database."""
 
 import os
+import shutil
 from collections.abc import Mapping
 from types import SimpleNamespace
 
-from issuer.checks import storage
 from issuer.clock import system_clock
 from issuer.database.database import Database
 from issuer.fixes import Kind
@@ -104,7 +104,7 @@ def _(stage: Stage) -> None:
 @scenario(Kind.DISK_FULL)
 def _(stage: Stage) -> None:
     full = SimpleNamespace(total=1024**4, used=0, free=100 * 1024**2)
-    stage.deployment.patch.setattr(storage.shutil, "disk_usage", lambda _: full)
+    stage.deployment.patch.setattr(shutil, "disk_usage", lambda _: full)
 
 
 def beat(name: str, other_settings: Mapping[str, str] | None = None) -> None:

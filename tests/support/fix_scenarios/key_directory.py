@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from issuer.fixes import Kind, quoted
@@ -41,11 +42,16 @@ def _(stage: Stage) -> None:
     os.chown(stage.key(), NOBODY, NOBODY)
 
 
+def fix_all(stage: Stage) -> None:
+    for finding in stage.deployment.found():
+        stage.deployment.apply(finding.fix.line)
+
+
 @scenario(Kind.KEYS_EXPOSED)
 def _(stage: Stage) -> None:
     stage.deployment.keys.chmod(0o3770)
     stage.key().chmod(0o644)
-    stage.then = lambda: [stage.deployment.apply(finding.fix.line) for finding in stage.deployment.found()]  # type: ignore[func-returns-value]
+    stage.then = partial(fix_all, stage)
 
 
 @scenario(Kind.KEYS_READ_ONLY)

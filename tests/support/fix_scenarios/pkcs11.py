@@ -5,6 +5,8 @@ import sys
 from typing import Any
 
 from issuer.fixes import Kind, quoted
+from issuer.signing.pkcs11.session import Token
+from issuer.signing.pkcs11.signer import Pkcs11Signer
 from support import softhsm
 from support.fix_scenarios.stage import (
     Stage,
@@ -59,8 +61,8 @@ def _(stage: Stage) -> None:
 def _(stage: Stage) -> None:
     token(stage)
     stage.deployment.make()
-    token_in_use = softhsm.Token(softhsm.MODULE, softhsm.LABEL, lambda: softhsm.PIN)
-    signer = softhsm.Pkcs11Signer(token_in_use)
+    token_in_use = Token(softhsm.MODULE, softhsm.LABEL, lambda: softhsm.PIN)
+    signer = Pkcs11Signer(token_in_use)
     signer.destroy(min(signer.kept()))
     stub(stage, "pkcs11-tool", 'test "$1" = --module && test "$4" = --list-objects')
 

@@ -23,7 +23,7 @@ class Stage:
     request: pytest.FixtureRequest
     fills: dict[str, str] = field(default_factory=dict)
     """What an operator fills in."""
-    then: Callable[[], None] = lambda: None
+    then: Callable[[], object] = lambda: None
     """What the fix cannot do in a test: undo a patch, set the clock that a stub was asked to."""
 
     @property

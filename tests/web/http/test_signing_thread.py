@@ -40,8 +40,7 @@ def test_of_several_signatures_one_is_made_on_the_signing_thread_and_the_others_
 def test_a_signature_requested_when_the_thread_is_free_again_is_made_on_it() -> None:
     async def twice() -> list[str]:
         thread = SigningThread()
-        first = await asyncio.gather(thread.run(who), thread.run(who))
-        return first + await asyncio.gather(thread.run(who), thread.run(who))
+        return [each for _ in range(2) for each in await asyncio.gather(thread.run(who), thread.run(who))]
 
     assert asyncio.run(twice()) == ["signing", who()] * 2
 

@@ -37,7 +37,7 @@ def test_cookies_are_for_this_host_and_https_alone(suite: Conformance) -> None:
     for cookie in cookies:
         assert cookie.name.startswith(("__Host-", "__Secure-"))
         assert (cookie.secure, cookie.domain_specified) == (True, False)
-        assert "HttpOnly" in cookie._rest
+        assert cookie.has_nonstandard_attr("HttpOnly")
 
 
 def test_a_person_stays_signed_in_and_signs_out(suite: Conformance) -> None:
