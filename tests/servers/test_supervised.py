@@ -6,6 +6,7 @@ The rules are tested in `test_supervision`.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import httpx2
 import pytest
@@ -122,6 +123,10 @@ def test_a_single_process_whose_task_keeps_failing_logs_that_and_ends_with_an_er
         list(at_once.map(require_ends, servers))
 
 
+def has_ended(pid: int) -> bool:
+    return not is_running(pid)
+
+
 def test_workers_whose_tasks_keep_failing_are_replaced_while_another_serves(breakable: Installation) -> None:
     harms = ("hang", "defect", "end", "stall")
     server = breakable.serve(workers=len(harms) + 1).until_ready()
@@ -129,7 +134,7 @@ def test_workers_whose_tasks_keep_failing_are_replaced_while_another_serves(brea
     for harm, pid in zip(harms, broken, strict=True):
         break_it(breakable, harm, pid)
     for harm, pid in zip(harms, broken, strict=True):
-        eventually(lambda broken=pid: not is_running(broken), f"the worker has ended: {harm}")
+        eventually(partial(has_ended, pid), f"the worker has ended: {harm}")
     assert is_running(other)
     eventually(lambda: len(server.worker_pids) == 2 * len(harms) + 1, "they are replaced")
     eventually(answers(breakable.url, "/readyz", httpx2.codes.OK), "it is ready")

@@ -55,7 +55,7 @@ OF_SERVERS = (
 if "--production" not in sys.argv:
     # Of hundreds of commands: they open keys, which have as few rounds, and wait for nodes, which do not run.
     encryption.ROUNDS = 2048  # type: ignore[misc]
-    clients.MEMORY = timedelta(0)
+    clients.MEMORY = timedelta(0)  # type: ignore[attr-defined] # where it was imported to
 
 
 def stream(number: int, mode: str, encoding: str, errors: str) -> Any:
@@ -181,7 +181,7 @@ def build_once() -> None:
     """Build the commands and their options before the forks, as each does again from the functions."""
     built = typer.main.get_command(commands.app)
     build = typer.main.get_command
-    typer.main.get_command = lambda app: built if app is commands.app else build(app)
+    typer.main.get_command = lambda app: built if app is commands.app else build(app)  # type: ignore[assignment]
 
 
 def import_once(names: Iterable[str]) -> None:

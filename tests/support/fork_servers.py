@@ -53,7 +53,7 @@ def keep_copy() -> None:
             socket.send_fds(ours, [json.dumps(message).encode()], list(descriptors))
         return pid
 
-    util.spawnv_passfds = start  # type: ignore[attr-defined]
+    util.spawnv_passfds = start  # type: ignore[attr-defined,assignment]
 
 
 def _wait_and_serve(asked: socket.socket) -> None:
