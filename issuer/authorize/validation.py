@@ -35,7 +35,8 @@ from issuer.oauth import (
     parse_scope,
 )
 from issuer.tokens.hints import Hints
-from issuer.tokens.identity import IDENTITY_SCOPES, NOT_AT_RESOURCE, IdentityScope, scope_at
+from issuer.tokens.identity import IDENTITY_SCOPES, IdentityScope
+from issuer.tokens.resource_scope import scope_at
 
 STATE_MOST_CHARACTERS = 2048
 NONCE_MOST_CHARACTERS = 1024
@@ -114,9 +115,7 @@ def validated(
     audience = _audience(to.client, resources, rules)
     scope = requested_scope(given.get("scope"), to.client)
     if resources:
-        requested, scope = scope, scope_at(audience, scope, rules.resources)
-        if requested and not scope:
-            raise InvalidScope(NOT_AT_RESOURCE)
+        scope = scope_at(audience, scope, rules.resources)
     claims = read_claims_request(given["claims"]) if "claims" in given else ClaimsRequest()
     return AuthorizationRequest(
         returns_to=to,

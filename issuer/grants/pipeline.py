@@ -34,8 +34,8 @@ from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import Found
 from issuer.tokens.id_tokens import IdTokens
-from issuer.tokens.identity import NOT_AT_RESOURCE, scope_at
 from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected
+from issuer.tokens.resource_scope import scope_at
 
 SCOPE_MOST_CHARACTERS = 4096
 
@@ -178,7 +178,9 @@ class Pipeline:
         origin, now = request.origin, request.now
         audience = audience_among(request.resources, allowed.audience)
         granted = _narrowed(request.scope, allowed)
-        scope = self._scope_at(request, audience, granted)
+        scope = granted
+        if request.resources:  # the session keeps the rest: its next token may be for another resource
+            scope = scope_at(audience, granted, self._context.resources)
         # Before the session changes: a node that cannot sign must not use up a refresh token.
         key = key or self._access_tokens.signing_key(now)
         renewed, family = None, None
@@ -193,20 +195,6 @@ class Pipeline:
         if GrantType.REFRESH_TOKEN not in request.client.grant_types:
             renewed = None  # the session exists nevertheless: access tokens end with it
         return UnsignedTokenResponse(authorization, family, key, now, renewed)
-
-    def _scope_at(
-        self, request: TokenRequest, audience: tuple[str, ...], granted: frozenset[str]
-    ) -> frozenset[str]:
-        """Return what of the granted scope a token for the requested resources may have; raise InvalidScope.
-
-        The session keeps all of it: the next token may be for another resource, RFC 8707 section 2.2.
-        """
-        if not request.resources:
-            return granted
-        scope = scope_at(audience, granted, self._context.resources)
-        if granted and not scope:
-            raise InvalidScope(NOT_AT_RESOURCE)
-        return scope
 
 
 def _requested_scope(scope: str | None) -> frozenset[str] | None:

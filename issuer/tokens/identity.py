@@ -9,7 +9,6 @@ from enum import StrEnum
 from typing import Final
 
 from issuer.accounts.user import User
-from issuer.clients.resources import Resources
 
 
 class IdentityScope(StrEnum):
@@ -36,9 +35,6 @@ RELEASED_CLAIMS: Final = tuple(name for name in USERINFO_CLAIMS if name != "sub"
 """The claims that a user releases by consent; every client gets `sub`."""
 
 
-NOT_AT_RESOURCE: Final = "none of the scopes is registered for the requested resource"
-
-
 def scopes_of_claims(names: Iterable[str]) -> frozenset[str]:
     """Return the scopes that request these claims, without that of `sub`, which every client gets."""
     wanted = set(names) & set(RELEASED_CLAIMS)
@@ -49,12 +45,6 @@ def requested_claims(scope: frozenset[str], by_name: tuple[str, ...]) -> frozens
     """Return the userinfo claims that `scope` and the `claims` parameter request, Core sections 5.4 and 5.5."""
     by_scope = (name for each, names in SCOPE_CLAIMS.items() if each in scope for name in names)
     return frozenset(USERINFO_CLAIMS) & {*by_scope, *by_name}
-
-
-def scope_at(audience: tuple[str, ...], scope: frozenset[str], resources: Resources) -> frozenset[str]:
-    """Return what of `scope` tokens for these resources may have: scopes about the user stay; raise StoreError."""
-    about_user = scope & IDENTITY_SCOPES
-    return resources.allowed_scope(scope - about_user, audience) | about_user
 
 
 def known_claims(user: User) -> dict[str, str | bool | int]:
