@@ -62,3 +62,38 @@ IdTokenClaims = Annotated[
     ),
 ]
 RequirePAR = Annotated[bool, typer.Option("--require-par", help="Accept pushed authorization requests only.")]
+
+NewName = Annotated[str | None, typer.Option("--name", help="Another display name; users consent again.")]
+NewScope = Annotated[
+    str | None, typer.Option("--scope", help="All scopes that it may have from now on, separated by spaces.")
+]
+AddScope = Annotated[str, typer.Option(help="Scopes to grant as well.")]
+RemoveScope = Annotated[str, typer.Option(help="Scopes to take away.")]
+NewGrants = Annotated[
+    list[GrantType] | None,
+    typer.Option(
+        "--grant", metavar="NAME", help="A grant that it may use; repeatable, and no other is left."
+    ),
+]
+NewTrusted = Annotated[
+    bool | None, typer.Option("--trusted/--not-trusted", help="Whether users are not asked for consent.")
+]
+NewPKCE = Annotated[
+    bool | None, typer.Option("--pkce/--no-pkce", help="Whether sign-ins without PKCE are refused.")
+]
+NewRequirePAR = Annotated[
+    bool | None,
+    typer.Option("--require-par/--no-require-par", help="Whether authorization requests must be pushed."),
+]
+NewIdTokenClaims = Annotated[
+    str | None,
+    typer.Option(
+        "--id-token-claims",
+        metavar="NAMES",
+        help="Claims about the user for its id_tokens, separated by commas.",
+    ),
+]
+EndSessions = Annotated[
+    bool,
+    typer.Option("--end-sessions", help="End the sessions that hold more than the client may have now."),
+]
