@@ -40,6 +40,10 @@ REPLACED = (
 """What a change replaces as it is."""
 
 
+UNSET = {"is_trusted": "no", "requires_pkce": "yes", "requires_par": "no"}
+"""What a new client has without being asked for it, as texts."""
+
+
 @dataclass(frozen=True)
 class ClientChanges:
     """What to change of a client; None leaves a value as it is."""
@@ -150,8 +154,8 @@ def store_change(connection: Connection, before: Client, after: Client) -> None:
 
 
 def differences(before: Client | None, after: Client) -> list[Difference]:
-    """Return what differs between two states of a client; all that is set, for a new one."""
-    was = shown(before) if before else {}
+    """Return what differs between two states of a client; for a new one, all that is set."""
+    was = shown(before) if before else UNSET
     found = [
         Difference(name, was.get(name, ""), value)
         for name, value in shown(after).items()

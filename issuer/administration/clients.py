@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict, Unpack
 
-from issuer.clients.client import Client, default_grants, new_secret
+from issuer.clients.client import SECRET_METHODS, Client, default_grants, new_secret
 from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
 from issuer.clients.store import ClientStore
@@ -156,7 +156,7 @@ def new_client(
     if grants is None:
         grants = default_grants(auth_method, has_redirect_uri=bool(redirect_uris))
     signs_in = GrantType.AUTHORIZATION_CODE in grants
-    secret = new_secret() if auth_method in {AuthMethod.BASIC, AuthMethod.POST} else None
+    secret = new_secret() if auth_method in SECRET_METHODS else None
     client = Client(
         id=str(uuid.uuid4()),
         name=require_client_name(name),

@@ -10,7 +10,18 @@ import typer
 
 from issuer.oauth import AuthMethod, GrantType
 
-Name = Annotated[str, typer.Argument(help="A display name.")]
+Name = Annotated[str | None, typer.Argument(help="A display name.")]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Register the clients of a YAML or JSON file: all or none."),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="With --from: delete registered clients that are not in the file.")
+]
+Overlap = Annotated[
+    str,
+    typer.Option(help="With --from: how long a secret that the file replaces stays valid; 0: not at all."),
+]
 Scope = Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")]
 Audience = Annotated[
     list[str] | None, typer.Option(help="A resource for which it may request tokens; repeatable.")

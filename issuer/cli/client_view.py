@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from issuer.clients.store import MEMORY
 from issuer.clock import instant
 from issuer.oauth import format_scope
 from issuer.services import Issuer
+from issuer.settings.values import parse_duration
 
 ClientId = Annotated[str, typer.Argument(help="The client_id.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen, and change nothing.")]
@@ -89,6 +91,14 @@ def wait_for_caches(*, as_json: bool) -> None:
     """Wait until no process uses a cached client any more, so that the change is in effect on return."""
     with status("waiting until every process has the change", as_json=as_json):
         time.sleep(MEMORY.total_seconds())
+
+
+def span_of(text: str) -> timedelta:
+    """Return the duration in --overlap; raise BadParameter."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--overlap: {error}") from error
 
 
 def show_one(client_id: ClientId, *, as_json: Json = False) -> None:

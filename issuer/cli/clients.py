@@ -6,7 +6,6 @@ The options of `add` are in `client_options`; other commands are in siblings: `c
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,8 +23,19 @@ from issuer.administration.clients import (
 )
 from issuer.cli import client_delete, client_set, client_view
 from issuer.cli import client_options as option
+from issuer.cli.client_delete import Yes
+from issuer.cli.client_file import FILE_OPTIONS, refuse, register_file, require_only
 from issuer.cli.client_keys import key_set_of
-from issuer.cli.client_view import ClientId, document_of, find_client, row_of, show_client, wait_for_caches
+from issuer.cli.client_view import (
+    ClientId,
+    DryRun,
+    document_of,
+    find_client,
+    row_of,
+    show_client,
+    span_of,
+    wait_for_caches,
+)
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import OutputLost, require_output
 from issuer.clients.client import FIRST_PARTY, Client
@@ -33,9 +43,8 @@ from issuer.clients.store import Filters
 from issuer.clock import instant, system_clock
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod
+from issuer.oauth import AuthMethod, GrantType
 from issuer.settings.loading import load_settings
-from issuer.settings.values import parse_duration
 
 app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
 
@@ -44,8 +53,14 @@ MOST = 1_000_000
 
 @app.command()
 def add(
-    name: option.Name,
+    context: typer.Context,
+    name: option.Name = None,
     *,
+    file: option.From = None,
+    prune: option.Prune = False,
+    overlap: option.Overlap = "24h",
+    yes: Yes = False,
+    dry_run: DryRun = False,
     scope: option.Scope = "",
     audience: option.Audience = None,
     auth: option.Auth = AuthMethod.BASIC,
@@ -61,19 +76,51 @@ def add(
     id_token_claims: option.IdTokenClaims = "",
     as_json: Json = False,
 ) -> None:
-    """Create a client; its secret is shown only once."""
+    """Create a client, whose secret is shown only once, or with --from all clients of a file."""
+    if file is not None:
+        require_only(context, FILE_OPTIONS)
+        register_file(file, overlap, prune=prune, yes=yes, dry_run=dry_run, as_json=as_json)
+        return
     options: ClientOptions = {
-        "grant_types": frozenset(grant) if grant else None,
-        "redirect_uris": redirect_uri or (),
-        "post_logout_redirect_uris": post_logout_redirect_uri or (),
-        "backchannel_logout_uri": backchannel_logout_uri,
-        "is_trusted": trusted,
-        "requires_pkce": not no_pkce,
-        "requires_par": require_par,
-        "id_token_claims": [name.strip() for name in id_token_claims.split(",") if name.strip()],
-        "jwks_uri": jwks_uri,
+        **_uris(redirect_uri, post_logout_redirect_uri, backchannel_logout_uri),
+        **_others(jwks_uri, grant, id_token_claims),
+        **_flags(trusted=trusted, no_pkce=no_pkce, require_par=require_par),
     }
-    client, secret = _checked(name, auth, scope, audience or (), jwks, options)
+    client, secret = _checked(_name(context, name), auth, scope, audience or (), jwks, options)
+    _add(client, secret, as_json=as_json)
+
+
+def _name(context: typer.Context, name: str | None) -> str:
+    """Return the name of one client; raise BadParameter without one, or with an option for files."""
+    if name is None:
+        raise typer.BadParameter("give the name of a client, or --from with a file of clients")
+    refuse(context, FILE_OPTIONS - {"as_json"}, "needs --from")
+    return name
+
+
+def _others(jwks_uri: str | None, grant: Sequence[GrantType] | None, claims: str) -> ClientOptions:
+    return {
+        "jwks_uri": jwks_uri,
+        "grant_types": frozenset(grant) if grant else None,
+        "id_token_claims": [name.strip() for name in claims.split(",") if name.strip()],
+    }
+
+
+def _flags(*, trusted: bool, no_pkce: bool, require_par: bool) -> ClientOptions:
+    return {"is_trusted": trusted, "requires_pkce": not no_pkce, "requires_par": require_par}
+
+
+def _uris(
+    redirect: Sequence[str] | None, post_logout: Sequence[str] | None, backchannel: str | None
+) -> ClientOptions:
+    return {
+        "redirect_uris": redirect or (),
+        "post_logout_redirect_uris": post_logout or (),
+        "backchannel_logout_uri": backchannel,
+    }
+
+
+def _add(client: Client, secret: str | None, *, as_json: bool) -> None:
     require_output()
     with opened() as issuer:
         client = replace(client, audiences=issuer.clients.resources.spelled(client.audiences))
@@ -108,7 +155,7 @@ def rotate_secret(
     as_json: Json = False,
 ) -> None:
     """Create a new secret for a client, shown only once; the old one stays valid for --overlap."""
-    span = _span(overlap)
+    span = span_of(overlap)
     require_output()
     with opened(Access.CHANGE) as issuer:
         client = find_client(issuer, client_id)
@@ -151,13 +198,6 @@ def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
     if client.auth_method is AuthMethod.NONE and not client.redirect_uris:
         text += "\nNobody can sign in to it: a client without a secret needs --redirect-uri."
     show({**document_of(client), "client_secret": secret}, as_json=as_json, message=text)
-
-
-def _span(text: str) -> timedelta:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--overlap: {error}") from error
 
 
 @app.command("list")

@@ -238,18 +238,22 @@ def lock_client(connection: Connection, client_id: str) -> Client | None:
     return _client(row) if row else None
 
 
-def lock_clients(
-    connection: Connection, ids: Collection[str], names: Collection[str], *, every: bool = False
+def find_clients(
+    connection: Connection, ids: Collection[str], names: Collection[str], *, every: bool, lock: bool
 ) -> list[Client]:
-    """Return the registered clients with one of the ids or names, or every one, locked; raise DatabaseDamaged."""
-    order = select(clients).order_by(clients.c.id).with_for_update()  # so that no two wait for each other
+    """Return the registered clients with one of the ids or names, or every one; raise DatabaseDamaged.
+
+    With `lock` they are locked until the transaction ends.
+    """
+    wanted = select(clients).order_by(clients.c.created_at, clients.c.id)
+    if lock:
+        wanted = wanted.with_for_update()
     if every:
-        return [_client(row) for row in connection.execute(order)]
+        return [_client(row) for row in connection.execute(wanted)]
     found = {}
     for column, values in ((clients.c.id, ids), (clients.c.name, names)):
         for some in batched(sorted(values)):
-            for row in connection.execute(order.where(column.in_(some))):
-                found[row.id] = _client(row)
+            found.update({row.id: _client(row) for row in connection.execute(wanted.where(column.in_(some)))})
     return list(found.values())
 
 
