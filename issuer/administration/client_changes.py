@@ -146,11 +146,21 @@ def store_change(connection: Connection, before: Client, after: Client) -> None:
     """
     update_client(connection, before, after)
     if before.is_trusted and not after.is_trusted:
-        allowed = select(consents.c.user_id).where(consents.c.client_id == after.id)
-        unused = authorization_codes.c.client_id == after.id, authorization_codes.c.used_at.is_(None)
-        connection.execute(
-            delete(authorization_codes).where(*unused, authorization_codes.c.user_id.not_in(allowed))
-        )
+        _void_codes_without_consent(connection, after.id)
+
+
+def void_codes_without_consent(database: Database, client_id: str) -> None:
+    """Delete unused codes of users who have not consented: requests may have stored some since a change."""
+    with database.write() as connection:
+        _void_codes_without_consent(connection, client_id)
+
+
+def _void_codes_without_consent(connection: Connection, client_id: str) -> None:
+    allowed = select(consents.c.user_id).where(consents.c.client_id == client_id)
+    unused = authorization_codes.c.client_id == client_id, authorization_codes.c.used_at.is_(None)
+    connection.execute(
+        delete(authorization_codes).where(*unused, authorization_codes.c.user_id.not_in(allowed))
+    )
 
 
 def differences(before: Client | None, after: Client) -> list[Difference]:

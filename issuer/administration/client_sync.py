@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import IntegrityError
 
-from issuer.administration.client_changes import store_change
+from issuer.administration.client_changes import store_change, void_codes_without_consent
 from issuer.administration.client_deletion import remove_leftovers, remove_within
 from issuer.administration.client_file import ClientFile
 from issuer.administration.client_plan import PlannedClient, Step, new_secrets, planned
@@ -72,10 +72,12 @@ class ClientSync:
         return plan
 
     def remove_leftovers(self, plan: Sequence[PlannedClient], now: datetime) -> None:
-        """Remove what requests have stored of deleted clients while they ran."""
+        """Remove what requests have stored meanwhile of clients that were deleted, or are trusted no longer."""
         for each in plan:
             if each.step is Step.DELETE:
                 remove_leftovers(self.database, each.client.id, now)
+            elif each.before and each.before.is_trusted and not each.client.is_trusted:
+                void_codes_without_consent(self.database, each.client.id)
 
     def _plan(self, connection: Connection, *, lock: bool) -> list[PlannedClient]:
         file = self.file

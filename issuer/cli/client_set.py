@@ -19,6 +19,7 @@ from issuer.administration.client_changes import (
     changed,
     differences,
     narrows,
+    void_codes_without_consent,
 )
 from issuer.administration.client_sessions import count_exceeding, end_exceeding
 from issuer.administration.clients import require_audiences, require_scope
@@ -187,6 +188,8 @@ def _changed(
         raise no_such_client(client.id) from None
     if before != after:
         wait_for_caches(as_json=as_json)
+    if before.is_trusted and not after.is_trusted:
+        void_codes_without_consent(issuer.database, after.id)
     return before, after
 
 
