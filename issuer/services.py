@@ -37,6 +37,7 @@ from issuer.settings.settings import Settings
 from issuer.signing.signer import Signer
 from issuer.tokens.backchannel_logout import BackchannelLogout
 from issuer.tokens.bearer import BearerAuthentication
+from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.group_commit import GroupCommit
@@ -76,6 +77,7 @@ class Clients:
 
     store: ClientStore
     resources: Resources
+    entitlements: Entitlements
     key_sets: ClientKeys
     authentication: ClientAuthentication
     http: OutgoingHttp

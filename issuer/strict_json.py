@@ -11,6 +11,10 @@ class MemberRepeated(ValueError):
         super().__init__("a member is repeated")
 
 
+class BadDocument(ValueError):
+    """A document that somebody has written is not accepted; the message says where, and why."""
+
+
 def read_document(text: bytes | str) -> Any:
     """Return the document in `text`, UTF-8 with or without a byte order mark; raise ValueError or MemberRepeated."""
     try:

@@ -54,6 +54,7 @@ from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.backchannel_logout import BackchannelLogout
 from issuer.tokens.bearer import BearerAuthentication
+from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions as RefreshSessions
 from issuer.tokens.family_store import FamilyStore
@@ -149,7 +150,9 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     audiences = (settings.url, *endpoint)
     authentication = ClientAuthentication(store, key_sets, guard, audiences, policy.clock_skew)
     http = OutgoingHttp(settings.trusted_authorities(), proxy)
-    return Clients(store, Resources(database), key_sets, authentication, http)
+    resources = Resources(database)
+    entitlements = Entitlements(resources, (settings.audience,), settings.url)
+    return Clients(store, resources, entitlements, key_sets, authentication, http)
 
 
 def _tokens(
@@ -183,7 +186,9 @@ def _tokens(
         group_commit=GroupCommit(families),
         bearer=bearer,
         revocation=Revocation(families, access_tokens),
-        introspection=Introspection(accounts.store, clients.store, families, access_tokens),
+        introspection=Introspection(
+            accounts.store, clients.store, families, access_tokens, clients.entitlements
+        ),
         userinfo=UserInfo(bearer, clients.store),
         hints=Hints(jwt_signer, RetiredKeys(database)),
     )
@@ -206,6 +211,7 @@ def _grant_context(
         ),
         signing_key=access_tokens.signing_key,
         resources=clients.resources,
+        entitlements=clients.entitlements,
         user_audience=(settings.audience, settings.url),
         client_audience=(settings.audience,),
         grace=grace,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict, Unpack
 
-from issuer.clients.client import Client, default_grants, new_secret
+from issuer.clients.client import SECRET_METHODS, Client, default_grants, new_secret
 from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
 from issuer.clients.store import ClientStore
@@ -32,6 +32,8 @@ NAME_MOST_CHARACTERS = 200
 REDIRECT_URIS_MOST = 20
 SCOPE_MOST_CHARACTERS = 2000
 """Common servers accept tokens of up to 8 KiB, and the scope is one part of a token."""
+
+PASSWORD_REFUSED = "the grant password is for the built-in client only; register a redirect URI instead"  # noqa: S105
 
 
 def renew_secret(
@@ -149,12 +151,12 @@ def new_client(
     **options: Unpack[ClientOptions],
 ) -> tuple[Client, str | None]:
     """Return a client to register, and its secret, if it has one; raise InvalidRequest or InvalidScope."""
-    redirect_uris = _require_uris(options.get("redirect_uris", ()))
+    redirect_uris = require_uris(options.get("redirect_uris", ()))
     grants = options.get("grant_types")
     if grants is None:
         grants = default_grants(auth_method, has_redirect_uri=bool(redirect_uris))
     signs_in = GrantType.AUTHORIZATION_CODE in grants
-    secret = new_secret() if auth_method in {AuthMethod.BASIC, AuthMethod.POST} else None
+    secret = new_secret() if auth_method in SECRET_METHODS else None
     client = Client(
         id=str(uuid.uuid4()),
         name=require_client_name(name),
@@ -168,12 +170,12 @@ def new_client(
         grant_types=grants,
         response_types=frozenset({ResponseType.CODE} if signs_in else ()),
         redirect_uris=redirect_uris,
-        post_logout_redirect_uris=_require_uris(options.get("post_logout_redirect_uris", ())),
-        backchannel_logout_uri=_require_backchannel(options.get("backchannel_logout_uri")),
+        post_logout_redirect_uris=require_uris(options.get("post_logout_redirect_uris", ())),
+        backchannel_logout_uri=require_backchannel(options.get("backchannel_logout_uri")),
         is_trusted=options.get("is_trusted", False),
         requires_pkce=options.get("requires_pkce", True),
         requires_par=options.get("requires_par", False),
-        id_token_claims=_require_claims(options.get("id_token_claims", ())),
+        id_token_claims=require_claims(options.get("id_token_claims", ())),
     )
     require_consistent(client)
     return client, secret
@@ -186,9 +188,7 @@ def require_consistent(client: Client) -> None:
     if not client.grant_types:
         raise InvalidRequest("a client needs a grant")
     if GrantType.PASSWORD in client.grant_types:
-        raise InvalidRequest(
-            "the grant password is for the built-in client only; register a redirect URI instead"
-        )
+        raise InvalidRequest(PASSWORD_REFUSED)
     if is_public and GrantType.CLIENT_CREDENTIALS in client.grant_types:
         raise InvalidRequest("the grant client_credentials needs a client that authenticates")
     if signs_in and not client.redirect_uris:
@@ -215,7 +215,7 @@ def _has_browser_options(client: Client) -> bool:
     )
 
 
-def _require_uris(texts: Iterable[str]) -> tuple[str, ...]:
+def require_uris(texts: Iterable[str]) -> tuple[str, ...]:
     """Return redirect URIs without duplicates; raise InvalidRequest for one that may not be registered."""
     try:
         return require_redirect_uris(texts)
@@ -223,7 +223,7 @@ def _require_uris(texts: Iterable[str]) -> tuple[str, ...]:
         raise InvalidRequest(f"the redirect URI {error}") from None
 
 
-def _require_claims(names: Iterable[str]) -> tuple[str, ...]:
+def require_claims(names: Iterable[str]) -> tuple[str, ...]:
     """Return names of claims about users, without `sub`, which every id_token has; raise InvalidRequest."""
     claims = dict.fromkeys(names)
     unknown = claims.keys() - RELEASED_CLAIMS
@@ -233,7 +233,7 @@ def _require_claims(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(claims)
 
 
-def _require_backchannel(uri: str | None) -> str | None:
+def require_backchannel(uri: str | None) -> str | None:
     """Return the URI that log-outs are sent to, OpenID Connect Back-Channel Logout 1.0 section 2.2."""
     if uri is not None and (len(uri) > REDIRECT_URI_MOST_CHARACTERS or not is_reachable(uri)):
         raise InvalidRequest(

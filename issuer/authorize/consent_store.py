@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
+    func,
     select,
 )
 
@@ -34,7 +35,7 @@ consents = Table(
     "consents",
     metadata,
     Column("user_id", ForeignKey("users.id"), primary_key=True),
-    Column("client_id", String(CLIENT_ID_MOST_CHARACTERS), primary_key=True),
+    Column("client_id", String(CLIENT_ID_MOST_CHARACTERS), primary_key=True, index=True),
     Column("resource", String(RESOURCE_MOST_CHARACTERS), primary_key=True),
     Column("scope", Scope, nullable=False),
     Column("given_at", Instant, nullable=False),
@@ -102,6 +103,12 @@ class Consents:
                     theirs = table.c.user_id == user_id, table.c.client_id == client_id
                     connection.execute(delete(table).where(*theirs))
             self._families.end_of_client(user_id, client_id, now)
+
+    def count_users(self, client_id: str) -> int:
+        """Return how many users have allowed a client something."""
+        counted = select(func.count(consents.c.user_id.distinct())).where(consents.c.client_id == client_id)
+        with self._database.read() as connection:
+            return connection.scalar(counted) or 0
 
     def of_user(self, user_id: str) -> tuple[list[Consent], list[DatabaseDamaged]]:
         """Return what a user has allowed, the newest first, and what is wrong with rows that cannot be read."""

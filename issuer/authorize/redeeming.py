@@ -16,6 +16,7 @@ from issuer.authorize.code import AuthorizationCode, is_attack
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.pkce import is_verified
 from issuer.clients.client import Client
+from issuer.clients.redirect_uris import is_registered
 from issuer.oauth import InvalidGrant, UnknownToken
 
 log = structlog.get_logger("issuer.sessions")
@@ -103,6 +104,10 @@ def _require_bound(code: AuthorizationCode, presented: Presented, *, is_verified
     """Raise InvalidGrant unless a code was issued for this client and this request."""
     if presented.client.id != code.client_id:
         raise UnknownToken(_UNKNOWN)
+    if code.challenge is None and presented.client.requires_pkce:
+        raise InvalidGrant("this client must use PKCE: the authorization request had no code_challenge")
+    if not is_registered(code.redirect_uri, presented.client.redirect_uris):
+        raise InvalidGrant("the redirect URI that the code was sent to is not registered any more")
     if presented.redirect_uri not in {None, code.redirect_uri}:
         raise InvalidGrant("redirect_uri differs from that of the authorization request")
     if not is_verified:

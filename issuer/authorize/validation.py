@@ -34,8 +34,8 @@ from issuer.oauth import (
     ResponseType,
     parse_scope,
 )
+from issuer.tokens.entitlements import scope_limit
 from issuer.tokens.hints import Hints
-from issuer.tokens.identity import IDENTITY_SCOPES, IdentityScope
 from issuer.tokens.resource_scope import scope_at
 
 STATE_MOST_CHARACTERS = 2048
@@ -142,10 +142,7 @@ def requested_scope(text: str | None, client: Client) -> frozenset[str]:
     """
     if text is None:
         return client.scope
-    allowed = client.scope | IDENTITY_SCOPES
-    if GrantType.REFRESH_TOKEN not in client.grant_types:
-        allowed -= {IdentityScope.OFFLINE_ACCESS}  # OpenID Connect Core section 11
-    scope = parse_scope(text) & allowed
+    scope = parse_scope(text) & scope_limit(client)
     if not scope:
         raise InvalidScope("this client may have none of the requested scopes")
     return scope

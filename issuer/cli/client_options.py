@@ -10,7 +10,18 @@ import typer
 
 from issuer.oauth import AuthMethod, GrantType
 
-Name = Annotated[str, typer.Argument(help="A display name.")]
+Name = Annotated[str | None, typer.Argument(help="A display name.")]
+From = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", help="Register the clients of a YAML or JSON file: all or none."),
+]
+Prune = Annotated[
+    bool, typer.Option("--prune", help="With --from: delete registered clients that are not in the file.")
+]
+Overlap = Annotated[
+    str,
+    typer.Option(help="With --from: how long a secret that the file replaces stays valid; 0: not at all."),
+]
 Scope = Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")]
 Audience = Annotated[
     list[str] | None, typer.Option(help="A resource for which it may request tokens; repeatable.")
@@ -62,3 +73,38 @@ IdTokenClaims = Annotated[
     ),
 ]
 RequirePAR = Annotated[bool, typer.Option("--require-par", help="Accept pushed authorization requests only.")]
+
+NewName = Annotated[str | None, typer.Option("--name", help="Another display name; users consent again.")]
+NewScope = Annotated[
+    str | None, typer.Option("--scope", help="All scopes that it may have from now on, separated by spaces.")
+]
+AddScope = Annotated[str, typer.Option(help="Scopes to grant as well.")]
+RemoveScope = Annotated[str, typer.Option(help="Scopes to take away.")]
+NewGrants = Annotated[
+    list[GrantType] | None,
+    typer.Option(
+        "--grant", metavar="NAME", help="A grant that it may use; repeatable, and no other is left."
+    ),
+]
+NewTrusted = Annotated[
+    bool | None, typer.Option("--trusted/--not-trusted", help="Whether users are not asked for consent.")
+]
+NewPKCE = Annotated[
+    bool | None, typer.Option("--pkce/--no-pkce", help="Whether sign-ins without PKCE are refused.")
+]
+NewRequirePAR = Annotated[
+    bool | None,
+    typer.Option("--require-par/--no-require-par", help="Whether authorization requests must be pushed."),
+]
+NewIdTokenClaims = Annotated[
+    str | None,
+    typer.Option(
+        "--id-token-claims",
+        metavar="NAMES",
+        help="Claims about the user for its id_tokens, separated by commas.",
+    ),
+]
+EndSessions = Annotated[
+    bool,
+    typer.Option("--end-sessions", help="End the sessions that hold more than the client may have now."),
+]

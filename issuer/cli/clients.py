@@ -1,14 +1,11 @@
 """`issuer clients`: creates, lists, disables and enables OAuth clients, and rotates their secrets.
 
-The options of `add` are in `client_options`.
+The options of `add` are in `client_options`; other commands are in siblings: `client_view`, `client_set`.
 """
 
-import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,34 +21,46 @@ from issuer.administration.clients import (
     require_scope,
     restore_secret,
 )
+from issuer.cli import client_delete, client_set, client_view
 from issuer.cli import client_options as option
+from issuer.cli.client_delete import Yes
+from issuer.cli.client_file import FILE_OPTIONS, refuse, register_file, require_only
+from issuer.cli.client_keys import key_set_of
+from issuer.cli.client_view import (
+    ClientId,
+    DryRun,
+    document_of,
+    find_client,
+    row_of,
+    show_client,
+    span_of,
+    wait_for_caches,
+)
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
-from issuer.cli.private_keys import content_of
 from issuer.cli.streams import OutputLost, require_output
-from issuer.cli.tables import Row
-from issuer.cli.terminal import status
 from issuer.clients.client import FIRST_PARTY, Client
-from issuer.clients.key_sets import read_key_set
-from issuer.clients.outgoing_http import is_reachable
-from issuer.clients.store import MEMORY
+from issuer.clients.store import Filters
 from issuer.clock import instant, system_clock
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
-from issuer.oauth import AuthMethod, format_scope
-from issuer.services import Issuer
+from issuer.oauth import AuthMethod, GrantType
 from issuer.settings.loading import load_settings
-from issuer.settings.values import parse_duration
-from issuer.strict_json import read_document
 
 app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
 
-ClientId = Annotated[str, typer.Argument(help="The client_id.")]
+MOST = 1_000_000
 
 
 @app.command()
 def add(
-    name: option.Name,
+    context: typer.Context,
+    name: option.Name = None,
     *,
+    file: option.From = None,
+    prune: option.Prune = False,
+    overlap: option.Overlap = "24h",
+    yes: Yes = False,
+    dry_run: DryRun = False,
     scope: option.Scope = "",
     audience: option.Audience = None,
     auth: option.Auth = AuthMethod.BASIC,
@@ -67,19 +76,51 @@ def add(
     id_token_claims: option.IdTokenClaims = "",
     as_json: Json = False,
 ) -> None:
-    """Create a client; its secret is shown only once."""
+    """Create a client, whose secret is shown only once, or with --from all clients of a file."""
+    if file is not None:
+        require_only(context, FILE_OPTIONS)
+        register_file(file, overlap, prune=prune, yes=yes, dry_run=dry_run, as_json=as_json)
+        return
     options: ClientOptions = {
-        "grant_types": frozenset(grant) if grant else None,
-        "redirect_uris": redirect_uri or (),
-        "post_logout_redirect_uris": post_logout_redirect_uri or (),
-        "backchannel_logout_uri": backchannel_logout_uri,
-        "is_trusted": trusted,
-        "requires_pkce": not no_pkce,
-        "requires_par": require_par,
-        "id_token_claims": [name.strip() for name in id_token_claims.split(",") if name.strip()],
-        "jwks_uri": jwks_uri,
+        **_uris(redirect_uri, post_logout_redirect_uri, backchannel_logout_uri),
+        **_others(jwks_uri, grant, id_token_claims),
+        **_flags(trusted=trusted, no_pkce=no_pkce, require_par=require_par),
     }
-    client, secret = _checked(name, auth, scope, audience or (), jwks, options)
+    client, secret = _checked(_name(context, name), auth, scope, audience or (), jwks, options)
+    _add(client, secret, as_json=as_json)
+
+
+def _name(context: typer.Context, name: str | None) -> str:
+    """Return the name of one client; raise BadParameter without one, or with an option for files."""
+    if name is None:
+        raise typer.BadParameter("give the name of a client, or --from with a file of clients")
+    refuse(context, FILE_OPTIONS - {"as_json"}, "needs --from")
+    return name
+
+
+def _others(jwks_uri: str | None, grant: Sequence[GrantType] | None, claims: str) -> ClientOptions:
+    return {
+        "jwks_uri": jwks_uri,
+        "grant_types": frozenset(grant) if grant else None,
+        "id_token_claims": [name.strip() for name in claims.split(",") if name.strip()],
+    }
+
+
+def _flags(*, trusted: bool, no_pkce: bool, require_par: bool) -> ClientOptions:
+    return {"is_trusted": trusted, "requires_pkce": not no_pkce, "requires_par": require_par}
+
+
+def _uris(
+    redirect: Sequence[str] | None, post_logout: Sequence[str] | None, backchannel: str | None
+) -> ClientOptions:
+    return {
+        "redirect_uris": redirect or (),
+        "post_logout_redirect_uris": post_logout or (),
+        "backchannel_logout_uri": backchannel,
+    }
+
+
+def _add(client: Client, secret: str | None, *, as_json: bool) -> None:
     require_output()
     with opened() as issuer:
         client = replace(client, audiences=issuer.clients.resources.spelled(client.audiences))
@@ -101,7 +142,7 @@ def _checked(
     with misuse():
         name, granted = require_client_name(name), require_scope(scope)
         audiences = require_audiences(audience, default)
-    complete: ClientOptions = {**options, "jwks": _key_set(auth, jwks, options.get("jwks_uri"))}
+    complete: ClientOptions = {**options, "jwks": key_set_of(auth, jwks, options.get("jwks_uri"))}
     with misuse():
         return new_client(name, auth, granted, audiences, system_clock(), **complete)
 
@@ -114,10 +155,10 @@ def rotate_secret(
     as_json: Json = False,
 ) -> None:
     """Create a new secret for a client, shown only once; the old one stays valid for --overlap."""
-    span = _span(overlap)
+    span = span_of(overlap)
     require_output()
     with opened(Access.CHANGE) as issuer:
-        client = _find(issuer, client_id)
+        client = find_client(issuer, client_id)
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
         renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock())
@@ -127,7 +168,7 @@ def rotate_secret(
         ):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
-            _wait_for_caches(as_json=as_json)
+            wait_for_caches(as_json=as_json)
 
 
 @contextmanager
@@ -148,12 +189,6 @@ def _undone_unless_shown(undone: str, undo: Callable[[], None]) -> Iterator[None
         raise
 
 
-def _wait_for_caches(*, as_json: bool) -> None:
-    """Wait until no process uses a cached client any more, so that the change is in effect on return."""
-    with status("waiting until every process has the change", as_json=as_json):
-        time.sleep(MEMORY.total_seconds())
-
-
 def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
     text = f"client_id      {client.id}"
     if secret:
@@ -162,126 +197,74 @@ def _show_secret(client: Client, secret: str | None, *, as_json: bool) -> None:
         text += f" The old one is valid until {instant(client.old_secret_until)}."
     if client.auth_method is AuthMethod.NONE and not client.redirect_uris:
         text += "\nNobody can sign in to it: a client without a secret needs --redirect-uri."
-    show({**_document(client), "client_secret": secret}, as_json=as_json, message=text)
-
-
-def _span(text: str) -> timedelta:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"--overlap: {error}") from error
-
-
-def _key_set(auth: AuthMethod, jwks: Path | None, jwks_uri: str | None) -> str | None:
-    """Return the JWKS in the file, if any; raise BadParameter or CommandError for options that contradict."""
-    given = [each for each in (jwks, jwks_uri) if each is not None]
-    if len(given) != (auth is AuthMethod.PRIVATE_KEY_JWT):
-        raise typer.BadParameter(
-            "--auth private_key_jwt needs --jwks or --jwks-uri, and nothing else takes them"
-        )
-    if jwks_uri is not None and not is_reachable(jwks_uri):
-        raise typer.BadParameter("--jwks-uri must be an https URL (http on loopback), without a fragment")
-    if jwks is None:
-        return None
-    try:
-        document = read_document(content_of(jwks))
-        read_key_set(document)
-    except (OSError, ValueError) as error:
-        raise CommandError(f"the key set in {jwks} cannot be used: {error}") from error
-    return json.dumps(document)
+    show({**document_of(client), "client_secret": secret}, as_json=as_json, message=text)
 
 
 @app.command("list")
-def list_clients(*, as_json: Json = False) -> None:
-    """List all clients, including the built-in one."""
+def list_clients(
+    *,
+    like: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only clients with this text in their name or client_id.")
+    ] = "",
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only disabled clients.")] = False,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, metavar="N", help="The most clients to list.")] = 100,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="CLIENT_ID", help="Continue after this client, the last of the page before."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List clients, the oldest first; the first page begins with the built-in one."""
     with opened(Access.READ) as issuer:
-        registered, damaged = issuer.clients.store.all()
-        every = (FIRST_PARTY, *registered)
-        document = {"clients": list(map(_document, every))}
-        show(document, as_json=as_json, rows=list(map(_row, every)), damaged=damaged)
+        try:
+            page = issuer.clients.store.page(Filters(like, disabled), after, limit)
+        except LookupError:
+            raise CommandError(f"no such client: {after!r}; give the last client_id of a page") from None
+        listed = [*_built_in(like, disabled=disabled, after=after), *page.clients]
+        more = f"there are more: --after {page.next_after}" if page.next_after else ""
+        show(
+            {"clients": list(map(document_of, listed)), "next_after": page.next_after},
+            as_json=as_json,
+            rows=list(map(row_of, listed)),
+            message=more if listed else "no such clients",
+            damaged=page.damaged,
+        )
+
+
+def _built_in(like: str, *, disabled: bool, after: str | None) -> tuple[Client, ...]:
+    texts = (FIRST_PARTY.name, FIRST_PARTY.id)
+    is_listed = after is None and not disabled and any(like.lower() in text for text in texts)
+    return (FIRST_PARTY,) if is_listed else ()
 
 
 @app.command("require-pkce")
 def require_pkce(client_id: ClientId, *, as_json: Json = False) -> None:
     """Require PKCE of a client that was created with --no-pkce."""
     with opened(Access.CHANGE) as issuer:
-        client = _find(issuer, client_id)
+        client = find_client(issuer, client_id)
         issuer.clients.store.require_pkce(client.id)
-        _wait_for_caches(as_json=as_json)
-        _show(_find(issuer, client_id), as_json=as_json, message="requires PKCE")
+        wait_for_caches(as_json=as_json)
+        show_client(find_client(issuer, client_id), as_json=as_json, message="requires PKCE")
 
 
 @app.command()
 def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Refuse a client from now on; access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
-        client = _find(issuer, client_id)
+        client = find_client(issuer, client_id)
         issuer.clients.store.set_disabled(client.id, issuer.clock())
-        _wait_for_caches(as_json=as_json)
-        _show(_find(issuer, client_id), as_json=as_json, message="disabled")
+        wait_for_caches(as_json=as_json)
+        show_client(find_client(issuer, client_id), as_json=as_json, message="disabled")
 
 
 @app.command()
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Enable a disabled client again."""
     with opened(Access.CHANGE) as issuer:
-        issuer.clients.store.set_disabled(_find(issuer, client_id).id, None)
-        _show(_find(issuer, client_id), as_json=as_json, message="enabled")
+        issuer.clients.store.set_disabled(find_client(issuer, client_id).id, None)
+        show_client(find_client(issuer, client_id), as_json=as_json, message="enabled")
 
 
-def _find(issuer: Issuer, client_id: str) -> Client:
-    client = issuer.clients.store.by_id(client_id)
-    if client is None:
-        raise CommandError(f"no such client: {client_id!r}; see: issuer clients list")
-    if client == FIRST_PARTY:
-        raise CommandError(f"{client_id} is built in; ISSUER_PASSWORD_LOGIN=off disables its log-in")
-    return client
-
-
-def _document(client: Client) -> dict[str, object]:
-    """Return what JSON says about a client, with the names of RFC 7591 section 2 where there is one."""
-    return {
-        "client_id": client.id,
-        "name": client.name,
-        "auth": client.auth_method.value,
-        "scope": format_scope(client.scope),
-        "audiences": " ".join(client.audiences),
-        "jwks_uri": client.jwks_uri,
-        "grant_types": sorted(client.grant_types),
-        "redirect_uris": client.redirect_uris,
-        "post_logout_redirect_uris": client.post_logout_redirect_uris,
-        "backchannel_logout_uri": client.backchannel_logout_uri,
-        "is_trusted": client.is_trusted,
-        "requires_pkce": client.requires_pkce,
-        "requires_par": client.requires_par,
-        "id_token_claims": client.id_token_claims,
-        "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
-        "created_at": instant(client.created_at) if client.created_at else None,
-        "disabled_at": instant(client.disabled_at) if client.disabled_at else None,
-    }
-
-
-def _row(client: Client) -> Row:
-    """Return what tables say about a client: what operators look for, in 80 columns."""
-    unusual = {
-        "trusted": client.is_trusted,
-        "no-pkce": not client.requires_pkce,
-        "require-par": client.requires_par,
-        "id-token-claims": bool(client.id_token_claims),
-    }
-    return {
-        "client_id": client.id,
-        "name": client.name,
-        "grants": " ".join(sorted(client.grant_types)),
-        "scope": format_scope(client.scope),
-        "audiences": " ".join(client.audiences),
-        "jwks_uri": client.jwks_uri,
-        "redirect_uris": " ".join(client.redirect_uris),
-        "options": " ".join(name for name, is_set in unusual.items() if is_set),
-        "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
-        "disabled_at": instant(client.disabled_at) if client.disabled_at else None,
-    }
-
-
-def _show(client: Client, *, as_json: bool, message: str) -> None:
-    show(_document(client), as_json=as_json, rows=[_row(client)], message=f"{client.name}: {message}")
+app.command("show")(client_view.show_one)
+app.command("set")(client_set.set_client)
+app.command("delete")(client_delete.delete)

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from issuer.cli import INTERRUPTED
 from issuer.cli.streams import OutputLost
-from issuer.cli.tables import Row, draw
+from issuer.cli.tables import Row, draw, draw_members
 from issuer.cli.terminal import complain, console, error_console, prose
 from issuer.clock import instant
 from issuer.database.database import Database
@@ -134,21 +134,24 @@ def show(
     *,
     as_json: bool,
     rows: Sequence[Row] = (),
+    members: Row | None = None,
     hidden: Collection[str] = (),
     message: str = "",
     wrap: bool = False,
     damaged: Sequence[StoreError] = (),
 ) -> None:
-    """Print a result: `document` as JSON, or `rows` as a table without the `hidden` columns, and then `message`.
+    """Print a result: `document` as JSON, or for people first `members`, one in a line, then `rows`, and `message`.
 
-    Lines of `message` are printed whole, as they may be copied; with `wrap` they are prose, wrapped at words. If
-    there are `damaged` rows of the database, print them last and exit 1.
+    `rows` are a table without the `hidden` columns. Lines of `message` are printed whole, as they may be copied; with
+    `wrap` they are prose, wrapped at words. If there are `damaged` rows of the database, print them last and exit 1.
     """
     errors = list(map(str, damaged))
     if as_json:
         sys.stdout.write(json.dumps({**document, "damaged": errors} if errors else document, indent=2) + "\n")
     else:
         terminal = console()
+        if members:
+            draw_members(members, terminal)
         if rows:
             draw(rows, terminal, hidden)
         if message:

@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 
 from issuer.blocking import require_blocking_allowed
 from issuer.clients.assertion import ASSERTION_TYPE, Assertion
-from issuer.clients.client import Client, secret_matches
+from issuer.clients.client import SECRET_METHODS, Client, secret_matches
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.store import ClientStore
 from issuer.oauth import AuthMethod, InvalidClient, InvalidRequest, OAuthRequest
@@ -19,7 +19,6 @@ from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 
 BASIC_MOST_CHARACTERS = 2048
-_SECRET = frozenset({AuthMethod.BASIC, AuthMethod.POST})
 
 
 class ClientAuthentication:
@@ -104,7 +103,7 @@ def _proven(client: Client | None, secret: str | None, now: datetime) -> Client 
     A client with a secret may send it by Basic or in the form.
     """
     matches = secret is None or secret_matches(client, secret, now)
-    allowed = {AuthMethod.NONE} if secret is None else _SECRET
+    allowed = {AuthMethod.NONE} if secret is None else SECRET_METHODS
     if client is None or client.disabled_at or not matches or client.auth_method not in allowed:
         return None
     return client

@@ -14,6 +14,8 @@ from issuer.oauth import AuthMethod, GrantType, InvalidTarget, ResponseType, Una
 from issuer.urls import comparable
 
 FIRST_PARTY_ID = "first-party"
+SECRET_METHODS = frozenset({AuthMethod.BASIC, AuthMethod.POST})
+"""The methods of clients that have a secret; such a client may send it either way."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,13 @@ class Client:
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
         """Return the client with another secret; the old one stays valid for `overlap`."""
+        return self.with_secret_digest(digest(secret), now, overlap)
+
+    def with_secret_digest(self, newest: bytes, now: datetime, overlap: timedelta) -> Self:
+        """Return the client with the secret of a digest; the old one stays valid for `overlap`."""
         old = self.secret_digest if overlap else None
         until = now + overlap if old else None
-        return replace(self, secret_digest=digest(secret), old_secret_digest=old, old_secret_until=until)
+        return replace(self, secret_digest=newest, old_secret_digest=old, old_secret_until=until)
 
     @property
     def is_confidential(self) -> bool:

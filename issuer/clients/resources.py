@@ -86,8 +86,11 @@ class Resources:
         known = {matched(each) for each in own}
         if all(matched(each) in known for each in requested):
             return audience_among(requested, own)
-        opened = tuple(each.uri for each in self._find(requested) if each.is_open)
-        return audience_among(requested, (*own, *opened))
+        return audience_among(requested, (*own, *self.opened(requested)))
+
+    def opened(self, uris: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the open resources among the URIs, as they are registered."""
+        return tuple(each.uri for each in self._find(uris) if each.is_open)
 
     def allowed_scope(self, scope: frozenset[str], audience: Iterable[str]) -> frozenset[str]:
         """Return what of `scope` a token for all of `audience` may have: what is registered with one of them.

@@ -3,13 +3,18 @@
 What a client may use is decided in `client`.
 """
 
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     Boolean,
     Column,
+    ColumnElement,
+    Connection,
+    Index,
     LargeBinary,
     Row,
     String,
@@ -17,8 +22,12 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    func,
     insert,
+    literal,
+    or_,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -27,7 +36,7 @@ from issuer.blocking import is_blocking_allowed
 from issuer.clients.client import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import checked, each_readable
+from issuer.database.rows import batched, checked, each_readable
 from issuer.database.subjects import claim
 from issuer.database.types import Instant, Member, Members, Scope, Texts
 from issuer.digests import named
@@ -58,6 +67,7 @@ clients = Table(
     Column("requires_pkce", Boolean, nullable=False),
     Column("requires_par", Boolean, nullable=False),
     Column("id_token_claims", Texts, nullable=False),
+    Index("ix_clients_order", "created_at", "id"),
 )
 
 assertions = Table(
@@ -86,6 +96,25 @@ class _Seen:
     is_refreshing: bool = False
 
 
+@dataclass(frozen=True)
+class Filters:
+    """Which clients are listed."""
+
+    like: str = ""
+    """A part of the name or of the id, in upper or lower case."""
+    disabled: bool = False
+    """Whether only disabled ones are listed."""
+
+
+class Page(NamedTuple):
+    """A part of a list of clients."""
+
+    clients: list[Client]
+    damaged: list[DatabaseDamaged]
+    next_after: str | None
+    """The id after which the next page begins; None: this is the last one."""
+
+
 class ClientStore:
     """Stores clients."""
 
@@ -97,8 +126,7 @@ class ClientStore:
         """Keep a new client; raise Refused if another client or an account has its identifier."""
         try:
             with self._database.write() as connection:
-                connection.execute(insert(clients).values(vars(client)))
-                claim(connection, [client.id])
+                insert_client(connection, client)
         except IntegrityError:
             raise Refused(f"another client or an account has the identifier {client.id}") from None
 
@@ -148,6 +176,24 @@ class ClientStore:
             rows = connection.execute(select(clients).order_by(clients.c.created_at, clients.c.id)).all()
         return each_readable(rows, _client)
 
+    def page(self, filters: Filters, after: str | None, limit: int) -> Page:
+        """Return at most `limit` registered clients in the order of `all`, that follow the one with the id `after`.
+
+        Raise LookupError if that is not registered.
+        """
+        order = tuple_(clients.c.created_at, clients.c.id)
+        wanted = select(clients).order_by(clients.c.created_at, clients.c.id).limit(limit + 1)
+        with self._database.snapshot() as connection:
+            if after is not None:
+                place = select(clients.c.created_at, clients.c.id).where(clients.c.id == after)
+                row = connection.execute(place).one_or_none()
+                if row is None:
+                    raise LookupError(after)
+                wanted = wanted.where(order > tuple_(literal(row.created_at, Instant), row.id))
+            rows = connection.execute(wanted.where(*_conditions(filters))).all()
+        readable, damaged = each_readable(rows[:limit], _client)
+        return Page(readable, damaged, str(rows[limit - 1].id) if len(rows) > limit else None)
+
     def set_disabled(self, client_id: str, disabled_at: datetime | None) -> None:
         """Disable the client from an instant on, or with None enable it."""
         with self._database.write() as connection:
@@ -184,6 +230,58 @@ class ClientStore:
         except IntegrityError:
             return False
         return True
+
+
+def lock_client(connection: Connection, client_id: str) -> Client | None:
+    """Return a registered client, locked until the transaction ends, or None; raise DatabaseDamaged."""
+    row = connection.execute(_BY_ID.with_for_update(), {"client_id": client_id}).one_or_none()
+    return _client(row) if row else None
+
+
+def find_clients(
+    connection: Connection, ids: Collection[str], names: Collection[str], *, every: bool, lock: bool
+) -> list[Client]:
+    """Return the registered clients with one of the ids or names, or every one; raise DatabaseDamaged.
+
+    With `lock` they are locked until the transaction ends.
+    """
+    wanted = select(clients).order_by(clients.c.created_at, clients.c.id)
+    if lock:
+        wanted = wanted.with_for_update()
+    if every:
+        return [_client(row) for row in connection.execute(wanted)]
+    found = {}
+    for column, values in ((clients.c.id, ids), (clients.c.name, names)):
+        for some in batched(sorted(values)):
+            found.update({row.id: _client(row) for row in connection.execute(wanted.where(column.in_(some)))})
+    return list(found.values())
+
+
+def insert_client(connection: Connection, client: Client) -> None:
+    """Add a client within a transaction; raise IntegrityError if its id was ever used."""
+    connection.execute(insert(clients).values(vars(client)))
+    claim(connection, [client.id])
+
+
+def update_client(connection: Connection, before: Client, after: Client) -> None:
+    """Store what differs between two states of a client that the transaction has locked."""
+    values = {name: value for name, value in vars(after).items() if value != getattr(before, name)}
+    if values:
+        connection.execute(update(clients).where(clients.c.id == before.id).values(values))
+
+
+def delete_client(connection: Connection, client_id: str) -> None:
+    """Delete a client within a transaction; its id stays used."""
+    connection.execute(delete(clients).where(clients.c.id == client_id))
+
+
+def _conditions(filters: Filters) -> Iterator[ColumnElement[bool]]:
+    if filters.disabled:
+        yield clients.c.disabled_at.is_not(None)
+    if filters.like:
+        escaped = re.sub(r"([\\%_])", r"\\\1", filters.like)
+        text = func.lower(f"%{escaped}%")  # as the database lowers, on both sides
+        yield or_(*(func.lower(column).like(text, escape="\\") for column in (clients.c.name, clients.c.id)))
 
 
 def _client(row: Row[Any]) -> Client:

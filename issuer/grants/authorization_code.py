@@ -3,14 +3,18 @@
 What makes a code valid, and its single use, are the work of `authorize.redeeming`.
 """
 
+from dataclasses import replace
+
 from issuer.accounts.user import User
 from issuer.authorize.code import AuthorizationCode
 from issuer.authorize.redeeming import Presented
 from issuer.authorize.request import scope_of_user
-from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest
+from issuer.clients.client import Client
+from issuer.grants.context import NO_AUDIENCE, Grant, GrantContext, Issue, TokenRequest
 from issuer.grants.response import UnsignedTokenResponse
-from issuer.oauth import GrantType, ServerError
+from issuer.oauth import GrantType, InvalidGrant, ServerError
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.refresh import NewFamily
 
 
@@ -18,7 +22,8 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     """Authorize the client for what the user consented to, as far as the user still has it; raise InvalidGrant."""
     key = context.signing_key(request.now)
 
-    def start(code: AuthorizationCode, user: User) -> tuple[UnsignedTokenResponse, str]:
+    def start(issued: AuthorizationCode, user: User) -> tuple[UnsignedTokenResponse, str]:
+        code = _narrowed(issued, request.client, context.entitlements)
         authorization = Authorization(
             user.id,
             code.client_id,
@@ -42,6 +47,14 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         request.parameters.get("code_verifier"),
     )
     return context.codes.redeem(presented, request.now, start)
+
+
+def _narrowed(code: AuthorizationCode, client: Client, entitlements: Entitlements) -> AuthorizationCode:
+    """Return a code as if it were issued now: an operator may have narrowed its client. Raise InvalidGrant."""
+    audience = entitlements.audience(client, code.audience)
+    if not audience:
+        raise InvalidGrant(NO_AUDIENCE)
+    return replace(code, scope=entitlements.scope(client, code.scope), audience=audience)
 
 
 GRANT = Grant(

@@ -18,6 +18,7 @@ from issuer.keyring.key import Key
 from issuer.oauth import GrantType, InvalidRequest
 from issuer.throttling.origin import Origin
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.family_store import FamilyStore, Found
 from issuer.tokens.refresh import Grace
 
@@ -55,10 +56,15 @@ class GrantContext:
     signing_key: Callable[[datetime], Key]
     """Return the key that signs now; raise Unavailable on a node that cannot sign."""
     resources: Resources
+    entitlements: Entitlements
+    """What clients may still have of what their sessions and codes hold."""
     user_audience: tuple[str, ...]
     client_audience: tuple[str, ...]
     grace: Grace
     """How long a used refresh token may be repeated."""
+
+
+NO_AUDIENCE = "the client may have tokens for no audience of this sign-in any more; sign in again"
 
 
 class Issue(Protocol):

@@ -4,17 +4,18 @@ What presenting a token leads to is decided in `tokens.refresh`; the database en
 """
 
 from issuer.digests import digest
-from issuer.grants.context import Grant, GrantContext, Issue, TokenRequest, Workload
+from issuer.grants.context import NO_AUDIENCE, Grant, GrantContext, Issue, TokenRequest, Workload
 from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import GrantType, InvalidGrant, InvalidScope, UnknownToken
 from issuer.throttling.limits import subnet
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.entitlements import may_keep
 from issuer.tokens.identity import IDENTITY_SCOPES
 from issuer.tokens.redemption import redeem
 
 
 def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> UnsignedTokenResponse:
-    """Authorize the holder of a valid refresh token for the scope of its session, as far as the user still has it."""
+    """Authorize the holder of a valid refresh token for the scope of its session that user and client still have."""
     presented = request.require("refresh_token")
     found = (
         request.found
@@ -25,23 +26,28 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         raise UnknownToken
     address = subnet(request.origin.address)
     renewal = redeem(context.families, presented, found, address, request.now, context.grace)
-    user, family = found.user, found.family
+    user, family, client = found.user, found.family, request.client
+    if not may_keep(client, family):
+        client.require_grant(GrantType.AUTHORIZATION_CODE)
     if user.disabled_at is not None:
         raise InvalidGrant
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("the requested scope exceeds the scope granted at log-in")
     # The identity scopes are granted by the user, not by an operator.
-    scope = family.scope & (user.scope | IDENTITY_SCOPES)
+    scope = context.entitlements.scope(client, family.scope) & (user.scope | IDENTITY_SCOPES)
+    audience = context.entitlements.audience(client, family.audience)
+    if not audience:
+        raise InvalidGrant(NO_AUDIENCE)
     return issue(
         Authorization(
             user.id,
             family.client_id,
             scope,
-            family.audience,
+            audience,
             user.username,
             renewal,
             user=user,
-            id_token_claims=request.client.id_token_claims,
+            id_token_claims=client.id_token_claims,
         )
     )
 

@@ -9,6 +9,7 @@ from datetime import datetime
 from issuer.clients.store import ClientStore
 from issuer.oauth import InsufficientScope, InvalidToken
 from issuer.tokens.bearer import BearerAuthentication
+from issuer.tokens.entitlements import may_keep
 from issuer.tokens.identity import IdentityScope, released_claims
 
 
@@ -25,7 +26,8 @@ class UserInfo:
         Raise InvalidToken, also if the session, the account or the client has ended, or InsufficientScope.
         """
         caller = self._bearer.caller(token, now)
-        if self._clients.find_enabled(caller.family.client_id) is None:
+        client = self._clients.find_enabled(caller.family.client_id)
+        if client is None or not may_keep(client, caller.family):
             raise InvalidToken
         if IdentityScope.OPENID not in caller.scope:
             raise InsufficientScope

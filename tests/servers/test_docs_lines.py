@@ -3,6 +3,7 @@
 Only ports and the address of a database are replaced. Which documents have shell lines is tested in `test_documents`.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -109,6 +110,16 @@ def test_each_runbook_runs(begun: Mapping[str, Lines]) -> None:
     assert printed.count('{"access_token"') == 1
     assert "is PKCS#8 PEM, under the passphrase" in printed
     assert "$argon2id$" in (begun["operate"].folder / "users.txt").read_text("utf-8")
+
+
+def test_the_file_of_clients_is_registered_once_and_its_secrets_are_not_printed(
+    begun: Mapping[str, Lines],
+) -> None:
+    printed, folder = begun["operate"].printed, begun["operate"].folder
+    assert printed.count("3 clients in the file: registered as declared") == 1
+    (written,) = json.loads((folder / "new-secrets.json").read_text("utf-8"))["clients"]
+    assert written["client_id"] == "warehouse"
+    assert written["client_secret"] not in printed
 
 
 def test_every_runbook_is_run() -> None:

@@ -23,7 +23,7 @@ SERVERS = {"serve", "demo"}
 READING = [
     "check", "move", "keys list", "keys plan", "keys nodes", "keys verify", "keys rotate", "keys rollback",
     "keys recover", "audit list", "audit sessions", "audit verify", "users list", "users import", "clients list",
-    "resources list",
+    "clients show", "resources list",
 ]  # fmt: skip
 NEEDING = [
     "keys revoke",
@@ -32,6 +32,8 @@ NEEDING = [
     "users set-profile",
     "users disable",
     "users enable",
+    "clients set",
+    "clients delete",
     "clients rotate-secret",
     "clients require-pkce",
     "resources remove",

@@ -19,6 +19,7 @@ from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.authorization import Authorization
+from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import FamilyStore
@@ -63,6 +64,7 @@ class Node:
                 codes=cast("Any", None),  # no code is redeemed
                 signing_key=cast("Any", KeyRingStub()).signing_key,
                 resources=Resources(database),
+                entitlements=Entitlements(Resources(database), ("x",), "x"),
                 user_audience=("x",),
                 client_audience=("x",),
                 grace=grace,

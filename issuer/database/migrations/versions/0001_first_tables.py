@@ -66,6 +66,7 @@ def _create_clients() -> None:
         sa.Column("requires_par", sa.Boolean(), nullable=False),
         sa.Column("id_token_claims", sa.Text(), nullable=False),
     )
+    op.create_index("ix_clients_order", "clients", ["created_at", "id"])
     op.create_table(
         "resources",
         sa.Column("matched", sa.String(2048), primary_key=True),

@@ -86,7 +86,7 @@ def _create_authorizations() -> None:
     op.create_table(
         "consents",
         sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), primary_key=True),
-        sa.Column("client_id", sa.String(512), primary_key=True),
+        sa.Column("client_id", sa.String(512), primary_key=True, index=True),
         sa.Column("resource", sa.String(2048), primary_key=True),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("given_at", Instant(), nullable=False),

@@ -1,0 +1,147 @@
+"""Registers the clients of a file: all of them or none, in one transaction.
+
+What has to be done is decided in `client_plan`.
+"""
+
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from sqlalchemy import Connection, select, text
+from sqlalchemy.exc import IntegrityError
+
+from issuer.administration.client_changes import store_change, void_codes_without_consent
+from issuer.administration.client_deletion import remove_leftovers, remove_within
+from issuer.administration.client_file import ClientFile
+from issuer.administration.client_plan import PlannedClient, Step, new_secrets, planned
+from issuer.clients.client import Client
+from issuer.clients.resources import Resources
+from issuer.clients.store import find_clients, insert_client
+from issuer.database.database import Database
+from issuer.database.engines import lift_time_limits
+from issuer.database.rows import batched
+from issuer.database.subjects import subjects
+from issuer.errors import Refused
+
+_LOCK = 0x69737376  # any constant number, next to that of migrations
+
+
+@dataclass(frozen=True)
+class ClientSync:
+    """Brings registered clients to what a file declares."""
+
+    database: Database
+    file: ClientFile
+    secrets_file: Path | None
+    """Where new secrets are written; it must not exist."""
+    now: datetime
+    overlap: timedelta
+    """How long replaced secrets stay valid."""
+    prune: bool
+    """Whether registered clients that are not in the file are deleted."""
+
+    def preview(self) -> list[PlannedClient]:
+        """Return what `perform` would do; raise what it raises."""
+        with self.database.snapshot() as connection:
+            plan = self._plan(connection, lock=False)
+        self._require_new_file(plan)
+        return plan
+
+    def perform(self, confirmed: Collection[str] | None = None) -> list[PlannedClient]:
+        """Do it, and return what was done; other commands that register files wait.
+
+        Raise BadDocument, OSError, or Refused: also if another client would be deleted than those `confirmed`.
+        """
+        with _removed_unless_stored() as written, self.database.write() as connection:
+            if not self.database.is_sqlite:  # which has one writer at a time
+                lift_time_limits(connection)
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            plan = self._plan(connection, lock=True)
+            deleted = {each.client.id for each in plan if each.step is Step.DELETE}
+            if confirmed is not None and not deleted <= set(confirmed):
+                raise Refused("other clients were registered meanwhile, and would be deleted; run it again")
+            for each in plan:
+                self._store(connection, each)
+            # Last: whatever fails before that writes no secrets.
+            if secrets := list(new_secrets(plan)):
+                written.append(_write(self._require_new_file(plan), secrets))
+        return plan
+
+    def remove_leftovers(self, plan: Sequence[PlannedClient], now: datetime) -> None:
+        """Remove what requests have stored meanwhile of clients that were deleted, or are trusted no longer."""
+        for each in plan:
+            if each.step is Step.DELETE:
+                remove_leftovers(self.database, each.client.id, now)
+            elif each.before and each.before.is_trusted and not each.client.is_trusted:
+                void_codes_without_consent(self.database, each.client.id)
+
+    def _plan(self, connection: Connection, *, lock: bool) -> list[PlannedClient]:
+        file = self.file
+        ids = {each.client.id for each in file.clients}
+        names = {each.client.name for each in file.clients if not each.has_id}
+        registered = find_clients(connection, ids, names, every=self.prune, lock=lock)
+        used = set[str]()
+        for some in batched(sorted(ids - {client.id for client in registered})):
+            used.update(connection.scalars(select(subjects.c.id).where(subjects.c.id.in_(some))))
+        return planned(file, registered, used, self.now, overlap=self.overlap, prune=self.prune)
+
+    def _store(self, connection: Connection, planned: PlannedClient) -> None:
+        match planned.step, planned.before:
+            case Step.DELETE, _:
+                remove_within(connection, planned.client.id, self.now)
+            case Step.CHANGE, Client() as before:
+                store_change(connection, before, planned.client)
+            case _:
+                try:
+                    insert_client(connection, planned.client)
+                except IntegrityError:
+                    raise Refused(f"another client or an account has the id {planned.client.id}") from None
+
+    def _require_new_file(self, plan: Sequence[PlannedClient]) -> Path | None:
+        """Return the file for new secrets; raise Refused if it exists, and there are some."""
+        path = self.secrets_file
+        if path is not None and path.exists() and any(new_secrets(plan)):
+            raise Refused(f"{path} exists, and is not overwritten: move it away, then run it again")
+        return path
+
+
+def spelled(file: ClientFile, resources: Resources) -> ClientFile:
+    """Return a file with its audiences as the resources are registered."""
+    every = tuple(sorted({uri for each in file.clients for uri in each.client.audiences}))
+    known = dict(zip(every, resources.spelled(every), strict=True)) if every else {}
+
+    def respelled(client: Client) -> Client:
+        return replace(client, audiences=tuple(dict.fromkeys(known[uri] for uri in client.audiences)))
+
+    return replace(file, clients=tuple(replace(each, client=respelled(each.client)) for each in file.clients))
+
+
+@contextmanager
+def _removed_unless_stored() -> Iterator[list[Path]]:
+    """Yield a list of files, which are removed if the block fails: the secrets in them belong to no client."""
+    written: list[Path] = []
+    try:
+        yield written
+    except BaseException:
+        for each in written:
+            each.unlink(missing_ok=True)
+        raise
+
+
+def _write(path: Path | None, secrets: Sequence[tuple[Client, str]]) -> Path:
+    """Write secrets to a new file that only this user can read, and return it; raise OSError."""
+    if path is None:
+        raise ValueError("no file for new secrets")
+    rows = [
+        {"client_id": client.id, "name": client.name, "client_secret": secret} for client, secret in secrets
+    ]
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        file.write(json.dumps({"clients": rows}, indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return path

@@ -1,0 +1,75 @@
+"""`issuer clients delete`: deletes a client after a confirmation.
+
+What belongs to a client is deleted by `administration.client_deletion`.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from issuer.administration.client_deletion import remove_client, remove_leftovers
+from issuer.administration.client_sessions import count_sessions
+from issuer.cli.client_view import ClientId, DryRun, find_client, no_such_client, wait_for_caches
+from issuer.cli.output import Access, CommandError, Json, opened, show
+from issuer.clients.client import Client
+from issuer.clock import instant
+from issuer.services import Issuer
+
+CONFIRMED_BY = 6
+
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+def delete(client_id: ClientId, *, yes: Yes = False, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Delete a client, end its sessions, and forget what users allowed it; its client_id is never used again.
+
+    Access tokens already issued stay valid until they expire.
+    """
+    with opened(Access.READ if dry_run else Access.CHANGE) as issuer:
+        client = find_client(issuer, client_id)
+        sessions = count_sessions(issuer.database, client.id, issuer.clock())
+        users = issuer.authorize.consents.count_users(client.id)
+        if not yes and not dry_run:
+            confirm(
+                f"Type the first {CONFIRMED_BY} characters of the client_id to delete {client.name}",
+                client.id,
+            )
+        if not dry_run:
+            sessions = _delete(issuer, client, as_json=as_json)
+        until = instant(issuer.clock() + issuer.policy.token_lifetime)
+        done = "would be deleted" if dry_run else "deleted"
+        lines = [
+            f"{client.name}: {done}; sessions ended: {sessions}, users whose consent is deleted: {users}",
+            f"access tokens already issued stay valid until {until}",
+        ]
+        show(
+            {
+                "client_id": client.id,
+                "name": client.name,
+                "deleted": not dry_run,
+                "sessions_ended": sessions,
+                "users_consented": users,
+                "access_tokens_until": until,
+            },
+            as_json=as_json,
+            message="\n".join(lines),
+        )
+
+
+def _delete(issuer: Issuer, client: Client, *, as_json: bool) -> int:
+    try:
+        removed = remove_client(issuer.database, client.id, issuer.clock())
+    except LookupError:
+        raise no_such_client(client.id) from None
+    wait_for_caches(as_json=as_json)
+    remove_leftovers(issuer.database, client.id, issuer.clock())
+    return removed.sessions
+
+
+def confirm(question: str, expected: str) -> None:
+    """Ask for the beginning of a text that the operator must have read; raise CommandError for another answer."""
+    if not sys.stdin.isatty():
+        raise CommandError("deleting asks for confirmation; give --yes in scripts")
+    if typer.prompt(question, err=True) != expected[:CONFIRMED_BY]:
+        raise CommandError("that is something else; nothing was changed")
