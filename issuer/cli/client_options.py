@@ -61,4 +61,7 @@ IdTokenClaims = Annotated[
         " users consent to the scopes as before.",
     ),
 ]
+RolesClaim = Annotated[
+    bool, typer.Option("--roles-claim", help="Name the roles of the user in its access tokens.")
+]
 RequirePAR = Annotated[bool, typer.Option("--require-par", help="Accept pushed authorization requests only.")]

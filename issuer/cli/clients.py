@@ -65,6 +65,7 @@ def add(
     no_pkce: option.NoPKCE = False,
     require_par: option.RequirePAR = False,
     id_token_claims: option.IdTokenClaims = "",
+    roles_claim: option.RolesClaim = False,
     as_json: Json = False,
 ) -> None:
     """Create a client; its secret is shown only once."""
@@ -77,6 +78,7 @@ def add(
         "requires_pkce": not no_pkce,
         "requires_par": require_par,
         "id_token_claims": [name.strip() for name in id_token_claims.split(",") if name.strip()],
+        "has_roles_claim": roles_claim,
         "jwks_uri": jwks_uri,
     }
     client, secret = _checked(name, auth, scope, audience or (), jwks, options)
@@ -255,6 +257,7 @@ def _document(client: Client) -> dict[str, object]:
         "requires_pkce": client.requires_pkce,
         "requires_par": client.requires_par,
         "id_token_claims": client.id_token_claims,
+        "has_roles_claim": client.has_roles_claim,
         "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
         "created_at": instant(client.created_at) if client.created_at else None,
         "disabled_at": instant(client.disabled_at) if client.disabled_at else None,

@@ -28,7 +28,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         authorization = Authorization(
             user.id,
             request.client.id,
-            user.scope,
+            user.effective_scope,
             context.user_audience,
             user.username,
             NewFamily(authenticated.password),

@@ -31,7 +31,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("the requested scope exceeds the scope granted at log-in")
     # The identity scopes are granted by the user, not by an operator.
-    scope = family.scope & (user.scope | IDENTITY_SCOPES)
+    scope = family.scope & (user.effective_scope | IDENTITY_SCOPES)
     return issue(
         Authorization(
             user.id,
