@@ -10,6 +10,7 @@ from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
+from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.reset_links import ResetLinks
@@ -49,6 +50,7 @@ from issuer.settings.shared import shared_settings
 from issuer.signers import signer_for, storage_error_of
 from issuer.signing.signer import Signer
 from issuer.threads import cores
+from issuer.throttling.account_limits import AccountLimitStore
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
@@ -139,7 +141,15 @@ def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
     login = PasswordLogin(store, passwords, guard)
-    return Accounts(store, passwords, HashingPool(cores()), login, registration)
+    return Accounts(
+        store,
+        passwords,
+        HashingPool(cores()),
+        login,
+        registration,
+        RoleStore(database),
+        AccountLimitStore(database),
+    )
 
 
 def _clients(settings: Settings, policy: Policy, database: Database, guard: Guard) -> Clients:

@@ -10,10 +10,11 @@ from typing import Any
 from sqlalchemy import Select, select
 
 from issuer.accounts.store import read_user, user_columns, users
-from issuer.accounts.user import User, canonical_username
+from issuer.accounts.user import USERNAME_LENGTH, User, canonical_username
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import each_readable
+from issuer.oauth import InvalidRequest
 
 PAGE = 100
 PAGE_MOST = 10_000
@@ -41,6 +42,13 @@ def page(
     readable, damaged = each_readable(rows[:limit], read_user)
     following = str(rows[limit - 1].canonical_username) if len(rows) > limit else None
     return UserPage(readable, damaged, following)
+
+
+def require_searchable(text: str) -> str:
+    """Return a part of a name; raise InvalidRequest for one that no name can have: normalising it could take long."""
+    if len(text) > 4 * USERNAME_LENGTH or "\0" in text:
+        raise InvalidRequest(f"names have at most {USERNAME_LENGTH} characters")
+    return text
 
 
 def page_query(beginning: str, *, is_disabled: bool, after: str, limit: int) -> Select[Any]:

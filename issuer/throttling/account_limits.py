@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, delete, func, select
 
 from issuer.database.database import Database
 from issuer.database.rows import checked
+from issuer.database.secrets import SecretStore
 from issuer.throttling.limits import DEVICE, DEVICE_MEMORY, Count, Limit, account_bucket, devices_of
-from issuer.throttling.store import ThrottleStore, devices, throttle
+from issuer.throttling.store import SECRET, ThrottleStore, devices, throttle
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,9 @@ class LimitState:
     failures: int
     limited_until: datetime | None
     """None: the next attempt need not wait."""
+
+
+NO_FAILURES = LimitState(0, None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,9 @@ class AccountLimitStore:
         self._store = ThrottleStore(database)
 
     def state(self, account: str, now: datetime) -> AccountLimits:
-        """Return the limits of an account."""
+        """Return the limits of an account; nothing is written, not even the secret of the limits."""
+        if not SecretStore(self._database).exists(SECRET):
+            return AccountLimits(NO_FAILURES, NO_FAILURES, 0, 0)
         whole = account_bucket(account)
         count = self._store.counts([whole]).get(whole)
         of_account, counts_of_devices = self._rows(account)
@@ -68,7 +74,7 @@ class AccountLimitStore:
         states = [_state(DEVICE, each, now) for each in counts]
         return AccountLimits(
             account=_state(whole.limit, count, now),
-            device=max(states, key=_severity, default=LimitState(0, None)),
+            device=max(states, key=_severity, default=NO_FAILURES),
             known_devices=known.get(False, 0),
             known_networks=known.get(True, 0),
         )
@@ -97,7 +103,7 @@ class AccountLimitStore:
 
 def _state(limit: Limit, count: Count | None, now: datetime) -> LimitState:
     if count is None:
-        return LimitState(0, None)
+        return NO_FAILURES
     wait = count.wait(limit, now)
     return LimitState(count.remembered(limit, now), now + wait if wait else None)
 
