@@ -3,6 +3,7 @@
 Which of them are in tokens is decided by ISSUER_CLAIMS, in `tokens.further_claims`.
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -10,6 +11,8 @@ from typing import Final
 from issuer.oauth import InvalidRequest
 
 ATTRIBUTES_MOST = 16
+ATTRIBUTES_MOST_BYTES = 1024
+"""Of all of a user as JSON, as tokens may have them all."""
 VALUE_MOST_CHARACTERS = 256
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -62,6 +65,8 @@ def parse_attributes(texts: Iterable[str]) -> dict[str, str]:
 def changed(attributes: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
     """Return attributes after `changes`, where an empty text removes; raise InvalidRequest for too many."""
     kept = {name: value for name, value in {**attributes, **changes}.items() if value}
-    if len(kept) > ATTRIBUTES_MOST:
-        raise InvalidRequest(f"a user has at most {ATTRIBUTES_MOST} attributes")
+    if len(kept) > ATTRIBUTES_MOST or len(json.dumps(kept)) > ATTRIBUTES_MOST_BYTES:
+        raise InvalidRequest(
+            f"a user has at most {ATTRIBUTES_MOST} attributes, of {ATTRIBUTES_MOST_BYTES} bytes together as JSON"
+        )
     return kept

@@ -30,9 +30,9 @@ from issuer.database.types import Instant, Scope
 from issuer.oauth import InvalidRequest, format_scope
 
 ROLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-ROLE_SCOPE_MOST_CHARACTERS = 1000
+ROLE_SCOPE_MOST_CHARACTERS = 500
 ROLES_MOST = 8
-"""Of one user: with scopes of their greatest length tokens stay shorter than what issuer and verifiers read."""
+"""Of one user: a token with all of them, and further scopes, must be as short as servers accept."""
 
 roles = Table(
     "roles",

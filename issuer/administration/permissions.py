@@ -63,6 +63,7 @@ def grant_roles(accounts: AccountStore, roles: RoleStore, user: User, names: Col
         raise NoSuchRole(f"no such role: {', '.join(missing)}; see: issuer roles list")
     if len(user.roles.union(names)) > ROLES_MOST:
         raise Refused(f"a user has at most {ROLES_MOST} roles")
+    require_short(user.effective_scope.union(*(role.scope for role in found.values() if role)))
     for name in sorted(names):
         roles.give(user.id, name)
     return _reread(accounts, user)

@@ -7,8 +7,7 @@ import typer
 from issuer.accounts.user import User, account_name
 from issuer.administration.user_overview import UserOverview, UserSession, end_session, overview, sessions_of
 from issuer.cli.output import Access, CommandError, Json, opened, show
-from issuer.cli.tables import Row
-from issuer.cli.user_view import Username, find_user, user_document
+from issuer.cli.user_view import Username, find_user, user_document, user_row
 from issuer.clock import instant
 from issuer.errors import NothingToDo
 from issuer.oauth import format_scope
@@ -25,7 +24,7 @@ def show_one(username: Username, *, as_json: Json = False) -> None:
     with opened(Access.READ) as issuer:
         user, accounts = find_user(issuer, username), issuer.accounts
         seen = overview(issuer.sessions.store, issuer.tokens.families, accounts.limits, user, issuer.clock())
-        show(_document(seen), as_json=as_json, rows=[_row(seen)], damaged=seen.damaged)
+        show(_document(seen), as_json=as_json, message=_lines(seen), damaged=seen.damaged)
 
 
 def unlock(username: Username, *, as_json: Json = False) -> None:
@@ -96,24 +95,26 @@ def _limit(state: LimitState) -> dict[str, object]:
     }
 
 
-def _row(seen: UserOverview) -> Row:
+def _lines(seen: UserOverview) -> str:
+    """Return what people see: a line for each value that there is."""
     user, limits = seen.user, seen.limits
     browsers = sum(each.client_id is None for each in seen.sessions)
-    row = {name: value for name, value in user_document(user).items() if isinstance(value, str | None)}
-    return {
-        **row,
-        "attributes": " ".join(f"{name}={value}" for name, value in sorted(user.attributes.items())),
+    members = {
+        **{name: value for name, value in user_row(user).items() if name != "email_verified"},
+        "email": f"{user.email}{'' if user.email_verified else ', not verified'}" if user.email else None,
+        "state": f"disabled since {instant(user.disabled_at)}" if user.disabled_at else "enabled",
+        "disabled_at": None,
         "sessions": f"{browsers} of browsers, {len(seen.sessions) - browsers} of applications",
-        "known": f"{limits.known_devices} devices, {limits.known_networks} networks",
-        "failed log-ins": _words(limits.account),
-        "on a known device": _words(limits.device),
+        "known devices": f"{limits.known_devices}, from {limits.known_networks} networks",
+        "failed log-ins": f"{_words(limits.account)} on other devices, {_words(limits.device)} on a known one",
     }
+    return "\n".join(f"{name.replace('_', ' '):16}{value}" for name, value in members.items() if value)
 
 
 def _words(state: LimitState) -> str:
     if state.limited_until is None:
         return str(state.failures)
-    return f"{state.failures}; further ones are refused until {instant(state.limited_until)}"
+    return f"{state.failures} (refused until {instant(state.limited_until)})"
 
 
 def _session(session: UserSession) -> dict[str, str | int | None]:

@@ -57,7 +57,7 @@ def user_row(user: User) -> Row:
 
 def user_document(user: User) -> dict[str, object]:
     """Return what JSON says about a user."""
-    return {**user_row(user), "attributes": dict(user.attributes)}
+    return {**user_row(user), "roles": sorted(user.roles), "attributes": dict(user.attributes)}
 
 
 def show_user(user: User, *, as_json: bool, message: str) -> None:

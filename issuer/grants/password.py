@@ -32,6 +32,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
             context.user_audience,
             user.username,
             NewFamily(authenticated.password),
+            user=user,
             may_have_no_scope=True,
         )
         return issue(authorization, key)
