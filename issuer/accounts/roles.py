@@ -20,6 +20,7 @@ from sqlalchemy import (
     join,
     select,
     type_coerce,
+    update,
 )
 from sqlalchemy.exc import IntegrityError
 
@@ -103,12 +104,13 @@ class RoleStore:
     def set(self, role: Role) -> bool:
         """Store a role, in place of one of the same name; return whether it is new."""
         with self._database.write() as connection:
-            new = upserting(connection, roles).values(**vars(role))
-            if connection.execute(new.on_conflict_do_nothing()).rowcount:
-                return True
-            changed = roles.update().where(roles.c.name == role.name).values(scope=role.scope)
-            connection.execute(changed)
-        return False
+            changed = update(roles).where(roles.c.name == role.name).values(scope=role.scope)
+            if connection.execute(changed).rowcount:
+                return False
+            new = upserting(connection, roles).values(**vars(role))  # another command may insert it first
+            again = {"scope": role.scope}
+            connection.execute(new.on_conflict_do_update(index_elements=["name"], set_=again))
+        return True
 
     def find(self, name: str) -> Role | None:
         """Return the role of that name, or None."""
