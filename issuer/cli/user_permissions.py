@@ -77,7 +77,7 @@ def withdraw_role(username: Username, *, role: Roles = None, as_json: Json = Fal
 def set_values(
     username: Username,
     attributes: Annotated[
-        list[str], typer.Argument(metavar="NAME=VALUE...", help="Attributes; an empty value removes one.")
+        list[str], typer.Argument(metavar="NAME=VALUE", help="Attributes; an empty value removes one.")
     ],
     *,
     as_json: Json = False,

@@ -34,14 +34,6 @@ PasswordStdin = Annotated[
 FullName = Annotated[str | None, typer.Option("--name", help="The full name, for applications.")]
 Email = Annotated[str | None, typer.Option(help="The e-mail address, for applications.")]
 
-app.command("show")(user_state.show_one)
-app.command("sessions")(user_state.sessions)
-app.command("unlock")(user_state.unlock)
-app.command("grant")(user_permissions.grant)
-app.command("revoke-scope")(user_permissions.withdraw_scope)
-app.command("revoke-role")(user_permissions.withdraw_role)
-app.command("set")(user_permissions.set_values)
-app.command("delete")(user_deletion.delete)
 app.command("import")(user_import.import_users)
 
 
@@ -197,3 +189,13 @@ def _first_line() -> str:
         return line.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
         raise CommandError("the password on standard input is not UTF-8") from None
+
+
+app.command("show")(user_state.show_one)
+app.command("sessions")(user_state.sessions)
+app.command("unlock")(user_state.unlock)
+app.command("grant")(user_permissions.grant)
+app.command("revoke-scope")(user_permissions.withdraw_scope)
+app.command("revoke-role")(user_permissions.withdraw_role)
+app.command("set")(user_permissions.set_values)
+app.command("delete")(user_deletion.delete)
