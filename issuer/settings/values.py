@@ -22,6 +22,7 @@ from issuer.signing.algorithms import ALGORITHMS
 LONGEST = timedelta(days=3650)
 NOT_IN_FILES = frozenset({"database", "pkcs11"})
 """Values of ISSUER_KEYS that name no directory."""
+CLAIMS_MOST = 32
 _SHOWN_MOST = 100
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _REASONS = {
@@ -144,6 +145,8 @@ def claims(value: tuple[str, ...]) -> tuple[str, ...]:
                 "write names of attributes separated by commas, or one function as MODULE:FUNCTION"
             )
         return value
+    if len(value) > CLAIMS_MOST:
+        raise ValueError(f"names more than {CLAIMS_MOST} attributes")
     try:
         return tuple(dict.fromkeys(map(require_claim_name, value)))
     except InvalidRequest as error:
