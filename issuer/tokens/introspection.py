@@ -12,6 +12,7 @@ from issuer.oauth import InvalidGrant, InvalidRequest, InvalidToken, format_scop
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.identity import IDENTITY_SCOPES
 from issuer.tokens.refresh import Grace, Redemption, redemption
 
 INACTIVE: Mapping[str, Any] = {"active": False}
@@ -76,4 +77,5 @@ class Introspection:
             "sub": family.user_id,
             "exp": int(record.expires_at.timestamp()),
         }
-        return {**members, "scope": format_scope(family.scope)} if family.scope else members
+        scope = family.scope & (user.effective_scope | IDENTITY_SCOPES)  # what a refresh would return
+        return {**members, "scope": format_scope(scope)} if scope else members

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from support.defaults import ALICE, PASSWORD, START, Build
 from support.endpoints import refresh, verified
+from support.stores import NOW, family_with_token
 
 from issuer.accounts.registration import register_user
 from issuer.accounts.roles import Role
@@ -96,6 +97,15 @@ def test_the_scope_of_a_role_is_granted_at_log_in_and_withdrawn_at_refresh(serve
     assert again["scope"] == "tickets:read"  # a session never grows
     issuer.accounts.roles.delete("support")
     assert refresh(web, again["refresh_token"]).json()["scope"] == ""
+
+
+def test_introspection_of_a_refresh_token_tells_the_scope_that_its_user_still_has(issuer: Issuer) -> None:
+    family, token = family_with_token(issuer.database)  # of a session with the scope `a`, which its user lost
+    roles, ask = issuer.accounts.roles, {"token": token}
+    roles.set(Role("support", frozenset({"a"}), NOW))
+    assert "scope" not in issuer.tokens.introspection.introspect(FIRST_PARTY, ask, NOW)
+    roles.give(family.user_id, "support")
+    assert issuer.tokens.introspection.introspect(FIRST_PARTY, ask, NOW)["scope"] == "a"
 
 
 def test_tokens_without_a_username_are_accepted_everywhere(serve: Serve) -> None:
