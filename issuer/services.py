@@ -7,6 +7,7 @@ from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
+from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.reset_links import ResetLinks
@@ -35,6 +36,7 @@ from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import Settings
 from issuer.signing.signer import Signer
+from issuer.throttling.account_limits import AccountLimitStore
 from issuer.tokens.backchannel_logout import BackchannelLogout
 from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.entitlements import Entitlements
@@ -69,6 +71,8 @@ class Accounts:
     hashing_pool: HashingPool
     login: PasswordLogin
     registration: Registration
+    roles: RoleStore
+    limits: AccountLimitStore
 
 
 @dataclass(frozen=True)

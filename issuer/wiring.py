@@ -10,6 +10,7 @@ from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
+from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.reset_links import ResetLinks
@@ -44,11 +45,12 @@ from issuer.keyring.store import RingStore
 from issuer.services import Accounts, Administration, Authorize, Clients, Issuer, Keys, Sessions, Tokens
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
-from issuer.settings.settings import Settings
+from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.shared import shared_settings
 from issuer.signers import signer_for, storage_error_of
 from issuer.signing.signer import Signer
 from issuer.threads import cores
+from issuer.throttling.account_limits import AccountLimitStore
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
 from issuer.tokens.access_tokens import AccessTokens
@@ -58,6 +60,7 @@ from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions as RefreshSessions
 from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.further_claims import BadClaimsFunction, FurtherClaims, further_claims
 from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.hints import Hints
 from issuer.tokens.id_tokens import IdTokens
@@ -140,7 +143,15 @@ def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
     login = PasswordLogin(store, passwords, guard)
-    return Accounts(store, passwords, HashingPool(cores()), login, registration)
+    return Accounts(
+        store,
+        passwords,
+        HashingPool(cores()),
+        login,
+        registration,
+        RoleStore(database),
+        AccountLimitStore(database),
+    )
 
 
 def _clients(settings: Settings, policy: Policy, database: Database, guard: Guard) -> Clients:
@@ -166,7 +177,7 @@ def _tokens(
 ) -> Tokens:
     families, events = FamilyStore(database), SessionEventStore(database)
     jwt_signer = JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url)
-    access_tokens = AccessTokens(jwt_signer)
+    access_tokens = AccessTokens(jwt_signer, has_username=settings.username_claim == "on")
     bearer = BearerAuthentication(accounts.store, families, access_tokens, clients.store)
     grace = Grace(settings.refresh_grace, policy.clock_skew)
     pipeline = Pipeline(
@@ -176,6 +187,7 @@ def _tokens(
         sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, grace),
         access_tokens=access_tokens,
         id_tokens=IdTokens(jwt_signer),
+        further_claims=_further_claims(settings),
         password_login=settings.password_login == "on",  # noqa: S105 - a switch
     )
     return Tokens(
@@ -192,6 +204,13 @@ def _tokens(
         userinfo=UserInfo(bearer, clients.store),
         hints=Hints(jwt_signer, RetiredKeys(database)),
     )
+
+
+def _further_claims(settings: Settings) -> FurtherClaims:
+    try:
+        return further_claims(settings.claims)
+    except BadClaimsFunction as error:
+        raise BadSettings(f"ISSUER_CLAIMS: {error}") from error
 
 
 def _grant_context(

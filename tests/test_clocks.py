@@ -265,11 +265,11 @@ def test_a_known_device_is_known_to_all_nodes_and_after_a_clock_was_corrected(
 
 def test_a_device_seen_by_a_clock_of_another_year_is_not_known_for_years(database: Database) -> None:
     store = ThrottleStore(database)
-    store.remember({b"device": START + timedelta(days=3650)})
+    store.remember({b"device": START + timedelta(days=3650)}, b"account")
     assert store.known([b"device"], START) == {}
     prune(database, START)
     assert store.known([b"device"], START + timedelta(days=3650)) == {}
-    store.remember({b"device": START + STEP})
+    store.remember({b"device": START + STEP}, b"account")
     assert store.known([b"device"], START)
     assert not store.known([b"device"], START + DEVICE_MEMORY + 2 * STEP)
 

@@ -53,6 +53,7 @@ class Registration:
         require_password(password, require_username(username), COMMON)
         if self._accounts.by_username(username) is not None:
             raise UsernameTaken
+        self._accounts.freed_names.require_free([username], now)
 
     def make(self, username: str, password: str, origin: Origin, now: datetime) -> User:
         """Make an account after `admit`; raise UsernameTaken if another request took the name meanwhile."""

@@ -6,8 +6,8 @@ Which names and passwords are acceptable is decided in `user`; changes that also
 
 import hmac
 import secrets
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -15,7 +15,9 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
+    Index,
     Row,
     String,
     Table,
@@ -27,14 +29,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.profile import Profile
+from issuer.accounts.roles import role_columns
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import batched, checked, each_readable
+from issuer.database.rows import batched, checked, damaged, each_readable
 from issuer.database.secrets import SecretStore
 from issuer.database.subjects import claim, subjects
-from issuer.database.types import Instant, Scope
+from issuer.database.types import Instant, Scope, TextMap
 from issuer.oauth import UsernameTaken
 
 DRAW_BITS = 63
@@ -45,7 +49,13 @@ users = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("username", Text, nullable=False),
-    Column("canonical_username", Text, nullable=False, unique=True),
+    # By code points, as on SQLite: the index serves beginnings of names, and pages in the order of names.
+    Column(
+        "canonical_username",
+        Text().with_variant(Text(collation="C"), "postgresql"),
+        nullable=False,
+        unique=True,
+    ),
     Column("password_hash", Text, nullable=False),
     Column("scope", Scope, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -56,13 +66,29 @@ users = Table(
     Column("updated_at", Instant),
     # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
     Column("draw", BigInteger, nullable=False, index=True),
+    Column("signed_in_at", Instant),
+    Column("attributes", TextMap, nullable=False),
+)
+_IS_DISABLED = users.c.disabled_at.is_not(None)
+Index(
+    "disabled_users",
+    users.c.canonical_username,
+    postgresql_where=_IS_DISABLED,
+    sqlite_where=_IS_DISABLED,
 )
 
+
+def user_columns(prefix: str = "") -> tuple[ColumnElement[Any], ...]:
+    """Return the columns that `read_user` reads, with a prefix."""
+    own = (column.label(prefix + column.name) for column in users.c)
+    return (*own, *role_columns(users.c.id, prefix))
+
+
 # Built once: that takes longer than executing them.
-_BY_ID = select(users).where(users.c.id == bindparam("user_id"))
+_BY_ID = select(*user_columns()).where(users.c.id == bindparam("user_id"))
 _DRAWN = select(users.c.password_hash).order_by(users.c.draw).limit(1)
 _DRAWN_FROM = _DRAWN.where(users.c.draw >= bindparam("draw"))
-_BY_NAME = select(users).where(users.c.canonical_username == bindparam("name"))
+_BY_NAME = select(*user_columns()).where(users.c.canonical_username == bindparam("name"))
 
 
 class Taken(NamedTuple):
@@ -74,6 +100,8 @@ class Taken(NamedTuple):
     """Identifiers of accounts."""
     subjects: Collection[str]
     """Identifiers of accounts and clients, including removed ones."""
+    reserved: Collection[str] = ()
+    """Canonical names of accounts that were deleted lately."""
 
 
 class AccountStore:
@@ -81,18 +109,23 @@ class AccountStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.freed_names = FreedNames(database)
 
     def add(self, user: User) -> None:
-        """Store a new account; raise UsernameTaken if its canonical name exists."""
+        """Store a new account; raise UsernameTaken if its canonical name exists, or is still reserved."""
         self.add_all([user])
 
     def add_all(self, new: Sequence[User]) -> None:
-        """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists."""
+        """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists, or is reserved."""
+        self.freed_names.prepare()
         try:
-            with self._database.write() as connection:
+            with self._database.together(), self._database.write() as connection:
                 for some in batched(new):
                     connection.execute(insert(users), [_row(user) for user in some])
                     claim(connection, [user.id for user in some])
+                    # After the insert: it waits for a deletion that has not been committed yet.
+                    created = max(user.created_at for user in some)
+                    self.freed_names.require_free([user.username for user in some], created)
         except IntegrityError:
             raise UsernameTaken from None
 
@@ -109,7 +142,11 @@ class AccountStore:
                 ids.update(connection.scalars(select(users.c.id).where(users.c.id.in_(new_ids))))
             with self._database.read() as connection:
                 others.update(connection.scalars(select(subjects.c.id).where(subjects.c.id.in_(new_ids))))
-        return Taken(names, ids, others)
+        reserved = self.freed_names.reserved(
+            [canonical_username(user.username) for user in new],
+            max((user.created_at for user in new), default=datetime.max.replace(tzinfo=UTC)),
+        )
+        return Taken(names, ids, others, reserved)
 
     def by_id(self, user_id: str) -> User | None:
         """Return the account, or None."""
@@ -146,12 +183,25 @@ class AccountStore:
     def all(self) -> tuple[list[User], list[DatabaseDamaged]]:
         """Return all accounts, oldest first, and what is wrong with those that cannot be read."""
         with self._database.read() as connection:
-            rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
+            rows = connection.execute(select(*user_columns()).order_by(users.c.created_at, users.c.id)).all()
         return each_readable(rows, read_user)
 
     def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
         """Replace what the user was granted."""
         self._update(user_id, scope=scope)
+
+    def change(self, user_id: str, change: Callable[[User], Mapping[str, object]]) -> User | None:
+        """Store the columns that `change` returns for the user as stored, and return the user; None: no such user.
+
+        The row is locked meanwhile: of two changes at the same time none is lost. What `change` raises undoes it.
+        """
+        with self._database.together(), self._database.write() as connection:
+            locked = select(users.c.id).where(users.c.id == user_id).with_for_update()
+            user = self.by_id(user_id) if connection.execute(locked).first() else None
+            values = change(user) if user else {}
+            if values:
+                connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            return self.by_id(user_id) if values else user
 
     def set_profile(self, user_id: str, profile: Profile, now: datetime) -> None:
         """Replace the name and the e-mail address."""
@@ -166,34 +216,56 @@ class AccountStore:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
 
 
+SIGNED_IN_INTERVAL = timedelta(minutes=5)
+"""How often the last sign-in of a user is stored."""
 _ENABLED = (
-    select(users.c.password_hash)
+    select(users.c.password_hash, users.c.signed_in_at)
     .where(users.c.id == bindparam("user"), users.c.disabled_at.is_(None))
     .with_for_update()
 )
 
 
-def lock_enabled(connection: Connection, user_id: str, password: VerifiedPassword | None) -> bool:
+def lock_enabled(
+    connection: Connection,
+    user_id: str,
+    password: VerifiedPassword | None,
+    signs_in: datetime | None = None,
+) -> bool:
     """Lock an enabled account for what a log-in stores; return False for a disabled one.
 
-    With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any.
+    With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any. With
+    `signs_in`, store that the user signed in then, at most each `SIGNED_IN_INTERVAL`.
     """
     account = connection.execute(_ENABLED, {"user": user_id}).one_or_none()
     if account is None or (password and account.password_hash != password.current_hash):
         return False
+    values: dict[str, object] = {}
     if password and password.upgraded_hash:
-        change = update(users).where(users.c.id == user_id)
-        connection.execute(change.values(password_hash=password.upgraded_hash))
+        values["password_hash"] = password.upgraded_hash
+    if signs_in and _is_long_ago(account.signed_in_at, signs_in):
+        values["signed_in_at"] = signs_in
+    if values:
+        connection.execute(update(users).where(users.c.id == user_id).values(**values))
     return True
+
+
+def _is_long_ago(stored: object, now: datetime) -> bool:
+    # Also if it is long after `now`, by a clock that was wrong; SQLite keeps any type in any column.
+    return not isinstance(stored, datetime) or abs(now - stored) >= SIGNED_IN_INTERVAL
 
 
 def _row(user: User) -> dict[str, object]:
     own = {"canonical_username": canonical_username(user.username), "draw": secrets.randbits(DRAW_BITS)}
-    return {**vars(user), **own}
+    return {**{name: value for name, value in vars(user).items() if name in users.c}, **own}
 
 
 def read_user(row: Row[Any], prefix: str = "") -> User:
     """Return the account in a row, whose columns may have a prefix; raise DatabaseDamaged."""
     values = checked(users, row, prefix)
     del values["canonical_username"], values["draw"]
+    for name in ("roles", "role_scope"):
+        found = row._mapping[prefix + name]  # noqa: SLF001 - its public name
+        if not isinstance(found, frozenset | None):
+            raise damaged(users, values["id"])
+        values[name] = found or frozenset()
     return User(**values)

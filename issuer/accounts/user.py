@@ -4,6 +4,7 @@ Passwords are hashed by `passwords`, users stored by `store`.
 """
 
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,6 +29,7 @@ class User:
     username: str
     password_hash: str = field(repr=False)
     scope: frozenset[str]
+    """Granted to the user alone; see `effective_scope`."""
     created_at: datetime
     disabled_at: datetime | None = None
     name: str | None = None
@@ -36,6 +38,18 @@ class User:
     email_verified: bool = False
     updated_at: datetime | None = None
     """When name or email were last changed; None: never."""
+    signed_in_at: datetime | None = None
+    """The last sign-in with a password, stored to a few minutes; None: never."""
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Set by operators, for claims of access tokens."""
+    roles: frozenset[str] = frozenset()
+    role_scope: frozenset[str] = frozenset()
+    """The scopes of the roles, as they are now."""
+
+    @property
+    def effective_scope(self) -> frozenset[str]:
+        """What tokens of the user may have: the own scopes and those of the roles."""
+        return self.scope | self.role_scope
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,12 @@ REPLACED = (
     "requires_pkce",
     "requires_par",
     "id_token_claims",
+    "has_roles_claim",
 )
 """What a change replaces as it is."""
 
 
-UNSET = {"is_trusted": "no", "requires_pkce": "yes", "requires_par": "no"}
+UNSET = {"is_trusted": "no", "requires_pkce": "yes", "requires_par": "no", "has_roles_claim": "no"}
 """What a new client has without being asked for it, as texts."""
 
 
@@ -65,6 +66,7 @@ class ClientChanges:
     requires_pkce: bool | None = None
     requires_par: bool | None = None
     id_token_claims: tuple[str, ...] | None = None
+    has_roles_claim: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,7 @@ def shown(client: Client) -> dict[str, str]:
         "requires_pkce": _yes_or_no(client.requires_pkce),
         "requires_par": _yes_or_no(client.requires_par),
         "id_token_claims": " ".join(client.id_token_claims),
+        "has_roles_claim": _yes_or_no(client.has_roles_claim),
     }
 
 

@@ -36,6 +36,7 @@ MEMBERS = (
     "requires_pkce",
     "requires_par",
     "id_token_claims",
+    "has_roles_claim",
     "jwks",
     "jwks_uri",
     "secret_sha256",
@@ -121,6 +122,7 @@ def _options(given: Mapping[str, Located]) -> ClientOptions:
         "requires_pkce": _value(given, "requires_pkce", Located.flag, default=True),
         "requires_par": _value(given, "requires_par", Located.flag, default=False),
         "id_token_claims": _value(given, "id_token_claims", _texts, ()),
+        "has_roles_claim": _value(given, "has_roles_claim", Located.flag, default=False),
     }
 
 

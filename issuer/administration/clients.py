@@ -122,6 +122,7 @@ class ClientOptions(TypedDict, total=False):
     requires_pkce: bool
     requires_par: bool
     id_token_claims: Iterable[str]
+    has_roles_claim: bool
 
 
 def register_client(
@@ -176,6 +177,7 @@ def new_client(
         requires_pkce=options.get("requires_pkce", True),
         requires_par=options.get("requires_par", False),
         id_token_claims=require_claims(options.get("id_token_claims", ())),
+        has_roles_claim=options.get("has_roles_claim", False),
     )
     require_consistent(client)
     return client, secret
@@ -199,7 +201,7 @@ def require_consistent(client: Client) -> None:
         )
     if not signs_in and _has_browser_options(client):
         raise InvalidRequest(
-            "redirect and log-out URIs, trust, PKCE, pushed requests and claims of id_tokens are for clients with the"
+            "redirect and log-out URIs, trust, PKCE, pushed requests and claims about users are for clients with the"
             " grant authorization_code"
         )
 
@@ -211,6 +213,7 @@ def _has_browser_options(client: Client) -> bool:
         bool(uris or client.id_token_claims)
         or client.is_trusted
         or client.requires_par
+        or client.has_roles_claim
         or not client.requires_pkce
     )
 

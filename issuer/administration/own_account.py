@@ -1,35 +1,27 @@
 """What users do with their own account in a browser: change the password, delete the account.
 
-Both ask for the password, which is verified by `accounts.login`; what operators do is in `users`.
+Both ask for the password, which is verified by `accounts.login`; what operators do is in `users`, what is deleted in
+`account_deletion`.
 """
 
 from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.passwords import COMMON, Passwords
-from issuer.accounts.store import lock_enabled, users
-from issuer.accounts.user import User, VerifiedPassword, require_password
-from issuer.audit.chain import Action, Entry
-from issuer.audit.store import append
+from issuer.accounts.user import User, require_password
+from issuer.administration.account_deletion import delete_account
 from issuer.authorize.code_store import authorization_codes
-from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
-from issuer.sessions.ended import end_browser_sessions_of
 from issuer.sessions.session import Acr, Amr, BrowserSession
-from issuer.sessions.store import BrowserSessionStore, browser_sessions
+from issuer.sessions.store import BrowserSessionStore
 from issuer.throttling.origin import Origin
-from issuer.tokens.event_store import session_events
 from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.refresh_rotation import families, refresh_tokens
 
 T = TypeVar("T")
-
-PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events)
-"""The tables with rows of a user, in the order in which they are deleted."""
 
 
 class OwnAccount:
@@ -96,7 +88,8 @@ class OwnAccount:
     def delete(self, user: User, password: str, origin: Origin, now: datetime) -> None:
         """Delete the account and everything that is stored of the user; raise LoginFailed or TooManyAttempts.
 
-        The id is never given to another account, and clients are told that the user has signed out.
+        The id is never given to another account, the name not for a while, and clients are told that the user has
+        signed out.
         """
 
         def remove(authenticated: AuthenticatedUser) -> None:
@@ -114,24 +107,3 @@ class OwnAccount:
         then: Callable[[AuthenticatedUser], T],
     ) -> T:
         return self._login.authenticate(user.username, password, origin, now, then)
-
-
-def delete_account(database: Database, user_id: str, password: VerifiedPassword, now: datetime) -> bool:
-    """Delete an account with all rows of it; return False if its password is another by now, or it is disabled.
-
-    The account is locked first, as by everything that starts a session. Notices of logout stay until they are
-    delivered, the entry in the audit log names the id only, and the id stays in `subjects`.
-    """
-    entry = Entry(now, f"user {user_id}", Action.ACCOUNT_DELETED)
-    with database.write() as connection:
-        if not lock_enabled(connection, user_id, password):
-            return False
-        end_browser_sessions_of(connection, user_id, None, now)
-        # Tokens before their families, as `maintenance.pruning` locks them: in another order both could wait forever.
-        theirs = select(families.c.id).where(families.c.user_id == user_id)
-        connection.execute(delete(refresh_tokens).where(refresh_tokens.c.family_id.in_(theirs)))
-        for table in PERSONAL:
-            connection.execute(delete(table).where(table.c.user_id == user_id))
-        connection.execute(delete(users).where(users.c.id == user_id))
-        append(connection, [entry])
-    return True

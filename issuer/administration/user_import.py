@@ -72,6 +72,8 @@ def find_conflicts(rows: Sequence[ImportRow], accounts: AccountStore) -> Iterato
                 yield RowError(line, user.username, f"another account has this {what}")
             elif first != line:
                 yield RowError(line, user.username, f"line {first} has the same {what}")
+        if name in taken.reserved:
+            yield RowError(line, user.username, "an account of this name was deleted lately")
         if user.id in taken.subjects and user.id not in taken.ids:
             yield RowError(line, user.username, "a client or a removed account has this id")
 

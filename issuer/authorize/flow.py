@@ -175,7 +175,7 @@ class Flow:
             return refusal(to, error, self.rules.issuer)
 
     def _decided(self, request: AuthorizationRequest, begun: _Begun, visitor: Visitor, now: datetime) -> Step:
-        scope = scope_of_user(request.scope, visitor.user.scope if visitor.user else frozenset())
+        scope = scope_of_user(request.scope, visitor.user.effective_scope if visitor.user else frozenset())
 
         def needs_consent(session: BrowserSession) -> bool:
             asked = scope_to_allow(request, scope)

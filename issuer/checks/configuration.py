@@ -14,6 +14,7 @@ from issuer.settings.env_file import BadEnvFile, EnvFile, read_env_file
 from issuer.settings.loading import SECRETS, setting_warnings
 from issuer.settings.settings import BadSettings, Settings, setting_of
 from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, raw_settings
+from issuer.tokens.further_claims import BadClaimsFunction, further_claims
 from issuer.urls import suggest_issuer_url, suggest_origin
 
 URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
@@ -50,6 +51,10 @@ def contradictions(settings: Settings) -> Iterator[Finding]:
         except BadSettings as error:
             if error.fix:
                 yield problem(str(error), error.fix)
+    try:
+        further_claims(settings.claims)
+    except BadClaimsFunction as error:
+        yield problem(f"ISSUER_CLAIMS: {error}", Fix(Kind.SETTING_VALUE, "ISSUER_CLAIMS=MODULE:FUNCTION"))
 
 
 def given_values() -> Iterator[Finding]:
@@ -147,6 +152,7 @@ def _value_fix(name: str, given: RawSetting | None) -> Fix:
         "ISSUER_CORS_ORIGINS": ",".join(filter(None, map(suggest_origin, value.split(","))))
         or "https://app.example",
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
+        "ISSUER_CLAIMS": "department",
         "ISSUER_PROXY": "http://HOST:PORT",
         "ISSUER_DATABASE_URL": url_form(value),
     }

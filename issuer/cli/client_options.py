@@ -72,6 +72,9 @@ IdTokenClaims = Annotated[
         " users consent to the scopes as before.",
     ),
 ]
+RolesClaim = Annotated[
+    bool, typer.Option("--roles-claim", help="Name the roles of the user in its access tokens.")
+]
 RequirePAR = Annotated[bool, typer.Option("--require-par", help="Accept pushed authorization requests only.")]
 
 NewName = Annotated[str | None, typer.Option("--name", help="Another display name; users consent again.")]
@@ -103,6 +106,10 @@ NewIdTokenClaims = Annotated[
         metavar="NAMES",
         help="Claims about the user for its id_tokens, separated by commas.",
     ),
+]
+NewRolesClaim = Annotated[
+    bool | None,
+    typer.Option("--roles-claim/--no-roles-claim", help="Whether access tokens name the roles of the user."),
 ]
 EndSessions = Annotated[
     bool,

@@ -59,6 +59,7 @@ def set_client(
     pkce: option.NewPKCE = None,
     require_par: option.NewRequirePAR = None,
     id_token_claims: option.NewIdTokenClaims = None,
+    roles_claim: option.NewRolesClaim = None,
     end_sessions: option.EndSessions = False,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -74,7 +75,12 @@ def set_client(
         _plain(name, audience, jwks_uri, grant, id_token_claims),
         _scopes(scope, add_scope, remove_scope),
         _uris(redirect_uri, post_logout_redirect_uri, backchannel_logout_uri),
-        {"is_trusted": trusted, "requires_pkce": pkce, "requires_par": require_par},
+        {
+            "is_trusted": trusted,
+            "requires_pkce": pkce,
+            "requires_par": require_par,
+            "has_roles_claim": roles_claim,
+        },
     )
     _set(client_id, changes, jwks, end_sessions=end_sessions, dry_run=dry_run, as_json=as_json)
 

@@ -55,6 +55,7 @@ def document_of(client: Client) -> dict[str, object]:
         "requires_pkce": client.requires_pkce,
         "requires_par": client.requires_par,
         "id_token_claims": client.id_token_claims,
+        "has_roles_claim": client.has_roles_claim,
         "old_secret_until": instant(client.old_secret_until) if client.old_secret_until else None,
         "created_at": instant(client.created_at) if client.created_at else None,
         "disabled_at": instant(client.disabled_at) if client.disabled_at else None,
@@ -68,6 +69,7 @@ def row_of(client: Client) -> Row:
         "no-pkce": not client.requires_pkce,
         "require-par": client.requires_par,
         "id-token-claims": bool(client.id_token_claims),
+        "roles-claim": client.has_roles_claim,
     }
     return {
         "client_id": client.id,

@@ -74,6 +74,7 @@ def add(
     no_pkce: option.NoPKCE = False,
     require_par: option.RequirePAR = False,
     id_token_claims: option.IdTokenClaims = "",
+    roles_claim: option.RolesClaim = False,
     as_json: Json = False,
 ) -> None:
     """Create a client, whose secret is shown only once, or with --from all clients of a file."""
@@ -85,6 +86,7 @@ def add(
         **_uris(redirect_uri, post_logout_redirect_uri, backchannel_logout_uri),
         **_others(jwks_uri, grant, id_token_claims),
         **_flags(trusted=trusted, no_pkce=no_pkce, require_par=require_par),
+        "has_roles_claim": roles_claim,
     }
     client, secret = _checked(_name(context, name), auth, scope, audience or (), jwks, options)
     _add(client, secret, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from issuer.cli import audit, check, clients, demo, keys, move, resources, serve, streams, token, users
+from issuer.cli import audit, check, clients, demo, keys, move, resources, roles, serve, streams, token, users
 from issuer.cli.output import Exit, fail, fail_usage
 from issuer.logs import configure_log
 
@@ -39,6 +39,7 @@ app.command("move")(move.move)
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(users.app, name="users")
+app.add_typer(roles.app, name="roles")
 app.add_typer(clients.app, name="clients")
 app.add_typer(resources.app, name="resources")
 app.add_typer(token.app, name="token")

@@ -1,30 +1,32 @@
-"""`issuer users`: creates, lists, describes, grants, disables and enables accounts; `user_import` imports them."""
+"""`issuer users`: creates, lists, describes, disables and enables accounts.
 
+What is active of one user is in `user_state`, scopes and roles in `user_permissions`; `user_import` imports users,
+`user_deletion` deletes them.
+"""
+
+import shlex
 import sys
 from typing import Annotated
 
 import typer
 
+from issuer.accounts.freed_names import UsernameReserved
+from issuer.accounts.listing import PAGE, PAGE_MOST, page, require_searchable
 from issuer.accounts.profile import require_profile
 from issuer.accounts.registration import register_user
-from issuer.accounts.user import User, require_username
+from issuer.accounts.user import require_username
 from issuer.administration.clients import require_scope
 from issuer.administration.reset_links import LINK_LIFETIME
 from issuer.administration.users import change_profile, disable_user, enable_user, set_password
-from issuer.cli import user_import
+from issuer.cli import user_deletion, user_import, user_permissions, user_state
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import require_output
-from issuer.cli.tables import Row
+from issuer.cli.user_view import HIDDEN, Username, find_user, show_user, user_document, user_row
 from issuer.clock import instant
-from issuer.oauth import format_scope
-from issuer.services import Issuer
 
 app = typer.Typer(help="Manage user accounts.", no_args_is_help=True)
 
 LINE_MOST_BYTES = 64 * 1024
-HIDDEN = ("id", "name", "email", "email_verified", "updated_at")
-"""Columns of JSON that tables do not have."""
-Username = Annotated[str, typer.Argument(help="The username.")]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of standard input.")
 ]
@@ -55,43 +57,46 @@ def add(
     password = _password(stdin=password_stdin)
     with opened() as issuer:
         accounts, now = issuer.accounts, issuer.clock()
-        user = register_user(accounts.store, accounts.passwords, username, password, now, granted, profile)
-        _show(user, as_json=as_json, message="created")
+        try:
+            user = register_user(
+                accounts.store, accounts.passwords, username, password, now, granted, profile
+            )
+        except UsernameReserved as error:
+            raise CommandError(error.reason) from None
+        show_user(user, as_json=as_json, message="created")
 
 
 @app.command("list")
-def list_users(*, as_json: Json = False) -> None:
-    """List all accounts."""
-    with opened(Access.READ) as issuer:
-        accounts, damaged = issuer.accounts.store.all()
-        rows = [_row(user) for user in accounts]
-        show(
-            {"users": rows},
-            as_json=as_json,
-            rows=rows,
-            hidden=HIDDEN,
-            message="" if rows else "no accounts yet",
-            damaged=damaged,
-        )
-
-
-@app.command()
-def grant(
-    username: Username,
+def list_users(
     *,
-    scope: Annotated[str, typer.Option(help="The scopes to grant, separated by spaces.")],
-    only: Annotated[bool, typer.Option("--only", help="Remove every other scope.")] = False,
+    like: Annotated[
+        str, typer.Option(metavar="TEXT", help="Only users whose names begin with this, in any case.")
+    ] = "",
+    disabled: Annotated[bool, typer.Option("--disabled", help="Only users who are disabled.")] = False,
+    limit: Annotated[
+        int, typer.Option(min=1, max=PAGE_MOST, metavar="NUMBER", help="How many users to list.")
+    ] = PAGE,
+    after: Annotated[
+        str, typer.Option(metavar="NAME", help="Begin after this name: the last one of the page before.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Grant a user more scopes, or with --only exactly these; tokens already issued keep theirs until they expire."""
+    """List accounts in the order of their names."""
     with misuse():
-        wanted = require_scope(scope)
-    if not wanted and not only:
-        raise typer.BadParameter("--scope is empty; to remove every scope, add --only")
-    with opened(Access.CHANGE) as issuer:
-        user = _find(issuer, username)
-        issuer.accounts.store.set_scope(user.id, wanted if only else user.scope | wanted)
-        _show(_find(issuer, username), as_json=as_json, message="granted")
+        for text in (like, after):
+            require_searchable(text)
+    with opened(Access.READ) as issuer:
+        found = page(issuer.database, like, is_disabled=disabled, after=after, limit=limit)
+        none = "no such accounts" if like or disabled or after else "no accounts yet"
+        more = f"there are more: --after {shlex.quote(found.after)}" if found.after else ""
+        show(
+            {"users": list(map(user_document, found.users)), "after": found.after},
+            as_json=as_json,
+            rows=list(map(user_row, found.users)),
+            hidden=HIDDEN,
+            message=more if found.users or found.damaged else none,
+            damaged=found.damaged,
+        )
 
 
 @app.command("set-profile")
@@ -114,7 +119,7 @@ def set_user_profile(
     with misuse():
         require_profile(name, email)
     with opened(Access.CHANGE) as issuer:
-        user = _find(issuer, username)
+        user = find_user(issuer, username)
         user = change_profile(
             issuer.accounts.store,
             user,
@@ -123,7 +128,7 @@ def set_user_profile(
             email=email,
             email_verified=email_verified,
         )
-        _show(user, as_json=as_json, message="profile changed")
+        show_user(user, as_json=as_json, message="profile changed")
 
 
 @app.command("set-password")
@@ -133,9 +138,9 @@ def set_user_password(
     """Change a password; all sessions of the user end."""
     password = _password(stdin=password_stdin)
     with opened(Access.CHANGE) as issuer:
-        user = _find(issuer, username)
+        user = find_user(issuer, username)
         set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
-        _show(user, as_json=as_json, message="password changed; all sessions ended")
+        show_user(user, as_json=as_json, message="password changed; all sessions ended")
 
 
 @app.command("reset-link")
@@ -143,7 +148,7 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
     """Print a link with which the user chooses a new password: valid for an hour, once."""
     require_output()
     with opened(Access.CHANGE) as issuer:
-        user, now = _find(issuer, username), issuer.clock()
+        user, now = find_user(issuer, username), issuer.clock()
         if user.disabled_at is not None:
             raise CommandError(f"{user.username} is disabled; see: issuer users enable {user.username}")
         link = f"{issuer.settings.url}/reset?token={issuer.administration.reset_links.token(user, now)}"
@@ -155,16 +160,16 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
 def disable(username: Username, *, as_json: Json = False) -> None:
     """Disable an account: no log-in, no refresh. Access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
-        user = disable_user(issuer.tokens.families, _find(issuer, username), issuer.clock())
-        _show(user, as_json=as_json, message="disabled; all sessions ended")
+        user = disable_user(issuer.tokens.families, find_user(issuer, username), issuer.clock())
+        show_user(user, as_json=as_json, message="disabled; all sessions ended")
 
 
 @app.command()
 def enable(username: Username, *, as_json: Json = False) -> None:
     """Enable a disabled account again."""
     with opened(Access.CHANGE) as issuer:
-        user = enable_user(issuer.accounts.store, _find(issuer, username))
-        _show(user, as_json=as_json, message="enabled")
+        user = enable_user(issuer.accounts.store, find_user(issuer, username))
+        show_user(user, as_json=as_json, message="enabled")
 
 
 def _password(*, stdin: bool) -> str:
@@ -186,27 +191,11 @@ def _first_line() -> str:
         raise CommandError("the password on standard input is not UTF-8") from None
 
 
-def _find(issuer: Issuer, username: str) -> User:
-    user = issuer.accounts.store.by_username(username)
-    if user is None:
-        raise CommandError(f"no such user: {username!r}; see: issuer users list")
-    return user
-
-
-def _row(user: User) -> Row:
-    return {
-        "id": user.id,
-        "username": user.username,
-        "name": user.name,
-        "email": user.email,
-        "email_verified": user.email_verified,
-        "scope": format_scope(user.scope),
-        "updated_at": instant(user.updated_at) if user.updated_at else None,
-        "created_at": instant(user.created_at),
-        "disabled_at": instant(user.disabled_at) if user.disabled_at else None,
-    }
-
-
-def _show(user: User, *, as_json: bool, message: str) -> None:
-    row = _row(user)
-    show(row, as_json=as_json, rows=[row], hidden=HIDDEN, message=f"{user.username}: {message}")
+app.command("show")(user_state.show_one)
+app.command("sessions")(user_state.sessions)
+app.command("unlock")(user_state.unlock)
+app.command("grant")(user_permissions.grant)
+app.command("revoke-scope")(user_permissions.withdraw_scope)
+app.command("revoke-role")(user_permissions.withdraw_role)
+app.command("set")(user_permissions.set_values)
+app.command("delete")(user_deletion.delete)

@@ -52,6 +52,8 @@ class Client:
     """Whether its authorization requests must be pushed, RFC 9126 section 5."""
     id_token_claims: tuple[str, ...] = ()
     """The claims about the user that its id_tokens have as well, for applications that do not ask userinfo."""
+    has_roles_claim: bool = False
+    """Whether its access tokens name the roles of the user, RFC 9068 section 2.2.3.1."""
 
     def with_new_secret(self, secret: str, now: datetime, overlap: timedelta) -> Self:
         """Return the client with another secret; the old one stays valid for `overlap`."""

@@ -67,6 +67,7 @@ clients = Table(
     Column("requires_pkce", Boolean, nullable=False),
     Column("requires_par", Boolean, nullable=False),
     Column("id_token_claims", Texts, nullable=False),
+    Column("has_roles_claim", Boolean, nullable=False),
     Index("ix_clients_order", "created_at", "id"),
 )
 

@@ -28,6 +28,11 @@ class SecretStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    def exists(self, name: str) -> bool:
+        """Return whether the secret of that name has been created; nothing can be stored under it before."""
+        with self._database.read() as connection:
+            return connection.execute(_NAMED, {"wanted": name}).first() is not None
+
     def secret(self, name: str) -> bytes:
         """Return the secret of that name, which is created if it does not exist; raise StoreError."""
         with self._database.read() as connection:

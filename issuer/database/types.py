@@ -1,4 +1,4 @@
-"""Types of columns: instants, scopes, lists of strings, and members of enumerations.
+"""Types of columns: instants, scopes, lists and objects of strings, and members of enumerations.
 
 A value that cannot be read is returned as it is stored, so that a damaged row does not hide the others of its query.
 `rows.checked` raises DatabaseDamaged for it.
@@ -100,6 +100,22 @@ class Texts(_Column[tuple[str, ...]]):
         if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
             raise TypeError("not a list of strings")
         return tuple(found)
+
+
+class TextMap(_Column[dict[str, str]]):
+    """Strings by name, stored as a JSON object."""
+
+    cache_ok = True
+    kind = dict
+
+    def _store(self, value: dict[str, str]) -> str:
+        return json.dumps(value)
+
+    def _load(self, stored: str) -> dict[str, str]:
+        found = json.loads(stored)
+        if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+            raise TypeError("not an object of strings")
+        return found
 
 
 class Member(_Column[StrEnum]):

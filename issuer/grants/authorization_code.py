@@ -27,7 +27,7 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         authorization = Authorization(
             user.id,
             code.client_id,
-            scope_of_user(code.scope, user.scope),
+            scope_of_user(code.scope, user.effective_scope),
             code.audience,
             user.username,
             NewFamily(sign_in=code.sign_in),

@@ -28,10 +28,11 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
         authorization = Authorization(
             user.id,
             request.client.id,
-            user.scope,
+            user.effective_scope,
             context.user_audience,
             user.username,
             NewFamily(authenticated.password),
+            user=user,
             may_have_no_scope=True,
         )
         return issue(authorization, key)

@@ -33,6 +33,7 @@ from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import Found
+from issuer.tokens.further_claims import FurtherClaims
 from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected
 from issuer.tokens.resource_scope import scope_at
@@ -65,6 +66,7 @@ class Pipeline:
         sessions: Sessions,
         access_tokens: AccessTokens,
         id_tokens: IdTokens,
+        further_claims: FurtherClaims,
         password_login: bool,
     ) -> None:
         self._context = context
@@ -73,6 +75,7 @@ class Pipeline:
         self._sessions = sessions
         self._access_tokens = access_tokens
         self._id_tokens = id_tokens
+        self._further_claims = further_claims
         off = set() if password_login else {GrantType.PASSWORD}
         self.grants = {name: grant for name, grant in GRANTS.items() if name not in off}
 
@@ -181,8 +184,10 @@ class Pipeline:
         scope = granted
         if request.resources:  # the session keeps the rest: its next token may be for another resource
             scope = scope_at(audience, granted, self._context.resources)
-        # Before the session changes: a node that cannot sign must not use up a refresh token.
+        # Before the session changes: a node that cannot sign, or a failure to make the claims, must not use up a
+        # refresh token.
         key = key or self._access_tokens.signing_key(now)
+        authorization = replace(self._with_claims(request, allowed, scope), scope=scope, audience=audience)
         renewed, family = None, None
         match allowed.family:
             case NewFamily() as new:
@@ -191,10 +196,16 @@ class Pipeline:
                 renewed, family = self._sessions.renew(renewal, origin, now), renewal.family
                 if request.found is None:
                     renewed = self._sessions.rotate(renewal, renewed, origin, now)
-        authorization = replace(allowed, scope=scope, audience=audience)
         if GrantType.REFRESH_TOKEN not in request.client.grant_types:
             renewed = None  # the session exists nevertheless: access tokens end with it
         return UnsignedTokenResponse(authorization, family, key, now, renewed)
+
+    def _with_claims(
+        self, request: TokenRequest, allowed: Authorization, scope: frozenset[str]
+    ) -> Authorization:
+        user, client = allowed.user, request.client
+        roles = user.roles if user and client.has_roles_claim else None
+        return replace(allowed, roles=roles, further_claims=self._further_claims(user, client, scope))
 
 
 def _requested_scope(scope: str | None) -> frozenset[str] | None:

@@ -34,7 +34,8 @@ def execute(request: TokenRequest, context: GrantContext, issue: Issue) -> Unsig
     if request.scope is not None and not request.scope <= family.scope:
         raise InvalidScope("the requested scope exceeds the scope granted at log-in")
     # The identity scopes are granted by the user, not by an operator.
-    scope = context.entitlements.scope(client, family.scope) & (user.scope | IDENTITY_SCOPES)
+    held = user.effective_scope | IDENTITY_SCOPES
+    scope = context.entitlements.scope(client, family.scope) & held
     audience = context.entitlements.audience(client, family.audience)
     if not audience:
         raise InvalidGrant(NO_AUDIENCE)

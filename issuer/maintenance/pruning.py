@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 
+from issuer.accounts.freed_names import freed_names
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.pushed import PUSHED_KEPT, pushed_requests
 from issuer.clients.store import assertions
@@ -48,6 +49,7 @@ def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]
     yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_DIFFER)
     yield session_events, session_events.c.last_at < now - EVENTS_KEPT
     yield retired_public_keys, retired_public_keys.c.retired_at < now - RETIRED_KEPT
+    yield freed_names, freed_names.c.free_from < now - CLOCKS_DIFFER
     yield devices, _is_far_from(devices.c.seen_at, now, DEVICE_MEMORY + CLOCKS_DIFFER)
 
 

@@ -135,7 +135,7 @@ class BrowserSessionStore:
         )
         secret = secrets.token_urlsafe(32)
         with self._database.write() as connection:
-            if not lock_enabled(connection, user_id, password):
+            if not lock_enabled(connection, user_id, password, now):
                 return None
             connection.execute(insert(browser_sessions).values({**vars(session), "digest": digest(secret)}))
         return session, secret
@@ -166,7 +166,7 @@ class BrowserSessionStore:
             "is_remembered": is_remembered and self.may_be_remembered,
         }
         with self._database.write() as connection:
-            if not lock_enabled(connection, session.user_id, password):
+            if not lock_enabled(connection, session.user_id, password, now):
                 return None
             changed = connection.execute(
                 update(browser_sessions).where(_is(session.id), *active_sessions(now)).values(values)

@@ -109,6 +109,15 @@ def unused(name: str, folder: Path = Path()) -> Path:
     return path
 
 
+def short_warning(path: Path | None, raw: RawSetting | None, keys: Path | None) -> ConfigWarning:
+    """Return the warning about a short passphrase, with what `longer` suggests."""
+    return ConfigWarning(
+        f"the passphrase of the private keys has fewer than {LEAST_CHARACTERS} characters, and can be guessed by"
+        " anyone who has a copy of the keys",
+        longer(path, raw, keys),
+    )
+
+
 def longer(file: Path | None, raw: RawSetting | None, directory: Path | None) -> Fix:
     """Return the commands that encrypt the private keys with a new passphrase and store it in place of the old one.
 

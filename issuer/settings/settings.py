@@ -22,6 +22,7 @@ from issuer.settings import passphrase as passphrases
 from issuer.settings import values
 from issuer.settings.authorities import load_authorities
 from issuer.settings.env_file import BadEnvFile
+from issuer.settings.hardware_token import MissingSettings, require_complete
 from issuer.settings.logo import Logo, load_logo
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 from issuer.urls import is_loopback
@@ -129,6 +130,14 @@ class Settings(BaseSettings):
         description="The `aud` of client assertions: `issuer`, its URL as one string; `any`, also the token endpoint"
         " or a list, for old libraries.",
     )
+    claims: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Further claims of access tokens: names of attributes (`issuer users set`), separated by commas,"
+        " or a function, `MODULE:FUNCTION`.",
+    )
+    username_claim: Annotated[Literal["on", "off"], values.ANY_CASE] = Field(
+        "on", description="Whether access tokens of users have the claim `username`."
+    )
     cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Origins of pages that may use `/login`, `/logout` and `/users`, separated by commas."
     )
@@ -160,8 +169,9 @@ class Settings(BaseSettings):
         del env_settings, dotenv_settings, file_secret_settings
         return init_settings, RawSource(settings_cls)
 
-    _split = field_validator("cors_origins", "trusted_proxies", mode="before")(values.split)
+    _split = field_validator("cors_origins", "trusted_proxies", "claims", mode="before")(values.split)
     _are_origins = field_validator("cors_origins")(values.origins)
+    _are_claims = field_validator("claims")(values.claims)
     _are_networks = field_validator("trusted_proxies")(values.networks)
     _is_database_url = field_validator("database_url")(values.database_url)
     _is_issuer_url = field_validator("url")(urls.issuer_url)
@@ -214,11 +224,7 @@ class Settings(BaseSettings):
             passphrase = self.passphrase()
             if passphrase is not None and self.keys != "pkcs11" and passphrases.is_short(passphrase):
                 raw = raw_settings().get("ISSUER_KEYS_PASSPHRASE")
-                yield ConfigWarning(
-                    f"the passphrase of the private keys has fewer than {passphrases.LEAST_CHARACTERS} characters,"
-                    " and can be guessed by anyone who has a copy of the keys",
-                    passphrases.longer(file, raw, self.key_directory),
-                )
+                yield passphrases.short_warning(file, raw, self.key_directory)
 
     def trusted_authorities(self) -> ssl.SSLContext | None:
         """Return the authorities that other servers are verified by, None for the system's; raise BadSettings."""
@@ -243,19 +249,10 @@ class Settings(BaseSettings):
         if self.keys != "pkcs11":
             return None
         pin = self.keys_passphrase or self.keys_passphrase_file
-        if self.pkcs11_module and self.pkcs11_token and pin:
-            return self.pkcs11_module, self.pkcs11_token
-        needed = (
-            (self.pkcs11_module, "ISSUER_PKCS11_MODULE", "=/usr/lib/MODULE.so", ""),
-            (self.pkcs11_token, "ISSUER_PKCS11_TOKEN", "=LABEL", ""),
-            (pin, "ISSUER_KEYS_PASSPHRASE_FILE", "=FILE", " or ISSUER_KEYS_PASSPHRASE, the PIN"),
-        )
-        missing = [(name + value, name + more) for setting, name, value, more in needed if not setting]
-        lines, names = zip(*missing, strict=True)
-        raise BadSettings(
-            f"ISSUER_KEYS is pkcs11, which needs more settings: {'; '.join(names)}",
-            fix=Fix(Kind.PKCS11_SETTINGS, "\n".join(lines)),
-        )
+        try:
+            return require_complete(self.pkcs11_module, self.pkcs11_token, has_pin=pin is not None)
+        except MissingSettings as error:
+            raise BadSettings(str(error), fix=error.fix) from None
 
     def contradictions(self, besides: Iterable[str] = ()) -> Iterator["BadSettings"]:
         """Yield why these settings cannot be used together, or with what is there.

@@ -27,6 +27,8 @@ _NAMES = (
     "browser_session_idle",
     "browser_session_remembered",
     "refresh_grace",
+    "claims",
+    "username_claim",
 )
 
 
@@ -36,4 +38,6 @@ def shared_settings(settings: Settings) -> dict[str, str]:
 
 
 def _written(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
     return duration(value) if isinstance(value, timedelta) else str(value)

@@ -13,13 +13,16 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import ErrorDetails
 
 from issuer import urls
+from issuer.accounts.attributes import require_claim_name
 from issuer.addresses import parse_network
 from issuer.database.url import parse
+from issuer.oauth import InvalidRequest
 from issuer.signing.algorithms import ALGORITHMS
 
 LONGEST = timedelta(days=3650)
 NOT_IN_FILES = frozenset({"database", "pkcs11"})
 """Values of ISSUER_KEYS that name no directory."""
+CLAIMS_MOST = 32
 _SHOWN_MOST = 100
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _REASONS = {
@@ -131,6 +134,23 @@ def split(value: object) -> object:
 def origins(value: tuple[str, ...]) -> tuple[str, ...]:
     """Return origins in the form that browsers send, without duplicates."""
     return tuple(dict.fromkeys(urls.origin(each) for each in value))
+
+
+def claims(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of attributes, or one function as `MODULE:FUNCTION`."""
+    if any(":" in each for each in value):
+        module, _, function = value[0].partition(":")
+        if len(value) > 1 or not function.isidentifier() or not all(map(str.isidentifier, module.split("."))):
+            raise ValueError(
+                "write names of attributes separated by commas, or one function as MODULE:FUNCTION"
+            )
+        return value
+    if len(value) > CLAIMS_MOST:
+        raise ValueError(f"names more than {CLAIMS_MOST} attributes")
+    try:
+        return tuple(dict.fromkeys(map(require_claim_name, value)))
+    except InvalidRequest as error:
+        raise ValueError(error.description) from None
 
 
 def networks(value: tuple[str, ...]) -> tuple[str, ...]:

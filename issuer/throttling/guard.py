@@ -19,7 +19,6 @@ from issuer.digests import named
 from issuer.oauth import InvalidClient, LoginFailed, TooManyAttempts, UnknownToken
 from issuer.throttling.allowances import Allowances
 from issuer.throttling.limits import (
-    ACCOUNT,
     ADDRESS,
     DEVICE,
     DEVICE_MEMORY,
@@ -29,8 +28,9 @@ from issuer.throttling.limits import (
     SECRET,
     Bucket,
     Count,
+    account_bucket,
     address_buckets,
-    bucket,
+    devices_of,
     subnet,
 )
 from issuer.throttling.origin import Origin
@@ -59,6 +59,11 @@ class _Device:
         cookie = named("cookie", account, origin.device) if origin.device else None
         new_cookie = named("cookie", account, origin.given_device) if origin.given_device else None
         return cls(account, cookie, new_cookie, named("subnet", account, subnet(origin.address)))
+
+    @property
+    def owner(self) -> bytes:
+        """The digest by which the devices of the account are found."""
+        return devices_of(self.account)
 
     @property
     def digests(self) -> list[bytes]:
@@ -152,7 +157,7 @@ class Guard:
         if attempt.own:  # the owner of the account mistypes passwords, too
             self._store.reset(attempt.own)
         if devices := attempt.device.to_remember(attempt.known, now):
-            self._store.remember(devices)
+            self._store.remember(devices, attempt.device.owner, [attempt.device.subnet])
 
     @contextmanager
     def limit_credentials(self, origin: Origin, now: datetime) -> Iterator[None]:
@@ -174,7 +179,8 @@ class Guard:
 
     def remember_device(self, account: str, origin: Origin, now: datetime) -> None:
         """Remember the device on which an account was registered."""
-        self._store.remember(_Device.of(account, origin).to_remember({}, now))
+        device = _Device.of(account, origin)
+        self._store.remember(device.to_remember({}, now), device.owner, [device.subnet])
 
     def _assess(self, account: str, origin: Origin, now: datetime) -> _Attempt:
         """Return where the failure of an attempt counts; raise TooManyAttempts if the device or address must wait."""
@@ -185,7 +191,7 @@ class Guard:
             counts = self._counts([own], now)
             _require_no_wait(counts, now)
             return _Attempt(device, known, own, counts, timedelta(0), may_succeed=True)
-        of_account = bucket(ACCOUNT, "account", device.account)
+        of_account = account_bucket(device.account)
         of_subnet = Bucket(device.subnet, DEVICE) if device.subnet in known else None
         addresses = address_buckets(ADDRESS, "address", origin.address)
         counts = self._counts([of_account, *([of_subnet] if of_subnet else []), *addresses], now)

@@ -133,6 +133,16 @@ def bucket(limit: Limit, *names: str) -> Bucket:
     return Bucket(named(*names), limit)
 
 
+def account_bucket(account: str) -> Bucket:
+    """Return the bucket of the failures of an account, on all devices that are not known."""
+    return bucket(ACCOUNT, "account", account)
+
+
+def devices_of(account: str) -> bytes:
+    """Return the digest by which the known devices of an account are found."""
+    return named("devices", account)
+
+
 def address_buckets(limit: Limit, kind: str, address: str) -> list[Bucket]:
     """Return the buckets of an address: its subnet's, and for IPv6 its network's."""
     *networks, own = networks_of(address)

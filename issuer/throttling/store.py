@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Connection,
     Integer,
@@ -45,6 +46,8 @@ devices = Table(
     "devices",
     metadata,
     Column("device", LargeBinary, primary_key=True),
+    Column("account", LargeBinary, nullable=False, index=True),
+    Column("is_network", Boolean, nullable=False),
     Column("seen_at", Instant, nullable=False, index=True),
 )
 
@@ -68,17 +71,17 @@ class ThrottleStore:
     def _secret(self) -> bytes:
         return SecretStore(self._database).secret(SECRET)
 
-    def _keyed(self, name: bytes) -> bytes:
+    def keyed(self, name: bytes) -> bytes:
         """Return the keyed digest under which `name` is stored."""
         return hmac.digest(self._secret, name, "sha256")
 
     def _in_order(self, buckets: Iterable[Bucket]) -> list[tuple[Bucket, bytes]]:
         """Return buckets with their keyed digests, in one order for all transactions, so that none deadlock."""
-        return sorted(((each, self._keyed(each.id)) for each in buckets), key=lambda pair: pair[1])
+        return sorted(((each, self.keyed(each.id)) for each in buckets), key=lambda pair: pair[1])
 
     def counts(self, buckets: Iterable[Bucket]) -> dict[Bucket, Count]:
         """Return the count of each bucket that has one."""
-        by_digest = {self._keyed(bucket.id): bucket for bucket in buckets}
+        by_digest = {self.keyed(bucket.id): bucket for bucket in buckets}
         with self._database.read() as connection:
             rows = connection.execute(_COUNTS, {"buckets": list(by_digest)}).all()
         return {by_digest[row.bucket]: _read_count(row) for row in rows}
@@ -136,7 +139,7 @@ class ThrottleStore:
 
     def reset(self, bucket: Bucket) -> None:
         """Delete the count of a bucket."""
-        digest = self._keyed(bucket.id)
+        digest = self.keyed(bucket.id)
         with self._database.read() as connection:  # most of the time there is nothing to write
             if not connection.scalar(_IS_COUNTED, {"bucket": digest}):
                 return
@@ -145,18 +148,24 @@ class ThrottleStore:
 
     def known(self, names: Sequence[bytes], now: datetime) -> dict[bytes, datetime]:
         """Return which devices of these digests are known, and when each was last seen."""
-        by_digest = {self._keyed(name): name for name in names}
+        by_digest = {self.keyed(name): name for name in names}
         asked = {"names": list(by_digest), "since": now - DEVICE_MEMORY, "until": now + DEVICE_MEMORY}
         with self._database.read() as connection:
             rows = connection.execute(_KNOWN, asked).all()
         return {by_digest[row.device]: _read_seen_at(row) for row in rows}
 
-    def remember(self, seen: Mapping[bytes, datetime]) -> None:
-        """Store the devices of these digests, each with when it was seen."""
-        by_digest = {self._keyed(name): seen_at for name, seen_at in seen.items()}
+    def remember(
+        self, seen: Mapping[bytes, datetime], account: bytes, networks: Collection[bytes] = ()
+    ) -> None:
+        """Store the devices of these digests, each with when it was seen; `networks` are those of addresses."""
+        by_digest = {self.keyed(name): seen_at for name, seen_at in seen.items()}
+        of_networks = {self.keyed(name) for name in networks}
+        owner = self.keyed(account)
         with self._database.write() as connection:
             for digest, seen_at in sorted(by_digest.items()):
-                row = upserting(connection, devices).values(device=digest, seen_at=seen_at)
+                row = upserting(connection, devices).values(
+                    device=digest, account=owner, is_network=digest in of_networks, seen_at=seen_at
+                )
                 again = {"seen_at": seen_at}
                 connection.execute(row.on_conflict_do_update(index_elements=["device"], set_=again))
 

@@ -3,7 +3,7 @@
 Which authorization a request gets is decided by the grants. Keys and signatures are the work of `signed_jwt`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from issuer.keyring.key import Key
@@ -25,8 +25,9 @@ class AccessToken:
 class AccessTokens:
     """Issues and verifies access tokens."""
 
-    def __init__(self, jwt_signer: JwtSigner) -> None:
+    def __init__(self, jwt_signer: JwtSigner, *, has_username: bool = True) -> None:
         self._signer = jwt_signer
+        self._has_username = has_username
 
     def signing_key(self, now: datetime) -> Key:
         """Return the key that signs; raise Unavailable when this node may not, or cannot, sign."""
@@ -37,6 +38,8 @@ class AccessTokens:
     ) -> AccessToken:
         """Return an access token that expires before its key is withdrawn; raise Unavailable."""
         lifetime = self._signer.lifetime(key)
+        if not self._has_username:
+            authorization = replace(authorization, username=None)
         claims = AccessTokenClaims.issued(authorization, family, self._signer.issuer, now, lifetime)
         text = self._signer.sign(ACCESS_TOKEN, claims.members(), key)
         return AccessToken(text, int(lifetime.total_seconds()))

@@ -1,6 +1,8 @@
 """What a grant allows; the tokens for it are made by `access_tokens`, `id_tokens` and `families`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from issuer.accounts.user import User
 from issuer.tokens.refresh import NewFamily, Renewal
@@ -20,9 +22,13 @@ class Authorization:
     nonce: str | None = field(default=None, repr=False)
     """Of the authorization request, for the id_token that redeems its code."""
     user: User | None = field(default=None, repr=False)
-    """The user, if an id_token may be issued."""
+    """The user; None for a client that acts for itself."""
     id_token_claims: tuple[str, ...] = ()
     """The claims about the user that the client gets in id_tokens, if the scope requests them."""
+    roles: frozenset[str] | None = None
+    """What the claim `roles` of the access token names; None: it has none."""
+    further_claims: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """See `further_claims`."""
     may_have_no_scope: bool = False
     """Whether nothing may remain of the scope. An error after a password was verified would reveal that it is
     correct, without a session that the owner of the account can see."""

@@ -33,6 +33,9 @@ class AccessTokenClaims:
     username: str | None = None
     grant_id: str | None = None
     sid: str | None = None
+    further: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Members of their own, which never take the place of another: those of `further_claims`, and for clients that
+    are registered so `roles`, section 2.2.3.1."""
 
     @classmethod
     def issued(
@@ -57,6 +60,7 @@ class AccessTokenClaims:
             username=authorization.username,
             grant_id=family.id if family else None,
             sid=family.sid if family else None,
+            further={**authorization.further_claims, **_roles(authorization)},
         )
 
     @classmethod
@@ -75,6 +79,7 @@ class AccessTokenClaims:
             username=members.get("username"),
             grant_id=members.get("grant_id"),
             sid=members.get("sid"),
+            further={name: value for name, value in members.items() if name not in _ACCESS_TOKEN_CLAIMS},
         )
         _require_texts(claims.iss, claims.sub, *claims.aud, claims.client_id, claims.jti, claims.scope)
         _require_texts(*(each for each in (claims.username, claims.grant_id, claims.sid) if each is not None))
@@ -86,10 +91,17 @@ class AccessTokenClaims:
         """Whether the issuer is among the audiences: the token is accepted by its own endpoints."""
         return self.iss in self.aud
 
-    def members(self) -> dict[str, str | int | list[str]]:
+    def members(self) -> dict[str, Any]:
         """Return the JSON members of the token."""
-        present = {name: value for name, value in vars(self).items() if value is not None}
-        return {**present, "aud": list(self.aud)}
+        own = {name: value for name in _ACCESS_TOKEN_CLAIMS if (value := getattr(self, name)) is not None}
+        return {**self.further, **own, "aud": list(self.aud)}
+
+
+def _roles(authorization: Authorization) -> dict[str, list[str]]:
+    return {} if authorization.roles is None else {"roles": sorted(authorization.roles)}
+
+
+_ACCESS_TOKEN_CLAIMS = tuple(each.name for each in fields(AccessTokenClaims) if each.name != "further")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, join, select, update
 
-from issuer.accounts.store import lock_enabled, read_user, users
+from issuer.accounts.store import lock_enabled, read_user, user_columns, users
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
@@ -40,7 +40,7 @@ _WITH_OWNER = (
     select(
         *families.c,
         *(column.label(_TOKEN + column.name) for column in refresh_tokens.c),
-        *(column.label(_OWNER + column.name) for column in users.c),
+        *user_columns(_OWNER),
     )
     .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
     .join(users, users.c.id == families.c.user_id)
@@ -93,7 +93,8 @@ class FamilyStore:
         """
         session = family.browser_session
         with self._database.write() as connection:
-            if not lock_enabled(connection, family.user_id, password):
+            signs_in = family.created_at if password else None
+            if not lock_enabled(connection, family.user_id, password, signs_in):
                 return False
             if session is not None and not lock_active(connection, session, family.created_at):
                 return False

@@ -14,6 +14,7 @@ from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.claims import AccessTokenClaims
 from issuer.tokens.entitlements import Entitlements, may_keep
 from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.identity import IDENTITY_SCOPES
 from issuer.tokens.refresh import Grace, Redemption, redemption
 
 INACTIVE: Mapping[str, Any] = {"active": False}
@@ -85,7 +86,8 @@ class Introspection:
         may_refresh = GrantType.REFRESH_TOKEN in client.grant_types and may_keep(client, family)
         if not active or not may_refresh or not self._entitlements.audience(client, family.audience):
             return INACTIVE
-        scope = self._entitlements.scope(client, family.scope)
+        held = user.effective_scope | IDENTITY_SCOPES
+        scope = self._entitlements.scope(client, family.scope) & held  # what a refresh would return
         members = {
             "active": True,
             "client_id": family.client_id,

@@ -10,7 +10,7 @@ from support.stores import NOW, family_with_token
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import VerifiedPassword
-from issuer.administration.own_account import PERSONAL, delete_account
+from issuer.administration.account_deletion import PERSONAL, delete_account
 from issuer.audit.chain import Action
 from issuer.audit.store import AuditStore
 from issuer.authorize.code import code_for

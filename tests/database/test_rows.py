@@ -307,7 +307,7 @@ def test_a_private_key_with_a_damaged_kid_does_not_hide_others(database: Databas
 def test_the_error_names_a_damaged_count_of_failures(database: Database, table: str, change: str) -> None:
     store, now = ThrottleStore(database), datetime(2026, 1, 1, tzinfo=UTC)
     store.fail([Bucket(b"account", ACCOUNT)], now)
-    store.remember({b"device": now})
+    store.remember({b"device": now}, b"account")
     damage(database, table, change, "true")
     with pytest.raises(DatabaseDamaged, match=f"the row [0-9a-f]{{48}} of {table}"):
         read_row(database, table)

@@ -113,7 +113,8 @@ def test_an_error_of_the_progress_callback_is_ignored(lived: Issuer, new: Databa
 
 
 def test_more_rows_than_a_batch_are_copied_and_reported(lived: Issuer, new: Database) -> None:
-    many = [{"device": number.to_bytes(4), "seen_at": START} for number in range(2 * BATCH_ROWS + 1)]
+    others = {"account": b"an account", "is_network": False, "seen_at": START}
+    many = [{**others, "device": number.to_bytes(4)} for number in range(2 * BATCH_ROWS + 1)]
     with lived.database.write() as connection:
         connection.execute(devices.insert(), many)
     sizes: list[int] = []

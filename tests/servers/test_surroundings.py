@@ -22,13 +22,19 @@ SERVERS = {"serve", "demo"}
 """They run until they are stopped; they have other tests."""
 READING = [
     "check", "move", "keys list", "keys plan", "keys nodes", "keys verify", "keys rotate", "keys rollback",
-    "keys recover", "audit list", "audit sessions", "audit verify", "users list", "users import", "clients list",
-    "clients show", "resources list",
+    "keys recover", "audit list", "audit sessions", "audit verify", "users list", "users show", "users sessions",
+    "users import", "roles list", "clients list", "clients show", "resources list",
 ]  # fmt: skip
 NEEDING = [
     "keys revoke",
     "keys rewrap",
+    "users unlock",
     "users grant",
+    "users revoke-scope",
+    "users revoke-role",
+    "users set",
+    "users delete",
+    "roles delete",
     "users set-profile",
     "users disable",
     "users enable",
@@ -60,6 +66,10 @@ def runner(initialized_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = shutil.copytree(initialized_folder, tmp_path_factory.mktemp("surroundings") / "origin")
     with Installation(folder, ISSUER_KEYS_PASSPHRASE=PASSPHRASE) as site:
         site.command("users", "add", "alice", "--password-stdin", stdin=PASSWORD)
+        site.command("users", "grant", "alice", "--scope", "items:write")
+        site.command("roles", "set", "support", "tickets:read")
+        site.command("roles", "set", "admin", "")
+        site.command("users", "grant", "alice", "--role", "support")
         client_id = site.command("clients", "add", "machine", "--json").document["client_id"]
     (folder / "passphrase").write_text("another passphrase for tests\n")
     (folder / "target").write_text(f"sqlite:///{folder}/elsewhere.db\n")

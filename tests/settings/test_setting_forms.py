@@ -66,6 +66,8 @@ ISSUER = {
     "ISSUER_REFRESH_GRACE": Row("45s"),
     "ISSUER_PASSWORD_LOGIN": Row("off", any_case=True),
     "ISSUER_ASSERTION_AUDIENCE": Row("any", any_case=True),
+    "ISSUER_CLAIMS": Row("department,site"),
+    "ISSUER_USERNAME_CLAIM": Row("off", any_case=True),
     "ISSUER_CORS_ORIGINS": Row("https://a.example,https://b.example:8443"),
     "ISSUER_TRUSTED_PROXIES": Row("10.0.0.0/8,192.0.2.1"),
     "ISSUER_METRICS_TOKEN": Row(SECRET, secret=True),

@@ -10,7 +10,7 @@ from support.authorization import app
 from support.stores import MONTH, NOW, family_with_token, signed_in
 
 from issuer.accounts.user import VerifiedPassword
-from issuer.administration.own_account import delete_account
+from issuer.administration.account_deletion import delete_account
 from issuer.clients.store import ClientStore
 from issuer.database import rows
 from issuer.database.database import Database

@@ -53,14 +53,18 @@ class Account(BaseModel):
     )
     username: str = Field(examples=["alice"])
     scope: str = Field(
-        description="The scopes granted by operators, separated by spaces.", examples=["items:read"]
+        description="The scopes granted by operators, also by roles, separated by spaces.",
+        examples=["items:read"],
     )
     created_at: datetime = Field(examples=["2026-01-31T12:00:00Z"])
 
 
 def _account(user: User) -> Account:
     return Account(
-        id=user.id, username=user.username, scope=format_scope(user.scope), created_at=user.created_at
+        id=user.id,
+        username=user.username,
+        scope=format_scope(user.effective_scope),
+        created_at=user.created_at,
     )
 
 

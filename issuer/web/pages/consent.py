@@ -102,7 +102,7 @@ def _asked(page: PageRequest, authorize: Authorize, ticket: str) -> Asked | Pend
     pending = authorize.flow.pending(ticket, page.browser.device, now)
     if pending is None or user is None:
         return pending
-    scope = scope_to_allow(pending.request, scope_of_user(pending.request.scope, user.scope))
+    scope = scope_to_allow(pending.request, scope_of_user(pending.request.scope, user.effective_scope))
     state = authorize.consents.covers(user.id, pending.request, scope, pending.started, now)
     return Asked(pending, user, scope, state)
 

@@ -28,7 +28,13 @@ def _create_accounts() -> None:
         "users",
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("username", sa.Text(), nullable=False),
-        sa.Column("canonical_username", sa.Text(), nullable=False, unique=True),
+        # By code points, as on SQLite: the index serves beginnings of names, and pages in the order of names.
+        sa.Column(
+            "canonical_username",
+            sa.Text().with_variant(sa.Text(collation="C"), "postgresql"),
+            nullable=False,
+            unique=True,
+        ),
         sa.Column("password_hash", sa.Text(), nullable=False),
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
@@ -38,6 +44,16 @@ def _create_accounts() -> None:
         sa.Column("email_verified", sa.Boolean(), nullable=False),
         sa.Column("updated_at", Instant()),
         sa.Column("draw", sa.BigInteger(), nullable=False, index=True),
+        sa.Column("signed_in_at", Instant()),
+        sa.Column("attributes", sa.Text(), nullable=False),
+    )
+    is_disabled = sa.text("disabled_at IS NOT NULL")
+    op.create_index(
+        "disabled_users",
+        "users",
+        ["canonical_username"],
+        postgresql_where=is_disabled,
+        sqlite_where=is_disabled,
     )
 
 
@@ -65,6 +81,7 @@ def _create_clients() -> None:
         sa.Column("requires_pkce", sa.Boolean(), nullable=False),
         sa.Column("requires_par", sa.Boolean(), nullable=False),
         sa.Column("id_token_claims", sa.Text(), nullable=False),
+        sa.Column("has_roles_claim", sa.Boolean(), nullable=False),
     )
     op.create_index("ix_clients_order", "clients", ["created_at", "id"])
     op.create_table(
@@ -175,6 +192,8 @@ def _create_limits_and_secrets() -> None:
     op.create_table(
         "devices",
         sa.Column("device", sa.LargeBinary(), primary_key=True),
+        sa.Column("account", sa.LargeBinary(), nullable=False, index=True),
+        sa.Column("is_network", sa.Boolean(), nullable=False),
         sa.Column("seen_at", Instant(), nullable=False, index=True),
     )
     op.create_table(
