@@ -2,6 +2,7 @@
 
 import json
 import stat
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -33,7 +34,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def sync(
-    database: Database, *clients: dict[str, object], secrets: Path | None = None, **options: Any
+    database: Database, *clients: Mapping[str, object], secrets: Path | None = None, **options: Any
 ) -> ClientSync:
     document = {"clients": clients, **({"secrets_file": secrets.name} if secrets else {})}
     file = read_clients(json.dumps(document).encode(), "https://api.example", NOW, is_json=True)
