@@ -166,3 +166,15 @@ def test_a_disabled_client_stays_disabled(each_database: Database) -> None:
     assert before
     sync(each_database, {**declared, "scope": "b"}).perform()
     assert store.by_id("a") == replace(before, scope=frozenset({"b"}))
+
+
+def test_a_file_of_secrets_that_cannot_be_written_whole_is_removed_and_nothing_is_registered(
+    each_database: Database, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("issuer.administration.client_sync.os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        sync(each_database, {"name": "A"}, secrets=secrets).perform()
+    assert (names(each_database), secrets.exists()) == ([], False)
