@@ -68,7 +68,7 @@ class ClientSync:
                 self._store(connection, each)
             # Last: whatever fails before that writes no secrets.
             if secrets := list(new_secrets(plan)):
-                written.append(_write(self._require_new_file(plan), secrets))
+                _write(self._require_new_file(plan), secrets, written)
         return plan
 
     def remove_leftovers(self, plan: Sequence[PlannedClient], now: datetime) -> None:
@@ -132,8 +132,8 @@ def _removed_unless_stored() -> Iterator[list[Path]]:
         raise
 
 
-def _write(path: Path | None, secrets: Sequence[tuple[Client, str]]) -> Path:
-    """Write secrets to a new file that only this user can read, and return it; raise OSError."""
+def _write(path: Path | None, secrets: Sequence[tuple[Client, str]], written: list[Path]) -> None:
+    """Write secrets to a new file that only this user can read, and add it to `written`; raise OSError."""
     if path is None:
         raise ValueError("no file for new secrets")
     rows = [
@@ -141,7 +141,7 @@ def _write(path: Path | None, secrets: Sequence[tuple[Client, str]]) -> Path:
     ]
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
+        written.append(path)  # before it is complete: the disk may be full
         file.write(json.dumps({"clients": rows}, indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    return path

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ EVERYTHING = {
 }
 
 
-def read(*clients: dict[str, object], **members: object) -> ClientFile:
+def read(*clients: Mapping[str, object], **members: object) -> ClientFile:
     document = {"clients": clients, **members}
     return read_clients(json.dumps(document).encode(), DEFAULT, NOW, is_json=True)
 
@@ -127,7 +128,7 @@ def test_secrets_are_not_in_the_representation() -> None:
     ],
 )
 def test_values_are_refused_as_for_a_new_client_with_their_place(
-    changes: dict[str, object], reason: str
+    changes: Mapping[str, object], reason: str
 ) -> None:
     client = {name: value for name, value in {**EVERYTHING, **changes}.items() if value is not None}
     with pytest.raises(BadDocument, match=reason) as refused:
@@ -151,7 +152,12 @@ def test_the_document_has_a_list_of_clients_and_perhaps_a_file_for_secrets() -> 
 def test_a_client_is_in_the_file_once_by_its_id_and_by_a_name_that_identifies_it() -> None:
     with pytest.raises(BadDocument, match="has the client_id a"):
         read({"client_id": "a", "name": "x"}, {"client_id": "a", "name": "y"})
-    for clients in (({}, {}), ({"client_id": "a"}, {}), ({}, {"client_id": "a"})):
+    pairs: tuple[tuple[dict[str, str], dict[str, str]], ...] = (
+        ({}, {}),
+        ({"client_id": "a"}, {}),
+        ({}, {"client_id": "a"}),
+    )
+    for clients in pairs:
         with pytest.raises(BadDocument, match="has the name 'x'; give both a client_id"):
             read(*({"name": "x", **client} for client in clients))
     assert len(read({"client_id": "a", "name": "x"}, {"client_id": "b", "name": "x"}).clients) == 2

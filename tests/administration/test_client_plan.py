@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -32,7 +33,7 @@ DECLARED = {"name": "Shop", "scope": "a"}
 
 
 def plan(
-    *clients: dict[str, object],
+    *clients: Mapping[str, object],
     registered: tuple[Client, ...] = (SHOP,),
     used: tuple[str, ...] = (),
     overlap: timedelta = DAY,
@@ -44,7 +45,7 @@ def plan(
     return planned(file, registered, used, NOW, overlap=overlap, prune=prune)
 
 
-def only(*clients: dict[str, object], **options: Any) -> PlannedClient:
+def only(*clients: Mapping[str, object], **options: Any) -> PlannedClient:
     (found,) = plan(*clients, **options)
     return found
 

@@ -2,6 +2,7 @@
 
 import json
 import stat
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -33,7 +34,7 @@ def secrets(tmp_path: Path) -> Path:
 
 
 def sync(
-    database: Database, *clients: dict[str, object], secrets: Path | None = None, **options: Any
+    database: Database, *clients: Mapping[str, object], secrets: Path | None = None, **options: Any
 ) -> ClientSync:
     document = {"clients": clients, **({"secrets_file": secrets.name} if secrets else {})}
     file = read_clients(json.dumps(document).encode(), "https://api.example", NOW, is_json=True)
@@ -165,3 +166,15 @@ def test_a_disabled_client_stays_disabled(each_database: Database) -> None:
     assert before
     sync(each_database, {**declared, "scope": "b"}).perform()
     assert store.by_id("a") == replace(before, scope=frozenset({"b"}))
+
+
+def test_a_file_of_secrets_that_cannot_be_written_whole_is_removed_and_nothing_is_registered(
+    each_database: Database, secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("issuer.administration.client_sync.os.fsync", fail)
+    with pytest.raises(OSError, match="No space"):
+        sync(each_database, {"name": "A"}, secrets=secrets).perform()
+    assert (names(each_database), secrets.exists()) == ([], False)
