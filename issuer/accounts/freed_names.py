@@ -55,6 +55,10 @@ class FreedNames:
     def _secret(self) -> bytes:
         return SecretStore(self._database).secret(SECRET)
 
+    def _has_secret(self) -> bool:
+        """Whether the secret exists: without it no name was ever reserved."""
+        return "_secret" in vars(self) or SecretStore(self._database).exists(SECRET)
+
     def prepare(self) -> None:
         """Read the secret, and make it if there is none: not within a transaction that others wait for."""
         _ = self._secret
@@ -70,8 +74,10 @@ class FreedNames:
             connection.execute(added.on_conflict_do_update(index_elements=["name"], set_=row))
 
     def reserved(self, usernames: Sequence[str], now: datetime) -> dict[str, datetime]:
-        """Return which of the names are reserved at `now`, each with when it is free."""
+        """Return which of the names are reserved at `now`, each with when it is free; nothing is written."""
         found = dict[str, datetime]()
+        if not self._has_secret():
+            return found
         for some in batched(usernames):
             by_digest = {self._digest(name): name for name in some}
             with self._database.read() as connection:

@@ -117,7 +117,6 @@ class AccountStore:
 
     def add_all(self, new: Sequence[User]) -> None:
         """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists, or is reserved."""
-        self.freed_names.prepare()
         try:
             with self._database.together(), self._database.write() as connection:
                 for some in batched(new):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from issuer.database.database import Database
 from issuer.database.rows import checked
@@ -84,21 +84,27 @@ class AccountLimitStore:
         digest = self._store.keyed(account_bucket(account).id)
         _, of_devices = self._rows(account)
         with self._database.write() as connection:
-            gone = connection.execute(delete(throttle).where((throttle.c.bucket == digest) | of_devices))
-        return gone.rowcount
+            return _delete(connection, throttle, (throttle.c.bucket == digest) | of_devices)
 
     def forget(self, account: str) -> int:
         """Delete everything that is stored of an account; return the number of its devices and networks."""
         of_account, _ = self._rows(account)
         self.clear(account)
         with self._database.write() as connection:
-            return connection.execute(delete(devices).where(of_account)).rowcount
+            return _delete(connection, devices, of_account)
 
     def _rows(self, account: str) -> _Rows:
         """Return the conditions for the devices of an account, and for the counts of these devices."""
         mine = devices.c.account == self._store.keyed(devices_of(account))
         # The count of a device has the digest that the device itself has.
         return _Rows(mine, throttle.c.bucket.in_(select(devices.c.device).where(mine)))
+
+
+def _delete(connection: Connection, table: Table, condition: ColumnElement[bool]) -> int:
+    """Delete rows, and return how many; locked in the order of their digests, as log-ins lock them."""
+    key = next(iter(table.primary_key))
+    connection.execute(select(key).where(condition).order_by(key).with_for_update(of=table)).all()
+    return connection.execute(delete(table).where(condition)).rowcount
 
 
 def _state(limit: Limit, count: Count | None, now: datetime) -> LimitState:

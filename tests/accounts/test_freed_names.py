@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import select
 from support.stores import NOW, user
 
-from issuer.accounts.freed_names import NAME_RESERVED, FreedNames, UsernameReserved, freed_names
+from issuer.accounts.freed_names import NAME_RESERVED, SECRET, FreedNames, UsernameReserved, freed_names
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.administration.account_deletion import delete_account
 from issuer.administration.user_import import ImportRow, find_conflicts
 from issuer.database.database import Database
+from issuer.database.secrets import SecretStore
 from issuer.maintenance.pruning import prune
 from issuer.oauth import UsernameTaken
 
@@ -69,6 +70,12 @@ def test_only_a_keyed_digest_of_the_name_is_stored_and_removed_afterwards(databa
     assert FreedNames(database).reserved(["straße"], NOW)
     prune(database, NOW + NAME_RESERVED + timedelta(days=1))
     assert not FreedNames(database).reserved(["straße"], NOW)
+
+
+def test_looking_for_reserved_names_writes_nothing(database: Database) -> None:
+    assert FreedNames(database).reserved(["alice"], NOW) == {}
+    AccountStore(database).add(user("alice"))
+    assert not SecretStore(database).exists(SECRET)
 
 
 def test_a_registration_during_the_deletion_does_not_get_the_name(database: Database) -> None:
