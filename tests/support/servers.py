@@ -156,10 +156,11 @@ class Server:
         return not any(is_running(pid, group=self.process.pid) for pid in processes)
 
     def end(self) -> None:
-        """Kill all its processes, whatever happened before."""
+        """Kill all its processes, whatever happened before, and wait for their end: they hold the port."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        eventually(self.has_ended, "all its processes have ended")
 
     @contextmanager
     def only(self, pid: int) -> Iterator[None]:

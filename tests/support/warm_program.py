@@ -12,7 +12,6 @@ import sys
 
 MODULES = {
     "issuer.cli": "issuer",
-    "issuer.cli.demo_apps": "issuer.cli.demo_apps",
     "verifier_example": "verifier_example",
     "uvicorn": "uvicorn",
 }
