@@ -2,10 +2,11 @@
 
 import pytest
 from fastapi.testclient import TestClient
-from support.defaults import ALICE, PASSWORD, bearer
+from support.defaults import ALICE, PASSWORD, MovableClock, bearer
 from support.sign_in_browser import Page, SignInBrowser
 from support.signed_in import browser_of
 
+from issuer.accounts.freed_names import NAME_RESERVED
 from issuer.services import Issuer
 from issuer.web.pages.browser import cookie_name
 
@@ -25,8 +26,8 @@ def delete(browser: SignInBrowser, url: str, confirmation: str, password: str) -
     return browser.submit(page, page.form_with("confirmation"), confirmation=confirmation, password=password)
 
 
-def test_a_deleted_account_is_gone_at_once_and_its_name_is_free(
-    issuer: Issuer, web: TestClient, browser: SignInBrowser, alice: str, url: str
+def test_a_deleted_account_is_gone_at_once_and_its_name_is_free_after_a_while(
+    issuer: Issuer, web: TestClient, browser: SignInBrowser, alice: str, url: str, clock: MovableClock
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
     page = delete(browser, url, "Alice", PASSWORD)
@@ -41,6 +42,9 @@ def test_a_deleted_account_is_gone_at_once_and_its_name_is_free(
     }
     assert web.post("/oauth2/token", data=refresh).status_code == 400
     assert web.post("/login", data=ALICE).status_code == 401
+    refused = web.post("/users", json=ALICE)
+    assert (refused.status_code, refused.json()["error"]) == (409, "username_taken")
+    clock.now += NAME_RESERVED
     assert web.post("/users", json=ALICE).status_code == 201
     again = issuer.accounts.store.by_username("alice")
     assert again
