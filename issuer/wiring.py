@@ -5,6 +5,7 @@ The layers above use the `services.Issuer` that it returns, each only the domain
 
 import os
 import socket
+from functools import partial
 
 from issuer.accounts.hashing_pool import HashingPool
 from issuer.accounts.login import PasswordLogin
@@ -13,6 +14,9 @@ from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.reset_links import ResetLinks
+from issuer.audit.event import ISSUER
+from issuer.audit.event_search import EventSearch
+from issuer.audit.events import EventStore
 from issuer.audit.store import AuditStore
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
@@ -41,7 +45,17 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
-from issuer.services import Accounts, Administration, Authorize, Clients, Issuer, Keys, Sessions, Tokens
+from issuer.services import (
+    Accounts,
+    Administration,
+    Authorize,
+    Clients,
+    Events,
+    Issuer,
+    Keys,
+    Sessions,
+    Tokens,
+)
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
 from issuer.settings.settings import Settings
@@ -102,6 +116,7 @@ def build(
         tokens=tokens,
         authorize=_authorize(settings, database, guard, clients, sessions, tokens),
         administration=_administration(database, accounts, sessions, tokens),
+        events=Events(EventStore(database), EventSearch(database)),
     )
 
 
@@ -138,7 +153,7 @@ def _keys(
 def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
-    login = PasswordLogin(store, passwords, guard)
+    login = PasswordLogin(store, passwords, guard, EventStore(database))
     return Accounts(store, passwords, HashingPool(cores()), login, registration)
 
 
@@ -202,7 +217,10 @@ def _grant_context(
         login=accounts.login,
         families=families,
         codes=CodeRedemption(
-            CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
+            CodeStore(database),
+            accounts.store.by_id,
+            clients.store.require_pkce,
+            partial(families.end, actor=ISSUER),
         ),
         signing_key=access_tokens.signing_key,
         resources=clients.resources,

@@ -6,7 +6,7 @@ Which names and passwords are acceptable is decided in `user`; changes that also
 
 import hmac
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -29,6 +29,8 @@ from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts.profile import Profile
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import batched, checked, each_readable
@@ -77,22 +79,23 @@ class Taken(NamedTuple):
 
 
 class AccountStore:
-    """Stores accounts."""
+    """Stores accounts; each change with the events that its caller gives."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, user: User) -> None:
+    def add(self, user: User, *events: Event) -> None:
         """Store a new account; raise UsernameTaken if its canonical name exists."""
-        self.add_all([user])
+        self.add_all([user], events)
 
-    def add_all(self, new: Sequence[User]) -> None:
+    def add_all(self, new: Sequence[User], events: Iterable[Event] = ()) -> None:
         """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists."""
         try:
             with self._database.write() as connection:
                 for some in batched(new):
                     connection.execute(insert(users), [_row(user) for user in some])
                     claim(connection, [user.id for user in some])
+                record(connection, *events)
         except IntegrityError:
             raise UsernameTaken from None
 
@@ -149,21 +152,22 @@ class AccountStore:
             rows = connection.execute(select(users).order_by(users.c.created_at, users.c.id)).all()
         return each_readable(rows, read_user)
 
-    def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
+    def set_scope(self, user_id: str, scope: frozenset[str], *events: Event) -> None:
         """Replace what the user was granted."""
-        self._update(user_id, scope=scope)
+        self._update(user_id, events, scope=scope)
 
-    def set_profile(self, user_id: str, profile: Profile, now: datetime) -> None:
+    def set_profile(self, user_id: str, profile: Profile, now: datetime, *events: Event) -> None:
         """Replace the name and the e-mail address."""
-        self._update(user_id, **vars(profile), updated_at=now)
+        self._update(user_id, events, **vars(profile), updated_at=now)
 
-    def enable(self, user_id: str) -> None:
+    def enable(self, user_id: str, *events: Event) -> None:
         """Enable a disabled account."""
-        self._update(user_id, disabled_at=None)
+        self._update(user_id, events, disabled_at=None)
 
-    def _update(self, user_id: str, **values: Any) -> None:
+    def _update(self, user_id: str, events: Iterable[Event], **values: Any) -> None:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            record(connection, *events)
 
 
 _ENABLED = (

@@ -13,8 +13,8 @@ from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLog
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.store import lock_enabled, users
 from issuer.accounts.user import User, VerifiedPassword, require_password
-from issuer.audit.chain import Action, Entry
-from issuer.audit.store import append
+from issuer.audit.event import Event, EventAction, by_user
+from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
@@ -78,6 +78,7 @@ class OwnAccount:
                     (Amr.PASSWORD,),
                     now,
                     is_remembered=session.is_remembered,
+                    action=EventAction.PASSWORD_CHANGED,
                 )
                 if secret is None:
                     raise AccountChanged
@@ -120,9 +121,8 @@ def delete_account(database: Database, user_id: str, password: VerifiedPassword,
     """Delete an account with all rows of it; return False if its password is another by now, or it is disabled.
 
     The account is locked first, as by everything that starts a session. Notices of logout stay until they are
-    delivered, the entry in the audit log names the id only, and the id stays in `subjects`.
+    delivered, the events name the id only, and the id stays in `subjects`.
     """
-    entry = Entry(now, f"user {user_id}", Action.ACCOUNT_DELETED)
     with database.write() as connection:
         if not lock_enabled(connection, user_id, password):
             return False
@@ -133,5 +133,5 @@ def delete_account(database: Database, user_id: str, password: VerifiedPassword,
         for table in PERSONAL:
             connection.execute(delete(table).where(table.c.user_id == user_id))
         connection.execute(delete(users).where(users.c.id == user_id))
-        append(connection, [entry])
+        record(connection, Event(now, by_user(user_id), EventAction.USER_DELETED, user_id))
     return True
