@@ -120,6 +120,15 @@ class AccountStore:
             row = connection.execute(_BY_ID, {"user_id": user_id}).one_or_none()
         return read_user(row) if row else None
 
+    def names(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the usernames of the accounts with these ids that exist, by id."""
+        found = dict[str, str]()
+        for some in batched(list(ids)):
+            named = select(users.c.id, users.c.username).where(users.c.id.in_(some))
+            with self._database.read() as connection:
+                found.update((row.id, str(row.username)) for row in connection.execute(named))
+        return found
+
     def by_username(self, username: str) -> User | None:
         """Return the account of that name in any spelling, or None."""
         with self._database.read() as connection:

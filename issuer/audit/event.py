@@ -63,8 +63,13 @@ class Event:
         Those are all that operators do not cause. So the number of rows is bounded by the number of accounts, clients
         and hours, whatever an attacker with an account does.
         """
-        own = {self.user_id and by_user(self.user_id), self.client_id and by_client(self.client_id)}
-        return self.actor in {UNKNOWN, ISSUER} or self.actor in own
+        return self.is_own or self.actor in {UNKNOWN, ISSUER}
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the account or the client itself is the actor."""
+        users = self.user_id is not None and self.actor == by_user(self.user_id)
+        return users or (self.client_id is not None and self.actor == by_client(self.client_id))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from issuer.administration.clients import (
     require_scope,
     restore_secret,
 )
+from issuer.audit.event import EventAction
 from issuer.cli import client_options as option
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.private_keys import content_of
@@ -34,7 +35,7 @@ from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.key_sets import read_key_set
 from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.store import MEMORY
-from issuer.clock import instant, system_clock
+from issuer.clock import duration, instant, system_clock
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, format_scope
@@ -45,6 +46,7 @@ from issuer.strict_json import read_document
 
 app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
 
+NOT_SHOWN = "the secret could not be printed"
 ClientId = Annotated[str, typer.Argument(help="The client_id.")]
 
 
@@ -83,8 +85,11 @@ def add(
     require_output()
     with opened() as issuer:
         client = replace(client, audiences=issuer.clients.resources.spelled(client.audiences))
-        issuer.clients.store.add(client)
-        with _undone_unless_shown("no client was created", partial(issuer.clients.store.remove, client.id)):
+        event = issuer.event(EventAction.CLIENT_CREATED, client_id=client.id)
+        issuer.clients.store.add(client, event)
+        undone = replace(event, action=EventAction.CLIENT_DELETED, reason=NOT_SHOWN)
+        undo = partial(issuer.clients.store.remove, client.id, undone)
+        with _undone_unless_shown("no client was created", undo):
             _show_secret(client, secret, as_json=as_json)
 
 
@@ -120,11 +125,12 @@ def rotate_secret(
         client = _find(issuer, client_id)
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
-        renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock())
-        with _undone_unless_shown(
-            "the previous secret is still valid",
-            partial(restore_secret, issuer.clients.store, client, renewed),
-        ):
+        detail = f"the old one is valid for {duration(span)}"
+        event = issuer.event(EventAction.SECRET_ROTATED, client_id=client.id, detail=detail)
+        renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock(), event)
+        undone = replace(event, detail="undone", reason=NOT_SHOWN)
+        undo = partial(restore_secret, issuer.clients.store, client, renewed, undone)
+        with _undone_unless_shown("the previous secret is still valid", undo):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
             _wait_for_caches(as_json=as_json)
@@ -206,7 +212,8 @@ def require_pkce(client_id: ClientId, *, as_json: Json = False) -> None:
     """Require PKCE of a client that was created with --no-pkce."""
     with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
-        issuer.clients.store.require_pkce(client.id)
+        event = issuer.event(EventAction.CLIENT_CHANGED, client_id=client.id, detail="requires PKCE")
+        issuer.clients.store.require_pkce(client.id, event)
         _wait_for_caches(as_json=as_json)
         _show(_find(issuer, client_id), as_json=as_json, message="requires PKCE")
 
@@ -216,7 +223,8 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Refuse a client from now on; access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
         client = _find(issuer, client_id)
-        issuer.clients.store.set_disabled(client.id, issuer.clock())
+        event = issuer.event(EventAction.CLIENT_DISABLED, client_id=client.id)
+        issuer.clients.store.set_disabled(client.id, issuer.clock(), event)
         _wait_for_caches(as_json=as_json)
         _show(_find(issuer, client_id), as_json=as_json, message="disabled")
 
@@ -225,7 +233,9 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Enable a disabled client again."""
     with opened(Access.CHANGE) as issuer:
-        issuer.clients.store.set_disabled(_find(issuer, client_id).id, None)
+        client = _find(issuer, client_id)
+        event = issuer.event(EventAction.CLIENT_ENABLED, client_id=client.id)
+        issuer.clients.store.set_disabled(client.id, None, event)
         _show(_find(issuer, client_id), as_json=as_json, message="enabled")
 
 

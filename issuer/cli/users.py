@@ -11,6 +11,7 @@ from issuer.accounts.user import User, require_username
 from issuer.administration.clients import require_scope
 from issuer.administration.reset_links import LINK_LIFETIME
 from issuer.administration.users import change_profile, disable_user, enable_user, set_password
+from issuer.audit.event import EventAction
 from issuer.cli import user_import
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import require_output
@@ -55,7 +56,9 @@ def add(
     password = _password(stdin=password_stdin)
     with opened() as issuer:
         accounts, now = issuer.accounts, issuer.clock()
-        user = register_user(accounts.store, accounts.passwords, username, password, now, granted, profile)
+        user = register_user(
+            accounts.store, accounts.passwords, username, password, now, granted, profile, issuer.actor
+        )
         _show(user, as_json=as_json, message="created")
 
 
@@ -90,7 +93,10 @@ def grant(
         raise typer.BadParameter("--scope is empty; to remove every scope, add --only")
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
-        issuer.accounts.store.set_scope(user.id, wanted if only else user.scope | wanted)
+        scope_now = wanted if only else user.scope | wanted
+        action = EventAction.SCOPE_GRANTED if scope_now >= user.scope else EventAction.SCOPE_REVOKED
+        event = issuer.event(action, user_id=user.id, detail=f"now: {format_scope(scope_now)}")
+        issuer.accounts.store.set_scope(user.id, scope_now, event)
         _show(_find(issuer, username), as_json=as_json, message="granted")
 
 
@@ -119,6 +125,7 @@ def set_user_profile(
             issuer.accounts.store,
             user,
             issuer.clock(),
+            issuer.event(EventAction.PROFILE_CHANGED, user_id=user.id),
             name=name,
             email=email,
             email_verified=email_verified,
@@ -134,7 +141,8 @@ def set_user_password(
     password = _password(stdin=password_stdin)
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
-        set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
+        event = issuer.event(EventAction.PASSWORD_CHANGED, user_id=user.id)
+        set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock(), event)
         _show(user, as_json=as_json, message="password changed; all sessions ended")
 
 
@@ -148,6 +156,7 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
             raise CommandError(f"{user.username} is disabled; see: issuer users enable {user.username}")
         link = f"{issuer.settings.url}/reset?token={issuer.administration.reset_links.token(user, now)}"
         until = instant(now + LINK_LIFETIME)
+        issuer.events.store.record(issuer.event(EventAction.RESET_LINK_MADE, user_id=user.id))
         show({"link": link, "expires_at": until}, as_json=as_json, rows=[], message=link)
 
 
@@ -155,7 +164,9 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
 def disable(username: Username, *, as_json: Json = False) -> None:
     """Disable an account: no log-in, no refresh. Access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
-        user = disable_user(issuer.tokens.families, _find(issuer, username), issuer.clock())
+        user = _find(issuer, username)
+        event = issuer.event(EventAction.USER_DISABLED, user_id=user.id)
+        user = disable_user(issuer.tokens.families, user, issuer.clock(), event)
         _show(user, as_json=as_json, message="disabled; all sessions ended")
 
 
@@ -163,7 +174,9 @@ def disable(username: Username, *, as_json: Json = False) -> None:
 def enable(username: Username, *, as_json: Json = False) -> None:
     """Enable a disabled account again."""
     with opened(Access.CHANGE) as issuer:
-        user = enable_user(issuer.accounts.store, _find(issuer, username))
+        user = _find(issuer, username)
+        event = issuer.event(EventAction.USER_ENABLED, user_id=user.id)
+        user = enable_user(issuer.accounts.store, user, event)
         _show(user, as_json=as_json, message="enabled")
 
 
