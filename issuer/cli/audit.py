@@ -20,7 +20,7 @@ Noted = Annotated[
 ]
 
 app = typer.Typer(
-    help="Read the audit logs: everything that happened to the keys, and to accounts and clients.",
+    help="Read the audit logs: what happened to keys, accounts and clients.",
     no_args_is_help=True,
 )
 

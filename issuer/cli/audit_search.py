@@ -17,7 +17,7 @@ from issuer.cli.moments import moment
 from issuer.cli.output import Access, Json, opened, show
 from issuer.cli.tables import Row
 from issuer.cli.terminal import short_kid
-from issuer.clock import instant
+from issuer.clock import instant, system_clock
 from issuer.database.errors import DatabaseDamaged
 from issuer.services import Issuer
 
@@ -57,9 +57,9 @@ def list_entries(
     """
     if action is not None and action not in ACTIONS:
         raise typer.BadParameter(f"--action is none of: {', '.join(sorted(ACTIONS))}")
+    now = system_clock()
+    span = moment("--since", since, now), moment("--until", until, now)
     with opened(Access.READ) as issuer:
-        now = issuer.clock()
-        span = moment("--since", since, now), moment("--until", until, now)
         filters = Filters(_user_id(issuer, user), client, action, *span)
         found, damaged = issuer.events.search.newest(filters, last)
         sums, damaged_sums = issuer.tokens.session_events.newest(last) if filters == Filters() else ([], [])
@@ -68,7 +68,7 @@ def list_entries(
             lines.append(
                 "used refresh tokens were presented again; to see how often and whose: issuer audit sessions"
             )
-        names = _names(issuer, found) if sys.stdout.isatty() else {}
+        names = _names(issuer, found) if _is_terminal() else {}
         show(
             {
                 "entries": [_described(each) for each in found],
@@ -113,6 +113,11 @@ def _user_id(issuer: Issuer, text: str | None) -> str | None:
         found = issuer.accounts.store.by_username(text)
         return found.id if found else text
     return text
+
+
+def _is_terminal() -> bool:
+    """Whether people read the output: what scripts store has no names of people."""
+    return sys.stdout.isatty()
 
 
 def _names(issuer: Issuer, found: list[Found]) -> dict[str, str]:
