@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -55,12 +56,9 @@ def list_entries(
     on a terminal by username as well, as long as they exist. What people do is counted by hour. Used refresh tokens
     that were presented again are listed separately: issuer audit sessions.
     """
-    if action is not None and action not in ACTIONS:
-        raise typer.BadParameter(f"--action is none of: {', '.join(sorted(ACTIONS))}")
-    now = system_clock()
-    span = moment("--since", since, now), moment("--until", until, now)
+    filters = _filters(client, since, until, action)
     with opened(Access.READ) as issuer:
-        filters = Filters(_user_id(issuer, user), client, action, *span)
+        filters = replace(filters, user_id=_user_id(issuer, user))
         found, damaged = issuer.events.search.newest(filters, last)
         sums, damaged_sums = issuer.tokens.session_events.newest(last) if filters == Filters() else ([], [])
         lines = [] if found else ["no entries yet" if filters == Filters() else "no such entries"]
@@ -113,6 +111,15 @@ def _user_id(issuer: Issuer, text: str | None) -> str | None:
         found = issuer.accounts.store.by_username(text)
         return found.id if found else text
     return text
+
+
+def _filters(client: str | None, since: str | None, until: str | None, action: str | None) -> Filters:
+    """Return what options ask for; raise BadParameter."""
+    if action is not None and action not in ACTIONS:
+        raise typer.BadParameter(f"--action is none of: {', '.join(sorted(ACTIONS))}")
+    now = system_clock()
+    span = moment("--since", since, now), moment("--until", until, now)
+    return Filters(None, client, action, *span)
 
 
 def _is_terminal() -> bool:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from support.stores import NOW
 
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.audit.event import ISSUER, UNKNOWN, Event, EventAction, Recorded, by_client, by_user
 from issuer.audit.event_search import EventSearch, Filters
-from issuer.audit.events import UNKNOWN_SHARDS, EventStore, account_events, record
+from issuer.audit.events import UNKNOWN_SHARDS, EventStore, account_events, continue_numbers, record
 from issuer.database.database import Database
 from issuer.maintenance.pruning import CLOCKS_DIFFER, prune
 
@@ -133,3 +133,14 @@ def test_an_import_of_many_users_records_each(database: Database) -> None:
     with database.read() as connection:
         count = select(func.count(account_events.c.user_id.distinct()))
         assert connection.scalar(count) == 1500
+
+
+def test_numbers_go_on_after_events_that_were_copied_from_another_database(database: Database) -> None:
+    copied = {**vars(DISABLED), "number": 7, "count": 1, "since": NOW}
+    with database.write() as connection:
+        continue_numbers(connection)
+        connection.execute(insert(account_events).values(copied))
+        continue_numbers(connection)
+    EventStore(database).record(DISABLED)
+    EventStore(database).record(SIGNED_IN)
+    assert sorted(each.number for each in rows(database)) == [7, 8, 9]
