@@ -20,7 +20,7 @@ Noted = Annotated[
 ]
 
 app = typer.Typer(
-    help="Read the audit logs: what happened to keys, accounts and clients.",
+    help="Read what happened to keys, accounts and clients.",
     no_args_is_help=True,
 )
 
