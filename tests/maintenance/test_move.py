@@ -185,10 +185,10 @@ def test_private_keys_in_a_pkcs11_token_are_not_copied(lived: Issuer, new: Datab
 
 def test_numbers_of_events_go_on_after_those_that_were_moved(lived: Issuer, new: Database) -> None:
     moving(lived, new).perform(quiet)
-    moved = [row.number for row in rows(new)["account_events"]]
+    moved = [number for number, *_ in rows(new)["account_events"]]
     assert moved
     EventStore(new).record(Event(lived.clock(), "an operator", EventAction.CLIENT_DELETED, None, "app"))
-    after = [row.number for row in rows(new)["account_events"]]
+    after = [number for number, *_ in rows(new)["account_events"]]
     assert after[: len(moved)] == moved
     assert after[-1] > max(moved)
 
