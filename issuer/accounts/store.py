@@ -202,21 +202,27 @@ class AccountStore:
         self._update(user_id, events, scope=scope)
 
     def change(
-        self, user_id: str, change: Callable[[User], Mapping[str, object]], *events: Event
+        self,
+        user_id: str,
+        change: Callable[[User], Mapping[str, object]],
+        event: Callable[[User, User], Event] | None = None,
     ) -> User | None:
         """Store the columns that `change` returns for the user as stored, and return the user; None: no such user.
 
         The row is locked meanwhile: of two changes at the same time none is lost. What `change` raises undoes it.
-        The events are recorded if anything is stored.
+        If anything is stored, what `event` returns for the user before and after is recorded.
         """
         with self._database.together(), self._database.write() as connection:
             locked = select(users.c.id).where(users.c.id == user_id).with_for_update()
             user = self.by_id(user_id) if connection.execute(locked).first() else None
             values = change(user) if user else {}
-            if values:
-                connection.execute(update(users).where(users.c.id == user_id).values(**values))
-                record(connection, *events)
-            return self.by_id(user_id) if values else user
+            if not user or not values:
+                return user
+            connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            after = self.by_id(user_id)
+            if event and after:
+                record(connection, event(user, after))
+            return after
 
     def set_profile(self, user_id: str, profile: Profile, now: datetime, *events: Event) -> None:
         """Replace the name and the e-mail address."""

@@ -1,4 +1,4 @@
-"""What operators do to users: change a password or profile, disable, enable; each with the events of the caller.
+"""What operators do to users: change a password or profile, disable, enable, unlock, each with the caller's events.
 
 Which passwords are accepted is decided in `accounts`.
 """
@@ -9,8 +9,11 @@ from datetime import datetime
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.profile import require_profile
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User, require_password
+from issuer.accounts.user import User, account_name, require_password
 from issuer.audit.event import Event
+from issuer.audit.events import record
+from issuer.database.database import Database
+from issuer.throttling.account_limits import AccountLimitStore
 from issuer.tokens.family_store import FamilyStore
 
 
@@ -55,3 +58,12 @@ def change_profile(
     )
     accounts.set_profile(user.id, profile, now, *events)
     return replace(user, **vars(profile), updated_at=now)
+
+
+def unlock_user(database: Database, user: User, *events: Event) -> int:
+    """Clear the limits on guessing of a user, and return how many counts there were; without any, record nothing."""
+    with database.together(), database.write() as connection:
+        cleared = AccountLimitStore(database).clear(account_name(user.username))
+        if cleared:
+            record(connection, *events)
+    return cleared

@@ -198,7 +198,7 @@ class FamilyStore:
         with self._database.write() as connection:
             ended = len(end_browser_sessions_of(connection, user_id, None, now))
             ended += connection.execute(active.values(ended_at=now)).rowcount
-            if user_id is not None:
+            if user_id is not None and ended:
                 record(connection, _session_ended(now, actor, user_id, detail=f"{ended} sessions"))
         return ended
 

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from support.installation import Deployment, deployment, empty, installed
 from issuer.audit.event import Event, EventAction
 from issuer.cli import commands
 from issuer.cli.streams import OutputLost
+from issuer.oauth import LoginFailed
 from issuer.services import Issuer
 from issuer.settings.loading import load_settings
+from issuer.throttling.origin import Origin
 from issuer.wiring import build
 
 __all__ = ["deployment", "empty", "installed"]
@@ -28,6 +31,9 @@ CHANGES = [
     (["users", "set-profile", "alice", "--name", "Zoë A."], "profile changed", None),
     (["users", "set-password", "alice", "--password-stdin"], "password changed", None),
     (["users", "reset-link", "alice"], "reset link made", None),
+    (["users", "grant", "alice", "--scope", "a b"], "scope granted", "now: a b"),
+    (["users", "revoke-scope", "alice", "--scope", "b"], "scope revoked", "now: a"),
+    (["users", "set", "alice", "department=ops"], "attributes set", "department"),
     (["users", "disable", "alice"], "user disabled", None),
     (["users", "enable", "alice"], "user enabled", None),
     (
@@ -35,15 +41,26 @@ CHANGES = [
         "secret rotated",
         "the old one is valid for 1h",
     ),
+    (
+        ["clients", "set", "CLIENT", "--name", "Worker", "--scope", "x"],
+        "client changed",
+        "name; scope now: x",
+    ),
     (["clients", "require-pkce", "CLIENT"], "client changed", "requires PKCE"),
     (["clients", "disable", "CLIENT"], "client disabled", None),
     (["clients", "enable", "CLIENT"], "client enabled", None),
+    (["clients", "delete", "CLIENT", "--yes"], "client deleted", "sessions ended: 0"),
+]
+ROLES_SESSIONS_AND_DELETION = [
+    (["roles", "set", "support", "x"], "role set", "support, now: x"),
+    (["users", "grant", "alice", "--role", "support"], "role granted", "support"),
+    (["users", "revoke-role", "alice", "--role", "support"], "role revoked", "support"),
+    (["roles", "delete", "support", "--yes"], "role deleted", "support"),
+    (["users", "unlock", "alice"], "limits cleared", None),
+    (["users", "sessions", "alice", "--end-all"], "session ended", "1 sessions"),
+    (["users", "delete", "alice", "--yes"], "user deleted", None),
 ]
 READING = {"list", "show"}
-WITHOUT_EVENTS = {
-    "clients set", "clients delete", "users sessions", "users unlock", "users revoke-scope", "users revoke-role",
-    "users set", "users delete",
-}  # fmt: skip
 OF_CLIENTS = {action for action in EventAction if action.name.startswith(("CLIENT", "SECRET"))}
 CREATING = {"users add", "users import", "clients add"}
 
@@ -53,7 +70,9 @@ def command(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Command:
     """Run a command in this process, and return what it prints."""
-    monkeypatch.setattr("issuer.cli.client_view.MEMORY", timedelta(0))  # no other process remembers the clients
+    monkeypatch.setattr(
+        "issuer.cli.client_view.MEMORY", timedelta(0)
+    )  # no other process remembers the clients
 
     def run(*arguments: str, code: int = 0) -> str:
         monkeypatch.setattr(sys, "argv", ["issuer", *arguments])
@@ -80,11 +99,12 @@ def test_every_command_that_changes_accounts_or_clients_is_tested_here() -> None
     groups = {group.name: group.typer_instance for group in commands.app.registered_groups}
     changing = {
         f"{name} {each.name or each.callback.__name__}"  # type: ignore[union-attr]
-        for name in ("users", "clients")
+        for name in ("users", "clients", "roles")
         for each in groups[name].registered_commands  # type: ignore[union-attr]
         if (each.name or each.callback.__name__) not in READING  # type: ignore[union-attr]
     }
-    assert changing - WITHOUT_EVENTS == CREATING | {" ".join(arguments[:2]) for arguments, _, _ in CHANGES}
+    tested = [*CHANGES, *ROLES_SESSIONS_AND_DELETION]
+    assert changing == CREATING | {" ".join(arguments[:2]) for arguments, _, _ in tested}
 
 
 def test_each_change_by_a_command_is_recorded_with_operator_and_subject(command: Command) -> None:
@@ -102,6 +122,45 @@ def test_each_change_by_a_command_is_recorded_with_operator_and_subject(command:
         subject = (None, client) if each["action"] in OF_CLIENTS else (user, None)
         assert (each["user"], each["client"]) == subject
     assert next(each["action"] for each in found if each["log"] == "keys") == "published"
+
+
+def test_roles_sessions_and_a_deletion_are_recorded_with_operator_and_subject(command: Command) -> None:
+    user, _ = made(command)
+    issuer = build(load_settings())
+    try:
+        with pytest.raises(LoginFailed):
+            issuer.accounts.login.authenticate("alice", "wrong", Origin(), issuer.clock(), lambda _: None)
+        assert issuer.sessions.store.start(user, None, "1", ("pwd",), Origin(), issuer.clock())
+    finally:
+        issuer.close()
+    for arguments, _, _ in ROLES_SESSIONS_AND_DELETION:
+        command(*arguments)
+    events = entries(command, "--last", str(len(ROLES_SESSIONS_AND_DELETION)))
+    assert [(each["action"], each["detail"], each["user"]) for each in events] == [
+        (action, detail, None if arguments[0] == "roles" else user)
+        for arguments, action, detail in ROLES_SESSIONS_AND_DELETION
+    ]
+    assert all(" on " in each["actor"] for each in events)
+
+
+def test_clients_of_a_file_are_recorded(command: Command, tmp_path: Path) -> None:
+    file = tmp_path / "clients.json"
+
+    def register(*clients: dict[str, object]) -> None:
+        file.write_text(json.dumps({"clients": clients}))
+        command("clients", "add", "--from", str(file), "--prune", "--yes")
+
+    page = {"client_id": "page", "name": "Page", "auth": "none", "redirect_uris": ["https://page.example/"]}
+    register(page)
+    register({**page, "scope": "x"})
+    register({**page, "scope": "x"})
+    register()
+    events = [each for each in entries(command) if each["log"] == "accounts"]
+    assert [(each["action"], each["detail"], each["client"]) for each in events] == [
+        ("client created", None, "page"),
+        ("client changed", "scope now: x", "page"),
+        ("client deleted", "sessions ended: 0", "page"),
+    ]
 
 
 def test_a_secret_that_could_not_be_printed_leaves_a_trace(
