@@ -11,6 +11,9 @@ from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.reset_links import ResetLinks
+from issuer.audit.event import Event, EventAction
+from issuer.audit.event_search import EventSearch
+from issuer.audit.events import EventStore
 from issuer.audit.store import AuditStore
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.flow import Flow
@@ -133,6 +136,14 @@ class Administration:
 
 
 @dataclass(frozen=True)
+class Events:
+    """Events of accounts and clients, and the search in both audit logs."""
+
+    store: EventStore
+    search: EventSearch
+
+
+@dataclass(frozen=True)
 class Issuer:
     """Everything that one process needs to be the issuer."""
 
@@ -149,6 +160,19 @@ class Issuer:
     tokens: Tokens
     authorize: Authorize
     administration: Administration
+    events: Events
+
+    def event(
+        self,
+        action: EventAction,
+        *,
+        user_id: str | None = None,
+        client_id: str | None = None,
+        detail: str | None = None,
+        reason: str | None = None,
+    ) -> Event:
+        """Return the event of what an operator does now, to give to what makes the change."""
+        return Event(self.clock(), self.actor, action, user_id, client_id, detail, reason)
 
     def close(self) -> None:
         """End threads and connections, and withdraw the heartbeat of this node."""

@@ -84,7 +84,8 @@ def test_a_request_is_one_line_of_json_with_the_id_that_the_answer_names(
 ) -> None:
     lines()
     answer = web.post("/login", data=ALICE)
-    (line,) = lines()
+    issued, line = lines()
+    assert issued["request_id"] == line["request_id"]
     assert line["event"] == "request"
     assert line["request_id"] == answer.headers["x-request-id"]
     assert re.fullmatch(r"[0-9a-f]{16}", str(line["request_id"]))

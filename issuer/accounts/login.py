@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+import structlog
+
 from issuer.accounts.passwords import Passwords, WrongPassword
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import VERIFIED_MOST_BYTES, User, VerifiedPassword, account_name, hashable
+from issuer.audit.events import EventStore
 from issuer.oauth import LoginFailed
 from issuer.throttling.guard import Guard
 from issuer.throttling.limits import networks_of
 from issuer.throttling.origin import Origin
 
 T = TypeVar("T")
+
+log = structlog.get_logger("issuer.sessions")
 
 
 class AccountChanged(LoginFailed):
@@ -40,10 +45,13 @@ def hashing_queue(username: str, origin: Origin) -> tuple[str, ...]:
 class PasswordLogin:
     """Authenticates users by password."""
 
-    def __init__(self, accounts: AccountStore, passwords: Passwords, guard: Guard) -> None:
+    def __init__(
+        self, accounts: AccountStore, passwords: Passwords, guard: Guard, events: EventStore
+    ) -> None:
         self._accounts = accounts
         self._passwords = passwords
         self._guard = guard
+        self._events = events
 
     def check(self, username: str, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for an attempt that any password would fail; count nothing."""
@@ -64,9 +72,21 @@ class PasswordLogin:
         """
         with self._guard.log_in(account_name(username), origin, now) as may_succeed:
             try:
-                return then(self._authenticated(username, password, may_succeed=may_succeed))
-            except AccountChanged:
-                return then(self._authenticated(username, password, may_succeed=may_succeed))
+                try:
+                    return then(self._authenticated(username, password, may_succeed=may_succeed))
+                except AccountChanged:
+                    return then(self._authenticated(username, password, may_succeed=may_succeed))
+            except LoginFailed:
+                self._record_failure(username, now)
+                raise
+
+    def _record_failure(self, username: str, now: datetime) -> None:
+        """Count a failure for operators; any error is logged and not raised: the guard must count it in any case."""
+        try:
+            user = self._accounts.by_username(username) if hashable(username) else None
+            self._events.sign_in_failed(user.id if user else None, account_name(username), now)
+        except Exception:
+            log.exception("cannot record a failed sign-in")
 
     def _authenticated(self, username: str, password: str, *, may_succeed: bool) -> AuthenticatedUser:
         """Return the user of a right password; raise the same LoginFailed in all other cases, after the same work."""

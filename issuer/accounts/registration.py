@@ -10,7 +10,8 @@ from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.profile import NO_PROFILE, Profile
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, account_name, require_password, require_username
-from issuer.oauth import AccessDenied, UsernameTaken
+from issuer.audit.event import Event, EventAction, by_user
+from issuer.oauth import AccessDenied, UsernameTaken, format_scope
 from issuer.throttling.guard import Guard
 from issuer.throttling.origin import Origin
 
@@ -23,12 +24,19 @@ def register_user(
     now: datetime,
     scope: frozenset[str] = frozenset(),
     profile: Profile = NO_PROFILE,
+    actor: str | None = None,
 ) -> User:
-    """Make an account and return it; raise InvalidRequest or UsernameTaken."""
+    """Make an account and return it; raise InvalidRequest or UsernameTaken.
+
+    The event names the `actor`; by default that is the user.
+    """
     name = require_username(username)
     chosen = require_password(password, name, COMMON)
     user = User(str(uuid.uuid4()), name, passwords.hash(chosen), scope, now, updated_at=now, **vars(profile))
-    accounts.add(user)
+    detail = format_scope(scope) or None
+    accounts.add(
+        user, Event(now, actor or by_user(user.id), EventAction.USER_CREATED, user.id, detail=detail)
+    )
     return user
 
 

@@ -4,7 +4,7 @@ The scope of a role is read with each user, by `store`: a change has effect at t
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import (
@@ -24,6 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable, upserting
@@ -96,14 +98,15 @@ def role_columns(user_id: ColumnElement[str], prefix: str = "") -> tuple[ColumnE
 
 
 class RoleStore:
-    """Stores roles, and which users have them."""
+    """Stores roles, and which users have them; each change with the events that its caller gives."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def set(self, role: Role) -> bool:
+    def set(self, role: Role, *events: Event) -> bool:
         """Store a role, in place of one of the same name; return whether it is new."""
         with self._database.write() as connection:
+            record(connection, *events)
             changed = update(roles).where(roles.c.name == role.name).values(scope=role.scope)
             if connection.execute(changed).rowcount:
                 return False
@@ -130,7 +133,7 @@ class RoleStore:
         with self._database.read() as connection:
             return connection.scalar(counted) or 0
 
-    def delete(self, name: str) -> bool:
+    def delete(self, name: str, *events: Event) -> bool:
         """Delete a role, and take it from all users; return False if there is none."""
         with self._database.write() as connection:
             # Locked first: whoever is given the role meanwhile waits, and then finds that it does not exist.
@@ -139,9 +142,10 @@ class RoleStore:
                 return False
             connection.execute(delete(user_roles).where(user_roles.c.role == name))
             connection.execute(delete(roles).where(roles.c.name == name))
+            record(connection, *events)
         return True
 
-    def give(self, user_id: str, name: str) -> bool:
+    def give(self, user_id: str, name: str, *events: Event) -> bool:
         """Give a user a role; return False for one that the user has. Raise NoSuchRole."""
         row = {"user_id": user_id, "role": name}
         mine = user_roles.c.user_id == user_id, user_roles.c.role == name
@@ -150,14 +154,17 @@ class RoleStore:
                 if connection.execute(select(user_roles).where(*mine)).first():
                     return False
                 connection.execute(insert(user_roles).values(row))
+                record(connection, *events)
         except IntegrityError:
             raise NoSuchRole(
                 f"no such role: {name!r}, or no such user any more; see: issuer roles list"
             ) from None
         return True
 
-    def take(self, user_id: str, names: frozenset[str]) -> int:
-        """Take roles from a user; return how many of them the user had."""
+    def take(self, user_id: str, names: frozenset[str], event: Event | None = None) -> int:
+        """Take roles from a user; return how many of them the user had. The event is recorded for each of these."""
         mine = user_roles.c.user_id == user_id, user_roles.c.role.in_(names)
         with self._database.write() as connection:
-            return connection.execute(delete(user_roles).where(*mine)).rowcount
+            taken = connection.scalars(delete(user_roles).where(*mine).returning(user_roles.c.role)).all()
+            record(connection, *(replace(event, detail=name) for name in sorted(taken) if event))
+        return len(taken)

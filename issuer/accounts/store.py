@@ -6,7 +6,7 @@ Which names and passwords are acceptable is decided in `user`; changes that also
 
 import hmac
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.profile import Profile
 from issuer.accounts.roles import role_columns
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import batched, checked, damaged, each_readable
@@ -105,17 +107,17 @@ class Taken(NamedTuple):
 
 
 class AccountStore:
-    """Stores accounts."""
+    """Stores accounts; each change with the events that its caller gives."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.freed_names = FreedNames(database)
 
-    def add(self, user: User) -> None:
+    def add(self, user: User, *events: Event) -> None:
         """Store a new account; raise UsernameTaken if its canonical name exists, or is still reserved."""
-        self.add_all([user])
+        self.add_all([user], events)
 
-    def add_all(self, new: Sequence[User]) -> None:
+    def add_all(self, new: Sequence[User], events: Iterable[Event] = ()) -> None:
         """Store new accounts, all or none; raise UsernameTaken if the name or id of one exists, or is reserved."""
         try:
             with self._database.together(), self._database.write() as connection:
@@ -125,6 +127,7 @@ class AccountStore:
                     # After the insert: it waits for a deletion that has not been committed yet.
                     created = max(user.created_at for user in some)
                     self.freed_names.require_free([user.username for user in some], created)
+                record(connection, *events)
         except IntegrityError:
             raise UsernameTaken from None
 
@@ -152,6 +155,15 @@ class AccountStore:
         with self._database.read() as connection:
             row = connection.execute(_BY_ID, {"user_id": user_id}).one_or_none()
         return read_user(row) if row else None
+
+    def names(self, ids: Collection[str]) -> dict[str, str]:
+        """Return the usernames of the accounts with these ids that exist, by id."""
+        found = dict[str, str]()
+        for some in batched(list(ids)):
+            named = select(users.c.id, users.c.username).where(users.c.id.in_(some))
+            with self._database.read() as connection:
+                found.update((row.id, str(row.username)) for row in connection.execute(named))
+        return found
 
     def by_username(self, username: str) -> User | None:
         """Return the account of that name in any spelling, or None."""
@@ -185,34 +197,45 @@ class AccountStore:
             rows = connection.execute(select(*user_columns()).order_by(users.c.created_at, users.c.id)).all()
         return each_readable(rows, read_user)
 
-    def set_scope(self, user_id: str, scope: frozenset[str]) -> None:
+    def set_scope(self, user_id: str, scope: frozenset[str], *events: Event) -> None:
         """Replace what the user was granted."""
-        self._update(user_id, scope=scope)
+        self._update(user_id, events, scope=scope)
 
-    def change(self, user_id: str, change: Callable[[User], Mapping[str, object]]) -> User | None:
+    def change(
+        self,
+        user_id: str,
+        change: Callable[[User], Mapping[str, object]],
+        event: Callable[[User, User], Event] | None = None,
+    ) -> User | None:
         """Store the columns that `change` returns for the user as stored, and return the user; None: no such user.
 
         The row is locked meanwhile: of two changes at the same time none is lost. What `change` raises undoes it.
+        If anything is stored, what `event` returns for the user before and after is recorded.
         """
         with self._database.together(), self._database.write() as connection:
             locked = select(users.c.id).where(users.c.id == user_id).with_for_update()
             user = self.by_id(user_id) if connection.execute(locked).first() else None
             values = change(user) if user else {}
-            if values:
-                connection.execute(update(users).where(users.c.id == user_id).values(**values))
-            return self.by_id(user_id) if values else user
+            if not user or not values:
+                return user
+            connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            after = self.by_id(user_id)
+            if event and after:
+                record(connection, event(user, after))
+            return after
 
-    def set_profile(self, user_id: str, profile: Profile, now: datetime) -> None:
+    def set_profile(self, user_id: str, profile: Profile, now: datetime, *events: Event) -> None:
         """Replace the name and the e-mail address."""
-        self._update(user_id, **vars(profile), updated_at=now)
+        self._update(user_id, events, **vars(profile), updated_at=now)
 
-    def enable(self, user_id: str) -> None:
+    def enable(self, user_id: str, *events: Event) -> None:
         """Enable a disabled account."""
-        self._update(user_id, disabled_at=None)
+        self._update(user_id, events, disabled_at=None)
 
-    def _update(self, user_id: str, **values: Any) -> None:
+    def _update(self, user_id: str, events: Iterable[Event], **values: Any) -> None:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
+            record(connection, *events)
 
 
 SIGNED_IN_INTERVAL = timedelta(minutes=5)

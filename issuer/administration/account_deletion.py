@@ -12,8 +12,8 @@ from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.roles import user_roles
 from issuer.accounts.store import lock_enabled, users
 from issuer.accounts.user import User, VerifiedPassword, account_name
-from issuer.audit.chain import Action, Entry
-from issuer.audit.store import append
+from issuer.audit.event import Event, EventAction, by_user
+from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
@@ -37,11 +37,10 @@ def delete_account(
     """Delete an account with all rows of it, and reserve its name; return False if it does not exist.
 
     With `password`, also return False if it is another by now, or the account is disabled. The account is locked
-    first, as by everything that starts a session. Notices of logout stay until they are delivered, the entry in the
-    audit log names the id and the `actor`, by default the user, and the id stays in `subjects`.
+    first, as by everything that starts a session. Notices of logout stay until they are delivered, the event
+    names the id and the `actor`, by default the user, and the id stays in `subjects`.
     """
-    who, reason = (actor, f"user {user_id}") if actor else (f"user {user_id}", None)
-    entry = Entry(now, who, Action.ACCOUNT_DELETED, reason=reason)
+    event = Event(now, actor or by_user(user_id), EventAction.USER_DELETED, user_id)
     names, limits = FreedNames(database), AccountLimitStore(database)
     names.prepare()
     with database.together(), database.write() as connection:
@@ -56,7 +55,7 @@ def delete_account(
         connection.execute(delete(users).where(users.c.id == user_id))
         limits.forget(account_name(username))
         names.reserve(username, now)
-        append(connection, [entry])
+        record(connection, event)
     return True
 
 

@@ -19,6 +19,8 @@ from issuer.administration.clients import (
     require_short,
     require_uris,
 )
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.clients.client import Client
@@ -43,6 +45,8 @@ REPLACED = (
 
 UNSET = {"is_trusted": "no", "requires_pkce": "yes", "requires_par": "no", "has_roles_claim": "no"}
 """What a new client has without being asked for it, as texts."""
+
+_IN_SUMMARY = ("scope", "audiences", "grant_types", "auth")
 
 
 @dataclass(frozen=True)
@@ -126,9 +130,12 @@ def with_grants(client: Client, grants: frozenset[GrantType]) -> Client:
     )
 
 
-def change_client(database: Database, client_id: str, changes: ClientChanges) -> tuple[Client, Client]:
+def change_client(
+    database: Database, client_id: str, changes: ClientChanges, event: Event | None = None
+) -> tuple[Client, Client]:
     """Change a registered client; return it before and after. Changes of other commands meanwhile are kept.
 
+    The event is recorded with what differs, and not if nothing does.
     Raise LookupError if it is not registered, and what `changed` raises.
     """
     with database.write() as connection:
@@ -137,6 +144,8 @@ def change_client(database: Database, client_id: str, changes: ClientChanges) ->
             raise LookupError(client_id)
         after = changed(before, changes)
         store_change(connection, before, after)
+        if event and before != after:
+            record(connection, replace(event, detail=summary(before, after)))
     return before, after
 
 
@@ -177,6 +186,14 @@ def differences(before: Client | None, after: Client) -> list[Difference]:
         texts = ("set" if before.secret_digest else "", "replaced" if after.secret_digest else "removed")
         found.append(Difference("secret", *texts))
     return found
+
+
+def summary(before: Client, after: Client) -> str:
+    """Return what an event says about a change: what the client may have now, and the names of other fields."""
+    return "; ".join(
+        f"{each.field} now: {each.after}" if each.field in _IN_SUMMARY else each.field
+        for each in differences(before, after)
+    )
 
 
 def shown(client: Client) -> dict[str, str]:

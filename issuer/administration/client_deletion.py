@@ -1,11 +1,13 @@
 """Deletes a client with everything that is stored of it. Its id stays in `subjects`: it is never reused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, delete, update
 
 from issuer.administration.client_sessions import active
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.authorize.pushed import pushed_requests
@@ -31,7 +33,7 @@ class Removed:
     """How many consents were deleted: one for each user and resource."""
 
 
-def remove_client(database: Database, client_id: str, now: datetime) -> Removed:
+def remove_client(database: Database, client_id: str, now: datetime, event: Event | None = None) -> Removed:
     """Delete a client, and end its sessions, in one transaction; raise LookupError if it is not registered.
 
     Requests that looked it up before may still store something: `remove_leftovers` removes that.
@@ -40,13 +42,18 @@ def remove_client(database: Database, client_id: str, now: datetime) -> Removed:
         lift_time_limits(connection)
         if lock_client(connection, client_id) is None:
             raise LookupError(client_id)
-        return remove_within(connection, client_id, now)
+        return remove_within(connection, client_id, now, event)
 
 
-def remove_within(connection: Connection, client_id: str, now: datetime) -> Removed:
-    """Do the same within a transaction that has locked the client."""
+def remove_within(
+    connection: Connection, client_id: str, now: datetime, event: Event | None = None
+) -> Removed:
+    """Do the same within a transaction that has locked the client; the event is recorded with what was removed."""
     delete_client(connection, client_id)
-    return _remove_all_of(connection, client_id, now)
+    removed = _remove_all_of(connection, client_id, now)
+    if event:
+        record(connection, replace(event, detail=f"sessions ended: {removed.sessions}"))
+    return removed
 
 
 def remove_leftovers(database: Database, client_id: str, now: datetime) -> None:

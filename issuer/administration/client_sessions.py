@@ -4,10 +4,13 @@ What a client may have is decided in `tokens.entitlements`; refreshes are bounde
 """
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Text, exists, func, select, type_coerce, update
 
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.authorize.consent_store import consents
 from issuer.clients.client import Client
 from issuer.database.database import Database
@@ -40,9 +43,17 @@ def count_exceeding(
 
 
 def end_exceeding(
-    database: Database, client: Client, before: Client, entitlements: Entitlements, now: datetime
+    database: Database,
+    client: Client,
+    before: Client,
+    entitlements: Entitlements,
+    now: datetime,
+    event: Event | None = None,
 ) -> int:
-    """End the sessions that hold more than `client` may have, and return how many there were."""
+    """End the sessions that hold more than `client` may have, and return how many there were.
+
+    The event is recorded with their number, if there were any.
+    """
     ended = 0
     with database.write() as connection:
         lift_time_limits(connection)
@@ -50,6 +61,8 @@ def end_exceeding(
         for some in batched(_exceeding(connection, client, before, entitlements, now)):
             theirs = update(families).where(families.c.id.in_(some), *active(client.id, now))
             ended += connection.execute(theirs.values(ended_at=now)).rowcount
+        if event and ended:
+            record(connection, replace(event, detail=f"{ended} sessions"))
     return ended
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import IntegrityError
 
-from issuer.administration.client_changes import store_change, void_codes_without_consent
+from issuer.administration.client_changes import store_change, summary, void_codes_without_consent
 from issuer.administration.client_deletion import remove_leftovers, remove_within
 from issuer.administration.client_file import ClientFile
 from issuer.administration.client_plan import PlannedClient, Step, new_secrets, planned
+from issuer.audit.event import Event, EventAction
+from issuer.audit.events import record
 from issuer.clients.client import Client
 from issuer.clients.resources import Resources
 from issuer.clients.store import find_clients, insert_client
@@ -43,6 +45,8 @@ class ClientSync:
     """How long replaced secrets stay valid."""
     prune: bool
     """Whether registered clients that are not in the file are deleted."""
+    actor: str
+    """Whom the events name."""
 
     def preview(self) -> list[PlannedClient]:
         """Return what `perform` would do; raise what it raises."""
@@ -92,14 +96,23 @@ class ClientSync:
     def _store(self, connection: Connection, planned: PlannedClient) -> None:
         match planned.step, planned.before:
             case Step.DELETE, _:
-                remove_within(connection, planned.client.id, self.now)
+                deleted = self._event(EventAction.CLIENT_DELETED, planned)
+                remove_within(connection, planned.client.id, self.now, deleted)
             case Step.CHANGE, Client() as before:
                 store_change(connection, before, planned.client)
+                detail = summary(before, planned.client)
+                record(connection, self._event(EventAction.CLIENT_CHANGED, planned, detail))
+                if before.secret_digest != planned.client.secret_digest:
+                    record(connection, self._event(EventAction.SECRET_ROTATED, planned))
             case _:
                 try:
                     insert_client(connection, planned.client)
+                    record(connection, self._event(EventAction.CLIENT_CREATED, planned))
                 except IntegrityError:
                     raise Refused(f"another client or an account has the id {planned.client.id}") from None
+
+    def _event(self, action: EventAction, planned: PlannedClient, detail: str | None = None) -> Event:
+        return Event(self.now, self.actor, action, client_id=planned.client.id, detail=detail)
 
     def _require_new_file(self, plan: Sequence[PlannedClient]) -> Path | None:
         """Return the file for new secrets; raise Refused if it exists, and there are some."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TypedDict, Unpack
 
+from issuer.audit.event import Event
 from issuer.clients.client import SECRET_METHODS, Client, default_grants, new_secret
 from issuer.clients.outgoing_http import is_reachable
 from issuer.clients.redirect_uris import REDIRECT_URI_MOST_CHARACTERS, require_redirect_uris
@@ -37,7 +38,7 @@ PASSWORD_REFUSED = "the grant password is for the built-in client only; register
 
 
 def renew_secret(
-    clients: ClientStore, client: Client, overlap: timedelta, now: datetime
+    clients: ClientStore, client: Client, overlap: timedelta, now: datetime, *events: Event
 ) -> tuple[Client, str]:
     """Store a new secret for `client`, and return both; the previous secret stays valid for `overlap`.
 
@@ -52,17 +53,17 @@ def renew_secret(
         )
     secret = new_secret()
     renewed = client.with_new_secret(secret, now, overlap)
-    if not clients.set_secret(renewed, client.secret_digest):
+    if not clients.set_secret(renewed, client.secret_digest, *events):
         raise _changed_concurrently()
     return renewed, secret
 
 
-def restore_secret(clients: ClientStore, before: Client, renewed: Client) -> None:
+def restore_secret(clients: ClientStore, before: Client, renewed: Client, *events: Event) -> None:
     """Undo `renew_secret` for a secret that could not be printed: restore the secrets of `before`.
 
     Raise Refused if the secret has been changed again since.
     """
-    if not clients.set_secret(before, renewed.secret_digest):
+    if not clients.set_secret(before, renewed.secret_digest, *events):
         raise _changed_concurrently()
 
 

@@ -14,6 +14,7 @@ from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLog
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.user import User, require_password
 from issuer.administration.account_deletion import delete_account
+from issuer.audit.event import EventAction
 from issuer.authorize.code_store import authorization_codes
 from issuer.database.database import Database
 from issuer.sessions.session import Acr, Amr, BrowserSession
@@ -70,6 +71,7 @@ class OwnAccount:
                     (Amr.PASSWORD,),
                     now,
                     is_remembered=session.is_remembered,
+                    action=EventAction.PASSWORD_CHANGED,
                 )
                 if secret is None:
                     raise AccountChanged

@@ -1,18 +1,24 @@
 """What operators let users do: own scopes and roles granted and withdrawn, and attributes for claims.
 
-Changes take effect with the next token; refresh narrows sessions that hold more: see `grants.refresh_token`.
+Changes take effect with the next token; refresh narrows sessions that hold more: see `grants.refresh_token`. Each is
+recorded with what it changed: callers give an event without that.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
 
 from issuer.accounts import attributes
 from issuer.accounts.roles import ROLES_MOST, NoSuchRole, RoleStore
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.administration.clients import require_short
+from issuer.audit.event import Event, EventAction
 from issuer.errors import NothingToDo, Refused
 from issuer.oauth import InvalidRequest, format_scope
 
+Recording = Callable[[User, User], Event]
+"""Returns the event of a change of a user, before and after."""
 Change = Callable[[User], Mapping[str, object]]
 """Returns the columns to store for a user as stored."""
 
@@ -24,16 +30,26 @@ class NoSuchUser(InvalidRequest):
         super().__init__(f"{username} was deleted meanwhile")
 
 
-def grant_scope(accounts: AccountStore, user: User, scope: frozenset[str], *, only: bool = False) -> User:
+def grant_scope(
+    accounts: AccountStore,
+    user: User,
+    scope: frozenset[str],
+    event: Event | None = None,
+    *,
+    only: bool = False,
+) -> User:
     """Grant further own scopes, or with `only` exactly these; raise InvalidScope if they are too long together."""
     return _changed(
         accounts,
         user,
         lambda stored: {"scope": require_short(scope if only else stored.scope | scope)},
+        _scope_event(event),
     )
 
 
-def revoke_scope(accounts: AccountStore, user: User, scope: frozenset[str]) -> User:
+def revoke_scope(
+    accounts: AccountStore, user: User, scope: frozenset[str], event: Event | None = None
+) -> User:
     """Withdraw own scopes; raise NothingToDo if the user has none of them."""
 
     def narrowed(stored: User) -> Mapping[str, object]:
@@ -41,7 +57,15 @@ def revoke_scope(accounts: AccountStore, user: User, scope: frozenset[str]) -> U
             raise NothingToDo(f"{user.username} has none of these scopes{_by_roles(stored, scope)}")
         return {"scope": stored.scope - scope}
 
-    return _changed(accounts, user, narrowed)
+    return _changed(accounts, user, narrowed, _scope_event(event))
+
+
+def _scope_event(event: Event | None) -> Recording | None:
+    def recorded(event: Event, before: User, after: User) -> Event:
+        action = EventAction.SCOPE_GRANTED if after.scope >= before.scope else EventAction.SCOPE_REVOKED
+        return replace(event, action=action, detail=f"now: {format_scope(after.scope)}")
+
+    return partial(recorded, event) if event else None
 
 
 def kept_by_roles(user: User, scope: frozenset[str]) -> str:
@@ -55,7 +79,9 @@ def _by_roles(user: User, scope: frozenset[str]) -> str:
     return f" of its own, but {kept} by a role; see: issuer users revoke-role" if kept else ""
 
 
-def grant_roles(accounts: AccountStore, roles: RoleStore, user: User, names: Collection[str]) -> User:
+def grant_roles(
+    accounts: AccountStore, roles: RoleStore, user: User, names: Collection[str], event: Event | None = None
+) -> User:
     """Give a user roles; raise NoSuchRole, and give none, if one does not exist, or Refused for too many."""
     found = {name: roles.find(name) for name in names}
     missing = [name for name, role in found.items() if role is None]
@@ -65,26 +91,37 @@ def grant_roles(accounts: AccountStore, roles: RoleStore, user: User, names: Col
         raise Refused(f"a user has at most {ROLES_MOST} roles")
     require_short(user.effective_scope.union(*(role.scope for role in found.values() if role)))
     for name in sorted(names):
-        roles.give(user.id, name)
+        roles.give(user.id, name, *([replace(event, detail=name)] if event else []))
     return _reread(accounts, user)
 
 
-def revoke_roles(accounts: AccountStore, roles: RoleStore, user: User, names: frozenset[str]) -> User:
+def revoke_roles(
+    accounts: AccountStore, roles: RoleStore, user: User, names: frozenset[str], event: Event | None = None
+) -> User:
     """Take roles from a user; raise NothingToDo if the user has none of them."""
-    if not roles.take(user.id, names):
+    if not roles.take(user.id, names, event):
         raise NothingToDo(f"{user.username} has none of these roles")
     return _reread(accounts, user)
 
 
-def set_attributes(accounts: AccountStore, user: User, changes: Mapping[str, str]) -> User:
-    """Set attributes, where an empty text removes one; raise InvalidRequest for too many."""
+def set_attributes(
+    accounts: AccountStore, user: User, changes: Mapping[str, str], event: Event | None = None
+) -> User:
+    """Set attributes, where an empty text removes one; raise InvalidRequest for too many.
+
+    The event names them without their values, which are personal.
+    """
+    recorded = replace(event, detail=" ".join(sorted(changes))) if event else None
     return _changed(
-        accounts, user, lambda stored: {"attributes": attributes.changed(stored.attributes, changes)}
+        accounts,
+        user,
+        lambda stored: {"attributes": attributes.changed(stored.attributes, changes)},
+        (lambda _before, _after: recorded) if recorded else None,
     )
 
 
-def _changed(accounts: AccountStore, user: User, change: Change) -> User:
-    found = accounts.change(user.id, change)
+def _changed(accounts: AccountStore, user: User, change: Change, event: Recording | None) -> User:
+    found = accounts.change(user.id, change, event)
     if found is None:
         raise NoSuchUser(user.username)
     return found

@@ -10,6 +10,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.store import AccountStore, lock_enabled
 from issuer.accounts.user import User, VerifiedPassword, require_password
+from issuer.audit.event import Event, EventAction, by_user
 from issuer.authorize.ticket import SIGNATURE, Secrets
 from issuer.database.database import Database
 from issuer.digests import digest
@@ -68,7 +69,9 @@ class ResetLinks:
                 # Another request with the same link may have changed the password meanwhile.
                 if not lock_enabled(connection, user.id, VerifiedPassword(user.password_hash)):
                     raise _not_valid()
-            self._families.set_password_hash(user.id, new_hash, now)
+            action, detail = EventAction.PASSWORD_CHANGED, "with a reset link"
+            event = Event(now, by_user(user.id), action, user.id, detail=detail)
+            self._families.set_password_hash(user.id, new_hash, now, events=[event])
 
     def _serializer(self, now: datetime) -> URLSafeSerializer:
         return URLSafeSerializer(self._secrets(now), salt="reset", signer_kwargs=SIGNATURE)

@@ -78,6 +78,13 @@ def sessions_of(
     return found, [*damaged, *more]
 
 
-def end_session(families: FamilyStore, user: User, session_id: str, now: datetime) -> bool:
-    """End a session of a user, with those that end with it; return False if there is no such active one."""
-    return families.end(session_id, now, user.id) or families.end_browser_session(session_id, now, user.id)
+def end_session(
+    families: FamilyStore, user: User, session_id: str, now: datetime, actor: str | None = None
+) -> bool:
+    """End a session of a user, with those that end with it; return False if there is no such active one.
+
+    The event names the `actor`; by default that is the user.
+    """
+    return families.end(session_id, now, user.id, actor=actor) or families.end_browser_session(
+        session_id, now, user.id, actor=actor
+    )

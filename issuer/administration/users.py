@@ -1,4 +1,4 @@
-"""What operators do to users: change a password or profile, disable, enable.
+"""What operators do to users: change a password or profile, disable, enable, unlock, each with the caller's events.
 
 Which passwords are accepted is decided in `accounts`.
 """
@@ -9,27 +9,31 @@ from datetime import datetime
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.profile import require_profile
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User, require_password
+from issuer.accounts.user import User, account_name, require_password
+from issuer.audit.event import Event
+from issuer.audit.events import record
+from issuer.database.database import Database
+from issuer.throttling.account_limits import AccountLimitStore
 from issuer.tokens.family_store import FamilyStore
 
 
 def set_password(
-    families: FamilyStore, passwords: Passwords, user: User, password: str, now: datetime
+    families: FamilyStore, passwords: Passwords, user: User, password: str, now: datetime, *events: Event
 ) -> None:
     """Change a password and end all sessions of the user; raise InvalidRequest for a password that is refused."""
     chosen = require_password(password, user.username, COMMON)
-    families.set_password_hash(user.id, passwords.hash(chosen), now)
+    families.set_password_hash(user.id, passwords.hash(chosen), now, events=events)
 
 
-def disable_user(families: FamilyStore, user: User, now: datetime) -> User:
+def disable_user(families: FamilyStore, user: User, now: datetime, *events: Event) -> User:
     """Disable a user: log-in and refresh are refused from now on; access tokens stay valid until they expire."""
-    families.disable(user.id, now)
+    families.disable(user.id, now, *events)
     return replace(user, disabled_at=now)
 
 
-def enable_user(accounts: AccountStore, user: User) -> User:
+def enable_user(accounts: AccountStore, user: User, *events: Event) -> User:
     """Enable a disabled user; sessions that were ended stay ended."""
-    accounts.enable(user.id)
+    accounts.enable(user.id, *events)
     return replace(user, disabled_at=None)
 
 
@@ -37,7 +41,7 @@ def change_profile(
     accounts: AccountStore,
     user: User,
     now: datetime,
-    *,
+    *events: Event,
     name: str | None = None,
     email: str | None = None,
     email_verified: bool | None = None,
@@ -52,5 +56,14 @@ def change_profile(
         user.email if email is None else email,
         email_verified=kept if email_verified is None else email_verified,
     )
-    accounts.set_profile(user.id, profile, now)
+    accounts.set_profile(user.id, profile, now, *events)
     return replace(user, **vars(profile), updated_at=now)
+
+
+def unlock_user(database: Database, user: User, *events: Event) -> int:
+    """Clear the limits on guessing of a user, and return how many counts there were; without any, record nothing."""
+    with database.together(), database.write() as connection:
+        cleared = AccountLimitStore(database).clear(account_name(user.username))
+        if cleared:
+            record(connection, *events)
+    return cleared

@@ -12,7 +12,7 @@ from enum import StrEnum
 
 
 class Action(StrEnum):
-    """What happened to a key, to all keys, to sessions, or to an account, or what a client was not told."""
+    """What happened to a key, to all keys or to all sessions, or what a client was not told."""
 
     PUBLISHED = "published"
     IMPORTED = "imported"
@@ -23,7 +23,6 @@ class Action(StrEnum):
     RECOVERED = "recovered"
     MOVED = "moved"
     SESSIONS_ENDED = "sessions ended"
-    ACCOUNT_DELETED = "account deleted"
     LOGOUT_UNDELIVERED = "logout not delivered"
 
 

@@ -100,21 +100,27 @@ class AuditStore:
         with self._database.write() as connection:
             append(connection, [entry])
 
+    def head(self) -> Head:
+        """Return the newest link; `EMPTY` if there is none."""
+        with self._database.read() as connection:
+            return head_of(connection)
+
     def chain(self) -> tuple[list[Link], Head]:
         """Return all links, oldest first, and the recorded end; raise DatabaseDamaged for an invalid row."""
         with self._database.snapshot() as connection:
             rows = connection.execute(_ALL).all()
             head = connection.execute(select(audit_head)).one_or_none()
-        return [_link(row) for row in rows], _head(head) if head else EMPTY
+        return [read_link(row) for row in rows], _head(head) if head else EMPTY
 
     def readable(self) -> tuple[list[Link], list[DatabaseDamaged]]:
         """Return the links that can be read, oldest first, and the errors of the others."""
         with self._database.read() as connection:
             rows = connection.execute(_ALL).all()
-        return each_readable(rows, _link)
+        return each_readable(rows, read_link)
 
 
-def _link(row: Row[Any]) -> Link:
+def read_link(row: Row[Any]) -> Link:
+    """Return the link in a row; raise DatabaseDamaged."""
     values = checked(audit, row)
     number, digest = values.pop("number"), values.pop("digest")
     return Link(number, digest, Entry(**values))

@@ -20,6 +20,8 @@ from sqlalchemy import (
 )
 
 from issuer.accounts.store import lock_enabled
+from issuer.audit.event import Event, EventAction, by_user
+from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent import Consent, ConsentState, consent_state, consent_to, resources_of
 from issuer.authorize.request import AuthorizationRequest
@@ -27,7 +29,7 @@ from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable, upserting
 from issuer.database.types import Instant, Scope
-from issuer.oauth import CLIENT_ID_MOST_CHARACTERS
+from issuer.oauth import CLIENT_ID_MOST_CHARACTERS, format_scope
 from issuer.tokens.family_store import FamilyStore
 from issuer.urls import RESOURCE_MOST_CHARACTERS
 
@@ -91,6 +93,8 @@ class Consents:
                 key = [column.name for column in consents.primary_key]
                 changed = {name: value for name, value in vars(given).items() if name not in key}
                 connection.execute(row.on_conflict_do_update(index_elements=key, set_=changed))
+            subject, detail = (user_id, request.client.id), format_scope(scope) or None
+            record(connection, Event(at, by_user(user_id), EventAction.CONSENT_GIVEN, *subject, detail))
         return True
 
     def withdraw(self, user_id: str, client_id: str, now: datetime) -> None:
@@ -102,6 +106,8 @@ class Consents:
                 for table in (consents, authorization_codes):
                     theirs = table.c.user_id == user_id, table.c.client_id == client_id
                     connection.execute(delete(table).where(*theirs))
+                event = Event(now, by_user(user_id), EventAction.CONSENT_WITHDRAWN, user_id, client_id)
+                record(connection, event)
             self._families.end_of_client(user_id, client_id, now)
 
     def count_users(self, client_id: str) -> int:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import structlog
 
 from issuer.accounts.user import User
+from issuer.audit.event import Event, EventAction, by_client
 from issuer.authorize.code import AuthorizationCode, is_attack
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.pkce import is_verified
@@ -45,7 +46,7 @@ class CodeRedemption:
         self,
         codes: CodeStore,
         find_user: Callable[[str], User | None],
-        require_pkce: Callable[[str], None],
+        require_pkce: Callable[[str, Event], None],
         end_session: Callable[[str, datetime], bool],
     ) -> None:
         self._codes = codes
@@ -83,7 +84,8 @@ class CodeRedemption:
             result, session = start(code, user)
             self._codes.set_family(code, session)
         if code.challenge is not None and not client.requires_pkce:
-            self._require_pkce(client.id)
+            changed = EventAction.CLIENT_CHANGED, None, client.id, "requires PKCE, which it has used"
+            self._require_pkce(client.id, Event(now, by_client(client.id), *changed))
         return result
 
     def _end_if_attack(

@@ -6,6 +6,8 @@ Passwords are verified by `accounts.login`, sessions stored in `sessions`; forms
 from dataclasses import replace
 from datetime import datetime
 
+import structlog
+
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database
@@ -13,6 +15,8 @@ from issuer.sessions.session import Acr, Amr, BrowserSession
 from issuer.sessions.store import BrowserSessionStore
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import FamilyStore
+
+log = structlog.get_logger("issuer.sessions")
 
 BY_PASSWORD = str(Acr.PASSWORD), (str(Amr.PASSWORD),)
 
@@ -69,6 +73,20 @@ class SignIn:
         person may know the old one (session fixation). If it is of another user, it ends, with the refresh tokens
         that depend on it.
         """
+        started = self._started(user, password, current, origin, now, is_remembered=is_remembered)
+        log.info("signed in", user=user.id, session=started[0].id)
+        return started
+
+    def _started(
+        self,
+        user: User,
+        password: VerifiedPassword,
+        current: BrowserSession | None,
+        origin: Origin,
+        now: datetime,
+        *,
+        is_remembered: bool,
+    ) -> tuple[BrowserSession, str]:
         acr, amr = BY_PASSWORD
         if current is not None and current.user_id == user.id:
             again = self._again(current, password, now, is_remembered=is_remembered)

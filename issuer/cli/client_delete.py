@@ -10,6 +10,7 @@ import typer
 
 from issuer.administration.client_deletion import remove_client, remove_leftovers
 from issuer.administration.client_sessions import count_sessions
+from issuer.audit.event import EventAction
 from issuer.cli.client_view import ClientId, DryRun, find_client, no_such_client, wait_for_caches
 from issuer.cli.output import Access, CommandError, Json, opened, show
 from issuer.clients.client import Client
@@ -59,7 +60,8 @@ def delete(client_id: ClientId, *, yes: Yes = False, dry_run: DryRun = False, as
 
 def _delete(issuer: Issuer, client: Client, *, as_json: bool) -> int:
     try:
-        removed = remove_client(issuer.database, client.id, issuer.clock())
+        event = issuer.event(EventAction.CLIENT_DELETED, client_id=client.id)
+        removed = remove_client(issuer.database, client.id, issuer.clock(), event)
     except LookupError:
         raise no_such_client(client.id) from None
     wait_for_caches(as_json=as_json)

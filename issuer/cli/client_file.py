@@ -101,7 +101,7 @@ def _sync(issuer: Issuer, path: Path, content: bytes, overlap: timedelta, *, pru
         read_clients(content, issuer.settings.audience, now, is_json=is_json), issuer.clients.resources
     )
     secrets = path.parent / file.secrets_file if file.secrets_file else None
-    return ClientSync(issuer.database, file, secrets, now, overlap, prune)
+    return ClientSync(issuer.database, file, secrets, now, overlap, prune, issuer.actor)
 
 
 def _confirmed(sync: "ClientSync", *, yes: bool) -> list[str] | None:

@@ -23,6 +23,7 @@ from issuer.administration.client_changes import (
 )
 from issuer.administration.client_sessions import count_exceeding, end_exceeding
 from issuer.administration.clients import require_audiences, require_scope
+from issuer.audit.event import EventAction
 from issuer.cli import client_options as option
 from issuer.cli.client_keys import read_jwks, require_jwks_uri
 from issuer.cli.client_view import (
@@ -75,12 +76,7 @@ def set_client(
         _plain(name, audience, jwks_uri, grant, id_token_claims),
         _scopes(scope, add_scope, remove_scope),
         _uris(redirect_uri, post_logout_redirect_uri, backchannel_logout_uri),
-        {
-            "is_trusted": trusted,
-            "requires_pkce": pkce,
-            "requires_par": require_par,
-            "has_roles_claim": roles_claim,
-        },
+        _flags(trusted=trusted, pkce=pkce, require_par=require_par, roles_claim=roles_claim),
     )
     _set(client_id, changes, jwks, end_sessions=end_sessions, dry_run=dry_run, as_json=as_json)
 
@@ -138,6 +134,17 @@ def _uris(
     }
 
 
+def _flags(
+    *, trusted: bool | None, pkce: bool | None, require_par: bool | None, roles_claim: bool | None
+) -> Values:
+    return {
+        "is_trusted": trusted,
+        "requires_pkce": pkce,
+        "requires_par": require_par,
+        "has_roles_claim": roles_claim,
+    }
+
+
 def _values(texts: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return the values of a repeatable option; none for a single empty one, None if it was not given."""
     if texts is None:
@@ -189,7 +196,8 @@ def _changed(
     if dry_run:
         return client, changed(client, changes)
     try:
-        before, after = change_client(issuer.database, client.id, changes)
+        event = issuer.event(EventAction.CLIENT_CHANGED, client_id=client.id)
+        before, after = change_client(issuer.database, client.id, changes, event)
     except LookupError:
         raise no_such_client(client.id) from None
     if before != after:
@@ -201,8 +209,11 @@ def _changed(
 
 def _ended(issuer: Issuer, before: Client, after: Client, *, dry_run: bool) -> int:
     """End the sessions that hold more than the client may have; return how many, also if it is a dry run."""
-    do = count_exceeding if dry_run else end_exceeding
-    return do(issuer.database, after, before, issuer.clients.entitlements, issuer.clock())
+    entitlements, now = issuer.clients.entitlements, issuer.clock()
+    if dry_run:
+        return count_exceeding(issuer.database, after, before, entitlements, now)
+    event = issuer.event(EventAction.SESSION_ENDED, client_id=after.id)
+    return end_exceeding(issuer.database, after, before, entitlements, now, event)
 
 
 def _report(

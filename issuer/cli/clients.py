@@ -21,6 +21,7 @@ from issuer.administration.clients import (
     require_scope,
     restore_secret,
 )
+from issuer.audit.event import EventAction
 from issuer.cli import client_delete, client_set, client_view
 from issuer.cli import client_options as option
 from issuer.cli.client_delete import Yes
@@ -40,7 +41,7 @@ from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import OutputLost, require_output
 from issuer.clients.client import FIRST_PARTY, Client
 from issuer.clients.store import Filters
-from issuer.clock import instant, system_clock
+from issuer.clock import duration, instant, system_clock
 from issuer.database.errors import StoreError
 from issuer.errors import Refused
 from issuer.oauth import AuthMethod, GrantType
@@ -49,6 +50,7 @@ from issuer.settings.loading import load_settings
 app = typer.Typer(help="Manage OAuth clients.", no_args_is_help=True)
 
 MOST = 1_000_000
+NOT_SHOWN = "the secret could not be printed"
 
 
 @app.command()
@@ -126,8 +128,11 @@ def _add(client: Client, secret: str | None, *, as_json: bool) -> None:
     require_output()
     with opened() as issuer:
         client = replace(client, audiences=issuer.clients.resources.spelled(client.audiences))
-        issuer.clients.store.add(client)
-        with _undone_unless_shown("no client was created", partial(issuer.clients.store.remove, client.id)):
+        event = issuer.event(EventAction.CLIENT_CREATED, client_id=client.id)
+        issuer.clients.store.add(client, event)
+        undone = replace(event, action=EventAction.CLIENT_DELETED, reason=NOT_SHOWN)
+        undo = partial(issuer.clients.store.remove, client.id, undone)
+        with _undone_unless_shown("no client was created", undo):
             _show_secret(client, secret, as_json=as_json)
 
 
@@ -163,11 +168,12 @@ def rotate_secret(
         client = find_client(issuer, client_id)
         if client.secret_digest is None:
             raise CommandError(f"{client.name} has no secret: it authenticates by {client.auth_method}")
-        renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock())
-        with _undone_unless_shown(
-            "the previous secret is still valid",
-            partial(restore_secret, issuer.clients.store, client, renewed),
-        ):
+        detail = f"the old one is valid for {duration(span)}"
+        event = issuer.event(EventAction.SECRET_ROTATED, client_id=client.id, detail=detail)
+        renewed, secret = renew_secret(issuer.clients.store, client, span, issuer.clock(), event)
+        undone = replace(event, detail="undone", reason=NOT_SHOWN)
+        undo = partial(restore_secret, issuer.clients.store, client, renewed, undone)
+        with _undone_unless_shown("the previous secret is still valid", undo):
             _show_secret(renewed, secret, as_json=as_json)
         if not span:
             wait_for_caches(as_json=as_json)
@@ -244,7 +250,8 @@ def require_pkce(client_id: ClientId, *, as_json: Json = False) -> None:
     """Require PKCE of a client that was created with --no-pkce."""
     with opened(Access.CHANGE) as issuer:
         client = find_client(issuer, client_id)
-        issuer.clients.store.require_pkce(client.id)
+        event = issuer.event(EventAction.CLIENT_CHANGED, client_id=client.id, detail="requires PKCE")
+        issuer.clients.store.require_pkce(client.id, event)
         wait_for_caches(as_json=as_json)
         show_client(find_client(issuer, client_id), as_json=as_json, message="requires PKCE")
 
@@ -254,7 +261,8 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Refuse a client from now on; access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
         client = find_client(issuer, client_id)
-        issuer.clients.store.set_disabled(client.id, issuer.clock())
+        event = issuer.event(EventAction.CLIENT_DISABLED, client_id=client.id)
+        issuer.clients.store.set_disabled(client.id, issuer.clock(), event)
         wait_for_caches(as_json=as_json)
         show_client(find_client(issuer, client_id), as_json=as_json, message="disabled")
 
@@ -263,7 +271,9 @@ def disable(client_id: ClientId, *, as_json: Json = False) -> None:
 def enable(client_id: ClientId, *, as_json: Json = False) -> None:
     """Enable a disabled client again."""
     with opened(Access.CHANGE) as issuer:
-        issuer.clients.store.set_disabled(find_client(issuer, client_id).id, None)
+        client = find_client(issuer, client_id)
+        event = issuer.event(EventAction.CLIENT_ENABLED, client_id=client.id)
+        issuer.clients.store.set_disabled(client.id, None, event)
         show_client(find_client(issuer, client_id), as_json=as_json, message="enabled")
 
 

@@ -7,6 +7,7 @@ import typer
 
 from issuer.accounts.roles import Role, require_role_name, require_role_scope
 from issuer.administration.clients import require_scope
+from issuer.audit.event import EventAction
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.tables import Row
 from issuer.clock import instant
@@ -29,7 +30,8 @@ def set_role(
         name, wanted = require_role_name(name), require_role_scope(require_scope(scope))
     with opened() as issuer:
         roles = issuer.accounts.roles
-        is_new = roles.set(Role(name, wanted, issuer.clock()))
+        event = issuer.event(EventAction.ROLE_SET, detail=f"{name}, now: {format_scope(wanted)}")
+        is_new = roles.set(Role(name, wanted, issuer.clock()), event)
         role = roles.find(name)
         if role is None:
             raise CommandError(f"the role {name} was deleted meanwhile")
@@ -64,7 +66,7 @@ def delete_role(
         users = roles.count_users(name)
         if not yes:
             _confirm(name, users)
-        if not roles.delete(name):
+        if not roles.delete(name, issuer.event(EventAction.ROLE_DELETED, detail=name)):
             raise CommandError(f"the role {name} was deleted meanwhile")
         text = f"{name}: deleted; {users} user{'s' * (users != 1)} had it"
         show({"role": name, "users": users}, as_json=as_json, message=text)

@@ -10,6 +10,7 @@ import typer
 
 from issuer.accounts.user import USERNAME_LENGTH
 from issuer.administration.user_import import RowError, find_conflicts, read_rows
+from issuer.audit.event import EventAction
 from issuer.cli.output import Access, CommandError, Exit, Json, opened, show
 from issuer.cli.terminal import status
 from issuer.logs import terminal_safe
@@ -43,7 +44,9 @@ def import_users(
             errors += find_conflicts(rows, issuer.accounts.store)
             if not errors and not dry_run:
                 progress(f"saving {users}")
-                issuer.accounts.store.add_all([row.user for row in rows])
+                imported = [row.user for row in rows]
+                events = [issuer.event(EventAction.USER_IMPORTED, user_id=user.id) for user in imported]
+                issuer.accounts.store.add_all(imported, events)
         if errors:
             _refuse(sorted(errors, key=lambda error: error.line), as_json=as_json)
         done = "accounts that would be made" if dry_run else "accounts made"

@@ -15,6 +15,7 @@ from issuer.administration.permissions import (
     revoke_scope,
     set_attributes,
 )
+from issuer.audit.event import EventAction
 from issuer.cli.output import Access, Json, misuse, opened, warn
 from issuer.cli.user_view import Roles, Username, find_user, show_user
 
@@ -44,9 +45,11 @@ def grant(
     with opened(Access.CHANGE) as issuer:
         user, accounts = find_user(issuer, username), issuer.accounts
         if names:
-            user = grant_roles(accounts.store, accounts.roles, user, names)
+            event = issuer.event(EventAction.ROLE_GRANTED, user_id=user.id)
+            user = grant_roles(accounts.store, accounts.roles, user, names, event)
         if scope is not None:
-            user = grant_scope(accounts.store, user, wanted, only=only)
+            event = issuer.event(EventAction.SCOPE_GRANTED, user_id=user.id)
+            user = grant_scope(accounts.store, user, wanted, event, only=only)
         show_user(user, as_json=as_json, message="granted")
 
 
@@ -57,7 +60,9 @@ def withdraw_scope(username: Username, *, scope: TakenScope, as_json: Json = Fal
     if not unwanted:
         raise typer.BadParameter("--scope is empty")
     with opened(Access.CHANGE) as issuer:
-        user = revoke_scope(issuer.accounts.store, find_user(issuer, username), unwanted)
+        user = find_user(issuer, username)
+        event = issuer.event(EventAction.SCOPE_REVOKED, user_id=user.id)
+        user = revoke_scope(issuer.accounts.store, user, unwanted, event)
         if kept := kept_by_roles(user, unwanted):
             warn(kept)
         show_user(user, as_json=as_json, message="withdrawn")
@@ -69,8 +74,9 @@ def withdraw_role(username: Username, *, role: Roles = None, as_json: Json = Fal
     if not names:
         raise typer.BadParameter("give --role")
     with opened(Access.CHANGE) as issuer:
-        accounts = issuer.accounts
-        user = revoke_roles(accounts.store, accounts.roles, find_user(issuer, username), names)
+        user, accounts = find_user(issuer, username), issuer.accounts
+        event = issuer.event(EventAction.ROLE_REVOKED, user_id=user.id)
+        user = revoke_roles(accounts.store, accounts.roles, user, names, event)
         show_user(user, as_json=as_json, message="withdrawn")
 
 
@@ -86,7 +92,9 @@ def set_values(
     with misuse():
         changes = parse_attributes(attributes)
     with opened(Access.CHANGE) as issuer:
-        user = set_attributes(issuer.accounts.store, find_user(issuer, username), changes)
+        user = find_user(issuer, username)
+        event = issuer.event(EventAction.ATTRIBUTES_SET, user_id=user.id)
+        user = set_attributes(issuer.accounts.store, user, changes, event)
         text = " ".join(f"{name}={value}" for name, value in sorted(user.attributes.items()))
         show_user(user, as_json=as_json, message=text or "no attributes")
 

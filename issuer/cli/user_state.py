@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
-from issuer.accounts.user import User, account_name
+from issuer.accounts.user import User
 from issuer.administration.user_overview import UserOverview, UserSession, end_session, overview, sessions_of
+from issuer.administration.users import unlock_user
+from issuer.audit.event import EventAction
 from issuer.cli.output import Access, CommandError, Json, opened, show
 from issuer.cli.user_view import Username, find_user, user_document, user_row
 from issuer.clock import instant
@@ -31,7 +33,8 @@ def unlock(username: Username, *, as_json: Json = False) -> None:
     """Clear the limits on guessing of a user: the next log-in need not wait. Limits of addresses stay."""
     with opened(Access.CHANGE) as issuer:
         user = find_user(issuer, username)
-        if not issuer.accounts.limits.clear(account_name(user.username)):
+        event = issuer.event(EventAction.LIMITS_CLEARED, user_id=user.id)
+        if not unlock_user(issuer.database, user, event):
             raise NothingToDo(f"no failed log-ins of {user.username} are counted")
         show(
             {"id": user.id, "username": user.username},
@@ -56,7 +59,7 @@ def sessions(
         if end is not None:
             message = _end(issuer, user, end)
         elif end_all:
-            ended = issuer.tokens.families.end_all(issuer.clock(), user.id)
+            ended = issuer.tokens.families.end_all(issuer.clock(), user.id, actor=issuer.actor)
             if not ended:
                 raise NothingToDo(f"{user.username} has no sessions")
             message = f"{user.username}: {ended} session{'s' * (ended != 1)} ended"
@@ -72,7 +75,7 @@ def sessions(
 
 
 def _end(issuer: Issuer, user: User, session: str) -> str:
-    if not end_session(issuer.tokens.families, user, session, issuer.clock()):
+    if not end_session(issuer.tokens.families, user, session, issuer.clock(), issuer.actor):
         raise CommandError(f"{user.username} has no session {session!r}; see: issuer users sessions NAME")
     return f"{user.username}: the session {session} has ended"
 

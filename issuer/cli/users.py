@@ -18,6 +18,7 @@ from issuer.accounts.user import require_username
 from issuer.administration.clients import require_scope
 from issuer.administration.reset_links import LINK_LIFETIME
 from issuer.administration.users import change_profile, disable_user, enable_user, set_password
+from issuer.audit.event import EventAction
 from issuer.cli import user_deletion, user_import, user_permissions, user_state
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import require_output
@@ -59,7 +60,7 @@ def add(
         accounts, now = issuer.accounts, issuer.clock()
         try:
             user = register_user(
-                accounts.store, accounts.passwords, username, password, now, granted, profile
+                accounts.store, accounts.passwords, username, password, now, granted, profile, issuer.actor
             )
         except UsernameReserved as error:
             raise CommandError(error.reason) from None
@@ -124,6 +125,7 @@ def set_user_profile(
             issuer.accounts.store,
             user,
             issuer.clock(),
+            issuer.event(EventAction.PROFILE_CHANGED, user_id=user.id),
             name=name,
             email=email,
             email_verified=email_verified,
@@ -139,7 +141,8 @@ def set_user_password(
     password = _password(stdin=password_stdin)
     with opened(Access.CHANGE) as issuer:
         user = find_user(issuer, username)
-        set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
+        event = issuer.event(EventAction.PASSWORD_CHANGED, user_id=user.id)
+        set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock(), event)
         show_user(user, as_json=as_json, message="password changed; all sessions ended")
 
 
@@ -153,6 +156,7 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
             raise CommandError(f"{user.username} is disabled; see: issuer users enable {user.username}")
         link = f"{issuer.settings.url}/reset?token={issuer.administration.reset_links.token(user, now)}"
         until = instant(now + LINK_LIFETIME)
+        issuer.events.store.record(issuer.event(EventAction.RESET_LINK_MADE, user_id=user.id))
         show({"link": link, "expires_at": until}, as_json=as_json, rows=[], message=link)
 
 
@@ -160,7 +164,9 @@ def make_reset_link(username: Username, *, as_json: Json = False) -> None:
 def disable(username: Username, *, as_json: Json = False) -> None:
     """Disable an account: no log-in, no refresh. Access tokens already issued stay valid until they expire."""
     with opened(Access.CHANGE) as issuer:
-        user = disable_user(issuer.tokens.families, find_user(issuer, username), issuer.clock())
+        user = find_user(issuer, username)
+        event = issuer.event(EventAction.USER_DISABLED, user_id=user.id)
+        user = disable_user(issuer.tokens.families, user, issuer.clock(), event)
         show_user(user, as_json=as_json, message="disabled; all sessions ended")
 
 
@@ -168,7 +174,9 @@ def disable(username: Username, *, as_json: Json = False) -> None:
 def enable(username: Username, *, as_json: Json = False) -> None:
     """Enable a disabled account again."""
     with opened(Access.CHANGE) as issuer:
-        user = enable_user(issuer.accounts.store, find_user(issuer, username))
+        user = find_user(issuer, username)
+        event = issuer.event(EventAction.USER_ENABLED, user_id=user.id)
+        user = enable_user(issuer.accounts.store, user, event)
         show_user(user, as_json=as_json, message="enabled")
 
 

@@ -4,7 +4,7 @@ What a client may use is decided in `client`.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -32,6 +32,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
+from issuer.audit.event import Event
+from issuer.audit.events import record
 from issuer.blocking import is_blocking_allowed
 from issuer.clients.client import FIRST_PARTY, FIRST_PARTY_ID, Client
 from issuer.database.database import Database, metadata
@@ -117,24 +119,26 @@ class Page(NamedTuple):
 
 
 class ClientStore:
-    """Stores clients."""
+    """Stores clients; each change with the events that its caller gives."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._seen: dict[str, _Seen] = {}
 
-    def add(self, client: Client) -> None:
+    def add(self, client: Client, *events: Event) -> None:
         """Keep a new client; raise Refused if another client or an account has its identifier."""
         try:
             with self._database.write() as connection:
                 insert_client(connection, client)
+                record(connection, *events)
         except IntegrityError:
             raise Refused(f"another client or an account has the identifier {client.id}") from None
 
-    def remove(self, client_id: str) -> None:
+    def remove(self, client_id: str, *events: Event) -> None:
         """Remove a client that has not been used yet."""
         with self._database.write() as connection:
             connection.execute(delete(clients).where(clients.c.id == client_id))
+            record(connection, *events)
         self._seen.pop(client_id, None)
 
     def by_id(self, client_id: str, now: datetime | None = None) -> Client | None:
@@ -195,21 +199,21 @@ class ClientStore:
         readable, damaged = each_readable(rows[:limit], _client)
         return Page(readable, damaged, str(rows[limit - 1].id) if len(rows) > limit else None)
 
-    def set_disabled(self, client_id: str, disabled_at: datetime | None) -> None:
+    def set_disabled(self, client_id: str, disabled_at: datetime | None, *events: Event) -> None:
         """Disable the client from an instant on, or with None enable it."""
-        with self._database.write() as connection:
-            connection.execute(
-                update(clients).where(clients.c.id == client_id).values(disabled_at=disabled_at)
-            )
-        self._seen.pop(client_id, None)
+        self._update(client_id, events, disabled_at=disabled_at)
 
-    def require_pkce(self, client_id: str) -> None:
+    def require_pkce(self, client_id: str, *events: Event) -> None:
         """Require PKCE of a client from now on: it has used it, so that a request without it is an attack."""
+        self._update(client_id, events, requires_pkce=True)
+
+    def _update(self, client_id: str, events: Iterable[Event], **values: object) -> None:
         with self._database.write() as connection:
-            connection.execute(update(clients).where(clients.c.id == client_id).values(requires_pkce=True))
+            connection.execute(update(clients).where(clients.c.id == client_id).values(**values))
+            record(connection, *events)
         self._seen.pop(client_id, None)
 
-    def set_secret(self, client: Client, before: bytes | None) -> bool:
+    def set_secret(self, client: Client, before: bytes | None, *events: Event) -> bool:
         """Store the secrets of `client`; return False and store nothing if the newest is no longer `before`."""
         secrets = {
             "secret_digest": client.secret_digest,
@@ -219,6 +223,7 @@ class ClientStore:
         same = clients.c.id == client.id, clients.c.secret_digest == before
         with self._database.write() as connection:
             changed = connection.execute(update(clients).where(*same).values(secrets)).rowcount > 0
+            record(connection, *(events if changed else ()))
         self._seen.pop(client.id, None)
         return changed
 

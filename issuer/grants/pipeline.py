@@ -136,6 +136,8 @@ class Pipeline:
             token.expires_in,
             format_scope(authorization.scope),
             response.key.kid,
+            authorization.client_id,
+            None if family is None else family.user_id,
             self._id_token(response, token.text),
             response.refresh_token,
             is_repeat=bool(response.renewed and response.renewed.is_repeat),

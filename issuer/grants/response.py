@@ -50,6 +50,9 @@ class TokenResponse:
     scope: str
     kid: str
     """The key that signed the tokens."""
+    client_id: str
+    user_id: str | None
+    """None: the client acts for itself."""
     id_token: str | None = field(default=None, repr=False)
     refresh_token: str | None = field(default=None, repr=False)
     is_repeat: bool = False

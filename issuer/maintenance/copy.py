@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, Table, func, insert, select, update
 
+from issuer.audit.events import continue_numbers
 from issuer.audit.store import audit_head
 from issuer.database.database import metadata
 from issuer.database.rows import checked
@@ -41,6 +42,7 @@ def copy_tables(source: Connection, target: Connection, progress: Progress) -> d
             target.execute(update(audit_head).values(**head))
         elif table is not private_keys:
             copied[table.name] = _copy_table(table, source, target, progress)
+    continue_numbers(target)
     return copied
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, Select, Table, delete, exists, or_, select
 
 from issuer.accounts.freed_names import freed_names
+from issuer.audit.events import account_events, is_pruned
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.pushed import PUSHED_KEPT, pushed_requests
 from issuer.clients.store import assertions
@@ -30,9 +31,16 @@ NOTICES_KEPT = timedelta(days=1)
 """How long a logout notice is kept that no process could send; others are removed within minutes."""
 
 
-def prune(database: Database, now: datetime) -> int:
-    """Delete up to `BATCH` rows of each kind, and return how many were deleted; 0 if none are left."""
-    return sum(_delete(database, table, condition) for table, condition in _without_effect(now))
+def prune(database: Database, now: datetime, event_retention: timedelta = timedelta(0)) -> int:
+    """Delete up to `BATCH` rows of each kind, and return how many were deleted; 0 if none are left.
+
+    Events of accounts and clients are kept for `event_retention`, or for good if that is 0.
+    """
+    deleted = sum(_delete(database, table, condition) for table, condition in _without_effect(now))
+    if event_retention:
+        kept = event_retention + CLOCKS_DIFFER
+        deleted += _delete(database, account_events, is_pruned(now - kept, now + kept))
+    return deleted
 
 
 def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]]:

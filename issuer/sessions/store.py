@@ -29,6 +29,8 @@ from sqlalchemy import (
 
 from issuer.accounts.store import lock_enabled
 from issuer.accounts.user import VerifiedPassword
+from issuer.audit.event import Event, EventAction, by_user
+from issuer.audit.events import record
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
 from issuer.database.rows import checked, each_readable, upserting
@@ -138,6 +140,7 @@ class BrowserSessionStore:
             if not lock_enabled(connection, user_id, password, now):
                 return None
             connection.execute(insert(browser_sessions).values({**vars(session), "digest": digest(secret)}))
+            record(connection, Event(now, by_user(user_id), EventAction.SIGNED_IN, user_id))
         return session, secret
 
     def authenticate_again(
@@ -149,10 +152,11 @@ class BrowserSessionStore:
         now: datetime,
         *,
         is_remembered: bool = False,
+        action: EventAction = EventAction.SIGNED_IN,
     ) -> str | None:
         """Store that the user of a session was authenticated again; return its new secret, the old one is void.
 
-        None if the session has ended, or the account changed or was disabled meanwhile.
+        `action` says what for. None if the session has ended, or the account changed or was disabled meanwhile.
         """
         secret = secrets.token_urlsafe(32)
         values = {
@@ -171,7 +175,10 @@ class BrowserSessionStore:
             changed = connection.execute(
                 update(browser_sessions).where(_is(session.id), *active_sessions(now)).values(values)
             )
-            return secret if changed.rowcount else None
+            if not changed.rowcount:
+                return None
+            record(connection, Event(now, by_user(session.user_id), action, session.user_id))
+        return secret
 
     def find(self, secret: str, now: datetime) -> BrowserSession | None:
         """Return the session with that secret; None if there is none, it has ended, or was unused for too long."""

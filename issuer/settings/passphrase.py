@@ -67,6 +67,22 @@ def require_usable(passphrase: str) -> None:
         )
 
 
+def read_usable(written: str | None, file: Path | None) -> str | None:
+    """Return the passphrase that is written in the settings or in the file that they name; None: there is none.
+
+    Raise BadPassphrase also if they are different passphrases.
+    """
+    passphrase = read_passphrase(file) if file else written
+    if passphrase is not None:
+        require_usable(passphrase)
+    if written is not None and passphrase != written:
+        raise BadPassphrase(
+            "ISSUER_KEYS_PASSPHRASE and ISSUER_KEYS_PASSPHRASE_FILE are different passphrases: set one of them,"
+            " not both"
+        )
+    return passphrase
+
+
 def file_warnings(path: Path) -> Iterator[ConfigWarning]:
     """Yield warnings if others can read the passphrase file, or if it begins with a byte order mark."""
     try:
@@ -94,6 +110,18 @@ def is_short(passphrase: str) -> bool:
     return len(passphrase) < LEAST_CHARACTERS
 
 
+def length_warnings(
+    passphrase: str | None, file: Path | None, raw: RawSetting | None, directory: Path | None
+) -> Iterator[ConfigWarning]:
+    """Yield a warning for a passphrase that is short; for the other arguments see `longer`."""
+    if passphrase is not None and is_short(passphrase):
+        yield ConfigWarning(
+            f"the passphrase of the private keys has fewer than {LEAST_CHARACTERS} characters, and can be guessed by"
+            " anyone who has a copy of the keys",
+            longer(file, raw, directory),
+        )
+
+
 def make_file(path: Path) -> str:
     """Return the command that creates a file with a new passphrase; it fails if the file has any content."""
     name = quoted(path)
@@ -107,15 +135,6 @@ def unused(name: str, folder: Path = Path()) -> Path:
         number += 1
         path = folder / f"{name}.{number}"
     return path
-
-
-def short_warning(path: Path | None, raw: RawSetting | None, keys: Path | None) -> ConfigWarning:
-    """Return the warning about a short passphrase, with what `longer` suggests."""
-    return ConfigWarning(
-        f"the passphrase of the private keys has fewer than {LEAST_CHARACTERS} characters, and can be guessed by"
-        " anyone who has a copy of the keys",
-        longer(path, raw, keys),
-    )
 
 
 def longer(file: Path | None, raw: RawSetting | None, directory: Path | None) -> Fix:

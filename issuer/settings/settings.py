@@ -116,6 +116,9 @@ class Settings(BaseSettings):
         timedelta(days=30),
         description="How long users may choose to stay signed in, also unused; `0`: not at all.",
     )
+    event_retention: values.Duration = Field(
+        timedelta(days=400), description="How long events of accounts and clients are kept; `0`: forever."
+    )
     refresh_grace: values.Grace = Field(
         timedelta(seconds=30),
         description="How long a used refresh token is answered with its successor again, once: for a lost response.",
@@ -197,17 +200,9 @@ class Settings(BaseSettings):
         """Return the passphrase for private keys; raise BadSettings if a reachable issuer has none."""
         written = self.keys_passphrase.get_secret_value() if self.keys_passphrase else None
         try:
-            file = self.keys_passphrase_file
-            passphrase = passphrases.read_passphrase(file) if file else written
-            if passphrase is not None:
-                passphrases.require_usable(passphrase)
+            passphrase = passphrases.read_usable(written, self.keys_passphrase_file)
         except passphrases.BadPassphrase as error:
             raise BadSettings(str(error)) from error
-        if written is not None and passphrase != written:
-            raise BadSettings(
-                "ISSUER_KEYS_PASSPHRASE and ISSUER_KEYS_PASSPHRASE_FILE are different passphrases: set one of them,"
-                " not both"
-            )
         if passphrase is None and not self.is_loopback:
             raise BadSettings(
                 f"ISSUER_URL is {self.url}, which others can reach, so private keys must be encrypted: set"
@@ -222,9 +217,9 @@ class Settings(BaseSettings):
             yield from passphrases.file_warnings(file)
         with suppress(BadSettings, BadEnvFile, DuplicateSetting):  # reported where the passphrase is needed
             passphrase = self.passphrase()
-            if passphrase is not None and self.keys != "pkcs11" and passphrases.is_short(passphrase):
+            if self.keys != "pkcs11":
                 raw = raw_settings().get("ISSUER_KEYS_PASSPHRASE")
-                yield passphrases.short_warning(file, raw, self.key_directory)
+                yield from passphrases.length_warnings(passphrase, file, raw, self.key_directory)
 
     def trusted_authorities(self) -> ssl.SSLContext | None:
         """Return the authorities that other servers are verified by, None for the system's; raise BadSettings."""

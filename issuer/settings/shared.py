@@ -27,6 +27,7 @@ _NAMES = (
     "browser_session_idle",
     "browser_session_remembered",
     "refresh_grace",
+    "event_retention",
     "claims",
     "username_claim",
 )

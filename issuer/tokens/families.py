@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from issuer.accounts.login import AccountChanged
+from issuer.audit.event import ISSUER
 from issuer.digests import digest
 from issuer.oauth import InvalidGrant
 from issuer.throttling.limits import subnet
@@ -106,7 +107,7 @@ class Sessions:
 
     def end_reused(self, reuse: ReuseDetected, now: datetime) -> None:
         """End the session of a used token: it may be in the hands of an attacker (RFC 9700 section 4.14.2)."""
-        if self._families.end(reuse.family.id, now):
+        if self._families.end(reuse.family.id, now, actor=ISSUER):
             other = SessionEvent.REUSED_FROM_OTHER_ADDRESS
             self._record(other if reuse.from_other_address else SessionEvent.REUSED, reuse.family, now)
 

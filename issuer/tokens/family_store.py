@@ -1,19 +1,22 @@
 """Refresh families as stored: started, found, listed and ended.
 
-What presenting a token leads to is decided in `refresh`; the tables and the rotation are in `refresh_rotation`.
+What presenting a token leads to is decided in `refresh`; the tables and the rotation are in `refresh_rotation`,
+statements in `family_queries`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, insert, join, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, join, select, update
 
-from issuer.accounts.store import lock_enabled, read_user, user_columns, users
+from issuer.accounts.store import lock_enabled, read_user, users
 from issuer.accounts.user import User, VerifiedPassword
+from issuer.audit.event import Event, EventAction, by_user
+from issuer.audit.events import record
 from issuer.database.database import Database
 from issuer.database.errors import DatabaseDamaged
-from issuer.database.rows import batched, checked, damaged, each_readable
+from issuer.database.rows import batched, damaged, each_readable
 from issuer.digests import digest
 from issuer.sessions.ended import end_browser_sessions, end_browser_sessions_of
 from issuer.sessions.store import (
@@ -21,54 +24,23 @@ from issuer.sessions.store import (
     browser_sessions,
     lock_active,
 )
+from issuer.tokens.family_queries import (
+    BY_DIGESTS,
+    BY_PROOF,
+    CLAIM_REPEAT,
+    END_OLDEST,
+    ISSUED,
+    ISSUED_BY_DATABASE,
+    KEEP,
+    KEEP_FAMILY,
+    OWNER,
+    read_family,
+    read_token,
+    read_used_family,
+)
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken
-from issuer.tokens.refresh_rotation import (
-    DATABASE_TICK,
-    families,
-    refresh_tokens,
-    rotate,
-    token_row,
-)
+from issuer.tokens.refresh_rotation import families, refresh_tokens, rotate, token_row
 from issuer.tokens.refresh_text import family_and_proof
-
-SESSIONS_MOST = 100
-"""Of one user; beyond that the oldest end, as programs that log in again and again would accumulate them."""
-
-# Statements are built once: that takes longer than executing them.
-_TOKEN, _OWNER = "token_", "owner_"
-_WITH_OWNER = (
-    select(
-        *families.c,
-        *(column.label(_TOKEN + column.name) for column in refresh_tokens.c),
-        *user_columns(_OWNER),
-    )
-    .select_from(join(refresh_tokens, families, refresh_tokens.c.family_id == families.c.id))
-    .join(users, users.c.id == families.c.user_id)
-)
-_BY_DIGESTS = _WITH_OWNER.where(refresh_tokens.c.digest.in_(bindparam("digests", expanding=True)))
-_BY_PROOF = _WITH_OWNER.where(
-    families.c.id == bindparam("family"), refresh_tokens.c.proof_digest == bindparam("proof")
-).limit(1)
-_ISSUED = select(refresh_tokens.c.subnet, refresh_tokens.c.issued_tick).where(
-    refresh_tokens.c.digest == bindparam("wanted")
-)
-_ISSUED_BY_DATABASE = _ISSUED.add_columns(DATABASE_TICK.label("tick"))
-_CLAIM_REPEAT = (
-    update(refresh_tokens)
-    .where(refresh_tokens.c.digest == bindparam("token"), refresh_tokens.c.repeated_at.is_(None))
-    .values(repeated_at=bindparam("now"))
-)
-_KEEP = insert(refresh_tokens)
-_KEEP_FAMILY = insert(families)
-_OPEN = families.c.user_id == bindparam("user"), families.c.ended_at.is_(None)
-# Never the new one, whatever clock the others were started by.
-_OTHERS = *_OPEN, families.c.id != bindparam("new")
-_NEWEST = (
-    select(families.c.id).where(*_OTHERS).order_by(families.c.created_at.desc()).limit(SESSIONS_MOST - 1)
-)
-_END_OLDEST = (
-    update(families).where(*_OTHERS, families.c.id.not_in(_NEWEST)).values(ended_at=bindparam("now"))
-)
 
 
 class Found(NamedTuple):
@@ -98,10 +70,14 @@ class FamilyStore:
                 return False
             if session is not None and not lock_active(connection, session, family.created_at):
                 return False
-            connection.execute(_KEEP_FAMILY, vars(family))
-            connection.execute(_KEEP, token_row(token))
+            connection.execute(KEEP_FAMILY, vars(family))
+            connection.execute(KEEP, token_row(token))
             oldest = {"user": family.user_id, "new": family.id, "now": family.created_at}
-            connection.execute(_END_OLDEST, oldest)
+            connection.execute(END_OLDEST, oldest)
+            if password is not None:
+                subject = family.user_id, family.client_id
+                event = Event(family.created_at, by_user(family.user_id), EventAction.SIGNED_IN, *subject)
+                record(connection, event)
         return True
 
     def find(self, digest: bytes) -> Found | None:
@@ -115,7 +91,7 @@ class FamilyStore:
 
     def _rows(self, digests: Sequence[bytes]) -> Sequence[Row[Any]]:
         with self._database.read() as connection:
-            return connection.execute(_BY_DIGESTS, {"digests": digests}).all()
+            return connection.execute(BY_DIGESTS, {"digests": digests}).all()
 
     def find_superseded(self, token: str) -> Found | None:
         """Return the family of a token that is no longer stored, by the proof that it carries; or None."""
@@ -124,7 +100,7 @@ class FamilyStore:
             return None
         with self._database.read() as connection:
             row = connection.execute(
-                _BY_PROOF, dict(zip(("family", "proof"), claimed, strict=True))
+                BY_PROOF, dict(zip(("family", "proof"), claimed, strict=True))
             ).one_or_none()
         if row is None:
             return None
@@ -137,7 +113,7 @@ class FamilyStore:
         """Return when and to which network a token was issued, by the clock of the database; None for no token."""
         tick = self._database.shared_clock()
         with self._database.read() as connection:
-            statement = _ISSUED_BY_DATABASE if tick is None else _ISSUED
+            statement = ISSUED_BY_DATABASE if tick is None else ISSUED
             row = connection.execute(statement, {"wanted": digest}).one_or_none()
         if row is None:
             return None
@@ -150,7 +126,7 @@ class FamilyStore:
     def claim_repeat(self, digest: bytes, now: datetime) -> bool:
         """Record that a token is given a second time to the holder of its predecessor; False if it was already."""
         with self._database.write() as connection:
-            return connection.execute(_CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
+            return connection.execute(CLAIM_REPEAT, {"token": digest, "now": now}).rowcount > 0
 
     def rotate(self, rotation: RefreshRotation) -> bool:
         """Store a rotation; return False and store nothing if its token is used or its family has ended."""
@@ -179,7 +155,7 @@ class FamilyStore:
         )
         with self._database.read() as connection:
             rows = connection.execute(found).all()
-        return each_readable(rows, _used_family)
+        return each_readable(rows, read_used_family)
 
     def is_active(self, family_id: str, now: datetime) -> bool:
         """Return whether a family has not ended."""
@@ -192,24 +168,39 @@ class FamilyStore:
         found = select(families).where(families.c.id == family_id, *_active(now))
         with self._database.read() as connection:
             row = connection.execute(found).one_or_none()
-        return _family(row) if row else None
+        return read_family(row) if row else None
 
-    def end(self, family_id: str, now: datetime, user_id: str | None = None) -> bool:
-        """End a family, with `user_id` only if it is of this user; return False if none was active."""
+    def end(
+        self, family_id: str, now: datetime, user_id: str | None = None, *, actor: str | None = None
+    ) -> bool:
+        """End a family, with `user_id` only if it is of this user; return False if none was active.
+
+        The event names the `actor`; by default, here and below, that is the user.
+        """
         active = update(families).where(families.c.id == family_id, *_active(now))
         if user_id is not None:
             active = active.where(families.c.user_id == user_id)
+        ended = active.values(ended_at=now).returning(families.c.user_id, families.c.client_id)
         with self._database.write() as connection:
-            return connection.execute(active.values(ended_at=now)).rowcount > 0
+            row = connection.execute(ended).one_or_none()
+            if row is not None:
+                record(connection, _session_ended(now, actor, row.user_id, row.client_id))
+        return row is not None
 
-    def end_all(self, now: datetime, user_id: str | None = None) -> int:
-        """End every family and browser session, or every one of this user, and return how many there were."""
+    def end_all(self, now: datetime, user_id: str | None = None, *, actor: str | None = None) -> int:
+        """End every family and browser session, or every one of this user, and return how many there were.
+
+        The end of every one is no event of accounts: the audit log has it.
+        """
         active = update(families).where(*_active(now))
         if user_id is not None:
             active = active.where(families.c.user_id == user_id)
         with self._database.write() as connection:
             ended = len(end_browser_sessions_of(connection, user_id, None, now))
-            return ended + connection.execute(active.values(ended_at=now)).rowcount
+            ended += connection.execute(active.values(ended_at=now)).rowcount
+            if user_id is not None and ended:
+                record(connection, _session_ended(now, actor, user_id, detail=f"{ended} sessions"))
+        return ended
 
     def end_of_client(self, user_id: str, client_id: str, now: datetime) -> int:
         """End every family that a user has with a client, and return how many there were."""
@@ -224,13 +215,22 @@ class FamilyStore:
         with self._database.read() as connection:
             return connection.scalar(select(count.scalar_subquery() + in_browsers.scalar_subquery())) or 0
 
-    def end_browser_session(self, session_id: str, now: datetime, user_id: str | None = None) -> bool:
-        """End a browser session, with `user_id` only if it is of this user, and the families that end with it."""
+    def end_browser_session(
+        self, session_id: str, now: datetime, user_id: str | None = None, *, actor: str | None = None
+    ) -> bool:
+        """End a browser session and all families that end with it, with `user_id` only if it is of this user.
+
+        Return False if none was active.
+        """
         condition = browser_sessions.c.id == session_id
         if user_id is not None:
             condition &= browser_sessions.c.user_id == user_id
         with self._database.write() as connection:
-            return bool(_end_browser_sessions(connection, condition, now))
+            ended = _end_browser_sessions(connection, condition, now)
+            if ended:
+                owner = connection.scalar(select(browser_sessions.c.user_id).where(condition))
+                record(connection, _session_ended(now, actor, str(owner)))
+        return bool(ended)
 
     def end_with(self, session_id: str, until: datetime) -> None:
         """Let no family that ends with a browser session live longer than `until`."""
@@ -239,16 +239,23 @@ class FamilyStore:
             connection.execute(update(families).where(*longer).values(expires_at=until))
 
     def set_password_hash(
-        self, user_id: str, password_hash: str, now: datetime, spared: str | None = None
+        self,
+        user_id: str,
+        password_hash: str,
+        now: datetime,
+        spared: str | None = None,
+        events: Iterable[Event] = (),
     ) -> None:
         """Replace the hash of a password and end every session of the user, except the `spared` browser session."""
-        self._change_account(user_id, now, spared, password_hash=password_hash)
+        self._change_account(user_id, now, spared, events, password_hash=password_hash)
 
-    def disable(self, user_id: str, now: datetime) -> None:
+    def disable(self, user_id: str, now: datetime, *events: Event) -> None:
         """Disable an account from `now` on; end all its families and browser sessions."""
-        self._change_account(user_id, now, None, disabled_at=now)
+        self._change_account(user_id, now, None, events, disabled_at=now)
 
-    def _change_account(self, user_id: str, now: datetime, spared: str | None, **values: object) -> None:
+    def _change_account(
+        self, user_id: str, now: datetime, spared: str | None, events: Iterable[Event], **values: object
+    ) -> None:
         """Change the account first, so that a log-in that began before starts no family: see `start`."""
         active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
         with self._database.write() as connection:
@@ -256,6 +263,7 @@ class FamilyStore:
             # Always before the families, so that no two transactions wait for each other.
             end_browser_sessions_of(connection, user_id, spared, now)
             connection.execute(active.values(ended_at=now))
+            record(connection, *events)
 
     def end_others(self, user_id: str, spared: str, now: datetime) -> None:
         """End every session of a user except a browser session, and what ends with that one."""
@@ -264,6 +272,13 @@ class FamilyStore:
             end_browser_sessions_of(connection, user_id, spared, now)
             theirs = update(families).where(families.c.user_id == user_id, kept, *_active(now))
             connection.execute(theirs.values(ended_at=now))
+            record(connection, _session_ended(now, None, user_id, detail="all others"))
+
+
+def _session_ended(
+    now: datetime, actor: str | None, user_id: str, client_id: str | None = None, detail: str | None = None
+) -> Event:
+    return Event(now, actor or by_user(user_id), EventAction.SESSION_ENDED, user_id, client_id, detail)
 
 
 def _end_browser_sessions(connection: Connection, condition: ColumnElement[bool], now: datetime) -> list[str]:
@@ -280,20 +295,4 @@ def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
 
 
 def _found(row: Row[Any]) -> Found:
-    return Found(_token(row), _family(row), read_user(row, _OWNER))
-
-
-def _token(row: Row[Any]) -> RefreshToken:
-    values = checked(refresh_tokens, row, _TOKEN)
-    del values["issued_tick"], values["repeated_at"]
-    return RefreshToken(**values)
-
-
-def _used_family(row: Row[Any]) -> tuple[Family, datetime]:
-    if not isinstance(row.used_at, datetime | None):
-        raise damaged(families, row.id)
-    return _family(row), row.used_at or row.created_at
-
-
-def _family(row: Row[Any]) -> Family:
-    return Family(**checked(families, row))
+    return Found(read_token(row), read_family(row), read_user(row, OWNER))

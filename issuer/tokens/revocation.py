@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 
+from issuer.audit.event import by_client
 from issuer.clients.client import Client
 from issuer.digests import digest
 from issuer.oauth import AuthMethod, InvalidRequest, InvalidToken, UnauthorizedClient, UnsupportedTokenType
@@ -45,4 +46,4 @@ class Revocation:
             raise UnauthorizedClient("the token was issued to another client")
         if session is None:
             raise UnsupportedTokenType
-        self._families.end(session, now)
+        self._families.end(session, now, actor=by_client(client.id))

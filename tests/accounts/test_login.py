@@ -10,6 +10,7 @@ from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLog
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
+from issuer.audit.events import EventStore
 from issuer.database.database import Database
 from issuer.oauth import LoginFailed, TooManyAttempts
 from issuer.throttling.guard import Guard
@@ -31,7 +32,8 @@ def user(database: Database) -> User:
 
 @pytest.fixture
 def login(database: Database, user: User) -> PasswordLogin:
-    return PasswordLogin(AccountStore(database), CHEAP, Guard(ThrottleStore(database)))
+    guard, events = Guard(ThrottleStore(database)), EventStore(database)
+    return PasswordLogin(AccountStore(database), CHEAP, guard, events)
 
 
 def attempt(

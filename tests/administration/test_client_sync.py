@@ -38,7 +38,7 @@ def sync(
 ) -> ClientSync:
     document = {"clients": clients, **({"secrets_file": secrets.name} if secrets else {})}
     file = read_clients(json.dumps(document).encode(), "https://api.example", NOW, is_json=True)
-    chosen = {"overlap": timedelta(days=1), "prune": False, **options}
+    chosen = {"overlap": timedelta(days=1), "prune": False, "actor": "an operator", **options}
     return ClientSync(database, spelled(file, Resources(database)), secrets, NOW, **chosen)
 
 

@@ -11,8 +11,8 @@ from support.stores import NOW, family_with_token
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import VerifiedPassword
 from issuer.administration.account_deletion import PERSONAL, delete_account
-from issuer.audit.chain import Action
-from issuer.audit.store import AuditStore
+from issuer.audit.event import Event, EventAction, Recorded, by_user
+from issuer.audit.event_search import EventSearch, Filters
 from issuer.authorize.code import code_for
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
@@ -29,7 +29,7 @@ from issuer.tokens.session_events import SessionEvent
 
 HASH = VerifiedPassword("a hash")
 LOGOUT = "https://app.example/logout"
-KEPT = {"subjects", "audit", "logout_notices"}
+KEPT = {"subjects", "account_events", "logout_notices"}
 """Tables that may still name a deleted account by its id."""
 
 
@@ -73,16 +73,15 @@ def test_nothing_of_a_deleted_account_remains_but_its_id(database: Database) -> 
     assert tables_that_name(database, other) == before
     with database.read() as connection:
         assert mine in connection.scalars(select(subjects.c.id)).all()
-    links, head = AuditStore(database).chain()
-    assert [(link.entry.action, link.entry.actor) for link in links] == [
-        (Action.ACCOUNT_DELETED, f"user {mine}")
+    found, _ = EventSearch(database).newest(Filters(mine), 1)
+    assert [each.event for each in found if isinstance(each, Recorded)] == [
+        Event(NOW, by_user(mine), EventAction.USER_DELETED, mine)
     ]
-    assert head.number == 1
 
 
 def test_every_table_with_rows_of_users_is_deleted_from() -> None:
     of_users = {table.name for table in metadata.sorted_tables if "user_id" in table.c}
-    assert of_users - {"logout_notices"} == {table.name for table in PERSONAL}
+    assert of_users - {"logout_notices", "account_events"} == {table.name for table in PERSONAL}
 
 
 def test_an_account_is_not_deleted_if_its_password_was_changed_meanwhile(database: Database) -> None:

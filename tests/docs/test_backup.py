@@ -115,11 +115,11 @@ def test_a_postgresql_with_its_keys_is_saved_and_restored(
     monkeypatch.setenv("ISSUER_KEYS", "database")
     ring = operator.serve_once()
     operator.run(block("pg_dump"))
-    operator.run(block("> digest"))
+    operator.run(block("> head"))
     assert operator.run(block("pg_restore")).endswith("no problems found\n")
     operator.run(block("--noted"))
     operator.revoke_current()
-    operator.run(block("> digest"))
+    operator.run(block("> head"))
     assert operator.run(block("pg_restore")).endswith("no problems found\n")
-    operator.run(block("--noted"), code=1)  # only the digest that was noted elsewhere reveals it
+    operator.run(block("--noted"), code=1)  # only the head that was noted elsewhere reveals it
     assert operator.serve_once().keys == ring.keys

@@ -12,6 +12,8 @@ from support.moves import ORIGIN, is_empty, moving, quiet, rows, settings_after
 from support.postgresql import new_database
 
 from issuer.audit.chain import Action, integrity_error
+from issuer.audit.event import Event, EventAction
+from issuer.audit.events import EventStore, account_events
 from issuer.audit.store import AuditStore
 from issuer.database.database import Database, metadata
 from issuer.digests import named
@@ -182,7 +184,17 @@ def test_private_keys_in_a_pkcs11_token_are_not_copied(lived: Issuer, new: Datab
     assert rows(new)["private_keys"] == []
 
 
-def test_no_table_has_an_autoincrement_column() -> None:
-    """A sequence would have to be set beyond what was copied."""
+def test_numbers_of_events_go_on_after_those_that_were_moved(lived: Issuer, new: Database) -> None:
+    moving(lived, new).perform(quiet)
+    moved = [number for number, *_ in rows(new)["account_events"]]
+    assert moved
+    EventStore(new).record(Event(lived.clock(), "an operator", EventAction.CLIENT_DELETED, None, "app"))
+    after = [number for number, *_ in rows(new)["account_events"]]
+    assert after[: len(moved)] == moved
+    assert after[-1] > max(moved)
+
+
+def test_no_other_table_has_an_autoincrement_column() -> None:
+    """A sequence has to be set beyond what was copied."""
     for table in metadata.sorted_tables:
-        assert table.autoincrement_column is None, table
+        assert table.autoincrement_column is None or table is account_events, table

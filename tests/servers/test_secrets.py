@@ -46,6 +46,7 @@ LISTS = (
     ("keys", "nodes"),
     ("keys", "verify"),
     ("audit", "list"),
+    ("audit", "export"),
     ("audit", "sessions"),
     ("audit", "verify"),
 )

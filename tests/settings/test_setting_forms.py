@@ -64,6 +64,7 @@ ISSUER = {
     "ISSUER_BROWSER_SESSION_IDLE": Row("1h"),
     "ISSUER_BROWSER_SESSION_REMEMBERED": Row("14d"),
     "ISSUER_REFRESH_GRACE": Row("45s"),
+    "ISSUER_EVENT_RETENTION": Row("90d"),
     "ISSUER_PASSWORD_LOGIN": Row("off", any_case=True),
     "ISSUER_ASSERTION_AUDIENCE": Row("any", any_case=True),
     "ISSUER_CLAIMS": Row("department,site"),

@@ -32,6 +32,8 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "keys recover": ["--reason", "a test", "--dry-run"],
     "keys rewrap": ["--new-passphrase-file", "passphrase"],
     "audit list": [],
+    "audit export": [],
+    "audit head": [],
     "audit sessions": [],
     "audit verify": [],
     "users add": ["zoë", "--password-stdin"],

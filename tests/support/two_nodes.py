@@ -7,6 +7,7 @@ from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
+from issuer.audit.events import EventStore
 from issuer.clients.authentication import ClientAuthentication
 from issuer.clients.key_sets import ClientKeys
 from issuer.clients.resources import Resources
@@ -60,7 +61,7 @@ class Node:
         self.sessions = Sessions(self.families, SessionEventStore(database), LIFETIME, grace)
         self._pipeline = Pipeline(
             context=GrantContext(
-                login=PasswordLogin(AccountStore(database), Passwords(), guard),
+                login=PasswordLogin(AccountStore(database), Passwords(), guard, EventStore(database)),
                 families=self.families,
                 codes=cast("Any", None),  # no code is redeemed
                 signing_key=cast("Any", KeyRingStub()).signing_key,

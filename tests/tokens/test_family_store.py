@@ -12,7 +12,8 @@ from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.database.database import Database, metadata
 from issuer.digests import digest
-from issuer.tokens.family_store import SESSIONS_MOST, FamilyStore
+from issuer.tokens.family_queries import SESSIONS_MOST
+from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import RefreshRotation, stored
 from issuer.tokens.refresh_text import new_refresh_token, successor
 

@@ -18,7 +18,7 @@ from issuer.digests import digest
 from issuer.maintenance.pruning import prune
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.tokens.family_store import SESSIONS_MOST
+from issuer.tokens.family_queries import SESSIONS_MOST
 from issuer.tokens.refresh_rotation import refresh_tokens
 from issuer.web.app import create_app
 from issuer.wiring import build

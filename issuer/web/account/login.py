@@ -1,5 +1,6 @@
 """`POST /login`: log-in of a user to first-party applications with a password."""
 
+import time
 from typing import Annotated
 
 import anyio.to_thread
@@ -22,7 +23,7 @@ from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.errors import documented
 from issuer.web.http.forms import FORM, JSON, MULTIPART, wrong_type
 from issuer.web.instruments import Instruments
-from issuer.web.oauth.token import TokenBody, no_store, token_body
+from issuer.web.oauth.token import TokenBody, no_store, report_token, token_body
 
 router = APIRouter(tags=["log in"], route_class=UnambiguousRoute)
 
@@ -57,6 +58,7 @@ async def login(
     This is the grant `password` of the built-in client `first-party`: `client_id` and `client_secret` are ignored.
     The response sets the device cookie: failed log-ins from other devices do not slow down log-ins from this one.
     """
+    began = time.perf_counter()
     request.scope["grant"] = GrantType.PASSWORD.value
     parameters = {"username": form.username, "password": form.password, "scope": " ".join(form.scopes)}
     pipeline = tokens.pipeline
@@ -65,6 +67,6 @@ async def login(
     answer = await accounts.hashing_pool.run(
         checked.hashing_queue, lambda: pipeline.execute_login(checked, clock())
     )
-    Instruments.of(request).token_issued(GrantType.PASSWORD.value, answer.kid)
+    report_token(Instruments.of(request), GrantType.PASSWORD.value, answer, began)
     no_store(response)
     return token_body(answer)

@@ -1,11 +1,13 @@
 """`POST /oauth2/token`: the token endpoint of RFC 6749 section 3.2."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import anyio.to_thread
+import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
@@ -40,6 +42,7 @@ from issuer.web.http.forms import FORM, JSON, described, get_form, wrong_type
 from issuer.web.instruments import Instruments
 
 router = APIRouter(tags=["OAuth"])
+log = structlog.get_logger("issuer.tokens")
 
 
 class TokenBody(BaseModel):
@@ -133,6 +136,19 @@ def _workload(form: OAuthRequest) -> Workload:
     return Workload.SIGNING if is_slow else grant.workload
 
 
+def report_token(instruments: Instruments, grant: str, answer: TokenResponse, began: float) -> None:
+    """Count and log an access token; `began` is when the endpoint began, by `time.perf_counter`."""
+    instruments.token_issued(grant, answer.kid)
+    log.info(
+        "token issued",
+        grant=grant,
+        client=answer.client_id,
+        user=answer.user_id,
+        kid=answer.kid,
+        milliseconds=round((time.perf_counter() - began) * 1000, 1),
+    )
+
+
 def no_store(response: Response) -> None:
     """Forbid caches to store the response, RFC 6749 section 5.1."""
     response.headers.update(NO_STORE)
@@ -171,6 +187,7 @@ async def token(request: Request) -> Response:
     Clients authenticate with `Authorization: Basic`, with `client_id` and `client_secret` in the form, or with
     `client_assertion`; public clients send `client_id` only.
     """
+    began = time.perf_counter()
     issuer, origin, form = await get_issuer(request), await get_origin(request), await get_form(request)
     instruments = Instruments.of(request)
     grant_type = request.scope["grant"] = instruments.grant_label(form.parameters.get("grant_type"))
@@ -180,7 +197,7 @@ async def token(request: Request) -> Response:
             issuer.tokens, issuer.accounts.hashing_pool, issuer.clock, form, origin, request.app.state.signing
         )
     )
-    instruments.token_issued(grant_type, answered.kid)
+    report_token(instruments, grant_type, answered, began)
     if answered.is_repeat:
         instruments.refresh_token_retried("answered")
     body = token_body(answered).model_dump_json(exclude_none=True)

@@ -127,7 +127,7 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
         deleted = 0
         try:
             deleted = await anyio.to_thread.run_sync(
-                prune, issuer.database, issuer.clock(), limiter=own_thread
+                prune, issuer.database, issuer.clock(), issuer.settings.event_retention, limiter=own_thread
             )
         except StoreError as error:
             log.warning("pruning failed", reason=str(error))

@@ -5,6 +5,7 @@ Metrics that are counted as things happen are declared in `instruments`.
 
 import hmac
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -26,6 +27,8 @@ from issuer.web.deps import IssuerDep
 from issuer.web.http.errors import NO_STORE, MissingToken, documented
 from issuer.web.instruments import Instruments
 
+DIGEST_SHOWN = 16
+"""Digits of a digest in a label: an attacker would have to compute 2**64 digests to replace an entry unnoticed."""
 VERSIONS_KEPT = 10
 """How many versions of the key ring are exported as a label."""
 _TRANSITIONS = {EventKind.SIGNS: "signs", EventKind.LEAVES: "leaves"}
@@ -134,6 +137,19 @@ class _AllMetrics:
             ),
         ):
             yield GaugeMetricFamily(f"issuer_{name}", says, value=value)
+        yield self._audit_head()
+
+    def _audit_head(self) -> Metric:
+        """Return the newest entry of the audit log of keys, so that whoever stores metrics has an anchor of it."""
+        metric = GaugeMetricFamily(
+            "issuer_audit_entries",
+            "Number of the newest entry of the audit log of keys, and the beginning of its digest",
+            labels=["digest"],
+        )
+        with suppress(StoreError):
+            head = self._issuer.keys.audit.head()
+            metric.add_metric([head.digest[:DIGEST_SHOWN]], head.number)
+        return metric
 
     def _process_metrics(self, now: datetime) -> Iterator[Metric]:
         age = GaugeMetricFamily(

@@ -17,8 +17,10 @@ from sqlalchemy import text
 from support.defaults import ALICE, Build, MovableClock
 from support.prometheus import Samples
 from support.servers import eventually
+from support.stores import ENTRY
 
 from issuer.accounts.hashing_pool import QUEUE_LIMIT
+from issuer.audit.store import AuditStore
 from issuer.database.errors import DatabaseUnavailable
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
@@ -285,3 +287,26 @@ def test_metrics_count_waiting_and_refused_jobs_of_the_hashing_queue(
     assert asyncio.run(fill()) == 503
     assert moved("issuer_hashing_rejected_total") == 1
     assert moved("issuer_requests_refused_total", endpoint="/login", reason="temporarily_unavailable") == 1
+
+
+def test_the_head_of_the_audit_log_is_a_metric_so_that_another_system_keeps_it(
+    web: TestClient, issuer: Issuer
+) -> None:
+    def anchors() -> set[str]:
+        return samples_of(web).labels("issuer_audit_entries", "digest")
+
+    head = issuer.keys.audit.head()
+    assert anchors() == {head.digest[:16]}
+    assert samples_of(web).total("issuer_audit_entries") == head.number > 0
+    AuditStore(issuer.ring_database).record(ENTRY)
+    assert anchors() == {issuer.keys.audit.head().digest[:16]} != {head.digest[:16]}
+
+
+def test_metrics_are_answered_while_the_head_of_the_audit_log_cannot_be_read(
+    web: TestClient, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise DatabaseUnavailable
+
+    monkeypatch.setattr(issuer.keys.audit, "head", fail)
+    assert samples_of(web).labels("issuer_audit_entries", "digest") == set()
