@@ -9,6 +9,7 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
 from issuer.audit.store import AuditStore
 from issuer.authorize.consent_store import Consents
@@ -123,6 +124,7 @@ class Administration:
     """Changes of accounts together with their sessions."""
 
     own_account: OwnAccount
+    own_profile: OwnProfile
     reset_links: ResetLinks
 
 

@@ -12,6 +12,7 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
 from issuer.audit.store import AuditStore
 from issuer.authorize.code_store import CodeStore
@@ -272,5 +273,6 @@ def _administration(
 ) -> Administration:
     return Administration(
         OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
+        OwnProfile(accounts.store),
         ResetLinks(database, sessions.secrets, accounts.store, tokens.families, accounts.passwords),
     )

@@ -19,7 +19,7 @@ from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.threads import cores
 from issuer.web import instruments
-from issuer.web.account import login, sessions, users
+from issuer.web.account import login, own_account, sessions, users
 from issuer.web.http import errors
 from issuer.web.http.access_log import AccessLog
 from issuer.web.http.ambiguity import RefuseRepeatedHeaders
@@ -67,6 +67,7 @@ ENDPOINTS = (
     userinfo,
     end_session,
     users,
+    own_account,
     sessions,
     jwks,
     discovery,
