@@ -8,6 +8,7 @@ from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
+from issuer.administration.invitations import Invitations
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
@@ -123,6 +124,7 @@ class Authorize:
 class Administration:
     """Changes of accounts together with their sessions."""
 
+    invitations: Invitations
     own_account: OwnAccount
     own_profile: OwnProfile
     reset_links: ResetLinks

@@ -11,6 +11,7 @@ from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
+from issuer.administration.invitations import Invitations
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
@@ -272,6 +273,7 @@ def _administration(
     database: Database, accounts: Accounts, sessions: Sessions, tokens: Tokens
 ) -> Administration:
     return Administration(
+        Invitations(accounts.store, accounts.passwords),
         OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
         OwnProfile(accounts.store),
         ResetLinks(database, sessions.secrets, accounts.store, tokens.families, accounts.passwords),

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from issuer.accounts.profile import Profile
+from issuer.accounts.profile import Profile, canonical_email
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
 from issuer.database.database import Database, metadata
 from issuer.database.errors import DatabaseDamaged
@@ -52,7 +52,9 @@ users = Table(
     Column("disabled_at", Instant),
     Column("name", Text),
     Column("email", Text),
+    Column("canonical_email", Text, index=True),
     Column("email_verified", Boolean, nullable=False),
+    Column("invited_at", Instant),
     Column("updated_at", Instant),
     # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
     Column("draw", BigInteger, nullable=False, index=True),
@@ -155,7 +157,16 @@ class AccountStore:
 
     def set_profile(self, user_id: str, profile: Profile, now: datetime) -> None:
         """Replace the name and the e-mail address."""
-        self._update(user_id, **vars(profile), updated_at=now)
+        canonical = canonical_email(profile.email)
+        self._update(user_id, **vars(profile), canonical_email=canonical, updated_at=now)
+
+    def invite_again(self, user: User, password_hash: str, now: datetime) -> bool:
+        """Replace the hash of a password that nobody knows; return False if the user has chosen one meanwhile."""
+        same = users.c.id == user.id, users.c.password_hash == user.password_hash
+        again = update(users).where(*same, users.c.invited_at.is_not(None))
+        with self._database.write() as connection:
+            changed = connection.execute(again.values(password_hash=password_hash, invited_at=now))
+            return changed.rowcount > 0
 
     def enable(self, user_id: str) -> None:
         """Enable a disabled account."""
@@ -188,12 +199,16 @@ def lock_enabled(connection: Connection, user_id: str, password: VerifiedPasswor
 
 
 def _row(user: User) -> dict[str, object]:
-    own = {"canonical_username": canonical_username(user.username), "draw": secrets.randbits(DRAW_BITS)}
-    return {**vars(user), **own}
+    return {
+        **vars(user),
+        "canonical_username": canonical_username(user.username),
+        "canonical_email": canonical_email(user.email),
+        "draw": secrets.randbits(DRAW_BITS),
+    }
 
 
 def read_user(row: Row[Any], prefix: str = "") -> User:
     """Return the account in a row, whose columns may have a prefix; raise DatabaseDamaged."""
     values = checked(users, row, prefix)
-    del values["canonical_username"], values["draw"]
+    del values["canonical_username"], values["canonical_email"], values["draw"]
     return User(**values)

@@ -1,4 +1,4 @@
-"""Links with which users choose a new password: made by an operator, valid once and for an hour.
+"""Links with which users choose a password, a new one or the first: valid once, and for an hour or as asked.
 
 Nothing is stored: a link is bound to the hash of the password that it replaces. The page is `web.pages.reset`.
 """
@@ -17,6 +17,8 @@ from issuer.oauth import InvalidGrant
 from issuer.tokens.family_store import FamilyStore
 
 LINK_LIFETIME = timedelta(hours=1)
+LONGEST_LIFETIME = timedelta(days=28)
+"""The secrets that sign links are accepted until the end of the month after."""
 
 
 class ResetLinks:
@@ -36,9 +38,9 @@ class ResetLinks:
         self._families = families
         self._passwords = passwords
 
-    def token(self, user: User, now: datetime) -> str:
+    def token(self, user: User, now: datetime, lifetime: timedelta = LINK_LIFETIME) -> str:
         """Return the token of a link with which a user may choose a password."""
-        until = (now + LINK_LIFETIME).timestamp()
+        until = (now + min(lifetime, LONGEST_LIFETIME)).timestamp()
         return self._serializer(now).dumps([user.id, digest(user.password_hash).hex(), until])
 
     def user(self, token: str, now: datetime) -> User:

@@ -11,7 +11,7 @@ from issuer.accounts.user import User, require_username
 from issuer.administration.clients import require_scope
 from issuer.administration.reset_links import LINK_LIFETIME
 from issuer.administration.users import change_profile, disable_user, enable_user, set_password
-from issuer.cli import user_import
+from issuer.cli import invite, user_import
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import require_output
 from issuer.cli.tables import Row
@@ -22,7 +22,7 @@ from issuer.services import Issuer
 app = typer.Typer(help="Manage user accounts.", no_args_is_help=True)
 
 LINE_MOST_BYTES = 64 * 1024
-HIDDEN = ("id", "name", "email", "email_verified", "updated_at")
+HIDDEN = ("id", "name", "email", "email_verified", "invited_at", "updated_at")
 """Columns of JSON that tables do not have."""
 Username = Annotated[str, typer.Argument(help="The username.")]
 PasswordStdin = Annotated[
@@ -33,6 +33,7 @@ FullName = Annotated[str | None, typer.Option("--name", help="The full name, for
 Email = Annotated[str | None, typer.Option(help="The e-mail address, for applications.")]
 
 app.command("import")(user_import.import_users)
+app.command("invite")(invite.invite)
 
 
 @app.command()
@@ -201,6 +202,7 @@ def _row(user: User) -> Row:
         "email": user.email,
         "email_verified": user.email_verified,
         "scope": format_scope(user.scope),
+        "invited_at": instant(user.invited_at) if user.invited_at else None,
         "updated_at": instant(user.updated_at) if user.updated_at else None,
         "created_at": instant(user.created_at),
         "disabled_at": instant(user.disabled_at) if user.disabled_at else None,

@@ -239,7 +239,7 @@ class FamilyStore:
         self, user_id: str, password_hash: str, now: datetime, spared: str | None = None, family: str = ""
     ) -> None:
         """Replace the hash of a password and end the user's sessions, but a `spared` browser session and a family."""
-        self._change_account(user_id, now, spared, family, password_hash=password_hash)
+        self._change_account(user_id, now, spared, family, password_hash=password_hash, invited_at=None)
 
     def disable(self, user_id: str, now: datetime) -> None:
         """Disable an account from `now` on; end all its families and browser sessions."""

@@ -34,6 +34,8 @@ SWITCH = "switch"
 """The reason of a user who wants to sign in with another account."""
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a keyword
 """The reason of a user who has just chosen another password."""
+WELCOME = "welcome"
+"""The reason of a user who was invited, and has just chosen the first password."""
 _CHOOSING = frozenset({"", Reason.SELECT_ACCOUNT})
 """The reasons for which who is signed in may go on without a password."""
 _WHY = {
@@ -43,6 +45,7 @@ _WHY = {
     Reason.EXPIRED: "This page was open for too long, so the sign-in starts again. Nothing was lost.",
     Reason.SESSION_ENDED: "Your session has ended. Sign in to go on.",
     PASSWORD_CHANGED: "Your password was changed. Sign in with the new one.",
+    WELCOME: "Your account is ready. Sign in with the password that you have just chosen.",
     SWITCH: "You are signed in as {username}. When you sign in with another account, that session ends.",
 }
 """Why a user is asked to sign in, by `reason`."""

@@ -35,7 +35,9 @@ def _create_accounts() -> None:
         sa.Column("disabled_at", Instant()),
         sa.Column("name", sa.Text()),
         sa.Column("email", sa.Text()),
+        sa.Column("canonical_email", sa.Text(), index=True),
         sa.Column("email_verified", sa.Boolean(), nullable=False),
+        sa.Column("invited_at", Instant()),
         sa.Column("updated_at", Instant()),
         sa.Column("draw", sa.BigInteger(), nullable=False, index=True),
     )
