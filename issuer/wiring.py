@@ -11,10 +11,13 @@ from issuer.accounts.login import PasswordLogin
 from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.store import AccountStore
+from issuer.administration.address_links import AddressLinks
 from issuer.administration.invitations import Invitations
+from issuer.administration.mail_delivery import delivery_for
 from issuer.administration.own_account import OwnAccount
 from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
+from issuer.administration.user_mails import UserMails
 from issuer.audit.store import AuditStore
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
@@ -43,6 +46,7 @@ from issuer.keyring.recovery import Recovery
 from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.mail.outbox import Outbox
 from issuer.services import Accounts, Administration, Authorize, Clients, Issuer, Keys, Sessions, Tokens
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
@@ -86,7 +90,8 @@ def build(
         database.migrate()
     keys = _keys(settings, policy, clock, ring_database, signer, actor, node_name)
     guard = Guard(ThrottleStore(database))
-    accounts = _accounts(settings, database, guard)
+    mails = UserMails(Outbox(database) if settings.mail_server else None, guard)
+    accounts = _accounts(settings, database, guard, mails)
     clients = _clients(settings, policy, database, guard)
     tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
     sessions = _sessions(settings, database, actor, keys, accounts, clients, tokens)
@@ -103,7 +108,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         authorize=_authorize(settings, database, guard, clients, sessions, tokens),
-        administration=_administration(database, accounts, sessions, tokens),
+        administration=_administration(settings, database, guard, mails, accounts, sessions, tokens),
     )
 
 
@@ -137,10 +142,10 @@ def _keys(
     )
 
 
-def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
+def _accounts(settings: Settings, database: Database, guard: Guard, mails: UserMails) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
-    login = PasswordLogin(store, passwords, guard)
+    login = PasswordLogin(store, passwords, guard, mails.new_device)
     return Accounts(store, passwords, HashingPool(cores()), login, registration)
 
 
@@ -270,11 +275,23 @@ def _authorize(
 
 
 def _administration(
-    database: Database, accounts: Accounts, sessions: Sessions, tokens: Tokens
+    settings: Settings,
+    database: Database,
+    guard: Guard,
+    mails: UserMails,
+    accounts: Accounts,
+    sessions: Sessions,
+    tokens: Tokens,
 ) -> Administration:
+    store, login, families = accounts.store, accounts.login, tokens.families
+    reset_links = ResetLinks(database, sessions.secrets, store, families, accounts.passwords, mails)
+    address_links = AddressLinks(sessions.secrets, store, login, mails)
     return Administration(
-        Invitations(accounts.store, accounts.passwords),
-        OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
-        OwnProfile(accounts.store),
-        ResetLinks(database, sessions.secrets, accounts.store, tokens.families, accounts.passwords),
+        mails=mails,
+        mail_delivery=delivery_for(settings, database, store, guard, reset_links, address_links),
+        address_links=address_links,
+        invitations=Invitations(store, accounts.passwords),
+        own_account=OwnAccount(database, login, accounts.passwords, sessions.store, families, mails),
+        own_profile=OwnProfile(store, mails),
+        reset_links=reset_links,
     )

@@ -125,6 +125,14 @@ class AccountStore:
             row = connection.execute(_BY_NAME, {"name": canonical_username(username)}).one_or_none()
         return read_user(row) if row else None
 
+    def by_email(self, address: str, most: int) -> list[User]:
+        """Return up to `most` accounts that this address is known to belong to."""
+        theirs = users.c.canonical_email == canonical_email(address), users.c.email_verified
+        found = select(users).where(*theirs).order_by(users.c.created_at, users.c.id).limit(most)
+        with self._database.read() as connection:
+            rows = connection.execute(found).all()
+        return each_readable(rows, read_user)[0]
+
     def decoy_hash(self, username: str) -> str | None:
         """Return the hash to verify a password against if `username` is unknown: that of some account, or None.
 

@@ -13,11 +13,13 @@ from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLog
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.store import lock_enabled, users
 from issuer.accounts.user import User, VerifiedPassword, require_password
+from issuer.administration.user_mails import UserMails
 from issuer.audit.chain import Action, Entry
 from issuer.audit.store import append
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
+from issuer.mail.outbox import mails
 from issuer.sessions.ended import end_browser_sessions_of
 from issuer.sessions.session import Acr, Amr, BrowserSession
 from issuer.sessions.store import BrowserSessionStore, browser_sessions
@@ -29,7 +31,7 @@ from issuer.tokens.refresh_rotation import families, refresh_tokens
 
 T = TypeVar("T")
 
-PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events)
+PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events, mails)
 """The tables with rows of a user, in the order in which they are deleted."""
 
 
@@ -43,12 +45,14 @@ class OwnAccount:
         passwords: Passwords,
         sessions: BrowserSessionStore,
         store: FamilyStore,
+        user_mails: UserMails,
     ) -> None:
         self._database = database
         self._login = login
         self._passwords = passwords
         self._sessions = sessions
         self._families = store
+        self._mails = user_mails
 
     def check(self, user: User, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for an attempt that any password would fail, before it waits for a hashing thread."""
@@ -115,6 +119,7 @@ class OwnAccount:
             with self._database.together():
                 result = change(authenticated.password, new_hash)
                 self._void_codes(user.id)
+                self._mails.password_changed(user, now)
             return result
 
         return self._authenticated(user, password, origin, now, then)

@@ -16,7 +16,7 @@ from issuer.settings.settings import BadSettings, Settings, setting_of
 from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, raw_settings
 from issuer.urls import suggest_issuer_url, suggest_origin
 
-URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
+URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY", "ISSUER_SMTP_URL")
 """Settings that are secret only if they contain a password."""
 _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]+@|[?&](?:ssl)?password=")
 _NEW_TOKEN = "openssl rand -hex 16"  # noqa: S105 - a command
@@ -148,6 +148,8 @@ def _value_fix(name: str, given: RawSetting | None) -> Fix:
         or "https://app.example",
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
         "ISSUER_PROXY": "http://HOST:PORT",
+        "ISSUER_SMTP_URL": "smtps://USER:PASSWORD@HOST",
+        "ISSUER_MAIL_FROM": "accounts@issuer.example",
         "ISSUER_DATABASE_URL": url_form(value),
     }
     if name in suggested:

@@ -136,6 +136,7 @@ def set_user_password(
     with opened(Access.CHANGE) as issuer:
         user = _find(issuer, username)
         set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock())
+        issuer.administration.mails.password_changed(user, issuer.clock())
         _show(user, as_json=as_json, message="password changed; all sessions ended")
 
 

@@ -23,6 +23,7 @@ from issuer.settings import values
 from issuer.settings.authorities import load_authorities
 from issuer.settings.env_file import BadEnvFile
 from issuer.settings.logo import Logo, load_logo
+from issuer.settings.mail import MailSettings
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 from issuer.urls import is_loopback
 
@@ -42,7 +43,7 @@ class BadSettings(Exception):
         self.rest = rest
 
 
-class Settings(BaseSettings):
+class Settings(MailSettings):
     """All settings, from the environment or `.env`: the name of each is `ISSUER_` and the name of its field."""
 
     model_config = SettingsConfigDict(

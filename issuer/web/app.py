@@ -38,8 +38,10 @@ from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import (
     account,
+    address,
     api_docs,
     consent,
+    forgot,
     home,
     own_deletion,
     own_password,
@@ -80,6 +82,8 @@ ENDPOINTS = (
     own_password,
     own_deletion,
     reset,
+    forgot,
+    address,
 )
 FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 

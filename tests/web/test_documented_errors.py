@@ -20,7 +20,7 @@ from support.documented import JSON, Requests, bodies
 from issuer.accounts.profile import Profile
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
+from issuer.throttling.limits import ADDRESS, MAIL, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.body_limit import BODY_MOST_BYTES
@@ -165,7 +165,9 @@ def test_what_the_operator_disabled_and_what_the_scope_lacks_is_answered_as_docu
         assert requests.answered == requests.documented(403)
 
 
-def test_too_many_attempts_are_answered_as_documented(web: TestClient, alice: str, issuer: Issuer) -> None:
+def test_too_many_attempts_are_answered_as_documented(
+    web: TestClient, served: Callable[..., TestClient], alice: str, issuer: Issuer
+) -> None:
     del alice
     headers = bearer(web.post("/login", data=ALICE).json()["access_token"])
     web.cookies.clear()
@@ -183,7 +185,13 @@ def test_too_many_attempts_are_answered_as_documented(web: TestClient, alice: st
     requests.send("POST /oauth2/token", 429, data=MACHINES, auth=("unknown", "wrong"))
     for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect", "POST /oauth2/par"):
         requests.send(operation, 429, data={"token": "x"}, auth=("unknown", "wrong"))
-    assert requests.answered == requests.documented(429)
+    # Where mails are sent: there is no server, but nobody waits for one.
+    with served(smtp_url=SecretStr("smtp://127.0.0.1:9")) as mailing:
+        for _ in range(MAIL.free + 1):
+            mailing.patch("/users/me", json={"email": "alice@example.com"}, headers=headers)
+        with_mail = Requests(mailing)
+        with_mail.send("PATCH /users/me", 429, json={"email": "alice@example.com"}, headers=headers)
+    assert requests.answered | with_mail.answered == requests.documented(429)
 
 
 def test_outages_are_answered_as_documented(web: TestClient, alice: str, settings: Settings) -> None:

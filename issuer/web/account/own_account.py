@@ -106,6 +106,7 @@ async def me(caller: CurrentCaller, response: Response) -> Account:
         InvalidRequest("'alice@' is not an e-mail address such as alice@example.com"),
         *CALLER_ERRORS,
         *BODY_ERRORS,
+        TooManyAttempts,
         Unavailable,
     ),
 )

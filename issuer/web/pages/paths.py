@@ -3,4 +3,5 @@
 AUTHORIZE = "/oauth2/authorize"
 SIGNIN, SIGNUP, ACCOUNT = "/signin", "/signup", "/account"
 CONSENT, RESET = "/consent", "/reset"
+FORGOT, CONFIRM_ADDRESS = "/forgot", "/confirm-address"
 SIGNOUT, LOGOUT = "/signout", "/oauth2/logout"

@@ -14,7 +14,7 @@ from issuer.accounts.login import hashing_queue
 from issuer.accounts.user import User
 from issuer.authorize.decision import Reason
 from issuer.oauth import ErrorCode
-from issuer.web.deps import AccountsDep, AuthorizeDep, SessionsDep
+from issuer.web.deps import AccountsDep, AdministrationDep, AuthorizeDep, SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
@@ -63,6 +63,7 @@ class SignInPage:
     token: str
     may_register: bool
     may_be_remembered: bool
+    sends_mail: bool
     sent: Mapping[str, str] = field(repr=False)
 
     @property
@@ -97,6 +98,7 @@ class SignInPage:
             form_token=self.token,
             may_register=self.may_register,
             may_be_remembered=self.may_be_remembered,
+            forgot=paths.FORGOT if self.sends_mail else "",
             is_remembered=self.is_remembered,
             switch=SWITCH,
         )
@@ -124,12 +126,18 @@ class SignInPages:
     """Makes the page for a visit."""
 
     def __init__(
-        self, page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, sessions: SessionsDep
+        self,
+        page: PageRequestDep,
+        authorize: AuthorizeDep,
+        accounts: AccountsDep,
+        sessions: SessionsDep,
+        administration: AdministrationDep,
     ) -> None:
         self._page = page
         self._flow = authorize.flow
         self._registration = accounts.registration
         self._remembered = sessions.store.remembered
+        self._sends_mail = administration.mails.is_on
 
     def show(self, sent: Mapping[str, str]) -> SignInPage:
         """Return the page that these parameters describe; raise StoreError."""
@@ -139,6 +147,7 @@ class SignInPages:
             self._page.form_token(PURPOSE),
             may_register=self._registration.is_open,
             may_be_remembered=bool(self._remembered),
+            sends_mail=self._sends_mail,
             sent=sent,
         )
 
