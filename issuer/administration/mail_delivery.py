@@ -4,10 +4,11 @@ Mails are queued by `user_mails`; the rounds are started by a background task.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.message import EmailMessage
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import structlog
@@ -21,7 +22,6 @@ from issuer.database.database import Database
 from issuer.database.work_queue import Round
 from issuer.mail.messages import compose
 from issuer.mail.outbox import ATTEMPTS_MOST, Mail, MailKind, Outbox
-from issuer.mail.smtp import MailSender, SmtpSender
 from issuer.oauth import TooManyAttempts
 from issuer.settings.settings import Settings
 from issuer.throttling.guard import Guard
@@ -32,6 +32,9 @@ ACCOUNTS_MOST = 5
 """Of one address that a reset is sent for."""
 FRESH = timedelta(hours=1)
 """An older mail is not sent any more: the database was away, or mail was off."""
+
+if TYPE_CHECKING:
+    from issuer.mail.smtp import MailSender
 
 log = structlog.get_logger("issuer.mail")
 
@@ -56,7 +59,7 @@ class MailDelivery:
         guard: Guard,
         reset_links: ResetLinks,
         address_links: AddressLinks,
-        sender: MailSender,
+        sender: "MailSender",
         letterhead: Letterhead,
     ) -> None:
         self._outbox = outbox
@@ -104,11 +107,10 @@ class MailDelivery:
         """Replace requests by mails to the accounts that were meant, within the limit of each account."""
         for request in requests:
             for user in self._accounts_of(request.recipient):
-                try:
-                    self._guard.request_mail(user.id, now)
-                except TooManyAttempts:
-                    continue
-                self._outbox.add(MailKind.RESET, user.id, user.email or "", now)
+                address = user.email or ""
+                with suppress(TooManyAttempts):
+                    self._guard.request_mail(MailKind.RESET, user.id, address, now)
+                    self._outbox.add(MailKind.RESET, user.id, address, now)
 
     def _accounts_of(self, typed: str) -> list[User]:
         """Return the accounts of a name or an address that can be reached by mail."""
@@ -161,6 +163,8 @@ def delivery_for(
     server = settings.mail_server
     if server is None:
         return None
+    from issuer.mail.smtp import SmtpSender  # noqa: PLC0415 - slow to import, and few commands need it
+
     host = urlsplit(settings.url).hostname or "localhost"
     sender = SmtpSender(server, host, settings.trusted_authorities())
     letterhead = Letterhead(settings.name, settings.sender(host), settings.url)

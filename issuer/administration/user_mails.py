@@ -48,7 +48,7 @@ class UserMails:
 
     def confirm_address(self, user: User, address: str, now: datetime) -> None:
         """Queue a link with which the user confirms another address; raise TooManyAttempts."""
-        self._guard.request_mail(user.id, now)
+        self._guard.request_mail(MailKind.CONFIRM_ADDRESS, user.id, address, now)
         self._add(MailKind.CONFIRM_ADDRESS, user.id, address, now)
 
     def password_changed(self, user: User, now: datetime) -> None:

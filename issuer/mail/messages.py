@@ -9,16 +9,19 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, formataddr, make_msgid
 from functools import cache
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from issuer.mail.outbox import MailKind
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 
 @cache
-def environment() -> Environment:
+def environment() -> "Environment":
     """Return the templates."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - slow, and commands send nothing
+
     return Environment(
         loader=PackageLoader("issuer.mail"),
         autoescape=False,  # noqa: S701 - plain text

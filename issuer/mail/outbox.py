@@ -6,12 +6,14 @@ So no secret is in the table. What is sent is decided in `administration.mail_de
 import json
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Integer, String, Table, Text, func, insert, select
+from sqlalchemy import Column, ForeignKey, Integer, String, Table, Text, func, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from issuer.database.database import Database, metadata
 from issuer.database.types import Instant, Member
@@ -42,7 +44,7 @@ mails = Table(
     metadata,
     Column("id", String(36), primary_key=True),
     Column("kind", Member(MailKind), nullable=False),
-    Column("user_id", String(36), index=True),
+    Column("user_id", String(36), ForeignKey("users.id"), index=True),
     Column("recipient", Text, nullable=False),
     Column("details", Text, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -97,7 +99,8 @@ class Outbox(WorkQueue[Mail]):
             "due_at": now,
         }
         due = select(func.count()).select_from(select(mails.c.id).limit(DUE_MOST).subquery())
-        with self._database.write() as connection:
+        # The account may be deleted meanwhile: then nobody is left to be told.
+        with suppress(IntegrityError), self._database.write() as connection:
             if (connection.scalar(due) or 0) >= DUE_MOST:
                 return False
             connection.execute(insert(mails).values(row))

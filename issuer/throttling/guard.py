@@ -183,9 +183,12 @@ class Guard:
         """Count a request for a new password; raise TooManyAttempts."""
         self._count(address_buckets(RESET, "reset", origin.address), now)
 
-    def request_mail(self, user_id: str, now: datetime) -> None:
-        """Count a mail to an account before it is queued; raise TooManyAttempts."""
-        self._count([bucket(MAIL, "mail", user_id)], now)
+    def request_mail(self, kind: str, user_id: str, address: str, now: datetime) -> None:
+        """Count a mail of a kind before it is queued, for its account and for its address; raise TooManyAttempts.
+
+        Of each kind apart: what anybody may cause must not keep users from what they ask for.
+        """
+        self._count([bucket(MAIL, kind, user_id), bucket(MAIL, kind, address.lower())], now)
 
     def push(self, origin: Origin, now: datetime) -> None:
         """Count a pushed request of a client that proves nothing; raise TooManyAttempts when there are too many."""

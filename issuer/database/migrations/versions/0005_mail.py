@@ -15,7 +15,7 @@ def upgrade() -> None:
         "mails",
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("kind", sa.String(32), nullable=False),
-        sa.Column("user_id", sa.String(36), index=True),
+        sa.Column("user_id", sa.String(36), sa.ForeignKey("users.id"), index=True),
         sa.Column("recipient", sa.Text(), nullable=False),
         sa.Column("details", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
