@@ -12,14 +12,18 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
+from issuer.administration.address_links import AddressLinks
+from issuer.administration.invitations import Invitations
+from issuer.administration.mail_delivery import delivery_for
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
+from issuer.administration.user_mails import UserMails
 from issuer.audit.store import AuditStore
 from issuer.authorize.code_store import CodeStore
 from issuer.authorize.consent_store import Consents
 from issuer.authorize.flow import Flow
 from issuer.authorize.pushed import PushedRequests
-from issuer.authorize.redeeming import CodeRedemption
 from issuer.authorize.sign_in import SignIn
 from issuer.authorize.sign_out import SignOut
 from issuer.authorize.ticket import Tickets
@@ -33,19 +37,17 @@ from issuer.clock import Clock, system_clock
 from issuer.database.database import Database
 from issuer.database.secrets import MonthlySecrets, SecretStore
 from issuer.databases import databases_for
-from issuer.grants.context import GrantContext
-from issuer.grants.pipeline import Pipeline
 from issuer.keyring.heartbeat_store import HeartbeatStore
 from issuer.keyring.node import Node
 from issuer.keyring.policy import Policy
 from issuer.keyring.recovery import Recovery
-from issuer.keyring.retired_keys import RetiredKeys
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.mail.outbox import Outbox
 from issuer.services import Accounts, Administration, Authorize, Clients, Issuer, Keys, Sessions, Tokens
 from issuer.sessions.logout_notice_store import LogoutNoticeStore
 from issuer.sessions.store import BrowserSessionStore
-from issuer.settings.settings import BadSettings, Settings
+from issuer.settings.settings import Settings
 from issuer.settings.shared import shared_settings
 from issuer.signers import signer_for, storage_error_of
 from issuer.signing.signer import Signer
@@ -53,22 +55,9 @@ from issuer.threads import cores
 from issuer.throttling.account_limits import AccountLimitStore
 from issuer.throttling.guard import Guard
 from issuer.throttling.store import ThrottleStore
-from issuer.tokens.access_tokens import AccessTokens
+from issuer.token_wiring import tokens_for
 from issuer.tokens.backchannel_logout import BackchannelLogout
-from issuer.tokens.bearer import BearerAuthentication
 from issuer.tokens.entitlements import Entitlements
-from issuer.tokens.event_store import SessionEventStore
-from issuer.tokens.families import Sessions as RefreshSessions
-from issuer.tokens.family_store import FamilyStore
-from issuer.tokens.further_claims import BadClaimsFunction, FurtherClaims, further_claims
-from issuer.tokens.group_commit import GroupCommit
-from issuer.tokens.hints import Hints
-from issuer.tokens.id_tokens import IdTokens
-from issuer.tokens.introspection import Introspection
-from issuer.tokens.refresh import Grace
-from issuer.tokens.revocation import Revocation
-from issuer.tokens.signed_jwt import JwtSigner
-from issuer.tokens.userinfo import UserInfo
 
 
 def build(
@@ -88,9 +77,10 @@ def build(
         database.migrate()
     keys = _keys(settings, policy, clock, ring_database, signer, actor, node_name)
     guard = Guard(ThrottleStore(database))
-    accounts = _accounts(settings, database, guard)
+    mails = UserMails(Outbox(database) if settings.mail_server else None, guard)
+    accounts = _accounts(settings, database, guard, mails)
     clients = _clients(settings, policy, database, guard)
-    tokens = _tokens(settings, policy, database, guard, keys, accounts, clients)
+    tokens = tokens_for(settings, policy, database, guard, keys, accounts, clients)
     sessions = _sessions(settings, database, actor, keys, accounts, clients, tokens)
     return Issuer(
         settings=settings,
@@ -105,7 +95,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         authorize=_authorize(settings, database, guard, clients, sessions, tokens),
-        administration=_administration(database, accounts, sessions, tokens),
+        administration=_administration(settings, database, guard, mails, accounts, sessions, tokens),
     )
 
 
@@ -139,10 +129,10 @@ def _keys(
     )
 
 
-def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
+def _accounts(settings: Settings, database: Database, guard: Guard, mails: UserMails) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
-    login = PasswordLogin(store, passwords, guard)
+    login = PasswordLogin(store, passwords, guard, mails.new_device)
     return Accounts(
         store,
         passwords,
@@ -164,77 +154,6 @@ def _clients(settings: Settings, policy: Policy, database: Database, guard: Guar
     resources = Resources(database)
     entitlements = Entitlements(resources, (settings.audience,), settings.url)
     return Clients(store, resources, entitlements, key_sets, authentication, http)
-
-
-def _tokens(
-    settings: Settings,
-    policy: Policy,
-    database: Database,
-    guard: Guard,
-    keys: Keys,
-    accounts: Accounts,
-    clients: Clients,
-) -> Tokens:
-    families, events = FamilyStore(database), SessionEventStore(database)
-    jwt_signer = JwtSigner(keys.signer, lambda: keys.node.view, policy, settings.url)
-    access_tokens = AccessTokens(jwt_signer, has_username=settings.username_claim == "on")
-    bearer = BearerAuthentication(accounts.store, families, access_tokens, clients.store)
-    grace = Grace(settings.refresh_grace, policy.clock_skew)
-    pipeline = Pipeline(
-        context=_grant_context(settings, grace, database, access_tokens, accounts, clients),
-        authentication=clients.authentication,
-        guard=guard,
-        sessions=RefreshSessions(families, events, settings.refresh_token_lifetime, grace),
-        access_tokens=access_tokens,
-        id_tokens=IdTokens(jwt_signer),
-        further_claims=_further_claims(settings),
-        password_login=settings.password_login == "on",  # noqa: S105 - a switch
-    )
-    return Tokens(
-        jwt_signer=jwt_signer,
-        pipeline=pipeline,
-        families=families,
-        session_events=events,
-        group_commit=GroupCommit(families),
-        bearer=bearer,
-        revocation=Revocation(families, access_tokens),
-        introspection=Introspection(
-            accounts.store, clients.store, families, access_tokens, clients.entitlements
-        ),
-        userinfo=UserInfo(bearer, clients.store),
-        hints=Hints(jwt_signer, RetiredKeys(database)),
-    )
-
-
-def _further_claims(settings: Settings) -> FurtherClaims:
-    try:
-        return further_claims(settings.claims)
-    except BadClaimsFunction as error:
-        raise BadSettings(f"ISSUER_CLAIMS: {error}") from error
-
-
-def _grant_context(
-    settings: Settings,
-    grace: Grace,
-    database: Database,
-    access_tokens: AccessTokens,
-    accounts: Accounts,
-    clients: Clients,
-) -> GrantContext:
-    families = FamilyStore(database)
-    return GrantContext(
-        login=accounts.login,
-        families=families,
-        codes=CodeRedemption(
-            CodeStore(database), accounts.store.by_id, clients.store.require_pkce, families.end
-        ),
-        signing_key=access_tokens.signing_key,
-        resources=clients.resources,
-        entitlements=clients.entitlements,
-        user_audience=(settings.audience, settings.url),
-        client_audience=(settings.audience,),
-        grace=grace,
-    )
 
 
 def _sessions(
@@ -293,9 +212,23 @@ def _authorize(
 
 
 def _administration(
-    database: Database, accounts: Accounts, sessions: Sessions, tokens: Tokens
+    settings: Settings,
+    database: Database,
+    guard: Guard,
+    mails: UserMails,
+    accounts: Accounts,
+    sessions: Sessions,
+    tokens: Tokens,
 ) -> Administration:
+    store, login, families = accounts.store, accounts.login, tokens.families
+    reset_links = ResetLinks(database, sessions.secrets, store, families, accounts.passwords, mails)
+    address_links = AddressLinks(sessions.secrets, store, login, mails)
     return Administration(
-        OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
-        ResetLinks(database, sessions.secrets, accounts.store, tokens.families, accounts.passwords),
+        mails=mails,
+        mail_delivery=delivery_for(settings, database, store, guard, reset_links, address_links),
+        address_links=address_links,
+        invitations=Invitations(store, accounts.passwords),
+        own_account=OwnAccount(database, login, accounts.passwords, sessions.store, families, mails),
+        own_profile=OwnProfile(store, mails),
+        reset_links=reset_links,
     )

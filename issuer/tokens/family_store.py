@@ -22,13 +22,7 @@ from issuer.sessions.store import (
     lock_active,
 )
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken
-from issuer.tokens.refresh_rotation import (
-    DATABASE_TICK,
-    families,
-    refresh_tokens,
-    rotate,
-    token_row,
-)
+from issuer.tokens.refresh_rotation import DATABASE_TICK, families, refresh_tokens, rotate, token_row
 from issuer.tokens.refresh_text import family_and_proof
 
 SESSIONS_MOST = 100
@@ -239,18 +233,21 @@ class FamilyStore:
             connection.execute(update(families).where(*longer).values(expires_at=until))
 
     def set_password_hash(
-        self, user_id: str, password_hash: str, now: datetime, spared: str | None = None
+        self, user_id: str, password_hash: str, now: datetime, spared: str | None = None, family: str = ""
     ) -> None:
-        """Replace the hash of a password and end every session of the user, except the `spared` browser session."""
-        self._change_account(user_id, now, spared, password_hash=password_hash)
+        """Replace the hash of a password and end the user's sessions, but a `spared` browser session and a family."""
+        self._change_account(user_id, now, spared, family, password_hash=password_hash, invited_at=None)
 
     def disable(self, user_id: str, now: datetime) -> None:
         """Disable an account from `now` on; end all its families and browser sessions."""
         self._change_account(user_id, now, None, disabled_at=now)
 
-    def _change_account(self, user_id: str, now: datetime, spared: str | None, **values: object) -> None:
+    def _change_account(
+        self, user_id: str, now: datetime, spared: str | None, family: str = "", **values: object
+    ) -> None:
         """Change the account first, so that a log-in that began before starts no family: see `start`."""
-        active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
+        others = families.c.user_id == user_id, families.c.ended_at.is_(None), families.c.id != family
+        active = update(families).where(*others)
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             # Always before the families, so that no two transactions wait for each other.
