@@ -75,12 +75,8 @@ def set_client(
         _plain(name, audience, jwks_uri, grant, id_token_claims),
         _scopes(scope, add_scope, remove_scope),
         _uris(redirect_uri, post_logout_redirect_uri, backchannel_logout_uri),
-        {
-            "is_trusted": trusted,
-            "requires_pkce": pkce,
-            "requires_par": require_par,
-            "has_roles_claim": roles_claim,
-        },
+        {"is_trusted": trusted, "requires_pkce": pkce},
+        {"requires_par": require_par, "has_roles_claim": roles_claim},
     )
     _set(client_id, changes, jwks, end_sessions=end_sessions, dry_run=dry_run, as_json=as_json)
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from issuer.accounts.freed_names import UsernameReserved
 from issuer.accounts.profile import Profile, require_profile
 from issuer.accounts.user import require_username
 from issuer.administration.clients import require_scope
@@ -43,7 +44,10 @@ def invite(
         now, administration = issuer.clock(), issuer.administration
         if mail:
             _require_mail(issuer, username, profile)
-        user = administration.invitations.invite(username, now, granted, profile)
+        try:
+            user = administration.invitations.invite(username, now, granted, profile)
+        except UsernameReserved as error:
+            raise CommandError(error.reason) from None
         if mail:
             administration.mails.invite(user, lifetime, now)
             row = {"username": user.username, "email": user.email}
