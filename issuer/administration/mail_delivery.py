@@ -19,6 +19,7 @@ from issuer.administration.address_links import LINK_LIFETIME as ADDRESS_LIFETIM
 from issuer.administration.address_links import AddressLinks
 from issuer.administration.reset_links import LINK_LIFETIME, ResetLinks
 from issuer.database.database import Database
+from issuer.database.errors import StoreError
 from issuer.database.work_queue import Round
 from issuer.mail.messages import compose
 from issuer.mail.outbox import ATTEMPTS_MOST, Mail, MailKind, Outbox
@@ -86,7 +87,7 @@ class MailDelivery:
         ]
         requests = [mail for mail in current if mail.kind is MailKind.RESET_REQUEST]
         self._resolve(requests, now)
-        messages = {mail.id: message for mail in current if (message := self._message(mail, now))}
+        messages = {mail.id: message for mail in current if (message := self._composed(mail, now))}
         outcomes = dict(
             zip(messages, self._sender.send(list(messages.values())) if messages else [], strict=True)
         )
@@ -118,6 +119,16 @@ class MailDelivery:
         found = [by_name] if by_name and by_name.email_verified else []
         found += self._accounts.by_email(typed, ACCOUNTS_MOST) if "@" in typed else []
         return [user for user in {user.id: user for user in found}.values() if user.disabled_at is None]
+
+    def _composed(self, mail: Mail, now: datetime) -> EmailMessage | None:
+        """Return the message of a mail; None, so that it is dropped, if there is none."""
+        try:
+            return self._message(mail, now)
+        except StoreError:
+            raise
+        except Exception:  # whatever one mail causes, the others are sent
+            log.exception("cannot compose a mail", kind=mail.kind, user=mail.user_id)
+            return None
 
     def _message(self, mail: Mail, now: datetime) -> EmailMessage | None:
         """Return a message with its links; None if it is not to be sent any more."""

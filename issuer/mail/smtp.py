@@ -117,6 +117,8 @@ def _sent(connection: smtplib.SMTP, message: EmailMessage) -> Outcome:
         return Outcome(_reason(error), error.smtp_code >= PERMANENT)
     except smtplib.SMTPException as error:
         return Outcome(_reason(error))
+    except ValueError as error:  # an address that cannot be sent to; its text may contain it
+        return Outcome(type(error).__name__, is_final=True)
     return SENT
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import select
+from sqlalchemy import insert, select
 from support.defaults import PASSWORD, Build, MovableClock
 from support.mail_server import MailServer, link_in, mail_server, text_of
 from support.mailing import FROM, a_user, deliver, sending
@@ -194,6 +194,7 @@ def test_no_secret_is_stored_and_nothing_of_a_deleted_user(issuer: Issuer, alice
     with issuer.database.read() as connection:
         assert "token" not in repr(connection.execute(select(mails)).all())
     assert delete_account(issuer.database, alice.id, VerifiedPassword(alice.password_hash), issuer.clock())
+    issuer.administration.mails.new_device(alice, HOME, issuer.clock())
     assert due(issuer) == [MailKind.RESET_REQUEST]
     assert deliver(issuer) == Round()
 
@@ -232,6 +233,18 @@ def test_a_refused_recipient_is_given_up_at_once_without_the_others(
         issuer.administration.mails.password_changed(user, issuer.clock())
     assert deliver(issuer) == Round(delivered=1, given_up=1)
     assert server.recipients() == ["bob@example.com"]
+
+
+def test_a_mail_that_cannot_be_composed_is_dropped_without_the_others(
+    issuer: Issuer, alice: User, server: MailServer
+) -> None:
+    with issuer.database.write() as connection:
+        row = {"id": "x", "kind": MailKind.NEW_DEVICE, "user_id": alice.id, "recipient": "a@example.com"}
+        times = {"created_at": issuer.clock(), "attempts": 0, "due_at": issuer.clock()}
+        connection.execute(insert(mails).values({**row, **times, "details": "not JSON"}))
+    issuer.administration.mails.password_changed(alice, issuer.clock())
+    assert deliver(issuer) == Round(delivered=1)
+    assert due(issuer) == []
 
 
 def test_a_mail_is_taken_by_one_process(issuer: Issuer, alice: User, server: MailServer) -> None:
