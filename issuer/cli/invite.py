@@ -1,5 +1,7 @@
 """`issuer users invite`: makes an account whose user chooses the first password with a link."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated
 
@@ -44,10 +46,8 @@ def invite(
         now, administration = issuer.clock(), issuer.administration
         if mail:
             _require_mail(issuer, username, profile)
-        try:
+        with _reasons():
             user = administration.invitations.invite(username, now, granted, profile)
-        except UsernameReserved as error:
-            raise CommandError(error.reason) from None
         if mail:
             administration.mails.invite(user, lifetime, now)
             row = {"username": user.username, "email": user.email}
@@ -61,6 +61,15 @@ def invite(
         link = f"{issuer.settings.url}/reset?token={administration.reset_links.token(user, now, lifetime)}"
         row = {"username": user.username, "link": link, "expires_at": instant(now + lifetime)}
         show(row, as_json=as_json, rows=[], message=link)
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Raise CommandError for a name that is still reserved: it was that of an account which was deleted."""
+    try:
+        yield
+    except UsernameReserved as error:
+        raise CommandError(error.reason) from None
 
 
 def _require_mail(issuer: Issuer, username: str, profile: Profile) -> None:
