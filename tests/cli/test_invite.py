@@ -68,3 +68,11 @@ def test_mail_needs_a_server_and_an_address(invite: Invite, monkeypatch: pytest.
     refused = invite("bob", "--mail")
     assert "has no e-mail address" in str(refused.exception)
     assert "link" in invite("bob").stdout
+
+
+def test_the_name_of_a_deleted_account_is_refused_with_when_it_is_free(invite: Invite) -> None:
+    assert invite("bob").exit_code == 0
+    assert CliRunner().invoke(app, ["users", "delete", "bob", "--yes"]).exit_code == 0
+    refused = invite("bob")
+    assert refused.exit_code == 1
+    assert "was the name of a deleted account" in str(refused.exception)

@@ -6,7 +6,7 @@ from alembic import op
 from issuer.database.types import Instant
 
 revision: str = "0005"
-down_revision: str | None = "0002"
+down_revision: str | None = "0003"
 
 
 def upgrade() -> None:
