@@ -9,8 +9,13 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
+from issuer.administration.address_links import AddressLinks
+from issuer.administration.invitations import Invitations
+from issuer.administration.mail_delivery import MailDelivery
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
+from issuer.administration.user_mails import UserMails
 from issuer.audit.event import Event, EventAction
 from issuer.audit.event_search import EventSearch
 from issuer.audit.events import EventStore
@@ -131,7 +136,13 @@ class Authorize:
 class Administration:
     """Changes of accounts together with their sessions."""
 
+    mails: UserMails
+    mail_delivery: MailDelivery | None
+    """None: no mails are sent."""
+    address_links: AddressLinks
+    invitations: Invitations
     own_account: OwnAccount
+    own_profile: OwnProfile
     reset_links: ResetLinks
 
 

@@ -12,8 +12,13 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.registration import Registration
 from issuer.accounts.roles import RoleStore
 from issuer.accounts.store import AccountStore
+from issuer.administration.address_links import AddressLinks
+from issuer.administration.invitations import Invitations
+from issuer.administration.mail_delivery import delivery_for
 from issuer.administration.own_account import OwnAccount
+from issuer.administration.own_profile import OwnProfile
 from issuer.administration.reset_links import ResetLinks
+from issuer.administration.user_mails import UserMails
 from issuer.audit.event_search import EventSearch
 from issuer.audit.events import EventStore
 from issuer.audit.store import AuditStore
@@ -40,6 +45,7 @@ from issuer.keyring.policy import Policy
 from issuer.keyring.recovery import Recovery
 from issuer.keyring.rotation import Rotation
 from issuer.keyring.store import RingStore
+from issuer.mail.outbox import Outbox
 from issuer.services import (
     Accounts,
     Administration,
@@ -83,7 +89,8 @@ def build(
         database.migrate()
     keys = _keys(settings, policy, clock, ring_database, signer, actor, node_name)
     guard = Guard(ThrottleStore(database))
-    accounts = _accounts(settings, database, guard)
+    mails = UserMails(Outbox(database) if settings.mail_server else None, guard)
+    accounts = _accounts(settings, database, guard, mails)
     clients = _clients(settings, policy, database, guard)
     tokens = tokens_for(settings, policy, database, guard, keys, accounts, clients)
     sessions = _sessions(settings, database, actor, keys, accounts, clients, tokens)
@@ -100,7 +107,7 @@ def build(
         sessions=sessions,
         tokens=tokens,
         authorize=_authorize(settings, database, guard, clients, sessions, tokens),
-        administration=_administration(database, accounts, sessions, tokens),
+        administration=_administration(settings, database, guard, mails, accounts, sessions, tokens),
         events=Events(EventStore(database), EventSearch(database)),
     )
 
@@ -135,10 +142,10 @@ def _keys(
     )
 
 
-def _accounts(settings: Settings, database: Database, guard: Guard) -> Accounts:
+def _accounts(settings: Settings, database: Database, guard: Guard, mails: UserMails) -> Accounts:
     store, passwords = AccountStore(database), Passwords()
     registration = Registration(store, passwords, guard, is_open=settings.registration == "open")
-    login = PasswordLogin(store, passwords, guard, EventStore(database))
+    login = PasswordLogin(store, passwords, guard, EventStore(database), mails.new_device)
     return Accounts(
         store,
         passwords,
@@ -218,9 +225,23 @@ def _authorize(
 
 
 def _administration(
-    database: Database, accounts: Accounts, sessions: Sessions, tokens: Tokens
+    settings: Settings,
+    database: Database,
+    guard: Guard,
+    mails: UserMails,
+    accounts: Accounts,
+    sessions: Sessions,
+    tokens: Tokens,
 ) -> Administration:
+    store, login, families = accounts.store, accounts.login, tokens.families
+    reset_links = ResetLinks(database, sessions.secrets, store, families, accounts.passwords, mails)
+    address_links = AddressLinks(sessions.secrets, store, login, mails)
     return Administration(
-        OwnAccount(database, accounts.login, accounts.passwords, sessions.store, tokens.families),
-        ResetLinks(database, sessions.secrets, accounts.store, tokens.families, accounts.passwords),
+        mails=mails,
+        mail_delivery=delivery_for(settings, database, store, guard, reset_links, address_links),
+        address_links=address_links,
+        invitations=Invitations(store, accounts.passwords),
+        own_account=OwnAccount(database, login, accounts.passwords, sessions.store, families, mails),
+        own_profile=OwnProfile(store, mails),
+        reset_links=reset_links,
     )

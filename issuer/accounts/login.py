@@ -46,12 +46,19 @@ class PasswordLogin:
     """Authenticates users by password."""
 
     def __init__(
-        self, accounts: AccountStore, passwords: Passwords, guard: Guard, events: EventStore
+        self,
+        accounts: AccountStore,
+        passwords: Passwords,
+        guard: Guard,
+        events: EventStore,
+        on_new_device: Callable[[User, Origin, datetime], None] = lambda _user, _origin, _now: None,
     ) -> None:
+        """Take what is called after a log-in from a device that was not known; it raises nothing."""
         self._accounts = accounts
         self._passwords = passwords
         self._guard = guard
         self._events = events
+        self._on_new_device = on_new_device
 
     def check(self, username: str, origin: Origin, now: datetime) -> None:
         """Raise TooManyAttempts for an attempt that any password would fail; count nothing."""
@@ -70,12 +77,23 @@ class PasswordLogin:
         `then` starts what the log-in is for. A LoginFailed that it raises counts as a failed attempt. After
         AccountChanged the password is verified once more: another log-in may have upgraded the hash.
         """
-        with self._guard.log_in(account_name(username), origin, now) as may_succeed:
+        logged_in: list[User] = []
+
+        def tried(*, may_succeed: bool) -> T:
+            authenticated = self._authenticated(username, password, may_succeed=may_succeed)
+            result = then(authenticated)
+            logged_in.append(authenticated.user)
+            return result
+
+        def on_new_device() -> None:
+            self._on_new_device(logged_in[0], origin, now)
+
+        with self._guard.log_in(account_name(username), origin, now, on_new_device) as may_succeed:
             try:
                 try:
-                    return then(self._authenticated(username, password, may_succeed=may_succeed))
+                    return tried(may_succeed=may_succeed)
                 except AccountChanged:
-                    return then(self._authenticated(username, password, may_succeed=may_succeed))
+                    return tried(may_succeed=may_succeed)
             except LoginFailed:
                 self._record_failure(username, now)
                 raise

@@ -29,6 +29,16 @@ class Profile:
 NO_PROFILE = Profile()
 
 
+def canonical_email(email: str | None) -> str | None:
+    """Return the form in which two spellings of an address are taken for the same: no provider tells them apart."""
+    return email.lower() if email else None
+
+
+def is_email(text: str) -> bool:
+    """Return whether a text is an e-mail address that accounts may have."""
+    return len(text) <= EMAIL_MOST_CHARACTERS and _EMAIL.fullmatch(text) is not None
+
+
 def require_profile(name: str | None, email: str | None, *, email_verified: bool = False) -> Profile:
     """Return a profile, in which an empty text is None; raise InvalidRequest for a value that is not accepted."""
     name, email = (name or "").strip() or None, (email or "").strip() or None
@@ -36,7 +46,7 @@ def require_profile(name: str | None, email: str | None, *, email_verified: bool
         raise InvalidRequest(f"a name has at most {NAME_MOST_CHARACTERS} characters")
     if name and not name.isprintable():
         raise InvalidRequest("the name contains characters that cannot be displayed")
-    if email and (len(email) > EMAIL_MOST_CHARACTERS or not _EMAIL.fullmatch(email)):
+    if email and not is_email(email):
         raise InvalidRequest(f"{email[:80]!r} is not an e-mail address such as alice@example.com")
     if email_verified and not email:
         raise InvalidRequest("there is no e-mail address that could be verified")

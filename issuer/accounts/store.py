@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from issuer.accounts.freed_names import FreedNames
-from issuer.accounts.profile import Profile
+from issuer.accounts.profile import Profile, canonical_email
 from issuer.accounts.roles import role_columns
 from issuer.accounts.user import User, VerifiedPassword, canonical_username
 from issuer.audit.event import Event
@@ -64,7 +64,9 @@ users = Table(
     Column("disabled_at", Instant),
     Column("name", Text),
     Column("email", Text),
+    Column("canonical_email", Text, index=True),
     Column("email_verified", Boolean, nullable=False),
+    Column("invited_at", Instant),
     Column("updated_at", Instant),
     # A random number by which `decoy_hash` draws an account: imported identifiers are not random.
     Column("draw", BigInteger, nullable=False, index=True),
@@ -171,6 +173,14 @@ class AccountStore:
             row = connection.execute(_BY_NAME, {"name": canonical_username(username)}).one_or_none()
         return read_user(row) if row else None
 
+    def by_email(self, address: str, most: int) -> list[User]:
+        """Return up to `most` accounts that this address is known to belong to."""
+        theirs = users.c.canonical_email == canonical_email(address), users.c.email_verified
+        found = select(*user_columns()).where(*theirs).order_by(users.c.created_at, users.c.id).limit(most)
+        with self._database.read() as connection:
+            rows = connection.execute(found).all()
+        return each_readable(rows, read_user)[0]
+
     def decoy_hash(self, username: str) -> str | None:
         """Return the hash to verify a password against if `username` is unknown: that of some account, or None.
 
@@ -226,7 +236,16 @@ class AccountStore:
 
     def set_profile(self, user_id: str, profile: Profile, now: datetime, *events: Event) -> None:
         """Replace the name and the e-mail address."""
-        self._update(user_id, events, **vars(profile), updated_at=now)
+        canonical = canonical_email(profile.email)
+        self._update(user_id, events, **vars(profile), canonical_email=canonical, updated_at=now)
+
+    def invite_again(self, user: User, password_hash: str, now: datetime) -> bool:
+        """Replace the hash of a password that nobody knows; return False if the user has chosen one meanwhile."""
+        same = users.c.id == user.id, users.c.password_hash == user.password_hash
+        again = update(users).where(*same, users.c.invited_at.is_not(None))
+        with self._database.write() as connection:
+            changed = connection.execute(again.values(password_hash=password_hash, invited_at=now))
+            return changed.rowcount > 0
 
     def enable(self, user_id: str, *events: Event) -> None:
         """Enable a disabled account."""
@@ -277,14 +296,18 @@ def _is_long_ago(stored: object, now: datetime) -> bool:
 
 
 def _row(user: User) -> dict[str, object]:
-    own = {"canonical_username": canonical_username(user.username), "draw": secrets.randbits(DRAW_BITS)}
-    return {**{name: value for name, value in vars(user).items() if name in users.c}, **own}
+    return {
+        **{name: value for name, value in vars(user).items() if name in users.c},
+        "canonical_username": canonical_username(user.username),
+        "canonical_email": canonical_email(user.email),
+        "draw": secrets.randbits(DRAW_BITS),
+    }
 
 
 def read_user(row: Row[Any], prefix: str = "") -> User:
     """Return the account in a row, whose columns may have a prefix; raise DatabaseDamaged."""
     values = checked(users, row, prefix)
-    del values["canonical_username"], values["draw"]
+    del values["canonical_username"], values["canonical_email"], values["draw"]
     for name in ("roles", "role_scope"):
         found = row._mapping[prefix + name]  # noqa: SLF001 - its public name
         if not isinstance(found, frozenset | None):

@@ -36,6 +36,8 @@ class User:
     """The full name, as it is displayed."""
     email: str | None = None
     email_verified: bool = False
+    invited_at: datetime | None = None
+    """When the user was invited to choose a first password; None: there is a password."""
     updated_at: datetime | None = None
     """When name or email were last changed; None: never."""
     signed_in_at: datetime | None = None

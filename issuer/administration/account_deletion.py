@@ -17,13 +17,14 @@ from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.database.database import Database
+from issuer.mail.outbox import mails
 from issuer.sessions.ended import end_browser_sessions_of
 from issuer.sessions.store import browser_sessions
 from issuer.throttling.account_limits import AccountLimitStore
 from issuer.tokens.event_store import session_events
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 
-PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events, user_roles)
+PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events, user_roles, mails)
 """The tables with rows of a user, in the order in which they are deleted."""
 
 
@@ -83,6 +84,7 @@ _KINDS = {
     "browser_sessions": "browser sessions",
     "session_events": "events of sessions",
     "user_roles": "roles",
+    "mails": "mails that are not yet sent",
 }
 
 

@@ -17,7 +17,7 @@ from issuer.settings.sources import DuplicateSetting, RawSetting, normalized, ra
 from issuer.tokens.further_claims import BadClaimsFunction, further_claims
 from issuer.urls import suggest_issuer_url, suggest_origin
 
-URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY")
+URLS = ("ISSUER_DATABASE_URL", "ISSUER_PROXY", "ISSUER_SMTP_URL")
 """Settings that are secret only if they contain a password."""
 _WITH_PASSWORD = re.compile(r"://[^/@]*:[^/]+@|[?&](?:ssl)?password=")
 _NEW_TOKEN = "openssl rand -hex 16"  # noqa: S105 - a command
@@ -154,6 +154,8 @@ def _value_fix(name: str, given: RawSetting | None) -> Fix:
         "ISSUER_TRUSTED_PROXIES": "127.0.0.1",
         "ISSUER_CLAIMS": "department",
         "ISSUER_PROXY": "http://HOST:PORT",
+        "ISSUER_SMTP_URL": "smtps://USER:PASSWORD@HOST",
+        "ISSUER_MAIL_FROM": "accounts@issuer.example",
         "ISSUER_DATABASE_URL": url_form(value),
     }
     if name in suggested:

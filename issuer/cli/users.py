@@ -19,7 +19,7 @@ from issuer.administration.clients import require_scope
 from issuer.administration.reset_links import LINK_LIFETIME
 from issuer.administration.users import change_profile, disable_user, enable_user, set_password
 from issuer.audit.event import EventAction
-from issuer.cli import user_deletion, user_import, user_permissions, user_state
+from issuer.cli import invite, user_deletion, user_import, user_permissions, user_state
 from issuer.cli.output import Access, CommandError, Json, misuse, opened, show
 from issuer.cli.streams import require_output
 from issuer.cli.user_view import HIDDEN, Username, find_user, show_user, user_document, user_row
@@ -36,6 +36,7 @@ FullName = Annotated[str | None, typer.Option("--name", help="The full name, for
 Email = Annotated[str | None, typer.Option(help="The e-mail address, for applications.")]
 
 app.command("import")(user_import.import_users)
+app.command("invite")(invite.invite)
 
 
 @app.command()
@@ -143,6 +144,7 @@ def set_user_password(
         user = find_user(issuer, username)
         event = issuer.event(EventAction.PASSWORD_CHANGED, user_id=user.id)
         set_password(issuer.tokens.families, issuer.accounts.passwords, user, password, issuer.clock(), event)
+        issuer.administration.mails.password_changed(user, issuer.clock())
         show_user(user, as_json=as_json, message="password changed; all sessions ended")
 
 
@@ -199,6 +201,7 @@ def _first_line() -> str:
         raise CommandError("the password on standard input is not UTF-8") from None
 
 
+app.command("invite")(invite.invite)
 app.command("show")(user_state.show_one)
 app.command("sessions")(user_state.sessions)
 app.command("unlock")(user_state.unlock)

@@ -12,6 +12,7 @@ from issuer.authorize.pushed import PUSHED_KEPT, pushed_requests
 from issuer.clients.store import assertions
 from issuer.database.database import Database
 from issuer.keyring.retired_keys import RETIRED_KEPT, retired_public_keys
+from issuer.mail.outbox import mails
 from issuer.sessions.logout_notices import logout_notices
 from issuer.sessions.store import browser_sessions
 from issuer.throttling.limits import DEVICE_MEMORY, MEMORY
@@ -29,6 +30,9 @@ ENDED_KEPT = timedelta(days=1)
 """How long an ended session is kept, for investigations."""
 NOTICES_KEPT = timedelta(days=1)
 """How long a logout notice is kept that no process could send; others are removed within minutes."""
+
+MAILS_KEPT = timedelta(days=1)
+"""How long a mail is kept that no process could send, as mail was turned off; others are removed within an hour."""
 
 
 def prune(database: Database, now: datetime, event_retention: timedelta = timedelta(0)) -> int:
@@ -52,6 +56,7 @@ def _without_effect(now: datetime) -> Iterator[tuple[Table, ColumnElement[bool]]
     yield authorization_codes, authorization_codes.c.expires_at < now - ENDED_KEPT
     yield pushed_requests, pushed_requests.c.expires_at < now - PUSHED_KEPT - CLOCKS_DIFFER
     yield logout_notices, _is_far_from(logout_notices.c.created_at, now, NOTICES_KEPT)
+    yield mails, _is_far_from(mails.c.created_at, now, MAILS_KEPT)
     yield assertions, assertions.c.expires_at < now - CLOCKS_DIFFER
     # Also rows that a wrong clock wrote with an instant long after `now`: they would never be deleted otherwise.
     yield throttle, _is_far_from(throttle.c.since, now, MEMORY + CLOCKS_DIFFER)

@@ -209,6 +209,10 @@ class BrowserSessionStore:
         """Store that the user chose to go on with the account of a session."""
         self._update(session.id, chosen_at=now)
 
+    def void_secret(self, session_id: str) -> None:
+        """Replace the secret of a session by one that nobody has: its browser has to sign in again."""
+        self._update(session_id, digest=digest(secrets.token_urlsafe(32)))
+
     def sid(self, session: BrowserSession, client_id: str) -> str:
         """Return the id of a session for one client; the same each time. Raise SessionDeleted."""
         wanted = {"session": session.id, "client": client_id}

@@ -15,7 +15,15 @@ from issuer.settings.settings import BadSettings, Settings
 from issuer.settings.sources import DuplicateSetting, file_warnings, raw_settings, unknown_in_environment
 
 NAMES = frozenset(f"ISSUER_{name.upper()}" for name in Settings.model_fields)
-SECRETS = frozenset({"ISSUER_KEYS_PASSPHRASE", "ISSUER_METRICS_TOKEN", "ISSUER_DATABASE_URL", "ISSUER_PROXY"})
+SECRETS = frozenset(
+    {
+        "ISSUER_KEYS_PASSPHRASE",
+        "ISSUER_METRICS_TOKEN",
+        "ISSUER_DATABASE_URL",
+        "ISSUER_PROXY",
+        "ISSUER_SMTP_URL",
+    }
+)
 
 
 def load_settings() -> Settings:

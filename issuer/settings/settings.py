@@ -24,6 +24,7 @@ from issuer.settings.authorities import load_authorities
 from issuer.settings.env_file import BadEnvFile
 from issuer.settings.hardware_token import MissingSettings, require_complete
 from issuer.settings.logo import Logo, load_logo
+from issuer.settings.mail import MailSettings
 from issuer.settings.sources import DuplicateSetting, RawSource, raw_settings
 from issuer.urls import is_loopback
 
@@ -43,7 +44,7 @@ class BadSettings(Exception):
         self.rest = rest
 
 
-class Settings(BaseSettings):
+class Settings(MailSettings):
     """All settings, from the environment or `.env`: the name of each is `ISSUER_` and the name of its field."""
 
     model_config = SettingsConfigDict(

@@ -9,7 +9,7 @@ the account as well, and while the account has to wait, its password is verified
 that it would get from any other address.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,13 +23,16 @@ from issuer.throttling.limits import (
     DEVICE,
     DEVICE_MEMORY,
     LOG_IN,
+    MAIL,
     PUSH,
     REGISTRATION,
+    RESET,
     SECRET,
     Bucket,
     Count,
     account_bucket,
     address_buckets,
+    bucket,
     devices_of,
     subnet,
 )
@@ -109,6 +112,10 @@ class _Reservation:
     """Those that cause no wait yet: others may be counted at the same time."""
 
 
+def _ignore() -> None:
+    """Do nothing."""
+
+
 class Guard:
     """Admits attempts and counts failures; the counts are in the database, shared by all workers and nodes.
 
@@ -127,7 +134,9 @@ class Guard:
             raise TooManyAttempts(wait)
 
     @contextmanager
-    def log_in(self, account: str, origin: Origin, now: datetime) -> Iterator[bool]:
+    def log_in(
+        self, account: str, origin: Origin, now: datetime, on_new_device: Callable[[], None] = _ignore
+    ) -> Iterator[bool]:
         """Admit one attempt; raise TooManyAttempts, alike for accounts that exist and that do not.
 
         The value of the block says whether the attempt may succeed. If not, the caller verifies the password all the
@@ -138,6 +147,8 @@ class Guard:
             attempt  -> LoginFailed       count the rest of the failure; TooManyAttempts if the account has to wait
                      -> another error     release what was reserved
                      -> success           release, reset the count of the device, remember the device
+
+        `on_new_device` is called after a success on a device that was not known.
         """
         attempt = self._assess(account, origin, now)
         if wait := self._log_ins.take(attempt.device.subnet, now):
@@ -158,6 +169,8 @@ class Guard:
             self._store.reset(attempt.own)
         if devices := attempt.device.to_remember(attempt.known, now):
             self._store.remember(devices, attempt.device.owner, [attempt.device.subnet])
+        if not attempt.known:
+            on_new_device()
 
     @contextmanager
     def limit_credentials(self, origin: Origin, now: datetime) -> Iterator[None]:
@@ -171,6 +184,17 @@ class Guard:
     def register(self, origin: Origin, now: datetime) -> None:
         """Count a registration before it is done; raise TooManyAttempts."""
         self._count(address_buckets(REGISTRATION, "registration", origin.address), now)
+
+    def request_reset(self, origin: Origin, now: datetime) -> None:
+        """Count a request for a new password; raise TooManyAttempts."""
+        self._count(address_buckets(RESET, "reset", origin.address), now)
+
+    def request_mail(self, kind: str, user_id: str, address: str, now: datetime) -> None:
+        """Count a mail of a kind before it is queued, for its account and for its address; raise TooManyAttempts.
+
+        Of each kind apart: what anybody may cause must not keep users from what they ask for.
+        """
+        self._count([bucket(MAIL, kind, user_id), bucket(MAIL, kind, address.lower())], now)
 
     def push(self, origin: Origin, now: datetime) -> None:
         """Count a pushed request of a client that proves nothing; raise TooManyAttempts when there are too many."""

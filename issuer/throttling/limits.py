@@ -55,7 +55,11 @@ ADDRESS = Limit(free=30, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
 SECRET = Limit(free=100, first=_SECOND, longest=_MINUTE, memory=_HOUR / 6)
 """Random secrets cannot be guessed, and a whole application may use one address."""
 REGISTRATION = Limit(free=30, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
-MEMORY = max(limit.forgotten_after for limit in (ACCOUNT, DEVICE, ADDRESS, SECRET, REGISTRATION))
+RESET = Limit(free=20, first=_SECOND, longest=15 * _MINUTE, memory=_HOUR)
+"""Of requests for a new password from one address: known and unknown accounts are counted alike."""
+MAIL = Limit(free=5, first=15 * _MINUTE, longest=4 * _HOUR, memory=_HOUR)
+"""Of mails to one account that anyone may cause, or that its applications ask for."""
+MEMORY = max(limit.forgotten_after for limit in (ACCOUNT, DEVICE, ADDRESS, SECRET, REGISTRATION, RESET, MAIL))
 """How long any count matters after its latest failure."""
 DEVICE_MEMORY = timedelta(days=90)
 """How long a device is known after the last log-in from it."""

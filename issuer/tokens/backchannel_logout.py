@@ -19,6 +19,7 @@ from issuer.clients.host_lookup import LOOKUPS_MOST
 from issuer.clients.outgoing_http import ExchangeFailed, OutgoingHttp
 from issuer.clients.store import ClientStore
 from issuer.database.errors import DatabaseDamaged
+from issuer.database.work_queue import Round
 from issuer.keyring.key import Key
 from issuer.sessions.logout_notice_store import ATTEMPTS_MOST, LogoutNoticeStore
 from issuer.sessions.logout_notices import LogoutNotice
@@ -43,18 +44,6 @@ class Delivery:
     notice: LogoutNotice
     uri: str
     token: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Round:
-    """What became of the notices of a round."""
-
-    delivered: int = 0
-    failed: int = 0
-    """Will be tried again."""
-    given_up: int = 0
-    is_full: bool = False
-    """Whether more notices may be due."""
 
 
 class BackchannelLogout:

@@ -244,20 +244,29 @@ class FamilyStore:
         password_hash: str,
         now: datetime,
         spared: str | None = None,
+        family: str = "",
         events: Iterable[Event] = (),
     ) -> None:
-        """Replace the hash of a password and end every session of the user, except the `spared` browser session."""
-        self._change_account(user_id, now, spared, events, password_hash=password_hash)
+        """Replace the hash of a password and end the user's sessions, but a `spared` browser session and a family."""
+        values = {"password_hash": password_hash, "invited_at": None}
+        self._change_account(user_id, now, spared, events, family, **values)
 
     def disable(self, user_id: str, now: datetime, *events: Event) -> None:
         """Disable an account from `now` on; end all its families and browser sessions."""
         self._change_account(user_id, now, None, events, disabled_at=now)
 
     def _change_account(
-        self, user_id: str, now: datetime, spared: str | None, events: Iterable[Event], **values: object
+        self,
+        user_id: str,
+        now: datetime,
+        spared: str | None,
+        events: Iterable[Event],
+        family: str = "",
+        **values: object,
     ) -> None:
         """Change the account first, so that a log-in that began before starts no family: see `start`."""
-        active = update(families).where(families.c.user_id == user_id, families.c.ended_at.is_(None))
+        others = families.c.user_id == user_id, families.c.ended_at.is_(None), families.c.id != family
+        active = update(families).where(*others)
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             # Always before the families, so that no two transactions wait for each other.

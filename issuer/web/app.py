@@ -19,7 +19,7 @@ from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.threads import cores
 from issuer.web import instruments
-from issuer.web.account import login, sessions, users
+from issuer.web.account import login, own_account, sessions, users
 from issuer.web.http import errors
 from issuer.web.http.access_log import AccessLog
 from issuer.web.http.ambiguity import RefuseRepeatedHeaders
@@ -38,11 +38,14 @@ from issuer.web.operation.background import build_supervisor
 from issuer.web.operation.supervision import Supervisor, Watchdog
 from issuer.web.pages import (
     account,
+    address,
     api_docs,
     consent,
+    forgot,
     home,
     own_deletion,
     own_password,
+    own_profile,
     reset,
     signin,
     signout,
@@ -67,6 +70,7 @@ ENDPOINTS = (
     userinfo,
     end_session,
     users,
+    own_account,
     sessions,
     jwks,
     discovery,
@@ -77,8 +81,11 @@ ENDPOINTS = (
     consent,
     account,
     own_password,
+    own_profile,
     own_deletion,
     reset,
+    forgot,
+    address,
 )
 FAST_PATHS = {**jwks.FAST_PATHS, **token.FAST_PATHS}
 

@@ -27,7 +27,9 @@ if VARIABLE in os.environ:
     share_values()
 
 OTHER = "other"
-BACKGROUND_TASKS = ("refresh", "watch", "prune", "logout")
+OUTCOMES = ("delivered", "failed", "given_up")
+"""Of attempts to deliver logout notices and mails."""
+BACKGROUND_TASKS = ("refresh", "watch", "prune", "logout", "mail")
 BUCKETS = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: from a lookup in SQLite's cache to the timeout of a connection."""
 _GRANTS = frozenset(grant.value for grant in GrantType)
@@ -133,8 +135,12 @@ class Instruments:
             "Attempts to tell clients of ended sessions (back-channel logout): delivered, failed, given up",
             ["outcome"],
         )
-        for outcome in ("delivered", "failed", "given_up"):
+        self._mails = counter(
+            "issuer_mails", "Attempts to send mails to users: delivered, failed, given up", ["outcome"]
+        )
+        for outcome in OUTCOMES:
             self._logouts.labels(outcome)
+            self._mails.labels(outcome)
 
     def _declare_process(self, counter: Callable[..., Counter], gauge: Callable[..., Gauge]) -> None:
         self._refresh_failures = counter(
@@ -220,8 +226,13 @@ class Instruments:
 
     def logouts_sent(self, delivered: int, failed: int, given_up: int) -> None:
         """Count notices of back-channel logout by what became of them: a failed one is sent again."""
-        for outcome, count in (("delivered", delivered), ("failed", failed), ("given_up", given_up)):
+        for outcome, count in zip(OUTCOMES, (delivered, failed, given_up), strict=True):
             notify(self._logouts.labels(outcome).inc, count)
+
+    def mails_sent(self, delivered: int, failed: int, given_up: int) -> None:
+        """Count mails in the same way."""
+        for outcome, count in zip(OUTCOMES, (delivered, failed, given_up), strict=True):
+            notify(self._mails.labels(outcome).inc, count)
 
     def connection_refused(self, reason: str) -> None:
         """Count a connection or request that `issuer.connections` refused; `reason` is a `Cause`."""

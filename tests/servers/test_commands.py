@@ -45,7 +45,7 @@ def site(serving: tuple[Installation, Server]) -> Installation:
 def test_a_user_is_made_and_granted_scope(site: Installation) -> None:
     arguments = ["users", "add", "alice", "--scope", "items:read", "--password-stdin"]
     made = run_json(site, *arguments, stdin=f"{PASSWORD}\n")
-    profile = {"name", "email", "email_verified", "updated_at"}
+    profile = {"name", "email", "email_verified", "invited_at", "updated_at"}
     assert made.keys() == {"username", "id", "scope", "created_at", "disabled_at", *profile}
     assert (made["username"], made["scope"]) == ("alice", "items:read")
     more = run_json(site, "users", "grant", "alice", "--scope", "items:write")
@@ -64,6 +64,22 @@ def test_a_link_of_an_operator_leads_to_the_page_for_a_new_password(site: Instal
     assert "dora" in page.text
     run_json(site, "users", "disable", "dora")
     assert "disabled" in run_json(site, "users", "reset-link", "dora", code=1)["message"]
+
+
+def test_an_invitation_leads_to_the_page_for_the_first_password(site: Installation) -> None:
+    options = ["--scope", "items:read", "--valid", "7d"]
+    first = run_json(site, "users", "invite", "erin", *options)
+    assert first.keys() == {"username", "link", "expires_at"}
+    second = run_json(site, "users", "invite", "erin", *options)
+    pages = [httpx2.get(each["link"], trust_env=False) for each in (first, second)]
+    assert [page.status_code for page in pages] == [400, 200]
+    assert "Welcome" in pages[1].text
+    assert site.log_in("erin", PASSWORD).status_code == 401
+    run_json(site, "users", "add", "frank", "--password-stdin", stdin=PASSWORD)
+    assert "reset-link frank" in run_json(site, "users", "invite", "frank", code=3)["message"]
+    mailed = run_json(site, "users", "invite", "gina", "--email", "gina@example.com", "--mail", code=1)
+    assert "ISSUER_SMTP_URL" in mailed["message"]
+    assert "gina" not in str(run_json(site, "users", "list"))
 
 
 def test_a_disabled_user_cannot_log_in_until_enabled(site: Installation) -> None:

@@ -73,6 +73,8 @@ ISSUER = {
     "ISSUER_TRUSTED_PROXIES": Row("10.0.0.0/8,192.0.2.1"),
     "ISSUER_METRICS_TOKEN": Row(SECRET, secret=True),
     "ISSUER_CA_FILE": Row("/etc/ssl/ca.pem"),
+    "ISSUER_SMTP_URL": Row("smtps://me:hidden@mail.example:465", secret=True),
+    "ISSUER_MAIL_FROM": Row("accounts@issuer.example"),
     "ISSUER_PROXY": Row("http://me:hidden@proxy.example:3128", secret=True),
 }
 VERIFIER = {

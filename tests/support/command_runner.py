@@ -49,6 +49,7 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "users set-profile": ["alice", "--name", "Zoë A."],
     "users set-password": ["alice", "--password-stdin"],
     "users reset-link": ["alice"],
+    "users invite": ["zoë"],
     "users disable": ["alice"],
     "users enable": ["alice"],
     "users import": ["users.csv", "--dry-run"],

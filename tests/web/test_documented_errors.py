@@ -20,7 +20,7 @@ from support.documented import JSON, Requests, bodies
 from issuer.accounts.profile import Profile
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
-from issuer.throttling.limits import ADDRESS, REGISTRATION, SECRET, bucket, subnet
+from issuer.throttling.limits import ADDRESS, MAIL, REGISTRATION, SECRET, bucket, subnet
 from issuer.throttling.store import ThrottleStore
 from issuer.web.app import create_app
 from issuer.web.http.body_limit import BODY_MOST_BYTES
@@ -29,11 +29,18 @@ FORM = "application/x-www-form-urlencoded"
 WITH_BODY = {
     "POST /login": FORM,
     "POST /users": JSON,
+    "PATCH /users/me": JSON,
+    "POST /users/me/password": JSON,
+    "DELETE /users/me": JSON,
     "POST /oauth2/token": FORM,
     "POST /oauth2/revoke": FORM,
     "POST /oauth2/introspect": FORM,
     "POST /oauth2/par": FORM,
 }
+CHANGE = {"password": PASSWORD, "new_password": "nine calm bisons whisper"}
+WRONG = {**CHANGE, "password": "wrong"}
+CHANGES = ("PATCH /users/me", "DELETE /users/me", "POST /users/me/password")
+"""Changes of the own account: each has a body."""
 OF_USERS = (
     "GET /users/me",
     "GET /users/me/sessions",
@@ -93,6 +100,9 @@ def test_refused_requests_are_answered_as_documented(
     for operation in OF_USERS:
         requests.send(operation, 401)
         requests.send(operation, 401, headers=bearer("no-token"))
+    for operation in CHANGES:
+        requests.send(operation, 401, json=CHANGE)
+        requests.send(operation, 401, json=CHANGE, headers=bearer("no-token"))
     requests.send("GET /metrics", 401)
     requests.send("POST /login", 400, data={**ALICE, "scope": '"'})
     requests.send("POST /login", 401, data={**ALICE, "password": "wrong"})
@@ -101,6 +111,11 @@ def test_refused_requests_are_answered_as_documented(
     in_session = bearer(session["access_token"])
     requests.send("POST /oauth2/userinfo", 400, headers=in_session, data={"access_token": "another"})
     requests.send("DELETE /users/me/sessions/{id}", 404, headers=in_session)
+    requests.send("PATCH /users/me", 400, json={"email": "alice@"}, headers=in_session)
+    requests.send("DELETE /users/me", 400, json=WRONG, headers=in_session)
+    requests.send("POST /users/me/password", 400, json=WRONG, headers=in_session)
+    weak = {**CHANGE, "new_password": "short"}
+    requests.send("POST /users/me/password", 400, json=weak, headers=in_session)
     requests.send("POST /logout", 400, params={"everywhere": "perhaps"}, headers=in_session)
     for status, form, authentication in (
         (400, {"scope": "items:read"}, machine),
@@ -150,7 +165,12 @@ def test_what_the_operator_disabled_and_what_the_scope_lacks_is_answered_as_docu
         assert requests.answered == requests.documented(403)
 
 
-def test_too_many_attempts_are_answered_as_documented(web: TestClient, issuer: Issuer) -> None:
+def test_too_many_attempts_are_answered_as_documented(
+    web: TestClient, served: Callable[..., TestClient], alice: str, issuer: Issuer
+) -> None:
+    del alice
+    headers = bearer(web.post("/login", data=ALICE).json()["access_token"])
+    web.cookies.clear()
     name = subnet("testclient")
     limits = [(ADDRESS, "address"), (REGISTRATION, "registration"), (SECRET, "secret")]
     for _ in range(SECRET.free + 10):
@@ -159,11 +179,19 @@ def test_too_many_attempts_are_answered_as_documented(web: TestClient, issuer: I
         )
     requests = Requests(web)
     requests.send("POST /login", 429, data=ALICE)
+    requests.send("POST /users/me/password", 429, json=CHANGE, headers=headers)
+    requests.send("DELETE /users/me", 429, json=CHANGE, headers=headers)
     requests.send("POST /users", 429, json=ALICE)
     requests.send("POST /oauth2/token", 429, data=MACHINES, auth=("unknown", "wrong"))
     for operation in ("POST /oauth2/revoke", "POST /oauth2/introspect", "POST /oauth2/par"):
         requests.send(operation, 429, data={"token": "x"}, auth=("unknown", "wrong"))
-    assert requests.answered == requests.documented(429)
+    # Where mails are sent: there is no server, but nobody waits for one.
+    with served(smtp_url=SecretStr("smtp://127.0.0.1:9")) as mailing:
+        for _ in range(MAIL.free + 1):
+            mailing.patch("/users/me", json={"email": "alice@example.com"}, headers=headers)
+        with_mail = Requests(mailing)
+        with_mail.send("PATCH /users/me", 429, json={"email": "alice@example.com"}, headers=headers)
+    assert requests.answered | with_mail.answered == requests.documented(429)
 
 
 def test_outages_are_answered_as_documented(web: TestClient, alice: str, settings: Settings) -> None:
@@ -183,6 +211,8 @@ def test_outages_are_answered_as_documented(web: TestClient, alice: str, setting
         requests.send(operation, 503, data={"token": "x"}, auth=("unknown", "wrong"))
     for operation in OF_USERS:
         requests.send(operation, 503, headers=bearer(token))
+    for operation in CHANGES:
+        requests.send(operation, 503, json=CHANGE, headers=bearer(token))
     unready = requests.paths["/readyz"]["get"]["responses"]["503"]["content"][JSON]["example"]
     # There is a warning once the refresh task has noticed the outage.
     assert {**web.get("/readyz").json(), "warnings": []} == unready
@@ -196,7 +226,7 @@ def test_outages_are_answered_as_documented(web: TestClient, alice: str, setting
 def test_any_endpoint_refuses_a_repeated_header_and_an_unknown_method_as_documented(web: TestClient) -> None:
     for path, operations in web.get("/openapi.json").json()["paths"].items():
         answers = [
-            web.request("PATCH", path),
+            web.request("PUT", path),
             web.request("GET", path, headers=[("Authorization", "a"), ("Authorization", "b")]),
         ]
         for operation in operations.values():

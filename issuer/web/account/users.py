@@ -1,4 +1,4 @@
-"""`POST /users`: registration; `GET /users/me`: the account of the user."""
+"""`POST /users`: registration, and the account as endpoints return it. Its owner's endpoints are in `own_account`."""
 
 from datetime import datetime
 from typing import Annotated
@@ -18,7 +18,7 @@ from issuer.oauth import (
 )
 from issuer.throttling.limits import networks_of
 from issuer.web.account.device_cookie import DeviceDep
-from issuer.web.deps import CALLER_ERRORS, AccountsDep, ClockDep, CurrentCaller
+from issuer.web.deps import AccountsDep, ClockDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.errors import documented
@@ -56,14 +56,23 @@ class Account(BaseModel):
         description="The scopes granted by operators, also by roles, separated by spaces.",
         examples=["items:read"],
     )
+    name: str | None = Field(description="The full name, for display.", examples=["Alice Liddell"])
+    email: str | None = Field(description="The e-mail address.", examples=["alice@example.com"])
+    email_verified: bool = Field(
+        description="Whether it is known that the address is the user's.", examples=[True]
+    )
     created_at: datetime = Field(examples=["2026-01-31T12:00:00Z"])
 
 
-def _account(user: User) -> Account:
+def account_of(user: User) -> Account:
+    """Return the account of a user as endpoints return it."""
     return Account(
         id=user.id,
         username=user.username,
         scope=format_scope(user.effective_scope),
+        name=user.name,
+        email=user.email,
+        email_verified=user.email_verified,
         created_at=user.created_at,
     )
 
@@ -95,14 +104,4 @@ async def register(
         (*networks_of(origin.address), "registration"), lambda: accounts.registration.make(*given, clock())
     )
     no_store(response)
-    return _account(user)
-
-
-@router.get("/users/me", summary="Show my account", responses=documented(*CALLER_ERRORS, Unavailable))
-async def me(caller: CurrentCaller, response: Response) -> Account:
-    """Return the account of the access token's user.
-
-    The token is of `/login` or of a trusted client, and its `aud` contains the issuer's URL.
-    """
-    no_store(response)
-    return _account(caller.user)
+    return account_of(user)

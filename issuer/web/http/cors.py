@@ -57,7 +57,7 @@ class CrossOrigin:
         self._configured = _Policy(
             app,
             allow_origins=origins,
-            allow_methods=["GET", "HEAD", "POST", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
             # Tracing libraries add headers to every request; the issuer acts on none of them.
             allow_headers=["*"],
             # For the device cookie.

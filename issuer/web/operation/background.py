@@ -1,12 +1,13 @@
-"""The background tasks of a process: refresh of the key ring, logging of warnings, deletion of rows, logout notices.
+"""The background tasks of a process: refresh of the key ring, logging of warnings, deletion of rows, deliveries.
 
-A refresh is defined in `keyring.node`, the delivery of notices in `tokens.backchannel_logout`. Restarting the tasks
-is left to `supervision`.
+A refresh is defined in `keyring.node`, the delivery of logout notices in `tokens.backchannel_logout`, that of mails
+in `administration.mail_delivery`. Restarting the tasks is left to `supervision`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -16,11 +17,14 @@ import structlog
 
 from issuer.callbacks import take_failures
 from issuer.clients.outgoing_http import EXCHANGE_SECONDS
+from issuer.clock import Clock
 from issuer.database.errors import StoreError
+from issuer.database.work_queue import Round
 from issuer.errors import KeyRingError, StaleView
 from issuer.keyring.policy import REFRESH_INTERVAL
 from issuer.keyring.view import View
 from issuer.logs import dropped_lines, is_log_failing
+from issuer.mail.smtp import REPLY_SECONDS, ROUND_SECONDS
 from issuer.maintenance.pruning import prune
 from issuer.oauth import Unavailable
 from issuer.services import Issuer
@@ -36,6 +40,9 @@ PRUNE_INTERVAL = timedelta(minutes=1)
 LOGOUT_POLL = timedelta(seconds=2)
 """How often logout notices are looked for that other processes queued, or that failed before."""
 LOGOUT_INTERVAL = LOGOUT_POLL + timedelta(seconds=EXCHANGE_SECONDS)
+MAIL_POLL = timedelta(seconds=2)
+MAIL_INTERVAL = MAIL_POLL + timedelta(seconds=ROUND_SECONDS) + 8 * timedelta(seconds=REPLY_SECONDS)
+"""A message that is begun at the end of a round has some eight replies to wait for."""
 BATCH_PAUSE = timedelta(milliseconds=200)
 """Lets other transactions write between two batches of deletions."""
 
@@ -54,7 +61,7 @@ def build_supervisor(issuer: Issuer, instruments: Instruments, logouts_due: asyn
             Task("refresh", partial(_refresh, issuer, instruments), REFRESH_INTERVAL),
             Task("watch", partial(_watch, issuer, instruments, overdue), REFRESH_INTERVAL),
             Task("prune", partial(_prune, issuer), PRUNE_INTERVAL),
-            Task("logout", partial(_deliver_logouts, issuer, instruments, logouts_due), LOGOUT_INTERVAL),
+            *_delivery_tasks(issuer, instruments, logouts_due),
         ],
         Limits.of(issuer.policy),
         restarted=instruments.task_restarted,
@@ -136,27 +143,57 @@ async def _prune(issuer: Issuer, beat: Beat) -> None:
         beat()
 
 
-async def _deliver_logouts(issuer: Issuer, instruments: Instruments, due: asyncio.Event, beat: Beat) -> None:
-    """Tell clients of ended sessions, on a thread of its own: a client that does not answer delays no request."""
+@dataclass(frozen=True)
+class _Deliveries:
+    """What is sent in rounds: logout notices, or mails."""
+
+    send: Callable[[datetime], Round]
+    count: Callable[[int, int, int], None]
+    """Take how many were delivered, failed, and were given up."""
+    due: asyncio.Event
+    """Set when this process has queued some."""
+    poll: timedelta
+    delayed: str
+    """The event of the log when none can be sent."""
+
+
+async def _deliver(deliveries: _Deliveries, clock: Clock, beat: Beat) -> None:
+    """Send what is due, on a thread of its own: a receiver that does not answer delays no request."""
     own_thread = anyio.CapacityLimiter(1)
     is_full = False
     while True:
         if not is_full:
             with suppress(TimeoutError):
-                await asyncio.wait_for(due.wait(), LOGOUT_POLL.total_seconds())
-        due.clear()
+                await asyncio.wait_for(deliveries.due.wait(), deliveries.poll.total_seconds())
+        deliveries.due.clear()
         is_full = False
         try:
-            sent = await anyio.to_thread.run_sync(
-                issuer.sessions.backchannel.deliver_due, issuer.clock(), limiter=own_thread
-            )
-            instruments.logouts_sent(sent.delivered, sent.failed, sent.given_up)
+            sent = await anyio.to_thread.run_sync(deliveries.send, clock(), limiter=own_thread)
+            deliveries.count(sent.delivered, sent.failed, sent.given_up)
             is_full = sent.is_full
         except (StoreError, Unavailable) as error:
-            log.warning("logout notices are delayed", reason=str(error))
+            log.warning(deliveries.delayed, reason=str(error))
         except Exception:
-            log.exception("logout notices are delayed")
+            log.exception(deliveries.delayed)
         beat()
+
+
+def _delivery_tasks(issuer: Issuer, instruments: Instruments, logouts_due: asyncio.Event) -> Iterator[Task]:
+    """Yield the tasks that send logout notices and, if there is a mail server, mails."""
+    backchannel, mail = issuer.sessions.backchannel, issuer.administration.mail_delivery
+    logouts = _Deliveries(
+        backchannel.deliver_due,
+        instruments.logouts_sent,
+        logouts_due,
+        LOGOUT_POLL,
+        "logout notices are delayed",
+    )
+    yield Task("logout", partial(_deliver, logouts, issuer.clock), LOGOUT_INTERVAL)
+    if mail:
+        mails = _Deliveries(
+            mail.deliver_due, instruments.mails_sent, asyncio.Event(), MAIL_POLL, "mails are delayed"
+        )
+        yield Task("mail", partial(_deliver, mails, issuer.clock), MAIL_INTERVAL)
 
 
 class _LossReport:

@@ -1,6 +1,6 @@
 """`/account`: a user sees what is stored, ends sessions, and withdraws what applications were allowed.
 
-What is shown is collected by `account_view`; `own_password` and `own_deletion` are pages of their own.
+What is shown is collected by `account_view`; `own_profile`, `own_password` and `own_deletion` are pages of their own.
 """
 
 from collections.abc import Callable
@@ -39,12 +39,16 @@ class Done(StrEnum):
     SESSION = "session"
     OTHERS = "others"
     WITHDRAWN = "withdrawn"
+    PROFILE = "profile"
+    ADDRESS_ASKED = "address"
 
 
 _NOTICES = {
     Done.PASSWORD: "Your password was changed. All other sessions were ended.",
     Done.SESSION: "The session was ended.",
     Done.OTHERS: "All other sessions were ended.",
+    Done.PROFILE: "Your name and address were saved.",
+    Done.ADDRESS_ASKED: "A message is on its way to the new address. Open the link in it within a day to confirm it.",
     Done.WITHDRAWN: "The application was disconnected, and its sessions were ended.",
 }
 OUTDATED = PageError("This page was not up to date, so nothing was changed. Please try again.")

@@ -18,10 +18,11 @@ from issuer.authorize.scope_texts import ScopeText, in_words
 from issuer.clients.client import FIRST_PARTY_ID
 from issuer.services import Clients, Sessions, Tokens
 from issuer.sessions.session import BrowserSession
+from issuer.throttling.user_agents import device_of
 from issuer.tokens.refresh import Family
 from issuer.web.deps import AuthorizeDep, ClientsDep, SessionsDep, TokensDep
 from issuer.web.pages.browser import Browser
-from issuer.web.pages.words import date_of, device_of, time_since
+from issuer.web.pages.words import date_of, time_since
 
 log = structlog.get_logger("issuer.web")
 

@@ -6,10 +6,9 @@ What is deleted is decided in `administration.own_account`.
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 
-from issuer.accounts.login import hashing_queue
 from issuer.accounts.user import account_name
 from issuer.oauth import ErrorCode
-from issuer.web.deps import AccountsDep, AdministrationDep
+from issuer.web.account.password_changes import PasswordChangesDep
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
@@ -51,9 +50,7 @@ async def show(page: PageRequestDep) -> Response:
 
 @router.post(PATH)
 @renders_errors(render_error)
-async def delete(
-    page: PageRequestDep, administration: AdministrationDep, accounts: AccountsDep, sent: FormDep
-) -> Response:
+async def delete(page: PageRequestDep, changes: PasswordChangesDep, sent: FormDep) -> Response:
     """Delete the account of the user."""
     who, password = signed_in(page.browser), sent.parameters.get("password", "")
     if who is None:
@@ -61,13 +58,10 @@ async def delete(
     form = await anyio.to_thread.run_sync(_form, page, who)
     if not page.sent_own_form(sent, PURPOSE):
         return form.render(OUTDATED, status=400)
-    own, user, origin = administration.own_account, who.user, page.browser.origin
-    if account_name(sent.parameters.get("confirmation", "")) != account_name(user.username):
+    if account_name(sent.parameters.get("confirmation", "")) != account_name(who.user.username):
         return form.render(NOT_CONFIRMED, status=400)
     show_errors_by(page.request, form.render_error)
-    await anyio.to_thread.run_sync(own.check, user, origin, page.now)
-    queue = hashing_queue(user.username, origin)
-    await accounts.hashing_pool.run(queue, lambda: own.delete(user, password, origin, page.now))
+    await changes.delete(who.user, password, page.browser.origin)
     response = redirect(page.request, DELETED)
     delete_session_cookie(response, page.issuer_url)
     return response

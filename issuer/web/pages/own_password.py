@@ -8,10 +8,10 @@ from datetime import timedelta
 import anyio.to_thread
 from fastapi import APIRouter, Response
 
-from issuer.accounts.login import hashing_queue
 from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS
-from issuer.oauth import ErrorCode, InvalidRequest
-from issuer.web.deps import AccountsDep, AdministrationDep, SessionsDep
+from issuer.oauth import ErrorCode
+from issuer.web.account.password_changes import PasswordChangesDep
+from issuer.web.deps import SessionsDep
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
 from issuer.web.pages import paths
@@ -55,11 +55,7 @@ async def show(page: PageRequestDep) -> Response:
 @router.post(PATH)
 @renders_errors(render_error)
 async def change(
-    page: PageRequestDep,
-    administration: AdministrationDep,
-    accounts: AccountsDep,
-    sessions: SessionsDep,
-    sent: FormDep,
+    page: PageRequestDep, changes: PasswordChangesDep, sessions: SessionsDep, sent: FormDep
 ) -> Response:
     """Change the password; this browser stays signed in, with another secret."""
     who = signed_in(page.browser)
@@ -70,15 +66,8 @@ async def change(
         return form.render(OUTDATED, status=400)
     show_errors_by(page.request, form.render_error)
     old, new = sent.parameters.get("password", ""), sent.parameters.get("new_password", "")
-    if not new:
-        raise InvalidRequest("the new password is missing")
-    own, user, session, origin = administration.own_account, who.user, who.session, page.browser.origin
-    await anyio.to_thread.run_sync(own.check_change, user, new, origin, page.now)
-    secret = await accounts.hashing_pool.run(
-        hashing_queue(user.username, origin),
-        lambda: own.change_password(user, session, old, new, origin, page.now),
-    )
+    secret = await changes.change(who.user, who.session, old, new, page.browser.origin)
     response = redirect(page.request, paths.ACCOUNT, done=Done.PASSWORD)
-    remembered = sessions.store.remembered if session.is_remembered else timedelta(0)
+    remembered = sessions.store.remembered if who.session.is_remembered else timedelta(0)
     set_session_cookie(response, page.issuer_url, secret, remembered)
     return response

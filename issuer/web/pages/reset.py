@@ -1,4 +1,4 @@
-"""`/reset`: a user chooses a new password with a link of an operator.
+"""`/reset`: a user chooses a password with a link: a new one, or the first after an invitation.
 
 Which links are valid is decided in `administration.reset_links`.
 """
@@ -9,7 +9,7 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import APIRouter, Query, Request, Response
 
-from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS
+from issuer.accounts.user import PASSWORD_LEAST_CHARACTERS, User
 from issuer.administration.reset_links import ResetLinks
 from issuer.oauth import ErrorCode
 from issuer.throttling.limits import networks_of
@@ -21,7 +21,7 @@ from issuer.web.pages import paths
 from issuer.web.pages.errors import PageError, message, render_error, show_errors_by, text_of
 from issuer.web.pages.page_request import PageRequest, PageRequestDep
 from issuer.web.pages.rendering import redirect, render
-from issuer.web.pages.signin import PASSWORD_CHANGED
+from issuer.web.pages.signin import PASSWORD_CHANGED, WELCOME
 
 router = APIRouter(route_class=UnambiguousRoute, include_in_schema=False)
 
@@ -33,16 +33,22 @@ class _Page:
     """The form, for one link."""
 
     request: Request
-    username: str
+    user: User
     token: str
     form_token: str
+
+    @property
+    def is_invited(self) -> bool:
+        """Whether the user has had no password so far."""
+        return self.user.invited_at is not None
 
     def render(self, *errors: PageError, status: int = 200) -> Response:
         return render(
             self.request,
             "reset.html",
             status=status,
-            username=self.username,
+            username=self.user.username,
+            is_invited=self.is_invited,
             token=self.token,
             form_token=self.form_token,
             least_characters=PASSWORD_LEAST_CHARACTERS,
@@ -69,8 +75,7 @@ def refused(request: Request, error: ErrorResponse) -> Response:
 
 def _page(page: PageRequest, links: ResetLinks, token: str) -> _Page:
     """Return the page of a link; raise InvalidGrant or StoreError."""
-    username = links.user(token, page.now).username
-    return _Page(page.request, username, token, page.form_token(PURPOSE, token))
+    return _Page(page.request, links.user(token, page.now), token, page.form_token(PURPOSE, token))
 
 
 @router.get(paths.RESET)
@@ -97,4 +102,4 @@ async def reset(
     await anyio.to_thread.run_sync(links.check, token, new, page.now)
     queue = (*networks_of(page.browser.origin.address), PURPOSE)
     await accounts.hashing_pool.run(queue, lambda: links.set_password(token, new, page.now))
-    return redirect(page.request, paths.SIGNIN, reason=PASSWORD_CHANGED)
+    return redirect(page.request, paths.SIGNIN, reason=WELCOME if shown.is_invited else PASSWORD_CHANGED)

@@ -15,7 +15,7 @@ from issuer.accounts.login import hashing_queue
 from issuer.accounts.user import User
 from issuer.authorize.decision import Reason
 from issuer.oauth import ErrorCode
-from issuer.web.deps import AccountsDep, AuthorizeDep, SessionsDep
+from issuer.web.deps import AccountsDep, AdministrationDep, AuthorizeDep, SessionsDep
 from issuer.web.http.ambiguity import UnambiguousRoute
 from issuer.web.http.endpoints import ErrorResponse, renders_errors
 from issuer.web.http.forms import FormDep
@@ -36,6 +36,8 @@ SWITCH = "switch"
 """The reason of a user who wants to sign in with another account."""
 PASSWORD_CHANGED = "password_changed"  # noqa: S105 - a keyword
 """The reason of a user who has just chosen another password."""
+WELCOME = "welcome"
+"""The reason of a user who was invited, and has just chosen the first password."""
 _CHOOSING = frozenset({"", Reason.SELECT_ACCOUNT})
 """The reasons for which who is signed in may go on without a password."""
 _SAME_USER = frozenset({Reason.LOGIN, Reason.MAX_AGE})
@@ -47,6 +49,7 @@ _WHY = {
     Reason.EXPIRED: "This page was open for too long, so the sign-in starts again. Nothing was lost.",
     Reason.SESSION_ENDED: "Your session has ended. Sign in to go on.",
     PASSWORD_CHANGED: "Your password was changed. Sign in with the new one.",
+    WELCOME: "Your account is ready. Sign in with the password that you have just chosen.",
     SWITCH: "You are signed in as {username}. When you sign in with another account, that session ends.",
 }
 """Why a user is asked to sign in, by `reason`."""
@@ -64,6 +67,7 @@ class SignInPage:
     token: str
     may_register: bool
     may_be_remembered: bool
+    sends_mail: bool
     sent: Mapping[str, str] = field(repr=False)
 
     @property
@@ -100,6 +104,7 @@ class SignInPage:
             form_token=self.token,
             may_register=self.may_register,
             may_be_remembered=self.may_be_remembered,
+            forgot=paths.FORGOT if self.sends_mail else "",
             is_remembered=self.is_remembered,
             switch=SWITCH,
         )
@@ -126,12 +131,18 @@ class SignInPages:
     """Makes the page for a visit."""
 
     def __init__(
-        self, page: PageRequestDep, authorize: AuthorizeDep, accounts: AccountsDep, sessions: SessionsDep
+        self,
+        page: PageRequestDep,
+        authorize: AuthorizeDep,
+        accounts: AccountsDep,
+        sessions: SessionsDep,
+        administration: AdministrationDep,
     ) -> None:
         self._page = page
         self._flow = authorize.flow
         self._registration = accounts.registration
         self._may_be_remembered = sessions.store.may_be_remembered
+        self._sends_mail = administration.mails.is_on
 
     def show(self, sent: Mapping[str, str]) -> SignInPage:
         """Return the page that these parameters describe; raise StoreError."""
@@ -141,6 +152,7 @@ class SignInPages:
             self._page.form_token(PURPOSE),
             may_register=self._registration.is_open,
             may_be_remembered=self._may_be_remembered,
+            sends_mail=self._sends_mail,
             sent=sent,
         )
 

@@ -14,7 +14,8 @@ from issuer.web.app import create_app
 def test_registration_makes_an_account_without_any_scope(web: TestClient) -> None:
     answer = web.post("/users", json=ALICE)
     assert answer.status_code == 201
-    assert answer.json().keys() == {"id", "username", "scope", "created_at"}
+    profile = {"name", "email", "email_verified"}
+    assert answer.json().keys() == {"id", "username", "scope", "created_at", *profile}
     tokens = web.post("/login", data=ALICE).json()
     assert tokens["scope"] == ""
     assert web.get("/users/me", headers=bearer(tokens["access_token"])).json() == answer.json()

@@ -29,6 +29,21 @@ def test_browser_apps_of_the_named_origins_only_may_log_in(made: Build, settings
     assert "access-control-allow-origin" not in refused.headers
 
 
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+def test_browser_apps_of_the_named_origins_may_manage_the_account(
+    made: Build, settings: Settings, method: str
+) -> None:
+    issuer = made(settings.model_copy(update={"cors_origins": (SERVICE,)}))
+    asks = {
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type",
+    }
+    with TestClient(create_app(issuer)) as web:
+        allowed = web.options("/users/me", headers={"Origin": SERVICE, **asks})
+    assert (allowed.status_code, allowed.headers[ALLOW_ORIGIN]) == (200, SERVICE)
+    assert method in allowed.headers["access-control-allow-methods"]
+
+
 def test_verifiers_of_every_origin_may_read_public_documents(made: Build, settings: Settings) -> None:
     issuer = made(settings.model_copy(update={"cors_origins": (SERVICE,)}))
     origin = {"Origin": "https://anywhere.example"}

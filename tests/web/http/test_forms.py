@@ -123,6 +123,7 @@ def test_errors_in_a_form_are_described(
 ACCEPTED = {
     "/login": (FORM, "multipart/form-data"),
     "/users": ("application/json",),
+    "/users/me/password": ("application/json",),
     TOKEN: (FORM,),
     "/oauth2/revoke": (FORM,),
     "/oauth2/introspect": (FORM,),

@@ -53,7 +53,7 @@ def form_to(page: Page, action: str, **fields: str) -> Form:
 
 
 def test_without_a_session_the_account_pages_lead_to_the_sign_in_page(web: TestClient) -> None:
-    for path in ("/account", "/account/password", "/account/delete"):
+    for path in ("/account", "/account/profile", "/account/password", "/account/delete"):
         answer = web.get(path, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (303, "/signin")
 

@@ -274,6 +274,7 @@ def test_each_page_can_be_read_and_used_by_all(world: World, scheme: str, size: 
         for name in (
             "signin",
             "account",
+            "account/profile",
             "account/password",
             "account/delete",
             "signout",

@@ -1,5 +1,6 @@
 """`/reset`: a user chooses a password with a link of an operator."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -106,3 +107,51 @@ def test_of_two_requests_with_one_link_one_changes_the_password(
     stored = issuer.accounts.store.by_id(user.id)
     assert stored
     assert issuer.accounts.passwords.verify(NEW, stored.password_hash) is None
+
+
+# Invitations
+
+
+@pytest.fixture
+def invited(issuer: Issuer) -> User:
+    return issuer.administration.invitations.invite("bob", issuer.clock())
+
+
+def link_of(issuer: Issuer, user: User, **valid: float) -> str:
+    token = issuer.administration.reset_links.token(user, issuer.clock(), timedelta(**valid or {"hours": 1}))
+    return f"/reset?token={token}"
+
+
+def test_an_invited_user_is_welcomed_chooses_a_password_and_signs_in(
+    web: TestClient, issuer: Issuer, invited: User
+) -> None:
+    link = link_of(issuer, invited)
+    page = web.get(link).text
+    assert "<h1>Welcome</h1>" in page
+    assert "All its sessions end" not in page
+    assert sign_in_by_page(web, "bob", NEW).status_code == 401
+    answer = submitted(web, link)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/signin?reason=welcome")
+    assert "Your account is ready." in web.get(answer.headers["location"]).text
+    assert sign_in_by_page(web, "bob", NEW).headers["location"] == "/account"
+    assert web.get(link).status_code == 400
+    assert "Welcome" not in web.get(link).text
+
+
+def test_another_invitation_voids_the_link_of_the_first(
+    web: TestClient, issuer: Issuer, invited: User
+) -> None:
+    first = link_of(issuer, invited)
+    second = link_of(issuer, issuer.administration.invitations.invite("bob", issuer.clock()))
+    assert [web.get(link).status_code for link in (first, second)] == [400, 200]
+
+
+def test_a_link_is_valid_for_as_long_as_asked_also_over_the_end_of_a_month(
+    web: TestClient, issuer: Issuer, invited: User, clock: MovableClock
+) -> None:
+    clock.advance(days=30)  # to the last day of the month
+    link = link_of(issuer, invited, days=28)
+    clock.advance(days=28, seconds=-1)
+    assert web.get(link).status_code == 200
+    clock.advance(seconds=1)
+    assert web.get(link).status_code == 400

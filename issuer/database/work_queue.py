@@ -1,0 +1,106 @@
+"""Tables of work that is done in the background, such as messages to be sent: each row by one process at a time.
+
+The tables and what is done belong to other modules. A table has the columns `id`, `attempts` and `due_at`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
+
+from sqlalchemy import Row, Table, and_, bindparam, delete, or_, select, update
+
+from issuer.database.database import Database
+from issuer.database.errors import DatabaseDamaged
+from issuer.database.rows import checked, each_readable
+
+
+class Job(Protocol):
+    """A row of such a table."""
+
+    @property
+    def id(self) -> str:
+        """The primary key."""
+
+    @property
+    def attempts(self) -> int:
+        """How often it was taken."""
+
+    @property
+    def due_at(self) -> datetime:
+        """When it may be taken again."""
+
+
+J = TypeVar("J", bound=Job)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What became of the rows that were taken together."""
+
+    delivered: int = 0
+    failed: int = 0
+    """Will be tried again."""
+    given_up: int = 0
+    is_full: bool = False
+    """Whether more may be due."""
+
+
+class WorkQueue(Generic[J]):
+    """Takes due rows of a table, and removes those that are done."""
+
+    def __init__(
+        self, database: Database, table: Table, waits: Sequence[timedelta], make: Callable[..., J]
+    ) -> None:
+        """Take the waits between one attempt and the next; `make` returns a job for the values of a row."""
+        self._database = database
+        self._table = table
+        self._waits = waits
+        self._make = make
+        # Built once: that takes longer than executing them.
+        self._due = select(table).where(table.c.due_at <= bindparam("now"))
+        self._is_due = self._due.limit(1)
+        self._taken = (
+            update(table)
+            .where(table.c.id == bindparam("job"))
+            .values(attempts=bindparam("attempt"), due_at=bindparam("again"))
+        )
+
+    def is_any_due(self, now: datetime) -> bool:
+        """Return whether there is a row to claim."""
+        with self._database.read() as connection:
+            return connection.execute(self._is_due, {"now": now}).first() is not None
+
+    def claim(self, now: datetime, most: int) -> tuple[list[J], list[DatabaseDamaged]]:
+        """Return up to `most` due jobs with this attempt counted, and what is wrong with unreadable ones.
+
+        No other process gets them before the wait after this attempt is over. A job whose last attempt was never
+        reported, because its process ended, has one attempt more than there may be.
+        """
+        # First attempts come first: receivers that do not answer must not delay others. Rows that another process
+        # takes at this moment are left to it.
+        order = self._table.c.attempts, self._table.c.due_at
+        due = self._due.order_by(*order).limit(most).with_for_update(skip_locked=True)
+        with self._database.write() as connection:
+            rows = connection.execute(due, {"now": now}).all()
+            jobs, damaged = each_readable(rows, lambda row: self._taken_from(row, now))
+            if jobs:
+                connection.execute(self._taken, [_values(job) for job in jobs])
+        return jobs, damaged
+
+    def remove(self, jobs: Iterable[J]) -> None:
+        """Remove jobs that are done, unless they were taken again meanwhile."""
+        done = [and_(self._table.c.id == each.id, self._table.c.attempts == each.attempts) for each in jobs]
+        if done:
+            with self._database.write() as connection:
+                connection.execute(delete(self._table).where(or_(*done)))
+
+    def _taken_from(self, row: Row[Any], now: datetime) -> J:
+        values = checked(self._table, row)
+        attempt = values["attempts"] + 1
+        wait = self._waits[min(attempt, len(self._waits)) - 1]
+        return self._make(**{**values, "attempts": attempt, "due_at": now + wait})
+
+
+def _values(job: Job) -> dict[str, object]:
+    return {"job": job.id, "attempt": job.attempts, "again": job.due_at}
