@@ -7,7 +7,7 @@ Which names and passwords are acceptable is decided in `user`; changes that also
 import hmac
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
-    Connection,
     Index,
     Row,
     String,
@@ -32,7 +31,7 @@ from sqlalchemy.exc import IntegrityError
 from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.profile import Profile, canonical_email
 from issuer.accounts.roles import role_columns
-from issuer.accounts.user import User, VerifiedPassword, canonical_username
+from issuer.accounts.user import User, canonical_username
 from issuer.audit.event import Event
 from issuer.audit.events import record
 from issuer.database.database import Database, metadata
@@ -255,44 +254,6 @@ class AccountStore:
         with self._database.write() as connection:
             connection.execute(update(users).where(users.c.id == user_id).values(**values))
             record(connection, *events)
-
-
-SIGNED_IN_INTERVAL = timedelta(minutes=5)
-"""How often the last sign-in of a user is stored."""
-_ENABLED = (
-    select(users.c.password_hash, users.c.signed_in_at)
-    .where(users.c.id == bindparam("user"), users.c.disabled_at.is_(None))
-    .with_for_update()
-)
-
-
-def lock_enabled(
-    connection: Connection,
-    user_id: str,
-    password: VerifiedPassword | None,
-    signs_in: datetime | None = None,
-) -> bool:
-    """Lock an enabled account for what a log-in stores; return False for a disabled one.
-
-    With `password`, also return False if its hash is no longer the user's; store the upgraded hash, if any. With
-    `signs_in`, store that the user signed in then, at most each `SIGNED_IN_INTERVAL`.
-    """
-    account = connection.execute(_ENABLED, {"user": user_id}).one_or_none()
-    if account is None or (password and account.password_hash != password.current_hash):
-        return False
-    values: dict[str, object] = {}
-    if password and password.upgraded_hash:
-        values["password_hash"] = password.upgraded_hash
-    if signs_in and _is_long_ago(account.signed_in_at, signs_in):
-        values["signed_in_at"] = signs_in
-    if values:
-        connection.execute(update(users).where(users.c.id == user_id).values(**values))
-    return True
-
-
-def _is_long_ago(stored: object, now: datetime) -> bool:
-    # Also if it is long after `now`, by a clock that was wrong; SQLite keeps any type in any column.
-    return not isinstance(stored, datetime) or abs(now - stored) >= SIGNED_IN_INTERVAL
 
 
 def _row(user: User) -> dict[str, object]:

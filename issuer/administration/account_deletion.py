@@ -8,9 +8,10 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
+from issuer.accounts.account_lock import lock_enabled
 from issuer.accounts.freed_names import FreedNames
 from issuer.accounts.roles import user_roles
-from issuer.accounts.store import lock_enabled, users
+from issuer.accounts.store import users
 from issuer.accounts.user import User, VerifiedPassword, account_name
 from issuer.audit.event import Event, EventAction, by_user
 from issuer.audit.events import record

@@ -12,6 +12,7 @@ from issuer.accounts.passwords import Passwords
 from issuer.accounts.profile import NO_PROFILE, Profile
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, require_username
+from issuer.audit.event import ISSUER, Event, EventAction
 from issuer.errors import Refused
 
 
@@ -28,6 +29,7 @@ class Invitations:
         now: datetime,
         scope: frozenset[str] = frozenset(),
         profile: Profile = NO_PROFILE,
+        actor: str = ISSUER,
     ) -> User:
         """Make an account and return it, or one that was invited before, as it is: then older links are void.
 
@@ -47,7 +49,7 @@ class Invitations:
             updated_at=now,
             **vars(profile),
         )
-        self._accounts.add(user)
+        self._accounts.add(user, Event(now, actor, EventAction.USER_CREATED, user.id, detail="invited"))
         return user
 
     def _again(self, user: User, now: datetime, scope: frozenset[str], profile: Profile) -> User:

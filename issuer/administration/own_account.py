@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from sqlalchemy import delete
 
+from issuer.accounts.account_lock import lock_enabled
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.passwords import COMMON, Passwords
-from issuer.accounts.store import lock_enabled
 from issuer.accounts.user import User, VerifiedPassword, require_password
 from issuer.administration.account_deletion import delete_account
 from issuer.administration.user_mails import UserMails

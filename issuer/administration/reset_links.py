@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
+from issuer.accounts.account_lock import lock_enabled
 from issuer.accounts.passwords import COMMON, Passwords
 from issuer.accounts.profile import Profile
-from issuer.accounts.store import AccountStore, lock_enabled
+from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword, require_password
 from issuer.administration.user_mails import UserMails
 from issuer.audit.event import Event, EventAction, by_user

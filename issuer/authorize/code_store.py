@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from issuer.accounts.store import lock_enabled
+from issuer.accounts.account_lock import lock_enabled
 from issuer.authorize.code import AuthorizationCode
 from issuer.authorize.pushed import use_pushed
 from issuer.database.database import Database, metadata

@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
 )
 
-from issuer.accounts.store import lock_enabled
+from issuer.accounts.account_lock import lock_enabled
 from issuer.audit.event import Event, EventAction, by_user
 from issuer.audit.events import record
 from issuer.authorize.code_store import authorization_codes

@@ -47,7 +47,7 @@ def invite(
         if mail:
             _require_mail(issuer, username, profile)
         with _reasons():
-            user = administration.invitations.invite(username, now, granted, profile)
+            user = administration.invitations.invite(username, now, granted, profile, issuer.actor)
         if mail:
             administration.mails.invite(user, lifetime, now)
             row = {"username": user.username, "email": user.email}

@@ -102,8 +102,11 @@ class Database:
     def together(self) -> Iterator[None]:
         """Run everything that this thread reads and writes in the block in one transaction, committed at its end.
 
-        Raise DatabaseUnavailable, also within the block.
+        A block within another is part of it. Raise DatabaseUnavailable, also within the block.
         """
+        if getattr(self._joint, "connection", None) is not None:
+            yield
+            return
         with self._transaction(Mode.WRITE, writes=True) as connection:
             self._joint.connection = connection
             try:

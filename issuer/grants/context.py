@@ -19,7 +19,8 @@ from issuer.oauth import GrantType, InvalidRequest
 from issuer.throttling.origin import Origin
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.entitlements import Entitlements
-from issuer.tokens.family_store import FamilyStore, Found
+from issuer.tokens.family_queries import Found
+from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import Grace
 
 

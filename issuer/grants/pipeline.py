@@ -32,7 +32,7 @@ from issuer.throttling.origin import Origin
 from issuer.tokens.access_tokens import AccessTokens
 from issuer.tokens.authorization import Authorization
 from issuer.tokens.families import Sessions
-from issuer.tokens.family_store import Found
+from issuer.tokens.family_queries import Found
 from issuer.tokens.further_claims import FurtherClaims
 from issuer.tokens.id_tokens import IdTokens
 from issuer.tokens.refresh import NewFamily, Renewal, ReuseDetected

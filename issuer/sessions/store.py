@@ -27,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from issuer.accounts.store import lock_enabled
+from issuer.accounts.account_lock import lock_enabled
 from issuer.accounts.user import VerifiedPassword
 from issuer.audit.event import Event, EventAction, by_user
 from issuer.audit.events import record

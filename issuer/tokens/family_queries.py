@@ -1,11 +1,12 @@
 """The statements of `family_store`, and how its rows are read."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, bindparam, insert, join, select, update
 
-from issuer.accounts.store import user_columns, users
+from issuer.accounts.store import read_user, user_columns, users
+from issuer.accounts.user import User
 from issuer.database.rows import checked, damaged
 from issuer.tokens.refresh import Family, RefreshToken
 from issuer.tokens.refresh_rotation import DATABASE_TICK, families, refresh_tokens
@@ -63,3 +64,16 @@ def read_used_family(row: Row[Any]) -> tuple[Family, datetime]:
 def read_family(row: Row[Any]) -> Family:
     """Return the family in a row."""
     return Family(**checked(families, row))
+
+
+class Found(NamedTuple):
+    """A refresh token with its family and user."""
+
+    token: RefreshToken
+    family: Family
+    user: User
+
+
+def read_found(row: Row[Any]) -> Found:
+    """Return the refresh token in a row with its family and user; raise DatabaseDamaged."""
+    return Found(read_token(row), read_family(row), read_user(row, OWNER))

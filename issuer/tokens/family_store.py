@@ -6,12 +6,13 @@ statements in `family_queries`.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, join, select, update
 
-from issuer.accounts.store import lock_enabled, read_user, users
-from issuer.accounts.user import User, VerifiedPassword
+from issuer.accounts.account_lock import lock_enabled
+from issuer.accounts.store import users
+from issuer.accounts.user import VerifiedPassword
 from issuer.audit.event import Event, EventAction, by_user
 from issuer.audit.events import record
 from issuer.database.database import Database
@@ -33,22 +34,14 @@ from issuer.tokens.family_queries import (
     ISSUED_BY_DATABASE,
     KEEP,
     KEEP_FAMILY,
-    OWNER,
+    Found,
     read_family,
-    read_token,
+    read_found,
     read_used_family,
 )
 from issuer.tokens.refresh import Family, Issued, RefreshRotation, RefreshToken
 from issuer.tokens.refresh_rotation import families, refresh_tokens, rotate, token_row
 from issuer.tokens.refresh_text import family_and_proof
-
-
-class Found(NamedTuple):
-    """A refresh token with its family and user."""
-
-    token: RefreshToken
-    family: Family
-    user: User
 
 
 class FamilyStore:
@@ -82,11 +75,11 @@ class FamilyStore:
 
     def find(self, digest: bytes) -> Found | None:
         """Return the token with that digest, its family and user, or None; raise DatabaseDamaged."""
-        return next(map(_found, self._rows([digest])), None)
+        return next(map(read_found, self._rows([digest])), None)
 
     def find_all(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
         """Return the tokens of these digests that exist and are readable; `find` raises what is wrong with others."""
-        found, _ = each_readable(self._rows(digests), _found)
+        found, _ = each_readable(self._rows(digests), read_found)
         return {each.token.digest: each for each in found}
 
     def _rows(self, digests: Sequence[bytes]) -> Sequence[Row[Any]]:
@@ -104,7 +97,7 @@ class FamilyStore:
             ).one_or_none()
         if row is None:
             return None
-        found = _found(row)
+        found = read_found(row)
         expires_at, proof = found.token.expires_at, found.token.proof_digest
         superseded = RefreshToken(digest(token), found.family.id, expires_at, b"", proof, superseded=True)
         return found._replace(token=superseded)
@@ -301,7 +294,3 @@ def _end_browser_sessions(connection: Connection, condition: ColumnElement[bool]
 
 def _active(now: datetime) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
     return families.c.ended_at.is_(None), families.c.expires_at > now
-
-
-def _found(row: Row[Any]) -> Found:
-    return Found(read_token(row), read_family(row), read_user(row, OWNER))

@@ -25,7 +25,8 @@ import anyio.to_thread
 
 from issuer.database.errors import DatabaseDamaged
 from issuer.threads import start_threads
-from issuer.tokens.family_store import FamilyStore, Found
+from issuer.tokens.family_queries import Found
+from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import RefreshRotation
 
 MOST = 64

@@ -3,7 +3,8 @@
 from datetime import datetime
 
 from issuer.digests import digest
-from issuer.tokens.family_store import FamilyStore, Found
+from issuer.tokens.family_queries import Found
+from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import Grace, Redemption, Renewal, ReuseDetected, redemption
 from issuer.tokens.refresh_text import successor
 

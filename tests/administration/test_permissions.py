@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from support.stores import NOW, family_with_token, found, signed_in, user
 
+from issuer.accounts.account_lock import SIGNED_IN_INTERVAL
 from issuer.accounts.roles import NoSuchRole, Role, RoleStore
-from issuer.accounts.store import SIGNED_IN_INTERVAL, AccountStore
+from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User, VerifiedPassword
 from issuer.administration.permissions import (
     NoSuchUser,

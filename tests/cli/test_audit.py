@@ -62,7 +62,7 @@ ROLES_SESSIONS_AND_DELETION = [
 ]
 READING = {"list", "show"}
 OF_CLIENTS = {action for action in EventAction if action.name.startswith(("CLIENT", "SECRET"))}
-CREATING = {"users add", "users import", "clients add"}
+CREATING = {"users add", "users import", "users invite", "clients add"}
 
 
 @pytest.fixture

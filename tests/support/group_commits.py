@@ -15,7 +15,7 @@ from issuer.grants.response import UnsignedTokenResponse
 from issuer.oauth import OAuthRequest
 from issuer.services import Issuer
 from issuer.throttling.origin import Origin
-from issuer.tokens.family_store import Found
+from issuer.tokens.family_queries import Found
 from issuer.tokens.group_commit import GroupCommit
 from issuer.tokens.refresh_rotation import refresh_tokens
 from support.defaults import same

@@ -38,7 +38,7 @@ from issuer.oauth import InvalidGrant
 from issuer.services import Issuer
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.tokens.family_store import Found
+from issuer.tokens.family_queries import Found
 from issuer.tokens.group_commit import MOST, GroupCommit
 from issuer.tokens.refresh import RepeatRefused
 from issuer.tokens.refresh_rotation import families, refresh_tokens

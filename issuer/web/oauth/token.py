@@ -32,7 +32,7 @@ from issuer.oauth import (
 )
 from issuer.services import Tokens
 from issuer.throttling.origin import Origin
-from issuer.tokens.family_store import Found
+from issuer.tokens.family_queries import Found
 from issuer.web.deps import get_issuer, get_origin
 from issuer.web.http.body_limit import BODY_ERRORS
 from issuer.web.http.endpoints import authenticates_clients
