@@ -88,7 +88,7 @@ def test_keys_in_a_file_and_keys_at_a_url_replace_each_other() -> None:
         (APP, {"grant_types": frozenset({GrantType.PASSWORD})}, "built-in client only"),
         (APP, {"grant_types": frozenset({GrantType.CLIENT_CREDENTIALS})}, "for clients with the"),
         (APP, {"name": " "}, "needs a name"),
-        (APP, {"id_token_claims": ("sub",)}, "sub is none of"),
+        (APP, {"id_token_claims": ("sub",)}, "'sub' of id_tokens must be one of"),
         (APP, {"jwks": "{}"}, "it authenticates by client_secret_basic"),
         (MACHINE, {"is_trusted": True}, "authorization_code"),
         (app(auth_method=AuthMethod.NONE), {"requires_pkce": False}, "must use PKCE"),

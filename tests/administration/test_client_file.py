@@ -116,7 +116,7 @@ def test_secrets_are_not_in_the_representation() -> None:
         ({"redirect_uris": []}, "needs a redirect URI"),
         ({"backchannel_logout_uri": "http://shop.example"}, "back-channel"),
         ({"is_trusted": "maybe"}, "is_trusted: must be true or false"),
-        ({"id_token_claims": ["sub"]}, "sub is none of"),
+        ({"id_token_claims": ["sub"]}, "'sub' of id_tokens must be one of"),
         ({"jwks": JWKS}, "needs jwks or jwks_uri, and nothing else"),
         ({"auth": "private_key_jwt", "secret_sha256": None}, "needs jwks or jwks_uri"),
         ({"auth": "private_key_jwt", "jwks": {}, "secret_sha256": None}, "jwks: it is not a JWKS"),
