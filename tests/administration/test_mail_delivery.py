@@ -12,7 +12,7 @@ from support.mailing import FROM, a_user, deliver, sending
 
 from issuer.accounts.profile import Profile
 from issuer.accounts.user import User, VerifiedPassword
-from issuer.administration.own_account import delete_account
+from issuer.administration.account_deletion import delete_account
 from issuer.administration.users import change_profile
 from issuer.database.work_queue import Round
 from issuer.mail.outbox import ATTEMPTS_MOST, DUE_MOST, WAITS, MailKind, Outbox, mails

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 
 import pytest
-from click.testing import Result
 from pydantic import SecretStr
 from support.defaults import Build
 from support.mail_server import link_in, mail_server, text_of
 from support.mailing import deliver
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from issuer.cli.commands import app
 from issuer.clock import system_clock

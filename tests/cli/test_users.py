@@ -12,9 +12,8 @@ import pytest
 import typer
 from support.defaults import PASSWORD
 
-from issuer.accounts.login import account_name
 from issuer.accounts.store import AccountStore
-from issuer.accounts.user import User
+from issuer.accounts.user import User, account_name
 from issuer.cli import commands
 from issuer.clock import system_clock
 from issuer.database.database import Database

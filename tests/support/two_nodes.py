@@ -23,6 +23,7 @@ from issuer.tokens.entitlements import Entitlements
 from issuer.tokens.event_store import SessionEventStore
 from issuer.tokens.families import Sessions
 from issuer.tokens.family_store import FamilyStore
+from issuer.tokens.further_claims import further_claims
 from issuer.tokens.refresh import Grace, NewFamily
 from support.defaults import REFRESH_GRACE, START
 
@@ -74,6 +75,7 @@ class Node:
             sessions=self.sessions,
             access_tokens=cast("Any", KeyRingStub()),
             id_tokens=cast("Any", KeyRingStub()),
+            further_claims=further_claims(()),
             password_login=True,
         )
 

@@ -15,12 +15,13 @@ from support.stores import user
 from issuer.audit.chain import Action
 from issuer.clients.client import Client
 from issuer.clients.store import clients
+from issuer.database.work_queue import Round
 from issuer.oauth import Unavailable
 from issuer.services import Issuer
 from issuer.sessions.logout_notices import LogoutNotice
 from issuer.settings.settings import Settings
 from issuer.throttling.origin import Origin
-from issuer.tokens.backchannel_logout import AT_ONCE, Round
+from issuer.tokens.backchannel_logout import AT_ONCE
 
 DELIVERED, FAILED, GIVEN_UP, NOTHING = Round(delivered=1), Round(failed=1), Round(given_up=1), Round()
 DAY = 24 * 3600

@@ -64,8 +64,8 @@ def test_a_user_who_forgot_the_password_chooses_another_with_a_link_by_mail(
     answer = ask(web, "alice@example.com")
     assert (answer.status_code, "Look at your mail" in answer.text) == (200, True)
     assert deliver(issuer) == Round(delivered=1)
-    page = web.get(path_in(server.messages[0]))
-    assert send(web, "/reset", page.text, new_password=NEW).status_code == 303
+    page = web.get(path_in(server.messages[0])).text
+    assert send(web, "/reset", page, new_password=NEW).status_code == 303
     assert sign_in(web, "alice", PASSWORD).status_code == 401
     assert sign_in(web, "alice", NEW).headers["location"] == "/account"
     deliver(issuer)
