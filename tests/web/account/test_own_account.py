@@ -129,8 +129,8 @@ def test_a_deleted_account_is_gone_with_its_sessions(
 def test_tokens_of_other_applications_change_nothing(
     issuer: Issuer, web: TestClient, alice: str, method: str, path: str, body: dict[str, str]
 ) -> None:
-    before = issuer.accounts.store.by_id(alice)
     browser, _ = browser_of(issuer, web, alice)
+    before = issuer.accounts.store.by_id(alice)
     foreign = an_app(issuer, AuthMethod.NONE, is_trusted=False)
     page = browser.open(f"{issuer.settings.url}/oauth2/authorize?{urlencode(foreign.request())}")
     token = foreign.redeems(web, browser.allow(page).parameters["code"]).json()["access_token"]
