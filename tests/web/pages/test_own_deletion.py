@@ -25,7 +25,7 @@ def delete(browser: SignInBrowser, url: str, confirmation: str, password: str) -
     return browser.submit(page, page.form_with("confirmation"), confirmation=confirmation, password=password)
 
 
-def test_a_deleted_account_is_gone_at_once_and_its_name_is_free(
+def test_a_deleted_account_is_gone_at_once_and_its_name_stays_reserved(
     issuer: Issuer, web: TestClient, browser: SignInBrowser, alice: str, url: str
 ) -> None:
     tokens = web.post("/login", data=ALICE).json()
@@ -41,10 +41,9 @@ def test_a_deleted_account_is_gone_at_once_and_its_name_is_free(
     }
     assert web.post("/oauth2/token", data=refresh).status_code == 400
     assert web.post("/login", data=ALICE).status_code == 401
-    assert web.post("/users", json=ALICE).status_code == 201
-    again = issuer.accounts.store.by_username("alice")
-    assert again
-    assert again.id != alice
+    assert web.post("/users", json=ALICE).status_code == 409
+    assert issuer.accounts.store.by_id(alice) is None
+    assert issuer.accounts.store.by_username("alice") is None
 
 
 @pytest.mark.parametrize(
