@@ -79,6 +79,7 @@ def add_accounts(database: Database, numbers: range, password_hash: str) -> None
                 "disabled_at": None,
                 "email_verified": False,
                 "draw": secrets.randbits(DRAW_BITS),
+                "attributes": {},
             }
             for number in numbers
         ),
@@ -107,6 +108,7 @@ def add_clients(database: Database, numbers: range, secret_digest: bytes) -> Non
                 "requires_pkce": True,
                 "requires_par": False,
                 "id_token_claims": (),
+                "has_roles_claim": False,
                 "created_at": now,
             }
             for number in numbers

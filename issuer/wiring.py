@@ -235,7 +235,7 @@ def _administration(
 ) -> Administration:
     store, login, families = accounts.store, accounts.login, tokens.families
     reset_links = ResetLinks(database, sessions.secrets, store, families, accounts.passwords, mails)
-    address_links = AddressLinks(sessions.secrets, store, login, mails)
+    address_links = AddressLinks(database, sessions.secrets, store, login, mails)
     return Administration(
         mails=mails,
         mail_delivery=delivery_for(settings, database, store, guard, reset_links, address_links),

@@ -12,8 +12,9 @@ NAME_MOST_CHARACTERS = 200
 EMAIL_MOST_CHARACTERS = 254
 """RFC 5321 section 4.5.3.1.3, without the angle brackets."""
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*")
-"""The form that browsers accept in a field for an e-mail address: HTML, section 4.10.5.1.5."""
+_EMAIL = re.compile(rf"(?!.*=\?)[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+@{_LABEL}(?:\.{_LABEL})*")
+"""The form that browsers accept in a field for an e-mail address, HTML section 4.10.5.1.5, without encoded words (RFC
+2047): mail programs would decode them to another address."""
 
 
 @dataclass(frozen=True)

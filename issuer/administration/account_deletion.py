@@ -25,8 +25,8 @@ from issuer.throttling.account_limits import AccountLimitStore
 from issuer.tokens.event_store import session_events
 from issuer.tokens.refresh_rotation import families, refresh_tokens
 
-PERSONAL = (authorization_codes, consents, families, browser_sessions, session_events, user_roles, mails)
-"""The tables with rows of a user, in the order in which they are deleted."""
+PERSONAL = (consents, authorization_codes, families, browser_sessions, session_events, user_roles, mails)
+"""The tables with rows of a user, in the order in which they are deleted, as by `client_deletion`."""
 
 
 def delete_account(

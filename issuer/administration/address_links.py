@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from issuer.accounts.login import AuthenticatedUser, PasswordLogin
+from issuer.accounts.account_lock import lock_enabled
+from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.profile import Profile
 from issuer.accounts.store import AccountStore
 from issuer.accounts.user import User
 from issuer.administration.user_mails import UserMails
+from issuer.audit.event import Event, EventAction, by_user
 from issuer.authorize.ticket import SIGNATURE, Secrets
+from issuer.database.database import Database
 from issuer.oauth import InvalidGrant
 from issuer.throttling.origin import Origin
 
@@ -31,8 +34,14 @@ class AddressLinks:
     """Makes and redeems the tokens of links."""
 
     def __init__(
-        self, secrets: Secrets, accounts: AccountStore, login: PasswordLogin, mails: UserMails
+        self,
+        database: Database,
+        secrets: Secrets,
+        accounts: AccountStore,
+        login: PasswordLogin,
+        mails: UserMails,
     ) -> None:
+        self._database = database
         self._secrets = secrets
         self._accounts = accounts
         self._login = login
@@ -71,10 +80,16 @@ class AddressLinks:
         user, address = self.find(token, now)
 
         def store(authenticated: AuthenticatedUser) -> None:
-            known = authenticated.user
-            if known.email != address:
-                self._mails.address_changed(known, now)
-            self._accounts.set_profile(known.id, Profile(known.name, address, email_verified=True), now)
+            with self._database.together():
+                with self._database.write() as connection:
+                    if not lock_enabled(connection, user.id, authenticated.password):
+                        raise AccountChanged
+                known, _ = self.find(token, now)  # again, as it is while it is locked
+                if known.email != address:
+                    self._mails.address_changed(known, now)
+                changed = Event(now, by_user(known.id), EventAction.PROFILE_CHANGED, known.id)
+                profile = Profile(known.name, address, email_verified=True)
+                self._accounts.set_profile(known.id, profile, now, changed)
 
         self._login.authenticate(user.username, password, origin, now, store)
 

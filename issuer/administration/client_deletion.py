@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, update
+from sqlalchemy import Connection, Table, delete, update
 
 from issuer.administration.client_sessions import active
 from issuer.audit.event import Event
@@ -18,9 +18,11 @@ from issuer.sessions.logout_notices import logout_notices
 from issuer.sessions.store import client_sessions
 from issuer.tokens.refresh_rotation import families
 
-# Consents before codes, as where a user withdraws: two transactions could wait for each other otherwise. Codes before
-# sessions: one that is being redeemed is waited for, and its session then ends.
-_OF_CLIENTS = (consents, authorization_codes, pushed_requests, client_sessions, logout_notices)
+# Two transactions could wait for each other in another order: consents before codes, as where a user withdraws, and
+# families before what a browser session has, as where an account is deleted. Codes before families: one that is being
+# redeemed is waited for, and its session then ends.
+_BEFORE_FAMILIES = (consents, authorization_codes, pushed_requests)
+_AFTER_FAMILIES = (client_sessions, logout_notices)
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,11 @@ def remove_leftovers(database: Database, client_id: str, now: datetime) -> None:
 
 
 def _remove_all_of(connection: Connection, client_id: str, now: datetime) -> Removed:
-    deleted = {
-        table: connection.execute(delete(table).where(table.c.client_id == client_id)).rowcount
-        for table in _OF_CLIENTS
-    }
+    def delete_of(table: Table) -> int:
+        return connection.execute(delete(table).where(table.c.client_id == client_id)).rowcount
+
+    deleted = {table: delete_of(table) for table in _BEFORE_FAMILIES}
     ended = connection.execute(update(families).where(*active(client_id, now)).values(ended_at=now)).rowcount
+    for table in _AFTER_FAMILIES:
+        delete_of(table)
     return Removed(ended, deleted[consents])

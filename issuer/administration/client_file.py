@@ -43,6 +43,8 @@ MEMBERS = (
 )
 _CLIENT_ID = re.compile(rf"[!-~]{{1,{CLIENT_ID_MOST_CHARACTERS}}}")
 """What a request may name: `ClientStore.find_enabled`; without blanks, as it is copied from tables."""
+_NOT_IN_BASIC = frozenset(":%+")
+"""Characters that programs which do not encode the id in `Authorization: Basic` would send in vain."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -159,10 +161,10 @@ def _texts(place: Located) -> tuple[str, ...]:
 
 def _client_id(place: Located) -> str:
     text = place.text()
-    if not _CLIENT_ID.fullmatch(text) or text.startswith("-"):
+    if not _CLIENT_ID.fullmatch(text) or text.startswith("-") or _NOT_IN_BASIC.intersection(text):
         raise InvalidRequest(
-            f"must have 1 to {CLIENT_ID_MOST_CHARACTERS} printable ASCII characters without spaces, and no dash at"
-            " its beginning"
+            f"must have 1 to {CLIENT_ID_MOST_CHARACTERS} printable ASCII characters without spaces, `:`, `%`"
+            " and `+`, and no dash at its beginning"
         )
     if text == FIRST_PARTY_ID:
         raise InvalidRequest("is the built-in client")

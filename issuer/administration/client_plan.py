@@ -10,6 +10,7 @@ from issuer.administration.client_file import ClientFile, DeclaredClient
 from issuer.clients.client import SECRET_METHODS, Client
 from issuer.clock import instant
 from issuer.errors import Refused
+from issuer.strict_json import BadDocument
 
 
 class Step(StrEnum):
@@ -63,6 +64,8 @@ def planned(
         each for declared, before in found if (each := _step(declared, before, file, used_ids, now, overlap))
     ]
     if prune:
+        if not file.clients:
+            raise BadDocument("it names no client, so that --prune would delete every one")
         kept = {before.id for _, before in found if before}
         plan += [PlannedClient(Step.DELETE, each, each) for each in registered if each.id not in kept]
     return plan
@@ -138,7 +141,8 @@ def _wanted(declared: DeclaredClient, before: Client) -> Client:
 
 def _with_digest(client: Client, digest: bytes, now: datetime, overlap: timedelta) -> Client:
     if client.secret_digest == digest:
-        return client
+        is_leaked = not overlap and client.old_secret_digest is not None
+        return replace(client, old_secret_digest=None, old_secret_until=None) if is_leaked else client
     if overlap and client.old_secret_until and client.old_secret_until > now:
         raise Refused(
             f"the secret of {client.name} was replaced, and the one before is valid until"

@@ -146,7 +146,8 @@ class MailDelivery:
         details = mail.values()
         match mail.kind:
             case MailKind.RESET if user.email == mail.recipient and user.email_verified:
-                return self._link("reset", self._reset_links.token(user, now), LINK_LIFETIME)
+                token = self._reset_links.token(user, now, proves=mail.recipient)
+                return self._link("reset", token, LINK_LIFETIME)
             case MailKind.INVITATION if user.email == mail.recipient and user.invited_at is not None:
                 lifetime = timedelta(seconds=details["seconds"])
                 token = self._reset_links.token(user, now, lifetime, proves=mail.recipient)

@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from issuer.accounts.account_lock import lock_enabled
 from issuer.accounts.login import AccountChanged, AuthenticatedUser, PasswordLogin
 from issuer.accounts.passwords import COMMON, Passwords
-from issuer.accounts.user import User, VerifiedPassword, require_password
+from issuer.accounts.user import User, VerifiedPassword, account_name, require_password
 from issuer.administration.account_deletion import delete_account
 from issuer.administration.user_mails import UserMails
 from issuer.audit.event import Event, EventAction, by_user
@@ -21,6 +21,7 @@ from issuer.authorize.code_store import authorization_codes
 from issuer.database.database import Database
 from issuer.sessions.session import Acr, Amr, BrowserSession
 from issuer.sessions.store import BrowserSessionStore
+from issuer.throttling.account_limits import AccountLimitStore
 from issuer.throttling.origin import Origin
 from issuer.tokens.family_store import FamilyStore
 from issuer.tokens.refresh import Family
@@ -144,6 +145,8 @@ class OwnAccount:
                 raise AccountChanged
 
         self._authenticated(user, password, origin, now, remove)
+        # The log-in has remembered the device again.
+        AccountLimitStore(self._database).forget(account_name(user.username))
 
     def _authenticated(
         self,

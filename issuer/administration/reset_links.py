@@ -57,7 +57,8 @@ class ResetLinks:
     def user(self, token: str, now: datetime) -> User:
         """Return the user of a link.
 
-        Raise InvalidGrant if it has expired, was changed or used, or the account has another password or is disabled.
+        Raise InvalidGrant if it has expired, was changed or used, or the account is disabled, or has another password
+        or another address than that which the link was sent to.
         """
         return self._find(token, now)[0]
 
@@ -69,6 +70,8 @@ class ResetLinks:
             raise _not_valid() from None
         user = self._accounts.by_id(user_id) if now.timestamp() < until else None
         if user is None or user.disabled_at is not None or digest(user.password_hash).hex() != replaces:
+            raise _not_valid()
+        if proves and user.email != proves:  # it was sent to an address that is no longer the user's
             raise _not_valid()
         return user, proves
 

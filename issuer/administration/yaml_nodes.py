@@ -14,6 +14,7 @@ from issuer.strict_json import BadDocument
 
 _TAG = "tag:yaml.org,2002:"
 _TRUE = frozenset({"true", "yes", "on"})
+_FALSE = frozenset({"false", "no", "off"})
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc] # the library has no types
@@ -71,9 +72,11 @@ class Located:
 
     def flag(self) -> bool:
         """Return true or false; raise BadDocument."""
-        if not isinstance(self.node, yaml.ScalarNode) or self.node.tag != f"{_TAG}bool":
+        is_flag = isinstance(self.node, yaml.ScalarNode) and self.node.tag == f"{_TAG}bool"
+        text = str(self.node.value).lower() if is_flag else ""
+        if text not in _TRUE | _FALSE:
             raise self.refused("must be true or false")
-        return str(self.node.value).lower() in _TRUE
+        return text in _TRUE
 
     def value(self) -> object:
         """Return an object, a list, a string or a flag, with all that is in it; raise BadDocument."""

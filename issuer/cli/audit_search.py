@@ -104,9 +104,12 @@ def export(
 
 
 def _user_id(issuer: Issuer, text: str | None) -> str | None:
-    """Return the id of an account that is named by username or id; it may be deleted."""
-    if text is None:
-        return None
+    """Return the id of an account that is named by id or username; it may be deleted.
+
+    An id comes first: users choose their names.
+    """
+    if text is None or issuer.accounts.store.by_id(text):
+        return text
     with suppress(DatabaseDamaged):
         found = issuer.accounts.store.by_username(text)
         return found.id if found else text

@@ -54,6 +54,8 @@ def parse_smtp_url(text: str) -> MailServer:
     username, password = (unquote(each) if each else None for each in (parts.username, parts.password))
     if (username is None) != (password is None):
         raise ValueError("has a user or a password, but not both")
+    if not f"{username}{password}".isascii():
+        raise ValueError("has a user or a password with other than ASCII characters, which SMTP cannot send")
     if password and security is Security.NONE and not _is_local(host):
         raise ValueError("would send the password in plain text: remove starttls=off, or write smtps://")
     return MailServer(host, port or PORTS[security], security, username, password)

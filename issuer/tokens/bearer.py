@@ -64,7 +64,7 @@ class BearerAuthentication:
         or end sessions.
         """
         caller = self.caller(token, now)
-        client = self._clients.by_id(caller.family.client_id)
+        client = self._clients.find_enabled(caller.family.client_id)
         if client is None or not (client.is_trusted or client.id == FIRST_PARTY_ID):
             raise InvalidToken("the access token is of an application, which must not manage the account")
         return caller

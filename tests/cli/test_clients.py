@@ -193,6 +193,9 @@ def test_pruning_asks_for_the_number_of_clients(
 ) -> None:
     file = tmp_path / "clients.json"
     file.write_text(json.dumps({"clients": []}))
+    assert "would delete every one" in run("add", "--from", str(file), "--prune", "--yes").err
+    kept = {"client_id": "kept", "name": "Kept", "auth": "none", "redirect_uris": ["https://kept.example/"]}
+    file.write_text(json.dumps({"clients": [kept]}))
     assert run("add", "--from", str(file), "--prune").code == 0, "there is nothing to delete"
     for name in ("one", "two"):
         run("add", name)
@@ -200,11 +203,11 @@ def test_pruning_asks_for_the_number_of_clients(
     assert (unasked.code, "two" in unasked.err, "give --yes" in unasked.err) == (1, True, True)
     answering(monkeypatch, "1")
     assert run("add", "--from", str(file), "--prune").code == 1
-    assert len(run("list", "--json").document["clients"]) == 3
+    assert len(run("list", "--json").document["clients"]) == 4
     answering(monkeypatch, "2")
     done = run("add", "--from", str(file), "--prune")
     assert (done.code, "delete: 2" in done.out) == (0, True)
-    assert len(run("list", "--json").document["clients"]) == 1
+    assert len(run("list", "--json").document["clients"]) == 2
     run("add", "three")
     assert run("add", "--from", str(file), "--prune", "--yes").code == 0
-    assert len(run("list", "--json").document["clients"]) == 1
+    assert len(run("list", "--json").document["clients"]) == 2

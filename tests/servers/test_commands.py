@@ -45,8 +45,18 @@ def site(serving: tuple[Installation, Server]) -> Installation:
 def test_a_user_is_made_and_granted_scope(site: Installation) -> None:
     arguments = ["users", "add", "alice", "--scope", "items:read", "--password-stdin"]
     made = run_json(site, *arguments, stdin=f"{PASSWORD}\n")
-    profile = {"name", "email", "email_verified", "invited_at", "updated_at"}
-    assert made.keys() == {"username", "id", "scope", "created_at", "disabled_at", *profile}
+    profile = {"name", "email", "email_verified", "invited_at", "updated_at", "signed_in_at", "attributes"}
+    scopes = {"scope", "effective_scope", "roles"}
+    assert made.keys() == {
+        "username",
+        "id",
+        "scope",
+        "effective_scope",
+        "roles",
+        "created_at",
+        "disabled_at",
+        *profile,
+    }
     assert (made["username"], made["scope"]) == ("alice", "items:read")
     more = run_json(site, "users", "grant", "alice", "--scope", "items:write")
     assert more["scope"] == "items:read items:write"

@@ -79,7 +79,8 @@ def test_tokens_sessions_and_keys_stay_valid_in_postgresql(
     assert initialized.log_in("alice", PASSWORD).is_success
     for proof in (("audit", "verify"), ("keys", "verify")):
         assert initialized.command(*proof).code == 0
-    assert initialized.command("audit", "list", "--json").document["entries"][-1]["action"] == "moved"
+    entries = initialized.command("audit", "list", "--json").document["entries"]
+    assert [each["action"] for each in entries if each["log"] == "keys"][-1] == "moved"
 
 
 def test_a_move_can_be_taken_back(initialized: Installation) -> None:
