@@ -13,6 +13,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from pydantic import SecretStr
 from sqlalchemy import select
 from support.authorizing import AUTHORIZE, CALLBACK, an_app, page, sign_in
 from support.defaults import ALICE, PASSWORD
@@ -24,9 +25,11 @@ from issuer.accounts.store import users
 from issuer.authorize.code_store import authorization_codes
 from issuer.authorize.consent_store import consents
 from issuer.authorize.request import AuthorizationRequest
+from issuer.mail.outbox import mails
 from issuer.services import Issuer
 from issuer.sessions.session import BrowserSession
 from issuer.sessions.store import browser_sessions
+from issuer.settings.settings import Settings
 from issuer.throttling.limits import DEVICE
 from issuer.tokens.refresh_rotation import families
 from issuer.web.pages.browser import cookie_name, get_browser
@@ -36,6 +39,8 @@ TYPED = {
     "password": PASSWORD,
     "new_password": "nine calm bisons whisper",
     "confirmation": "alice",
+    "name": "Mallory",
+    "email": "mallory@evil.example",
     "decision": "allow",
 }
 ANY_BROWSER = {AUTHORIZE}
@@ -48,6 +53,12 @@ FOREIGN = [
     {"Sec-Fetch-Site": "same-site"},
     {"Origin": "null", "Sec-Fetch-Site": "cross-site"},
 ]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With mail, so that every page is there; no mail is ever due."""
+    return settings.model_copy(update={"smtp_url": SecretStr("smtp://127.0.0.1:1")})
 
 
 @pytest.fixture
@@ -81,10 +92,12 @@ def shown(web: TestClient, issuer: Issuer, user_id: str, ticket: str) -> Iterato
     """Yield every page that has forms."""
     for path in ("/signin?reason=login&", "/signin?", "/signup?", "/consent?", "/signout?", "/account?"):
         yield web.get(f"{path}ticket={ticket}")
-    for path in ("/account/password", "/account/delete"):
+    for path in ("/account/password", "/account/delete", "/account/profile", "/forgot"):
         yield web.get(path)
     user = issuer.accounts.store.by_id(user_id)
     assert user
+    address = issuer.administration.address_links.token(user, "alice@example.com", issuer.clock())
+    yield web.get(f"/confirm-address?token={address}")
     yield web.get(f"/reset?token={issuer.administration.reset_links.token(user, issuer.clock())}")
 
 
@@ -95,7 +108,7 @@ def forms(pages: Iterable[Response]) -> list[Form]:
 
 def everything(issuer: Issuer) -> list[object]:
     """Return what a form could change."""
-    tables = (users, browser_sessions, families, consents, authorization_codes)
+    tables = (users, browser_sessions, families, consents, authorization_codes, mails)
     with issuer.database.read() as connection:
         return [connection.execute(select(table)).all() for table in tables]
 
