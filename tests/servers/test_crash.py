@@ -15,7 +15,15 @@ import httpx2
 import psycopg
 import pytest
 from support.postgresql import new_database
-from support.servers import PASSPHRASE, PATIENCE_SECONDS, Installation, Server, eventually, is_running
+from support.servers import (
+    PASSPHRASE,
+    PATIENCE_SECONDS,
+    Installation,
+    Server,
+    eventually,
+    is_free,
+    is_running,
+)
 
 PASSWORD = "violet otters juggle pancakes"
 SESSIONS = 6
@@ -112,8 +120,9 @@ def refresh(http: httpx2.Client, url: str, token: str) -> httpx2.Response:
 
 
 def kill_all(server: Server) -> None:
-    """Kill the main process and its workers in the same moment."""
+    """Kill the main process and its workers in the same moment; what was on its way to a worker may hold the port."""
     server.end()
+    eventually(lambda: is_free(server.port), "the port is free")
 
 
 def kill_a_worker(server: Server) -> None:

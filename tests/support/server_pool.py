@@ -57,6 +57,7 @@ class ForkedProcess:
     def poll(self) -> int | None:
         if self.returncode is None and self._ended.exists():
             self.returncode = int(self._ended.read_text())
+            self._ended.unlink()  # another process may get the same number
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
