@@ -154,11 +154,12 @@ def test_clients_of_a_file_are_recorded(command: Command, tmp_path: Path) -> Non
     register(page)
     register({**page, "scope": "x"})
     register({**page, "scope": "x"})
-    register()
+    register({**page, "client_id": "other", "name": "Other"})
     events = [each for each in entries(command) if each["log"] == "accounts"]
     assert [(each["action"], each["detail"], each["client"]) for each in events] == [
         ("client created", None, "page"),
         ("client changed", "scope now: x", "page"),
+        ("client created", None, "other"),
         ("client deleted", "sessions ended: 0", "page"),
     ]
 
