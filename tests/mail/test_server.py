@@ -41,6 +41,7 @@ def test_a_url_names_host_port_protection_and_user(url: str, server: MailServer)
         ("smtps://mail.example?starttls=on", "starttls=on or"),
         ("smtp://hidden@mail.example", "not both"),
         ("smtp://me:hidden@mail.example?starttls=off", "plain text"),
+        ("smtps://me:hidden%C3%A9@mail.example", "other than ASCII"),
     ],
 )
 def test_other_urls_are_refused_with_the_reason_and_without_the_password(url: str, reason: str) -> None:

@@ -139,6 +139,18 @@ def test_tokens_of_other_applications_change_nothing(
     assert issuer.accounts.store.by_id(alice) == before
 
 
+def test_tokens_of_a_trusted_application_change_nothing_once_it_is_disabled(
+    issuer: Issuer, web: TestClient, alice: str
+) -> None:
+    browser, _ = browser_of(issuer, web, alice)
+    app = an_app(issuer, AuthMethod.NONE)
+    page = browser.open(f"{issuer.settings.url}/oauth2/authorize?{urlencode(app.request())}")
+    token = app.redeems(web, page.parameters["code"]).json()["access_token"]
+    assert web.patch("/users/me", json={"name": "Alice"}, headers=bearer(token)).status_code == 200
+    issuer.clients.store.set_disabled(app.client_id, issuer.clock())
+    assert web.patch("/users/me", json={"name": "Mallory"}, headers=bearer(token)).status_code == 401
+
+
 # The profile
 
 

@@ -11,6 +11,7 @@ from support.mail_server import MailServer, mail_server, text_of
 from support.mailing import a_user, deliver, path_in, sending
 from support.page_forms import send, sign_in
 
+from issuer.accounts.profile import Profile
 from issuer.accounts.user import User
 from issuer.database.work_queue import Round
 from issuer.services import Issuer
@@ -71,6 +72,18 @@ def test_a_user_who_forgot_the_password_chooses_another_with_a_link_by_mail(
     deliver(issuer)
     subjects = [message["Subject"] for message in server.messages]
     assert "Your password was changed" in subjects
+
+
+def test_a_link_that_was_sent_is_void_after_a_change_of_the_address(
+    issuer: Issuer, web: TestClient, alice: User, server: MailServer
+) -> None:
+    ask(web, "alice@example.com")
+    deliver(issuer)
+    link = path_in(server.messages[0])
+    assert web.get(link).status_code == 200
+    other = Profile(alice.name, "alice@elsewhere.example", email_verified=True)
+    issuer.accounts.store.set_profile(alice.id, other, issuer.clock())
+    assert web.get(link).status_code == 400
 
 
 def test_the_answer_is_the_same_for_every_name_and_address(web: TestClient, alice: User) -> None:
