@@ -9,7 +9,7 @@ import sys
 from datetime import datetime, timedelta
 from functools import partial
 
-from issuer import wiring
+from issuer import databases, wiring
 from issuer.clock import system_clock
 
 OFFSET = timedelta(seconds=float(os.environ["SOAK_CLOCK_OFFSET"]))
@@ -19,6 +19,9 @@ def shifted() -> datetime:
     """Return the time of the wrong clock."""
     return system_clock() + OFFSET
 
+
+# Only the clock of this machine is wrong: that of the PostgreSQL server is one for all nodes.
+databases.shared_clock_by = lambda _clock: lambda: None  # type: ignore[assignment,return-value]
 
 # Before or after others take `build` from there: workers, and what is forked, have imported them already.
 original, wiring.build = wiring.build, partial(wiring.build, clock=shifted)

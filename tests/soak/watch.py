@@ -32,6 +32,9 @@ THROUGH_A_NODE = 0.3
 OK, UNAVAILABLE = 200, 503
 REPEATED_SECONDS = 25.0
 """For how long a refresh may be repeated with the same token: less than the grace, despite wrong clocks."""
+TICKS_BY_OTHERS = (
+    "SELECT count(*) FROM refresh_tokens WHERE abs(issued_tick / 1e6 - extract(epoch FROM now())) > 3600"
+)
 USER, PASSWORD = "alice", "violet otters juggle pancakes"
 DONE, FAILED, REFUSED = 0, 1, 3
 
@@ -113,22 +116,29 @@ async def keep_session(nodes: Sequence[Node], findings: Findings, over: asyncio.
             token, first_sent_at, unanswered = None, None, 0
         elif answer.status_code != UNAVAILABLE:
             findings.violation(
-                "a session in use stays valid", answer=f"{answer.status_code} {answer.text[:300]}"
+                "a session in use stays valid",
+                answer=f"{answer.status_code} {answer.text[:300]}",
+                node=http.base_url,
+                first_sent=first_sent_at and findings.since_start(first_sent_at),
+                unanswered=unanswered,
             )
             token = first_sent_at = None
 
 
 async def observe_database(pair: Pair, name: str, findings: Findings, over: asyncio.Event) -> None:
-    """Read the version of the key ring in the database, which must never decrease."""
+    """Read the version of the key ring in the database, which must never decrease, and by which clock tokens age."""
     highest = 0
     while not over.is_set():
         await asyncio.sleep(LOOK_SECONDS)
         try:
             version = await asyncio.to_thread(pair.ask_primary, "SELECT version FROM key_ring", name)
+            by_others = await asyncio.to_thread(pair.ask_primary, TICKS_BY_OTHERS, name)
         except psycopg.OperationalError:
             findings.count("looks at a database without a primary")
             continue
         findings.count("looks at the ring's version")
+        if by_others:
+            findings.violation("refresh tokens age by the clock of the database", others=by_others)
         if version < highest:
             findings.violation("the ring's version never goes back", version=version, before=highest)
         highest = max(highest, version)
