@@ -3,7 +3,6 @@
 What presenting a token leads to is decided in `refresh`; `refresh_rotation` enforces single use.
 """
 
-import uuid
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -58,7 +57,7 @@ class Sessions:
     ) -> tuple[Renewed, Family]:
         """Start a session; return its first refresh token and its family. Raise AccountChanged if the account did."""
         family = Family(
-            id=str(uuid.uuid4()),
+            id=new.id,
             user_id=authorization.subject,
             client_id=authorization.client_id,
             scope=authorization.scope,
