@@ -131,6 +131,8 @@ class Pipeline:
 
     def sign(self, response: UnsignedTokenResponse) -> TokenResponse:
         """Sign the access token and, if there is one, the id_token; raise Unavailable if this node no longer can."""
+        if response.signed:
+            return response.signed
         authorization, family = response.authorization, response.family
         token = self._access_tokens.sign(authorization, family, response.key, response.now)
         return TokenResponse(
@@ -208,7 +210,12 @@ class Pipeline:
                     renewed = self._sessions.rotate(renewal, renewed, origin, now)
         if GrantType.REFRESH_TOKEN not in request.client.grant_types:
             renewed = None  # the session exists nevertheless: access tokens end with it
-        return UnsignedTokenResponse(authorization, family, key, now, renewed)
+        response = UnsignedTokenResponse(authorization, family, key, now, renewed)
+        if family and renewed and renewed.is_repeat:
+            # Before the only repeat is used up: a node that cannot sign returns no token.
+            response = replace(response, signed=self.sign(response))
+            self._sessions.claim_repeat(renewed.token, family, now)
+        return response
 
     def _with_claims(
         self, request: TokenRequest, allowed: Authorization, scope: frozenset[str]

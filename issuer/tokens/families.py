@@ -78,7 +78,7 @@ class Sessions:
     def renew(self, renewal: Renewal, origin: Origin, now: datetime) -> Renewed:
         """Decide which refresh token to answer with: the successor, or the presented one if it must not rotate yet.
 
-        A rotation is not stored here: see `rotate`. Raise RepeatRefused.
+        Nothing is stored here: see `rotate` and `claim_repeat`.
         """
         if renewal.redemption is Redemption.ROTATE:
             token = successor(renewal.presented, renewal.token.successor_seed, renewal.family.id)
@@ -89,16 +89,19 @@ class Sessions:
             )
         if renewal.following is None:
             return Renewed(renewal.presented)
-        if not self._families.claim_repeat(digest(renewal.following), now):
-            self._record(SessionEvent.REPEAT_REFUSED, renewal.family, now)
-            raise RepeatRefused
-        self._record(SessionEvent.REPEATED, renewal.family, now)
         return Renewed(renewal.following, is_repeat=True)
+
+    def claim_repeat(self, following: str, family: Family, now: datetime) -> None:
+        """Record that the successor of a used token is returned again; raise RepeatRefused if it was already."""
+        if not self._families.claim_repeat(digest(following), now):
+            self._record(SessionEvent.REPEAT_REFUSED, family, now)
+            raise RepeatRefused
+        self._record(SessionEvent.REPEATED, family, now)
 
     def rotate(self, renewal: Renewal, renewed: Renewed, origin: Origin, now: datetime) -> Renewed:
         """Store the rotation of `renewed`, if it has one. If another request used the token first, this is a repeat.
 
-        Raise RepeatRefused, ReuseDetected, or InvalidGrant if the session has ended.
+        Raise ReuseDetected, or InvalidGrant if the session has ended.
         """
         if renewed.rotation is None or self._families.rotate(renewed.rotation):
             return replace(renewed, rotation=None)
