@@ -50,7 +50,7 @@ def _narrowed(
 ) -> AuthorizationCode:
     """Return a code as if it were issued now: an operator may have narrowed its client. Raise InvalidGrant."""
     client = request.client
-    audience = entitlements.audience(client, code.audience)
+    audience = entitlements.audience(client, code.audience, request.now)
     if not audience:
         raise InvalidGrant(NO_AUDIENCE)
     return replace(code, scope=entitlements.scope(client, code.scope), audience=audience)

@@ -10,7 +10,7 @@ def execute(request: TokenRequest, context: GrantContext, prepare: Prepare) -> U
     """Authorize an authenticated client for its own scope; no refresh token, section 4.4.3."""
     client = request.client
     own = client.audiences or context.client_audience
-    audience = context.resources.audience(request.resources, own)
+    audience = context.resources.audience(request.resources, own, request.now)
     issue = prepare(Authorization(client.id, client.id, client.scope, audience))
     return issue()
 

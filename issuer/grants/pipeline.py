@@ -188,7 +188,7 @@ class Pipeline:
         granted = _narrowed(request.scope, allowed)
         scope = granted
         if request.resources:  # the session keeps the rest: its next token may be for another resource
-            scope = scope_at(audience, granted, self._context.resources)
+            scope = scope_at(audience, granted, self._context.resources, request.now)
         # Before the session changes: a node that cannot sign, or a failure to make the claims, must not use up a
         # code or a refresh token.
         key = key or self._access_tokens.signing_key(request.now)

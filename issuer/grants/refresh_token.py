@@ -36,7 +36,7 @@ def execute(request: TokenRequest, context: GrantContext, prepare: Prepare) -> U
     # The identity scopes are granted by the user, not by an operator.
     held = user.effective_scope | IDENTITY_SCOPES
     scope = context.entitlements.scope(client, family.scope) & held
-    audience = context.entitlements.audience(client, family.audience)
+    audience = context.entitlements.audience(client, family.audience, request.now)
     if not audience:
         raise InvalidGrant(NO_AUDIENCE)
     issue = prepare(
